@@ -1,0 +1,1 @@
+"""What producers and workers agree on: settings, states, tables, the catalogue, the bell. Never imports torch."""

@@ -1,0 +1,71 @@
+"""The bell: Celery on Redis, one queue per pipeline, names and ids only. SQL decides what runs."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from models.errors import Unreachable
+from models.settings import Settings, redacted
+
+BELL = "batchmill.bell"
+BELL_LIVES_SECONDS = 24 * 3600  # an unanswered bell tells nothing that SQL doesn't: let it go
+
+
+def queue_name(pipeline: str) -> str:
+    """The queue on which a pipeline's bells ring."""
+    return f"batchmill.{pipeline}"
+
+
+def celery_app(settings: Settings) -> Celery:
+    """A Celery application that takes and sends nothing but JSON and keeps no results."""
+    app = Celery("batchmill", broker=settings.redis, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            # A bell lost with its worker costs nothing, so nothing is kept to redeliver it.
+            "ack_emulation": False,
+            "socket_connect_timeout": settings.publish_seconds,
+            "socket_timeout": settings.publish_seconds,
+            "socket_keepalive": True,
+        },
+    )
+    return app
+
+
+def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
+    """Ring once for each slice, within `publish_seconds` altogether.
+
+    Raises Unreachable when Redis does not take them in time: nothing is lost by that, SQL has the work.
+    """
+    deadline = time.monotonic() + settings.publish_seconds
+    app = celery_app(settings)
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.publish_seconds)
+            producer = app.amqp.Producer(connection, auto_declare=False)
+            for slice_id in slice_ids:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"ringing took longer than {settings.publish_seconds} s")
+                app.send_task(BELL, args=[pipeline, slice_id], **_delivery(pipeline, producer))
+    except (RedisError, KombuError, OSError) as error:
+        raise Unreachable(f"Redis at {redacted(settings.redis)} does not take bells: {error}") from error
+    finally:
+        app.close()
+
+
+def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:
+    return {
+        "queue": queue_name(pipeline), "producer": producer, "retry": False, "expires": BELL_LIVES_SECONDS,
+        "ignore_result": True,
+    }  # fmt: skip

@@ -1,0 +1,151 @@
+"""The database: one engine, two dialects, and the few SQL fragments in which they differ."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+
+from models.errors import SettingsError, Unreachable
+from models.settings import redacted
+
+SUPPORTED = ("postgresql", "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Fragments:
+    """Where the dialects differ. Both clocks are the database's own: workers' clocks may be an hour off."""
+
+    now: str
+    later: str  # now + :seconds
+    for_update: str
+    skip_locked: str
+
+
+FRAGMENTS = {
+    "postgresql": Fragments(
+        now="clock_timestamp()",
+        later="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
+        for_update="FOR UPDATE",
+        skip_locked="FOR UPDATE SKIP LOCKED",
+    ),
+    # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
+    "sqlite": Fragments(
+        now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
+        later="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
+        for_update="",
+        skip_locked="",
+    ),
+}
+
+
+class Database:
+    """A database to read from and write to; connects on first use."""
+
+    def __init__(self, url: str, *, connect_seconds: float = 5.0) -> None:
+        self.url = url
+        self.engine = _engine(url, connect_seconds)
+        self.sql = FRAGMENTS[self.engine.dialect.name]
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
+        with translated(self.url), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads; on SQLite it waits for no writer."""
+        with translated(self.url), self.engine.connect().execution_options(read_only=True) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Return every connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn what drivers raise when the database is away, full or locked into Unreachable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise Unreachable(f"the database at {redacted(url)} does not answer: {_first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unreachable(f"the database at {redacted(url)} went away: {_first_line(error)}") from error
+        raise
+
+
+def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Insert many rows the fastest way each database has: COPY on PostgreSQL, one prepared statement on SQLite.
+
+    Values are plain Python ones; documents must come as JSON text (see `as_json`).
+    """
+    names = ", ".join(columns)
+    if connection.dialect.name == "postgresql":
+        cursor = connection.connection.cursor()
+        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    marks = ", ".join("?" * len(columns))
+    connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", [tuple(row) for row in rows])  # noqa: S608
+
+
+def as_json(value: Any) -> str:
+    """A document as both databases take it: NaN is refused, text stays readable."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _engine(url: str, connect_seconds: float) -> Engine:
+    try:
+        parsed = make_url(url)
+        name = parsed.get_backend_name()
+        if name not in SUPPORTED:
+            raise SettingsError(f"database_url names {name!r}; Batchmill runs on PostgreSQL and SQLite")
+        if name == "sqlite":
+            return _sqlite(url, parsed.database, connect_seconds)
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
+                "application_name": "batchmill",
+                "options": "-c timezone=UTC",
+            },
+        )
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise SettingsError(f"database_url can't be read ({error}); write postgresql://user@host/name") from None
+
+
+def _sqlite(url: str, path: str | None, connect_seconds: float) -> Engine:
+    if not path or path == ":memory:":
+        raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
+    engine = create_engine(url, connect_args={"timeout": max(15.0, connect_seconds)})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(driver: Any, _record: Any) -> None:
+        driver.isolation_level = None  # we write BEGIN ourselves
+        cursor = driver.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut, not only a kill
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

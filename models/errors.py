@@ -1,0 +1,121 @@
+"""Every error that Batchmill raises on purpose.
+
+    BatchmillError
+    ├── UsageError                  exit 2   the request is wrong; nothing was written
+    │   ├── SettingsError                    an environment variable or batchmill.toml
+    │   ├── UnknownPipeline                  lists what exists
+    │   ├── InvalidParameters                lists what is allowed
+    │   ├── UnreadableSource                 the file is not what it says it is
+    │   └── RefusedBatch                     rows that can't be jobs, by line
+    ├── NotFound                    exit 4   no such batch
+    ├── Unreachable                 exit 5   the database or Redis does not answer
+    │   └── SchemaMismatch                   the tables are of another version
+    ├── WaitRanOut                  exit 124
+    ├── ModelError                  exit 1   the pipeline can't be loaded
+    └── JobError                             one input's failure: becomes its result row
+
+A `code` is stable: programs compare it. A message is one sentence that says what to do. `retryable` says whether the
+same work may pass later without anybody changing anything.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class BatchmillError(Exception):
+    """The root; `exit_code` is what the command line ends with."""
+
+    code: str = "internal_error"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(BatchmillError):
+    """The request itself is wrong."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting has a value that can't be used."""
+
+    code = "invalid_setting"
+
+
+class UnknownPipeline(UsageError):
+    """No catalogue entry has this name."""
+
+    code = "unknown_pipeline"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no pipeline {name!r}; this catalogue has: {', '.join(sorted(known))}")
+
+
+class InvalidParameters(UsageError):
+    """A batch's parameters are not in the task's allowlist, or out of bounds."""
+
+    code = "invalid_parameters"
+
+
+class UnreadableSource(UsageError):
+    """The source of a batch can't be read as what it claims to be."""
+
+    code = "unreadable_source"
+
+
+class RefusedBatch(UsageError):
+    """Some rows can't be jobs; the batch is refused whole and nothing of it is kept."""
+
+    code = "invalid_rows"
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
+
+
+class NotFound(BatchmillError):
+    """The thing asked for does not exist."""
+
+    code = "not_found"
+    exit_code = 4
+
+
+class Unreachable(BatchmillError):
+    """The database or Redis does not answer."""
+
+    code = "unreachable"
+    retryable = True
+    exit_code = 5
+
+
+class SchemaMismatch(Unreachable):
+    """The database's tables are of another version than this code."""
+
+    code = "schema_mismatch"
+    retryable = False
+
+
+class WaitRanOut(BatchmillError):
+    """The batch had not ended when the wait's time was up."""
+
+    code = "wait_ran_out"
+    retryable = True
+    exit_code = 124
+
+
+class ModelError(BatchmillError):
+    """A pipeline's model can't be used; the sentence says why."""
+
+    code = "model_unusable"
+
+
+class JobError(BatchmillError):
+    """One input can't be answered; its row gets `code` and the sentence, its neighbours nothing of it."""
+
+    code = "job_failed"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,44 @@
+"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids and parameters, never inputs."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from models.settings import Settings
+
+
+def configure(settings: Settings, **bound: Any) -> None:
+    """Send structlog's and the standard library's records down one path, with `bound` on every line."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        lambda _logger, _method, event: {**bound, **event},
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for chatty in ("celery", "kombu", "amqp", "alembic", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
+
+
+def _renderers(settings: Settings) -> list[Any]:
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

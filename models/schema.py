@@ -1,0 +1,80 @@
+"""Which version the tables are of, and how they get to ours."""
+
+import fcntl
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from models.db import Database
+from models.errors import SchemaMismatch
+
+HEAD = "0001"  # the newest migration; a test holds it against the scripts
+
+
+def scripts() -> Path:
+    """The folder of the migrations: beside the packages in a checkout, inside `models` when installed."""
+    here = Path(__file__).resolve().parent
+    return next(path for path in (here / "migrations", here.parent / "migrations") if path.is_dir())
+
+
+def version(database: Database) -> str | None:
+    """The version that the database's tables are of; None for an empty database."""
+    with database.read() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return found
+
+
+def check(database: Database) -> None:
+    """Raise SchemaMismatch, naming the command that mends it, unless the tables are of our version."""
+    found = version(database)
+    if found == HEAD:
+        return
+    if found is None:
+        raise SchemaMismatch("the database has no Batchmill tables yet; run: batchmill db upgrade")
+    if found < HEAD:
+        raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
+    raise SchemaMismatch(f"the tables are of version {found}, newer than this code's {HEAD}; install that Batchmill")
+
+
+def upgrade(database_url: str) -> None:
+    """Bring the tables to our version; several processes may try at once."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    database = Database(database_url)
+    try:
+        if database.engine.dialect.name == "sqlite":
+            # SQLite's own lock is released between migrations; a file lock holds for all of them.
+            with (
+                Path(f"{database.engine.url.database}.upgrade").open("w") as lock,
+                database.engine.connect() as connection,
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+            return
+        with database.write() as connection:
+            _lock_postgresql(connection)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.close()
+
+
+def ready(database_url: str, *, embedded: bool, connect_seconds: float) -> Database:
+    """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
+    database = Database(database_url, connect_seconds=connect_seconds)
+    if embedded and version(database) != HEAD:
+        upgrade(database_url)
+    check(database)
+    return database
+
+
+def _lock_postgresql(connection: Connection) -> None:
+    # DDL is transactional here, so one advisory lock for the transaction makes the others wait and then find it done.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('batchmill.schema'))"))

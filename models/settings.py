@@ -1,0 +1,139 @@
+"""Every setting in one place: flag > environment (`BATCHMILL_…`) > batchmill.toml > default."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from models.errors import SettingsError
+
+CONFIG_NAME = "batchmill.toml"
+# sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
+LONGEST_SOCKET_PATH = 100
+
+
+class Settings(BaseSettings):
+    """What an operator can set; units stand in the names, sizes are in jobs or tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__")
+
+    home: Path = Field(default=Path("~/.batchmill"), description="Where the embedded database and Valkey live.")
+    database_url: str | None = Field(default=None, description="PostgreSQL or SQLite; unset: SQLite under home.")
+    redis_url: str | None = Field(default=None, description="Redis or Valkey; unset: the embedded Valkey under home.")
+    pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
+
+    slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
+    window_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs that one claim takes.")
+    window_seconds: float = Field(
+        default=10.0, gt=0, description="A claim takes about this much work at the pace seen."
+    )
+    tokens_per_batch: int | None = Field(
+        default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Claims of a job before it is a dead letter.")
+
+    lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
+    heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
+    duty_seconds: float = Field(default=2.0, gt=0, description="How often an idle process looks at SQL without a bell.")
+    grace_seconds: float = Field(
+        default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
+    )
+    publish_seconds: float = Field(
+        default=3.0, gt=0, description="How long ringing may take before SQL alone is trusted."
+    )
+    connect_seconds: float = Field(default=5.0, gt=0, description="How long connecting to the database may take.")
+
+    log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    debug: bool = Field(default=False, description="Show tracebacks.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags first, then the environment, then the first batchmill.toml found."""
+        found = config_file()
+        toml = (TomlConfigSettingsSource(settings_cls, found),) if found else ()
+        return (init_settings, env_settings, *toml)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Read all sources; raises SettingsError naming each setting that is wrong."""
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError("; ".join(map(_sentence, error.errors()))) from None
+        except ValueError as error:  # tomllib's own, and environment JSON that does not parse
+            raise SettingsError(f"settings can't be read: {error}") from None
+
+    @property
+    def home_path(self) -> Path:
+        """The home as an absolute path."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def database(self) -> str:
+        """The database's URL with its driver named."""
+        url = self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}"
+        for short in ("postgres://", "postgresql://"):
+            if url.startswith(short):
+                return "postgresql+psycopg://" + url.removeprefix(short)
+        return url
+
+    @property
+    def database_is_embedded(self) -> bool:
+        """True when nobody named a database: then it upgrades itself."""
+        return self.database_url is None
+
+    @property
+    def redis(self) -> str:
+        """Redis' URL as kombu spells it (`redis+socket://` for a socket)."""
+        if self.redis_url is None:
+            return f"redis+socket://{self.embedded_socket}"
+        if self.redis_url.startswith("unix:"):
+            return "redis+socket" + self.redis_url.removeprefix("unix")
+        return self.redis_url
+
+    @property
+    def embedded_socket(self) -> Path:
+        """The embedded Valkey's socket: under home, or under a private temporary folder where that path is too long."""
+        plain = self.home_path / "valkey.sock"
+        if len(os.fsencode(plain)) <= LONGEST_SOCKET_PATH:
+            return plain
+        digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def config_file() -> Path | None:
+    """The batchmill.toml in force: `BATCHMILL_CONFIG`, else this folder's, else the one in the home."""
+    named = os.environ.get("BATCHMILL_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise SettingsError(f"BATCHMILL_CONFIG names {named}, which is not a file")
+        return Path(named)
+    home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
+    return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, fit for logs and messages."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+
+
+def _sentence(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    return f"setting {name!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

@@ -1,0 +1,206 @@
+"""The tables. SQL owns truth: jobs and results are insert-only, only slices and batches change."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    FetchedValue,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+# Byte order: an id needs no locale, and comparing by one costs a third of an insert on PostgreSQL.
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows only in a plain INTEGER key
+
+
+# The database's own clock fills these in; each dialect's expression stands in the migration.
+CLOCK = FetchedValue()
+
+
+class Moment(TypeDecorator[datetime]):
+    """An instant: aware and in UTC in Python, `timestamptz` on PostgreSQL, UTC text on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """SQLite has no zones: store UTC without one."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """What comes back without a zone is UTC."""
+        return value if value is None else (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+class Table(DeclarativeBase):
+    """The base of every table."""
+
+    type_annotation_map = {str: Text(), int: BigInteger(), datetime: Moment(), dict[str, Any]: Document}  # noqa: RUF012
+
+
+class Batch(Table):
+    """One submission. Its counters change only together with the results they count."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    name: Mapped[str | None]
+    pipeline: Mapped[str]
+    task: Mapped[str]
+    model: Mapped[str]
+    revision: Mapped[str | None]  # settled once: by the catalogue's pin, else by the first worker that claims
+    parameters: Mapped[dict[str, Any]]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    status: Mapped[str]
+    total: Mapped[int] = mapped_column(server_default="0")
+    succeeded: Mapped[int] = mapped_column(server_default="0")
+    failed: Mapped[int] = mapped_column(server_default="0")
+    cancelled: Mapped[int] = mapped_column(server_default="0")
+    expired: Mapped[int] = mapped_column(server_default="0")
+    last_seq: Mapped[int] = mapped_column(server_default="0")
+    tokens: Mapped[int] = mapped_column(server_default="0")
+    padded_tokens: Mapped[int] = mapped_column(server_default="0")
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    in_progress_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    expired_at: Mapped[datetime | None]
+    cancelling_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # A claim looks only at what is in progress, however many batches have ended.
+        Index(
+            "batches_in_progress", "pipeline", "created_at",
+            postgresql_where=text("status = 'in_progress'"), sqlite_where=text("status = 'in_progress'"),
+        ),
+        Index("batches_newest", "created_at", "id"),
+    )  # fmt: skip
+
+
+class Job(Table):
+    """One input of a batch, as the task's spec normalised it."""
+
+    __tablename__ = "jobs"
+
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    custom_id: Mapped[str | None] = mapped_column(Key)
+    input: Mapped[dict[str, Any]]
+
+    __table_args__ = (
+        Index(
+            "jobs_custom_id", "batch_id", "custom_id", unique=True,
+            postgresql_where=text("custom_id IS NOT NULL"), sqlite_where=text("custom_id IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )  # fmt: skip
+
+
+class Slice(Table):
+    """A contiguous run of a batch's jobs: the unit of claim, lease, retry and bell."""
+
+    __tablename__ = "slices"
+
+    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
+    first: Mapped[int]
+    size: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")  # claims, less the ones released in good order
+    token: Mapped[int] = mapped_column(server_default="0")  # the fence: grows with every claim and never shrinks
+    worker_id: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    claimed_at: Mapped[datetime | None]
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("slices_of_batch", "batch_id", "first"),
+        Index(
+            "slices_queued", "batch_id", "id",
+            postgresql_where=text("state = 'queued'"), sqlite_where=text("state = 'queued'"),
+        ),
+        Index(
+            "slices_leased", "batch_id",
+            postgresql_where=text("state = 'leased'"), sqlite_where=text("state = 'leased'"),
+        ),
+    )  # fmt: skip
+
+
+class ModelVersion(Table):
+    """Exactly what computed a result; `fingerprint` is the hash of all the rest."""
+
+    __tablename__ = "model_versions"
+
+    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(Key, unique=True)
+    task: Mapped[str]
+    model: Mapped[str]
+    revision: Mapped[str]
+    tokenizer: Mapped[str]
+    tokenizer_revision: Mapped[str]
+    dtype: Mapped[str]
+    quantization: Mapped[str | None]
+    attention: Mapped[str]
+    device: Mapped[str]
+    libraries: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+
+class Result(Table):
+    """A job's one outcome. The primary key makes a second one impossible, not merely unlikely."""
+
+    __tablename__ = "results"
+
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
+    status: Mapped[str]
+    output: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    truncated: Mapped[bool]
+    attempts: Mapped[int] = mapped_column(Integer)
+    slice_id: Mapped[int | None]
+    token: Mapped[int | None]  # the fence it was written under
+    model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
+    finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+    __table_args__ = (Index("results_seq", "batch_id", "seq", unique=True), {"sqlite_with_rowid": False})
+
+
+class Worker(Table):
+    """One worker process; gone when it ended in good order, stale when its heartbeat is old."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str]
+    pipeline: Mapped[str]
+    model: Mapped[str]
+    revision: Mapped[str | None]
+    state: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=CLOCK)

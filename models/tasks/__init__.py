@@ -1,0 +1,15 @@
+"""The tasks, one spec each. Adding one: a module here, an adapter in `worker/adapters/`, a catalogue entry."""
+
+from models.errors import UsageError
+from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
+from models.tasks.spec import TaskSpec
+
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT_ANALYSIS,)}
+
+
+def find(name: str) -> TaskSpec:
+    """The spec of a task by its name or one of its aliases; raises UsageError listing what exists."""
+    for spec in TASKS.values():
+        if name == spec.name or name in spec.aliases:
+            return spec
+    raise UsageError(f"there is no task {name!r}; Batchmill knows: {', '.join(TASKS)}")

@@ -1,0 +1,33 @@
+"""sentiment-analysis (text-classification): which label a text bears, and how surely."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.tasks.spec import Parameters, TaskSpec, TextField
+
+
+class SentimentParameters(Parameters):
+    """As `pipeline("sentiment-analysis")` names them."""
+
+    top_k: int | None = Field(
+        default=1, ge=1, le=10_000, description="How many labels to give, best first, as a list; null gives all."
+    )
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
+        default=None, description="What turns logits into scores; null: by the model's own problem type."
+    )
+
+
+SENTIMENT_ANALYSIS = TaskSpec(
+    name="sentiment-analysis",
+    aliases=("text-classification",),
+    summary="Label texts with a sequence classifier, such as POSITIVE or NEGATIVE.",
+    fields=(
+        TextField("text", "The text to label."),
+        TextField("text_pair", "A second text, for models trained on pairs.", required=False),
+    ),
+    parameters=SentimentParameters,
+    output='{"label": text, "score": number}; with top_k a list of them, best first',
+    example_input={"text": "I love this product! It's amazing."},
+    example_output={"label": "POSITIVE", "score": 0.9998},
+)
