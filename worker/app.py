@@ -1,0 +1,78 @@
+"""The Celery side of a worker process: hears one pipeline's bells and passes them on to the doorbell."""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from celery import Celery
+from celery.worker import WorkController, state
+from kombu import Queue
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from models import broker
+from models.settings import Settings
+from worker.doorbell import Doorbell
+
+
+def listener(settings: Settings, pipeline: str, doorbell: Doorbell) -> Celery:
+    """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
+    app = broker.celery_app(settings)
+    queue = broker.queue_name(pipeline)
+    app.conf.update(
+        task_queues=[Queue(queue, routing_key=queue)],
+        task_default_queue=queue,
+        task_create_missing_queues=False,
+        task_acks_late=False,
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,  # a bell in a busy process' hands is one that an idle process can't hear
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+    )
+
+    @app.task(name=broker.BELL)
+    def bell(rung_for: str, _slice_id: int) -> None:
+        if rung_for == pipeline:
+            doorbell.ring()
+
+    return app
+
+
+def listen(app: Celery, hostname: str, stop: Callable[[], None]) -> int:
+    """Hear bells until SIGTERM or SIGINT, at which `stop` is called at once; returns Celery's exit status.
+
+    The bare controller rather than Celery's command-line worker, so that signals and the log are ours alone.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        stop()
+        state.should_stop = os.EX_OK
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    worker: Any = WorkController(
+        app=app, hostname=hostname, loglevel="WARNING", without_mingle=True, without_gossip=True,
+        without_heartbeat=True,
+    )  # fmt: skip
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def survive_redis_outages() -> None:
+    """Let a worker reconnect where kombu's Redis channel would crash it.
+
+    kombu 5.7 reads `connection.client.hostname` on a connection that it has just closed, and ends the worker with an
+    AttributeError; raised as redis' own ConnectionError instead, its reconnecting takes over.
+    """
+    plain = kombu_redis.Channel._connparams
+
+    def connparams(channel: Any, *args: Any, **kwargs: Any) -> Any:
+        if channel.connection is None or channel.connection.client is None:
+            raise RedisConnectionError("the connection to Redis was closed")
+        return plain(channel, *args, **kwargs)
+
+    kombu_redis.Channel._connparams = connparams

@@ -1,0 +1,209 @@
+"""Claims: which slices a worker takes, keeps and gives back. SQL decides, by its own clock.
+
+Lock order, here and in `worker/store.py`: the batch's row first, then its slices. A claim locks a batch only to settle
+its revision, before it touches a slice.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, column, text
+
+from models.db import Database, Fragments
+from models.errors import Unreachable
+from models.tables import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A slice that this process holds; `token` is the fence that every closing write must name."""
+
+    slice_id: int
+    batch_id: str
+    first: int
+    size: int
+    token: int
+    attempts: int
+    parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input of a held slice that has no result yet."""
+
+    lease: Lease
+    position: int
+    input: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, and with which model: a batch once begun takes no other."""
+
+    worker_id: str
+    pipeline: str
+    task: str
+    model: str
+    revision: str
+    lease_seconds: float
+
+
+# Highest priority, nearest deadline, the batch served least so far (answered or out with a worker), then the oldest.
+CANDIDATES = """
+SELECT b.id, b.revision, b.parameters
+FROM batches b
+WHERE b.pipeline = :pipeline AND b.task = :task AND b.status = 'in_progress'
+  AND (b.revision IS NULL OR b.revision = :revision)
+  AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
+              AND (s.not_before IS NULL OR s.not_before <= {now}))
+ORDER BY b.priority DESC, b.expires_at IS NULL, b.expires_at,
+         b.succeeded + b.failed + (SELECT coalesce(sum(s.size), 0) FROM slices s
+                                   WHERE s.batch_id = b.id AND s.state = 'leased'),
+         b.created_at, b.id
+LIMIT 32
+"""
+
+# Two workers may meet an unsettled batch at once: the second finds the first's revision, and goes if it is another.
+SETTLE = """
+UPDATE batches SET model = :model, revision = :revision
+WHERE id = :batch_id AND (revision IS NULL OR revision = :revision)
+"""
+
+# SKIP LOCKED: claimers pass one another; the CTE is materialised so that its LIMIT holds however the join runs.
+LEASE = """
+WITH picked AS {materialized} (
+    SELECT id FROM slices
+    WHERE batch_id = :batch_id AND state = 'queued' AND (not_before IS NULL OR not_before <= {now})
+    ORDER BY id LIMIT :most {skip_locked}
+)
+UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
+       claimed_at = coalesce(claimed_at, {now}), lease_expires_at = {later}
+WHERE id IN (SELECT id FROM picked)
+RETURNING id, first, size, token, attempts
+"""
+
+PENDING = """
+SELECT j.position, j.input FROM jobs j
+WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :end
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+ORDER BY j.position
+"""
+
+# A lease that ran out unnoticed is still ours until somebody takes it: the token tells.
+RENEW = """
+UPDATE slices SET lease_expires_at = {later} WHERE id = :slice_id AND token = :token AND state = 'leased'
+"""
+
+# Given back in good order: the claim does not count as an attempt.
+RELEASE = """
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
+WHERE id = :slice_id AND token = :token AND state = 'leased'
+"""
+
+LAPSED = "SELECT count(*) FROM slices WHERE state = 'leased' AND lease_expires_at < {now}"
+
+# Skips a row that its holder is just closing or renewing: that holder is not dead.
+RECLAIM = """
+WITH lapsed AS {materialized} (
+    SELECT id FROM slices WHERE state = 'leased' AND lease_expires_at < {now} ORDER BY id {skip_locked}
+)
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL
+WHERE id IN (SELECT id FROM lapsed)
+RETURNING id
+"""
+
+
+def take(database: Database, claimant: Claimant, room: int, slice_jobs: int) -> list[Lease]:
+    """Lease slices of about `room` jobs, at least one slice when there is work; empty when there is none.
+
+    One short transaction for each batch: settling may wait for that batch's row, and must not while holding slices.
+    """
+    with database.read() as connection:
+        query = text(_sql(CANDIDATES, database.sql)).columns(
+            column("id"), column("revision"), column("parameters", Document)
+        )
+        found = connection.execute(
+            query, {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
+        ).all()
+    leases: list[Lease] = []
+    for batch_id, revision, parameters in found:
+        most = -(-(room - sum(lease.size for lease in leases)) // slice_jobs)
+        if most <= 0:
+            break
+        try:
+            with database.write() as connection:
+                if revision is not None or _settle(connection, claimant, batch_id):
+                    leases += _lease(connection, database.sql, claimant, batch_id, most, parameters)
+        except Unreachable:
+            if not leases:
+                raise
+            break  # what was leased before is ours to work on
+    return leases
+
+
+def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
+    """The jobs of these slices that have no result yet: what was committed is never computed again."""
+    query = text(PENDING).columns(column("position"), column("input", Document))
+    with database.read() as connection:
+        return [
+            Job(lease, position, document)
+            for lease in leases
+            for position, document in connection.execute(
+                query, {"batch_id": lease.batch_id, "first": lease.first, "end": lease.first + lease.size}
+            )
+        ]
+
+
+def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
+    """Prolong these leases; returns the ones that are no longer ours."""
+    query = text(_sql(RENEW, sql))
+    # By id, as every writer of several slices goes, so that two never wait for each other.
+    ordered = sorted(leases, key=lambda lease: lease.slice_id)
+    return [
+        lease
+        for lease in ordered
+        if connection.execute(query, {**_named(lease), "seconds": lease_seconds}).rowcount == 0
+    ]
+
+
+def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
+    """Give these slices back at once; returns the ones that were still ours."""
+    query = text(RELEASE)
+    ordered = sorted(leases, key=lambda lease: lease.slice_id)
+    return [lease for lease in ordered if connection.execute(query, _named(lease)).rowcount == 1]
+
+
+def reclaim(database: Database) -> list[int]:
+    """Queue every slice whose lease ran out; returns their ids. Takes no lock when there is none."""
+    with database.read() as connection:
+        if not connection.scalar(text(_sql(LAPSED, database.sql))):
+            return []
+    with database.write() as connection:
+        return list(connection.scalars(text(_sql(RECLAIM, database.sql))))
+
+
+def _settle(connection: Connection, claimant: Claimant, batch_id: str) -> bool:
+    named = {"batch_id": batch_id, "model": claimant.model, "revision": claimant.revision}
+    return connection.execute(text(SETTLE), named).rowcount == 1
+
+
+def _lease(
+    connection: Connection, sql: Fragments, claimant: Claimant, batch_id: str, most: int, parameters: dict[str, Any]
+) -> list[Lease]:
+    rows = connection.execute(
+        text(_sql(LEASE, sql)),
+        {
+            "batch_id": batch_id, "most": most, "worker_id": claimant.worker_id, "seconds": claimant.lease_seconds,
+        },
+    )  # fmt: skip
+    leased = [Lease(row.id, batch_id, row.first, row.size, row.token, row.attempts, parameters) for row in rows]
+    return sorted(leased, key=lambda lease: lease.slice_id)
+
+
+def _named(lease: Lease) -> dict[str, int]:
+    return {"slice_id": lease.slice_id, "token": lease.token}
+
+
+def _sql(query: str, sql: Fragments) -> str:
+    return query.format(now=sql.now, later=sql.later, skip_locked=sql.skip_locked, materialized="MATERIALIZED")

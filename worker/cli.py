@@ -1,0 +1,101 @@
+"""The commands that run work: `worker` and `up`."""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from models import log, schema
+from models.catalogue import Catalogue
+from models.errors import UsageError
+from models.settings import Settings, redacted
+from worker import devices, embedded
+from worker.supervisor import Slot, supervise
+
+
+@click.command(short_help="Run worker processes for pipelines.")
+@click.argument("pipeline")
+@click.option(
+    "--devices", "asked", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+)
+@click.option("--tokens-per-batch", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
+def worker(pipeline: str, asked: str, tokens_per_batch: int | None) -> None:
+    """Run one process for each device, each with PIPELINE pinned, until Ctrl-C or SIGTERM."""
+    if tokens_per_batch:
+        os.environ["BATCHMILL_TOKENS_PER_BATCH"] = str(tokens_per_batch)  # the children read settings for themselves
+    settings = _settings()
+    _check(settings, [pipeline])
+    schema.ready(
+        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
+    ).close()
+    slots = _slots([pipeline], devices.slots(asked))
+    sys.exit(supervise([slots], grace_seconds=settings.grace_seconds))
+
+
+@click.command(short_help="Run the whole system on this machine until Ctrl-C.")
+@click.option("--pipelines", "names", default="", help="Which to serve, separated by commas; default: the samples.")
+@click.option("--devices", "asked", default="auto", show_default=True, help="One process for each device and pipeline.")
+def up(names: str, asked: str) -> None:
+    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
+
+    The database is upgraded first when it is the embedded one.
+    """
+    settings = _settings()
+    pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
+    _check(settings, pipelines)
+    with _only_one(settings.home_path):
+        schema.ready(
+            settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
+        ).close()
+        click.echo(
+            f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
+        )
+        workers = _slots(pipelines, devices.slots(asked))
+        if settings.redis_url is not None:
+            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds))
+        path = settings.embedded_socket
+        valkey = Slot("valkey", "worker.embedded", (str(path), str(settings.home_path / "valkey")))
+        sys.exit(
+            supervise([[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded.answers(path))
+        )
+
+
+def _settings() -> Settings:
+    settings = Settings.load()
+    log.configure(settings, slot="supervisor")
+    return settings
+
+
+def _check(settings: Settings, pipelines: list[str]) -> None:
+    catalogue = Catalogue.load(settings)
+    for name in pipelines:
+        catalogue[name]
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        raise UsageError("workers need torch and transformers; run: pip install 'batchmill[worker]'")
+    if settings.redis_url is None and not embedded.installed():
+        raise UsageError("set BATCHMILL_REDIS_URL, or have an embedded Valkey by: pip install 'batchmill[embedded]'")
+
+
+def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
+    threads = str(devices.threads_each([name for _ in pipelines for name in names]))
+    return [
+        Slot(f"{pipeline}@{name}", "worker.process", (pipeline, name, threads))
+        for pipeline in pipelines
+        for name in names
+    ]
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"`batchmill up` runs already in {home}; end it first, or set BATCHMILL_HOME") from None
+        yield

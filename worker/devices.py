@@ -1,0 +1,28 @@
+"""Which devices this machine offers, found without loading torch, and how many threads a process may use."""
+
+import os
+from pathlib import Path
+
+
+def slots(asked: str) -> list[str]:
+    """Device names, one for each process: `cuda:0,cuda:1` as asked, or for `auto` every GPU, else one process."""
+    if asked != "auto":
+        return [name.strip() for name in asked.split(",") if name.strip()]
+    gpus = _gpus()
+    return [f"cuda:{index}" for index in range(gpus)] if gpus else ["auto"]
+
+
+def threads_each(devices: list[str]) -> int:
+    """Threads for each process' arithmetic: the cores that we may use, shared out evenly."""
+    return max(1, _cores() // max(1, len(devices)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

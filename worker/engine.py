@@ -1,0 +1,278 @@
+"""The engine: claim and tokenize → device → write, each in a thread of its own, joined by short queues.
+
+Read aloud:  leases = claims.take(room);  window = plan(encode(jobs));  for micro_batch in window: raw = forward;
+             answers = decode(raw);  store.close(answers)
+
+So the device computes while the next window is read and the last one written. At most two windows are held: the one
+on the device and the one that is ready behind it.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from models.db import Database, as_json
+from models.errors import JobError, Unreachable
+from models.states import Outcome
+from worker import batching, claims, store
+from worker.batching import Encoded, MicroBatch
+from worker.bisection import isolate
+from worker.claims import Claimant, Job, Lease
+from worker.doorbell import Doorbell
+from worker.holdings import Holdings
+from worker.pace import Pace
+from worker.runtime import Runtime
+from worker.store import Answer
+
+log = structlog.get_logger(__name__)
+
+Done = TypeVar("Done")
+
+WINDOWS_HELD = 2
+# The writer takes all that waits in one transaction; this bounds what may wait.
+MICRO_BATCHES_WAITING = 64
+RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What came off the device for one micro-batch: a raw output or an exception for each row."""
+
+    width: int
+    rows: list[tuple[Encoded, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one claim took, tokenized and packed."""
+
+    leases: list[Lease]
+    micro_batches: list[MicroBatch]
+
+
+class Engine:
+    """Works through one pipeline's backlog until told to stop."""
+
+    def __init__(
+        self, database: Database, runtime: Runtime, claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
+        pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, on_defect: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._runtime = runtime
+        self._claimant = claimant
+        self._doorbell = doorbell
+        self._holdings = holdings
+        self._pace = pace
+        self._version_id = version_id
+        self._slice_jobs = slice_jobs
+        self._idle_seconds = idle_seconds
+        self._on_defect = on_defect
+        self._stopping = threading.Event()
+        self._room = threading.Semaphore(WINDOWS_HELD)
+        self._windows: queue.Queue[Window | None] = queue.Queue()
+        self._outputs: queue.Queue[Raw | Sequence[Lease] | None] = queue.Queue(MICRO_BATCHES_WAITING)
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(loop,), name=name)
+            for name, loop in (("claim", self._claim), ("device", self._compute), ("write", self._write))
+        ]
+
+    def start(self) -> None:
+        """Begin to claim."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish the micro-batch on the device, write what is there, give the rest back; returns at once."""
+        self._stopping.set()
+        self._doorbell.close()
+        self._room.release()
+
+    def join(self) -> list[Lease]:
+        """Wait until all three threads have ended; returns the leases that were given back."""
+        for thread in self._threads:
+            thread.join()
+        return self._give_back()
+
+    # ---- claim and tokenize
+
+    def _claim(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._room.acquire()
+                if self._stopping.is_set() or not self._claim_once():
+                    self._room.release()
+                    self._doorbell.wait(self._idle_seconds)
+        finally:
+            self._windows.put(None)
+
+    def _claim_once(self) -> bool:
+        """Take and prepare one window; False when there was none."""
+        self._doorbell.look()
+        try:
+            leases = claims.take(self._database, self._claimant, self._pace.room(), self._slice_jobs)
+        except Unreachable as error:
+            log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
+            return False
+        if not leases:
+            return False
+        self._holdings.add(leases, ())  # from here on the heartbeat keeps them
+        jobs = _patiently(lambda _again: claims.pending(self._database, leases))
+        self._holdings.add(leases, jobs)
+        self._windows.put(self._prepared(leases, jobs))
+        return True
+
+    def _prepared(self, leases: list[Lease], jobs: list[Job]) -> Window:
+        adapter = self._runtime.adapter
+        encoded: list[Encoded] = []
+        refused: list[tuple[Encoded, Any]] = []
+        for job, row in isolate(adapter.encode, jobs):
+            if isinstance(row, Encoded):
+                encoded.append(row)
+            else:
+                refused.append((Encoded(job, None, 0, truncated=False), row))
+        if refused:
+            self._outputs.put(Raw(0, refused))
+        unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
+        if unclosed:
+            self._outputs.put(unclosed)
+        return Window(leases, batching.plan(encoded, self._runtime.tokens_per_batch, adapter.most_rows))
+
+    # ---- device
+
+    def _compute(self) -> None:
+        try:
+            while (window := self._windows.get()) is not None:
+                self._compute_window(window)
+                self._room.release()
+        finally:
+            self._outputs.put(None)
+
+    def _compute_window(self, window: Window) -> None:
+        started, jobs = time.monotonic(), 0
+        for micro_batch in window.micro_batches:
+            if self._stopping.is_set():
+                return
+            rows = [row for row in micro_batch.rows if self._holdings.holds(row.job.lease)]
+            if rows:
+                self._outputs.put(Raw(micro_batch.width, isolate(self._forward, rows)))
+                jobs += len(rows)
+        self._pace.record(jobs, time.monotonic() - started)
+
+    def _forward(self, rows: Sequence[Encoded]) -> list[Any]:
+        return self._runtime.adapter.forward(MicroBatch(tuple(rows)))
+
+    # ---- decode and write
+
+    def _write(self) -> None:
+        while True:
+            items = [self._outputs.get()]
+            while not self._outputs.empty():
+                items.append(self._outputs.get())
+            self._close([item for item in items if item is not None])
+            if None in items:
+                return
+
+    def _close(self, items: Iterable[Raw | Sequence[Lease]]) -> None:
+        answers: list[Answer] = []
+        leases: dict[int, Lease] = {}
+        for item in items:
+            if isinstance(item, Raw):
+                answers += [self._answer(row, raw, item.width) for row, raw in item.rows]
+            else:
+                leases |= {lease.slice_id: lease for lease in item}
+        leases |= {answer.lease.slice_id: answer.lease for answer in answers}
+        for batch_id in sorted({lease.batch_id for lease in leases.values()}):
+            of_batch = [answer for answer in answers if answer.lease.batch_id == batch_id]
+            self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
+
+    def _answer(self, row: Encoded, raw: Any, width: int) -> Answer:
+        job = row.job
+        answer = partial(
+            Answer, job.lease, job.position, truncated=row.truncated, tokens=row.length, padded_tokens=width
+        )
+        try:
+            if isinstance(raw, Exception):
+                raise raw
+            output = _checked(self._runtime.adapter.decode(row, raw))
+            return answer(status=Outcome.SUCCEEDED, output=output)
+        except JobError as error:
+            return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
+        except Exception as error:
+            log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
+            message = f"the model could not answer this input ({type(error).__name__})"
+            return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
+
+    def _close_batch(self, answers: Sequence[Answer], leases: Sequence[Lease]) -> None:
+        counts = {lease.slice_id: sum(answer.lease is lease for answer in answers) for lease in leases}
+        finished = {lease.slice_id for lease in leases if self._holdings.open_jobs(lease) <= counts[lease.slice_id]}
+
+        def write(again: bool) -> store.Closed:
+            with self._database.write() as connection:
+                return store.close(
+                    connection, self._database.sql, answers, leases, finished, self._version_id, again=again
+                )
+
+        closed = _patiently(write)
+        self._holdings.drop(closed.lost)
+        if closed.lost:
+            log.warning("leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost))
+        for lease in leases:
+            if lease.slice_id not in closed.lost:
+                self._holdings.answered(lease, counts[lease.slice_id])
+        if closed.completed:
+            log.info("batch completed", batch=leases[0].batch_id)
+
+    def _give_back(self) -> list[Lease]:
+        held = self._holdings.leases()
+        if not held:
+            return []
+
+        def write(_again: bool) -> list[Lease]:
+            with self._database.write() as connection:
+                return claims.release(connection, held)
+
+        released = _patiently(write)
+        self._holdings.drop(lease.slice_id for lease in held)
+        log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
+        return released
+
+    def _guarded(self, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except Exception:
+            log.exception("a defect in the engine")
+            self._on_defect()
+
+
+def _checked(output: Any) -> str:
+    """The output as JSON that both databases take; raises JobError when they would not."""
+    try:
+        document = as_json(output)
+        document.encode()
+    except ValueError:
+        raise JobError("invalid_output", "the model gave an output that is not valid JSON text") from None
+    if "\\u0000" in document:
+        raise JobError("invalid_output", "the model gave a NUL character, which no database stores")
+    return document
+
+
+def _patiently(work: Callable[[bool], Done]) -> Done:
+    """Work until the database takes part: what was computed is not thrown away because the database blinked.
+
+    `work` is told whether it was tried before, since a commit may have happened without our hearing of it.
+    """
+    tries = 0
+    while True:
+        try:
+            return work(tries > 0)
+        except Unreachable as error:
+            pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
+            log.warning("the database is away, will try again", error=str(error), seconds=pause)
+            time.sleep(pause)
+            tries += 1

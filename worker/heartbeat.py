@@ -1,0 +1,104 @@
+"""The heartbeat: renews this process' leases, shows that it lives, and queues what dead processes left."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import Connection, text
+
+from models.db import Database
+from models.errors import Unreachable
+from worker import claims
+from worker.claims import Claimant
+from worker.holdings import Holdings
+
+log = structlog.get_logger(__name__)
+
+REGISTER = """
+INSERT INTO workers (id, host, pid, device, pipeline, model, revision, state)
+VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, 'ready')
+"""
+
+# A process that was away for long finds its row pruned: it is written anew.
+BEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
+
+# A worker silent for an hour is gone; its leases went long before.
+PRUNE = "DELETE FROM workers WHERE heartbeat_at < {later}"
+GONE_SECONDS = 3600.0
+
+
+class Heartbeat:
+    """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
+
+    def __init__(
+        self, database: Database, claimant: Claimant, holdings: Holdings, device: str, *, beat_seconds: float,
+        duty_seconds: float,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._claimant = claimant
+        self._holdings = holdings
+        self._device = device
+        self._due: dict[Callable[[], None], tuple[float, float]] = {
+            self._beat: (beat_seconds, 0.0),
+            self._reclaim: (duty_seconds, 0.0),
+        }
+        self._pause = min(beat_seconds, duty_seconds) / 2
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Say that this worker is there, and keep saying so."""
+        with self._database.write() as connection:
+            self._register(connection)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say that this worker is gone."""
+        self._stopping.set()
+        self._thread.join()
+        try:
+            with self._database.write() as connection:
+                connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._claimant.worker_id})
+        except Unreachable as error:
+            log.warning("could not sign off; the row goes stale by itself", error=str(error))
+
+    def run_once(self, now: float) -> None:
+        """Do what is due at this moment of the monotonic clock."""
+        for duty, (interval, due) in self._due.items():
+            if now >= due:
+                self._due[duty] = (interval, now + interval)
+                duty()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(self._pause):
+            try:
+                self.run_once(time.monotonic())
+            except Unreachable as error:
+                log.warning("no heartbeat, will try again", error=str(error))
+
+    def _beat(self) -> None:
+        sql = self._database.sql
+        with self._database.write() as connection:
+            lost = claims.renew(connection, sql, self._holdings.leases(), self._claimant.lease_seconds)
+            if connection.execute(text(BEAT.format(now=sql.now)), {"id": self._claimant.worker_id}).rowcount == 0:
+                self._register(connection)
+            connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
+        self._holdings.drop(lease.slice_id for lease in lost)
+
+    def _reclaim(self) -> None:
+        slices = claims.reclaim(self._database)
+        if slices:
+            log.warning("leases ran out, their slices are queued again", slices=slices)
+
+    def _register(self, connection: Connection) -> None:
+        claimant = self._claimant
+        connection.execute(
+            text(REGISTER),
+            {
+                "id": claimant.worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": self._device,
+                "pipeline": claimant.pipeline, "model": claimant.model, "revision": claimant.revision,
+            },
+        )  # fmt: skip

@@ -1,0 +1,118 @@
+"""One worker process: one device, one pinned pipeline, one engine. It does not outlive its supervisor."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from types import FrameType
+from typing import NoReturn
+
+import structlog
+
+from models import broker, log, schema
+from models.catalogue import Catalogue, Pipeline
+from models.db import Database
+from models.errors import BatchmillError, ModelError, Unreachable
+from models.settings import Settings
+from worker import app, casualties, runtime, store
+from worker.claims import Claimant, Lease
+from worker.doorbell import Doorbell
+from worker.engine import Engine
+from worker.heartbeat import Heartbeat
+from worker.holdings import Holdings
+from worker.pace import Pace
+from worker.runtime import Runtime
+
+logger = structlog.get_logger(__name__)
+
+DEFECT = 70  # EX_SOFTWARE
+
+
+def main(pipeline_name: str, device: str, threads: int | None) -> int:
+    """Serve a pipeline until SIGTERM, or until the supervisor is gone; returns the exit status."""
+    signal.signal(signal.SIGTERM, _end)
+    _end_with_parent()
+    settings = Settings.load()
+    log.configure(settings, pipeline=pipeline_name, pid=os.getpid())
+    pipeline = Catalogue.load(settings)[pipeline_name]
+    database = schema.ready(
+        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
+    )
+    try:
+        loaded = runtime.load(pipeline, device, threads=threads, tokens_per_batch=settings.tokens_per_batch)
+    except ModelError as error:
+        casualties.fail_waiting(database, pipeline, error, settings.lease_seconds)
+        raise
+    return _serve(settings, pipeline, database, loaded)
+
+
+def _serve(settings: Settings, pipeline: Pipeline, database: Database, loaded: Runtime) -> int:
+    claimant = Claimant(
+        worker_id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        pipeline=pipeline.name, task=pipeline.task, model=loaded.version.model, revision=loaded.version.revision,
+        lease_seconds=settings.lease_seconds,
+    )  # fmt: skip
+    doorbell, holdings = Doorbell(), Holdings()
+    engine = Engine(
+        database, loaded, claimant, doorbell, holdings, Pace(settings.window_seconds, settings.window_jobs),
+        version_id=store.register(database, loaded.version), slice_jobs=settings.slice_jobs,
+        idle_seconds=settings.duty_seconds, on_defect=_defect,
+    )  # fmt: skip
+    heartbeat = Heartbeat(
+        database, claimant, holdings, loaded.version.device,
+        beat_seconds=settings.heartbeat_seconds, duty_seconds=settings.duty_seconds,
+    )  # fmt: skip
+    app.survive_redis_outages()
+    heartbeat.start()
+    engine.start()
+    try:
+        status = app.listen(app.listener(settings, pipeline.name, doorbell), claimant.worker_id, engine.stop)
+    finally:
+        engine.stop()
+        released = engine.join()
+        heartbeat.stop()
+        _pass_on(settings, pipeline.name, released)
+        database.close()
+    logger.info("worker ended")
+    return status
+
+
+def _pass_on(settings: Settings, pipeline: str, released: list[Lease]) -> None:
+    if released:
+        try:
+            broker.ring(settings, pipeline, [lease.slice_id for lease in released])
+        except Unreachable as error:
+            logger.warning("could not ring for what was given back; others will find it in SQL", error=str(error))
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM before Celery has put up its own handler, such as while the model loads."""
+    sys.exit(0)
+
+
+def _end_with_parent() -> None:
+    """The supervisor holds our standard input open: its end is the supervisor's, however that came."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _defect() -> None:
+    # Leases run out by themselves; a clean end can't be promised when a thread of the engine is gone.
+    sys.stderr.flush()
+    os._exit(DEFECT)
+
+
+if __name__ == "__main__":
+    name, device_name, thread_count = sys.argv[1:4]
+    try:
+        sys.exit(main(name, device_name, int(thread_count) or None))
+    except BatchmillError as error:
+        logger.error("worker can't run", code=error.code, error=str(error))
+        sys.exit(error.exit_code)

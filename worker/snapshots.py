@@ -1,0 +1,110 @@
+"""Where a pipeline's files are, and exactly which: a Hub commit in the local cache, or a folder by its content."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from models.catalogue import BUNDLED, Pipeline
+from models.errors import ModelError, Unreachable
+
+# Weights as safetensors only: the other formats run code when they are opened.
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# Keys of a config that name code to be run.
+REFUSED_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Files on this machine that will not change under their revision."""
+
+    name: str
+    folder: Path
+    revision: str
+
+
+def model(pipeline: Pipeline) -> Snapshot:
+    """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
+    if pipeline.folder is not None:
+        snapshot = Snapshot(pipeline.model, pipeline.folder, content_hash(pipeline.folder))
+    else:
+        snapshot = _download(pipeline.model, pipeline.revision)
+    if pipeline.revision not in (None, snapshot.revision) and pipeline.folder is not None:
+        raise ModelError(
+            f"{pipeline.model} has content {snapshot.revision}, but the catalogue pins {pipeline.revision}"
+        )
+    _check(snapshot)
+    return snapshot
+
+
+def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
+    """The tokenizer's files: the model's own unless the catalogue names others."""
+    if pipeline.tokenizer is None:
+        return of_model
+    if pipeline.tokenizer.startswith(BUNDLED) or Path(pipeline.tokenizer).is_dir():
+        folder = Path(pipeline.tokenizer).absolute()
+        return Snapshot(pipeline.tokenizer, folder, content_hash(folder))
+    return _download(pipeline.tokenizer, pipeline.tokenizer_revision)
+
+
+def content_hash(folder: Path) -> str:
+    """`sha256:` over the names and bytes of every file in the folder, hidden ones aside."""
+    if not folder.is_dir():
+        raise ModelError(f"there is no model folder {folder}; check the catalogue entry's model")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        with path.open("rb") as file:
+            digest.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _download(repository: str, revision: str | None) -> Snapshot:
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
+    except LocalEntryNotFoundError as error:
+        raise Unreachable(
+            f"{repository} is not in the local cache and the Hub does not answer: {_line(error)}"
+        ) from error
+    except HFValidationError as error:
+        raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {_line(error)}") from error
+    except HfHubHTTPError as error:
+        raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {_line(error)}") from error
+    # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
+    if not COMMIT.fullmatch(folder.name):
+        raise ModelError(f"{repository} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
+    return Snapshot(repository, folder, folder.name)
+
+
+def _check(snapshot: Snapshot) -> None:
+    config = _config(snapshot)
+    for key in REFUSED_KEYS:
+        if config.get(key):
+            raise ModelError(f"{snapshot.name} asks to run code of its own ({key} in config.json); that is refused")
+    if not any(snapshot.folder.glob("*.safetensors")):
+        raise ModelError(f"{snapshot.name} has no safetensors weights; convert them, other formats can run code")
+
+
+def _config(snapshot: Snapshot) -> dict[str, Any]:
+    path = snapshot.folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{snapshot.name} has no config.json; it is not a transformers model") from None
+    except ValueError as error:
+        raise ModelError(f"{snapshot.name}: config.json can't be read: {error}") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{snapshot.name}: config.json is not an object")
+    return config
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

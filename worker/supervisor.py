@@ -1,0 +1,132 @@
+"""The supervisor: one child process for each slot, started again with backoff when it dies, ended with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+HEALTHY_SECONDS = 60.0  # who ran that long starts again at once
+TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A child to keep running: a Python module of ours and its arguments."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+
+
+def pause_before(deaths: int) -> float:
+    """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30."""
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** max(0, deaths - 1))
+
+
+@dataclass
+class Child:
+    """One slot's process and its history."""
+
+    slot: Slot
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    due: float = field(default=0.0)
+
+    def run_once(self, now: float) -> None:
+        """Start the process when it is due; note its death when it has died."""
+        if self.process is None:
+            if now >= self.due:
+                self._start(now)
+            return
+        status = self.process.poll()
+        if status is None:
+            return
+        self.deaths = 1 if now - self.started >= HEALTHY_SECONDS else self.deaths + 1
+        pause = pause_before(self.deaths)
+        log.warning("a process died and will be started again", slot=self.slot.name, status=status, seconds=pause)
+        self._forget()
+        self.due = now + pause
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Send the signal, if there is anybody to get it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def wait(self, deadline: float) -> None:
+        """Wait until the process has ended; past the deadline it is killed."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("a process did not end within the grace and is killed", slot=self.slot.name)
+            self.process.kill()
+            self.process.wait()
+        self._forget()
+
+    def _start(self, now: float) -> None:
+        self.process = subprocess.Popen(
+            # -P: a `models.py` in the current folder must not shadow ours.
+            [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments],
+            stdin=subprocess.PIPE,  # its end tells the child that we are gone, even by SIGKILL
+            start_new_session=True,  # Ctrl-C is ours alone to pass on
+        )
+        self.started = now
+        log.info("process started", slot=self.slot.name, child=self.process.pid)
+
+    def _forget(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process = None
+
+
+def supervise(
+    groups: Sequence[Sequence[Slot]], *, grace_seconds: float, ready: Callable[[], bool] = lambda: True
+) -> int:
+    """Keep every slot running until SIGTERM or SIGINT; returns 0, or 130 after Ctrl-C.
+
+    The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can
+    still reach what they need while they finish.
+    """
+    stopping = threading.Event()
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    children = [[Child(slot) for slot in group] for group in groups]
+    try:
+        while not stopping.is_set():
+            for place, group in enumerate(children):
+                if place == 0 or ready():
+                    for child in group:
+                        child.run_once(time.monotonic())
+            stopping.wait(TICK_SECONDS)
+    finally:
+        for group in reversed(children):
+            _end(group, grace_seconds)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + signal.SIGINT if signal.SIGINT in received else os.EX_OK
+
+
+def _end(group: Sequence[Child], grace_seconds: float) -> None:
+    deadline = time.monotonic() + grace_seconds
+    for child in group:
+        child.end()
+    for child in group:
+        child.wait(deadline)
