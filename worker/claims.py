@@ -14,6 +14,8 @@ from models.db import Database, Fragments
 from models.errors import Unreachable
 from models.tables import Document
 
+SUSPECT_ATTEMPTS = 2  # claims that came to nothing before a slice is suspect
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -26,6 +28,11 @@ class Lease:
     token: int
     attempts: int
     parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def suspect(self) -> bool:
+        """True when workers died over it: it must be run alone, so that another death names it."""
+        return self.attempts > SUSPECT_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ LEASE = """
 WITH picked AS {materialized} (
     SELECT id FROM slices
     WHERE batch_id = :batch_id AND state = 'queued' AND (not_before IS NULL OR not_before <= {now})
+      AND (attempts >= :suspect_attempts) = :suspect
     ORDER BY id LIMIT :most {skip_locked}
 )
 UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
@@ -101,23 +109,12 @@ UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, a
 WHERE id = :slice_id AND token = :token AND state = 'leased'
 """
 
-LAPSED = "SELECT count(*) FROM slices WHERE state = 'leased' AND lease_expires_at < {now}"
 
-# Skips a row that its holder is just closing or renewing: that holder is not dead.
-RECLAIM = """
-WITH lapsed AS {materialized} (
-    SELECT id FROM slices WHERE state = 'leased' AND lease_expires_at < {now} ORDER BY id {skip_locked}
-)
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL
-WHERE id IN (SELECT id FROM lapsed)
-RETURNING id
-"""
-
-
-def take(database: Database, claimant: Claimant, room: int, slice_jobs: int) -> list[Lease]:
+def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, suspect: bool = False) -> list[Lease]:
     """Lease slices of about `room` jobs, at least one slice when there is work; empty when there is none.
 
-    One short transaction for each batch: settling may wait for that batch's row, and must not while holding slices.
+    With `suspect` one slice over which workers died, and nothing else. One short transaction for each batch: settling
+    may wait for that batch's row, and must not while holding slices.
     """
     with database.read() as connection:
         query = text(_sql(CANDIDATES, database.sql)).columns(
@@ -128,13 +125,13 @@ def take(database: Database, claimant: Claimant, room: int, slice_jobs: int) -> 
         ).all()
     leases: list[Lease] = []
     for batch_id, revision, parameters in found:
-        most = -(-(room - sum(lease.size for lease in leases)) // slice_jobs)
+        most = 1 - len(leases) if suspect else -(-(room - sum(lease.size for lease in leases)) // slice_jobs)
         if most <= 0:
             break
         try:
             with database.write() as connection:
                 if revision is not None or _settle(connection, claimant, batch_id):
-                    leases += _lease(connection, database.sql, claimant, batch_id, most, parameters)
+                    leases += _lease(connection, database.sql, claimant, batch_id, parameters, most, suspect=suspect)
         except Unreachable:
             if not leases:
                 raise
@@ -174,27 +171,26 @@ def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
     return [lease for lease in ordered if connection.execute(query, _named(lease)).rowcount == 1]
 
 
-def reclaim(database: Database) -> list[int]:
-    """Queue every slice whose lease ran out; returns their ids. Takes no lock when there is none."""
-    with database.read() as connection:
-        if not connection.scalar(text(_sql(LAPSED, database.sql))):
-            return []
-    with database.write() as connection:
-        return list(connection.scalars(text(_sql(RECLAIM, database.sql))))
-
-
 def _settle(connection: Connection, claimant: Claimant, batch_id: str) -> bool:
     named = {"batch_id": batch_id, "model": claimant.model, "revision": claimant.revision}
     return connection.execute(text(SETTLE), named).rowcount == 1
 
 
 def _lease(
-    connection: Connection, sql: Fragments, claimant: Claimant, batch_id: str, most: int, parameters: dict[str, Any]
+    connection: Connection,
+    sql: Fragments,
+    claimant: Claimant,
+    batch_id: str,
+    parameters: dict[str, Any],
+    most: int,
+    *,
+    suspect: bool,
 ) -> list[Lease]:
     rows = connection.execute(
         text(_sql(LEASE, sql)),
         {
             "batch_id": batch_id, "most": most, "worker_id": claimant.worker_id, "seconds": claimant.lease_seconds,
+            "suspect": suspect, "suspect_attempts": SUSPECT_ATTEMPTS,
         },
     )  # fmt: skip
     leased = [Lease(row.id, batch_id, row.first, row.size, row.token, row.attempts, parameters) for row in rows]

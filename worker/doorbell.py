@@ -22,6 +22,12 @@ class Doorbell:
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._closed or self._looks > seen)
 
+    def nudge(self) -> None:
+        """Wake the engine without waiting for it."""
+        with self._condition:
+            self._rung = True
+            self._condition.notify_all()
+
     def wait(self, seconds: float) -> None:
         """Sleep until a bell rings, the bell is closed, or the time is up."""
         with self._condition:

@@ -115,7 +115,7 @@ class Engine:
         """Take and prepare one window; False when there was none."""
         self._doorbell.look()
         try:
-            leases = claims.take(self._database, self._claimant, self._pace.room(), self._slice_jobs)
+            leases = self._take()
         except Unreachable as error:
             log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
             return False
@@ -126,6 +126,13 @@ class Engine:
         self._holdings.add(leases, jobs)
         self._windows.put(self._prepared(leases, jobs))
         return True
+
+    def _take(self) -> list[Lease]:
+        held = self._holdings.leases()
+        if any(lease.suspect for lease in held):
+            return []  # nothing else may die with it
+        take = partial(claims.take, self._database, self._claimant, self._pace.room(), self._slice_jobs)
+        return take() or ([] if held else take(suspect=True))
 
     def _prepared(self, leases: list[Lease], jobs: list[Job]) -> Window:
         adapter = self._runtime.adapter
@@ -225,6 +232,8 @@ class Engine:
         for lease in leases:
             if lease.slice_id not in closed.lost:
                 self._holdings.answered(lease, counts[lease.slice_id])
+        if not self._holdings.leases():
+            self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
         if closed.completed:
             log.info("batch completed", batch=leases[0].batch_id)
 

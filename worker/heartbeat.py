@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from models.db import Database
 from models.errors import Unreachable
-from worker import claims
+from worker import claims, duties
 from worker.claims import Claimant
 from worker.holdings import Holdings
 
@@ -35,12 +35,13 @@ class Heartbeat:
 
     def __init__(
         self, database: Database, claimant: Claimant, holdings: Holdings, device: str, *, beat_seconds: float,
-        duty_seconds: float,
+        duty_seconds: float, max_attempts: int,
     ) -> None:  # fmt: skip
         self._database = database
         self._claimant = claimant
         self._holdings = holdings
         self._device = device
+        self._max_attempts = max_attempts
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self._beat: (beat_seconds, 0.0),
             self._reclaim: (duty_seconds, 0.0),
@@ -89,9 +90,9 @@ class Heartbeat:
         self._holdings.drop(lease.slice_id for lease in lost)
 
     def _reclaim(self) -> None:
-        slices = claims.reclaim(self._database)
-        if slices:
-            log.warning("leases ran out, their slices are queued again", slices=slices)
+        found = duties.reclaim(self._database, self._max_attempts)
+        if found:
+            log.warning("leases ran out", queued=found.queued, split=found.split, buried=found.buried)
 
     def _register(self, connection: Connection) -> None:
         claimant = self._claimant

@@ -63,6 +63,7 @@ def _serve(settings: Settings, pipeline: Pipeline, database: Database, loaded: R
     heartbeat = Heartbeat(
         database, claimant, holdings, loaded.version.device,
         beat_seconds=settings.heartbeat_seconds, duty_seconds=settings.duty_seconds,
+        max_attempts=settings.max_attempts,
     )  # fmt: skip
     app.survive_redis_outages()
     heartbeat.start()
@@ -105,14 +106,20 @@ def _end_with_parent() -> None:
 
 def _defect() -> None:
     # Leases run out by themselves; a clean end can't be promised when a thread of the engine is gone.
+    _leave(DEFECT)
+
+
+def _leave(status: int) -> NoReturn:
+    """End now: taking an interpreter full of torch apart takes seconds in which a successor could work."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(DEFECT)
+    os._exit(status)
 
 
 if __name__ == "__main__":
     name, device_name, thread_count = sys.argv[1:4]
     try:
-        sys.exit(main(name, device_name, int(thread_count) or None))
+        _leave(main(name, device_name, int(thread_count) or None))
     except BatchmillError as error:
         logger.error("worker can't run", code=error.code, error=str(error))
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)

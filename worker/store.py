@@ -126,7 +126,7 @@ def register(database: Database, version: Version) -> int:
 
 def close(
     connection: Connection, sql: Fragments, answers: Sequence[Answer], leases: Collection[Lease],
-    finished: Collection[int], version_id: int, *, again: bool = False,
+    finished: Collection[int], version_id: int | None, *, again: bool = False,
 ) -> Closed:  # fmt: skip
     """Write one batch's answers under their fences.
 
@@ -182,7 +182,7 @@ def _unwritten(connection: Connection, batch_id: str, answers: list[Answer]) -> 
     return [answer for answer in answers if answer.position not in written]
 
 
-def _rows(answers: Sequence[Answer], last_seq: int, version_id: int) -> Iterable[tuple[Any, ...]]:
+def _rows(answers: Sequence[Answer], last_seq: int, version_id: int | None) -> Iterable[tuple[Any, ...]]:
     for seq, answer in enumerate(answers, start=last_seq + 1):
         lease = answer.lease
         yield (

