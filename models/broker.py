@@ -59,7 +59,8 @@ def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
                     raise TimeoutError(f"ringing took longer than {settings.publish_seconds} s")
                 app.send_task(BELL, args=[pipeline, slice_id], **_delivery(pipeline, producer))
     except (RedisError, KombuError, OSError) as error:
-        raise Unreachable(f"Redis at {redacted(settings.redis)} does not take bells: {error}") from error
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise Unreachable(f"Redis at {redacted(settings.redis)} does not take bells: {reason}") from error
     finally:
         app.close()
 

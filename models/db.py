@@ -1,6 +1,8 @@
 """The database: one engine, two dialects, and the few SQL fragments in which they differ."""
 
 import json
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from models.errors import SettingsError, Unreachable
 from models.settings import redacted
 
 SUPPORTED = ("postgresql", "sqlite")
+
+# Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ FRAGMENTS = {
     "postgresql": Fragments(
         now="clock_timestamp()",
         later="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
-        for_update="FOR UPDATE",
+        for_update="FOR NO KEY UPDATE",  # rows that refer to it may still be inserted
         skip_locked="FOR UPDATE SKIP LOCKED",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
@@ -76,8 +81,9 @@ def translated(url: str) -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise Unreachable(f"the database at {redacted(url)} does not answer: {_first_line(error)}") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unreachable(f"the database at {redacted(url)} went away: {_first_line(error)}") from error
+        # DatabaseError itself, and no kind of it, is what SQLite says of a file that is broken or no database.
+        if error.connection_invalidated or type(error) is DatabaseError:
+            raise Unreachable(f"the database at {redacted(url)} can't be used: {_first_line(error)}") from error
         raise
 
 
@@ -87,19 +93,32 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
     Values are plain Python ones; documents must come as JSON text (see `as_json`).
     """
     names = ", ".join(columns)
-    if connection.dialect.name == "postgresql":
-        cursor = connection.connection.cursor()
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-        return
-    marks = ", ".join("?" * len(columns))
-    connection.exec_driver_sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", [tuple(row) for row in rows])  # noqa: S608
+    driver = connection.dialect.loaded_dbapi
+    cursor: Any = connection.connection.cursor()
+    try:
+        if connection.dialect.name == "postgresql":
+            statement = f"COPY {table} ({names}) FROM STDIN"
+            with cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            marks = ", ".join("?" * len(columns))
+            statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+            cursor.executemany(statement, rows)
+    except driver.Error as error:
+        # We go past SQLAlchemy, so the driver's errors are made SQLAlchemy's here: callers know only those.
+        lost = connection.dialect.is_disconnect(error, None, None)
+        raise DBAPIError.instance(
+            statement, None, error, driver.Error, hide_parameters=True, connection_invalidated=lost,
+            dialect=connection.dialect,
+        ) from error  # fmt: skip
+    finally:
+        cursor.close()  # a SQLite statement that Ctrl-C leaves open would keep the file locked, even for us
 
 
 def as_json(value: Any) -> str:
     """A document as both databases take it: NaN is refused, text stays readable."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def _engine(url: str, connect_seconds: float) -> Engine:
@@ -113,6 +132,7 @@ def _engine(url: str, connect_seconds: float) -> Engine:
         return create_engine(
             url,
             pool_pre_ping=True,
+            hide_parameters=True,  # an error's text must not quote inputs
             connect_args={
                 "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
                 "application_name": "batchmill",
@@ -126,15 +146,19 @@ def _engine(url: str, connect_seconds: float) -> Engine:
 def _sqlite(url: str, path: str | None, connect_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
+        raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
     # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
-    engine = create_engine(url, connect_args={"timeout": max(15.0, connect_seconds)})
+    engine = create_engine(url, connect_args={"timeout": max(15.0, connect_seconds)}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:
         driver.isolation_level = None  # we write BEGIN ourselves
         cursor = driver.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _use_wal(cursor, connect_seconds)
         cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut, not only a kill
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -145,6 +169,19 @@ def _sqlite(url: str, path: str | None, connect_seconds: float) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(cursor: Any, seconds: float) -> None:
+    # Of several that open a new file at once one gets the lock, and SQLite refuses the others without waiting.
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _first_line(error: DBAPIError) -> str:

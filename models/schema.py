@@ -35,11 +35,11 @@ def check(database: Database) -> None:
         raise SchemaMismatch("the database has no Batchmill tables yet; run: batchmill db upgrade")
     if found < HEAD:
         raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
-    raise SchemaMismatch(f"the tables are of version {found}, newer than this code's {HEAD}; install that Batchmill")
+    _refuse_newer(found)
 
 
 def upgrade(database_url: str) -> None:
-    """Bring the tables to our version; several processes may try at once."""
+    """Bring the tables to our version; several processes may try at once. Raises SchemaMismatch for newer tables."""
     from alembic import command
     from alembic.config import Config
 
@@ -47,6 +47,7 @@ def upgrade(database_url: str) -> None:
     config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
     database = Database(database_url)
     try:
+        _refuse_newer(version(database))
         if database.engine.dialect.name == "sqlite":
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
@@ -69,10 +70,21 @@ def upgrade(database_url: str) -> None:
 def ready(database_url: str, *, embedded: bool, connect_seconds: float) -> Database:
     """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
     database = Database(database_url, connect_seconds=connect_seconds)
-    if embedded and version(database) != HEAD:
-        upgrade(database_url)
-    check(database)
+    try:
+        if embedded and version(database) != HEAD:
+            upgrade(database_url)
+        check(database)
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found > HEAD:
+        raise SchemaMismatch(
+            f"the tables are of version {found}, newer than this code's {HEAD}; install that Batchmill"
+        )
 
 
 def _lock_postgresql(connection: Connection) -> None:

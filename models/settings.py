@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     tokens_per_batch: int | None = Field(
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Claims of a job before it is a dead letter.")
+    max_attempts: int = Field(
+        default=3, ge=3, le=100, description="Deaths of a worker over one job before it is a dead letter."
+    )
 
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")

@@ -1,9 +1,6 @@
 """The Celery side of a worker process: hears one pipeline's bells and passes them on to the doorbell."""
 
 import os
-import signal
-from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from celery import Celery
@@ -42,24 +39,21 @@ def listener(settings: Settings, pipeline: str, doorbell: Doorbell) -> Celery:
     return app
 
 
-def listen(app: Celery, hostname: str, stop: Callable[[], None]) -> int:
-    """Hear bells until SIGTERM or SIGINT, at which `stop` is called at once; returns Celery's exit status.
+def listen(app: Celery, hostname: str) -> None:
+    """Hear bells until `end` is called, or until something that Celery can't get over, such as a full Redis.
 
     The bare controller rather than Celery's command-line worker, so that signals and the log are ours alone.
     """
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop()
-        state.should_stop = os.EX_OK
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
     worker: Any = WorkController(
         app=app, hostname=hostname, loglevel="WARNING", without_mingle=True, without_gossip=True,
         without_heartbeat=True,
     )  # fmt: skip
     worker.start()
-    return int(worker.exitcode or 0)
+
+
+def end() -> None:
+    """Have `listen` return; fit for a signal handler."""
+    state.should_stop = os.EX_OK
 
 
 def survive_redis_outages() -> None:

@@ -14,7 +14,7 @@ from models import log, schema
 from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.settings import Settings, redacted
-from worker import devices, embedded
+from worker import devices, embedded, parent
 from worker.supervisor import Slot, supervise
 
 
@@ -40,12 +40,15 @@ def worker(pipeline: str, asked: str, tokens_per_batch: int | None) -> None:
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
 @click.option("--pipelines", "names", default="", help="Which to serve, separated by commas; default: the samples.")
 @click.option("--devices", "asked", default="auto", show_default=True, help="One process for each device and pipeline.")
-def up(names: str, asked: str) -> None:
+@click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
+def up(names: str, asked: str, end_with_stdin: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
 
     The database is upgraded first when it is the embedded one.
     """
     settings = _settings()
+    if end_with_stdin:
+        parent.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path):

@@ -82,7 +82,7 @@ def _queue(connection: Connection, database: Database, max_attempts: int) -> tup
 
 
 def _bury(database: Database, lease: Lease) -> bool:
-    """Close a job that has had its last attempt, under the dead holder's own fence: should that one wake, it has lost."""
+    """Close a job that has had its last attempt, under the dead holder's own fence: should it wake, it has lost."""
     message = f"{lease.attempts} workers died while they ran this input; look at it, then submit it again"
     answer = Answer(lease, lease.first, Outcome.FAILED, error_code="worker_died", error_message=message)
     with database.write() as connection:

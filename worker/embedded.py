@@ -12,6 +12,7 @@ import structlog
 from models import log
 from models.errors import SettingsError
 from models.settings import Settings
+from worker import parent
 
 logger = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ def main(path: Path, data: Path) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    threading.Thread(target=_watch_parent, args=(stopping,), daemon=True).start()
+    parent.end_with_it()
     _private(path.parent)
     if answers(path):
         # Whoever started us holds the lock of this home, so this is what a killed one left behind.
@@ -59,12 +60,6 @@ def _private(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise SettingsError(f"{folder} belongs to another user; set BATCHMILL_HOME to a folder of your own")
-
-
-def _watch_parent(stopping: threading.Event) -> None:
-    while os.read(0, 1024):
-        pass
-    stopping.set()
 
 
 def _command(path: Path, command: bytes) -> bytes:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -27,8 +27,10 @@ from worker.claims import Claimant, Job, Lease
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
 from worker.pace import Pace
-from worker.runtime import Runtime
 from worker.store import Answer
+
+if TYPE_CHECKING:  # the engine itself runs without torch
+    from worker.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +62,7 @@ class Engine:
     """Works through one pipeline's backlog until told to stop."""
 
     def __init__(
-        self, database: Database, runtime: Runtime, claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
+        self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, on_defect: Callable[[], None],
     ) -> None:  # fmt: skip
         self._database = database
@@ -188,15 +190,18 @@ class Engine:
     def _close(self, items: Iterable[Raw | Sequence[Lease]]) -> None:
         answers: list[Answer] = []
         leases: dict[int, Lease] = {}
+        held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
         for item in items:
             if isinstance(item, Raw):
-                answers += [self._answer(row, raw, item.width) for row, raw in item.rows]
+                answers += [self._answer(row, raw, item.width) for row, raw in item.rows if row.job.lease in held]
             else:
-                leases |= {lease.slice_id: lease for lease in item}
+                leases |= {lease.slice_id: lease for lease in item if lease in held}
         leases |= {answer.lease.slice_id: answer.lease for answer in answers}
         for batch_id in sorted({lease.batch_id for lease in leases.values()}):
             of_batch = [answer for answer in answers if answer.lease.batch_id == batch_id]
             self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
+        if not self._holdings.leases():
+            self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
 
     def _answer(self, row: Encoded, raw: Any, width: int) -> Answer:
         job = row.job
@@ -226,14 +231,12 @@ class Engine:
                 )
 
         closed = _patiently(write)
-        self._holdings.drop(closed.lost)
+        self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
         if closed.lost:
             log.warning("leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost))
         for lease in leases:
             if lease.slice_id not in closed.lost:
                 self._holdings.answered(lease, counts[lease.slice_id])
-        if not self._holdings.leases():
-            self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
         if closed.completed:
             log.info("batch completed", batch=leases[0].batch_id)
 
@@ -247,7 +250,7 @@ class Engine:
                 return claims.release(connection, held)
 
         released = _patiently(write)
-        self._holdings.drop(lease.slice_id for lease in held)
+        self._holdings.drop(held)
         log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
         return released
 

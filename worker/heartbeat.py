@@ -67,11 +67,16 @@ class Heartbeat:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
     def run_once(self, now: float) -> None:
-        """Do what is due at this moment of the monotonic clock."""
-        for duty, (interval, due) in self._due.items():
-            if now >= due:
-                self._due[duty] = (interval, now + interval)
-                duty()
+        """Do what is due at this moment of the monotonic clock; raises Unreachable, and then it stays due."""
+        try:
+            for duty, (interval, due) in self._due.items():
+                if now >= due:
+                    duty()
+                    self._due[duty] = (interval, now + interval)
+        except Unreachable:
+            # Leases ran out that nobody could renew: their holders get a beat's time before they are taken for dead.
+            self._due[self._reclaim] = (self._due[self._reclaim][0], now + self._due[self._beat][0])
+            raise
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._pause):
@@ -87,7 +92,7 @@ class Heartbeat:
             if connection.execute(text(BEAT.format(now=sql.now)), {"id": self._claimant.worker_id}).rowcount == 0:
                 self._register(connection)
             connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
-        self._holdings.drop(lease.slice_id for lease in lost)
+        self._holdings.drop(lost)
 
     def _reclaim(self) -> None:
         found = duties.reclaim(self._database, self._max_attempts)

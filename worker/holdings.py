@@ -34,23 +34,27 @@ class Holdings:
             return self._leases.get(lease.slice_id) == lease
 
     def open_jobs(self, lease: Lease) -> int:
-        """How many jobs of this slice have no result yet."""
+        """How many jobs of this slice have no result yet; none once it is held no longer."""
         with self._lock:
-            return self._open[lease.slice_id]
+            return self._open[lease.slice_id] if self._leases.get(lease.slice_id) == lease else 0
 
     def answered(self, lease: Lease, jobs: int) -> None:
         """Count committed results; a slice without open jobs is held no longer."""
         with self._lock:
-            self._open[lease.slice_id] -= jobs
-            if self._open[lease.slice_id] <= 0:
-                self._forget(lease.slice_id)
+            if self._leases.get(lease.slice_id) == lease:
+                self._open[lease.slice_id] -= jobs
+                if self._open[lease.slice_id] <= 0:
+                    self._forget(lease)
 
-    def drop(self, slice_ids: Iterable[int]) -> None:
-        """These are somebody else's now: whatever is still computed for them is thrown away."""
+    def drop(self, leases: Iterable[Lease]) -> None:
+        """These are somebody else's now: whatever is still computed for them is thrown away.
+
+        That somebody may be this process under a later lease, which is kept.
+        """
         with self._lock:
-            for slice_id in slice_ids:
-                self._forget(slice_id)
+            for lease in leases:
+                if self._leases.get(lease.slice_id) == lease:
+                    self._forget(lease)
 
-    def _forget(self, slice_id: int) -> None:
-        self._leases.pop(slice_id, None)
-        self._open.pop(slice_id, None)
+    def _forget(self, lease: Lease) -> None:
+        del self._leases[lease.slice_id], self._open[lease.slice_id]

@@ -16,7 +16,7 @@ from models.catalogue import Catalogue, Pipeline
 from models.db import Database
 from models.errors import BatchmillError, ModelError, Unreachable
 from models.settings import Settings
-from worker import app, casualties, runtime, store
+from worker import app, casualties, parent, runtime, store
 from worker.claims import Claimant, Lease
 from worker.doorbell import Doorbell
 from worker.engine import Engine
@@ -28,12 +28,13 @@ from worker.runtime import Runtime
 logger = structlog.get_logger(__name__)
 
 DEFECT = 70  # EX_SOFTWARE
+DEAF_SECONDS = 5.0  # between two tries to listen, after one that Celery gave up
 
 
 def main(pipeline_name: str, device: str, threads: int | None) -> int:
     """Serve a pipeline until SIGTERM, or until the supervisor is gone; returns the exit status."""
     signal.signal(signal.SIGTERM, _end)
-    _end_with_parent()
+    parent.end_with_it()
     settings = Settings.load()
     log.configure(settings, pipeline=pipeline_name, pid=os.getpid())
     pipeline = Catalogue.load(settings)[pipeline_name]
@@ -65,19 +66,35 @@ def _serve(settings: Settings, pipeline: Pipeline, database: Database, loaded: R
         beat_seconds=settings.heartbeat_seconds, duty_seconds=settings.duty_seconds,
         max_attempts=settings.max_attempts,
     )  # fmt: skip
-    app.survive_redis_outages()
+    stopping = _told_to_stop(engine)
     heartbeat.start()
     engine.start()
-    try:
-        status = app.listen(app.listener(settings, pipeline.name, doorbell), claimant.worker_id, engine.stop)
-    finally:
-        engine.stop()
-        released = engine.join()
-        heartbeat.stop()
-        _pass_on(settings, pipeline.name, released)
-        database.close()
+    app.survive_redis_outages()
+    while not stopping.is_set():
+        app.listen(app.listener(settings, pipeline.name, doorbell), claimant.worker_id)
+        # The engine looks at SQL by itself, so it never has to stop for Redis' sake.
+        if not stopping.wait(DEAF_SECONDS):
+            logger.warning("bells can't be heard; looking at SQL without them", seconds=settings.duty_seconds)
+    released = engine.join()
+    heartbeat.stop()
+    _pass_on(settings, pipeline.name, released)
+    database.close()
     logger.info("worker ended")
-    return status
+    return os.EX_OK
+
+
+def _told_to_stop(engine: Engine) -> threading.Event:
+    """An event that is set, with the engine stopping already, by SIGTERM or SIGINT."""
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        engine.stop()
+        app.end()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
 
 
 def _pass_on(settings: Settings, pipeline: str, released: list[Lease]) -> None:
@@ -89,19 +106,8 @@ def _pass_on(settings: Settings, pipeline: str, released: list[Lease]) -> None:
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM before Celery has put up its own handler, such as while the model loads."""
+    """SIGTERM before there is an engine to stop, such as while the model loads."""
     sys.exit(0)
-
-
-def _end_with_parent() -> None:
-    """The supervisor holds our standard input open: its end is the supervisor's, however that came."""
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _defect() -> None:

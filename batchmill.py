@@ -1,0 +1,175 @@
+"""The console command, and the check that `models`, `producer` and `worker` are Batchmill's own.
+
+Everyday package names get shadowed: a script's own `models.py`, a folder on PYTHONPATH. This module bears a name that
+nobody else uses, so it can look before anything of ours is imported. A command's module is imported only when it runs,
+so that `--help` loads nothing but click.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+VERSION = "0.1.0"  # as in pyproject.toml; a test holds them together
+PACKAGES = ("models", "producer", "worker")
+HERE = Path(__file__).resolve().parent
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
+
+
+def refuse_shadows(*packages: str) -> None:
+    """Raise ImportError, saying what to do, unless Python would import these packages from beside this file.
+
+    Looks without importing, and also at what is imported already.
+    """
+    for package in packages:
+        found = _location(package)
+        if found is None:
+            raise ImportError(f"Batchmill's package {package!r} is missing from {HERE}; install Batchmill again")
+        if found != HERE / package:
+            raise ImportError(
+                f"{found} shadows Batchmill's own package {package!r}, so Python imports it instead; "
+                f"rename it, run from another folder, or take its folder off PYTHONPATH"
+            )
+
+
+class Command(NamedTuple):
+    """Where a command stands, and its line in `batchmill --help`."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = {
+    "up": Command("worker.cli", "up", "Run the whole system on this machine until Ctrl-C."),
+    "submit": Command("producer.cli.submit", "submit", "Submit a file of inputs as one batch."),
+    "ls": Command("producer.cli.ls", "ls", "List batches, the newest first."),
+    "show": Command("producer.cli.show", "show", "Show one batch."),
+    "wait": Command("producer.cli.wait", "wait", "Wait until a batch has ended."),
+    "results": Command("producer.cli.results", "results", "Print a batch's results, or write them to a file."),
+    "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
+    "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
+    "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
+    "worker": Command("worker.cli", "worker", "Run worker processes for pipelines."),
+    "db": Command("producer.cli.db", "db", "Look after the database's tables."),
+    "demo": Command("producer.cli.demo", "demo", "See it all work in a minute, on bundled reviews."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it runs, and the one place where errors become sentences."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands' names, in the order of a user's day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command; None when there is no such one."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands' lines, without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever it raises ends as one sentence and an exit code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            _say("interrupted")
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _forget_stdout()
+            ctx.exit(PIPE_CLOSED)
+        except Exception as error:
+            ctx.exit(_explain(error))
+        return result
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", metavar="DIR", help="Where the embedded database and Valkey live (BATCHMILL_HOME).")
+@click.option("--database-url", metavar="URL", help="PostgreSQL or SQLite (BATCHMILL_DATABASE_URL).")
+@click.option("--redis-url", metavar="URL", help="Redis or Valkey (BATCHMILL_REDIS_URL).")
+@click.version_option(VERSION, prog_name="batchmill")
+@click.pass_context
+def cli(ctx: click.Context, /, **flags: str | None) -> None:
+    """Run Hugging Face pipelines over bulk data: every input ends as one row in SQL.
+
+    To see it work: batchmill demo. Exit codes: 0 done, 1 failed, 2 usage, 3 done with failed jobs, 4 not found,
+    5 Redis or the database unreachable, 124 the wait ran out, 130 interrupted.
+    """
+    for flag, value in flags.items():
+        if value is not None:
+            _set_for_this_run(ctx, f"BATCHMILL_{flag.upper()}", value)
+
+
+def main() -> NoReturn:
+    """The console command."""
+    try:
+        refuse_shadows(*PACKAGES)
+    except ImportError as error:
+        _say(str(error))
+        sys.exit(2)
+    sys.exit(cli(prog_name="batchmill"))
+
+
+def _location(package: str) -> Path | None:
+    loaded = sys.modules.get(package)
+    if loaded is not None:
+        file, folders = getattr(loaded, "__file__", None), getattr(loaded, "__path__", ())
+    else:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            return None
+        file, folders = spec.origin if spec.has_location else None, spec.submodule_search_locations or ()
+    path = Path(file or next(iter(folders), package)).resolve()
+    return path.parent if path.name == "__init__.py" else path
+
+
+def _set_for_this_run(ctx: click.Context, variable: str, value: str) -> None:
+    # The environment, so that whatever reads settings sees it: other commands' modules, and processes they start.
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
+
+
+def _explain(error: Exception) -> int:
+    from models.errors import BatchmillError
+
+    if os.environ.get("BATCHMILL_DEBUG", "").lower() in ("1", "true", "yes", "on"):
+        traceback.print_exception(error)
+    if isinstance(error, BatchmillError):
+        _say(str(error))
+        return error.exit_code
+    # Not its message: that of a driver or a parser may quote somebody's input.
+    _say(f"unexpected {type(error).__name__}; run again with BATCHMILL_DEBUG=1 to see where it comes from")
+    return 1
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"batchmill: {sentence}", err=True)
+
+
+def _forget_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain there.
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Batches as people see them: the public object, after OpenAI's Batch, and the queries for it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
+
+from models.db import Database
+from models.errors import NotFound
+from models.states import BatchStatus
+from models.tables import Batch, ModelVersion, Moment, Result, Slice
+
+MOMENTS = (
+    "created_at", "in_progress_at", "expires_at", "completed_at", "failed_at", "expired_at", "cancelling_at",
+    "cancelled_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How a batch's jobs stand; total = completed + failed + cancelled + expired + open, at all times."""
+
+    total: int
+    completed: int  # OpenAI's word for the ones that succeeded
+    failed: int
+    cancelled: int
+    expired: int
+
+    @property
+    def ended(self) -> int:
+        """Jobs with a result row."""
+        return self.completed + self.failed + self.cancelled + self.expired
+
+    @property
+    def open(self) -> int:
+        """Jobs without one; a batch that is still `validating` has none yet."""
+        return self.total - self.ended
+
+    def as_dict(self) -> dict[str, int]:
+        """Under OpenAI's names, and ours for what it has not."""
+        return {
+            "total": self.total, "completed": self.completed, "failed": self.failed,
+            "cancelled": self.cancelled, "expired": self.expired, "open": self.open,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch at one moment."""
+
+    id: str
+    status: BatchStatus
+    name: str | None
+    pipeline: str
+    task: str
+    model: str
+    revision: str | None  # None until a worker has settled it
+    dtype: str | None  # None until there is a result
+    device: str | None
+    parameters: dict[str, Any]
+    metadata: dict[str, str]
+    priority: int
+    counts: Counts
+    tokens: int
+    padded_tokens: int
+    jobs_per_second: float | None
+    error_code: str | None
+    error_message: str | None
+    moments: dict[str, datetime | None]
+
+    @property
+    def padding_share(self) -> float | None:
+        """Which share of the tokens that went through the model was padding, 0 to 1."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The public object: OpenAI's fields, moments in seconds since 1970, then ours."""
+        return {
+            "id": self.id,
+            "object": "batch",
+            "status": self.status.value,
+            "errors": self._errors(),
+            **{name: moment and int(moment.timestamp()) for name, moment in self.moments.items()},
+            "request_counts": self.counts.as_dict(),
+            "metadata": self.metadata,
+            "name": self.name,
+            "pipeline": self.pipeline,
+            "task": self.task,
+            "model": self.model,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "device": self.device,
+            "parameters": self.parameters,
+            "priority": self.priority,
+            "tokens": self.tokens,
+            "padded_tokens": self.padded_tokens,
+            "padding_share": _rounded(self.padding_share, 4),
+            "jobs_per_second": _rounded(self.jobs_per_second, 2),
+        }
+
+    def _errors(self) -> dict[str, Any] | None:
+        if self.error_code is None:
+            return None
+        return {"object": "list", "data": [{"code": self.error_code, "message": self.error_message}]}
+
+
+def get(database: Database, batch_id: str) -> BatchView:
+    """One batch; raises NotFound."""
+    with database.read() as connection:
+        row = connection.execute(_select(database).where(Batch.id == batch_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no batch {batch_id[:80]!r}; see which there are: batchmill ls")
+    return _view(row)
+
+
+def newest(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
+    """The batches submitted last, the newest first."""
+    query = _select(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Batch.status == status)
+    with database.read() as connection:
+        return [_view(row) for row in connection.execute(query)]
+
+
+def pace(ended: int, began: datetime | None, until: datetime) -> float | None:
+    """Jobs answered for each second since the first claim; None before there is one."""
+    if not ended or began is None:
+        return None
+    # Two reads of a clock can be equal; a millisecond is as finely as SQLite has it.
+    return ended / max((until - began).total_seconds(), 0.001)
+
+
+def _select(database: Database) -> Select[Any]:
+    """A batch's row and what it takes to tell its pace and its maker; a few index look-ups, however many its jobs."""
+    of_batch = Slice.batch_id == Batch.id
+    # Results that a model made come with a version: looked for only where there are such.
+    first_version = (
+        select(Result.model_version_id)
+        .where(Result.batch_id == Batch.id, Result.model_version_id.is_not(None))
+        .order_by(Result.seq)
+        .limit(1)
+    )
+    version: ColumnElement[int] = case((Batch.succeeded > 0, first_version.scalar_subquery()))
+    return (
+        select(
+            *Batch.__table__.c,
+            select(func.min(Slice.claimed_at)).where(of_batch).scalar_subquery().label("began"),
+            select(func.max(Slice.done_at)).where(of_batch).scalar_subquery().label("until"),
+            ModelVersion.dtype,
+            ModelVersion.device,
+            literal_column(database.sql.now, Moment).label("now"),
+        )
+        .select_from(Batch)
+        .outerjoin(ModelVersion, ModelVersion.id == version)
+    )
+
+
+def _view(row: Row[Any]) -> BatchView:
+    counts = Counts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
+    status = BatchStatus(row.status)
+    until = row.until if status.ended and row.until else row.now
+    return BatchView(
+        id=row.id,
+        status=status,
+        name=row.name,
+        pipeline=row.pipeline,
+        task=row.task,
+        model=row.model,
+        revision=row.revision,
+        dtype=row.dtype,
+        device=row.device,
+        parameters=row.parameters,
+        metadata=row.metadata,
+        priority=row.priority,
+        counts=counts,
+        tokens=row.tokens,
+        padded_tokens=row.padded_tokens,
+        jobs_per_second=pace(counts.completed + counts.failed, row.began, until),
+        error_code=row.error_code,
+        error_message=row.error_message,
+        moments={name: getattr(row, name) for name in MOMENTS},
+    )
+
+
+def _rounded(number: float | None, digits: int) -> float | None:
+    return None if number is None else round(number, digits)

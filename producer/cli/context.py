@@ -1,0 +1,51 @@
+"""What the commands share: the settings, the database, and the options that several of them take."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from models import schema
+from models.db import Database
+from models.settings import Settings
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Database]:
+    """The database with tables of our version; raises Unreachable, or SchemaMismatch with the command that mends it."""
+    database = schema.ready(
+        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
+    )
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def pairs(_ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` options as a dictionary."""
+    found: dict[str, str] = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{word!r} is not {parameter.metavar}")
+        if name in found:
+            raise click.BadParameter(f"{name!r} is given twice")
+        found[name] = value
+    return found
+
+
+def values(ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
+    """The same with each value read as JSON where it is JSON, else as text."""
+    return {name: _value(text) for name, text in pairs(ctx, parameter, given).items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,26 @@
+"""`batchmill ls`: the batches."""
+
+import click
+
+from models.settings import Settings
+from models.states import BatchStatus
+from producer import batches
+from producer.cli import context, render
+
+HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
+
+
+@click.command(short_help="List batches, the newest first.")
+@click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
+@click.option("--status", type=click.Choice([status.value for status in BatchStatus]), help="Only these.")
+@context.json_option
+def ls(limit: int, status: str | None, as_json: bool) -> None:
+    """List batches, the newest first."""
+    with context.opened(Settings.load()) as database:
+        found = batches.newest(database, limit, status=status)
+    if as_json:
+        render.echo_list([batch.as_dict() for batch in found])
+    elif found:
+        click.echo(render.table(HEADER, [render.batch_line(batch) for batch in found]))
+    else:
+        render.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")

@@ -1,0 +1,33 @@
+"""`batchmill pipelines`: the catalogue."""
+
+from typing import Any
+
+import click
+
+from models.catalogue import Catalogue, Pipeline
+from models.settings import Settings
+from producer.cli import context, render
+
+HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
+
+
+@click.command(short_help="List the catalogue's pipelines.")
+@context.json_option
+def pipelines(as_json: bool) -> None:
+    """List the catalogue's pipelines: what `--pipeline` can name."""
+    found = Catalogue.load(Settings.load()).values()
+    if as_json:
+        render.echo_list([_document(pipeline) for pipeline in found])
+        return
+    click.echo(render.table(HEADER, [_line(pipeline) for pipeline in found]))
+
+
+def _line(pipeline: Pipeline) -> list[object]:
+    return [
+        pipeline.name, pipeline.task, pipeline.model, (pipeline.revision or "settled once per batch")[:22],
+        pipeline.device, pipeline.dtype, pipeline.description,
+    ]  # fmt: skip
+
+
+def _document(pipeline: Pipeline) -> dict[str, Any]:
+    return {"object": "pipeline", **pipeline.model_dump(mode="json")}

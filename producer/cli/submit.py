@@ -1,0 +1,92 @@
+"""`batchmill submit`: a file of inputs becomes one batch."""
+
+from typing import Any
+
+import click
+
+from models.catalogue import Catalogue
+from models.db import Database
+from models.errors import UsageError
+from models.settings import Settings
+from producer import batches, readers, workers
+from producer import submit as submitting
+from producer.cli import context, progress, render, wait
+from producer.request import Request
+from producer.rows import Columns
+from producer.submit import Submission
+
+
+@click.command(short_help="Submit a file of inputs as one batch.")
+@click.argument("source", metavar="FILE|-")
+@click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline; see: batchmill pipelines.")
+@click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by the file's name; - is jsonl.")
+@click.option(
+    "--input", "inputs", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
+    help="Which column holds a field of the task, such as text=review_body. May be repeated.",
+)  # fmt: skip
+@click.option("--id", "custom_id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id.")
+@click.option("--no-id", is_flag=True, help="Keep no ids of yours, even where such a column is there.")
+@click.option(
+    "--param", "parameters", multiple=True, callback=context.values, metavar="NAME=VALUE",
+    help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
+)  # fmt: skip
+@click.option("--name", help="A name for people; it need not be unique.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher one go first.")
+@click.option(
+    "--metadata", multiple=True, callback=context.pairs, metavar="KEY=VALUE",
+    help="Kept with the batch; up to 16. May be repeated.",
+)  # fmt: skip
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
+@context.json_option
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    source: str,
+    pipeline: str,
+    kind: str | None,
+    inputs: dict[str, str],
+    custom_id: str | None,
+    no_id: bool,
+    waits: bool,
+    timeout: float | None,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Submit FILE (JSON lines or CSV; - for standard input) as one batch, and print its id.
+
+    A line is a text, or an object with the task's fields. The first bad lines are named, and then nothing is submitted.
+    """
+    if no_id and custom_id is not None:
+        raise UsageError("--id and --no-id exclude each other")
+    settings = Settings.load()
+    entry = Catalogue.load(settings)[pipeline]
+    request = Request.checked(entry, **fields)
+    columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id)
+    with context.opened(settings) as database:
+        with readers.opened(source, columns, kind) as rows, progress.shown("submitting") as report:
+            submission = submitting.accept(
+                database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, "")
+            )
+        _tell(settings, database, submission, as_json=as_json, waits=waits)
+        if waits:
+            ctx.exit(wait.followed(database, submission.batch_id, timeout, as_json=as_json))
+
+
+def _tell(settings: Settings, database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:
+    # The id before anything that may take seconds or be interrupted: from here on the batch exists.
+    if not as_json:
+        click.echo(submission.batch_id)
+    elif not waits:
+        render.echo_json(batches.get(database, submission.batch_id).as_dict())
+    render.notice(
+        f"accepted {render.counted(submission.jobs, 'job')} in {render.counted(len(submission.slice_ids), 'slice')}"
+    )
+    warning = submitting.ring(settings, submission)
+    alive = workers.alive(database, submission.pipeline, settings.lease_seconds)
+    if not alive:
+        render.notice(render.unserved(submission.pipeline))
+    # With the embedded Valkey and no worker, that it is away is nothing new.
+    if warning and (alive or settings.redis_url is not None):
+        render.notice(f"warning: {warning}")

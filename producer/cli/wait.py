@@ -1,0 +1,54 @@
+"""`batchmill wait`: until a batch has ended."""
+
+import click
+
+from models.db import Database
+from models.settings import Settings
+from models.states import BatchStatus
+from producer import batches, waiting
+from producer.batches import BatchView
+from producer.cli import context, progress, render
+
+DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
+
+
+@click.command(short_help="Wait until a batch has ended.")
+@click.argument("batch_id", metavar="ID")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long at most; then exit 124.")
+@context.json_option
+@click.pass_context
+def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
+    """Wait until the batch ID has ended.
+
+    Exits 0 when all its jobs succeeded, 3 when it is done with failed jobs, 1 when it failed, expired or was cancelled.
+    """
+    with context.opened(Settings.load()) as database:
+        ctx.exit(followed(database, batch_id, timeout, as_json=as_json))
+
+
+def followed(database: Database, batch_id: str, timeout: float | None, *, as_json: bool) -> int:
+    """Show a batch until it has ended; returns the exit code."""
+    batches.get(database, batch_id)  # no bar for what is not there
+    try:
+        with progress.shown("running") as report:
+            batch = waiting.until_ended(database, batch_id, timeout, lambda seen: report(*_standing(seen)))
+    except KeyboardInterrupt:
+        render.notice(f"\n{batch_id} goes on; come back: batchmill wait {batch_id}")
+        raise
+    render.notice(render.summary(batch))
+    if as_json:
+        render.echo_json(batch.as_dict())
+    return exit_code(batch)
+
+
+def exit_code(batch: BatchView) -> int:
+    """What an ended batch means to a shell."""
+    if batch.status is not BatchStatus.COMPLETED:
+        return FAILED
+    return DONE_WITH_FAILED_JOBS if batch.counts.failed else DONE
+
+
+def _standing(batch: BatchView) -> tuple[int, int | None, str]:
+    failed = f"{batch.counts.failed:,} failed" if batch.counts.failed else None
+    note = ", ".join(part for part in (render.rate(batch.jobs_per_second), failed) if part)
+    return batch.counts.ended, batch.counts.total or None, note

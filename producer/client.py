@@ -1,0 +1,120 @@
+"""The client: Batchmill from Python."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import zip_longest
+from os import PathLike
+from typing import Any, Self
+
+from models import schema
+from models.catalogue import Catalogue, Pipeline
+from models.db import Database
+from models.errors import JobError, UsageError
+from models.settings import Settings
+from producer import batches, submit
+from producer.handle import BatchHandle
+from producer.request import Request
+from producer.rows import Columns, Problem, Row, Source, checked_id
+
+log = logging.getLogger(__name__)
+
+MISSING: Any = object()
+
+
+class Client:
+    """Submits batches and finds them again; settings not given here come from the environment and batchmill.toml.
+
+    Nothing is read or connected before the first call.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        redis_url: str | None = None,
+        home: str | PathLike[str] | None = None,
+    ) -> None:
+        self._flags = {"database_url": database_url, "redis_url": redis_url, "home": home}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return Settings.load(**self._flags)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The pipelines there are."""
+        return Catalogue.load(self.settings)
+
+    @cached_property
+    def database(self) -> Database:
+        """The database; the embedded one is made or upgraded when needed. Raises Unreachable."""
+        settings = self.settings
+        return schema.ready(
+            settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
+        )
+
+    def submit(
+        self,
+        pipeline: str,
+        inputs: Iterable[str | Mapping[str, Any]],
+        *,
+        ids: Iterable[str | int | None] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        priority: int = 0,
+    ) -> BatchHandle:
+        """Submit one batch and return as soon as it is accepted.
+
+        `inputs` are texts, or objects with the task's fields and perhaps a `custom_id` or `id`; a generator is read in
+        constant memory. `ids` are the custom_ids, one for each input. Raises RefusedBatch naming the items that can't
+        be jobs, and other UsageErrors; then nothing was submitted.
+        """
+        entry = self.catalogue[pipeline]
+        request = Request.checked(entry, parameters=parameters, name=name, metadata=metadata, priority=priority)
+        source = Source("the list of inputs", "item", _rows(entry, inputs, ids))
+        submission = submit.accept(self.database, self.settings.slice_jobs, request, source)
+        warning = submit.ring(self.settings, submission)
+        if warning:
+            log.warning("%s was accepted, but %s", submission.batch_id, warning)
+        return BatchHandle(self.database, submission.batch_id, warning=warning)
+
+    def batch(self, batch_id: str) -> BatchHandle:
+        """A batch submitted earlier; raises NotFound."""
+        return BatchHandle(self.database, batch_id).refresh()
+
+    def batches(self, limit: int = 20) -> list[BatchHandle]:
+        """The batches submitted last, the newest first."""
+        views = batches.newest(self.database, limit)
+        return [BatchHandle(self.database, view.id, view=view) for view in views]
+
+    def close(self) -> None:
+        """Return the database's connections; the next call connects again."""
+        if "database" in self.__dict__:
+            self.database.close()
+
+
+def _rows(pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None) -> Iterator[Row | Problem]:
+    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
+        raise UsageError("inputs must be a list, or other iterable, of texts or objects; put a single one into a list")
+    columns = Columns.of(pipeline.spec, ids=ids is None)
+    pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
+    return _checked_rows(pairs, columns)
+
+
+def _checked_rows(pairs: Iterable[tuple[Any, Any]], columns: Columns) -> Iterator[Row | Problem]:
+    for where, (item, custom_id) in enumerate(pairs, start=1):
+        if item is MISSING or custom_id is MISSING:
+            raise UsageError(f"inputs and ids are not equally many: one of them ends before item {where}")
+        try:
+            row = columns.row(where, dict(item) if isinstance(item, Mapping) else item)
+            yield row if custom_id is None else row._replace(custom_id=checked_id(custom_id))
+        except JobError as error:
+            yield Problem(where, str(error))

@@ -1,0 +1,63 @@
+"""A batch in the hands of a Python program."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from models.db import Database
+from producer import batches, results, waiting
+from producer.batches import BatchView, Counts
+from producer.results import ResultRow
+
+
+class BatchHandle:
+    """One batch; its fields are as of the last look, which `refresh` and `wait` renew."""
+
+    def __init__(
+        self, database: Database, batch_id: str, *, view: BatchView | None = None, warning: str | None = None
+    ) -> None:
+        self.id = batch_id
+        self.warning = warning  # why the bells did not ring, if so; the batch is safe all the same
+        self._database = database
+        self._view = view
+
+    def __repr__(self) -> str:
+        return f"<batch {self.id} {self._view.status if self._view else ''}>"
+
+    @property
+    def view(self) -> BatchView:
+        """Everything known of the batch."""
+        if self._view is None:
+            self.refresh()
+        assert self._view is not None
+        return self._view
+
+    @property
+    def status(self) -> str:
+        """validating, in_progress, completed, failed, expired, cancelling or cancelled."""
+        return self.view.status.value
+
+    @property
+    def request_counts(self) -> Counts:
+        """How the jobs stand: total, completed (they succeeded), failed, cancelled, expired, open."""
+        return self.view.counts
+
+    def as_dict(self) -> dict[str, Any]:
+        """The public object, as `batchmill show --json` prints it."""
+        return self.view.as_dict()
+
+    def refresh(self) -> Self:
+        """Look again; raises NotFound when the batch is gone."""
+        self._view = batches.get(self._database, self.id)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
+        self._view = waiting.until_ended(self._database, self.id, timeout)
+        return self
+
+    def results(self, after: int = 0) -> Iterator[ResultRow]:
+        """The results that landed after `after` (a row's `seq`), in that order, page by page.
+
+        Stops at what has landed so far: wait first to have all, or come back with the last row's `seq`.
+        """
+        return results.as_landed(self._database, self.id, after)

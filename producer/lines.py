@@ -1,0 +1,47 @@
+"""Lines of UTF-8: numbered, of bounded length, without the byte-order mark."""
+
+import codecs
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from models.errors import UnreadableSource
+
+# The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
+LONGEST_LINE = 16 * 2**20
+
+NOT_TEXT = {
+    b"\x1f\x8b": "is compressed; unpack it: gunzip -c FILE | batchmill submit - …",
+    b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
+    b"PAR1": "is a Parquet file, which is not read; write it as JSON lines or CSV",
+    b"SQLite format 3": "is a SQLite database; export the table as CSV",
+    codecs.BOM_UTF32_LE: "is UTF-32; save it as UTF-8",
+    codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "is UTF-16; save it as UTF-8",
+}
+
+
+def read(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
+
+    Raises UnreadableSource for a line over LONGEST_LINE, having read no more of it, and for what is no text at all.
+    """
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if number == 1:
+            _refuse_other_kinds(line, name)
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if len(line) > LONGEST_LINE:
+            raise UnreadableSource(f"{name}, line {number} is longer than {LONGEST_LINE // 2**20} MiB; split it")
+        yield number, line
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong with a line that does not decode, without quoting it."""
+    return f"is not UTF-8 at byte {error.start + 1} (0x{error.object[error.start]:02x}); save the file as UTF-8"
+
+
+def _refuse_other_kinds(start: bytes, name: str) -> None:
+    for magic, sentence in NOT_TEXT.items():
+        if start.startswith(magic):
+            raise UnreadableSource(f"{name} {sentence}")

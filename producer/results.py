@@ -1,0 +1,132 @@
+"""Results: pages of the view `job_results`, as they land or by position."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Boolean, TextualSelect, column, text
+
+from models.db import Database
+from models.states import Outcome
+from models.tables import Document, Moment
+from producer import batches
+
+PAGE_ROWS = 1000
+
+COLUMNS = """batch_id, position, custom_id, input, status, output, error_code, error_message, truncated,
+       model, revision, dtype, device, attempts, seq, finished_at"""
+
+# `seq` is the order of commits within the batch: what comes later has a greater one, so a cursor never misses a row.
+AS_LANDED = f"SELECT {COLUMNS} FROM job_results WHERE batch_id = :batch_id AND seq > :cursor ORDER BY seq LIMIT :limit"  # noqa: S608
+
+BY_POSITION = f"""
+SELECT {COLUMNS} FROM job_results
+WHERE batch_id = :batch_id AND position > :cursor AND seq > :after ORDER BY position LIMIT :limit
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """How one job ended, and which model made it so; `output` is None unless it succeeded."""
+
+    batch_id: str
+    position: int  # in the source, from 0
+    custom_id: str | None
+    input: dict[str, Any]
+    status: Outcome
+    output: Any
+    error_code: str | None
+    error_message: str | None
+    truncated: bool  # the text was longer than the model takes, and was cut
+    model: str | None
+    revision: str | None
+    dtype: str | None
+    device: str | None
+    attempts: int
+    seq: int  # the order in which results landed, from 1
+    finished_at: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as it is printed and exported; these names stay. The moment is ISO 8601 in UTC."""
+        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
+        return {
+            "batch_id": self.batch_id,
+            "position": self.position,
+            "custom_id": self.custom_id,
+            "input": self.input,
+            "status": self.status.value,
+            "output": self.output,
+            "error": error,
+            "truncated": self.truncated,
+            "model": self.model,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "device": self.device,
+            "attempts": self.attempts,
+            "seq": self.seq,
+            "finished_at": iso(self.finished_at),
+        }
+
+
+def iso(moment: datetime) -> str:
+    """A moment as text, in UTC and to the millisecond, as finely as both databases have it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_landed(database: Database, batch_id: str, after: int = 0, limit: int | None = None) -> Iterator[ResultRow]:
+    """What has landed since `after` (a `seq`), in that order, and then stops; raises NotFound.
+
+    Read page by page, each in a transaction of its own, so that a slow reader holds nothing.
+    """
+    batches.get(database, batch_id)
+    left = limit
+    while left is None or left > 0:
+        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+        page = _page(database, _AS_LANDED, batch_id=batch_id, cursor=after, limit=size)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1].seq
+        left = None if left is None else left - size
+
+
+def by_position(database: Database, batch_id: str, after: int = 0) -> Iterator[ResultRow]:
+    """The same rows in the order of the source; raises NotFound."""
+    batches.get(database, batch_id)
+    cursor = -1
+    while page := _page(database, _BY_POSITION, batch_id=batch_id, cursor=cursor, after=after, limit=PAGE_ROWS):
+        yield from page
+        cursor = page[-1].position
+
+
+def example(database: Database, batch_id: str) -> Any:
+    """The first output that there is, to see its shape by; None when nothing has succeeded."""
+    query = _typed(AS_LANDED.replace("seq > :cursor", "status = 'succeeded' AND seq > :cursor"))
+    page = _page(database, query, batch_id=batch_id, cursor=0, limit=1)
+    return page[0].output if page else None
+
+
+def at_positions(database: Database, batch_id: str, positions: Iterable[int]) -> list[ResultRow]:
+    """The results of single jobs that have one: a sample of a batch."""
+    found = (
+        _page(database, _BY_POSITION, batch_id=batch_id, cursor=position - 1, after=0, limit=1)
+        for position in positions
+    )
+    return [row for page in found for row in page]
+
+
+def _page(database: Database, query: TextualSelect, **named: Any) -> list[ResultRow]:
+    with database.read() as connection:
+        rows = connection.execute(query, named).mappings().all()
+    return [ResultRow(**{**row, "status": Outcome(row["status"])}) for row in rows]
+
+
+def _typed(query: str) -> TextualSelect:
+    types: dict[str, Any] = {"input": Document, "output": Document, "truncated": Boolean, "finished_at": Moment}
+    names = [name.strip() for name in COLUMNS.split(",")]
+    return text(query).columns(*(column(name, types.get(name)) for name in names))
+
+
+_AS_LANDED = _typed(AS_LANDED)
+_BY_POSITION = _typed(BY_POSITION)

@@ -1,0 +1,129 @@
+"""Rows: what a source yields, and which of its columns become a job's input and custom_id."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from models.errors import JobError, UnreadableSource, UsageError
+from models.tasks.spec import TaskSpec
+
+LONGEST_CUSTOM_ID = 512
+USUAL_IDS = ("custom_id", "id")
+COLUMNS_NAMED = 20  # in a sentence about a missing one
+
+
+class Row(NamedTuple):
+    """One row: where it stands (a line's or item's number, from 1), the user's own id, and the input as it came."""
+
+    where: int
+    custom_id: str | None
+    raw: object
+
+
+class Problem(NamedTuple):
+    """Why the row that stands there can't be a job; the sentence goes on after "line 3: "."""
+
+    where: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where rows come from: its name for people, what `where` counts, and the rows, read as they are taken."""
+
+    name: str
+    unit: str
+    rows: Iterator[Row | Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds which field of the task, and which holds the ids."""
+
+    fields: tuple[tuple[str, str, bool], ...]  # field, column, whether it is required
+    ids: tuple[str, ...]  # the first that a row has
+    id_is_required: bool
+
+    @classmethod
+    def of(
+        cls, spec: TaskSpec, inputs: Mapping[str, str] | None = None, custom_id: str | None = None, *, ids: bool = True
+    ) -> Self:
+        """The task's own names, unless `inputs` gives a field another column or `custom_id` names the ids' one."""
+        inputs = inputs or {}
+        known = [field.name for field in spec.fields]
+        for name in inputs:
+            if name not in known:
+                raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(known)}")
+        # A column that is named on purpose must be there; an optional field's own name need not.
+        fields = tuple((f.name, inputs.get(f.name, f.name), f.required or f.name in inputs) for f in spec.fields)
+        if not ids:
+            return cls(fields, (), id_is_required=False)
+        return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=custom_id is not None)
+
+    def row(self, where: int, record: object) -> Row:
+        """The row that a record becomes; bare text stands for the first field. Raises JobError."""
+        if not isinstance(record, dict):
+            if self.id_is_required:
+                raise JobError("missing_id", f"has no column {self.ids[0]!r} to take the custom_id from")
+            return Row(where, None, record)
+        taken = {field: record[column] for field, column, _ in self.fields if column in record}
+        if len(taken) < len(self.fields):
+            self._insist(record)
+        return Row(where, self._custom_id(record) if self.ids else None, taken)
+
+    def check(self, name: str, header: Iterable[str]) -> None:
+        """Raise UnreadableSource when a table's header lacks a column."""
+        header = list(header)
+        for field, column, required in self.fields:
+            if required and column not in header:
+                raise UnreadableSource(_lacking(name, column, header, f"--input {field}=COLUMN"))
+        if self.id_is_required and self.ids[0] not in header:
+            raise UnreadableSource(_lacking(name, self.ids[0], header, "--id COLUMN"))
+
+    def _insist(self, record: dict[str, Any]) -> None:
+        for _, column, required in self.fields:
+            if required and column not in record:
+                raise JobError("missing_field", f"has no {column!r}; it has: {_listed(record)}")
+
+    def _custom_id(self, record: dict[str, Any]) -> str | None:
+        for column in self.ids:
+            value = record.get(column)
+            if value is not None and value != "":
+                return checked_id(value, column)
+        if self.id_is_required:
+            raise JobError("missing_id", f"has nothing in {self.ids[0]!r} to take the custom_id from")
+        return None
+
+
+def checked_id(value: object, column: str = "custom_id") -> str:
+    """A custom_id as it is stored: text, or an integer as text. Raises JobError."""
+    if not isinstance(value, str):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return checked_id(str(value), column)
+        raise JobError("invalid_id", f"{column} must be text or an integer to be the custom_id")
+    if len(value) > LONGEST_CUSTOM_ID:
+        raise JobError("invalid_id", f"{column} has {len(value):,} characters; at most {LONGEST_CUSTOM_ID} are taken")
+    if not is_storable(value):
+        raise JobError("invalid_id", f"{column} has a NUL character or half a surrogate pair; remove it")
+    return value
+
+
+def is_storable(value: str) -> bool:
+    """Whether every database can store this text: no NUL, no lone surrogate."""
+    if value.isascii():
+        return "\0" not in value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _lacking(name: str, column: str, header: Iterable[str], option: str) -> str:
+    return f"{name} has no column {column!r}; it has: {_listed(header)}; say which to take: {option}"
+
+
+def _listed(columns: Iterable[str]) -> str:
+    names = [repr(name[:40])[1:-1] for name in columns if name]
+    more = len(names) - COLUMNS_NAMED
+    return ", ".join(names[:COLUMNS_NAMED]) + (f" and {more} more" if more > 0 else "") or "no columns at all"

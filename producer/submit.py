@@ -1,0 +1,170 @@
+"""Submitting: chunks of jobs while the batch is `validating`, one transaction that accepts it, then the bells.
+
+A batch that is not accepted leaves nothing behind, whatever went wrong; an accepted one is safe, whatever goes wrong.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, insert, text
+from sqlalchemy.exc import IntegrityError
+
+from models.db import Database, insert_rows
+from models.errors import BatchmillError, Unreachable
+from models.settings import Settings
+from models.states import BatchStatus, SliceState
+from models.tables import Batch
+from producer.ids import new_batch_id
+from producer.intake import MOST_PROBLEMS, Chunk, Intake
+from producer.places import Places
+from producer.request import Request
+from producer.rows import Problem, Source
+
+JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
+SLICE_COLUMNS = ("batch_id", "first", "size", "state")
+DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
+LOOK_UP_IDS = 500
+
+# Lock order: the batch's row, then its slices, as everywhere.
+ACCEPT = """
+UPDATE batches SET status = 'in_progress', total = :jobs, in_progress_at = {now}
+WHERE id = :batch_id AND status = 'validating'
+"""
+
+SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id ORDER BY first"
+
+TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
+
+LEFTOVERS = """
+SELECT b.status, (SELECT max(j.position) FROM jobs j WHERE j.batch_id = b.id) AS last
+FROM batches b WHERE b.id = :batch_id
+"""
+
+Watch = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An accepted batch: how many jobs it has, and the slices to ring for."""
+
+    batch_id: str
+    pipeline: str
+    jobs: int
+    slice_ids: Sequence[int]
+
+
+def accept(
+    database: Database, slice_jobs: int, request: Request, source: Source, watch: Watch = lambda _: None
+) -> Submission:
+    """Take a source in as one batch; `watch` hears after each chunk how many jobs are in.
+
+    Raises RefusedBatch or UnreadableSource naming what is wrong with the source; then, as after any other exception,
+    nothing of the batch is kept.
+    """
+    batch_id = new_batch_id()
+    _open(database, batch_id, request)
+    try:
+        jobs = _fill(database, batch_id, Intake(request.pipeline.spec, source), watch)
+        slice_ids = _accept(database, batch_id, jobs, slice_jobs)
+    except BaseException:
+        with suppress(Unreachable):
+            _discard(database, batch_id)
+        raise
+    return Submission(batch_id, request.pipeline.name, jobs, slice_ids)
+
+
+def ring(settings: Settings, submission: Submission) -> str | None:
+    """Ring the bells of an accepted batch; a sentence when they can't be rung, which costs time but no job."""
+    from models import broker  # Celery takes a third of a second to import: not before the batch is safe
+
+    try:
+        broker.ring(settings, submission.pipeline, submission.slice_ids)
+    except Unreachable as error:
+        return f"{error}; the batch is safe in SQL and runs when a worker looks there"
+    return None
+
+
+def _open(database: Database, batch_id: str, request: Request) -> None:
+    pipeline = request.pipeline
+    with database.write() as connection:
+        connection.execute(
+            insert(Batch.__table__).values(  # type: ignore[arg-type]
+                id=batch_id,
+                name=request.name,
+                pipeline=pipeline.name,
+                task=pipeline.task,
+                model=pipeline.model,
+                revision=pipeline.revision,
+                parameters=request.parameters,
+                metadata=request.metadata,
+                priority=request.priority,
+                status=BatchStatus.VALIDATING.value,
+            )
+        )
+
+
+def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> int:
+    """Insert every job; returns how many there are."""
+    places, end = Places(), 0
+    for chunk in intake.chunks():
+        try:
+            with database.write() as connection:
+                insert_rows(connection, "jobs", JOB_COLUMNS, _job_rows(batch_id, chunk))
+        except IntegrityError:
+            problems = _repeated(database, batch_id, intake, chunk, places)
+            if not problems:
+                raise
+            raise intake.refusal(problems) from None
+        places.note(chunk.first, chunk.places)
+        end = chunk.end
+        watch(end)
+    return end
+
+
+def _job_rows(batch_id: str, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+    pairs = zip(chunk.custom_ids, chunk.documents, strict=True)
+    return ((batch_id, position, *pair) for position, pair in enumerate(pairs, start=chunk.first))
+
+
+def _repeated(database: Database, batch_id: str, intake: Intake, chunk: Chunk, places: Places) -> list[Problem]:
+    """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""
+    query = text(TAKEN).bindparams(bindparam("custom_ids", expanding=True))
+    problems: list[Problem] = []
+    with database.read() as connection:
+        ids = list(chunk.seen)
+        for start in range(0, len(ids), LOOK_UP_IDS):
+            some = {"batch_id": batch_id, "custom_ids": ids[start : start + LOOK_UP_IDS]}
+            for custom_id, position in connection.execute(query, some):
+                problems.append(intake.duplicate(chunk.seen[custom_id], custom_id, places[position]))
+            if len(problems) >= MOST_PROBLEMS:
+                break
+    return sorted(problems)
+
+
+def _accept(database: Database, batch_id: str, jobs: int, slice_jobs: int) -> list[int]:
+    slices = (
+        (batch_id, first, min(slice_jobs, jobs - first), SliceState.QUEUED.value)
+        for first in range(0, jobs, slice_jobs)
+    )
+    with database.write() as connection:
+        named = {"batch_id": batch_id, "jobs": jobs}
+        if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
+            raise BatchmillError(f"{batch_id} was removed while it was being submitted; submit it again")
+        insert_rows(connection, "slices", SLICE_COLUMNS, slices)
+        return list(connection.scalars(text(SLICE_IDS), named))
+
+
+def _discard(database: Database, batch_id: str) -> None:
+    with database.read() as connection:
+        found = connection.execute(text(LEFTOVERS), {"batch_id": batch_id}).one_or_none()
+    # When the connection broke while accepting, the batch may have been accepted all the same.
+    if found is None or found.status != BatchStatus.VALIDATING:
+        return
+    for end in range(DISCARD_JOBS, (found.last or 0) + 1, DISCARD_JOBS):
+        with database.write() as connection:
+            query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
+            connection.execute(query, {"batch_id": batch_id, "end": end})
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM batches WHERE id = :batch_id"), {"batch_id": batch_id})

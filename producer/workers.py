@@ -1,0 +1,75 @@
+"""Worker processes, as the table `workers` has them; ages are by the database's clock."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import literal_column, select
+
+from models.db import Database
+from models.tables import Moment, Worker
+
+MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One process at one moment."""
+
+    id: str
+    host: str
+    pid: int
+    device: str
+    pipeline: str
+    model: str
+    revision: str | None
+    state: str
+    uptime_seconds: float
+    heartbeat_seconds_ago: float
+    alive: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `batchmill workers --json` prints it."""
+        return {
+            "id": self.id,
+            "object": "worker",
+            "host": self.host,
+            "pid": self.pid,
+            "device": self.device,
+            "pipeline": self.pipeline,
+            "model": self.model,
+            "revision": self.revision,
+            "state": self.state,
+            "alive": self.alive,
+            "uptime_seconds": round(self.uptime_seconds, 1),
+            "heartbeat_seconds_ago": round(self.heartbeat_seconds_ago, 1),
+        }
+
+
+def listed(database: Database, lease_seconds: float) -> list[WorkerView]:
+    """Every process that has not signed off, by pipeline; a silent one is listed as not alive."""
+    now = literal_column(database.sql.now, Moment).label("now")
+    query = select(*Worker.__table__.c, now).order_by(Worker.pipeline, Worker.host, Worker.device, Worker.id)
+    with database.read() as connection:
+        return [_view(row, lease_seconds) for row in connection.execute(query)]
+
+
+def alive(database: Database, pipeline: str, lease_seconds: float) -> int:
+    """How many processes answer this pipeline's bells now."""
+    return sum(worker.alive and worker.pipeline == pipeline for worker in listed(database, lease_seconds))
+
+
+def _view(row: Any, lease_seconds: float) -> WorkerView:
+    silent = max(0.0, (row.now - row.heartbeat_at).total_seconds())
+    return WorkerView(
+        id=row.id,
+        host=row.host,
+        pid=row.pid,
+        device=row.device,
+        pipeline=row.pipeline,
+        model=row.model,
+        revision=row.revision,
+        state=row.state,
+        uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),
+        heartbeat_seconds_ago=silent,
+        alive=silent < MISSED_LEASES * lease_seconds,
+    )

@@ -1,0 +1,76 @@
+"""Stands in for a worker: writes results and ends batches, as `worker/store.py` would."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert, text
+
+from models.db import Database, as_json, insert_rows
+from models.states import BatchStatus, Outcome
+from models.tables import ModelVersion, Worker
+
+RESULT_COLUMNS = (
+    "batch_id", "position", "seq", "status", "output", "error_code", "error_message", "truncated", "attempts",
+    "model_version_id",
+)  # fmt: skip
+
+PROGRESS = """
+UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
+       tokens = tokens + :written * 6, padded_tokens = padded_tokens + :written * 8, revision = 'abc'
+WHERE id = :batch_id
+"""
+
+
+def version(database: Database) -> int:
+    """A model version's id; the same at every call."""
+    values = dict.fromkeys(
+        ("fingerprint", "task", "model", "revision", "tokenizer", "tokenizer_revision", "attention"), "abc"
+    )
+    with database.write() as connection:
+        known: int | None = connection.scalar(text("SELECT id FROM model_versions"))
+        if known is not None:
+            return known
+        row = {**values, "dtype": "float32", "device": "cpu", "libraries": {}}
+        return int(connection.execute(insert(ModelVersion).values(row)).inserted_primary_key[0])
+
+
+def land(database: Database, batch_id: str, answers: Sequence[tuple[int, Any]]) -> None:
+    """Write results in this order: a position with its output, or with a JobError's code as a `str`."""
+    made_by = version(database)
+    with database.write() as connection:
+        last = connection.scalar(text("SELECT last_seq FROM batches WHERE id = :id"), {"id": batch_id})
+        rows = []
+        for seq, (position, answer) in enumerate(answers, start=last + 1):
+            failed = isinstance(answer, str)
+            status = Outcome.FAILED if failed else Outcome.SUCCEEDED
+            ending = (None, answer, "it could not be answered") if failed else (as_json(answer), None, None)
+            rows.append((batch_id, position, seq, status.value, *ending, False, 1, made_by))
+        insert_rows(connection, "results", RESULT_COLUMNS, rows)
+        failures = sum(isinstance(answer, str) for _, answer in answers)
+        counts = {"written": len(answers), "failed": failures, "succeeded": len(answers) - failures}
+        connection.execute(text(PROGRESS), {"batch_id": batch_id, **counts})
+
+
+def end(database: Database, batch_id: str, status: BatchStatus = BatchStatus.COMPLETED) -> None:
+    """Let a batch end."""
+    with database.write() as connection:
+        connection.execute(
+            text(f"UPDATE batches SET status = :status, {status.value}_at = {database.sql.now} WHERE id = :id"),
+            {"status": status.value, "id": batch_id},
+        )
+        connection.execute(
+            text(f"""UPDATE slices SET state = 'done', claimed_at = {database.sql.later}, done_at = {database.sql.now}
+                 WHERE batch_id = :id"""),
+            {"id": batch_id, "seconds": -2.0},
+        )
+
+
+def sign_on(database: Database, pipeline: str, *, silent_seconds: float = 0.0) -> None:
+    """Write a worker's row, whose last heartbeat is so long ago."""
+    values = {"id": f"w-{silent_seconds}", "host": "here", "pid": 7, "device": "cpu", "model": "m", "state": "ready"}
+    with database.write() as connection:
+        connection.execute(insert(Worker).values(**values, pipeline=pipeline))
+        connection.execute(
+            text(f"UPDATE workers SET heartbeat_at = {database.sql.later} WHERE id = :id"),
+            {"id": values["id"], "seconds": -silent_seconds},
+        )

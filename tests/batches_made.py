@@ -1,0 +1,122 @@
+"""Batches put straight into SQL, and what became of them: the tests of the worker need no producer."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, text, update
+
+from models.db import Database
+from models.states import BatchStatus, SliceState
+from models.tables import Batch, Job, Result, Slice
+from worker.claims import Claimant, Lease
+from worker.store import Version
+
+PIPELINE = "reviews"
+TASK = "sentiment-analysis"
+MODEL = "made/model"
+REVISION = "a" * 40
+LEASE_SECONDS = 30.0
+
+# Before every clock that a test may run under, and one second apart, so that "oldest" means something.
+FIRST_CREATED = datetime(2020, 1, 1, tzinfo=UTC)
+
+VERSION = Version(
+    task=TASK, model=MODEL, revision=REVISION, tokenizer=MODEL, tokenizer_revision=REVISION, dtype="float32",
+    quantization=None, attention="eager", device="cpu", libraries={"torch": "1"},
+)  # fmt: skip
+
+_numbers = itertools.count()
+
+
+def claimant(worker_id: str = "worker-1", **other: Any) -> Claimant:
+    """Who claims, for the pipeline and revision that the batches here have unless told otherwise."""
+    named = {
+        "pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION, "lease_seconds": LEASE_SECONDS,
+    }  # fmt: skip
+    return Claimant(worker_id=worker_id, **{**named, **other})
+
+
+def insert_batch(
+    database: Database, inputs: int | Sequence[Mapping[str, Any]], *, slice_jobs: int = 4, **columns: Any
+) -> str:
+    """Put in a batch in progress with its jobs and slices; a later one is younger. Returns its id."""
+    number = next(_numbers)
+    rows = [{"text": f"text {place}"} for place in range(inputs)] if isinstance(inputs, int) else list(inputs)
+    values = {
+        "id": f"batch_{number:04}", "pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION,
+        "parameters": {}, "metadata_": {}, "status": BatchStatus.IN_PROGRESS.value, "total": len(rows),
+        "created_at": FIRST_CREATED + timedelta(seconds=number),
+    } | columns  # fmt: skip
+    batch_id: str = values["id"]
+    jobs = [{"batch_id": batch_id, "position": place, "input": row} for place, row in enumerate(rows)]
+    slices = [
+        {
+            "batch_id": batch_id, "first": first, "size": min(slice_jobs, len(rows) - first),
+            "state": SliceState.QUEUED.value,
+        }
+        for first in range(0, len(rows), slice_jobs)
+    ]  # fmt: skip
+    with database.write() as connection:
+        connection.execute(insert(Batch).values(**values))
+        connection.execute(insert(Job), jobs)
+        connection.execute(insert(Slice), slices)
+    return batch_id
+
+
+def batch(database: Database, batch_id: str) -> Any:
+    """The batch's row."""
+    with database.read() as connection:
+        return connection.execute(select(Batch.__table__).where(Batch.id == batch_id)).one()
+
+
+def results(database: Database, batch_id: str) -> list[Any]:
+    """The batch's result rows, by position."""
+    with database.read() as connection:
+        query = select(Result.__table__).where(Result.batch_id == batch_id).order_by(Result.position)
+        return list(connection.execute(query))
+
+
+def slices(database: Database, batch_id: str) -> list[Any]:
+    """The batch's slices, in order."""
+    with database.read() as connection:
+        return list(connection.execute(select(Slice.__table__).where(Slice.batch_id == batch_id).order_by(Slice.id)))
+
+
+def slice_row(database: Database, lease: Lease) -> Any:
+    """The row of a lease's slice."""
+    with database.read() as connection:
+        return connection.execute(select(Slice.__table__).where(Slice.id == lease.slice_id)).one()
+
+
+def let_lapse(database: Database, *leases: Lease) -> None:
+    """Make these leases look as if their holder had been silent for long."""
+    with database.write() as connection:
+        long_ago = {"lease_expires_at": datetime.now(UTC) - timedelta(hours=1)}
+        connection.execute(update(Slice).where(Slice.id.in_([lease.slice_id for lease in leases])).values(long_ago))
+
+
+def set_batch(database: Database, batch_id: str, **columns: Any) -> None:
+    """Change a batch behind everybody's back."""
+    with database.write() as connection:
+        connection.execute(update(Batch).where(Batch.id == batch_id).values(**columns))
+
+
+def execute(database: Database, statement: str, **named: Any) -> None:
+    """Run one statement."""
+    with database.write() as connection:
+        connection.execute(text(statement), named)
+
+
+def audit(database: Database, batch_id: str) -> None:
+    """Assert what holds at all times: counters equal row counts, `seq` has no gaps, nothing is answered twice."""
+    row = batch(database, batch_id)
+    found = results(database, batch_id)
+    assert sorted(result.seq for result in found) == list(range(1, len(found) + 1))
+    assert row.last_seq == len(found)
+    for outcome in ("succeeded", "failed", "cancelled", "expired"):
+        assert getattr(row, outcome) == sum(result.status == outcome for result in found), outcome
+    if row.status == "completed":
+        assert [result.position for result in found] == list(range(row.total))
+        assert {piece.state for piece in slices(database, batch_id)} == {"done"}

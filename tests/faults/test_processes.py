@@ -1,0 +1,96 @@
+"""Worker processes that are killed, stopped, told to go, or left without a supervisor. Real signals, real servers."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.mill import PIPELINE, Mill, mill, texts, until
+
+JOBS = 6_000
+
+
+@pytest.fixture
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+    """A mill whose micro-batches are small, so that signals arrive in the middle of the work."""
+    settings = {"tokens_per_batch": "128", "slice_jobs": "256", "window_jobs": "512"}
+    with mill(tmp_path, database_url=database_url, redis_url=redis_url, **settings) as ours:
+        yield ours
+
+
+def submit(ours: Mill) -> str:
+    return ours.client.submit(PIPELINE, texts(JOBS)).id
+
+
+def until_ended(ours: Mill, batch_id: str) -> None:
+    ours.client.batch(batch_id).wait(90)
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Mill) -> None:
+    ours.start("worker", PIPELINE, "--devices", "cpu,cpu")
+    victim = ours.until_ready(2)[0]
+    batch_id = submit(ours)
+    ours.until_answered(batch_id, 300)
+
+    psutil.Process(victim).kill()
+
+    until_ended(ours, batch_id)
+    ours.check(batch_id, JOBS)
+    assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2
+
+
+def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(ours: Mill) -> None:
+    supervisor = ours.start("worker", PIPELINE, "--devices", "cpu")
+    [child] = [psutil.Process(pid) for pid in ours.until_ready()]
+    batch_id = submit(ours)
+    ours.until_answered(batch_id, 300)
+
+    supervisor.kill()
+
+    child.wait(30)
+    assert ours.answered(batch_id) < JOBS
+    ours.start("worker", PIPELINE, "--devices", "cpu")
+    until_ended(ours, batch_id)
+    ours.check(batch_id, JOBS)
+
+
+def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Mill) -> None:
+    supervisor = ours.start("worker", PIPELINE, "--devices", "cpu")
+    ours.until_ready()
+    batch_id = submit(ours)
+    ours.until_answered(batch_id, 300)
+
+    supervisor.terminate()
+
+    assert supervisor.wait(30) == 0
+    assert ours.answered(batch_id) < JOBS
+    left = ours.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
+    assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
+    assert ours.query("SELECT id FROM workers") == []
+    ours.start("worker", PIPELINE, "--devices", "cpu")
+    until_ended(ours, batch_id)
+    ours.check(batch_id, JOBS)
+    assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
+
+
+def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Mill) -> None:
+    ours.start("worker", PIPELINE, "--devices", "cpu")
+    [zombie] = ours.until_ready()
+    batch_id = submit(ours)
+    ours.until_answered(batch_id, 300)
+
+    psutil.Process(zombie).send_signal(signal.SIGSTOP)
+    before = ours.answered(batch_id)
+    ours.start("worker", PIPELINE, "--devices", "cpu")
+    until_ended(ours, batch_id)
+    psutil.Process(zombie).send_signal(signal.SIGCONT)
+
+    until(lambda: "lost" in ours.log or '"attempts"' in ours.log, "the zombie noticing")
+    ours.check(batch_id, JOBS)
+    assert before < JOBS
+    second = submit(ours)
+    until_ended(ours, second)
+    ours.check(second, JOBS)
+    assert psutil.pid_exists(zombie)

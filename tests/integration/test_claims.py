@@ -1,0 +1,460 @@
+"""Claims on both databases: who gets which slice, for how long, and under which fence."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from models.db import Database
+from models.tables import Result, Slice
+from tests import batches_made
+from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, set_batch, slice_row, slices
+from tests.threads import at_once
+from worker import claims, duties
+from worker.claims import Claimant, Lease
+
+SLICE = 4  # jobs in a slice, as insert_batch cuts them
+MANY = 1000
+OTHER_REVISION = "b" * 40
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def take(database: Database, room: int = MANY, who: Claimant | None = None, **how: Any) -> list[Lease]:
+    return claims.take(database, who or claimant(), room, SLICE, **how)
+
+
+def renew(database: Database, leases: list[Lease], seconds: float = 60.0) -> list[Lease]:
+    with database.write() as connection:
+        return claims.renew(connection, database.sql, leases, seconds)
+
+
+def release(database: Database, leases: list[Lease]) -> list[Lease]:
+    with database.write() as connection:
+        return claims.release(connection, leases)
+
+
+def answer(database: Database, batch_id: str, *positions: int) -> None:
+    """Put in bare results, as if somebody had committed them."""
+    with database.write() as connection:
+        rows = [
+            {
+                "batch_id": batch_id, "position": position, "seq": seq, "status": "succeeded", "truncated": False,
+                "attempts": 1,
+            }
+            for seq, position in enumerate(positions, start=1)
+        ]  # fmt: skip
+        connection.execute(insert(Result), rows)
+
+
+class TestTake:
+    def test_leases_slices_under_a_new_token(self, database: Database) -> None:
+        batch_id = insert_batch(database, 10, parameters={"top_k": None})
+
+        leases = take(database)
+
+        assert [(lease.first, lease.size) for lease in leases] == [(0, 4), (4, 4), (8, 2)]
+        assert {(lease.batch_id, lease.token, lease.attempts) for lease in leases} == {(batch_id, 1, 1)}
+        assert leases[0].parameters == {"top_k": None}
+        for row in slices(database, batch_id):
+            assert (row.state, row.worker_id, row.token, row.attempts) == ("leased", "worker-1", 1, 1)
+            assert row.claimed_at is not None
+            held_for = row.lease_expires_at - row.claimed_at
+            assert timedelta(seconds=29) < held_for <= timedelta(seconds=31), "by the database's clock"
+
+    def test_finds_nothing_when_there_is_nothing(self, database: Database) -> None:
+        assert take(database) == []
+
+    def test_never_leases_a_slice_twice(self, database: Database) -> None:
+        insert_batch(database, 10)
+
+        assert len(take(database)) == 3
+        assert take(database, who=claimant("worker-2")) == []
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {"pipeline": "another"},
+            {"task": "summarization"},
+            {"status": "validating"},
+            {"status": "cancelling"},
+            {"status": "failed"},
+            {"revision": OTHER_REVISION},
+        ],
+    )
+    def test_leaves_alone_what_is_not_for_it(self, database: Database, columns: dict[str, Any]) -> None:
+        insert_batch(database, 4, **columns)
+
+        assert take(database) == []
+
+
+class TestPolicy:
+    def order(self, database: Database) -> list[str]:
+        """The batches in the order in which claims of one slice get to them."""
+        seen: list[str] = []
+        while leases := take(database, room=1):
+            seen += [lease.batch_id for lease in leases]
+        return seen
+
+    def test_highest_priority_first(self, database: Database) -> None:
+        low, high, middle = (insert_batch(database, 4, priority=priority) for priority in (-1, 5, 0))
+
+        assert self.order(database) == [high, middle, low]
+
+    def test_then_the_nearest_deadline(self, database: Database) -> None:
+        soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+        never, second, first = (insert_batch(database, 4, expires_at=moment) for moment in (None, later, soon))
+
+        assert self.order(database) == [first, second, never]
+
+    def test_a_priority_beats_a_deadline(self, database: Database) -> None:
+        urgent = insert_batch(database, 4, expires_at=datetime.now(UTC) + timedelta(minutes=1))
+        important = insert_batch(database, 4, priority=1)
+
+        assert self.order(database) == [important, urgent]
+
+    def test_then_the_batch_served_least(self, database: Database) -> None:
+        large = insert_batch(database, 24)
+        small = insert_batch(database, 8)
+
+        assert self.order(database) == [large, small, large, small, large, large, large, large]
+
+    def test_answers_count_as_served_like_leases(self, database: Database) -> None:
+        answered = insert_batch(database, 4, succeeded=3, failed=2)
+        untouched = insert_batch(database, 4)
+
+        assert self.order(database) == [untouched, answered]
+
+    def test_then_the_oldest(self, database: Database) -> None:
+        ids = [insert_batch(database, 4) for _ in range(3)]
+
+        assert self.order(database) == ids
+
+    def test_takes_a_batch_s_slices_in_their_order(self, database: Database) -> None:
+        insert_batch(database, 16)
+
+        assert [take(database, room=1)[0].first for _ in range(4)] == [0, 4, 8, 12]
+
+
+class TestRoom:
+    @pytest.mark.parametrize(("room", "jobs"), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (1000, 20)])
+    def test_is_filled_with_whole_slices(self, database: Database, room: int, jobs: int) -> None:
+        insert_batch(database, 20)
+
+        assert sum(lease.size for lease in take(database, room)) == jobs
+
+    def test_reaches_into_the_next_batch(self, database: Database) -> None:
+        first, second = insert_batch(database, 8), insert_batch(database, 20)
+
+        taken = take(database, room=12)
+
+        assert [lease.batch_id for lease in taken] == [first, first, second]
+
+    def test_none_takes_nothing(self, database: Database) -> None:
+        insert_batch(database, 4)
+
+        assert take(database, room=0) == []
+
+
+class TestNotBefore:
+    def set(self, database: Database, moment: datetime) -> None:
+        with database.write() as connection:
+            connection.execute(update(Slice).values(not_before=moment))
+
+    def test_keeps_a_slice_until_its_time(self, database: Database) -> None:
+        insert_batch(database, 4)
+        self.set(database, datetime.now(UTC) + timedelta(hours=1))
+        assert take(database) == []
+
+        self.set(database, datetime.now(UTC) - timedelta(seconds=1))
+        assert len(take(database)) == 1
+
+    def test_of_one_batch_does_not_keep_the_others(self, database: Database) -> None:
+        insert_batch(database, 4, priority=9)
+        self.set(database, datetime.now(UTC) + timedelta(hours=1))
+        due = insert_batch(database, 4)
+
+        assert [lease.batch_id for lease in take(database)] == [due]
+
+
+class TestTwoClaimants:
+    def test_get_disjoint_slices(self, database: Database) -> None:
+        batch_id = insert_batch(database, 200)  # 50 slices
+
+        def claim_all(worker_id: str) -> list[Lease]:
+            mine: list[Lease] = []
+            while leases := take(database, 12, claimant(worker_id)):
+                mine += leases
+            return mine
+
+        taken = at_once(*(lambda name=name: claim_all(name) for name in ("worker-1", "worker-2", "worker-3")))
+
+        ids = [lease.slice_id for leases in taken for lease in leases]
+        assert len(ids) == len(set(ids)) == 50
+        assert {row.attempts for row in slices(database, batch_id)} == {1}
+        by_worker = {row.id: row.worker_id for row in slices(database, batch_id)}
+        for worker_id, leases in zip(("worker-1", "worker-2", "worker-3"), taken, strict=True):
+            assert {by_worker[lease.slice_id] for lease in leases} <= {worker_id}
+
+
+class TestRevision:
+    def test_is_settled_by_the_first_claim(self, database: Database) -> None:
+        batch_id = insert_batch(database, 8, model="made/unpinned", revision=None)
+
+        taken = take(database, room=1)
+
+        assert len(taken) == 1
+        row = batches_made.batch(database, batch_id)
+        assert (row.model, row.revision) == ("made/model", REVISION)
+
+    def test_once_settled_is_taken_by_nobody_else(self, database: Database) -> None:
+        insert_batch(database, 8, revision=None)
+        take(database, room=1)
+
+        assert take(database, who=claimant("worker-2", revision=OTHER_REVISION)) == []
+        assert len(take(database, who=claimant("worker-3"))) == 1
+
+    def test_of_two_claimants_exactly_one_wins(self, database: Database) -> None:
+        for _ in range(10):
+            batch_id = insert_batch(database, 8, revision=None)
+
+            taken = at_once(
+                lambda: take(database, who=claimant("worker-1")),
+                lambda: take(database, who=claimant("worker-2", revision=OTHER_REVISION)),
+            )
+
+            settled = batches_made.batch(database, batch_id).revision
+            winner = 0 if settled == REVISION else 1
+            assert settled in (REVISION, OTHER_REVISION)
+            assert [len(leases) for leases in taken] == ([2, 0] if winner == 0 else [0, 2])
+            set_batch(database, batch_id, status="completed")
+
+    def test_settled_by_two_of_the_same_revision_serves_both(self, database: Database) -> None:
+        insert_batch(database, 40, revision=None)
+
+        taken = at_once(*(lambda name=name: take(database, 20, claimant(name)) for name in ("worker-1", "worker-2")))
+
+        assert sum(len(leases) for leases in taken) == 10
+
+
+class TestPending:
+    def test_gives_the_inputs_of_a_slice_in_order(self, database: Database) -> None:
+        insert_batch(database, [{"text": "one"}, {"text": "two", "text_pair": "zwei"}, {"text": "drei 世界 😀"}])
+        leases = take(database)
+
+        jobs = claims.pending(database, leases)
+
+        assert [job.input for job in jobs] == [
+            {"text": "one"},
+            {"text": "two", "text_pair": "zwei"},
+            {"text": "drei 世界 😀"},
+        ]
+        assert [job.position for job in jobs] == [0, 1, 2]
+        assert all(job.lease is leases[0] for job in jobs)
+
+    def test_leaves_out_what_has_a_result(self, database: Database) -> None:
+        batch_id = insert_batch(database, 10)
+        answer(database, batch_id, 1, 2, 4, 9)
+
+        jobs = claims.pending(database, take(database))
+
+        assert [job.position for job in jobs] == [0, 3, 5, 6, 7, 8]
+
+    def test_gives_only_the_jobs_of_the_slices_asked_for(self, database: Database) -> None:
+        insert_batch(database, 10)
+        insert_batch(database, 10)
+
+        jobs = claims.pending(database, take(database)[1:2])
+
+        assert [job.position for job in jobs] == [4, 5, 6, 7]
+
+
+class TestRenew:
+    def test_prolongs_what_is_held(self, database: Database) -> None:
+        insert_batch(database, 8)
+        leases = take(database)
+        before = [slice_row(database, lease).lease_expires_at for lease in leases]
+
+        assert renew(database, leases, seconds=3600) == []
+
+        for lease, old in zip(leases, before, strict=True):
+            assert slice_row(database, lease).lease_expires_at > old + timedelta(minutes=50)
+
+    def test_tells_what_was_lost_and_leaves_it_to_its_new_holder(self, database: Database) -> None:
+        insert_batch(database, 8)
+        leases = take(database)
+        let_lapse(database, leases[0])
+        duties.reclaim(database, 3)
+        [retaken] = take(database, who=claimant("worker-2"))
+        before = slice_row(database, retaken)
+
+        assert renew(database, leases) == [leases[0]]
+
+        assert slice_row(database, retaken) == before
+
+    def test_keeps_a_lease_that_ran_out_before_anybody_noticed(self, database: Database) -> None:
+        insert_batch(database, 4)
+        leases = take(database)
+        let_lapse(database, *leases)
+
+        assert renew(database, leases) == []
+
+        assert not duties.reclaim(database, 3)
+
+    def test_tells_what_was_queued_again_as_lost(self, database: Database) -> None:
+        insert_batch(database, 4)
+        leases = take(database)
+        let_lapse(database, *leases)
+        duties.reclaim(database, 3)
+
+        assert renew(database, leases) == leases
+
+        assert slice_row(database, leases[0]).state == "queued"
+
+
+class TestRelease:
+    def test_gives_back_the_slice_and_its_attempt(self, database: Database) -> None:
+        insert_batch(database, 8)
+        leases = take(database)
+
+        assert release(database, leases) == leases
+
+        for lease in leases:
+            row = slice_row(database, lease)
+            assert (row.state, row.worker_id, row.lease_expires_at, row.attempts) == ("queued", None, None, 0)
+            assert row.token == 1, "the fence never shrinks"
+        assert [lease.token for lease in take(database)] == [2, 2]
+
+    def test_under_a_stale_token_changes_nothing(self, database: Database) -> None:
+        insert_batch(database, 4)
+        [stale] = take(database)
+        let_lapse(database, stale)
+        duties.reclaim(database, 3)
+        [current] = take(database, who=claimant("worker-2"))
+        before = slice_row(database, current)
+
+        assert release(database, [stale]) == []
+
+        assert slice_row(database, current) == before
+
+    def test_twice_gives_back_once(self, database: Database) -> None:
+        insert_batch(database, 4)
+        leases = take(database)
+        release(database, leases)
+
+        assert release(database, leases) == []
+
+        assert slice_row(database, leases[0]).attempts == 0
+
+
+class TestReclaim:
+    def test_leaves_what_is_held(self, database: Database) -> None:
+        insert_batch(database, 4)
+        leases = take(database)
+
+        assert not duties.reclaim(database, 3)
+
+        assert slice_row(database, leases[0]).state == "leased"
+
+    def test_queues_what_ran_out_and_counts_the_attempt(self, database: Database) -> None:
+        insert_batch(database, 8)
+        leases = take(database)
+        let_lapse(database, leases[0])
+
+        assert duties.reclaim(database, 3).queued == [leases[0].slice_id]
+
+        row = slice_row(database, leases[0])
+        assert (row.state, row.worker_id, row.lease_expires_at, row.attempts) == ("queued", None, None, 1)
+        [retaken] = take(database)
+        assert (retaken.slice_id, retaken.token, retaken.attempts) == (leases[0].slice_id, 2, 2)
+
+    def test_by_many_at_once_queues_each_slice_once(self, database: Database) -> None:
+        insert_batch(database, 40)
+        leases = take(database)
+        let_lapse(database, *leases)
+
+        found = at_once(*[lambda: duties.reclaim(database, 3)] * 4)
+
+        queued = [slice_id for each in found for slice_id in each.queued]
+        assert sorted(queued) == sorted(lease.slice_id for lease in leases)
+
+
+class TestSuspects:
+    """A slice over which workers died twice is split into single jobs, each of which is run alone."""
+
+    def die_over(self, database: Database, **how: Any) -> list[Lease]:
+        leases = take(database, **how)
+        let_lapse(database, *leases)
+        return leases
+
+    def test_are_split_into_single_jobs_without_the_answered_ones(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        self.die_over(database)
+        duties.reclaim(database, 3)
+        [second] = self.die_over(database)
+        answer(database, batch_id, 1)
+
+        assert duties.reclaim(database, 3).split == [second.slice_id]
+
+        rows = [row for row in slices(database, batch_id) if row.id != second.slice_id]
+        assert [(row.first, row.size, row.state, row.attempts) for row in rows] == [
+            (place, 1, "queued", 2) for place in (0, 2, 3)
+        ]
+        assert slice_row(database, second).state == "done"
+        assert renew(database, [second]) == [second], "whoever held the whole slice has lost it"
+
+    def test_are_claimed_one_at_a_time_and_only_when_asked_for(self, database: Database) -> None:
+        insert_batch(database, 4)
+        for _ in range(2):
+            self.die_over(database)
+            duties.reclaim(database, 3)
+
+        assert take(database) == []
+        [only] = take(database, suspect=True)
+
+        assert only.suspect
+        assert (only.first, only.size, only.attempts) == (0, 1, 3)
+
+    def test_are_not_what_a_second_attempt_is(self, database: Database) -> None:
+        insert_batch(database, 4)
+        self.die_over(database)
+        duties.reclaim(database, 3)
+
+        assert take(database, suspect=True) == []
+        [second] = take(database)
+        assert not second.suspect
+
+    def test_end_as_dead_letters_after_the_last_attempt(self, database: Database) -> None:
+        batch_id = insert_batch(database, 2)
+        for _ in range(2):
+            self.die_over(database)
+            duties.reclaim(database, 3)
+        [culprit] = self.die_over(database, suspect=True)
+
+        assert duties.reclaim(database, 3).buried == [culprit.slice_id]
+
+        [result] = batches_made.results(database, batch_id)
+        assert (result.position, result.status, result.error_code) == (0, "failed", "worker_died")
+        assert (result.attempts, result.token) == (3, culprit.token)
+        assert slice_row(database, culprit).state == "done"
+        assert [lease.first for lease in take(database, suspect=True)] == [1], "its neighbour gets its turn"
+        audit(database, batch_id)
+
+    def test_that_end_a_batch_complete_it(self, database: Database) -> None:
+        batch_id = insert_batch(database, 1)
+        for _ in range(2):
+            self.die_over(database)
+            duties.reclaim(database, 3)
+        self.die_over(database, suspect=True)
+
+        duties.reclaim(database, 3)
+
+        assert batches_made.batch(database, batch_id).status == "completed"
+        audit(database, batch_id)

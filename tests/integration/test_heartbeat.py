@@ -1,0 +1,281 @@
+"""The heartbeat on both databases: renews, shows that the process lives, and sees to what dead ones left."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from models.db import Database
+from models.errors import Unreachable
+from models.tables import Worker
+from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, slice_row
+from tests.servers import wait_until
+from worker import claims, duties
+from worker.claims import Lease
+from worker.heartbeat import GONE_SECONDS, Heartbeat
+from worker.holdings import Holdings
+
+SLICE = 4  # jobs in a slice, as insert_batch cuts them
+BEAT, DUTY = 5.0, 2.0  # seconds
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def holdings() -> Holdings:
+    return Holdings()
+
+
+@pytest.fixture
+def make(database: Database, holdings: Holdings) -> Iterator[Callable[..., Heartbeat]]:
+    """Makes heartbeats, and stops the ones that were started."""
+    made: list[Heartbeat] = []
+
+    def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
+        intervals = {"beat_seconds": BEAT, "duty_seconds": DUTY, **other}
+        made.append(Heartbeat(database, claimant(worker_id), holdings, "cpu", max_attempts=3, **intervals))
+        return made[-1]
+
+    yield make
+    for heartbeat in made:
+        if heartbeat._thread.is_alive():
+            heartbeat.stop()
+
+
+@pytest.fixture
+def heartbeat(make: Callable[..., Heartbeat]) -> Heartbeat:
+    """A heartbeat whose thread does not run: the tests call `run_once`."""
+    return make()
+
+
+def away() -> Any:
+    raise Unreachable("the database is away")
+
+
+def workers(database: Database) -> list[Any]:
+    with database.read() as connection:
+        return list(connection.execute(select(Worker.__table__).order_by(Worker.id)))
+
+
+def set_heartbeat(database: Database, worker_id: str, moment: datetime) -> None:
+    with database.write() as connection:
+        connection.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=moment))
+
+
+def hold(database: Database, holdings: Holdings) -> list[Lease]:
+    leases = claims.take(database, claimant(), 1000, SLICE)
+    holdings.add(leases, claims.pending(database, leases))
+    return leases
+
+
+class TestWorkerRow:
+    def test_appears_at_the_start_and_goes_at_the_stop(
+        self, database: Database, make: Callable[..., Heartbeat]
+    ) -> None:
+        heartbeat = make()
+
+        heartbeat.start()
+        [row] = workers(database)
+        heartbeat.stop()
+
+        assert (row.id, row.host, row.pid) == ("worker-1", socket.gethostname(), os.getpid())
+        assert (row.pipeline, row.model, row.revision, row.device, row.state) == (
+            "reviews", "made/model", "a" * 40, "cpu", "ready"
+        )  # fmt: skip
+        assert abs(row.heartbeat_at - datetime.now(UTC)) < timedelta(minutes=1)
+        assert workers(database) == []
+
+    def test_beats(self, database: Database, heartbeat: Heartbeat) -> None:
+        heartbeat.run_once(0.0)
+        long_ago = datetime.now(UTC) - timedelta(seconds=GONE_SECONDS - 600)
+        set_heartbeat(database, "worker-1", long_ago)
+
+        heartbeat.run_once(BEAT)
+
+        assert workers(database)[0].heartbeat_at > long_ago + timedelta(minutes=30)
+
+    def test_is_written_anew_after_it_was_pruned(self, database: Database, heartbeat: Heartbeat) -> None:
+        heartbeat.run_once(0.0)
+        execute(database, "DELETE FROM workers")
+
+        heartbeat.run_once(BEAT)
+
+        assert [row.id for row in workers(database)] == ["worker-1"]
+
+    def test_of_a_worker_long_gone_is_pruned(self, database: Database, make: Callable[..., Heartbeat]) -> None:
+        for name, silent in (("gone", GONE_SECONDS + 60), ("silent", GONE_SECONDS - 60)):
+            make(name).run_once(0.0)
+            set_heartbeat(database, name, datetime.now(UTC) - timedelta(seconds=silent))
+
+        make("worker-1").run_once(0.0)
+
+        assert [row.id for row in workers(database)] == ["silent", "worker-1"]
+
+
+class TestLeases:
+    def test_are_renewed(self, database: Database, holdings: Holdings, heartbeat: Heartbeat) -> None:
+        insert_batch(database, 8)
+        leases = hold(database, holdings)
+        let_lapse(database, *leases)
+
+        heartbeat.run_once(0.0)
+
+        for lease in leases:
+            row = slice_row(database, lease)
+            assert row.state == "leased"
+            assert row.lease_expires_at > datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS / 2)
+        assert holdings.leases() == leases
+
+    def test_that_were_lost_are_dropped(self, database: Database, holdings: Holdings, heartbeat: Heartbeat) -> None:
+        insert_batch(database, 8)
+        lost, held = hold(database, holdings)
+        let_lapse(database, lost)
+        duties.reclaim(database, 3)
+        claims.take(database, claimant("worker-2"), 1, SLICE)
+
+        heartbeat.run_once(0.0)
+
+        assert holdings.leases() == [held]
+        assert slice_row(database, lost).worker_id == "worker-2"
+
+    def test_claimed_again_after_a_loss_are_kept(
+        self, database: Database, holdings: Holdings, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        insert_batch(database, 4)
+        [old] = hold(database, holdings)
+        let_lapse(database, old)
+        duties.reclaim(database, 3)
+        renewing = claims.renew
+        monkeypatch.setattr(  # the claim thread comes between the renewal and what the heartbeat makes of it
+            claims, "renew", lambda *arguments: (renewing(*arguments), holdings.add([newer], ()))[0]
+        )
+        [newer] = claims.take(database, claimant(), 1, SLICE)
+
+        heartbeat.run_once(0.0)
+
+        assert holdings.leases() == [newer]
+
+
+class TestDuty:
+    def test_sees_to_what_others_left(self, database: Database, heartbeat: Heartbeat) -> None:
+        insert_batch(database, 4)
+        [left] = claims.take(database, claimant("worker-2"), 1, SLICE)
+        let_lapse(database, left)
+
+        heartbeat.run_once(0.0)
+
+        row = slice_row(database, left)
+        assert (row.state, row.attempts) == ("queued", 1)
+
+    def test_never_takes_from_its_own_process(
+        self, database: Database, holdings: Holdings, heartbeat: Heartbeat
+    ) -> None:
+        insert_batch(database, 4)
+        [mine] = hold(database, holdings)
+        let_lapse(database, mine)
+
+        heartbeat.run_once(0.0)  # both are due: the leases are renewed first
+
+        assert slice_row(database, mine).token == mine.token
+        assert slice_row(database, mine).state == "leased"
+
+
+class TestRunOnce:
+    def test_does_only_what_is_due(self, database: Database, heartbeat: Heartbeat) -> None:
+        insert_batch(database, 8)
+        first, second = claims.take(database, claimant("worker-2"), 1000, SLICE)
+        heartbeat.run_once(100.0)
+        execute(database, "DELETE FROM workers")
+        let_lapse(database, first)
+
+        heartbeat.run_once(100.0 + DUTY - 0.1)
+        assert slice_row(database, first).state == "leased", "too early for anything"
+
+        heartbeat.run_once(100.0 + DUTY)
+        assert slice_row(database, first).state == "queued", "time for the duty"
+        assert workers(database) == [], "too early for a beat"
+
+        let_lapse(database, second)
+        heartbeat.run_once(100.0 + BEAT)
+        assert slice_row(database, second).state == "queued"
+        assert len(workers(database)) == 1, "time for a beat"
+
+    def test_tries_again_later_when_the_database_is_away(
+        self, database: Database, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "write", away)
+            with pytest.raises(Unreachable):
+                heartbeat.run_once(0.0)
+
+        heartbeat.run_once(0.1)
+
+        assert len(workers(database)) == 1, "at once, not only when the next beat is due"
+
+    def test_gives_everybody_time_to_renew_after_an_outage(
+        self, database: Database, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        insert_batch(database, 4)
+        [lapsed] = claims.take(database, claimant("worker-2"), 1, SLICE)
+        let_lapse(database, lapsed)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "write", away)
+            with pytest.raises(Unreachable):
+                heartbeat.run_once(100.0)
+        heartbeat.run_once(101.0)
+        heartbeat.run_once(100.0 + BEAT - 0.1)
+        assert slice_row(database, lapsed).state == "leased", "its holder may be as alive as we are"
+
+        heartbeat.run_once(100.0 + BEAT)
+        assert slice_row(database, lapsed).state == "queued"
+
+
+class TestLoop:
+    def test_beats_by_itself_and_outlives_an_outage(
+        self,
+        database: Database,
+        holdings: Holdings,
+        make: Callable[..., Heartbeat],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        insert_batch(database, 4)
+        leases = hold(database, holdings)
+        heartbeat = make(beat_seconds=0.02, duty_seconds=0.02)
+        outages: list[int] = []
+
+        def count_and_be_away() -> Any:
+            outages.append(1)
+            away()
+
+        heartbeat.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "write", count_and_be_away)
+            wait_until(lambda: len(outages) >= 3, "three beats without a database")
+            before = slice_row(database, leases[0]).lease_expires_at
+
+        wait_until(lambda: slice_row(database, leases[0]).lease_expires_at > before, "the lease to be renewed")
+        heartbeat.stop()
+        assert workers(database) == []
+
+    def test_stops_even_when_the_database_is_away(
+        self, database: Database, make: Callable[..., Heartbeat], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        heartbeat = make()
+        heartbeat.start()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "write", away)
+            heartbeat.stop()
+
+        assert not heartbeat._thread.is_alive()
+        assert len(workers(database)) == 1, "its row goes stale by itself"

@@ -1,0 +1,231 @@
+"""The tables on both databases: made by the migrations, equal to the models, upgraded by any number at once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from models import schema
+from models.db import Database
+from models.errors import SchemaMismatch
+from models.tables import Table
+from tests.batches_made import execute, insert_batch
+from tests.servers import PATIENCE_SECONDS, PostgresDatabases
+from tests.threads import at_once
+
+ROOT = Path(__file__).parents[2]
+
+# Says that it is ready, waits for a line, upgrades.
+UPGRADER = """
+import sys
+from models.schema import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(sys.argv[1])
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table; the test runs once on each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgresDatabases = request.getfixturevalue("postgres_server")
+    name = f"batchmill_empty_{tmp_path.name}".lower()
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    database = Database(empty_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def upgraded(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def alembic(database: Database, connection: object) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(schema.scripts()))
+    config.attributes["connection"] = connection
+    return config
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as connection:
+        found = inspect(connection)
+        return {*found.get_table_names(), *found.get_view_names()} - {"alembic_version"}
+
+
+class TestUpgrade:
+    expected = frozenset({*Table.metadata.tables, "job_results"})
+
+    def test_makes_every_table_from_nothing(self, empty: Database) -> None:
+        assert schema.version(empty) is None
+
+        schema.upgrade(empty.url)
+
+        assert schema.version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_twice_changes_nothing(self, empty: Database) -> None:
+        schema.upgrade(empty.url)
+        batch_id = insert_batch(empty, 3)
+
+        schema.upgrade(empty.url)
+
+        with empty.read() as connection:
+            assert connection.scalar(text("SELECT id FROM batches")) == batch_id
+            assert connection.scalar(text("SELECT count(*) FROM jobs")) == 3
+
+    def test_by_several_threads_at_once(self, empty: Database) -> None:
+        at_once(*[lambda: schema.upgrade(empty.url)] * 3)
+
+        assert schema.version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_by_two_processes_at_once(self, empty: Database) -> None:
+        upgraders = [
+            subprocess.Popen(
+                [sys.executable, "-c", UPGRADER, empty.url],
+                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        for upgrader in upgraders:
+            assert upgrader.stdout
+            assert upgrader.stdout.readline() == "ready\n"
+
+        for upgrader in upgraders:
+            assert upgrader.stdin
+            upgrader.stdin.write("go\n")
+            upgrader.stdin.flush()
+        errors = [upgrader.communicate(timeout=PATIENCE_SECONDS)[1] for upgrader in upgraders]
+
+        assert [upgrader.returncode for upgrader in upgraders] == [0, 0], errors
+        assert schema.version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_follows_a_downgrade_to_nothing(self, upgraded: Database) -> None:
+        insert_batch(upgraded, 3)
+        with upgraded.write() as connection:
+            command.downgrade(alembic(upgraded, connection), "base")
+        assert tables(upgraded) == set()
+
+        schema.upgrade(upgraded.url)
+
+        assert tables(upgraded) == self.expected
+        insert_batch(upgraded, 3)
+
+    def test_takes_a_path_with_a_percent_sign(self, tmp_path: Path) -> None:
+        folder = tmp_path / "100%"
+        folder.mkdir()
+
+        schema.upgrade(f"sqlite:///{folder / 'batchmill.db'}")
+
+        assert (folder / "batchmill.db").is_file()
+
+
+class TestOpening:
+    def test_a_new_database_by_many_at_once(self, empty: Database) -> None:
+        """SQLite refuses all but one of those that switch a new file to its write-ahead log."""
+
+        def look() -> None:
+            database = Database(empty.url)
+            try:
+                assert schema.version(database) is None
+            finally:
+                database.close()
+
+        at_once(*[look] * 8)
+
+
+class TestCheck:
+    def test_is_content_with_our_version(self, upgraded: Database) -> None:
+        schema.check(upgraded)
+
+    def test_tells_that_there_are_no_tables(self, empty: Database) -> None:
+        with pytest.raises(SchemaMismatch) as caught:
+            schema.check(empty)
+
+        assert str(caught.value) == "the database has no Batchmill tables yet; run: batchmill db upgrade"
+        assert not caught.value.retryable
+
+    def test_tells_that_the_tables_are_older(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '0000'")
+
+        with pytest.raises(SchemaMismatch, match=r"of version 0000, this code needs \d{4}; run: batchmill db upgrade"):
+            schema.check(upgraded)
+
+    def test_tells_that_the_tables_are_newer(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
+
+        with pytest.raises(SchemaMismatch, match=r"of version 9999, newer than this code's \d{4}; install that"):
+            schema.check(upgraded)
+
+
+class TestReady:
+    def test_upgrades_the_embedded_database(self, empty_url: str) -> None:
+        database = schema.ready(empty_url, embedded=True, connect_seconds=5.0)
+
+        assert schema.version(database) == schema.HEAD
+        database.close()
+
+    def test_never_touches_a_server_s(self, empty: Database) -> None:
+        with pytest.raises(SchemaMismatch):
+            schema.ready(empty.url, embedded=False, connect_seconds=5.0)
+
+        assert tables(empty) == set()
+
+    def test_refuses_an_embedded_database_from_the_future(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
+
+        with pytest.raises(SchemaMismatch, match="newer"):
+            schema.ready(upgraded.url, embedded=True, connect_seconds=5.0)
+        with pytest.raises(SchemaMismatch, match="newer"):
+            schema.upgrade(upgraded.url)
+
+
+class TestMigrations:
+    def test_end_at_the_version_that_the_code_names(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(schema.scripts()))
+
+        assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+    def test_count_upwards_so_that_versions_compare(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(schema.scripts()))
+        revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+        assert revisions == sorted(revisions, reverse=True)
+
+    def test_make_what_the_models_say(self, upgraded: Database) -> None:
+        with upgraded.read() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+
+            assert compare_metadata(context, Table.metadata) == []
+
+    def test_delete_a_batch_with_all_that_is_of_it(self, upgraded: Database) -> None:
+        batch_id = insert_batch(upgraded, 5)
+
+        execute(upgraded, "DELETE FROM batches WHERE id = :id", id=batch_id)
+
+        with upgraded.read() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM jobs")) == 0
+            assert connection.scalar(text("SELECT count(*) FROM slices")) == 0

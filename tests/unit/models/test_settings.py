@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+
+from models.errors import SettingsError
+from models.settings import LONGEST_SOCKET_PATH, Settings, config_file, redacted
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class TestOrder:
+    def test_flag_then_environment_then_file_then_default(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert Settings.load().slice_jobs == 1024
+        (tmp_path / "batchmill.toml").write_text("slice_jobs = 2\nwindow_jobs = 20\n")
+        assert (Settings.load().slice_jobs, Settings.load().window_jobs) == (2, 20)
+        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "3")
+        assert (Settings.load().slice_jobs, Settings.load().window_jobs) == (3, 20)
+        assert Settings.load(slice_jobs=4).slice_jobs == 4
+        assert Settings.load(slice_jobs=None).slice_jobs == 3
+
+    def test_pipelines_come_from_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "batchmill.toml").write_text('[pipelines.mine]\ntask = "sentiment-analysis"\nmodel = "a/b"\n')
+
+        assert Settings.load().pipelines == {"mine": {"task": "sentiment-analysis", "model": "a/b"}}
+
+
+class TestConfigFile:
+    def test_this_folders_then_the_homes(self, tmp_path: Path, batchmill_home: Path) -> None:
+        assert config_file() is None
+        batchmill_home.mkdir()
+        (batchmill_home / "batchmill.toml").touch()
+        assert config_file() == batchmill_home / "batchmill.toml"
+        (tmp_path / "batchmill.toml").touch()
+        assert config_file() == Path("batchmill.toml")
+
+    def test_a_named_one_must_be_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "batchmill.toml").touch()
+        named = tmp_path / "other.toml"
+        monkeypatch.setenv("BATCHMILL_CONFIG", str(named))
+        with pytest.raises(SettingsError, match="is not a file"):
+            config_file()
+        named.touch()
+        assert config_file() == named
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ("slice_jobs = 0", "setting 'slice_jobs': input should be greater"),
+            ("no_such = 1", "setting 'no_such'"),
+            ("slice_jobs = ", "settings can't be read"),
+        ],
+    )
+    def test_each_wrong_setting_is_named(self, tmp_path: Path, content: str, words: str) -> None:
+        (tmp_path / "batchmill.toml").write_text(content)
+
+        with pytest.raises(SettingsError, match=words):
+            Settings.load()
+
+
+class TestUrls:
+    def test_the_embedded_default_lies_in_the_home(self, batchmill_home: Path) -> None:
+        settings = Settings.load()
+
+        assert settings.database_is_embedded
+        assert settings.database == f"sqlite:///{batchmill_home / 'batchmill.db'}"
+        assert settings.redis == f"redis+socket://{settings.embedded_socket}"
+
+    @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+    def test_postgresql_gets_its_driver(self, scheme: str) -> None:
+        settings = Settings.load(database_url=f"{scheme}://me@host/name")
+
+        assert settings.database == "postgresql+psycopg://me@host/name"
+        assert not settings.database_is_embedded
+
+    def test_redis_sockets_are_spelled_for_kombu(self) -> None:
+        assert Settings.load(redis_url="unix:///run/redis.sock").redis == "redis+socket:///run/redis.sock"
+        assert Settings.load(redis_url="redis://host/1").redis == "redis://host/1"
+
+    def test_a_socket_path_is_never_too_long(self, tmp_path: Path) -> None:
+        deep = tmp_path / ("x" * 150)
+
+        socket = Settings.load(home=deep).embedded_socket
+
+        assert len(str(socket)) <= LONGEST_SOCKET_PATH
+        assert socket == Settings.load(home=deep).embedded_socket
+        assert socket != Settings.load(home=tmp_path / ("y" * 150)).embedded_socket
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("postgresql://me:secret@host:5432/name", "postgresql://me:***@host:5432/name"),
+            ("redis://:secret@host/0", "redis://:***@host/0"),
+            ("redis://host/0", "redis://host/0"),
+            ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ],
+    )
+    def test_passwords_are_redacted(self, url: str, shown: str) -> None:
+        assert redacted(url) == shown

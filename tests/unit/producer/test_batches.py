@@ -1,0 +1,80 @@
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from models.states import BatchStatus
+from producer.batches import MOMENTS, BatchView, Counts, pace
+from producer.cli.wait import exit_code
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
+
+OPENAI = {
+    "id", "object", "status", "errors", "created_at", "in_progress_at", "expires_at", "completed_at", "failed_at",
+    "expired_at", "cancelling_at", "cancelled_at", "request_counts", "metadata",
+}  # fmt: skip
+
+
+def view(**fields: Any) -> BatchView:
+    usual: dict[str, Any] = {
+        "id": "batch_1", "status": BatchStatus.COMPLETED, "name": None, "pipeline": "p", "task": "t", "model": "m",
+        "revision": "abc", "dtype": "float32", "device": "cpu", "parameters": {}, "metadata": {"team": "toys"},
+        "priority": 0, "counts": Counts(10, 7, 1, 1, 1), "tokens": 75, "padded_tokens": 100, "jobs_per_second": 12.345,
+        "error_code": None, "error_message": None, "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
+    }  # fmt: skip
+    return BatchView(**usual | fields)
+
+
+def test_the_object_is_openais_and_more() -> None:
+    document = view().as_dict()
+
+    assert document.keys() >= OPENAI
+    assert document["object"] == "batch"
+    assert document["status"] == "completed"
+    assert document["created_at"] == int(NOON.timestamp())
+    assert document["completed_at"] is None
+    assert document["errors"] is None
+    assert document["padding_share"] == 0.25
+    assert document["jobs_per_second"] == 12.35
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_the_counts_add_up() -> None:
+    counts = Counts(10, 3, 2, 1, 1)
+
+    assert counts.as_dict() == {"total": 10, "completed": 3, "failed": 2, "cancelled": 1, "expired": 1, "open": 3}
+
+
+def test_a_failed_batch_says_why() -> None:
+    document = view(status=BatchStatus.FAILED, error_code="model_unusable", error_message="no weights").as_dict()
+
+    assert document["errors"] == {"object": "list", "data": [{"code": "model_unusable", "message": "no weights"}]}
+
+
+def test_without_results_there_is_no_share_and_no_pace() -> None:
+    document = view(tokens=0, padded_tokens=0, jobs_per_second=None).as_dict()
+
+    assert document["padding_share"] is None
+    assert document["jobs_per_second"] is None
+
+
+def test_pace_counts_from_the_first_claim() -> None:
+    assert pace(100, NOON, NOON + timedelta(seconds=4)) == 25
+    assert pace(100, None, NOON) is None
+    assert pace(0, NOON, NOON + timedelta(seconds=4)) is None
+    assert pace(3, NOON, NOON) == 3_000  # two looks at a coarse clock
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "code"),
+    [
+        (BatchStatus.COMPLETED, 0, 0),
+        (BatchStatus.COMPLETED, 1, 3),
+        (BatchStatus.FAILED, 1, 1),
+        (BatchStatus.EXPIRED, 0, 1),
+        (BatchStatus.CANCELLED, 0, 1),
+    ],
+)
+def test_exit_codes(status: BatchStatus, failed: int, code: int) -> None:
+    assert exit_code(view(status=status, counts=Counts(10, 10 - failed, failed, 0, 0))) == code

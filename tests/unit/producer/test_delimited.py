@@ -1,0 +1,121 @@
+import csv
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from models.errors import UnreadableSource
+from producer import lines
+from producer.delimited import Table
+from producer.rows import Problem
+
+
+def read(content: bytes, delimiter: str = ",") -> list[object]:
+    return list(Table(io.BytesIO(content), "a.csv", delimiter).records())
+
+
+def test_rows_with_the_lines_they_begin_on() -> None:
+    content = b'id,text\n1,a\n\n2,"b\nb, ""quoted"""\r\n3,c'
+
+    assert read(content) == [
+        (2, {"id": "1", "text": "a"}),
+        (4, {"id": "2", "text": 'b\nb, "quoted"'}),
+        (6, {"id": "3", "text": "c"}),
+    ]
+
+
+def test_tabs() -> None:
+    assert read(b"id\ttext\n1\ta, b\n", "\t") == [(2, {"id": "1", "text": "a, b"})]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
+    assert Table(io.BytesIO(b"\xef\xbb\xbftext , id\n"), "a.csv", ",").header == ["text", "id"]
+
+
+def test_without_a_header_there_is_nothing() -> None:
+    assert Table(io.BytesIO(b"\n\n"), "a.csv", ",").header == []
+
+
+def test_unicode_line_separators_belong_to_the_text() -> None:
+    assert read("text\na\u2028b\x0cc\x85d\n".encode()) == [(2, {"text": "a\u2028b\x0cc\x85d"})]
+
+
+def test_a_twice_named_column_is_refused_but_not_unnamed_ones() -> None:
+    with pytest.raises(UnreadableSource, match=r"a\.csv has two columns 'text'"):
+        read(b"text,id,text\n")
+    assert Table(io.BytesIO(b",text,,\n"), "a.csv", ",").header == ["", "text", "", ""]
+
+
+def test_semicolons_are_recognised() -> None:
+    with pytest.raises(UnreadableSource, match="semicolons"):
+        read(b"id;text\n1;a\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (b"1", "has not as many cells as the header: 1 instead of 2"),
+        (b"1,a,b", ": 3 instead of 2"),
+        (b'1,"a" b', "goes on after a closing quote"),
+        (b"1,a\rb", "carriage return"),
+        (b"1,caf\xe9", "is not UTF-8 at byte 6 (0xe9)"),
+    ],
+)
+def test_a_bad_row_costs_no_other(row: bytes, words: str) -> None:
+    before, problem, after = read(b"id,text\n0,a\n" + row + b"\n2,c\n")
+
+    assert isinstance(problem, Problem)
+    assert problem.where == 3
+    assert words in problem.sentence
+    assert (before, after) == ((2, {"id": "0", "text": "a"}), (4, {"id": "2", "text": "c"}))
+
+
+def test_an_open_quote_is_named_by_the_line_it_opens_on() -> None:
+    assert read(b'text\na\n"b\nc\nd\n') == [
+        (2, {"text": "a"}),
+        Problem(3, "has a quote that is never closed; close it, or double it where it belongs to the text"),
+    ]
+
+
+def test_an_open_quote_in_the_header_is_refused() -> None:
+    with pytest.raises(UnreadableSource, match=r"a\.csv, line 1 has a quote that is never closed"):
+        read(b'"text\na\n')
+
+
+class Lines(io.RawIOBase):
+    """A stream of lines, read as they are asked for."""
+
+    def __init__(self, content: Iterator[bytes]) -> None:
+        self.content = content
+        self.taken = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = next(self.content, b"")
+        self.taken += len(line)
+        return line
+
+
+def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
+    def content() -> Iterator[bytes]:
+        yield b"text\n"
+        yield b'"an open quote\n'
+        while True:
+            yield b"x" * 2**20 + b"\n"
+
+    stream = Lines(content())
+
+    with pytest.raises(UnreadableSource, match=r"line 2 begins a row of more than 16 MiB"):
+        list(Table(stream, "a.csv", ",").records())  # type: ignore[arg-type]
+    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+
+
+def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
+    text = "x" * 1_000_000
+
+    assert read(f"text\n{text}\n".encode()) == [(2, {"text": text})]
+    assert csv.field_size_limit() >= lines.LONGEST_LINE
+
+
+def test_a_huge_line_is_given_up_early() -> None:
+    with pytest.raises(UnreadableSource, match="line 2 is longer than 16 MiB"):
+        read(b"text\n" + b"x" * (lines.LONGEST_LINE + 1))

@@ -1,0 +1,155 @@
+import tracemalloc
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from models import tasks
+from models.errors import RefusedBatch, UnreadableSource
+from producer import intake
+from producer.intake import Intake
+from producer.places import Places
+from producer.rows import Problem, Row, Source
+
+SPEC = tasks.find("sentiment-analysis")
+
+
+def taken(rows: Iterable[Row | Problem]) -> Intake:
+    return Intake(SPEC, Source("a.jsonl", "line", iter(rows)))
+
+
+def texts(count: int, start: int = 1) -> Iterator[Row]:
+    return (Row(where, None, f"text {where}") for where in range(start, start + count))
+
+
+def refusal(rows: Iterable[Row | Problem]) -> RefusedBatch:
+    with pytest.raises(RefusedBatch) as caught:
+        list(taken(rows).chunks())
+    return caught.value
+
+
+def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+
+    chunks = list(taken(texts(7, start=11)).chunks())
+
+    assert [(chunk.first, chunk.end) for chunk in chunks] == [(0, 3), (3, 6), (6, 7)]
+    assert chunks[1].documents == [f'{{"text":"text {where}"}}' for where in (14, 15, 16)]
+    assert chunks[1].places == [14, 15, 16]
+
+
+def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_CHARACTERS", 100)
+
+    chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
+
+    assert [len(chunk.documents) for chunk in chunks] == [2, 2, 1]
+
+
+def test_the_source_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+    rows = texts(100)
+
+    next(taken(rows).chunks())
+
+    assert next(rows).where == 4
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(UnreadableSource, match=r"a\.jsonl has no rows"):
+        list(taken([]).chunks())
+
+
+@pytest.mark.parametrize(
+    "raw", [None, 3, [], {}, "", " \n", "a\0", "a\udc00", "x" * 1_000_001, {"text": None}, {"txt": "a"}]
+)
+def test_a_row_that_no_model_could_answer_is_named(raw: object) -> None:
+    error = refusal([Row(1, None, "fine"), Row(2, None, raw), Row(3, None, "fine")])
+
+    (problem,) = error.problems
+    assert problem.startswith("line 2: ")
+
+
+def test_the_first_problems_are_named_and_not_all() -> None:
+    error = refusal(Problem(where, "is bad") for where in range(1, 10_000))
+
+    assert error.problems == (*(f"line {where}: is bad" for where in range(1, 11)), "(and perhaps more)")
+
+
+def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_JOBS", 2)
+    chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
+
+    assert next(chunks).first == 0
+    with pytest.raises(RefusedBatch):
+        next(chunks)
+
+
+def test_looking_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "LOOK_ON_ROWS", 50)
+    rows = texts(1_000_000, start=2)
+
+    error = refusal(_then(Problem(1, "is bad"), rows))
+
+    assert error.problems == ("line 1: is bad",)
+    assert next(rows).where < 100
+
+
+def _then(first: Problem, rows: Iterator[Row]) -> Iterator[Row | Problem]:
+    yield first
+    yield from rows
+
+
+def test_a_repeated_id_is_named_with_the_row_that_has_it() -> None:
+    error = refusal([Row(1, "a", "x"), Row(2, "b", "x"), Row(5, "a", "x"), Row(6, "a", "x"), Row(7, None, "x")])
+
+    assert error.problems == (
+        "line 5: has custom_id 'a', which line 1 has already",
+        "line 6: has custom_id 'a', which line 1 has already",
+    )
+
+
+def test_no_problem_quotes_an_input() -> None:
+    rows = [Row(1, None, "canary\0"), Row(2, None, {"txt": "canary"}), Row(3, None, ["canary"])]
+
+    assert "canary" not in str(refusal(rows))
+
+
+def test_memory_does_not_grow_with_the_source() -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        for _ in taken(Row(where, f"id {where}", f"text {where}") for where in range(count)).chunks():
+            pass
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    assert peak(60_000) < 1.5 * peak(20_000)
+
+
+def test_memory_is_bounded_where_texts_are_long() -> None:
+    tracemalloc.start()
+    for _ in taken(Row(where, None, "x" * 900_000) for where in range(100)).chunks():
+        pass
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert highest < 4 * intake.CHUNK_CHARACTERS
+
+
+def test_memory_is_bounded_while_looking_on() -> None:
+    tracemalloc.start()
+    refusal(_then(Problem(0, "is bad"), (Row(where, None, "x" * 900_000) for where in range(1, 200))))
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert highest < 2 * intake.CHUNK_CHARACTERS
+
+
+def test_places_are_exact_in_little_memory() -> None:
+    places = Places()
+    places.note(0, [2, 3, 4])
+    places.note(3, [5, 9, 10])
+    places.note(6, [11])
+
+    assert [places[position] for position in range(7)] == [2, 3, 4, 5, 9, 10, 11]
+    assert len(places._places) == 2

@@ -1,0 +1,127 @@
+import io
+import json
+
+import pytest
+
+from models.errors import UnreadableSource
+from producer import jsonl, lines
+from producer.rows import Problem
+
+
+def read(content: bytes) -> list[object]:
+    return list(jsonl.records(io.BytesIO(content), "a.jsonl"))
+
+
+def sentence(content: bytes) -> str:
+    (problem,) = read(content)
+    assert isinstance(problem, Problem)
+    return problem.sentence
+
+
+def test_objects_and_bare_texts_with_their_lines() -> None:
+    assert read(b'{"text": "a"}\n"b"\r\n\n  \n{"text": "c"}') == [(1, {"text": "a"}), (2, "b"), (5, {"text": "c"})]
+
+
+def test_a_byte_order_mark_is_taken_off() -> None:
+    assert read(b'\xef\xbb\xbf"a"\n"b"') == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c"])
+def test_only_newlines_end_a_line(separator: str) -> None:
+    content = json.dumps(f"a{separator}b", ensure_ascii=separator < " ").encode()
+
+    assert read(content + b"\n") == [(1, f"a{separator}b")]
+
+
+def test_nothing_yields_nothing() -> None:
+    assert read(b"") == []
+    assert read(b"\xef\xbb\xbf\n\n") == []
+
+
+def test_a_bad_line_costs_no_other() -> None:
+    found = read(b'"a"\n{oops}\n"c"\n')
+
+    assert [type(record) for record in found] == [tuple, Problem, tuple]
+    assert found[1][0] == 2  # type: ignore[index]
+    assert found[2] == (3, "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"text": "caf\xe9"}', "is not UTF-8 at byte 14 (0xe9)"),
+        (b'{"text": "a", "text": "b"}', "names 'text' twice"),
+        (b'{"a": {"b": 1, "b": 2}}', "names 'b' twice"),
+        (b'{"text": NaN}', "has NaN"),
+        (b"-Infinity", "has -Infinity"),
+        (b'{"text": "a"', "is not JSON at character 13"),
+        (b'{"text": "a"} {"text": "b"}', "Extra data"),
+        (b"{'text': 'a'}", "is not JSON at character 2"),
+        (b'"a\tb"', "Invalid control character"),
+        (b'{"a":' + b"[" * 100_000, "is nested too deeply"),
+        (b'{"a": ' + b"1" * 5_000 + b"}", "thousands of digits"),
+    ],
+)
+def test_what_is_wrong_is_said(content: bytes, words: str) -> None:
+    assert words in sentence(content)
+
+
+def test_no_sentence_quotes_the_text() -> None:
+    for content in (b'{"text": "canary" oops', b'{"text": "canary\xff"}', b'{"text": NaN, "b": "canary"}'):
+        assert "canary" not in sentence(content)
+
+
+def test_an_array_is_told_from_lines() -> None:
+    with pytest.raises(UnreadableSource, match=r"a\.jsonl is one JSON array.*jq"):
+        read(b'\n [\n{"text": "a"}\n]')
+    assert read(b'"a"\n["b"]') == [(1, "a"), (2, ["b"])]  # here the row is wrong, and the task says so
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\x1f\x8b\x08\x00", "compressed"),
+        (b"PK\x03\x04", "ZIP or Excel"),
+        (b"PAR1\x15", "Parquet"),
+        ("a".encode("utf-16"), "UTF-16"),
+        ("a".encode("utf-32"), "UTF-32"),
+        (b"SQLite format 3\0", "SQLite"),
+    ],
+)
+def test_other_kinds_of_files_are_recognised(start: bytes, words: str) -> None:
+    with pytest.raises(UnreadableSource, match=words):
+        read(start + b" more\n")
+
+
+def test_a_truncated_gzip_is_recognised_as_well() -> None:
+    with pytest.raises(UnreadableSource, match="compressed"):
+        read(b"\x1f\x8b")
+
+
+class Endless(io.RawIOBase):
+    """A line without an end, which counts what is taken from it."""
+
+    taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        buffer[:] = b"x" * len(buffer)
+        self.taken += len(buffer)
+        return len(buffer)
+
+
+def test_a_line_without_end_is_given_up_early() -> None:
+    endless = Endless()
+
+    with pytest.raises(UnreadableSource, match=r"a\.jsonl, line 1 is longer than 16 MiB"):
+        list(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
+
+    assert endless.taken <= lines.LONGEST_LINE + 2**20
+
+
+def test_a_line_of_the_greatest_length_is_taken() -> None:
+    text = "x" * (lines.LONGEST_LINE - 3)
+
+    assert read(f'"{text}"\n'.encode()) == [(1, text)]

@@ -1,0 +1,55 @@
+from collections.abc import Iterator
+
+import pytest
+
+from producer.cli import render
+from producer.cli.progress import LINE_SECONDS, Lines
+
+STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
+
+
+def test_nothing_that_steers_a_terminal_comes_through() -> None:
+    clean = render.printable(f"a{STEERING}ä 猫 👍")
+
+    assert clean.isprintable()
+    assert clean.startswith("a")
+    assert clean.endswith("ä 猫 👍")
+
+
+def test_shortened_texts_fit_their_width() -> None:
+    assert render.shortened("short", 10) == "short"
+    assert render.shortened("a  rather\nlong text", 10) == "a rather…"
+    assert render.wide(render.shortened("猫" * 50, 11)) <= 11
+
+
+def test_a_table_is_aligned_whatever_stands_in_it() -> None:
+    lines = render.table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
+
+    assert lines == ["NAME    JOBS", "a [1m  1,234", "猫猫       5"]
+
+
+def test_facts_have_no_escapes() -> None:
+    assert "\x1b" not in render.facts([("name", "a\x1b[1m")])
+
+
+@pytest.mark.parametrize(("pace", "words"), [(None, None), (0.1234, "0.12 jobs/s"), (1_234.5, "1,234 jobs/s")])
+def test_rates(pace: float | None, words: str | None) -> None:
+    assert render.rate(pace) == words
+
+
+def test_progress_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
+    def clock() -> Iterator[float]:
+        yield 0.0
+        for second in range(1, 100):
+            yield from (float(second), float(second)) if second % LINE_SECONDS == 0 else (float(second),)
+
+    seconds = clock()
+    lines = Lines("running", lambda: next(seconds))
+
+    for done in range(1, 13):
+        lines(done, 1_000, "3 failed")
+
+    assert capsys.readouterr().err.splitlines() == [
+        "running: 5 of 1,000 jobs, 3 failed",
+        "running: 10 of 1,000 jobs, 3 failed",
+    ]

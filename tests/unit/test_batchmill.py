@@ -1,0 +1,238 @@
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import batchmill
+from models.errors import BatchmillError, NotFound, Unreachable
+
+ROOT = Path(batchmill.__file__).parent
+HEAVY = ("torch", "transformers", "numpy", "sqlalchemy", "celery", "rich", "pydantic", "alembic")
+
+
+def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where our packages can be imported from any folder."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class TestHelp:
+    def test_it_lists_every_command_in_its_own_words(self) -> None:
+        for name, entry in batchmill.COMMANDS.items():
+            command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+            assert command.name == name
+            assert command.get_short_help_str(200) == entry.help
+
+    def test_every_command_explains_itself(self) -> None:
+        for name in batchmill.COMMANDS:
+            result = CliRunner().invoke(batchmill.cli, [name, "--help"])
+            assert result.exit_code == 0, name
+            assert result.stdout.startswith("Usage: ")
+
+    def test_it_imports_next_to_nothing(self) -> None:
+        script = (
+            "import sys, batchmill\n"
+            "sys.argv = ['batchmill', '--help']\n"
+            "try:\n"
+            "    batchmill.main()\n"
+            "finally:\n"
+            "    print(*sorted(sys.modules), file=sys.stderr)\n"
+        )
+
+        result = python("-c", script)
+
+        loaded = {name.partition(".")[0] for name in result.stderr.split()}
+        assert "Commands:" in result.stdout
+        assert not loaded & {*HEAVY, "models", "producer", "worker"}
+
+    def test_importing_the_producer_imports_next_to_nothing(self) -> None:
+        result = python("-X", "importtime", "-c", "import producer")
+
+        loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+        assert "producer" in loaded
+        assert not loaded & {*HEAVY, "models"}
+
+    def test_the_client_never_imports_torch(self) -> None:
+        result = python("-c", "from producer import Client; import sys; Client(); print(*sys.modules)")
+
+        loaded = {name.partition(".")[0] for name in result.stdout.split()}
+        assert "sqlalchemy" in loaded
+        assert not loaded & {"torch", "transformers", "numpy", "celery"}
+
+    def test_the_version_is_the_packages(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+        assert project["version"] == batchmill.VERSION
+        assert batchmill.VERSION in CliRunner().invoke(batchmill.cli, ["--version"]).stdout
+
+
+class TestShadows:
+    def test_ours_are_ours(self) -> None:
+        batchmill.refuse_shadows(*batchmill.PACKAGES)
+
+    @pytest.mark.parametrize("package", batchmill.PACKAGES)
+    @pytest.mark.parametrize("kind", ["module", "package"])
+    def test_the_command_names_what_shadows_us(self, tmp_path: Path, package: str, kind: str) -> None:
+        shadow = tmp_path / f"{package}.py" if kind == "module" else tmp_path / package / "__init__.py"
+        shadow.parent.mkdir(exist_ok=True)
+        shadow.touch()
+
+        result = python("-m", "batchmill", "ls", cwd=tmp_path)
+
+        assert result.returncode == 2
+        assert result.stdout == ""
+        (line,) = result.stderr.splitlines()
+        named = shadow if kind == "module" else shadow.parent
+        assert line.startswith(f"batchmill: {named} shadows Batchmill's own package '{package}'")
+        assert "rename it" in line
+
+    def test_a_folder_without_a_package_shadows_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "models").mkdir()
+
+        assert python("-m", "batchmill", "tasks", cwd=tmp_path).returncode == 0
+
+    def test_a_script_beside_a_models_module_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "models.py").write_text("class Review: ...\n")
+        (tmp_path / "submit.py").write_text("from producer import Client\n")
+
+        result = python("submit.py", cwd=tmp_path)
+
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith(f"ImportError: {tmp_path / 'models.py'} shadows Batchmill's own package 'models'")
+
+    def test_a_models_module_that_is_imported_already_is_noticed(self, tmp_path: Path) -> None:
+        (tmp_path / "models.py").write_text("class Review: ...\n")
+        script = "import sys; sys.path.insert(0, '.'); import models; sys.path.pop(0); from producer import Client"
+
+        result = python("-P", "-c", script, cwd=tmp_path)
+
+        assert result.stderr.splitlines()[-1].startswith("ImportError: ")
+        assert "shadows Batchmill's own package 'models'" in result.stderr
+
+    def test_a_script_named_as_we_are_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "batchmill.py").write_text("from producer import Client\n")
+
+        result = python("batchmill.py", cwd=tmp_path)
+
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("ImportError: another batchmill.py shadows Batchmill's own")
+
+    def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ImportError, match="package 'no_such_package' is missing"):
+            batchmill.refuse_shadows("no_such_package")
+
+
+class TestErrors:
+    """Whatever a command raises ends as one sentence and an exit code."""
+
+    @pytest.fixture
+    def run(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        def with_error(error: BaseException) -> Any:
+            def fail() -> None:
+                raise error
+
+            command = click.Command("fail", callback=fail)
+            monkeypatch.setattr(batchmill.LazyGroup, "get_command", lambda *_: command)
+            return CliRunner().invoke(batchmill.cli, ["fail"])
+
+        return with_error
+
+    @pytest.mark.parametrize(
+        ("error", "code"), [(BatchmillError("sad"), 1), (NotFound("gone"), 4), (Unreachable("away"), 5)]
+    )
+    def test_ours_are_one_line(self, run: Any, error: BatchmillError, code: int) -> None:
+        result = run(error)
+
+        assert result.exit_code == code
+        assert result.stderr == f"batchmill: {error}\n"
+        assert result.stdout == ""
+
+    def test_others_are_not_quoted(self, run: Any) -> None:
+        result = run(ValueError("canary"))
+
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "batchmill: unexpected ValueError; run again with BATCHMILL_DEBUG=1 to see where it comes from\n"
+        )
+
+    def test_a_traceback_on_request(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_DEBUG", "1")
+
+        result = run(NotFound("gone"))
+
+        assert result.exit_code == 4
+        assert "Traceback (most recent call last)" in result.stderr
+        assert result.stderr.endswith("batchmill: gone\n")
+
+    def test_ctrl_c_is_130(self, run: Any) -> None:
+        result = run(KeyboardInterrupt())
+
+        assert result.exit_code == 130
+        assert result.stderr == "batchmill: interrupted\n"
+
+    def test_usage_is_2(self) -> None:
+        for arguments in (["no-such-command"], ["show"], ["ls", "--limit", "0"], ["submit", "a.jsonl"]):
+            assert CliRunner().invoke(batchmill.cli, arguments).exit_code == 2
+
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_a_reader_that_has_seen_enough_is_no_error(self, unbuffered: str) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            result = subprocess.run(
+                [sys.executable, "-m", "batchmill", "pipelines"],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                stdout=writing,
+                stderr=subprocess.PIPE,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            os.close(writing)
+
+        assert result.stderr == b""
+        assert result.returncode == 141
+
+
+class TestSettings:
+    def test_flags_go_before_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_HOME", str(tmp_path / "environment"))
+
+        result = CliRunner().invoke(batchmill.cli, ["--home", str(tmp_path / "flag"), "db", "upgrade"])
+
+        assert result.exit_code == 0
+        assert (tmp_path / "flag" / "batchmill.db").exists()
+        assert os.environ["BATCHMILL_HOME"] == str(tmp_path / "environment")
+        assert not (tmp_path / "environment").exists()
+
+    def test_settings_that_are_wrong_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "many")
+
+        result = CliRunner().invoke(batchmill.cli, ["ls"])
+
+        assert result.exit_code == 2
+        assert "setting 'slice_jobs'" in result.stderr
+
+    def test_passwords_are_not_shown(self) -> None:
+        url = "postgresql://me:canary@127.0.0.1:1/x"
+
+        result = CliRunner().invoke(batchmill.cli, ["--database-url", url, "ls"])
+
+        assert result.exit_code == 5
+        assert "does not answer" in result.stderr
+        assert "canary" not in result.output

@@ -1,0 +1,95 @@
+"""Packing: every row once, within the budget, and with little padding."""
+
+from collections import Counter
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.batching import Encoded, MicroBatch, plan
+from worker.claims import Job, Lease
+
+LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
+
+budgets = st.integers(1, 300)
+most_rows = st.integers(1, 40)
+
+
+def row(position: int, length: int, key: str | None = None) -> Encoded:
+    return Encoded(Job(LEASE, position, {}), None, length, truncated=False, key=key)
+
+
+def lengths(batches: list[MicroBatch]) -> list[list[int]]:
+    return [[row.length for row in batch.rows] for batch in batches]
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> list[Encoded]:
+    drawn = draw(st.lists(st.tuples(st.integers(0, 100), st.sampled_from([None, "short", "long"])), max_size=80))
+    return [row(position, length, key) for position, (length, key) in enumerate(drawn)]
+
+
+class TestPlan:
+    @given(windows(), budgets, most_rows)
+    def test_packs_every_row_exactly_once(self, window: list[Encoded], budget: int, most: int) -> None:
+        planned = [row.job.position for batch in plan(window, budget, most) for row in batch.rows]
+
+        assert Counter(planned) == Counter(row.job.position for row in window)
+
+    @given(windows(), budgets, most_rows)
+    def test_keeps_the_budget_unless_a_row_is_alone(self, window: list[Encoded], budget: int, most: int) -> None:
+        for batch in plan(window, budget, most):
+            assert batch.padded_tokens <= budget or len(batch.rows) == 1
+            assert 1 <= len(batch.rows) <= most
+
+    @given(windows(), budgets, most_rows)
+    def test_never_mixes_keys(self, window: list[Encoded], budget: int, most: int) -> None:
+        for batch in plan(window, budget, most):
+            assert len({row.key for row in batch.rows}) == 1
+
+    @given(windows(), budgets, most_rows)
+    def test_runs_the_longest_first_within_a_key(self, window: list[Encoded], budget: int, most: int) -> None:
+        planned = plan(window, budget, most)
+
+        for key in {row.key for row in window}:
+            seen = [row.length for batch in planned for row in batch.rows if row.key == key]
+            assert seen == sorted(seen, reverse=True)
+
+    @given(windows(), budgets, most_rows)
+    def test_fills_each_micro_batch(self, window: list[Encoded], budget: int, most: int) -> None:
+        planned = plan(window, budget, most)
+
+        for batch, following in pairwise(planned):
+            if batch.rows[0].key == following.rows[0].key:
+                one_more = (len(batch.rows) + 1) * batch.width
+                assert len(batch.rows) == most or one_more > budget
+
+    def test_plans_nothing_for_nothing(self) -> None:
+        assert plan([], 100, 10) == []
+
+    def test_gives_a_row_longer_than_the_budget_a_pass_of_its_own(self) -> None:
+        window = [row(0, 10), row(1, 500), row(2, 10)]
+
+        assert lengths(plan(window, 100, 10)) == [[500], [10, 10]]
+
+    def test_leaves_the_window_as_it_was(self) -> None:
+        window = [row(0, 1), row(1, 9), row(2, 5)]
+
+        plan(window, 10, 10)
+
+        assert [row.length for row in window] == [1, 9, 5]
+
+    def test_keeps_equal_lengths_in_their_order(self) -> None:
+        window = [row(position, 7) for position in range(6)]
+
+        planned = plan(window, 14, 10)
+
+        assert [[row.job.position for row in batch.rows] for batch in planned] == [[0, 1], [2, 3], [4, 5]]
+
+
+class TestMicroBatch:
+    def test_counts_what_the_device_really_computes(self) -> None:
+        batch = MicroBatch((row(0, 3), row(1, 8), row(2, 5)))
+
+        assert batch.width == 8
+        assert batch.padded_tokens == 24

@@ -1,0 +1,80 @@
+"""Bisection: whoever is to blame gets the exception, everybody else a result."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.bisection import isolate
+
+
+class Poisoned(Exception):
+    def __init__(self, item: int) -> None:
+        super().__init__(item)
+        self.item = item
+
+
+class Work:
+    """Doubles numbers, unless a culprit is among them; remembers how often it was asked."""
+
+    def __init__(self, culprits: set[int]) -> None:
+        self.culprits = culprits
+        self.calls: list[list[int]] = []
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.calls.append(list(items))
+        for item in items:
+            if item in self.culprits:
+                raise Poisoned(item)
+        return [item * 2 for item in items]
+
+
+class TestIsolate:
+    @given(st.integers(0, 40).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, max(0, size - 1))))))
+    def test_finds_any_set_of_culprits(self, drawn: tuple[int, set[int]]) -> None:
+        size, culprits = drawn
+
+        found = isolate(Work(culprits), range(size))
+
+        assert [item for item, _ in found] == list(range(size))
+        for item, result in found:
+            if item in culprits:
+                assert isinstance(result, Poisoned)
+                assert result.item == item, "each culprit has its own exception"
+            else:
+                assert result == item * 2
+
+    def test_asks_once_when_nothing_fails(self) -> None:
+        work = Work(set())
+
+        isolate(work, range(64))
+
+        assert work.calls == [list(range(64))]
+
+    def test_finds_one_culprit_among_64_in_few_passes(self) -> None:
+        work = Work({37})
+
+        found = isolate(work, range(64))
+
+        assert [item for item, result in found if isinstance(result, Poisoned)] == [37]
+        assert len(work.calls) == 13, "one for all, then two for each of six halvings"
+
+    def test_asks_for_nothing_when_there_is_nothing(self) -> None:
+        work = Work(set())
+
+        assert isolate(work, []) == []
+        assert work.calls == []
+
+    def test_takes_the_wrong_number_of_results_for_a_failure(self) -> None:
+        found = isolate(lambda items: [0] * (len(items) - 1), ["only"])
+
+        assert [(item, type(result)) for item, result in found] == [("only", ValueError)]
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+    def test_lets_through_what_ends_the_process(self, stop: type[BaseException]) -> None:
+        def work(_items: Sequence[int]) -> list[int]:
+            raise stop
+
+        with pytest.raises(stop):
+            isolate(work, [1, 2])
