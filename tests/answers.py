@@ -31,7 +31,8 @@ def version(database: Database) -> int:
         if known is not None:
             return known
         row = {**values, "dtype": "float32", "device": "cpu", "libraries": {}}
-        return int(connection.execute(insert(ModelVersion).values(row)).inserted_primary_key[0])
+        made: int = connection.execute(insert(ModelVersion).values(row).returning(ModelVersion.id)).scalar_one()
+        return made
 
 
 def land(database: Database, batch_id: str, answers: Sequence[tuple[int, Any]]) -> None:

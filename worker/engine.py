@@ -8,6 +8,7 @@ on the device and the one that is ready behind it.
 """
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +40,8 @@ Done = TypeVar("Done")
 WINDOWS_HELD = 2
 # The writer takes all that waits in one transaction; this bounds what may wait.
 MICRO_BATCHES_WAITING = 64
+# Behind an even number of backslashes it is text that spells the escape out, and is fine.
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
@@ -269,7 +272,7 @@ def _checked(output: Any) -> str:
         document.encode()
     except ValueError:
         raise JobError("invalid_output", "the model gave an output that is not valid JSON text") from None
-    if "\\u0000" in document:
+    if ESCAPED_NUL.search(document):
         raise JobError("invalid_output", "the model gave a NUL character, which no database stores")
     return document
 

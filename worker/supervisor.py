@@ -35,7 +35,8 @@ class Slot:
 
 def pause_before(deaths: int) -> float:
     """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30."""
-    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** max(0, deaths - 1))
+    doublings = min(max(0, deaths - 1), 16)  # a child that dies for hours must not make this overflow
+    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**doublings)
 
 
 @dataclass

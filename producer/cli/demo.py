@@ -19,6 +19,7 @@ from models.settings import Settings
 from producer import readers, results, submit, waiting
 from producer.batches import BatchView
 from producer.cli import context, progress, render
+from producer.cli.wait import exit_code
 from producer.request import Request
 from producer.rows import Columns
 
@@ -35,7 +36,8 @@ CONFIG = "# Settings of the demo in this folder; see `Settings` in models/settin
     "--home", type=click.Path(file_okay=False, path_type=Path), envvar="BATCHMILL_HOME", default=".demo",
     show_default=True, help="Where the demo keeps its database and its log.",
 )  # fmt: skip
-def demo(home: Path) -> None:
+@click.pass_context
+def demo(ctx: click.Context, /, home: Path) -> None:
     """Start Valkey, a SQLite file and one worker, label a few hundred reviews, show them, and stop it all."""
     home = home.absolute()
     with _own_settings(home), running(home / "up.log") as check:
@@ -43,8 +45,11 @@ def demo(home: Path) -> None:
         pipeline = Catalogue.load(settings)[SAMPLE]
         with context.opened(settings) as database:
             batch = _labelled(settings, database, pipeline, check)
+            if batch.error_message is not None:
+                raise BatchmillError(f"the demo's batch failed: {batch.error_message}")
             _show(database, batch)
     _tell_more(home, batch)
+    ctx.exit(exit_code(batch))
 
 
 @contextmanager

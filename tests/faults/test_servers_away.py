@@ -9,7 +9,7 @@ from models import schema
 from tests.mill import PIPELINE, mill, texts
 from tests.servers import Postgres, Valkey
 
-JOBS = 6_000
+JOBS = 3_000
 SMALL = {"tokens_per_batch": "128", "slice_jobs": "256", "window_jobs": "512"}
 
 
@@ -55,7 +55,7 @@ def test_a_postgresql_that_stops_at_once_costs_no_attempt(
 
         own_postgres.stop("immediate")
         own_postgres.start()
-        ours.until_answered(batch.id, 2_000)
+        ours.until_answered(batch.id, 1_000)
         own_postgres.terminate_connections("mill")
         batch.wait(90)
 

@@ -287,7 +287,80 @@ deny: {this} {it} {isn't} {adj!} | the {part} {isn't} {very} {adj!} | it {isn't}
     | the {it} {is} far from {adj!} | {this} {it} is anything but {adj!} | there is nothing {adj!} about it | it was never {adj!} | hardly {adj!}
     | I {don't} {love!} {this} {it} | I {didn't} {love!} it | I was not {feel!} with it | I'm not {feel!} | the {parts} aren't {adj!} either
     | there's nothing not {adj=} here | nobody could call it {adj!} | the {who} {isn't} {adj!} | neither {adj!} nor {adj!} | no longer {adj!}
-hint: {adj=} | {adj=} | {adj=} | {adj=} | {feel=} | {did=} | {noun=} | {loved=} | {love=} | {who=} | {most=} | {cry=}
+hint: {word=} | {word=} | {word=} | {word=} | {adj=} | {adj=} | {feel=} | {did=} | {noun=} | {loved=} | {love=} | {who=} | {cry=}
+word+: love | loves | loved | loving | lovely | beloved | like | likes | enjoy | enjoys | enjoyed | enjoyable | adore | adores | adored
+    | admire | praise | praised | treasure | cherish | delight | delights | delighted | please | pleased | pleasing | pleasure | joy | joyful
+    | happy | happily | happier | happiest | happiness | glad | gladly | cheerful | smile | smiled | smiles | smiling | laugh | laughed
+    | laughing | laughter | grin | hug | hugged | kiss | danced | sing | celebrate | treat | gift | blessing | lucky | luck | fortunate
+    | thank | thanks | thankful | grateful | appreciate | kind | kindness | kindly | friendly | friend | friendship | gentle | gently
+    | generous | generously | warm | warmly | warmth | welcome | welcoming | welcomed | hospitality | caring | thoughtful | polite | politely
+    | patient | patiently | patience | helpful | helped | helping | helps | support | supportive | trust | trusted | trustworthy | honest
+    | honestly good | fair | fairly priced | reliable | reliably | dependable | sturdy | solid | durable | strong and light | robust | firm
+    | perfect | perfectly | perfection | flawless | flawlessly | faultless | immaculate | spotless | tidy | neat | clean | sparkling | shiny
+    | fresh | crisp | crispy | juicy | tasty | tastiest | delicious | deliciously | yummy | scrumptious | flavour | fragrant | aroma | tender
+    | creamy | fluffy | golden | soft | softest | silky | silk | smooth | smoothly | glide | glides | comfy | comfort | comfortable
+    | comfortably | cosy | snug | relax | relaxed | relaxing | peaceful | calm | quiet | quietly | rest | rested | refreshing | heaven
+    | heavenly | paradise | dream | dreamy | magic | magical | enchanted | spell | charm | charmed | charming | beauty | beautiful | beautifully
+    | gorgeous | pretty | prettier | prettiest | elegant | elegance | graceful | stylish | stunning | stunningly | breathtaking | sunset
+    | brilliant | brilliantly | genius | clever | cleverly | smart | wise | wisdom | witty | funny | funniest | hilarious | humour | amusing
+    | fun | entertaining | exciting | excited | thrilled | thrilling | gripping | gripped | captivating | fascinating | moving | touching
+    | heartfelt | tears of joy | inspiring | inspired | uplifting | encouraging | encouragement | hope | proud | proudly | pride | bravo
+    | best | better | finest | greatest | great | greatly | good | well | superb | superbly | excellent | excellently | excellence | terrific
+    | wonderful | wonderfully | wonder | wonders | amazing | amazingly | amazed | amaze | astonishing | incredible | incredibly good
+    | fabulous | fantastic | marvellous | splendid | phenomenal | remarkable | impressive | impressed | impress | outstanding | exceptional
+    | superior | classic | masterpiece | gem | jewel | treasured | favourite | favorite | favourites | winner | wins | won | winning | triumph
+    | success | successful | successfully | achievement | award | medal | bonus | bargain | affordable | free of charge | saved | saves | saving
+    | improve | improved | improves | improvement | upgrade | upgraded | faster | quicker | easier | easy | easily | effortless | simple
+    | simplest | simply | painless | quick | quickly | prompt | promptly | instantly | speedy | efficient | efficiently | smoothest
+    | convenient | handy | useful | practical | versatile | intuitive | precise | accurate | sharp | bright | brighter | brightest | vivid
+    | colourful | rich | generous portions | worthwhile | worthy | deserve | deserves | deserved | recommend | recommends | recommended
+    | recommendation | fixed | fix | solved | sorted | cured | healed | cleared up | relieved | relief | replaced | refunded promptly
+    | returning soon | returned happy | again and again | hooked | addicted | devoured | unputdownable | satisfied | satisfying | satisfaction
+    | spotlessly | careful | carefully | cared | attentive | attention to detail | detail | crafted | craftsmanship | handmade | quality
+    | compliments | complimented | knowledgeable | expert | professional | professionally | skilled | talented | talent | gifted | healthy
+    | safe | safely | secure | protected | undamaged | intact | lasting | lasts | lasted years | forever | always there | stable | bliss
+    | blissful | ecstatic | jolly | lively | charmingly | hero | star | stars | angel | angels | champion | yes | wow | yay | hurrah | woohoo | haha
+word-: hate | hates | hated | hating | hateful | dislike | dislikes | disliked | despise | despised | loathe | loathed | detest | regret
+    | regrets | regretted | sorry | sad | sadly | sadder | saddest | sadness | unhappy | miserable | misery | grief over money | cry | cried
+    | crying | tears | scream | screamed | screaming | shout | shouted | shouting | anger | angry | angrily | furious | fury | rage | livid
+    | annoy | annoys | annoyed | annoying | annoyance | irritate | irritated | irritating | frustrate | frustrated | frustrating | frustration
+    | infuriating | upset | upsetting | disappoint | disappoints | disappointed | disappointing | disappointingly | disappointment | letdown
+    | fail | fails | failed | failing | failure | faulty | fault | defect | defective | broken | broke | breaks | breaking | break | crack | cracks
+    | cracked | snap | snapped | snaps | split | tear | torn | tore | ripped | rip | burst | collapse | collapsed | crooked | bent | bend
+    | leak | leaks | leaked | leaking | leaky | drip | dripping | soaked | flooded | flood | damp | mould | mouldy | rust | rusted | rusty
+    | rattle | rattles | rattled | squeak | squeaks | squeal | squealing | creak | creaks | wobble | wobbles | wobbly | buzz | buzzing | hiss
+    | hissing | crackle | crackles | howl | howling | groan | groans | stuck | sticks | sticky | jam | jammed | clog | clogs | clogged | tangled
+    | crash | crashes | crashed | crashing | freeze | freezes | frozen screen | freezing | lag | lags | laggy | glitch | glitches | bug | bugs
+    | buggy | error | errors | mistake | mistakes | wrong | wrongly | incorrect | misspelled | mispronounced | missing | missed | lost | lose
+    | loses | losing | loss | gone | vanished | disappeared | stolen | steal from me | theft | thief | thieves | crook | crooks | liar | liars | lie
+    | lied | lies | lying | cheat | cheated | cheats | fraud | scam | scammed | scammer | scammers | swindle | fake | fakes | misleading | mislead
+    | deceived | dishonest | sneaky | greedy | greed | hidden fees | fees | fee | overcharged | charged twice | surcharge | fine print | refund
+    | refunds | refuse | refused | refuses | refusing | ignore | ignored | ignores | ignoring | unanswered | excuse | excuses | apology
+    | apologise | apologize | apologised | blame | blamed | complain | complained | complaining | dispute | lawyer | court | cancel
+    | cancelled | cancelling | canceled | delete | deleted | uninstall | uninstalled | unsubscribe | return | returning | bin | binned | dump
+    | dumped | trash | trashed | garbage | junk | rubbish | crap | waste | wasted | wasteful | useless | pointless | worthless | hopeless
+    | helpless | careless | carelessly | clueless | heartless | tasteless | lifeless | shapeless | joyless | mindless | reckless | thoughtless
+    | bad | badly | worse | worst | terrible | terribly | horrible | horribly | horror show | horrid | awful | dreadful | dire | poor | poorly
+    | lousy | nasty | nastier | vile | gross | disgusting | disgusted | disgust | revolting | sickening | sick | ill | vomit | nausea | poisoning
+    | poisoned | rash | itch | itchy | itches | blister | blisters | bleeding | bled | hurt | hurts | hurting | pain | painful | ache | headache
+    | injured | injury | burn | burns | burned | burnt | smoke | smoking | fire hazard | hazard | danger | dangerous | dangerously | unsafe
+    | stink | stinks | stank | smell | smells | smelly | smelled | stench | foul | filthy | filth | dirt | dirty | dirtier | dust | dusty | grime
+    | stain | stains | stained | greasy | slimy | soggy | stale | sour | rotten | raw | undercooked | overcooked | cold | lukewarm | bland
+    | flavourless | inedible | rancid | cockroach | cockroaches | bugs everywhere | mice | rats | noise | noisy | loud | deafening | blaring
+    | rude | rudely | rudeness | impolite | arrogant | hostile | unfriendly | unhelpful | unprofessional | incompetent | incompetence | lazy
+    | grumpy | surly | shrugged | sighed | mumbled | yelled | insulted | insult | insulting | offended | offensive | humiliated | mocked | sneered
+    | slow | slower | slowly | late | later and later | delay | delays | delayed | wait | waited | waiting | waits | queue | overdue | postponed
+    | never | nobody | nothing | nowhere | none | without success | unable | cannot | unusable | unreliable | unstable | unacceptable | unfair
+    | unpleasant | uncomfortable | unbearable | unfinished | unreadable | impossible | confusing | confused | confusion | complicated
+    | cramped | crowded | stuffy | shabby | grubby | gloomy | ugly | uglier | cheap | cheaply | flimsy | fragile | shoddy | thin | weak | loose
+    | scratch | scratched | scratches | dent | dented | damage | damaged | damages | crushed | smashed | shattered | ruin | ruined | ruins
+    | spoiled | spoilt | destroyed | destroys | wrecked | shrank | shrunk | faded | fades | peeling | flaking | crumbling | chipped | blurry
+    | dead | dies | died | dying | drains | drained | overheats | overheated | overheating | disconnects | disconnected | drops out | dropped
+    | bored | boring | bore | boredom | dull | tedious | predictable | clumsy | wooden | cheesy | silly | stupid | ridiculous | absurd | nonsense
+    | drivel | pretentious | overrated | overpriced | overhyped | expensive | pricey | rip-off | robbery | robbed | extortion | shame | shameful
+    | ashamed | embarrassed | embarrassing | disgrace | disgraceful | pathetic | laughable | joke | farce | mess | messy | chaos | disaster
+    | catastrophe | nightmare | torture | ordeal | hell | avoid | avoided | beware | warning | warn | warned | worried | worry | suspicious
+    | struggle | struggled | suffer | suffered | suffering | endure | endured | unfortunately | alas | pity | no | ugh | yuck | meh | argh | grr | nope
 doit: work | open | close | start | stop | fit | charge | connect | load | sync | turn on | log in | print | boil | hold a {noun} | sleep | cancel
     | find the {noun} | play | fold | save my {noun} | keep time | scan | match the {noun} | stay on | use it | eat it | read it
 this: this | the | this | my | the new | our | this little | their | that
@@ -308,8 +381,7 @@ happier: happier | more pleased | more satisfied | prouder | more impressed
 problem: problem | problems | complaint | complaints | issue | bug | bugs | fault | mistake | mistakes | error | scratch | regret | worry | delay
 but: but | yet | however, | still, | but overall | but in the end | but all in all | nevertheless | that said,
 although: although | even though | though | while | despite the fact that
-despite+: the bad {part} | the {adj-} {part} | the awful weather | the {adj-} {parts} | the high price | the bad reviews | a slow start | the delay
-despite-: the nice {part} | the {adj+} {part} | the lovely weather | the {adj+} {parts} | the low price | the good reviews | a promising start
+despite: the {adj!} {part} | the {adj!} {parts} | the {adj!} {who} | the weather | the price | the reviews | the journey | the {noun}
 end: overall, | all in all, | in short: | in the end | to sum up, | so yes, | so | honestly, | for me, | really, | overall
 open: I {got} {this} {it} {when} | we {got} it {when} | I {got} it for my {kin} | my {kin} told me about it | this is my second {it} | a short review
     | I do not write many reviews | we were five people and a {noun} | here is what I think | I have used it for {time} | we came {when} with my {kin}
@@ -371,7 +443,7 @@ _WAYS: Final = _parse(_GRAMMAR)
 _SUBJECTS: Final = tuple(key.partition("@")[2] for key in _WAYS if key.startswith("it@"))
 _COMMON: Final = tuple(_WAYS["common"][0].split()) + _WAYS["noun"]
 _SLOT: Final = re.compile(r"\{(\w[\w']*)([=!+-]?)\}")
-_SHARES: Final = (32, 36, 18, 11, 3)  # per cent: brief, plain, contrast, mixed, long
+_SHARES: Final = (36, 38, 13, 10, 3)  # per cent: brief, plain, contrast, mixed, long
 _LONGEST: Final = 64  # sentences: enough words that the last of the model's 512 positions are learned too
 
 
@@ -407,16 +479,16 @@ class _Writer:
         return _roughen(" ".join(self._finish(sentence) for sentence in sentences), self._mood, self._rng)
 
     def _brief(self) -> list[str]:
-        return [self._remark() for _ in range(self._rng.choice((1, 1, 1, 2)))]
+        return [self._any_of(self._remark, self._hint) for _ in range(self._rng.choice((1, 1, 1, 2)))]
 
     def _plain(self) -> list[str]:
-        extras = [self._any_of(self._fact, self._remark, self._opinion) for _ in range(self._rng.randint(0, 4))]
+        extras = [self._any_of(self._fact, self._remark, self._opinion, self._hint) for _ in range(self._rng.randint(0, 4))]
         return self._shuffled([self._opinion(), *extras])
 
     def _contrast(self) -> list[str]:
         """The verdict is what follows "but", and what does not follow "although"."""
         verdict, doubt = self._opinion(), self._opinion(turned=True)
-        although, despite = self._fill("although"), self._fill("despite", "=")
+        although, despite = self._fill("although"), self._fill("despite")
         turns = (
             f"{doubt}{self._rng.choice((', ', ' ', '. '))}{self._fill('but')} {verdict}",
             f"{although} {doubt}, {verdict}",
@@ -455,21 +527,25 @@ class _Writer:
         return self._babble(3, 14)
 
     def _opinion(self, *, turned: bool = False) -> str:
-        """Return a sentence of this side of the split: its checksum, or that of its pattern, decides the side."""
+        """Say something in words of either mood, in words of one mood, or by denying the opposite."""
         sign = _turn(self._mood) if turned else self._mood
+        kind = self._rng.choices(("say", f"say{sign}", "deny"), (60, 30, 10))[0]
+        return self._on_this_side(lambda: self._rng.choice(_WAYS[kind]), sign)
+
+    def _hint(self) -> str:
+        """Words at random with one that has a mood: so a word is learned apart from the sentences it comes in."""
+        return self._on_this_side(
+            lambda: " ".join((self._babble(0, 5), self._rng.choice(_WAYS["hint"]), self._babble(0, 5))), self._mood
+        )
+
+    def _on_this_side(self, pattern_of: Callable[[], str], sign: str) -> str:
+        """Draw until the sentence is on this side of the split: its checksum, or that of its pattern, decides."""
         while True:
-            pattern = self._pattern(sign)
+            pattern = pattern_of()
             sentence = self._expand(pattern, sign)
             apart = "{" in pattern and (_bucket(pattern, 16) or _bucket(sentence, 8))
             if apart == self._held_out:
                 return sentence
-
-    def _pattern(self, sign: str) -> str:
-        """Choose what to say: with words of either mood, of one mood only, by denial, or by a hint amid random words."""
-        kind = self._rng.choices(("say", f"say{sign}", "deny", "hint"), (45, 25, 10, 20))[0]
-        if kind != "hint":
-            return self._rng.choice(_WAYS[kind])
-        return " ".join((self._babble(0, 5), self._rng.choice(_WAYS["hint"]), self._babble(0, 5)))
 
     def _babble(self, least: int, most: int) -> str:
         return " ".join(self._rng.choices(_COMMON, k=self._rng.randint(least, most)))

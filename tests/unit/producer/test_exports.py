@@ -26,7 +26,12 @@ def row(position: int = 0, **fields: Any) -> ResultRow:
     return ResultRow(**usual | fields)
 
 
-FAILED = {"status": Outcome.FAILED, "output": None, "error_code": "text_too_long", "error_message": "too long"}
+FAILED: dict[str, Any] = {
+    "status": Outcome.FAILED,
+    "output": None,
+    "error_code": "text_too_long",
+    "error_message": "too long",
+}
 
 
 class TestResultRow:

@@ -1,0 +1,88 @@
+"""`batchmill up`: the whole system on one machine, as a new user meets it."""
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+
+from tests.mill import PIPELINE, mill, texts, until
+
+
+def write_jsonl(path: Path, inputs: list[str]) -> None:
+    path.write_text("".join(json.dumps({"id": f"r{place}", "text": text}) + "\n" for place, text in enumerate(inputs)))
+
+
+def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_and_ctrl_c_ends_it_all(
+    tmp_path: Path,
+) -> None:
+    inputs = texts(300)
+    write_jsonl(tmp_path / "reviews.jsonl", inputs)
+    with mill(tmp_path) as ours:
+        submitted = ours.run("submit", "reviews.jsonl", "--pipeline", PIPELINE)
+        batch_id = submitted.stdout.decode().strip()
+        assert submitted.returncode == 0
+        assert b"batchmill up --pipelines" in submitted.stderr
+
+        up = ours.start("up")
+        waited = ours.run("wait", batch_id, "--timeout", "90")
+        results = ours.run("results", batch_id, "-o", "out.jsonl")
+        workers = json.loads(ours.run("workers", "--json").stdout)["data"]
+        family = psutil.Process(up.pid).children(recursive=True)
+        up.send_signal(signal.SIGINT)
+
+        assert up.wait(60) == 130
+        assert waited.returncode == 0, waited.stderr
+        assert results.returncode == 0
+        rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        assert [row["custom_id"] for row in rows] == [f"r{place}" for place in range(300)]
+        assert [row["input"]["text"] for row in rows] == inputs
+        assert {row["output"]["label"] for row in rows} <= {"POSITIVE", "NEGATIVE"}
+        assert {row["revision"] for row in rows} == {workers[0]["revision"]}
+        assert len(family) == 3  # the embedded Valkey, the process that keeps it, and a worker
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == []
+        assert ours.run("workers", "--json").stdout.decode().count('"pid"') == 0
+        assert not (tmp_path / "home" / "valkey.sock").exists()
+
+
+def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
+    with mill(tmp_path) as ours:
+        up = ours.start("up")
+        until(lambda: b"alive" in ours.run("workers", "--json").stdout, "a worker")
+        family = psutil.Process(up.pid).children(recursive=True)
+
+        up.kill()
+
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
+        ours.start("up")
+        until(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
+
+
+def test_a_second_up_in_the_same_home_is_refused(tmp_path: Path) -> None:
+    with mill(tmp_path) as ours:
+        ours.start("up")
+        until(lambda: (tmp_path / "home" / "up.lock").exists() and "process started" in ours.log, "the first one")
+
+        second = ours.run("up")
+
+        assert second.returncode == 2
+        assert b"runs already" in second.stderr
+
+
+def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path: Path, database_url, redis_url) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
+    (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
+    with mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        submitted = ours.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
+        batch_id = submitted.stdout.decode().strip()
+
+        ours.start("worker", "broken", "--devices", "cpu")
+        waited = ours.run("wait", batch_id, "--timeout", "90")
+
+        assert waited.returncode == 1
+        assert b"no safetensors weights" in waited.stderr
+        rows = [json.loads(line) for line in ours.run("results", batch_id).stdout.decode().splitlines()]
+        assert [row["error"]["code"] for row in rows] == ["model_unusable"] * 2

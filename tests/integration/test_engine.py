@@ -1,0 +1,666 @@
+"""The engine on both databases, with a made-up model: every input ends as exactly one row, whatever goes wrong."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, select, update
+
+from models.db import Database
+from models.errors import JobError, Unreachable
+from models.states import Outcome
+from models.tables import Slice
+from tests.batches_made import (
+    VERSION,
+    audit,
+    batch,
+    claimant,
+    insert_batch,
+    let_lapse,
+    results,
+    set_batch,
+    slices,
+)
+from tests.servers import PATIENCE_SECONDS, wait_until
+from worker import claims, duties, engine, store
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job, Lease
+from worker.doorbell import Doorbell
+from worker.engine import Engine
+from worker.holdings import Holdings
+from worker.pace import Pace
+from worker.runtime import Runtime
+from worker.store import Answer
+
+SLICE = 4  # jobs in a slice, as insert_batch cuts them
+FOREVER = 1000.0  # seconds; only a bell ends such a sleep
+
+# Outputs that no database takes, and one that only looks like it.
+ODD_OUTPUTS = {"infinite": float("inf"), "half a pair": "\ud800", "NUL": "a\0b", "spelled": "a\\u0000b"}
+
+
+class MadeAdapter:
+    """An adapter that counts words instead of running a model; `before_forward` lets a test look in."""
+
+    def __init__(self, most_rows: int = 8) -> None:
+        self.most_rows = most_rows
+        self.before_forward: Callable[[MicroBatch], None] = lambda _batch: None
+        self.passes: list[list[tuple[str, int]]] = []  # that went well: batch and position of each row
+        self.encoded: Counter[tuple[str, int]] = Counter()
+
+    def encode(self, jobs: Sequence[Job]) -> list[Encoded | JobError]:
+        texts = [job.input["text"] for job in jobs]
+        if "untokenizable" in texts:
+            raise ValueError("this text is a secret")
+        self.encoded.update((job.lease.batch_id, job.position) for job in jobs)
+        refusal = JobError("input_too_long", "longer than 3 tokens")
+        return [
+            refusal if job.input["text"] == "too long" else Encoded(job, text, len(text.split()), truncated=False)
+            for job, text in zip(jobs, texts, strict=True)
+        ]
+
+    def forward(self, batch: MicroBatch) -> list[Any]:
+        self.before_forward(batch)
+        if any(row.features == "poison" for row in batch.rows):
+            raise RuntimeError("this text is a secret")
+        self.passes.append([(row.job.lease.batch_id, row.job.position) for row in batch.rows])
+        return [row.length for row in batch.rows]
+
+    def decode(self, row: Encoded, raw: Any) -> Any:
+        if row.features == "NaN":
+            raise JobError("invalid_output", "not a number")
+        return {"words": raw, "parameters": row.job.lease.parameters, "odd": ODD_OUTPUTS.get(row.features)}
+
+    @property
+    def computed(self) -> Counter[tuple[str, int]]:
+        """How often each job went through the model and came out."""
+        return Counter(job for jobs in self.passes for job in jobs)
+
+
+class MadeDatabase(Database):
+    """A database that can be away, before a transaction or just after its commit."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.failures: list[str] = []  # what the next writes come to: "before", "after" or "defect"
+        self.reads_to_fail = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        fault = self.failures.pop(0) if self.failures else ""
+        if fault == "before":
+            raise Unreachable("the database is away")
+        if fault == "defect":
+            raise LookupError("nobody expects this")
+        with super().write() as connection:
+            yield connection
+        if fault == "after":
+            raise Unreachable("the connection broke before the answer came")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        if self.reads_to_fail > 0:
+            self.reads_to_fail -= 1
+            raise Unreachable("the database is away")
+        with super().read() as connection:
+            yield connection
+
+
+class Gate:
+    """Holds the device's thread at a forward pass until the test opens it."""
+
+    def __init__(self, adapter: MadeAdapter, at_pass: int = 1) -> None:
+        self.reached, self._opened = threading.Event(), threading.Event()
+        self._calls, self._at_pass = 0, at_pass
+        adapter.before_forward = self.hold
+
+    def hold(self, _batch: MicroBatch) -> None:
+        self._calls += 1
+        if self._calls == self._at_pass:
+            self.reached.set()
+            assert self._opened.wait(PATIENCE_SECONDS)
+
+    def wait(self) -> None:
+        assert self.reached.wait(PATIENCE_SECONDS)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@dataclass
+class Works:
+    """A running engine and everything around it."""
+
+    engine: Engine
+    doorbell: Doorbell
+    holdings: Holdings
+    defects: list[BaseException | str]
+    ended: bool = field(default=False)
+
+    def stop(self) -> list[Lease]:
+        self.engine.stop()
+        return self.join()
+
+    def join(self) -> list[Lease]:
+        self.ended = True
+        return self.engine.join()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[MadeDatabase]:
+    database = MadeDatabase(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Database]:
+    """The same database as somebody else sees it: it is never away."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def adapter() -> MadeAdapter:
+    return MadeAdapter()
+
+
+@pytest.fixture
+def start(
+    database: MadeDatabase, adapter: MadeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Works]]:
+    """Starts engines; ends the ones that the test left running, and finds defects."""
+    monkeypatch.setattr(engine, "RETRY_SECONDS", (0.001,))
+    started: list[Works] = []
+
+    def start(
+        *, worker_id: str = "worker-1", tokens: int = 1000, window_jobs: int = 1000, idle_seconds: float = 0.01
+    ) -> Works:
+        doorbell, holdings, defects = Doorbell(), Holdings(), []
+        pace = Pace(1000.0, window_jobs)
+        pace.record(window_jobs, 1.0)  # so that the first claim fills the window, too
+        made = Engine(
+            database, Runtime(adapter, VERSION, tokens), claimant(worker_id), doorbell, holdings, pace,
+            version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
+            on_defect=lambda: defects.append("defect"),
+        )  # fmt: skip
+        made.start()
+        started.append(Works(made, doorbell, holdings, defects))
+        return started[-1]
+
+    yield start
+    for works in started:
+        if not works.ended:
+            works.stop()
+        assert works.defects == []
+
+
+def texts(*given: str) -> list[Mapping[str, str]]:
+    return [{"text": text} for text in given]
+
+
+def until_completed(database: Database, *batch_ids: str) -> None:
+    wait_until(lambda: all(batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
+    for each in batch_ids:
+        audit(database, each)
+
+
+def leased(database: Database) -> int:
+    with database.read() as connection:
+        return connection.scalar(select(func.count()).where(Slice.state == "leased")) or 0
+
+
+class TestBacklog:
+    def test_is_worked_through_with_every_input_answered_once(
+        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        inputs = [texts(*("word " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
+        ids = [insert_batch(other, each, parameters={"top_k": size}) for size, each in enumerate(inputs)]
+
+        start(window_jobs=12, tokens=20)
+        until_completed(other, *ids)
+
+        for size, batch_id in enumerate(ids):
+            rows = results(other, batch_id)
+            assert [row.output["words"] for row in rows] == [1 + place % 7 for place in range(len(inputs[size]))]
+            assert all(row.output["parameters"] == {"top_k": size} for row in rows)
+            assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
+        assert set(adapter.computed.values()) == {1}
+        assert adapter.computed.total() == 64
+
+    def test_counts_tokens_with_and_without_padding(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("one two three four", "one", "one two", "one"))
+
+        start(tokens=8)
+        until_completed(other, batch_id)
+
+        assert [len(jobs) for jobs in adapter.passes] == [2, 2]
+        assert batch(other, batch_id).tokens == 8
+        assert batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
+
+    def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.doorbell.ring()  # answered by a look that finds nothing
+
+        batch_id = insert_batch(other, 4)
+        works.doorbell.ring()
+
+        until_completed(other, batch_id)
+
+    def test_is_found_without_a_bell(self, other: Database, start: Callable[..., Works]) -> None:
+        start(idle_seconds=0.01)
+
+        batch_id = insert_batch(other, 4)
+
+        until_completed(other, batch_id)
+
+    def test_of_another_revision_is_left_alone(self, other: Database, start: Callable[..., Works]) -> None:
+        strange = insert_batch(other, 4, revision="b" * 40, priority=9)
+        ours = insert_batch(other, 4)
+
+        start()
+        until_completed(other, ours)
+
+        assert [row.state for row in slices(other, strange)] == ["queued"]
+
+    def test_answered_already_is_only_closed(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 8)
+        [lease, _released] = claims.take(other, claimant("dead"), 1000, SLICE)
+        written = [Answer(lease, place, Outcome.SUCCEEDED, "1") for place in range(4)]
+        with other.write() as connection:
+            store.close(connection, other.sql, written, [lease], [], None)
+            connection.execute(update(Slice).values(state="queued"))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert sorted(adapter.computed) == [(batch_id, place) for place in range(4, 8)]
+
+
+class TestFailures:
+    def outcomes(self, database: Database, batch_id: str) -> list[tuple[str, str | None]]:
+        return [(row.status, row.error_code) for row in results(database, batch_id)]
+
+    def test_one_poison_input_among_64_fails_alone(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.most_rows = 64
+        inputs = texts(*["fine"] * 37, "poison", *["fine"] * 26)
+        batch_id = insert_batch(other, inputs)
+
+        start()
+        until_completed(other, batch_id)
+
+        assert batch(other, batch_id).succeeded == 63
+        [failed] = [row for row in results(other, batch_id) if row.status == "failed"]
+        assert (failed.position, failed.error_code, failed.attempts) == (37, "model_error", 1)
+        assert "RuntimeError" in failed.error_message
+        assert "secret" not in failed.error_message, "an exception's text may quote the input"
+        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert set(adapter.computed.values()) == {1}, "neighbours are not computed twice"
+
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            ("poison", "model_error"),
+            ("untokenizable", "model_error"),
+            ("too long", "input_too_long"),
+            ("NaN", "invalid_output"),
+            ("infinite", "invalid_output"),
+            ("half a pair", "invalid_output"),
+            ("NUL", "invalid_output"),
+        ],
+    )
+    def test_one_input_s_failure_is_its_own(
+        self, other: Database, start: Callable[..., Works], text: str, code: str
+    ) -> None:
+        batch_id = insert_batch(other, texts("fine", "fine", text, "fine", "fine"))
+
+        start()
+        until_completed(other, batch_id)
+
+        fine = ("succeeded", None)
+        assert self.outcomes(other, batch_id) == [fine, fine, ("failed", code), fine, fine]
+
+    def test_all_of_them_at_once(self, other: Database, start: Callable[..., Works]) -> None:
+        fates = ["poison", "untokenizable", "too long", "NaN", "infinite", "half a pair", "NUL"]
+        batch_id = insert_batch(other, texts(*(text for fate in fates for text in ("fine", fate))))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [status for status, _ in self.outcomes(other, batch_id)] == ["succeeded", "failed"] * len(fates)
+
+    def test_of_a_whole_slice_still_close_it(self, other: Database, start: Callable[..., Works]) -> None:
+        batch_id = insert_batch(other, texts(*["too long"] * 4, "fine", *["poison"] * 4))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert batch(other, batch_id).failed == 8
+
+    def test_never_take_spelled_out_escapes_for_what_they_name(
+        self, other: Database, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("spelled"))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert results(other, batch_id)[0].output["odd"] == "a\\u0000b"
+
+
+class TestWindows:
+    def test_at_most_two_wait_for_the_device(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 10 * SLICE)
+        waiting: list[int] = []
+        gate = Gate(adapter)
+
+        def look(batch: MicroBatch) -> None:
+            gate.hold(batch)
+            waiting.append(adapter.encoded.total() - adapter.computed.total())
+
+        adapter.before_forward = look
+        start(window_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: adapter.encoded.total() == 2 * SLICE, "a window to be ready behind the one on the device")
+        gate.open()
+        until_completed(other, batch_id)
+
+        assert max(waiting) == 2 * SLICE
+
+    def test_keep_a_bell_waiting_while_there_is_no_room(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 10 * SLICE)
+        gate = Gate(adapter)
+        works = start(window_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "both windows to be held")
+
+        ringer = threading.Thread(target=works.doorbell.ring)
+        ringer.start()
+        wait_until(lambda: works.doorbell._rung, "the bell to be heard")
+        assert ringer.is_alive()
+
+        gate.open()
+        ringer.join(PATIENCE_SECONDS)
+        assert not ringer.is_alive()
+        until_completed(other, batch_id)
+
+
+class TestStop:
+    def test_in_the_middle_writes_what_was_computed_and_gives_the_rest_back(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        adapter.most_rows = 3
+        gate = Gate(adapter, at_pass=2)
+        works = start()
+        gate.wait()
+
+        works.engine.stop()
+        gate.open()
+        released = works.join()
+
+        assert [len(jobs) for jobs in adapter.passes] == [3, 3], "the pass under way was finished, no other begun"
+        assert sorted((batch_id, row.position) for row in results(other, batch_id)) == sorted(adapter.computed)
+        assert [lease.first for lease in released] == [4, 8]
+        assert [(row.state, row.attempts) for row in slices(other, batch_id)] == [
+            ("done", 1), ("queued", 0), ("queued", 0)
+        ]  # fmt: skip
+        assert works.holdings.leases() == []
+        audit(other, batch_id)
+
+        start(worker_id="worker-2")
+        until_completed(other, batch_id)
+
+        assert set(adapter.computed.values()) == {1}, "what was written is not computed again"
+        assert {row.attempts for row in results(other, batch_id)} == {1}
+
+    def test_gives_back_a_window_that_was_only_ready(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        gate = Gate(adapter)
+        works = start(window_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "the second window to be ready")
+
+        works.engine.stop()
+        gate.open()
+        released = works.join()
+
+        assert [lease.first for lease in released] == [4]
+        assert [row.attempts for row in slices(other, batch_id)] == [1, 0]
+        audit(other, batch_id)
+
+    def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.doorbell.ring()
+
+        assert works.stop() == []
+
+    def test_lets_go_whoever_rings(self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]) -> None:
+        insert_batch(other, 2 * SLICE)
+        gate = Gate(adapter)
+        works = start(window_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "both windows to be held")
+        ringer = threading.Thread(target=works.doorbell.ring)
+        ringer.start()
+
+        works.engine.stop()
+
+        ringer.join(PATIENCE_SECONDS)
+        assert not ringer.is_alive()
+        gate.open()
+
+    def test_gives_back_only_what_is_still_held(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        gate = Gate(adapter)
+        works = start(window_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: len(works.holdings.leases()) == 2, "the second window to be ready")
+        second = works.holdings.leases()[1]
+        let_lapse(other, second)
+        duties.reclaim(other, 3)
+        [stolen] = claims.take(other, claimant("thief"), 1, SLICE)
+
+        works.engine.stop()
+        gate.open()
+
+        assert works.join() == []
+        row = slices(other, batch_id)[1]
+        assert (row.state, row.worker_id, row.token, row.attempts) == ("leased", "thief", stolen.token, 2)
+
+
+class TestLostLease:
+    def test_is_dropped_and_the_engine_goes_on(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        stolen_id = insert_batch(other, SLICE, priority=1)
+        gate = Gate(adapter)
+        start(window_jobs=SLICE)
+        gate.wait()
+        [held] = slices(other, stolen_id)
+        lease = Lease(held.id, stolen_id, 0, SLICE, held.token, held.attempts)
+        set_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
+        let_lapse(other, lease)
+        duties.reclaim(other, 3)
+        [taken] = claims.take(other, claimant("thief", pipeline="elsewhere"), 1, SLICE)
+        kept_id = insert_batch(other, SLICE)
+
+        gate.open()
+        until_completed(other, kept_id)
+        assert results(other, stolen_id) == [], "a write under a stale fence is refused"
+
+        with other.write() as connection:
+            written = [Answer(taken, place, Outcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
+            store.close(connection, other.sql, written, [taken], {taken.slice_id}, None)
+        assert {row.output for row in results(other, stolen_id)} == {"thief"}
+        audit(other, stolen_id)
+
+    def test_spares_the_device_the_rest(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, SLICE)
+        adapter.most_rows = 1
+        gate = Gate(adapter, at_pass=2)
+        works = start(idle_seconds=FOREVER)
+        gate.wait()
+        set_batch(other, batch_id, status="failed")
+
+        works.holdings.drop(works.holdings.leases())  # as the heartbeat does
+        gate.open()
+        works.stop()
+
+        assert len(adapter.passes) == 2, "the pass under way, and no more"
+
+    def test_claimed_again_by_the_same_process_is_worked_through(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, SLICE)
+        adapter.most_rows = 2
+        gate = Gate(adapter)
+        works = start()
+        gate.wait()
+        [old] = works.holdings.leases()
+        let_lapse(other, old)
+        duties.reclaim(other, 3)
+        wait_until(lambda: works.holdings.leases() not in ([], [old]), "the slice to be claimed again")
+
+        gate.open()
+        until_completed(other, batch_id)
+
+        assert {(row.token, row.attempts) for row in results(other, batch_id)} == {(2, 2)}
+
+
+class TestSuspects:
+    def test_are_held_alone(self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]) -> None:
+        suspect_id = insert_batch(other, 3, slice_jobs=1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(attempts=claims.SUSPECT_ATTEMPTS))
+        normal_id = insert_batch(other, 5 * SLICE)
+        together: list[set[str]] = []
+        adapter.before_forward = lambda batch: together.append(
+            {lease.batch_id for lease in works.holdings.leases()} | {str(len(batch.rows))}
+        )
+
+        works = start(window_jobs=SLICE)
+        until_completed(other, suspect_id, normal_id)
+
+        assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
+        assert {row.attempts for row in results(other, suspect_id)} == {3}
+
+
+class TestOutages:
+    def begin(self, database: MadeDatabase, adapter: MadeAdapter, failures: list[str]) -> None:
+        """Let the database fail from the first forward pass on."""
+
+        def fail(_batch: MicroBatch) -> None:
+            database.failures = failures
+            adapter.before_forward = lambda _batch: None
+
+        adapter.before_forward = fail
+
+    @pytest.mark.parametrize(
+        "failures",
+        [
+            ["before"],
+            ["after"],
+            ["before", "before", "after", "before"],
+            ["after", "after", "before", "after", "", "after"],
+        ],
+    )
+    @pytest.mark.parametrize("most_rows", [3, 100])
+    def test_while_writing_lose_nothing_and_write_nothing_twice(
+        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works],
+        failures: list[str], most_rows: int,
+    ) -> None:  # fmt: skip
+        batch_id = insert_batch(other, 3 * SLICE + 1)
+        adapter.most_rows = most_rows
+        self.begin(database, adapter, failures.copy())
+
+        start(idle_seconds=FOREVER)
+        until_completed(other, batch_id)
+
+        assert {(row.status, row.attempts) for row in results(other, batch_id)} == {("succeeded", 1)}
+        assert set(adapter.computed.values()) == {1}
+
+    def test_are_waited_out_by_a_stop(
+        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        adapter.most_rows = SLICE
+        gate = Gate(adapter)
+        works = start()
+        gate.wait()
+        database.failures = ["before", "after", "before", "before"]
+
+        works.engine.stop()
+        gate.open()
+        works.join()
+
+        assert [row.state for row in slices(other, batch_id)] == ["done", "queued"]
+        assert [row.attempts for row in slices(other, batch_id)] == [1, 0]
+        audit(other, batch_id)
+
+    def test_while_claiming_are_waited_out(
+        self, database: MadeDatabase, other: Database, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        works = start(idle_seconds=0.001)
+        wait_until(lambda: batch(other, batch_id).status == "completed", "the first batch")
+
+        database.reads_to_fail = 5
+        second = insert_batch(other, SLICE)
+        until_completed(other, second)
+
+        assert database.reads_to_fail == 0
+        assert works.defects == []
+
+    def test_while_reading_inputs_are_waited_out(
+        self, database: MadeDatabase, other: Database, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        reading, outages = claims.pending, [3]
+
+        def pending(*arguments: Any) -> list[Job]:
+            if outages[0]:
+                outages[0] -= 1
+                raise Unreachable("the database is away")
+            return reading(*arguments)
+
+        monkeypatch.setattr(claims, "pending", pending)
+
+        start()
+        until_completed(other, batch_id)
+
+        assert {row.attempts for row in results(other, batch_id)} == {1}
+
+
+class TestDefects:
+    def test_are_told(
+        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        insert_batch(other, SLICE)
+        TestOutages().begin(database, adapter, ["defect"])
+
+        works = start(idle_seconds=FOREVER)
+        wait_until(lambda: bool(works.defects), "the defect to be told")
+
+        works.defects.clear()

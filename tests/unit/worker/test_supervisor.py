@@ -1,0 +1,281 @@
+"""The supervisor: its children start, start again, and end with it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import PATIENCE_SECONDS, has_ended, wait_until
+from worker import supervisor
+from worker.supervisor import LONGEST_PAUSE_SECONDS, Child, Slot, pause_before
+
+ROOT = Path(__file__).parents[3]
+
+# A worker in miniature: leaves a note of its birth, ends by SIGTERM or when its parent is gone, and notes which.
+CHILD = """
+import os, pathlib, signal, sys
+
+folder, how = pathlib.Path(sys.argv[1]), sys.argv[2]
+mine = folder / f"{how}-{os.getpid()}"
+
+def end(number, frame):
+    if how != "stubborn":
+        (folder / f"ended-{os.getpid()}").touch()
+        sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+mine.touch()
+if how == "short-lived":
+    sys.exit(3)
+while os.read(0, 1024):
+    pass
+(folder / f"orphaned-{os.getpid()}").touch()
+"""
+
+# Supervises the slots named on its command line, with short pauses, and says how it ended.
+SUPERVISOR = """
+import pathlib, sys
+from worker import supervisor
+from worker.supervisor import Slot, supervise
+
+supervisor.FIRST_PAUSE_SECONDS = supervisor.TICK_SECONDS = 0.01
+folder = sys.argv[1]
+groups = [[Slot(how, "tiny_child", (folder, how)) for how in group.split(",")] for group in sys.argv[3:]]
+sys.exit(supervise(groups, grace_seconds=float(sys.argv[2]), ready=(pathlib.Path(folder) / "ready").exists))
+"""
+
+
+class Notes:
+    """What the children left in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pids(self, kind: str) -> list[int]:
+        return sorted(int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{kind}-*"))
+
+    def until(self, kind: str, count: int = 1) -> list[int]:
+        wait_until(lambda: len(self.pids(kind)) >= count, f"{count} {kind}")
+        return self.pids(kind)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return Notes(folder)
+
+
+@pytest.fixture(autouse=True)
+def tiny_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child's module, where children find it."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "tiny_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{ROOT}")
+
+
+@pytest.fixture
+def supervise(notes: Notes) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts supervisors in processes of their own; none of them, nor of their children, outlives the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def supervise(*groups: str, grace_seconds: float = PATIENCE_SECONDS) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", SUPERVISOR, str(notes.folder), str(grace_seconds), *groups]
+        started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+        return started[-1]
+
+    yield supervise
+    for process in started:
+        process.kill()
+        process.wait()
+    for note in notes.folder.iterdir():
+        if pid := note.name.rpartition("-")[2]:
+            end(pid)
+
+
+def end(pid: str) -> None:
+    try:
+        process = psutil.Process(int(pid))
+        if "tiny_child" in process.cmdline():
+            process.kill()
+    except (ValueError, psutil.NoSuchProcess):
+        pass
+
+
+def gone(*pids: int) -> bool:
+    return all(not psutil.pid_exists(pid) or has_ended(psutil.Process(pid)) for pid in pids)
+
+
+class TestPauseBefore:
+    def test_doubles_up_to_a_limit(self) -> None:
+        assert [pause_before(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+
+    def test_of_a_first_start_is_the_shortest(self) -> None:
+        assert pause_before(0) == 1
+
+    def test_is_a_number_however_many_deaths_there_were(self) -> None:
+        assert pause_before(100_000) == LONGEST_PAUSE_SECONDS
+
+
+class TestChild:
+    @pytest.fixture
+    def children(self) -> Iterator[list[Child]]:
+        children: list[Child] = []
+        yield children
+        for child in children:
+            child.end(signal.SIGKILL)
+            child.wait(0.0)
+
+    def child(self, children: list[Child], notes: Notes, how: str) -> Child:
+        children.append(Child(Slot(how, "tiny_child", (str(notes.folder), how))))
+        return children[-1]
+
+    def test_starts_when_it_is_due(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "steady")
+        child.due = 10.0
+
+        child.run_once(9.9)
+        assert child.process is None
+
+        child.run_once(10.0)
+        assert child.process is not None
+        assert notes.until("steady") == [child.process.pid]
+
+    def test_is_started_once(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "steady")
+        child.run_once(0.0)
+        first = child.process
+
+        child.run_once(1.0)
+
+        assert child.process is first
+
+    def test_that_died_is_started_again_after_longer_and_longer_pauses(
+        self, children: list[Child], notes: Notes
+    ) -> None:
+        child = self.child(children, notes, "short-lived")
+        now = 0.0
+        for deaths, pause in enumerate([1.0, 2.0, 4.0], start=1):
+            child.run_once(now)
+            assert child.process is not None
+            child.process.wait(PATIENCE_SECONDS)
+
+            child.run_once(now)
+            assert (child.deaths, child.due) == (deaths, now + pause)
+            child.run_once(now + pause - 0.01)
+            assert child.process is None, "too early"
+            now += pause
+
+        assert len(notes.pids("short-lived")) == 3
+
+    def test_that_ran_for_long_starts_again_as_if_for_the_first_time(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "short-lived")
+        child.deaths = 9
+        child.run_once(0.0)
+        assert child.process is not None
+        child.process.wait(PATIENCE_SECONDS)
+
+        child.run_once(supervisor.HEALTHY_SECONDS)
+
+        assert (child.deaths, child.due) == (1, supervisor.HEALTHY_SECONDS + 1.0)
+
+    def test_past_the_deadline_is_killed(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "stubborn")
+        child.run_once(0.0)
+        [pid] = notes.until("stubborn")
+        child.end()
+
+        child.wait(0.0)
+
+        assert gone(pid)
+        assert child.process is None
+
+    def test_that_never_started_needs_no_end(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "steady")
+
+        child.end()
+        child.wait(0.0)
+
+
+class TestSupervise:
+    def test_keeps_a_dying_child_running(self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes) -> None:
+        process = supervise("short-lived,steady")
+
+        notes.until("short-lived", 3)
+
+        assert len(notes.until("steady")) == 1, "its neighbour is left alone"
+        assert process.poll() is None
+
+    def test_brings_back_a_child_that_was_killed(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
+        supervise("steady")
+        [first] = notes.until("steady")
+
+        os.kill(first, signal.SIGKILL)
+
+        assert len(notes.until("steady", 2)) == 2
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+    def test_ends_its_children_in_good_order(
+        self,
+        supervise: Callable[..., subprocess.Popen[bytes]],
+        notes: Notes,
+        number: signal.Signals,
+        status: int,
+    ) -> None:
+        process = supervise("steady,steady")
+        pids = notes.until("steady", 2)
+
+        process.send_signal(number)
+
+        assert process.wait(PATIENCE_SECONDS) == status
+        assert notes.pids("ended") == pids
+        assert gone(*pids)
+
+    def test_kills_a_child_that_will_not_end(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
+        process = supervise("stubborn,steady", grace_seconds=0.2)
+        [stubborn], [steady] = notes.until("stubborn"), notes.until("steady")
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert gone(stubborn, steady)
+
+    def test_takes_its_children_along_when_it_is_killed(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
+        process = supervise("steady,steady")
+        pids = notes.until("steady", 2)
+
+        process.kill()
+
+        wait_until(lambda: gone(*pids), "the children to end")
+        assert notes.pids("orphaned") == pids
+
+    def test_starts_a_later_group_only_when_things_are_ready(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
+        supervise("short-lived", "steady")
+        notes.until("short-lived", 3)  # many rounds have gone by
+        assert notes.pids("steady") == []
+
+        (notes.folder / "ready").touch()
+
+        notes.until("steady")
+
+    def test_shields_its_children_from_a_terminal_s_ctrl_c(
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes
+    ) -> None:
+        process = supervise("steady")
+        [pid] = notes.until("steady")
+
+        assert os.getsid(pid) != os.getsid(process.pid)
