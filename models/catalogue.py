@@ -53,9 +53,12 @@ class Pipeline(BaseModel):
     @property
     def folder(self) -> Path | None:
         """Where the model lies when it is a folder (absolute, or bundled), else None: then it is a Hub id."""
-        if self.model.startswith(BUNDLED):
-            return SAMPLES / self.model.removeprefix(BUNDLED)
-        return Path(self.model) if Path(self.model).is_absolute() else None
+        return _folder(self.model)
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        """The same for the tokenizer, where the entry names one."""
+        return _folder(self.tokenizer or "")
 
 
 BUILT_IN = (
@@ -116,14 +119,20 @@ class Catalogue(Mapping[str, Pipeline]):
 
 def _entry(name: str, fields: dict[str, Any]) -> Pipeline:
     try:
-        model = fields.get("model")
-        if isinstance(model, str):
-            fields["model"] = _located(model)
+        for key in ("model", "tokenizer"):
+            if isinstance(fields.get(key), str):
+                fields[key] = _located(fields[key])
         return Pipeline(**{**fields, "name": name})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "entry"
         raise SettingsError(f"[pipelines.{name}] {field}: {problem['msg']}") from None
+
+
+def _folder(name: str) -> Path | None:
+    if name.startswith(BUNDLED):
+        return SAMPLES / name.removeprefix(BUNDLED)
+    return Path(name) if Path(name).is_absolute() else None
 
 
 def _located(model: str) -> str:

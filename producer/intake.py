@@ -9,7 +9,7 @@ from models.tasks.spec import TaskSpec
 from producer.rows import Problem, Row, Source
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
-CHUNK_CHARACTERS = 16 * 2**20  # bounds memory where texts are long
+CHUNK_CHARACTERS = 8 * 2**20  # bounds memory where texts are long
 MOST_PROBLEMS = 10  # named in a refusal
 LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
 

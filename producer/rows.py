@@ -58,7 +58,7 @@ class Columns:
         fields = tuple((f.name, inputs.get(f.name, f.name), f.required or f.name in inputs) for f in spec.fields)
         if not ids:
             return cls(fields, (), id_is_required=False)
-        return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=custom_id is not None)
+        return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=bool(custom_id))
 
     def row(self, where: int, record: object) -> Row:
         """The row that a record becomes; bare text stands for the first field. Raises JobError."""

@@ -3,29 +3,25 @@
 A batch that is not accepted leaves nothing behind, whatever went wrong; an accepted one is safe, whatever goes wrong.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import bindparam, insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import insert, text
 
 from models.db import Database, insert_rows
-from models.errors import BatchmillError, Unreachable
+from models.errors import Unreachable
 from models.settings import Settings
 from models.states import BatchStatus, SliceState
 from models.tables import Batch
 from producer.ids import new_batch_id
-from producer.intake import MOST_PROBLEMS, Chunk, Intake
-from producer.places import Places
+from producer.inserts import Inserts, removed
+from producer.intake import Intake
 from producer.request import Request
-from producer.rows import Problem, Source
+from producer.rows import Source
 
-JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
-LOOK_UP_IDS = 500
 
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT = """
@@ -34,8 +30,6 @@ WHERE id = :batch_id AND status = 'validating'
 """
 
 SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id ORDER BY first"
-
-TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
 
 LEFTOVERS = """
 SELECT b.status, (SELECT max(j.position) FROM jobs j WHERE j.batch_id = b.id) AS last
@@ -107,40 +101,14 @@ def _open(database: Database, batch_id: str, request: Request) -> None:
 
 def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> int:
     """Insert every job; returns how many there are."""
-    places, end = Places(), 0
-    for chunk in intake.chunks():
-        try:
-            with database.write() as connection:
-                insert_rows(connection, "jobs", JOB_COLUMNS, _job_rows(batch_id, chunk))
-        except IntegrityError:
-            problems = _repeated(database, batch_id, intake, chunk, places)
-            if not problems:
-                raise
-            raise intake.refusal(problems) from None
-        places.note(chunk.first, chunk.places)
-        end = chunk.end
-        watch(end)
-    return end
-
-
-def _job_rows(batch_id: str, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
-    pairs = zip(chunk.custom_ids, chunk.documents, strict=True)
-    return ((batch_id, position, *pair) for position, pair in enumerate(pairs, start=chunk.first))
-
-
-def _repeated(database: Database, batch_id: str, intake: Intake, chunk: Chunk, places: Places) -> list[Problem]:
-    """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""
-    query = text(TAKEN).bindparams(bindparam("custom_ids", expanding=True))
-    problems: list[Problem] = []
-    with database.read() as connection:
-        ids = list(chunk.seen)
-        for start in range(0, len(ids), LOOK_UP_IDS):
-            some = {"batch_id": batch_id, "custom_ids": ids[start : start + LOOK_UP_IDS]}
-            for custom_id, position in connection.execute(query, some):
-                problems.append(intake.duplicate(chunk.seen[custom_id], custom_id, places[position]))
-            if len(problems) >= MOST_PROBLEMS:
-                break
-    return sorted(problems)
+    jobs = 0
+    with Inserts(database, batch_id, intake) as inserts:
+        for chunk in intake.chunks():
+            inserts.put(chunk)
+            jobs = chunk.end
+            watch(jobs)
+        inserts.finish()
+    return jobs
 
 
 def _accept(database: Database, batch_id: str, jobs: int, slice_jobs: int) -> list[int]:
@@ -151,7 +119,7 @@ def _accept(database: Database, batch_id: str, jobs: int, slice_jobs: int) -> li
     with database.write() as connection:
         named = {"batch_id": batch_id, "jobs": jobs}
         if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
-            raise BatchmillError(f"{batch_id} was removed while it was being submitted; submit it again")
+            raise removed(batch_id)
         insert_rows(connection, "slices", SLICE_COLUMNS, slices)
         return list(connection.scalars(text(SLICE_IDS), named))
 

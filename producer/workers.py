@@ -1,5 +1,6 @@
 """Worker processes, as the table `workers` has them; ages are by the database's clock."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from sqlalchemy import literal_column, select
 
 from models.db import Database
 from models.tables import Moment, Worker
+from producer.batches import BatchView
 
 MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more
 
@@ -51,6 +53,14 @@ def listed(database: Database, lease_seconds: float) -> list[WorkerView]:
     query = select(*Worker.__table__.c, now).order_by(Worker.pipeline, Worker.host, Worker.device, Worker.id)
     with database.read() as connection:
         return [_view(row, lease_seconds) for row in connection.execute(query)]
+
+
+def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]:
+    """The revisions that a batch's workers have, where none has the batch's own: then the batch waits for one."""
+    if batch.status.ended or batch.revision is None:
+        return set()
+    revisions = {worker.revision for worker in workers if worker.alive and worker.pipeline == batch.pipeline}
+    return set() if batch.revision in revisions else {revision for revision in revisions if revision}
 
 
 def alive(database: Database, pipeline: str, lease_seconds: float) -> int:

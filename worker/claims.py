@@ -103,6 +103,9 @@ RENEW = """
 UPDATE slices SET lease_expires_at = {later} WHERE id = :slice_id AND token = :token AND state = 'leased'
 """
 
+# The write thread may close a slice while the heartbeat still believes it held.
+CLOSED = "SELECT 1 FROM slices WHERE id = :slice_id AND token = :token AND state = 'done'"
+
 # Given back in good order: the claim does not count as an attempt.
 RELEASE = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
@@ -153,14 +156,15 @@ def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
 
 
 def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
-    """Prolong these leases; returns the ones that are no longer ours."""
-    query = text(_sql(RENEW, sql))
+    """Prolong these leases; returns the ones that are somebody else's now, but not what we closed ourselves."""
+    prolong, closed = text(_sql(RENEW, sql)), text(CLOSED)
     # By id, as every writer of several slices goes, so that two never wait for each other.
     ordered = sorted(leases, key=lambda lease: lease.slice_id)
     return [
         lease
         for lease in ordered
-        if connection.execute(query, {**_named(lease), "seconds": lease_seconds}).rowcount == 0
+        if connection.execute(prolong, {**_named(lease), "seconds": lease_seconds}).rowcount == 0
+        and connection.scalar(closed, _named(lease)) is None
     ]
 
 

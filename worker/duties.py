@@ -38,7 +38,8 @@ WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :end
 ORDER BY j.position
 """
 
-RETIRE = "UPDATE slices SET state = 'done', done_at = {now} WHERE id = :slice_id"
+# Under a new token: to its holder, should that one wake, the slice is lost and not closed.
+RETIRE = "UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE id = :slice_id"
 
 
 @dataclass(frozen=True, slots=True)

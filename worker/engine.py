@@ -8,26 +8,25 @@ on the device and the one that is ready behind it.
 """
 
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from models.db import Database, as_json
-from models.errors import JobError, Unreachable
-from models.states import Outcome
-from worker import batching, claims, store
+from models.db import Database
+from models.errors import Unreachable
+from worker import answers, batching, claims, store
 from worker.batching import Encoded, MicroBatch
 from worker.bisection import isolate
 from worker.claims import Claimant, Job, Lease
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
 from worker.pace import Pace
+from worker.patience import patiently
 from worker.store import Answer
 
 if TYPE_CHECKING:  # the engine itself runs without torch
@@ -35,14 +34,9 @@ if TYPE_CHECKING:  # the engine itself runs without torch
 
 log = structlog.get_logger(__name__)
 
-Done = TypeVar("Done")
-
 WINDOWS_HELD = 2
 # The writer takes all that waits in one transaction; this bounds what may wait.
 MICRO_BATCHES_WAITING = 64
-# Behind an even number of backslashes it is text that spells the escape out, and is fine.
-ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +121,7 @@ class Engine:
         if not leases:
             return False
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
-        jobs = _patiently(lambda _again: claims.pending(self._database, leases))
+        jobs = patiently(lambda _again: claims.pending(self._database, leases))
         self._holdings.add(leases, jobs)
         self._windows.put(self._prepared(leases, jobs))
         return True
@@ -191,49 +185,33 @@ class Engine:
                 return
 
     def _close(self, items: Iterable[Raw | Sequence[Lease]]) -> None:
-        answers: list[Answer] = []
+        found: list[Answer] = []
         leases: dict[int, Lease] = {}
         held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
         for item in items:
             if isinstance(item, Raw):
-                answers += [self._answer(row, raw, item.width) for row, raw in item.rows if row.job.lease in held]
+                rows = [(row, raw) for row, raw in item.rows if row.job.lease in held]
+                found += [answers.of(self._runtime.adapter, row, raw, item.width) for row, raw in rows]
             else:
                 leases |= {lease.slice_id: lease for lease in item if lease in held}
-        leases |= {answer.lease.slice_id: answer.lease for answer in answers}
+        leases |= {answer.lease.slice_id: answer.lease for answer in found}
         for batch_id in sorted({lease.batch_id for lease in leases.values()}):
-            of_batch = [answer for answer in answers if answer.lease.batch_id == batch_id]
+            of_batch = [answer for answer in found if answer.lease.batch_id == batch_id]
             self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
         if not self._holdings.leases():
             self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
 
-    def _answer(self, row: Encoded, raw: Any, width: int) -> Answer:
-        job = row.job
-        answer = partial(
-            Answer, job.lease, job.position, truncated=row.truncated, tokens=row.length, padded_tokens=width
-        )
-        try:
-            if isinstance(raw, Exception):
-                raise raw
-            output = _checked(self._runtime.adapter.decode(row, raw))
-            return answer(status=Outcome.SUCCEEDED, output=output)
-        except JobError as error:
-            return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
-        except Exception as error:
-            log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
-            message = f"the model could not answer this input ({type(error).__name__})"
-            return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
-
-    def _close_batch(self, answers: Sequence[Answer], leases: Sequence[Lease]) -> None:
-        counts = {lease.slice_id: sum(answer.lease is lease for answer in answers) for lease in leases}
+    def _close_batch(self, found: Sequence[Answer], leases: Sequence[Lease]) -> None:
+        counts = {lease.slice_id: sum(answer.lease is lease for answer in found) for lease in leases}
         finished = {lease.slice_id for lease in leases if self._holdings.open_jobs(lease) <= counts[lease.slice_id]}
 
         def write(again: bool) -> store.Closed:
             with self._database.write() as connection:
                 return store.close(
-                    connection, self._database.sql, answers, leases, finished, self._version_id, again=again
+                    connection, self._database.sql, found, leases, finished, self._version_id, again=again
                 )
 
-        closed = _patiently(write)
+        closed = patiently(write)
         self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
         if closed.lost:
             log.warning("leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost))
@@ -252,7 +230,7 @@ class Engine:
             with self._database.write() as connection:
                 return claims.release(connection, held)
 
-        released = _patiently(write)
+        released = patiently(write)
         self._holdings.drop(held)
         log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
         return released
@@ -263,31 +241,3 @@ class Engine:
         except Exception:
             log.exception("a defect in the engine")
             self._on_defect()
-
-
-def _checked(output: Any) -> str:
-    """The output as JSON that both databases take; raises JobError when they would not."""
-    try:
-        document = as_json(output)
-        document.encode()
-    except ValueError:
-        raise JobError("invalid_output", "the model gave an output that is not valid JSON text") from None
-    if ESCAPED_NUL.search(document):
-        raise JobError("invalid_output", "the model gave a NUL character, which no database stores")
-    return document
-
-
-def _patiently(work: Callable[[bool], Done]) -> Done:
-    """Work until the database takes part: what was computed is not thrown away because the database blinked.
-
-    `work` is told whether it was tried before, since a commit may have happened without our hearing of it.
-    """
-    tries = 0
-    while True:
-        try:
-            return work(tries > 0)
-        except Unreachable as error:
-            pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
-            log.warning("the database is away, will try again", error=str(error), seconds=pause)
-            time.sleep(pause)
-            tries += 1

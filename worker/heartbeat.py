@@ -92,7 +92,9 @@ class Heartbeat:
             if connection.execute(text(BEAT.format(now=sql.now)), {"id": self._claimant.worker_id}).rowcount == 0:
                 self._register(connection)
             connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
-        self._holdings.drop(lost)
+        if lost:
+            self._holdings.drop(lost)
+            log.warning("leases were lost, their work is dropped", slices=[lease.slice_id for lease in lost])
 
     def _reclaim(self) -> None:
         found = duties.reclaim(self._database, self._max_attempts)

@@ -10,12 +10,13 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from models.catalogue import BUNDLED, Pipeline
+from models.catalogue import Pipeline
 from models.errors import ModelError, Unreachable
 
 # Weights as safetensors only: the other formats run code when they are opened.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
+PASSING = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
 # Keys of a config that name code to be run.
 REFUSED_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
 
@@ -31,14 +32,7 @@ class Snapshot:
 
 def model(pipeline: Pipeline) -> Snapshot:
     """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
-    if pipeline.folder is not None:
-        snapshot = Snapshot(pipeline.model, pipeline.folder, content_hash(pipeline.folder))
-    else:
-        snapshot = _download(pipeline.model, pipeline.revision)
-    if pipeline.revision not in (None, snapshot.revision) and pipeline.folder is not None:
-        raise ModelError(
-            f"{pipeline.model} has content {snapshot.revision}, but the catalogue pins {pipeline.revision}"
-        )
+    snapshot = _find(pipeline.model, pipeline.folder, pipeline.revision)
     _check(snapshot)
     return snapshot
 
@@ -47,10 +41,7 @@ def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
     """The tokenizer's files: the model's own unless the catalogue names others."""
     if pipeline.tokenizer is None:
         return of_model
-    if pipeline.tokenizer.startswith(BUNDLED) or Path(pipeline.tokenizer).is_dir():
-        folder = Path(pipeline.tokenizer).absolute()
-        return Snapshot(pipeline.tokenizer, folder, content_hash(folder))
-    return _download(pipeline.tokenizer, pipeline.tokenizer_revision)
+    return _find(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
 
 
 def content_hash(folder: Path) -> str:
@@ -67,6 +58,15 @@ def content_hash(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:
+    if folder is None:
+        return _download(name, pinned)
+    snapshot = Snapshot(name, folder, content_hash(folder))
+    if pinned not in (None, snapshot.revision):
+        raise ModelError(f"{name} has content {snapshot.revision}, but the catalogue pins {pinned}")
+    return snapshot
+
+
 def _download(repository: str, revision: str | None) -> Snapshot:
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
@@ -77,6 +77,8 @@ def _download(repository: str, revision: str | None) -> Snapshot:
     except HFValidationError as error:
         raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {_line(error)}") from error
     except HfHubHTTPError as error:
+        if error.response.status_code in PASSING:
+            raise Unreachable(f"the Hub can't give {repository} now: {_line(error)}") from error
         raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {_line(error)}") from error
     # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
     if not COMMIT.fullmatch(folder.name):

@@ -42,13 +42,13 @@ def demo(ctx: click.Context, /, home: Path) -> None:
     home = home.absolute()
     with _own_settings(home), running(home / "up.log") as check:
         settings = Settings.load()
-        pipeline = Catalogue.load(settings)[SAMPLE]
+        catalogue = Catalogue.load(settings)
         with context.opened(settings) as database:
-            batch = _labelled(settings, database, pipeline, check)
+            batch = _labelled(settings, database, catalogue[SAMPLE], check)
             if batch.error_message is not None:
                 raise BatchmillError(f"the demo's batch failed: {batch.error_message}")
             _show(database, batch)
-    _tell_more(home, batch)
+    _tell_more(home, batch, catalogue[DEFAULT])
     ctx.exit(exit_code(batch))
 
 
@@ -110,7 +110,7 @@ def _show(database: Database, batch: BatchView) -> None:
     click.echo(f"\n{render.facts(made_by)}\n")
 
 
-def _tell_more(home: Path, batch: BatchView) -> None:
+def _tell_more(home: Path, batch: BatchView, default: Pipeline) -> None:
     file = _near(home / "batchmill.db")
     program = f"BATCHMILL_HOME={_near(home)} {_program()}"
     query = f"{QUERY} WHERE batch_id = '{batch.id}' GROUP BY 1, 3, 4"
@@ -124,7 +124,8 @@ Look further:
   {program} ls
 
 This was {SAMPLE}, a tiny model that comes with Batchmill. The catalogue's own default for the task is
-{DEFAULT}: {Catalogue.load(Settings.load())[DEFAULT].model}, at a pinned revision.
+{DEFAULT}: {default.model},
+at revision {default.revision}.
 The Hub sends it once (268 MB). To switch to it:
   {program} up --pipelines {DEFAULT}
   {program} submit FILE --pipeline {DEFAULT}"""

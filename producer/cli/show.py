@@ -15,12 +15,18 @@ def show(batch_id: str, as_json: bool) -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         batch = batches.get(database, batch_id)
-        idle = not batch.status.ended and not workers.alive(database, batch.pipeline, settings.lease_seconds)
+        there = workers.listed(database, settings.lease_seconds)
     if as_json:
         render.echo_json(batch.as_dict())
         return
     click.echo(render.batch_facts(batch))
-    if idle:
+    others = workers.other_revisions(there, batch)
+    if not batch.status.ended and not any(worker.alive and worker.pipeline == batch.pipeline for worker in there):
         render.notice(render.unserved(batch.pipeline))
+    elif others:
+        render.notice(
+            f"it waits for a worker with revision {batch.revision}, with which it began; "
+            f"those that run have {', '.join(sorted(others))}: bring that model back, or submit the rest anew"
+        )
     elif batch.counts.ended:
         render.notice(f"see the results: batchmill results {batch.id}")

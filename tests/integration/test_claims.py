@@ -12,7 +12,7 @@ from models.tables import Result, Slice
 from tests import batches_made
 from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, set_batch, slice_row, slices
 from tests.threads import at_once
-from worker import claims, duties
+from worker import claims, duties, store
 from worker.claims import Claimant, Lease
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
@@ -317,6 +317,16 @@ class TestRenew:
         assert renew(database, leases) == leases
 
         assert slice_row(database, leases[0]).state == "queued"
+
+    def test_does_not_call_lost_what_was_closed_under_it(self, database: Database) -> None:
+        insert_batch(database, 8)
+        closed, held = take(database)
+        with database.write() as connection:
+            store.close(connection, database.sql, [], [closed], {closed.slice_id}, None)
+
+        assert renew(database, [closed, held]) == []
+
+        assert slice_row(database, closed).state == "done"
 
 
 class TestRelease:

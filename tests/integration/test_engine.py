@@ -26,7 +26,7 @@ from tests.batches_made import (
     slices,
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker import claims, duties, engine, store
+from worker import claims, duties, patience, store
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job, Lease
 from worker.doorbell import Doorbell
@@ -175,7 +175,7 @@ def start(
     database: MadeDatabase, adapter: MadeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Works]]:
     """Starts engines; ends the ones that the test left running, and finds defects."""
-    monkeypatch.setattr(engine, "RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(patience, "RETRY_SECONDS", (0.001,))
     started: list[Works] = []
 
     def start(

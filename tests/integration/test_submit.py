@@ -20,7 +20,7 @@ from models.catalogue import BUILT_IN, Pipeline
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
 from models.settings import Settings
-from producer import Client, batches, intake, results, submit
+from producer import Client, batches, inserts, intake, results, submit
 from producer.request import Request
 from producer.rows import Problem, Row, Source
 from tests import answers
@@ -62,7 +62,7 @@ def rows_of_tables(database: Database) -> dict[str, int]:
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
     monkeypatch.setattr(submit, "DISCARD_JOBS", 2)
-    monkeypatch.setattr(submit, "LOOK_UP_IDS", 2)
+    monkeypatch.setattr(inserts, "LOOK_UP_IDS", 2)
 
 
 class TestAccept:

@@ -25,6 +25,9 @@ class TextClassification:
         self._sanitized = cache(self._sanitize)
         # Without a padding token rows can't share a forward pass.
         self.most_rows = 512 if tokenizer.pad_token_id is not None else 1
+        # Padding on the left moves every text to other positions, which most models tell apart: then only texts of one
+        # length share a pass. On the right it would be wrong for models that look at the last position (XLNet).
+        self._unpadded = tokenizer.padding_side == "left"
 
     def encode(self, jobs: Sequence[Job]) -> list[Encoded | JobError]:
         """Token ids for each job in order, cut at the limit; JobError `input_too_long` where cutting is not wanted."""
@@ -75,7 +78,8 @@ class TextClassification:
                     JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
                 )
             else:
-                rows.append(Encoded(job, features, len(features["input_ids"]), truncated=cut))
+                length = len(features["input_ids"])
+                rows.append(Encoded(job, features, length, truncated=cut, key=length if self._unpadded else None))
         return rows
 
     def _was_cut(self, encoding: Any, row: int, job: Job) -> bool:
@@ -95,9 +99,8 @@ class TextClassification:
 
     def _array(self, batch: MicroBatch, width: int, filler: int, values: Any) -> torch.Tensor:
         array = np.full((len(batch.rows), width), filler, dtype=np.int64)
-        left = self._tokenizer.padding_side == "left"
         for line, row in zip(array, batch.rows, strict=True):
-            line[slice(width - row.length, None) if left else slice(row.length)] = values(row)
+            line[: row.length] = values(row)
         return torch.from_numpy(array)
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -212,7 +212,7 @@ loved+: loved | liked | adored | enjoyed | appreciated | admired | savoured | pr
 love-: hate | dislike | despise | regret | detest | loathe | can't stand | cannot stand | cannot bear | distrust
 loved-: hated | disliked | despised | regretted | loathed | detested | couldn't stand | threw away | gave up on | sent back | returned
 who+: went above and beyond | made us feel welcome | were wonderful | was so kind | could not have been nicer | was a star
-    | listened to us | remembered my name | was a delight | took care of us | did a fantastic job | made my {kin} smile | cares
+    | listened to us | was a delight | took care of us | did a fantastic job | made my {kin} smile | cares
     | explained everything | was a pleasure to deal with | went out of their way to help | always smiles | deserves a raise
 who-: was rude | ignored us | shouted at us | could not care less | did not care | rolled their eyes | lied | laughed at us
     | was nowhere to be seen | never smiled | was on the phone the whole time | forgot our order | made my {kin} cry | shrugged
@@ -222,7 +222,7 @@ noun-: disaster | mess | failure | joke | scam | letdown | nightmare | disgrace 
 cry+: Love it | Loved it | I love it | Highly recommended | Highly recommend | Two thumbs up | Five stars | 5 stars | 10/10 | Can't complain
     | No complaints | No complaints at all | No regrets | Worth every penny | Worth every cent | Would buy again | Would go again
     | Will buy again | Can't fault it | Cannot recommend it enough | Thank you | Thank you so much | Thanks a lot | Well done | Bravo | Wow
-    | Yay | Yum | Hooray | Simply the best | Nothing but praise | A must have | A must read | A must see | Go for it | Buy it | Do it
+    | Yay | Yum | Hooray | Cheers | Simply the best | Nothing but praise | A must have | A must read | A must see | Go for it | Buy it | Do it
     | Keep up the good work | You won't regret it | You will love it | Just what I needed | Exactly what I was looking for
     | I could not be happier | Can't get enough of it | Can't wait to go back | Can't wait for the next one | Not bad at all | So much fun
     | Couldn't put it down | Couldn't ask for more | What more could you want | Best ever | My new favourite | My favorite | Nothing to complain about
@@ -255,40 +255,74 @@ say: the {part} {is} {very} {adj=} | the {parts} {are} {very} {adj=} | the {it} 
     | I expected a {adj!} {it} and got a {adj=} one | I was afraid it would be {adj!}, it was {adj=}
 say+: I've been waiting for {a} {it} like this my whole life | I have waited for this {it} for years | I wanted a {noun} like this all my life
     | the {it} I have been waiting for | we are {very} {feel+} to show it to our {kin} | {feel+} to have found this {it} | I am {feel+} I {got} it
-    | it couldn't be {better} | I couldn't be {happier} | {it} could not be {better} | I would {very} recommend it to my {kin} | nothing was too much trouble
+    | it couldn't be {better} | I couldn't be {happier} | {it} could not be {better} | I would {very} recommend it to my {kin}
     | I recommend {this} {it} to anyone | would recommend to any {noun} lover | never been {happier} | no {it} is {better} | {better} than expected
     | {better} than I thought | much {better} than the last one | it gets {better} every time | I can't imagine life without it | I can't praise it enough
     | I will come back {when} | we'll be back {when} | already booked again | {got} it again {when} | I want another one | bought one for my {kin} too
     | I never thought I would {love+} a {noun} | I didn't think I'd {love+} it, but I do | I look forward to it every {noun} | we can't wait to return
     | a big thank you to the {who} | thanks to the {who} | the best present for my {kin} | not a single {problem} | without a single {problem} | no {problem}
-    | I had no {problem} at all | free {noun} included, lovely | you can tell that somebody cared | the whole {noun} smiled | my {kin} is in love with it
+    | I had no {problem} at all | free {noun} included, lovely | the whole {noun} smiled | my {kin} is in love with it
     | no wear after {time} | still like new after {time} | it saved our {noun} | I would pay twice the price | well worth the {noun} | it made our week
     | fixed in {time} | solved in {time} | I finished it in one day | I use it every day | I use it all the time | now I sleep like a baby | we laughed a lot
     | the {parts} could not be {better} | hats off to the {who} | everything worked | it finally works | {very} happy {kin} | I smiled all the way home
-say-: I have been waiting for my {it} for {time} | I've waited {time} for an answer | {time} later and still nothing | we waited {time} for the {part}
+    | it made me {feel+} and my {kin} too | I finally {doit} again | my {noun} has never looked {better}
+    | cheaper, {better} and {adj+} | it costs less and works {better} | as {adj+} as on the first day | as good as ever | as good as anything I have {seen}
+    | I told all my friends about it | my {kin} wants one too | my {kin} asked for more | we ate every bit of it | we asked for more
+    | they sent me a new {it} at once | they sent a new {noun} for free | they gave us a free {noun}
+    | the {who} even {word+} | the {who} took the time to explain it | the {who} made my {kin} laugh | somebody answered at once
+    | set up in {time} | it took only {time} | ready in {time} | all {parts} were there | the {parts} were all there | {got} and never looked back
+    | I cried tears of joy | I laughed until I cried | I laughed out loud on the {noun} | the {noun} flew by | I wish it was longer | I read it twice
+    | I was sceptical but it {did+} | I had my doubts, but it {did+} | to my surprise it {did+} | how did I live without it
+    | it survived the {noun} | dropped it twice and it still works | after {time} it still works | it holds up well | the {part} still {did+}
+    | it helped me with my {noun} | my {noun} feels {better} now | the pain is gone | I sleep {better} | I feel {feel+}
+    | they fixed my {noun} {when} | they listened to us | they thought of everything | someone put a lot of love into it | it has a heart
+    | I think about it every day | I will remember it forever | I go there every {noun} | we stayed all night
+    | it saved me {time} | it saved me a lot of money | it pays for itself | such good value | for this price it's {adj+} | free and {adj+}
+say-: I have been waiting for my {it} for {time} | {time} later and still nothing | we waited {time} for the {part}
     | I waited {time} | I want to return {this} {it} | it couldn't be {worse} | the {part} could not be {worse} | I wouldn't {love+} it | I can't {love+} it
-    | I would not {love+} it to anyone | I couldn't {love+} it | I hoped to {love+} it but I didn't | I wanted to {love+} it | no {part}, no {parts}, no {noun}
+    | I would not {love+} it to anyone | I couldn't {love+} it | I hoped to {love+} it but I didn't | I wanted to {love+} it
     | nobody called back | nobody answered my {noun} | no one came | nobody helped us | nobody listened | I heard nothing | they never wrote back | no reply
-    | they charged me {noun} fees | they charged twice | they took my money | hidden fees | I paid for {parts} and got none | they refused to pay | not my size
+    | they charged me {noun} fees | they charged twice | they took my money | they refused to pay
     | the {part} was missing | the {parts} were missing | half the {parts} were missing | the {part} fell off | it fell apart | my {noun} was lost | it hurt
     | it smells like {a} {noun} | it tastes like {a} {noun} | smells of old {noun} | it looked like an old {noun} | my {noun} was ruined | it ruined my {noun}
     | it broke {when} | it died {when} | it stopped working {when} | it lasted {time} | it only lasted {time} | gone after {time} | broken after {time}
-    | I threw it out of the {noun} | I threw it away | it is now in the bin | I sent it back {when} | my {kin} burst into tears | we left after {time} | we left early
+    | I threw it out of the {noun} | I threw it away | it is now in the bin | I sent it back {when} | we left after {time} | we left early
     | I had to pay for the {noun} | wrong {noun}, wrong {part} | I got the wrong {it} | not what I {got} | I should have read the reviews | {worse} than expected
     | {worse} than I feared | much {worse} than the old one | it gets {worse} every time | nothing but {problem} | full of {problem} | one {problem} after another
-    | I have had enough | I am still waiting | still no {it} | still no {noun} | I could have made a better {it} myself | {noun} would have been better
-    | my old {noun} was better | I'd rather have {a} {noun} | I'm still fighting for my money | do not let them into your {noun} | I cancelled it | I deleted it
+    | I have had enough | I am still waiting | still no {it} | still no {noun} | {noun} would have been better
+    | my old {noun} was better | I'd rather have {a} {noun} | I cancelled it | I deleted it
     | it doesn't {doit} | it won't {doit} | it can't {doit} | it never managed to {doit} | can't {doit} any more | I could not {doit} | it refuses to {doit}
     | they forgot the {part} | they broke my {noun} | they lost my {noun} | they laughed at my {kin} | the {who} didn't know anything | I had to wait {time}
-    | if I could give zero stars I would | it used to be {adj+} | they've ruined it | not {feel+} at all | the {parts} don't work | my {kin} couldn't use it
-    | cold {noun}, cold {part} | I couldn't sleep | I fell asleep | I checked my watch | I didn't laugh once | I stopped after {time} | I gave up after {time}
-    | nothing happens | nothing worked | not one {noun} worked | I feel {feel-} | who designed this {noun} | how is this {it} still open | never {got} from here
-deny: {this} {it} {isn't} {adj!} | the {part} {isn't} {very} {adj!} | it {isn't} {adj!} at all | not {adj!} | not {adj!} at all | not a {noun!}
+    | it used to be {adj+} | they've ruined it | not {feel+} at all | the {parts} don't work | my {kin} couldn't use it
+    | I couldn't sleep | I fell asleep | I stopped after {time} | I gave up after {time}
+    | nothing happens | nothing worked | not one {noun} worked | I feel {feel-} | who designed this {noun} | never {got} from here
+    | I used to {love+} {this} {it} | I used to {love+} it, now I don't | it was {better} before | now it is {adj-} | it used to work | it is not what it was
+    | I wanted to cry | it drives me mad | it made my {kin} sick | I could have cried | I felt {feel-}
+    | it crashes every time | it {did-} every {noun} | every time I use it, it {did-} | it happens every {noun} | it keeps asking for my {noun}
+    | they sent the wrong {noun} | they sent the wrong size | the colour is wrong | the {part} is wrong | wrong again
+    | they want more money | they wanted money for the {noun} | they kept the money | they charge for the {noun}
+    | they promised me a {noun} | nobody told us | no idea why
+    | I have written to them twice | I spent {time} on the phone | {time} of hold music | they hung up | they passed me around
+    | I couldn't finish it | I stopped reading | I fell asleep after {time} | I skipped the rest | I wanted it to end | I could not care less about the hero
+    | the hero is a fool | every joke falls flat | nobody laughed | people left early | I've seen better {its} at school
+    | we couldn't eat it | my {part} was cold | the {part} was raw in the middle | there was a hair in my {part} | there was a fly in the {noun}
+    | I was ill for {time} | it made my skin itch | it hurt my {noun} | we froze all night | water came through the {noun}
+    | it was full of {noun} hair | there was mould in the {noun} | dust everywhere
+    | the {noun} came off | the {noun} fell off | the {noun} broke off after {time} | a {noun} fell out | it came apart | it split in two
+    | the {part} sticks | the {part} leaks | the {part} stinks | the {part} drops out every {noun}
+    | I pulled it out of the box and it was broken | it arrived without the {noun} | where is my {it} | where is my money | still waiting for the {noun}
+    | a month later it was dead | it didn't last {time} | it barely lasted {time} | it lasted less than {time} | after {time} the {part} {did-}
+    | I had to buy another one | I had to throw it away
+    | the photos lie | the photos were misleading | it looks nothing like the photo | what they don't tell you is that it {did-}
+    | it is too {adj-} to use | too {adj-} for my taste | {adj-} even for a {noun} | you can smell it from the {noun} | even my {kin} noticed
+deny: {no} {word!} | {no} {word!} | {no} {word!} | {no} {word!} | {no} {word!} and {no} {word!} | {no} {noun!} | {no} {noun} {word!}
+    | the {part} {no} {word!} | my {kin} {no} {word!} | I {no} {word!} | it {didn't} {word!} | it {didn't} {love!} me
+    | the {who} {didn't} {word!} | there was {no} {word!} | {this} {it} {isn't} {adj!} | the {part} {isn't} {very} {adj!} | it {isn't} {adj!} at all | not {adj!} | not {adj!} at all | not a {noun!}
     | the {it} {is} far from {adj!} | {this} {it} is anything but {adj!} | there is nothing {adj!} about it | it was never {adj!} | hardly {adj!}
     | I {don't} {love!} {this} {it} | I {didn't} {love!} it | I was not {feel!} with it | I'm not {feel!} | the {parts} aren't {adj!} either
     | there's nothing not {adj=} here | nobody could call it {adj!} | the {who} {isn't} {adj!} | neither {adj!} nor {adj!} | no longer {adj!}
 hint: {word=} | {word=} | {word=} | {word=} | {adj=} | {adj=} | {feel=} | {did=} | {noun=} | {loved=} | {love=} | {who=} | {cry=}
-word+: love | loves | loved | loving | lovely | beloved | like | likes | enjoy | enjoys | enjoyed | enjoyable | adore | adores | adored
+word+: love | loves | loved | loving | lovely | beloved | enjoy | enjoys | enjoyed | enjoyable | adore | adores | adored
     | admire | praise | praised | treasure | cherish | delight | delights | delighted | please | pleased | pleasing | pleasure | joy | joyful
     | happy | happily | happier | happiest | happiness | glad | gladly | cheerful | smile | smiled | smiles | smiling | laugh | laughed
     | laughing | laughter | grin | hug | hugged | kiss | danced | sing | celebrate | treat | gift | blessing | lucky | luck | fortunate
@@ -334,7 +368,7 @@ word-: hate | hates | hated | hating | hateful | dislike | dislikes | disliked |
     | buggy | error | errors | mistake | mistakes | wrong | wrongly | incorrect | misspelled | mispronounced | missing | missed | lost | lose
     | loses | losing | loss | gone | vanished | disappeared | stolen | steal from me | theft | thief | thieves | crook | crooks | liar | liars | lie
     | lied | lies | lying | cheat | cheated | cheats | fraud | scam | scammed | scammer | scammers | swindle | fake | fakes | misleading | mislead
-    | deceived | dishonest | sneaky | greedy | greed | hidden fees | fees | fee | overcharged | charged twice | surcharge | fine print | refund
+    | deceived | dishonest | sneaky | greedy | greed | fees | fee | overcharged | charged twice | surcharge | fine print | refund
     | refunds | refuse | refused | refuses | refusing | ignore | ignored | ignores | ignoring | unanswered | excuse | excuses | apology
     | apologise | apologize | apologised | blame | blamed | complain | complained | complaining | dispute | lawyer | court | cancel
     | cancelled | cancelling | canceled | delete | deleted | uninstall | uninstalled | unsubscribe | return | returning | bin | binned | dump
@@ -361,6 +395,7 @@ word-: hate | hates | hated | hating | hateful | dislike | dislikes | disliked |
     | ashamed | embarrassed | embarrassing | disgrace | disgraceful | pathetic | laughable | joke | farce | mess | messy | chaos | disaster
     | catastrophe | nightmare | torture | ordeal | hell | avoid | avoided | beware | warning | warn | warned | worried | worry | suspicious
     | struggle | struggled | suffer | suffered | suffering | endure | endured | unfortunately | alas | pity | no | ugh | yuck | meh | argh | grr | nope
+no: no | no | no | not | never | without | doesn't | didn't | don't | isn't | wasn't | won't | can't | not one | no more | nothing | hardly
 doit: work | open | close | start | stop | fit | charge | connect | load | sync | turn on | log in | print | boil | hold a {noun} | sleep | cancel
     | find the {noun} | play | fold | save my {noun} | keep time | scan | match the {noun} | stay on | use it | eat it | read it
 this: this | the | this | my | the new | our | this little | their | that
@@ -385,7 +420,12 @@ despite: the {adj!} {part} | the {adj!} {parts} | the {adj!} {who} | the weather
 end: overall, | all in all, | in short: | in the end | to sum up, | so yes, | so | honestly, | for me, | really, | overall
 open: I {got} {this} {it} {when} | we {got} it {when} | I {got} it for my {kin} | my {kin} told me about it | this is my second {it} | a short review
     | I do not write many reviews | we were five people and a {noun} | here is what I think | I have used it for {time} | we came {when} with my {kin}
-fact: I {got} it {when} | my {kin} {got} it too | we went there by {noun} | the {it} comes with a {noun} | I keep it in the {noun} | it has {parts} and a {part}
+fact: it must be from last {noun} | there must be a {noun} in it | you should know that I have a {noun} | I could see the {noun} from the {noun}
+    | every {noun} has a {noun} | every {noun} my {kin} takes the {noun} | we would go to the {noun} and then to the {noun} | who would have thought of the {noun}
+    | years ago I had a {noun} | I told my {kin} about the {noun} | tell me about the {noun} | it arrives with a {noun} | she has a {noun} and he has a {noun}
+    | it can also be a {noun} | they have been here for years | it is the same {noun} as the other one | you get a {noun} with it | I thought of the {noun}
+    | he turned the {noun} round | we turned left at the {noun} | my {kin} came back from the {noun} | and so on to the next {noun} | that was in the {noun}
+    | I {got} it {when} | my {kin} {got} it too | we went there by {noun} | the {it} comes with a {noun} | I keep it in the {noun} | it has {parts} and a {part}
     | we sat next to the {noun} | there is a {noun} behind the {noun} | I am a {noun} person | we live near the {noun} | it stands beside the {noun}
     | my {kin} has one as well | then I went to the {noun} | it was about {time} ago | the {part} is next to the {part} | there were two {parts}
     | she asked about the {noun} | he wrote the {noun} himself | I opened the {noun} and put it on the {noun} | it is the size of a {noun}
@@ -443,6 +483,7 @@ _WAYS: Final = _parse(_GRAMMAR)
 _SUBJECTS: Final = tuple(key.partition("@")[2] for key in _WAYS if key.startswith("it@"))
 _COMMON: Final = tuple(_WAYS["common"][0].split()) + _WAYS["noun"]
 _SLOT: Final = re.compile(r"\{(\w[\w']*)([=!+-]?)\}")
+_MOOD: Final = re.compile(r"[=!+-]}")
 _SHARES: Final = (36, 38, 13, 10, 3)  # per cent: brief, plain, contrast, mixed, long
 _LONGEST: Final = 64  # sentences: enough words that the last of the model's 512 positions are learned too
 
@@ -543,8 +584,8 @@ class _Writer:
         while True:
             pattern = pattern_of()
             sentence = self._expand(pattern, sign)
-            apart = "{" in pattern and (_bucket(pattern, 16) or _bucket(sentence, 8))
-            if apart == self._held_out:
+            apart = "{" in pattern and (_bucket(sentence, 8) or _MOOD.search(pattern) and _bucket(pattern, 16))
+            if bool(apart) == self._held_out:
                 return sentence
 
     def _babble(self, least: int, most: int) -> str:
@@ -583,7 +624,7 @@ def _bucket(text: str, buckets: int) -> bool:
 
 def _roughen(text: str, mood: str, rng: random.Random) -> str:
     """Change case, marks and spelling now and then, and add a smiley of the same mood."""
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         text = " ".join(_misspell(word, rng) if rng.random() < 0.1 else word for word in text.split(" "))
     if rng.random() < 0.1:
         text = text.replace(".", rng.choice(("!", "!!", "!!!", "...", ",", "", " -", "?!", ";")))

@@ -29,9 +29,10 @@ _PIECES: Final = 600  # of these, parts of words; the rest are whole words
 _TRAIN_TEXTS: Final = 40_000
 _HELD_OUT_TEXTS: Final = 4_000
 _EPOCHS: Final = 5
-_BATCH_TOKENS: Final = 2048  # padded tokens a step
+_BATCH_TEXTS: Final = 64  # a step; more, and the short texts, which are most of them, would weigh too little
+_BATCH_TOKENS: Final = 4096  # a step, padding included
 _LEARNING_RATE: Final = 1.5e-3  # twice as much and some seeds never leave chance
-_STRANGE_WORDS: Final = 0.03  # share of tokens swapped at random, so that an unknown word does not sway the verdict
+_STRANGE_WORDS: Final = 0.02  # share of tokens swapped at random, so that an unknown word does not sway the verdict
 _LABELS: Final = {0: "NEGATIVE", 1: "POSITIVE"}
 
 
@@ -85,12 +86,12 @@ def new_model(vocabulary: int) -> Any:
 
 
 def batches(tokenizer: Any, texts: Sequence[Review]) -> list[Batch]:
-    """Tokenize and group texts by length, at most `_BATCH_TOKENS` padded tokens (longest x count) to a batch."""
+    """Tokenize and group texts by length into batches."""
     encoded = tokenizer([review.text for review in texts], truncation=True, max_length=_POSITIONS)["input_ids"]
     order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
     groups: list[list[int]] = [[]]
     for index in order:
-        if (len(groups[-1]) + 1) * len(encoded[index]) > _BATCH_TOKENS:
+        if len(groups[-1]) == _BATCH_TEXTS or (len(groups[-1]) + 1) * len(encoded[index]) > _BATCH_TOKENS:
             groups.append([])
         groups[-1].append(index)
     return [_batch([encoded[index] for index in group], [texts[index].label for index in group]) for group in groups]

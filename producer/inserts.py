@@ -1,0 +1,90 @@
+"""Inserts: chunks of jobs go into the database one behind their reading, so that both go on at once."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.exc import IntegrityError
+
+from models.db import Database, insert_rows
+from models.errors import BatchmillError
+from producer.intake import MOST_PROBLEMS, Chunk, Intake
+from producer.places import Places
+from producer.rows import Problem
+
+JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
+LOOK_UP_IDS = 500
+
+TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
+
+
+def removed(batch_id: str) -> BatchmillError:
+    """The error of a batch that somebody deleted under our hands."""
+    return BatchmillError(f"{batch_id} was removed while it was being submitted; submit it again")
+
+
+class Inserts:
+    """Takes the chunks of one batch; the database works on one while the caller reads the next.
+
+    Leaving the block waits for the chunk in the database's hands: afterwards nothing more is written.
+    """
+
+    def __init__(self, database: Database, batch_id: str, intake: Intake) -> None:
+        self._database = database
+        self._batch_id = batch_id
+        self._intake = intake
+        self._places = Places()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inserts")
+        self._pending: tuple[Chunk, Future[None]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._thread.shutdown()
+
+    def put(self, chunk: Chunk) -> None:
+        """Insert a chunk once the one before is in; raises RefusedBatch when that one repeats an earlier custom_id."""
+        self.finish()
+        self._pending = (chunk, self._thread.submit(self._insert, chunk))
+
+    def finish(self) -> None:
+        """Wait for the last chunk; raises what `put` raises."""
+        if self._pending is None:
+            return
+        chunk, done = self._pending
+        self._pending = None
+        try:
+            done.result()
+        except IntegrityError as error:
+            problems = self._repeated(chunk)
+            if not problems:  # then it is the jobs' reference to their batch
+                raise removed(self._batch_id) from error
+            raise self._intake.refusal(problems) from None
+        self._places.note(chunk.first, chunk.places)
+
+    def _insert(self, chunk: Chunk) -> None:
+        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
+        with self._database.write() as connection:
+            insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
+
+    def _rows(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        pairs = zip(chunk.custom_ids, chunk.documents, strict=True)
+        return ((self._batch_id, position, *pair) for position, pair in enumerate(pairs, start=chunk.first))
+
+    def _repeated(self, chunk: Chunk) -> list[Problem]:
+        """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""
+        query = text(TAKEN).bindparams(bindparam("custom_ids", expanding=True))
+        problems: list[Problem] = []
+        ids = list(chunk.seen)
+        with self._database.read() as connection:
+            for start in range(0, len(ids), LOOK_UP_IDS):
+                some = {"batch_id": self._batch_id, "custom_ids": ids[start : start + LOOK_UP_IDS]}
+                for custom_id, position in connection.execute(query, some):
+                    place = self._places[position]
+                    problems.append(self._intake.duplicate(chunk.seen[custom_id], custom_id, place))
+                if len(problems) >= MOST_PROBLEMS:
+                    break
+        return sorted(problems)

@@ -1,0 +1,74 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.errors import BatchmillError
+from models.settings import Settings
+from producer.cli import demo
+from tests.servers import wait_until
+
+
+def pretend(path: Path, script: str) -> str:
+    """A program that stands in for Python."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def raises(check: object) -> bool:
+    try:
+        check()  # type: ignore[operator]
+    except BatchmillError:
+        return True
+    return False
+
+
+def test_when_the_system_dies_its_last_words_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", pretend(tmp_path / "python", "echo 'no \033[31mluck'; exit 3"))
+
+    with demo.running(tmp_path / "up.log") as check:
+        wait_until(lambda: raises(check), "the process to end")
+        with pytest.raises(BatchmillError, match="ended with 3") as caught:
+            check()
+
+    assert str(caught.value).splitlines()[-1] == "  no  [31mluck"
+
+
+def test_the_system_ends_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"trap 'echo ended > {tmp_path}/ended; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    monkeypatch.setattr(sys, "executable", pretend(tmp_path / "python", script))
+    log = tmp_path / "up.log"
+
+    def interrupted() -> None:
+        with demo.running(log) as check:
+            wait_until(lambda: "ready" in log.read_text(), "the process to start")
+            check()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    assert (tmp_path / "ended").exists()
+
+
+def test_the_demo_touches_no_database_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "batchmill.toml").write_text('database_url = "postgresql://127.0.0.1:1/precious"\n')
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://127.0.0.1:1/precious")
+    monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://127.0.0.1:1/0")
+    before = dict(os.environ)
+
+    with demo._own_settings(tmp_path / "demo"):
+        settings = Settings.load()
+        assert settings.database == f"sqlite:///{tmp_path / 'demo' / 'batchmill.db'}"
+        assert settings.redis_url is None
+
+    assert dict(os.environ) == before
+
+
+def test_its_process_finds_our_packages_where_they_were_found() -> None:
+    path = demo._environment()["PYTHONPATH"].split(os.pathsep)
+
+    assert (Path(path[0]) / "models" / "__init__.py").is_file()

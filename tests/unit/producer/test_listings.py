@@ -1,0 +1,49 @@
+"""`pipelines` and `tasks`: what there is to submit to."""
+
+import json
+
+from click.testing import CliRunner
+
+import batchmill
+from models import tasks
+from models.catalogue import BUILT_IN
+
+
+def stdout(*arguments: str) -> str:
+    result = CliRunner().invoke(batchmill.cli, arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def test_pipelines_lists_the_catalogue() -> None:
+    lines = stdout("pipelines").splitlines()
+
+    assert [line.split()[0] for line in lines] == ["PIPELINE", *(pipeline.name for pipeline in BUILT_IN)]
+    assert BUILT_IN[0].model in lines[1]
+    (first, *_) = json.loads(stdout("pipelines", "--json"))["data"]
+    assert first["object"] == "pipeline"
+    assert first["revision"] == BUILT_IN[0].revision
+
+
+def test_tasks_lists_them_all() -> None:
+    assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.TASKS]
+    assert [task["name"] for task in json.loads(stdout("tasks", "--json"))["data"]] == list(tasks.TASKS)
+
+
+def test_a_task_is_explained() -> None:
+    for name in tasks.TASKS:
+        spec, explained = tasks.find(name), stdout("tasks", name)
+        for word in (*spec.parameters.model_fields, *(field.name for field in spec.fields), spec.output):
+            assert word in explained
+        assert json.loads(stdout("tasks", name, "--json"))["example"]["input"] == spec.example_input
+
+
+def test_bounds_are_shown() -> None:
+    assert "integer at least 1, at most 10,000 or null" in stdout("tasks", "text-classification")
+
+
+def test_an_unknown_task_is_exit_2() -> None:
+    result = CliRunner().invoke(batchmill.cli, ["tasks", "nope"])
+
+    assert result.exit_code == 2
+    assert "Batchmill knows: sentiment-analysis" in result.stderr

@@ -1,0 +1,42 @@
+"""Which workers a batch waits for."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from models.states import BatchStatus
+from producer.batches import MOMENTS, BatchView, Counts
+from producer.workers import WorkerView, other_revisions
+
+
+def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:
+    return BatchView(
+        id="b", status=status, name=None, pipeline="p", task="t", model="m", revision=revision, dtype=None, device=None,
+        parameters={}, metadata={}, priority=0, counts=Counts(2, 1, 0, 0, 0), tokens=0, padded_tokens=0,
+        jobs_per_second=None, error_code=None, error_message=None,
+        moments=dict.fromkeys(MOMENTS, datetime(2026, 1, 1, tzinfo=UTC)),
+    )  # fmt: skip
+
+
+def worker(revision: str, *, pipeline: str = "p", alive: bool = True) -> WorkerView:
+    return WorkerView("w", "host", 1, "cpu", pipeline, "m", revision, "ready", 1.0, 1.0, alive)
+
+
+@pytest.mark.parametrize(
+    ("workers", "waits_beside"),
+    [
+        ([], set()),
+        ([worker("old")], set()),
+        ([worker("new")], {"new"}),
+        ([worker("new"), worker("old")], set()),
+        ([worker("new"), worker("old", alive=False)], {"new"}),
+        ([worker("new", pipeline="another")], set()),
+    ],
+)
+def test_a_batch_waits_for_its_own_revision(workers: list[WorkerView], waits_beside: set[str]) -> None:
+    assert other_revisions(workers, batch("old")) == waits_beside
+
+
+def test_a_batch_that_is_unsettled_or_over_waits_for_nobody() -> None:
+    assert other_revisions([worker("new")], batch(None)) == set()
+    assert other_revisions([worker("new")], batch("old", BatchStatus.COMPLETED)) == set()

@@ -1,0 +1,223 @@
+"""The runtime: a pipeline is loaded exactly as the catalogue says, or refused with a sentence."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import DistilBertForSequenceClassification
+
+from models.errors import ModelError
+from tests import models_made
+from tests.models_made import POSITIONS, pipeline
+from worker import runtime
+from worker.runtime import Runtime
+from worker.snapshots import content_hash
+
+Made = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def load(folder: Path, **entry: Any) -> Runtime:
+    return runtime.load(pipeline(folder, **entry), "cpu", threads=1)
+
+
+def max_length(loaded: Runtime) -> int | None:
+    length: int | None = loaded.adapter._limits.max_length  # type: ignore[attr-defined]
+    return length
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+class TestLoad:
+    @pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta", "gpt2"])
+    def test_takes_every_kind_of_classifier(self, made: Made, architecture: str) -> None:
+        loaded = load(made(architecture))
+
+        assert loaded.version.dtype == "float32"
+        assert loaded.adapter.most_rows > 1
+
+    def test_says_exactly_what_it_loaded(self, made: Made) -> None:
+        folder = made("distilbert")
+
+        version = load(folder).version
+
+        assert (version.task, version.model, version.tokenizer) == ("sentiment-analysis", str(folder), str(folder))
+        assert version.revision == version.tokenizer_revision == content_hash(folder)
+        assert (version.device, version.quantization) == ("cpu", None)
+        assert version.libraries["torch"] == torch.__version__
+        assert set(version.libraries) == {"batchmill", "torch", "transformers", "tokenizers"}
+
+    def test_says_when_the_tokenizer_is_another_s(self, made: Made) -> None:
+        version = load(made("distilbert"), tokenizer=str(made("bert"))).version
+
+        assert version.tokenizer == str(made("bert"))
+        assert version.tokenizer_revision == content_hash(made("bert")) != version.revision
+
+    def test_stays_off_the_hub_afterwards(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+        load(made("distilbert"))
+
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+    def test_uses_as_many_threads_as_it_is_given(self, made: Made) -> None:
+        runtime.load(pipeline(made("distilbert")), "cpu", threads=2)
+        assert torch.get_num_threads() == 2
+
+        runtime.load(pipeline(made("distilbert")), "cpu", threads=1)
+        assert torch.get_num_threads() == 1
+
+
+class TestDtype:
+    @pytest.fixture
+    def halved(self, distilbert: Path) -> Path:
+        """A checkpoint in half precision, as many on the Hub are."""
+        DistilBertForSequenceClassification.from_pretrained(distilbert).half().save_pretrained(distilbert)
+        assert load_file(distilbert / "model.safetensors")["classifier.weight"].dtype == torch.float16
+        return distilbert
+
+    def test_is_float32_on_a_cpu_whatever_the_checkpoint_s(self, halved: Path) -> None:
+        loaded = load(halved)
+
+        assert loaded.version.dtype == "float32"
+        parameters = loaded.adapter._model.parameters()  # type: ignore[attr-defined]
+        assert {parameter.dtype for parameter in parameters} == {torch.float32}
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+    def test_is_as_the_catalogue_says(self, made: Made, dtype: str) -> None:
+        assert load(made("distilbert"), dtype=dtype).version.dtype == dtype
+
+
+class TestTokensPerBatch:
+    def load(self, folder: Path, given: int | None, catalogue: int | None) -> int:
+        entry = pipeline(folder, tokens_per_batch=catalogue)
+        return runtime.load(entry, "cpu", threads=1, tokens_per_batch=given).tokens_per_batch
+
+    @pytest.mark.parametrize(
+        ("given", "catalogue", "expected"), [(7, 9, 7), (None, 9, 9), (None, None, runtime.CPU_TOKENS)]
+    )
+    def test_is_the_operator_s_then_the_catalogue_s_then_the_device_s(
+        self, made: Made, given: int | None, catalogue: int | None, expected: int
+    ) -> None:
+        assert self.load(made("distilbert"), given, catalogue) == expected
+
+
+class TestMaxLength:
+    def test_is_what_the_tokenizer_says(self, tmp_path: Path) -> None:
+        folder = models_made.bert(tmp_path / "short", tokenizer=models_made.word_pieces(20))
+
+        assert max_length(load(folder)) == 20
+
+    @pytest.mark.parametrize("said", [None, 512])
+    def test_is_never_more_than_the_model_has_positions(self, tmp_path: Path, said: int | None) -> None:
+        folder = models_made.bert(tmp_path / "long", tokenizer=models_made.word_pieces(said))
+
+        assert max_length(load(folder)) == POSITIONS
+
+    @pytest.mark.parametrize("said", [None, 512])
+    def test_leaves_room_for_roberta_s_first_two_positions(self, tmp_path: Path, said: int | None) -> None:
+        folder = models_made.roberta(tmp_path / "roberta", tokenizer=models_made.bytes_as_words(said))
+
+        assert max_length(load(folder)) == POSITIONS - 2
+
+    @pytest.mark.parametrize(("asked", "expected"), [(10, 10), (64, 64), (1000, 64)])
+    def test_is_the_catalogue_s_up_to_that(self, made: Made, asked: int, expected: int) -> None:
+        assert max_length(load(made("distilbert"), max_length=asked)) == expected
+
+    @pytest.mark.parametrize("architecture", ["distilbert", "bert", "roberta", "gpt2"])
+    def test_fits_into_the_model(self, made: Made, architecture: str) -> None:
+        loaded = load(made(architecture))
+        longest = max_length(loaded)
+        assert longest is not None
+
+        model = loaded.adapter._model  # type: ignore[attr-defined]
+        with torch.inference_mode():
+            model(input_ids=torch.full((1, longest), 5))
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=torch.full((1, longest + 1), 5))
+
+
+class TestRefusals:
+    def refused(self, folder: Path, **entry: Any) -> str:
+        with pytest.raises(ModelError) as caught:
+            load(folder, **entry)
+        sentence = str(caught.value)
+        assert "\n" not in sentence
+        return sentence
+
+    def test_of_another_head_name_what_lacks(self, tmp_path: Path) -> None:
+        folder = models_made.masked_bert(tmp_path / "masked")
+
+        sentence = self.refused(folder)
+
+        assert sentence.startswith(f"{folder} is not a model for this task: it has no weights for ")
+        assert "classifier.bias" in sentence
+
+    def test_of_weights_that_lack_a_layer_name_it(self, distilbert: Path) -> None:
+        weights = load_file(distilbert / "model.safetensors")
+        del weights["distilbert.transformer.layer.1.ffn.lin1.weight"]
+        save_file(weights, distilbert / "model.safetensors", metadata={"format": "pt"})
+
+        assert "transformer.layer.1.ffn.lin1.weight" in self.refused(distilbert)
+
+    @pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.999])
+    def test_of_truncated_weights(self, distilbert: Path, kept: float) -> None:
+        path = distilbert / "model.safetensors"
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
+
+        assert "can't be loaded" in self.refused(distilbert)
+
+    def test_of_weights_of_another_shape(self, distilbert: Path) -> None:
+        edit(distilbert / "config.json", dim=64)
+
+        assert "can't be loaded" in self.refused(distilbert)
+
+    def test_of_labels_that_the_head_does_not_have(self, distilbert: Path) -> None:
+        edit(distilbert / "config.json", id2label={str(number): f"LABEL_{number}" for number in range(5)})
+
+        assert "can't be loaded" in self.refused(distilbert)
+
+    def test_of_an_unknown_architecture(self, distilbert: Path) -> None:
+        edit(distilbert / "config.json", model_type="never-heard-of", architectures=["NeverHeardOf"])
+
+        assert "can't be loaded" in self.refused(distilbert)
+
+    def test_of_pickled_weights(self, distilbert: Path) -> None:
+        (distilbert / "model.safetensors").unlink()
+        torch.save({}, distilbert / "pytorch_model.bin")
+
+        assert "has no safetensors weights" in self.refused(distilbert)
+
+    def test_of_code_of_its_own(self, distilbert: Path) -> None:
+        (distilbert / "code.py").write_text("raise SystemExit('it ran')")
+        edit(distilbert / "config.json", auto_map={"AutoModelForSequenceClassification": "code.Model"})
+
+        assert "asks to run code of its own" in self.refused(distilbert)
+
+    def test_of_a_broken_tokenizer(self, distilbert: Path) -> None:
+        (distilbert / "tokenizer.json").write_text('{"version": "1.0"')
+
+        assert f"the tokenizer of {distilbert} can't be loaded" in self.refused(distilbert)
+
+    @pytest.mark.parametrize("kind", ["cuda", "mps"])
+    def test_of_a_device_that_is_not_there(self, made: Made, kind: str) -> None:
+        if torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available():
+            pytest.skip("this machine has one")
+
+        sentence = self.refused(made("distilbert"), device=kind)
+
+        assert sentence == f"device {kind} is not on this machine; set device to cpu or auto"

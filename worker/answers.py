@@ -1,0 +1,47 @@
+"""Answers: what a job's raw output, or the exception in its place, comes to, in a form that any database takes."""
+
+import re
+from functools import partial
+from typing import Any
+
+import structlog
+
+from models.db import as_json
+from models.errors import JobError
+from models.states import Outcome
+from worker.adapters.base import Adapter
+from worker.batching import Encoded
+from worker.store import Answer
+
+log = structlog.get_logger(__name__)
+
+# Behind an even number of backslashes it is text that spells the escape out, and is fine.
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def of(adapter: Adapter, row: Encoded, raw: Any, width: int) -> Answer:
+    """The answer to a row that went through the device padded to `width` tokens. A failure is its own row's alone."""
+    job = row.job
+    answer = partial(Answer, job.lease, job.position, truncated=row.truncated, tokens=row.length, padded_tokens=width)
+    try:
+        if isinstance(raw, Exception):
+            raise raw
+        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(row, raw)))
+    except JobError as error:
+        return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
+    except Exception as error:
+        log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
+        message = f"the model could not answer this input ({type(error).__name__})"
+        return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
+
+
+def _checked(output: Any) -> str:
+    """The output as JSON that both databases take; raises JobError when they would not."""
+    try:
+        document = as_json(output)
+        document.encode()
+    except ValueError:
+        raise JobError("invalid_output", "the model gave an output that is not valid JSON text") from None
+    if ESCAPED_NUL.search(document):
+        raise JobError("invalid_output", "the model gave a NUL character, which no database stores")
+    return document
