@@ -14,8 +14,8 @@ from models.errors import JobError, UsageError
 from models.settings import Settings
 from producer import batches, submit
 from producer.handle import BatchHandle
+from producer.readers.rows import Columns, Problem, Row, Source, checked_id
 from producer.request import Request
-from producer.rows import Columns, Problem, Row, Source, checked_id
 
 log = logging.getLogger(__name__)
 

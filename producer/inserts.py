@@ -12,7 +12,7 @@ from models.db import Database, insert_rows
 from models.errors import BatchmillError
 from producer.intake import MOST_PROBLEMS, Chunk, Intake
 from producer.places import Places
-from producer.rows import Problem
+from producer.readers.rows import Problem
 
 JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
 LOOK_UP_IDS = 500

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from models.db import as_json
 from models.errors import JobError, RefusedBatch, UnreadableSource
 from models.tasks.spec import TaskSpec
-from producer.rows import Problem, Row, Source
+from producer.readers.rows import Problem, Row, Source
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_CHARACTERS = 8 * 2**20  # bounds memory where texts are long

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from models.catalogue import Pipeline
 from models.errors import UsageError
-from producer.rows import is_storable
+from producer.readers.rows import is_storable
 
 LONGEST_NAME = 200
 # As OpenAI's Batch object has them.

@@ -17,8 +17,8 @@ from models.tables import Batch
 from producer.ids import new_batch_id
 from producer.inserts import Inserts, removed
 from producer.intake import Intake
+from producer.readers.rows import Source
 from producer.request import Request
-from producer.rows import Source
 
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn

@@ -20,8 +20,8 @@ from producer import readers, results, submit, waiting
 from producer.batches import BatchView
 from producer.cli import context, progress, render
 from producer.cli.wait import exit_code
+from producer.readers.rows import Columns
 from producer.request import Request
-from producer.rows import Columns
 
 SAMPLE, DEFAULT = "sample-sentiment-analysis", "sentiment-analysis"
 ROWS_SHOWN = 12
@@ -55,7 +55,7 @@ def demo(ctx: click.Context, /, home: Path) -> None:
 @contextmanager
 def running(log: Path) -> Iterator[Callable[[], None]]:
     """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
-    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", SAMPLE]
+    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", SAMPLE, "--end-with-stdin"]
     render.notice(f"starting: batchmill up --pipelines {SAMPLE}\n     log: {_near(log)}")
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())

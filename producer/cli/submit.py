@@ -11,8 +11,8 @@ from models.settings import Settings
 from producer import batches, readers, workers
 from producer import submit as submitting
 from producer.cli import context, progress, render, wait
+from producer.readers.rows import Columns
 from producer.request import Request
-from producer.rows import Columns
 from producer.submit import Submission
 
 

@@ -19,8 +19,8 @@ from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.states import BatchStatus
 from producer import Client, batches, results, submit, workers
+from producer.readers.rows import Row, Source
 from producer.request import Request
-from producer.rows import Row, Source
 from tests import answers
 
 ROOT = Path(__file__).parents[2]

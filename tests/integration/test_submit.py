@@ -21,8 +21,8 @@ from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
 from models.settings import Settings
 from producer import Client, batches, inserts, intake, results, submit
+from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
-from producer.rows import Problem, Row, Source
 from tests import answers
 from tests.servers import Valkey, wait_until
 

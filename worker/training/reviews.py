@@ -584,7 +584,7 @@ class _Writer:
         while True:
             pattern = pattern_of()
             sentence = self._expand(pattern, sign)
-            apart = "{" in pattern and (_bucket(sentence, 8) or _MOOD.search(pattern) and _bucket(pattern, 16))
+            apart = "{" in pattern and (_bucket(sentence, 8) or (_MOOD.search(pattern) and _bucket(pattern, 16)))
             if bool(apart) == self._held_out:
                 return sentence
 

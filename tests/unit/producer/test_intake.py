@@ -8,7 +8,7 @@ from models.errors import RefusedBatch, UnreadableSource
 from producer import intake
 from producer.intake import Intake
 from producer.places import Places
-from producer.rows import Problem, Row, Source
+from producer.readers.rows import Problem, Row, Source
 
 SPEC = tasks.find("sentiment-analysis")
 

@@ -8,7 +8,7 @@ import pytest
 from models import tasks
 from models.errors import UnreadableSource
 from producer import readers
-from producer.rows import Columns, Problem, Row
+from producer.readers.rows import Columns, Problem, Row
 
 SPEC = tasks.find("sentiment-analysis")
 

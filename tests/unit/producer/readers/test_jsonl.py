@@ -4,8 +4,8 @@ import json
 import pytest
 
 from models.errors import UnreadableSource
-from producer import jsonl, lines
-from producer.rows import Problem
+from producer.readers import jsonl, lines
+from producer.readers.rows import Problem
 
 
 def read(content: bytes) -> list[object]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from models.errors import UnreadableSource
-from producer import lines
-from producer.delimited import Table
-from producer.rows import Problem
+from producer.readers import lines
+from producer.readers.delimited import Table
+from producer.readers.rows import Problem
 
 
 def read(content: bytes, delimiter: str = ",") -> list[object]:

@@ -2,7 +2,7 @@ import pytest
 
 from models import tasks
 from models.errors import JobError, UnreadableSource, UsageError
-from producer.rows import Columns, Row, checked_id
+from producer.readers.rows import Columns, Row, checked_id
 
 SPEC = tasks.find("sentiment-analysis")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from models.errors import JobError, UnreadableSource
-from producer import jsonl
-from producer.delimited import Table
-from producer.rows import Columns, Problem, Row, Source
+from producer.readers import jsonl
+from producer.readers.delimited import Table
+from producer.readers.rows import Columns, Problem, Row, Source
 
 STDIN = "-"
 DELIMITERS = {"csv": ",", "tsv": "\t"}

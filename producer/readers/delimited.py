@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer import lines
-from producer.rows import Problem
+from producer.readers import lines
+from producer.readers.rows import Problem
 
 # What the csv module says, by a part of it, and what we say.
 SENTENCES = {

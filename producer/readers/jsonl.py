@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from models.errors import UnreadableSource
-from producer import lines
-from producer.rows import Problem
+from producer.readers import lines
+from producer.readers.rows import Problem
 
 ARRAY = "is one JSON array, not JSON lines; write each element on its own line: jq -c '.[]' FILE > FILE.jsonl"
 
