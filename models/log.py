@@ -8,6 +8,11 @@ import structlog
 
 from models.settings import Settings
 
+LIBRARIES = {
+    **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock", "httpx", "httpx2", "urllib3"), logging.WARNING),
+    "huggingface_hub": logging.ERROR,  # it tells of every retry, twice; what came of them all is said once, by us
+}
+
 
 def configure(settings: Settings, **bound: Any) -> None:
     """Send structlog's and the standard library's records down one path, with `bound` on every line."""
@@ -33,8 +38,8 @@ def configure(settings: Settings, **bound: Any) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("celery", "kombu", "amqp", "alembic", "httpx", "httpx2", "huggingface_hub", "filelock", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
+    for name, level in LIBRARIES.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else level)
 
 
 def _renderers(settings: Settings) -> list[Any]:

@@ -123,6 +123,7 @@ class Engine:
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
         jobs = patiently(lambda _again: claims.pending(self._database, leases))
         self._holdings.add(leases, jobs)
+        _log_claim(leases, jobs)
         self._windows.put(self._prepared(leases, jobs))
         return True
 
@@ -241,3 +242,12 @@ class Engine:
         except Exception:
             log.exception("a defect in the engine")
             self._on_defect()
+
+
+def _log_claim(leases: Sequence[Lease], jobs: Sequence[Job]) -> None:
+    for batch_id in sorted({lease.batch_id for lease in leases}):
+        of_batch = [lease for lease in leases if lease.batch_id == batch_id]
+        log.info(
+            "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch],
+            jobs=sum(job.lease.batch_id == batch_id for job in jobs), parameters=of_batch[0].parameters,
+        )  # fmt: skip
