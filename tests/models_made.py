@@ -18,6 +18,8 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizer,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 from transformers.utils import logging
 
@@ -64,8 +66,15 @@ def roberta(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
 def gpt2(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
     """A GPT-2 classifier, which looks at a text's last token."""
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS}
-    made = GPT2Config(vocab_size=len(WORD_PIECES), pad_token_id=0, **SPREAD, **sizes, **config)
+    made = GPT2Config(vocab_size=len(WORD_PIECES), **{**SPREAD, **sizes, "pad_token_id": 0, **config})
     return save(folder, _random(GPT2ForSequenceClassification, made), tokenizer or word_pieces())
+
+
+def xlnet(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
+    """An XLNet classifier, which looks at the last position, so its padding must be on the left."""
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}
+    made = XLNetConfig(vocab_size=len(WORD_PIECES), **{**SPREAD, **sizes, "pad_token_id": 0, **config})
+    return save(folder, _random(XLNetForSequenceClassification, made), tokenizer or word_pieces(padding_side="left"))
 
 
 def masked_bert(folder: Path) -> Path:

@@ -164,9 +164,9 @@ class TestRoom:
 
 
 class TestNotBefore:
-    def set(self, database: Database, moment: datetime) -> None:
+    def set(self, database: Database, moment: datetime, first: int = 0) -> None:
         with database.write() as connection:
-            connection.execute(update(Slice).values(not_before=moment))
+            connection.execute(update(Slice).where(Slice.first == first).values(not_before=moment))
 
     def test_keeps_a_slice_until_its_time(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -175,6 +175,12 @@ class TestNotBefore:
 
         self.set(database, datetime.now(UTC) - timedelta(seconds=1))
         assert len(take(database)) == 1
+
+    def test_of_one_slice_does_not_keep_its_neighbours(self, database: Database) -> None:
+        insert_batch(database, 12)
+        self.set(database, datetime.now(UTC) + timedelta(hours=1), first=4)
+
+        assert [lease.first for lease in take(database)] == [0, 8]
 
     def test_of_one_batch_does_not_keep_the_others(self, database: Database) -> None:
         insert_batch(database, 4, priority=9)

@@ -141,6 +141,15 @@ class Works:
     defects: list[BaseException | str]
     ended: bool = field(default=False)
 
+    def ring(self) -> None:
+        ringer = threading.Thread(target=self.doorbell.ring)
+        ringer.start()
+        ringer.join(PATIENCE_SECONDS)
+        assert not ringer.is_alive(), "the bell was not answered"
+
+    def until_idle(self) -> None:
+        wait_until(lambda: len(self.doorbell._condition._waiters) == 1, "the engine to sleep")
+
     def stop(self) -> list[Lease]:
         self.engine.stop()
         return self.join()
@@ -247,10 +256,10 @@ class TestBacklog:
 
     def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
         works = start(idle_seconds=FOREVER)
-        works.doorbell.ring()  # answered by a look that finds nothing
+        works.until_idle()
 
         batch_id = insert_batch(other, 4)
-        works.doorbell.ring()
+        works.ring()
 
         until_completed(other, batch_id)
 
@@ -448,7 +457,7 @@ class TestStop:
 
     def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., Works]) -> None:
         works = start(idle_seconds=FOREVER)
-        works.doorbell.ring()
+        works.until_idle()
 
         assert works.stop() == []
 
@@ -517,18 +526,21 @@ class TestLostLease:
     def test_spares_the_device_the_rest(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
-        batch_id = insert_batch(other, SLICE)
+        lost_id = insert_batch(other, SLICE)
         adapter.most_rows = 1
         gate = Gate(adapter, at_pass=2)
-        works = start(idle_seconds=FOREVER)
+        works = start()
         gate.wait()
-        set_batch(other, batch_id, status="failed")
+        set_batch(other, lost_id, status="failed")
+        kept_id = insert_batch(other, 1)
 
-        works.holdings.drop(works.holdings.leases())  # as the heartbeat does
+        works.holdings.drop([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])  # the heartbeat
         gate.open()
-        works.stop()
+        until_completed(other, kept_id)
 
-        assert len(adapter.passes) == 2, "the pass under way, and no more"
+        assert adapter.computed == {(lost_id, 0): 1, (lost_id, 1): 1, (kept_id, 0): 1}, (
+            "the pass under way was the last"
+        )
 
     def test_claimed_again_by_the_same_process_is_worked_through(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -551,6 +563,8 @@ class TestLostLease:
 
 class TestSuspects:
     def test_are_held_alone(self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER, window_jobs=SLICE)
+        works.until_idle()  # from now on it works only when told
         suspect_id = insert_batch(other, 3, slice_jobs=1)
         with other.write() as connection:
             connection.execute(update(Slice).values(attempts=claims.SUSPECT_ATTEMPTS))
@@ -560,11 +574,29 @@ class TestSuspects:
             {lease.batch_id for lease in works.holdings.leases()} | {str(len(batch.rows))}
         )
 
-        works = start(window_jobs=SLICE)
+        works.ring()
         until_completed(other, suspect_id, normal_id)
 
         assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
         assert {row.attempts for row in results(other, suspect_id)} == {3}
+
+    def test_have_nothing_claimed_beside_them(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        suspect_id = insert_batch(other, 1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(attempts=claims.SUSPECT_ATTEMPTS))
+        gate = Gate(adapter)
+        works = start(idle_seconds=FOREVER)
+        gate.wait()
+        normal_id = insert_batch(other, SLICE)
+
+        for _ in range(2):  # the second bell is answered when the look that the first one caused is over
+            works.ring()
+
+        assert [row.state for row in slices(other, normal_id)] == ["queued"]
+        gate.open()
+        until_completed(other, suspect_id, normal_id)
 
 
 class TestOutages:
@@ -591,11 +623,23 @@ class TestOutages:
         self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works],
         failures: list[str], most_rows: int,
     ) -> None:  # fmt: skip
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()  # from now on it works only when told
         batch_id = insert_batch(other, 3 * SLICE + 1)
         adapter.most_rows = most_rows
-        self.begin(database, adapter, failures.copy())
 
-        start(idle_seconds=FOREVER)
+        def written_before_the_next(batch: MicroBatch) -> None:
+            """Each pass gets a write of its own, so that the faults meet slices in all their states."""
+            if not adapter.passes:
+                database.failures = failures.copy()
+            computed = adapter.computed.total()
+            wait_until(
+                lambda: bool(works.defects) or len(results(other, batch_id)) == computed,
+                "what was computed to be written",
+            )
+
+        adapter.before_forward = written_before_the_next
+        works.ring()
         until_completed(other, batch_id)
 
         assert {(row.status, row.attempts) for row in results(other, batch_id)} == {("succeeded", 1)}

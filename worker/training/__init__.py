@@ -1,1 +1,1 @@
-"""How the tiny sample models under `models/samples/` were made; nothing here runs in production or ships in the wheel."""
+"""How the samples under `models/samples/` were made. Nothing here runs in a worker or ships in the wheel."""

@@ -72,6 +72,11 @@ class TestPlan:
 
         assert lengths(plan(window, 100, 10)) == [[500], [10, 10]]
 
+    def test_takes_no_more_rows_than_are_allowed_however_short(self) -> None:
+        window = [row(position, 1) for position in range(10)]
+
+        assert [len(batch.rows) for batch in plan(window, 1000, 3)] == [3, 3, 3, 1]
+
     def test_leaves_the_window_as_it_was(self) -> None:
         window = [row(0, 1), row(1, 9), row(2, 5)]
 

@@ -147,7 +147,17 @@ class TestForward:
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
         assert len(set(alone[:, 0].tolist())) == len(TEXTS), "the model tells the texts apart"
 
-    @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+    def test_pads_with_the_padding_token_whichever_that_is(self, tmp_path: Path) -> None:
+        tokenizer = models_made.word_pieces(pad_token="[MASK]")
+        adapter = load(models_made.gpt2(tmp_path / "gpt2", tokenizer=tokenizer, pad_token_id=tokenizer.pad_token_id))
+        assert tokenizer.pad_token_id != 0
+        encoded = rows(adapter.encode(jobs(TEXTS)))
+
+        together, alone = logits(adapter, encoded, budget=10_000), logits(adapter, encoded, budget=1)
+
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("architecture", ["bert", "gpt2", "xlnet"])
     def test_gives_the_same_when_padding_belongs_on_the_left(self, tmp_path: Path, architecture: str) -> None:
         make = getattr(models_made, architecture)
         adapter = load(make(tmp_path / "left", tokenizer=models_made.word_pieces(padding_side="left")))
