@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, column, text
+from sqlalchemy import Connection, bindparam, column, text
 
 from models.db import Database, Fragments
 from models.errors import Unreachable
@@ -112,6 +112,12 @@ UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, a
 WHERE id = :slice_id AND token = :token AND state = 'leased'
 """
 
+# Leased to us, and we never heard of it: the connection broke after the commit.
+RELEASE_STRAYS = """
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
+WHERE worker_id = :worker_id AND state = 'leased' AND id NOT IN :held
+"""
+
 
 def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, suspect: bool = False) -> list[Lease]:
     """Lease slices of about `room` jobs, at least one slice when there is work; empty when there is none.
@@ -173,6 +179,13 @@ def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
     query = text(RELEASE)
     ordered = sorted(leases, key=lambda lease: lease.slice_id)
     return [lease for lease in ordered if connection.execute(query, _named(lease)).rowcount == 1]
+
+
+def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]) -> int:
+    """Give back what is leased to us without our knowing; returns how many slices. Only for the thread that claims."""
+    query = text(RELEASE_STRAYS).bindparams(bindparam("held", expanding=True))
+    named = {"worker_id": worker_id, "held": [lease.slice_id for lease in held]}
+    return connection.execute(query, named).rowcount
 
 
 def _settle(connection: Connection, claimant: Claimant, batch_id: str) -> bool:

@@ -79,9 +79,13 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
     for name in pipelines:
         catalogue[name]
     if find_spec("torch") is None or find_spec("transformers") is None:
-        raise UsageError("workers need torch and transformers; run: pip install 'batchmill[worker]'")
+        raise UsageError(
+            "workers need torch and transformers; in the checkout, run: pip install -c constraints.txt '.[worker]'"
+        )
     if settings.redis_url is None and not embedded.installed():
-        raise UsageError("set BATCHMILL_REDIS_URL, or have an embedded Valkey by: pip install 'batchmill[embedded]'")
+        raise UsageError(
+            "set BATCHMILL_REDIS_URL, or in the checkout, run: pip install -c constraints.txt '.[embedded]'"
+        )
 
 
 def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:

@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+from models.errors import UsageError
+
 
 def slots(asked: str) -> list[str]:
     """Device names, one for each process: `cuda:0,cuda:1` as asked, or for `auto` every GPU, else one process."""
     if asked != "auto":
-        return [name.strip() for name in asked.split(",") if name.strip()]
+        names = [name.strip() for name in asked.split(",") if name.strip()]
+        if not names:
+            raise UsageError("--devices names no device; write cuda:0,cuda:1 or cpu, or leave it out")
+        return names
     gpus = _gpus()
     return [f"cuda:{index}" for index in range(gpus)] if gpus else ["auto"]
 

@@ -19,6 +19,8 @@ SELECT id, batch_id, first, size, token, attempts FROM slices
 WHERE state = 'leased' AND lease_expires_at < {now} ORDER BY id
 """
 
+STILL_LAPSED = "SELECT count(*) FROM slices WHERE id = :slice_id AND lease_expires_at < {now}"
+
 # Skips a row that its holder is just closing or renewing: that holder is not dead.
 RECLAIM = """
 WITH lapsed AS MATERIALIZED (
@@ -87,5 +89,8 @@ def _bury(database: Database, lease: Lease) -> bool:
     message = f"{lease.attempts} workers died while they ran this input; look at it, then submit it again"
     answer = Answer(lease, lease.first, Outcome.FAILED, error_code="worker_died", error_message=message)
     with database.write() as connection:
+        store.lock_batch(connection, database.sql, lease.batch_id)  # before the slice, as everywhere
+        if not connection.scalar(text(STILL_LAPSED.format(now=database.sql.now)), {"slice_id": lease.slice_id}):
+            return False  # its holder has come back in the meantime
         closed = store.close(connection, database.sql, [answer], [lease], {lease.slice_id}, version_id=None)
     return lease.slice_id not in closed.lost

@@ -3,8 +3,8 @@
 Read aloud:  leases = claims.take(room);  window = plan(encode(jobs));  for micro_batch in window: raw = forward;
              answers = decode(raw);  store.close(answers)
 
-So the device computes while the next window is read and the last one written. At most two windows are held: the one
-on the device and the one that is ready behind it.
+So the device computes while the next window is read and the last one written. At most two windows wait for the device
+or are on it; what it has computed waits for the writer in a queue of its own.
 """
 
 import queue
@@ -72,6 +72,7 @@ class Engine:
         self._slice_jobs = slice_jobs
         self._idle_seconds = idle_seconds
         self._on_defect = on_defect
+        self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         self._room = threading.Semaphore(WINDOWS_HELD)
         self._windows: queue.Queue[Window | None] = queue.Queue()
@@ -117,6 +118,7 @@ class Engine:
             leases = self._take()
         except Unreachable as error:
             log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
+            self._claim_in_doubt = True
             return False
         if not leases:
             return False
@@ -129,6 +131,10 @@ class Engine:
 
     def _take(self) -> list[Lease]:
         held = self._holdings.leases()
+        if self._claim_in_doubt:
+            with self._database.write() as connection:
+                claims.release_strays(connection, self._claimant.worker_id, held)
+            self._claim_in_doubt = False
         if any(lease.suspect for lease in held):
             return []  # nothing else may die with it
         take = partial(claims.take, self._database, self._claimant, self._pace.room(), self._slice_jobs)

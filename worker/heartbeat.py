@@ -84,6 +84,8 @@ class Heartbeat:
                 self.run_once(time.monotonic())
             except Unreachable as error:
                 log.warning("no heartbeat, will try again", error=str(error))
+            except Exception:  # whatever it was, a process without a heartbeat would lose all that it holds
+                log.exception("a defect in the heartbeat")
 
     def _beat(self) -> None:
         sql = self._database.sql

@@ -80,6 +80,8 @@ def _download(repository: str, revision: str | None) -> Snapshot:
         if error.response.status_code in PASSING:
             raise Unreachable(f"the Hub can't give {repository} now: {_line(error)}") from error
         raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {_line(error)}") from error
+    except Exception as error:  # a proxy, a broken transfer, a full disk: nothing that speaks against the model
+        raise Unreachable(f"{repository} could not be fetched: {_line(error)}") from error
     # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
     if not COMMIT.fullmatch(folder.name):
         raise ModelError(f"{repository} resolved to {folder.name!r}, which is no commit; pin a full commit hash")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import Database, Fragments, as_json, insert_rows
@@ -134,7 +134,7 @@ def close(
     this. `again` says that an earlier try may have been committed without our hearing of it.
     """
     batch_id = next(iter(leases)).batch_id
-    batch = connection.execute(text(LOCK_BATCH.format(for_update=sql.for_update)), {"batch_id": batch_id}).one_or_none()
+    batch = lock_batch(connection, sql, batch_id)
     if batch is None or BatchStatus(batch.status).ended:
         return Closed(0, frozenset(lease.slice_id for lease in leases), completed=False)
     lost = _fence(connection, sql, leases, finished)
@@ -148,9 +148,15 @@ def close(
     return Closed(len(kept), lost, completed)
 
 
+def lock_batch(connection: Connection, sql: Fragments, batch_id: str) -> Row[Any] | None:
+    """Take the batch's row for this transaction: its status, last_seq, total, and how many jobs have ended."""
+    query = text(LOCK_BATCH.format(for_update=sql.for_update))
+    return connection.execute(query, {"batch_id": batch_id}).one_or_none()
+
+
 def fail(connection: Connection, sql: Fragments, batch_id: str, code: str, message: str) -> int:
     """End a batch as failed: every open job gets this error; returns how many that were."""
-    batch = connection.execute(text(LOCK_BATCH.format(for_update=sql.for_update)), {"batch_id": batch_id}).one_or_none()
+    batch = lock_batch(connection, sql, batch_id)
     if batch is None or BatchStatus(batch.status).ended:
         return 0
     named = {"batch_id": batch_id, "code": code, "message": message}

@@ -1,9 +1,11 @@
 """Redis and PostgreSQL that go away in the middle of the work, and come back."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import make_url
 
 from models import schema
 from tests.mill import PIPELINE, mill, texts
@@ -71,11 +73,10 @@ def test_a_second_sqlite_writer_is_waited_for(tmp_path: Path, sqlite_url: str, r
         batch = ours.client.submit(PIPELINE, texts(JOBS))
         ours.until_answered(batch.id, 200)
 
-        with create_engine(sqlite_url, poolclass=NullPool).connect() as other:
-            other.execute(text("ROLLBACK"))
-            other.execute(text("BEGIN IMMEDIATE"))
+        with closing(sqlite3.connect(make_url(sqlite_url).database, isolation_level=None, timeout=30)) as other:
+            other.execute("BEGIN IMMEDIATE")
             time.sleep(5)  # the fault itself: the lock is held so long
-            other.execute(text("ROLLBACK"))
+            other.execute("ROLLBACK")
         batch.wait(90)
 
         ours.check(batch.id, JOBS)

@@ -677,6 +677,21 @@ class TestOutages:
         assert database.reads_to_fail == 0
         assert works.defects == []
 
+    @pytest.mark.parametrize("failures", [["after"], ["after", "before"], ["before", "after", "after"]])
+    def test_that_hide_a_claim_cost_no_attempt(
+        self, database: MadeDatabase, other: Database, start: Callable[..., Works], failures: list[str]
+    ) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()
+        batch_id = insert_batch(other, 3 * SLICE)
+
+        database.failures = failures.copy()
+        for _ in (*failures, "the last one goes well"):
+            works.ring()
+        until_completed(other, batch_id)
+
+        assert {row.attempts for row in results(other, batch_id)} == {1}
+
     def test_while_reading_inputs_are_waited_out(
         self, database: MadeDatabase, other: Database, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:

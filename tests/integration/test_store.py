@@ -30,6 +30,7 @@ from tests.batches_made import (
     slice_row,
     slices,
 )
+from tests.servers import wait_until
 from tests.threads import at_once
 from worker import casualties, claims, duties, store
 from worker.claims import Lease
@@ -258,12 +259,15 @@ class TestFence:
                 return close(database, version_id, answers(lease), [lease], finished=[lease]).written == 4
 
             def thief() -> bool:
-                queued = duties.reclaim(database, 3).queued
-                for taken in take(database, "thief"):
-                    jobs = claims.pending(database, [taken])
-                    written = [Answer(taken, job.position, Outcome.SUCCEEDED, "1") for job in jobs]
-                    close(database, version_id, written, [taken], finished=[taken])
-                return bool(queued)
+                if not duties.reclaim(database, 3).queued:
+                    return False
+                # A claim passes over a slice for the blink in which its former holder waits for it.
+                taken: list[Lease] = []
+                wait_until(lambda: bool(taken.extend(take(database, "thief")) or taken), "the thief to get the slice")
+                written = [
+                    Answer(taken[0], job.position, Outcome.SUCCEEDED, "1") for job in claims.pending(database, taken)
+                ]
+                return close(database, version_id, written, taken, finished=taken).completed
 
             kept, stolen = at_once(holder, thief)
 

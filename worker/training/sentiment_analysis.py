@@ -152,6 +152,7 @@ def save(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)  # written for the owner alone
 
 
 def build(folder: Path, seed: int) -> float:

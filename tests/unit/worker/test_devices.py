@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from models.errors import UsageError
 from worker import devices
 
 
@@ -16,6 +17,10 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestSlots:
     def test_are_as_asked(self) -> None:
         assert devices.slots("cuda:0, cuda:1 ,cpu,") == ["cuda:0", "cuda:1", "cpu"]
+
+    def test_must_be_some(self) -> None:
+        with pytest.raises(UsageError, match="names no device"):
+            devices.slots(" , ")
 
     @pytest.mark.parametrize(
         ("visible", "expected"),

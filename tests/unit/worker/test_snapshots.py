@@ -287,6 +287,15 @@ class TestHubErrors:
         with pytest.raises(ModelError, match=rf"the Hub refuses {REPOSITORY} at main: {status} from the Hub$"):
             snapshots.model(hub())
 
+    def test_of_any_other_kind_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def break_off(*_: Any, **__: Any) -> str:
+            raise ConnectionResetError("in the middle of a file")
+
+        monkeypatch.setattr(snapshots, "snapshot_download", break_off)
+
+        with pytest.raises(Unreachable, match="in the middle of a file"):
+            snapshots.model(hub())
+
     @pytest.mark.parametrize("status", [429, 500, 502, 503])
     def test_that_pass_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
         self.answer(monkeypatch, status)
