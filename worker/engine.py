@@ -230,12 +230,14 @@ class Engine:
 
     def _give_back(self) -> list[Lease]:
         held = self._holdings.leases()
-        if not held:
+        if not held and not self._claim_in_doubt:
             return []
 
         def write(_again: bool) -> list[Lease]:
             with self._database.write() as connection:
-                return claims.release(connection, held)
+                released = claims.release(connection, held)
+                claims.release_strays(connection, self._claimant.worker_id, ())
+                return released
 
         released = patiently(write)
         self._holdings.drop(held)
