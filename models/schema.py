@@ -7,6 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 from models.db import Database
 from models.errors import SchemaMismatch
+from models.settings import Settings
 
 HEAD = "0001"  # the newest migration; a test holds it against the scripts
 
@@ -78,6 +79,11 @@ def ready(database_url: str, *, embedded: bool, connect_seconds: float) -> Datab
         database.close()
         raise
     return database
+
+
+def opened(settings: Settings) -> Database:
+    """The database that the settings name, ready to be used."""
+    return ready(settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds)
 
 
 def _refuse_newer(found: str | None) -> None:

@@ -56,9 +56,7 @@ class Client:
     def database(self) -> Database:
         """The database; the embedded one is made or upgraded when needed. Raises Unreachable."""
         settings = self.settings
-        return schema.ready(
-            settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
-        )
+        return schema.opened(settings)
 
     def submit(
         self,

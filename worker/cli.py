@@ -30,9 +30,7 @@ def worker(pipeline: str, asked: str, tokens_per_batch: int | None) -> None:
         os.environ["BATCHMILL_TOKENS_PER_BATCH"] = str(tokens_per_batch)  # the children read settings for themselves
     settings = _settings()
     _check(settings, [pipeline])
-    schema.ready(
-        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
-    ).close()
+    schema.opened(settings).close()
     slots = _slots([pipeline], devices.slots(asked))
     sys.exit(supervise([slots], grace_seconds=settings.grace_seconds))
 
@@ -52,9 +50,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path):
-        schema.ready(
-            settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
-        ).close()
+        schema.opened(settings).close()
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
         )

@@ -38,9 +38,7 @@ def main(pipeline_name: str, device: str, threads: int | None) -> int:
     settings = Settings.load()
     log.configure(settings, pipeline=pipeline_name, pid=os.getpid())
     pipeline = Catalogue.load(settings)[pipeline_name]
-    database = schema.ready(
-        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
-    )
+    database = schema.opened(settings)
     try:
         loaded = runtime.load(pipeline, device, threads=threads, tokens_per_batch=settings.tokens_per_batch)
     except ModelError as error:

@@ -17,9 +17,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
     """The database with tables of our version; raises Unreachable, or SchemaMismatch with the command that mends it."""
-    database = schema.ready(
-        settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds
-    )
+    database = schema.opened(settings)
     try:
         yield database
     finally:
