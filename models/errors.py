@@ -119,3 +119,8 @@ class JobError(BatchmillError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def first_line(error: Exception) -> str:
+    """What somebody else's exception says, in one line, to be part of a sentence of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

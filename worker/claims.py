@@ -79,7 +79,7 @@ WHERE id = :batch_id AND (revision IS NULL OR revision = :revision)
 
 # SKIP LOCKED: claimers pass one another; the CTE is materialised so that its LIMIT holds however the join runs.
 LEASE = """
-WITH picked AS {materialized} (
+WITH picked AS MATERIALIZED (
     SELECT id FROM slices
     WHERE batch_id = :batch_id AND state = 'queued' AND (not_before IS NULL OR not_before <= {now})
       AND (attempts >= :suspect_attempts) = :suspect
@@ -219,4 +219,4 @@ def _named(lease: Lease) -> dict[str, int]:
 
 
 def _sql(query: str, sql: Fragments) -> str:
-    return query.format(now=sql.now, later=sql.later, skip_locked=sql.skip_locked, materialized="MATERIALIZED")
+    return query.format(now=sql.now, later=sql.later, skip_locked=sql.skip_locked)

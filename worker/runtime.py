@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.catalogue import Pipeline
-from models.errors import ModelError
+from models.errors import ModelError, first_line
 from worker import snapshots
 from worker.adapters.base import Adapter, Limits
 from worker.adapters.text_classification import TextClassification
@@ -90,7 +90,7 @@ def _model(auto: Any, files: Snapshot, dtype: Any) -> Any:
             output_loading_info=True,
         )  # fmt: skip
     except Exception as error:  # whatever a broken folder makes transformers raise
-        raise ModelError(f"{files.name} can't be loaded: {_line(error)}") from error
+        raise ModelError(f"{files.name} can't be loaded: {first_line(error)}") from error
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         # transformers would fill these with random numbers and only warn.
@@ -102,7 +102,7 @@ def _tokenizer(files: Snapshot) -> Any:
     try:
         return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"the tokenizer of {files.name} can't be loaded: {_line(error)}") from error
+        raise ModelError(f"the tokenizer of {files.name} can't be loaded: {first_line(error)}") from error
 
 
 def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
@@ -141,7 +141,3 @@ def _log(runtime: Runtime, limits: Limits, started: float) -> None:
         device=loaded.device, attention=loaded.attention, max_length=limits.max_length, truncate=limits.truncate,
         tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

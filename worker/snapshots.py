@@ -11,7 +11,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from models.catalogue import Pipeline
-from models.errors import ModelError, Unreachable
+from models.errors import ModelError, Unreachable, first_line
 
 # Weights as safetensors only: the other formats run code when they are opened.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -72,16 +72,16 @@ def _download(repository: str, revision: str | None) -> Snapshot:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
     except LocalEntryNotFoundError as error:
         raise Unreachable(
-            f"{repository} is not in the local cache and the Hub does not answer: {_line(error)}"
+            f"{repository} is not in the local cache and the Hub does not answer: {first_line(error)}"
         ) from error
     except HFValidationError as error:
-        raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {_line(error)}") from error
+        raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {first_line(error)}") from error
     except HfHubHTTPError as error:
         if error.response.status_code in PASSING:
-            raise Unreachable(f"the Hub can't give {repository} now: {_line(error)}") from error
-        raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {_line(error)}") from error
+            raise Unreachable(f"the Hub can't give {repository} now: {first_line(error)}") from error
+        raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {first_line(error)}") from error
     except Exception as error:  # a proxy, a broken transfer, a full disk: nothing that speaks against the model
-        raise Unreachable(f"{repository} could not be fetched: {_line(error)}") from error
+        raise Unreachable(f"{repository} could not be fetched: {first_line(error)}") from error
     # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
     if not COMMIT.fullmatch(folder.name):
         raise ModelError(f"{repository} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
@@ -108,7 +108,3 @@ def _config(snapshot: Snapshot) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{snapshot.name}: config.json is not an object")
     return config
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
