@@ -17,6 +17,10 @@ from models.settings import redacted
 
 SUPPORTED = ("postgresql", "sqlite")
 
+# A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
+# so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
+IDLE_SECONDS = 30.0
+
 # Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -51,9 +55,9 @@ FRAGMENTS = {
 class Database:
     """A database to read from and write to; connects on first use."""
 
-    def __init__(self, url: str, *, connect_seconds: float = 5.0) -> None:
+    def __init__(self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS) -> None:
         self.url = url
-        self.engine = _engine(url, connect_seconds)
+        self.engine = _engine(url, connect_seconds, idle_seconds)
         self.sql = FRAGMENTS[self.engine.dialect.name]
 
     @contextmanager
@@ -121,7 +125,7 @@ def as_json(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
-def _engine(url: str, connect_seconds: float) -> Engine:
+def _engine(url: str, connect_seconds: float, idle_seconds: float) -> Engine:
     try:
         parsed = make_url(url)
         name = parsed.get_backend_name()
@@ -136,7 +140,7 @@ def _engine(url: str, connect_seconds: float) -> Engine:
             connect_args={
                 "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
                 "application_name": "batchmill",
-                "options": "-c timezone=UTC",
+                "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={round(idle_seconds * 1000)}",
             },
         )
     except (ArgumentError, NoSuchModuleError, ValueError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from models.db import Database
+from models.db import IDLE_SECONDS, Database
 from models.errors import SchemaMismatch
 from models.settings import Settings
 
@@ -68,9 +68,9 @@ def upgrade(database_url: str) -> None:
         database.close()
 
 
-def ready(database_url: str, *, embedded: bool, connect_seconds: float) -> Database:
+def ready(database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS) -> Database:
     """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
-    database = Database(database_url, connect_seconds=connect_seconds)
+    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds)
     try:
         if embedded and version(database) != HEAD:
             upgrade(database_url)
@@ -83,7 +83,12 @@ def ready(database_url: str, *, embedded: bool, connect_seconds: float) -> Datab
 
 def opened(settings: Settings) -> Database:
     """The database that the settings name, ready to be used."""
-    return ready(settings.database, embedded=settings.database_is_embedded, connect_seconds=settings.connect_seconds)
+    return ready(
+        settings.database,
+        embedded=settings.database_is_embedded,
+        connect_seconds=settings.connect_seconds,
+        idle_seconds=settings.lease_seconds,
+    )
 
 
 def _refuse_newer(found: str | None) -> None:

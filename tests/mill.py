@@ -99,7 +99,8 @@ class Mill:
     def write(self, sql: str) -> None:
         """Run a statement that changes something, failing at once where the database is locked."""
         url = self.environment["BATCHMILL_DATABASE_URL"]
-        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 0.2} if "sqlite" in url else {})
+        at_once = {"timeout": 0.2} if "sqlite" in url else {"options": "-c lock_timeout=200"}
+        engine = create_engine(url, poolclass=NullPool, connect_args=at_once)
         try:
             with engine.begin() as connection:
                 connection.execute(text(sql))

@@ -97,6 +97,22 @@ class TestTransactions:
             with database.read() as reading:
                 assert reading.scalar(text("SELECT version_num FROM alembic_version")) != "new"
 
+    def test_one_whose_holder_froze_is_ended_by_postgresql(self, postgresql_url: str) -> None:
+        frozen, other = Database(postgresql_url, idle_seconds=0.2), Database(postgresql_url)
+        insert_batch(other)
+        rename = text("UPDATE batches SET name = :name")
+
+        with pytest.raises(Unreachable), frozen.write() as holder:
+            holder.execute(rename, {"name": "frozen"})
+            with other.write() as connection:  # waits for the holder's lock, and would for ever
+                connection.execute(rename, {"name": "other"})
+            holder.execute(rename, {"name": "woken"})
+
+        with other.read() as connection:
+            assert connection.scalar(text("SELECT name FROM batches")) == "other"
+        frozen.close()
+        other.close()
+
     def test_deleting_a_batch_deletes_what_is_its(self, database: Database) -> None:
         insert_batch(database)
         with database.write() as connection:
