@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models import tasks
-from models.errors import SettingsError, UnknownPipeline, UsageError
+from models.errors import InvalidParameters, SettingsError, UnknownPipeline, UsageError
 from models.settings import Settings, config_file
 from models.tasks.spec import TaskSpec
 
@@ -30,20 +30,37 @@ class Pipeline(BaseModel):
         default="auto", description="auto: float32 on a CPU, the checkpoint's own elsewhere."
     )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    truncation: Literal["truncate", "error"] = Field(
-        default="truncate", description="What happens to a text past max_length; a cut one is marked in its result."
+    truncation: Literal["truncate", "error", "stride"] = Field(
+        default="truncate",
+        description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
+        "overlapping windows where the task can.",
     )
+    stride: int | None = Field(default=None, ge=0, description="Tokens that neighbouring windows share.")
+    deterministic: bool = Field(default=False, description="The same bits in any company, at some cost in speed.")
     max_length: int | None = Field(default=None, ge=1, description="In tokens; unset: what the model takes.")
     tokens_per_batch: int | None = Field(default=None, ge=1, description="Padded tokens in one micro-batch.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="The task's parameters where a batch does not give its own."
+    )
     description: str = ""
 
     @field_validator("task")
     @classmethod
     def _task_exists(cls, value: str) -> str:
         try:
-            return tasks.find(value).name
+            return tasks.find(value).canonical(value) or value
         except UsageError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _task_allows(self) -> Self:
+        if self.truncation == "stride" and not self.spec.strides:
+            raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
+        try:
+            self.spec.check_parameters(self.parameters)
+        except InvalidParameters as error:
+            raise ValueError(str(error)) from None
+        return self
 
     @property
     def spec(self) -> TaskSpec:

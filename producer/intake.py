@@ -1,7 +1,8 @@
 """The intake: rows become checked jobs in chunks; the first problems refuse the whole source."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from models.db import as_json
 from models.errors import JobError, RefusedBatch, UnreadableSource
@@ -46,8 +47,9 @@ class Chunk:
 class Intake:
     """What a source has for a task."""
 
-    def __init__(self, spec: TaskSpec, source: Source) -> None:
+    def __init__(self, spec: TaskSpec, source: Source, parameters: Mapping[str, Any] | None = None) -> None:
         self._spec = spec
+        self._parameters = parameters or {}
         self._source = source
 
     def chunks(self) -> Iterator[Chunk]:
@@ -82,7 +84,7 @@ class Intake:
         if isinstance(row, Problem):
             return row
         try:
-            document = as_json(self._spec.normalise(row.raw))
+            document = as_json(self._spec.normalise(row.raw, self._parameters))
         except JobError as error:
             return Problem(row.where, str(error))
         if row.custom_id is not None:

@@ -39,7 +39,7 @@ class Request:
             _check_text("the name", name, LONGEST_NAME)
         if priority not in PRIORITIES:
             raise UsageError(f"priority {priority!r} is out of range; take {PRIORITIES[0]} to {PRIORITIES[-1]}")
-        checked = pipeline.spec.check_parameters(parameters or {})
+        checked = pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})})
         return cls(pipeline, checked, name or None, _metadata(metadata or {}), priority)
 
 

@@ -60,7 +60,7 @@ def accept(
     batch_id = new_batch_id()
     _open(database, batch_id, request)
     try:
-        jobs = _fill(database, batch_id, Intake(request.pipeline.spec, source), watch)
+        jobs = _fill(database, batch_id, Intake(request.pipeline.spec, source, request.parameters), watch)
         slice_ids = _accept(database, batch_id, jobs, slice_jobs)
     except BaseException:
         with suppress(Unreachable):

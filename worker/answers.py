@@ -10,7 +10,7 @@ from models.db import as_json
 from models.errors import JobError
 from models.states import Outcome
 from worker.adapters.base import Adapter
-from worker.batching import Encoded
+from worker.assembly import Parts
 from worker.store import Answer
 
 log = structlog.get_logger(__name__)
@@ -19,14 +19,18 @@ log = structlog.get_logger(__name__)
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def of(adapter: Adapter, row: Encoded, raw: Any, width: int) -> Answer:
-    """The answer to a row that went through the device padded to `width` tokens. A failure is its own row's alone."""
-    job = row.job
-    answer = partial(Answer, job.lease, job.position, truncated=row.truncated, tokens=row.length, padded_tokens=width)
+def of(adapter: Adapter, parts: Parts) -> Answer:
+    """The answer to a job all of whose rows have come back. A failure is its own row's alone."""
+    job = parts.job
+    answer = partial(
+        Answer, job.lease, job.position,
+        truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens,
+    )  # fmt: skip
     try:
-        if isinstance(raw, Exception):
-            raise raw
-        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(row, raw)))
+        for raw in parts.raw:
+            if isinstance(raw, Exception):
+                raise raw
+        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(parts.encoded, parts.raw)))
     except JobError as error:
         return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
     except Exception as error:

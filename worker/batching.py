@@ -10,13 +10,20 @@ from worker.claims import Job
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One job, tokenized. Only jobs with an equal `key` may share a forward pass."""
+    """One row of a forward pass: a job, tokenized, or one of the parts of a job that takes several rows.
+
+    Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company;
+    None leaves it to the longest of them.
+    """
 
     job: Job
     features: Any
     length: int
     truncated: bool
     key: Hashable = None
+    part: int = 0
+    parts: int = 1
+    width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class MicroBatch:
     @property
     def width(self) -> int:
         """The length that every row is padded to."""
-        return max(row.length for row in self.rows)
+        return max(row.width or row.length for row in self.rows)
 
     @property
     def padded_tokens(self) -> int:
@@ -47,10 +54,14 @@ def plan(rows: Sequence[Encoded], budget: int, most_rows: int) -> list[MicroBatc
         groups[row.key].append(row)
     batches: list[MicroBatch] = []
     for group in groups.values():
-        group.sort(key=lambda row: row.length, reverse=True)
+        group.sort(key=_width, reverse=True)
         start = 0
         while start < len(group):
-            count = min(most_rows, max(1, budget // max(1, group[start].length)))
+            count = min(most_rows, max(1, budget // max(1, _width(group[start]))))
             batches.append(MicroBatch(tuple(group[start : start + count])))
             start += count
     return batches
+
+
+def _width(row: Encoded) -> int:
+    return row.width or row.length

@@ -20,6 +20,7 @@ import structlog
 from models.db import Database
 from models.errors import Unreachable
 from worker import answers, batching, claims, store
+from worker.assembly import Assembly
 from worker.batching import Encoded, MicroBatch
 from worker.bisection import isolate
 from worker.claims import Claimant, Job, Lease
@@ -75,6 +76,7 @@ class Engine:
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         self._room = threading.Semaphore(WINDOWS_HELD)
+        self._assembly = Assembly()
         self._windows: queue.Queue[Window | None] = queue.Queue()
         self._outputs: queue.Queue[Raw | Sequence[Lease] | None] = queue.Queue(MICRO_BATCHES_WAITING)
         self._threads = [
@@ -144,11 +146,11 @@ class Engine:
         adapter = self._runtime.adapter
         encoded: list[Encoded] = []
         refused: list[tuple[Encoded, Any]] = []
-        for job, row in isolate(adapter.encode, jobs):
-            if isinstance(row, Encoded):
-                encoded.append(row)
+        for job, rows in isolate(adapter.encode, jobs):
+            if isinstance(rows, Exception):
+                refused.append((Encoded(job, None, 0, truncated=False), rows))
             else:
-                refused.append((Encoded(job, None, 0, truncated=False), row))
+                encoded += rows
         if refused:
             self._outputs.put(Raw(0, refused))
         unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
@@ -195,10 +197,12 @@ class Engine:
         found: list[Answer] = []
         leases: dict[int, Lease] = {}
         held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
+        self._assembly.keep(held)
         for item in items:
             if isinstance(item, Raw):
                 rows = [(row, raw) for row, raw in item.rows if row.job.lease in held]
-                found += [answers.of(self._runtime.adapter, row, raw, item.width) for row, raw in rows]
+                complete = self._assembly.add(rows, item.width)
+                found += [answers.of(self._runtime.adapter, parts) for parts in complete]
             else:
                 leases |= {lease.slice_id: lease for lease in item if lease in held}
         leases |= {answer.lease.slice_id: answer.lease for answer in found}

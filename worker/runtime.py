@@ -8,20 +8,17 @@ from typing import Any
 
 import structlog
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.catalogue import Pipeline
 from models.errors import ModelError, first_line
-from worker import snapshots
+from worker import adapters, snapshots
 from worker.adapters.base import Adapter, Limits
-from worker.adapters.text_classification import TextClassification
 from worker.snapshots import Snapshot
 from worker.store import Version
 
 log = structlog.get_logger(__name__)
-
-HEADS: dict[str, tuple[Any, Any]] = {"sentiment-analysis": (AutoModelForSequenceClassification, TextClassification)}
 
 # Padded tokens of one micro-batch. A CPU's caches are small: 4,096 ran at 0.72 × the speed of 1,024. A GPU wants to be
 # filled; 16,384 tokens of a base-sized encoder stay far below a gigabyte.
@@ -53,12 +50,14 @@ def load(
     os.environ["HF_HUB_OFFLINE"] = "1"
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    auto, adapter = HEADS[pipeline.task]
-    model = _model(auto, files, _dtype(pipeline, target)).to(target)
+    adapter = adapters.of(pipeline.task)
+    model = _model(adapter.head, files, _dtype(pipeline, target)).to(target)
     tokenizer = _tokenizer(words)
-    limits = Limits(_max_length(pipeline, model, tokenizer), pipeline.truncation == "truncate")
+    limits = Limits(
+        _max_length(pipeline, model, tokenizer), pipeline.truncation, pipeline.stride, pipeline.deterministic
+    )
     runtime = Runtime(
-        adapter(model, tokenizer, limits),
+        adapter(model, tokenizer, limits, pipeline.task),
         _version(pipeline, files, words, model),
         tokens_per_batch or pipeline.tokens_per_batch or (CPU_TOKENS if target.type == "cpu" else GPU_TOKENS),
     )
@@ -138,6 +137,6 @@ def _log(runtime: Runtime, limits: Limits, started: float) -> None:
     loaded = runtime.version
     log.info(
         "pipeline loaded", model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer, dtype=loaded.dtype,
-        device=loaded.device, attention=loaded.attention, max_length=limits.max_length, truncate=limits.truncate,
+        device=loaded.device, attention=loaded.attention, max_length=limits.max_length, truncation=limits.truncation,
         tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip

@@ -8,8 +8,8 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT_ANALYSIS,)}
 
 
 def find(name: str) -> TaskSpec:
-    """The spec of a task by its name or one of its aliases; raises UsageError listing what exists."""
+    """The spec of a task by its name, an alias or a variant; raises UsageError listing what exists."""
     for spec in TASKS.values():
-        if name == spec.name or name in spec.aliases:
+        if spec.canonical(name):
             return spec
     raise UsageError(f"there is no task {name!r}; Batchmill knows: {', '.join(TASKS)}")

@@ -1,8 +1,9 @@
 """What a task takes and gives: its input fields, its parameters, its output."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,6 +19,29 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Field(Protocol):
+    """One part of an input. A value of the type `bare` may stand for the whole input; None: no value may."""
+
+    @property
+    def name(self) -> str:
+        """The key in an input's object."""
+
+    @property
+    def help(self) -> str:
+        """What it is, in a sentence."""
+
+    @property
+    def required(self) -> bool:
+        """Whether an input must have it."""
+
+    @property
+    def bare(self) -> type | None:
+        """See above."""
+
+    def check(self, value: object) -> Any:
+        """The value as it will be stored, fit for JSON; raises JobError when no model could answer it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextField:
     """One text of an input."""
@@ -25,11 +49,12 @@ class TextField:
     name: str
     help: str
     required: bool = True
+    bare: type | None = str
 
     def check(self, value: object) -> str:
         """The text as it will be stored; raises JobError when no model could answer it."""
         if not isinstance(value, str):
-            raise JobError("not_text", f"{self.name} must be text, not {_kind(value)}")
+            raise JobError("not_text", f"{self.name} must be text, not {kind(value)}")
         if not value.strip():
             raise JobError("empty_text", f"{self.name} is empty; leave the row out or give it text")
         if len(value) > LONGEST_TEXT:
@@ -44,26 +69,38 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """One task: pure description, shared by the side that submits and the side that runs."""
+    """One task: pure description, shared by the side that submits and the side that runs.
+
+    `complete` checks what no field can tell alone, given the input as it will be stored and the batch's parameters; it
+    raises JobError. `variants` is a pattern of further names that stand for the task and are kept as they are.
+    `strides` says whether a long text can be read in overlapping windows.
+    """
 
     name: str
     aliases: tuple[str, ...]
     summary: str
-    fields: tuple[TextField, ...]
+    fields: tuple[Field, ...]
     parameters: type[Parameters]
     output: str
     example_input: dict[str, Any]
     example_output: Any
+    complete: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
+    variants: str | None = None
+    strides: bool = False
 
-    def normalise(self, raw: object) -> dict[str, Any]:
-        """An input in its stored form: an object of the task's fields; a bare string stands for the first.
+    def canonical(self, name: str) -> str | None:
+        """The name under which the task is recorded when it is asked for by this one; None when it is not meant."""
+        if name == self.name or name in self.aliases:
+            return self.name
+        return name if self.variants and re.fullmatch(self.variants, name) else None
+
+    def normalise(self, raw: object, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """An input in its stored form: an object of the task's fields; a bare value stands for the first that takes it.
 
         Raises JobError with a stable code. Other keys are the caller's to take out first.
         """
-        if isinstance(raw, str):
-            raw = {self.fields[0].name: raw}
         if not isinstance(raw, Mapping):
-            raise JobError("not_text", f"an input must be text or an object with {self._names()}, not {_kind(raw)}")
+            raw = {self._bare(raw): raw}
         stored = {}
         for field in self.fields:
             value = raw.get(field.name)
@@ -71,7 +108,17 @@ class TaskSpec:
                 stored[field.name] = field.check(value)
             elif field.required:
                 raise JobError("missing_field", f"{field.name} is missing; an input needs {self._names()}")
+        if self.complete is not None:
+            self.complete(stored, parameters or {})
         return stored
+
+    def _bare(self, raw: object) -> str:
+        if sum(field.required for field in self.fields) <= 1:
+            for field in self.fields:
+                if field.bare is not None and isinstance(raw, field.bare):
+                    return field.name
+        wanted = "an object" if sum(field.required for field in self.fields) > 1 else "text or an object"
+        raise JobError("not_text", f"an input must be {wanted} with {self._names()}, not {kind(raw)}")
 
     def check_parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The given parameters, validated; raises InvalidParameters naming each that is wrong and what is allowed."""
@@ -82,7 +129,8 @@ class TaskSpec:
             raise InvalidParameters(problems) from None
 
     def _names(self) -> str:
-        return " and ".join(field.name for field in self.fields if field.required)
+        required = [field.name for field in self.fields if field.required]
+        return " and ".join(required) or " or ".join(field.name for field in self.fields)
 
     def _sentence(self, problem: Any) -> str:
         name = ".".join(str(part) for part in problem["loc"])
@@ -98,6 +146,7 @@ def _check_surrogates(name: str, value: str) -> None:
         raise JobError("invalid_text", f"{name} has half a surrogate pair; mend its encoding") from None
 
 
-def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
+def kind(value: object) -> str:
+    """What a value is, for a sentence."""
+    names = {bool: "a boolean", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -5,7 +5,7 @@ The worker sorts, packs and pads; none of it may show in an answer.
 # ruff: noqa: RUF001 (letters that look like others are the point of some texts)
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,11 @@ import pytest
 from transformers import pipeline as transformers_pipeline
 
 from models.catalogue import BUILT_IN, SAMPLES, Pipeline
-from models.db import Database
-from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from tests import models_made
-from tests.batches_made import audit, batch, claimant, insert_batch, results
-from tests.servers import wait_until
-from worker import runtime, store
-from worker.doorbell import Doorbell
-from worker.engine import Engine
-from worker.holdings import Holdings
-from worker.pace import Pace
-from worker.runtime import Runtime
+from tests.conformance.conftest import Answers
+from worker import runtime
 
 CLOSE = 1e-4
-
-Answers = Callable[[Runtime], list[list[Any]]]
 
 SHORT = ["a", ".", "!", "?!", "no", "ok", "0", "love", "HATE", "it's", " x ", "-1", "__init__", "a.b.c", "§"]
 PLAIN = [
@@ -91,56 +81,17 @@ MODELS = [
 ]
 
 
-@pytest.fixture
-def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
-    """Works batches of INPUTS through an engine, one for each set of parameters; gives their result rows."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # put back afterwards: loading sets it
-    database = Database(sqlite_url)
-
-    def work(loaded: Runtime) -> list[list[Any]]:
-        ids = [
-            insert_batch(
-                database, [SENTIMENT_ANALYSIS.normalise(given) for given in INPUTS], slice_jobs=25, revision=None,
-                parameters=SENTIMENT_ANALYSIS.check_parameters(parameters),
-            )
-            for parameters in PARAMETERS
-        ]  # fmt: skip
-        work_through(database, loaded, ids)
-        for batch_id in ids:
-            audit(database, batch_id)
-            assert batch(database, batch_id).revision == loaded.version.revision
-            assert {row.error_code for row in results(database, batch_id)} == {None}
-        return [results(database, batch_id) for batch_id in ids]
-
-    yield work
-    database.close()
-
-
-def work_through(database: Database, loaded: Runtime, batch_ids: list[str]) -> None:
-    named = {"model": loaded.version.model, "revision": loaded.version.revision}
-    engine = Engine(
-        database, loaded, claimant(**named), Doorbell(), Holdings(), Pace(1000.0, 200),
-        version_id=store.register(database, loaded.version), slice_jobs=25, idle_seconds=0.01,
-        on_defect=lambda: pytest.fail("a defect in the engine"),
-    )  # fmt: skip
-    engine.start()
-    try:
-        wait_until(lambda: all(batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
-    finally:
-        engine.stop()
-        engine.join()
-
-
 def assert_equal_to_pipeline(entry: Pipeline, answers: Answers) -> list[Any]:
     """Hold every answer against `pipeline(...)`; returns the rows for the first set of parameters."""
     loaded = runtime.load(entry, "cpu", threads=1, tokens_per_batch=200)
     longest = loaded.adapter._limits.max_length  # type: ignore[attr-defined]
     reference = transformers_pipeline("sentiment-analysis", model=str(entry.folder), device="cpu", dtype="float32")
 
-    ours = answers(loaded)
+    ours = answers(loaded, INPUTS, PARAMETERS)
 
     for parameters, rows in zip(PARAMETERS, ours, strict=True):
         expected = reference(INPUTS, truncation=True, max_length=longest, **parameters)
+        assert {row.error_code for row in rows} == {None}
         for given, row, wanted in zip(INPUTS, rows, expected, strict=True):
             assert_same(row.output, wanted, f"{parameters} {given!r}")
     return ours[0]

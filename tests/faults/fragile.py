@@ -28,16 +28,16 @@ class Fragile:
 
     most_rows = 8
 
-    def encode(self, jobs: list[Job]) -> list[Encoded]:
-        return [Encoded(job, None, len(job.input["text"]), truncated=False) for job in jobs]
+    def encode(self, jobs: list[Job]) -> list[list[Encoded]]:
+        return [[Encoded(job, None, len(job.input["text"]), truncated=False)] for job in jobs]
 
     def forward(self, batch: MicroBatch) -> list[Any]:
         if any(row.job.input["text"] == KILLER for row in batch.rows):
             os.abort()
         return [row.length for row in batch.rows]
 
-    def decode(self, _row: Encoded, raw: Any) -> Any:
-        return {"length": raw}
+    def decode(self, _rows: list[Encoded], raw: list[Any]) -> Any:
+        return {"length": raw[0]}
 
 
 def main(url: str, batch_id: str) -> None:

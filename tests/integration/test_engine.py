@@ -52,14 +52,14 @@ class MadeAdapter:
         self.passes: list[list[tuple[str, int]]] = []  # that went well: batch and position of each row
         self.encoded: Counter[tuple[str, int]] = Counter()
 
-    def encode(self, jobs: Sequence[Job]) -> list[Encoded | JobError]:
+    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
         texts = [job.input["text"] for job in jobs]
         if "untokenizable" in texts:
             raise ValueError("this text is a secret")
         self.encoded.update((job.lease.batch_id, job.position) for job in jobs)
         refusal = JobError("input_too_long", "longer than 3 tokens")
         return [
-            refusal if job.input["text"] == "too long" else Encoded(job, text, len(text.split()), truncated=False)
+            refusal if job.input["text"] == "too long" else [Encoded(job, text, len(text.split()), truncated=False)]
             for job, text in zip(jobs, texts, strict=True)
         ]
 
@@ -70,7 +70,8 @@ class MadeAdapter:
         self.passes.append([(row.job.lease.batch_id, row.job.position) for row in batch.rows])
         return [row.length for row in batch.rows]
 
-    def decode(self, row: Encoded, raw: Any) -> Any:
+    def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
+        [row], [raw] = rows, raw
         if row.features == "NaN":
             raise JobError("invalid_output", "not a number")
         return {"words": raw, "parameters": row.job.lease.parameters, "odd": ODD_OUTPUTS.get(row.features)}

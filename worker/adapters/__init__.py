@@ -1,3 +1,26 @@
 """One adapter per family of tasks: encode (CPU), forward (device), decode (CPU). The only code beside the runtime that
 touches torch.
 """
+
+from importlib import import_module
+from typing import Any
+
+from models import tasks
+
+# Imported only when its task is pinned: each brings its own part of transformers along.
+ADAPTERS = {
+    "sentiment-analysis": "text_classification.TextClassification",
+    "text-generation": "text_generation.TextGeneration",
+    "zero-shot-classification": "zero_shot.ZeroShotClassification",
+    "question-answering": "question_answering.QuestionAnswering",
+    "fill-mask": "fill_mask.FillMask",
+    "summarization": "text_to_text.TextToText",
+    "ner": "token_classification.TokenClassification",
+    "translation": "text_to_text.TextToText",
+}
+
+
+def of(task: str) -> Any:
+    """The adapter's class for a task."""
+    module, _, name = ADAPTERS[tasks.find(task).name].partition(".")
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from models.errors import JobError
 from worker.batching import Encoded, MicroBatch
@@ -11,22 +11,40 @@ from worker.claims import Job
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long an input may be, in tokens with the special ones, and what happens past that."""
+    """How long an input may be, in tokens with the special ones, and what happens past that.
+
+    `stride` is how many tokens neighbouring windows share where a long text is read in several; None leaves it to the
+    task. `deterministic` asks for the same bits in any company.
+    """
 
     max_length: int | None
-    truncate: bool
+    truncation: Literal["truncate", "error", "stride"] = "truncate"
+    stride: int | None = None
+    deterministic: bool = False
+
+    @property
+    def truncate(self) -> bool:
+        """Whether an input past the limit is cut."""
+        return self.truncation == "truncate"
 
 
 class Adapter(Protocol):
-    """Turns jobs into tokens, tokens into logits, logits into the task's output."""
+    """Turns jobs into rows of tokens, rows into raw outputs, a job's raw outputs into the task's output.
 
+    `head` is the auto class of transformers' that loads a model for the task.
+    """
+
+    head: ClassVar[Any]
     most_rows: int
 
-    def encode(self, jobs: Sequence[Job]) -> list[Encoded | JobError]:
-        """Tokenize, in order; a JobError in the place of an input that can't be answered."""
+    def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
+        """Prepare what is needed for every job; raises ModelError where the model can't do the task."""
+
+    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+        """Each job's rows, in order; a JobError in the place of an input that can't be answered."""
 
     def forward(self, batch: MicroBatch) -> list[Any]:
-        """One forward pass; one raw output per row, in order, already on the CPU."""
+        """One forward pass, or a whole generation; one raw output for each row, in order, already on the CPU."""
 
-    def decode(self, row: Encoded, raw: Any) -> Any:
-        """A row's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""
+    def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
+        """A job's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""

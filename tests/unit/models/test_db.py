@@ -102,11 +102,15 @@ class TestTransactions:
         insert_batch(other)
         rename = text("UPDATE batches SET name = :name")
 
-        with pytest.raises(Unreachable), frozen.write() as holder:
-            holder.execute(rename, {"name": "frozen"})
-            with other.write() as connection:  # waits for the holder's lock, and would for ever
-                connection.execute(rename, {"name": "other"})
-            holder.execute(rename, {"name": "woken"})
+        def sleep_over() -> None:
+            with frozen.write() as holder:
+                holder.execute(rename, {"name": "frozen"})
+                with other.write() as connection:  # waits for the holder's lock, and would for ever
+                    connection.execute(rename, {"name": "other"})
+                holder.execute(rename, {"name": "woken"})
+
+        with pytest.raises(Unreachable):
+            sleep_over()
 
         with other.read() as connection:
             assert connection.scalar(text("SELECT name FROM batches")) == "other"

@@ -93,7 +93,7 @@ class TestDtype:
         loaded = load(halved)
 
         assert loaded.version.dtype == "float32"
-        parameters = loaded.adapter._model.parameters()  # type: ignore[attr-defined]
+        parameters = loaded.adapter._pipeline.model.parameters()  # type: ignore[attr-defined]
         assert {parameter.dtype for parameter in parameters} == {torch.float32}
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -143,7 +143,7 @@ class TestMaxLength:
         longest = max_length(loaded)
         assert longest is not None
 
-        model = loaded.adapter._model  # type: ignore[attr-defined]
+        model = loaded.adapter._pipeline.model  # type: ignore[attr-defined]
         with torch.inference_mode():
             model(input_ids=torch.full((1, longest), 5))
             with pytest.raises((IndexError, RuntimeError)):

@@ -34,8 +34,8 @@ def load(folder: Path, **entry: Any) -> TextClassification:
     return adapter
 
 
-def rows(encoded: Sequence[Encoded | JobError]) -> list[Encoded]:
-    found = [row for row in encoded if isinstance(row, Encoded)]
+def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+    found = [row for rows in encoded if isinstance(rows, list) for row in rows]
     assert len(found) == len(encoded)
     return found
 
@@ -51,7 +51,8 @@ def logits(adapter: TextClassification, encoded: Sequence[Encoded], budget: int)
 
 
 def adapter_of(folder: Path, tokenizer: Any, limits: Limits) -> TextClassification:
-    return TextClassification(BertForSequenceClassification.from_pretrained(folder).eval(), tokenizer, limits)
+    model = BertForSequenceClassification.from_pretrained(folder).eval()
+    return TextClassification(model, tokenizer, limits, "sentiment-analysis")
 
 
 class TestEncode:
@@ -122,14 +123,14 @@ class TestTruncation:
 
     @pytest.mark.parametrize(("text", "cut"), [("nine by", False), ("nine byte", True), ("nine bytes", True)])
     def test_is_told_by_tokenizers_in_plain_python_too(self, made: Made, text: str, cut: bool) -> None:
-        adapter = adapter_of(made("bert"), ByT5Tokenizer(), Limits(max_length=8, truncate=True))
+        adapter = adapter_of(made("bert"), ByT5Tokenizer(), Limits(max_length=8))
 
         [row] = rows(adapter.encode(jobs([text])))
 
         assert (row.length, row.truncated) == (8, cut)
 
     def test_never_happens_without_a_limit(self, made: Made) -> None:
-        adapter = adapter_of(made("bert"), models_made.word_pieces(None), Limits(max_length=None, truncate=True))
+        adapter = adapter_of(made("bert"), models_made.word_pieces(None), Limits(max_length=None))
 
         [row] = rows(adapter.encode(jobs(["it " * 500])))
 
@@ -198,7 +199,7 @@ class TestDecode:
     def outputs(self, adapter: TextClassification, texts: Sequence[str], **parameters: Any) -> list[Any]:
         encoded = rows(adapter.encode(jobs(texts, **parameters)))
         raw = adapter.forward(MicroBatch(tuple(encoded)))
-        return [adapter.decode(row, output) for row, output in zip(encoded, raw, strict=True)]
+        return [adapter.decode([row], [output]) for row, output in zip(encoded, raw, strict=True)]
 
     def test_gives_the_best_label_by_default(self, made: Made) -> None:
         [output] = self.outputs(load(made("distilbert")), ["love"])
@@ -230,7 +231,7 @@ class TestDecode:
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_refuses_scores_that_are_no_numbers_for_their_row_alone(self, made: Made, poison: float) -> None:
         adapter = load(made("distilbert"))
-        embeddings = adapter._model.get_input_embeddings().weight
+        embeddings = adapter._pipeline.model.get_input_embeddings().weight
         with torch.no_grad():
             embeddings[models_made.WORD_PIECES.index("hate")] = poison
         encoded = rows(adapter.encode(jobs(["love it", "hate", "great"])))
@@ -238,7 +239,7 @@ class TestDecode:
         raw = adapter.forward(MicroBatch(tuple(encoded)))
 
         with pytest.raises(JobError, match="not numbers") as caught:
-            adapter.decode(encoded[1], raw[1])
+            adapter.decode([encoded[1]], [raw[1]])
         assert caught.value.code == "invalid_output"
         for place in (0, 2):
-            assert 0.5 <= adapter.decode(encoded[place], raw[place])["score"] <= 1
+            assert 0.5 <= adapter.decode([encoded[place]], [raw[place]])["score"] <= 1

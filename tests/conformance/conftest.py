@@ -1,0 +1,63 @@
+"""What the conformance tests share: batches are worked through by a real engine, on a real database."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from models import tasks
+from models.db import Database
+from tests.batches_made import audit, batch, claimant, insert_batch, results
+from tests.servers import wait_until
+from worker import store
+from worker.doorbell import Doorbell
+from worker.engine import Engine
+from worker.holdings import Holdings
+from worker.pace import Pace
+from worker.runtime import Runtime
+
+SLICE_JOBS = 25
+
+# runtime, inputs, sets of parameters → for each set the result rows by position
+Answers = Callable[[Runtime, Sequence[Any], Sequence[Mapping[str, Any]]], list[list[Any]]]
+
+
+@pytest.fixture
+def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Works batches of the same inputs through one engine, one batch for each set of parameters, all at once."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # put back afterwards: loading sets it
+    database = Database(sqlite_url)
+
+    def work(loaded: Runtime, inputs: Sequence[Any], parameters: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        spec = tasks.find(loaded.version.task)
+        ids = []
+        for given in parameters:
+            checked = spec.check_parameters(given)
+            stored = [spec.normalise(each, checked) for each in inputs]
+            named = {"task": loaded.version.task, "revision": None, "parameters": checked}
+            ids.append(insert_batch(database, stored, slice_jobs=SLICE_JOBS, **named))
+        work_through(database, loaded, ids)
+        for batch_id in ids:
+            audit(database, batch_id)
+            assert batch(database, batch_id).revision == loaded.version.revision
+        return [results(database, batch_id) for batch_id in ids]
+
+    yield work
+    database.close()
+
+
+def work_through(database: Database, loaded: Runtime, batch_ids: Sequence[str]) -> None:
+    """Run an engine until these batches are completed."""
+    version = loaded.version
+    named = {"task": version.task, "model": version.model, "revision": version.revision}
+    engine = Engine(
+        database, loaded, claimant(**named), Doorbell(), Holdings(), Pace(1000.0, 200),
+        version_id=store.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
+        on_defect=lambda: pytest.fail("a defect in the engine"),
+    )  # fmt: skip
+    engine.start()
+    try:
+        wait_until(lambda: all(batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
+    finally:
+        engine.stop()
+        engine.join()

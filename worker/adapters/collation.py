@@ -1,0 +1,74 @@
+"""Collation: rows of token ids become the tensors of one forward pass."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job
+
+MOST_ROWS = 512
+
+# A matrix product of another shape may add up in another order. So where the same bits are promised in any company,
+# every pass has the same shape: so many rows, and a width that depends on the row alone. Fewer rows than 8 ran through
+# other kernels; widths in steps of 16 cost 6 to 13 % more tokens on texts of mixed length.
+FIXED_ROWS, WIDTH_STEP = 8, 16
+
+
+class Collation:
+    """Pads the rows of a micro-batch to one width, on the side where the model wants it.
+
+    `fillers` names what a feature is padded with where the tokenizer does not say, 0 otherwise.
+    """
+
+    def __init__(
+        self, tokenizer: Any, device: Any, *, deterministic: bool = False, side: Literal["left", "right"] = "right",
+        fillers: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self._device = device
+        self._deterministic = deterministic
+        self._side = side
+        self._fillers = {
+            "input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id, **(fillers or {}),
+        }  # fmt: skip
+        # Without a padding token rows can't share a pass.
+        self._alone = tokenizer.pad_token_id is None
+        self.most_rows = 1 if self._alone else FIXED_ROWS if deterministic else MOST_ROWS
+
+    def row(
+        self, job: Job, features: Mapping[str, Any], *, truncated: bool = False, key: Hashable = None, part: int = 0,
+        parts: int = 1, equal_lengths: bool = False,
+    ) -> Encoded:  # fmt: skip
+        """A row of these features (lists of integers, one for each token). With `equal_lengths` it is never padded."""
+        length = len(features["input_ids"])
+        if equal_lengths:
+            return Encoded(job, features, length, truncated, (key, length), part, parts)
+        if not self._deterministic or self._alone:
+            return Encoded(job, features, length, truncated, key, part, parts)
+        width = -(-length // WIDTH_STEP) * WIDTH_STEP
+        return Encoded(job, features, length, truncated, (key, width), part, parts, width)
+
+    def tensors(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
+        """int64 `(rows, width)` for each feature, with an `attention_mask`; rows that only fill up come last."""
+        rows: Sequence[Encoded] = batch.rows
+        if self._deterministic and not self._alone:
+            rows = (*rows, *[rows[-1]] * (FIXED_ROWS - len(rows)))
+        width = batch.width
+        names = [name for name in rows[0].features if name != "attention_mask"]
+        tensors = {name: self._padded([row.features[name] for row in rows], width, name) for name in names}
+        tensors["attention_mask"] = self._padded([[1] * row.length for row in rows], width, "attention_mask")
+        return tensors
+
+    def _padded(self, values: Sequence[Sequence[int]], width: int, name: str) -> torch.Tensor:
+        array = np.full((len(values), width), self._fillers.get(name, 0), dtype=np.int64)
+        for line, row in zip(array, values, strict=True):
+            if self._side == "left":
+                line[width - len(row) :] = row
+            else:
+                line[: len(row)] = row
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
