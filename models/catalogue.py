@@ -29,6 +29,12 @@ class Pipeline(BaseModel):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto", description="auto: float32 on a CPU, the checkpoint's own elsewhere."
     )
+    quantization: Literal["int8", "int4"] | None = Field(
+        default=None, description="int8 on a CPU by torch itself; int8 and int4 on CUDA by the extra `quantization`."
+    )
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
+        default=None, description="How attention is computed; unset: transformers' own choice for the model."
+    )
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",

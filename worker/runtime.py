@@ -1,6 +1,5 @@
 """The runtime: one pipeline pinned in this process, loaded once, with the exact version of everything in it."""
 
-import os
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.catalogue import Pipeline
 from models.errors import ModelError, first_line
-from worker import adapters, snapshots
+from worker import adapters, snapshots, weights
 from worker.adapters.base import Adapter, Limits
 from worker.snapshots import Snapshot
 from worker.store import Version
@@ -43,15 +42,13 @@ def load(
     started = time.monotonic()
     if threads:
         torch.set_num_threads(threads)
-    target = _device(device if pipeline.device == "auto" else pipeline.device)
+    target = weights.device(device if pipeline.device == "auto" else pipeline.device)
     files = snapshots.model(pipeline)
     words = snapshots.tokenizer(pipeline, files)
-    # From here on everything needed lies on this machine.
-    os.environ["HF_HUB_OFFLINE"] = "1"
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.of(pipeline.task)
-    model = _model(adapter.head, files, _dtype(pipeline, target)).to(target)
+    model = weights.load(pipeline, adapter.head, files, target)
     tokenizer = _tokenizer(words)
     limits = Limits(
         _max_length(pipeline, model, tokenizer), pipeline.truncation, pipeline.stride, pipeline.deterministic
@@ -63,38 +60,6 @@ def load(
     )
     _log(runtime, limits, started)
     return runtime
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type):
-        raise ModelError(f"device {name} is not on this machine; set device to cpu or auto")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
-    if pipeline.dtype != "auto":
-        return getattr(torch, pipeline.dtype)
-    # Said outright: transformers' own default is the checkpoint's, which may be fp16, very slow on a CPU.
-    return torch.float32 if device.type == "cpu" else "auto"
-
-
-def _model(auto: Any, files: Snapshot, dtype: Any) -> Any:
-    try:
-        model, report = auto.from_pretrained(
-            files.folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    except Exception as error:  # whatever a broken folder makes transformers raise
-        raise ModelError(f"{files.name} can't be loaded: {first_line(error)}") from error
-    lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
-    if lacking:
-        # transformers would fill these with random numbers and only warn.
-        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
-    return model.eval()
 
 
 def _tokenizer(files: Snapshot) -> Any:
@@ -126,7 +91,7 @@ def _version(pipeline: Pipeline, files: Snapshot, words: Snapshot, model: Any) -
         tokenizer=words.name,
         tokenizer_revision=words.revision,
         dtype=str(model.dtype).removeprefix("torch."),
-        quantization=None,
+        quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         libraries={name: torch.__version__ if name == "torch" else version(name) for name in LIBRARIES},
@@ -137,6 +102,7 @@ def _log(runtime: Runtime, limits: Limits, started: float) -> None:
     loaded = runtime.version
     log.info(
         "pipeline loaded", model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer, dtype=loaded.dtype,
-        device=loaded.device, attention=loaded.attention, max_length=limits.max_length, truncation=limits.truncation,
+        quantization=loaded.quantization, device=loaded.device, attention=loaded.attention,
+        max_length=limits.max_length, truncation=limits.truncation, deterministic=limits.deterministic,
         tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from models.catalogue import Pipeline
 from models.errors import ModelError, Unreachable, first_line
 
 # Weights as safetensors only: the other formats run code when they are opened.
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PASSING = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
 # Keys of a config that name code to be run.
@@ -28,6 +28,11 @@ class Snapshot:
     name: str
     folder: Path
     revision: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json; raises ModelError where there is none that can be read."""
+        return _config(self)
 
 
 def model(pipeline: Pipeline) -> Snapshot:

@@ -21,7 +21,9 @@ TICK_SECONDS = 0.2
 
 # OpenMP's threads spin where they wait for each other. On a machine with anything else to do, our own claiming and
 # writing included, that starves whoever they wait for: a small forward pass took 240 ms with it and 5 ms without.
-CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+#
+# transformers would ask the Hub to convert other people's weights for us; we take safetensors or nothing.
+CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "DISABLE_SAFETENSORS_CONVERSION": "1"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The runtime: a pipeline is loaded exactly as the catalogue says, or refused with a sentence."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,13 +64,6 @@ class TestLoad:
 
         assert version.tokenizer == str(made("bert"))
         assert version.tokenizer_revision == content_hash(made("bert")) != version.revision
-
-    def test_stays_off_the_hub_afterwards(self, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-
-        load(made("distilbert"))
-
-        assert os.environ["HF_HUB_OFFLINE"] == "1"
 
     def test_uses_as_many_threads_as_it_is_given(self, made: Made) -> None:
         runtime.load(pipeline(made("distilbert")), "cpu", threads=2)
@@ -158,8 +150,15 @@ class TestRefusals:
         assert "\n" not in sentence
         return sentence
 
-    def test_of_another_head_name_what_lacks(self, tmp_path: Path) -> None:
+    def test_of_another_head_names_it(self, tmp_path: Path) -> None:
+        sentence = self.refused(models_made.masked_bert(tmp_path / "masked"))
+
+        assert "is a BertForMaskedLM, which is not a model for this task" in sentence
+
+    def test_of_another_head_that_is_not_named_names_what_lacks(self, tmp_path: Path) -> None:
         folder = models_made.masked_bert(tmp_path / "masked")
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace('"BertForMaskedLM"', ""))
 
         sentence = self.refused(folder)
 

@@ -1,0 +1,109 @@
+"""Weights: a model from a snapshot's files onto a device, in the precision asked for, or a sentence why not."""
+
+import re
+import warnings
+from typing import Any
+
+import torch
+
+from models.catalogue import Pipeline
+from models.errors import ModelError, first_line
+from worker.snapshots import Snapshot
+
+# Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
+# weights' names (ModernBERT's for tokens and for texts), and would load without a word.
+HEADS = {
+    "AutoModelForSequenceClassification": "ForSequenceClassification",
+    "AutoModelForTokenClassification": "ForTokenClassification",
+    "AutoModelForQuestionAnswering": "ForQuestionAnswering",
+    "AutoModelForMaskedLM": "ForMaskedLM",
+}
+OTHER_HEAD = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$")
+
+BITS = {"int8": 8, "int4": 4}
+
+
+def device(name: str) -> torch.device:
+    """The device that a name means here; `auto` is the best there is. Raises ModelError where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    found = torch.device(name)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(found.type):
+        raise ModelError(f"device {name} is not on this machine; set device to cpu or auto")
+    if found.type != "cuda":
+        return found
+    index = found.index or 0
+    if index >= torch.cuda.device_count():
+        raise ModelError(f"device {name} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
+    return torch.device("cuda", index)
+
+
+def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -> Any:
+    """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError."""
+    _check_architecture(files, auto)
+    options: dict[str, Any] = {"dtype": _dtype(pipeline, target)}
+    if pipeline.attention:
+        options["attn_implementation"] = pipeline.attention
+    if pipeline.quantization and target.type != "cpu":
+        options |= _bitsandbytes(pipeline.quantization, target)
+    try:
+        model, report = auto.from_pretrained(
+            files.folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
+            output_loading_info=True, **options,
+        )  # fmt: skip
+    except Exception as error:  # whatever a broken folder makes transformers raise
+        raise ModelError(f"{files.name} can't be loaded: {first_line(error)}") from error
+    lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
+    if lacking:
+        # transformers would fill these with random numbers and only warn.
+        raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
+    if pipeline.quantization and target.type == "cpu":
+        return _dynamic_int8(pipeline.quantization, files, model.eval())
+    return (model if pipeline.quantization else model.to(target)).eval()
+
+
+def _check_architecture(files: Snapshot, auto: Any) -> None:
+    for name in files.config.get("architectures") or ():
+        other = OTHER_HEAD.search(str(name))
+        if other and HEADS.get(auto.__name__) != other[0]:
+            raise ModelError(f"{files.name} is a {name}, which is not a model for this task; name another model")
+
+
+def _dtype(pipeline: Pipeline, target: torch.device) -> Any:
+    if pipeline.dtype != "auto":
+        return getattr(torch, pipeline.dtype)
+    # Said outright: transformers' own default is the checkpoint's, which may be fp16, very slow on a CPU.
+    return torch.float32 if target.type == "cpu" else "auto"
+
+
+def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` needs to quantize while it loads; the model lands on the device by itself."""
+    if target.type != "cuda":
+        raise ModelError(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {target.type}")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        install = "pip install -c constraints.txt '.[quantization]'"
+        raise ModelError(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(**{f"load_in_{BITS[quantization]}bit": True})
+    return {"quantization_config": config, "device_map": {"": target.index or 0}}
+
+
+def _dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
+    """Dynamic quantization, torch's own: int8 weights for linear layers, activations by their range at run time."""
+    if quantization != "int8":
+        raise ModelError(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
+    if model.dtype != torch.float32:
+        raise ModelError("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
+    from torch.ao.nn.quantized.dynamic import Linear
+    from torch.ao.quantization import quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in favour of a package of its own; the exact pin keeps it
+        quantized = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    if not any(isinstance(module, Linear) for module in quantized.modules()):
+        raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
+    return quantized
