@@ -3,8 +3,13 @@
 from models.errors import UsageError
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
+from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (SENTIMENT_ANALYSIS,)}
+SPECS: tuple[TaskSpec, ...] = (
+    SENTIMENT_ANALYSIS,
+    ZERO_SHOT_CLASSIFICATION,
+)
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 
 
 def find(name: str) -> TaskSpec:

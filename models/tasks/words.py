@@ -1,0 +1,25 @@
+"""Words: short texts among a task's parameters, such as labels, in a form that every database stores."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+LONGEST_WORD = 1_000  # characters; a label is a few words, a template a sentence
+
+
+def is_storable(value: str) -> bool:
+    """False for text with a NUL character or half a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _storable(value: str) -> str:
+    if not is_storable(value):
+        raise ValueError("it has a NUL character or half a surrogate pair, which no database stores")
+    return value
+
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_WORD), AfterValidator(_storable)]

@@ -1,0 +1,118 @@
+"""zero-shot-classification: which of some labels, made up on the spot, a text deserves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from models.errors import JobError
+from models.tasks.spec import Parameters, TaskSpec, TextField, kind
+from models.tasks.words import LONGEST_WORD, Word, is_storable
+
+# Each label is a forward pass of its own over the whole text.
+MOST_LABELS = 500
+
+
+def labels_of(name: str, value: object) -> list[str]:
+    """Labels from a list, or from text with commas between them; raises JobError when they can't be told apart."""
+    if isinstance(value, str):
+        value = [label.strip() for label in value.split(",") if label.strip()]
+    if not isinstance(value, list | tuple):
+        raise JobError("not_text", f"{name} must be a list of texts, or one text with commas, not {kind(value)}")
+    if not value:
+        raise JobError("no_labels", f"{name} is empty; give at least one label")
+    if len(value) > MOST_LABELS:
+        raise JobError("too_many_labels", f"{name} has {len(value):,} labels; at most {MOST_LABELS} are taken")
+    for number, label in enumerate(value, start=1):
+        _check_label(f"label {number} of {name}", label)
+    if len({label.strip() for label in value}) < len(value):
+        raise JobError("repeated_label", f"{name} has a label twice, which would share its score; name each once")
+    return list(value)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsField:
+    """The labels of one input, stored as a list."""
+
+    name: str
+    help: str
+    required: bool = False
+    bare: type | None = None
+
+    def check(self, value: object) -> list[str]:
+        """The labels as they will be stored; see `labels_of`."""
+        return labels_of(self.name, value)
+
+
+def _check_label(what: str, label: object) -> None:
+    if not isinstance(label, str):
+        raise JobError("not_text", f"{what} must be text, not {kind(label)}")
+    if not label.strip():
+        raise JobError("empty_label", f"{what} is blank; leave it out")
+    if len(label) > LONGEST_WORD:
+        raise JobError("label_too_long", f"{what} has {len(label):,} characters; at most {LONGEST_WORD:,} are taken")
+    if not is_storable(label):
+        raise JobError("invalid_text", f"{what} has a NUL character or half a surrogate pair; mend its encoding")
+
+
+def _labels(value: object) -> list[str]:
+    try:
+        return labels_of("it", value)
+    except JobError as error:
+        raise ValueError(str(error)) from None
+
+
+def _template(value: str) -> str:
+    """A template with one plain {}: a format spec alone could ask for gigabytes, an attribute for our insides."""
+    try:
+        holes = [hole[1:] for hole in Formatter().parse(value) if hole[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"it is no template: {error}") from None
+    if holes != [("", "", None)]:
+        raise ValueError("it must have {} once, where the label goes, with nothing between the braces")
+    return value
+
+
+class ZeroShotParameters(Parameters):
+    """As `pipeline("zero-shot-classification")` names them."""
+
+    candidate_labels: Annotated[list[str], BeforeValidator(_labels)] | None = Field(
+        default=None,
+        description=f"The labels for inputs without their own, at most {MOST_LABELS}: a list, or text with commas.",
+    )
+    hypothesis_template: Annotated[Word, AfterValidator(_template)] = Field(
+        default="This example is {}.", description="The sentence that a label makes true or false; {} is the label."
+    )
+    multi_label: bool = Field(
+        default=False, description="Whether each label is judged alone; otherwise the scores add up to 1."
+    )
+
+
+def _complete(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    if "candidate_labels" not in stored and not parameters.get("candidate_labels"):
+        raise JobError("no_labels", "candidate_labels is missing; give it with the input or as a parameter")
+
+
+ZERO_SHOT_CLASSIFICATION = TaskSpec(
+    name="zero-shot-classification",
+    aliases=(),
+    summary="Score texts against labels of your own, without training.",
+    fields=(
+        TextField("text", "The text to label."),
+        LabelsField(
+            "candidate_labels",
+            f"The labels to choose from, at most {MOST_LABELS}: a list, or text with commas. Unset: the parameter's.",
+        ),
+    ),
+    parameters=ZeroShotParameters,
+    output='{"sequence": the text, "labels": [text], "scores": [number]}, best first',
+    example_input={"text": "My phone does not start any more.", "candidate_labels": ["phone", "tablet"]},
+    example_output={
+        "sequence": "My phone does not start any more.",
+        "labels": ["phone", "tablet"],
+        "scores": [0.9871, 0.0129],
+    },
+    complete=_complete,
+)
