@@ -39,6 +39,13 @@ class Settings(BaseSettings):
         default=3, ge=3, le=100, description="Deaths of a worker over one job before it is a dead letter."
     )
 
+    max_wait_seconds: float = Field(
+        default=60.0, gt=0, description="How long one pipeline's work waits while a process is busy with another's."
+    )
+    cache_gb: float = Field(
+        default=2.0, ge=0, description="Weights of pipelines pinned before that a process may keep in memory."
+    )
+
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
     duty_seconds: float = Field(default=2.0, gt=0, description="How often an idle process looks at SQL without a bell.")

@@ -201,6 +201,7 @@ class Worker(Table):
     pipeline: Mapped[str]
     model: Mapped[str]
     revision: Mapped[str | None]
+    serves: Mapped[list[str]] = mapped_column(Document)  # every pipeline that it may pin; the ones above are pinned now
     state: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=CLOCK)

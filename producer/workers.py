@@ -24,6 +24,7 @@ class WorkerView:
     pipeline: str
     model: str
     revision: str | None
+    serves: list[str]
     state: str
     uptime_seconds: float
     heartbeat_seconds_ago: float
@@ -40,6 +41,7 @@ class WorkerView:
             "pipeline": self.pipeline,
             "model": self.model,
             "revision": self.revision,
+            "serves": self.serves,
             "state": self.state,
             "alive": self.alive,
             "uptime_seconds": round(self.uptime_seconds, 1),
@@ -65,7 +67,7 @@ def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]
 
 def alive(database: Database, pipeline: str, lease_seconds: float) -> int:
     """How many processes answer this pipeline's bells now."""
-    return sum(worker.alive and worker.pipeline == pipeline for worker in listed(database, lease_seconds))
+    return sum(worker.alive and pipeline in worker.serves for worker in listed(database, lease_seconds))
 
 
 def _view(row: Any, lease_seconds: float) -> WorkerView:
@@ -78,6 +80,7 @@ def _view(row: Any, lease_seconds: float) -> WorkerView:
         pipeline=row.pipeline,
         model=row.model,
         revision=row.revision,
+        serves=row.serves,
         state=row.state,
         uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),
         heartbeat_seconds_ago=silent,

@@ -70,7 +70,7 @@ def sign_on(database: Database, pipeline: str, *, silent_seconds: float = 0.0) -
     """Write a worker's row, whose last heartbeat is so long ago."""
     values = {"id": f"w-{silent_seconds}", "host": "here", "pid": 7, "device": "cpu", "model": "m", "state": "ready"}
     with database.write() as connection:
-        connection.execute(insert(Worker).values(**values, pipeline=pipeline))
+        connection.execute(insert(Worker).values(**values, pipeline=pipeline, serves=[pipeline]))
         connection.execute(
             text(f"UPDATE workers SET heartbeat_at = {database.sql.later} WHERE id = :id"),
             {"id": values["id"], "seconds": -silent_seconds},

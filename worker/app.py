@@ -1,6 +1,7 @@
-"""The Celery side of a worker process: hears one pipeline's bells and passes them on to the doorbell."""
+"""The Celery side of a worker process: hears its pipelines' bells and passes them on to the doorbell."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
@@ -14,13 +15,13 @@ from models.settings import Settings
 from worker.doorbell import Doorbell
 
 
-def listener(settings: Settings, pipeline: str, doorbell: Doorbell) -> Celery:
+def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -> Celery:
     """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
     app = broker.celery_app(settings)
-    queue = broker.queue_name(pipeline)
+    queues = [broker.queue_name(pipeline) for pipeline in pipelines]
     app.conf.update(
-        task_queues=[Queue(queue, routing_key=queue)],
-        task_default_queue=queue,
+        task_queues=[Queue(queue, routing_key=queue) for queue in queues],
+        task_default_queue=queues[0],
         task_create_missing_queues=False,
         task_acks_late=False,
         worker_pool="threads",
@@ -33,7 +34,7 @@ def listener(settings: Settings, pipeline: str, doorbell: Doorbell) -> Celery:
 
     @app.task(name=broker.BELL)
     def bell(rung_for: str, _slice_id: int) -> None:
-        if rung_for == pipeline:
+        if rung_for in pipelines:
             doorbell.ring()
 
     return app

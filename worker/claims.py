@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, column, text
+from sqlalchemy import Connection, Row, bindparam, column, text
 
 from models.db import Database, Fragments
 from models.errors import Unreachable
@@ -69,6 +69,13 @@ ORDER BY b.priority DESC, b.expires_at IS NULL, b.expires_at,
                                    WHERE s.batch_id = b.id AND s.state = 'leased'),
          b.created_at, b.id
 LIMIT 32
+"""
+
+WAITING = """
+SELECT DISTINCT b.pipeline, b.task, b.revision FROM batches b
+WHERE b.pipeline IN :pipelines AND b.status = 'in_progress'
+  AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
+              AND (s.not_before IS NULL OR s.not_before <= {now}))
 """
 
 # Two workers may meet an unsettled batch at once: the second finds the first's revision, and goes if it is another.
@@ -146,6 +153,13 @@ def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, 
                 raise
             break  # what was leased before is ours to work on
     return leases
+
+
+def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
+    """`(pipeline, task, revision)` of each kind of batch that has slices to claim now, of these pipelines."""
+    query = text(_sql(WAITING, database.sql)).bindparams(bindparam("pipelines", expanding=True))
+    with database.read() as connection:
+        return list(connection.execute(query, {"pipelines": pipelines}))
 
 
 def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:

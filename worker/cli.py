@@ -19,25 +19,32 @@ from worker.supervisor import Slot, supervise
 
 
 @click.command(short_help="Run worker processes for pipelines.")
-@click.argument("pipeline")
+@click.argument("pipelines", nargs=-1, required=True)
 @click.option(
     "--devices", "asked", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
 )
 @click.option("--tokens-per-batch", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
-def worker(pipeline: str, asked: str, tokens_per_batch: int | None) -> None:
-    """Run one process for each device, each with PIPELINE pinned, until Ctrl-C or SIGTERM."""
+def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None) -> None:
+    """Run one process for each device until Ctrl-C or SIGTERM.
+
+    Given several PIPELINES, a process has one loaded at a time, and changes when its backlog is dry or another has
+    waited for max_wait_seconds.
+    """
     if tokens_per_batch:
         os.environ["BATCHMILL_TOKENS_PER_BATCH"] = str(tokens_per_batch)  # the children read settings for themselves
     settings = _settings()
-    _check(settings, [pipeline])
+    names = list(dict.fromkeys(pipelines))
+    _check(settings, names)
     schema.opened(settings).close()
-    slots = _slots([pipeline], devices.slots(asked))
+    slots = _slots(names, devices.slots(asked))
     sys.exit(supervise([slots], grace_seconds=settings.grace_seconds))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
 @click.option("--pipelines", "names", default="", help="Which to serve, separated by commas; default: the samples.")
-@click.option("--devices", "asked", default="auto", show_default=True, help="One process for each device and pipeline.")
+@click.option(
+    "--devices", "asked", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+)
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
 def up(names: str, asked: str, end_with_stdin: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
@@ -85,12 +92,8 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
 
 
 def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
-    threads = str(devices.threads_each([name for _ in pipelines for name in names]))
-    return [
-        Slot(f"{pipeline}@{name}", "worker.process", (pipeline, name, threads))
-        for pipeline in pipelines
-        for name in names
-    ]
+    threads = str(devices.threads_each(names))
+    return [Slot(name, "worker.process", (",".join(pipelines), name, threads)) for name in names]
 
 
 @contextmanager

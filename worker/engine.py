@@ -62,6 +62,7 @@ class Engine:
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, on_defect: Callable[[], None],
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._database = database
         self._runtime = runtime
@@ -73,6 +74,7 @@ class Engine:
         self._slice_jobs = slice_jobs
         self._idle_seconds = idle_seconds
         self._on_defect = on_defect
+        self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         self._room = threading.Semaphore(WINDOWS_HELD)
@@ -90,9 +92,9 @@ class Engine:
             thread.start()
 
     def stop(self) -> None:
-        """Finish the micro-batch on the device, write what is there, give the rest back; returns at once."""
+        """Finish the micro-batch on the device, write what is there; returns at once. `join` gives the rest back."""
         self._stopping.set()
-        self._doorbell.close()
+        self._doorbell.nudge()
         self._room.release()
 
     def join(self) -> list[Lease]:
@@ -123,6 +125,8 @@ class Engine:
             self._claim_in_doubt = True
             return False
         if not leases:
+            if not self._holdings.leases():
+                self._on_idle()
             return False
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
         jobs = patiently(lambda _again: claims.pending(self._database, leases))

@@ -4,12 +4,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from models.db import Database
+from models.db import Database, as_json
 from models.errors import Unreachable
 from worker import claims, duties
 from worker.claims import Claimant
@@ -18,9 +19,11 @@ from worker.holdings import Holdings
 log = structlog.get_logger(__name__)
 
 REGISTER = """
-INSERT INTO workers (id, host, pid, device, pipeline, model, revision, state)
-VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, 'ready')
+INSERT INTO workers (id, host, pid, device, pipeline, model, revision, serves, state)
+VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :serves, 'ready')
 """
+
+PINNED = "UPDATE workers SET pipeline = :pipeline, model = :model, revision = :revision WHERE id = :id"
 
 # A process that was away for long finds its row pruned: it is written anew.
 BEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
@@ -34,13 +37,14 @@ class Heartbeat:
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
     def __init__(
-        self, database: Database, claimant: Claimant, holdings: Holdings, device: str, *, beat_seconds: float,
-        duty_seconds: float, max_attempts: int,
+        self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
+        beat_seconds: float, duty_seconds: float, max_attempts: int,
     ) -> None:  # fmt: skip
         self._database = database
-        self._claimant = claimant
         self._holdings = holdings
-        self._device = device
+        self._serves = list(serves)
+        self._lease_seconds = lease_seconds
+        self._row: dict[str, Any] = {}
         self._max_attempts = max_attempts
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self._beat: (beat_seconds, 0.0),
@@ -51,18 +55,28 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Say that this worker is there, and keep saying so."""
-        with self._database.write() as connection:
-            self._register(connection)
+        """From now on renew what is held, and keep saying that this worker is there."""
         self._thread.start()
+
+    def pinned(self, claimant: Claimant, device: str) -> None:
+        """Say what this worker runs now; its row is written by the first call."""
+        self._row = {
+            "id": claimant.worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": device,
+            "pipeline": claimant.pipeline, "model": claimant.model, "revision": claimant.revision,
+            "serves": as_json(self._serves),
+        }  # fmt: skip
+        with self._database.write() as connection:
+            if connection.execute(text(PINNED), self._row).rowcount == 0:
+                connection.execute(text(REGISTER), self._row)
 
     def stop(self) -> None:
         """Say that this worker is gone."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         try:
             with self._database.write() as connection:
-                connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._claimant.worker_id})
+                connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._row.get("id")})
         except Unreachable as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
@@ -90,9 +104,9 @@ class Heartbeat:
     def _beat(self) -> None:
         sql = self._database.sql
         with self._database.write() as connection:
-            lost = claims.renew(connection, sql, self._holdings.leases(), self._claimant.lease_seconds)
-            if connection.execute(text(BEAT.format(now=sql.now)), {"id": self._claimant.worker_id}).rowcount == 0:
-                self._register(connection)
+            lost = claims.renew(connection, sql, self._holdings.leases(), self._lease_seconds)
+            if self._row and connection.execute(text(BEAT.format(now=sql.now)), self._row).rowcount == 0:
+                connection.execute(text(REGISTER), self._row)
             connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
         if lost:
             self._holdings.drop(lost)
@@ -102,13 +116,3 @@ class Heartbeat:
         found = duties.reclaim(self._database, self._max_attempts)
         if found:
             log.warning("leases ran out", queued=found.queued, split=found.split, buried=found.buried)
-
-    def _register(self, connection: Connection) -> None:
-        claimant = self._claimant
-        connection.execute(
-            text(REGISTER),
-            {
-                "id": claimant.worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": self._device,
-                "pipeline": claimant.pipeline, "model": claimant.model, "revision": claimant.revision,
-            },
-        )  # fmt: skip

@@ -28,11 +28,30 @@ LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded pipeline and how much of it goes through the device at once."""
+    """A loaded pipeline and how much of it goes through the device at once; `size` is that of its weights in bytes."""
 
     adapter: Adapter
     version: Version
     tokens_per_batch: int
+    model: Any
+    device: torch.device
+    size: int
+
+    @property
+    def movable(self) -> bool:
+        """Whether it can leave its device and come back: what bitsandbytes quantized can't."""
+        return self.device.type == "cpu" or self.version.quantization is None
+
+    def park(self) -> None:
+        """Leave the device, and give its memory back."""
+        if self.device.type != "cpu":
+            self.model.to("cpu")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def unpark(self) -> None:
+        """Come back to the device."""
+        self.model.to(self.device)
 
 
 def load(
@@ -57,6 +76,9 @@ def load(
         adapter(model, tokenizer, limits, pipeline.task),
         _version(pipeline, files, words, model),
         tokens_per_batch or pipeline.tokens_per_batch or (CPU_TOKENS if target.type == "cpu" else GPU_TOKENS),
+        model,
+        target,
+        sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     )
     _log(runtime, limits, started)
     return runtime

@@ -154,6 +154,7 @@ def _workers() -> None:
         sa.Column("pipeline", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("revision", sa.Text),
+        sa.Column("serves", DOCUMENT, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("started_at", MOMENT, nullable=False, server_default=_clock()),
         sa.Column("heartbeat_at", MOMENT, nullable=False, server_default=_clock()),

@@ -51,8 +51,9 @@ def main(url: str, batch_id: str) -> None:
         version_id=store.register(database, version), slice_jobs=16, idle_seconds=0.1, on_defect=lambda: os._exit(70),
     )  # fmt: skip
     heartbeat = Heartbeat(
-        database, claimant, holdings, "cpu", beat_seconds=0.2, duty_seconds=0.1, max_attempts=3
+        database, holdings, ["fragile"], lease_seconds=LEASE_SECONDS, beat_seconds=0.2, duty_seconds=0.1, max_attempts=3
     )  # fmt: skip
+    heartbeat.pinned(claimant, "cpu")
     heartbeat.start()
     engine.start()
     while True:

@@ -195,7 +195,7 @@ def start(
         pace = Pace(1000.0, window_jobs)
         pace.record(window_jobs, 1.0)  # so that the first claim fills the window, too
         made = Engine(
-            database, Runtime(adapter, VERSION, tokens), claimant(worker_id), doorbell, holdings, pace,
+            database, Runtime(adapter, VERSION, tokens, None, None, 0), claimant(worker_id), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
             on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
@@ -472,6 +472,7 @@ class TestStop:
         ringer.start()
 
         works.engine.stop()
+        works.doorbell.close()
 
         ringer.join(PATIENCE_SECONDS)
         assert not ringer.is_alive()

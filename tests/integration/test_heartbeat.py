@@ -42,7 +42,10 @@ def make(database: Database, holdings: Holdings) -> Iterator[Callable[..., Heart
 
     def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
         intervals = {"beat_seconds": BEAT, "duty_seconds": DUTY, **other}
-        made.append(Heartbeat(database, claimant(worker_id), holdings, "cpu", max_attempts=3, **intervals))
+        made.append(
+            Heartbeat(database, holdings, ["reviews"], lease_seconds=LEASE_SECONDS, max_attempts=3, **intervals)
+        )
+        made[-1].pinned(claimant(worker_id), "cpu")
         return made[-1]
 
     yield make

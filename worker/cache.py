@@ -1,0 +1,48 @@
+"""The cache: pipelines that were pinned lately and may be again stay in this machine's memory, within a bound."""
+
+import ctypes
+import gc
+import sys
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:  # torch is the runtime's to import
+    from worker.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+
+class RuntimeCache:
+    """Runtimes off the device, the least recently used one the first to go; `room` is in bytes of weights."""
+
+    def __init__(self, room: float) -> None:
+        self._room = room
+        self._parked: OrderedDict[str, Runtime] = OrderedDict()
+
+    def take(self, name: str) -> "Runtime | None":
+        """A parked runtime, back on its device; None when it is not here."""
+        runtime = self._parked.pop(name, None)
+        if runtime is not None:
+            runtime.unpark()
+        return runtime
+
+    def put(self, name: str, runtime: "Runtime") -> None:
+        """Take a runtime off its device and keep it; what there is no room for is forgotten, perhaps itself."""
+        if runtime.movable:
+            runtime.park()
+            self._parked[name] = runtime
+            while sum(parked.size for parked in self._parked.values()) > self._room:
+                forgotten, _ = self._parked.popitem(last=False)
+                log.info("pipeline left memory", left=forgotten)
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+
+def free() -> None:
+    """Give memory that nobody refers to back to the machine. Python and the C library would rather keep it."""
+    gc.collect()  # adapters and models refer to each other in circles
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
