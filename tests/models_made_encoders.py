@@ -11,7 +11,6 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    CanineTokenizer,
     DebertaV2Tokenizer,
     PreTrainedTokenizerFast,
     XLMRobertaTokenizer,
@@ -70,7 +69,7 @@ def tokenizer_of(architecture: str, **other: Any) -> Any:
         return word_pieces(**other)
     if architecture in ("roberta", "bart"):
         return bytes_as_words(POSITIONS - 2)
-    return {"deberta-v2": _deberta, "xlm-roberta": _xlm, "modernbert": _modern, "canine": _canine}[architecture]()
+    return {"deberta-v2": _deberta, "xlm-roberta": _xlm, "modernbert": _modern}[architecture]()
 
 
 def _made(
@@ -102,8 +101,6 @@ def _sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
         "electra": {"embedding_size": 16},
         "deberta-v2": {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm",
                        "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
-        "canine": {"num_hash_buckets": 64, "num_hash_functions": 2, "downsampling_rate": 4, "upsampling_kernel_size": 4,
-                   "local_transformer_stride": 16},
         "roberta": {"bos_token_id": 0, "eos_token_id": 2}, "xlm-roberta": {"bos_token_id": 0, "eos_token_id": 2},
     }  # fmt: skip
     return {**common, **SIZES, **own.get(architecture, {})}
@@ -132,8 +129,3 @@ def _modern() -> Any:
         tokenizer_object=inner, cls_token="[CLS]", pad_token="[PAD]", sep_token="[SEP]", unk_token="[UNK]",
         mask_token="[MASK]", model_max_length=POSITIONS, model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
-
-
-def _canine() -> Any:
-    """In plain Python, one token for each character."""
-    return CanineTokenizer(model_max_length=POSITIONS)

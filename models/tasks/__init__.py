@@ -1,6 +1,7 @@
 """The tasks, one spec each. Adding one: a module here, an adapter in `worker/adapters/`, a catalogue entry."""
 
 from models.errors import UsageError
+from models.tasks.ner import NER
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
@@ -8,6 +9,7 @@ from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 SPECS: tuple[TaskSpec, ...] = (
     SENTIMENT_ANALYSIS,
     ZERO_SHOT_CLASSIFICATION,
+    NER,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 

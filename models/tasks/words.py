@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 
 LONGEST_WORD = 1_000  # characters; a label is a few words, a template a sentence
 
@@ -18,7 +19,7 @@ def is_storable(value: str) -> bool:
 
 def _storable(value: str) -> str:
     if not is_storable(value):
-        raise ValueError("it has a NUL character or half a surrogate pair, which no database stores")
+        raise PydanticCustomError("word", "it has a NUL character or half a surrogate pair, which no database stores")
     return value
 
 

@@ -6,6 +6,7 @@ from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from models.errors import JobError
 from models.tasks.spec import Parameters, TaskSpec, TextField, kind
@@ -61,7 +62,7 @@ def _labels(value: object) -> list[str]:
     try:
         return labels_of("it", value)
     except JobError as error:
-        raise ValueError(str(error)) from None
+        raise PydanticCustomError("labels", "{problem}", {"problem": str(error)}) from None
 
 
 def _template(value: str) -> str:
@@ -69,9 +70,9 @@ def _template(value: str) -> str:
     try:
         holes = [hole[1:] for hole in Formatter().parse(value) if hole[1] is not None]
     except ValueError as error:
-        raise ValueError(f"it is no template: {error}") from None
+        raise PydanticCustomError("template", "it is no template: {problem}", {"problem": str(error)}) from None
     if holes != [("", "", None)]:
-        raise ValueError("it must have {} once, where the label goes, with nothing between the braces")
+        raise PydanticCustomError("template", "it must have {} once, for the label, with nothing between the braces")
     return value
 
 

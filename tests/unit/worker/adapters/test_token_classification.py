@@ -1,0 +1,195 @@
+"""The tagger's adapter: windows as transformers' tokenizers cut them, and what can't be read is refused."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import ByT5Tokenizer
+
+from models.errors import JobError, ModelError
+from tests import models_made_encoders as encoders
+from tests.models_made import word_pieces
+from worker import runtime
+from worker.adapters import token_classification
+from worker.adapters.token_classification import TokenClassification, Window
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job, Lease
+
+LONG = "love hate great " * 10  # 30 tokens
+
+
+def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters)
+    return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
+
+
+def load(folder: Path, **entry: Any) -> TokenClassification:
+    adapter = runtime.load(encoders.entry(folder, "ner", **entry), "cpu", threads=1).adapter
+    assert isinstance(adapter, TokenClassification)
+    return adapter
+
+
+def rows(encoded: list[Encoded] | JobError) -> list[Encoded]:
+    assert isinstance(encoded, list)
+    return encoded
+
+
+def refusal(encoded: list[Encoded] | JobError) -> JobError:
+    assert isinstance(encoded, JobError)
+    return encoded
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encoders.tagger(tmp_path_factory.mktemp("tagger") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def bytewise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its tokenizer is in plain Python."""
+    tokenizer = ByT5Tokenizer(model_max_length=encoders.POSITIONS)
+    return encoders.tagger(tmp_path_factory.mktemp("tagger") / "bytes", "bert", tokenizer=tokenizer)
+
+
+class TestWindows:
+    @pytest.mark.parametrize("side", ["right", "left"])
+    @pytest.mark.parametrize("limit", [3, 5, 12, 31, 32, 64])
+    def test_are_those_of_the_tokenizer(self, tmp_path: Path, side: str, limit: int) -> None:
+        tokenizer = word_pieces(truncation_side=side)
+        adapter = load(encoders.tagger(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=limit)
+        for stride in {0, (limit - 2) // 2, limit - 3}:
+            wanted = tokenizer(
+                LONG, truncation=True, max_length=limit, stride=stride, return_overflowing_tokens=True,
+                return_offsets_mapping=True, return_special_tokens_mask=True,
+            )  # fmt: skip
+
+            [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=stride)))
+
+            assert [row.features["input_ids"] for row in windows] == wanted["input_ids"]
+            assert [row.features["token_type_ids"] for row in windows] == wanted["token_type_ids"]
+            assert [row.features.special_tokens_mask for row in windows] == wanted["special_tokens_mask"]
+            assert [row.features.offsets for row in windows] == [each[1:-1] for each in wanted["offset_mapping"]]
+            assert [(row.part, row.parts) for row in windows] == [(n, len(windows)) for n in range(len(windows))]
+            assert not any(row.truncated for row in windows)
+
+    def test_are_the_pipeline_s_to_ask_for_and_the_batch_s_to_set(self, bert: Path) -> None:
+        usual = load(bert, max_length=12, truncation="stride")
+        set_so = load(bert, max_length=12, truncation="stride", stride=5)
+
+        def starts(adapter: TokenClassification, **parameters: Any) -> list[int]:
+            [windows] = map(rows, adapter.encode(jobs([LONG], **parameters)))
+            return [row.features.offsets[0][0] for row in windows]
+
+        words = [LONG.find(word) for word in LONG.split()[:3]]
+        assert words == [0, 5, 10]
+        assert len(starts(usual)) == 4, "a quarter of 10 is 2: 8 new ones in each"
+        assert len(starts(usual, aggregation_strategy="none")) == 4
+        assert len(starts(set_so)) == 5
+        assert len(starts(set_so, stride=0)) == 3
+
+    def test_are_bounded(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        adapter = load(bert, max_length=12)
+        monkeypatch.setattr(token_classification, "MOST_WINDOWS", 5)
+
+        fits, refused = adapter.encode(jobs(["it " * 14, "it " * 15], aggregation_strategy="simple", stride=9))
+
+        assert len(rows(fits)) == 5
+        assert refusal(refused).code == "too_many_windows"
+
+    def test_are_one_where_nothing_limits_a_text(self, bert: Path) -> None:
+        adapter = load(bert)
+        adapter._framing.room = None
+
+        [[row]] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=3)))
+
+        assert (row.length, row.truncated) == (32, False)
+
+
+class TestRefusal:
+    def test_of_a_text_too_long_where_it_must_not_be_cut(self, bert: Path) -> None:
+        adapter = load(bert, max_length=12, truncation="error")
+
+        fits, refused = adapter.encode(jobs(["it " * 10, LONG]))
+        [windows] = adapter.encode(jobs([LONG], aggregation_strategy="first", stride=2))
+
+        assert [(row.length, row.truncated) for row in rows(fits)] == [(12, False)]
+        assert refusal(refused).code == "input_too_long"
+        assert str(refusal(refused)).startswith("32 tokens; this pipeline takes 12;")
+        assert len(rows(windows)) == 4
+
+    @pytest.mark.parametrize("text", ["it", LONG])
+    def test_of_a_stride_that_leads_nowhere(self, bert: Path, text: str) -> None:
+        [refused] = load(bert, max_length=12).encode(jobs([text], aggregation_strategy="simple", stride=10))
+
+        assert refusal(refused).code == "stride_too_large"
+
+    @pytest.mark.parametrize(
+        "parameters", [{"aggregation_strategy": name} for name in ("first", "average", "max")] + [{"stride": 0}]
+    )
+    def test_of_words_without_a_fast_tokenizer(self, bytewise: Path, parameters: dict[str, Any]) -> None:
+        [refused] = load(bytewise).encode(jobs(["love"], **parameters))
+
+        assert refusal(refused).code == "needs_fast_tokenizer"
+
+    def test_of_a_pipeline_that_can_t_have_windows(self, bert: Path, bytewise: Path) -> None:
+        with pytest.raises(ModelError, match="can't be joined"):
+            load(bytewise, truncation="stride")
+        with pytest.raises(ModelError, match="stride 10 is too large: windows have 10"):
+            load(bert, max_length=12, truncation="stride", stride=10)
+        with pytest.raises(ModelError, match="no room for text"):
+            load(bert, max_length=2)
+
+
+class TestDecode:
+    def test_joins_windows_that_ran_apart_and_out_of_order(self, bert: Path) -> None:
+        adapter = load(bert, max_length=12)
+        [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=4)))
+
+        together = adapter.decode(windows, adapter.forward(MicroBatch(tuple(windows))))
+        raw = {row.part: adapter.forward(MicroBatch((row,)))[0] for row in reversed(windows)}
+        apart = adapter.decode(windows, [raw[row.part] for row in windows])
+
+        assert [each["start"] for each in together] == [each["start"] for each in apart]
+        assert [each["score"] for each in together] == pytest.approx([each["score"] for each in apart], abs=1e-5)
+        assert together[-1]["end"] > 100
+
+    @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+    def test_gives_what_json_can_say(self, bert: Path, strategy: str) -> None:
+        adapter = load(bert)
+        [encoded] = map(
+            rows, adapter.encode(jobs(["loving the 世界"], aggregation_strategy=strategy, ignore_labels=[]))
+        )
+
+        output = adapter.decode(encoded, adapter.forward(MicroBatch(tuple(encoded))))
+
+        assert output
+        assert json.loads(json.dumps(output)) == output
+
+    def test_refuses_scores_that_are_no_numbers(self, bert: Path) -> None:
+        adapter = load(bert)
+        [encoded] = map(rows, adapter.encode(jobs(["love it"])))
+
+        with pytest.raises(JobError, match="not numbers") as caught:
+            adapter.decode(encoded, [torch.full((4, 5), float("nan"))])
+        assert caught.value.code == "invalid_output"
+
+    def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
+        adapter = load(bert, deterministic=True)
+        encoded = [row for each in adapter.encode(jobs(["love", "it " * 9, "great product"])) for row in rows(each)]
+
+        together = adapter.forward(MicroBatch(tuple(encoded)))
+
+        for row, raw in zip(encoded, together, strict=True):
+            assert torch.equal(raw, adapter.forward(MicroBatch((row,)))[0])
+
+
+def test_a_window_is_put_together_only_when_asked(bert: Path) -> None:
+    [[row]] = map(rows, load(bert).encode(jobs(["love it"])))
+
+    assert isinstance(row.features, Window)
+    assert list(row.features) == ["input_ids", "token_type_ids"]
+    with pytest.raises(KeyError):
+        row.features["offset_mapping"]

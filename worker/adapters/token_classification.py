@@ -1,0 +1,154 @@
+"""Token classification: named entities, parts of speech and other tags, over texts of any length."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
+
+from models.errors import JobError, ModelError
+from worker.adapters.base import Limits
+from worker.adapters.collation import Collation
+from worker.adapters.framing import Framed, Framing
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job
+
+# 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
+# would make as many windows as the text has tokens.
+MOST_WINDOWS = 4_096
+# What neighbouring windows share where nobody says: one part in so many.
+SHARED_PART = 4
+WORDWISE = ("first", "average", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Framed):
+    """A text, or a stretch of it; `offsets` says of each of its tokens where in the text it is, in characters."""
+
+    offsets: list[tuple[int, int]] | None
+
+
+class TokenClassification:
+    """One row for each window of a text; the windows' tags are joined by transformers' own pipeline."""
+
+    head: ClassVar[Any] = AutoModelForTokenClassification
+
+    def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
+        self._limits = limits
+        self._fast = tokenizer.is_fast
+        self._framing = Framing(tokenizer, limits.max_length)
+        self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
+        self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
+        self.most_rows = self._collation.most_rows
+        self._unpadded = tokenizer.padding_side == "left"
+        self._stride = self._usual_stride() if limits.truncation == "stride" else None
+        # Said for every token; true of most tokenizers, and nothing that anybody could mend.
+        warnings.filterwarnings("ignore", "Tokenizer does not support real words")
+
+    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+        """Each text's windows, one unless it is read by stride; JobError where a text or the parameters can't be."""
+        if not jobs:
+            return []
+        wanted = {"return_offsets_mapping": True} if self._fast else {}
+        encoding = self._framing.encoding([job.input["text"] for job in jobs], **wanted)
+        offsets = encoding["offset_mapping"] if self._fast else [None] * len(jobs)
+        return [
+            self._refused(job, ids) or self._rows(job, ids, places)
+            for job, ids, places in zip(jobs, encoding["input_ids"], offsets, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def forward(self, batch: MicroBatch) -> list[torch.Tensor]:
+        """Logits, float32 `(tokens, tags)` for each row."""
+        logits = self._pipeline.model(**self._collation.tensors(batch)).logits[: len(batch.rows)].float().cpu()
+        return [tags[: row.length] for tags, row in zip(logits, batch.rows, strict=True)]
+
+    def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
+        """The tokens or entities, in order. Raises JobError on scores that are not numbers."""
+        if not all(torch.isfinite(logits).all() for logits in raw):
+            raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+        job = rows[0].job
+        outputs = [
+            _output(row.features, logits, job.input["text"]) for row, logits in zip(rows, raw, strict=True)
+        ]  # fmt: skip
+        given = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
+        entities = self._pipeline.postprocess(outputs, **self._pipeline._sanitize_parameters(**given)[2])
+        return [{**entity, "score": float(entity["score"])} for entity in entities]
+
+    def _usual_stride(self) -> int:
+        room, stride = self._framing.room, self._limits.stride
+        if not self._fast:
+            raise ModelError("this tokenizer can't say where its tokens are, so windows can't be joined; cut instead")
+        if room is None:
+            return 0
+        if stride is None:
+            return room // SHARED_PART
+        if stride >= room:
+            raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
+        return stride
+
+    def _refused(self, job: Job, ids: list[int]) -> JobError | None:
+        """Why this model can't read a text with these parameters, if so."""
+        strategy = job.lease.parameters.get("aggregation_strategy")
+        room, stride = self._framing.room, self._stride_of(job)
+        if not self._fast and (strategy in WORDWISE or stride is not None):
+            what = "stride" if stride is not None else f"aggregation_strategy {strategy}"
+            return JobError("needs_fast_tokenizer", f"{what} needs a fast tokenizer, which this pipeline lacks")
+        if room is None:
+            return None
+        if stride is None:
+            if len(ids) > room and not self._limits.truncate:
+                size, limit = len(ids) + self._framing.frame.size, self._limits.max_length
+                return JobError(
+                    "input_too_long", f"{size:,} tokens; this pipeline takes {limit:,}; cut it or set stride"
+                )
+            return None
+        if stride >= room:
+            return JobError("stride_too_large", f"stride is {stride:,}, a window has {room:,} tokens; give fewer")
+        if len(ids) > room and -(-(len(ids) - room) // (room - stride)) >= MOST_WINDOWS:
+            return JobError("too_many_windows", f"more than {MOST_WINDOWS:,} windows; split the text or lower stride")
+        return None
+
+    def _rows(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded]:
+        stride = self._stride_of(job)
+        spans = list(self._spans(len(ids), stride))
+        cut = stride is None and spans != [(0, len(ids))]
+        return [
+            self._collation.row(
+                job, Window(self._framing.frame, (ids[start:stop],), offsets and offsets[start:stop]), truncated=cut,
+                part=part, parts=len(spans), equal_lengths=self._unpadded,
+            )
+            for part, (start, stop) in enumerate(spans)
+        ]  # fmt: skip
+
+    def _stride_of(self, job: Job) -> int | None:
+        given: int | None = job.lease.parameters.get("stride")
+        return self._stride if given is None else given
+
+    def _spans(self, length: int, stride: int | None) -> Iterator[tuple[int, int]]:
+        """Where the windows are, from the side that is kept when a text is cut; the first alone without a stride."""
+        room = self._framing.room
+        if room is None or length <= room:
+            yield 0, length
+            return
+        for start in range(0, length, room if stride is None else room - stride):
+            stop = min(start + room, length)
+            yield (length - stop, length - start) if self._framing.frame.side == "left" else (start, stop)
+            if stride is None or stop == length:
+                return
+
+
+def _output(window: Window, logits: torch.Tensor, text: str) -> dict[str, Any]:
+    """A window as the pipeline's postprocessing takes it."""
+    before, after = window.frame.special
+    nowhere = (0, 0)
+    offsets = window.offsets
+    return {
+        "logits": logits[None],
+        "sentence": text,
+        "input_ids": [window["input_ids"]],
+        "offset_mapping": None if offsets is None else [[nowhere] * len(before) + offsets + [nowhere] * len(after)],
+        "special_tokens_mask": torch.tensor([window.special_tokens_mask]),
+    }
