@@ -2,6 +2,7 @@
 
 from models.errors import UsageError
 from models.tasks.ner import NER
+from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
@@ -9,6 +10,7 @@ from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 SPECS: tuple[TaskSpec, ...] = (
     SENTIMENT_ANALYSIS,
     ZERO_SHOT_CLASSIFICATION,
+    QUESTION_ANSWERING,
     NER,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}

@@ -20,16 +20,18 @@ FIXED_ROWS, WIDTH_STEP = 8, 16
 class Collation:
     """Pads the rows of a micro-batch to one width, on the side where the model wants it.
 
-    `fillers` names what a feature is padded with where the tokenizer does not say, 0 otherwise.
+    `fillers` names what a feature is padded with where the tokenizer does not say, 0 otherwise. `longest` is the width
+    that the model can't go past.
     """
 
     def __init__(
         self, tokenizer: Any, device: Any, *, deterministic: bool = False, side: Literal["left", "right"] = "right",
-        fillers: Mapping[str, int] | None = None,
+        fillers: Mapping[str, int] | None = None, longest: int | None = None,
     ) -> None:  # fmt: skip
         self._device = device
         self._deterministic = deterministic
         self._side = side
+        self._longest = longest
         self._fillers = {
             "input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id, **(fillers or {}),
         }  # fmt: skip
@@ -48,6 +50,8 @@ class Collation:
         if not self._deterministic or self._alone:
             return Encoded(job, features, length, truncated, key, part, parts)
         width = -(-length // WIDTH_STEP) * WIDTH_STEP
+        if self._longest is not None:
+            width = max(length, min(width, self._longest))
         return Encoded(job, features, length, truncated, (key, width), part, parts, width)
 
     def tensors(self, batch: MicroBatch) -> dict[str, torch.Tensor]:

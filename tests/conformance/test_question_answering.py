@@ -1,0 +1,63 @@
+"""question-answering equals `pipeline(...)` of transformers 4.57.6, which is asked one question at a time.
+
+transformers 5 has no such pipeline; what 4.57.6 answered is in tests/golden, with how it was asked.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import models_made
+from tests.conformance.conftest import Answers
+from tests.golden.cases import FAILED, Case, cases, golden
+from tests.golden.made import digest
+from worker import runtime
+
+NAME = "question_answering"
+CASES = cases(NAME)
+
+
+def assert_same(output: Any, wanted: Any, where: str) -> None:
+    ours, theirs = (each if isinstance(each, list) else [each] for each in (output, wanted))
+    if all(each["score"] for each in [*ours, *theirs]):
+        assert type(output) is type(wanted), where
+    else:
+        # Which spans without any probability fill up a list depends on the processor's way of sorting equal numbers.
+        ours, theirs = ([each for each in some if each["score"]] for some in (ours, theirs))
+    assert [each["score"] for each in ours] == pytest.approx([each["score"] for each in theirs], rel=1e-4), where
+    names = ("start", "end", "answer")
+    assert [[each[name] for name in names] for each in ours] == [[each[name] for name in names] for each in theirs], (
+        where
+    )
+
+
+@pytest.mark.parametrize("deterministic", [False, True], ids=["packed", "deterministic"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answers: Answers) -> None:
+    known, folder = golden(NAME, case), case.make(tmp_path / "model")
+    assert digest(folder) == known.made, "it is not the model that was asked; see tests/golden/README.md"
+    assert case.asked == known.asked, "it was asked something else; see tests/golden/README.md"
+    entry = models_made.pipeline(folder, task=case.task, deterministic=deterministic)
+
+    ours = answers(runtime.load(entry, "cpu", threads=1, tokens_per_batch=400), case.inputs, case.parameters)
+
+    for parameters, rows, expected in zip(case.parameters, ours, known.answers, strict=True):
+        for given, row, wanted in zip(case.inputs, rows, expected, strict=True):
+            assert row.error_code is None
+            assert not row.truncated
+            if FAILED not in wanted:
+                assert_same(row.output, wanted, f"{parameters} {given}")
+
+
+def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, answers: Answers) -> None:
+    case = CASES[0]
+    known = golden(NAME, case).answers[case.parameters.index({})]
+    loaded = runtime.load(models_made.pipeline(case.make(tmp_path / "model"), task=case.task), "cpu", threads=1)
+    bad = {"question": "Who " * 500, "context": "the city"}
+
+    [rows] = answers(loaded, [bad, *case.inputs, bad], [{}])
+
+    assert [rows[0].error_code, rows[-1].error_code] == ["question_too_long"] * 2
+    for given, row, wanted in zip(case.inputs, rows[1:-1], known, strict=True):
+        assert_same(row.output, wanted, str(given))

@@ -1,0 +1,152 @@
+"""Question answering: the spans of a context that answer a question.
+
+transformers 5 has no such pipeline any more. This follows what 4.57.6 answers, whose answers tests/golden holds.
+"""
+
+import inspect
+from collections.abc import Hashable, Iterable, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from transformers import AutoModelForQuestionAnswering
+
+from models.errors import JobError, ModelError
+from models.tasks.question_answering import QuestionAnsweringParameters
+from worker.adapters.base import Limits
+from worker.adapters.collation import Collation
+from worker.adapters.passage import Passage, Window
+from worker.adapters.spans import Floats, Spans, best
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job
+
+# The pipeline's own defaults, in tokens.
+WINDOW, SHARED = 384, 128
+
+# A million characters in windows of 384 tokens with 128 shared are at most some 4,000.
+MOST_WINDOWS = 5_000
+
+# Models that tell the two texts apart by `token_type_ids`, but whose tokenizers in transformers 5 no longer say so.
+TYPED = {"albert", "funnel", "nystromformer", "rembert", "roformer", "splinter", "xlnet"}
+
+
+class QuestionAnswering:
+    """Reads each context in windows, one row for each; the windows' answers are merged."""
+
+    head: ClassVar[Any] = AutoModelForQuestionAnswering
+
+    def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
+        if not tokenizer.is_fast:
+            raise ModelError(f"{task} needs a fast tokenizer, which knows where each token stands; this model has none")
+        self._model = model
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._asked = cache(_parameters)
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
+        self.most_rows = self._collation.most_rows
+        # As in transformers, a tokenizer that pads on the left gets the context first, and all of the row may answer.
+        self._left = tokenizer.padding_side == "left"
+        takes = inspect.signature(model.forward).parameters
+        told = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TYPED
+        self._typed = told and "token_type_ids" in takes
+        self._options = {"use_cache": False} if "use_cache" in takes else {}
+
+    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+        """Each job's windows; JobError where the question leaves no room for them, or where there would be too many."""
+        if not jobs:
+            return []
+        questions, contexts = ([job.input[name] for job in jobs] for name in ("question", "context"))
+        texts, place = ((contexts, questions), 0) if self._left else ((questions, contexts), 1)
+        encodings = self._tokenizer(*texts, truncation=False, return_attention_mask=False).encodings
+        passages = [Passage(encoding, place, typed=self._typed) for encoding in encodings]
+        return [self._rows(job, passage) for job, passage in zip(jobs, passages, strict=True)]
+
+    @torch.inference_mode()
+    def forward(self, batch: MicroBatch) -> list[Floats]:
+        """Logits for beginnings and ends, float32 `(2, tokens)` for each row."""
+        output = self._model(**self._collation.tensors(batch), **self._options)
+        logits = torch.stack([output.start_logits, output.end_logits], dim=1).float().cpu().numpy()
+        return [logits[place, :, : row.length] for place, row in enumerate(batch.rows)]
+
+    def decode(self, rows: Sequence[Encoded], raw: Sequence[Floats]) -> Any:
+        """`{"score", "start", "end", "answer"}`, or a list of them where `top_k` finds several.
+
+        Raises JobError on scores that are no numbers.
+        """
+        if not all(np.isfinite(logits).all() for logits in raw):
+            raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+        asked = self._parameters(rows[0].job)
+        # Spans that come to the same words are merged, so more are looked at than are given.
+        count = asked.top_k * 2 + 10 if asked.align_to_words else asked.top_k
+        found = [
+            (row.features, best(logits, self._answerable(row.features), count, asked.max_answer_len))
+            for row, logits in zip(rows, raw, strict=True)
+        ]
+        answers = _merged(found, rows[0].job.input["context"], whole_words=asked.align_to_words)
+        if asked.handle_impossible_answer:
+            answers.append({"score": min(spans.null for _, spans in found), "start": 0, "end": 0, "answer": ""})
+        answers = sorted(answers, key=lambda answer: answer["score"], reverse=True)[: asked.top_k]
+        return answers[0] if len(answers) == 1 else answers
+
+    def _rows(self, job: Job, passage: Passage) -> list[Encoded] | JobError:
+        longest, shared = self._lengths(self._parameters(job))
+        room = longest - passage.frame
+        if len(passage.ids) > longest:
+            problem = self._problem(job, passage, longest, shared)
+            if problem is not None:
+                return problem
+        windows = passage.windows(room, shared, from_the_end=self._tokenizer.truncation_side == "left")
+        return [
+            self._collation.row(job, window, part=part, parts=len(windows), equal_lengths=self._left)
+            for part, window in enumerate(windows)
+        ]
+
+    def _problem(self, job: Job, passage: Passage, longest: int, shared: int) -> JobError | None:
+        if self._limits.truncation == "error":
+            size = f"question and context are {len(passage.ids):,} tokens"
+            return JobError("input_too_long", f"{size}, longer than the {longest:,} that this pipeline takes at once")
+        room = longest - passage.frame
+        windows = f"windows of {longest:,} tokens have room for {max(room, 0):,} of the context beside this question"
+        if shared < room:
+            count = passage.count(room, shared)
+            many = f"{windows}, which makes {count:,} windows; at most {MOST_WINDOWS:,} are read"
+            return JobError("too_many_windows", f"{many}: split the context") if count > MOST_WINDOWS else None
+        if room < 1 or job.lease.parameters.get("doc_stride") is None:
+            return JobError("question_too_long", f"{windows}, of which they share {shared:,}; shorten the question")
+        return JobError("doc_stride_too_large", f"{windows}; doc_stride is {shared:,} and must be less")
+
+    def _lengths(self, asked: QuestionAnsweringParameters) -> tuple[int, int]:
+        """How long a window is and how much of it is shared with the one before."""
+        longest = min(asked.max_seq_len or WINDOW, self._limits.max_length or asked.max_seq_len or WINDOW)
+        if asked.doc_stride is not None:
+            return longest, asked.doc_stride
+        return longest, min(longest // 2, SHARED) if self._limits.stride is None else self._limits.stride
+
+    def _answerable(self, window: Window) -> Any:
+        ids = np.array(window["input_ids"])
+        # The first token stands for "no answer" with many models; wherever it is written out it may answer too.
+        allowed = ids == self._tokenizer.cls_token_id
+        allowed[slice(None) if self._left else window.context] = True
+        return allowed
+
+    def _parameters(self, job: Job) -> QuestionAnsweringParameters:
+        return self._asked(tuple(sorted(job.lease.parameters.items())))
+
+
+def _parameters(given: tuple[tuple[str, Hashable], ...]) -> QuestionAnsweringParameters:
+    return QuestionAnsweringParameters(**dict(given))  # type: ignore[arg-type]  # checked when they were submitted
+
+
+def _merged(found: Iterable[tuple[Window, Spans]], context: str, *, whole_words: bool) -> list[dict[str, Any]]:
+    """The windows' spans as answers; the same words in other places or letter cases count for the first of them."""
+    answers: dict[str, dict[str, Any]] = {}
+    for window, spans in found:
+        starts, ends = window.characters(spans.starts, spans.ends, whole_words=whole_words)
+        for start, end, score in zip(starts.tolist(), ends.tolist(), spans.scores.tolist(), strict=True):
+            text = context[start:end]
+            answer = answers.setdefault(text.lower(), {"score": 0.0, "start": start, "end": end, "answer": text})
+            answer["score"] += score
+    return list(answers.values())
