@@ -15,7 +15,7 @@ from models.settings import Settings
 from producer import batches, submit
 from producer.handle import BatchHandle
 from producer.readers.rows import Columns, Problem, Row, Source, checked_id
-from producer.request import Request
+from producer.request import REFUSE, Request
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +68,19 @@ class Client:
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
+        on_invalid: str = REFUSE,
     ) -> BatchHandle:
         """Submit one batch and return as soon as it is accepted.
 
         `inputs` are texts, or objects with the task's fields and perhaps a `custom_id` or `id`; a generator is read in
         constant memory. `ids` are the custom_ids, one for each input. Raises RefusedBatch naming the items that can't
-        be jobs, and other UsageErrors; then nothing was submitted.
+        be jobs, and other UsageErrors; then nothing was submitted. With `on_invalid="fail-row"` such an item is in the
+        batch as a failed result that says why, and the others run.
         """
         entry = self.catalogue[pipeline]
-        request = Request.checked(entry, parameters=parameters, name=name, metadata=metadata, priority=priority)
+        request = Request.checked(
+            entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid
+        )
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids))
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source)
         warning = submit.ring(self.settings, submission)
@@ -115,4 +119,4 @@ def _checked_rows(pairs: Iterable[tuple[Any, Any]], columns: Columns) -> Iterato
             row = columns.row(where, dict(item) if isinstance(item, Mapping) else item)
             yield row if custom_id is None else row._replace(custom_id=checked_id(custom_id))
         except JobError as error:
-            yield Problem(where, str(error))
+            yield Problem(where, str(error), error.code)

@@ -10,11 +10,13 @@ from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, insert_rows
 from models.errors import BatchmillError
+from models.states import Outcome
 from producer.intake import MOST_PROBLEMS, Chunk, Intake
 from producer.places import Places
 from producer.readers.rows import Problem
 
 JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
+FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
 LOOK_UP_IDS = 500
 
 TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
@@ -38,6 +40,7 @@ class Inserts:
         self._places = Places()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inserts")
         self._pending: tuple[Chunk, Future[None]] | None = None
+        self.failed = 0  # jobs that have failed already, all in the database
 
     def __enter__(self) -> Self:
         return self
@@ -59,22 +62,37 @@ class Inserts:
         try:
             done.result()
         except IntegrityError as error:
-            problems = self._repeated(chunk)
-            if not problems:  # then it is the jobs' reference to their batch
-                raise removed(self._batch_id) from error
-            raise self._intake.refusal(problems) from None
+            self._retry(chunk, error)
+        self.failed += len(chunk.failures)
         self._places.note(chunk.first, chunk.places)
+
+    def _retry(self, chunk: Chunk, error: IntegrityError) -> None:
+        problems = self._repeated(chunk, None if self._intake.keeps_invalid else MOST_PROBLEMS)
+        if not problems:  # then it is the jobs' reference to their batch
+            raise removed(self._batch_id) from error
+        if not self._intake.keeps_invalid:
+            raise self._intake.refusal(problems) from None
+        for problem in problems:
+            chunk.fail(problem)
+        self._insert(chunk)
 
     def _insert(self, chunk: Chunk) -> None:
         # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
         with self._database.write() as connection:
             insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
+            if chunk.failures:
+                insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk))
+
+    def _failures(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        for seq, (position, problem) in enumerate(sorted(chunk.failures.items()), start=self.failed + 1):
+            message = self._intake.located(problem)
+            yield (self._batch_id, position, seq, Outcome.FAILED.value, problem.code, message, False, 0)
 
     def _rows(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
         pairs = zip(chunk.custom_ids, chunk.documents, strict=True)
         return ((self._batch_id, position, *pair) for position, pair in enumerate(pairs, start=chunk.first))
 
-    def _repeated(self, chunk: Chunk) -> list[Problem]:
+    def _repeated(self, chunk: Chunk, most: int | None) -> list[Problem]:
         """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""
         query = text(TAKEN).bindparams(bindparam("custom_ids", expanding=True))
         problems: list[Problem] = []
@@ -85,6 +103,6 @@ class Inserts:
                 for custom_id, position in connection.execute(query, some):
                     place = self._places[position]
                     problems.append(self._intake.duplicate(chunk.seen[custom_id], custom_id, place))
-                if len(problems) >= MOST_PROBLEMS:
+                if most is not None and len(problems) >= most:
                     break
         return sorted(problems)

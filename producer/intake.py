@@ -13,6 +13,7 @@ CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write
 CHUNK_CHARACTERS = 8 * 2**20  # bounds memory where texts are long
 MOST_PROBLEMS = 10  # named in a refusal
 LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
+NO_INPUT = "{}"  # stored of a row that can't be a job: what it held may be what no database takes
 
 
 @dataclass(slots=True)
@@ -24,6 +25,7 @@ class Chunk:
     documents: list[str] = field(default_factory=list)  # JSON
     places: list[int] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
+    failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
     characters: int = 0
 
     @property
@@ -43,11 +45,30 @@ class Chunk:
         self.places.append(row.where)
         self.characters += len(document)
 
+    def add_failed(self, problem: Problem) -> None:
+        """Take a row in that can't be a job: nobody will run it, and its result says why."""
+        self.failures[self.end] = problem
+        self.add(Row(problem.where, problem.custom_id, None), NO_INPUT)
+
+    def fail(self, problem: Problem) -> None:
+        """Let a row that was taken in as a job fail after all, without its custom_id."""
+        index = self.places.index(problem.where)
+        self.custom_ids[index], self.documents[index] = None, NO_INPUT
+        self.failures[self.first + index] = problem
+
 
 class Intake:
-    """What a source has for a task."""
+    """What a source has for a task. With `keeps_invalid` a row that can't be a job becomes one that has failed."""
 
-    def __init__(self, spec: TaskSpec, source: Source, parameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        spec: TaskSpec,
+        source: Source,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        keeps_invalid: bool = False,
+    ) -> None:
+        self.keeps_invalid = keeps_invalid
         self._spec = spec
         self._parameters = parameters or {}
         self._source = source
@@ -57,9 +78,12 @@ class Intake:
         chunk = Chunk(first=0)
         for row in self._source.rows:
             checked = self._checked(row, chunk.seen)
-            if isinstance(checked, Problem):
+            if not isinstance(checked, Problem):
+                chunk.add(*checked)
+            elif self.keeps_invalid:
+                chunk.add_failed(checked)
+            else:
                 raise self.refusal([checked, *self._look_on(chunk.seen)])
-            chunk.add(*checked)
             if chunk.is_full:
                 yield chunk
                 chunk = Chunk(chunk.end)
@@ -70,11 +94,16 @@ class Intake:
 
     def duplicate(self, where: int, custom_id: str, first: int) -> Problem:
         """The problem of a custom_id that the row at `first` has already."""
-        return Problem(where, f"has custom_id {custom_id[:80]!r}, which {self._source.unit} {first} has already")
+        sentence = f"has custom_id {custom_id[:80]!r}, which {self._source.unit} {first} has already"
+        return Problem(where, sentence, "duplicate_id")
+
+    def located(self, problem: Problem) -> str:
+        """The problem as a sentence that names its row."""
+        return f"{self._source.unit} {problem.where}: {problem.sentence}"
 
     def refusal(self, problems: list[Problem]) -> RefusedBatch:
         """The error that names these rows."""
-        sentences = [f"{self._source.unit} {problem.where}: {problem.sentence}" for problem in problems]
+        sentences = [self.located(problem) for problem in problems]
         if len(problems) >= MOST_PROBLEMS:
             sentences[MOST_PROBLEMS:] = ["(and perhaps more)"]
         return RefusedBatch(self._source.name, sentences)
@@ -83,15 +112,14 @@ class Intake:
         """The row with its input as it will be stored, or why it can't be a job."""
         if isinstance(row, Problem):
             return row
-        try:
-            document = as_json(self._spec.normalise(row.raw, self._parameters))
-        except JobError as error:
-            return Problem(row.where, str(error))
         if row.custom_id is not None:
             first = seen.setdefault(row.custom_id, row.where)
             if first != row.where:
                 return self.duplicate(row.where, row.custom_id, first)
-        return row, document
+        try:
+            return row, as_json(self._spec.normalise(row.raw, self._parameters))
+        except JobError as error:
+            return Problem(row.where, str(error), error.code, row.custom_id)
 
     def _look_on(self, seen: dict[str, int]) -> list[Problem]:
         """The next problems after a first one, so that a person can mend several at once; keeps no row."""

@@ -13,6 +13,9 @@ LONGEST_NAME = 200
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 PRIORITIES = range(-1000, 1001)
 
+# What a row that can't be a job comes to: the whole batch is refused, or the row alone fails.
+ON_INVALID = REFUSE, FAIL_ROW = "refuse", "fail-row"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -23,6 +26,7 @@ class Request:
     name: str | None
     metadata: dict[str, str]
     priority: int
+    keeps_invalid: bool
 
     @classmethod
     def checked(
@@ -33,6 +37,7 @@ class Request:
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
+        on_invalid: str = REFUSE,
     ) -> Self:
         """Raises UsageError, naming the field, when one can't be had."""
         if name is not None:
@@ -40,7 +45,9 @@ class Request:
         if priority not in PRIORITIES:
             raise UsageError(f"priority {priority!r} is out of range; take {PRIORITIES[0]} to {PRIORITIES[-1]}")
         checked = pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})})
-        return cls(pipeline, checked, name or None, _metadata(metadata or {}), priority)
+        if on_invalid not in ON_INVALID:
+            raise UsageError(f"on_invalid {on_invalid!r} is not known; take {' or '.join(ON_INVALID)}")
+        return cls(pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW)
 
 
 def _metadata(given: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,8 @@ DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file
 
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT = """
-UPDATE batches SET status = 'in_progress', total = :jobs, in_progress_at = {now}
+UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress' END, in_progress_at = {now},
+       completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, last_seq = :failed
 WHERE id = :batch_id AND status = 'validating'
 """
 
@@ -41,11 +42,12 @@ Watch = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An accepted batch: how many jobs it has, and the slices to ring for."""
+    """An accepted batch: how many jobs it has, of which some may have failed already, and the slices to ring for."""
 
     batch_id: str
     pipeline: str
     jobs: int
+    failed: int
     slice_ids: Sequence[int]
 
 
@@ -60,13 +62,14 @@ def accept(
     batch_id = new_batch_id()
     _open(database, batch_id, request)
     try:
-        jobs = _fill(database, batch_id, Intake(request.pipeline.spec, source, request.parameters), watch)
-        slice_ids = _accept(database, batch_id, jobs, slice_jobs)
+        intake = Intake(request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid)
+        jobs, failed = _fill(database, batch_id, intake, watch)
+        slice_ids = _accept(database, batch_id, jobs, failed, slice_jobs)
     except BaseException:
         with suppress(Unreachable):
             _discard(database, batch_id)
         raise
-    return Submission(batch_id, request.pipeline.name, jobs, slice_ids)
+    return Submission(batch_id, request.pipeline.name, jobs, failed, slice_ids)
 
 
 def ring(settings: Settings, submission: Submission) -> str | None:
@@ -99,8 +102,8 @@ def _open(database: Database, batch_id: str, request: Request) -> None:
         )
 
 
-def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> int:
-    """Insert every job; returns how many there are."""
+def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> tuple[int, int]:
+    """Insert every job; returns how many there are, and how many of them have failed already."""
     jobs = 0
     with Inserts(database, batch_id, intake) as inserts:
         for chunk in intake.chunks():
@@ -108,16 +111,17 @@ def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> in
             jobs = chunk.end
             watch(jobs)
         inserts.finish()
-    return jobs
+    return jobs, inserts.failed
 
 
-def _accept(database: Database, batch_id: str, jobs: int, slice_jobs: int) -> list[int]:
+def _accept(database: Database, batch_id: str, jobs: int, failed: int, slice_jobs: int) -> list[int]:
+    ended = failed == jobs
     slices = (
         (batch_id, first, min(slice_jobs, jobs - first), SliceState.QUEUED.value)
-        for first in range(0, jobs, slice_jobs)
+        for first in range(0, 0 if ended else jobs, slice_jobs)
     )
     with database.write() as connection:
-        named = {"batch_id": batch_id, "jobs": jobs}
+        named = {"batch_id": batch_id, "jobs": jobs, "failed": failed, "ended": ended}
         if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
             raise removed(batch_id)
         insert_rows(connection, "slices", SLICE_COLUMNS, slices)

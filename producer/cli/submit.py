@@ -12,7 +12,7 @@ from producer import batches, readers, workers
 from producer import submit as submitting
 from producer.cli import context, progress, render, wait
 from producer.readers.rows import Columns
-from producer.request import Request
+from producer.request import ON_INVALID, REFUSE, Request
 from producer.submit import Submission
 
 
@@ -35,6 +35,10 @@ from producer.submit import Submission
 @click.option(
     "--metadata", multiple=True, callback=context.pairs, metavar="KEY=VALUE",
     help="Kept with the batch; up to 16. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--on-invalid", type=click.Choice(ON_INVALID), default=REFUSE, show_default=True,
+    help="A row that can't be a job refuses the whole batch, or becomes a failed result with its line and code.",
 )  # fmt: skip
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
@@ -80,9 +84,9 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
         click.echo(submission.batch_id)
     elif not waits:
         render.echo_json(batches.get(database, submission.batch_id).as_dict())
-    render.notice(
-        f"accepted {render.counted(submission.jobs, 'job')} in {render.counted(len(submission.slice_ids), 'slice')}"
-    )
+    invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
+    slices = render.counted(len(submission.slice_ids), "slice")
+    render.notice(f"accepted {render.counted(submission.jobs, 'job')} in {slices}{invalid}")
     warning = submitting.ring(settings, submission)
     alive = workers.alive(database, submission.pipeline, settings.lease_seconds)
     if not alive:

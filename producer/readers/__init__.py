@@ -56,7 +56,7 @@ def _rows(records: Records, columns: Columns) -> Iterator[Row | Problem]:
         try:
             yield columns.row(*record)
         except JobError as error:
-            yield Problem(record[0], f"{error}{HINTS.get(error.code, '')}")
+            yield Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
 
 
 def _records(stream: BinaryIO, name: str, columns: Columns, kind: str) -> Records:

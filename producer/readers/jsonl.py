@@ -21,10 +21,17 @@ def records(stream: BinaryIO, name: str) -> Iterator[tuple[int, object] | Proble
     for number, line in lines.read(stream, name):
         if line.isspace():
             continue
-        if first and line.lstrip().startswith(b"["):
+        record = _record(number, line)
+        if first and line.lstrip().startswith(b"[") and not _is_chat(record):
             raise UnreadableSource(f"{name} {ARRAY}")
         first = False
-        yield _record(number, line)
+        yield record
+
+
+def _is_chat(record: tuple[int, object] | Problem) -> bool:
+    """Whether a line's array is an input by itself: the messages of a chat."""
+    value = record[1]
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
 
 
 def _record(number: int, line: bytes) -> tuple[int, object] | Problem:

@@ -21,10 +21,12 @@ class Row(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Why the row that stands there can't be a job; the sentence goes on after "line 3: "."""
+    """Why the row that stands there can't be a job; the sentence goes on after "line 3: ". The code is stable."""
 
     where: int
     sentence: str
+    code: str = "invalid_row"
+    custom_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from tests import answers
 from tests.servers import Valkey, wait_until
 
 ROOT = Path(__file__).parents[2]
-HUB, SAMPLE = BUILT_IN
+NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
+HUB, SAMPLE = NAMED["sentiment-analysis"], NAMED["sample-sentiment-analysis"]
 TABLES = ("batches", "jobs", "slices", "results", "model_versions", "workers")
 
 
@@ -63,6 +64,41 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
     monkeypatch.setattr(submit, "DISCARD_JOBS", 2)
     monkeypatch.setattr(inserts, "LOOK_UP_IDS", 2)
+
+
+@pytest.mark.usefixtures("small_chunks")
+class TestInvalidRowsThatFailAlone:
+    def test_are_jobs_with_a_failed_result_and_the_others_are_open(self, database: Database) -> None:
+        rows = [
+            Row(1, "a", "good"), Row(2, "b", ""), Problem(3, "is not JSON", custom_id=None), Row(4, None, None),
+            Row(5, "a", "again"), Row(6, "c", "x"), Row(7, "b", "an id that a failed row has"), Row(8, "d", "good"),
+        ]  # fmt: skip
+
+        submission = accept(database, rows, on_invalid="fail-row")
+
+        view = batches.get(database, submission.batch_id)
+        assert (submission.jobs, submission.failed) == (8, 5)
+        assert (view.counts.total, view.counts.failed, view.counts.open) == (8, 5, 3)
+        landed = list(results.as_landed(database, submission.batch_id))
+        assert [row.seq for row in landed] == list(range(1, 6))
+        assert {row.position: (row.error_code, row.custom_id) for row in landed} == {
+            1: ("empty_text", "b"), 2: ("invalid_row", None), 3: ("not_text", None), 4: ("duplicate_id", None),
+            6: ("duplicate_id", None),
+        }  # fmt: skip
+        assert landed[0].error_message == "line 2: text is empty; leave the row out or give it text"
+        assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [
+            "a", "b", None, None, None, "c", None, "d",
+        ]  # fmt: skip
+
+    def test_a_batch_of_nothing_else_has_ended(self, database: Database) -> None:
+        submission = accept(database, [Row(where, None, None) for where in range(1, 8)], on_invalid="fail-row")
+
+        view = batches.get(database, submission.batch_id)
+        assert (view.status, view.counts.failed, submission.slice_ids) == ("completed", 7, [])
+
+    def test_a_word_that_is_not_known_is_refused(self, database: Database) -> None:
+        with pytest.raises(BatchmillError, match="refuse or fail-row"):
+            accept(database, texts(1), on_invalid="ignore")
 
 
 class TestAccept:
@@ -247,7 +283,7 @@ class TestRing:
         database.close()
 
     def test_a_redis_that_is_away_is_a_sentence(self, own_valkey: Valkey) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 3, range(3))
+        submission = submit.Submission("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.kill()
 
         warning = submit.ring(self.settings(own_valkey.url), submission)
@@ -257,7 +293,7 @@ class TestRing:
         assert "the batch is safe in SQL" in warning
 
     def test_a_redis_that_hangs_costs_seconds_only(self, own_valkey: Valkey) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 3, range(3))
+        submission = submit.Submission("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.pause()
         began = time.monotonic()
 
@@ -266,7 +302,7 @@ class TestRing:
         assert time.monotonic() - began < 10
 
     def test_a_password_is_not_shown(self) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 1, [1])
+        submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
 
         warning = submit.ring(self.settings("redis://:canary@127.0.0.1:1/0"), submission)
 

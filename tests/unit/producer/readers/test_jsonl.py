@@ -75,6 +75,12 @@ def test_an_array_is_told_from_lines() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.jsonl is one JSON array.*jq"):
         read(b'\n [\n{"text": "a"}\n]')
     assert read(b'"a"\n["b"]') == [(1, "a"), (2, ["b"])]  # here the row is wrong, and the task says so
+    with pytest.raises(UnreadableSource, match="is one JSON array"):
+        read(b'[{"text": "a"}]')
+
+
+def test_a_line_may_be_the_messages_of_a_chat() -> None:
+    assert read(b'[{"role": "user", "content": "Hi"}]') == [(1, [{"role": "user", "content": "Hi"}])]
 
 
 @pytest.mark.parametrize(
