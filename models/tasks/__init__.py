@@ -1,6 +1,7 @@
 """The tasks, one spec each. Adding one: a module here, an adapter in `worker/adapters/`, a catalogue entry."""
 
 from models.errors import UsageError
+from models.tasks.fill_mask import FILL_MASK
 from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
@@ -11,6 +12,7 @@ SPECS: tuple[TaskSpec, ...] = (
     SENTIMENT_ANALYSIS,
     ZERO_SHOT_CLASSIFICATION,
     QUESTION_ANSWERING,
+    FILL_MASK,
     NER,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}

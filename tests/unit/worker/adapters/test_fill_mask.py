@@ -1,0 +1,252 @@
+"""The mask filler's adapter: what has no answer is refused, and only the masks' scores are computed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.errors import JobError, ModelError
+from tests import models_made_encoders as encoders
+from tests.models_made import word_pieces
+from worker import runtime
+from worker.adapters import fill_mask
+from worker.adapters.fill_mask import FillMask
+from worker.adapters.narrowing import Narrowing
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job, Lease
+
+TEXTS = ["a [MASK]", "love it [MASK] it", "[MASK] [MASK] great", "[MASK]"]
+
+
+def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters)
+    return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
+
+
+def load(folder: Path, **entry: Any) -> FillMask:
+    adapter = runtime.load(encoders.entry(folder, "fill-mask", **entry), "cpu", threads=1).adapter
+    assert isinstance(adapter, FillMask)
+    return adapter
+
+
+def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+    found = [row for rows in encoded if isinstance(rows, list) for row in rows]
+    assert len(found) == len(encoded)
+    return found
+
+
+def code(adapter: FillMask, text: str, **parameters: Any) -> str:
+    [refused] = adapter.encode(jobs([text], **parameters))
+    assert isinstance(refused, JobError)
+    assert "canary" not in str(refused)
+    return refused.code
+
+
+def outputs(adapter: FillMask, encoded: Sequence[Encoded]) -> list[Any]:
+    raw = adapter.forward(MicroBatch(tuple(encoded)))
+    return [adapter.decode([row], [found]) for row, found in zip(encoded, raw, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encoders.masked(tmp_path_factory.mktemp("masked") / "bert", "bert")
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return encoders.masked(tmp_path_factory.mktemp("masked") / "roberta", "roberta")
+
+
+class TestMasks:
+    def test_are_found_where_they_are(self, bert: Path) -> None:
+        encoded = rows(load(bert).encode(jobs(TEXTS)))
+
+        assert [row.features.places for row in encoded] == [[2], [3], [1, 2], [1]]
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("canary", "no_mask"), ("canary [mask]", "no_mask"), ("canary <mask>", "wrong_mask"), ("[MASK", "no_mask")],
+    )
+    def test_must_be_there_and_the_model_s_own(self, bert: Path, text: str, expected: str) -> None:
+        assert code(load(bert), text) == expected
+
+    def test_of_a_kind_that_the_model_lacks_are_told_from_none(self, roberta: Path) -> None:
+        [refused] = load(roberta).encode(jobs(["canary [MASK]"]))
+
+        assert isinstance(refused, JobError)
+        assert str(refused) == "[MASK] is another model's mask; write <mask> for this one"
+
+    @pytest.mark.parametrize("text", ["it " * 10 + "[MASK]", "[MASK] " + "it " * 10 + "[MASK]"])
+    def test_lost_to_the_limit_are_missed(self, bert: Path, text: str) -> None:
+        assert code(load(bert, max_length=10), text) == "mask_truncated"
+
+    def test_stay_when_the_rest_is_cut(self, bert: Path) -> None:
+        [row] = rows(load(bert, max_length=10).encode(jobs(["[MASK] " + "it " * 10])))
+
+        assert (row.length, row.truncated, row.features.places) == (10, True, [1])
+        assert code(load(bert, max_length=10, truncation="error"), "[MASK] " + "it " * 10) == "input_too_long"
+
+    def test_stay_on_the_other_side_where_the_tokenizer_cuts_the_front(self, tmp_path: Path) -> None:
+        tokenizer = word_pieces(truncation_side="left")
+        adapter = load(encoders.masked(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=10)
+
+        [row] = rows(adapter.encode(jobs(["it " * 10 + "[MASK]"])))
+
+        assert (row.truncated, row.features.places) == (True, [8])
+        assert code(adapter, "[MASK]" + " it" * 10) == "mask_truncated"
+
+    def test_need_a_tokenizer_that_has_one(self, tmp_path: Path) -> None:
+        tokenizer = word_pieces()
+        tokenizer.mask_token = None
+        with pytest.raises(ModelError, match="no mask"):
+            load(encoders.masked(tmp_path / "none", "bert", tokenizer=tokenizer))
+
+
+class TestTargets:
+    @pytest.mark.parametrize("target", ["lovely", "☃", "", " ", "great a"])
+    def test_must_be_one_word_of_the_model_s(self, bert: Path, target: str) -> None:
+        assert code(load(bert), "canary [MASK]", targets=["great", target]) == "unknown_target"
+
+    @pytest.mark.parametrize("target", ["great", "Great", " great ", "GREAT"])
+    def test_are_taken_as_the_tokenizer_writes_them(self, bert: Path, target: str) -> None:
+        adapter = load(bert)
+        [output] = outputs(adapter, rows(adapter.encode(jobs(["a [MASK]"], targets=[target, "great"], top_k=9))))
+
+        assert [each["token_str"] for each in output] == ["great"]
+
+    def test_beyond_the_model_s_own_vocabulary_are_none(self, bert: Path) -> None:
+        adapter = load(bert)
+        adapter._tokenizer.add_tokens(["snowman"])
+
+        assert code(adapter, "a [MASK]", targets=["snowman"]) == "unknown_target"
+
+
+class TestForward:
+    def test_serves_batches_with_other_parameters_in_one_pass(self, bert: Path) -> None:
+        adapter = load(bert)
+        given = [*jobs(TEXTS, top_k=2), *jobs(TEXTS, targets=["love", "a", "great"]), *jobs(TEXTS)]
+        encoded = rows(adapter.encode(given))
+
+        together = outputs(adapter, encoded)
+        alone = [outputs(adapter, [row])[0] for row in encoded]
+
+        assert [len(each) for each in together] == [2, 2, 2, 2, 3, 3, 2, 3, 5, 5, 2, 5]
+        assert [len(each) for each in together[2]] == [2, 2]
+        for mine, other in zip(together, alone, strict=True):
+            assert _rounded(mine) == _rounded(other)
+        assert json.loads(json.dumps(together)) == together
+
+    def test_gives_all_the_words_there_are_at_most(self, tmp_path: Path) -> None:
+        adapter = load(encoders.masked(tmp_path / "bert", "bert"))
+
+        [output] = outputs(adapter, rows(adapter.encode(jobs(["a [MASK]"], top_k=1_000))))
+
+        assert len(output) == adapter._words
+        assert sum(each["score"] for each in output) == pytest.approx(1, abs=1e-5)
+
+    def test_gives_each_row_its_own_where_padding_belongs_on_the_left(self, tmp_path: Path) -> None:
+        tokenizer = word_pieces(padding_side="left")
+        adapter = load(encoders.masked(tmp_path / "bert", "bert", tokenizer=tokenizer))
+        encoded = rows(adapter.encode(jobs(TEXTS)))
+
+        assert len({row.key for row in encoded}) == 4, "texts of other lengths keep apart"
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_narrows_to_what_the_whole_would_give(self, bert: Path, dtype: str) -> None:
+        narrow, wide = load(bert, dtype=dtype), load(bert, dtype=dtype)
+        assert not narrow._narrowing._wide
+        wide._narrowing._wide = True
+        encoded = rows(narrow.encode(jobs(TEXTS, top_k=1_000)))
+
+        for mine, other in zip(
+            narrow.forward(MicroBatch(tuple(encoded))), wide.forward(MicroBatch(tuple(encoded))), strict=True
+        ):
+            tolerance = 1e-5 if dtype == "float32" else 0.05
+            assert mine[0][0] == pytest.approx(other[0][0], abs=tolerance)
+
+    def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
+        adapter = load(bert, deterministic=True)
+        assert adapter._narrowing._wide
+        encoded = rows(adapter.encode(jobs(TEXTS)))
+
+        assert adapter.forward(MicroBatch(tuple(encoded))) == [
+            adapter.forward(MicroBatch((row,)))[0] for row in encoded
+        ]
+
+
+class TestNarrowing:
+    """A head that looks at a position's neighbours can't have them taken away."""
+
+    places = (torch.tensor([0, 1]), torch.tensor([2, 0]))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"input_ids": torch.tensor([[2, 4, 4, 3], [2, 4, 3, 4]])}
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_stays_wide_where_a_head_wants_every_position(self, bert: Path, fails: bool) -> None:
+        adapter = load(bert)
+        model = adapter._narrowing._model
+
+        def mixing(_head: Any, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            if fails and states[0].shape[0] == 1:
+                raise RuntimeError("every row, please")
+            return (states[0].cumsum(1),)
+
+        model.cls.register_forward_pre_hook(mixing)
+        narrowing = Narrowing(model)
+        narrowing.settle(self.tensors(), *self.places)
+
+        scores = narrowing.scores(self.tensors(), *self.places)
+
+        assert narrowing._wide
+        assert torch.equal(scores, model(**self.tensors()).logits[self.places])
+
+    def test_leaves_the_model_as_it_was_when_a_pass_fails(self, bert: Path) -> None:
+        narrowing = load(bert)._narrowing
+        with pytest.raises(IndexError):
+            narrowing.scores(self.tensors(), torch.tensor([5]), torch.tensor([0]))
+
+        assert narrowing._model(**self.tensors()).logits.shape[:2] == (2, 4)
+
+
+class TestDecode:
+    def test_of_too_much_is_refused_beforehand(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fill_mask, "LARGEST_ANSWER", 2 * 5 * 5)
+        adapter = load(bert)
+
+        assert len(rows(adapter.encode(jobs(["[MASK] [MASK] a"])))) == 1
+        assert code(adapter, "[MASK] [MASK] a", top_k=6) == "answer_too_large"
+        assert len(rows(adapter.encode(jobs(["[MASK] [MASK] a"], top_k=6, targets=["a"])))) == 1
+
+    def test_writes_no_nul_into_a_database(self, roberta: Path) -> None:
+        adapter = load(roberta)
+        [output] = outputs(adapter, rows(adapter.encode(jobs(["a <mask>"], top_k=1_000))))
+
+        nul = adapter._tokenizer.convert_tokens_to_ids("\u0100")
+        assert [each["token_str"] for each in output if each["token"] == nul] == ["\ufffd"]
+        assert not any("\0" in each["sequence"] for each in output)
+
+    @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+    def test_refuses_scores_that_are_no_numbers_for_their_row_alone(self, bert: Path, poison: float) -> None:
+        adapter = load(bert)
+        words = adapter._narrowing._model.get_input_embeddings()
+        poisoned = words.weight.detach().clone()
+        poisoned[adapter._tokenizer.convert_tokens_to_ids("hate")] = poison
+        words.weight = torch.nn.Parameter(poisoned)  # no longer shared with the head
+        encoded = rows(adapter.encode(jobs(["a [MASK]", "hate [MASK]"])))
+
+        good, bad = adapter.forward(MicroBatch(tuple(encoded)))
+
+        assert len(adapter.decode([encoded[0]], [good])) == 5
+        with pytest.raises(JobError, match="not numbers") as caught:
+            adapter.decode([encoded[1]], [bad])
+        assert caught.value.code == "invalid_output"
+
+
+def _rounded(output: Any) -> Any:
+    if isinstance(output, list):
+        return [_rounded(each) for each in output]
+    return {**output, "score": pytest.approx(output["score"], abs=1e-5)}
