@@ -16,6 +16,8 @@ from transformers import (
     DistilBertForQuestionAnswering,
     ElectraConfig,
     ElectraForQuestionAnswering,
+    FunnelConfig,
+    FunnelForQuestionAnswering,
     RobertaConfig,
     RobertaForQuestionAnswering,
 )
@@ -71,6 +73,15 @@ def distilbert(folder: Path) -> Path:
 def electra(folder: Path) -> Path:
     config = ElectraConfig(vocab_size=len(_pieces()), embedding_size=16, **SIZES)
     return save(folder, ElectraForQuestionAnswering(config), _word_pieces("ElectraTokenizer", 64))
+
+
+def funnel(folder: Path) -> Path:
+    """It pools neighbouring positions, so padding would show in what it says."""
+    sizes = {"d_model": 32, "block_sizes": [1, 1], "n_head": 2, "d_head": 16, "d_inner": 64}
+    config = FunnelConfig(vocab_size=len(_pieces()), **sizes)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "bos_token": "[CLS]"}
+    files = _word_pieces("FunnelTokenizer", 96, cls_token="[CLS]", sep_token="[SEP]", eos_token="[SEP]", **special)
+    return save(folder, FunnelForQuestionAnswering(config), files)
 
 
 def roberta(folder: Path) -> Path:

@@ -49,7 +49,7 @@ CASES = [
         Case(make, "question-answering", [*SHORT, *LONG], FEW)
         for make in (
             models.short_bert, models.left_bert, models.left_cut_bert, models.distilbert, models.electra,
-            models.deberta, models.albert,
+            models.deberta, models.albert, models.funnel,
         )
     ),
 ]  # fmt: skip

@@ -31,6 +31,10 @@ MOST_WINDOWS = 5_000
 TYPED = {"albert", "funnel", "nystromformer", "rembert", "roformer", "splinter", "xlnet"}
 
 
+# Models that mix neighbouring positions by pooling, convolving or Fourier's means, so that padding would show.
+UNPADDED = {"convbert", "fnet", "funnel", "nystromformer"}
+
+
 class QuestionAnswering:
     """Reads each context in windows, one row for each; the windows' answers are merged."""
 
@@ -49,6 +53,7 @@ class QuestionAnswering:
         self.most_rows = self._collation.most_rows
         # As in transformers, a tokenizer that pads on the left gets the context first, and all of the row may answer.
         self._left = tokenizer.padding_side == "left"
+        self._unpadded = self._left or model.config.model_type in UNPADDED
         takes = inspect.signature(model.forward).parameters
         told = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TYPED
         self._typed = told and "token_type_ids" in takes
@@ -100,7 +105,7 @@ class QuestionAnswering:
                 return problem
         windows = passage.windows(room, shared, from_the_end=self._tokenizer.truncation_side == "left")
         return [
-            self._collation.row(job, window, part=part, parts=len(windows), equal_lengths=self._left)
+            self._collation.row(job, window, part=part, parts=len(windows), equal_lengths=self._unpadded)
             for part, window in enumerate(windows)
         ]
 
