@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from models.catalogue import Pipeline
 from models.errors import UsageError
+from models.pipeline import Pipeline
 from producer.readers.rows import is_storable
 
 LONGEST_NAME = 200

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from models.catalogue import Pipeline
+from models.pipeline import Pipeline
 
 POSITIONS = 64
 

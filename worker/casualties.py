@@ -3,9 +3,9 @@
 import structlog
 from sqlalchemy import text
 
-from models.catalogue import Pipeline
 from models.db import Database
 from models.errors import ModelError
+from models.pipeline import Pipeline
 from worker import store
 
 log = structlog.get_logger(__name__)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import broker
-from models.catalogue import Pipeline
 from models.db import Database
 from models.errors import ModelError, Unreachable
+from models.pipeline import Pipeline
 from models.settings import Settings
 from worker import cache, casualties, claims, store
 from worker.cache import RuntimeCache

@@ -13,8 +13,9 @@ from typing import NoReturn
 import structlog
 
 from models import log, schema
-from models.catalogue import Catalogue, Pipeline
+from models.catalogue import Catalogue
 from models.errors import BatchmillError
+from models.pipeline import Pipeline
 from models.settings import Settings
 from worker import app, parent, runtime
 from worker.doorbell import Doorbell

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models.catalogue import Pipeline
 from models.errors import ModelError, first_line
+from models.pipeline import Pipeline
 from worker import adapters, snapshots, weights
 from worker.adapters.base import Adapter, Limits
 from worker.snapshots import Snapshot

@@ -10,8 +10,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from models.catalogue import Pipeline
 from models.errors import ModelError, Unreachable, first_line
+from models.pipeline import Pipeline
 
 # Weights as safetensors only: the other formats run code when they are opened.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from models.catalogue import Pipeline
 from models.errors import ModelError, first_line
+from models.pipeline import Pipeline
 from worker.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their

@@ -6,14 +6,20 @@ from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
+from models.tasks.summarization import SUMMARIZATION
+from models.tasks.text_generation import TEXT_GENERATION
+from models.tasks.translation import TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 
 SPECS: tuple[TaskSpec, ...] = (
     SENTIMENT_ANALYSIS,
+    TEXT_GENERATION,
     ZERO_SHOT_CLASSIFICATION,
     QUESTION_ANSWERING,
     FILL_MASK,
+    SUMMARIZATION,
     NER,
+    TRANSLATION,
 )
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 

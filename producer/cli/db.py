@@ -2,9 +2,9 @@
 
 import click
 
-from models import schema
+from models import schema, terminal
 from models.settings import Settings, redacted
-from producer.cli import context, render
+from producer.cli import context
 
 
 @click.group(short_help="Look after the database's tables.")
@@ -21,6 +21,6 @@ def upgrade(as_json: bool) -> None:
     with context.opened(settings) as database:
         version = schema.version(database)
     if as_json:
-        render.echo_json({"object": "schema", "version": version})
+        terminal.echo_json({"object": "schema", "version": version})
     else:
-        render.notice(f"the tables at {redacted(settings.database)} are of version {version}")
+        terminal.notice(f"the tables at {redacted(settings.database)} are of version {version}")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import click
 
-from models.catalogue import SAMPLES, Catalogue, Pipeline
+from models import terminal
+from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import BatchmillError
+from models.pipeline import SAMPLES, Pipeline
 from models.settings import Settings
 from producer import readers, results, submit, waiting
 from producer.batches import BatchView
@@ -56,20 +58,20 @@ def demo(ctx: click.Context, /, home: Path) -> None:
 def running(log: Path) -> Iterator[Callable[[], None]]:
     """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", SAMPLE, "--end-with-stdin"]
-    render.notice(f"starting: batchmill up --pipelines {SAMPLE}\n     log: {_near(log)}")
+    terminal.notice(f"starting: batchmill up --pipelines {SAMPLE}\n     log: {_near(log)}")
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())
 
     def check() -> None:
         if process.poll() is not None:
             last = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
-            lines = "".join(f"\n  {render.printable(line)}" for line in last)
+            lines = "".join(f"\n  {terminal.printable(line)}" for line in last)
             raise BatchmillError(f"`batchmill up` ended with {process.returncode}; the last of {_near(log)}:{lines}")
 
     try:
         yield check
     finally:
-        render.notice("stopping the worker and Valkey")
+        terminal.notice("stopping the worker and Valkey")
         _stop(process)
 
 
@@ -78,7 +80,7 @@ def _labelled(settings: Settings, database: Database, pipeline: Pipeline, check:
     request = Request.checked(pipeline, name="demo")
     with readers.opened(str(SAMPLES / "reviews.jsonl"), Columns.of(pipeline.spec)) as source:
         submission = submit.accept(database, settings.slice_jobs, request, source)
-    render.notice(f"accepted {submission.jobs:,} reviews as {submission.batch_id}")
+    terminal.notice(f"accepted {submission.jobs:,} reviews as {submission.batch_id}")
     # Valkey may be starting still: then the worker finds the batch in SQL, as always.
     submit.ring(settings, submission)
     with progress.shown("labelling") as report:
@@ -94,20 +96,20 @@ def _labelled(settings: Settings, database: Database, pipeline: Pipeline, check:
 def _show(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
     positions = sorted({total * part // ROWS_SHOWN for part in range(ROWS_SHOWN)})
-    width = max(30, render.terminal_width() - 22)
+    width = max(30, terminal.terminal_width() - 22)
     rows = [
-        (render.shortened(row.input["text"], width), *render.answer(row).partition(" ")[::2])
+        (terminal.shortened(row.input["text"], width), *render.answer(row).partition(" ")[::2])
         for row in results.at_positions(database, batch.id, positions)
     ]
     click.echo(f"\n{len(rows)} of {total:,} results:")
-    click.echo(render.table(("TEXT", "LABEL", "SCORE"), rows))
+    click.echo(terminal.table(("TEXT", "LABEL", "SCORE"), rows))
     made_by = [
         ("model", f"{batch.model}@{batch.revision}"),
         ("ran as", f"{batch.dtype} on {batch.device}"),
         ("pace", render.rate(batch.jobs_per_second)),
         ("padding", render.share(batch.padding_share)),
     ]
-    click.echo(f"\n{render.facts(made_by)}\n")
+    click.echo(f"\n{terminal.facts(made_by)}\n")
 
 
 def _tell_more(home: Path, batch: BatchView, default: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 import click
 
+from models import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches
@@ -19,8 +20,8 @@ def ls(limit: int, status: str | None, as_json: bool) -> None:
     with context.opened(Settings.load()) as database:
         found = batches.newest(database, limit, status=status)
     if as_json:
-        render.echo_list([batch.as_dict() for batch in found])
+        terminal.echo_list([batch.as_dict() for batch in found])
     elif found:
-        click.echo(render.table(HEADER, [render.batch_line(batch) for batch in found]))
+        click.echo(terminal.table(HEADER, [render.batch_line(batch) for batch in found]))
     else:
-        render.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")
+        terminal.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")

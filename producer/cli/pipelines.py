@@ -4,9 +4,11 @@ from typing import Any
 
 import click
 
-from models.catalogue import Catalogue, Pipeline
+from models import terminal
+from models.catalogue import Catalogue
+from models.pipeline import Pipeline
 from models.settings import Settings
-from producer.cli import context, render
+from producer.cli import context
 
 HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 
@@ -17,9 +19,9 @@ def pipelines(as_json: bool) -> None:
     """List the catalogue's pipelines: what `--pipeline` can name."""
     found = Catalogue.load(Settings.load()).values()
     if as_json:
-        render.echo_list([_document(pipeline) for pipeline in found])
+        terminal.echo_list([_document(pipeline) for pipeline in found])
         return
-    click.echo(render.table(HEADER, [_line(pipeline) for pipeline in found]))
+    click.echo(terminal.table(HEADER, [_line(pipeline) for pipeline in found]))
 
 
 def _line(pipeline: Pipeline) -> list[object]:

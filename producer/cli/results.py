@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from models import tasks
+from models import tasks, terminal
 from models.db import Database
 from models.settings import Settings
 from producer import batches, exports
@@ -50,14 +50,14 @@ def _write(database: Database, batch_id: str, after: int, output: Path) -> None:
         sheet = exports.Sheet.of(fields, reading.example(database, batch_id))
         count = exports.write_csv(output, rows, sheet)
     open_jobs = "" if batch.status.ended else f"; {batch.counts.open:,} jobs of the batch are still open"
-    render.notice(f"wrote {count:,} results to {output}{open_jobs}")
+    terminal.notice(f"wrote {count:,} results to {output}{open_jobs}")
 
 
 def _print(rows: Iterator[reading.ResultRow]) -> None:
-    width, last = render.terminal_width(), None
+    width, last = terminal.terminal_width(), None
     for last in rows:
         click.echo(render.result_lines([last], width)[0])
     if last is None:
-        render.notice("no results have landed yet")
+        terminal.notice("no results have landed yet")
     else:
-        render.notice(f"later ones: batchmill results {last.batch_id} --after {last.seq}")
+        terminal.notice(f"later ones: batchmill results {last.batch_id} --after {last.seq}")

@@ -2,6 +2,7 @@
 
 import click
 
+from models import terminal
 from models.settings import Settings
 from producer import batches, workers
 from producer.cli import context, render
@@ -17,16 +18,16 @@ def show(batch_id: str, as_json: bool) -> None:
         batch = batches.get(database, batch_id)
         there = workers.listed(database, settings.lease_seconds)
     if as_json:
-        render.echo_json(batch.as_dict())
+        terminal.echo_json(batch.as_dict())
         return
     click.echo(render.batch_facts(batch))
     others = workers.other_revisions(there, batch)
     if not batch.status.ended and not any(worker.alive and worker.pipeline == batch.pipeline for worker in there):
-        render.notice(render.unserved(batch.pipeline))
+        terminal.notice(render.unserved(batch.pipeline))
     elif others:
-        render.notice(
+        terminal.notice(
             f"it waits for a worker with revision {batch.revision}, with which it began; "
             f"those that run have {', '.join(sorted(others))}: bring that model back, or submit the rest anew"
         )
     elif batch.counts.ended:
-        render.notice(f"see the results: batchmill results {batch.id}")
+        terminal.notice(f"see the results: batchmill results {batch.id}")

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from models import terminal
 from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import UsageError
@@ -83,14 +84,14 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
     if not as_json:
         click.echo(submission.batch_id)
     elif not waits:
-        render.echo_json(batches.get(database, submission.batch_id).as_dict())
+        terminal.echo_json(batches.get(database, submission.batch_id).as_dict())
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
-    slices = render.counted(len(submission.slice_ids), "slice")
-    render.notice(f"accepted {render.counted(submission.jobs, 'job')} in {slices}{invalid}")
+    slices = terminal.counted(len(submission.slice_ids), "slice")
+    terminal.notice(f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{invalid}")
     warning = submitting.ring(settings, submission)
     alive = workers.alive(database, submission.pipeline, settings.lease_seconds)
     if not alive:
-        render.notice(render.unserved(submission.pipeline))
+        terminal.notice(render.unserved(submission.pipeline))
     # With the embedded Valkey and no worker, that it is away is nothing new.
     if warning and (alive or settings.redis_url is not None):
-        render.notice(f"warning: {warning}")
+        terminal.notice(f"warning: {warning}")

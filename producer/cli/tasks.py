@@ -5,8 +5,9 @@ from typing import Any
 import click
 
 from models import tasks as all_tasks
+from models import terminal
 from models.tasks.spec import TaskSpec
-from producer.cli import context, render
+from producer.cli import context
 
 BOUNDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "over", "exclusiveMaximum": "under"}
 
@@ -18,13 +19,13 @@ def tasks(name: str | None, as_json: bool) -> None:
     """List the tasks, or explain the task NAME: its inputs, its parameters and its output."""
     found = [all_tasks.find(name)] if name else list(all_tasks.TASKS.values())
     if as_json and name:
-        render.echo_json(_document(found[0]))
+        terminal.echo_json(_document(found[0]))
     elif as_json:
-        render.echo_list([_document(spec) for spec in found])
+        terminal.echo_list([_document(spec) for spec in found])
     elif name:
         click.echo(_explained(found[0]))
     else:
-        click.echo(render.table(("TASK", "ALSO CALLED", "WHAT"), [_line(spec) for spec in found]))
+        click.echo(terminal.table(("TASK", "ALSO CALLED", "WHAT"), [_line(spec) for spec in found]))
 
 
 def _line(spec: TaskSpec) -> list[object]:
@@ -34,21 +35,21 @@ def _line(spec: TaskSpec) -> list[object]:
 def _explained(spec: TaskSpec) -> str:
     inputs = [(f.name, "required" if f.required else "optional", f.help) for f in spec.fields]
     parameters = [
-        (name, _kind(schema), render.compact(schema.get("default")), schema.get("description", ""))
+        (name, _kind(schema), terminal.compact(schema.get("default")), schema.get("description", ""))
         for name, schema in _parameters(spec).items()
     ]
     return "\n".join(
         (
             f"{spec.name}: {spec.summary}\n",
-            render.table(("INPUT", "", "WHAT"), inputs),
+            terminal.table(("INPUT", "", "WHAT"), inputs),
             "",
-            render.table(("PARAMETER", "KIND", "DEFAULT", "WHAT"), parameters),
+            terminal.table(("PARAMETER", "KIND", "DEFAULT", "WHAT"), parameters),
             "",
-            render.facts(
+            terminal.facts(
                 [
                     ("output", spec.output),
-                    ("a line in", render.compact(spec.example_input)),
-                    ("its output", render.compact(spec.example_output)),
+                    ("a line in", terminal.compact(spec.example_input)),
+                    ("its output", terminal.compact(spec.example_output)),
                 ]
             ),
         )

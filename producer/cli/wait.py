@@ -2,6 +2,7 @@
 
 import click
 
+from models import terminal
 from models.db import Database
 from models.settings import Settings
 from models.states import BatchStatus
@@ -33,11 +34,11 @@ def followed(database: Database, batch_id: str, timeout: float | None, *, as_jso
         with progress.shown("running") as report:
             batch = waiting.until_ended(database, batch_id, timeout, lambda seen: report(*_standing(seen)))
     except KeyboardInterrupt:
-        render.notice(f"\n{batch_id} goes on; come back: batchmill wait {batch_id}")
+        terminal.notice(f"\n{batch_id} goes on; come back: batchmill wait {batch_id}")
         raise
-    render.notice(render.summary(batch))
+    terminal.notice(render.summary(batch))
     if as_json:
-        render.echo_json(batch.as_dict())
+        terminal.echo_json(batch.as_dict())
     return exit_code(batch)
 
 

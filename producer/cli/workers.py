@@ -2,9 +2,10 @@
 
 import click
 
+from models import terminal
 from models.settings import Settings
 from producer import workers as fleet
-from producer.cli import context, render
+from producer.cli import context
 from producer.workers import WorkerView
 
 HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
@@ -18,11 +19,11 @@ def workers(as_json: bool) -> None:
     with context.opened(settings) as database:
         found = fleet.listed(database, settings.lease_seconds)
     if as_json:
-        render.echo_list([worker.as_dict() for worker in found])
+        terminal.echo_list([worker.as_dict() for worker in found])
     elif found:
-        click.echo(render.table(HEADER, [_line(worker) for worker in found]))
+        click.echo(terminal.table(HEADER, [_line(worker) for worker in found]))
     else:
-        render.notice("no worker runs; start some: batchmill up")
+        terminal.notice("no worker runs; start some: batchmill up")
 
 
 def _line(worker: WorkerView) -> list[object]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from transformers import pipeline as transformers_pipeline
 
-from models.catalogue import BUILT_IN, SAMPLES, Pipeline
+from models.builtin import BUILT_IN
+from models.pipeline import SAMPLES, Pipeline
 from tests import models_made
 from tests.conformance.conftest import Answers
 from worker import runtime

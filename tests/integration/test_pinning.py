@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.catalogue import Pipeline
 from models.db import Database
 from models.errors import ModelError
+from models.pipeline import Pipeline
 from models.settings import Settings
 from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results
 from tests.integration.test_engine import Gate, MadeAdapter

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models.catalogue import BUILT_IN
+from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.states import BatchStatus
@@ -24,7 +24,7 @@ from producer.request import Request
 from tests import answers
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = BUILT_IN[1]
+[SAMPLE] = [pipeline for pipeline in BUILT_IN if pipeline.name == "sample-sentiment-analysis"]
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from models.catalogue import Pipeline
 from models.db import Database
 from models.errors import ModelError
+from models.pipeline import Pipeline
 from models.states import Outcome
 from models.tables import ModelVersion, Result, Worker
 from tests import batches_made

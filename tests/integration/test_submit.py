@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models.catalogue import BUILT_IN, Pipeline
+from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
+from models.pipeline import Pipeline
 from models.settings import Settings
 from producer import Client, batches, inserts, intake, results, submit
 from producer.readers.rows import Problem, Row, Source

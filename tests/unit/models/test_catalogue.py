@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
-from models.catalogue import BUILT_IN, Catalogue, Pipeline
+from models import tasks
+from models.builtin import BUILT_IN
+from models.catalogue import Catalogue
 from models.errors import SettingsError, UnknownPipeline
+from models.pipeline import Pipeline
 from models.settings import Settings
 
 
@@ -25,13 +28,17 @@ def test_hub_models_are_pinned_by_full_commits() -> None:
 
 
 def test_samples_come_with_us() -> None:
-    assert catalogue().samples == ["sample-sentiment-analysis"]
-    assert "sentiment-analysis" in catalogue()
+    assert catalogue().samples == [f"sample-{task}" for task in tasks.TASKS]
     assert len(catalogue()) == len(BUILT_IN)
 
 
+def test_every_task_has_a_default_of_its_name() -> None:
+    assert [name for name in catalogue() if not name.startswith("sample-")] == list(tasks.TASKS)
+    assert all(tasks.find(catalogue()[name].task).name == name for name in tasks.TASKS)
+
+
 def test_an_unknown_one_is_told_which_there_are() -> None:
-    with pytest.raises(UnknownPipeline, match=r"no pipeline 'nope'.*sample-sentiment-analysis, sentiment-analysis"):
+    with pytest.raises(UnknownPipeline, match=r"no pipeline 'nope'.*sample-sentiment-analysis, .*, sentiment-analysis"):
         catalogue()["nope"]
 
 
@@ -69,6 +76,9 @@ def test_a_folder_is_found_from_the_file_that_names_it(tmp_path: Path) -> None:
         ({"task": "no-such-task", "model": "a/b"}, "there is no task 'no-such-task'; Batchmill knows"),
         ({"task": "sentiment-analysis"}, r"\[pipelines.mine\] model"),
         ({"task": "sentiment-analysis", "model": "a/b", "device": "tpu"}, r"\[pipelines.mine\] device"),
+        ({"task": "sentiment-analysis", "model": "a/b", "truncation": "stride"}, "can't read a text in windows"),
+        ({"task": "sentiment-analysis", "model": "a/b", "parameters": {"top_k": 0}}, "top_k"),
+        ({"task": "translation_en", "model": "a/b"}, "there is no task 'translation_en'"),
         ({"task": "sentiment-analysis", "model": "a/b", "trust_remote_code": True}, "trust_remote_code"),
     ],
 )
@@ -87,3 +97,7 @@ def test_bundled_models_lie_in_a_folder() -> None:
 
     assert sample.folder is not None
     assert sample.folder.parts[-3:] == ("models", "samples", "sentiment-analysis")
+
+
+def test_a_task_may_name_its_languages() -> None:
+    assert catalogue(mine={"task": "translation_en_to_fr", "model": "a/b"})["mine"].task == "translation_en_to_fr"

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from models import terminal
 from producer.cli import render
 from producer.cli.progress import LINE_SECONDS, Lines
 
@@ -9,7 +10,7 @@ STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 
 
 def test_nothing_that_steers_a_terminal_comes_through() -> None:
-    clean = render.printable(f"a{STEERING}ä 猫 👍")
+    clean = terminal.printable(f"a{STEERING}ä 猫 👍")
 
     assert clean.isprintable()
     assert clean.startswith("a")
@@ -17,19 +18,19 @@ def test_nothing_that_steers_a_terminal_comes_through() -> None:
 
 
 def test_shortened_texts_fit_their_width() -> None:
-    assert render.shortened("short", 10) == "short"
-    assert render.shortened("a  rather\nlong text", 10) == "a rather…"
-    assert render.wide(render.shortened("猫" * 50, 11)) <= 11
+    assert terminal.shortened("short", 10) == "short"
+    assert terminal.shortened("a  rather\nlong text", 10) == "a rather…"
+    assert terminal.wide(terminal.shortened("猫" * 50, 11)) <= 11
 
 
 def test_a_table_is_aligned_whatever_stands_in_it() -> None:
-    lines = render.table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
+    lines = terminal.table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
 
     assert lines == ["NAME    JOBS", "a [1m  1,234", "猫猫       5"]
 
 
 def test_facts_have_no_escapes() -> None:
-    assert "\x1b" not in render.facts([("name", "a\x1b[1m")])
+    assert "\x1b" not in terminal.facts([("name", "a\x1b[1m")])
 
 
 @pytest.mark.parametrize(("pace", "words"), [(None, None), (0.1234, "0.12 jobs/s"), (1_234.5, "1,234 jobs/s")])

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from models.catalogue import BUILT_IN
+from models.builtin import BUILT_IN
 from models.errors import InvalidParameters, UsageError
 from producer.request import Request
 

@@ -10,9 +10,9 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from models import catalogue
-from models.catalogue import Pipeline
+from models import pipeline as entries
 from models.errors import ModelError, Unreachable
+from models.pipeline import Pipeline
 from tests.models_made import pipeline
 from worker import snapshots
 from worker.snapshots import Snapshot, content_hash
@@ -108,7 +108,7 @@ class TestFolder:
             snapshots.model(pinned)
 
     def test_may_be_one_of_batchmill_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(catalogue, "SAMPLES", tmp_path)
+        monkeypatch.setattr(entries, "SAMPLES", tmp_path)
         write_model(tmp_path / "tiny")
 
         found = snapshots.model(Pipeline(name="made", task="sentiment-analysis", model="bundled:tiny"))
@@ -163,7 +163,7 @@ class TestTokenizer:
         assert found == Snapshot(str(words), words, content_hash(words))
 
     def test_may_be_one_of_batchmill_s_own(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(catalogue, "SAMPLES", tmp_path / "samples")
+        monkeypatch.setattr(entries, "SAMPLES", tmp_path / "samples")
         words = write_model(tmp_path / "samples" / "tiny")
         entry = pipeline(folder, tokenizer="bundled:tiny")
 

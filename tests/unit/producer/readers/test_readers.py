@@ -71,9 +71,8 @@ def test_rows_whose_columns_are_wrong_are_problems_that_say_which_option_mends_t
     first, second = rows(path)
 
     assert first == Problem(1, "has no 'text'; it has: body; say which to take: --input FIELD=COLUMN", "missing_field")
-    assert second == Problem(
-        2, "id must be text or an integer to be the custom_id; take another with --id, or none with --no-id", "invalid_id",
-    )  # fmt: skip
+    sentence = "id must be text or an integer to be the custom_id; take another with --id, or none with --no-id"
+    assert second == Problem(2, sentence, "invalid_id")
 
 
 def test_a_table_without_the_column_is_refused_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""How things look on a terminal. Whatever is shown may be untrusted text: nothing of it may steer the terminal."""
+
+import json
+import shutil
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+ELLIPSIS = "…"
+
+
+def printable(text: str) -> str:
+    """The text in one line, without what could move the cursor, hide or reorder it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """The text, printable and at most so many columns wide."""
+    text = " ".join(printable(text[: 4 * width]).split())
+    if wide(text) <= width:
+        return text
+    while wide(text) > width - 1:
+        text = text[:-1]
+    return text.rstrip() + ELLIPSIS
+
+
+def wide(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Aligned columns, numbers to the right; never cut, so that it can be searched."""
+    lines = [list(header), *([_cell(cell) for cell in row] for row in rows)]
+    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    widths = [max(wide(line[i]) for line in lines) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(_aligned(*of_cell) for of_cell in zip(line, widths, numeric, strict=True)).rstrip() for line in lines
+    )
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> str:
+    """Names and values in two columns."""
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in pairs)
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def compact(value: Any) -> str:
+    """A document in one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def terminal_width() -> int:
+    """How many columns there are."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def echo_json(document: Any) -> None:
+    """Print a document; on a terminal everything but ASCII is escaped, since it may steer the terminal."""
+    click.echo(json.dumps(document, ensure_ascii=sys.stdout.isatty(), indent=2 if sys.stdout.isatty() else None))
+
+
+def echo_list(documents: Sequence[dict[str, Any]]) -> None:
+    """Print a list as OpenAI's API does."""
+    echo_json({"object": "list", "data": list(documents)})
+
+
+def notice(sentence: str) -> None:
+    """Say something beside the data."""
+    click.echo(sentence, err=True)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else printable(str(value))
+
+
+def _aligned(text: str, width: int, numeric: bool) -> str:
+    gap = " " * (width - wide(text))
+    return gap + text if numeric else text + gap
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
