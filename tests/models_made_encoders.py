@@ -16,7 +16,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from models.catalogue import Pipeline
+from models.pipeline import Pipeline
 from tests.models_made import (
     BYTES,
     DISTIL_SIZES,
@@ -65,7 +65,7 @@ def entry(folder: Path, task: str, **other: Any) -> Pipeline:
 
 def tokenizer_of(architecture: str, **other: Any) -> Any:
     """The architecture's own kind of tokenizer."""
-    if architecture in ("bert", "distilbert", "electra"):
+    if architecture in ("bert", "distilbert", "electra", "convbert"):
         return word_pieces(**other)
     if architecture in ("roberta", "bart"):
         return bytes_as_words(POSITIONS - 2)
@@ -98,7 +98,7 @@ def _sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
     own: dict[str, dict[str, Any]] = {
         "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 0, "sep_token_id": 2,
                        "bos_token_id": 0, "eos_token_id": 2, "initializer_cutoff_factor": 2.0},
-        "electra": {"embedding_size": 16},
+        "electra": {"embedding_size": 16}, "convbert": {"embedding_size": 32},
         "deberta-v2": {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm",
                        "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
         "roberta": {"bos_token_id": 0, "eos_token_id": 2}, "xlm-roberta": {"bos_token_id": 0, "eos_token_id": 2},

@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
+from worker.adapters import padding
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Frame, Framed, Framing
@@ -48,7 +49,7 @@ class FillMask:
         self._framing = Framing(tokenizer, limits.max_length)
         self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
         self.most_rows = self._collation.most_rows
-        self._unpadded = tokenizer.padding_side == "left"
+        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         self._vocabulary = cache(tokenizer.get_vocab)
         self._targets = cache(self._looked_up)
         self._narrowing = Narrowing(model, wide=limits.deterministic)

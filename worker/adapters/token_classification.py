@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
+from worker.adapters import padding
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Framed, Framing
@@ -42,7 +43,7 @@ class TokenClassification:
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
         self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
         self.most_rows = self._collation.most_rows
-        self._unpadded = tokenizer.padding_side == "left"
+        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         self._stride = self._usual_stride() if limits.truncation == "stride" else None
         # Said for every token; true of most tokenizers, and nothing that anybody could mend.
         warnings.filterwarnings("ignore", "Tokenizer does not support real words")

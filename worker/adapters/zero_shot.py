@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, ZeroShotClassificat
 
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
+from worker.adapters import padding
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Framed, Framing
@@ -35,7 +36,7 @@ class ZeroShotClassification:
         self._framing = Framing(tokenizer, limits.max_length, texts=2)
         self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
         self.most_rows = self._collation.most_rows
-        self._unpadded = tokenizer.padding_side == "left"
+        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         # As transformers' pipeline: a cache helps only who goes on writing.
         self._extra = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART and its kin look at the last end token, and refuse a pass whose rows have different numbers of them.

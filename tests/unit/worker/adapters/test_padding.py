@@ -1,0 +1,74 @@
+"""Whether rows of other lengths may share a pass is tried, not believed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from tests import models_made_encoders as encoders
+from tests.models_made import SIZES, SPREAD, word_pieces
+from worker import runtime
+from worker.adapters import padding
+from worker.adapters.framing import Framing
+
+
+def matters(architecture: str, head: Any, tokenizer: Any = None, texts: int = 1, dtype: Any = torch.float32) -> bool:
+    tokenizer = tokenizer or encoders.tokenizer_of(architecture if architecture in encoders.ENCODERS else "bert")
+    own = {"convbert": {"embedding_size": 32}, "fnet": {"pad_token_id": 0}}.get(architecture, {})
+    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**SPREAD, **SIZES, **own})
+    torch.manual_seed(0)
+    model = head.from_config(config).eval().to(dtype)
+    return padding.matters(model, tokenizer, Framing(tokenizer, 64, texts=texts).frame)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "electra"])
+def test_does_not_matter_to_attention(architecture: str, dtype: Any) -> None:
+    assert not matters(architecture, AutoModelForTokenClassification, dtype=dtype)
+    assert not matters(architecture, AutoModelForSequenceClassification, texts=2, dtype=dtype)
+
+
+@pytest.mark.parametrize("architecture", ["convbert", "fnet"])
+def test_matters_to_what_runs_over_it(architecture: str) -> None:
+    assert matters(architecture, AutoModelForTokenClassification)
+    assert matters(architecture, AutoModelForSequenceClassification, texts=2)
+
+
+def test_matters_on_the_left(tmp_path: Path) -> None:
+    assert matters("bert", AutoModelForTokenClassification, word_pieces(padding_side="left"))
+
+
+def test_never_happens_without_a_padding_token() -> None:
+    tokenizer = word_pieces()
+    tokenizer.pad_token = None
+
+    assert not matters("bert", AutoModelForTokenClassification, tokenizer)
+
+
+def test_a_model_that_refuses_the_trial_gets_no_padding() -> None:
+    tokenizer = word_pieces()
+    config = AutoConfig.for_model("bert", vocab_size=len(tokenizer), **SIZES, max_position_embeddings=20)
+    model = AutoModelForTokenClassification.from_config(config).eval()
+
+    assert padding.matters(model, tokenizer, Framing(tokenizer, 20).frame)
+
+
+@pytest.mark.parametrize(
+    ("task", "make", "architectures"),
+    [
+        ("ner", encoders.tagger, encoders.ENCODERS),
+        ("fill-mask", encoders.masked, encoders.ENCODERS),
+        ("zero-shot-classification", encoders.nli, (*encoders.ENCODERS, "bart")),
+    ],
+)
+def test_the_usual_models_share_passes(task: str, make: Any, architectures: tuple[str, ...], tmp_path: Path) -> None:
+    unpadded = {
+        architecture: runtime.load(
+            encoders.entry(make(tmp_path / architecture, architecture), task), "cpu", threads=1
+        ).adapter._unpadded  # type: ignore[attr-defined]
+        for architecture in architectures
+    }
+
+    assert unpadded == dict.fromkeys(architectures, False)
