@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +51,7 @@ class FillMask:
         self.most_rows = self._collation.most_rows
         self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         self._vocabulary = cache(tokenizer.get_vocab)
-        self._targets = cache(self._looked_up)
+        self._targets = lru_cache(64)(self._looked_up)  # one set for each batch that is worked on
         self._narrowing = Narrowing(model, wide=limits.deterministic)
         self._narrowing.settle(*_trial(self._framing.frame, self._mask, model.device))
 
