@@ -48,7 +48,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "up": Command("worker.cli", "up", "Run the whole system on this machine until Ctrl-C."),
+    "up": Command("worker.cli.run", "up", "Run the whole system on this machine until Ctrl-C."),
     "submit": Command("producer.cli.submit", "submit", "Submit a file of inputs as one batch."),
     "ls": Command("producer.cli.ls", "ls", "List batches, the newest first."),
     "show": Command("producer.cli.show", "show", "Show one batch."),
@@ -56,8 +56,9 @@ COMMANDS = {
     "results": Command("producer.cli.results", "results", "Print a batch's results, or write them to a file."),
     "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
+    "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
     "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
-    "worker": Command("worker.cli", "worker", "Run worker processes for pipelines."),
+    "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "db": Command("producer.cli.db", "db", "Look after the database's tables."),
     "demo": Command("producer.cli.demo", "demo", "See it all work in a minute, on bundled reviews."),
 }

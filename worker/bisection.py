@@ -19,8 +19,10 @@ def isolate(
         return []
     try:
         return list(zip(items, work(items), strict=True))
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in a tokenizer written in Rust is no Exception
         if len(items) == 1:
-            return [(items[0], error)]
+            return [(items[0], error if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
         middle = len(items) // 2
         return isolate(work, items[:middle]) + isolate(work, items[middle:])

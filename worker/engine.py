@@ -255,7 +255,7 @@ class Engine:
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except Exception:
+        except BaseException:
             log.exception("a defect in the engine")
             self._on_defect()
 

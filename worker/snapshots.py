@@ -37,9 +37,25 @@ class Snapshot:
 
 def model(pipeline: Pipeline) -> Snapshot:
     """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
-    snapshot = _find(pipeline.model, pipeline.folder, pipeline.revision)
-    _check(snapshot)
+    snapshot = found(pipeline)
+    _check(snapshot, pipeline.name)
     return snapshot
+
+
+def found(pipeline: Pipeline) -> Snapshot:
+    """The same, whether the files are fit to be used or not."""
+    return _find(pipeline.model, pipeline.folder, pipeline.revision)
+
+
+def local(pipeline: Pipeline) -> Snapshot | None:
+    """The model's files as far as they are on this machine, asking nobody; None where they are not."""
+    try:
+        if pipeline.folder is not None:
+            return found(pipeline)
+        folder = snapshot_download(pipeline.model, revision=pipeline.revision, local_files_only=True)
+    except (ModelError, LocalEntryNotFoundError, HFValidationError):
+        return None
+    return Snapshot(pipeline.model, Path(folder), Path(folder).name)
 
 
 def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
@@ -93,13 +109,18 @@ def _download(repository: str, revision: str | None) -> Snapshot:
     return Snapshot(repository, folder, folder.name)
 
 
-def _check(snapshot: Snapshot) -> None:
+def _check(snapshot: Snapshot, pipeline: str) -> None:
     config = _config(snapshot)
     for key in REFUSED_KEYS:
         if config.get(key):
             raise ModelError(f"{snapshot.name} asks to run code of its own ({key} in config.json); that is refused")
     if not any(snapshot.folder.glob("*.safetensors")):
-        raise ModelError(f"{snapshot.name} has no safetensors weights; convert them, other formats can run code")
+        mend = (
+            f"run: batchmill models pull {pipeline} --convert"
+            if COMMIT.fullmatch(snapshot.revision)
+            else "convert them"
+        )
+        raise ModelError(f"{snapshot.name} has no safetensors weights, and other formats can run code; {mend}")
 
 
 def _config(snapshot: Snapshot) -> dict[str, Any]:

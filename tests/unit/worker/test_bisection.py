@@ -78,3 +78,17 @@ class TestIsolate:
 
         with pytest.raises(stop):
             isolate(work, [1, 2])
+
+    def test_takes_a_panic_for_an_error(self) -> None:
+        class PanicException(BaseException):
+            """As Rust's bindings raise it."""
+
+        def work(items: Sequence[int]) -> list[int]:
+            if 3 in items:
+                raise PanicException
+            return list(items)
+
+        found = dict(isolate(work, [1, 2, 3, 4]))
+
+        assert isinstance(found.pop(3), RuntimeError)
+        assert found == {1: 1, 2: 2, 4: 4}

@@ -1,0 +1,108 @@
+"""`batchmill models`: which models are here, fetching one, and what is known of it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from models import schema, terminal
+from models.catalogue import Catalogue
+from models.errors import UsageError
+from models.pipeline import Pipeline
+from models.settings import Settings
+from worker import inventory, snapshots
+from worker.inventory import Item
+from worker.snapshots import Snapshot
+
+HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "BATCHES", "PIPELINES")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
+
+
+@click.group(short_help="List, fetch and explain models.")
+def models() -> None:
+    """The models that pipelines name: in the Hub's cache (HF_HOME), in folders, or bundled."""
+
+
+@models.command(short_help="List the models, here or not.")
+@json_option
+def ls(as_json: bool) -> None:
+    """List what the catalogue names, whether it is on this machine or not, and whatever else the Hub's cache holds."""
+    settings = Settings.load()
+    database = schema.opened(settings)
+    found = inventory.items(database, Catalogue.load(settings))
+    database.close()
+    if as_json:
+        terminal.echo_list([item.as_dict() for item in found])
+    else:
+        click.echo(terminal.table(HEADER, [_line(item) for item in found]))
+
+
+@models.command(short_help="Fetch a pipeline's model into the Hub's cache.")
+@click.argument("pipeline")
+@click.option("--convert", is_flag=True, help="Where there are only pickled weights: write safetensors beside them.")
+@json_option
+def pull(pipeline: str, convert: bool, as_json: bool) -> None:
+    """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network."""
+    entry = Catalogue.load(Settings.load())[pipeline]
+    files = _pulled(entry, convert=convert)
+    words = snapshots.tokenizer(entry, files)
+    size = inventory.size(files.folder)
+    if as_json:
+        terminal.echo_json({"object": "model", "model": files.name, "revision": files.revision, "size_bytes": size})
+        return
+    terminal.notice(f"{files.name}@{files.revision} is here, {_size(size)}")
+    if words != files:
+        terminal.notice(f"its tokenizer {words.name}@{words.revision} is here, too")
+
+
+@models.command(short_help="Explain a pipeline's model.")
+@click.argument("pipeline")
+@json_option
+def show(pipeline: str, as_json: bool) -> None:
+    """Show which model PIPELINE names, what of it is on this machine, and which batches used it."""
+    settings = Settings.load()
+    entry = Catalogue.load(settings)[pipeline]
+    files = snapshots.local(entry)
+    database = schema.opened(settings)
+    revision = files.revision if files else entry.revision
+    uses = inventory.uses(database, entry.model, revision) if revision else []
+    database.close()
+    known = [
+        ("pipeline", f"{entry.name} (task {entry.task})"), ("model", entry.model), ("revision", revision),
+        ("tokenizer", entry.tokenizer or "the model's own, of the same revision"), ("licence", entry.licence),
+        ("what", entry.description), ("size", _size(inventory.size(files.folder)) if files else None),
+        ("folder", files.folder if files else f"not here; fetch it: batchmill models pull {pipeline}"),
+        ("class", _architecture(files)), ("batches", ", ".join(use.id for use in uses) or "none yet"),
+    ]  # fmt: skip
+    if as_json:
+        names = {**dict(known), "pipeline": entry.model_dump(mode="json"), "batches": [use.id for use in uses]}
+        terminal.echo_json({"object": "model", **{name: _plain(value) for name, value in names.items()}})
+    else:
+        click.echo(terminal.facts([(name, value) for name, value in known if value]))
+
+
+def _pulled(entry: Pipeline, *, convert: bool) -> Snapshot:
+    if convert:
+        if entry.folder is not None:
+            raise UsageError(f"{entry.name} is a folder; --convert is for models of the Hub")
+        from worker import conversion  # torch takes seconds to load
+
+        conversion.convert(entry.model, snapshots.found(entry).folder)
+    return snapshots.model(entry)
+
+
+def _architecture(files: Snapshot | None) -> str | None:
+    return ", ".join(map(str, files.config.get("architectures") or ())) if files else None
+
+
+def _line(item: Item) -> list[object]:
+    revision = (item.revision or "settled once per batch")[:22]
+    return [item.model, revision, item.where, _size(item.size), item.batches, ", ".join(item.pipelines)]
+
+
+def _size(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:,.1f} MB"
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,52 @@
+"""Conversion: a snapshot that has only pickled weights gets safetensors beside them, without running the pickle."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
+
+from models.errors import ModelError, first_line
+
+PICKLED, INDEX, CONVERTED = "pytorch_model.bin", "pytorch_model.bin.index.json", "model.safetensors"
+
+
+def convert(repository: str, folder: Path) -> Path:
+    """Write `model.safetensors` into a snapshot's folder in the Hub's cache; returns its path.
+
+    torch unpickles tensors and nothing else (`weights_only`), so that code hidden in the file is refused, not run.
+    Raises ModelError.
+    """
+    target = folder / CONVERTED
+    if target.exists():
+        return target
+    snapshot_download(repository, revision=folder.name, allow_patterns=["pytorch_model*.bin", INDEX])
+    weights: dict[str, torch.Tensor] = {}
+    for path in _shards(repository, folder):
+        weights |= _tensors(path)
+    partial = target.with_suffix(f".{os.getpid()}")
+    save_file(weights, partial, metadata={"format": "pt"})
+    partial.replace(target)
+    return target
+
+
+def _shards(repository: str, folder: Path) -> Iterable[Path]:
+    index = folder / INDEX
+    names = {PICKLED} if not index.exists() else set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    paths = [folder / Path(name).name for name in sorted(names)]
+    if not all(path.exists() for path in paths):
+        raise ModelError(f"{repository} has no {PICKLED} to convert; name another model")
+    return paths
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a broken or hostile pickle comes to
+        raise ModelError(f"{path.name} can't be converted: {first_line(error)}") from error
+    # Tied weights share their memory, which safetensors does not take: each gets its own.
+    return {name: tensor.clone().contiguous() for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}

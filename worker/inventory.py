@@ -1,0 +1,115 @@
+"""The inventory: which models lie on this machine, how large they are, and which batches used them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+from sqlalchemy import Row, text
+
+from models.db import Database
+from models.errors import ModelError
+from models.pipeline import BUNDLED, Pipeline
+from worker import snapshots
+
+USES_SHOWN = 20
+
+COUNTS = "SELECT model, revision, count(*) AS batches FROM batches WHERE revision IS NOT NULL GROUP BY model, revision"
+
+USES = """
+SELECT id, status, total, created_at FROM batches WHERE model = :model AND revision = :revision
+ORDER BY created_at DESC, id DESC LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One revision of one model; `size` is in bytes on disk, None where it is not on this machine."""
+
+    model: str
+    revision: str | None
+    where: str  # bundled, folder, cache, or missing
+    size: int | None
+    pipelines: tuple[str, ...]
+    batches: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `batchmill models ls --json` prints it."""
+        return {
+            "object": "model",
+            "model": self.model,
+            "revision": self.revision,
+            "where": self.where,
+            "size_bytes": self.size,
+            "pipelines": list(self.pipelines),
+            "batches": self.batches,
+        }
+
+
+def items(database: Database, pipelines: Mapping[str, Pipeline]) -> list[Item]:
+    """What the catalogue names, here or not, and then whatever else the Hub's cache holds."""
+    with database.read() as connection:
+        counts = {(row.model, row.revision): row.batches for row in connection.execute(text(COUNTS))}
+    cached = _cached()
+    named: dict[tuple[str, str | None], list[str]] = {}
+    for pipeline in pipelines.values():
+        named.setdefault((pipeline.model, _revision(pipeline, cached)), []).append(pipeline.name)
+    folders = {pipeline.model: pipeline.folder for pipeline in pipelines.values() if pipeline.folder is not None}
+    others = [key for key in cached if key not in named]
+    return [
+        _item(key, folders.get(key[0]), cached, tuple(named.get(key, ())), counts.get(key, 0))
+        for key in (*named, *others)
+    ]
+
+
+def uses(database: Database, model: str, revision: str, limit: int = USES_SHOWN) -> list[Row[Any]]:
+    """The batches that this revision answers or answered, the newest first."""
+    with database.read() as connection:
+        return list(connection.execute(text(USES), {"model": model, "revision": revision, "limit": limit}))
+
+
+def size(folder: Path) -> int:
+    """How many bytes the files of a folder take, whatever they are links to."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _item(
+    key: tuple[str, str | None],
+    folder: Path | None,
+    cached: Mapping[tuple[str, str | None], int],
+    pipelines: tuple[str, ...],
+    batches: int,
+) -> Item:
+    model, revision = key
+    if folder is not None:
+        where = "bundled" if model.startswith(BUNDLED) else "folder"
+        here = folder.is_dir()
+        return Item(model, revision, where if here else "missing", size(folder) if here else None, pipelines, batches)
+    return Item(model, revision, "cache" if key in cached else "missing", cached.get(key), pipelines, batches)
+
+
+def _revision(pipeline: Pipeline, cached: Iterable[tuple[str, str | None]]) -> str | None:
+    """The pin; else the content of a folder, or the one revision that the cache has of a Hub model."""
+    if pipeline.revision is not None:
+        return pipeline.revision
+    if pipeline.folder is None:
+        found = [revision for model, revision in cached if model == pipeline.model]
+        return found[0] if len(found) == 1 else None
+    try:
+        return snapshots.content_hash(pipeline.folder)
+    except ModelError:
+        return None
+
+
+def _cached() -> dict[tuple[str, str | None], int]:
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except CacheNotFound:
+        return {}
+    return {
+        (repository.repo_id, revision.commit_hash): revision.size_on_disk
+        for repository in sorted(repositories, key=lambda repository: repository.repo_id)
+        if repository.repo_type == "model"
+        for revision in repository.revisions
+    }
