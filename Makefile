@@ -25,6 +25,10 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.sentiment_analysis
+	$(BIN)/python -m worker.training.ner
+	$(BIN)/python -m worker.training.question_answering
+	$(BIN)/python -m worker.training.zero_shot_classification
+	$(BIN)/python -m worker.training.fill_mask
 
 clean: ## Remove the environment, the demo's data and all caches.
 	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

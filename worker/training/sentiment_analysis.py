@@ -6,7 +6,6 @@ judge of irony.
 """
 
 import argparse
-import json
 import random
 import string
 from collections import Counter
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
 
+from worker.training import card
 from worker.training.reviews import Review, reviews
 
-_OUT: Final = Path("models/samples/sentiment-analysis")
+_TASK: Final = "sentiment-analysis"
+_OUT: Final = Path("models/samples") / _TASK
 _POSITIONS: Final = 512
 _VOCABULARY: Final = 3400  # with 56 dimensions the folder stays close to a megabyte, small enough to commit
 _PIECES: Final = 600  # of these, parts of words; the rest are whole words
@@ -146,15 +146,6 @@ def accuracy(model: Any, held_out: Sequence[Batch]) -> float:
     return torch.cat(right).float().mean().item()
 
 
-def save(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None:
-    """Write weights, tokenizer and card; nothing in them tells when or where, so equal runs give equal files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    (folder / "model.safetensors").chmod(0o644)  # written for the owner alone
-
-
 def build(folder: Path, seed: int) -> float:
     """Write the reviews, learn them, keep the model in `folder` and return its held-out accuracy."""
     torch.manual_seed(seed)
@@ -164,17 +155,8 @@ def build(folder: Path, seed: int) -> float:
     model = new_model(len(tokenizer))
     train(model, batches(tokenizer, texts), seed)
     share = accuracy(model, batches(tokenizer, held_out))
-    card = {
-        "task": "sentiment-analysis",
-        "seed": seed,
-        "train_texts": len(texts),
-        "held_out_texts": len(held_out),
-        "held_out_accuracy": round(share, 4),
-        "parameters": model.num_parameters(),
-        "trained_with": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "made_by": "python -m worker.training.sentiment_analysis",
-    }
-    save(model, tokenizer, card, folder)
+    learned_from = {"train_texts": len(texts), "held_out_texts": len(held_out), "held_out_accuracy": round(share, 4)}
+    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from), folder)
     return share
 
 

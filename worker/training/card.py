@@ -1,0 +1,45 @@
+"""A sample's folder: weights, tokenizer and the card that says how it was trained and how good it is."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+_SAMPLES: Final = Path("models/samples")
+
+
+def save(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None:
+    """Write weights, tokenizer and card; nothing in them tells when or where, so equal runs give equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)  # written for the owner alone
+
+
+def card_of(task: str, model: Any, seed: int, **learned: Any) -> dict[str, Any]:
+    """Return the card: the task, what was learned and how well, the size, and what it takes to do it again."""
+    return {
+        "task": task,
+        "seed": seed,
+        **learned,
+        "parameters": model.num_parameters(),
+        "trained_with": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "made_by": f"python -m worker.training.{task.replace('-', '_')}",
+    }
+
+
+def run(task: str, build: Callable[[Path, int], dict[str, float]]) -> None:
+    """Read the command line, build the sample of a task and print its held-out scores."""
+    out = _SAMPLES / task
+    parser = argparse.ArgumentParser(description=f"Train the sample model for {task}.")
+    parser.add_argument("--out", type=Path, default=out, help=f"folder to write (default: {out})")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # sums come out alike on machines with other numbers of cores
+    for score, value in build(options.out, options.seed).items():
+        print(f"{score}: {value:.4f}")

@@ -1,0 +1,98 @@
+"""Fit a model to examples that are drawn afresh for every step, so that none is seen twice."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import torch
+
+Row = dict[str, Any]  # a tokenized example: lists are one value a token, numbers one value an example
+Batch = dict[str, torch.Tensor]
+
+_POOL: Final = 2_048  # examples sorted by length at a time, so that little of a batch is padding
+_IGNORED: Final = -100  # the label that a loss leaves out
+_LABELS: Final = ("labels", "hints")  # lists of labels; all others are padded with 0
+_WARM_UP: Final = 0.08  # share of the steps in which the learning rate rises
+
+
+def padded(rows: Sequence[Row]) -> Batch:
+    """Return rows as tensors of shape (rows, tokens) or (rows,), with a mask over what is not padding."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    batch = {key: torch.tensor([_even(key, row[key], longest) for row in rows]) for key in rows[0]}
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    return {**batch, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
+
+
+def _even(key: str, value: Any, longest: int) -> Any:
+    if not isinstance(value, list):
+        return value
+    return [*value, *[_IGNORED if key in _LABELS else 0] * (longest - len(value))]
+
+
+def batches(rows: Sequence[Row], most_rows: int, most_tokens: int) -> list[Batch]:
+    """Group rows of similar length; a batch holds at most so many rows and, padding included, tokens."""
+    groups: list[list[Row]] = [[]]
+    for row in sorted(rows, key=lambda row: len(row["input_ids"])):
+        if len(groups[-1]) == most_rows or (groups[-1] and (len(groups[-1]) + 1) * len(row["input_ids"]) > most_tokens):
+            groups.append([])
+        groups[-1].append(row)
+    return [padded(group) for group in groups]
+
+
+def drawn(rows: Iterator[Row], seed: int, most_rows: int = 64, most_tokens: int = 4_096) -> Iterator[Batch]:
+    """Yield batches of endless rows, in an order that does not follow their length."""
+    rng = random.Random(seed)
+    while pool := list(islice(rows, _POOL)):
+        group = batches(pool, most_rows, most_tokens)
+        yield from rng.sample(group, len(group))
+
+
+def fit(
+    model: Any,
+    learned: Iterator[Batch],
+    *,
+    steps: int,
+    rate: float,
+    loss_of: Callable[[Any, Batch], torch.Tensor] | None = None,
+) -> float:
+    """Take `steps` steps and return the last one's loss; the learning rate rises at first, then falls to nothing."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=_WARM_UP)
+    model.train()
+    last = float("nan")
+    for step, batch in enumerate(islice(learned, steps)):
+        loss = loss_of(model, batch) if loss_of else model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        last = loss.item()
+        if step % 250 == 0:
+            print(f"step {step:5}/{steps}  loss {last:.3f}", flush=True)
+    model.eval()
+    return last
+
+
+def begin_with_waves(embedding: torch.nn.Embedding, scale: float) -> None:
+    """Set position embeddings to sine waves (Vaswani et al. 2017, section 3.5) before training moves them.
+
+    Random ones would have to learn first, and for the rarely used late positions never would, that neighbours are near.
+    """
+    positions, width = embedding.weight.shape
+    rates = torch.exp(torch.arange(0, width, 2) * (-torch.log(torch.tensor(10_000.0)) / width))
+    angles = torch.arange(positions)[:, None] * rates[None, :]
+    with torch.no_grad():
+        embedding.weight[:, 0::2] = torch.sin(angles) * scale
+        embedding.weight[:, 1::2] = torch.cos(angles) * scale
+
+
+def look_for_the_same(query: torch.nn.Linear, key: torch.nn.Linear, scale: float) -> None:
+    """Set out from attention that goes to like tokens (after Trockman and Kolter 2023, "Mimetic initialization").
+
+    Finding the name of a question again in the passage is slow to learn from nothing, and nothing else goes before it.
+    """
+    with torch.no_grad():
+        torch.nn.init.normal_(query.weight, std=scale)
+        key.weight.copy_(query.weight)

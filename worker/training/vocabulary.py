@@ -1,0 +1,46 @@
+"""A small WordPiece vocabulary: the frequent words whole, and pieces for the words and names never seen."""
+
+import string
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertTokenizer
+
+SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ACCENTED: Final = "áàâäãåæçéèêëíìîïıñóòôöõøœßúùûüýğłńřśşčšžÁÂÅÇÉİÑÓÖØÜŁŚŞČŠŽ"
+_CHARACTERS: Final = string.ascii_letters + string.digits + string.punctuation + "€£\u2013\u2019“”…"
+
+
+def learn(texts: Iterable[str], *, size: int, pieces: int, positions: int, cased: bool = True) -> Any:
+    """Return BERT's tokenizer with `pieces` parts of words at most and whole words, most frequent first, up to `size`.
+
+    Two runs may differ in a few pieces: the trainer leaves it to chance which of two equally frequent ones comes first.
+    Letters that are not in the texts are there too, so that no word of a European language is unknown altogether.
+    """
+    kept = list(texts)
+    raw = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    raw.normalizer = normalizers.BertNormalizer(lowercase=not cased)
+    raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    alphabet = list(_CHARACTERS + ACCENTED if cased else _CHARACTERS.lower())
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=pieces, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(kept, trainer=trainer)
+    within = [f"##{letter}" for letter in alphabet if letter.isalnum()]
+    parts = sorted(raw.get_vocab(), key=lambda piece: raw.token_to_id(piece) or 0)
+    vocabulary = list(dict.fromkeys([*parts, *within, *_words(raw, kept)]))[:size]
+    return BertTokenizer(
+        vocab={piece: index for index, piece in enumerate(vocabulary)},
+        do_lower_case=not cased,
+        strip_accents=None if not cased else False,
+        model_max_length=positions,
+    )
+
+
+def _words(raw: Any, texts: Iterable[str]) -> list[str]:
+    """Return the words of the texts, the most frequent first and equally frequent ones by their letters."""
+    split = raw.pre_tokenizer.pre_tokenize_str
+    words = Counter(word for text in texts for word, _ in split(raw.normalizer.normalize_str(text)))
+    return sorted(words, key=lambda word: (-words[word], word))
