@@ -47,7 +47,9 @@ class FillMask:
         self._device = model.device
         self._words: int = model.get_input_embeddings().num_embeddings  # a tokenizer may have more
         self._framing = Framing(tokenizer, limits.max_length)
-        self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
         self.most_rows = self._collation.most_rows
         self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         self._vocabulary = cache(tokenizer.get_vocab)

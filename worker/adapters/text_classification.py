@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
-from models.errors import JobError
+from models.errors import JobError, ModelError
+from worker.adapters import padding
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
+from worker.adapters.framing import Framing
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
@@ -24,11 +26,11 @@ class TextClassification:
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._sanitized = cache(self._sanitize)
-        self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
         self.most_rows = self._collation.most_rows
-        # Padding on the left moves every text to other positions, which most models tell apart: then only texts of one
-        # length share a pass. On the right it would be wrong for models that look at the last position (XLNet).
-        self._unpadded = tokenizer.padding_side == "left"
+        self._unpadded = _padding_matters(model, tokenizer, limits)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
         """Token ids for each job in order, cut at the limit; JobError `input_too_long` where cutting is not wanted."""
@@ -88,3 +90,10 @@ class TextClassification:
         # A tokenizer in plain Python does not tell; only one that filled the limit needs a second look.
         whole = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)
         return len(whole["input_ids"]) > self._limits.max_length
+
+
+def _padding_matters(model: Any, tokenizer: Any, limits: Limits) -> bool:
+    try:
+        return padding.matters(model, tokenizer, Framing(tokenizer, limits.max_length).frame)
+    except ModelError:  # its tokenizer frames texts in a way of its own
+        return True

@@ -41,7 +41,9 @@ class TokenClassification:
         self._fast = tokenizer.is_fast
         self._framing = Framing(tokenizer, limits.max_length)
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
-        self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
         self.most_rows = self._collation.most_rows
         self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         self._stride = self._usual_stride() if limits.truncation == "stride" else None

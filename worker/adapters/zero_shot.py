@@ -34,7 +34,9 @@ class ZeroShotClassification:
                 "beside others"
             )
         self._framing = Framing(tokenizer, limits.max_length, texts=2)
-        self._collation = Collation(tokenizer, model.device, deterministic=limits.deterministic)
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
         self.most_rows = self._collation.most_rows
         self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
         # As transformers' pipeline: a cache helps only who goes on writing.
