@@ -60,7 +60,7 @@ COMMANDS = {
     "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "db": Command("producer.cli.db", "db", "Look after the database's tables."),
-    "demo": Command("producer.cli.demo", "demo", "See it all work in a minute, on bundled reviews."),
+    "demo": Command("producer.cli.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
 }
 
 

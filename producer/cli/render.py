@@ -6,6 +6,7 @@ from datetime import datetime
 from models import terminal
 from models.states import BatchStatus
 from producer.batches import BatchView
+from producer.cli import answer
 from producer.results import ResultRow, iso
 
 
@@ -57,20 +58,10 @@ def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
     """Results in columns: position, custom_id, answer and the beginning of the input, `width` columns in all."""
     lines = []
     for row in rows:
-        name, outcome = terminal.shortened(row.custom_id or "", 16), terminal.shortened(answer(row), 40)
+        name, outcome = terminal.shortened(row.custom_id or "", 16), terminal.shortened(answer.told(row), 40)
         start = f"{row.position:>7}  {name:<16}  {outcome:<28}  "
-        given = " | ".join(map(str, row.input.values()))
-        lines.append(start + terminal.shortened(given, max(20, width - terminal.wide(start))))
+        lines.append(start + terminal.shortened(answer.given(row), max(20, width - terminal.wide(start))))
     return lines
-
-
-def answer(row: ResultRow) -> str:
-    """What came out: `POSITIVE 0.9998`, other outputs as JSON, or the error."""
-    if row.error_code is not None or row.output is None:
-        return f"{row.status.value}: {row.error_code or ''}".rstrip(": ")
-    if isinstance(row.output, dict) and set(row.output) == {"label", "score"}:
-        return f"{row.output['label']} {row.output['score']:.4f}"
-    return terminal.compact(row.output)
 
 
 def rate(jobs_per_second: float | None) -> str | None:

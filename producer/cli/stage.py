@@ -1,0 +1,99 @@
+"""The stage: a home of the demo's own, `batchmill up` running in it, and how to go on from there by hand."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from models import terminal
+from models.errors import BatchmillError
+
+LOG_LINES = 15
+STOP_SECONDS = 60.0
+CONFIG = "# Settings of the demo in this folder; see `Settings` in models/settings.py for what can be set.\n"
+
+
+@contextmanager
+def own_settings(home: Path) -> Iterator[None]:
+    """The demo's own home and nothing else: it must not write to a database that the environment happens to name."""
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / "batchmill.toml"
+    if not config.exists():
+        config.write_text(CONFIG)
+    own = {"BATCHMILL_HOME": str(home), "BATCHMILL_CONFIG": str(config)}
+    others = ("BATCHMILL_DATABASE_URL", "BATCHMILL_REDIS_URL")
+    before = {name: os.environ.pop(name, None) for name in (*own, *others)}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def running(log: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
+    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--end-with-stdin"]
+    terminal.notice(f"starting: batchmill up\n     log: {near(log)}")
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())
+
+    def check() -> None:
+        if process.poll() is not None:
+            last = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+            lines = "".join(f"\n  {terminal.printable(line)}" for line in last)
+            raise BatchmillError(f"`batchmill up` ended with {process.returncode}; the last of {near(log)}:{lines}")
+
+    try:
+        yield check
+    finally:
+        terminal.notice("stopping the worker and Valkey")
+        _stop(process)
+
+
+def program() -> str:
+    """How to call us from this folder."""
+    if shutil.which("batchmill"):
+        return "batchmill"
+    script = Path(sys.argv[0])
+    return str(near(script.absolute())) if script.name == "batchmill" else f"{sys.executable} -m batchmill"
+
+
+def sql_shell(file: Path) -> str:
+    if shutil.which("sqlite3"):
+        return f"sqlite3 {file} "
+    return f"{sys.executable} -m sqlite3 {file} " if sys.version_info >= (3, 12) else ""
+
+
+def near(path: Path) -> Path:
+    """The path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _environment() -> dict[str, str]:
+    """The process' environment: it finds our packages where we were found, installed or not."""
+    here = Path(sys.modules["models"].__path__[0]).parent
+    if here == Path(sysconfig.get_path("purelib")):
+        return dict(os.environ)
+    path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin:
+        process.stdin.close()
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

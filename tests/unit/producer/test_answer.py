@@ -1,0 +1,31 @@
+"""How answers of every task look in one line."""
+
+from typing import Any
+
+import pytest
+
+from producer.cli import answer
+
+ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "B-LOC", "word": "London", "score": 0.9}]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ({"label": "POSITIVE", "score": 0.99984}, "POSITIVE 0.9998"),
+        ([{"label": "A", "score": 0.5}, {"label": "B", "score": 0.25}], "A 0.5000, B 0.2500"),
+        ({"sequence": "s", "labels": ["a", "b"], "scores": [0.75, 0.25]}, "a 0.7500, b 0.2500"),
+        ({"score": 0.5, "start": 0, "end": 5, "answer": "Clara"}, "Clara 0.5000"),
+        ({"score": 0.5, "start": 0, "end": 0, "answer": ""}, "(no answer) 0.5000"),
+        ([{"score": 0.5, "token": 3, "token_str": " capital", "sequence": "…"}], "capital 0.5000"),
+        (ENTITIES, "Sarah PER, London B-LOC"),
+        ([{"summary_text": "Short."}], "Short."),
+        ([{"translation_text": "Hallo"}, {"translation_text": "Tag"}], "Hallo / Tag"),
+        ([{"generated_text": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}], "Ho"),
+        ([], "[]"),
+        ([[{"token_str": "a"}]], '[[{"token_str": "a"}]]'),
+        ({"other": 1}, '{"other": 1}'),
+    ],
+)
+def test_each_shape_has_its_words(output: Any, words: str) -> None:
+    assert answer.output(output) == words
