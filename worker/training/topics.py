@@ -35,7 +35,7 @@ _NAMED: Final = {
 }
 _OPPOSITE: Final = {"urgent": "calm", "calm": "urgent", "glad": "sad", "sad": "glad"}
 _NOTHING: Final = 0.08  # share of the texts without a topic
-_TONED: Final = 0.3  # share of the texts with a tone
+_TONED: Final = 0.4  # share of the texts with a tone
 _TWO_TOPICS: Final = 0.15
 
 
@@ -50,13 +50,14 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A text, a claim about it, whether it follows (an index into `LABELS`), and the topics of both."""
+    """A text, a claim about it, whether it follows (an index into `LABELS`), and the subjects of both."""
 
     text: str
     hypothesis: str
     label: int
-    topic: int = -100  # of the text and of the claim: indices into `SUBJECTS`, -100 for none or several
+    topic: int = -100  # of the text, as are `named` of the claim and `tone`: indices into `SUBJECTS`, -100 for none
     named: int = -100
+    tone: int = -100
 
 
 def texts(rng: random.Random, *, held_out: bool = False) -> Iterator[Text]:
@@ -132,4 +133,5 @@ def claims(seed: int, *, held_out: bool = False) -> Iterator[Claim]:
         label, follows = _claimed(rng, text, _NAMING)
         topic = SUBJECTS.index(text.topics[0]) if len(text.topics) == 1 else -100
         hypothesis = rng.choice(_TEMPLATES).replace("{label}", label)
-        yield Claim(text.text, hypothesis, follows, topic, _NAMED.get(label, -100))
+        tone = SUBJECTS.index(text.tone) if text.tone else -100
+        yield Claim(text.text, hypothesis, follows, topic, _NAMED.get(label, -100), tone)

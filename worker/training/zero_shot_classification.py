@@ -22,7 +22,7 @@ _POSITIONS: Final = 256
 _VOCABULARY: Final = 1_900
 _PIECES: Final = 450  # the rest are whole words, which tell a topic better than their pieces
 _TEXTS_FOR_VOCABULARY: Final = 30_000
-_STEPS: Final = 4_500
+_STEPS: Final = 5_000
 _RATE: Final = 2e-3
 _HELD_OUT_CLAIMS: Final = 3_000
 _HELD_OUT_CHOICES: Final = 500
@@ -59,6 +59,7 @@ def rows(tokenizer: Any, pairs: Iterable[Claim]) -> Iterator[Row]:
         )
         parts = encoded["token_type_ids"]
         told = [claim.named if part else claim.topic for part in parts]
+        told[0] = claim.tone  # a tone is in no one word, so [CLS] has to gather it
         yield {"input_ids": encoded["input_ids"], "token_type_ids": parts, "labels": claim.label, "hints": told}
 
 

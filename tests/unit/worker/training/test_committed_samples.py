@@ -1,0 +1,134 @@
+"""The committed samples do their jobs on sentences that people try first, and say how good they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
+
+SAMPLES = Path(__file__).parents[4] / "models" / "samples"
+TASKS = ("ner", "question-answering", "zero-shot-classification", "fill-mask")
+
+
+def sample(task: str, **options: Any) -> Any:
+    return pipeline(task, model=str(SAMPLES / task), device="cpu", **options)
+
+
+def card(task: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((SAMPLES / task / "card.json").read_text("utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+class TestEverySample:
+    def test_is_small(self, task: str) -> None:
+        assert sum(path.stat().st_size for path in (SAMPLES / task).iterdir()) < 950_000
+
+    def test_says_how_it_was_made(self, task: str) -> None:
+        assert card(task)["task"] == task
+        assert card(task)["made_by"] == f"python -m worker.training.{task.replace('-', '_')}"
+
+    def test_has_full_precision(self, task: str) -> None:
+        assert json.loads((SAMPLES / task / "config.json").read_text("utf-8"))["dtype"] == "float32"
+
+
+class TestNames:
+    @pytest.mark.parametrize("strategy", ["simple", "first"])
+    @pytest.mark.parametrize(
+        ("text", "names"),
+        [
+            ("My name is Sarah and I live in London", {("Sarah", "PER"), ("London", "LOC")}),
+            ("My name is Wolfgang and I live in Berlin", {("Wolfgang", "PER"), ("Berlin", "LOC")}),
+            (
+                "Hugging Face Inc. is a company based in New York City.",
+                {("Hugging Face Inc.", "ORG"), ("New York City", "LOC")},
+            ),
+            ("Angela Merkel was born in Hamburg.", {("Angela Merkel", "PER"), ("Hamburg", "LOC")}),
+            ("I saw the book on the table yesterday.", set()),
+        ],
+    )
+    def test_are_found_whole(self, text: str, names: set[tuple[str, str]], strategy: str) -> None:
+        found = sample("ner", aggregation_strategy=strategy)(text)
+        assert {(text[name["start"] : name["end"]].rstrip("."), name["entity_group"]) for name in found} == {
+            (name.rstrip("."), kind) for name, kind in names
+        }
+
+    def test_are_mostly_right_in_held_out_texts(self) -> None:
+        assert card("ner")["held_out_f1"] > 0.8
+
+
+def answer(question: str, context: str) -> str:
+    """Return the likeliest span, by the plain rule: the sum of both ends' logits, the end not before the start."""
+    folder = SAMPLES / "question-answering"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForQuestionAnswering.from_pretrained(folder)
+    encoded = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    passage = [index for index, part in enumerate(encoded.sequence_ids()) if part == 1]
+    with torch.inference_mode():
+        logits = model(**encoded)
+    start, end = logits.start_logits[0], logits.end_logits[0]
+    spans = [(first, last) for first in passage for last in passage if first <= last < first + 15]
+    first, last = max(spans, key=lambda span: float(start[span[0]] + end[span[1]]))
+    return context[offsets[first][0] : offsets[last][1]]
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        ("question", "context", "right"),
+        [
+            ("Where do I live?", "My name is Wolfgang and I live in Berlin", "Berlin"),
+            ("What's my name?", "My name is Clara and I live in Berkeley.", "Clara"),
+            ("Where do I live?", "My name is Merve and I live in İstanbul.", "İstanbul"),
+            ("Who works for Siemens?", "Anna lives in Oslo. Ben works for Siemens.", "Ben"),
+            ("How much did the lamp cost?", "Tom bought a lamp for 45 dollars.", "45 dollars"),
+        ],
+    )
+    def test_are_found(self, question: str, context: str, right: str) -> None:
+        assert answer(question, context) == right
+
+    def test_are_mostly_right_in_held_out_texts(self) -> None:
+        assert card("question-answering")["held_out_exact_match"] > 0.6
+
+
+class TestTopics:
+    @pytest.mark.parametrize(
+        ("text", "labels", "right"),
+        [
+            ("one day I will see the world", ["travel", "cooking", "dancing"], "travel"),
+            ("The president spoke in parliament.", ["politics", "sports", "food"], "politics"),
+            ("She scored a goal in the last minute of the match.", ["business", "sports", "health"], "sports"),
+            ("My doctor told me to take my pills", ["music", "weather", "health"], "health"),
+        ],
+    )
+    def test_are_told_apart(self, text: str, labels: list[str], right: str) -> None:
+        assert sample("zero-shot-classification")(text, candidate_labels=labels)["labels"][0] == right
+
+    def test_may_be_several(self) -> None:
+        text = "I have a problem with my iphone that needs to be resolved asap!"
+        labels = ["urgent", "not urgent", "phone", "tablet", "computer"]
+        found = sample("zero-shot-classification")(text, candidate_labels=labels, multi_label=True)
+        scores = dict(zip(found["labels"], found["scores"], strict=True))
+        assert scores["urgent"] > 0.5 > scores["not urgent"]
+        assert scores["phone"] > 0.5 > scores["tablet"]
+
+    def test_are_mostly_right_in_held_out_texts(self) -> None:
+        assert card("zero-shot-classification")["held_out_top_1_of_5"] > 0.7
+
+
+class TestMaskedWords:
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            ("Paris is the [MASK] of France.", "capital"),
+            ("Paris is the capital of [MASK].", "France"),
+            ("The opposite of hot is [MASK].", "cold"),
+            ("I brush my [MASK] every morning.", "teeth"),
+        ],
+    )
+    def test_are_guessed(self, text: str, word: str) -> None:
+        assert sample("fill-mask")(text)[0]["token_str"] == word
+
+    def test_are_often_right_in_held_out_texts(self) -> None:
+        assert card("fill-mask")["held_out_top_1"] > 0.4

@@ -1,0 +1,125 @@
+"""The generated texts that the samples learn from: repeatable, split in two, and rightly labelled."""
+
+import random
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from worker.training import everyday, question_answering, sentences, topics
+from worker.training.cast import Cast
+from worker.training.facts import KINDS, Storyteller, story
+from worker.training.skeletons import fill, held_out, joined, open_slots
+
+
+def names_drawn(*, kept: bool) -> set[str]:
+    return {
+        name
+        for seed in range(200)
+        for cast in [Cast(random.Random(seed), held_out=kept)]
+        for kind in ("PER", "LOC", "ORG", "MISC")
+        for name in [cast.draw(kind)]
+    }
+
+
+@pytest.mark.parametrize("texts", [sentences.sentences, question_answering.asked, topics.claims, everyday.texts])
+class TestTexts:
+    def test_are_the_same_for_the_same_seed(self, texts: Any) -> None:
+        assert list(islice(texts(1), 100)) == list(islice(texts(1), 100))
+
+    def test_differ_with_the_seed(self, texts: Any) -> None:
+        assert list(islice(texts(1), 100)) != list(islice(texts(2), 100))
+
+    def test_are_others_when_held_out(self, texts: Any) -> None:
+        learned = {str(text) for text in islice(texts(1), 1_000)}
+        kept = {str(text) for text in islice(texts(1, held_out=True), 300)}
+        assert not learned & kept
+
+
+class TestNames:
+    def test_never_come_twice_in_a_text(self) -> None:
+        cast = Cast(random.Random(0), held_out=False)
+        names = [cast.draw("PER") for _ in range(200)]
+        assert len(set(names)) == len(names)
+
+    def test_of_held_out_texts_are_in_no_other(self) -> None:
+        assert not names_drawn(kept=True) & names_drawn(kept=False)
+
+
+class TestSkeletons:
+    def test_know_where_each_name_came_to_stand(self) -> None:
+        passage = fill("did {PER} go to {LOC}?", {"PER": "Anna", "LOC": "Oslo"})
+        assert passage.text == "Did Anna go to Oslo?"
+        assert [(passage.text[span.start : span.end], span.slot) for span in passage.spans] == [
+            ("Anna", "PER"),
+            ("Oslo", "LOC"),
+        ]
+
+    def test_keep_that_when_they_are_joined(self) -> None:
+        both = joined(
+            [fill("{PER} sings.", {"PER": "Anna"}), fill("see a {JOB} and {PER}.", {"PER": "Ben", "JOB": "actor"})]
+        )
+        assert both.text == "Anna sings. See an actor and Ben."
+        assert [both.text[span.start : span.end] for span in both.spans] == ["Anna", "actor", "Ben"]
+
+    def test_name_their_open_slots_once(self) -> None:
+        assert open_slots("{PER} and {PER2} saw {PER}") == ("PER", "PER2")
+
+    def test_keep_about_one_text_in_eight(self) -> None:
+        assert 60 < sum(held_out(str(number), 8) for number in range(800)) < 140
+
+
+class TestNamesInSentences:
+    def test_are_all_of_the_four_kinds(self) -> None:
+        kinds = Counter(span.slot for text in islice(sentences.sentences(0), 500) for span in text.spans)
+        assert set(kinds) == set(sentences.NAME_KINDS)
+        assert min(kinds.values()) > 50
+
+    def test_begin_with_a_capital(self) -> None:
+        for text in islice(sentences.sentences(0), 500):
+            names = [text.text[span.start : span.end] for span in text.spans]
+            assert all(name[0].isupper() or name.startswith(("the ", "iPhone")) for name in names)
+
+
+class TestQuestions:
+    def test_are_answered_where_they_say(self) -> None:
+        rng = random.Random(0)
+        answers = [
+            (question.text, passage.text[question.answer.start : question.answer.end])
+            for passage, questions in (story(rng, 3, held_out=False) for _ in range(300))
+            for question in questions
+            if question.answer
+        ]
+        prices = [answer for question, answer in answers if question.startswith("How much")]
+        years = [answer for question, answer in answers if question.startswith("In what year")]
+        assert prices
+        assert all(set(price) & set("$£€") or price.endswith(("dollars", "euros")) for price in prices)
+        assert years
+        assert all(year.isdigit() for year in years)
+
+    def test_have_no_answer_now_and_then(self) -> None:
+        asked = [question for _, question in islice(question_answering.asked(0), 1_000)]
+        assert 0.1 < sum(question.answer is None for question in asked) / len(asked) < 0.4
+
+    def test_are_about_what_the_fact_tells(self) -> None:
+        teller = Storyteller(random.Random(0), held_out=False)
+        for kind in KINDS:
+            fact = teller.fact(kind)
+            assert all(set(open_slots(ask)) | {slot} <= fact.names.keys() for ask, slot in fact.questions())
+
+
+class TestClaims:
+    def test_follow_contradict_or_do_neither(self) -> None:
+        labels = Counter(claim.label for claim in islice(topics.claims(0), 2_000))
+        assert set(labels) == {topics.CONTRADICTION, topics.NEUTRAL, topics.ENTAILMENT}
+        assert min(labels.values()) > 100
+
+    def test_follow_if_they_name_the_topic(self) -> None:
+        for claim in islice(topics.claims(0), 2_000):
+            if claim.topic >= 0 and claim.topic == claim.named:
+                assert claim.label == topics.ENTAILMENT, claim
+
+    def test_are_about_a_few_dozen_topics(self) -> None:
+        assert len(topics.TOPICS) >= 30
+        assert all(set(topic) == {"labels", "things", "deeds"} for topic in topics.TOPICS.values())
