@@ -1,0 +1,20 @@
+"""summarization: what a text says, in fewer words."""
+
+from models.tasks.spec import TaskSpec, TextField
+from models.tasks.text_to_text import TextToTextParameters
+
+
+class SummarizationParameters(TextToTextParameters):
+    """As `pipeline("summarization")` of transformers 4.57 names them."""
+
+
+SUMMARIZATION = TaskSpec(
+    name="summarization",
+    aliases=(),
+    summary="Summarize texts with an encoder-decoder model, such as BART or T5.",
+    fields=(TextField("text", "The text to summarize."),),
+    parameters=SummarizationParameters,
+    output='[{"summary_text": text}]; as many as num_return_sequences',
+    example_input={"text": "The harbour of Rivermouth was the largest of its age. In 1644 a fire burned it down."},
+    example_output=[{"summary_text": "Rivermouth's harbour burned in 1644."}],
+)

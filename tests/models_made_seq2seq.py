@@ -1,0 +1,51 @@
+"""Tiny random encoder-decoders that no golden answer is kept for: they are loaded and run."""
+
+from pathlib import Path
+
+from transformers import (
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    LEDConfig,
+    LEDForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
+
+from tests.golden import seq2seq_models
+from tests.golden.seq2seq_models import SIZES, T5_SIZES
+from tests.models_made import POSITIONS, WORD_PIECES, save, word_pieces
+from tests.models_made import SIZES as BERT_SIZES
+
+
+def bert2bert(folder: Path) -> Path:
+    """An encoder and a decoder that are BERTs; the end is a token of its tokenizer's."""
+    sizes = {
+        "vocab_size": len(WORD_PIECES),
+        "max_position_embeddings": POSITIONS,
+        "initializer_range": 0.5,
+        **BERT_SIZES,
+    }
+    decoder = BertConfig(is_decoder=True, add_cross_attention=True, **sizes)
+    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**sizes), decoder))
+    ids = {"decoder_start_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    model.generation_config.update(**ids)
+    return save(folder, model, word_pieces())
+
+
+def umt5(folder: Path) -> Path:
+    """Distances of its own in every layer."""
+    seq2seq_models.t5(folder)
+    UMT5ForConditionalGeneration(UMT5Config(vocab_size=258, **T5_SIZES)).save_pretrained(folder)
+    return folder
+
+
+def led(folder: Path) -> Path:
+    """Attention in windows, which the model itself pads to."""
+    seq2seq_models.bart(folder)
+    config = LEDConfig(
+        vocab_size=266, max_encoder_position_embeddings=128, max_decoder_position_embeddings=40, attention_window=8,
+        init_std=0.5, **SIZES,
+    )  # fmt: skip
+    LEDForConditionalGeneration(config).save_pretrained(folder)
+    return folder

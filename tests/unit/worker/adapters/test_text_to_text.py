@@ -1,0 +1,353 @@
+"""Summaries and translations: what the golden answers don't show. Company, seeds, languages, limits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.catalogue import Pipeline
+from models.errors import JobError
+from tests import models_made_seq2seq
+from tests.golden import seq2seq_models, seq2seq_tokenizers
+from worker import batching, runtime
+from worker.adapters import seq2seq_writing
+from worker.adapters.text_to_text import TextToText
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job, Lease
+
+pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+
+TEXTS = ["a house", "the", "the river is in the city of 世界 and 😀", "x", "Der Fluss " * 9, "what? " * 5, "the house"]
+LANGUAGES = {
+    "mbart": {"src_lang": "en_XX", "tgt_lang": "ro_RO"},
+    "nllb": {"src_lang": "deu_Latn", "tgt_lang": "zho_Hans"},
+    "m2m100": {"src_lang": "de", "tgt_lang": "zh"},
+}
+
+Load = Callable[..., TextToText]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    base = tmp_path_factory.mktemp("seq2seq")
+
+    def folder(name: str) -> Path:
+        if not (base / name).exists():
+            getattr(seq2seq_models, name)(base / name)
+        return base / name
+
+    return folder
+
+
+@pytest.fixture
+def load(folders: Callable[[str], Path]) -> Load:
+    def load(name: str, task: str = "translation", **entry: Any) -> TextToText:
+        pipeline = Pipeline(**{"name": "made", "task": task, "model": str(folders(name)), **entry})
+        adapter = runtime.load(pipeline, "cpu", threads=1).adapter
+        assert isinstance(adapter, TextToText)
+        return adapter
+
+    return load
+
+
+def jobs(texts: Sequence[str], parameters: Mapping[str, Any], batch: int = 1) -> list[Job]:
+    lease = Lease(batch, f"batch{batch}", 0, len(texts), 1, 1, parameters)
+    return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
+
+
+def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+    return [row for job in encoded if isinstance(job, list) for row in job]
+
+
+def errors(encoded: Sequence[list[Encoded] | JobError]) -> list[JobError]:
+    return [job for job in encoded if isinstance(job, JobError)]
+
+
+def written(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
+    """What the jobs come to, packed as the engine packs them, in the jobs' order."""
+    found = {}
+    for batch in batching.plan(rows(adapter.encode(given)), budget, adapter.most_rows):
+        for row, raw in zip(batch.rows, adapter.forward(batch), strict=True):
+            found[row.job.lease, row.job.position] = adapter.decode([row], [raw])
+    return [found[job.lease, job.position] for job in given]
+
+
+class TestCompany:
+    @pytest.mark.parametrize("parameters", [{"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 2}, {}], ids=str)
+    @pytest.mark.parametrize("name", ["bart", "t5", "marian", "mbart", "nllb", "m2m100"])
+    def test_changes_nothing(self, load: Load, name: str, parameters: dict[str, Any]) -> None:
+        adapter = load(name, "summarization" if name in ("bart", "t5") else "translation")
+        given = jobs(TEXTS, {"max_new_tokens": 20, **LANGUAGES.get(name, {}), **parameters})
+
+        together, alone = written(adapter, given), written(adapter, given, budget=1)
+
+        assert together == alone
+        assert len({str(texts) for texts in alone}) == len(TEXTS), "the model tells the texts apart"
+
+    def test_changes_nothing_where_the_same_bits_are_promised(self, load: Load) -> None:
+        adapter = load("bart", "summarization", deterministic=True)
+        given = jobs(TEXTS, {"num_beams": 2})
+
+        assert written(adapter, given) == [written(adapter, [job])[0] for job in given]
+
+    def test_is_of_those_alone_who_ask_for_the_same(self, load: Load) -> None:
+        adapter = load("bart", "summarization")
+        asked: list[dict[str, Any]] = [
+            {}, {"num_beams": 2}, {"max_length": 9}, {"do_sample": True, "seed": 1}, {"do_sample": True, "seed": 2},
+            {"num_beams": None}, {"clean_up_tokenization_spaces": True},
+        ]  # fmt: skip
+
+        keys = [rows(adapter.encode(jobs(["a"], each, batch)))[0].key for batch, each in enumerate(asked)]
+
+        assert keys[0] == keys[5] == keys[6]
+        assert keys[3] == keys[4]
+        assert len(set(keys)) == 4
+
+    def test_too_large_for_the_memory_is_parted(self, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+        adapter = load("bart", "summarization")
+        given = jobs(TEXTS, {"num_beams": 2})
+        whole = written(adapter, given)
+        monkeypatch.setattr(seq2seq_writing, "MOST_WRITTEN", 2 * 24 * 3)
+        seen: list[int] = []
+        generate = adapter._writing._model.generate
+        monkeypatch.setattr(
+            adapter._writing._model, "generate", lambda **how: (seen.append(len(how["input_ids"])), generate(**how))[1]
+        )
+
+        assert written(adapter, given) == whole
+        assert seen == [3, 3, 1]
+
+
+class TestSampling:
+    drawn: Mapping[str, Any] = {"do_sample": True, "max_new_tokens": 12, "top_k": 0, "temperature": 2.0}
+
+    def test_with_a_seed_is_the_same_in_any_company(self, load: Load) -> None:
+        adapter = load("t5", "summarization")
+        given = jobs(TEXTS, {**self.drawn, "seed": 5, "num_return_sequences": 2})
+
+        together = written(adapter, given)
+
+        assert together == written(adapter, given, budget=1)
+        assert all(first != second for first, second in together)
+
+    def test_with_a_seed_is_the_same_where_the_same_bits_are_promised(self, load: Load) -> None:
+        adapter = load("t5", "summarization", deterministic=True)
+        given = jobs(TEXTS[:3], {**self.drawn, "seed": 5})
+
+        assert written(adapter, given) == [written(adapter, [job])[0] for job in given]
+
+    def test_with_other_seeds_is_different(self, load: Load) -> None:
+        adapter = load("t5", "summarization")
+        given = [*jobs(["the"], {**self.drawn, "seed": 5}, 1), *jobs(["the"], {**self.drawn, "seed": 6}, 2)]
+
+        one, two = written(adapter, given)
+
+        assert one != two
+
+    def test_without_a_seed_is_different_each_time(self, load: Load) -> None:
+        adapter = load("t5", "summarization")
+        given = jobs(["the"] * 3, self.drawn)
+
+        assert len({str(texts) for texts in written(adapter, given)}) == 3
+
+    def test_of_the_likeliest_alone_is_greedy(self, load: Load) -> None:
+        adapter = load("t5", "summarization")
+        drawn = {**self.drawn, "top_k": 1, "seed": 1}
+
+        greedy = jobs(TEXTS, {"num_beams": 1, "max_new_tokens": 12}, 2)
+        assert written(adapter, jobs(TEXTS, drawn)) == written(adapter, greedy)
+
+    def test_of_many_texts_takes_no_beams(self, load: Load) -> None:
+        [texts] = written(load("bart", "summarization"), jobs(["the"], {**self.drawn, "num_return_sequences": 7}))
+
+        assert len(texts) == 7
+
+
+class TestLanguages:
+    def test_of_each_batch_are_its_own(self, load: Load) -> None:
+        adapter = load("mbart")
+        asked = [("en_XX", "ro_RO"), ("de_DE", "ro_RO"), ("en_XX", "fr_XX")]
+        given = [
+            jobs(["the river"], {"src_lang": source, "tgt_lang": target, "max_new_tokens": 9}, batch)[0]
+            for batch, (source, target) in enumerate(asked)
+        ]
+
+        encoded = rows(adapter.encode([given[0], given[1], given[2], given[0]]))
+
+        assert encoded[0].features == encoded[2].features == encoded[3].features
+        assert encoded[0].features != encoded[1].features
+        assert encoded[0].key == encoded[1].key != encoded[2].key
+        assert [row.job for row in encoded] == [given[0], given[1], given[2], given[0]]
+        assert len({str(text) for text in written(adapter, given)}) == 3
+
+    @pytest.mark.parametrize("name", ["mbart", "mbart50", "nllb", "m2m100"])
+    def test_missing_or_unknown_cost_their_rows_alone(self, load: Load, name: str) -> None:
+        adapter = load(name)
+        good = LANGUAGES.get(name, LANGUAGES["mbart"])
+        given = [
+            *jobs(["a", "b"], {}, 1),
+            *jobs(["a", "b"], good, 2),
+            *jobs(["a"], {**good, "tgt_lang": "xx"}, 3),
+            *jobs(["a"], {"src_lang": good["src_lang"]}, 4),
+        ]
+
+        encoded = adapter.encode(given)
+
+        assert [error.code for error in errors(encoded)] == [
+            "missing_language", "missing_language", "unknown_language", "missing_language",
+        ]  # fmt: skip
+        assert [row.job for row in rows(encoded)] == given[2:4]
+        assert good["tgt_lang"] in str(encoded[4]), "it says what exists"
+
+    @pytest.mark.parametrize("name", ["marian", "t5"])
+    def test_are_of_no_effect_on_models_for_one_pair(self, load: Load, name: str) -> None:
+        adapter = load(name)
+
+        with_them, without = (
+            written(adapter, jobs(["the river"], {"max_new_tokens": 9, **given}))
+            for given in ({"src_lang": "en", "tgt_lang": "de"}, {})
+        )
+
+        assert with_them == without
+
+
+class TestLimits:
+    long = "the river " * 80
+
+    @pytest.mark.parametrize("name", ["bart", "t5", "marian", "mbart", "m2m100"])
+    def test_a_long_text_is_cut_and_marked(self, load: Load, name: str) -> None:
+        encoded = rows(load(name).encode(jobs(["the", self.long], LANGUAGES.get(name, {}))))
+
+        assert [(row.truncated, row.length > 20) for row in encoded] == [(False, False), (True, True)]
+        assert encoded[1].length == seq2seq_tokenizers.POSITIONS
+
+    @pytest.mark.parametrize("name", ["bart", "marian"])
+    def test_or_costs_its_row_alone(self, load: Load, name: str) -> None:
+        encoded = load(name, truncation="error").encode(jobs(["the", self.long, "the"], {}))
+
+        [error] = errors(encoded)
+        assert encoded[1] is error
+        assert error.code == "input_too_long"
+        assert "longer than the 96 tokens" in str(error)
+
+    def test_a_prefix_counts(self, load: Load) -> None:
+        whole, bare = (
+            rows(load("t5", task).encode(jobs(["the"], {})))[0].length
+            for task in ("summarization", "translation_a_to_b")
+        )
+
+        assert whole > bare == 2
+
+    def test_writing_ends_where_the_model_s_positions_do(self, load: Load) -> None:
+        adapter = load("pegasus", "summarization")
+        given = {"max_new_tokens": 1_000, "num_beams": 1, "min_new_tokens": 1_000, "no_repeat_ngram_size": 0}
+
+        [raw] = adapter.forward(MicroBatch(tuple(rows(adapter.encode(jobs(["the"], given))))))
+
+        assert raw is not None
+        assert len(raw[0]) == seq2seq_tokenizers.POSITIONS + 1
+
+    def test_an_id_beyond_the_model_costs_its_row_alone(self, load: Load) -> None:
+        adapter = load("bart", "summarization")
+        adapter._tokenizer.add_tokens(["<new>"])
+
+        encoded = adapter.encode(jobs(["the", "the <new> house"], {}))
+
+        assert [error.code for error in errors(encoded)] == ["unknown_token"]
+        assert len(rows(encoded)) == 1
+
+
+class TestParameters:
+    def test_that_do_not_fit_the_model_cost_their_rows(self, load: Load) -> None:
+        adapter = load("t5", "summarization")  # it keeps three beams
+        given = [*jobs(["a"], {"num_return_sequences": 4}, 1), *jobs(["a"], {"num_return_sequences": 3}, 2)]
+
+        encoded = adapter.encode(given)
+
+        assert [error.code for error in errors(encoded)] == ["invalid_parameters"]
+        assert "num_beams 3" in str(encoded[0])
+        assert len(written(adapter, given[1:])[0]) == 3
+
+    @pytest.mark.parametrize(("name", "beams", "part"), [("t5", 1, slice(2, 6)), ("marian", 1, slice(4, 7)),
+                                                         ("marian", 3, slice(4, 7))])  # fmt: skip
+    def test_stop_strings_end_a_text(self, load: Load, name: str, beams: int, part: slice) -> None:
+        adapter = load(name)
+        given = {"num_beams": beams, "max_new_tokens": 20}
+        [[whole]] = written(adapter, jobs(["the house"], given))
+        text = whole["translation_text"]
+
+        [[stopped], [other]] = written(adapter, jobs(["the house", "x"], {**given, "stop_strings": [text[part]]}))
+
+        assert stopped["translation_text"].count(text[part]) == 1
+        assert len(stopped["translation_text"]) < len(text)
+        assert other["translation_text"]
+
+    def test_clean_up_takes_out_spaces(self, load: Load) -> None:
+        adapter = load("t5", "summarization")
+        ids = adapter._tokenizer("the house .").input_ids
+        row = rows(adapter.encode(jobs(["a"], {})))[0]
+        clean = rows(adapter.encode(jobs(["a"], {"clean_up_tokenization_spaces": True})))[0]
+
+        assert adapter.decode([row], [[ids]]) == [{"summary_text": "the house ."}]
+        assert adapter.decode([clean], [[ids]]) == [{"summary_text": "the house."}]
+
+
+class TestUnsound:
+    @pytest.mark.parametrize("beams", [1, 3])
+    def test_scores_cost_their_row_alone(self, load: Load, beams: int) -> None:
+        adapter = load("t5", "summarization")
+        [poison] = adapter._tokenizer("世", add_special_tokens=False).input_ids
+        with torch.no_grad():
+            adapter._writing._model.encoder.embed_tokens.weight = torch.nn.Parameter(
+                adapter._writing._model.encoder.embed_tokens.weight.clone()
+            )
+            adapter._writing._model.encoder.embed_tokens.weight[poison] = torch.nan
+        encoded = rows(adapter.encode(jobs(["the", "a 世", "house"], {"num_beams": beams, "max_new_tokens": 5})))
+
+        raw = adapter.forward(MicroBatch(tuple(encoded)))
+
+        assert [each is None for each in raw] == [False, True, False]
+        with pytest.raises(JobError, match="not numbers") as caught:
+            adapter.decode([encoded[1]], [raw[1]])
+        assert caught.value.code == "invalid_output"
+
+
+class TestMarian:
+    def test_reads_what_is_written_with_the_target_s_pieces(self, load: Load) -> None:
+        adapter = load("marian")
+        row = rows(adapter.encode(jobs(["a"], {})))[0]
+        ids = [adapter._tokenizer.encoder[word] for word in ("▁the", "▁French", "▁house", "</s>", "<pad>")]
+
+        assert adapter.decode([row], [[ids]]) == [{"translation_text": "the house"}]
+
+    def test_leaves_out_numbers_that_no_word_has(self, load: Load) -> None:
+        adapter = load("marian")
+        row = rows(adapter.encode(jobs(["a"], {})))[0]
+        the = adapter._tokenizer.encoder["▁the"]
+
+        assert adapter.decode([row], [[[the, 9_999, 1, the]]]) == [{"translation_text": "the the"}]
+
+
+def test_rows_stay_unpadded_where_a_model_looks_at_its_input(load: Load) -> None:
+    adapter = load("bart", "summarization")
+    adapter._writing._defaults.settings["encoder_no_repeat_ngram_size"] = 2  # type: ignore[index]
+
+    one, two, three = rows(adapter.encode(jobs(["a", "the house", "b"], {})))
+
+    assert one.key == three.key != two.key
+
+
+@pytest.mark.parametrize(("name", "most"), [("bert2bert", 65), ("umt5", 257), ("led", 41)])
+def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
+    torch.manual_seed(0)
+    folder = getattr(models_made_seq2seq, name)(tmp_path / name)
+    adapter = runtime.load(Pipeline(name="made", task="summarization", model=str(folder)), "cpu", threads=1).adapter
+    assert isinstance(adapter, TextToText)
+    given = jobs(["a house", "the", "love it " * 5], {})
+
+    together = written(adapter, given)
+
+    assert together == written(adapter, given, budget=1)
+    assert adapter._writing.ask("{}").config.max_length == most
