@@ -12,8 +12,8 @@ from worker.claims import Job
 class Encoded:
     """One row of a forward pass: a job, tokenized, or one of the parts of a job that takes several rows.
 
-    Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company;
-    None leaves it to the longest of them.
+    Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company, and
+    `most` how many rows its pass may have whatever the budget; None leaves them to the longest, and to the budget.
     """
 
     job: Job
@@ -24,6 +24,7 @@ class Encoded:
     part: int = 0
     parts: int = 1
     width: int | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ def plan(rows: Sequence[Encoded], budget: int, most_rows: int) -> list[MicroBatc
         group.sort(key=_width, reverse=True)
         start = 0
         while start < len(group):
-            count = min(most_rows, max(1, budget // max(1, _width(group[start]))))
+            longest = group[start]
+            count = longest.most or min(most_rows, max(1, budget // max(1, _width(longest))))
             batches.append(MicroBatch(tuple(group[start : start + count])))
             start += count
     return batches

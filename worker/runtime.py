@@ -35,6 +35,7 @@ class Runtime:
     tokens_per_batch: int
     model: Any
     device: torch.device
+    threads: int
     size: int
 
     @property
@@ -52,6 +53,7 @@ class Runtime:
     def unpark(self) -> None:
         """Come back to the device."""
         self.model.to(self.device)
+        torch.set_num_threads(self.threads)
 
 
 def load(
@@ -60,6 +62,8 @@ def load(
     """Load a pipeline onto a device; raises ModelError saying why it can't be used, Unreachable to try again later."""
     started = time.monotonic()
     if threads:
+        # A number that shares rows out evenly: see Collation.
+        threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
     target = weights.device(device if pipeline.device == "auto" else pipeline.device)
     files = snapshots.model(pipeline)
@@ -78,6 +82,7 @@ def load(
         tokens_per_batch or pipeline.tokens_per_batch or (CPU_TOKENS if target.type == "cpu" else GPU_TOKENS),
         model,
         target,
+        torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     )
     _log(runtime, limits, started)

@@ -194,8 +194,9 @@ def start(
         doorbell, holdings, defects = Doorbell(), Holdings(), []
         pace = Pace(1000.0, window_jobs)
         pace.record(window_jobs, 1.0)  # so that the first claim fills the window, too
+        runtime = Runtime(adapter, VERSION, tokens, None, None, 1, 0)
         made = Engine(
-            database, Runtime(adapter, VERSION, tokens, None, None, 0), claimant(worker_id), doorbell, holdings, pace,
+            database, runtime, claimant(worker_id), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
             on_defect=lambda: defects.append("defect"),
         )  # fmt: skip

@@ -48,7 +48,7 @@ class Works:
         if pipeline.name in self.broken:
             raise ModelError(f"{pipeline.model} is broken")
         version = replace(VERSION, model=pipeline.model)
-        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1)
+        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1)
 
     def close(self) -> None:
         self.pinning.stop()
@@ -141,7 +141,10 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Call
     long = submit(ours, "first", jobs=400)
     ours.pinning.start()
     gate.wait()
+    first = ours.pinning._pinned
+    assert first is not None
     small = submit(ours, "second")
+    wait_until(first.engine._stopping.is_set, "the first to be told to stop in the middle of its backlog")
     gate.open()
 
     until_ended(ours, small, long)

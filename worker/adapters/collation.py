@@ -12,32 +12,36 @@ from worker.claims import Job
 MOST_ROWS = 512
 
 # A matrix product of another shape may add up in another order. So where the same bits are promised in any company,
-# every pass has the same shape: so many rows, and a width that depends on the row alone. Fewer rows than 8 ran through
-# other kernels; widths in steps of 16 cost 6 to 13 % more tokens on texts of mixed length.
-FIXED_ROWS, WIDTH_STEP = 8, 16
+# the shape of a row's pass depends on that row alone: a width in steps, and as many rows as make up so many tokens,
+# filled up where there are fewer. Wider steps for longer texts, which are few. A power of two, since threads share a
+# product out evenly: of 5 rows one lies across the border between two threads, and came out otherwise than the rest.
+WIDTH_STEPS = ((128, 16), (256, 32), (10**9, 64))
+FIXED_TOKENS = {"cpu": 256, "cuda": 8_192, "mps": 2_048}
+FIXED_ROWS = 8  # where a pass writes text: what it holds grows with every token, whatever the prompt's width
 
 
 class Collation:
     """Pads the rows of a micro-batch to one width, on the side where the model wants it.
 
     `fillers` names what a feature is padded with where the tokenizer does not say, 0 otherwise. `longest` is the width
-    that the model can't go past.
+    that the model can't go past. `fixed_rows` is for deterministic passes that have as many rows at every width.
     """
 
     def __init__(
         self, tokenizer: Any, device: Any, *, deterministic: bool = False, side: Literal["left", "right"] = "right",
-        fillers: Mapping[str, int] | None = None, longest: int | None = None,
+        fillers: Mapping[str, int] | None = None, longest: int | None = None, fixed_rows: int | None = None,
     ) -> None:  # fmt: skip
         self._device = device
         self._deterministic = deterministic
         self._side = side
         self._longest = longest
+        self._fixed_rows = fixed_rows
         self._fillers = {
             "input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id, **(fillers or {}),
         }  # fmt: skip
         # Without a padding token rows can't share a pass.
         self._alone = tokenizer.pad_token_id is None
-        self.most_rows = 1 if self._alone else FIXED_ROWS if deterministic else MOST_ROWS
+        self.most_rows = 1 if self._alone else MOST_ROWS
 
     def row(
         self, job: Job, features: Mapping[str, Any], *, truncated: bool = False, key: Hashable = None, part: int = 0,
@@ -45,25 +49,32 @@ class Collation:
     ) -> Encoded:  # fmt: skip
         """A row of these features (lists of integers, one for each token). With `equal_lengths` it is never padded."""
         length = len(features["input_ids"])
-        if equal_lengths:
-            return Encoded(job, features, length, truncated, (key, length), part, parts)
         if not self._deterministic or self._alone:
+            key = (key, length) if equal_lengths else key
             return Encoded(job, features, length, truncated, key, part, parts)
-        width = -(-length // WIDTH_STEP) * WIDTH_STEP
-        if self._longest is not None:
-            width = max(length, min(width, self._longest))
-        return Encoded(job, features, length, truncated, (key, width), part, parts, width)
+        width = length if equal_lengths else self._width(length)
+        return Encoded(job, features, length, truncated, (key, width), part, parts, width, self._rows(width))
 
     def tensors(self, batch: MicroBatch) -> dict[str, torch.Tensor]:
         """int64 `(rows, width)` for each feature, with an `attention_mask`; rows that only fill up come last."""
         rows: Sequence[Encoded] = batch.rows
-        if self._deterministic and not self._alone:
-            rows = (*rows, *[rows[-1]] * (FIXED_ROWS - len(rows)))
+        rows = (*rows, *[rows[-1]] * ((rows[0].most or 0) - len(rows)))
         width = batch.width
         names = [name for name in rows[0].features if name != "attention_mask"]
         tensors = {name: self._padded([row.features[name] for row in rows], width, name) for name in names}
         tensors["attention_mask"] = self._padded([[1] * row.length for row in rows], width, "attention_mask")
         return tensors
+
+    def _width(self, length: int) -> int:
+        step = next(step for most, step in WIDTH_STEPS if length <= most)
+        width = -(-length // step) * step
+        return width if self._longest is None else max(length, min(width, self._longest))
+
+    def _rows(self, width: int) -> int:
+        if self._fixed_rows is not None:
+            return self._fixed_rows
+        room = FIXED_TOKENS.get(self._device.type, FIXED_TOKENS["cuda"]) // max(1, width)
+        return 1 << max(0, room.bit_length() - 1)
 
     def _padded(self, values: Sequence[Sequence[int]], width: int, name: str) -> torch.Tensor:
         array = np.full((len(values), width), self._fillers.get(name, 0), dtype=np.int64)

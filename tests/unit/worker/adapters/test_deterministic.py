@@ -1,0 +1,73 @@
+"""`deterministic`: the same bits in any company, in any order, alone, with one thread and with two."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+from tests import models_made
+from worker import batching, runtime
+from worker.adapters.collation import Collation
+from worker.claims import Job, Lease
+
+LEASE = Lease(1, "b", 0, 200, 1, 1)
+JOB = Job(LEASE, 0, {})
+
+
+def texts() -> list[str]:
+    """Texts of skewed length, up to past the model's."""
+    source = random.Random(5)
+    words = ("love", "hate", "the", "great", "product", "it", "é")
+    return [" ".join(source.choices(words, k=int(source.lognormvariate(3, 1)) + 1)) for _ in range(120)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model wide enough that the arithmetic's kernels differ by shape."""
+    sizes = {"dim": 256, "n_layers": 2, "n_heads": 4, "hidden_dim": 512, "max_position_embeddings": 200}
+    torch.manual_seed(0)
+    model = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=len(models_made.WORD_PIECES), **sizes))
+    return models_made.save(tmp_path_factory.mktemp("deterministic") / "model", model, models_made.word_pieces(200))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> None:
+    all_texts = texts()
+    loaded = runtime.load(models_made.pipeline(folder, deterministic=True), "cpu", threads=threads)
+
+    def scores(order: Sequence[int], budget: int) -> dict[int, torch.Tensor]:
+        jobs = [Job(LEASE, place, {"text": all_texts[place]}) for place in order]
+        rows = [row for rows in loaded.adapter.encode(jobs) if isinstance(rows, list) for row in rows]
+        return {
+            row.job.position: raw
+            for batch in batching.plan(rows, budget, loaded.adapter.most_rows)
+            for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True)
+        }
+
+    everybody = list(range(len(all_texts)))
+    reference = scores(everybody, 1024)
+    others = [scores(everybody[::-1], 4096), scores(random.Random(1).sample(everybody, 30), 64)]
+    others += [scores([place], 1024) for place in random.Random(2).sample(everybody, 8)]
+
+    for found in others:
+        assert all(torch.equal(raw, reference[place]) for place, raw in found.items())
+
+
+@given(st.integers(1, 600), st.integers(1, 600))
+def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> None:
+    length = min(length, limit)
+    collation = Collation(models_made.word_pieces(), torch.device("cpu"), deterministic=True, longest=limit)
+
+    row = collation.row(JOB, {"input_ids": [5] * length})
+
+    assert row.width is not None
+    assert row.most is not None
+    assert length <= row.width <= limit
+    assert row.most & (row.most - 1) == 0
+    [batch] = batching.plan([row], 1, 1)
+    assert collation.tensors(batch)["input_ids"].shape == (row.most, row.width)
