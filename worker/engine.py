@@ -67,6 +67,7 @@ class Engine:
         self._database = database
         self._runtime = runtime
         self._claimant = claimant
+        self._log = log.bind(pipeline=claimant.pipeline)
         self._doorbell = doorbell
         self._holdings = holdings
         self._pace = pace
@@ -121,7 +122,7 @@ class Engine:
         try:
             leases = self._take()
         except Unreachable as error:
-            log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
+            self._log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
             self._claim_in_doubt = True
             return False
         if not leases:
@@ -131,7 +132,7 @@ class Engine:
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
         jobs = patiently(lambda _again: claims.pending(self._database, leases))
         self._holdings.add(leases, jobs)
-        _log_claim(leases, jobs)
+        self._log_claim(leases, jobs)
         self._windows.put(self._prepared(leases, jobs))
         return True
 
@@ -229,12 +230,14 @@ class Engine:
         closed = patiently(write)
         self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
         if closed.lost:
-            log.warning("leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost))
+            self._log.warning(
+                "leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost)
+            )
         for lease in leases:
             if lease.slice_id not in closed.lost:
                 self._holdings.answered(lease, counts[lease.slice_id])
         if closed.completed:
-            log.info("batch completed", batch=leases[0].batch_id)
+            self._log.info("batch completed", batch=leases[0].batch_id)
 
     def _give_back(self) -> list[Lease]:
         held = self._holdings.leases()
@@ -249,21 +252,20 @@ class Engine:
 
         released = patiently(write)
         self._holdings.drop(held)
-        log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
+        self._log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
         return released
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
         except BaseException:
-            log.exception("a defect in the engine")
+            self._log.exception("a defect in the engine")
             self._on_defect()
 
-
-def _log_claim(leases: Sequence[Lease], jobs: Sequence[Job]) -> None:
-    for batch_id in sorted({lease.batch_id for lease in leases}):
-        of_batch = [lease for lease in leases if lease.batch_id == batch_id]
-        log.info(
-            "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch],
-            jobs=sum(job.lease.batch_id == batch_id for job in jobs), parameters=of_batch[0].parameters,
-        )  # fmt: skip
+    def _log_claim(self, leases: Sequence[Lease], jobs: Sequence[Job]) -> None:
+        for batch_id in sorted({lease.batch_id for lease in leases}):
+            of_batch = [lease for lease in leases if lease.batch_id == batch_id]
+            self._log.info(
+                "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch],
+                jobs=sum(job.lease.batch_id == batch_id for job in jobs), parameters=of_batch[0].parameters,
+            )  # fmt: skip

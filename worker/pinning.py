@@ -124,7 +124,7 @@ class Pinning:
         except ModelError as error:
             self._give_up(name, error)
         else:
-            log.info("pipeline changed", before=pinned, now=name, seconds=round(time.monotonic() - started, 2))
+            log.info("pipeline changed", before=pinned, pipeline=name, seconds=round(time.monotonic() - started, 2))
 
     def _loop(self) -> None:
         while len(self._pipelines) > 1 and not self._stopping.is_set():

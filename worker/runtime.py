@@ -85,7 +85,7 @@ def load(
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
     )
-    _log(runtime, limits, started)
+    _log(pipeline.name, runtime, limits, started)
     return runtime
 
 
@@ -125,11 +125,11 @@ def _version(pipeline: Pipeline, files: Snapshot, words: Snapshot, model: Any) -
     )
 
 
-def _log(runtime: Runtime, limits: Limits, started: float) -> None:
+def _log(pipeline: str, runtime: Runtime, limits: Limits, started: float) -> None:
     loaded = runtime.version
     log.info(
-        "pipeline loaded", model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer, dtype=loaded.dtype,
-        quantization=loaded.quantization, device=loaded.device, attention=loaded.attention,
+        "pipeline loaded", pipeline=pipeline, model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer,
+        dtype=loaded.dtype, quantization=loaded.quantization, device=loaded.device, attention=loaded.attention,
         max_length=limits.max_length, truncation=limits.truncation, deterministic=limits.deterministic,
         tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip
