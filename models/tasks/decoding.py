@@ -116,7 +116,8 @@ class Decoding(Parameters):
     @field_validator("num_return_sequences")
     @classmethod
     def _differ(cls, value: int | None, given: ValidationInfo) -> int | None:
-        beams = given.data.get("num_beams") or cls.beams
+        # Unless told otherwise, what is drawn follows one beam.
+        beams = given.data.get("num_beams") or (1 if cls._sampling(given) else cls.beams)
         if value is None or value <= beams or (beams == 1 and cls._sampling(given)):
             return value
         if beams > 1:

@@ -87,6 +87,7 @@ class TestParameters:
     @pytest.mark.parametrize(
         "given",
         [{"min_length": 9, "max_length": 9}, {"min_length": 11, "max_new_tokens": 10}, {"do_sample": True},
+         {"do_sample": True, "num_return_sequences": 6}, {"num_return_sequences": 4},
          {"do_sample": True, "num_beams": 1, "num_return_sequences": 6, "seed": 3, "temperature": 0.7},
          {"num_beams": None, "max_length": None, "src_lang": None}],
     )  # fmt: skip
