@@ -39,8 +39,8 @@ class Collation:
         self._fillers = {
             "input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id, **(fillers or {}),
         }  # fmt: skip
-        # Without a padding token rows can't share a pass.
-        self._alone = tokenizer.pad_token_id is None
+        # Without a padding token rows can't share a pass, unless the caller knows what may stand in its place.
+        self._alone = tokenizer.pad_token_id is None and "input_ids" not in (fillers or {})
         self.most_rows = 1 if self._alone else MOST_ROWS
 
     def row(

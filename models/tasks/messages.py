@@ -1,0 +1,51 @@
+"""A conversation as an input: who said what, in order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from models.errors import JobError
+from models.tasks.spec import LONGEST_TEXT, TextField, kind
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MOST_MESSAGES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesField:
+    """A list of messages, each an object with a `role` and a `content`; the model's own chat template joins them."""
+
+    name: str
+    help: str
+    required: bool = True
+    bare: type | None = list
+
+    def check(self, value: object) -> list[dict[str, str]]:
+        """The messages as they will be stored; raises JobError when no model could answer them."""
+        if not isinstance(value, list):
+            raise JobError("invalid_messages", f"{self.name} must be a list of messages, not {kind(value)}")
+        if not 1 <= len(value) <= MOST_MESSAGES:
+            raise JobError(
+                "invalid_messages", f"{self.name} has {len(value):,} messages; give from 1 to {MOST_MESSAGES:,}"
+            )
+        messages = [self._message(message, f"{self.name}[{place}]") for place, message in enumerate(value)]
+        size = sum(len(message["content"]) for message in messages)
+        if size > LONGEST_TEXT:
+            told = f"{self.name} has {size:,} characters in all"
+            raise JobError("text_too_long", f"{told}; at most {LONGEST_TEXT:,} are taken")
+        if not any(message["content"].strip() for message in messages):
+            raise JobError("empty_text", f"no message in {self.name} says anything; leave the row out or give it text")
+        return messages
+
+    def _message(self, message: object, where: str) -> dict[str, str]:
+        if not isinstance(message, Mapping):
+            raise JobError("invalid_messages", f"{where} must be an object with role and content, not {kind(message)}")
+        # What else some libraries put into a message (calls of tools, images) would be lost without a word.
+        if set(message) != {"role", "content"}:
+            raise JobError("invalid_messages", f"{where} must have role and content, and nothing else")
+        if message["role"] not in ROLES:
+            raise JobError("invalid_messages", f"{where}.role must be one of {', '.join(ROLES)}")
+        content = message["content"]
+        # An empty one is usual where an answer is to be begun; it needs no look.
+        if not isinstance(content, str) or content.strip():
+            content = TextField(f"{where}.content", "").check(content)
+        return {"role": message["role"], "content": content}
