@@ -351,3 +351,16 @@ def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
 
     assert together == written(adapter, given, budget=1)
     assert adapter._writing.ask("{}").config.max_length == most
+
+
+def test_the_filling_of_beams_without_an_end_is_no_text(load: Load) -> None:
+    adapter = load("t5")
+    adapter._writing._defaults.settings["eos_token_id"] = None  # type: ignore[index]
+    asked = {"num_beams": 2, "max_new_tokens": 20, "stop_strings": ["city", "the", "Fluss"]}
+    encoded = rows(adapter.encode(jobs(TEXTS, asked)))
+
+    raw = adapter.forward(MicroBatch(tuple(encoded)))
+
+    lengths = {len(ids) for texts in raw for ids in texts or []}
+    assert len(lengths) > 1, "some end before others"
+    assert all(number >= 0 for texts in raw for ids in texts or [] for number in ids)
