@@ -1,6 +1,7 @@
 """The runtime: one pipeline pinned in this process, loaded once, with the exact version of everything in it."""
 
 import time
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -91,14 +92,17 @@ def load(
 
 def _tokenizer(files: Snapshot) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's never calls it
+            return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise ModelError(f"the tokenizer of {files.name} can't be loaded: {first_line(error)}") from error
 
 
 def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
     """The least of what the catalogue says, the tokenizer says, and the positions that the model has."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    names = ("max_encoder_position_embeddings", "max_position_embeddings")
+    positions = next((size for name in names if (size := getattr(model.config, name, None))), None)
     embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
     if positions and padding is not None:
