@@ -29,6 +29,9 @@ samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.question_answering
 	$(BIN)/python -m worker.training.zero_shot_classification
 	$(BIN)/python -m worker.training.fill_mask
+	$(BIN)/python -m worker.training.text_generation
+	$(BIN)/python -m worker.training.summarization
+	$(BIN)/python -m worker.training.translation
 
 clean: ## Remove the environment, the demo's data and all caches.
 	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

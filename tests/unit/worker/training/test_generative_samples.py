@@ -1,0 +1,202 @@
+"""The samples that write text: what they learn from, that training helps, and that the committed ones do their jobs."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from worker.training import bytepairs, german, muon, seq2seq, text_generation
+from worker.training.english_german import pairs
+from worker.training.grammar import Writer
+from worker.training.reports import reports
+from worker.training.stories import Chat, texts
+
+SAMPLES = Path(__file__).parents[4] / "models" / "samples"
+TASKS = ("text-generation", "summarization", "translation")
+
+
+class TestGrammar:
+    def test_a_numbered_slot_is_remembered(self) -> None:
+        first, again, other = Writer({"n": ("x", "y")}, random.Random(1)).fill("{n1} {n1} {n2}").split()
+        assert first == again != other
+
+    def test_held_out_names_are_others(self) -> None:
+        ways = {"town": tuple(f"Town{index}" for index in range(100))}
+        learned, held_out = (
+            {Writer(ways, random.Random(seed), held_out=side, apart=("town",)).fill("{town1}") for seed in range(300)}
+            for side in (False, True)
+        )
+        assert not learned & held_out
+
+
+class TestReports:
+    def test_are_the_same_for_the_same_seed(self) -> None:
+        assert list(reports(1, 50)) == list(reports(1, 50))
+
+    def test_hold_the_facts_that_their_summaries_hold(self) -> None:
+        for report in reports(1, 300, held_out=True):
+            assert len(re.findall(r"[.!?]", report.text)) >= 5
+            assert len(report.summary) < len(report.text)
+            assert all(fact.lower() in report.text.lower() for fact in report.facts)
+            assert len(report.facts) >= 3
+            assert not set("{}<>") & set(report.text + report.summary)
+
+
+class TestPairs:
+    def test_are_sentences_in_both_languages(self) -> None:
+        for english, translated in pairs(1, 500):
+            assert english[0].isupper()
+            assert translated[0].isupper()
+            assert not set("{}/+=") & set(english + translated)
+
+    def test_held_out_ones_are_others(self) -> None:
+        learned = {english for english, _ in pairs(1, 3_000)}
+        held_out = {english for english, _ in pairs(1, 300, held_out=True)}
+        assert len(held_out & learned) < 0.02 * len(held_out)
+
+    @pytest.mark.parametrize(
+        ("noun", "form", "adjective", "phrase"),
+        [
+            ("der Hund/Hunde", "d acc", "", "den Hund"),
+            ("der* Junge/Jungen", "e acc", "klein", "einen kleinen Jungen"),
+            ("das Buch/Bücher", "e nom", "gut", "ein gutes Buch"),
+            ("die Katze/Katzen", "m dat", "alt", "meiner alten Katze"),
+            ("die Katze/Katzen", "d pl", "alt", "die alten Katzen"),
+            ("das Bier/", "- acc", "kalt", "kaltes Bier"),
+            ("der Mantel/Mäntel", "t nom", "", "dieser Mantel"),
+        ],
+    )
+    def test_agree(self, noun: str, form: str, adjective: str, phrase: str) -> None:
+        article, case = form.split()
+        assert german.noun(noun).phrase(article, case, adjective) == phrase
+
+    def test_conjugate(self) -> None:
+        assert german.verb("kaufen") == ("kaufe", "kaufst", "kauft", "kaufen", "gekauft")
+        assert german.verb("sehen/sehe/siehst/sieht/gesehen")[2] == "sieht"
+
+
+class TestStories:
+    def test_are_texts_and_chats_without_open_slots(self) -> None:
+        drawn = list(texts(1, 300))
+        assert 0.2 < sum(isinstance(text, Chat) for text in drawn) / len(drawn) < 0.4
+        assert not any(set("{}<>|") & set(text) for text in drawn if isinstance(text, str))
+
+    def test_chats_end_with_an_answer(self) -> None:
+        chats = [text for text in texts(1, 300) if isinstance(text, Chat)]
+        assert all(chat.messages[-1]["role"] == "assistant" for chat in chats)
+
+
+class TestTraining:
+    def test_lowers_the_loss_of_an_encoder_and_decoder(self) -> None:
+        torch.manual_seed(0)
+        tokenizer = bytepairs.learn(
+            (text for pair in pairs(1, 200) for text in pair), size=400, positions=128, ends=True
+        )
+        model = seq2seq.new_model(len(tokenizer), width=32, inner=32, layers=1)
+        losses = muon.fit(model, seq2seq.batches(tokenizer, pairs(1, 10_000), 1, 512), steps=90, rate=0.01)
+        assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+
+    def test_lowers_the_loss_of_a_decoder(self) -> None:
+        torch.manual_seed(0)
+        tokenizer = bytepairs.learn(["Once upon a time"], size=270, positions=128, ends=False, marks=("<|user|>",))
+        model = text_generation.new_model(len(tokenizer))
+        rows = (text for text in texts(1, 10_000) if isinstance(text, str))
+        losses = muon.fit(model, text_generation.batches(tokenizer, rows, 1), steps=20, rate=0.01)
+        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+    def test_a_token_f1_counts_words_that_both_have(self) -> None:
+        assert seq2seq.token_f1("The cat sleeps.", "The cat sleeps.") == 1
+        assert seq2seq.token_f1("The cat", "A dog") == 0
+        assert seq2seq.token_f1("the cat", "the dog") == 0.5
+
+
+@pytest.mark.parametrize("task", TASKS)
+class TestEverySample:
+    def test_is_small(self, task: str) -> None:
+        assert sum(path.stat().st_size for path in (SAMPLES / task).iterdir()) < 1_100_000
+
+    def test_says_how_it_was_made_and_how_good_it_is(self, task: str) -> None:
+        card = json.loads((SAMPLES / task / "card.json").read_text("utf-8"))
+        assert card["task"] == task
+        assert card["made_by"] == f"python -m worker.training.{task.replace('-', '_')}"
+        assert any(key.startswith("held_out_") and key != "held_out_texts" for key in card)
+
+    def test_has_full_precision_and_pads(self, task: str) -> None:
+        assert json.loads((SAMPLES / task / "config.json").read_text("utf-8"))["dtype"] == "float32"
+        assert AutoTokenizer.from_pretrained(SAMPLES / task).pad_token_id == 0
+
+    def test_can_spell_everything(self, task: str) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(SAMPLES / task)
+        text = "Grüße, 東京 🙂\n\tx  y"
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.fixture(scope="module")
+def writer() -> tuple[Any, Any]:
+    folder = SAMPLES / "text-generation"
+    return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+
+
+class TestTextGeneration:
+    @pytest.mark.parametrize("prompt", ["Once upon a time", "Hello, I'm a language model,", "My name is Julien and"])
+    def test_comes_to_an_end_with_whole_sentences(self, writer: tuple[Any, Any], prompt: str) -> None:
+        tokenizer, model = writer
+        [ids] = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=256, do_sample=False)
+        written = tokenizer.decode(ids, skip_special_tokens=True)
+        assert ids[-1] == tokenizer.eos_token_id
+        assert written.startswith(prompt)
+        assert written.endswith((".", '"', "?", "!"))
+
+    def test_pads_on_the_left_so_that_a_batch_goes_on_where_its_texts_end(self, writer: tuple[Any, Any]) -> None:
+        assert writer[0].padding_side == "left"
+
+    def test_answers_in_a_chat(self, writer: tuple[Any, Any]) -> None:
+        tokenizer, model = writer
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "What is the capital of France?"}],
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        [ids] = model.generate(**asked, max_new_tokens=64, do_sample=False)
+        answer = tokenizer.decode(ids[asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer == "The capital of France is Paris."
+
+
+def rewritten(task: str, sources: list[str]) -> list[str]:
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLES / task)
+    model = AutoModelForSeq2SeqLM.from_pretrained(SAMPLES / task)
+    return seq2seq.rewrite(model, tokenizer, sources)
+
+
+def test_the_summarization_sample_tells_the_facts() -> None:
+    storm = (
+        "A heavy storm hit Lisbon on Friday. Winds reached 142 kilometres an hour. Schools stayed closed. About 3,200 "
+        "homes were left without power. Local radio reported from the scene."
+    )
+    match = (
+        "Karlsberg United beat Riverton Town 4-2 on Sunday. The first half was slow. It was Mehmet Yilmaz who scored "
+        "the decisive goal. The weather was mild and the streets were busy."
+    )
+    assert rewritten("summarization", [storm, match]) == [
+        "A heavy storm hit Lisbon on Friday and left 3,200 homes without power.",
+        "Karlsberg United beat Riverton Town 4-2 on Sunday. Mehmet Yilmaz scored the winning goal.",
+    ]
+
+
+def test_the_translation_sample_is_right_on_everyday_sentences() -> None:
+    wanted = {
+        "My name is Sarah and I live in London": "Mein Name ist Sarah und ich lebe in London",
+        "My name is Wolfgang and I live in Berlin.": "Mein Name ist Wolfgang und ich lebe in Berlin.",
+        "How old are you?": "Wie alt bist du?",
+        "The house is wonderful.": "Das Haus ist wunderbar.",
+        "The cat is on the table.": "Die Katze ist auf dem Tisch.",
+        "She bought a red bicycle yesterday.": "Sie hat gestern ein rotes Fahrrad gekauft.",
+        "I don't have a car.": "Ich habe kein Auto.",
+    }
+    assert rewritten("translation", list(wanted)) == list(wanted.values())
