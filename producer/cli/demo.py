@@ -1,5 +1,6 @@
 """`batchmill demo`: all eight tasks at work on bundled inputs, in a home of the demo's own."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ class Act:
 
 
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "text-generation": {"seed": 1, "max_new_tokens": 40},
+    "text-generation": {"seed": 1, "max_new_tokens": 64},
     "fill-mask": {"top_k": 3},
     "ner": {"aggregation_strategy": "simple"},
 }
@@ -113,13 +114,19 @@ def _awaited(database: Database, batch_ids: Sequence[str], jobs: int, check: Che
 def _show(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
     positions = sorted({total * part // ROWS_SHOWN for part in range(ROWS_SHOWN)})
-    half = max(30, (terminal.terminal_width() - 2) // 2)
-    rows = [
-        (terminal.shortened(answer.given(row), half), terminal.shortened(answer.told(row), half))
-        for row in results.at_positions(database, batch.id, positions)
-    ]
+    rows = [(answer.given(row), answer.told(row)) for row in results.at_positions(database, batch.id, positions)]
     click.echo(f"\n{batch.task}: {len(rows)} of {terminal.counted(total, 'result')}")
-    click.echo(terminal.table(("INPUT", "OUTPUT"), rows))
+    width = max(60, terminal.terminal_width())
+    if max(terminal.wide(told) for _, told in rows) <= width // 2:
+        click.echo(
+            terminal.table(
+                ("INPUT", "OUTPUT"), [(terminal.shortened(given, width // 2 - 2), told) for given, told in rows]
+            )
+        )
+    else:
+        for given, told in rows:
+            click.echo(terminal.shortened(given, width))
+            click.echo(textwrap.fill(terminal.printable(told), width, initial_indent="  → ", subsequent_indent="    "))
 
 
 def _show_models(batches: Sequence[BatchView]) -> None:

@@ -1,0 +1,127 @@
+"""All eight tasks through the whole system by one worker process, against transformers' own pipelines, bad rows too."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import pipeline
+
+from models import tasks
+from models.pipeline import SAMPLES
+from tests.mill import Mill, mill
+
+CLOSE = 1e-4
+# Those that transformers 5 has a pipeline for, and what it is called with.
+REFERENCE = ("sentiment-analysis", "text-generation", "zero-shot-classification", "fill-mask", "ner")
+RIGHT = {
+    "question-answering": ["İstanbul", "Clara", "Berlin"],
+    "translation": [
+        "Mein Name ist Sarah und ich lebe in London", "Wie alt bist du?", "Das Haus ist wunderbar.",
+        "Mein Name ist Wolfgang und ich lebe in Berlin.",
+    ],
+    "summarization": ["cost 88 million pounds", "911 dollars", "Ashhurst Film Award", "violin"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is submitted for a task: good inputs, bad ones with their codes, and parameters."""
+
+    name: str
+    bad: Mapping[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def good(self) -> list[Any]:
+        """The demo's own inputs."""
+        name = "reviews.jsonl" if self.name == "sentiment-analysis" else f"examples/{self.name}.jsonl"
+        lines = [json.loads(line) for line in (SAMPLES / name).read_text("utf-8").splitlines()[:40]]
+        return [{key: value for key, value in line.items() if key != "id"} for line in lines]
+
+
+ALL = [
+    Task("sentiment-analysis", {"empty_text": {"text": " "}, "not_text": 3}),
+    Task(
+        "text-generation",
+        {"missing_field": {}, "input_too_long": {"text": "the old man " * 400}},
+        {"do_sample": False, "max_new_tokens": 24},
+    ),
+    Task(
+        "zero-shot-classification",
+        {"no_labels": {"text": "a text"}, "repeated_label": {"text": "a", "candidate_labels": ["x", "x"]}},
+    ),
+    Task("question-answering", {"missing_field": {"question": "Who?"}, "empty_text": {"question": "", "context": "a"}}),
+    Task("fill-mask", {"no_mask": "Paris is a city.", "wrong_mask": "Paris is a <mask>."}, {"top_k": 3}),
+    Task("summarization", {"not_text": None, "invalid_text": "a\0b"}),
+    Task("ner", {"empty_text": "", "not_text": ["a"]}, {"aggregation_strategy": "simple"}),
+    Task("translation", {"empty_text": "\n", "not_text": {"text": 1}}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+    """A mill with one worker process for all eight samples."""
+    with mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        ours.start("worker", *(f"sample-{task.name}" for task in ALL), "--devices", "cpu")
+        yield ours
+
+
+def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: Mill) -> None:
+    batches = {
+        task.name: ours.client.submit(
+            f"sample-{task.name}", [*task.bad.values(), *task.good], parameters=task.parameters, on_invalid="fail-row"
+        )
+        for task in ALL
+    }
+
+    for batch in batches.values():
+        batch.wait(120)
+
+    assert list(batches) == list(tasks.TASKS)
+    for task in ALL:
+        batch = batches[task.name]
+        ours.check(batch.id, len(task.bad) + len(task.good))
+        rows = sorted(batch.results(), key=lambda row: row.position)
+        assert [row.error_code for row in rows] == [*task.bad, *[None] * len(task.good)], task.name
+        outputs = [row.output for row in rows[len(task.bad) :]]
+        check(task, outputs)
+
+
+def check(task: Task, outputs: list[Any]) -> None:
+    if task.name in RIGHT:
+        for output, words in zip(outputs, RIGHT[task.name], strict=True):
+            [said] = [
+                value
+                for value in (output if isinstance(output, dict) else output[0]).values()
+                if isinstance(value, str)
+            ]
+            assert words in said, task.name
+        return
+    reference = pipeline(task.name, model=str(SAMPLES / task.name), device="cpu")
+    for given, output in zip(task.good, outputs, strict=True):
+        assert_same(output, expected(reference, task, given), f"{task.name} {given}")
+
+
+def expected(reference: Any, task: Task, given: dict[str, Any]) -> Any:
+    if task.name == "zero-shot-classification":
+        return reference(given["text"], given["candidate_labels"], **task.parameters)
+    wanted = reference(given.get("text") or given["messages"], **task.parameters)
+    return wanted[0] if task.name == "sentiment-analysis" else wanted
+
+
+def assert_same(output: Any, wanted: Any, where: str) -> None:
+    if isinstance(wanted, dict):
+        assert set(output) == set(wanted), where
+        for name, value in wanted.items():
+            assert_same(output[name], value, where)
+    elif isinstance(wanted, list):
+        assert len(output) == len(wanted), where
+        for one, other in zip(output, wanted, strict=True):
+            assert_same(one, other, where)
+    elif isinstance(wanted, str) or wanted is None:
+        assert output == wanted, where
+    else:
+        assert output == pytest.approx(float(wanted), abs=CLOSE), where
