@@ -1,0 +1,44 @@
+"""A seed means something: the same input gives the same text alone, in a crowd, and after its worker was killed."""
+
+from pathlib import Path
+
+import psutil
+
+from tests.mill import mill
+
+PIPELINE = "sample-text-generation"
+PARAMETERS = {"seed": 7, "max_new_tokens": 24, "num_return_sequences": 2, "temperature": 1.3}
+STARTS = ("Once upon a time", "There was a little", "Every day, she liked to", "In the summer", "One morning, a")
+JOBS = 160
+
+
+def prompts() -> list[str]:
+    return [f"{STARTS[place % len(STARTS)]}{' old' * (place // len(STARTS) % 8)} {place}" for place in range(JOBS)]
+
+
+def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
+    tmp_path: Path, sqlite_url: str, redis_url: str
+) -> None:
+    texts, some = prompts(), range(0, JOBS, 37)
+    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_jobs="16", window_jobs="64") as ours:
+        ours.start("worker", PIPELINE, "--devices", "cpu")
+        [victim] = ours.until_ready()
+        crowd = ours.client.submit(PIPELINE, texts, parameters=PARAMETERS)
+        ours.until_answered(crowd.id, 16)
+
+        psutil.Process(victim).kill()
+
+        crowd.wait(90)
+        ours.check(crowd.id, JOBS)
+        alone = [ours.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
+        shuffled = ours.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
+        other = ours.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)
+
+        outputs = ours.outputs(crowd.id)
+        attempts = ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=crowd.id)[0].most
+        assert attempts == 2, "the kill came too late to show anything"
+        assert [ours.outputs(batch.id) for batch in alone] == [[outputs[place]] for place in some]
+        assert ours.outputs(shuffled.id) == outputs[::-1]
+        assert all(one["generated_text"] != two["generated_text"] for one, two in outputs)
+        different = sum(ours.outputs(other.id)[place] != outputs[place] for place in range(JOBS))
+        assert different > JOBS * 0.9
