@@ -1,0 +1,296 @@
+"""The generation adapter: what the conformance tests can't see from outside."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import pipeline as transformers_pipeline
+
+from models import tasks
+from models.errors import JobError, ModelError
+from tests import models_made, models_made_decoders
+from tests.models_made_decoders import VOCABULARY, byte_pieces, generator
+from worker import batching, runtime
+from worker.adapters.sampling import seeded
+from worker.adapters.text_generation import TextGeneration
+from worker.batching import Encoded
+from worker.claims import Job, Lease
+
+TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]
+GREEDY = {"do_sample": False, "max_new_tokens": 10}
+
+
+def jobs(inputs: Sequence[Any], **parameters: Any) -> list[Job]:
+    spec = tasks.find("text-generation")
+    checked = spec.check_parameters(parameters)
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1, checked)
+    return [Job(lease, position, spec.normalise(given, checked)) for position, given in enumerate(inputs)]
+
+
+def load(folder: Path, **entry: Any) -> TextGeneration:
+    adapter = runtime.load(generator(folder, **entry), "cpu", threads=1).adapter
+    assert isinstance(adapter, TextGeneration)
+    return adapter
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models_made_decoders.llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models_made_decoders.gpt2(tmp_path_factory.mktemp("gpt2"))
+
+
+def rows(adapter: TextGeneration, given: Sequence[Job]) -> list[Encoded]:
+    return [row for found in adapter.encode(given) for row in sure(found)]
+
+
+def sure(found: list[Encoded] | JobError) -> list[Encoded]:
+    assert isinstance(found, list), str(found)
+    return found
+
+
+def refused(adapter: TextGeneration, given: Any, **parameters: Any) -> JobError:
+    [found] = adapter.encode(jobs([given], **parameters))
+    assert isinstance(found, JobError)
+    return found
+
+
+def written(adapter: TextGeneration, encoded: Sequence[Encoded], budget: int = 10_000) -> dict[tuple[int, int], Any]:
+    """What the rows come to, packed as the engine packs them, by position and part."""
+    return {
+        (row.job.position, row.part): raw
+        for batch in batching.plan(encoded, budget, adapter.most_rows)
+        for row, raw in zip(batch.rows, adapter.forward(batch), strict=True)
+    }
+
+
+class TestPadding:
+    @pytest.mark.parametrize("asked", [{"no_repeat_ngram_size": 1}, {"repetition_penalty": 5.0}, {"num_beams": 2}])
+    def test_is_no_token_that_occurred(self, tmp_path: Path, asked: dict[str, Any]) -> None:
+        adapter = load(models_made_decoders.llama(tmp_path / "first"))
+        alone = written(adapter, rows(adapter, jobs(TEXTS, **GREEDY, **asked)), budget=1)
+        # Padded with what the model likes to write, no row may be the poorer for it.
+        [(liked, _)] = Counter(token for [ids] in alone.values() for token in ids[:10]).most_common(1)
+        tokenizer = byte_pieces(pad=False, pad_token=VOCABULARY[liked])
+        padded = load(models_made_decoders.llama(tmp_path / "second", tokenizer=tokenizer))
+
+        together = written(padded, rows(padded, jobs(TEXTS, **GREEDY, **asked)))
+
+        assert tokenizer.pad_token_id == liked
+        assert together == alone
+
+    def test_is_no_part_of_a_stop_string(self, tmp_path: Path) -> None:
+        tokenizer = byte_pieces(pad=False, pad_token="z")
+        adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
+        encoded = rows(adapter, jobs(["a", "x" * 25], **GREEDY, stop_strings="za"))
+        [first] = written(adapter, encoded[:1]).values()
+        written_after_a = tokenizer.decode(first[0][:1])
+
+        asked = {**GREEDY, "stop_strings": "za" + written_after_a}
+        together = written(adapter, rows(adapter, jobs(["a", "x" * 25], **asked)))
+
+        assert together[0, 0] == first
+
+    def test_does_not_happen_where_a_model_is_not_told_of_positions(self, tmp_path: Path) -> None:
+        adapter = load(models_made_decoders.bloom(tmp_path / "model"))
+
+        planned = batching.plan(rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512)
+
+        assert sorted(len(batch.rows) for batch in planned) == [2, 3]
+        assert all(row.length == batch.width for batch in planned for row in batch.rows)
+
+
+class TestKeys:
+    def test_batches_share_passes_unless_generate_is_told_otherwise(self, llama: Path) -> None:
+        adapter = load(llama)
+        asked = [
+            {}, {"return_full_text": False}, {"temperature": 0.5}, {"max_new_tokens": 9}, {"do_sample": False},
+        ]  # fmt: skip
+
+        keys = [rows(adapter, jobs(["love"], **{"max_new_tokens": 10, **each}))[0].key for each in asked]
+
+        assert keys[0] == keys[1]
+        assert len(set(keys)) == 4
+
+    def test_seeds_share_passes(self, llama: Path) -> None:
+        adapter = load(llama)
+
+        one, two, none = (
+            rows(adapter, jobs(["love"], max_new_tokens=10, **seed))[0] for seed in ({"seed": 1}, {"seed": 2}, {})
+        )
+
+        assert one.key == two.key != none.key
+        assert (one.width, one.most) == (16, 8)
+        assert (none.width, none.most) == (None, None)
+
+    def test_a_fixed_width_leaves_room_for_the_new_tokens(self, llama: Path) -> None:
+        adapter = load(llama)
+
+        [row] = rows(adapter, jobs(["x" * 100], max_new_tokens=27, seed=1))
+
+        assert (row.length, row.width) == (100, 101)
+        assert len(written(adapter, [row])[0, 0]) == 1
+
+
+class TestForward:
+    def test_keeps_no_more_tokens_at_once_than_there_is_room_for(
+        self, llama: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapter = load(llama)
+        encoded = rows(adapter, jobs(TEXTS, **GREEDY, num_beams=2))
+        expected = written(adapter, encoded)
+        sizes = []
+        run = adapter._generation.run
+
+        def counted(tensors: Any, *more: Any) -> Any:
+            sizes.append(tuple(tensors["input_ids"].shape))
+            return run(tensors, *more)
+
+        monkeypatch.setattr(adapter._generation, "run", counted)
+        monkeypatch.setattr(adapter, "_room", 250)
+
+        assert written(adapter, encoded) == expected
+        assert len(sizes) > 1
+        assert all(count * (width + 10) * 2 <= 250 for count, width in sizes)
+
+    @pytest.mark.parametrize("asked", [{"do_sample": False}, {"num_beams": 2, "do_sample": False}, {"seed": 1}])
+    def test_tells_scores_that_are_no_numbers_for_their_row_alone(self, tmp_path: Path, asked: dict[str, Any]) -> None:
+        adapter = load(models_made_decoders.llama(tmp_path / "model"))
+        encoded = rows(adapter, jobs(["aa", "~~", "bb"], max_new_tokens=4, **asked))
+        expected = written(adapter, encoded)
+        with torch.no_grad():
+            adapter._pipeline.model.get_input_embeddings().weight[VOCABULARY.index("~")] = torch.nan
+
+        raw = written(adapter, encoded)
+
+        assert raw[1, 0] is None
+        assert (raw[0, 0], raw[2, 0]) == (expected[0, 0], expected[2, 0])
+        with pytest.raises(JobError, match="not numbers") as caught:
+            adapter.decode([encoded[1]], [raw[1, 0]])
+        assert caught.value.code == "invalid_output"
+
+
+class TestSampling:
+    def test_draws_as_often_as_the_model_says(self, llama: Path) -> None:
+        adapter = load(llama)
+        asked = {"max_new_tokens": 1, "temperature": 1.5, "top_k": 3, "num_return_sequences": 64}
+        counts: Counter[int] = Counter()
+        for seed in range(8):
+            raw = written(adapter, rows(adapter, jobs(["love"], **asked, seed=seed)))
+            counts.update(ids[0] for [ids] in raw.values())
+        [row] = rows(adapter, jobs(["love"], **GREEDY))
+
+        with torch.inference_mode():
+            logits = adapter._pipeline.model(torch.tensor([row.features["input_ids"]])).logits[0, -1]
+        best = logits.topk(3)
+        shares = (best.values / 1.5).softmax(-1).tolist()
+
+        assert set(counts) <= set(best.indices.tolist())
+        for token, share in zip(best.indices.tolist(), shares, strict=True):
+            assert counts[token] / 512 == pytest.approx(share, abs=4 * (share * (1 - share) / 512) ** 0.5)
+
+    def test_of_beams_is_the_pipeline_s_own_with_that_seed(self, llama: Path) -> None:
+        adapter = load(llama)
+        asked = {"max_new_tokens": 8, "num_beams": 2, "num_return_sequences": 2, "temperature": 2.0}
+        given = jobs(TEXTS, **asked, seed=3)
+        encoded = rows(adapter, given)
+        reference = transformers_pipeline("text-generation", model=str(llama), device="cpu", dtype="float32")
+
+        planned = batching.plan(encoded, 10_000, adapter.most_rows)
+        raw = written(adapter, encoded)
+
+        assert [len(batch.rows) for batch in planned] == [1] * len(TEXTS)
+        for row in encoded:
+            with seeded(3, row.features["input_ids"], torch.device("cpu")):
+                expected = reference(row.job.input["text"], **asked)
+            assert adapter.decode([row], [raw[row.job.position, 0]]) == expected
+
+    def test_happens_by_default_and_differs_without_a_seed(self, llama: Path) -> None:
+        adapter = load(llama)
+        encoded = rows(adapter, jobs(["love"] * 4, max_new_tokens=20, temperature=2.0))
+
+        assert len({str(raw) for raw in written(adapter, encoded).values()}) == 4
+
+
+class TestRefusals:
+    def test_says_what_does_not_fit_by_the_numbers(self, llama: Path) -> None:
+        error = refused(load(llama), "x" * 30, max_new_tokens=99)
+
+        assert error.code == "input_too_long"
+        assert str(error).startswith("30 tokens and 99 new ones are past the 128 that this pipeline takes")
+
+    def test_counts_the_tokens_that_are_written_by_default(self, llama: Path) -> None:
+        assert "256 new ones" in str(refused(load(llama), "love"))
+
+    def test_heeds_the_catalogue_s_limit(self, llama: Path) -> None:
+        assert "past the 20 that" in str(refused(load(llama, max_length=20), "x" * 11, **GREEDY))
+
+    def test_does_not_cut_where_the_catalogue_says_error(self, llama: Path) -> None:
+        asked = {**GREEDY, "handle_long_generation": "hole"}
+
+        assert refused(load(llama, truncation="error"), "x" * 200, **asked).code == "input_too_long"
+
+    def test_does_not_cut_to_nothing(self, llama: Path) -> None:
+        asked = {"max_new_tokens": 128, "handle_long_generation": "hole"}
+
+        assert refused(load(llama), "x", **asked).code == "input_too_long"
+
+    def test_refuses_a_prompt_past_the_model_s_own_length(self, tmp_path: Path) -> None:
+        folder = models_made_decoders.llama(tmp_path / "model", generation={"max_length": 30})
+
+        assert "30 tokens; this model writes up to 30 in all" in str(refused(load(folder), "x" * 30))
+
+    def test_refuses_messages_without_a_template(self, tmp_path: Path) -> None:
+        folder = models_made_decoders.llama(tmp_path / "model", tokenizer=byte_pieces(chat=False))
+
+        error = refused(load(folder), [{"role": "user", "content": "hi"}], **GREEDY)
+
+        assert error.code == "no_chat_template"
+
+    def test_refuses_tokens_that_the_model_lacks(self, tmp_path: Path) -> None:
+        tokenizer = byte_pieces()
+        tokenizer.add_tokens(["brandnew"])
+        adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
+
+        known, unknown = adapter.encode(jobs(["brand new", "brandnew"], **GREEDY))
+
+        assert isinstance(known, list)
+        assert isinstance(unknown, JobError)
+        assert unknown.code == "unknown_token"
+
+    @pytest.mark.parametrize(
+        ("generation", "asked", "says"),
+        [
+            ({"do_sample": False}, {"num_return_sequences": 2, "max_new_tokens": 3}, "num_return_sequences is 2"),
+            ({"num_beams": 2}, {"num_return_sequences": 3, "max_new_tokens": 3}, "num_beams 2"),
+            ({"max_new_tokens": 5}, {"min_new_tokens": 6}, "min_new_tokens is 6"),
+        ],
+    )
+    def test_refuses_what_the_model_s_own_config_rules_out(
+        self, tmp_path: Path, generation: dict[str, Any], asked: dict[str, Any], says: str
+    ) -> None:
+        adapter = load(models_made_decoders.llama(tmp_path / "model", generation=generation))
+
+        error = refused(adapter, "love", **asked)
+
+        assert error.code == "invalid_parameters"
+        assert says in str(error)
+
+    def test_a_model_that_writes_nothing_is_not_for_this_task(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError):
+            load(models_made.bert(tmp_path / "model"))
+
+
+class TestTime:
+    def test_runs_out_between_two_tokens(self, gpt2: Path) -> None:
+        adapter = load(gpt2)
+
+        raw = written(adapter, rows(adapter, jobs(["love"], do_sample=False, max_new_tokens=100, max_time=1e-9)))
+
+        assert [len(ids) for ids in raw[0, 0]] == [1]
