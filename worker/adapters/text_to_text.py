@@ -43,15 +43,16 @@ class TextToText:
         self._returned = RETURNED[tasks.find(task).name]
         # Where a tokenizer takes languages, the pipeline leaves the prefix out.
         self._prefix = "" if languages.wanted else defaults.prefix
-        self._collation = Collation(
-            tokenizer,
-            model.device,
-            deterministic=limits.deterministic,
-            longest=limits.max_length,
-            fixed_rows=FIXED_ROWS,
-        )
+        # What is sampled with a seed runs in passes whose shape depends on the row alone.
+        self._collations = {
+            seeded: Collation(
+                tokenizer, model.device, deterministic=seeded or limits.deterministic, longest=limits.max_length,
+                fixed_rows=FIXED_ROWS,
+            )
+            for seeded in (False, True)
+        }  # fmt: skip
         self._writing = Writing(model, tokenizer, defaults, languages, self._tokenizing)
-        self.most_rows = self._collation.most_rows
+        self.most_rows = self._collations[False].most_rows
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._marian = isinstance(tokenizer, MarianTokenizer)
 
@@ -80,7 +81,7 @@ class TextToText:
     def forward(self, batch: MicroBatch) -> list[list[list[int]] | None]:
         """For each row its texts as token ids, the decoder's start among them; None where scores were not numbers."""
         ask = self._ask(batch.rows[0].job)
-        at_once = FIXED_ROWS if self._limits.deterministic else ask.rows_at_once
+        at_once = batch.rows[0].most or ask.rows_at_once
         parts = [batch.rows[start : start + at_once] for start in range(0, len(batch.rows), at_once)]
         return list(chain.from_iterable(self._written(part, ask) for part in parts))
 
@@ -111,7 +112,7 @@ class TextToText:
         return self._writing.ask(json.dumps(dict(job.lease.parameters), sort_keys=True))
 
     def _written(self, rows: Sequence[Encoded], ask: Ask) -> list[list[list[int]] | None]:
-        tensors = self._collation.tensors(MicroBatch(tuple(rows)))
+        tensors = self._collations[False].tensors(MicroBatch(tuple(rows)))
         seeds = [row.job.lease.parameters.get("seed") for row in rows]
         ids = [row.features["input_ids"] for row in rows]
         return self._writing.run(tensors, ask, list(zip(seeds, ids, strict=True)))
@@ -133,8 +134,9 @@ class TextToText:
                 # An index beyond the embeddings would end a process on a GPU.
                 rows.append(JobError("unknown_token", "it has a special token that the model lacks; take that out"))
             else:
-                row = self._collation.row(
-                    job, {"input_ids": ids}, truncated=cut, key=ask.key, equal_lengths=ask.unpadded
+                seeded = job.lease.parameters.get("seed") is not None
+                row = self._collations[seeded].row(
+                    job, {"input_ids": ids}, truncated=cut, key=(ask.key, seeded), equal_lengths=ask.unpadded
                 )
                 rows.append([row])
         return rows
