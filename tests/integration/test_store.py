@@ -480,7 +480,9 @@ class TestCasualties:
         named = {"host": "host", "pid": 1, "device": "cpu", "model": MODEL, "state": "ready"}
         seen = datetime.now(UTC) - timedelta(seconds=silent_seconds)
         with database.write() as connection:
-            row = Worker(id=f"{pipeline}-{silent_seconds}", pipeline=pipeline, heartbeat_at=seen, **named)
+            row = Worker(
+                id=f"{pipeline}-{silent_seconds}", pipeline=pipeline, serves=[pipeline], heartbeat_at=seen, **named
+            )
             values = {column.name: getattr(row, column.name) for column in Worker.__table__.columns}
             connection.execute(Worker.__table__.insert().values({k: v for k, v in values.items() if v is not None}))
 

@@ -376,7 +376,7 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["nowhere.jsonl", "-p", SAMPLE.name], "there is no file nowhere.jsonl"),
-            (["-", "-p", "nope"], "there is no pipeline 'nope'; this catalogue has: sample-"),
+            (["-", "-p", "nope"], "there is no pipeline 'nope'; this catalogue has: fill-mask, "),
             (["-", "-p", SAMPLE.name, "--param", "top_k=0"], "parameter 'top_k'"),
             (["-", "-p", SAMPLE.name, "--param", "custom_generate=x"], "has no parameter 'custom_generate'"),
             (["-", "-p", SAMPLE.name, "--param", "top_k"], "'top_k' is not NAME=VALUE"),
