@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
+    linger_ms: float = Field(
+        default=20.0, ge=0, le=10_000, description="How long a busy process waits for more to share its next window."
+    )
     window_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs that one claim takes.")
     window_seconds: float = Field(
         default=10.0, gt=0, description="A claim takes about this much work at the pace seen."

@@ -205,3 +205,15 @@ class Worker(Table):
     state: Mapped[str]
     started_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+
+class BudgetFound(Table):
+    """The size of a micro-batch that answered fastest, for whoever runs the pipeline on such a device next."""
+
+    __tablename__ = "budgets"
+
+    pipeline: Mapped[str] = mapped_column(Key, primary_key=True)
+    device: Mapped[str] = mapped_column(Key, primary_key=True)
+    dtype: Mapped[str] = mapped_column(Key, primary_key=True)
+    tokens: Mapped[int]
+    found_at: Mapped[datetime] = mapped_column(server_default=CLOCK)

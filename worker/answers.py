@@ -1,6 +1,7 @@
 """Answers: what a job's raw output, or the exception in its place, comes to, in a form that any database takes."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from models.errors import JobError
 from models.states import Outcome
 from worker.adapters.base import Adapter
 from worker.assembly import Parts
+from worker.budget import out_of_memory
 from worker.store import Answer
 
 log = structlog.get_logger(__name__)
@@ -19,9 +21,23 @@ log = structlog.get_logger(__name__)
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
-def of(adapter: Adapter, parts: Parts) -> Answer:
-    """The answer to a job all of whose rows have come back. A failure is its own row's alone."""
-    job = parts.job
+TOO_LARGE = "it does not fit into the device's memory, even alone; cut it, or set max_length for the pipeline"
+
+
+def of(adapter: Adapter, parts: Parts) -> list[Answer]:
+    """The answers to a job all of whose rows have come back, and to its twins. A failure is its own row's alone.
+
+    What it cost the device is told of the first; the others cost nothing.
+    """
+    answer = _answer(adapter, parts)
+    twins = [
+        replace(answer, lease=twin.lease, position=twin.position, tokens=0, padded_tokens=0) for twin in parts.jobs[1:]
+    ]
+    return [answer, *twins]
+
+
+def _answer(adapter: Adapter, parts: Parts) -> Answer:
+    job = parts.jobs[0]
     answer = partial(
         Answer, job.lease, job.position,
         truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens,
@@ -34,6 +50,8 @@ def of(adapter: Adapter, parts: Parts) -> Answer:
     except JobError as error:
         return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
     except Exception as error:
+        if out_of_memory(error):
+            return answer(status=Outcome.FAILED, error_code="out_of_memory", error_message=TOO_LARGE)
         log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
         message = f"the model could not answer this input ({type(error).__name__})"
         return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)

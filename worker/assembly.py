@@ -10,9 +10,9 @@ from worker.claims import Job, Lease
 
 @dataclass(slots=True)
 class Parts:
-    """What has come back of one job: its rows in order, what each came to, and what that cost the device in tokens."""
+    """What has come back of one job and its twins: the rows, what each came to, and what it cost in tokens."""
 
-    job: Job
+    jobs: tuple[Job, ...]
     missing: int
     rows: dict[int, tuple[Encoded, Any]] = field(default_factory=dict)
     tokens: int = 0
@@ -52,7 +52,7 @@ class Assembly:
         complete = []
         for row, raw in rows:
             key = (row.job.lease, row.job.position)
-            parts = self._begun.pop(key, None) or Parts(row.job, row.parts)
+            parts = self._begun.pop(key, None) or Parts(row.jobs, row.parts)
             parts.add(row, raw, width)
             if parts.missing == 0:
                 complete.append(parts)
@@ -62,4 +62,4 @@ class Assembly:
 
     def keep(self, held: Collection[Lease]) -> None:
         """Forget what belongs to other leases than these: it is somebody else's to answer now."""
-        self._begun = {key: parts for key, parts in self._begun.items() if key[0] in held}
+        self._begun = {key: parts for key, parts in self._begun.items() if any(job.lease in held for job in parts.jobs)}

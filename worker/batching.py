@@ -14,6 +14,7 @@ class Encoded:
 
     Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company, and
     `most` how many rows its pass may have whatever the budget; None leaves them to the longest, and to the budget.
+    `twins` are further jobs with the same input and parameters, which get the same answer.
     """
 
     job: Job
@@ -25,6 +26,17 @@ class Encoded:
     parts: int = 1
     width: int | None = None
     most: int | None = None
+    twins: tuple[Job, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job that is answered by this row."""
+        return (self.job, *self.twins)
+
+    @property
+    def padded(self) -> int:
+        """The least width that it needs."""
+        return self.width or self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,7 @@ class MicroBatch:
     @property
     def width(self) -> int:
         """The length that every row is padded to."""
-        return max(row.width or row.length for row in self.rows)
+        return max(row.padded for row in self.rows)
 
     @property
     def padded_tokens(self) -> int:
@@ -44,26 +56,41 @@ class MicroBatch:
         return len(self.rows) * self.width
 
 
-def plan(rows: Sequence[Encoded], budget: int, most_rows: int) -> list[MicroBatch]:
-    """Pack rows into micro-batches of at most `budget` padded tokens and `most_rows` rows.
+class Packing:
+    """Rows to be packed into micro-batches, one at a time, each for the budget of the moment.
 
     Sorting by length keeps padding small; longest first, so that a budget too large for the memory shows at once and
-    the tail is made of cheap ones. A row longer than the budget goes alone.
+    the tail is made of cheap ones.
     """
-    groups: dict[Hashable, list[Encoded]] = defaultdict(list)
-    for row in rows:
-        groups[row.key].append(row)
-    batches: list[MicroBatch] = []
-    for group in groups.values():
-        group.sort(key=_width, reverse=True)
-        start = 0
-        while start < len(group):
-            longest = group[start]
-            count = longest.most or min(most_rows, max(1, budget // max(1, _width(longest))))
-            batches.append(MicroBatch(tuple(group[start : start + count])))
-            start += count
+
+    def __init__(self, rows: Sequence[Encoded], most_rows: int) -> None:
+        groups: dict[Hashable, list[Encoded]] = defaultdict(list)
+        for row in rows:
+            groups[row.key].append(row)
+        # The longest at the end, where taking costs nothing; equal ones in their order.
+        self._groups = [
+            sorted(group, key=lambda row: row.padded, reverse=True)[::-1] for group in reversed(groups.values())
+        ]
+        self._most_rows = most_rows
+
+    def take(self, budget: int) -> MicroBatch | None:
+        """At most `budget` padded tokens of the longest rows left, or one row; None when all are taken."""
+        if not self._groups:
+            return None
+        group = self._groups[-1]
+        longest = group[-1]
+        count = longest.most or min(self._most_rows, max(1, budget // max(1, longest.padded)))
+        taken = group[-count:][::-1]
+        del group[-count:]
+        if not group:
+            self._groups.pop()
+        return MicroBatch(tuple(taken))
+
+
+def plan(rows: Sequence[Encoded], budget: int, most_rows: int) -> list[MicroBatch]:
+    """All rows in micro-batches of at most `budget` padded tokens and `most_rows` rows."""
+    packing = Packing(rows, most_rows)
+    batches = []
+    while (batch := packing.take(budget)) is not None:
+        batches.append(batch)
     return batches
-
-
-def _width(row: Encoded) -> int:
-    return row.width or row.length

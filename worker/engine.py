@@ -11,18 +11,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from models import tasks
 from models.db import Database
-from models.errors import Unreachable
-from worker import answers, batching, claims, store
+from models.errors import JobError, Unreachable
+from worker import answers, claims, store, twins
 from worker.assembly import Assembly
-from worker.batching import Encoded, MicroBatch
+from worker.batching import Encoded, MicroBatch, Packing
 from worker.bisection import isolate
+from worker.budget import Budget, out_of_memory
 from worker.claims import Claimant, Job, Lease
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
@@ -53,7 +55,7 @@ class Window:
     """What one claim took, tokenized and packed."""
 
     leases: list[Lease]
-    micro_batches: list[MicroBatch]
+    packing: Packing
 
 
 class Engine:
@@ -61,12 +63,13 @@ class Engine:
 
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
-        pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, on_defect: Callable[[], None],
-        on_idle: Callable[[], None] = lambda: None,
+        pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
+        budget: Budget | None = None, on_defect: Callable[[], None], on_idle: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._database = database
         self._runtime = runtime
         self._claimant = claimant
+        self._spec = tasks.find(claimant.task)
         self._log = log.bind(pipeline=claimant.pipeline)
         self._doorbell = doorbell
         self._holdings = holdings
@@ -74,8 +77,11 @@ class Engine:
         self._version_id = version_id
         self._slice_jobs = slice_jobs
         self._idle_seconds = idle_seconds
+        self._linger_seconds = linger_seconds
+        self._budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
         self._on_defect = on_defect
         self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
+        self._busy_seconds = 0.0  # that the device computed
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         self._room = threading.Semaphore(WINDOWS_HELD)
@@ -144,24 +150,35 @@ class Engine:
             self._claim_in_doubt = False
         if any(lease.suspect for lease in held):
             return []  # nothing else may die with it
-        take = partial(claims.take, self._database, self._claimant, self._pace.room(), self._slice_jobs)
-        return take() or ([] if held else take(suspect=True))
+        room = self._pace.room()
+        take = partial(claims.take, self._database, self._claimant, slice_jobs=self._slice_jobs)
+        leases = take(room)
+        taken = sum(lease.size for lease in leases)
+        if leases and held and taken < room and self._linger_seconds:
+            # The device is busy anyway: what comes in meanwhile may share a pass.
+            self._doorbell.wait(self._linger_seconds)
+            self._doorbell.look()
+            leases += take(room - taken)
+        return leases or ([] if held else take(1, suspect=True))
 
     def _prepared(self, leases: list[Lease], jobs: list[Job]) -> Window:
         adapter = self._runtime.adapter
         encoded: list[Encoded] = []
         refused: list[tuple[Encoded, Any]] = []
-        for job, rows in isolate(adapter.encode, jobs):
+        for (job, alike), rows in isolate(self._encode, twins.found(jobs, self._spec.draws)):
             if isinstance(rows, Exception):
-                refused.append((Encoded(job, None, 0, truncated=False), rows))
+                refused.append((Encoded(job, None, 0, truncated=False, twins=alike), rows))
             else:
-                encoded += rows
+                encoded += [replace(row, twins=alike) for row in rows] if alike else rows
         if refused:
             self._outputs.put(Raw(0, refused))
         unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
         if unclosed:
             self._outputs.put(unclosed)
-        return Window(leases, batching.plan(encoded, self._runtime.tokens_per_batch, adapter.most_rows))
+        return Window(leases, Packing(encoded, adapter.most_rows))
+
+    def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:
+        return self._runtime.adapter.encode([job for job, _ in distinct])
 
     # ---- device
 
@@ -174,18 +191,30 @@ class Engine:
             self._outputs.put(None)
 
     def _compute_window(self, window: Window) -> None:
-        started, jobs = time.monotonic(), 0
-        for micro_batch in window.micro_batches:
+        started, answered = time.monotonic(), 0
+        while (micro_batch := window.packing.take(asked := self._budget.next())) is not None:
             if self._stopping.is_set():
                 return
-            rows = [row for row in micro_batch.rows if self._holdings.holds(row.job.lease)]
+            rows = [row for row in micro_batch.rows if any(self._holdings.holds(job.lease) for job in row.jobs)]
             if rows:
-                self._outputs.put(Raw(micro_batch.width, isolate(self._forward, rows)))
-                jobs += len(rows)
-        self._pace.record(jobs, time.monotonic() - started)
+                self._outputs.put(Raw(micro_batch.width, isolate(partial(self._forward, asked), rows)))
+                answered += sum(len(row.jobs) for row in rows if row.part == 0)
+        self._pace.record(answered, time.monotonic() - started)
 
-    def _forward(self, rows: Sequence[Encoded]) -> list[Any]:
-        return self._runtime.adapter.forward(MicroBatch(tuple(rows)))
+    def _forward(self, asked: int, rows: Sequence[Encoded]) -> list[Any]:
+        batch, started = MicroBatch(tuple(rows)), time.monotonic()
+        try:
+            raw = self._runtime.adapter.forward(batch)
+        except Exception as error:
+            if out_of_memory(error):
+                self._budget.shrink(batch.padded_tokens)
+                self._runtime.release_memory()
+                self._log.warning("the device ran out of memory", tokens=batch.padded_tokens, next=self._budget.tokens)
+            raise
+        seconds = time.monotonic() - started
+        self._budget.record(asked, batch.padded_tokens, sum(row.length for row in rows), seconds)
+        self._busy_seconds += seconds
+        return raw
 
     # ---- decode and write
 
@@ -205,9 +234,9 @@ class Engine:
         self._assembly.keep(held)
         for item in items:
             if isinstance(item, Raw):
-                rows = [(row, raw) for row, raw in item.rows if row.job.lease in held]
-                complete = self._assembly.add(rows, item.width)
-                found += [answers.of(self._runtime.adapter, parts) for parts in complete]
+                rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
+                for parts in self._assembly.add(rows, item.width):
+                    found += [one for one in answers.of(self._runtime.adapter, parts) if one.lease in held]
             else:
                 leases |= {lease.slice_id: lease for lease in item if lease in held}
         leases |= {answer.lease.slice_id: answer.lease for answer in found}

@@ -14,6 +14,7 @@ from models.errors import ModelError, Unreachable
 from models.pipeline import Pipeline
 from models.settings import Settings
 from worker import cache, casualties, claims, store
+from worker.budget import Budget
 from worker.cache import RuntimeCache
 from worker.claims import Claimant
 from worker.doorbell import Doorbell
@@ -55,6 +56,8 @@ class Pinned:
     pipeline: Pipeline
     runtime: "Runtime"
     engine: Engine
+    budget: Budget
+    known: int | None  # the budget that was remembered
 
 
 class Pinning:
@@ -155,17 +158,21 @@ class Pinning:
         runtime = self._cache.take(name) or self._load(pipeline)
         version = runtime.version
         self._revisions[name] = version.revision
+        cache.settle()
         claimant = Claimant(
             process.worker_id, name, pipeline.task, version.model, version.revision, process.settings.lease_seconds
         )
         version_id = patiently(lambda _again: store.register(process.database, version))
+        known = patiently(lambda _again: store.remembered_budget(process.database, name, version))
+        budget = Budget(known if known and runtime.tunes else runtime.tokens_per_batch, tunes=runtime.tunes)
         patiently(lambda _again: process.heartbeat.pinned(claimant, version.device))
         engine = Engine(
             process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[name],
             version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
-            on_defect=process.on_defect, on_idle=self._idle.set,
+            linger_seconds=process.settings.linger_ms / 1000, budget=budget, on_defect=process.on_defect,
+            on_idle=self._idle.set,
         )  # fmt: skip
-        self._pinned, self._begun = Pinned(pipeline, runtime, engine), True
+        self._pinned, self._begun = Pinned(pipeline, runtime, engine, budget, known), True
         engine.start()
         if self._stopping.is_set():  # told so while the model was loaded
             engine.stop()
@@ -183,11 +190,20 @@ class Pinning:
 
     def _finish(self, pinned: Pinned) -> None:
         released = [lease.slice_id for lease in pinned.engine.join()]
+        self._remember(pinned)
         try:
             if released:
                 broker.ring(self._process.settings, pinned.pipeline.name, released)
         except Unreachable as error:
             log.warning("could not ring for what was given back; others will find it in SQL", error=str(error))
+
+    def _remember(self, pinned: Pinned) -> None:
+        name, tokens = pinned.pipeline.name, pinned.budget.tokens
+        if pinned.runtime.tunes and tokens != pinned.known:
+            try:
+                store.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
+            except Unreachable as error:
+                log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
 
     def _give_up(self, name: str, error: ModelError) -> None:
         log.error("pipeline can't be loaded", failed=name, code=error.code, error=str(error), seconds=BROKEN_SECONDS)

@@ -38,18 +38,23 @@ class Runtime:
     device: torch.device
     threads: int
     size: int
+    tunes: bool = False  # whether the budget may change to what proves faster
 
     @property
     def movable(self) -> bool:
         """Whether it can leave its device and come back: what bitsandbytes quantized can't."""
         return self.device.type == "cpu" or self.version.quantization is None
 
+    def release_memory(self) -> None:
+        """Give back what the device's allocator keeps for later."""
+        if self.device is not None and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def park(self) -> None:
         """Leave the device, and give its memory back."""
         if self.device.type != "cpu":
             self.model.to("cpu")
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self.release_memory()
 
     def unpark(self) -> None:
         """Come back to the device."""
@@ -85,6 +90,7 @@ def load(
         target,
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
+        tunes=not (tokens_per_batch or pipeline.tokens_per_batch or pipeline.deterministic),
     )
     _log(pipeline.name, runtime, limits, started)
     return runtime

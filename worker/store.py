@@ -113,6 +113,14 @@ WHERE id = :batch_id
 """
 
 
+REMEMBERED = "SELECT tokens FROM budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
+
+REMEMBER = """
+INSERT INTO budgets (pipeline, device, dtype, tokens) VALUES (:pipeline, :device, :dtype, :tokens)
+ON CONFLICT (pipeline, device, dtype) DO UPDATE SET tokens = excluded.tokens, found_at = {now}
+"""
+
+
 def register(database: Database, version: Version) -> int:
     """The id of this version's row; the same for every process that runs exactly the same."""
     values = {**asdict(version), "fingerprint": version.fingerprint}
@@ -122,6 +130,21 @@ def register(database: Database, version: Version) -> int:
         return connection.execute(
             select(ModelVersion.id).where(ModelVersion.fingerprint == version.fingerprint)
         ).scalar_one()
+
+
+def remembered_budget(database: Database, pipeline: str, version: Version) -> int | None:
+    """The padded tokens of a micro-batch that answered fastest here before; None when nobody has found out yet."""
+    with database.read() as connection:
+        tokens: int | None = connection.scalar(text(REMEMBERED), _budget_key(pipeline, version))
+        return tokens
+
+
+def remember_budget(database: Database, pipeline: str, version: Version, tokens: int) -> None:
+    """Let the next process that runs this pipeline on such a device begin with this size."""
+    with database.write() as connection:
+        connection.execute(
+            text(REMEMBER.format(now=database.sql.now)), {**_budget_key(pipeline, version), "tokens": tokens}
+        )
 
 
 def close(
@@ -167,6 +190,10 @@ def fail(connection: Connection, sql: Fragments, batch_id: str, code: str, messa
     ).rowcount
     connection.execute(text(FAIL_BATCH.format(now=sql.now)), {**named, "rows": rows})
     return rows
+
+
+def _budget_key(pipeline: str, version: Version) -> dict[str, str]:
+    return {"pipeline": pipeline, "device": version.device, "dtype": version.quantization or version.dtype}
 
 
 def _fence(

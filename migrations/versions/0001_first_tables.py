@@ -35,13 +35,14 @@ def upgrade() -> None:
     _model_versions()
     _results()
     _workers()
+    _budgets()
     op.execute(JOB_RESULTS)
 
 
 def downgrade() -> None:
     """Drop everything."""
     op.execute("DROP VIEW job_results")
-    for table in ("workers", "results", "model_versions", "slices", "jobs", "batches"):
+    for table in ("budgets", "workers", "results", "model_versions", "slices", "jobs", "batches"):
         op.drop_table(table)
 
 
@@ -158,6 +159,17 @@ def _workers() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("started_at", MOMENT, nullable=False, server_default=_clock()),
         sa.Column("heartbeat_at", MOMENT, nullable=False, server_default=_clock()),
+    )
+
+
+def _budgets() -> None:
+    op.create_table(
+        "budgets",
+        sa.Column("pipeline", KEY, primary_key=True),
+        sa.Column("device", KEY, primary_key=True),
+        sa.Column("dtype", KEY, primary_key=True),
+        sa.Column("tokens", sa.BigInteger, nullable=False),
+        sa.Column("found_at", MOMENT, nullable=False, server_default=_clock()),
     )
 
 

@@ -1,5 +1,6 @@
 """Decoding: the parameters that say how a model writes text, the same for every task that does."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, field_validator
@@ -123,6 +124,12 @@ class Decoding(Parameters):
         if beams > 1:
             raise _problem(f"at most num_beams, which is {beams}")
         raise _problem("more than 1 takes do_sample or as many num_beams; otherwise all would be the same")
+
+    @classmethod
+    def draws(cls, parameters: Mapping[str, Any]) -> bool:
+        """Whether a batch with these draws by chance: it samples, and no seed says how."""
+        sample = parameters.get("do_sample")
+        return parameters.get("seed") is None and (cls.samples if sample is None else bool(sample))
 
     @classmethod
     def _sampling(cls, given: ValidationInfo) -> bool:

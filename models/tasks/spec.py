@@ -73,7 +73,8 @@ class TaskSpec:
 
     `complete` checks what no field can tell alone, given the input as it will be stored and the batch's parameters; it
     raises JobError. `variants` is a pattern of further names that stand for the task and are kept as they are.
-    `strides` says whether a long text can be read in overlapping windows.
+    `strides` says whether a long text can be read in overlapping windows. `draws` says of a batch's parameters whether
+    equal inputs may get different outputs, since tokens are drawn by chance.
     """
 
     name: str
@@ -87,6 +88,7 @@ class TaskSpec:
     complete: Callable[[Mapping[str, Any], Mapping[str, Any]], None] | None = None
     variants: str | None = None
     strides: bool = False
+    draws: Callable[[Mapping[str, Any]], bool] = lambda _parameters: False
 
     def canonical(self, name: str) -> str | None:
         """The name under which the task is recorded when it is asked for by this one; None when it is not meant."""

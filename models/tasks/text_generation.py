@@ -50,6 +50,7 @@ TEXT_GENERATION = TaskSpec(
         MessagesField("messages", 'A conversation to answer: [{"role": "user", "content": text}, …].', required=False),
     ),
     parameters=GenerationParameters,
+    draws=GenerationParameters.draws,
     output='[{"generated_text": text}], one for each sequence; for messages the list of them with the answer added',
     example_input={"text": "Once upon a time"},
     example_output=[{"generated_text": "Once upon a time, there was a king who had three daughters."}],

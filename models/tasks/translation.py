@@ -27,6 +27,7 @@ TRANSLATION = TaskSpec(
     summary="Translate texts with an encoder-decoder model, such as Marian, T5, mBART or NLLB.",
     fields=(TextField("text", "The text to translate."),),
     parameters=TranslationParameters,
+    draws=TranslationParameters.draws,
     output='[{"translation_text": text}]; as many as num_return_sequences',
     example_input={"text": "The river is in the city."},
     example_output=[{"translation_text": "Der Fluss ist in der Stadt."}],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 from sqlalchemy import Connection, func, select, update
 
 from models.db import Database
@@ -189,14 +190,19 @@ def start(
     started: list[Works] = []
 
     def start(
-        *, worker_id: str = "worker-1", tokens: int = 1000, window_jobs: int = 1000, idle_seconds: float = 0.01
+        *,
+        worker_id: str = "worker-1",
+        tokens: int = 1000,
+        window_jobs: int = 1000,
+        idle_seconds: float = 0.01,
+        **claiming: str,
     ) -> Works:
         doorbell, holdings, defects = Doorbell(), Holdings(), []
         pace = Pace(1000.0, window_jobs)
         pace.record(window_jobs, 1.0)  # so that the first claim fills the window, too
         runtime = Runtime(adapter, VERSION, tokens, None, None, 1, 0)
         made = Engine(
-            database, runtime, claimant(worker_id), doorbell, holdings, pace,
+            database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
             on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
@@ -230,7 +236,7 @@ class TestBacklog:
     def test_is_worked_through_with_every_input_answered_once(
         self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
-        inputs = [texts(*("word " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
+        inputs = [texts(*(f"{place} " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
         ids = [insert_batch(other, each, parameters={"top_k": size}) for size, each in enumerate(inputs)]
 
         start(window_jobs=12, tokens=20)
@@ -247,7 +253,7 @@ class TestBacklog:
     def test_counts_tokens_with_and_without_padding(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
-        batch_id = insert_batch(other, texts("one two three four", "one", "one two", "one"))
+        batch_id = insert_batch(other, texts("one two three four", "one", "one two", "two"))
 
         start(tokens=8)
         until_completed(other, batch_id)
@@ -295,6 +301,108 @@ class TestBacklog:
         until_completed(other, batch_id)
 
         assert sorted(adapter.computed) == [(batch_id, place) for place in range(4, 8)]
+
+
+class TestTwins:
+    def test_equal_inputs_are_computed_once_and_each_is_answered(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        words = ["one two", "three", "one two", "one two", "three", "four five six"] * 5
+        batch_id = insert_batch(other, texts(*words))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [row.output["words"] for row in results(other, batch_id)] == [len(word.split()) for word in words]
+        assert adapter.computed.total() == 3
+        assert batch(other, batch_id).tokens == 2 + 1 + 3
+
+    def test_other_parameters_make_other_jobs(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        ids = [insert_batch(other, texts("one", "one"), parameters={"top_k": k}) for k in (1, 2)]
+
+        start()
+        until_completed(other, *ids)
+
+        assert adapter.computed.total() == 2
+
+    def test_what_is_drawn_by_chance_is_drawn_for_each(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        named = {"task": "text-generation"}
+        drawn = insert_batch(other, texts("one", "one"), **named)
+        seeded = insert_batch(other, texts("one", "one"), parameters={"seed": 1}, **named)
+
+        start(task="text-generation")
+        until_completed(other, drawn, seeded)
+
+        assert Counter(batch_id for batch_id, _ in adapter.computed) == {drawn: 2, seeded: 1}
+
+    def test_a_failure_is_told_to_each(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("poison", "fine", "poison", "too long", "too long"))
+
+        start()
+        until_completed(other, batch_id)
+
+        codes = [row.error_code for row in results(other, batch_id)]
+        assert codes == ["model_error", None, "model_error", "input_too_long", "input_too_long"]
+
+    def test_one_whose_lease_was_lost_does_not_take_the_others_along(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        lost_id = insert_batch(other, texts(*["one"] * SLICE), priority=1)
+        kept_id = insert_batch(other, texts(*["one"] * SLICE))
+        gate = Gate(adapter)
+        works = start()
+        gate.wait()
+        set_batch(other, lost_id, status="failed")
+
+        works.holdings.drop([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])
+        gate.open()
+
+        until_completed(other, kept_id)
+        assert results(other, lost_id) == []
+        assert [row.output["words"] for row in results(other, kept_id)] == [1] * SLICE
+
+
+class TestMemory:
+    def test_want_of_it_halves_the_budget_and_costs_no_attempt(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.before_forward = refuse_above(8)
+        batch_id = insert_batch(other, texts(*(f"{place} two" for place in range(64))), slice_jobs=64)
+
+        works = start(tokens=64)
+        until_completed(other, batch_id)
+
+        rows = results(other, batch_id)
+        assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
+        assert max(len(jobs) for jobs in adapter.passes) == 4
+        assert works.engine._budget.tokens == 8
+
+    def test_a_job_that_does_not_fit_alone_fails_and_its_neighbours_succeed(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.before_forward = refuse_above(8)
+        batch_id = insert_batch(other, texts("one", "two two", "a b c d e f g h i", "three"))
+
+        start(tokens=64)
+        until_completed(other, batch_id)
+
+        assert [row.error_code for row in results(other, batch_id)] == [None, None, "out_of_memory", None]
+
+
+def refuse_above(tokens: int) -> Callable[[MicroBatch], None]:
+    """A device whose memory holds so many padded tokens."""
+
+    def check(batch: MicroBatch) -> None:
+        if batch.padded_tokens > tokens:
+            raise torch.OutOfMemoryError(f"tried to allocate {batch.padded_tokens}")
+
+    return check
 
 
 class TestFailures:

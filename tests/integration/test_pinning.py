@@ -48,7 +48,7 @@ class Works:
         if pipeline.name in self.broken:
             raise ModelError(f"{pipeline.model} is broken")
         version = replace(VERSION, model=pipeline.model)
-        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1)
+        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunes=True)
 
     def close(self) -> None:
         self.pinning.stop()
@@ -191,3 +191,18 @@ def test_a_batch_of_another_revision_does_not_pin_again_and_again(works: Callabl
     assert ours.loads.count("second") == 1
     assert batch(ours.database, foreign).status == "in_progress"
     assert VERSION.revision == REVISION != "f" * 40
+
+
+def test_the_budget_that_was_found_is_where_the_next_process_begins(works: Callable[..., Works]) -> None:
+    first = works()
+    first.pinning.start()
+    assert first.pinning._pinned is not None
+    assert first.pinning._pinned.budget.tokens == 1000
+    first.pinning._pinned.budget.tokens = 4096
+    first.close()
+
+    second = works()
+    second.pinning.start()
+
+    assert second.pinning._pinned is not None
+    assert second.pinning._pinned.budget.tokens == 4096
