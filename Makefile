@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint samples clean
+.PHONY: help demo test lint bench samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 20 minutes.
+	$(BIN)/python -m benchmarks
+
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.sentiment_analysis
 	$(BIN)/python -m worker.training.ner
@@ -34,7 +37,7 @@ samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.translation
 
 clean: ## Remove the environment, the demo's data and all caches.
-	rm -rf $(VENV) .demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo benchmarks/.envs benchmarks/.models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/pip:

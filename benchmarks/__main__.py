@@ -1,0 +1,32 @@
+"""Run every benchmark, each in a process of its own, and print their tables; says at the end how long it took."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+
+import torch
+import transformers
+
+BENCHMARKS = ("ceiling", "encoder", "int8", "ner", "zero_shot", "generation", "memory", "noop")
+
+
+def main() -> int:
+    """Run what is named on the command line, or everything; the exit status is that of the worst."""
+    started = time.monotonic()
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}; Python "
+        f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; "
+        f"load before: {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
+    worst = 0
+    for name in sys.argv[1:] or BENCHMARKS:
+        worst = max(worst, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
+    print(f"\nThe whole run took {(time.monotonic() - started) / 60:.0f} minutes.")
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""The same encoder with int8 weights: our `quantization = "int8"` against pipeline() as it comes, in float32."""
+
+from benchmarks import checkpoints, corpus, loops, options, report
+from benchmarks.contest import Contestant
+from benchmarks.duels import OURS, Duel, lead
+
+TASK = "sentiment-analysis"
+BY_HAND = "quantized by hand, "
+
+
+def main() -> None:
+    """Print the paces and how they stand to the target."""
+    asked = options.parsed(__doc__, items=96, distribution=True)
+    model = checkpoints.classifier()
+    tokenizer = checkpoints.tokenizer(model)
+    texts = corpus.texts(tokenizer, asked.items, asked.lengths)
+    quantized = loops.load(TASK, model, quantization="int8").model
+    pipe = loops.transformers_pipeline(TASK, quantized, tokenizer)
+    by_hand = [
+        Contestant(f"{BY_HAND}pipeline(batch_size={size})", loops.plain(pipe, texts, size, truncation=True))
+        for size in (1, 8)
+    ]
+    duel = Duel(TASK, model, texts, (1, 8), {"truncation": True}, entry={"quantization": "int8"})
+    standings = duel.run(asked.rounds, by_hand)
+    title = f"int8: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
+    report.paces(title, "texts/s", standings, OURS)
+    report.targets([report.Target("int8 against the best batch size of pipeline() in float32", 2.2, lead(standings))])
+    print(f"Against the best of pipeline() with a model quantized by hand: {lead(standings, BY_HAND):.2f} ×")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Batchmill as a user runs it: real servers, a worker process of its own, and a clock that is the database's."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import THREADS
+from models import schema
+from models.settings import CONFIG_NAME
+from tests.mill import Mill
+from tests.servers import Postgres, Valkey
+
+NO_OP = "sample-sentiment-analysis"
+MOST_SECONDS = 300.0
+
+# From the commit that accepted the batch to the one that wrote its last result; and from the call of submit.
+SPAN = """
+SELECT extract(epoch FROM completed_at - in_progress_at) AS worked, extract(epoch FROM completed_at) AS ended,
+       succeeded, total, tokens, padded_tokens
+FROM batches WHERE id = :id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How long a batch took in seconds: `worked` from committed submit to committed results, `whole` from the call."""
+
+    worked: float
+    whole: float
+    batch_id: str
+    padding: float
+
+
+@dataclass
+class Service:
+    """A mill with one warm worker."""
+
+    mill: Mill
+    worker: subprocess.Popen[bytes]
+
+    def run(self, pipeline: str, inputs: Iterable[Any], parameters: Mapping[str, Any] | None = None) -> Span:
+        """Submit a batch, wait for its end, and say how long it took; every job must have succeeded."""
+        called = time.time()
+        batch = self.mill.client.submit(pipeline, inputs, parameters=parameters)
+        batch.wait(MOST_SECONDS)
+        [row] = self.mill.query(SPAN, id=batch.id)
+        if row.succeeded != row.total:
+            raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed")
+        padding = 1 - float(row.tokens) / float(row.padded_tokens) if row.padded_tokens else 0.0
+        return Span(float(row.worked), float(row.ended) - called, batch.id, padding)
+
+    @property
+    def peak_mib(self) -> float:
+        """The most memory that the worker process has had resident so far, in MiB."""
+        [pid] = self.mill.worker_pids()
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+@contextmanager
+def servers() -> Iterator[tuple[Postgres, Valkey]]:
+    """A PostgreSQL whose commits are durable, and a Valkey."""
+    with Postgres() as postgres, Valkey() as valkey:
+        yield postgres, valkey
+
+
+@contextmanager
+def service(
+    postgres: Postgres, valkey: Valkey, folder: Path, pipelines: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Service]:
+    """A worker that serves these catalogue entries, by name; without any, one whose model does nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / CONFIG_NAME
+    config.write_text("".join(_toml(name, entry) for name, entry in (pipelines or {}).items()))
+    url = postgres.create_database(f"mill_{folder.name.replace('-', '_')}")
+    schema.upgrade(url)
+    settings = {
+        "BATCHMILL_HOME": str(folder), "BATCHMILL_CONFIG": str(config), "BATCHMILL_DATABASE_URL": url,
+        "BATCHMILL_REDIS_URL": valkey.url,
+    }  # fmt: skip
+    for name in [name for name in os.environ if name.startswith("BATCHMILL_")]:
+        del os.environ[name]
+    os.environ.update(settings)  # the client reads them in this process
+    mill = Mill(folder, dict(os.environ))
+    try:
+        worker = _start(mill, list(pipelines or ()))
+        mill.until_ready()
+        yield Service(mill, worker)
+    finally:
+        mill.close()
+        postgres.drop_database(f"mill_{folder.name.replace('-', '_')}")
+
+
+def _start(mill: Mill, pipelines: Sequence[str]) -> subprocess.Popen[bytes]:
+    module, arguments = ("benchmarks.noop_worker", [NO_OP]) if not pipelines else (
+        "worker.process", [",".join(pipelines), "cpu", str(THREADS)]
+    )  # fmt: skip
+    with (mill.folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            cwd=mill.folder, env=mill.environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
+        )  # fmt: skip
+    mill.started.append(process)
+    return process
+
+
+def _toml(name: str, entry: Mapping[str, Any]) -> str:
+    lines = [f"{key} = {json.dumps(value)}" for key, value in entry.items()]
+    return "\n".join([f"[pipelines.{name}]", *lines, ""])

@@ -1,0 +1,28 @@
+"""The options that the benchmarks share."""
+
+import argparse
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import corpus
+
+
+def parsed(purpose: str | None, *, items: int, rounds: int = 3, distribution: bool = False) -> Namespace:
+    """What the command line asks for: `items` and `rounds`, and where it matters a `distribution` of lengths."""
+    parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--items", type=int, default=items, help="inputs in one run")
+    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contestant")
+    if distribution:
+        names = sorted(corpus.DISTRIBUTIONS)
+        parser.add_argument("--lengths", choices=names, default="mixed", help="how the texts' lengths are distributed")
+    return parser.parse_args()
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A folder for logs and settings, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="batchmill-bench-") as folder:
+        yield Path(folder)

@@ -1,0 +1,72 @@
+"""A writer: a small GPT-2 with random weights whose greedy texts end after skewed lengths, the same in every run.
+
+Random weights never say "the end" by themselves. So the end's score gets a constant, fitted on a few prompts, that
+makes it the highest at one step in `MEAN_TOKENS`: the lengths are then about geometric, many short and few long. Words
+and positions weigh more than in a fresh GPT-2, or its greedy texts would run in circles and never meet the end.
+"""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from benchmarks import checkpoints
+from models.pipeline import SAMPLES
+
+SAMPLE = "text-generation"
+MEAN_TOKENS, MOST_TOKENS = 40, 256
+GEOMETRY = {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_positions": 1024}
+WORDS_SPREAD, POSITIONS_SPREAD, SPREAD = 0.2, 0.15, 0.05  # GPT-2's own are 0.02
+FITTED_ON = 24  # prompts
+
+
+def checkpoint() -> Path:
+    """The folder of the writer, made unless it is there."""
+    return checkpoints.kept(f"writer-{MEAN_TOKENS}", SAMPLE, _made)
+
+
+def prompts(count: int, seed: int = 0) -> list[str]:
+    """Beginnings of 3 to 12 words."""
+    source = random.Random(seed)
+    words = sorted(
+        word for word in checkpoints.tokenizer(SAMPLES / "sentiment-analysis").get_vocab()
+        if word.isalpha() and len(word) > 2
+    )  # fmt: skip
+    return [" ".join(source.choices(words, k=source.randint(3, 12))) for _ in range(count)]
+
+
+def _made() -> Any:
+    tokenizer = checkpoints.tokenizer(SAMPLES / SAMPLE)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), tie_word_embeddings=False, bos_token_id=None, eos_token_id=end, pad_token_id=pad,
+        initializer_range=SPREAD, **GEOMETRY,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        model.transformer.wte.weight.normal_(0.0, WORDS_SPREAD)
+        model.transformer.wpe.weight.normal_(0.0, POSITIONS_SPREAD)
+        head = model.lm_head.weight
+        head[pad] = 0.0
+        direction = head[end] / head[end].square().sum()
+        model.transformer.ln_f.bias += _lacking(model, tokenizer, end) * direction
+    return model
+
+
+@torch.inference_mode()
+def _lacking(model: Any, tokenizer: Any, end: int) -> float:
+    """What the end's score lacks to be the highest at one step in `MEAN_TOKENS` of texts written without an end."""
+    gaps = []
+    for prompt in prompts(FITTED_ON, seed=1):
+        inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        written = model.generate(
+            **inputs, max_new_tokens=2 * MEAN_TOKENS, do_sample=False, suppress_tokens=[end], output_logits=True,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+        logits = torch.cat(written.logits)
+        others = logits.clone()
+        others[:, end] = -torch.inf
+        gaps.append(others.max(dim=1).values - logits[:, end])
+    return torch.quantile(torch.cat(gaps), 1 / MEAN_TOKENS).item()

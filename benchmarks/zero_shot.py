@@ -1,0 +1,22 @@
+"""Zero-shot classification: every text by five labels, which makes five passes of each."""
+
+from benchmarks import checkpoints, corpus, options, report
+from benchmarks.duels import OURS, Duel, lead
+
+LABELS = ["delivery", "quality", "price", "service", "size"]
+
+
+def main() -> None:
+    """Print the paces."""
+    asked = options.parsed(__doc__, items=24, distribution=True)
+    model = checkpoints.entailment()
+    texts = corpus.texts(checkpoints.tokenizer(model), asked.items, asked.lengths)
+    told = {"candidate_labels": LABELS}
+    standings = Duel("zero-shot-classification", model, texts, (1, 8, 32), told, told).run(asked.rounds)
+    title = f"Zero-shot classification: {asked.items} texts of {asked.lengths} lengths by {len(LABELS)} labels"
+    report.paces(f"{title}, DistilBERT-base", "texts/s", standings, OURS)
+    print(f"Against the best batch size of pipeline(): {lead(standings):.2f} ×")
+
+
+if __name__ == "__main__":
+    main()
