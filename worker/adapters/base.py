@@ -1,6 +1,6 @@
 """The surface of an adapter: all that the engine knows of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -28,14 +28,25 @@ class Limits:
         return self.truncation == "truncate"
 
 
+class Interrupted(Exception):
+    """A pass was given up since its worker stops: no row of it has an answer, and none is to blame."""
+
+
+def never() -> bool:
+    """Nothing interrupts."""
+    return False
+
+
 class Adapter(Protocol):
     """Turns jobs into rows of tokens, rows into raw outputs, a job's raw outputs into the task's output.
 
-    `head` is the auto class of transformers' that loads a model for the task.
+    `head` is the auto class of transformers' that loads a model for the task. `interrupt` may be set to something that
+    tells whether to give up: an adapter whose passes take long asks it between two tokens.
     """
 
     head: ClassVar[Any]
     most_rows: int
+    interrupt: Callable[[], bool]
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         """Prepare what is needed for every job; raises ModelError where the model can't do the task."""
@@ -44,7 +55,10 @@ class Adapter(Protocol):
         """Each job's rows, in order; a JobError in the place of an input that can't be answered."""
 
     def forward(self, batch: MicroBatch) -> list[Any]:
-        """One forward pass, or a whole generation; one raw output for each row, in order, already on the CPU."""
+        """One forward pass, or a whole generation; one raw output for each row, in order, already on the CPU.
+
+        Raises Interrupted.
+        """
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
         """A job's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,9 @@ from transformers import (
 
 from models.errors import JobError
 from models.tasks.decoding import Decoding
-from worker.adapters import sampling
+from worker.adapters import loop, sampling
+from worker.adapters.base import Interrupted
+from worker.adapters.loop import ByRow
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
 TOLD = frozenset(Decoding.model_fields) - {"seed"}
@@ -67,10 +69,11 @@ class Settings:
 
 
 class Generation:
-    """A pipeline's model, run with settings."""
+    """A pipeline's model, run with settings until it is interrupted."""
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Any, interrupt: Callable[[], bool]) -> None:
         self._pipeline = pipeline
+        self._interruption = Interruption(interrupt)
         self._model = pipeline.model
         self._resolved = lru_cache(maxsize=256)(self._resolve)
 
@@ -81,11 +84,12 @@ class Generation:
 
     def run(
         self, tensors: Mapping[str, torch.Tensor], settings: Settings, new_tokens: tuple[int, int],
-        noise: np.ndarray[Any, np.dtype[np.float64]] | None = None,
+        noise: np.ndarray[Any, np.dtype[np.float64]] | None = None, fixed: bool = False,
     ) -> list[list[list[int]] | None]:  # fmt: skip
         """The new tokens of each sequence of each row, up to its end; None for a row whose scores are not numbers.
 
         `tensors` are `(rows, width)`, padded on the left; `noise` is `(rows, most new tokens)` where settings draw.
+        Rows that have ended leave, unless the shape is to stay `fixed`. Raises Interrupted.
         """
         rows, width = tensors["input_ids"].shape
         config = copy.copy(settings.config)
@@ -100,7 +104,8 @@ class Generation:
             generation_config=config,
             tokenizer=self._pipeline.tokenizer,
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([ends] if ends else []),
+            stopping_criteria=StoppingCriteriaList([self._interruption, *([ends] if ends else [])]),
+            custom_generate=None if fixed or not loop.serves(config) else loop.write,
         )
         new = written[:, width:].tolist()
         lengths = ends.lengths(width) if ends and settings.beams == 1 else [None] * len(new)
@@ -155,7 +160,7 @@ class Generation:
         for place, token in enumerate(ids):
             if token in ends:
                 return ids[: place + 1]
-            if token < 0:  # beams of a model without an end are filled up with -1
+            if token < 0:  # no token: it fills up what has left the loop, and beams of a model without an end
                 return ids[:place]
         return ids
 
@@ -165,17 +170,26 @@ class Generation:
         return torch.from_numpy(noise).to(dtype).to(device)
 
 
-class Soundness(LogitsProcessor):
+class Soundness(LogitsProcessor, ByRow):
     """Watches for scores that are not numbers, which would otherwise be taken for a choice."""
 
     def __init__(self) -> None:
         self._sound: torch.Tensor | None = None
+        self._here: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores as they are."""
         sound = scores.amax(dim=-1).isfinite()
-        self._sound = sound if self._sound is None else self._sound & sound
+        if self._sound is None or self._here is None:
+            self._sound, self._here = sound, torch.arange(len(sound), device=sound.device)
+        else:
+            self._sound[self._here] &= sound
         return scores
+
+    def keep(self, places: torch.Tensor) -> None:
+        """What was seen of the others is kept, too."""
+        assert self._here is not None
+        self._here = self._here[places]
 
     def of(self, rows: int) -> list[bool]:
         """For each row, whether all scores of all its beams were numbers."""
@@ -185,7 +199,23 @@ class Soundness(LogitsProcessor):
         return sound
 
 
-class Ends(StoppingCriteria):
+class Interruption(StoppingCriteria, ByRow):
+    """Gives a run up between two tokens, when told to."""
+
+    def __init__(self, interrupt: Callable[[], bool]) -> None:
+        self._interrupt = interrupt
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+        """Ends none of the sequences; raises Interrupted."""
+        if self._interrupt():
+            raise Interrupted
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    def keep(self, places: torch.Tensor) -> None:
+        """All rows are the same to it."""
+
+
+class Ends(StoppingCriteria, ByRow):
     """Ends a sequence at a stop string, and keeps how long it was then.
 
     What stands in the place of the padding, `padding` tokens for each row, is hidden from the search.
@@ -194,7 +224,8 @@ class Ends(StoppingCriteria):
     def __init__(self, stops: StopStringCriteria, padding: torch.Tensor) -> None:
         self._stops = stops
         self._padding = padding
-        self._lengths: torch.Tensor | None = None
+        self._lengths = torch.full_like(padding, 2**31 - 1)
+        self._here = torch.arange(len(padding), device=padding.device)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
         """Booleans `(sequences,)`: which have ended."""
@@ -203,14 +234,16 @@ class Ends(StoppingCriteria):
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         # An id beyond every vocabulary is no text.
         done: torch.Tensor = self._stops(input_ids.masked_fill(places < padding, 2**31 - 1), scores)
-        length = torch.where(done, input_ids.shape[1], 2**31 - 1)
-        same = self._lengths is not None and self._lengths.shape == length.shape
-        self._lengths = torch.minimum(self._lengths, length) if same and self._lengths is not None else length
+        if each == 1:
+            self._lengths[self._here[done]] = self._lengths[self._here[done]].clamp(max=input_ids.shape[1])
         return done
 
+    def keep(self, places: torch.Tensor) -> None:
+        """How long the others were is kept, too."""
+        self._padding, self._here = self._padding[places], self._here[places]
+
     def lengths(self, width: int) -> list[int]:
-        """How many new tokens each sequence had at its first stop string; a huge number where there was none."""
-        assert self._lengths is not None
+        """How many new tokens each row, not of beams, had at its first stop string; a huge number if it had none."""
         lengths: list[int] = (self._lengths - width).tolist()
         return lengths
 

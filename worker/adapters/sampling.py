@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from worker.adapters.loop import ByRow
+
 # What a generation config says about sampling, in the order in which transformers applies it.
 FILTERS = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
@@ -52,7 +54,7 @@ def filters(model: Any, config: GenerationConfig) -> LogitsProcessorList:
     return made
 
 
-class Sampler(LogitsProcessor):
+class Sampler(LogitsProcessor, ByRow):
     """Draws a token for each row and leaves it as the only one possible, so that taking the likeliest takes it.
 
     `uniform` is `(rows, steps)` on the device of the scores. The last of all processors.
@@ -68,6 +70,10 @@ class Sampler(LogitsProcessor):
         drawn = draw(self._filters(input_ids, scores), self._uniform[:, self._step, None])
         self._step += 1
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+
+    def keep(self, places: torch.Tensor) -> None:
+        """Each row keeps its own numbers."""
+        self._uniform = self._uniform[places]
 
 
 def draw(scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

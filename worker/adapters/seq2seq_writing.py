@@ -1,7 +1,7 @@
 """Writing: what a batch's parameters come to for an encoder-decoder, and one run of `generate` over padded rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import RLock
@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from models.errors import JobError, first_line
-from worker.adapters import sampling
-from worker.adapters.generation import Soundness
+from worker.adapters import loop, sampling
+from worker.adapters.generation import Interruption, Soundness
 from worker.adapters.languages import Languages, Pair
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 
@@ -65,10 +65,12 @@ class Writing:
     """A model, run with what batches ask for."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, defaults: Seq2SeqDefaults, languages: Languages, tokenizing: RLock
+        self, model: Any, tokenizer: Any, defaults: Seq2SeqDefaults, languages: Languages, tokenizing: RLock,
+        interrupt: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """`tokenizing` is held while the tokenizer is used."""
+        """`tokenizing` is held while the tokenizer is used; a run goes on until it is interrupted."""
         self._model = model
+        self._interruption = Interruption(interrupt)
         self._tokenizer = tokenizer
         self._defaults = defaults
         self._languages = languages
@@ -76,12 +78,13 @@ class Writing:
         self.ask = lru_cache(maxsize=256)(self._ask)
 
     def run(
-        self, tensors: Mapping[str, torch.Tensor], ask: Ask, seeds: Sequence[tuple[int | None, Sequence[int]]]
-    ) -> list[list[list[int]] | None]:
-        """The token ids of each text of each row; None for a row whose scores are not numbers.
+        self, tensors: Mapping[str, torch.Tensor], ask: Ask, seeds: Sequence[tuple[int | None, Sequence[int]]], *,
+        fixed: bool = False,
+    ) -> list[list[list[int]] | None]:  # fmt: skip
+        """The token ids of each text of each row; None for a row whose scores are not numbers. Raises Interrupted.
 
         `tensors` are `(rows, width)`, those that only fill up last; `seeds` has a seed and the input's token ids for
-        each other one.
+        each other one. Rows that have ended leave, unless the shape is to stay `fixed`.
         """
         rows = tensors["input_ids"].shape[0]
         soundness = Soundness()
@@ -91,9 +94,10 @@ class Writing:
             processors.append(sampling.Sampler(ask.filters, self._noise(ask, seeds, rows)))
         written = self._model.generate(
             **tensors, generation_config=ask.config, logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([ask.stops] if ask.stops else []),
+            stopping_criteria=StoppingCriteriaList([self._interruption, *([ask.stops] if ask.stops else [])]),
+            custom_generate=None if fixed or not loop.serves(ask.config) else loop.write,
         ).tolist()  # fmt: skip
-        # Beams of a model that has no end are filled up with -1.
+        # What has left the loop is filled up with -1, and so are beams of a model that has no end.
         texts = [[token for token in ids if token >= 0] for ids in written]
         sound = soundness.of(rows)
         each = ask.sequences

@@ -1,7 +1,7 @@
 """Text generation: causal language models continue texts and answer conversations."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from threading import RLock
@@ -14,7 +14,7 @@ from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
 from worker.adapters import sampling
-from worker.adapters.base import Limits
+from worker.adapters.base import Limits, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.generation import Generation, Settings
 from worker.adapters.prompts import Prompts
@@ -48,7 +48,8 @@ class TextGeneration:
         self._limits = limits
         self._pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._prompts = Prompts(tokenizer, self._pipeline._preprocess_params.get("prefix", ""))
-        self._generation = Generation(self._pipeline)
+        self.interrupt: Callable[[], bool] = never
+        self._generation = Generation(self._pipeline, lambda: self.interrupt())
         self._collations = {fixed: self._collation(model, fixed=fixed) for fixed in (False, True)}
         self.most_rows = self._collations[False].most_rows
         self._unpadded = not set(inspect.signature(model.forward).parameters) >= PADDED_BY
@@ -75,7 +76,7 @@ class TextGeneration:
 
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[list[list[int]] | None]:
-        """For each row its sequences of new token ids; None where scores were not numbers."""
+        """For each row its sequences of new token ids; None where scores were not numbers. Raises Interrupted."""
         first = batch.rows[0]
         settings = self._generation.settings(first.job.lease.parameters)
         most, _ = settings.new_tokens(first.length)
@@ -158,17 +159,18 @@ class TextGeneration:
         return replace(row, width=width, key=(row.key, width))
 
     def _written(self, rows: Sequence[Encoded], settings: Settings) -> list[list[list[int]] | None]:
-        tensors = self._collations[rows[0].most is not None].tensors(MicroBatch(tuple(rows)))
+        fixed = rows[0].most is not None
+        tensors = self._collations[fixed].tensors(MicroBatch(tuple(rows)))
         new_tokens = settings.new_tokens(rows[0].length)
         seeds = [row.job.lease.parameters.get("seed") for row in rows]
         if settings.samples and not settings.draws:
             with sampling.seeded(seeds[0], rows[0].features["input_ids"], tensors["input_ids"].device):
                 return self._generation.run(tensors, settings, new_tokens)
         if not settings.draws:
-            return self._generation.run(tensors, settings, new_tokens)[: len(rows)]
+            return self._generation.run(tensors, settings, new_tokens, None, fixed)[: len(rows)]
         noise = [
             sampling.noise(seed, row.features["input_ids"], row.part, new_tokens[0])
             for seed, row in zip(seeds, rows, strict=True)
         ]
         noise += [noise[-1]] * (len(tensors["input_ids"]) - len(rows))
-        return self._generation.run(tensors, settings, new_tokens, np.stack(noise))[: len(rows)]
+        return self._generation.run(tensors, settings, new_tokens, np.stack(noise), fixed)[: len(rows)]

@@ -5,7 +5,7 @@ transformers 5 has no pipelines for them any more; the reference is 4.57's.
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from threading import RLock
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
-from worker.adapters.base import Limits
+from worker.adapters.base import Limits, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.languages import Languages, Pair
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
@@ -51,7 +51,8 @@ class TextToText:
             )
             for seeded in (False, True)
         }  # fmt: skip
-        self._writing = Writing(model, tokenizer, defaults, languages, self._tokenizing)
+        self.interrupt: Callable[[], bool] = never
+        self._writing = Writing(model, tokenizer, defaults, languages, self._tokenizing, lambda: self.interrupt())
         self.most_rows = self._collations[False].most_rows
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._marian = isinstance(tokenizer, MarianTokenizer)
@@ -79,7 +80,10 @@ class TextToText:
 
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[list[list[int]] | None]:
-        """For each row its texts as token ids, the decoder's start among them; None where scores were not numbers."""
+        """For each row its texts as token ids, the decoder's start among them; None where scores were not numbers.
+
+        Raises Interrupted.
+        """
         ask = self._ask(batch.rows[0].job)
         at_once = batch.rows[0].most or ask.rows_at_once
         parts = [batch.rows[start : start + at_once] for start in range(0, len(batch.rows), at_once)]
@@ -115,7 +119,7 @@ class TextToText:
         tensors = self._collations[False].tensors(MicroBatch(tuple(rows)))
         seeds = [row.job.lease.parameters.get("seed") for row in rows]
         ids = [row.features["input_ids"] for row in rows]
-        return self._writing.run(tensors, ask, list(zip(seeds, ids, strict=True)))
+        return self._writing.run(tensors, ask, list(zip(seeds, ids, strict=True)), fixed=rows[0].most is not None)
 
     def _encode(
         self, jobs: Sequence[Job], asks: Sequence[Ask], languages: Pair | None

@@ -1,0 +1,252 @@
+"""The loop: rows leave when they have ended, and nobody who stays notices."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models import tasks
+from models.catalogue import Pipeline
+from tests import models_made_decoders
+from tests.golden import seq2seq_models
+from worker import batching, runtime
+from worker.adapters import loop, sampling
+from worker.adapters.base import Interrupted
+from worker.batching import Encoded
+from worker.claims import Job, Lease
+
+# Ends are likely: a row stops after a few tokens, each at its own time.
+ENDS = {"eos_token_id": [0, *range(60, 90)], "do_sample": False, "max_new_tokens": 40}
+TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi", "ab", "7", "q e d", "Z"]
+
+
+def load(folder: Path, task: str = "text-generation", **entry: Any) -> Any:
+    pipeline = Pipeline(**{"name": "made", "task": task, "model": str(folder), **entry})
+    return runtime.load(pipeline, "cpu", threads=1).adapter
+
+
+def decoder(folder: Path, architecture: str = "llama", **generation: Any) -> Any:
+    return load(getattr(models_made_decoders, architecture)(folder, generation={**ENDS, **generation}))
+
+
+def encoded(adapter: Any, texts: Sequence[str], task: str = "text-generation", **parameters: Any) -> list[Encoded]:
+    spec = tasks.find(task)
+    checked = spec.check_parameters(parameters)
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, checked)
+    jobs = [Job(lease, position, spec.normalise(text, checked)) for position, text in enumerate(texts)]
+    return [row for rows in adapter.encode(jobs) for row in rows]
+
+
+def written(adapter: Any, rows: Sequence[Encoded], budget: int = 10_000) -> dict[tuple[int, int], Any]:
+    """The raw outputs by position and part."""
+    return {
+        (row.job.position, row.part): raw
+        for batch in batching.plan(rows, budget, adapter.most_rows)
+        for row, raw in zip(batch.rows, adapter.forward(batch), strict=True)
+    }
+
+
+@contextmanager
+def watched(model: torch.nn.Module) -> Iterator[list[int]]:
+    """How many rows the model computes, token by token."""
+    sizes: list[int] = []
+
+    def seen(_model: Any, given: tuple[Any, ...], told: dict[str, Any]) -> None:
+        sizes.append(len(given[0] if given else told.get("decoder_input_ids", told.get("input_ids"))))
+
+    handle = model.register_forward_pre_hook(seen, with_kwargs=True)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return decoder(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def by_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance by the prompt alone, though no seed was given: shapes are free, and yet a text can be had again."""
+    noise = sampling.noise
+    monkeypatch.setattr(sampling, "noise", lambda seed, ids, part, count: noise(1, ids, part, count))
+
+
+class TestLeaving:
+    @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "mistral", "gpt_neox", "opt"])
+    def test_changes_nothing_for_the_others(self, tmp_path: Path, architecture: str) -> None:
+        adapter = decoder(tmp_path / "model", architecture)
+        rows = encoded(adapter, TEXTS)
+        alone = written(adapter, rows, budget=1)
+
+        with watched(adapter._pipeline.model) as sizes:
+            together = written(adapter, rows)
+
+        assert together == alone
+        lengths = [len(ids) for [ids] in alone.values()]
+        assert len(set(lengths)) > 3, "they end at different times"
+        assert sizes[0] == len(TEXTS) > sizes[-1]
+        assert sum(sizes) <= sum(lengths) * loop.ONE_IN / (loop.ONE_IN - 1)
+
+    def test_is_no_matter_of_padding(self, tmp_path: Path) -> None:
+        adapter = decoder(tmp_path / "model", "bloom")
+        rows = encoded(adapter, [chr(code) for code in range(65, 85)])
+
+        with watched(adapter._pipeline.model) as sizes:
+            together = written(adapter, rows)
+
+        assert sizes[-1] < sizes[0] == 20
+        assert together == written(adapter, rows, budget=1)
+
+    @pytest.mark.usefixtures("by_prompt")
+    @pytest.mark.parametrize("asked", [{}, {"num_return_sequences": 3, "temperature": 2.0, "top_k": 9}], ids=str)
+    def test_leaves_everyone_their_own_chances(self, llama: Any, asked: dict[str, Any]) -> None:
+        rows = encoded(llama, TEXTS, do_sample=True, **asked)
+
+        with watched(llama._pipeline.model) as sizes:
+            together = written(llama, rows)
+
+        assert sizes[-1] < sizes[0] == len(rows)
+        assert together == written(llama, rows, budget=1)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        texts=st.lists(st.text("abcxyz love", min_size=1, max_size=30).filter(str.strip), min_size=1, max_size=12),
+        asked=st.fixed_dictionaries(
+            {},
+            optional={
+                "max_new_tokens": st.integers(8, 30),
+                "min_new_tokens": st.integers(0, 8),
+                "stop_sequence": st.lists(st.sampled_from(["e", "a", "lo", "W", "?"]), min_size=1, max_size=3),
+                "repetition_penalty": st.sampled_from([0.7, 1.3]),
+                "no_repeat_ngram_size": st.integers(1, 3),
+            },
+        ),
+    )
+    def test_changes_nothing_whatever_is_asked_for(self, llama: Any, texts: list[str], asked: dict[str, Any]) -> None:
+        rows = encoded(llama, texts, **asked)
+        least, most = asked.get("min_new_tokens", 0), asked.get("max_new_tokens", 40)
+
+        together = written(llama, rows)
+
+        assert together == written(llama, rows, budget=1)
+        assert all(len(ids) <= most for [ids] in together.values())
+        assert "stop_sequence" in asked or all(len(ids) >= least for [ids] in together.values())
+
+    def test_is_what_transformers_writes(self, llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = encoded(llama, TEXTS, stop_sequence=["e", "W"], min_new_tokens=2)
+        mine = written(llama, rows)
+
+        monkeypatch.setattr(loop, "serves", lambda _config: False)
+
+        assert written(llama, rows) == mine
+
+    def test_does_not_happen_without_an_end(self, tmp_path: Path) -> None:
+        adapter = decoder(tmp_path / "model", eos_token_id=None, max_new_tokens=9)
+        rows = encoded(adapter, TEXTS)
+
+        with watched(adapter._pipeline.model) as sizes:
+            together = written(adapter, rows)
+
+        assert sizes == [len(TEXTS)] * 9
+        assert {len(ids) for [ids] in together.values()} == {9}
+
+    def test_does_not_happen_where_a_pass_has_a_fixed_shape(self, llama: Any) -> None:
+        rows = encoded(llama, TEXTS[:3], do_sample=True, seed=1)
+
+        with watched(llama._pipeline.model) as sizes:
+            written(llama, rows)
+
+        assert set(sizes) == {8}
+
+    @pytest.mark.parametrize(
+        "asked", [{"use_cache": False}, {"guidance_scale": 1.5}, {"cache_implementation": "static"}]
+    )
+    def test_is_left_to_transformers_where_more_is_remembered_of_rows(
+        self, tmp_path: Path, asked: dict[str, Any]
+    ) -> None:
+        adapter = decoder(tmp_path / "model", max_new_tokens=12, **asked)
+        rows = encoded(adapter, ["abc", "abd", "abe", "abf"])
+
+        with watched(adapter._pipeline.model) as sizes:
+            together = written(adapter, rows)
+
+        assert together == written(adapter, rows, budget=1)
+        assert set(sizes) == {4}
+
+    def test_does_not_mix_up_whose_scores_were_no_numbers(self, tmp_path: Path) -> None:
+        adapter = decoder(tmp_path / "model")
+        texts = [*TEXTS[:6], "~~", *TEXTS[6:]]
+        rows = encoded(adapter, texts)
+        expected = written(adapter, rows)
+        with torch.no_grad():
+            adapter._pipeline.model.get_input_embeddings().weight[models_made_decoders.VOCABULARY.index("~")] = (
+                torch.nan
+            )
+
+        raw = written(adapter, rows)
+
+        wrote = [place for place, [ids] in expected.items() if models_made_decoders.VOCABULARY.index("~") in ids]
+        assert {place for place, ids in raw.items() if ids is None} == {(6, 0), *wrote}
+        assert all(ids == expected[place] for place, ids in raw.items() if ids is not None)
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize("name", ["bart", "t5", "marian"])
+def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path, name: str) -> None:
+    getattr(seq2seq_models, name)(tmp_path / "model")
+    adapter = load(tmp_path / "model", "summarization")
+    texts = ["a house", "the", "the river is in the city", "x", "Der Fluss " * 9, "what? " * 5, "the house"] * 2
+    # Vowels are frequent: each ends somewhere.
+    rows = encoded(adapter, texts, "summarization", num_beams=1, max_new_tokens=25, stop_strings=list("aei"))
+
+    with watched(adapter._writing._model) as sizes:
+        together = [adapter.decode([rows[place]], [raw]) for (place, _), raw in written(adapter, rows).items()]
+
+    alone = {
+        place: adapter.decode([rows[place]], [raw]) for (place, _), raw in written(adapter, rows, budget=1).items()
+    }
+    order = [row.job.position for batch in batching.plan(rows, 10_000, adapter.most_rows) for row in batch.rows]
+    assert together == [alone[place] for place in order]
+    assert sizes[-1] < sizes[0] == len(texts)
+
+
+class TestInterrupting:
+    @pytest.mark.parametrize(
+        "asked", [{}, {"num_beams": 2}, {"do_sample": True}, {"do_sample": True, "seed": 1}], ids=str
+    )
+    def test_gives_a_pass_up_between_two_tokens(self, llama: Any, asked: dict[str, Any]) -> None:
+        rows = encoded(llama, TEXTS, min_new_tokens=20, **asked)
+        llama.interrupt = after(5)
+        try:
+            with watched(llama._pipeline.model) as sizes, pytest.raises(Interrupted):
+                written(llama, rows)
+        finally:
+            llama.interrupt = lambda: False
+
+        assert len(sizes) == 5
+        assert len(written(llama, rows)) == len(TEXTS)
+
+    @pytest.mark.parametrize("beams", [1, 4])
+    def test_is_heard_by_an_encoder_decoder(self, tmp_path: Path, beams: int) -> None:
+        seq2seq_models.bart(tmp_path / "model")
+        adapter = load(tmp_path / "model", "summarization")
+        rows = encoded(adapter, TEXTS, "summarization", num_beams=beams, min_new_tokens=20, max_new_tokens=25)
+        adapter.interrupt = after(5)
+
+        with watched(adapter._writing._model) as sizes, pytest.raises(Interrupted):
+            written(adapter, rows)
+
+        assert len(sizes) == 5
+
+
+def after(tokens: int) -> Callable[[], bool]:
+    """True when asked for the n-th time."""
+    asked = iter(range(1, 1_000))
+    return lambda: next(asked) >= tokens
