@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     FetchedValue,
     ForeignKey,
     Identity,
@@ -76,6 +77,7 @@ class Batch(Table):
     last_seq: Mapped[int] = mapped_column(server_default="0")
     tokens: Mapped[int] = mapped_column(server_default="0")
     padded_tokens: Mapped[int] = mapped_column(server_default="0")
+    device_seconds: Mapped[float] = mapped_column(Double, server_default="0")
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)

@@ -30,9 +30,8 @@ def of(adapter: Adapter, parts: Parts) -> list[Answer]:
     What it cost the device is told of the first; the others cost nothing.
     """
     answer = _answer(adapter, parts)
-    twins = [
-        replace(answer, lease=twin.lease, position=twin.position, tokens=0, padded_tokens=0) for twin in parts.jobs[1:]
-    ]
+    free = replace(answer, tokens=0, padded_tokens=0, seconds=0.0)
+    twins = [replace(free, lease=twin.lease, position=twin.position) for twin in parts.jobs[1:]]
     return [answer, *twins]
 
 
@@ -40,7 +39,7 @@ def _answer(adapter: Adapter, parts: Parts) -> Answer:
     job = parts.jobs[0]
     answer = partial(
         Answer, job.lease, job.position,
-        truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens,
+        truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens, seconds=parts.seconds,
     )  # fmt: skip
     try:
         for raw in parts.raw:

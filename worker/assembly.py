@@ -17,6 +17,7 @@ class Parts:
     rows: dict[int, tuple[Encoded, Any]] = field(default_factory=dict)
     tokens: int = 0
     padded_tokens: int = 0
+    seconds: float = 0.0  # of the device
 
     @property
     def truncated(self) -> bool:
@@ -33,12 +34,13 @@ class Parts:
         """What each row came to: a raw output or an exception."""
         return [self.rows[part][1] for part in sorted(self.rows)]
 
-    def add(self, row: Encoded, raw: Any, width: int) -> None:
-        """Take in one row, which went through the device padded to `width` tokens."""
+    def add(self, row: Encoded, raw: Any, width: int, seconds: float) -> None:
+        """Take in one row, which went through the device padded to `width` tokens and had so much of its time."""
         self.rows[row.part] = (row, raw)
         self.missing -= 1
         self.tokens += row.length
         self.padded_tokens += width
+        self.seconds += seconds
 
 
 class Assembly:
@@ -47,13 +49,13 @@ class Assembly:
     def __init__(self) -> None:
         self._begun: dict[tuple[Lease, int], Parts] = {}
 
-    def add(self, rows: Iterable[tuple[Encoded, Any]], width: int) -> list[Parts]:
-        """Take in what a micro-batch came to; returns the jobs that are complete now."""
+    def add(self, rows: Iterable[tuple[Encoded, Any]], width: int, seconds: float) -> list[Parts]:
+        """Take in what a micro-batch came to, which had `seconds` of the device for each row; returns complete jobs."""
         complete = []
         for row, raw in rows:
             key = (row.job.lease, row.job.position)
             parts = self._begun.pop(key, None) or Parts(row.jobs, row.parts)
-            parts.add(row, raw, width)
+            parts.add(row, raw, width, seconds)
             if parts.missing == 0:
                 complete.append(parts)
             else:

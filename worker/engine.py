@@ -48,6 +48,7 @@ class Raw:
 
     width: int
     rows: list[tuple[Encoded, Any]]
+    seconds: float = 0.0  # that the device computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Window:
 
     leases: list[Lease]
     packing: Packing
+    claimed: float  # when it was asked for, by the monotonic clock
 
 
 class Engine:
@@ -125,6 +127,7 @@ class Engine:
     def _claim_once(self) -> bool:
         """Take and prepare one window; False when there was none."""
         self._doorbell.look()
+        asked = time.monotonic()
         try:
             leases = self._take()
         except Unreachable as error:
@@ -139,7 +142,7 @@ class Engine:
         jobs = patiently(lambda _again: claims.pending(self._database, leases))
         self._holdings.add(leases, jobs)
         self._log_claim(leases, jobs)
-        self._windows.put(self._prepared(leases, jobs))
+        self._windows.put(self._prepared(leases, jobs, asked))
         return True
 
     def _take(self) -> list[Lease]:
@@ -161,7 +164,7 @@ class Engine:
             leases += take(room - taken)
         return leases or ([] if held else take(1, suspect=True))
 
-    def _prepared(self, leases: list[Lease], jobs: list[Job]) -> Window:
+    def _prepared(self, leases: list[Lease], jobs: list[Job], claimed: float) -> Window:
         adapter = self._runtime.adapter
         encoded: list[Encoded] = []
         refused: list[tuple[Encoded, Any]] = []
@@ -175,7 +178,7 @@ class Engine:
         unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
         if unclosed:
             self._outputs.put(unclosed)
-        return Window(leases, Packing(encoded, adapter.most_rows))
+        return Window(leases, Packing(encoded, adapter.most_rows), claimed)
 
     def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:
         return self._runtime.adapter.encode([job for job, _ in distinct])
@@ -183,23 +186,35 @@ class Engine:
     # ---- device
 
     def _compute(self) -> None:
+        ended = 0.0
         try:
             while (window := self._windows.get()) is not None:
-                self._compute_window(window)
+                ended = self._compute_window(window, ended)
                 self._room.release()
         finally:
             self._outputs.put(None)
 
-    def _compute_window(self, window: Window) -> None:
-        started, answered = time.monotonic(), 0
+    def _compute_window(self, window: Window, ended: float) -> float:
+        """Returns when it was done; the one before `ended` then."""
+        started, answered, busy = time.monotonic(), 0, self._busy_seconds
         while (micro_batch := window.packing.take(asked := self._budget.next())) is not None:
             if self._stopping.is_set():
-                return
+                break
             rows = [row for row in micro_batch.rows if any(self._holdings.holds(job.lease) for job in row.jobs)]
             if rows:
-                self._outputs.put(Raw(micro_batch.width, isolate(partial(self._forward, asked), rows)))
+                before = self._busy_seconds
+                raw = isolate(partial(self._forward, asked), rows)
+                self._outputs.put(Raw(micro_batch.width, raw, self._busy_seconds - before))
                 answered += sum(len(row.jobs) for row in rows if row.part == 0)
-        self._pace.record(answered, time.monotonic() - started)
+        now = time.monotonic()
+        self._pace.record(answered, now - started)
+        # Where work was waiting, whatever the device did not compute since the window before is time lost.
+        share = (self._busy_seconds - busy) / max(now - max(ended, window.claimed), 1e-6)
+        self._log.info(
+            "window computed", jobs=answered, seconds=round(now - started, 3), device_busy=round(min(share, 1.0), 3),
+            tokens_per_batch=self._budget.tokens,
+        )  # fmt: skip
+        return now
 
     def _forward(self, asked: int, rows: Sequence[Encoded]) -> list[Any]:
         batch, started = MicroBatch(tuple(rows)), time.monotonic()
@@ -235,7 +250,7 @@ class Engine:
         for item in items:
             if isinstance(item, Raw):
                 rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
-                for parts in self._assembly.add(rows, item.width):
+                for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
                     found += [one for one in answers.of(self._runtime.adapter, parts) if one.lease in held]
             else:
                 leases |= {lease.slice_id: lease for lease in item if lease in held}

@@ -21,7 +21,7 @@ from worker.claims import Lease
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One job's outcome, ready to be written. `tokens` and `padded_tokens` are what it cost the device."""
+    """One job's outcome, ready to be written. `tokens`, `padded_tokens` and `seconds` are what it cost the device."""
 
     lease: Lease
     position: int
@@ -32,6 +32,7 @@ class Answer:
     truncated: bool = False
     tokens: int = 0
     padded_tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ WRITTEN = "SELECT position FROM results WHERE batch_id = :batch_id AND position 
 PROGRESS = """
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
+       device_seconds = device_seconds + :device_seconds,
        status = CASE WHEN :completed THEN 'completed' ELSE status END,
        completed_at = CASE WHEN :completed THEN {now} END
 WHERE id = :batch_id
@@ -235,6 +237,7 @@ def _progress(
         "failed": outcomes[Outcome.FAILED],
         "tokens": sum(answer.tokens for answer in answers),
         "padded_tokens": sum(answer.padded_tokens for answer in answers),
+        "device_seconds": sum(answer.seconds for answer in answers),
         "completed": completed,
     }
     connection.execute(text(PROGRESS.format(now=sql.now)), named)

@@ -65,6 +65,7 @@ def _batches() -> None:
                 "total", "succeeded", "failed", "cancelled", "expired", "last_seq", "tokens", "padded_tokens",
             )
         ),
+        sa.Column("device_seconds", sa.Double, nullable=False, server_default="0"),
         sa.Column("error_code", sa.Text),
         sa.Column("error_message", sa.Text),
         sa.Column("created_at", MOMENT, nullable=False, server_default=_clock()),

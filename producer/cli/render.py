@@ -37,6 +37,7 @@ def batch_facts(batch: BatchView) -> str:
         *((name.removesuffix("_at").replace("_", " "), iso(moment)) for name, moment in ended),
         ("pace", rate(batch.jobs_per_second)),
         ("padding", share(batch.padding_share)),
+        ("device", busy(batch)),
     ]
     return terminal.facts([(name, value) for name, value in known if value])
 
@@ -69,6 +70,12 @@ def rate(jobs_per_second: float | None) -> str | None:
     if jobs_per_second is None:
         return None
     return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
+
+
+def busy(batch: BatchView) -> str | None:
+    """How much of its time the device computed for a batch."""
+    share = batch.devices_busy
+    return None if share is None else f"{batch.device_seconds:,.1f} s, {share:.0%} of the time of one"
 
 
 def share(padding: float | None) -> str | None:

@@ -261,6 +261,7 @@ class TestBacklog:
         assert [len(jobs) for jobs in adapter.passes] == [2, 2]
         assert batch(other, batch_id).tokens == 8
         assert batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
+        assert 0 < batch(other, batch_id).device_seconds < 1
 
     def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
         works = start(idle_seconds=FOREVER)

@@ -20,8 +20,8 @@ def view(**fields: Any) -> BatchView:
     usual: dict[str, Any] = {
         "id": "batch_1", "status": BatchStatus.COMPLETED, "name": None, "pipeline": "p", "task": "t", "model": "m",
         "revision": "abc", "dtype": "float32", "device": "cpu", "parameters": {}, "metadata": {"team": "toys"},
-        "priority": 0, "counts": Counts(10, 7, 1, 1, 1), "tokens": 75, "padded_tokens": 100, "jobs_per_second": 12.345,
-        "error_code": None, "error_message": None, "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
+        "priority": 0, "counts": Counts(10, 7, 1, 1, 1), "tokens": 75, "padded_tokens": 100, "device_seconds": 0.0,
+        "jobs_per_second": 12.345, "error_code": None, "error_message": None, "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
     }  # fmt: skip
     return BatchView(**usual | fields)
 
@@ -78,3 +78,9 @@ def test_pace_counts_from_the_first_claim() -> None:
 )
 def test_exit_codes(status: BatchStatus, failed: int, code: int) -> None:
     assert exit_code(view(status=status, counts=Counts(10, 10 - failed, failed, 0, 0))) == code
+
+
+def test_how_busy_devices_were_is_told_of_one() -> None:
+    assert view().devices_busy is None
+    assert view(device_seconds=0.6, jobs_per_second=10.0).devices_busy == pytest.approx(0.75)  # 8 answers in 0.8 s
+    assert view(device_seconds=2.4, jobs_per_second=10.0).devices_busy == pytest.approx(3.0)
