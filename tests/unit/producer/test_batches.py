@@ -21,7 +21,8 @@ def view(**fields: Any) -> BatchView:
         "id": "batch_1", "status": BatchStatus.COMPLETED, "name": None, "pipeline": "p", "task": "t", "model": "m",
         "revision": "abc", "dtype": "float32", "device": "cpu", "parameters": {}, "metadata": {"team": "toys"},
         "priority": 0, "counts": Counts(10, 7, 1, 1, 1), "tokens": 75, "padded_tokens": 100, "device_seconds": 0.0,
-        "jobs_per_second": 12.345, "error_code": None, "error_message": None, "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
+        "jobs_per_second": 12.345, "error_code": None, "error_message": None,
+        "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
     }  # fmt: skip
     return BatchView(**usual | fields)
 

@@ -12,8 +12,8 @@ from producer.workers import WorkerView, other_revisions
 def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:
     return BatchView(
         id="b", status=status, name=None, pipeline="p", task="t", model="m", revision=revision, dtype=None, device=None,
-        parameters={}, metadata={}, priority=0, counts=Counts(2, 1, 0, 0, 0), tokens=0, padded_tokens=0, device_seconds=0.0,
-        jobs_per_second=None, error_code=None, error_message=None,
+        parameters={}, metadata={}, priority=0, counts=Counts(2, 1, 0, 0, 0), tokens=0, padded_tokens=0,
+        device_seconds=0.0, jobs_per_second=None, error_code=None, error_message=None,
         moments=dict.fromkeys(MOMENTS, datetime(2026, 1, 1, tzinfo=UTC)),
     )  # fmt: skip
 
