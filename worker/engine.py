@@ -7,11 +7,12 @@ So the device computes while the next window is read and the last one written. A
 or are on it; what it has computed waits for the writer in a queue of its own.
 """
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,14 @@ from models.db import Database
 from models.errors import JobError, Unreachable
 from worker import answers, claims, store, twins
 from worker.assembly import Assembly
-from worker.batching import Encoded, MicroBatch, Packing
+from worker.batching import Encoded, Packing
 from worker.bisection import isolate
-from worker.budget import Budget, out_of_memory
+from worker.budget import Budget
 from worker.claims import Claimant, Job, Lease
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
 from worker.pace import Pace
+from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
 from worker.store import Answer
 
@@ -42,31 +44,14 @@ WINDOWS_HELD = 2
 MICRO_BATCHES_WAITING = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """What came off the device for one micro-batch: a raw output or an exception for each row."""
-
-    width: int
-    rows: list[tuple[Encoded, Any]]
-    seconds: float = 0.0  # that the device computed
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What one claim took, tokenized and packed."""
-
-    leases: list[Lease]
-    packing: Packing
-    claimed: float  # when it was asked for, by the monotonic clock
-
-
 class Engine:
     """Works through one pipeline's backlog until told to stop."""
 
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
-        budget: Budget | None = None, on_defect: Callable[[], None], on_idle: Callable[[], None] = lambda: None,
+        budget: Budget | None = None, on_defect: Callable[[], None],
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._database = database
         self._runtime = runtime
@@ -80,12 +65,12 @@ class Engine:
         self._slice_jobs = slice_jobs
         self._idle_seconds = idle_seconds
         self._linger_seconds = linger_seconds
-        self._budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
         self._on_defect = on_defect
         self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
-        self._busy_seconds = 0.0  # that the device computed
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
+        budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
+        self._passes = Passes(runtime, budget, holdings, pace, self._log)
         self._room = threading.Semaphore(WINDOWS_HELD)
         self._assembly = Assembly()
         self._windows: queue.Queue[Window | None] = queue.Queue()
@@ -100,8 +85,12 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Finish the micro-batch on the device, write what is there; returns at once. `join` gives the rest back."""
+    def stop(self, patience_seconds: float = math.inf) -> None:
+        """Finish the micro-batch on the device, write what is there; returns at once. `join` gives the rest back.
+
+        A pass that takes longer than `patience_seconds` (a long text being written) is given up.
+        """
+        self._passes.stop(patience_seconds)
         self._stopping.set()
         self._doorbell.nudge()
         self._room.release()
@@ -186,50 +175,13 @@ class Engine:
     # ---- device
 
     def _compute(self) -> None:
-        ended = 0.0
         try:
             while (window := self._windows.get()) is not None:
-                ended = self._compute_window(window, ended)
+                for raw in self._passes.through(window):
+                    self._outputs.put(raw)
                 self._room.release()
         finally:
             self._outputs.put(None)
-
-    def _compute_window(self, window: Window, ended: float) -> float:
-        """Returns when it was done; the one before `ended` then."""
-        started, answered, busy = time.monotonic(), 0, self._busy_seconds
-        while (micro_batch := window.packing.take(asked := self._budget.next())) is not None:
-            if self._stopping.is_set():
-                break
-            rows = [row for row in micro_batch.rows if any(self._holdings.holds(job.lease) for job in row.jobs)]
-            if rows:
-                before = self._busy_seconds
-                raw = isolate(partial(self._forward, asked), rows)
-                self._outputs.put(Raw(micro_batch.width, raw, self._busy_seconds - before))
-                answered += sum(len(row.jobs) for row in rows if row.part == 0)
-        now = time.monotonic()
-        self._pace.record(answered, now - started)
-        # Where work was waiting, whatever the device did not compute since the window before is time lost.
-        share = (self._busy_seconds - busy) / max(now - max(ended, window.claimed), 1e-6)
-        self._log.info(
-            "window computed", jobs=answered, seconds=round(now - started, 3), device_busy=round(min(share, 1.0), 3),
-            tokens_per_batch=self._budget.tokens,
-        )  # fmt: skip
-        return now
-
-    def _forward(self, asked: int, rows: Sequence[Encoded]) -> list[Any]:
-        batch, started = MicroBatch(tuple(rows)), time.monotonic()
-        try:
-            raw = self._runtime.adapter.forward(batch)
-        except Exception as error:
-            if out_of_memory(error):
-                self._budget.shrink(batch.padded_tokens)
-                self._runtime.release_memory()
-                self._log.warning("the device ran out of memory", tokens=batch.padded_tokens, next=self._budget.tokens)
-            raise
-        seconds = time.monotonic() - started
-        self._budget.record(asked, batch.padded_tokens, sum(row.length for row in rows), seconds)
-        self._busy_seconds += seconds
-        return raw
 
     # ---- decode and write
 

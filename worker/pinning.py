@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = 0.5  # the share of the grace in which a pass may be finished; what is left is for writing and giving back
 BROKEN_SECONDS = 30.0  # before a pipeline that could not be loaded is tried again
 GIGABYTE = 1e9
 
@@ -104,7 +105,7 @@ class Pinning:
         self._idle.set()
         pinned = self._pinned
         if pinned is not None:
-            pinned.engine.stop()
+            pinned.engine.stop(self._process.settings.grace_seconds * PATIENCE)
 
     def join(self) -> None:
         """Wait for the end of the engine, having given back what it held."""

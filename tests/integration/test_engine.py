@@ -1,6 +1,7 @@
 """The engine on both databases, with a made-up model: every input ends as exactly one row, whatever goes wrong."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from tests.batches_made import (
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
 from worker import claims, duties, patience, store
+from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job, Lease
 from worker.doorbell import Doorbell
@@ -382,7 +384,7 @@ class TestMemory:
         rows = results(other, batch_id)
         assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
         assert max(len(jobs) for jobs in adapter.passes) == 4
-        assert works.engine._budget.tokens == 8
+        assert works.engine._passes._budget.tokens == 8
 
     def test_a_job_that_does_not_fit_alone_fails_and_its_neighbours_succeed(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -607,6 +609,30 @@ class TestStop:
         assert works.join() == []
         row = slices(other, batch_id)[1]
         assert (row.state, row.worker_id, row.token, row.attempts) == ("leased", "thief", stolen.token, 2)
+
+
+class TestInterruption:
+    def test_a_long_pass_is_given_up_and_its_jobs_are_given_back(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, SLICE)
+        begun = threading.Event()
+
+        def write_for_ever(_batch: MicroBatch) -> None:
+            begun.set()
+            while not adapter.interrupt():
+                time.sleep(0.001)
+            raise Interrupted
+
+        adapter.before_forward = write_for_ever
+        works = start()
+        assert begun.wait(PATIENCE_SECONDS)
+
+        works.engine.stop(patience_seconds=0.05)
+        works.stop()
+
+        assert results(other, batch_id) == []
+        assert [(row.state, row.attempts) for row in slices(other, batch_id)] == [("queued", 0)]
 
 
 class TestLostLease:
