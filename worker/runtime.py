@@ -100,9 +100,13 @@ def _tokenizer(files: Snapshot) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's never calls it
-            return AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise ModelError(f"the tokenizer of {files.name} can't be loaded: {first_line(error)}") from error
+    # Without its files transformers makes one to which every word is unknown, and says nothing.
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
+        raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
+    return tokenizer
 
 
 def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:

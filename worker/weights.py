@@ -53,6 +53,9 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
             output_loading_info=True, **options,
         )  # fmt: skip
     except Exception as error:  # whatever a broken folder makes transformers raise
+        if "Unrecognized configuration class" in str(error):
+            kind = files.config.get("model_type")
+            raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
         raise ModelError(f"{files.name} can't be loaded: {first_line(error)}") from error
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:

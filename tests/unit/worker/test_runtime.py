@@ -165,6 +165,17 @@ class TestRefusals:
         assert sentence.startswith(f"{folder} is not a model for this task: it has no weights for ")
         assert "classifier.bias" in sentence
 
+    def test_of_a_kind_of_model_that_cannot_do_the_task_names_the_kind(self, tmp_path: Path) -> None:
+        folder = models_made.distilbert(tmp_path / "model")
+
+        assert "is a distilbert model, which can't do this task" in self.refused(folder, task="summarization")
+
+    def test_of_a_tokenizer_whose_files_are_missing(self, tmp_path: Path) -> None:
+        folder = models_made.distilbert(tmp_path / "model")
+        (folder / "tokenizer.json").unlink()
+
+        assert "knows no words; its files (tokenizer.json) are missing" in self.refused(folder)
+
     def test_of_weights_that_lack_a_layer_name_it(self, distilbert: Path) -> None:
         weights = load_file(distilbert / "model.safetensors")
         del weights["distilbert.transformer.layer.1.ffn.lin1.weight"]
