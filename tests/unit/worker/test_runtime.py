@@ -167,6 +167,8 @@ class TestRefusals:
 
     def test_of_a_kind_of_model_that_cannot_do_the_task_names_the_kind(self, tmp_path: Path) -> None:
         folder = models_made.distilbert(tmp_path / "model")
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace('"DistilBertForSequenceClassification"', ""))
 
         assert "is a distilbert model, which can't do this task" in self.refused(folder, task="summarization")
 
