@@ -19,6 +19,8 @@ VERSION = "0.1.0"  # as in pyproject.toml; a test holds them together
 PACKAGES = ("models", "producer", "worker")
 HERE = Path(__file__).resolve().parent
 
+OF_WORKERS = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
 
@@ -157,6 +159,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BatchmillError):
         _say(str(error))
         return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in OF_WORKERS:
+        _say("this command needs what workers need; in the checkout, run: pip install -c constraints.txt '.[worker]'")
+        return 2
     # Not its message: that of a driver or a parser may quote somebody's input.
     _say(f"unexpected {type(error).__name__}; run again with BATCHMILL_DEBUG=1 to see where it comes from")
     return 1

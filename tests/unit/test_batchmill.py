@@ -161,6 +161,12 @@ class TestErrors:
         assert result.stderr == f"batchmill: {error}\n"
         assert result.stdout == ""
 
+    def test_a_package_that_only_workers_have_is_named_by_its_extra(self, run: Any) -> None:
+        result = run(ModuleNotFoundError("No module named 'huggingface_hub'", name="huggingface_hub.errors"))
+
+        assert result.exit_code == 2
+        assert "pip install -c constraints.txt '.[worker]'" in result.stderr
+
     def test_others_are_not_quoted(self, run: Any) -> None:
         result = run(ValueError("canary"))
 
