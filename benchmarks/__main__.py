@@ -9,7 +9,7 @@ import time
 import torch
 import transformers
 
-BENCHMARKS = ("ceiling", "encoder", "int8", "ner", "zero_shot", "generation", "memory", "noop")
+BENCHMARKS = ("noop", "encoder", "int8", "generation", "ner", "zero_shot", "memory", "ceiling")
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     )
     worst = 0
     for name in sys.argv[1:] or BENCHMARKS:
+        print(f"{name} …", file=sys.stderr, flush=True)
         worst = max(worst, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
     print(f"\nThe whole run took {(time.monotonic() - started) / 60:.0f} minutes.")
     return worst

@@ -8,10 +8,13 @@ from statistics import NormalDist
 from typing import Any
 
 SPECIAL_TOKENS = 2
+# A worker tries micro-batches of other sizes on its first 20 to 25 thousand tokens; what it settles on is its pace.
+WARM_UP_TOKENS, WARM_UP_SEED = 25_000, 1
 LONGEST, SHORTEST = 512, 3
 
 # Median and spread (sigma of the logarithm). Both have a mean of about 55 tokens; `mixed` is what reviews and tickets
 # look like, `even` has little that sorting could save.
+MEAN_TOKENS = 55
 DISTRIBUTIONS = {"mixed": (36.0, 0.95), "even": (52.0, 0.35)}
 
 
@@ -29,6 +32,12 @@ def texts(tokenizer: Any, count: int, distribution: str = "mixed", seed: int = 0
     """Texts of random words, each word one token."""
     words, source = _words(tokenizer), random.Random(seed)
     return [" ".join(source.choices(words, k=length - SPECIAL_TOKENS)) for length in lengths(count, distribution, seed)]
+
+
+def warm_up(tokenizer: Any, distribution: str = "mixed", passes: int = 1) -> list[str]:
+    """Other texts of the same kind, to warm a worker up with; each takes so many passes."""
+    count = WARM_UP_TOKENS // (MEAN_TOKENS * passes)
+    return texts(tokenizer, count, distribution, WARM_UP_SEED)
 
 
 @cache

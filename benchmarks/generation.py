@@ -11,7 +11,7 @@ PEER_SIZE = 8
 
 def main() -> None:
     """Print the paces and how they stand to the target."""
-    asked = options.parsed(__doc__, items=64)
+    asked = options.parsed(__doc__, items=48)
     model = writer.checkpoint()
     prompts = writer.prompts(asked.items)
     lengths = _lengths(model, prompts)

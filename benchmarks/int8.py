@@ -10,7 +10,7 @@ BY_HAND = "quantized by hand, "
 
 def main() -> None:
     """Print the paces and how they stand to the target."""
-    asked = options.parsed(__doc__, items=96, distribution=True)
+    asked = options.parsed(__doc__, items=64, distribution=True)
     model = checkpoints.classifier()
     tokenizer = checkpoints.tokenizer(model)
     texts = corpus.texts(tokenizer, asked.items, asked.lengths)
@@ -20,7 +20,10 @@ def main() -> None:
         Contestant(f"{BY_HAND}pipeline(batch_size={size})", loops.plain(pipe, texts, size, truncation=True))
         for size in (1, 8)
     ]
-    duel = Duel(TASK, model, texts, (1, 8), {"truncation": True}, entry={"quantization": "int8"})
+    duel = Duel(
+        TASK, model, texts, (1, 8), {"truncation": True}, entry={"quantization": "int8"},
+        warm_up=corpus.warm_up(tokenizer, asked.lengths),
+    )  # fmt: skip
     standings = duel.run(asked.rounds, by_hand)
     title = f"int8: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
     report.paces(title, "texts/s", standings, OURS)

@@ -1,6 +1,7 @@
 """Loops: transformers' own pipeline called in a loop, and ours without queue or SQL."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,7 @@ from transformers import pipeline
 from benchmarks import THREADS
 from models.pipeline import Pipeline
 from worker import batching, runtime
-from worker.answers import of as answer_of
-from worker.assembly import Assembly
-from worker.bisection import isolate
+from worker.batching import Encoded
 from worker.claims import Job, Lease
 from worker.runtime import Runtime
 
@@ -46,14 +45,13 @@ def bare(loaded: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mappi
 
     def run() -> float:
         started = time.perf_counter()
-        rows = [row for _, encoded in isolate(loaded.adapter.encode, jobs) for row in _rows(encoded)]
-        assembly, answered = Assembly(), 0
+        rows = [row for encoded in loaded.adapter.encode(jobs) for row in encoded]
+        parts: dict[int, list[tuple[Encoded, Any]]] = defaultdict(list)
         for batch in batching.plan(rows, loaded.tokens_per_batch, loaded.adapter.most_rows):
-            outputs = zip(batch.rows, loaded.adapter.forward(batch), strict=True)
-            for parts in assembly.add(outputs, batch.width):
-                assert answer_of(loaded.adapter, parts).error_code is None
-                answered += 1
-        assert answered == len(jobs)
+            for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True):
+                parts[row.job.position].append((row, raw))
+        answers = [loaded.adapter.decode(*_in_order(of_job)) for of_job in parts.values()]
+        assert len(answers) == len(jobs)
         return time.perf_counter() - started
 
     return run
@@ -65,6 +63,6 @@ def load(task: str, folder: Path, **fields: Any) -> Runtime:
     return runtime.load(entry, "cpu", threads=THREADS)
 
 
-def _rows(encoded: Any) -> Any:
-    assert not isinstance(encoded, Exception), encoded
-    return encoded
+def _in_order(parts: list[tuple[Encoded, Any]]) -> tuple[list[Encoded], list[Any]]:
+    rows, raw = zip(*sorted(parts, key=lambda part: part[0].part), strict=True)
+    return list(rows), list(raw)
