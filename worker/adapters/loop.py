@@ -54,7 +54,8 @@ class ByRow(ABC):
 
 def serves(config: GenerationConfig) -> bool:
     """Whether a run with this config may be handed over: where the likeliest token is taken, one after the other."""
-    return config.get_generation_mode() == GenerationMode.GREEDY_SEARCH and not config.token_healing
+    plain = config.cache_implementation in (None, "dynamic") and not config.token_healing
+    return plain and config.get_generation_mode() == GenerationMode.GREEDY_SEARCH
 
 
 def write(
