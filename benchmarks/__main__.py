@@ -21,6 +21,7 @@ def main() -> int:
         f"load before: {os.getloadavg()[0]:.1f}",
         flush=True,
     )
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
     worst = 0
     for name in sys.argv[1:] or BENCHMARKS:
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -36,7 +36,7 @@ def _python(name: str, requirements: tuple[str, ...]) -> Path:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
             pins.write("\n".join(line for line in CONSTRAINTS.read_text().splitlines() if _applies(line)))
             pins.flush()
-            install = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", pins.name]
+            install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", pins.name]
             subprocess.run([*install, *requirements], check=True)
         made.write_text(wanted)
     return python

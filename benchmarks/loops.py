@@ -1,15 +1,18 @@
 """Loops: transformers' own pipeline called in a loop, and ours without queue or SQL."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from transformers import pipeline
 
 from benchmarks import THREADS
+from models.errors import JobError
 from models.pipeline import Pipeline
 from worker import batching, runtime
 from worker.batching import Encoded
@@ -45,7 +48,7 @@ def bare(loaded: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mappi
 
     def run() -> float:
         started = time.perf_counter()
-        rows = [row for encoded in loaded.adapter.encode(jobs) for row in encoded]
+        rows = [row for encoded in loaded.adapter.encode(jobs) for row in _answerable(encoded)]
         parts: dict[int, list[tuple[Encoded, Any]]] = defaultdict(list)
         for batch in batching.plan(rows, loaded.tokens_per_batch, loaded.adapter.most_rows):
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True):
@@ -59,6 +62,7 @@ def bare(loaded: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mappi
 
 def load(task: str, folder: Path, **fields: Any) -> Runtime:
     """A checkpoint as a worker loads it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     entry = Pipeline(name="bench", task=task, model=str(folder), **fields)
     return runtime.load(entry, "cpu", threads=THREADS)
 
@@ -66,3 +70,9 @@ def load(task: str, folder: Path, **fields: Any) -> Runtime:
 def _in_order(parts: list[tuple[Encoded, Any]]) -> tuple[list[Encoded], list[Any]]:
     rows, raw = zip(*sorted(parts, key=lambda part: part[0].part), strict=True)
     return list(rows), list(raw)
+
+
+def _answerable(encoded: list[Encoded] | JobError) -> list[Encoded]:
+    if isinstance(encoded, JobError):
+        raise encoded
+    return encoded
