@@ -24,8 +24,9 @@ def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -
         task_default_queue=queues[0],
         task_create_missing_queues=False,
         task_acks_late=False,
-        worker_pool="threads",
-        worker_concurrency=1,
+        # The loop that hears bells waits with the bell in its hand, and hears the next one the moment it is answered. A
+        # thread of a pool would free it unnoticed, until the loop looks again by itself, which takes up to a second.
+        worker_pool="solo",
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,  # a bell in a busy process' hands is one that an idle process can't hear
         worker_redirect_stdouts=False,
