@@ -21,8 +21,8 @@ from worker.store import Version
 log = structlog.get_logger(__name__)
 
 # Padded tokens of one micro-batch, to begin with. A CPU's caches are small: 4,096 ran at 0.72 × the speed of 1,024, and
-# 512 faster than that by a tenth where it has AVX-512. A GPU wants to be
-# filled; 16,384 tokens of a base-sized encoder stay far below a gigabyte.
+# 512 faster than that by a tenth where it has AVX-512. A GPU wants to be filled; 16,384 tokens of a base-sized encoder
+# stay far below a gigabyte.
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
 
 LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
