@@ -28,7 +28,7 @@ class Budget:
 
     def __init__(self, tokens: int, *, tunes: bool = True) -> None:
         self.tokens = tokens
-        self._tunes = tunes
+        self._given = None if tunes else tokens
         self._ceiling = LARGEST
         self._untried = [True, False]  # larger first: a GPU wants to be filled
         self._rest = 0
@@ -71,7 +71,7 @@ class Budget:
 
     def _begin(self) -> None:
         """Try the next size that has not been tried, or rest."""
-        while self._tunes and self._untried:
+        while self._given is None and self._untried:
             tokens = self.tokens * 2 if self._untried.pop(0) else self.tokens // 2
             if SMALLEST <= tokens <= self._ceiling:
                 self._trial = Trial(tokens)
@@ -82,6 +82,7 @@ class Budget:
         self._rest -= 1
         if self._rest <= 0:
             self._ceiling = min(LARGEST, self._ceiling * 2)
+            self.tokens = self.tokens if self._given is None else min(self._given, self._ceiling)
             self._untried = [True, False]
             self._begin()
 

@@ -94,6 +94,8 @@ class TestMemory:
         budget = Budget(4096, tunes=False)
         budget.shrink(4096)
         assert budget.next() == 2048
+        work(budget, peak(65_536), REST + 1)
+        assert budget.next() == 4096
 
 
 @pytest.mark.parametrize(
