@@ -23,7 +23,7 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 20 minutes.
+bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
 	$(BIN)/python -m benchmarks
 
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).

@@ -28,6 +28,11 @@ FROM batches WHERE id = :id
 """
 
 
+FAILURES = (
+    "SELECT error_code, error_message, count(*) FROM results WHERE batch_id = :id AND output IS NULL GROUP BY 1, 2"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """How long a batch took in seconds: `worked` from committed submit to committed results, `whole` from the call."""
@@ -52,7 +57,8 @@ class Service:
         batch.wait(MOST_SECONDS)
         [row] = self.mill.query(SPAN, id=batch.id)
         if row.succeeded != row.total:
-            raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed")
+            why = self.mill.query(FAILURES, id=batch.id)
+            raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed: {why}")
         padding = 1 - float(row.tokens) / float(row.padded_tokens) if row.padded_tokens else 0.0
         return Span(float(row.worked), float(row.ended) - called, batch.id, padding)
 
