@@ -11,6 +11,8 @@ import click
 
 ELLIPSIS = "…"
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
+
 
 def printable(text: str) -> str:
     """The text in one line, without what could move the cursor, hide or reorder it."""

@@ -1,6 +1,6 @@
 """The engine: claim and tokenize → device → write, each in a thread of its own, joined by short queues.
 
-Read aloud:  leases = claims.take(room);  window = plan(encode(jobs));  for micro_batch in window: raw = forward;
+Read aloud:  leases = claims.take(room);  window = pack(encode(jobs));  for raw in passes.through(window):
              answers = decode(raw);  store.close(answers)
 
 So the device computes while the next window is read and the last one written. At most two windows wait for the device

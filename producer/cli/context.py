@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from models import schema
+from models import schema, terminal
 from models.db import Database
 from models.settings import Settings
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
+json_option = terminal.json_option
 
 
 @contextmanager

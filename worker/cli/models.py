@@ -15,7 +15,6 @@ from worker.inventory import Item
 from worker.snapshots import Snapshot
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "BATCHES", "PIPELINES")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
 
 
 @click.group(short_help="List, fetch and explain models.")
@@ -24,7 +23,7 @@ def models() -> None:
 
 
 @models.command(short_help="List the models, here or not.")
-@json_option
+@terminal.json_option
 def ls(as_json: bool) -> None:
     """List what the catalogue names, whether it is on this machine or not, and whatever else the Hub's cache holds."""
     settings = Settings.load()
@@ -40,7 +39,7 @@ def ls(as_json: bool) -> None:
 @models.command(short_help="Fetch a pipeline's model into the Hub's cache.")
 @click.argument("pipeline")
 @click.option("--convert", is_flag=True, help="Where there are only pickled weights: write safetensors beside them.")
-@json_option
+@terminal.json_option
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
     """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network."""
     entry = Catalogue.load(Settings.load())[pipeline]
@@ -57,7 +56,7 @@ def pull(pipeline: str, convert: bool, as_json: bool) -> None:
 
 @models.command(short_help="Explain a pipeline's model.")
 @click.argument("pipeline")
-@json_option
+@terminal.json_option
 def show(pipeline: str, as_json: bool) -> None:
     """Show which model PIPELINE names, what of it is on this machine, and which batches used it."""
     settings = Settings.load()
