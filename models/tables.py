@@ -78,9 +78,13 @@ class Batch(Table):
     tokens: Mapped[int] = mapped_column(server_default="0")
     padded_tokens: Mapped[int] = mapped_column(server_default="0")
     device_seconds: Mapped[float] = mapped_column(Double, server_default="0")
+    max_failures: Mapped[int | None]  # more failed jobs than this end the batch early
+    max_attempts: Mapped[int | None] = mapped_column(Integer)  # unset: the setting's
+    ending: Mapped[str | None]  # what a batch that is `cancelling` will be when its open jobs are closed
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    heard_at: Mapped[datetime | None]  # of whoever submits it, while it is `validating`
     in_progress_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
@@ -96,6 +100,11 @@ class Batch(Table):
             postgresql_where=text("status = 'in_progress'"), sqlite_where=text("status = 'in_progress'"),
         ),
         Index("batches_newest", "created_at", "id"),
+        Index(
+            "batches_unsettled", "id",
+            postgresql_where=text("status IN ('validating', 'cancelling')"),
+            sqlite_where=text("status IN ('validating', 'cancelling')"),
+        ),
     )  # fmt: skip
 
 
@@ -129,11 +138,15 @@ class Slice(Table):
     size: Mapped[int] = mapped_column(Integer)
     state: Mapped[str]
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")  # claims, less the ones released in good order
+    deaths: Mapped[int] = mapped_column(Integer, server_default="0")  # of processes that died of their own over it
+    lapses: Mapped[int] = mapped_column(Integer, server_default="0")  # ends in silence, since its last result
+    retries: Mapped[int] = mapped_column(Integer, server_default="0")  # put off since something may pass with time
     token: Mapped[int] = mapped_column(server_default="0")  # the fence: grows with every claim and never shrinks
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
-    claimed_at: Mapped[datetime | None]
+    claimed_at: Mapped[datetime | None]  # for the first time
+    leased_at: Mapped[datetime | None]  # for the last time
     done_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -189,6 +202,64 @@ class Result(Table):
     finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
     __table_args__ = (Index("results_seq", "batch_id", "seq", unique=True), {"sqlite_with_rowid": False})
+
+
+class PastResult(Table):
+    """A result that a replay took back: what the job came to before."""
+
+    __tablename__ = "past_results"
+
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    status: Mapped[str]
+    output: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    truncated: Mapped[bool]
+    attempts: Mapped[int] = mapped_column(Integer)
+    slice_id: Mapped[int | None]
+    token: Mapped[int | None]
+    model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
+    finished_at: Mapped[datetime]
+    replaced_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class Attempt(Table):
+    """How one claim of a slice ended, for the jobs from `first` up to and without `past`. Insert-only."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
+    slice_id: Mapped[int]
+    first: Mapped[int]
+    past: Mapped[int]
+    number: Mapped[int] = mapped_column(Integer)
+    token: Mapped[int]
+    worker_id: Mapped[str | None]
+    ending: Mapped[str]
+    error_code: Mapped[str | None]
+    error_message: Mapped[str | None]
+    claimed_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+    __table_args__ = (Index("attempts_of_batch", "batch_id", "first"),)
+
+
+class DutyRow(Table):
+    """When a duty is due next; whoever moves that moment on is the one that does it."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(Key, primary_key=True)
+    due_at: Mapped[datetime]
+    ran_at: Mapped[datetime | None]
+    ran_by: Mapped[str | None]
+    acted_at: Mapped[datetime | None]  # when it last had something to do
+    acted: Mapped[str | None]  # and what that was
 
 
 class Worker(Table):

@@ -73,7 +73,7 @@ def tables(database: Database) -> set[str]:
 
 
 class TestUpgrade:
-    expected = frozenset({*Table.metadata.tables, "job_results"})
+    expected = frozenset({*Table.metadata.tables, "job_results", "job_attempts"})
 
     def test_makes_every_table_from_nothing(self, empty: Database) -> None:
         assert schema.version(empty) is None
