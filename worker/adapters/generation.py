@@ -22,7 +22,7 @@ from models.errors import JobError
 from models.tasks.decoding import Decoding
 from worker.adapters import loop, sampling
 from worker.adapters.base import Interrupted
-from worker.adapters.loop import ByRow
+from worker.adapters.company import ByRow
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
 TOLD = frozenset(Decoding.model_fields) - {"seed"}
@@ -105,7 +105,7 @@ class Generation:
             tokenizer=self._pipeline.tokenizer,
             logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList([self._interruption, *([ends] if ends else [])]),
-            custom_generate=None if fixed or not loop.serves(config) else loop.write,
+            custom_generate=None if fixed else loop.handed_over(config),
         )
         new = written[:, width:].tolist()
         lengths = ends.lengths(width) if ends and settings.beams == 1 else [None] * len(new)

@@ -4,58 +4,28 @@ The loop inside `generate` computes every row until the last one has ended. But 
 it over (`custom_generate`). Here it goes on with transformers' own parts, and in ever smaller company.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, EncoderDecoderCache
-from transformers.generation import GenerationMode, logits_process, stopping_criteria
+from transformers.generation import GenerationMode
+
+from worker.adapters import beams, company
 
 # Rows leave as soon as one in so many has ended. Caches are copied for it; but that happens with every token anyway.
 ONE_IN = 8
 
-# What fills a row up behind its end: no token.
-NOTHING = -1
 
-# Those of transformers' processors and criteria, of all that can be asked for or stand in a generation config, which
-# look at each row by itself. What they remember of it is how much padding it has, if anything.
-BY_THEMSELVES = frozenset(
-    getattr(module, name)
-    for module, names in {
-        logits_process: (
-            "ExponentialDecayLengthPenalty", "ForcedBOSTokenLogitsProcessor", "ForcedEOSTokenLogitsProcessor",
-            "InfNanRemoveLogitsProcessor", "LogitNormalization", "MinLengthLogitsProcessor",
-            "MinNewTokensLengthLogitsProcessor", "NoBadWordsLogitsProcessor", "NoRepeatNGramLogitsProcessor",
-            "RepetitionPenaltyLogitsProcessor", "SequenceBiasLogitsProcessor",
-            "SuppressTokensAtBeginLogitsProcessor", "SuppressTokensLogitsProcessor",
-        ),
-        stopping_criteria: ("EosTokenCriteria", "MaxLengthCriteria", "MaxTimeCriteria", "StopStringCriteria"),
-    }.items()
-    for name in names
-)  # fmt: skip
+def handed_over(config: GenerationConfig) -> Callable[..., torch.Tensor] | None:
+    """Who goes on with a run that `generate` has prepared; None where that is left to transformers.
 
-PADDING = "prompt_ignore_length"
-
-# Keys and values of one row beside those of the next, and nothing else.
-LAYERS = frozenset({DynamicLayer, DynamicSlidingWindowLayer})
-
-# What a model may be told of each row beside its tokens, `(rows, width)`.
-OF_ROWS = frozenset({"attention_mask", "decoder_attention_mask", "position_ids", "token_type_ids"})
-
-
-class ByRow(ABC):
-    """A processor or criterion of ours that tells rows apart."""
-
-    @abstractmethod
-    def keep(self, places: torch.Tensor) -> None:
-        """From now on it gets the rows that are now at these places, int64 `(rows,)`, in this order."""
-
-
-def serves(config: GenerationConfig) -> bool:
-    """Whether a run with this config may be handed over: where the likeliest token is taken, one after the other."""
-    plain = config.cache_implementation in (None, "dynamic") and not config.token_healing
-    return plain and config.get_generation_mode() == GenerationMode.GREEDY_SEARCH
+    Ours are the runs that take the likeliest token, one after the other, and those that follow the likeliest beams.
+    """
+    if config.cache_implementation not in (None, "dynamic") or config.token_healing or config.low_memory:
+        return None
+    ours = {GenerationMode.GREEDY_SEARCH: write, GenerationMode.BEAM_SEARCH: beams.write}
+    return ours.get(config.get_generation_mode())
 
 
 def write(
@@ -66,7 +36,7 @@ def write(
 
     Behind that stands NOTHING; or a padding token where rows can't leave this model, which is left to transformers.
     """
-    if not _may_leave(told, [*logits_processor, *stopping_criteria]):
+    if not company.may_leave(told, [*logits_processor, *stopping_criteria]):
         return type(model)._sample(model, input_ids, logits_processor, stopping_criteria, generation_config, **told)
     filler = generation_config._pad_token_tensor
     crowd = Crowd(model, input_ids, logits_processor, stopping_criteria, told, 0 if filler is None else int(filler))
@@ -119,9 +89,7 @@ class Crowd:
 
     def written(self) -> torch.Tensor:
         """All rows, in their first order, when they have left."""
-        longest = max(len(ids) for ids in self._left.values())
-        rows = [self._left[row] + [NOTHING] * (longest - len(self._left[row])) for row in sorted(self._left)]
-        return torch.tensor(rows)
+        return company.filled([self._left[row] for row in sorted(self._left)])
 
     def _leave(self, ended: torch.Tensor, *, last: bool) -> None:
         going = ended.nonzero()[:, 0]
@@ -135,41 +103,7 @@ class Crowd:
         staying = (~ended).nonzero()[:, 0]
         self._rows = [self._rows[place] for place in staying.tolist()]
         self._ids, self._lengths = self._ids[staying], self._lengths[staying]
-        self._told = {name: _kept(name, what, staying) for name, what in self._told.items()}
-        for each in (*self._processors, *self._criteria):
-            if isinstance(each, ByRow):
-                each.keep(staying)
-            elif isinstance(padding := getattr(each, PADDING, None), torch.Tensor):
-                setattr(each, PADDING, padding[staying])
-
-
-def _may_leave(told: dict[str, Any], company: list[Any]) -> bool:
-    cache: Any = told.get("past_key_values")
-    caches = (
-        (cache.self_attention_cache, cache.cross_attention_cache) if type(cache) is EncoderDecoderCache else (cache,)
-    )
-    return (
-        bool(told.get("use_cache"))
-        and all(type(each) is DynamicCache and {type(layer) for layer in each.layers} <= LAYERS for each in caches)
-        and all(type(each) in BY_THEMSELVES or isinstance(each, ByRow) for each in company)
-        and all(_selectable(name, what) for name, what in told.items())
-    )
-
-
-def _selectable(name: str, what: Any) -> bool:
-    if name == "encoder_outputs":
-        return all(isinstance(each, torch.Tensor) for each in what.values())
-    if name in OF_ROWS:
-        return what is None or what.dim() == 2
-    return name == "past_key_values" or what is None or isinstance(what, bool | int | float)
-
-
-def _kept(name: str, what: Any, places: torch.Tensor) -> Any:
-    if what is None:
-        return None
-    if name == "past_key_values":
-        what.reorder_cache(places)
-        return what
-    if name == "encoder_outputs":
-        return type(what)(**{part: tensor.index_select(0, places) for part, tensor in what.items()})
-    return what.index_select(0, places) if name in OF_ROWS else what
+        self._told = company.kept(self._told, staying)
+        for cache in company.caches(self._told):
+            cache.reorder_cache(staying)
+        company.keep((*self._processors, *self._criteria), staying)

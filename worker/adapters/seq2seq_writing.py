@@ -95,7 +95,7 @@ class Writing:
         written = self._model.generate(
             **tensors, generation_config=ask.config, logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList([self._interruption, *([ask.stops] if ask.stops else [])]),
-            custom_generate=None if fixed or not loop.serves(ask.config) else loop.write,
+            custom_generate=None if fixed else loop.handed_over(ask.config),
         ).tolist()  # fmt: skip
         # What has left the loop is filled up with -1, and so are beams of a model that has no end.
         texts = [[token for token in ids if token >= 0] for ids in written]
