@@ -1,13 +1,13 @@
 """Weights: a model from a snapshot's files onto a device, in the precision asked for, or a sentence why not."""
 
 import re
-import warnings
 from typing import Any
 
 import torch
 
 from models.errors import ModelError, first_line
 from models.pipeline import Pipeline
+from worker import int8
 from worker.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
@@ -96,17 +96,11 @@ def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
 
 
 def _dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
-    """Dynamic quantization, torch's own: int8 weights for linear layers, activations by their range at run time."""
+    """int8 weights for linear layers, with activations by their range at run time."""
     if quantization != "int8":
         raise ModelError(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
     if model.dtype != torch.float32:
         raise ModelError("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
-    from torch.ao.nn.quantized.dynamic import Linear
-    from torch.ao.quantization import quantize_dynamic
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated in favour of a package of its own; the exact pin keeps it
-        quantized = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
-    if not any(isinstance(module, Linear) for module in quantized.modules()):
+    if not int8.quantize(model):
         raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
-    return quantized
+    return model

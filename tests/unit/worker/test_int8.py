@@ -1,0 +1,99 @@
+"""int8 layers: near float32, and a token's numbers don't depend on what else is in the pass."""
+
+import copy
+
+import pytest
+import torch
+
+from worker import int8
+from worker.int8 import Int8Linear
+
+TOKENS, INNER, OUTER = 24, 96, 40
+
+
+@pytest.fixture
+def linear() -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(INNER, OUTER)
+
+
+def made(linear: torch.nn.Linear) -> torch.nn.Module:
+    model = torch.nn.Sequential(linear)
+    assert int8.quantize(model) == 1
+    return model
+
+
+@pytest.fixture
+def numbers() -> torch.Tensor:
+    return torch.randn(2, TOKENS, INNER, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def test_is_near_float32_at_every_token(linear: torch.nn.Linear, numbers: torch.Tensor) -> None:
+    numbers *= torch.logspace(-3, 3, TOKENS)[:, None]  # one range for all of these would lose the small ones
+    wanted = linear(numbers) - linear.bias
+
+    off = made(linear)(numbers) - linear.bias - wanted
+
+    assert off.norm(dim=-1).div(wanted.norm(dim=-1)).max() < 0.03
+
+
+@torch.inference_mode()
+def test_a_token_is_bit_by_bit_the_same_alone_and_beside_an_outlier(
+    linear: torch.nn.Linear, numbers: torch.Tensor
+) -> None:
+    layer = made(linear)
+    alone = layer(numbers[:1, :5])
+
+    numbers[1] *= 1000
+
+    assert torch.equal(layer(numbers)[:1, :5], alone)
+
+
+@torch.inference_mode()
+def test_zeros_give_the_bias_and_what_is_no_number_stays_none(linear: torch.nn.Linear) -> None:
+    numbers = torch.zeros(3, INNER)
+    numbers[1, 7], numbers[2, 7] = torch.nan, torch.inf
+
+    given = made(linear)(numbers)
+
+    assert torch.equal(given[0], linear.bias)
+    assert not given[1:].isfinite().any()
+
+
+@torch.inference_mode()
+def test_takes_what_lies_crosswise_and_no_token_at_all(linear: torch.nn.Linear, numbers: torch.Tensor) -> None:
+    layer, crosswise = made(linear), numbers.transpose(0, 1)
+
+    assert torch.equal(layer(crosswise), layer(crosswise.contiguous()))
+    assert layer(numbers[:0]).shape == (0, TOKENS, OUTER)
+
+
+@torch.inference_mode()
+def test_a_layer_without_bias(numbers: torch.Tensor) -> None:
+    plain = torch.nn.Linear(INNER, OUTER, bias=False)
+    wanted = plain(numbers)
+    assert torch.allclose(made(plain)(numbers), wanted, atol=0.05)
+
+
+class TestQuantize:
+    def test_finds_linear_layers_wherever_they_are(self, linear: torch.nn.Linear) -> None:
+        model = torch.nn.Sequential(torch.nn.Sequential(linear, torch.nn.GELU()), torch.nn.LayerNorm(OUTER))
+
+        assert int8.quantize(model) == 1
+        assert isinstance(model[0][0], Int8Linear)
+
+    def test_leaves_kinds_of_linear_layers_whose_weights_are_read_elsewhere(self) -> None:
+        assert int8.quantize(torch.nn.MultiheadAttention(16, 2)) == 0
+
+    @pytest.mark.skipif("qnnpack" not in torch.backends.quantized.supported_engines, reason="no other kernels here")
+    @torch.inference_mode()
+    def test_where_the_kernels_are_other_ones_torchs_own_layers_serve(
+        self, linear: torch.nn.Linear, numbers: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
+        model = torch.nn.Sequential(copy.deepcopy(linear))
+
+        assert int8.quantize(model) == 1
+
+        assert torch.allclose(model(numbers), linear(numbers), atol=0.1)

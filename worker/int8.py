@@ -1,0 +1,76 @@
+"""int8 on a CPU: linear layers whose weights are int8, and whose inputs are made so token by token.
+
+Torch's own dynamic layer takes one range for all that is in a pass, so that padding and other texts' outliers coarsen a
+text's numbers, and its answer depends on its company. Here every token has a range of its own: sums of integers are
+exact, so a token comes out bit by bit the same in any company, and rows may share passes as they do in float32.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+import torch.ao.quantization
+
+# As fine as x86 without VNNI takes it: there two products of 8 bits by 8 are summed up in 16, and would overflow.
+HALF_RANGE, ZERO_POINT = 63, 64
+WEIGHT_RANGE = 127
+ENGINES = ("x86", "fbgemm")  # torch's kernels that have the product below
+
+
+class Int8Linear(torch.nn.Module):
+    """In the place of a float32 `torch.nn.Linear`: float32 `(…, in)` to float32 `(…, out)`.
+
+    Each output has a scale for its weights, each token one for its numbers; both are symmetric.
+    """
+
+    weight = None  # what some models look at, to see whether it is a tensor
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        scales = _largest(weight).squeeze(-1).double() / WEIGHT_RANGE
+        centred = torch.zeros(len(weight), dtype=torch.long)
+        quantized = torch.quantize_per_channel(weight, scales, centred, 0, torch.qint8)
+        self._packed = torch.ops.quantized.linear_prepack(quantized, None)
+        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().clone()
+        self.bias = torch.nn.Buffer(bias)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The product, each token brought to the range of 1 before and back after."""
+        largest = _largest(numbers)
+        product = _product(numbers / largest, 1 / HALF_RANGE, ZERO_POINT, self._packed)
+        return torch.addcmul(self.bias, product, largest)
+
+
+def quantize(model: Any) -> int:
+    """Put int8 in the place of a model's linear layers, in place; returns how many there were.
+
+    On a processor whose kernels lack the product (ARM's), the layers are torch's own, with one range for a whole pass.
+    """
+    found = [
+        (module, name)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if type(child) is torch.nn.Linear  # kinds of it have weights that something else reads
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch wants this in a package of its own some day; the exact pin keeps it
+        for module, name in found:
+            setattr(module, name, _quantized(getattr(module, name)))
+    return len(found)
+
+
+def _quantized(linear: torch.nn.Linear) -> Any:
+    if torch.backends.quantized.engine in ENGINES:
+        return Int8Linear(linear)
+    layers: Any = torch.ao.quantization
+    return layers.quantize_dynamic(torch.nn.Sequential(linear), {torch.nn.Linear}, dtype=torch.qint8)[0]
+
+
+def _largest(numbers: torch.Tensor) -> torch.Tensor:
+    # Two passes that write next to nothing are faster than one over `numbers.abs()`, and than `aminmax` by ten times.
+    largest = torch.maximum(numbers.amax(-1, keepdim=True), numbers.amin(-1, keepdim=True).neg_())
+    return largest.clamp_(min=torch.finfo(torch.float32).tiny)
+
+
+_product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
