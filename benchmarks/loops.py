@@ -43,7 +43,7 @@ def plain(pipe: Any, inputs: Sequence[str], batch_size: int, *, sort: bool = Fal
 
 def bare(loaded: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any] | None = None) -> Loop:
     """Our adapter and planner in one thread: encode, plan, forward, decode."""
-    lease = Lease(1, "bare", 0, len(inputs), 1, 1, dict(parameters or {}))
+    lease = Lease(1, "bare", 0, len(inputs), 1, 1, parameters=dict(parameters or {}))
     jobs = [Job(lease, position, dict(document)) for position, document in enumerate(inputs)]
 
     def run() -> float:

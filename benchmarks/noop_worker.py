@@ -1,5 +1,6 @@
 """A worker process whose model does nothing: what is left is Batchmill itself."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -47,4 +48,4 @@ def load(pipeline: Pipeline, _device: str, **_options: Any) -> Runtime:
 
 if __name__ == "__main__":
     runtime.load = load  # type: ignore[assignment]
-    sys.exit(process.main([sys.argv[1]], "cpu", 1))
+    sys.exit(process.main([sys.argv[1]], "cpu", 1, f"no-op-{os.getpid()}"))

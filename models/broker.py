@@ -1,7 +1,7 @@
 """The bell: Celery on Redis, one queue per pipeline, names and ids only. SQL decides what runs."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import Celery
@@ -59,10 +59,28 @@ def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
                     raise TimeoutError(f"ringing took longer than {settings.publish_seconds} s")
                 app.send_task(BELL, args=[pipeline, slice_id], **_delivery(pipeline, producer))
     except (RedisError, KombuError, OSError) as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise Unreachable(f"Redis at {redacted(settings.redis)} does not take bells: {reason}") from error
+        raise _unreachable(settings, error, "does not take bells") from error
     finally:
         app.close()
+
+
+def depth(settings: Settings, pipelines: Sequence[str]) -> dict[str, int]:
+    """How many bells of each pipeline nobody has heard yet; raises Unreachable."""
+    app = celery_app(settings)
+    try:
+        with app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.publish_seconds)
+            client: Any = connection.default_channel.client
+            return {pipeline: client.llen(queue_name(pipeline)) for pipeline in pipelines}
+    except (RedisError, KombuError, OSError) as error:
+        raise _unreachable(settings, error, "does not answer") from error
+    finally:
+        app.close()
+
+
+def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return Unreachable(f"Redis at {redacted(settings.redis)} {what}: {reason}")
 
 
 def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Fragments:
     later: str  # now + :seconds
     for_update: str
     skip_locked: str
+    empty_document: str
 
 
 FRAGMENTS = {
@@ -41,6 +42,7 @@ FRAGMENTS = {
         later="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
         for_update="FOR NO KEY UPDATE",  # rows that refer to it may still be inserted
         skip_locked="FOR UPDATE SKIP LOCKED",
+        empty_document="CAST('{}' AS jsonb)",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
     "sqlite": Fragments(
@@ -48,6 +50,7 @@ FRAGMENTS = {
         later="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
         for_update="",
         skip_locked="",
+        empty_document="'{}'",
     ),
 }
 

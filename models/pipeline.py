@@ -43,6 +43,12 @@ class Pipeline(BaseModel):
     deterministic: bool = Field(default=False, description="The same bits in any company, at some cost in speed.")
     max_length: int | None = Field(default=None, ge=1, description="In tokens; unset: what the model takes.")
     tokens_per_batch: int | None = Field(default=None, ge=1, description="Padded tokens in one micro-batch.")
+    max_attempts: int | None = Field(
+        default=None, ge=3, le=100, description="Tries of one job until it is a dead letter; unset: the setting's."
+    )
+    pass_seconds: float | None = Field(
+        default=None, gt=0, description="How long one micro-batch may take; unset: the setting's."
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="The task's parameters where a batch does not give its own."
     )

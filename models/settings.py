@@ -39,7 +39,17 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )
     max_attempts: int = Field(
-        default=3, ge=3, le=100, description="Deaths of a worker over one job before it is a dead letter."
+        default=3,
+        ge=3,
+        le=100,
+        description="Tries of a job, or deaths of workers over it, until it is a dead letter.",
+    )
+    retry_seconds: float = Field(
+        default=1.0, gt=0, description="The first backoff of what may pass with time; it doubles, with full jitter."
+    )
+    longest_retry_seconds: float = Field(default=300.0, gt=0, description="The longest backoff.")
+    pass_seconds: float = Field(
+        default=600.0, gt=0, description="How long one micro-batch may take before its process is ended as hung."
     )
 
     max_wait_seconds: float = Field(
@@ -52,6 +62,13 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
     duty_seconds: float = Field(default=2.0, gt=0, description="How often an idle process looks at SQL without a bell.")
+    deadline_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are looked at.")
+    ring_seconds: float = Field(
+        default=5.0, gt=0, description="How often bells are rung anew where SQL has work and Redis has none."
+    )
+    abandoned_seconds: float = Field(
+        default=86_400.0, gt=0, description="How long a batch may be `validating` without news of whoever submits it."
+    )
     grace_seconds: float = Field(
         default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
     )

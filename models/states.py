@@ -4,7 +4,10 @@ from enum import StrEnum
 
 
 class BatchStatus(StrEnum):
-    """validating → in_progress → completed | failed | expired | cancelling → cancelled."""
+    """validating → in_progress → completed; or → cancelling → cancelled | expired | failed.
+
+    A batch is `cancelling` while what is left of it is closed, whatever the reason; with little left nobody sees it.
+    """
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -31,6 +34,19 @@ class SliceState(StrEnum):
     DONE = "done"
 
 
+class AttemptEnding(StrEnum):
+    """How one claim of a slice ended."""
+
+    DONE = "done"
+    RELEASED = "released"  # given back in good order
+    RETRIED = "retried"  # put off: what failed may pass with time
+    LAPSED = "lapsed"  # its holder fell silent
+    KILLED = "killed"  # its holder was killed from outside
+    DIED = "died"  # its holder died of its own, perhaps of an input
+    HUNG = "hung"  # its holder was ended since the device did not come back
+    STOPPED = "stopped"  # the batch was ended early
+
+
 class Outcome(StrEnum):
     """How a job ended; a job without a result row is open."""
 
@@ -38,3 +54,22 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+class Ending(StrEnum):
+    """Why a batch ends before its jobs do."""
+
+    CANCELLED = "cancelled"  # somebody said so
+    EXPIRED = "expired"  # its deadline passed
+    FAILED = "failed"  # its model can't be used: every open job fails with it
+    BURNED = "burned"  # more jobs failed than it allows: what is left is not tried
+
+    @property
+    def status(self) -> BatchStatus:
+        """What the batch will be."""
+        return BatchStatus.FAILED if self is Ending.BURNED else BatchStatus(self.value)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What its open jobs come to."""
+        return Outcome.CANCELLED if self is Ending.BURNED else Outcome(self.value)

@@ -70,18 +70,22 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
         on_invalid: str = REFUSE,
+        deadline: str | None = None,
+        max_failures: str | int | None = None,
     ) -> BatchHandle:
         """Submit one batch and return as soon as it is accepted.
 
         `inputs` are texts, or objects with the task's fields and perhaps a `custom_id` or `id`; a generator is read in
         constant memory. `ids` are the custom_ids, one for each input. Raises RefusedBatch naming the items that can't
         be jobs, and other UsageErrors; then nothing was submitted. With `on_invalid="fail-row"` such an item is in the
-        batch as a failed result that says why, and the others run.
+        batch as a failed result that says why, and the others run. Past the `deadline` ("6h", or a time) what is open
+        has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early.
         """
         entry = self.catalogue[pipeline]
         request = Request.checked(
-            entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid
-        )
+            entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid,
+            deadline=deadline, max_failures=max_failures,
+        )  # fmt: skip
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids))
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source)
         warning = submit.ring(self.settings, submission)

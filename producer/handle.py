@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import batches, results, waiting
+from producer import batches, cancel, results, waiting
 from producer.batches import BatchView, Counts
 from producer.results import ResultRow
 
@@ -53,6 +53,11 @@ class BatchHandle:
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
         self._view = waiting.until_ended(self._database, self.id, timeout)
+        return self
+
+    def cancel(self) -> Self:
+        """End the batch now: what is answered stays. Raises UsageError where it has ended already."""
+        self._view = cancel.cancel(self._database, self.id)
         return self
 
     def results(self, after: int = 0) -> Iterator[ResultRow]:

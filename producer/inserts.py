@@ -19,12 +19,14 @@ JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
 FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
 LOOK_UP_IDS = 500
 
+HEARD = "UPDATE batches SET heard_at = {now} WHERE id = :batch_id AND status = 'validating'"
+
 TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
 
 
 def removed(batch_id: str) -> BatchmillError:
-    """The error of a batch that somebody deleted under our hands."""
-    return BatchmillError(f"{batch_id} was removed while it was being submitted; submit it again")
+    """The error of a batch that somebody deleted or ended under our hands."""
+    return BatchmillError(f"{batch_id} was removed or ended while it was being submitted; submit it again")
 
 
 class Inserts:
@@ -79,6 +81,10 @@ class Inserts:
     def _insert(self, chunk: Chunk) -> None:
         # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
         with self._database.write() as connection:
+            # Locks the batch's row: who ends a batch that is still read in counts the jobs that are there.
+            heard = text(HEARD.format(now=self._database.sql.now))
+            if connection.execute(heard, {"batch_id": self._batch_id}).rowcount == 0:
+                raise removed(self._batch_id)
             insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
             if chunk.failures:
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk))

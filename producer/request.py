@@ -1,11 +1,13 @@
 """A request: what a batch is asked to be, checked before any of its rows is read."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from models.errors import UsageError
 from models.pipeline import Pipeline
+from producer.deadline import Deadline
 from producer.readers.rows import is_storable
 
 LONGEST_NAME = 200
@@ -18,6 +20,28 @@ ON_INVALID = REFUSE, FAIL_ROW = "refuse", "fail-row"
 
 
 @dataclass(frozen=True, slots=True)
+class Failures:
+    """How many failed jobs a batch allows: so many, or a share of all; one more ends it."""
+
+    count: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def read(cls, said: str) -> Self:
+        """Read `20` or `2.5%`; raises UsageError."""
+        found = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", said.strip())
+        if found is None or (found[2] is not None and float(found[2]) > 100):
+            raise UsageError(
+                f"max_failures {said[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%"
+            )
+        return cls(int(found[1])) if found[2] is None else cls(share=float(found[2]) / 100)
+
+    def of(self, jobs: int) -> int:
+        """How many of so many jobs may fail."""
+        return self.count if self.count is not None else int((self.share or 0.0) * jobs)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A batch to be, all of it checked but its rows."""
 
@@ -27,6 +51,8 @@ class Request:
     metadata: dict[str, str]
     priority: int
     keeps_invalid: bool
+    deadline: Deadline | None = None
+    max_failures: Failures | None = None
 
     @classmethod
     def checked(
@@ -38,6 +64,8 @@ class Request:
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
         on_invalid: str = REFUSE,
+        deadline: str | None = None,
+        max_failures: str | int | None = None,
     ) -> Self:
         """Raises UsageError, naming the field, when one can't be had."""
         if name is not None:
@@ -47,7 +75,11 @@ class Request:
         checked = pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})})
         if on_invalid not in ON_INVALID:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; take {' or '.join(ON_INVALID)}")
-        return cls(pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW)
+        return cls(
+            pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW,
+            None if deadline is None else Deadline.read(deadline),
+            None if max_failures is None else Failures.read(str(max_failures)),
+        )  # fmt: skip
 
 
 def _metadata(given: Mapping[str, str]) -> dict[str, str]:

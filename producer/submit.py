@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert, text
 
+from models import endings
 from models.db import Database, insert_rows
 from models.errors import Unreachable
 from models.settings import Settings
-from models.states import BatchStatus, SliceState
+from models.states import BatchStatus, Ending, SliceState
 from models.tables import Batch
 from producer.ids import new_batch_id
 from producer.inserts import Inserts, removed
@@ -26,11 +27,14 @@ DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT = """
 UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress' END, in_progress_at = {now},
-       completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, last_seq = :failed
+       completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, last_seq = :failed,
+       max_failures = :max_failures
 WHERE id = :batch_id AND status = 'validating'
 """
 
-SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id ORDER BY first"
+SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
+
+SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
 
 LEFTOVERS = """
 SELECT b.status, (SELECT max(j.position) FROM jobs j WHERE j.batch_id = b.id) AS last
@@ -64,7 +68,8 @@ def accept(
     try:
         intake = Intake(request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid)
         jobs, failed = _fill(database, batch_id, intake, watch)
-        slice_ids = _accept(database, batch_id, jobs, failed, slice_jobs)
+        allowed = None if request.max_failures is None else request.max_failures.of(jobs)
+        slice_ids = _accept(database, batch_id, jobs, failed, slice_jobs, allowed)
     except BaseException:
         with suppress(Unreachable):
             _discard(database, batch_id)
@@ -97,9 +102,12 @@ def _open(database: Database, batch_id: str, request: Request) -> None:
                 parameters=request.parameters,
                 metadata=request.metadata,
                 priority=request.priority,
+                max_attempts=pipeline.max_attempts,
                 status=BatchStatus.VALIDATING.value,
             )
         )
+        if request.deadline is not None:
+            connection.execute(*request.deadline.setting(SET_DEADLINE, database.sql.later, batch_id=batch_id))
 
 
 def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> tuple[int, int]:
@@ -114,17 +122,23 @@ def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> tu
     return jobs, inserts.failed
 
 
-def _accept(database: Database, batch_id: str, jobs: int, failed: int, slice_jobs: int) -> list[int]:
+def _accept(
+    database: Database, batch_id: str, jobs: int, failed: int, slice_jobs: int, allowed: int | None
+) -> list[int]:
     ended = failed == jobs
     slices = (
         (batch_id, first, min(slice_jobs, jobs - first), SliceState.QUEUED.value)
         for first in range(0, 0 if ended else jobs, slice_jobs)
     )
     with database.write() as connection:
-        named = {"batch_id": batch_id, "jobs": jobs, "failed": failed, "ended": ended}
+        named = {"batch_id": batch_id, "jobs": jobs, "failed": failed, "ended": ended, "max_failures": allowed}
         if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
             raise removed(batch_id)
         insert_rows(connection, "slices", SLICE_COLUMNS, slices)
+        if allowed is not None and failed > allowed:
+            message = f"{failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
+            endings.begin(connection, database.sql, batch_id, Ending.BURNED, "too_many_failures", message)
+            endings.close_some(connection, database.sql, batch_id)
         return list(connection.scalars(text(SLICE_IDS), named))
 
 

@@ -13,7 +13,8 @@ from models.states import Outcome
 from worker.adapters.base import Adapter
 from worker.assembly import Parts
 from worker.budget import out_of_memory
-from worker.store import Answer
+from worker.retry import may_pass
+from worker.store import Answer, Deferral
 
 log = structlog.get_logger(__name__)
 
@@ -21,21 +22,25 @@ log = structlog.get_logger(__name__)
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
+UNAVAILABLE = "unavailable"
 TOO_LARGE = "it does not fit into the device's memory, even alone; cut it, or set max_length for the pipeline"
 
 
-def of(adapter: Adapter, parts: Parts) -> list[Answer]:
+def of(adapter: Adapter, parts: Parts, max_attempts: int) -> list[Answer | Deferral]:
     """The answers to a job all of whose rows have come back, and to its twins. A failure is its own row's alone.
 
-    What it cost the device is told of the first; the others cost nothing.
+    A Deferral where it failed of what may pass with time, unless that was the last of its batch's `max_attempts`. What
+    it cost the device is told of the first; the others cost nothing.
     """
-    answer = _answer(adapter, parts)
+    answer = _answer(adapter, parts, max_attempts)
+    if isinstance(answer, Deferral):
+        return [replace(answer, lease=job.lease, position=job.position) for job in parts.jobs]
     free = replace(answer, tokens=0, padded_tokens=0, seconds=0.0)
     twins = [replace(free, lease=twin.lease, position=twin.position) for twin in parts.jobs[1:]]
     return [answer, *twins]
 
 
-def _answer(adapter: Adapter, parts: Parts) -> Answer:
+def _answer(adapter: Adapter, parts: Parts, max_attempts: int) -> Answer | Deferral:
     job = parts.jobs[0]
     answer = partial(
         Answer, job.lease, job.position,
@@ -51,6 +56,12 @@ def _answer(adapter: Adapter, parts: Parts) -> Answer:
     except Exception as error:
         if out_of_memory(error):
             return answer(status=Outcome.FAILED, error_code="out_of_memory", error_message=TOO_LARGE)
+        if may_pass(error):
+            tries, most = job.lease.retries + 1, job.lease.max_attempts or max_attempts
+            message = f"what it needs was busy or away ({type(error).__name__}), at try {tries} of {most}"
+            if tries < most:
+                return Deferral(job.lease, job.position, UNAVAILABLE, message)
+            return answer(status=Outcome.FAILED, error_code=UNAVAILABLE, error_message=message)
         log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
         message = f"the model could not answer this input ({type(error).__name__})"
         return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)

@@ -3,10 +3,11 @@
 import structlog
 from sqlalchemy import text
 
+from models import endings
 from models.db import Database
 from models.errors import ModelError
 from models.pipeline import Pipeline
-from worker import store
+from models.states import Ending
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +25,7 @@ def fail_waiting(database: Database, pipeline: Pipeline, error: ModelError, leas
             return []
         waiting = list(connection.scalars(text(WAITING), named))
     for batch_id in waiting:
-        with database.write() as connection:
-            store.fail(connection, database.sql, batch_id, error.code, str(error))
+        endings.end(database, batch_id, Ending.FAILED, error.code, str(error))
+        endings.finish(database, batch_id)
         log.error("batch failed", batch=batch_id, code=error.code, error=str(error))
     return waiting

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, bindparam, column, text
 
 from models.db import Database, Fragments
 from models.errors import Unreachable
+from models.states import AttemptEnding
 from models.tables import Document
-
-SUSPECT_ATTEMPTS = 2  # claims that came to nothing before a slice is suspect
+from worker.suspicion import SUSPECT_DEATHS, SUSPECT_LAPSES, suspect_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,16 @@ class Lease:
     size: int
     token: int
     attempts: int
+    deaths: int = 0
+    lapses: int = 0
+    retries: int = 0
+    max_attempts: int | None = None  # of its batch; None leaves it to the setting
     parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def suspect(self) -> bool:
         """True when workers died over it: it must be run alone, so that another death names it."""
-        return self.attempts > SUSPECT_ATTEMPTS
+        return suspect_of(self.deaths, self.lapses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,11 @@ class Claimant:
 
 # Highest priority, nearest deadline, the batch served least so far (answered or out with a worker), then the oldest.
 CANDIDATES = """
-SELECT b.id, b.revision, b.parameters
+SELECT b.id, b.revision, b.parameters, b.max_attempts
 FROM batches b
 WHERE b.pipeline = :pipeline AND b.task = :task AND b.status = 'in_progress'
   AND (b.revision IS NULL OR b.revision = :revision)
+  AND (b.expires_at IS NULL OR b.expires_at > {now})
   AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
               AND (s.not_before IS NULL OR s.not_before <= {now}))
 ORDER BY b.priority DESC, b.expires_at IS NULL, b.expires_at,
@@ -89,13 +94,13 @@ LEASE = """
 WITH picked AS MATERIALIZED (
     SELECT id FROM slices
     WHERE batch_id = :batch_id AND state = 'queued' AND (not_before IS NULL OR not_before <= {now})
-      AND (attempts >= :suspect_attempts) = :suspect
+      AND (deaths >= :suspect_deaths OR lapses >= :suspect_lapses) = :suspect
     ORDER BY id LIMIT :most {skip_locked}
 )
 UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
-       claimed_at = coalesce(claimed_at, {now}), lease_expires_at = {later}
+       claimed_at = coalesce(claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
 WHERE id IN (SELECT id FROM picked)
-RETURNING id, first, size, token, attempts
+RETURNING id, first, size, token, attempts, deaths, lapses, retries
 """
 
 PENDING = """
@@ -112,6 +117,12 @@ UPDATE slices SET lease_expires_at = {later} WHERE id = :slice_id AND token = :t
 
 # The write thread may close a slice while the heartbeat still believes it held.
 CLOSED = "SELECT 1 FROM slices WHERE id = :slice_id AND token = :token AND state = 'done'"
+
+NOTE_RELEASE = """
+INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, claimed_at)
+SELECT batch_id, id, first, first + size, attempts, token, worker_id, :released, leased_at FROM slices
+WHERE id = :slice_id AND token = :token AND state = 'leased'
+"""
 
 # Given back in good order: the claim does not count as an attempt.
 RELEASE = """
@@ -134,20 +145,20 @@ def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, 
     """
     with database.read() as connection:
         query = text(_sql(CANDIDATES, database.sql)).columns(
-            column("id"), column("revision"), column("parameters", Document)
+            column("id"), column("revision"), column("parameters", Document), column("max_attempts")
         )
         found = connection.execute(
             query, {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
         ).all()
     leases: list[Lease] = []
-    for batch_id, revision, parameters in found:
+    for batch in found:
         most = 1 - len(leases) if suspect else -(-(room - sum(lease.size for lease in leases)) // slice_jobs)
         if most <= 0:
             break
         try:
             with database.write() as connection:
-                if revision is not None or _settle(connection, claimant, batch_id):
-                    leases += _lease(connection, database.sql, claimant, batch_id, parameters, most, suspect=suspect)
+                if batch.revision is not None or _settle(connection, claimant, batch.id):
+                    leases += _lease(connection, database.sql, claimant, batch, most, suspect=suspect)
         except Unreachable:
             if not leases:
                 raise
@@ -190,9 +201,13 @@ def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease
 
 def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
     """Give these slices back at once; returns the ones that were still ours."""
-    query = text(RELEASE)
-    ordered = sorted(leases, key=lambda lease: lease.slice_id)
-    return [lease for lease in ordered if connection.execute(query, _named(lease)).rowcount == 1]
+    note, query = text(NOTE_RELEASE), text(RELEASE)
+    released = []
+    for lease in sorted(leases, key=lambda lease: lease.slice_id):
+        connection.execute(note, {**_named(lease), "released": AttemptEnding.RELEASED.value})
+        if connection.execute(query, _named(lease)).rowcount == 1:
+            released.append(lease)
+    return released
 
 
 def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]) -> int:
@@ -208,23 +223,22 @@ def _settle(connection: Connection, claimant: Claimant, batch_id: str) -> bool:
 
 
 def _lease(
-    connection: Connection,
-    sql: Fragments,
-    claimant: Claimant,
-    batch_id: str,
-    parameters: dict[str, Any],
-    most: int,
-    *,
-    suspect: bool,
+    connection: Connection, sql: Fragments, claimant: Claimant, batch: Row[Any], most: int, *, suspect: bool
 ) -> list[Lease]:
     rows = connection.execute(
         text(_sql(LEASE, sql)),
         {
-            "batch_id": batch_id, "most": most, "worker_id": claimant.worker_id, "seconds": claimant.lease_seconds,
-            "suspect": suspect, "suspect_attempts": SUSPECT_ATTEMPTS,
+            "batch_id": batch.id, "most": most, "worker_id": claimant.worker_id, "seconds": claimant.lease_seconds,
+            "suspect": suspect, "suspect_deaths": SUSPECT_DEATHS, "suspect_lapses": SUSPECT_LAPSES,
         },
     )  # fmt: skip
-    leased = [Lease(row.id, batch_id, row.first, row.size, row.token, row.attempts, parameters) for row in rows]
+    leased = [
+        Lease(
+            row.id, batch.id, row.first, row.size, row.token, row.attempts, row.deaths, row.lapses, row.retries,
+            batch.max_attempts, batch.parameters,
+        )
+        for row in rows
+    ]  # fmt: skip
     return sorted(leased, key=lambda lease: lease.slice_id)
 
 

@@ -1,96 +1,179 @@
-"""What dead workers leave behind: their slices are queued again, split, or closed. Any process may do it, at any time.
+"""Duties: what has to be looked after, by everybody. Each process tries each duty; a row in SQL lets one of them do it.
 
-A slice whose worker died twice is suspect: one of its inputs may kill whoever runs it. It is split into single jobs,
-and each is claimed alone, so that the third death names the culprit and costs nobody else anything.
+So there is no process to babysit: a duty whose holder dies half-way is due again at its next turn, for anybody.
 """
 
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+import structlog
+from sqlalchemy import text
 
+from models import endings
 from models.db import Database
-from models.states import Outcome
-from worker import store
-from worker.claims import SUSPECT_ATTEMPTS, Lease
-from worker.store import Answer
+from models.errors import Unreachable
+from models.settings import Settings
+from models.states import BatchStatus, Ending
+from worker import reclaim, ringing
 
-LAPSED = """
-SELECT id, batch_id, first, size, token, attempts FROM slices
-WHERE state = 'leased' AND lease_expires_at < {now} ORDER BY id
+log = structlog.get_logger(__name__)
+
+RECLAIM = "reclaim"
+CHUNKS_A_TURN = 20  # of a batch that ends: a process that is told to stop must not be kept for long
+
+DUE = "SELECT name FROM duties WHERE due_at <= {now}"
+
+FIRST_TURN = "INSERT INTO duties (name, due_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
+
+# Of several that come at once, whoever moves the moment on has the turn.
+TAKE_TURN = """
+UPDATE duties SET due_at = {later}, ran_at = {now}, ran_by = :who WHERE name = :name AND due_at <= {now}
 """
 
-STILL_LAPSED = "SELECT count(*) FROM slices WHERE id = :slice_id AND lease_expires_at < {now}"
+NOTE = "UPDATE duties SET acted_at = {now}, acted = :acted WHERE name = :name"
 
-# Skips a row that its holder is just closing or renewing: that holder is not dead.
-RECLAIM = """
-WITH lapsed AS MATERIALIZED (
-    SELECT id FROM slices WHERE state = 'leased' AND lease_expires_at < {now} AND NOT (size = 1 AND attempts >= :most)
-    ORDER BY id {skip_locked}
-)
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL
-WHERE id IN (SELECT id FROM lapsed)
-RETURNING id, batch_id, first, size, attempts
+PAST_DEADLINE = """
+SELECT id FROM batches WHERE status = 'in_progress' AND expires_at <= {now} ORDER BY id LIMIT 100
 """
 
-SPLIT = """
-INSERT INTO slices (batch_id, first, size, state, attempts)
-SELECT j.batch_id, j.position, 1, 'queued', :attempts FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :end
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-ORDER BY j.position
-"""
+ENDING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
-# Under a new token: to its holder, should that one wake, the slice is lost and not closed.
-RETIRE = "UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE id = :slice_id"
+ABANDONED = """
+SELECT id FROM batches WHERE status = 'validating' AND coalesce(heard_at, created_at) <= {later} ORDER BY id LIMIT 100
+"""
+GONE = "submit_abandoned", "whoever submitted this went away before all of it was read; submit it again"
 
 
 @dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """Slices by what became of them."""
+class Duty:
+    """Something to look after every `seconds`; `run` does it, and says what it did, or nothing."""
 
-    queued: list[int]
-    split: list[int]
-    buried: list[int]
-
-    def __bool__(self) -> bool:
-        return bool(self.queued or self.split or self.buried)
+    name: str
+    seconds: float
+    run: Callable[[], str]
 
 
-def reclaim(database: Database, max_attempts: int) -> Reclaimed:
-    """See to every slice whose lease ran out; takes no lock when there is none."""
+def standard(database: Database, settings: Settings) -> list[Duty]:
+    """All duties, at the intervals that the settings say."""
+    return [
+        Duty(RECLAIM, settings.duty_seconds, lambda: reclaimed(database, settings.max_attempts)),
+        Duty("deadlines", settings.deadline_seconds, lambda: expired(database)),
+        Duty("endings", settings.duty_seconds, lambda: ended(database)),
+        Duty("bells", settings.ring_seconds, lambda: ringing.rung_anew(database, settings)),
+        Duty(
+            "abandoned", min(60.0, settings.abandoned_seconds), lambda: abandoned(database, settings.abandoned_seconds)
+        ),
+    ]
+
+
+def reclaimed(database: Database, max_attempts: int) -> str:
+    """Queue, split or close the slices whose leases ran out."""
+    found = reclaim.lapsed(database, max_attempts)
+    return f"leases ran out: queued {found.queued}, split {found.split}, buried {found.buried}" if found else ""
+
+
+def expired(database: Database) -> str:
+    """End the batches whose deadline has passed."""
+    ids = [
+        batch_id
+        for batch_id in _ids(database, PAST_DEADLINE)
+        if endings.end(database, batch_id, Ending.EXPIRED, None, None) is not None
+    ]
+    return f"deadline passed: {', '.join(ids)}" if ids else ""
+
+
+def ended(database: Database) -> str:
+    """Close what is open of batches that began to end, whoever began it."""
+    jobs = {batch_id: endings.finish(database, batch_id, CHUNKS_A_TURN) for batch_id in _ids(database, ENDING)}
+    said = [f"{batch_id} ({count:,} jobs)" for batch_id, count in jobs.items()]
+    return f"closed what was open: {', '.join(said)}" if said else ""
+
+
+def abandoned(database: Database, seconds: float) -> str:
+    """End the batches of which nobody has heard any more while they were submitted."""
+    ids = [
+        batch_id
+        for batch_id in _ids(database, ABANDONED, seconds=-seconds)
+        if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,)) is not None
+    ]
+    return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
+
+
+def _ids(database: Database, query: str, **named: float) -> Sequence[str]:
     with database.read() as connection:
-        lapsed = connection.execute(text(LAPSED.format(now=database.sql.now))).all()
-    if not lapsed:
-        return Reclaimed([], [], [])
-    last = [Lease(*row) for row in lapsed if row.size == 1 and row.attempts >= max_attempts]
-    buried = [lease.slice_id for lease in last if _bury(database, lease)]
-    with database.write() as connection:
-        queued, split = _queue(connection, database, max_attempts)
-    return Reclaimed(queued, split, buried)
+        return connection.scalars(text(query.format(now=database.sql.now, later=database.sql.later)), named).all()
 
 
-def _queue(connection: Connection, database: Database, max_attempts: int) -> tuple[list[int], list[int]]:
-    sql = database.sql
-    query = text(RECLAIM.format(now=sql.now, skip_locked=sql.skip_locked))
-    rows = connection.execute(query, {"most": max_attempts}).all()
-    suspects = [row for row in rows if row.attempts >= SUSPECT_ATTEMPTS and row.size > 1]
-    for row in suspects:
-        connection.execute(
-            text(SPLIT),
-            {"batch_id": row.batch_id, "first": row.first, "end": row.first + row.size, "attempts": row.attempts},
-        )
-        connection.execute(text(RETIRE.format(now=sql.now)), {"slice_id": row.id})
-    split = [row.id for row in suspects]
-    return [row.id for row in rows if row.id not in split], split
+class Duties:
+    """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
+    def __init__(self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float) -> None:
+        self._database = database
+        self._duties = list(duties)
+        self._who = who
+        self._patience_seconds = patience_seconds
+        self._due = dict.fromkeys((duty.name for duty in self._duties), 0.0)
+        self._known = False
+        self._pause = min(duty.seconds for duty in self._duties) / 2
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
 
-def _bury(database: Database, lease: Lease) -> bool:
-    """Close a job that has had its last attempt, under the dead holder's own fence: should it wake, it has lost."""
-    message = f"{lease.attempts} workers died while they ran this input; look at it, then submit it again"
-    answer = Answer(lease, lease.first, Outcome.FAILED, error_code="worker_died", error_message=message)
-    with database.write() as connection:
-        store.lock_batch(connection, database.sql, lease.batch_id)  # before the slice, as everywhere
-        if not connection.scalar(text(STILL_LAPSED.format(now=database.sql.now)), {"slice_id": lease.slice_id}):
-            return False  # its holder has come back in the meantime
-        closed = store.close(connection, database.sql, [answer], [lease], {lease.slice_id}, version_id=None)
-    return lease.slice_id not in closed.lost
+    def start(self) -> None:
+        """From now on look after things."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being done, and do no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def run_once(self, now: float) -> None:
+        """Do what is due at this moment of the monotonic clock and nobody else has done; raises Unreachable."""
+        try:
+            mine = [duty for duty in self._duties if now >= self._due[duty.name]]
+            waiting = self._waiting() if mine else set()
+            for duty in mine:
+                self._due[duty.name] = now + duty.seconds
+                if duty.name in waiting and not self._stopping.is_set() and self._take_turn(duty):
+                    self._do(duty)
+        except Unreachable:
+            # Leases ran out that nobody could renew: their holders get a moment before they are taken for dead.
+            self._due[RECLAIM] = now + self._patience_seconds
+            raise
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(self._pause):
+            try:
+                self.run_once(time.monotonic())
+            except Unreachable as error:
+                log.warning("duties have to wait, will try again", error=str(error))
+            except Exception:  # one duty's defect must not keep the others from being done
+                log.exception("a defect in a duty")
+
+    def _waiting(self) -> set[str]:
+        sql = self._database.sql
+        if not self._known:
+            with self._database.write() as connection:
+                for duty in self._duties:
+                    connection.execute(text(FIRST_TURN.format(now=sql.now)), {"name": duty.name})
+            self._known = True
+        with self._database.read() as connection:
+            return set(connection.scalars(text(DUE.format(now=sql.now))))
+
+    def _take_turn(self, duty: Duty) -> bool:
+        sql = self._database.sql
+        named = {"name": duty.name, "who": self._who, "seconds": duty.seconds}
+        with self._database.write() as connection:
+            return connection.execute(text(TAKE_TURN.format(now=sql.now, later=sql.later)), named).rowcount == 1
+
+    def _do(self, duty: Duty) -> None:
+        acted = duty.run()
+        if acted:
+            log.warning(acted, duty=duty.name)
+            with self._database.write() as connection:
+                connection.execute(
+                    text(NOTE.format(now=self._database.sql.now)), {"name": duty.name, "acted": acted[:1000]}
+                )

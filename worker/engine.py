@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,18 +21,17 @@ import structlog
 from models import tasks
 from models.db import Database
 from models.errors import JobError, Unreachable
-from worker import answers, claims, store, twins
-from worker.assembly import Assembly
+from worker import claims, twins
 from worker.batching import Encoded, Packing
 from worker.bisection import isolate
 from worker.budget import Budget
 from worker.claims import Claimant, Job, Lease
+from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
-from worker.store import Answer
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.runtime import Runtime
@@ -50,7 +49,7 @@ class Engine:
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
-        budget: Budget | None = None, on_defect: Callable[[], None],
+        budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once, on_defect: Callable[[], None],
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._database = database
@@ -61,7 +60,6 @@ class Engine:
         self._doorbell = doorbell
         self._holdings = holdings
         self._pace = pace
-        self._version_id = version_id
         self._slice_jobs = slice_jobs
         self._idle_seconds = idle_seconds
         self._linger_seconds = linger_seconds
@@ -72,7 +70,10 @@ class Engine:
         budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
         self._passes = Passes(runtime, budget, holdings, pace, self._log)
         self._room = threading.Semaphore(WINDOWS_HELD)
-        self._assembly = Assembly()
+        self._closing = Closing(
+            database, runtime.adapter, holdings, version_id=version_id, max_attempts=max_attempts, backoff=backoff,
+            log=self._log,
+        )  # fmt: skip
         self._windows: queue.Queue[Window | None] = queue.Queue()
         self._outputs: queue.Queue[Raw | Sequence[Lease] | None] = queue.Queue(MICRO_BATCHES_WAITING)
         self._threads = [
@@ -190,50 +191,11 @@ class Engine:
             items = [self._outputs.get()]
             while not self._outputs.empty():
                 items.append(self._outputs.get())
-            self._close([item for item in items if item is not None])
+            self._closing.close([item for item in items if item is not None])
+            if not self._holdings.leases():
+                self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
             if None in items:
                 return
-
-    def _close(self, items: Iterable[Raw | Sequence[Lease]]) -> None:
-        found: list[Answer] = []
-        leases: dict[int, Lease] = {}
-        held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
-        self._assembly.keep(held)
-        for item in items:
-            if isinstance(item, Raw):
-                rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
-                for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
-                    found += [one for one in answers.of(self._runtime.adapter, parts) if one.lease in held]
-            else:
-                leases |= {lease.slice_id: lease for lease in item if lease in held}
-        leases |= {answer.lease.slice_id: answer.lease for answer in found}
-        for batch_id in sorted({lease.batch_id for lease in leases.values()}):
-            of_batch = [answer for answer in found if answer.lease.batch_id == batch_id]
-            self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
-        if not self._holdings.leases():
-            self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
-
-    def _close_batch(self, found: Sequence[Answer], leases: Sequence[Lease]) -> None:
-        counts = {lease.slice_id: sum(answer.lease is lease for answer in found) for lease in leases}
-        finished = {lease.slice_id for lease in leases if self._holdings.open_jobs(lease) <= counts[lease.slice_id]}
-
-        def write(again: bool) -> store.Closed:
-            with self._database.write() as connection:
-                return store.close(
-                    connection, self._database.sql, found, leases, finished, self._version_id, again=again
-                )
-
-        closed = patiently(write)
-        self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
-        if closed.lost:
-            self._log.warning(
-                "leases were lost, their work is dropped", batch=leases[0].batch_id, slices=sorted(closed.lost)
-            )
-        for lease in leases:
-            if lease.slice_id not in closed.lost:
-                self._holdings.answered(lease, counts[lease.slice_id])
-        if closed.completed:
-            self._log.info("batch completed", batch=leases[0].batch_id)
 
     def _give_back(self) -> list[Lease]:
         held = self._holdings.leases()

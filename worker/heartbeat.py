@@ -1,10 +1,9 @@
-"""The heartbeat: renews this process' leases, shows that it lives, and queues what dead processes left."""
+"""The heartbeat: renews this process' leases, and shows that it lives."""
 
 import os
 import socket
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -12,7 +11,7 @@ from sqlalchemy import text
 
 from models.db import Database, as_json
 from models.errors import Unreachable
-from worker import claims, duties
+from worker import claims
 from worker.claims import Claimant
 from worker.holdings import Holdings
 
@@ -38,19 +37,14 @@ class Heartbeat:
 
     def __init__(
         self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
-        beat_seconds: float, duty_seconds: float, max_attempts: int,
+        beat_seconds: float,
     ) -> None:  # fmt: skip
         self._database = database
         self._holdings = holdings
         self._serves = list(serves)
         self._lease_seconds = lease_seconds
         self._row: dict[str, Any] = {}
-        self._max_attempts = max_attempts
-        self._due: dict[Callable[[], None], tuple[float, float]] = {
-            self._beat: (beat_seconds, 0.0),
-            self._reclaim: (duty_seconds, 0.0),
-        }
-        self._pause = min(beat_seconds, duty_seconds) / 2
+        self._beat_seconds = beat_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
 
@@ -80,28 +74,8 @@ class Heartbeat:
         except Unreachable as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
-    def run_once(self, now: float) -> None:
-        """Do what is due at this moment of the monotonic clock; raises Unreachable, and then it stays due."""
-        try:
-            for duty, (interval, due) in self._due.items():
-                if now >= due:
-                    duty()
-                    self._due[duty] = (interval, now + interval)
-        except Unreachable:
-            # Leases ran out that nobody could renew: their holders get a beat's time before they are taken for dead.
-            self._due[self._reclaim] = (self._due[self._reclaim][0], now + self._due[self._beat][0])
-            raise
-
-    def _loop(self) -> None:
-        while not self._stopping.wait(self._pause):
-            try:
-                self.run_once(time.monotonic())
-            except Unreachable as error:
-                log.warning("no heartbeat, will try again", error=str(error))
-            except Exception:  # whatever it was, a process without a heartbeat would lose all that it holds
-                log.exception("a defect in the heartbeat")
-
-    def _beat(self) -> None:
+    def run_once(self) -> None:
+        """Renew what is held and say that this worker lives; raises Unreachable."""
         sql = self._database.sql
         with self._database.write() as connection:
             lost = claims.renew(connection, sql, self._holdings.leases(), self._lease_seconds)
@@ -112,7 +86,14 @@ class Heartbeat:
             self._holdings.drop(lost)
             log.warning("leases were lost, their work is dropped", slices=[lease.slice_id for lease in lost])
 
-    def _reclaim(self) -> None:
-        found = duties.reclaim(self._database, self._max_attempts)
-        if found:
-            log.warning("leases ran out", queued=found.queued, split=found.split, buried=found.buried)
+    def _loop(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pause = self._beat_seconds
+            try:
+                self.run_once()
+            except Unreachable as error:
+                log.warning("no heartbeat, will try again", error=str(error))
+                pause = self._beat_seconds / 2  # a lease may be running out
+            except Exception:  # whatever it was, a process without a heartbeat would lose all that it holds
+                log.exception("a defect in the heartbeat")

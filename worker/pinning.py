@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,7 +14,7 @@ from models.db import Database
 from models.errors import ModelError, Unreachable
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import cache, casualties, claims, store
+from worker import cache, casualties, claims, retry, store
 from worker.budget import Budget
 from worker.cache import RuntimeCache
 from worker.claims import Claimant
@@ -35,6 +36,11 @@ BROKEN_SECONDS = 30.0  # before a pipeline that could not be loaded is tried aga
 GIGABYTE = 1e9
 
 Load = Callable[[Pipeline], "Runtime"]
+
+
+def _backoff(settings: Settings) -> Callable[[int], float]:
+    rng = Random()  # noqa: S311 - jitter keeps no secret
+    return lambda tries: retry.backoff(tries, settings.retry_seconds, settings.longest_retry_seconds, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,8 @@ class Pinning:
         engine = Engine(
             process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[name],
             version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
-            linger_seconds=process.settings.linger_ms / 1000, budget=budget, on_defect=process.on_defect,
+            linger_seconds=process.settings.linger_ms / 1000, budget=budget,
+            max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings), on_defect=process.on_defect,
             on_idle=self._idle.set,
         )  # fmt: skip
         self._pinned, self._begun = Pinned(pipeline, runtime, engine, budget, known), True

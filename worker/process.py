@@ -2,10 +2,8 @@
 
 import os
 import signal
-import socket
 import sys
 import threading
-import uuid
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -17,8 +15,9 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import app, parent, runtime
+from worker import app, duties, parent, runtime
 from worker.doorbell import Doorbell
+from worker.duties import Duties
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.pinning import Pinning, Process
@@ -27,11 +26,15 @@ from worker.runtime import Runtime
 logger = structlog.get_logger(__name__)
 
 DEFECT = 70  # EX_SOFTWARE
+AT_ONCE = 128 + signal.SIGTERM
 DEAF_SECONDS = 5.0  # between two tries to listen, after one that Celery gave up
 
 
-def main(names: Sequence[str], device: str, threads: int | None) -> int:
-    """Serve pipelines until SIGTERM, or until the supervisor is gone; returns the exit status."""
+def main(names: Sequence[str], device: str, threads: int | None, worker_id: str) -> int:
+    """Serve pipelines until SIGTERM, or until the supervisor is gone; returns the exit status.
+
+    The supervisor knows `worker_id`: should this process die, it gives back at once what was leased under that name.
+    """
     signal.signal(signal.SIGTERM, _end)
     parent.end_with_it()
     settings = Settings.load()
@@ -41,24 +44,27 @@ def main(names: Sequence[str], device: str, threads: int | None) -> int:
     database = schema.opened(settings)
     holdings = Holdings()
     process = Process(
-        worker_id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
-        settings=settings, database=database, doorbell=Doorbell(), holdings=holdings, on_defect=_defect,
+        worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
+        on_defect=_defect,
         heartbeat=Heartbeat(
-            database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds,
-            duty_seconds=settings.duty_seconds, max_attempts=settings.max_attempts,
+            database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds
         ),
     )  # fmt: skip
 
     def load(pipeline: Pipeline) -> Runtime:
         return runtime.load(pipeline, device, threads=threads, tokens_per_batch=settings.tokens_per_batch)
 
-    return _serve(process, names, Pinning(process, pipelines, load))
+    chores = Duties(
+        database, duties.standard(database, settings), worker_id, patience_seconds=settings.heartbeat_seconds
+    )
+    return _serve(process, names, Pinning(process, pipelines, load), chores)
 
 
-def _serve(process: Process, names: Sequence[str], pinning: Pinning) -> int:
+def _serve(process: Process, names: Sequence[str], pinning: Pinning, chores: Duties) -> int:
     settings = process.settings
     stopping = _told_to_stop(process, pinning)
     process.heartbeat.start()
+    chores.start()
     pinning.start()
     app.survive_redis_outages()
     while not stopping.is_set():
@@ -67,6 +73,7 @@ def _serve(process: Process, names: Sequence[str], pinning: Pinning) -> int:
         if not stopping.wait(DEAF_SECONDS):
             logger.warning("bells can't be heard; looking at SQL without them", seconds=settings.duty_seconds)
     pinning.join()
+    chores.stop()
     process.heartbeat.stop()
     process.database.close()
     logger.info("worker ended")
@@ -80,6 +87,8 @@ def _told_to_stop(process: Process, pinning: Pinning) -> threading.Event:
     def stop(_number: int, _frame: FrameType | None) -> None:
         if not pinning.begun:
             sys.exit(os.EX_OK)
+        if stopping.is_set():  # told twice: whatever is not written is somebody else's now
+            os._exit(AT_ONCE)
         stopping.set()
         pinning.stop()
         process.doorbell.close()
@@ -108,9 +117,9 @@ def _leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    given, device_name, thread_count = sys.argv[1:4]
+    given, device_name, thread_count, name = sys.argv[1:5]
     try:
-        _leave(main(given.split(","), device_name, int(thread_count) or None))
+        _leave(main(given.split(","), device_name, int(thread_count) or None, name))
     except BatchmillError as error:
         logger.error("worker can't run", code=error.code, error=str(error))
         _leave(error.exit_code)

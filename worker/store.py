@@ -6,15 +6,17 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from models import endings
 from models.db import Database, Fragments, as_json, insert_rows
-from models.states import BatchStatus, Outcome
+from models.endings import lock_batch
+from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import ModelVersion
 from worker.claims import Lease
 
@@ -57,24 +59,57 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferral:
+    """One job that failed of what may pass with time."""
+
+    lease: Lease
+    position: int
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A slice that goes back to be tried again after `seconds`, for the sake of these jobs."""
+
+    lease: Lease
+    seconds: float
+    deferrals: tuple[Deferral, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
-    """What a closing write did: rows written, slices that turned out to be somebody else's, whether the batch ended."""
+    """What a closing write did: rows written, slices that are ours no longer, what the batch ended as if it did."""
 
     written: int
     lost: frozenset[int]
-    completed: bool
+    ended: BatchStatus | None
 
-
-LOCK_BATCH = """
-SELECT status, last_seq, total, succeeded + failed + cancelled + expired AS ended FROM batches
-WHERE id = :batch_id {for_update}
-"""
 
 # Zero rows: the lease was lost. A finished slice ends here; an unfinished one is only locked against a new claim.
 FENCE = """
 UPDATE slices SET state = CASE WHEN :finished THEN 'done' ELSE state END,
-       done_at = CASE WHEN :finished THEN {now} END
+       done_at = CASE WHEN :finished THEN {now} END,
+       lapses = CASE WHEN :answered THEN 0 ELSE lapses END
 WHERE id = :slice_id AND token = :token AND state = 'leased'
+"""
+
+PUT_OFF = """
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, not_before = {later},
+       retries = retries + 1, lapses = 0
+WHERE id = :slice_id AND token = :token AND state = 'leased'
+"""
+
+NOTE_DONE = """
+INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, claimed_at)
+SELECT batch_id, id, first, first + size, attempts, token, worker_id, :ending, leased_at FROM slices WHERE id IN :ids
+"""
+
+NOTE_RETRIED = """
+INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, error_message,
+                      claimed_at)
+SELECT batch_id, id, :position, :position + 1, attempts, token, worker_id, :retried, :code, :message, leased_at
+FROM slices WHERE id = :slice_id AND token = :token AND state = 'leased'
 """
 
 WRITTEN = "SELECT position FROM results WHERE batch_id = :batch_id AND position IN :positions"
@@ -82,38 +117,21 @@ WRITTEN = "SELECT position FROM results WHERE batch_id = :batch_id AND position 
 PROGRESS = """
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
-       device_seconds = device_seconds + :device_seconds,
-       status = CASE WHEN :completed THEN 'completed' ELSE status END,
-       completed_at = CASE WHEN :completed THEN {now} END
+       device_seconds = device_seconds + :device_seconds
 WHERE id = :batch_id
 """
+
+END = """
+UPDATE batches SET status = :status, {status}_at = {now}, error_code = :code, error_message = :message
+WHERE id = :batch_id
+"""
+
+TOO_MANY = "too_many_failures"
 
 COLUMNS = (
     "batch_id", "position", "seq", "status", "output", "error_code", "error_message", "truncated", "attempts",
     "slice_id", "token", "model_version_id",
 )  # fmt: skip
-
-# Every open job of the batch gets the same outcome, in one statement however many they are.
-END_OPEN_JOBS = """
-INSERT INTO results (batch_id, position, seq, status, error_code, error_message, truncated, attempts)
-SELECT j.batch_id, j.position, :last_seq + row_number() OVER (ORDER BY j.position), :outcome, :code, :message, :no, 0
-FROM jobs j
-WHERE j.batch_id = :batch_id
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-"""
-
-LOCK_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state <> 'done' ORDER BY id {for_update}"
-
-END_SLICES = """
-UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
-"""
-
-FAIL_BATCH = """
-UPDATE batches SET status = 'failed', failed_at = {now}, failed = failed + :rows, last_seq = last_seq + :rows,
-       error_code = :code, error_message = :message
-WHERE id = :batch_id
-"""
-
 
 REMEMBERED = "SELECT tokens FROM budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
 
@@ -151,47 +169,36 @@ def remember_budget(database: Database, pipeline: str, version: Version, tokens:
 
 def close(
     connection: Connection, sql: Fragments, answers: Sequence[Answer], leases: Collection[Lease],
-    finished: Collection[int], version_id: int | None, *, again: bool = False,
+    finished: Collection[int], version_id: int | None, *, put_off: Sequence[PutOff] = (),
+    by: AttemptEnding = AttemptEnding.DONE, again: bool = False,
 ) -> Closed:  # fmt: skip
     """Write one batch's answers under their fences.
 
     `leases` are the slices concerned, all of one batch; `finished` the ids of those that have no open job left after
-    this. `again` says that an earlier try may have been committed without our hearing of it.
+    this (their attempts end `by`), and `put_off` those that go back to be tried later. `again` says that an earlier
+    try may have been committed without our hearing of it. More failures than the batch allows end it.
     """
     batch_id = next(iter(leases)).batch_id
     batch = lock_batch(connection, sql, batch_id)
-    if batch is None or BatchStatus(batch.status).ended:
-        return Closed(0, frozenset(lease.slice_id for lease in leases), completed=False)
-    lost = _fence(connection, sql, leases, finished)
+    if batch is None or batch.status != BatchStatus.IN_PROGRESS:
+        return Closed(0, frozenset(lease.slice_id for lease in leases), ended=None)
+    answered = {answer.lease.slice_id for answer in answers}
+    lost = _fence(connection, sql, leases, finished, answered, {one.lease.slice_id: one for one in put_off})
+    _note_done(connection, set(finished) - lost, by)
     kept = [answer for answer in answers if answer.lease.slice_id not in lost]
     if again and kept:
         kept = _unwritten(connection, batch_id, kept)
-    rows = _rows(kept, batch.last_seq, version_id)
-    insert_rows(connection, "results", COLUMNS, rows)
-    completed = batch.ended + len(kept) == batch.total
-    _progress(connection, sql, batch_id, kept, completed=completed)
-    return Closed(len(kept), lost, completed)
-
-
-def lock_batch(connection: Connection, sql: Fragments, batch_id: str) -> Row[Any] | None:
-    """Take the batch's row for this transaction: its status, last_seq, total, and how many jobs have ended."""
-    query = text(LOCK_BATCH.format(for_update=sql.for_update))
-    return connection.execute(query, {"batch_id": batch_id}).one_or_none()
-
-
-def fail(connection: Connection, sql: Fragments, batch_id: str, code: str, message: str) -> int:
-    """End a batch as failed: every open job gets this error; returns how many that were."""
-    batch = lock_batch(connection, sql, batch_id)
-    if batch is None or BatchStatus(batch.status).ended:
-        return 0
-    named = {"batch_id": batch_id, "code": code, "message": message}
-    connection.execute(text(LOCK_SLICES.format(for_update=sql.for_update)), named).all()
-    connection.execute(text(END_SLICES.format(now=sql.now)), named)
-    rows = connection.execute(
-        text(END_OPEN_JOBS), {**named, "last_seq": batch.last_seq, "outcome": Outcome.FAILED.value, "no": False}
-    ).rowcount
-    connection.execute(text(FAIL_BATCH.format(now=sql.now)), {**named, "rows": rows})
-    return rows
+    insert_rows(connection, "results", COLUMNS, _rows(kept, batch.last_seq, version_id))
+    failed = _progress(connection, batch_id, kept)
+    burned = batch.max_failures is not None and batch.failed + failed > batch.max_failures
+    if batch.ended + len(kept) == batch.total:
+        ended = _end(connection, sql, batch_id, _burned(batch, failed) if burned else None)
+        return Closed(len(kept), lost, ended)
+    if burned:
+        endings.begin(connection, sql, batch_id, Ending.BURNED, TOO_MANY, _burned(batch, failed))
+        endings.close_some(connection, sql, batch_id)
+        return Closed(len(kept), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
+    return Closed(len(kept), lost, ended=None)
 
 
 def _budget_key(pipeline: str, version: Version) -> dict[str, str]:
@@ -199,15 +206,40 @@ def _budget_key(pipeline: str, version: Version) -> dict[str, str]:
 
 
 def _fence(
-    connection: Connection, sql: Fragments, leases: Iterable[Lease], finished: Collection[int]
-) -> frozenset[int]:
-    query = text(FENCE.format(now=sql.now))
+    connection: Connection, sql: Fragments, leases: Iterable[Lease], finished: Collection[int],
+    answered: Collection[int], put_off: Mapping[int, PutOff],
+) -> frozenset[int]:  # fmt: skip
+    fence, later = text(FENCE.format(now=sql.now)), text(PUT_OFF.format(later=sql.later))
     lost = set()
     for lease in sorted(leases, key=lambda lease: lease.slice_id):
-        named = {"slice_id": lease.slice_id, "token": lease.token, "finished": lease.slice_id in finished}
-        if connection.execute(query, named).rowcount == 0:
+        named: dict[str, Any] = {"slice_id": lease.slice_id, "token": lease.token}
+        if lease.slice_id in put_off:
+            _note_retried(connection, put_off[lease.slice_id])
+            done = connection.execute(later, {**named, "seconds": put_off[lease.slice_id].seconds})
+        else:
+            named |= {"finished": lease.slice_id in finished, "answered": lease.slice_id in answered}
+            done = connection.execute(fence, named)
+        if done.rowcount == 0:
             lost.add(lease.slice_id)
     return frozenset(lost)
+
+
+def _note_done(connection: Connection, slice_ids: Collection[int], by: AttemptEnding) -> None:
+    if slice_ids:
+        note = text(NOTE_DONE).bindparams(bindparam("ids", expanding=True))
+        connection.execute(note, {"ids": sorted(slice_ids), "ending": by.value})
+
+
+def _note_retried(connection: Connection, put_off: PutOff) -> None:
+    lease = put_off.lease
+    rows = [
+        {
+            "slice_id": lease.slice_id, "token": lease.token, "retried": AttemptEnding.RETRIED.value,
+            "position": deferral.position, "code": deferral.error_code, "message": deferral.error_message,
+        }
+        for deferral in put_off.deferrals
+    ]  # fmt: skip
+    connection.execute(text(NOTE_RETRIED), rows)
 
 
 def _unwritten(connection: Connection, batch_id: str, answers: list[Answer]) -> list[Answer]:
@@ -226,9 +258,8 @@ def _rows(answers: Sequence[Answer], last_seq: int, version_id: int | None) -> I
         )  # fmt: skip
 
 
-def _progress(
-    connection: Connection, sql: Fragments, batch_id: str, answers: Sequence[Answer], *, completed: bool
-) -> None:
+def _progress(connection: Connection, batch_id: str, answers: Sequence[Answer]) -> int:
+    """Count the answers in; returns how many of them are failures."""
     outcomes = Counter(answer.status for answer in answers)
     named = {
         "batch_id": batch_id,
@@ -238,6 +269,17 @@ def _progress(
         "tokens": sum(answer.tokens for answer in answers),
         "padded_tokens": sum(answer.padded_tokens for answer in answers),
         "device_seconds": sum(answer.seconds for answer in answers),
-        "completed": completed,
     }
-    connection.execute(text(PROGRESS.format(now=sql.now)), named)
+    connection.execute(text(PROGRESS), named)
+    return outcomes[Outcome.FAILED]
+
+
+def _end(connection: Connection, sql: Fragments, batch_id: str, burned: str | None) -> BatchStatus:
+    status = BatchStatus.COMPLETED if burned is None else BatchStatus.FAILED
+    named = {"batch_id": batch_id, "code": burned and TOO_MANY, "message": burned, "status": status.value}
+    connection.execute(text(END.format(status=status.value, now=sql.now)), named)
+    return status
+
+
+def _burned(batch: Row[Any], failed: int) -> str:
+    return f"{batch.failed + failed:,} jobs failed, more than the {batch.max_failures:,} that this batch allows"

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
 import structlog
+
+from worker import memory
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +32,33 @@ CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "DISABLE_SAFETENSORS_CONVERSI
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A child to keep running: a Python module of ours and its arguments."""
+    """A child to keep running: a Python module of ours and its arguments.
+
+    One that is `named` is given a new name with each start, as its last argument, and its deaths are told.
+    """
 
     name: str
     module: str
     arguments: tuple[str, ...] = ()
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A named child has ended: its exit status as `subprocess` has it, and whether the kernel may have run out of
+    memory meanwhile.
+    """
+
+    name: str
+    status: int
+    starved: bool
+
+
+OnDeath = Callable[[Death], object]
+
+
+def nobody(_death: Death) -> None:
+    """Nobody is told."""
 
 
 def pause_before(deaths: int) -> float:
@@ -46,7 +72,10 @@ class Child:
     """One slot's process and its history."""
 
     slot: Slot
+    on_death: OnDeath = nobody
     process: subprocess.Popen[bytes] | None = None
+    name: str = ""
+    starved_before: int = 0
     started: float = 0.0
     deaths: int = 0
     due: float = field(default=0.0)
@@ -63,7 +92,7 @@ class Child:
         self.deaths = 1 if now - self.started >= HEALTHY_SECONDS else self.deaths + 1
         pause = pause_before(self.deaths)
         log.warning("a process died and will be started again", slot=self.slot.name, status=status, seconds=pause)
-        self._forget()
+        self._forget(status)
         self.due = now + pause
 
     def end(self, number: int = signal.SIGTERM) -> None:
@@ -81,12 +110,14 @@ class Child:
             log.warning("a process did not end within the grace and is killed", slot=self.slot.name)
             self.process.kill()
             self.process.wait()
-        self._forget()
+        self._forget(self.process.returncode)
 
     def _start(self, now: float) -> None:
+        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}" if self.slot.named else ""
+        self.starved_before = memory.kills()
         self.process = subprocess.Popen(
             # -P: a `models.py` in the current folder must not shadow ours.
-            [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments],
+            [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments, *([self.name] if self.name else [])],
             stdin=subprocess.PIPE,  # its end tells the child that we are gone, even by SIGKILL
             start_new_session=True,  # Ctrl-C is ours alone to pass on
             env={**CHILD_ENVIRONMENT, **os.environ},
@@ -94,15 +125,18 @@ class Child:
         self.started = now
         log.info("process started", slot=self.slot.name, child=self.process.pid)
 
-    def _forget(self) -> None:
+    def _forget(self, status: int) -> None:
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
         self.process = None
+        if self.name:
+            self.on_death(Death(self.name, status, memory.kills() > self.starved_before))
 
 
 def supervise(
-    groups: Sequence[Sequence[Slot]], *, grace_seconds: float, ready: Callable[[], bool] = lambda: True
-) -> int:
+    groups: Sequence[Sequence[Slot]], *, grace_seconds: float, ready: Callable[[], bool] = lambda: True,
+    on_death: OnDeath = nobody,
+) -> int:  # fmt: skip
     """Keep every slot running until SIGTERM or SIGINT; returns 0, or 130 after Ctrl-C.
 
     The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can

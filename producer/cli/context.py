@@ -10,6 +10,8 @@ import click
 from models import schema, terminal
 from models.db import Database
 from models.settings import Settings
+from producer import workers
+from producer.cli import render
 
 json_option = terminal.json_option
 
@@ -22,6 +24,16 @@ def opened(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def tell_unserved(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
+    """Say so where nobody serves the pipeline, or where the bells did not ring."""
+    alive = workers.alive(database, pipeline, settings.lease_seconds)
+    if not alive:
+        terminal.notice(render.unserved(pipeline))
+    # With the embedded Valkey and no worker, that it is away is nothing new.
+    if warning and (alive or settings.redis_url is not None):
+        terminal.notice(f"warning: {warning}")
 
 
 def pairs(_ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:

@@ -9,9 +9,9 @@ from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import UsageError
 from models.settings import Settings
-from producer import batches, readers, workers
+from producer import batches, readers
 from producer import submit as submitting
-from producer.cli import context, progress, render, wait
+from producer.cli import context, progress, wait
 from producer.readers.rows import Columns
 from producer.request import ON_INVALID, REFUSE, Request
 from producer.submit import Submission
@@ -41,6 +41,12 @@ from producer.submit import Submission
     "--on-invalid", type=click.Choice(ON_INVALID), default=REFUSE, show_default=True,
     help="A row that can't be a job refuses the whole batch, or becomes a failed result with its line and code.",
 )  # fmt: skip
+@click.option(
+    "--deadline",
+    metavar="WHEN",
+    help="A span such as 6h, or a time: what is open then has expired.",
+)
+@click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @context.json_option
@@ -89,9 +95,4 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
     slices = terminal.counted(len(submission.slice_ids), "slice")
     terminal.notice(f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{invalid}")
     warning = submitting.ring(settings, submission)
-    alive = workers.alive(database, submission.pipeline, settings.lease_seconds)
-    if not alive:
-        terminal.notice(render.unserved(submission.pipeline))
-    # With the embedded Valkey and no worker, that it is away is nothing new.
-    if warning and (alive or settings.redis_url is not None):
-        terminal.notice(f"warning: {warning}")
+    context.tell_unserved(database, settings, submission.pipeline, warning)

@@ -40,19 +40,17 @@ class Fragile:
         return {"length": raw[0]}
 
 
-def main(url: str, batch_id: str) -> None:
+def main(url: str, batch_id: str, worker_id: str) -> None:
     database = Database(url)
     version = Version("sentiment-analysis", "m", "r", "m", "r", "float32", None, "none", "cpu", {})
-    claimant = Claimant(f"fragile-{os.getpid()}", "fragile", "sentiment-analysis", "m", "r", LEASE_SECONDS)
+    claimant = Claimant(worker_id, "fragile", "sentiment-analysis", "m", "r", LEASE_SECONDS)
     holdings = Holdings()
     runtime = SimpleNamespace(adapter=Fragile(), tokens_per_batch=64)
     engine = Engine(
         database, runtime, claimant, Doorbell(), holdings, Pace(10, 4096),
         version_id=store.register(database, version), slice_jobs=16, idle_seconds=0.1, on_defect=lambda: os._exit(70),
     )  # fmt: skip
-    heartbeat = Heartbeat(
-        database, holdings, ["fragile"], lease_seconds=LEASE_SECONDS, beat_seconds=0.2, duty_seconds=0.1, max_attempts=3
-    )  # fmt: skip
+    heartbeat = Heartbeat(database, holdings, ["fragile"], lease_seconds=LEASE_SECONDS, beat_seconds=0.2)
     heartbeat.pinned(claimant, "cpu")
     heartbeat.start()
     engine.start()
@@ -68,4 +66,4 @@ def main(url: str, batch_id: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:4])

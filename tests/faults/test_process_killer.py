@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from models.settings import Settings
 from producer import Client
 from tests.faults.fragile import KILLER
+from worker.mourning import Mourning
+from worker.supervisor import Death
 
 PIPELINE = '[pipelines.fragile]\ntask = "sentiment-analysis"\nmodel = "nobody/none"\n'
 ROOT = Path(__file__).parents[2]
@@ -25,8 +28,10 @@ def test_the_killer_is_closed_and_its_neighbours_succeed(
         batch = client.submit("fragile", inputs)
 
         deaths = []
-        while (status := run(database_url, batch.id)) != 0:
+        mourning = Mourning(client.database, Settings.load(redis_url=redis_url))
+        while (status := run(database_url, batch.id, name := f"fragile-{len(deaths)}")) != 0:
             deaths.append(status)
+            mourning(Death(name, status, starved=False))
 
         rows = list(batch.refresh().results())
     assert deaths == [-signal.SIGABRT] * 3
@@ -35,6 +40,6 @@ def test_the_killer_is_closed_and_its_neighbours_succeed(
     assert batch.status == "completed"
 
 
-def run(database_url: str, batch_id: str) -> int:
-    command = [sys.executable, "-m", "tests.faults.fragile", database_url, batch_id]
+def run(database_url: str, batch_id: str, name: str) -> int:
+    command = [sys.executable, "-m", "tests.faults.fragile", database_url, batch_id, name]
     return subprocess.run(command, cwd=ROOT, timeout=60, check=False, stderr=subprocess.DEVNULL).returncode

@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from models.db import Database
+from models.states import AttemptEnding, Outcome
 from models.tables import Result, Slice
 from tests import batches_made
 from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, set_batch, slice_row, slices
 from tests.threads import at_once
-from worker import claims, duties, store
+from worker import claims, reclaim, store
 from worker.claims import Claimant, Lease
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
@@ -297,7 +298,7 @@ class TestRenew:
         insert_batch(database, 8)
         leases = take(database)
         let_lapse(database, leases[0])
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
         [retaken] = take(database, who=claimant("worker-2"))
         before = slice_row(database, retaken)
 
@@ -312,13 +313,13 @@ class TestRenew:
 
         assert renew(database, leases) == []
 
-        assert not duties.reclaim(database, 3)
+        assert not reclaim.lapsed(database, 3)
 
     def test_tells_what_was_queued_again_as_lost(self, database: Database) -> None:
         insert_batch(database, 4)
         leases = take(database)
         let_lapse(database, *leases)
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
 
         assert renew(database, leases) == leases
 
@@ -352,7 +353,7 @@ class TestRelease:
         insert_batch(database, 4)
         [stale] = take(database)
         let_lapse(database, stale)
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
         [current] = take(database, who=claimant("worker-2"))
         before = slice_row(database, current)
 
@@ -370,12 +371,17 @@ class TestRelease:
         assert slice_row(database, leases[0]).attempts == 0
 
 
+def died(database: Database) -> reclaim.Reclaimed:
+    """See to what the worker left, as whoever saw it die of its own does."""
+    return reclaim.of_worker(database, "worker-1", AttemptEnding.DIED, 3)
+
+
 class TestReclaim:
     def test_leaves_what_is_held(self, database: Database) -> None:
         insert_batch(database, 4)
         leases = take(database)
 
-        assert not duties.reclaim(database, 3)
+        assert not reclaim.lapsed(database, 3)
 
         assert slice_row(database, leases[0]).state == "leased"
 
@@ -384,7 +390,7 @@ class TestReclaim:
         leases = take(database)
         let_lapse(database, leases[0])
 
-        assert duties.reclaim(database, 3).queued == [leases[0].slice_id]
+        assert reclaim.lapsed(database, 3).queued == [leases[0].slice_id]
 
         row = slice_row(database, leases[0])
         assert (row.state, row.worker_id, row.lease_expires_at, row.attempts) == ("queued", None, None, 1)
@@ -396,7 +402,7 @@ class TestReclaim:
         leases = take(database)
         let_lapse(database, *leases)
 
-        found = at_once(*[lambda: duties.reclaim(database, 3)] * 4)
+        found = at_once(*[lambda: reclaim.lapsed(database, 3)] * 4)
 
         queued = [slice_id for each in found for slice_id in each.queued]
         assert sorted(queued) == sorted(lease.slice_id for lease in leases)
@@ -406,18 +412,16 @@ class TestSuspects:
     """A slice over which workers died twice is split into single jobs, each of which is run alone."""
 
     def die_over(self, database: Database, **how: Any) -> list[Lease]:
-        leases = take(database, **how)
-        let_lapse(database, *leases)
-        return leases
+        return take(database, **how)
 
     def test_are_split_into_single_jobs_without_the_answered_ones(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
         self.die_over(database)
-        duties.reclaim(database, 3)
+        died(database)
         [second] = self.die_over(database)
         answer(database, batch_id, 1)
 
-        assert duties.reclaim(database, 3).split == [second.slice_id]
+        assert died(database).split == [second.slice_id]
 
         rows = [row for row in slices(database, batch_id) if row.id != second.slice_id]
         assert [(row.first, row.size, row.state, row.attempts) for row in rows] == [
@@ -430,7 +434,7 @@ class TestSuspects:
         insert_batch(database, 4)
         for _ in range(2):
             self.die_over(database)
-            duties.reclaim(database, 3)
+            died(database)
 
         assert take(database) == []
         [only] = take(database, suspect=True)
@@ -441,7 +445,7 @@ class TestSuspects:
     def test_are_not_what_a_second_attempt_is(self, database: Database) -> None:
         insert_batch(database, 4)
         self.die_over(database)
-        duties.reclaim(database, 3)
+        died(database)
 
         assert take(database, suspect=True) == []
         [second] = take(database)
@@ -451,10 +455,10 @@ class TestSuspects:
         batch_id = insert_batch(database, 2)
         for _ in range(2):
             self.die_over(database)
-            duties.reclaim(database, 3)
+            died(database)
         [culprit] = self.die_over(database, suspect=True)
 
-        assert duties.reclaim(database, 3).buried == [culprit.slice_id]
+        assert died(database).buried == [culprit.slice_id]
 
         [result] = batches_made.results(database, batch_id)
         assert (result.position, result.status, result.error_code) == (0, "failed", "worker_died")
@@ -467,10 +471,87 @@ class TestSuspects:
         batch_id = insert_batch(database, 1)
         for _ in range(2):
             self.die_over(database)
-            duties.reclaim(database, 3)
+            died(database)
         self.die_over(database, suspect=True)
 
-        duties.reclaim(database, 3)
+        died(database)
 
         assert batches_made.batch(database, batch_id).status == "completed"
         audit(database, batch_id)
+
+
+class TestSilence:
+    """Who fell silent was hardly killed by its input: only many such ends without a result between them count."""
+
+    def fall_silent(self, database: Database, times: int, **how: Any) -> reclaim.Reclaimed:
+        for _ in range(times):
+            let_lapse(database, *take(database, **how))
+            found = reclaim.lapsed(database, 3)
+        return found
+
+    def test_of_four_holders_only_queues(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+
+        found = self.fall_silent(database, 4)
+
+        assert (found.split, found.buried) == ([], [])
+        assert [(row.state, row.attempts, row.lapses) for row in slices(database, batch_id)] == [("queued", 4, 4)]
+
+    def test_of_five_makes_suspect(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+
+        assert self.fall_silent(database, 5).split != []
+
+        assert [row.size for row in slices(database, batch_id) if row.state == "queued"] == [1] * 4
+
+    def test_is_forgotten_once_there_is_a_result(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        self.fall_silent(database, 4)
+        [lease] = take(database)
+        with database.write() as connection:
+            answer = store.Answer(lease, 0, Outcome.SUCCEEDED, output="{}")
+            store.close(connection, database.sql, [answer], [lease], set(), None)
+        let_lapse(database, lease)
+
+        assert reclaim.lapsed(database, 3).queued == [lease.slice_id]
+
+        assert [row.lapses for row in slices(database, batch_id)] == [1]
+
+    def test_is_a_dead_letter_in_the_end(self, database: Database) -> None:
+        batch_id = insert_batch(database, 1)
+
+        self.fall_silent(database, 5)
+        found = self.fall_silent(database, 3, suspect=True)
+
+        assert found.buried != []
+        [result] = batches_made.results(database, batch_id)
+        assert (result.error_code, result.attempts) == ("worker_died", 8)
+        audit(database, batch_id)
+
+
+class TestHistory:
+    def endings(self, database: Database, batch_id: str) -> list[tuple[Any, ...]]:
+        with database.read() as connection:
+            query = text(
+                "SELECT ending, number, token, worker_id, first, past FROM attempts WHERE batch_id = :id ORDER BY id"
+            )
+            return [tuple(row) for row in connection.execute(query, {"id": batch_id})]
+
+    def test_tells_how_every_claim_ended(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        release(database, take(database))
+        let_lapse(database, *take(database, who=claimant("worker-2")))
+        reclaim.lapsed(database, 3)
+        [lease] = take(database)
+        with database.write() as connection:
+            written = [store.Answer(lease, place, Outcome.SUCCEEDED, output="{}") for place in range(4)]
+            store.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+
+        assert self.endings(database, batch_id) == [
+            ("released", 1, 1, "worker-1", 0, 4),
+            ("lapsed", 1, 2, "worker-2", 0, 4),
+            ("done", 2, 3, "worker-1", 0, 4),
+        ]
+        with database.read() as connection:
+            query = text("SELECT ending FROM job_attempts WHERE batch_id = :id AND position = 3 ORDER BY token")
+            assert list(connection.scalars(query, {"id": batch_id})) == ["released", "lapsed", "done"]

@@ -28,7 +28,7 @@ from tests.batches_made import (
     slices,
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker import claims, duties, patience, store
+from worker import claims, patience, reclaim, store
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job, Lease
@@ -38,6 +38,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.runtime import Runtime
 from worker.store import Answer
+from worker.suspicion import SUSPECT_DEATHS
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 FOREVER = 1000.0  # seconds; only a bell ends such a sleep
@@ -600,7 +601,7 @@ class TestStop:
         wait_until(lambda: len(works.holdings.leases()) == 2, "the second window to be ready")
         second = works.holdings.leases()[1]
         let_lapse(other, second)
-        duties.reclaim(other, 3)
+        reclaim.lapsed(other, 3)
         [stolen] = claims.take(other, claimant("thief"), 1, SLICE)
 
         works.engine.stop()
@@ -647,7 +648,7 @@ class TestLostLease:
         lease = Lease(held.id, stolen_id, 0, SLICE, held.token, held.attempts)
         set_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
         let_lapse(other, lease)
-        duties.reclaim(other, 3)
+        reclaim.lapsed(other, 3)
         [taken] = claims.take(other, claimant("thief", pipeline="elsewhere"), 1, SLICE)
         kept_id = insert_batch(other, SLICE)
 
@@ -690,7 +691,7 @@ class TestLostLease:
         gate.wait()
         [old] = works.holdings.leases()
         let_lapse(other, old)
-        duties.reclaim(other, 3)
+        reclaim.lapsed(other, 3)
         wait_until(lambda: works.holdings.leases() not in ([], [old]), "the slice to be claimed again")
 
         gate.open()
@@ -705,7 +706,7 @@ class TestSuspects:
         works.until_idle()  # from now on it works only when told
         suspect_id = insert_batch(other, 3, slice_jobs=1)
         with other.write() as connection:
-            connection.execute(update(Slice).values(attempts=claims.SUSPECT_ATTEMPTS))
+            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
         normal_id = insert_batch(other, 5 * SLICE)
         together: list[set[str]] = []
         adapter.before_forward = lambda batch: together.append(
@@ -716,14 +717,14 @@ class TestSuspects:
         until_completed(other, suspect_id, normal_id)
 
         assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
-        assert {row.attempts for row in results(other, suspect_id)} == {3}
+        assert {row.attempts for row in results(other, suspect_id)} == {1}
 
     def test_have_nothing_claimed_beside_them(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         suspect_id = insert_batch(other, 1)
         with other.write() as connection:
-            connection.execute(update(Slice).values(attempts=claims.SUSPECT_ATTEMPTS))
+            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
         gate = Gate(adapter)
         works = start(idle_seconds=FOREVER)
         gate.wait()

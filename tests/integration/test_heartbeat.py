@@ -14,7 +14,7 @@ from models.errors import Unreachable
 from models.tables import Worker
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.servers import wait_until
-from worker import claims, duties
+from worker import claims, reclaim
 from worker.claims import Lease
 from worker.heartbeat import GONE_SECONDS, Heartbeat
 from worker.holdings import Holdings
@@ -41,10 +41,8 @@ def make(database: Database, holdings: Holdings) -> Iterator[Callable[..., Heart
     made: list[Heartbeat] = []
 
     def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
-        intervals = {"beat_seconds": BEAT, "duty_seconds": DUTY, **other}
-        made.append(
-            Heartbeat(database, holdings, ["reviews"], lease_seconds=LEASE_SECONDS, max_attempts=3, **intervals)
-        )
+        named = {"lease_seconds": LEASE_SECONDS, "beat_seconds": BEAT, **other}
+        made.append(Heartbeat(database, holdings, ["reviews"], **named))
         made[-1].pinned(claimant(worker_id), "cpu")
         return made[-1]
 
@@ -98,28 +96,28 @@ class TestWorkerRow:
         assert workers(database) == []
 
     def test_beats(self, database: Database, heartbeat: Heartbeat) -> None:
-        heartbeat.run_once(0.0)
+        heartbeat.run_once()
         long_ago = datetime.now(UTC) - timedelta(seconds=GONE_SECONDS - 600)
         set_heartbeat(database, "worker-1", long_ago)
 
-        heartbeat.run_once(BEAT)
+        heartbeat.run_once()
 
         assert workers(database)[0].heartbeat_at > long_ago + timedelta(minutes=30)
 
     def test_is_written_anew_after_it_was_pruned(self, database: Database, heartbeat: Heartbeat) -> None:
-        heartbeat.run_once(0.0)
+        heartbeat.run_once()
         execute(database, "DELETE FROM workers")
 
-        heartbeat.run_once(BEAT)
+        heartbeat.run_once()
 
         assert [row.id for row in workers(database)] == ["worker-1"]
 
     def test_of_a_worker_long_gone_is_pruned(self, database: Database, make: Callable[..., Heartbeat]) -> None:
         for name, silent in (("gone", GONE_SECONDS + 60), ("silent", GONE_SECONDS - 60)):
-            make(name).run_once(0.0)
+            make(name).run_once()
             set_heartbeat(database, name, datetime.now(UTC) - timedelta(seconds=silent))
 
-        make("worker-1").run_once(0.0)
+        make("worker-1").run_once()
 
         assert [row.id for row in workers(database)] == ["silent", "worker-1"]
 
@@ -130,7 +128,7 @@ class TestLeases:
         leases = hold(database, holdings)
         let_lapse(database, *leases)
 
-        heartbeat.run_once(0.0)
+        heartbeat.run_once()
 
         for lease in leases:
             row = slice_row(database, lease)
@@ -142,10 +140,10 @@ class TestLeases:
         insert_batch(database, 8)
         lost, held = hold(database, holdings)
         let_lapse(database, lost)
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
         claims.take(database, claimant("worker-2"), 1, SLICE)
 
-        heartbeat.run_once(0.0)
+        heartbeat.run_once()
 
         assert holdings.leases() == [held]
         assert slice_row(database, lost).worker_id == "worker-2"
@@ -156,91 +154,16 @@ class TestLeases:
         insert_batch(database, 4)
         [old] = hold(database, holdings)
         let_lapse(database, old)
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
         renewing = claims.renew
         monkeypatch.setattr(  # the claim thread comes between the renewal and what the heartbeat makes of it
             claims, "renew", lambda *arguments: (renewing(*arguments), holdings.add([newer], ()))[0]
         )
         [newer] = claims.take(database, claimant(), 1, SLICE)
 
-        heartbeat.run_once(0.0)
+        heartbeat.run_once()
 
         assert holdings.leases() == [newer]
-
-
-class TestDuty:
-    def test_sees_to_what_others_left(self, database: Database, heartbeat: Heartbeat) -> None:
-        insert_batch(database, 4)
-        [left] = claims.take(database, claimant("worker-2"), 1, SLICE)
-        let_lapse(database, left)
-
-        heartbeat.run_once(0.0)
-
-        row = slice_row(database, left)
-        assert (row.state, row.attempts) == ("queued", 1)
-
-    def test_never_takes_from_its_own_process(
-        self, database: Database, holdings: Holdings, heartbeat: Heartbeat
-    ) -> None:
-        insert_batch(database, 4)
-        [mine] = hold(database, holdings)
-        let_lapse(database, mine)
-
-        heartbeat.run_once(0.0)  # both are due: the leases are renewed first
-
-        assert slice_row(database, mine).token == mine.token
-        assert slice_row(database, mine).state == "leased"
-
-
-class TestRunOnce:
-    def test_does_only_what_is_due(self, database: Database, heartbeat: Heartbeat) -> None:
-        insert_batch(database, 8)
-        first, second = claims.take(database, claimant("worker-2"), 1000, SLICE)
-        heartbeat.run_once(100.0)
-        execute(database, "DELETE FROM workers")
-        let_lapse(database, first)
-
-        heartbeat.run_once(100.0 + DUTY - 0.1)
-        assert slice_row(database, first).state == "leased", "too early for anything"
-
-        heartbeat.run_once(100.0 + DUTY)
-        assert slice_row(database, first).state == "queued", "time for the duty"
-        assert workers(database) == [], "too early for a beat"
-
-        let_lapse(database, second)
-        heartbeat.run_once(100.0 + BEAT)
-        assert slice_row(database, second).state == "queued"
-        assert len(workers(database)) == 1, "time for a beat"
-
-    def test_tries_again_later_when_the_database_is_away(
-        self, database: Database, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(database, "write", away)
-            with pytest.raises(Unreachable):
-                heartbeat.run_once(0.0)
-
-        heartbeat.run_once(0.1)
-
-        assert len(workers(database)) == 1, "at once, not only when the next beat is due"
-
-    def test_gives_everybody_time_to_renew_after_an_outage(
-        self, database: Database, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        insert_batch(database, 4)
-        [lapsed] = claims.take(database, claimant("worker-2"), 1, SLICE)
-        let_lapse(database, lapsed)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(database, "write", away)
-            with pytest.raises(Unreachable):
-                heartbeat.run_once(100.0)
-        heartbeat.run_once(101.0)
-        heartbeat.run_once(100.0 + BEAT - 0.1)
-        assert slice_row(database, lapsed).state == "leased", "its holder may be as alive as we are"
-
-        heartbeat.run_once(100.0 + BEAT)
-        assert slice_row(database, lapsed).state == "queued"
 
 
 class TestLoop:
@@ -253,7 +176,7 @@ class TestLoop:
     ) -> None:
         insert_batch(database, 4)
         leases = hold(database, holdings)
-        heartbeat = make(beat_seconds=0.02, duty_seconds=0.02)
+        heartbeat = make(beat_seconds=0.02)
         outages: list[int] = []
 
         def count_and_be_away() -> Any:

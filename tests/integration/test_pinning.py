@@ -33,9 +33,7 @@ class Works:
         self.defects: list[str] = []
         in_force = Settings.load(duty_seconds=0.05, slice_jobs=4, lease_seconds=LEASE_SECONDS, **settings)
         holdings = Holdings()
-        heartbeat = Heartbeat(
-            database, holdings, NAMES, lease_seconds=LEASE_SECONDS, beat_seconds=5.0, duty_seconds=2.0, max_attempts=3
-        )
+        heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, beat_seconds=5.0)
         self.doorbell = Doorbell()
         process = Process(
             "worker-1", in_force, database, self.doorbell, holdings, heartbeat, lambda: self.defects.append("defect")

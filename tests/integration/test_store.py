@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from models import endings
 from models.db import Database
 from models.errors import ModelError
 from models.pipeline import Pipeline
-from models.states import Outcome
+from models.states import Ending, Outcome
 from models.tables import ModelVersion, Result, Worker
 from tests import batches_made
 from tests.batches_made import (
@@ -32,7 +33,7 @@ from tests.batches_made import (
 )
 from tests.servers import wait_until
 from tests.threads import at_once
-from worker import casualties, claims, duties, store
+from worker import casualties, claims, reclaim, store
 from worker.claims import Lease
 from worker.store import Answer, Closed
 
@@ -78,7 +79,7 @@ def close(
 def steal(database: Database, lease: Lease) -> Lease:
     """Let a lease run out and another worker take the slice."""
     let_lapse(database, lease)
-    duties.reclaim(database, 3)
+    reclaim.lapsed(database, 3)
     [taken] = take(database, "thief", room=1)
     assert taken.slice_id == lease.slice_id
     return taken
@@ -96,7 +97,7 @@ class TestClose:
 
         closed = close(database, version_id, written, [lease], finished=[lease])
 
-        assert closed == Closed(4, frozenset(), completed=False)
+        assert closed == Closed(4, frozenset(), ended=None)
         rows = results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "succeeded", "failed", "succeeded"]
         assert [row.output for row in rows] == [{"label": "POSITIVE"}, {"label": "POSITIVE"}, None, None]
@@ -142,7 +143,7 @@ class TestClose:
 
         closed = close(database, version_id, [], [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset(), completed=False)
+        assert closed == Closed(0, frozenset(), ended=None)
         assert slice_row(database, lease).state == "done"
         audit(database, batch_id)
 
@@ -153,7 +154,7 @@ class TestClose:
 
         closed = close(database, version_id, written, leases, finished=leases)
 
-        assert closed.completed
+        assert closed.ended == "completed"
         assert batch(database, batch_id).status == "completed"
         assert batch(database, batch_id).completed_at is not None
         audit(database, batch_id)
@@ -183,7 +184,7 @@ class TestClose:
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset({lease.slice_id}), completed=False)
+        assert closed == Closed(0, frozenset({lease.slice_id}), ended=None)
 
 
 class TestFence:
@@ -196,12 +197,12 @@ class TestFence:
             database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held]
         )  # fmt: skip
 
-        assert closed == Closed(4, frozenset({stale.slice_id}), completed=False)
+        assert closed == Closed(4, frozenset({stale.slice_id}), ended=None)
         assert [row.position for row in results(database, batch_id)] == [4, 5, 6, 7]
         assert slice_row(database, stale).state == "leased", "the thief goes on"
         audit(database, batch_id)
 
-        assert close(database, version_id, answers(taken), [taken], finished=[taken]).completed
+        assert close(database, version_id, answers(taken), [taken], finished=[taken]).ended == "completed"
         assert {row.token for row in results(database, batch_id)[:4]} == {2}
         audit(database, batch_id)
 
@@ -212,7 +213,7 @@ class TestFence:
 
         closed = close(database, version_id, answers(stale), [stale], finished=[stale])
 
-        assert closed == Closed(0, frozenset({stale.slice_id}), completed=False)
+        assert closed == Closed(0, frozenset({stale.slice_id}), ended=None)
         assert results(database, batch_id) == []
         audit(database, batch_id)
 
@@ -220,7 +221,7 @@ class TestFence:
         batch_id = insert_batch(database, 4)
         [lapsed] = take(database)
         let_lapse(database, lapsed)
-        duties.reclaim(database, 3)
+        reclaim.lapsed(database, 3)
 
         closed = close(database, version_id, answers(lapsed), [lapsed], finished=[lapsed])
 
@@ -233,7 +234,7 @@ class TestFence:
         [lease] = take(database)
         let_lapse(database, lease)
 
-        assert close(database, version_id, answers(lease), [lease], finished=[lease]).completed
+        assert close(database, version_id, answers(lease), [lease], finished=[lease]).ended == "completed"
 
     def test_grows_with_every_claim_and_with_the_end_of_the_batch(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
@@ -244,8 +245,7 @@ class TestFence:
             with database.write() as connection:
                 claims.release(connection, [lease])
 
-        with database.write() as connection:
-            store.fail(connection, database.sql, batch_id, "code", "message")
+        endings.end(database, batch_id, Ending.FAILED, "code", "message")
 
         assert [*tokens, slices(database, batch_id)[0].token] == [1, 2, 3, 4]
 
@@ -259,7 +259,7 @@ class TestFence:
                 return close(database, version_id, answers(lease), [lease], finished=[lease]).written == 4
 
             def thief() -> bool:
-                if not duties.reclaim(database, 3).queued:
+                if not reclaim.lapsed(database, 3).queued:
                     return False
                 # A claim passes over a slice for the blink in which its former holder waits for it.
                 taken: list[Lease] = []
@@ -267,7 +267,7 @@ class TestFence:
                 written = [
                     Answer(taken[0], job.position, Outcome.SUCCEEDED, "1") for job in claims.pending(database, taken)
                 ]
-                return close(database, version_id, written, taken, finished=taken).completed
+                return close(database, version_id, written, taken, finished=taken).ended == "completed"
 
             kept, stolen = at_once(holder, thief)
 
@@ -286,7 +286,7 @@ class TestAgain:
 
         closed = close(database, version_id, answers(lease, 0, 1), [lease], again=True)
 
-        assert closed == Closed(0, frozenset(), completed=False)
+        assert closed == Closed(0, frozenset(), ended=None)
         assert batch(database, batch_id).tokens == 10
         audit(database, batch_id)
 
@@ -311,14 +311,14 @@ class TestAgain:
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease], again=True)
 
-        assert (closed.written, closed.completed) == (0, False)
+        assert (closed.written, closed.ended == "completed") == (0, False)
         assert batch(database, batch_id) == before
 
     def test_without_an_earlier_commit_writes_everything(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
         [lease] = take(database)
 
-        assert close(database, version_id, answers(lease), [lease], finished=[lease], again=True).completed
+        assert close(database, version_id, answers(lease), [lease], finished=[lease], again=True).ended == "completed"
 
         audit(database, batch_id)
 
@@ -333,7 +333,7 @@ class TestConcurrentWriters:
               for lease in leases)
         )  # fmt: skip
 
-        assert sorted(each.completed for each in closed) == [False] * 5 + [True]
+        assert sorted(each.ended == "completed" for each in closed) == [False] * 5 + [True]
         audit(database, batch_id)
 
     def test_never_let_a_cursor_miss_a_row(self, database: Database, version_id: int) -> None:
@@ -392,8 +392,7 @@ class TestConcurrentWriters:
 
 class TestFail:
     def fail(self, database: Database, batch_id: str) -> int:
-        with database.write() as connection:
-            return store.fail(connection, database.sql, batch_id, "model_unusable", "The model has no weights.")
+        return endings.end(database, batch_id, Ending.FAILED, "model_unusable", "The model has no weights.") or 0
 
     def test_ends_every_open_job(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 12)
@@ -444,7 +443,7 @@ class TestFail:
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset({lease.slice_id}), completed=False)
+        assert closed == Closed(0, frozenset({lease.slice_id}), ended=None)
         assert take(database) == []
         with database.write() as connection:
             assert claims.renew(connection, database.sql, [lease], LEASE_SECONDS) == [lease]

@@ -259,7 +259,7 @@ class TestRefusals:
             with database.write() as connection:
                 connection.execute(text("DELETE FROM batches"))
 
-        with pytest.raises(BatchmillError, match="was removed while it was being submitted"):
+        with pytest.raises(BatchmillError, match="was removed or ended while it was being submitted"):
             accept(database, rows())
 
         assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)

@@ -15,6 +15,7 @@ from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.settings import Settings, redacted
 from worker import devices, embedded, parent
+from worker.mourning import Mourning
 from worker.supervisor import Slot, supervise
 
 
@@ -35,9 +36,9 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     settings = _settings()
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
-    schema.opened(settings).close()
+    mourning = Mourning(schema.opened(settings), settings)
     slots = _slots(names, devices.slots(asked))
-    sys.exit(supervise([slots], grace_seconds=settings.grace_seconds))
+    sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
@@ -57,18 +58,21 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path):
-        schema.opened(settings).close()
+        mourning = Mourning(schema.opened(settings), settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
         )
         workers = _slots(pipelines, devices.slots(asked))
         if settings.redis_url is not None:
-            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds))
+            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_death=mourning))
         path = settings.embedded_socket
         valkey = Slot("valkey", "worker.embedded", (str(path), str(settings.home_path / "valkey")))
         sys.exit(
-            supervise([[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded.answers(path))
-        )
+            supervise(
+                [[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded.answers(path),
+                on_death=mourning,
+            )
+        )  # fmt: skip
 
 
 def _settings() -> Settings:
@@ -93,7 +97,7 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
 
 def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
     threads = str(devices.threads_each(names))
-    return [Slot(name, "worker.process", (",".join(pipelines), name, threads)) for name in names]
+    return [Slot(name, "worker.process", (",".join(pipelines), name, threads), named=True) for name in names]
 
 
 @contextmanager

@@ -1,0 +1,165 @@
+"""Early ends: a batch is cancelled, expires, fails or burns, and every job that is open gets that outcome.
+
+It begins with one short transaction that takes all slices away, under new tokens: whoever computes for the batch has
+lost. What is open is then closed in chunks, so that other writers get their turn. Should whoever does it die half-way,
+anybody can go on: the batch says what it will be.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from models.db import Database, Fragments
+from models.states import AttemptEnding, BatchStatus, Ending
+
+CHUNK_JOBS = 20_000
+
+# Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
+LOCK_BATCH = """
+SELECT pipeline, status, ending, last_seq, total, failed, max_failures, max_attempts, error_code, error_message,
+       succeeded + failed + cancelled + expired AS ended
+FROM batches WHERE id = :batch_id {for_update}
+"""
+
+LOCK_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state <> 'done' ORDER BY id {for_update}"
+
+STOP_ATTEMPTS = """
+INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, claimed_at)
+SELECT batch_id, id, first, first + size, attempts, token, worker_id, :stopped, :code, leased_at FROM slices
+WHERE batch_id = :batch_id AND state = 'leased'
+"""
+
+END_SLICES = """
+UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
+"""
+
+# A batch that is still being read in ends with the jobs that it has.
+BEGIN = """
+UPDATE batches SET status = 'cancelling', ending = :ending, error_code = :code, error_message = :message,
+       cancelling_at = CASE WHEN :ending = 'cancelled' THEN {now} END,
+       total = CASE WHEN status = 'validating' THEN (SELECT count(*) FROM jobs j WHERE j.batch_id = :batch_id)
+                    ELSE total END
+WHERE id = :batch_id
+"""
+
+OPEN = """
+SELECT count(*) AS jobs, max(position) AS last FROM (
+    SELECT j.position FROM jobs j
+    WHERE j.batch_id = :batch_id AND j.position > :after
+      AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+    ORDER BY j.position LIMIT :most
+) AS chunk
+"""
+
+CLOSE = """
+INSERT INTO results (batch_id, position, seq, status, error_code, error_message, truncated, attempts)
+SELECT j.batch_id, j.position, :last_seq + row_number() OVER (ORDER BY j.position), :outcome, :code, :message, :no, 0
+FROM jobs j
+WHERE j.batch_id = :batch_id AND j.position > :after AND j.position <= :last
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+"""
+
+COUNT = "UPDATE batches SET {column} = {column} + :jobs, last_seq = last_seq + :jobs WHERE id = :batch_id"
+
+# A batch whose jobs all ended by themselves in the meantime is what it was going to be all the same.
+END = "UPDATE batches SET status = :status, ending = NULL, {status}_at = {now} WHERE id = :batch_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the closing has come: jobs closed by this step, the position reached, and whether the batch has ended."""
+
+    jobs: int
+    reached: int
+    ended: bool
+
+
+def lock_batch(connection: Connection, sql: Fragments, batch_id: str) -> Row[Any] | None:
+    """Take the batch's row for this transaction: its status, last_seq, total, how many jobs have ended, and so on."""
+    query = text(LOCK_BATCH.format(for_update=sql.for_update))
+    return connection.execute(query, {"batch_id": batch_id}).one_or_none()
+
+
+def end(
+    database: Database, batch_id: str, ending: Ending, code: str | None, message: str | None,
+    *, of: Collection[BatchStatus] = (BatchStatus.IN_PROGRESS,),
+) -> int | None:  # fmt: skip
+    """End a batch that is in one of these states, and close the first chunk of what is open, all in one transaction.
+
+    Returns how many jobs that were; None where the batch was in another state, and is as it was. `finish` closes more.
+    """
+    with database.write() as connection:
+        batch = lock_batch(connection, database.sql, batch_id)
+        if batch is None or batch.status not in of:
+            return None
+        begin(connection, database.sql, batch_id, ending, code, message)
+        return close_some(connection, database.sql, batch_id).jobs
+
+
+def begin(
+    connection: Connection, sql: Fragments, batch_id: str, ending: Ending, code: str | None, message: str | None
+) -> None:
+    """Take a batch's slices away, whose row is locked and which has not ended; `run_once` closes what is open."""
+    named = {
+        "batch_id": batch_id, "ending": ending.value, "code": code, "message": message,
+        "stopped": AttemptEnding.STOPPED.value,
+    }  # fmt: skip
+    connection.execute(text(LOCK_SLICES.format(for_update=sql.for_update)), named).all()
+    connection.execute(text(STOP_ATTEMPTS), named)
+    connection.execute(text(END_SLICES.format(now=sql.now)), named)
+    connection.execute(text(BEGIN.format(now=sql.now)), named)
+
+
+def run_once(database: Database, batch_id: str, after: int = -1) -> Progress:
+    """Close the next chunk of open jobs behind the position `after`; nothing where the batch is not `cancelling`."""
+    with database.write() as connection:
+        return close_some(connection, database.sql, batch_id, after)
+
+
+def finish(database: Database, batch_id: str, most_chunks: int | None = None) -> int:
+    """Close what is open, or so many chunks of it; returns how many jobs that were."""
+    jobs, after = 0, -1
+    for _ in count() if most_chunks is None else range(most_chunks):
+        step = run_once(database, batch_id, after)
+        jobs, after = jobs + step.jobs, step.reached
+        if step.ended:
+            break
+    return jobs
+
+
+def close_some(connection: Connection, sql: Fragments, batch_id: str, after: int = -1) -> Progress:
+    """The same inside a transaction that is there already."""
+    batch = lock_batch(connection, sql, batch_id)
+    if batch is None or batch.status != BatchStatus.CANCELLING:
+        return Progress(0, after, ended=True)
+    ending = Ending(batch.ending)
+    code, message = _told(ending, batch)
+    named = {"batch_id": batch_id, "after": after, "most": CHUNK_JOBS}
+    jobs, last = connection.execute(text(OPEN), named).one()
+    if jobs:
+        connection.execute(
+            text(CLOSE),
+            {
+                "batch_id": batch_id, "after": after, "last": last, "last_seq": batch.last_seq,
+                "outcome": ending.outcome.value, "code": code, "message": message, "no": False,
+            },
+        )  # fmt: skip
+        counter = ending.outcome.value
+        connection.execute(text(COUNT.format(column=counter)), {"batch_id": batch_id, "jobs": jobs})
+    if jobs == CHUNK_JOBS and batch.ended + jobs < batch.total:
+        return Progress(jobs, last, ended=False)
+    query = END.format(status=ending.status.value, now=sql.now)
+    connection.execute(text(query), {"batch_id": batch_id, "status": ending.status.value})
+    return Progress(jobs, after if last is None else last, ended=True)
+
+
+def _told(ending: Ending, batch: Row[Any]) -> tuple[str, str]:
+    """The code and the sentence of each job that is closed."""
+    if ending is Ending.CANCELLED:
+        return "cancelled", "the batch was cancelled before this was answered"
+    if ending is Ending.EXPIRED:
+        return "deadline_passed", "the batch's deadline passed before this was answered"
+    return batch.error_code, batch.error_message

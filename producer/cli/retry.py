@@ -1,0 +1,51 @@
+"""`batchmill retry`: what failed is tried again."""
+
+import click
+
+from models import terminal
+from models.settings import Settings
+from models.states import Outcome
+from producer import batches, replay
+from producer import submit as submitting
+from producer.cli import context, wait
+from producer.deadline import Deadline
+from producer.submit import Submission
+
+FAILED = Outcome.FAILED.value
+OUTCOMES = [outcome.value for outcome in Outcome if outcome is not Outcome.SUCCEEDED]
+
+
+@click.command(short_help="Try again what failed.")
+@click.argument("batch_id", metavar="ID")
+@click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs with this error code. May be repeated.")
+@click.option(
+    "--status", "outcomes", multiple=True, type=click.Choice(OUTCOMES), default=(FAILED,), show_default=True,
+    help="Which jobs; cancelled and expired ones have to be asked for. May be repeated.",
+)  # fmt: skip
+@click.option("--deadline", metavar="WHEN", help="A new one, such as 6h; without, one that has passed is dropped.")
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
+@context.json_option
+@click.pass_context
+def retry(
+    ctx: click.Context, batch_id: str, codes: tuple[str, ...], outcomes: tuple[str, ...], deadline: str | None,
+    waits: bool, timeout: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Try the failed jobs of the batch ID again, in the same batch and in their results' place.
+
+    What they came to before is kept: batchmill attempts ID.
+    """
+    settings = Settings.load()
+    choice = replay.Choice(tuple(map(Outcome, outcomes)), codes)
+    until = None if deadline is None else Deadline.read(deadline)
+    with context.opened(settings) as database:
+        put_back = replay.replay(database, batch_id, choice, settings.slice_jobs, until)
+        terminal.notice(f"{terminal.counted(put_back.jobs, 'job')} of {batch_id} will be tried again")
+        warning = submitting.ring(
+            settings, Submission(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
+        )
+        context.tell_unserved(database, settings, put_back.pipeline, warning)
+        if waits:
+            ctx.exit(wait.followed(database, batch_id, timeout, as_json=as_json))
+        if as_json:
+            terminal.echo_json(batches.get(database, batch_id).as_dict())

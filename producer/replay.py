@@ -1,0 +1,164 @@
+"""Replaying: jobs that failed are tried again, in the same batch and the same rows' place; the old results are kept.
+
+Their results move to `past_results`, the counters go back, and new slices cover them, some thousands at a time: after
+each step the batch is sound, so a replay that is broken off has replayed a part. A slice is a range: jobs in between
+that have results are passed over by whoever claims it, so no other slice that runs may reach into it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, bindparam, text
+
+from models.db import Database, insert_rows
+from models.endings import lock_batch
+from models.errors import UsageError
+from models.states import BatchStatus, Outcome, SliceState
+from producer import batches
+from producer.deadline import Deadline
+
+CHUNK_JOBS = 20_000
+# A slice of few jobs that lie far apart would have its claimer look through all that lies between.
+WIDEST = 32  # times the jobs that a slice may have
+
+SLICE_COLUMNS = ("batch_id", "first", "size", "state")
+
+# What could not be a job when it was read in has no input, and can't be one now.
+REPLAYABLE = """
+SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
+WHERE r.batch_id = :batch_id AND r.position > :after AND r.status IN :outcomes AND j.input <> {no_input}
+  AND (:any_code OR r.error_code IN :codes)
+ORDER BY r.position LIMIT :most
+"""
+
+RUNNING = """
+SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND first + size > :first
+"""
+
+KEEP = """
+INSERT INTO past_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
+                          slice_id, token, model_version_id, finished_at)
+SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
+       slice_id, token, model_version_id, finished_at
+FROM results WHERE batch_id = :batch_id AND position IN :positions
+"""
+
+TAKE_BACK = "DELETE FROM results WHERE batch_id = :batch_id AND position IN :positions"
+
+REOPEN = """
+UPDATE batches SET status = 'in_progress', failed = failed - :failed, cancelled = cancelled - :cancelled,
+       expired = expired - :expired, completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL,
+       cancelled_at = NULL, error_code = NULL, error_message = NULL, expires_at = {expires_at}
+WHERE id = :batch_id
+"""
+KEPT_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
+
+SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which jobs to try again: those of these outcomes, and of these error codes where some are named."""
+
+    outcomes: tuple[Outcome, ...] = (Outcome.FAILED,)
+    codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What was put back: how many jobs, and the slices to ring for."""
+
+    batch_id: str
+    pipeline: str
+    jobs: int
+    slice_ids: Sequence[int]
+
+
+def replay(
+    database: Database, batch_id: str, choice: Choice, slice_jobs: int, deadline: Deadline | None = None
+) -> Replay:
+    """Put a batch's chosen jobs back; a deadline that has passed is dropped, unless there is a new one.
+
+    Raises NotFound, and UsageError where the batch has not ended or nothing of it is chosen.
+    """
+    batch = batches.get(database, batch_id)
+    if not batch.status.ended:
+        raise UsageError(f"{batch_id} is {batch.status.value}; wait until it has ended: batchmill wait {batch_id}")
+    jobs, after = 0, -1
+    while True:
+        with database.write() as connection:
+            positions = _put_back(connection, database, batch_id, choice, slice_jobs, after, deadline)
+        if not positions:
+            break
+        jobs, after = jobs + len(positions), positions[-1]
+    if jobs == 0:
+        raise UsageError(f"{batch_id} has nothing to try again{_of(choice)}; see: batchmill results {batch_id}")
+    with database.read() as connection:
+        slice_ids = connection.scalars(text(SLICE_IDS), {"batch_id": batch_id}).all()
+    return Replay(batch_id, batch.pipeline, jobs, slice_ids)
+
+
+def slices(positions: Sequence[int], slice_jobs: int) -> Iterator[tuple[int, int]]:
+    """`(first, size)` of slices that cover these positions, which ascend, and overlap nowhere. Pure."""
+    first, count, last = positions[0], 0, positions[0]
+    for position in positions:
+        if count == slice_jobs or position - first >= slice_jobs * WIDEST:
+            yield first, last - first + 1
+            first, count = position, 0
+        last, count = position, count + 1
+    yield first, last - first + 1
+
+
+def _put_back(
+    connection: Connection, database: Database, batch_id: str, choice: Choice, slice_jobs: int, after: int,
+    deadline: Deadline | None,
+) -> list[int]:  # fmt: skip
+    batch = lock_batch(connection, database.sql, batch_id)
+    status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
+    if not status.ended and (status is not BatchStatus.IN_PROGRESS or after < 0):
+        raise UsageError(f"{batch_id} runs again already; wait until it has ended: batchmill wait {batch_id}")
+    rows = connection.execute(_replayable(database), _chosen(batch_id, choice, after)).all()
+    if not rows:
+        return []
+    positions = [row.position for row in rows]
+    if connection.scalar(text(RUNNING), {"batch_id": batch_id, "first": positions[0]}):
+        raise UsageError(f"somebody else replays {batch_id}; wait until it has ended: batchmill wait {batch_id}")
+    for statement in (KEEP, TAKE_BACK):
+        query = text(statement).bindparams(bindparam("positions", expanding=True))
+        connection.execute(query, {"batch_id": batch_id, "positions": positions})
+    insert_rows(
+        connection, "slices", SLICE_COLUMNS,
+        ((batch_id, *piece, SliceState.QUEUED.value) for piece in slices(positions, slice_jobs)),
+    )  # fmt: skip
+    _reopen(connection, database, batch_id, Counter(row.status for row in rows), deadline)
+    return positions
+
+
+def _reopen(
+    connection: Connection, database: Database, batch_id: str, outcomes: Counter[str], deadline: Deadline | None
+) -> None:
+    sql = database.sql
+    counts = {outcome.value: outcomes[outcome.value] for outcome in Outcome if outcome is not Outcome.SUCCEEDED}
+    if deadline is not None:
+        connection.execute(*deadline.setting(REOPEN, sql.later, batch_id=batch_id, **counts))
+        return
+    query = text(REOPEN.format(expires_at=KEPT_DEADLINE.format(now=sql.now)))
+    connection.execute(query, {"batch_id": batch_id, **counts})
+
+
+def _replayable(database: Database) -> TextClause:
+    query = text(REPLAYABLE.format(no_input=database.sql.empty_document))
+    return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True))
+
+
+def _chosen(batch_id: str, choice: Choice, after: int) -> dict[str, Any]:
+    return {
+        "batch_id": batch_id, "after": after, "most": CHUNK_JOBS, "any_code": not choice.codes,
+        "outcomes": [outcome.value for outcome in choice.outcomes], "codes": list(choice.codes),
+    }  # fmt: skip
+
+
+def _of(choice: Choice) -> str:
+    return f" with {', '.join(choice.codes)}" if choice.codes else ""

@@ -1,0 +1,35 @@
+"""The command `foreman`: the duties alone, for where no worker runs."""
+
+import os
+import signal
+import socket
+import threading
+import uuid
+
+import click
+
+from models import log, schema
+from models.settings import Settings
+from worker import duties
+from worker.duties import Duties
+
+
+@click.command(short_help="Look after things where no worker runs.")
+def foreman() -> None:
+    """Do the duties until Ctrl-C or SIGTERM: expired leases, due retries, deadlines, abandoned submits, dry bells.
+
+    Every worker does them as well, and any number of foremen may run: a row in SQL lets one of them through.
+    """
+    settings = Settings.load()
+    log.configure(settings, pid=os.getpid())
+    database = schema.opened(settings)
+    who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    chores = Duties(database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    chores.start()
+    click.echo("the foreman looks after things; Ctrl-C ends it", err=True)
+    stopping.wait()
+    chores.stop()
+    database.close()

@@ -1,0 +1,77 @@
+"""Mourning: a supervisor that saw its worker die gives back at once what was leased to it, instead of after a lease."""
+
+import os
+import signal
+import time
+
+import structlog
+from sqlalchemy import text
+
+from models import broker
+from models.db import Database
+from models.errors import Unreachable
+from models.settings import Settings
+from models.states import AttemptEnding
+from worker import reclaim
+from worker.supervisor import Death
+
+log = structlog.get_logger(__name__)
+
+HUNG = 75  # EX_TEMPFAIL: the watchdog's word
+
+# What others send; the rest (an abort, a segmentation fault) a process does to itself.
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})
+TOLD_TO_GO = frozenset(128 + number for number in FROM_OUTSIDE)
+
+TRIES, PAUSE_SECONDS = 3, 0.3
+
+WORKER_GONE = "DELETE FROM workers WHERE id = :worker_id"
+
+
+def how(death: Death) -> AttemptEnding:
+    """Whether it died of its own, perhaps of an input, or was killed from outside. Pure."""
+    if death.status == HUNG:
+        return AttemptEnding.HUNG
+    if death.status == -signal.SIGKILL:
+        return AttemptEnding.DIED if death.starved else AttemptEnding.KILLED
+    if death.status < 0:
+        return AttemptEnding.KILLED if -death.status in FROM_OUTSIDE else AttemptEnding.DIED
+    return (
+        AttemptEnding.DIED if death.status >= os.EX_USAGE and death.status not in TOLD_TO_GO else AttemptEnding.KILLED
+    )
+
+
+class Mourning:
+    """Told of deaths by the supervisor; where the database is away, leases run out by themselves."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def __call__(self, death: Death) -> None:
+        """Give back what the dead worker held, and wake somebody for it."""
+        for _ in range(TRIES):
+            try:
+                self._give_back(death)
+            except Unreachable as error:
+                log.warning("can't give back yet what a dead worker held", worker=death.name, error=str(error))
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    def _give_back(self, death: Death) -> None:
+        ending = how(death)
+        found = reclaim.of_worker(self._database, death.name, ending, self._settings.max_attempts)
+        with self._database.write() as connection:
+            connection.execute(text(WORKER_GONE), {"worker_id": death.name})
+        if not found:
+            return
+        log.warning(
+            "gave back what a dead worker held", worker=death.name, ending=ending.value, queued=found.queued,
+            split=found.split, buried=found.buried,
+        )  # fmt: skip
+        for pipeline, slice_ids in found.bells.items():
+            try:
+                broker.ring(self._settings, pipeline, slice_ids)
+            except Unreachable as error:
+                log.warning("could not ring for it; others will find it in SQL", error=str(error))
