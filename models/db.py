@@ -75,6 +75,17 @@ class Database:
         with translated(self.url), self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction whose every query sees the same moment, whoever writes meanwhile; holds nobody up."""
+        # SQLite's read transactions are snapshots anyway.
+        one_moment: Any = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
+        with (
+            translated(self.url),
+            self.engine.connect().execution_options(read_only=True, **one_moment) as connection,
+        ):
+            yield connection
+
     def close(self) -> None:
         """Return every connection."""
         self.engine.dispose()

@@ -53,6 +53,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Mil
 
     psutil.Process(victim).kill()
 
+    ours.audit(batch_id)  # with half of the work out, and half of that with nobody
     until_ended(ours, batch_id)
     ours.check(batch_id, JOBS)
     assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2

@@ -1,0 +1,75 @@
+"""`batchmill audit`: is every input that was accepted one row, or open and sure to be run?"""
+
+from collections.abc import Iterable
+
+import click
+
+from models import terminal
+from models.settings import Settings
+from producer import audit as auditor
+from producer.audit import Audited, Problem
+from producer.cli import context
+
+FOUND_PROBLEMS = 1
+
+
+@click.command(short_help="Prove from the rows that nothing is lost and nothing twice.")
+@click.argument("batch_id", metavar="[ID]", required=False)
+@context.json_option
+@click.pass_context
+def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
+    """Recompute from the rows what the batch ID, or every batch, says of itself: counters, order, slices and fences.
+
+    It reads one moment of each batch and holds nobody up, so it is right while workers run. Exit code 1 when something
+    is lost, twice or contradicts itself.
+    """
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        found = (
+            [auditor.one(database, batch_id, settings.lease_seconds)]
+            if batch_id
+            else auditor.every(database, settings.lease_seconds)
+        )
+        sound = _print_json(found) if as_json else _print(found)
+    if not sound:
+        ctx.exit(FOUND_PROBLEMS)
+
+
+def _print(found: Iterable[Audited]) -> bool:
+    batches = jobs = problems = 0
+    for audited in found:
+        batches, jobs = batches + 1, jobs + audited.jobs
+        problems += sum(not problem.warning for problem in audited.problems)
+        for problem in audited.problems:
+            click.echo(_line(problem))
+    verdict = "nothing lost, nothing twice" if not problems else terminal.counted(problems, "problem")
+    click.echo(f"audited {batches:,} batch{'' if batches == 1 else 'es'}, {terminal.counted(jobs, 'job')}: {verdict}")
+    return not problems
+
+
+def _print_json(found: Iterable[Audited]) -> bool:
+    seen = [(audited.jobs, audited.sound, audited.problems) for audited in found]
+    sound = all(each_sound for _, each_sound, _ in seen)
+    terminal.echo_json(
+        {
+            "object": "audit",
+            "batches": len(seen),
+            "jobs": sum(jobs for jobs, _, _ in seen),
+            "sound": sound,
+            "problems": [problem.as_dict() for _, _, problems in seen for problem in problems],
+        }
+    )
+    return sound
+
+
+def _line(problem: Problem) -> str:
+    level = "warning" if problem.warning else "problem"
+    return terminal.printable(f"{level}  {problem.batch_id}  {problem.message}{_places(problem)}")
+
+
+def _places(problem: Problem) -> str:
+    if not problem.places:
+        return ""
+    noun = problem.noun if len(problem.places) == 1 else f"{problem.noun}s"
+    more = f", {terminal.ELLIPSIS}" if problem.count and problem.count > len(problem.places) else ""
+    return f" ({noun} {', '.join(map(str, problem.places))}{more})"

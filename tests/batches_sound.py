@@ -1,0 +1,120 @@
+"""A batch in the middle of everything that may happen to one, put straight into SQL, and the states it goes on to."""
+
+from sqlalchemy import text
+
+from models.db import Database, insert_rows
+from tests import answers
+
+BATCH = "batch_sound"
+
+# Twelve jobs. `done` was released once and then done; `split` killed its worker and became single slices, of which one
+# is out with a worker, one waits, and one was the culprit; `again` replayed a failure; the last four jobs wait.
+SLICES = (
+    # id, first, size, state, token, attempts, worker, leased
+    (1, 0, 4, "done", 2, 1, "w-1"),
+    (2, 4, 4, "done", 2, 1, "w-2"),
+    (3, 5, 1, "leased", 1, 2, "w-1"),
+    (4, 6, 1, "queued", 0, 1, None),
+    (5, 7, 1, "done", 1, 2, "w-3"),
+    (6, 8, 4, "queued", 0, 0, None),
+    (7, 0, 1, "done", 1, 1, "w-1"),
+)
+ATTEMPTS = (
+    # slice, first, past, number, token, ending
+    (1, 0, 4, 1, 1, "released"),
+    (1, 0, 4, 1, 2, "done"),
+    (2, 4, 8, 1, 1, "lapsed"),
+    (5, 7, 8, 2, 1, "died"),
+    (7, 0, 1, 1, 1, "done"),
+)
+RESULTS = (
+    # position, seq, status, slice, token
+    (1, 2, "succeeded", 1, 1),
+    (2, 3, "succeeded", 1, 2),
+    (3, 4, "succeeded", 1, 2),
+    (4, 5, "succeeded", 2, 1),
+    (7, 6, "failed", 5, 1),
+    (0, 7, "succeeded", 7, 1),
+)
+
+LATER = """
+UPDATE slices SET lease_expires_at = {later} WHERE state = 'leased'
+"""
+CLAIMED = "UPDATE slices SET claimed_at = {now}, leased_at = {now} WHERE token > 0"
+
+CANCEL = (
+    """INSERT INTO attempts (batch_id, slice_id, first, past, number, token, ending)
+       SELECT batch_id, id, first, first + size, attempts, token, 'stopped' FROM slices WHERE state = 'leased'""",
+    "UPDATE slices SET state = 'done', token = token + 1 WHERE state <> 'done'",
+    "UPDATE batches SET status = 'cancelling', ending = 'cancelled'",
+)
+CLOSE_SOME = (
+    """INSERT INTO results (batch_id, position, seq, status, truncated, attempts)
+       SELECT batch_id, position, position + {ahead}, '{outcome}', {no}, 0 FROM jobs WHERE position IN ({positions})""",
+    "UPDATE batches SET {outcome} = {outcome} + {count}, last_seq = last_seq + {count}",
+)
+
+
+def midway(database: Database) -> str:
+    """Put the batch in: in progress, six of its twelve jobs answered, one of them for the second time."""
+    version, no = answers.version(database), False
+    with database.write() as connection:
+        connection.execute(
+            text("""INSERT INTO batches (id, pipeline, task, model, revision, parameters, metadata, status, total,
+                                         succeeded, failed, last_seq)
+                    VALUES (:id, 'p', 't', 'm', 'r', '{}', '{}', 'in_progress', 12, 5, 1, 7)"""),
+            {"id": BATCH},
+        )
+        insert_rows(
+            connection, "jobs", ("batch_id", "position", "custom_id", "input"),
+            [(BATCH, position, f"id {position}", "{}") for position in range(12)],
+        )  # fmt: skip
+        insert_rows(
+            connection, "slices", ("batch_id", "id", "first", "size", "state", "token", "attempts", "worker_id"),
+            [(BATCH, *row) for row in SLICES],
+        )  # fmt: skip
+        connection.execute(text(CLAIMED.format(now=database.sql.now)))
+        connection.execute(text(LATER.format(later=database.sql.later)), {"seconds": 60.0})
+        insert_rows(
+            connection, "attempts", ("batch_id", "slice_id", "first", "past", "number", "token", "ending"),
+            [(BATCH, *row) for row in ATTEMPTS],
+        )  # fmt: skip
+        columns = ("batch_id", "position", "seq", "status", "slice_id", "token", "attempts", "truncated")
+        insert_rows(
+            connection, "results", (*columns, "model_version_id"),
+            [(BATCH, *row, 1, no, version if row[2] == "succeeded" else None) for row in RESULTS],
+        )  # fmt: skip
+        insert_rows(
+            connection, "past_results", (*columns, "error_code", "finished_at"),
+            [(BATCH, 0, 1, "failed", 1, 1, 1, no, "model_error", "2026-01-01 00:00:00")],
+        )  # fmt: skip
+    return BATCH
+
+
+def cancelling(database: Database, outcome: str = "cancelled") -> None:
+    """Let the batch begin to end: its slices are taken away, and the first of its open jobs are closed."""
+    run(database, *CANCEL)
+    close(database, outcome, 5, 6, ahead=3)
+
+
+def ended(database: Database, outcome: str = "cancelled") -> None:
+    """Let it end, by closing the rest of its jobs."""
+    cancelling(database, outcome)
+    close(database, outcome, 8, 9, 10, 11, ahead=2)
+    run(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
+
+
+def close(database: Database, outcome: str, *positions: int, ahead: int) -> None:
+    """Close these open jobs; the seq is `ahead` of the position."""
+    named = {
+        "ahead": ahead, "outcome": outcome, "count": len(positions), "positions": ", ".join(map(str, positions)),
+        "no": "false",
+    }  # fmt: skip
+    run(database, *(statement.format(**named) for statement in CLOSE_SOME))
+
+
+def run(database: Database, *statements: str) -> None:
+    """Run these statements in one transaction."""
+    with database.write() as connection:
+        for statement in statements:
+            connection.execute(text(statement))

@@ -1,0 +1,251 @@
+"""The audit names whatever is wrong with a batch's rows, and finds nothing in sound ones."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from models.db import Database
+from models.errors import NotFound
+from producer import audit
+from tests import batches_sound
+from tests.batches_sound import BATCH, run
+
+LEASE_SECONDS = 30.0
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def corrupt(database_url: str, statement: str) -> None:
+    """Change rows past every constraint that could forbid it."""
+    if database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as file:
+            file.execute("PRAGMA foreign_keys = OFF")
+            file.execute(statement)
+            file.commit()
+        return
+    with psycopg.connect(database_url.replace("+psycopg", "")) as server:
+        server.execute("SET session_replication_role = replica")
+        server.execute(statement)
+
+
+def problems(database: Database) -> list[audit.Problem]:
+    return list(audit.one(database, BATCH, LEASE_SECONDS).problems)
+
+
+class TestSound:
+    def test_midway(self, database: Database) -> None:
+        batches_sound.midway(database)
+
+        audited = audit.one(database, BATCH, LEASE_SECONDS)
+
+        assert (audited.jobs, audited.problems, audited.sound) == (12, (), True)
+
+    @pytest.mark.parametrize("outcome", ["cancelled", "expired", "failed"])
+    def test_ending_early_and_ended(self, database: Database, outcome: str) -> None:
+        batches_sound.midway(database)
+        batches_sound.cancelling(database, outcome)
+        assert problems(database) == []
+
+        batches_sound.close(database, outcome, 8, 9, 10, 11, ahead=2)
+        assert problems(database) == []
+
+        run(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
+        assert problems(database) == []
+
+    def test_completed(self, database: Database) -> None:
+        batches_sound.midway(database)
+        batches_sound.ended(database, "failed")
+        run(database, "UPDATE batches SET status = 'completed'")
+
+        assert problems(database) == []
+
+    def test_what_is_not_accepted_yet_promises_nothing(self, database: Database) -> None:
+        batches_sound.midway(database)
+        run(
+            database,
+            "DELETE FROM slices",
+            "DELETE FROM past_results",
+            "DELETE FROM results WHERE status <> 'failed'",
+            "UPDATE batches SET status = 'validating', total = 0, succeeded = 0, failed = 0, last_seq = 0",
+        )
+
+        assert problems(database) == []
+
+    def test_claims_from_before_they_were_recorded(self, database: Database) -> None:
+        batches_sound.midway(database)
+        run(database, "DELETE FROM attempts", "UPDATE slices SET leased_at = NULL")
+
+        assert problems(database) == []
+
+    def test_it_waits_for_no_writer_and_sees_one_moment(self, database: Database) -> None:
+        batches_sound.midway(database)
+
+        with database.snapshot() as before:
+            counted = "SELECT count(*) FROM results"
+            first = before.exec_driver_sql(counted).scalar()
+            with database.write() as writing:
+                writing.exec_driver_sql("DELETE FROM results")
+                assert problems(database) == []
+            assert before.exec_driver_sql(counted).scalar() == first == 6
+        assert problems(database) != []
+
+
+# What is done to a sound batch, what the audit calls it, with which numbers, and where.
+CORRUPTED = [
+    ("DELETE FROM results WHERE position = 2", "counter", "it counts 5 succeeded, its results are 4", ()),
+    ("DELETE FROM results WHERE position = 2", "seqs", "its last_seq is 7, there are 6 results", (3,)),
+    ("DELETE FROM results WHERE position = 2", "uncovered", ": 1", (2,)),
+    ("UPDATE results SET seq = 8 WHERE position = 2", "seqs", "there are 7 results, from seq 1 to 8", (3,)),
+    ("UPDATE past_results SET seq = 3", "seqs", "there are 7 results, from seq 2 to 7", (1,)),
+    ("UPDATE past_results SET seq = 3", "seq_repeated", ": 1", (3,)),
+    ("UPDATE batches SET succeeded = 6", "counter", "it counts 6 succeeded, its results are 5", ()),
+    ("UPDATE batches SET failed = 0", "counter", "it counts 0 failed, its results are 1", ()),
+    ("UPDATE batches SET cancelled = 1", "counter", "it counts 1 cancelled, its results are 0", ()),
+    ("UPDATE batches SET expired = 1", "counter", "it counts 1 expired, its results are 0", ()),
+    ("UPDATE batches SET last_seq = 6", "seqs", "its last_seq is 6, there are 7 results", ()),
+    ("UPDATE batches SET total = 11", "positions", "its total is 11, there are 12 jobs, from 0 to 11", ()),
+    ("DELETE FROM jobs WHERE position = 9", "positions", "its total is 12, there are 11 jobs", (9,)),
+    ("DELETE FROM jobs WHERE position IN (0, 1)", "positions", "there are 10 jobs, from 2 to 11", (0,)),
+    ("DELETE FROM jobs WHERE position IN (2, 3)", "orphan", ": 2", (2, 3)),
+    ("DELETE FROM jobs WHERE position = 0", "orphan", ": 2", (0, 0)),
+    ("DELETE FROM slices WHERE id = 1", "slice_gone", ": 4", (0, 1, 2, 3)),
+    ("DELETE FROM slices WHERE id = 6", "uncovered", ": 4", (8, 9, 10, 11)),
+    ("UPDATE slices SET first = 9, size = 3 WHERE id = 6", "uncovered", ": 1", (8,)),
+    ("UPDATE slices SET first = 5, size = 7 WHERE id = 6", "covered_twice", ": 2", (5, 6)),
+    ("UPDATE slices SET size = 5 WHERE id = 6", "outside", ": 1", (6,)),
+    ("UPDATE slices SET state = 'lost' WHERE id = 6", "unknown_state", ": 1", (6,)),
+    ("UPDATE slices SET worker_id = NULL WHERE id = 3", "half_leased", ": 1", (3,)),
+    ("UPDATE slices SET lease_expires_at = NULL WHERE id = 3", "half_leased", ": 1", (3,)),
+    ("UPDATE slices SET token = 1 WHERE id = 1", "token_ahead", ": 2", (2, 3)),
+    ("UPDATE results SET slice_id = 6 WHERE position = 4", "token_ahead", ": 1", (4,)),
+    ("UPDATE results SET slice_id = 1 WHERE position = 4", "other_slice", ": 1", (4,)),
+    ("DELETE FROM attempts WHERE ending = 'lapsed'", "unclaimed", ": 1", (4,)),
+    ("DELETE FROM attempts WHERE token = 1", "unclaimed", ": 3", (0, 1, 4)),
+    ("UPDATE results SET token = NULL WHERE position = 3", "unfenced", ": 1", (3,)),
+    ("UPDATE results SET model_version_id = NULL WHERE position = 3", "unfenced", ": 1", (3,)),
+    ("UPDATE results SET model_version_id = 77 WHERE position > 2", "unknown_model", ": 3", (3, 4, 7)),
+    ("UPDATE results SET status = 'lost' WHERE position = 7", "unknown_outcome", "it has results with an outcome", ()),
+    ("UPDATE batches SET status = 'completed'", "not_ended", "it is completed, but 6 of its 12 jobs have ended", ()),
+    ("UPDATE batches SET status = 'completed'", "open", ": 6", (5, 6, 8, 9, 10)),
+    ("UPDATE batches SET status = 'cancelled'", "open", ": 6", (5, 6, 8, 9, 10)),
+    ("UPDATE batches SET status = 'expired'", "unfinished", ": 3", (3, 4, 6)),
+    ("UPDATE batches SET status = 'cancelling', ending = 'failed'", "unfinished", ": 3", (3, 4, 6)),
+    ("UPDATE batches SET status = 'cancelling'", "no_ending", "it is cancelling, but nothing says", ()),
+    ("UPDATE batches SET status = 'lost'", "unknown_status", "its status is 'lost'", ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "code", "words", "places"), CORRUPTED)
+def test_what_is_wrong_is_named(
+    database: Database, database_url: str, statement: str, code: str, words: str, places: tuple[int, ...]
+) -> None:
+    batches_sound.midway(database)
+
+    corrupt(database_url, statement)
+
+    found = [problem for problem in problems(database) if problem.code == code]
+    assert [(problem.places, problem.warning) for problem in found] == [(places, False)]
+    assert words in found[0].message
+
+
+def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:
+    batches_sound.midway(database)
+    batches_sound.ended(database)
+
+    run(database, "UPDATE batches SET status = 'in_progress'")
+
+    assert [problem.code for problem in problems(database)] == ["not_completed"]
+
+
+def test_a_lease_that_nobody_reclaims_is_a_warning(database: Database) -> None:
+    batches_sound.midway(database)
+
+    run(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
+
+    audited = audit.one(database, BATCH, LEASE_SECONDS)
+    assert [(problem.code, problem.places, problem.warning) for problem in audited.problems] == [("lapsed", (3,), True)]
+    assert audited.sound
+
+
+def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "PAGE_BATCHES", 2)
+    columns = "pipeline, task, model, parameters, metadata, status"
+    for number in range(5):
+        run(
+            database, f"INSERT INTO batches (id, {columns}) VALUES ('b{number}', 'p', 't', 'm', '{{}}', '{{}}', 'lost')"
+        )
+
+    found = list(audit.every(database, LEASE_SECONDS))
+
+    assert [audited.batch_id for audited in found] == ["b0", "b1", "b2", "b3", "b4"]
+    assert [problem.batch_id for audited in found for problem in audited.problems] == ["b0", "b1", "b2", "b3", "b4"]
+
+
+def test_there_must_be_a_batch(database: Database) -> None:
+    with pytest.raises(NotFound, match="batchmill ls"):
+        audit.one(database, "batch_nope", LEASE_SECONDS)
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def environment(self, database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
+        batches_sound.midway(database)
+
+    @staticmethod
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(batchmill.cli, ["audit", *arguments])
+
+    @pytest.mark.parametrize("arguments", [(), (BATCH,)])
+    def test_a_sound_one_is_said_to_be(self, arguments: tuple[str, ...]) -> None:
+        result = self.invoke(*arguments)
+
+        assert result.exit_code == 0
+        assert result.stdout == "audited 1 batch, 12 jobs: nothing lost, nothing twice\n"
+
+    def test_a_problem_is_a_line_and_exit_1(self, database: Database) -> None:
+        run(database, "UPDATE batches SET expired = 1", "DELETE FROM slices WHERE id = 6")
+
+        result = self.invoke()
+
+        assert result.exit_code == 1
+        assert result.stdout.splitlines() == [
+            f"problem  {BATCH}  it counts 1 expired, its results are 0",
+            f"problem  {BATCH}  open jobs in no slice that will be run: 4 (positions 8, 9, 10, 11)",
+            "audited 1 batch, 12 jobs: 2 problems",
+        ]
+
+    def test_a_warning_is_exit_0(self, database: Database) -> None:
+        run(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
+
+        result = self.invoke()
+
+        assert result.exit_code == 0
+        assert [line.split()[0] for line in result.stdout.splitlines()] == ["warning", "audited"]
+
+    def test_json(self, database: Database) -> None:
+        sound = self.invoke("--json")
+        run(database, "DELETE FROM slices WHERE id = 6")
+        result = self.invoke(BATCH, "--json")
+
+        assert (sound.exit_code, result.exit_code) == (0, 1)
+        assert json.loads(sound.stdout) == {
+            "object": "audit", "batches": 1, "jobs": 12, "sound": True, "problems": [],
+        }  # fmt: skip
+        [problem] = json.loads(result.stdout)["problems"]
+        assert (problem["batch_id"], problem["code"], problem["level"]) == (BATCH, "uncovered", "problem")
+        assert problem["places"] == [{"position": position} for position in (8, 9, 10, 11)]
+
+    def test_an_unknown_batch_is_exit_4(self) -> None:
+        assert self.invoke("batch_nope").exit_code == 4
