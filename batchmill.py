@@ -63,6 +63,9 @@ COMMANDS = {
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
     "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
     "audit": Command("producer.cli.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."),
+    "attempts": Command(
+        "producer.cli.attempts", "attempts", "Show the tries of a batch that did not just succeed, or of one job."
+    ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "foreman": Command("worker.cli.foreman", "foreman", "Look after things where no worker runs."),
     "db": Command("producer.cli.db", "db", "Look after the database's tables."),

@@ -1,0 +1,120 @@
+"""What happened to a batch's claims, and to single jobs."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from models.db import Database
+from models.errors import NotFound
+from producer import attempts
+from tests import batches_sound
+from tests.batches_sound import BATCH, run
+
+ERROR = "UPDATE attempts SET error_code = 'worker_died', error_message = 'it died' WHERE ending = 'died'"
+
+
+@pytest.fixture
+def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
+    database = Database(database_url)
+    batches_sound.midway(database)
+    run(database, ERROR)
+    yield database
+    database.close()
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(batchmill.cli, ["attempts", *arguments])
+
+
+def told(views: list[attempts.AttemptView]) -> list[tuple[str, int, int, str]]:
+    return [(view.kind, view.first, view.past, view.ending) for view in views]
+
+
+class TestOfBatch:
+    def test_claims_that_just_succeeded_are_left_out(self, database: Database) -> None:
+        assert told(attempts.of_batch(database, BATCH, 100)) == [
+            ("attempt", 0, 4, "released"), ("attempt", 4, 8, "lapsed"), ("attempt", 7, 8, "died"),
+        ]  # fmt: skip
+
+    def test_the_last_ones_count(self, database: Database) -> None:
+        assert told(attempts.of_batch(database, BATCH, 2)) == [
+            ("attempt", 4, 8, "lapsed"), ("attempt", 7, 8, "died"),
+        ]  # fmt: skip
+
+    def test_there_must_be_a_batch(self, database: Database) -> None:
+        with pytest.raises(NotFound, match="batchmill ls"):
+            attempts.of_batch(database, "batch_nope", 1)
+
+
+class TestOfJob:
+    def test_its_claims_then_its_result(self, database: Database) -> None:
+        found = attempts.of_job(database, BATCH, 7)
+
+        assert sorted(told(found)) == [
+            ("attempt", 7, 8, "died"), ("attempt", 7, 8, "lapsed"), ("result", 7, 8, "failed"),
+        ]  # fmt: skip
+        assert {view.error_code for view in found if view.ending == "died"} == {"worker_died"}
+
+    def test_results_that_were_taken_back_come_first(self, database: Database) -> None:
+        run(database, "UPDATE attempts SET ended_at = '2026-02-02 00:00:00'")
+
+        found = attempts.of_job(database, BATCH, 0)
+
+        assert told(found)[0] == ("past_result", 0, 1, "failed")
+        assert told(found)[-1] == ("result", 0, 1, "succeeded")
+        assert [view.ended_at for view in found] == sorted(view.ended_at for view in found)
+
+    def test_an_open_one_has_no_result(self, database: Database) -> None:
+        assert told(attempts.of_job(database, BATCH, 5)) == [("attempt", 5, 6, "lapsed")]
+        assert attempts.of_job(database, BATCH, 9) == []
+
+    def test_there_must_be_a_job(self, database: Database) -> None:
+        with pytest.raises(NotFound, match="no job with the position '12'"):
+            attempts.of_job(database, BATCH, 12)
+        with pytest.raises(NotFound, match="no job with the custom_id 'nope'"):
+            attempts.position_of(database, BATCH, "nope")
+
+
+class TestCommand:
+    def test_a_table(self, database: Database) -> None:
+        lines = invoke(BATCH).stdout.splitlines()
+
+        assert lines[0].split() == ["POSITIONS", "TRY", "ENDING", "CLAIMED", "ENDED", "WORKER", "ERROR"]
+        assert [line.split()[:3] for line in lines[1:]] == [
+            ["0-3", "1", "released"], ["4-7", "1", "lapsed"], ["7", "2", "died"],
+        ]  # fmt: skip
+        assert lines[3].endswith("worker_died: it died")
+
+    def test_of_one_job_by_either_name(self, database: Database) -> None:
+        by_position, by_id = invoke(BATCH, "--position", "0"), invoke(BATCH, "--id", "id 0")
+
+        assert by_position.exit_code == by_id.exit_code == 0
+        assert by_position.stdout == by_id.stdout
+        assert "replayed: failed" in by_id.stdout
+        assert "result: succeeded" in by_id.stdout
+
+    def test_json(self, database: Database) -> None:
+        [last] = json.loads(invoke(BATCH, "--json", "-n", "1").stdout)["data"]
+
+        assert last.pop("ended_at").endswith("Z")
+        assert last == {
+            "object": "attempt", "first_position": 7, "last_position": 7, "attempt": 2, "ending": "died",
+            "worker": None, "slice": 5, "token": 1, "error": {"code": "worker_died", "message": "it died"},
+            "claimed_at": None,
+        }  # fmt: skip
+
+    def test_nothing_to_tell(self, database: Database) -> None:
+        assert "nothing has happened to it yet" in invoke(BATCH, "--position", "9").stderr
+        run(database, "DELETE FROM attempts")
+        assert "every claim just succeeded" in invoke(BATCH).stderr
+
+    def test_two_names_are_exit_2(self, database: Database) -> None:
+        assert invoke(BATCH, "--position", "1", "--id", "id 1").exit_code == 2
+
+    def test_what_is_not_there_is_exit_4(self, database: Database) -> None:
+        assert invoke("batch_nope").exit_code == 4
+        assert invoke(BATCH, "--id", "nope").exit_code == 4
