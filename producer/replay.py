@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, bindparam, text
+from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
 from models.db import Database, insert_rows
 from models.endings import lock_batch
@@ -150,7 +150,7 @@ def _reopen(
 
 def _replayable(database: Database) -> TextClause:
     query = text(REPLAYABLE.format(no_input=database.sql.empty_document))
-    return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True))
+    return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True, type_=Text()))
 
 
 def _chosen(batch_id: str, choice: Choice, after: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from models.states import Outcome
 from worker.adapters.base import Adapter
 from worker.assembly import Parts
 from worker.budget import out_of_memory
+from worker.claims import Job
 from worker.retry import may_pass
 from worker.store import Answer, Deferral
 
@@ -32,15 +33,16 @@ def of(adapter: Adapter, parts: Parts, max_attempts: int) -> list[Answer | Defer
     A Deferral where it failed of what may pass with time, unless that was the last of its batch's `max_attempts`. What
     it cost the device is told of the first; the others cost nothing.
     """
-    answer = _answer(adapter, parts, max_attempts)
-    if isinstance(answer, Deferral):
-        return [replace(answer, lease=job.lease, position=job.position) for job in parts.jobs]
+    answer = _answer(adapter, parts)
+    if isinstance(answer, Exception):
+        return [_put_off(job, answer, job.lease.max_attempts or max_attempts) for job in parts.jobs]
     free = replace(answer, tokens=0, padded_tokens=0, seconds=0.0)
     twins = [replace(free, lease=twin.lease, position=twin.position) for twin in parts.jobs[1:]]
     return [answer, *twins]
 
 
-def _answer(adapter: Adapter, parts: Parts, max_attempts: int) -> Answer | Deferral:
+def _answer(adapter: Adapter, parts: Parts) -> Answer | Exception:
+    """The answer to a job, or what may pass with time."""
     job = parts.jobs[0]
     answer = partial(
         Answer, job.lease, job.position,
@@ -57,14 +59,18 @@ def _answer(adapter: Adapter, parts: Parts, max_attempts: int) -> Answer | Defer
         if out_of_memory(error):
             return answer(status=Outcome.FAILED, error_code="out_of_memory", error_message=TOO_LARGE)
         if may_pass(error):
-            tries, most = job.lease.retries + 1, job.lease.max_attempts or max_attempts
-            message = f"what it needs was busy or away ({type(error).__name__}), at try {tries} of {most}"
-            if tries < most:
-                return Deferral(job.lease, job.position, UNAVAILABLE, message)
-            return answer(status=Outcome.FAILED, error_code=UNAVAILABLE, error_message=message)
+            return error
         log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
         message = f"the model could not answer this input ({type(error).__name__})"
         return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
+
+
+def _put_off(job: Job, error: Exception, most: int) -> Answer | Deferral:
+    tries = job.lease.retries + 1
+    message = f"what it needs was busy or away ({type(error).__name__}), at try {tries} of {most}"
+    if tries < most:
+        return Deferral(job.lease, job.position, UNAVAILABLE, message)
+    return Answer(job.lease, job.position, Outcome.FAILED, error_code=UNAVAILABLE, error_message=message)
 
 
 def _checked(output: Any) -> str:

@@ -15,12 +15,13 @@ from sqlalchemy import Connection, func, select, update
 from models.db import Database
 from models.errors import JobError, Unreachable
 from models.states import Outcome
-from models.tables import Slice
+from models.tables import Attempt, Slice
 from tests.batches_made import (
     VERSION,
     audit,
     batch,
     claimant,
+    execute,
     insert_batch,
     let_lapse,
     results,
@@ -198,6 +199,7 @@ def start(
         tokens: int = 1000,
         window_jobs: int = 1000,
         idle_seconds: float = 0.01,
+        backoff: Callable[[int], float] = lambda _tries: 0.0,
         **claiming: str,
     ) -> Works:
         doorbell, holdings, defects = Doorbell(), Holdings(), []
@@ -207,7 +209,7 @@ def start(
         made = Engine(
             database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
-            on_defect=lambda: defects.append("defect"),
+            backoff=backoff, on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
         made.start()
         started.append(Works(made, doorbell, holdings, defects))
@@ -862,3 +864,87 @@ class TestDefects:
         wait_until(lambda: bool(works.defects), "the defect to be told")
 
         works.defects.clear()
+
+
+class TestWhatMayPass:
+    """A busy device, a connection that broke: the job is tried again later, its neighbours are answered at once."""
+
+    def fail(self, adapter: MadeAdapter, *words: str, times: int = 1000) -> None:
+        """Passes with one of these texts fail, so many times each."""
+        left = dict.fromkeys(words, times)
+
+        def before(batch: MicroBatch) -> None:
+            if found := [row.features for row in batch.rows if left.get(row.features, 0) > 0]:
+                if len(batch.rows) == 1:
+                    left[found[0]] -= 1
+                raise ConnectionResetError("the device is away; this text is a secret")
+
+        adapter.before_forward = before
+
+    def attempts(self, database: Database, batch_id: str) -> list[tuple[Any, ...]]:
+        with database.read() as connection:
+            query = select(Attempt.ending, Attempt.first, Attempt.past, Attempt.error_code)
+            found = connection.execute(query.where(Attempt.batch_id == batch_id).order_by(Attempt.id))
+            return [tuple(row) for row in found]
+
+    def test_is_tried_again_and_succeeds(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=2)
+        batch_id = insert_batch(other, texts("one", "odd", "two", "three"))
+        waited: list[int] = []
+
+        start(backoff=lambda tries: waited.append(tries) or 0.0)
+        until_completed(other, batch_id)
+
+        rows = results(other, batch_id)
+        assert [(row.status, row.attempts) for row in rows] == [
+            ("succeeded", 1), ("succeeded", 3), ("succeeded", 1), ("succeeded", 1),
+        ]  # fmt: skip
+        assert adapter.computed[(batch_id, 0)] == 1, "what was answered is not computed again"
+        assert waited == [1, 2]
+        assert self.attempts(other, batch_id) == [
+            ("retried", 1, 2, "unavailable"), ("retried", 1, 2, "unavailable"), ("done", 0, 4, None),
+        ]  # fmt: skip
+
+    def test_is_a_dead_letter_after_the_last_try(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd")
+        batch_id = insert_batch(other, texts("one", "odd"))
+        patient_id = insert_batch(other, texts("odd"), max_attempts=5)
+
+        start()
+        until_completed(other, batch_id, patient_id)
+
+        row = results(other, batch_id)[1]
+        assert (row.status, row.error_code, row.attempts) == ("failed", "unavailable", 3)
+        assert "try 3 of 3" in row.error_message
+        assert "secret" not in row.error_message
+        assert results(other, patient_id)[0].attempts == 5, "the batch's own number"
+
+    def test_waits_in_sql_until_it_is_due(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=1)
+        batch_id = insert_batch(other, texts("odd", "one"))
+
+        start(backoff=lambda _tries: 3600.0)
+        wait_until(lambda: slices(other, batch_id)[0].not_before is not None, "the job to be put off")
+
+        [row] = slices(other, batch_id)
+        assert (row.state, row.worker_id, row.retries) == ("queued", None, 1)
+        assert len(results(other, batch_id)) == 1
+        execute(other, "UPDATE slices SET not_before = NULL")
+        until_completed(other, batch_id)
+
+    def test_twins_are_put_off_together(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=1)
+        batch_id = insert_batch(other, texts("odd", "odd", "one"))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [row.attempts for row in results(other, batch_id)] == [2, 2, 1]

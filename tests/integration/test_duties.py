@@ -1,0 +1,150 @@
+"""Duties on both databases: of many processes one does each, and if it dies, another at the next turn."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models import broker
+from models.db import Database
+from models.errors import Unreachable
+from models.settings import Settings
+from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
+from tests.threads import at_once
+from worker import claims, duties, ringing
+from worker.duties import Duties, Duty
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def one(database: Database, run: Any, who: str = "worker-1", seconds: float = HOUR, name: str = "sweep") -> Duties:
+    return Duties(database, [Duty(name, seconds, run)], who, patience_seconds=5.0)
+
+
+def row(database: Database, name: str = "sweep") -> Any:
+    with database.read() as connection:
+        return connection.execute(text("SELECT * FROM duties WHERE name = :name"), {"name": name}).one()
+
+
+class TestTurns:
+    def test_of_many_at_once_one_does_it(self, database: Database) -> None:
+        done: list[str] = []
+        many = [one(database, lambda who=f"worker-{n}": done.append(who) or "", f"worker-{n}") for n in range(6)]
+
+        at_once(*[lambda each=each: each.run_once(0.0) for each in many])
+
+        assert len(done) == 1
+        assert row(database).ran_by == done[0]
+
+    def test_come_again_after_the_interval(self, database: Database) -> None:
+        done: list[int] = []
+        mine, yours = (one(database, lambda: done.append(1) or "") for _ in range(2))
+        mine.run_once(0.0)
+        yours.run_once(HOUR + 1)
+        assert len(done) == 1, "its own clock says so, but not the database's"
+
+        execute(database, "UPDATE duties SET due_at = ran_at")
+        yours.run_once(2 * HOUR + 2)
+
+        assert len(done) == 2
+
+    def test_of_one_that_died_half_way_are_somebody_else_s(self, database: Database) -> None:
+        done: list[int] = []
+
+        def die() -> str:
+            raise SystemExit
+
+        with pytest.raises(SystemExit):
+            one(database, die).run_once(0.0)
+        execute(database, "UPDATE duties SET due_at = ran_at")
+        one(database, lambda: done.append(1) or "", "worker-2").run_once(0.0)
+
+        assert done == [1]
+
+    def test_tell_what_they_did(self, database: Database) -> None:
+        one(database, lambda: "queued three slices").run_once(0.0)
+
+        assert row(database).acted == "queued three slices"
+        assert row(database).acted_at is not None
+
+    def test_with_nothing_to_do_tell_nothing(self, database: Database) -> None:
+        one(database, lambda: "").run_once(0.0)
+
+        assert (row(database).acted, row(database).ran_by) == (None, "worker-1")
+
+
+class TestReclaiming:
+    def test_waits_a_moment_after_an_outage(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        insert_batch(database, 4)
+        [lapsed] = claims.take(database, claimant("worker-2"), 1, 4)
+        let_lapse(database, lapsed)
+        chores = one(database, lambda: duties.reclaimed(database, 3), seconds=1.0, name=duties.RECLAIM)
+
+        def away() -> Any:
+            raise Unreachable("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "write", away)
+            with pytest.raises(Unreachable):
+                chores.run_once(100.0)
+        chores.run_once(104.9)
+        assert slice_row(database, lapsed).state == "leased", "its holder may be as alive as we are"
+
+        chores.run_once(105.0)
+        assert slice_row(database, lapsed).state == "queued"
+
+
+class TestBells:
+    @pytest.fixture
+    def settings(self, redis_url: str) -> Settings:
+        return Settings.load(redis_url=redis_url)
+
+    def depth(self, settings: Settings) -> int:
+        return broker.depth(settings, [PIPELINE])[PIPELINE]
+
+    def make_old(self, database: Database) -> None:
+        execute(database, "UPDATE batches SET in_progress_at = created_at")
+
+    def test_ring_anew_where_redis_has_none(self, database: Database, settings: Settings) -> None:
+        insert_batch(database, 40)
+        self.make_old(database)
+
+        assert ringing.rung_anew(database, settings) == f"rang anew: {PIPELINE} (10 slices)"
+
+        assert self.depth(settings) == 10
+
+    def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
+        insert_batch(database, 40)
+        self.make_old(database)
+        broker.ring(settings, PIPELINE, [1])
+
+        assert ringing.rung_anew(database, settings) == ""
+
+        assert self.depth(settings) == 1
+
+    def test_do_not_ring_for_what_is_not_due(self, database: Database, settings: Settings) -> None:
+        insert_batch(database, 4)
+        self.make_old(database)
+        execute(database, "UPDATE slices SET not_before = '2100-01-01'")
+
+        assert ringing.rung_anew(database, settings) == ""
+
+    def test_do_not_ring_for_what_was_submitted_just_now(self, database: Database, settings: Settings) -> None:
+        insert_batch(database, 4)
+        execute(database, f"UPDATE batches SET in_progress_at = {database.sql.now}")
+
+        assert ringing.rung_anew(database, settings) == ""
+
+    def test_that_cannot_ring_say_nothing(self, database: Database) -> None:
+        insert_batch(database, 4)
+        self.make_old(database)
+
+        assert ringing.rung_anew(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""

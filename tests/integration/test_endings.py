@@ -1,0 +1,226 @@
+"""Early ends on both databases: cancelled, expired, burned. What is done stays, what is open is closed, once."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models import endings
+from models.db import Database
+from models.errors import NotFound, UsageError
+from models.states import BatchStatus, Ending, Outcome
+from producer.cancel import cancel
+from tests.batches_made import audit, batch, claimant, insert_batch, results, set_batch, slices
+from tests.threads import at_once
+from worker import claims, duties, store
+from worker.claims import Lease
+from worker.store import Answer
+
+SLICE = 4
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> list[Lease]:
+    return claims.take(database, claimant(worker_id), room, SLICE)
+
+
+def answer(database: Database, lease: Lease, *places: int, status: Outcome = Outcome.SUCCEEDED) -> store.Closed:
+    """Write these jobs of a slice, or all of it."""
+    written = [Answer(lease, lease.first + place, status, output="{}") for place in places or range(lease.size)]
+    finished = set() if places else {lease.slice_id}
+    with database.write() as connection:
+        return store.close(connection, database.sql, written, [lease], finished, None)
+
+
+class TestCancel:
+    def test_keeps_what_is_done_and_closes_the_rest(self, database: Database) -> None:
+        batch_id = insert_batch(database, 10)
+        first = take(database, room=1)[0]
+        answer(database, first, 0, 2)
+
+        seen = cancel(database, batch_id)
+
+        assert seen.status is BatchStatus.CANCELLED
+        assert (seen.counts.completed, seen.counts.cancelled, seen.counts.open) == (2, 8, 0)
+        rows = results(database, batch_id)
+        assert [row.status for row in rows] == ["succeeded", "cancelled", "succeeded"] + ["cancelled"] * 7
+        assert {row.error_code for row in rows if row.status == "cancelled"} == {"cancelled"}
+        assert {row.state for row in slices(database, batch_id)} == {"done"}
+        assert batch(database, batch_id).cancelled_at is not None
+        audit(database, batch_id)
+
+    def test_refuses_what_is_computed_later(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        [lease] = take(database)
+        cancel(database, batch_id)
+
+        assert answer(database, lease).lost == {lease.slice_id}
+
+        with database.write() as connection:
+            assert claims.renew(connection, database.sql, [lease], 30.0) == [lease]
+        assert batch(database, batch_id).succeeded == 0
+        audit(database, batch_id)
+
+    def test_in_chunks_comes_to_the_same(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        batch_id = insert_batch(database, 10)
+        answer(database, take(database, room=1)[0], 1)
+
+        cancel(database, batch_id)
+
+        assert batch(database, batch_id).cancelled == 9
+        audit(database, batch_id)
+
+    def test_that_was_broken_off_is_finished_by_a_duty(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        batch_id = insert_batch(database, 10)
+        endings.end(database, batch_id, Ending.CANCELLED, None, None)
+        half_way = batch(database, batch_id)
+        assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
+        assert take(database) == []
+
+        assert batch_id in duties.ended(database)
+
+        assert batch(database, batch_id).status == "cancelled"
+        audit(database, batch_id)
+
+    def test_by_many_at_once_closes_each_job_once(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        for _ in range(5):
+            batch_id = insert_batch(database, 20)
+
+            at_once(*[lambda batch_id=batch_id: cancel(database, batch_id)] * 3)
+
+            assert batch(database, batch_id).cancelled == 20
+            audit(database, batch_id)
+
+    def test_and_a_closing_write_at_once_leave_one_outcome_each(self, database: Database) -> None:
+        for _ in range(10):
+            batch_id = insert_batch(database, 12)
+            leases = take(database)
+
+            def write(leases: list[Lease] = leases) -> int:
+                return sum(answer(database, lease).written for lease in leases)
+
+            written, seen = at_once(write, lambda batch_id=batch_id: cancel_if_open(database, batch_id))
+
+            row = batch(database, batch_id)
+            assert row.succeeded == written
+            assert row.succeeded + row.cancelled == 12
+            assert row.status == ("cancelled" if seen else "completed")
+            audit(database, batch_id)
+
+    def test_of_what_has_ended_is_refused(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        answer(database, take(database)[0])
+
+        with pytest.raises(UsageError, match="completed already"):
+            cancel(database, batch_id)
+
+    def test_twice_is_fine(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        cancel(database, batch_id)
+
+        assert cancel(database, batch_id).status is BatchStatus.CANCELLED
+
+    def test_of_what_is_not_there_is_said(self, database: Database) -> None:
+        with pytest.raises(NotFound):
+            cancel(database, "batch_unknown")
+
+    def test_of_one_that_is_still_read_in_counts_what_is_there(self, database: Database) -> None:
+        batch_id = insert_batch(database, 6, status="validating", total=0)
+
+        assert cancel(database, batch_id).counts.cancelled == 6
+
+
+def cancel_if_open(database: Database, batch_id: str) -> bool:
+    try:
+        cancel(database, batch_id)
+    except UsageError:
+        return False
+    return True
+
+
+class TestDeadline:
+    def test_that_passed_expires_what_is_open(self, database: Database) -> None:
+        batch_id = insert_batch(database, 8)
+        answer(database, take(database, room=1)[0])
+        set_batch(database, batch_id, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+
+        assert batch_id in duties.expired(database)
+
+        row = batch(database, batch_id)
+        assert (row.status, row.succeeded, row.expired) == ("expired", 4, 4)
+        assert row.expired_at is not None
+        assert {each.error_code for each in results(database, batch_id)[4:]} == {"deadline_passed"}
+        audit(database, batch_id)
+
+    def test_that_passed_lets_nothing_be_claimed(self, database: Database) -> None:
+        insert_batch(database, 8, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+
+        assert take(database) == []
+
+    def test_to_come_changes_nothing(self, database: Database) -> None:
+        batch_id = insert_batch(database, 8, expires_at=datetime.now(UTC) + timedelta(hours=1))
+
+        assert duties.expired(database) == ""
+
+        assert batch(database, batch_id).status == "in_progress"
+
+
+class TestErrorBudget:
+    def test_that_is_spent_ends_the_batch(self, database: Database) -> None:
+        batch_id = insert_batch(database, 12, max_failures=2)
+        first, second, _ = take(database)
+        answer(database, first, 0, 1, status=Outcome.FAILED)
+        assert batch(database, batch_id).status == "in_progress", "two are allowed"
+
+        closed = answer(database, second, 0, status=Outcome.FAILED)
+
+        assert closed.ended == "failed"
+        row = batch(database, batch_id)
+        assert (row.status, row.failed, row.cancelled, row.error_code) == ("failed", 3, 9, "too_many_failures")
+        assert "3 jobs failed, more than the 2" in row.error_message
+        assert {each.error_code for each in results(database, batch_id) if each.status == "cancelled"} == {
+            "too_many_failures"
+        }
+        assert answer(database, first).lost == {first.slice_id}
+        audit(database, batch_id)
+
+    def test_that_is_spent_by_the_last_jobs_fails_the_batch(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4, max_failures=3)
+
+        closed = answer(database, take(database)[0], status=Outcome.FAILED)
+
+        assert closed.ended == "failed"
+        assert batch(database, batch_id).error_code == "too_many_failures"
+        audit(database, batch_id)
+
+    def test_that_is_kept_lets_the_batch_complete(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4, max_failures=4)
+
+        assert answer(database, take(database)[0], status=Outcome.FAILED).ended == "completed"
+
+        assert batch(database, batch_id).error_code is None
+
+
+class TestAbandoned:
+    def test_submits_end_when_nothing_was_heard_for_long(self, database: Database) -> None:
+        silent = datetime.now(UTC) - timedelta(hours=2)
+        old = insert_batch(database, 6, status="validating", total=0, heard_at=silent)
+        young = insert_batch(database, 6, status="validating", total=0, heard_at=datetime.now(UTC))
+
+        assert old in duties.abandoned(database, 3600.0)
+
+        row = batch(database, old)
+        assert (row.status, row.total, row.failed, row.error_code) == ("failed", 6, 6, "submit_abandoned")
+        assert batch(database, young).status == "validating"
+        audit(database, old)

@@ -1,0 +1,187 @@
+"""Replays on both databases: only what was chosen, in the same place, and what it came to before is kept."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from models.db import Database
+from models.errors import NotFound, UsageError
+from models.states import Outcome
+from producer import replay
+from producer.cancel import cancel
+from producer.deadline import Deadline
+from producer.replay import Choice
+from tests.batches_made import batch, claimant, execute, insert_batch, results, slices
+from worker import claims, store
+from worker.claims import Lease
+from worker.store import Answer
+
+SLICE = 4
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def run(database: Database, *failing: int, code: str = "model_error") -> list[int]:
+    """Work through all that can be claimed; jobs at these positions fail. Returns the positions that were run."""
+    ran: list[int] = []
+    while leases := claims.take(database, claimant(), 1000, SLICE):
+        for lease in leases:
+            jobs = claims.pending(database, [lease])
+            ran += [job.position for job in jobs]
+            _close(database, lease, [_answer(lease, job.position, failing, code) for job in jobs])
+    return ran
+
+
+def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) -> Answer:
+    if position in failing:
+        return Answer(lease, position, Outcome.FAILED, error_code=code, error_message="No.")
+    return Answer(lease, position, Outcome.SUCCEEDED, output="{}")
+
+
+def _close(database: Database, lease: Lease, written: list[Answer]) -> None:
+    with database.write() as connection:
+        store.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+
+
+def past(database: Database, batch_id: str) -> list[Any]:
+    with database.read() as connection:
+        query = text("SELECT position, seq, status, error_code FROM past_results WHERE batch_id = :id ORDER BY seq")
+        return list(connection.execute(query, {"id": batch_id}))
+
+
+def try_again(database: Database, batch_id: str, deadline: Deadline | None = None, **choice: Any) -> replay.Replay:
+    return replay.replay(database, batch_id, Choice(**choice), SLICE, deadline)
+
+
+def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> None:
+    batch_id = insert_batch(database, 12)
+    run(database, 1, 2, 9)
+
+    again = try_again(database, batch_id)
+
+    row = batch(database, batch_id)
+    assert again.jobs == 3
+    assert (row.status, row.succeeded, row.failed, row.completed_at) == ("in_progress", 9, 0, None)
+    assert run(database) == [1, 2, 9]
+    row = batch(database, batch_id)
+    assert (row.status, row.succeeded, row.failed, row.last_seq) == ("completed", 12, 0, 15)
+    assert [each.position for each in results(database, batch_id)] == list(range(12))
+    kept = past(database, batch_id)
+    assert [(each.position, each.status, each.error_code) for each in kept] == [
+        (place, "failed", "model_error") for place in (1, 2, 9)
+    ]
+    seqs = [each.seq for each in results(database, batch_id)] + [each.seq for each in kept]
+    assert sorted(seqs) == list(range(1, 16)), "a cursor sees the new rows behind all others"
+
+
+def test_again_and_again_keeps_every_result(database: Database) -> None:
+    batch_id = insert_batch(database, 4)
+    run(database, 3)
+    for _ in range(2):
+        try_again(database, batch_id)
+        run(database, 3, code="another")
+
+    assert [(each.position, each.error_code) for each in past(database, batch_id)] == [
+        (3, "model_error"), (3, "another"),
+    ]  # fmt: skip
+    assert results(database, batch_id)[3].error_code == "another"
+
+
+def test_codes_choose(database: Database) -> None:
+    batch_id = insert_batch(database, 8)
+    run(database, 1, 2)
+    execute(database, "UPDATE results SET error_code = 'timed_out' WHERE position = 2")
+
+    assert try_again(database, batch_id, codes=("timed_out", "other")).jobs == 1
+
+    assert run(database) == [2]
+
+
+def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
+    batch_id = insert_batch(database, 8)
+    cancel(database, batch_id)
+
+    with pytest.raises(UsageError, match="nothing to try again"):
+        try_again(database, batch_id)
+    assert try_again(database, batch_id, outcomes=(Outcome.CANCELLED,)).jobs == 8
+
+    assert run(database) == list(range(8))
+    row = batch(database, batch_id)
+    assert (row.status, row.cancelled, row.cancelled_at) == ("completed", 0, None)
+
+
+def test_in_chunks_comes_to_the_same(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    batch_id = insert_batch(database, 40)
+    failing = [place for place in range(40) if place % 3]
+    run(database, *failing)
+
+    assert try_again(database, batch_id).jobs == len(failing)
+
+    assert sorted(run(database)) == failing
+    assert batch(database, batch_id).status == "completed"
+
+
+def test_while_it_runs_is_refused(database: Database) -> None:
+    batch_id = insert_batch(database, 8)
+
+    with pytest.raises(UsageError, match="wait until it has ended"):
+        try_again(database, batch_id)
+
+
+def test_rows_that_had_no_input_stay_failed(database: Database) -> None:
+    batch_id = insert_batch(database, [{"text": "a"}, {}])
+    run(database, 0, 1)
+
+    assert try_again(database, batch_id).jobs == 1
+
+    assert run(database) == [0]
+
+
+@pytest.mark.parametrize(("deadline", "expires"), [(None, False), (Deadline(seconds=3600), True)])
+def test_a_deadline_that_has_passed_is_dropped_or_renewed(
+    database: Database, deadline: Deadline | None, expires: bool
+) -> None:
+    batch_id = insert_batch(database, 4)
+    run(database, 1)
+    execute(database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
+
+    try_again(database, batch_id, deadline)
+
+    expires_at = batch(database, batch_id).expires_at
+    assert (expires_at is not None) is expires
+    assert expires_at is None or abs(expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    assert run(database) == [1]
+
+
+def test_a_moment_as_deadline_is_kept_as_it_is(database: Database) -> None:
+    batch_id = insert_batch(database, 4)
+    run(database, 1)
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+
+    try_again(database, batch_id, Deadline(moment=moment))
+
+    assert batch(database, batch_id).expires_at == moment
+
+
+def test_slices_never_overlap_what_runs(database: Database) -> None:
+    batch_id = insert_batch(database, 40)
+    run(database, *range(0, 40, 5))
+    try_again(database, batch_id)
+
+    open_slices = [row for row in slices(database, batch_id) if row.state == "queued"]
+    covered = [place for row in open_slices for place in range(row.first, row.first + row.size)]
+    assert len(covered) == len(set(covered))
+
+
+def test_of_what_is_not_there_is_said(database: Database) -> None:
+    with pytest.raises(NotFound):
+        try_again(database, "batch_unknown")

@@ -1,0 +1,44 @@
+"""The watchdog barks when a call does not come back, and at nothing else."""
+
+import threading
+import time
+
+from worker.watchdog import Watchdog
+
+
+def test_a_call_within_its_time_is_left_alone() -> None:
+    watchdog = Watchdog(10.0, lambda: None)
+    with watchdog.watching():
+        assert not watchdog.run_once(time.monotonic() + 9)
+
+
+def test_a_call_that_takes_too_long_is_told() -> None:
+    watchdog = Watchdog(10.0, lambda: None)
+    with watchdog.watching():
+        assert watchdog.run_once(time.monotonic() + 11)
+
+
+def test_between_calls_there_is_nothing_to_watch() -> None:
+    watchdog = Watchdog(10.0, lambda: None)
+    with watchdog.watching():
+        pass
+    assert not watchdog.run_once(time.monotonic() + 1_000)
+
+
+def test_what_comes_forward_has_its_time_again() -> None:
+    watchdog = Watchdog(0.2, lambda: None)
+    with watchdog.watching():
+        began = watchdog._began
+        assert began is not None
+        watchdog._began = began - 0.3
+        watchdog.alive()
+        assert not watchdog.run_once(time.monotonic())
+
+
+def test_the_thread_barks_once() -> None:
+    barked = threading.Event()
+    watchdog = Watchdog(0.02, barked.set)
+    watchdog.start()
+    with watchdog.watching():
+        assert barked.wait(10)
+    watchdog.stop()

@@ -1,0 +1,55 @@
+"""The watchdog: a device call that does not come back can't be interrupted, so its whole process is ended."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOOKS = 8  # within the limit: a hang is noticed so much later at most
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+class Watchdog:
+    """`on_hang` is called once, from its own thread, when one call takes longer than `seconds`."""
+
+    def __init__(self, seconds: float, on_hang: Callable[[], object]) -> None:
+        self._seconds = seconds
+        self._on_hang = on_hang
+        self._began: float | None = None  # of the call that runs now, by the monotonic clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch what is done in this block; `alive` gives it the whole time again."""
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began = None
+
+    def alive(self) -> None:
+        """Note that what is watched has come forward."""
+        if self._began is not None:
+            self._began = time.monotonic()
+
+    def run_once(self, now: float) -> bool:
+        """Whether the call that runs at this moment of the monotonic clock takes too long."""
+        began = self._began
+        return began is not None and now - began > self._seconds
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(min(LONGEST_PAUSE_SECONDS, self._seconds / LOOKS)):
+            if self.run_once(time.monotonic()):
+                self._on_hang()
+                return
