@@ -63,6 +63,7 @@ COMMANDS = {
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
     "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
     "audit": Command("producer.cli.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."),
+    "doctor": Command("producer.cli.doctor", "doctor", "Look whether everything is there and healthy."),
     "attempts": Command(
         "producer.cli.attempts", "attempts", "Show the tries of a batch that did not just succeed, or of one job."
     ),

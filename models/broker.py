@@ -1,7 +1,9 @@
 """The bell: Celery on Redis, one queue per pipeline, names and ids only. SQL decides what runs."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -66,12 +68,43 @@ def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
 
 def depth(settings: Settings, pipelines: Sequence[str]) -> dict[str, int]:
     """How many bells of each pipeline nobody has heard yet; raises Unreachable."""
+    with _asked(settings) as client:
+        return {pipeline: client.llen(queue_name(pipeline)) for pipeline in pipelines}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a Redis or Valkey says of itself; a limit of 0 bytes is none."""
+
+    kind: str
+    version: str
+    eviction: str  # `maxmemory-policy`
+    used_bytes: int
+    limit_bytes: int
+
+
+def facts(settings: Settings) -> Facts:
+    """Ask the server what it is, within `publish_seconds`; raises Unreachable."""
+    with _asked(settings) as client:
+        said = client.info()
+    valkey = "valkey_version" in said
+    return Facts(
+        kind="Valkey" if valkey else "Redis",
+        version=str(said["valkey_version" if valkey else "redis_version"]),
+        eviction=said["maxmemory_policy"],
+        used_bytes=said["used_memory"],
+        limit_bytes=said["maxmemory"],
+    )
+
+
+@contextmanager
+def _asked(settings: Settings) -> Iterator[Any]:
+    """A Redis client; raises Unreachable, also for what goes wrong inside."""
     app = celery_app(settings)
     try:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.publish_seconds)
-            client: Any = connection.default_channel.client
-            return {pipeline: client.llen(queue_name(pipeline)) for pipeline in pipelines}
+            yield connection.default_channel.client
     except (RedisError, KombuError, OSError) as error:
         raise _unreachable(settings, error, "does not answer") from error
     finally:

@@ -1,0 +1,43 @@
+"""`batchmill doctor`: is everything there and healthy, and what to do where it is not?"""
+
+import click
+
+from models import terminal
+from models.settings import Settings
+from producer import doctor as practice
+from producer.cli import context
+from producer.findings import PROBLEM, Finding
+
+FOUND_PROBLEMS, UNREACHABLE = 1, 5
+
+
+@click.command(short_help="Look whether everything is there and healthy.")
+@context.json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Look at settings, disk, Redis, the database, workers, waiting work, stuck batches and duties.
+
+    Each line is ok, a warning or a problem, with what to do. Exit code 1 with problems, 5 when Redis or the database
+    does not answer.
+    """
+    found = []
+    for finding in practice.examine(Settings.load()):
+        found.append(finding)
+        if not as_json:
+            click.echo(_line(finding))
+    code = _exit_code(found)
+    if as_json:
+        documents = [finding.as_dict() for finding in found]
+        terminal.echo_json({"object": "doctor", "healthy": code == 0, "findings": documents})
+    ctx.exit(code)
+
+
+def _line(finding: Finding) -> str:
+    advice = f"; {finding.advice}" if finding.advice else ""
+    return terminal.printable(f"{finding.level:<8} {finding.what:<9} {finding.message}{advice}")
+
+
+def _exit_code(found: list[Finding]) -> int:
+    if any(finding.unreachable for finding in found):
+        return UNREACHABLE
+    return FOUND_PROBLEMS if any(finding.level == PROBLEM for finding in found) else 0

@@ -1,0 +1,87 @@
+"""The doctor: is everything there and healthy? Each finding says what to do, where there is something to do."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from models import broker, schema
+from models.db import Database
+from models.errors import Unreachable
+from models.settings import Settings, config_file, redacted
+from producer import findings, vitals, workers
+from producer.findings import OK, PROBLEM, WARNING, Finding
+from producer.vitals import Backlog
+from producer.workers import MISSED_LEASES
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
+    yield from _settings(settings)
+    yield from findings.of_disk(*_disk(settings))
+    redis = list(_redis(settings))
+    yield from redis
+    try:
+        database = schema.opened(settings)
+    except Unreachable as error:
+        yield Finding(PROBLEM, "database", str(error), "nothing can be submitted or run until it is there", True)
+        return
+    try:
+        yield from _of_tables(database, settings, bells_answer=not any(finding.unreachable for finding in redis))
+    except Unreachable as error:
+        yield Finding(PROBLEM, "database", str(error), "it went away while it was looked at; look again", True)
+    finally:
+        database.close()
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    try:
+        yield from findings.of_redis(broker.facts(settings), redacted(settings.redis))
+    except Unreachable as error:
+        start = "run: batchmill up" if settings.redis_url is None else "start it, or mend redis_url"
+        advice = f"{start}; until then work goes on, but each piece of it begins later"
+        yield Finding(PROBLEM, "redis", str(error), advice, unreachable=True)
+
+
+def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
+    gone = MISSED_LEASES * settings.lease_seconds
+    yield findings.of_database(vitals.server(database), redacted(settings.database))
+    there = workers.listed(database, settings.lease_seconds)
+    yield from findings.of_workers(there)
+    backlogs = vitals.backlogs(database, gone)
+    yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {})
+    yield from findings.of_unsettled(vitals.unsettled(database))
+    yield from findings.of_duties(vitals.duties(database), gone)
+
+
+def _bells(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
+    try:
+        return broker.depth(settings, sorted({backlog.pipeline for backlog in backlogs}))
+    except Unreachable:
+        return {}  # it answered a moment ago, and the next look will tell
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    """The settings that are not as they come, and where each is from."""
+    file = config_file()
+    given = {name: str(getattr(settings, name)) for name in sorted(settings.model_fields_set - {"pipelines"})}
+    environment = {name.upper() for name in os.environ}
+    named = [
+        f"{name}={redacted(value)} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"
+        for name, value in given.items()
+    ]
+    where = f"{file.absolute()}" if file else "no batchmill.toml"
+    yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
+    if settings.heartbeat_seconds > settings.lease_seconds / 2:
+        yield Finding(
+            WARNING, "settings", f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
+            f"set heartbeat_seconds to at most {settings.lease_seconds / 3:.2g}",
+        )  # fmt: skip
+
+
+def _disk(settings: Settings) -> tuple[Path, int]:
+    url = settings.database
+    folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else settings.home_path
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder, shutil.disk_usage(folder).free

@@ -1,0 +1,226 @@
+"""The doctor looks at real servers, and says what is wrong with them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from models import broker
+from models.db import Database
+from models.errors import Unreachable
+from models.settings import Settings
+from tests import answers, batches_sound
+from tests.batches_sound import BATCH, run
+from tests.servers import Valkey
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def database(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
+    monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(batchmill.cli, ["doctor", *arguments])
+
+
+def found(code: int = 0) -> list[dict[str, Any]]:
+    result = invoke("--json")
+    assert result.exit_code == code, result.output
+    document = json.loads(result.stdout)
+    assert (document["object"], document["healthy"]) == ("doctor", code == 0)
+    return list(document["findings"])
+
+
+def of(what: str, findings: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(finding["level"], finding["message"]) for finding in findings if finding["what"] == what]
+
+
+class TestHealthy:
+    def test_everything_there_and_nothing_to_do(self, database: Database, database_url: str) -> None:
+        findings = found()
+
+        assert {finding["level"] for finding in findings} == {"ok"}
+        [(_, message)] = of("database", findings)
+        kind = "SQLite 3." if database_url.startswith("sqlite") else "PostgreSQL 1"
+        assert message.startswith(kind)
+        assert "clock" not in message
+        [(_, message)] = of("redis", findings)
+        assert message.startswith(("Valkey ", "Redis "))
+        assert of("workers", findings) == [("ok", "0 alive")]
+        assert of("work", findings) == [("ok", "nothing waits")]
+
+    def test_lines_say_what_was_looked_at(self, database: Database) -> None:
+        lines = invoke().stdout.splitlines()
+
+        assert [line.split()[:2] for line in lines] == [
+            ["ok", what] for what in ("settings", "disk", "redis", "database", "workers", "work")
+        ]  # fmt: skip
+
+    def test_settings_are_told_with_their_source(
+        self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_text("lease_seconds = 60\nheartbeat_seconds = 50\n")
+        monkeypatch.setenv("BATCHMILL_CONFIG", str(file))
+        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "7")
+        monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url.replace("postgres@", "postgres:canary@"))
+
+        told, warned = of("settings", found())
+
+        assert told[1].startswith(f"{file}; ")
+        assert f"lease_seconds=60.0 ({file})" in told[1]
+        assert "slice_jobs=7 (environment)" in told[1]
+        assert "canary" not in told[1]
+        assert warned == ("warning", "a lease of 60 s is lost with one heartbeat that comes late")
+
+
+class TestWork:
+    def test_bells_and_slices_and_nobody_there(self, database: Database) -> None:
+        batches_sound.midway(database)
+        broker.ring(Settings.load(), "p", [4, 6, 6])
+
+        findings = found(1)
+
+        assert of("work", findings) == [("problem", "p: slices: 2 wait, 1 out; bells: 3; workers: 0")]
+
+    def test_somebody_there(self, database: Database) -> None:
+        batches_sound.midway(database)
+        run(
+            database,
+            "UPDATE slices SET not_before = '2999-01-01 00:00:00' WHERE id = 6",
+            "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE id = 3",
+        )
+        answers.sign_on(database, "p")
+        run(database, "UPDATE workers SET revision = 'r'")
+        answers.sign_on(database, "p", silent_seconds=1000.0)
+
+        findings = found()
+
+        assert of("work", findings) == [
+            ("warning", "p: slices: 1 wait, 1 out, 1 put off, 1 lapsed; bells: 0; workers: 1")
+        ]  # fmt: skip
+        assert of("workers", findings) == [
+            ("ok", "1 alive, for p"), ("warning", "process 7 on here (cpu) was last heard of 17 min ago"),
+        ]  # fmt: skip
+
+    def test_batches_that_are_stuck(self, database: Database) -> None:
+        batches_sound.midway(database)
+        batches_sound.cancelling(database)
+        assert of("batches", found()) == []
+
+        run(database, "UPDATE slices SET done_at = '2020-01-01 00:00:00'")
+        [(level, message)] = of("batches", found())
+        assert level == "warning"
+        assert message.startswith(f"{BATCH} is cancelling and was last heard of ")
+
+        run(database, "UPDATE batches SET status = 'validating', ending = NULL")
+        assert of("batches", found()) == []
+        run(database, "UPDATE batches SET heard_at = '2020-01-01 00:00:00'")
+        assert [level for level, _ in of("batches", found())] == ["warning"]
+
+    def test_duties(self, database: Database) -> None:
+        moments = "'2999-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00'"
+        columns = "name, due_at, ran_at, acted_at, acted"
+        run(
+            database,
+            f"INSERT INTO duties ({columns}) VALUES ('bells', {moments}, 'rang anew')",
+            "INSERT INTO duties (name, due_at) VALUES ('reclaim', '2026-01-01 00:00:00')",
+        )
+
+        bells, reclaim = of("duties", found())
+
+        assert bells[0] == "ok"
+        assert bells[1].endswith(" ago: rang anew")
+        assert reclaim[0] == "warning"
+        assert reclaim[1].startswith("reclaim never ran; overdue by ")
+
+
+class TestUnreachable:
+    def test_redis_away_is_exit_5_and_the_rest_is_looked_at(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batches_sound.midway(database)
+        monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://me:canary@127.0.0.1:1/0")
+
+        findings = found(5)
+
+        [(level, message)] = of("redis", findings)
+        assert level == "problem"
+        assert "canary" not in message
+        assert of("work", findings) == [("problem", "p: slices: 2 wait, 1 out; workers: 0")]
+
+    def test_the_embedded_one_away_says_how_to_start_it(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("BATCHMILL_REDIS_URL")
+
+        [finding] = [finding for finding in found(5) if finding["what"] == "redis"]
+
+        assert "batchmill up" in finding["advice"]
+
+    def test_a_database_away_is_exit_5(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
+        monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x")
+
+        findings = found(5)
+
+        assert [level for level, _ in of("redis", findings)] == ["ok"]
+        [(level, message)] = of("database", findings)
+        assert level == "problem"
+        assert "does not answer" in message
+        assert "canary" not in json.dumps(findings)
+
+
+class TestBroker:
+    def test_depth_and_facts(self, redis_url: str) -> None:
+        settings = Settings.load(redis_url=redis_url)
+        broker.ring(settings, "a", [1, 2])
+
+        assert broker.depth(settings, ["a", "b"]) == {"a": 2, "b": 0}
+        facts = broker.facts(settings)
+        assert facts.kind in ("Valkey", "Redis")
+        assert facts.used_bytes > 0
+
+    def test_what_it_was_told_to_keep(self, own_valkey: Valkey) -> None:
+        own_valkey.config_set("maxmemory", 50_000_000)
+        own_valkey.config_set("maxmemory-policy", "allkeys-lru")
+
+        facts = broker.facts(Settings.load(redis_url=own_valkey.url))
+
+        assert (facts.kind, facts.limit_bytes, facts.eviction) == ("Valkey", 50_000_000, "allkeys-lru")
+
+    @pytest.mark.parametrize("ask", [lambda settings: broker.depth(settings, ["a"]), broker.facts])
+    def test_nobody_there_is_unreachable(self, ask: Any) -> None:
+        with pytest.raises(Unreachable, match="does not answer"):
+            ask(Settings.load(redis_url=NOBODY, publish_seconds=0.5))
+
+    def test_one_that_hangs_is_unreachable(self, own_valkey: Valkey) -> None:
+        settings = Settings.load(redis_url=own_valkey.url, publish_seconds=0.2)
+        own_valkey.pause()
+
+        with pytest.raises(Unreachable, match="does not answer"):
+            broker.facts(settings)
+
+
+def test_it_never_imports_torch() -> None:
+    script = (
+        "import sys; from click.testing import CliRunner; import batchmill; "
+        "result = CliRunner().invoke(batchmill.cli, ['doctor']); print(result.exit_code, 'torch' in sys.modules)"
+    )
+
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert result.stdout.split() == ["5", "False"]

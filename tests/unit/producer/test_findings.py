@@ -1,0 +1,130 @@
+"""What the doctor makes of what it sees."""
+
+from pathlib import Path
+
+import pytest
+
+from models.broker import Facts
+from producer import findings
+from producer.vitals import Backlog, DutyView, Server, Unsettled
+from producer.workers import WorkerView
+
+MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
+
+
+def worker(
+    pipeline: str = "p", revision: str = "new", *, alive: bool = True, serves: list[str] | None = None
+) -> WorkerView:
+    return WorkerView(
+        "w", "host", 7, "cpu", pipeline, "m", revision, serves or [pipeline], "ready", 1.0, 100.0, alive
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(2 * GIGABYTE, "ok"), (GIGABYTE - 1, "warning"), (100 * MEGABYTE - 1, "problem")]
+)
+def test_a_disk_without_room(free: int, level: str) -> None:
+    [finding] = findings.of_disk(Path("/data"), free)
+
+    assert finding.level == level
+    assert (finding.advice is None) == (level == "ok")
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "words"),
+    [
+        (Facts("Valkey", "8.1.0", "allkeys-lru", MEGABYTE, 0), "ok", None),
+        (Facts("Redis", "7.4.1", "noeviction", MEGABYTE, 2 * MEGABYTE), "ok", None),
+        (Facts("Redis", "6.2.0", "noeviction", MEGABYTE, 0), "ok", None),
+        (Facts("Redis", "6.0.16", "noeviction", MEGABYTE, 0), "problem", "6.2 or later"),
+        (Facts("Redis", "7.4.1", "allkeys-lru", MEGABYTE, 2 * MEGABYTE), "warning", "noeviction"),
+        (Facts("Redis", "7.4.1", "noeviction", 19 * MEGABYTE, 20 * MEGABYTE), "warning", "raise maxmemory"),
+    ],
+)
+def test_redis(facts: Facts, level: str, words: str | None) -> None:
+    [finding] = findings.of_redis(facts, "redis://here")
+
+    assert finding.level == level
+    assert f"{facts.kind} {facts.version} at redis://here" in finding.message
+    assert (words is None and finding.advice is None) or words in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level", "words"),
+    [(4.0, "ok", "1.0 GB"), (180.0, "warning", "3 min ahead of"), (-7.0, "warning", "7 s behind")],
+)
+def test_a_clock_that_is_not_ours(ahead: float, level: str, words: str) -> None:
+    finding = findings.of_database(Server("PostgreSQL", "17.2", GIGABYTE, ahead), "postgresql://here")
+
+    assert finding.level == level
+    assert words in finding.message
+
+
+def test_workers_that_fell_silent_are_named() -> None:
+    alive, silent = findings.of_workers([worker(serves=["p", "q"]), worker(alive=False)])
+
+    assert (alive.level, alive.message) == ("ok", "1 alive, for p, q")
+    assert silent.level == "warning"
+    assert silent.message == "process 7 on host (cpu) was last heard of 100 s ago"
+
+
+class TestWork:
+    def test_none(self) -> None:
+        [finding] = findings.of_backlogs([], [], {})
+
+        assert (finding.level, finding.message) == ("ok", "nothing waits")
+
+    def test_is_held_against_bells_and_workers(self) -> None:
+        backlogs = [Backlog("p", "new", 3, 1, 2, 0), Backlog("q", None, 1, 0, 0, 0)]
+
+        first, second = findings.of_backlogs(backlogs, [worker(serves=["p", "q"])], {"p": 5})
+
+        assert (first.level, first.message) == ("ok", "p: slices: 3 wait, 2 out, 1 put off; bells: 5; workers: 1")
+        assert (second.level, second.message) == ("ok", "q: slices: 1 wait; workers: 1")
+
+    @pytest.mark.parametrize("there", [[], [worker("another")], [worker(alive=False)]])
+    def test_that_nobody_serves_is_a_problem(self, there: list[WorkerView]) -> None:
+        [finding] = findings.of_backlogs([Backlog("p", "new", 3, 0, 0, 0)], there, {"p": 3})
+
+        assert finding.level == "problem"
+        assert finding.advice == "start a worker: batchmill up --pipelines p"
+
+    def test_whose_leases_nobody_reclaims_is_a_warning(self) -> None:
+        [finding] = findings.of_backlogs([Backlog("p", "new", 0, 0, 3, 2)], [worker()], {})
+
+        assert (finding.level, finding.message) == ("warning", "p: slices: 3 out, 2 lapsed; workers: 1")
+
+    @pytest.mark.parametrize(
+        ("there", "level"),
+        [
+            ([worker(revision="new")], "warning"),
+            ([worker(revision="new"), worker(revision="old")], "ok"),
+            ([worker("another", serves=["another", "p"])], "ok"),  # it may turn out to have the revision
+        ],
+    )
+    def test_that_began_with_another_revision(self, there: list[WorkerView], level: str) -> None:
+        [finding] = findings.of_backlogs([Backlog("p", "old", 3, 0, 0, 0)], there, {})
+
+        assert finding.level == level
+
+
+@pytest.mark.parametrize("status", ["validating", "cancelling"])
+def test_batches_that_are_stuck(status: str) -> None:
+    [finding] = findings.of_unsettled([Unsettled("b1", status, 30.0), Unsettled("b2", status, 660.0)])
+
+    assert (finding.level, finding.message) == ("warning", f"b2 is {status} and was last heard of 11 min ago")
+    assert "batchmill cancel b2" in str(finding.advice)
+
+
+def test_duties_that_nobody_does() -> None:
+    duties = [
+        DutyView("bells", -3.0, 2.0, None, None),
+        DutyView("endings", 80.0, 82.0, 7200.0, "closed b1"),
+        DutyView("reclaim", 200_000.0, None, None, None),
+    ]
+
+    done, late, never = findings.of_duties(duties, 90.0)
+
+    assert (done.level, done.message) == ("ok", "bells ran 2 s ago")
+    assert (late.level, late.message) == ("ok", "endings ran 82 s ago; 2 h ago: closed b1")
+    assert (never.level, never.message) == ("warning", "reclaim never ran; overdue by 2 d")
