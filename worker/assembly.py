@@ -35,11 +35,11 @@ class Parts:
         return [self.rows[part][1] for part in sorted(self.rows)]
 
     def add(self, row: Encoded, raw: Any, width: int, seconds: float) -> None:
-        """Take in one row, which went through the device padded to `width` tokens and had so much of its time."""
+        """Take in one row, which went through the device in a pass of this width and had so much of its time."""
         self.rows[row.part] = (row, raw)
         self.missing -= 1
         self.tokens += row.length
-        self.padded_tokens += width
+        self.padded_tokens += row.computed(width)
         self.seconds += seconds
 
 

@@ -3,9 +3,13 @@
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Any
 
 from worker.claims import Job
+
+# Embeddings and heads see even packed rows padded. That is little work, as long as the padding is of the tokens' order.
+PADDED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,7 @@ class Encoded:
 
     Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company, and
     `most` how many rows its pass may have whatever the budget; None leaves them to the longest, and to the budget.
+    A `packed` row shares its pass without padding.
     `twins` are further jobs with the same input and parameters, which get the same answer.
     """
 
@@ -26,6 +31,7 @@ class Encoded:
     parts: int = 1
     width: int | None = None
     most: int | None = None
+    packed: bool = False
     twins: tuple[Job, ...] = ()
 
     @property
@@ -38,10 +44,14 @@ class Encoded:
         """The least width that it needs."""
         return self.width or self.length
 
+    def computed(self, width: int) -> int:
+        """The tokens that the device computes for it in a pass of this width."""
+        return self.length if self.packed else width
+
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What goes through the model in one forward pass, each row padded to the longest."""
+    """What goes through the model in one forward pass, each row padded to the longest unless they are packed."""
 
     rows: tuple[Encoded, ...]
 
@@ -52,8 +62,9 @@ class MicroBatch:
 
     @property
     def padded_tokens(self) -> int:
-        """What the device really computes: rows × width."""
-        return len(self.rows) * self.width
+        """What the device really computes: rows × width, or where rows are packed the tokens alone."""
+        width = self.width
+        return sum(row.computed(width) for row in self.rows)
 
 
 class Packing:
@@ -79,12 +90,22 @@ class Packing:
             return None
         group = self._groups[-1]
         longest = group[-1]
-        count = longest.most or min(self._most_rows, max(1, budget // max(1, longest.padded)))
+        count = longest.most or min(self._most_rows, max(1, _fitting(group, budget)))
         taken = group[-count:][::-1]
         del group[-count:]
         if not group:
             self._groups.pop()
         return MicroBatch(tuple(taken))
+
+
+def _fitting(group: Sequence[Encoded], budget: int) -> int:
+    """How many rows from the group's end on keep the budget."""
+    longest = group[-1]
+    most = budget // max(1, longest.padded)
+    if not longest.packed:
+        return most
+    tokens = accumulate(row.length for row in reversed(group))
+    return min(PADDED * most, sum(1 for _ in takewhile(lambda total: total <= budget, tokens)))
 
 
 def plan(rows: Sequence[Encoded], budget: int, most_rows: int) -> list[MicroBatch]:

@@ -146,5 +146,6 @@ def _log(pipeline: str, runtime: Runtime, limits: Limits, started: float) -> Non
         "pipeline loaded", pipeline=pipeline, model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer,
         dtype=loaded.dtype, quantization=loaded.quantization, device=loaded.device, attention=loaded.attention,
         max_length=limits.max_length, truncation=limits.truncation, deterministic=limits.deterministic,
+        packed=runtime.adapter.packs,
         tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip

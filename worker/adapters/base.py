@@ -40,12 +40,14 @@ def never() -> bool:
 class Adapter(Protocol):
     """Turns jobs into rows of tokens, rows into raw outputs, a job's raw outputs into the task's output.
 
-    `head` is the auto class of transformers' that loads a model for the task. `interrupt` may be set to something that
+    `head` is the auto class of transformers' that loads a model for the task. `packs` says whether the rows of a pass
+    are computed without padding. `interrupt` may be set to something that
     tells whether to give up: an adapter whose passes take long asks it between two tokens.
     """
 
     head: ClassVar[Any]
     most_rows: int
+    packs: bool
     interrupt: Callable[[], bool]
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:

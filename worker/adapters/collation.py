@@ -45,13 +45,16 @@ class Collation:
 
     def row(
         self, job: Job, features: Mapping[str, Any], *, truncated: bool = False, key: Hashable = None, part: int = 0,
-        parts: int = 1, equal_lengths: bool = False,
+        parts: int = 1, equal_lengths: bool = False, packed: bool = False,
     ) -> Encoded:  # fmt: skip
-        """A row of these features (lists of integers, one for each token). With `equal_lengths` it is never padded."""
+        """A row of these features (lists of integers, one for each token).
+
+        With `equal_lengths` it is never padded; `packed` is for passes that take the padding out again.
+        """
         length = len(features["input_ids"])
         if not self._deterministic or self._alone:
             key = (key, length) if equal_lengths else key
-            return Encoded(job, features, length, truncated, key, part, parts)
+            return Encoded(job, features, length, truncated, key, part, parts, packed=packed)
         width = length if equal_lengths else self._width(length)
         return Encoded(job, features, length, truncated, (key, width), part, parts, width, self._rows(width))
 

@@ -12,9 +12,8 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
-from worker.adapters import padding
 from worker.adapters.base import Limits
-from worker.adapters.collation import Collation
+from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Frame, Framed, Framing
 from worker.adapters.narrowing import Narrowing
 from worker.batching import Encoded, MicroBatch
@@ -47,11 +46,8 @@ class FillMask:
         self._device = model.device
         self._words: int = model.get_input_embeddings().num_embeddings  # a tokenizer may have more
         self._framing = Framing(tokenizer, limits.max_length)
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
-        )
-        self.most_rows = self._collation.most_rows
-        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
+        self._encoder = Encoder(model, tokenizer, limits, self._framing.frame, few=True)
+        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         self._vocabulary = cache(tokenizer.get_vocab)
         self._targets = lru_cache(64)(self._looked_up)  # one set for each batch that is worked on
         self._narrowing = Narrowing(model, wide=limits.deterministic)
@@ -68,7 +64,8 @@ class FillMask:
         rows = [number for number, row in enumerate(batch.rows) for _ in row.features.places]
         columns = [place for row in batch.rows for place in row.features.places]
         indices = torch.tensor([rows, columns]).to(self._device)
-        probabilities = self._narrowing.scores(self._collation.tensors(batch), *indices).float().softmax(dim=-1)
+        with self._encoder.tensors(batch, [row.features.places for row in batch.rows]) as tensors:
+            probabilities = self._narrowing.scores(tensors, *indices).float().softmax(dim=-1)
         alike: dict[Any, list[int]] = defaultdict(list)
         for line, number in enumerate(rows):
             alike[_wanted(batch.rows[number].job)].append(line)
@@ -114,7 +111,7 @@ class FillMask:
         before = len(frame.special[0])
         places = [before + place for place, token in enumerate(kept) if token == self._mask]
         features = Masked(frame, (kept,), places)
-        return [self._collation.row(job, features, truncated=len(kept) < len(ids), equal_lengths=self._unpadded)]
+        return [self._encoder.row(job, features, truncated=len(kept) < len(ids))]
 
     def _maskless(self, text: str) -> JobError:
         mask = self._tokenizer.mask_token

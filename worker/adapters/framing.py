@@ -128,6 +128,14 @@ class Framing:
         )
 
 
+def frame(tokenizer: Any, texts: int = 1) -> Frame | None:
+    """The frame for so many texts, or None for a tokenizer that frames texts in a way of its own."""
+    try:
+        return Framing(tokenizer, None, texts=texts).frame
+    except ModelError:
+        return None
+
+
 def _place(part: list[int], whole: list[int], start: int) -> int:
     for place in range(start, len(whole) - len(part) + 1):
         if whole[place : place + len(part)] == part:

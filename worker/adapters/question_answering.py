@@ -14,8 +14,9 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
+from worker.adapters import framing
 from worker.adapters.base import Limits
-from worker.adapters.collation import Collation
+from worker.adapters.encoder import Encoder
 from worker.adapters.passage import Passage, Window
 from worker.adapters.spans import Floats, Spans, best
 from worker.batching import Encoded, MicroBatch
@@ -31,10 +32,6 @@ MOST_WINDOWS = 5_000
 TYPED = {"albert", "funnel", "nystromformer", "rembert", "roformer", "splinter", "xlnet"}
 
 
-# Models that mix neighbouring positions by pooling, convolving or Fourier's means, so that padding would show.
-UNPADDED = {"convbert", "fnet", "funnel", "nystromformer"}
-
-
 class QuestionAnswering:
     """Reads each context in windows, one row for each; the windows' answers are merged."""
 
@@ -47,13 +44,10 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
         self._limits = limits
         self._asked = cache(_parameters)
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
-        )
-        self.most_rows = self._collation.most_rows
+        self._encoder = Encoder(model, tokenizer, limits, framing.frame(tokenizer, texts=2))
+        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         # As in transformers, a tokenizer that pads on the left gets the context first, and all of the row may answer.
         self._left = tokenizer.padding_side == "left"
-        self._unpadded = self._left or model.config.model_type in UNPADDED
         takes = inspect.signature(model.forward).parameters
         told = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TYPED
         self._typed = told and "token_type_ids" in takes
@@ -72,7 +66,8 @@ class QuestionAnswering:
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[Floats]:
         """Logits for beginnings and ends, float32 `(2, tokens)` for each row."""
-        output = self._model(**self._collation.tensors(batch), **self._options)
+        with self._encoder.tensors(batch) as tensors:
+            output = self._model(**tensors, **self._options)
         logits = torch.stack([output.start_logits, output.end_logits], dim=1).float().cpu().numpy()
         return [logits[place, :, : row.length] for place, row in enumerate(batch.rows)]
 
@@ -104,10 +99,7 @@ class QuestionAnswering:
             if problem is not None:
                 return problem
         windows = passage.windows(room, shared, from_the_end=self._tokenizer.truncation_side == "left")
-        return [
-            self._collation.row(job, window, part=part, parts=len(windows), equal_lengths=self._unpadded)
-            for part, window in enumerate(windows)
-        ]
+        return [self._encoder.row(job, window, part=part, parts=len(windows)) for part, window in enumerate(windows)]
 
     def _problem(self, job: Job, passage: Passage, longest: int, shared: int) -> JobError | None:
         if self._limits.truncation == "error":

@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
-from models.errors import JobError, ModelError
-from worker.adapters import padding
+from models.errors import JobError
+from worker.adapters import framing
 from worker.adapters.base import Limits
-from worker.adapters.collation import Collation
-from worker.adapters.framing import Framing
+from worker.adapters.encoder import FIRST, Encoder
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
@@ -26,11 +25,8 @@ class TextClassification:
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._sanitized = cache(self._sanitize)
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
-        )
-        self.most_rows = self._collation.most_rows
-        self._unpadded = _padding_matters(model, tokenizer, limits)
+        self._encoder = Encoder(model, tokenizer, limits, framing.frame(tokenizer), few=True)
+        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
         """Token ids for each job in order, cut at the limit; JobError `input_too_long` where cutting is not wanted."""
@@ -45,7 +41,8 @@ class TextClassification:
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(labels,)` for each row."""
-        logits = self._pipeline._forward(self._collation.tensors(batch)).logits
+        with self._encoder.tensors(batch, FIRST * len(batch.rows)) as tensors:
+            logits = self._pipeline._forward(tensors).logits
         return list(logits[: len(batch.rows)].float().cpu())
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> Any:
@@ -79,7 +76,7 @@ class TextClassification:
                     JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
                 )
             else:
-                rows.append([self._collation.row(job, features, truncated=cut, equal_lengths=self._unpadded)])
+                rows.append([self._encoder.row(job, features, truncated=cut)])
         return rows
 
     def _was_cut(self, encoding: Any, row: int, job: Job) -> bool:
@@ -90,10 +87,3 @@ class TextClassification:
         # A tokenizer in plain Python does not tell; only one that filled the limit needs a second look.
         whole = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)
         return len(whole["input_ids"]) > self._limits.max_length
-
-
-def _padding_matters(model: Any, tokenizer: Any, limits: Limits) -> bool:
-    try:
-        return padding.matters(model, tokenizer, Framing(tokenizer, limits.max_length).frame)
-    except ModelError:  # its tokenizer frames texts in a way of its own
-        return True

@@ -38,6 +38,7 @@ class TextGeneration:
     """
 
     head: ClassVar[Any] = AutoModelForCausalLM
+    packs = False
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         if not model.can_generate():

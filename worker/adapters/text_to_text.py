@@ -30,6 +30,7 @@ class TextToText:
     """Encodes a window in one tokenizer call for each pair of languages; writes with equal settings together."""
 
     head: ClassVar[Any] = AutoModelForSeq2SeqLM
+    packs = False
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         defaults = Seq2SeqDefaults.of(model, tokenizer, task)

@@ -9,9 +9,8 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
-from worker.adapters import padding
 from worker.adapters.base import Limits
-from worker.adapters.collation import Collation
+from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
@@ -41,11 +40,8 @@ class TokenClassification:
         self._fast = tokenizer.is_fast
         self._framing = Framing(tokenizer, limits.max_length)
         self._pipeline = TokenClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device)
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
-        )
-        self.most_rows = self._collation.most_rows
-        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
+        self._encoder = Encoder(model, tokenizer, limits, self._framing.frame)
+        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         self._stride = self._usual_stride() if limits.truncation == "stride" else None
         # Said for every token; true of most tokenizers, and nothing that anybody could mend.
         warnings.filterwarnings("ignore", "Tokenizer does not support real words")
@@ -65,7 +61,8 @@ class TokenClassification:
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(tokens, tags)` for each row."""
-        logits = self._pipeline.model(**self._collation.tensors(batch)).logits[: len(batch.rows)].float().cpu()
+        with self._encoder.tensors(batch) as tensors:
+            logits = self._pipeline.model(**tensors).logits[: len(batch.rows)].float().cpu()
         return [tags[: row.length] for tags, row in zip(logits, batch.rows, strict=True)]
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
@@ -119,9 +116,9 @@ class TokenClassification:
         spans = list(self._spans(len(ids), stride))
         cut = stride is None and spans != [(0, len(ids))]
         return [
-            self._collation.row(
+            self._encoder.row(
                 job, Window(self._framing.frame, (ids[start:stop],), offsets and offsets[start:stop]), truncated=cut,
-                part=part, parts=len(spans), equal_lengths=self._unpadded,
+                part=part, parts=len(spans),
             )
             for part, (start, stop) in enumerate(spans)
         ]  # fmt: skip

@@ -10,9 +10,8 @@ from transformers import AutoModelForSequenceClassification, ZeroShotClassificat
 
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
-from worker.adapters import padding
 from worker.adapters.base import Limits
-from worker.adapters.collation import Collation
+from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.framing import Framed, Framing
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
@@ -34,11 +33,8 @@ class ZeroShotClassification:
                 "beside others"
             )
         self._framing = Framing(tokenizer, limits.max_length, texts=2)
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
-        )
-        self.most_rows = self._collation.most_rows
-        self._unpadded = padding.matters(model, tokenizer, self._framing.frame)
+        self._encoder = Encoder(model, tokenizer, limits, self._framing.frame, few=True)
+        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         # As transformers' pipeline: a cache helps only who goes on writing.
         self._extra = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}
         # BART and its kin look at the last end token, and refuse a pass whose rows have different numbers of them.
@@ -58,7 +54,8 @@ class ZeroShotClassification:
     @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(labels of the model,)` for each row."""
-        logits = self._pipeline.model(**self._collation.tensors(batch), **self._extra).logits
+        with self._encoder.tensors(batch, FIRST * len(batch.rows)) as tensors:
+            logits = self._pipeline.model(**tensors, **self._extra).logits
         return list(logits[: len(batch.rows)].float().cpu())
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> dict[str, Any]:
@@ -97,9 +94,8 @@ class ZeroShotClassification:
                 )
             features = Framed(frame, (frame.cut(text, room), sentence))
             rows.append(
-                self._collation.row(
+                self._encoder.row(
                     job, features, truncated=cut, key=self._key(features), part=part, parts=len(sentences),
-                    equal_lengths=self._unpadded,
                 )
             )  # fmt: skip
         return rows

@@ -67,7 +67,7 @@ def test_the_usual_models_share_passes(task: str, make: Any, architectures: tupl
     unpadded = {
         architecture: runtime.load(
             encoders.entry(make(tmp_path / architecture, architecture), task), "cpu", threads=1
-        ).adapter._unpadded  # type: ignore[attr-defined]
+        ).adapter._encoder.apart  # type: ignore[attr-defined]
         for architecture in architectures
     }
 

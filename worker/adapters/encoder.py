@@ -1,0 +1,76 @@
+"""Encoder: how rows share the passes of a model that reads texts, which trials at loading settle.
+
+Packed, without any padding, where each row comes out of such a pass as it does alone; padded to the longest elsewhere;
+and only with rows of their own length where padding shows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from worker.adapters import neighbours, padding, trials
+from worker.adapters.base import Limits
+from worker.adapters.collation import Collation
+from worker.adapters.framing import Frame
+from worker.adapters.packed import Layout, PackedLayers, Places, possible
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job
+
+FIRST = ((0,),)  # where a head looks that reads a row's first state
+
+
+class Encoder:
+    """A model's passes. `frame` is None where the tokenizer's is not known, so that nothing can be tried.
+
+    With `few` the head looks at few positions of a row, and `tensors` is told which.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, limits: Limits, frame: Frame | None, *, few: bool = False) -> None:
+        self._model = model
+        self._collation = Collation(
+            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        )
+        self.most_rows = self._collation.most_rows
+        self.apart = frame is None or padding.matters(model, tokenizer, frame)
+        self._layers: PackedLayers | None = None
+        self._few = False
+        if frame is not None and self.most_rows > 1 and not (self.apart or limits.deterministic) and possible(model):
+            self._settle(trials.rows(tokenizer, frame), tokenizer.pad_token_id, few=few)
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows share their passes without padding."""
+        return self._layers is not None
+
+    def row(self, job: Job, features: Mapping[str, Any], **other: Any) -> Encoded:
+        """As `Collation.row`."""
+        return self._collation.row(job, features, equal_lengths=self.apart, packed=self.packs, **other)
+
+    @contextmanager
+    def tensors(self, batch: MicroBatch, looked_at: Places | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """What to call the model with in here; `looked_at` are the positions of each row that its head needs."""
+        tensors = self._collation.tensors(batch)
+        with self._pass([row.length for row in batch.rows], batch.width, looked_at):
+            yield tensors
+
+    def _pass(self, lengths: Sequence[int], width: int, looked_at: Places | None) -> AbstractContextManager[None]:
+        kept = looked_at if self._few else None
+        if self._layers is None or (kept is None and min(lengths) == width):
+            return nullcontext()
+        return self._layers.over(Layout(lengths, width, self._model.device, kept))
+
+    @torch.inference_mode()
+    def _settle(self, rows: Sequence[trials.Row], pad: int, *, few: bool) -> None:
+        """Pack from here on, if rows come out as they do alone, whoever else is in the pass."""
+        try:
+            self._layers = PackedLayers(self._model)
+        except ValueError:
+            return
+        with trials.exact(self._model):
+            for self._few in (True, False) if few else (False,):
+                if neighbours.harmless(self._model, rows, pad, self._pass, few=self._few):
+                    return
+        self._layers.remove()
+        self._layers = None

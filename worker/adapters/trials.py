@@ -1,0 +1,81 @@
+"""Trials: what a model does is tried on made-up rows when it is loaded, not believed of its name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch.ao.nn.quantized.dynamic import Linear
+
+from worker.adapters.framing import Frame, Framed
+
+Row = Mapping[str, list[int]]
+
+# How far two passes may be apart, as a part of the largest score: what a product of another shape may cost.
+CLOSE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+# Tokens of a trial's longest text, and of the others: two rows of the same length, and shorter ones.
+TEXT = 16
+SIZES = (TEXT, TEXT, TEXT // 2, 3)
+
+
+def row(tokenizer: Any, frame: Frame, size: int = TEXT, first: int = 0) -> Row:
+    """A text of usual words, from the `first` of them on; a second text of a pair has one word."""
+    special = set(tokenizer.all_special_ids)
+    usual = [token for token in range(len(tokenizer)) if token not in special][first : first + size]
+    return dict(Framed(frame, (usual, *[usual[:1]] * (len(frame.special) - 2))))
+
+
+def rows(tokenizer: Any, frame: Frame) -> list[Row]:
+    """Texts of different words and lengths, the longest first."""
+    return [row(tokenizer, frame, size, first) for first, size in enumerate(SIZES)]
+
+
+def tensors(rows: Sequence[Row], pad: int, device: Any, width: int = 0) -> dict[str, torch.Tensor]:
+    """Rows padded on the right to the longest, or to `width`, as a model takes them."""
+    lengths = [len(row["input_ids"]) for row in rows]
+    width = max(width, *lengths)
+    fillers = {"input_ids": pad, "attention_mask": 0}
+    masked = [{**row, "attention_mask": [1] * length} for row, length in zip(rows, lengths, strict=True)]
+    return {
+        name: torch.tensor(
+            [row[name] + [fillers.get(name, 0)] * (width - len(row[name])) for row in masked], device=device
+        )
+        for name in masked[0]
+    }
+
+
+def scores(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """A pass's scores, with rows first: for each row, or for each of its tokens; beginnings beside ends for spans."""
+    output = model(**tensors)
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    found: torch.Tensor = output.logits
+    return found
+
+
+def agree(one: torch.Tensor, other: torch.Tensor, allowed: float | None = None) -> bool:
+    """Whether two passes' scores are so close, as a part of the largest; None allows what their precision may cost."""
+    part = CLOSE.get(one.dtype, 0.0) if allowed is None else allowed
+    return torch.allclose(one, other, rtol=0.0, atol=part * one.abs().max().item(), equal_nan=True)
+
+
+@contextmanager
+def exact(model: Any) -> Iterator[None]:
+    """Layers that torch has quantized compute in floating point in here.
+
+    They round what comes in by the range of all that is in the pass, so that no two passes would agree.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
+    for layer in layers:
+        setattr(layer, "forward", partial(_linear, layer))  # noqa: B010  # an instance attribute, over the method
+    try:
+        yield
+    finally:
+        for layer in layers:
+            delattr(layer, "forward")
+
+
+def _linear(layer: Any, states: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.linear(states, layer.weight().dequantize(), layer.bias())
