@@ -65,11 +65,11 @@ def entry(folder: Path, task: str, **other: Any) -> Pipeline:
 
 def tokenizer_of(architecture: str, **other: Any) -> Any:
     """The architecture's own kind of tokenizer."""
-    if architecture in ("bert", "distilbert", "electra", "convbert"):
+    if architecture in ("bert", "distilbert", "electra", "convbert", "albert"):
         return word_pieces(**other)
     if architecture in ("roberta", "bart"):
         return bytes_as_words(POSITIONS - 2)
-    return {"deberta-v2": _deberta, "xlm-roberta": _xlm, "modernbert": _modern}[architecture]()
+    return {"deberta-v2": _deberta, "xlm-roberta": _xlm, "camembert": _xlm, "modernbert": _modern}[architecture]()
 
 
 def _made(
@@ -98,10 +98,11 @@ def _sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
     own: dict[str, dict[str, Any]] = {
         "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 0, "sep_token_id": 2,
                        "bos_token_id": 0, "eos_token_id": 2, "initializer_cutoff_factor": 2.0},
-        "electra": {"embedding_size": 16}, "convbert": {"embedding_size": 32},
+        "electra": {"embedding_size": 16}, "albert": {"embedding_size": 16}, "convbert": {"embedding_size": 32},
         "deberta-v2": {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm",
                        "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
         "roberta": {"bos_token_id": 0, "eos_token_id": 2}, "xlm-roberta": {"bos_token_id": 0, "eos_token_id": 2},
+        "camembert": {"bos_token_id": 0, "eos_token_id": 2},
     }  # fmt: skip
     return {**common, **SIZES, **own.get(architecture, {})}
 

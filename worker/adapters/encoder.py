@@ -14,7 +14,8 @@ from worker.adapters import neighbours, padding, trials
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Frame
-from worker.adapters.packed import Layout, PackedLayers, Places, possible
+from worker.adapters.packed import PackedLayers, possible
+from worker.adapters.packed_attention import Layout, Places
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 

@@ -1,4 +1,4 @@
-"""Company: whether a row comes out of a packed pass as it does alone, whoever else is in it."""
+"""Neighbours: whether a row comes out of a packed pass as it does alone, whoever else is in it."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from worker.adapters import trials
-from worker.adapters.packed import Places
+from worker.adapters.packed_attention import Places
 from worker.adapters.trials import Row
 
 # How much of the largest score other texts in a pass may move, its shape being the same: nothing.

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import Encoded, MicroBatch, plan
+from worker.batching import PADDED, Encoded, MicroBatch, plan
 from worker.claims import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
@@ -15,8 +15,8 @@ budgets = st.integers(1, 300)
 most_rows = st.integers(1, 40)
 
 
-def row(position: int, length: int, key: str | None = None) -> Encoded:
-    return Encoded(Job(LEASE, position, {}), None, length, truncated=False, key=key)
+def row(position: int, length: int, key: str | None = None, *, packed: bool = False) -> Encoded:
+    return Encoded(Job(LEASE, position, {}), None, length, truncated=False, key=key, packed=packed)
 
 
 def lengths(batches: list[MicroBatch]) -> list[list[int]]:
@@ -92,7 +92,42 @@ class TestPlan:
         assert [[row.job.position for row in batch.rows] for batch in planned] == [[0, 1], [2, 3], [4, 5]]
 
 
+class TestPackedRows:
+    @given(st.lists(st.integers(0, 100), max_size=80), budgets, most_rows)
+    def test_fill_the_budget_with_their_own_tokens(self, sizes: list[int], budget: int, most: int) -> None:
+        planned = plan([row(place, size, packed=True) for place, size in enumerate(sizes)], budget, most)
+
+        assert sorted(size for batch in lengths(planned) for size in batch) == sorted(sizes)
+        for batch, following in pairwise(planned):
+            one_more = batch.padded_tokens + following.rows[0].length
+            full = len(batch.rows) in (most, PADDED * (budget // max(1, batch.width)))
+            assert full or one_more > budget
+        for batch in planned:
+            assert batch.padded_tokens <= budget or len(batch.rows) == 1
+            assert len(batch.rows) <= most
+
+    def test_are_more_than_padded_ones(self) -> None:
+        sizes = [9, 7, 5, 3, 2, 1]
+
+        padded = plan([row(place, size) for place, size in enumerate(sizes)], 24, 100)
+        packed = plan([row(place, size, packed=True) for place, size in enumerate(sizes)], 24, 100)
+
+        assert lengths(padded) == [[9, 7], [5, 3, 2, 1]]
+        assert lengths(packed) == [[9, 7, 5, 3], [2, 1]]
+
+    def test_are_never_so_unlike_that_embeddings_would_be_the_work(self) -> None:
+        window = [row(0, 500, packed=True), *(row(place, 1, packed=True) for place in range(1, 500))]
+
+        assert [len(batch.rows) for batch in plan(window, 1_000, 512)] == [2 * PADDED, 500 - 2 * PADDED]
+
+
 class TestMicroBatch:
+    def test_of_packed_rows_has_no_padding(self) -> None:
+        batch = MicroBatch((row(0, 3, packed=True), row(1, 8, packed=True)))
+
+        assert (batch.width, batch.padded_tokens) == (8, 11)
+        assert [one.computed(batch.width) for one in (row(0, 3), row(0, 3, packed=True))] == [8, 3]
+
     def test_counts_what_the_device_really_computes(self) -> None:
         batch = MicroBatch((row(0, 3), row(1, 8), row(2, 5)))
 

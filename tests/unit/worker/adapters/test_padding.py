@@ -5,19 +5,31 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
 from worker import runtime
-from worker.adapters import padding
+from worker.adapters import padding, trials
 from worker.adapters.framing import Framing
+
+SIZES_OF: dict[str, dict[str, Any]] = {
+    "convbert": {**SIZES, "embedding_size": 32}, "fnet": {**SIZES, "pad_token_id": 0},
+    "nystromformer": {**SIZES, "num_landmarks": 8, "segment_means_seq_len": 64, "max_position_embeddings": 64},
+    "funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]},
+}  # fmt: skip
 
 
 def matters(architecture: str, head: Any, tokenizer: Any = None, texts: int = 1, dtype: Any = torch.float32) -> bool:
     tokenizer = tokenizer or encoders.tokenizer_of(architecture if architecture in encoders.ENCODERS else "bert")
-    own = {"convbert": {"embedding_size": 32}, "fnet": {"pad_token_id": 0}}.get(architecture, {})
-    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **{**SPREAD, **SIZES, **own})
+    config = AutoConfig.for_model(
+        architecture, vocab_size=len(tokenizer), **SPREAD, **SIZES_OF.get(architecture, SIZES)
+    )
     torch.manual_seed(0)
     model = head.from_config(config).eval().to(dtype)
     return padding.matters(model, tokenizer, Framing(tokenizer, 64, texts=texts).frame)
@@ -30,10 +42,31 @@ def test_does_not_matter_to_attention(architecture: str, dtype: Any) -> None:
     assert not matters(architecture, AutoModelForSequenceClassification, texts=2, dtype=dtype)
 
 
-@pytest.mark.parametrize("architecture", ["convbert", "fnet"])
+@pytest.mark.parametrize("architecture", ["convbert", "fnet", "nystromformer"])
 def test_matters_to_what_runs_over_it(architecture: str) -> None:
     assert matters(architecture, AutoModelForTokenClassification)
     assert matters(architecture, AutoModelForSequenceClassification, texts=2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [("convbert", True), ("fnet", True), ("funnel", True), ("nystromformer", True), ("bert", False), ("mpnet", False)],
+)
+def test_is_tried_on_spans_too(architecture: str, expected: bool) -> None:
+    assert matters(architecture, AutoModelForQuestionAnswering, texts=2) is expected
+
+
+def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path) -> None:
+    loaded = runtime.load(
+        encoders.entry(encoders.tagger(tmp_path, "bert"), "ner", quantization="int8"), "cpu", threads=1
+    )
+    tensors = {"input_ids": torch.tensor([[2, 9, 3]]), "attention_mask": torch.tensor([[1, 1, 1]])}
+    before = loaded.model(**tensors).logits
+
+    assert not loaded.adapter._encoder.apart  # type: ignore[attr-defined]
+    with trials.exact(loaded.model):
+        assert not torch.equal(loaded.model(**tensors).logits, before)
+    assert torch.equal(loaded.model(**tensors).logits, before)
 
 
 def test_matters_on_the_left(tmp_path: Path) -> None:
