@@ -6,10 +6,14 @@ exact, so a token comes out bit by bit the same in any company, and rows may sha
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.ao.quantization
+from torch.ao.nn.quantized.dynamic import Linear
 
 # As fine as x86 without VNNI takes it: there two products of 8 bits by 8 are summed up in 16, and would overflow.
 HALF_RANGE, ZERO_POINT = 63, 64
@@ -41,6 +45,11 @@ class Int8Linear(torch.nn.Module):
         product = _product(numbers / largest, 1 / HALF_RANGE, ZERO_POINT, self._packed)
         return torch.addcmul(self.bias, product, largest)
 
+    def whole(self) -> torch.Tensor:
+        """The weights, float32 `(out, in)`."""
+        weights: torch.Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()
+        return weights
+
 
 def quantize(model: Any) -> int:
     """Put int8 in the place of a model's linear layers, in place; returns how many there were.
@@ -58,6 +67,25 @@ def quantize(model: Any) -> int:
         for module, name in found:
             setattr(module, name, _quantized(getattr(module, name)))
     return len(found)
+
+
+@contextmanager
+def unrounded(model: Any) -> Iterator[None]:
+    """Layers of int8 compute in float32 in here: what goes in is not rounded, so passes of other shapes agree."""
+    layers = [layer for layer in model.modules() if isinstance(layer, (Int8Linear, Linear))]
+    for layer in layers:
+        setattr(layer, "forward", partial(_float32, layer))  # noqa: B010  # over the method, for a while
+    try:
+        yield
+    finally:
+        for layer in layers:
+            delattr(layer, "forward")
+
+
+def _float32(layer: Any, numbers: torch.Tensor) -> torch.Tensor:
+    ours = isinstance(layer, Int8Linear)
+    weights, bias = (layer.whole(), layer.bias) if ours else (layer.weight().dequantize(), layer.bias())
+    return torch.nn.functional.linear(numbers, weights, bias)
 
 
 def _quantized(linear: torch.nn.Linear) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from worker import int8
 from worker.adapters import neighbours, padding, trials
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
@@ -69,7 +70,7 @@ class Encoder:
             self._layers = PackedLayers(self._model)
         except ValueError:
             return
-        with trials.exact(self._model):
+        with int8.unrounded(self._model):
             for self._few in (True, False) if few else (False,):
                 if neighbours.harmless(self._model, rows, pad, self._pass, few=self._few):
                     return

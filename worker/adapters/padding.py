@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from worker import int8
 from worker.adapters import trials
 from worker.adapters.framing import Frame
 
@@ -26,7 +27,7 @@ def matters(model: Any, tokenizer: Any, frame: Frame) -> bool:
         return False  # then a row never shares a pass
     row = trials.row(tokenizer, frame)
     try:
-        with trials.exact(model), torch.inference_mode():
+        with int8.unrounded(model), torch.inference_mode():
             return not _agree(model, row, tokenizer.pad_token_id)
     except Exception:  # whatever a model says to a row that it can't take; its rows stay apart
         return True

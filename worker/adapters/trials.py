@@ -1,12 +1,9 @@
 """Trials: what a model does is tried on made-up rows when it is loaded, not believed of its name."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.ao.nn.quantized.dynamic import Linear
 
 from worker.adapters.framing import Frame, Framed
 
@@ -59,23 +56,3 @@ def agree(one: torch.Tensor, other: torch.Tensor, allowed: float | None = None) 
     """Whether two passes' scores are so close, as a part of the largest; None allows what their precision may cost."""
     part = CLOSE.get(one.dtype, 0.0) if allowed is None else allowed
     return torch.allclose(one, other, rtol=0.0, atol=part * one.abs().max().item(), equal_nan=True)
-
-
-@contextmanager
-def exact(model: Any) -> Iterator[None]:
-    """Layers that torch has quantized compute in floating point in here.
-
-    They round what comes in by the range of all that is in the pass, so that no two passes would agree.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
-    for layer in layers:
-        setattr(layer, "forward", partial(_linear, layer))  # noqa: B010  # an instance attribute, over the method
-    try:
-        yield
-    finally:
-        for layer in layers:
-            delattr(layer, "forward")
-
-
-def _linear(layer: Any, states: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.linear(states, layer.weight().dequantize(), layer.bias())

@@ -76,6 +76,25 @@ def test_a_layer_without_bias(numbers: torch.Tensor) -> None:
     assert torch.allclose(made(plain)(numbers), wanted, atol=0.05)
 
 
+@pytest.mark.parametrize("engines", [int8.ENGINES, ()], ids=["ours", "torch's"])
+@torch.inference_mode()
+def test_computes_in_float32_where_asked_and_nowhere_else(
+    linear: torch.nn.Linear, numbers: torch.Tensor, engines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "ENGINES", engines)
+    model = made(copy.deepcopy(linear))
+
+    def rounding() -> float:
+        """How far the layer is from one where sums in are sums out."""
+        one, other = numbers
+        return float((model(one + other) - model(one) - model(other) + linear.bias).abs().max())
+
+    with int8.unrounded(model):
+        within = rounding()
+
+    assert within < 1e-5 < 1e-3 < rounding()
+
+
 class TestQuantize:
     def test_finds_linear_layers_wherever_they_are(self, linear: torch.nn.Linear) -> None:
         model = torch.nn.Sequential(torch.nn.Sequential(linear, torch.nn.GELU()), torch.nn.LayerNorm(OUTER))

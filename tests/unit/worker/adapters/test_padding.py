@@ -14,8 +14,8 @@ from transformers import (
 
 from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
-from worker import runtime
-from worker.adapters import padding, trials
+from worker import int8, runtime
+from worker.adapters import padding
 from worker.adapters.framing import Framing
 
 SIZES_OF: dict[str, dict[str, Any]] = {
@@ -56,17 +56,11 @@ def test_is_tried_on_spans_too(architecture: str, expected: bool) -> None:
     assert matters(architecture, AutoModelForQuestionAnswering, texts=2) is expected
 
 
-def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path) -> None:
-    loaded = runtime.load(
-        encoders.entry(encoders.tagger(tmp_path, "bert"), "ner", quantization="int8"), "cpu", threads=1
-    )
-    tensors = {"input_ids": torch.tensor([[2, 9, 3]]), "attention_mask": torch.tensor([[1, 1, 1]])}
-    before = loaded.model(**tensors).logits
+def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "ENGINES", ())  # torch's own layers, which have one range for a whole pass
+    entry = encoders.entry(encoders.tagger(tmp_path, "bert"), "ner", quantization="int8")
 
-    assert not loaded.adapter._encoder.apart  # type: ignore[attr-defined]
-    with trials.exact(loaded.model):
-        assert not torch.equal(loaded.model(**tensors).logits, before)
-    assert torch.equal(loaded.model(**tensors).logits, before)
+    assert not runtime.load(entry, "cpu", threads=1).adapter._encoder.apart  # type: ignore[attr-defined]
 
 
 def test_matters_on_the_left(tmp_path: Path) -> None:
