@@ -63,9 +63,8 @@ def texts(lengths: Sequence[int], mask: str = "", seed: int = 0) -> list[str]:
 
 def encoded(loaded: Runtime, given: Sequence[str]) -> list[Encoded]:
     parameters = {"candidate_labels": ["great", "it"]} if loaded.version.task == "zero-shot-classification" else {}
-    jobs = [
-        Job(Lease(1, "b", 0, len(given), 1, 1, parameters), place, {"text": text}) for place, text in enumerate(given)
-    ]
+    lease = Lease(1, "b", 0, len(given), 1, 1, parameters=parameters)
+    jobs = [Job(lease, place, {"text": text}) for place, text in enumerate(given)]
     rows = [row for rows in loaded.adapter.encode(jobs) if isinstance(rows, list) for row in rows]
     return sorted(rows, key=lambda row: -row.length)
 
