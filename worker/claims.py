@@ -27,11 +27,11 @@ class Lease:
     size: int
     token: int
     attempts: int
+    parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
     deaths: int = 0
     lapses: int = 0
     retries: int = 0
     max_attempts: int | None = None  # of its batch; None leaves it to the setting
-    parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def suspect(self) -> bool:
@@ -234,8 +234,8 @@ def _lease(
     )  # fmt: skip
     leased = [
         Lease(
-            row.id, batch.id, row.first, row.size, row.token, row.attempts, row.deaths, row.lapses, row.retries,
-            batch.max_attempts, batch.parameters,
+            row.id, batch.id, row.first, row.size, row.token, row.attempts, batch.parameters, row.deaths, row.lapses,
+            row.retries, batch.max_attempts,
         )
         for row in rows
     ]  # fmt: skip
