@@ -94,7 +94,7 @@ def replay(
             break
         jobs, after = jobs + len(positions), positions[-1]
     if jobs == 0:
-        raise UsageError(f"{batch_id} has nothing to try again{_of(choice)}; see: batchmill results {batch_id}")
+        raise UsageError(f"{batch_id} has no {_of(choice)} jobs to try again; see: batchmill show {batch_id}")
     with database.read() as connection:
         slice_ids = connection.scalars(text(SLICE_IDS), {"batch_id": batch_id}).all()
     return Replay(batch_id, batch.pipeline, jobs, slice_ids)
@@ -161,4 +161,5 @@ def _chosen(batch_id: str, choice: Choice, after: int) -> dict[str, Any]:
 
 
 def _of(choice: Choice) -> str:
-    return f" with {', '.join(choice.codes)}" if choice.codes else ""
+    chosen = " or ".join(outcome.value for outcome in choice.outcomes)
+    return f"{chosen} ({', '.join(choice.codes)})" if choice.codes else chosen

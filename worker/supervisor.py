@@ -62,7 +62,9 @@ def nobody(_death: Death) -> None:
 
 
 def pause_before(deaths: int) -> float:
-    """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30."""
+    """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30; after none, none."""
+    if deaths == 0:
+        return 0.0
     doublings = min(max(0, deaths - 1), 16)  # a child that dies for hours must not make this overflow
     return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**doublings)
 
@@ -89,7 +91,10 @@ class Child:
         status = self.process.poll()
         if status is None:
             return
-        self.deaths = 1 if now - self.started >= HEALTHY_SECONDS else self.deaths + 1
+        if status == -signal.SIGKILL and not self._starved:
+            self.deaths = 0  # somebody killed it: that is no fault which comes again at each start
+        else:
+            self.deaths = 1 if now - self.started >= HEALTHY_SECONDS else self.deaths + 1
         pause = pause_before(self.deaths)
         log.warning("a process died and will be started again", slot=self.slot.name, status=status, seconds=pause)
         self._forget(status)
@@ -130,7 +135,11 @@ class Child:
             self.process.stdin.close()
         self.process = None
         if self.name:
-            self.on_death(Death(self.name, status, memory.kills() > self.starved_before))
+            self.on_death(Death(self.name, status, self._starved))
+
+    @property
+    def _starved(self) -> bool:
+        return memory.kills() > self.starved_before
 
 
 def supervise(
@@ -140,17 +149,21 @@ def supervise(
     """Keep every slot running until SIGTERM or SIGINT; returns 0, or 130 after Ctrl-C.
 
     The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can
-    still reach what they need while they finish.
+    still reach what they need while they finish. Told twice, the last group ends at once. `on_death` is called in this
+    thread.
     """
     stopping = threading.Event()
     received: list[int] = []
+    children = [[Child(slot, on_death) for slot in group] for group in groups]
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         stopping.set()
+        if len(received) > 1:
+            for child in children[-1]:
+                child.end()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    children = [[Child(slot) for slot in group] for group in groups]
     try:
         while not stopping.is_set():
             for place, group in enumerate(children):

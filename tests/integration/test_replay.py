@@ -109,7 +109,7 @@ def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
     batch_id = insert_batch(database, 8)
     cancel(database, batch_id)
 
-    with pytest.raises(UsageError, match="nothing to try again"):
+    with pytest.raises(UsageError, match="no failed jobs to try again"):
         try_again(database, batch_id)
     assert try_again(database, batch_id, outcomes=(Outcome.CANCELLED,)).jobs == 8
 

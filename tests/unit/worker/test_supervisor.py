@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import PATIENCE_SECONDS, has_ended, wait_until
 from worker import supervisor
-from worker.supervisor import LONGEST_PAUSE_SECONDS, Child, Slot, pause_before
+from worker.supervisor import LONGEST_PAUSE_SECONDS, Child, Death, Slot, pause_before
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,8 +116,8 @@ class TestPauseBefore:
     def test_doubles_up_to_a_limit(self) -> None:
         assert [pause_before(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
-    def test_of_a_first_start_is_the_shortest(self) -> None:
-        assert pause_before(0) == 1
+    def test_after_no_death_is_none(self) -> None:
+        assert pause_before(0) == 0
 
     def test_is_a_number_however_many_deaths_there_were(self) -> None:
         assert pause_before(100_000) == LONGEST_PAUSE_SECONDS
@@ -184,6 +184,35 @@ class TestChild:
         child.run_once(supervisor.HEALTHY_SECONDS)
 
         assert (child.deaths, child.due) == (1, supervisor.HEALTHY_SECONDS + 1.0)
+
+    def test_that_was_killed_from_outside_starts_again_at_once(self, children: list[Child], notes: Notes) -> None:
+        child = self.child(children, notes, "steady")
+        child.deaths = 9
+        child.run_once(0.0)
+        assert child.process is not None
+        child.process.kill()
+        child.process.wait(PATIENCE_SECONDS)
+
+        child.run_once(1.0)
+
+        assert (child.deaths, child.due) == (0, 1.0)
+
+    def test_with_a_name_is_given_another_at_each_start_and_its_death_is_told(
+        self, children: list[Child], notes: Notes
+    ) -> None:
+        told: list[Death] = []
+        child = Child(Slot("short-lived", "tiny_child", (str(notes.folder), "short-lived"), named=True), told.append)
+        children.append(child)
+        names = []
+        for now in (0.0, 100.0):
+            child.run_once(now)
+            names.append(child.name)
+            assert child.process is not None
+            status = child.process.wait(PATIENCE_SECONDS)
+            child.run_once(now)
+
+        assert [(death.name, death.status) for death in told] == [(name, status) for name in names]
+        assert len(set(names)) == 2
 
     def test_past_the_deadline_is_killed(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "stubborn")
