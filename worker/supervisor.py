@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -152,31 +153,40 @@ def supervise(
     still reach what they need while they finish. Told twice, the last group ends at once. `on_death` is called in this
     thread.
     """
+    children = [[Child(slot, on_death) for slot in group] for group in groups]
+    with _signals(children[-1]) as (stopping, received):
+        try:
+            while not stopping.is_set():
+                for place, group in enumerate(children):
+                    if place == 0 or ready():
+                        for child in group:
+                            child.run_once(time.monotonic())
+                stopping.wait(TICK_SECONDS)
+        finally:
+            for group in reversed(children):
+                _end(group, grace_seconds)
+    return 128 + signal.SIGINT if signal.SIGINT in received else os.EX_OK
+
+
+@contextmanager
+def _signals(last: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]]]:
+    """An event that is set by SIGTERM or SIGINT, and all that were received; any but the first ends these children."""
     stopping = threading.Event()
     received: list[int] = []
-    children = [[Child(slot, on_death) for slot in group] for group in groups]
 
     def stop(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         stopping.set()
         if len(received) > 1:
-            for child in children[-1]:
+            for child in last:
                 child.end()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while not stopping.is_set():
-            for place, group in enumerate(children):
-                if place == 0 or ready():
-                    for child in group:
-                        child.run_once(time.monotonic())
-            stopping.wait(TICK_SECONDS)
+        yield stopping, received
     finally:
-        for group in reversed(children):
-            _end(group, grace_seconds)
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 128 + signal.SIGINT if signal.SIGINT in received else os.EX_OK
 
 
 def _end(group: Sequence[Child], grace_seconds: float) -> None:
