@@ -9,6 +9,7 @@ from worker import answers, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.claims import Lease
+from worker.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.passes import Raw
 from worker.patience import patiently
@@ -76,12 +77,15 @@ class Closing:
 
         def write(again: bool) -> store.Closed:
             with self._database.write() as connection:
-                return store.close(
+                done = store.close(
                     connection, self._database.sql, found, leases, finished, self._version_id, put_off=put_off,
                     again=again,
                 )  # fmt: skip
+                failpoint("before_commit")
+                return done
 
         closed = patiently(write)
+        failpoint("after_commit")
         self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
         self._holdings.drop(one.lease for one in put_off)
         for lease in leases:

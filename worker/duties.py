@@ -17,6 +17,7 @@ from models.errors import Unreachable
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker import reclaim, ringing
+from worker.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
@@ -170,6 +171,7 @@ class Duties:
             return connection.execute(text(TAKE_TURN.format(now=sql.now, later=sql.later)), named).rowcount == 1
 
     def _do(self, duty: Duty) -> None:
+        failpoint("in_duty")
         acted = duty.run()
         if acted:
             log.warning(acted, duty=duty.name)

@@ -28,6 +28,7 @@ from worker.budget import Budget
 from worker.claims import Claimant, Job, Lease
 from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
+from worker.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
@@ -118,6 +119,7 @@ class Engine:
         """Take and prepare one window; False when there was none."""
         self._doorbell.look()
         asked = time.monotonic()
+        failpoint("before_claim")
         try:
             leases = self._take()
         except Unreachable as error:
@@ -128,6 +130,7 @@ class Engine:
             if not self._holdings.leases():
                 self._on_idle()
             return False
+        failpoint("after_claim")
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
         jobs = patiently(lambda _again: claims.pending(self._database, leases))
         self._holdings.add(leases, jobs)
@@ -206,6 +209,7 @@ class Engine:
             with self._database.write() as connection:
                 released = claims.release(connection, held)
                 claims.release_strays(connection, self._claimant.worker_id, ())
+                failpoint("in_release")
                 return released
 
         released = patiently(write)

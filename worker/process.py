@@ -15,7 +15,7 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import app, duties, parent, runtime
+from worker import app, duties, failpoints, parent, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
 from worker.heartbeat import Heartbeat
@@ -39,6 +39,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     parent.end_with_it()
     settings = Settings.load()
     log.configure(settings, pid=os.getpid(), device=device)
+    failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in names}
     database = schema.opened(settings)

@@ -10,7 +10,7 @@ import click
 
 from models import log, schema
 from models.settings import Settings
-from worker import duties
+from worker import duties, failpoints
 from worker.duties import Duties
 
 
@@ -22,6 +22,7 @@ def foreman() -> None:
     """
     settings = Settings.load()
     log.configure(settings, pid=os.getpid())
+    failpoints.arm()
     database = schema.opened(settings)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds)

@@ -14,7 +14,7 @@ from models import log, schema
 from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.settings import Settings, redacted
-from worker import devices, embedded, parent
+from worker import devices, embedded, failpoints, parent
 from worker.mourning import Mourning
 from worker.supervisor import Slot, supervise
 
@@ -78,6 +78,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
 def _settings() -> Settings:
     settings = Settings.load()
     log.configure(settings, slot="supervisor")
+    failpoints.arm()  # a wrong one is told of here, and not by dying children
     return settings
 
 
