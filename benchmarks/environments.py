@@ -10,6 +10,7 @@ CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 CELERY_BATCHES = ("celery[redis]==5.6.3", "celery-batches==0.11", "psycopg[binary]")  # it does not take Celery 5.7
 RAY = ("ray[data]==2.60.0",)
+ONNX_RUNTIME = ("onnxruntime==1.32.0", "onnx==1.23.2", "onnxscript==0.7.2", "sympy")
 MODELS = ("torch==2.13.0", "transformers==5.23.0", "numpy")
 
 # Ours are newer than what those take.
@@ -24,6 +25,11 @@ def celery_batches() -> Path:
 def ray() -> Path:
     """The Python that has Ray Data."""
     return _python("ray", (*RAY, *MODELS))
+
+
+def onnxruntime() -> Path:
+    """The Python that has ONNX Runtime, and what torch needs to export a model for it."""
+    return _python("onnxruntime", (*ONNX_RUNTIME, *MODELS))
 
 
 def _python(name: str, requirements: tuple[str, ...]) -> Path:

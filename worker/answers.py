@@ -36,6 +36,8 @@ def of(adapter: Adapter, parts: Parts, max_attempts: int) -> list[Answer | Defer
     answer = _answer(adapter, parts)
     if isinstance(answer, Exception):
         return [_put_off(job, answer, job.lease.max_attempts or max_attempts) for job in parts.jobs]
+    if len(parts.jobs) == 1:
+        return [answer]
     free = replace(answer, tokens=0, padded_tokens=0, seconds=0.0)
     twins = [replace(free, lease=twin.lease, position=twin.position) for twin in parts.jobs[1:]]
     return [answer, *twins]
@@ -43,16 +45,16 @@ def of(adapter: Adapter, parts: Parts, max_attempts: int) -> list[Answer | Defer
 
 def _answer(adapter: Adapter, parts: Parts) -> Answer | Exception:
     """The answer to a job, or what may pass with time."""
-    job = parts.jobs[0]
+    job, raw = parts.jobs[0], parts.raw
     answer = partial(
         Answer, job.lease, job.position,
         truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens, seconds=parts.seconds,
     )  # fmt: skip
     try:
-        for raw in parts.raw:
-            if isinstance(raw, Exception):
-                raise raw
-        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(parts.encoded, parts.raw)))
+        for one in raw:
+            if isinstance(one, Exception):
+                raise one
+        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(parts.encoded, raw)))
     except JobError as error:
         return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
     except Exception as error:

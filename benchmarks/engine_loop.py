@@ -1,0 +1,165 @@
+"""The engines: one encoder by several ways to compute it, over the same micro-batches, in a process of its own.
+
+Reads JSON lines from standard input and answers each with one. The first says what to compute; then `prepare` gives how
+long an engine took until it was warm, and how far its scores are from torch's in float32; `run` gives the seconds of
+one run over all micro-batches of a budget.
+"""
+
+import copy
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization import quantize_dynamic as onnx_quantize_dynamic
+from onnxruntime.transformers import optimizer
+from torch.ao.quantization import quantize_dynamic
+from transformers import AutoModelForSequenceClassification
+
+from worker import int8
+
+WIDTHS = (16, 32, 64, 128, 256, 512)  # of the passes of fixed shape; each is a graph, and takes seconds to compile
+Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids and mask, int64 (rows, width), to float32 (rows, labels)
+
+
+class Engines:
+    """Each method makes one engine of the model in `folder`."""
+
+    def __init__(self, model: str, folder: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch._dynamo.config.recompile_limit = 64
+        self._model = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
+        self._folder = Path(folder)
+        self._threads = threads
+
+    def torch(self) -> Engine:
+        """As transformers runs it, and our adapter."""
+        return _by_torch(self._model)
+
+    def compile_dynamic(self) -> Engine:
+        """One graph for every shape."""
+        return _by_torch(torch.compile(copy.deepcopy(self._model), dynamic=True))
+
+    def compile_fixed(self) -> Engine:
+        """A graph for each width; rows and width are filled up to it."""
+        run = _by_torch(torch.compile(copy.deepcopy(self._model), dynamic=False))
+
+        def engine(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            rows, width = ids.shape
+            wide = next(wide for wide in WIDTHS if wide >= width)
+            filled = [(0, max(1, self.budget // wide) - rows), (0, wide - width)]
+            if filled[0][1] < 0:  # narrower texts than the width: more of them fit than the shape has
+                half = rows // 2
+                return np.concatenate([engine(ids[:half], mask[:half]), engine(ids[half:], mask[half:])])
+            mask = np.pad(mask, filled)
+            mask[rows:, 0] = 1
+            return run(np.pad(ids, filled), mask)[:rows]
+
+        return engine
+
+    def onnx(self) -> Engine:
+        """ONNX Runtime on the graph that torch exports."""
+        path = self._folder / "plain.onnx"
+        ids = torch.ones(3, 17, dtype=torch.long)
+        mask = ids.clone()
+        mask[0, 9:] = 0  # where nothing is padded, the graph comes out without a mask
+        shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+        torch.onnx.export(
+            self._model, (), path, kwargs={"input_ids": ids, "attention_mask": mask}, dynamo=True, verbose=False,
+            input_names=["input_ids", "attention_mask"], output_names=["logits"], opset_version=18,
+            dynamic_shapes={"input_ids": shape, "attention_mask": shape},
+        )  # fmt: skip
+        return self._session(path)
+
+    def onnx_fused(self) -> Engine:
+        """The same after ONNX Runtime's own optimizer for transformers."""
+        fused = optimizer.optimize_model(
+            str(self._folder / "plain.onnx"), model_type="bert", num_heads=12, hidden_size=768
+        )
+        fused.save_model_to_file(str(self._folder / "fused.onnx"))
+        return self._session(self._folder / "fused.onnx")
+
+    def ours_int8(self) -> Engine:
+        """A range for each token."""
+        model = copy.deepcopy(self._model)
+        int8.quantize(model)
+        return _by_torch(model)
+
+    def torch_int8(self) -> Engine:
+        """A range for each pass."""
+        return _by_torch(quantize_dynamic(copy.deepcopy(self._model), {torch.nn.Linear}, dtype=torch.qint8))
+
+    def onnx_int8(self) -> Engine:
+        """ONNX Runtime's dynamic quantization of the optimized graph: a range for each pass."""
+        path = self._folder / "int8.onnx"
+        onnx_quantize_dynamic(self._folder / "fused.onnx", path, weight_type=QuantType.QInt8)
+        return self._session(path)
+
+    budget = 0
+
+    def _session(self, path: Path) -> Engine:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch's threads sleep, too
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+        def engine(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            [logits] = session.run(None, {"input_ids": ids, "attention_mask": mask})
+            return logits
+
+        return engine
+
+
+def _by_torch(model: Any) -> Engine:
+    @torch.inference_mode()
+    def engine(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
+
+    return engine
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    width = max(map(len, rows))
+    ids = np.array([[*row, *[0] * (width - len(row))] for row in rows], dtype=np.int64)
+    mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=np.int64)
+    return ids, mask
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    warnings.simplefilter("ignore")
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
+    asked = json.loads(sys.stdin.readline())
+    batches = {int(budget): list(map(_padded, of_budget)) for budget, of_budget in asked["batches"].items()}
+    engines = Engines(asked["model"], asked["folder"], asked["threads"])
+    ready: dict[str, Engine] = {}
+
+    def run(name: str, budget: int) -> list[np.ndarray]:
+        engines.budget = budget
+        return [ready[name](ids, mask) for ids, mask in batches[budget]]
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        name, started = asked["engine"], time.perf_counter()
+        answer = {}
+        if asked["do"] == "prepare":
+            ready[name] = getattr(engines, name)()
+            given = [np.concatenate(run(name, budget)) for budget in asked["budgets"]]
+            answer["seconds"] = time.perf_counter() - started
+            wanted = [np.concatenate(run("torch", budget)) for budget in asked["budgets"]]
+            answer["off"] = max(float(np.abs(one - other).max()) for one, other in zip(given, wanted, strict=True))
+        else:
+            run(name, asked["budget"])
+            answer["seconds"] = time.perf_counter() - started
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Products: oneDNN's layers answer as torch's own do, and only float32 on a CPU gets them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import models_made
+from worker import products, runtime
+from worker.products import DnnLinear
+
+INNER, OUTER = 96, 40
+
+
+@pytest.fixture(autouse=True)
+def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "dnn_is_faster", lambda: True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        torch.randn(3, 5, INNER), torch.randn(5, 3, INNER).transpose(0, 1), torch.randn(INNER),
+        torch.randn(4, 2 * INNER)[:, ::2], torch.randn(3, 0, INNER),
+    ],
+    ids=["rows", "crosswise", "one", "with gaps", "none"],
+)  # fmt: skip
+@torch.inference_mode()
+def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) -> None:
+    layer = torch.nn.Linear(INNER, OUTER, bias=bias)
+    wanted = layer(numbers)
+
+    assert products.quicken(torch.nn.Sequential(layer)) == 1
+
+    assert isinstance(layer, DnnLinear)
+    assert torch.allclose(layer(numbers), wanted, atol=1e-5)
+
+
+def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
+    model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 8, bias=False))
+    model[1].weight = model[0].weight
+
+    products.quicken(model)
+
+    assert model[1].weight is model[0].weight
+
+
+def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "dnn_is_faster", lambda: False)
+    layer = torch.nn.Linear(INNER, OUTER)
+
+    assert products.quicken(layer) == 0
+    assert type(layer) is torch.nn.Linear
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"), [({}, True), ({"deterministic": True}, False), ({"dtype": "bfloat16"}, False)]
+)
+def test_a_pipeline_in_float32_gets_it_unless_it_promises_the_same_bits(
+    tmp_path: Path, entry: dict[str, Any], *, expected: bool
+) -> None:
+    folder = models_made.distilbert(tmp_path / "model")
+    model = runtime.load(models_made.pipeline(folder, **entry), "cpu", threads=1).model
+
+    assert any(isinstance(module, DnnLinear) for module in model.modules()) is expected
