@@ -65,3 +65,23 @@ def test_a_pipeline_in_float32_gets_it_unless_it_promises_the_same_bits(
     model = runtime.load(models_made.pipeline(folder, **entry), "cpu", threads=1).model
 
     assert any(isinstance(module, DnnLinear) for module in model.modules()) is expected
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "expected"),
+    [
+        ("AuthenticAMD", "AVX512", True),
+        ("GenuineIntel", "AVX512", False),
+        ("AuthenticAMD", "AVX2", False),
+        (None, "AVX512", False),
+    ],
+)
+def test_the_processor_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str | None, capability: str, *, expected: bool
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n" if vendor else "processor\t: 0\n")
+    monkeypatch.setattr(products, "CPUS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+
+    assert products.dnn_is_faster.__wrapped__() is expected
