@@ -89,8 +89,16 @@ class Packing:
         if not self._groups:
             return None
         group = self._groups[-1]
-        longest = group[-1]
-        count = longest.most or min(self._most_rows, max(1, _fitting(group, budget)))
+        return self._taken(group[-1].most or min(self._most_rows, max(1, _fitting(group, budget))))
+
+    def more(self, row: Encoded, budget: int, most_rows: int) -> MicroBatch | None:
+        """The same of the rows that may share a pass with one that was just taken; None when there are none."""
+        if not self._groups or self._groups[-1][-1].key != row.key:
+            return None
+        return self._taken(min(most_rows, max(1, _fitting(self._groups[-1], budget))))
+
+    def _taken(self, count: int) -> MicroBatch:
+        group = self._groups[-1]
         taken = group[-count:][::-1]
         del group[-count:]
         if not group:

@@ -22,9 +22,19 @@ def isolate(
     try:
         return list(zip(items, work(items), strict=True))
     except BaseException as error:  # a panic in a tokenizer written in Rust is no Exception
-        if isinstance(error, (KeyboardInterrupt, SystemExit, *through)):
-            raise
-        if len(items) == 1:
-            return [(items[0], error if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
-        middle = len(items) // 2
-        return isolate(work, items[:middle], through) + isolate(work, items[middle:], through)
+        return apart(error, work, items, through)
+
+
+def apart(
+    error: BaseException,
+    work: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    through: tuple[type[BaseException], ...] = (),
+) -> list[tuple[Item, Result | Exception]]:
+    """What `isolate` makes of items that have raised `error` together."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit, *through)):
+        raise error
+    if len(items) == 1:
+        return [(items[0], error if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
+    middle = len(items) // 2
+    return isolate(work, items[:middle], through) + isolate(work, items[middle:], through)

@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from worker.adapters.base import Interrupted
+from worker.adapters.base import Flowing, Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
-from worker.bisection import isolate
+from worker.bisection import apart, isolate
 from worker.budget import Budget, out_of_memory
 from worker.claims import Lease
 from worker.holdings import Holdings
@@ -37,6 +38,27 @@ class Raw:
     seconds: float = 0.0  # that the device computed
 
 
+class Running:
+    """The rows of a pass that others enter while it runs."""
+
+    def __init__(self, first: Sequence[Encoded], draw: Callable[[int], list[Encoded]]) -> None:
+        self.rows = list(first)
+        self.drew = False  # whether others have entered
+        self._draw = draw
+
+    def more(self, most: int) -> list[Encoded]:
+        """At most so many that enter now."""
+        rows = self._draw(most)
+        self.rows += rows
+        self.drew = self.drew or bool(rows)
+        return rows
+
+    def leave(self, ended: Sequence[tuple[Encoded, Any]]) -> None:
+        """They have been answered."""
+        gone = {id(row) for row, _ in ended}
+        self.rows = [row for row in self.rows if id(row) not in gone]
+
+
 class Passes:
     """Of the device's thread alone, but for `stop`."""
 
@@ -46,6 +68,7 @@ class Passes:
         self._holdings = holdings
         self._pace = pace
         self._log = log
+        self._most_rows = runtime.adapter.most_rows  # at once, where rows come and go
         self._busy_seconds = 0.0  # that the device computed
         self._ended = 0.0  # when the window before was done
         self._stopping = False
@@ -60,34 +83,76 @@ class Passes:
     def through(self, window: Window) -> Iterator[Raw]:
         """What each micro-batch came to, as it comes; rows of slices that were lost meanwhile are left out."""
         started, answered, busy = time.monotonic(), 0, self._busy_seconds
-        while not self._stopping and (batch := window.packing.take(asked := self._budget.next())) is not None:
-            rows = [row for row in batch.rows if any(self._holdings.holds(job.lease) for job in row.jobs)]
-            if not rows:
-                continue
-            before = self._busy_seconds
-            try:
-                raw = isolate(partial(self._forward, asked), rows, through=(Interrupted,))
-            except Interrupted:
-                self._log.info("gave a pass up, to stop in time", rows=len(rows))
-                break
-            yield Raw(batch.width, raw, self._busy_seconds - before)
-            answered += sum(len(row.jobs) for row in rows if row.part == 0)
+        try:
+            while not self._stopping and (batch := window.packing.take(asked := self._budget.next())) is not None:
+                for raw in self._passed(window.packing, self._held(batch), asked):
+                    yield raw
+                    answered += sum(len(row.jobs) for row, _ in raw.rows if row.part == 0)
+        except Interrupted:
+            self._log.info("gave a pass up, to stop in time")
         self._note(window, started, answered, self._busy_seconds - busy)
+
+    def _held(self, batch: MicroBatch | None) -> list[Encoded]:
+        rows = batch.rows if batch else ()
+        return [row for row in rows if any(self._holdings.holds(job.lease) for job in row.jobs)]
+
+    def _passed(self, packing: Packing, rows: list[Encoded], asked: int) -> Iterator[Raw]:
+        """The rows' pass; where rows leave passes as they end, others of the window enter it."""
+        if rows and isinstance(self._runtime.adapter, Flowing):
+            yield from self._flowing(self._runtime.adapter, packing, rows, asked)
+        elif rows:
+            before = self._busy_seconds
+            yield self._raw(isolate(partial(self._forward, asked), rows, through=(Interrupted,)), before)
+
+    def _flowing(self, adapter: Flowing, packing: Packing, rows: list[Encoded], asked: int) -> Iterator[Raw]:
+        running = Running(rows, partial(self._drawn, packing, rows[0], asked))
+        answers, began = adapter.flow(rows, running.more, self._most_rows), self._busy_seconds
+        while running.rows:
+            before, started = self._busy_seconds, time.monotonic()
+            try:
+                ended = next(answers)
+            except BaseException as error:
+                # What has come out is answered; the rest is gone through by halves, in passes that nobody enters.
+                self._failed(error, running.rows)
+                yield self._raw(apart(error, partial(self._forward, asked), running.rows, (Interrupted,)), before)
+                return
+            self._busy_seconds += time.monotonic() - started
+            running.leave(ended)
+            yield self._raw(ended, before)
+        self._most_rows = min(2 * self._most_rows, adapter.most_rows)
+        if not running.drew:  # otherwise its size was not that of the budget
+            tokens = MicroBatch(tuple(rows)).padded_tokens
+            self._budget.record(asked, tokens, sum(row.length for row in rows), self._busy_seconds - began)
+
+    def _drawn(self, packing: Packing, like: Encoded, asked: int, most: int) -> list[Encoded]:
+        while not self._stopping and (batch := packing.more(like, asked, most)) is not None:
+            if rows := self._held(batch):
+                return rows
+        return []
+
+    def _raw(self, rows: list[tuple[Encoded, Any]], before: float) -> Raw:
+        return Raw(max(row.padded for row, _ in rows), rows, self._busy_seconds - before)
 
     def _forward(self, asked: int, rows: Sequence[Encoded]) -> list[Any]:
         batch, started = MicroBatch(tuple(rows)), time.monotonic()
         try:
             raw = self._runtime.adapter.forward(batch)
         except Exception as error:
-            if out_of_memory(error):
-                self._budget.shrink(batch.padded_tokens)
-                self._runtime.release_memory()
-                self._log.warning("the device ran out of memory", tokens=batch.padded_tokens, next=self._budget.tokens)
+            self._failed(error, rows)
             raise
         seconds = time.monotonic() - started
         self._budget.record(asked, batch.padded_tokens, sum(row.length for row in rows), seconds)
         self._busy_seconds += seconds
         return raw
+
+    def _failed(self, error: BaseException, rows: Sequence[Encoded]) -> None:
+        if isinstance(error, Exception) and out_of_memory(error):
+            tokens = MicroBatch(tuple(rows)).padded_tokens
+            self._budget.shrink(tokens)
+            self._most_rows = max(1, len(rows) // 2)
+            traceback.clear_frames(error.__traceback__)  # they hold the pass' tensors
+            self._runtime.release_memory()
+            self._log.warning("the device ran out of memory", tokens=tokens, next=self._budget.tokens)
 
     def _note(self, window: Window, started: float, answered: int, busy: float) -> None:
         now = time.monotonic()

@@ -1,8 +1,8 @@
 """The surface of an adapter: all that the engine knows of a task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
 from worker.batching import Encoded, MicroBatch
@@ -37,6 +37,10 @@ def never() -> bool:
     return False
 
 
+# At most so many further rows, of the key at hand and no longer than those before; none where no others wait.
+More = Callable[[int], Sequence[Encoded]]
+
+
 class Adapter(Protocol):
     """Turns jobs into rows of tokens, rows into raw outputs, a job's raw outputs into the task's output.
 
@@ -64,3 +68,16 @@ class Adapter(Protocol):
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
         """A job's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""
+
+
+@runtime_checkable
+class Flowing(Protocol):
+    """An adapter whose rows end at different times: they leave a pass as they end, and others enter it meanwhile."""
+
+    most_rows: int
+
+    def flow(self, rows: Sequence[Encoded], more: More, most: int) -> Iterator[list[tuple[Encoded, Any]]]:
+        """These rows and those drawn from `more`, each with its raw output; never more than `most` at once.
+
+        What it gave is answered, whatever it raises later. Raises Interrupted.
+        """

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,22 +13,26 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
     StopStringCriteria,
 )
 
 from models.errors import JobError
 from models.tasks.decoding import Decoding
 from worker.adapters import loop, sampling
-from worker.adapters.base import Interrupted
-from worker.adapters.company import ByRow
+from worker.adapters.loop import Crowd, Party
+from worker.adapters.watchers import Ends, Interruption, Soundness, Watchers
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
 TOLD = frozenset(Decoding.model_fields) - {"seed"}
 
 # These look at the tokens before the last one by their place; padding must not be among them.
 LOOK_BACK = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias")
+
+# Rows enter when one place in so many is free: what they have read is put beside what the others keep, and both are
+# copied for it.
+ENTER_AT = 4
+
+Noise = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,20 @@ class Settings:
         return most, least
 
 
+@dataclass(frozen=True, slots=True)
+class Entering:
+    """Rows that enter a run together: `tensors` are `(rows, width)`, padded on the left, `noise` as many new tokens."""
+
+    rows: Sequence[Any]
+    tensors: Mapping[str, torch.Tensor]
+    noise: Noise | None
+
+    @property
+    def width(self) -> int:
+        """What all are padded to."""
+        return self.tensors["input_ids"].shape[1]
+
+
 class Generation:
     """A pipeline's model, run with settings until it is interrupted."""
 
@@ -84,7 +102,7 @@ class Generation:
 
     def run(
         self, tensors: Mapping[str, torch.Tensor], settings: Settings, new_tokens: tuple[int, int],
-        noise: np.ndarray[Any, np.dtype[np.float64]] | None = None, fixed: bool = False,
+        noise: Noise | None = None, fixed: bool = False,
     ) -> list[list[list[int]] | None]:  # fmt: skip
         """The new tokens of each sequence of each row, up to its end; None for a row whose scores are not numbers.
 
@@ -92,27 +110,70 @@ class Generation:
         Rows that have ended leave, unless the shape is to stay `fixed`. Raises Interrupted.
         """
         rows, width = tensors["input_ids"].shape
-        config = copy.copy(settings.config)
-        config.max_new_tokens, config.min_new_tokens = new_tokens
-        soundness = Soundness()
-        processors: list[LogitsProcessor] = [soundness]
-        if noise is not None:
-            processors.append(sampling.Sampler(settings.filters, self._on_device(noise)))
-        ends = Ends(settings.stops, width - tensors["attention_mask"].sum(dim=1)) if settings.stops else None
-        written = self._model.generate(
-            **tensors,
-            generation_config=config,
-            tokenizer=self._pipeline.tokenizer,
-            logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([self._interruption, *([ends] if ends else [])]),
-            custom_generate=None if fixed else loop.handed_over(config),
-        )
-        new = written[:, width:].tolist()
+        watchers = self._watchers(tensors, settings)
+        config = _limited(settings.config, new_tokens)
+        writer = None if fixed else loop.handed_over(config)
+        written = self._generate(tensors, settings, config, watchers, noise, writer)
+        new, ends = written[:, width:].tolist(), watchers.ends
         lengths = ends.lengths(width) if ends and settings.beams == 1 else [None] * len(new)
         whole = [self._up_to_end(ids[:length], config) for ids, length in zip(new, lengths, strict=True)]
         each = len(whole) // rows
-        sound = soundness.of(rows)
+        sound = watchers.soundness.of(rows)
         return [whole[row * each : (row + 1) * each] if sound[row] else None for row in range(rows)]
+
+    def flows(self, settings: Settings) -> bool:
+        """Whether rows may come and go with these settings."""
+        return loop.handed_over(settings.config) is loop.write
+
+    def flow(
+        self, settings: Settings, new_tokens: tuple[int, int], places: int, more: Callable[[int], Entering | None],
+        *, together: bool,
+    ) -> Iterator[list[tuple[Any, list[list[int]] | None]]]:  # fmt: skip
+        """As `run`, of rows that enter as others leave; each comes back with what it came to.
+
+        At most `places` rows are written at once; `more(count)` gives at most so many to enter, None when there are no
+        others. Without `together` rows enter only when all others have left. Settings must not follow beams.
+        """
+        config = _limited(settings.config, new_tokens)
+        crowd, entered = Crowd(self._model), dict[Party, tuple[Entering, Watchers]]()
+        while True:
+            free = places - len(crowd)
+            pays = not crowd or (together and crowd.open and free * ENTER_AT >= places)
+            if left := crowd.leave():
+                for party, rows in left:
+                    its, watchers = entered[party] if len(party) else entered.pop(party)
+                    sound = watchers.soundness.of(len(its.rows))
+                    yield [(its.rows[at], [ids[its.width :]] if sound[at] else None) for at, ids in rows]
+            elif pays and (new := more(free)):
+                watchers = self._watchers(new.tensors, settings)
+                party = self._generate(new.tensors, settings, config, watchers, new.noise, Party)
+                if party.may_leave:
+                    crowd.enter(party)
+                    entered[party] = new, watchers
+                else:
+                    yield list(zip(new.rows, self.run(new.tensors, settings, new_tokens, new.noise), strict=True))
+            elif crowd:
+                crowd.go_on()
+            else:
+                return
+
+    def _watchers(self, tensors: Mapping[str, torch.Tensor], settings: Settings) -> Watchers:
+        padding = tensors["input_ids"].shape[1] - tensors["attention_mask"].sum(dim=1)
+        ends = Ends(settings.stops, padding) if settings.stops else None
+        return Watchers(Soundness(), self._interruption, ends)
+
+    def _generate(
+        self, tensors: Mapping[str, torch.Tensor], settings: Settings, config: GenerationConfig, watchers: Watchers,
+        noise: Noise | None, writer: Callable[..., Any] | None,
+    ) -> Any:  # fmt: skip
+        processors: list[LogitsProcessor] = [watchers.soundness]
+        if noise is not None:
+            processors.append(sampling.Sampler(settings.filters, self._on_device(noise)))
+        return self._model.generate(
+            **tensors, generation_config=config, tokenizer=self._pipeline.tokenizer,
+            logits_processor=LogitsProcessorList(processors), stopping_criteria=watchers.criteria,
+            custom_generate=writer,
+        )  # fmt: skip
 
     def _resolve(self, document: str) -> Settings:
         told = json.loads(document)
@@ -164,88 +225,16 @@ class Generation:
                 return ids[:place]
         return ids
 
-    def _on_device(self, noise: np.ndarray[Any, np.dtype[np.float64]]) -> torch.Tensor:
+    def _on_device(self, noise: Noise) -> torch.Tensor:
         device = self._model.device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         return torch.from_numpy(noise).to(dtype).to(device)
 
 
-class Soundness(LogitsProcessor, ByRow):
-    """Watches for scores that are not numbers, which would otherwise be taken for a choice."""
-
-    def __init__(self) -> None:
-        self._sound: torch.Tensor | None = None
-        self._here: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores as they are."""
-        sound = scores.amax(dim=-1).isfinite()
-        if self._sound is None or self._here is None:
-            self._sound, self._here = sound, torch.arange(len(sound), device=sound.device)
-        else:
-            self._sound[self._here] &= sound
-        return scores
-
-    def keep(self, places: torch.Tensor) -> None:
-        """What was seen of the others is kept, too."""
-        assert self._here is not None
-        self._here = self._here[places]
-
-    def of(self, rows: int) -> list[bool]:
-        """For each row, whether all scores of all its beams were numbers."""
-        if self._sound is None:
-            return [True] * rows
-        sound: list[bool] = self._sound.view(rows, -1).all(dim=1).tolist()
-        return sound
-
-
-class Interruption(StoppingCriteria, ByRow):
-    """Gives a run up between two tokens, when told to."""
-
-    def __init__(self, interrupt: Callable[[], bool]) -> None:
-        self._interrupt = interrupt
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-        """Ends none of the sequences; raises Interrupted."""
-        if self._interrupt():
-            raise Interrupted
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-    def keep(self, places: torch.Tensor) -> None:
-        """All rows are the same to it."""
-
-
-class Ends(StoppingCriteria, ByRow):
-    """Ends a sequence at a stop string, and keeps how long it was then.
-
-    What stands in the place of the padding, `padding` tokens for each row, is hidden from the search.
-    """
-
-    def __init__(self, stops: StopStringCriteria, padding: torch.Tensor) -> None:
-        self._stops = stops
-        self._padding = padding
-        self._lengths = torch.full_like(padding, 2**31 - 1)
-        self._here = torch.arange(len(padding), device=padding.device)
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-        """Booleans `(sequences,)`: which have ended."""
-        each = input_ids.shape[0] // self._padding.shape[0]
-        padding = self._padding.repeat_interleave(each)[:, None]
-        places = torch.arange(input_ids.shape[1], device=input_ids.device)
-        # An id beyond every vocabulary is no text.
-        done: torch.Tensor = self._stops(input_ids.masked_fill(places < padding, 2**31 - 1), scores)
-        if each == 1:
-            self._lengths[self._here[done]] = self._lengths[self._here[done]].clamp(max=input_ids.shape[1])
-        return done
-
-    def keep(self, places: torch.Tensor) -> None:
-        """How long the others were is kept, too."""
-        self._padding, self._here = self._padding[places], self._here[places]
-
-    def lengths(self, width: int) -> list[int]:
-        """How many new tokens each row, not of beams, had at its first stop string; a huge number if it had none."""
-        lengths: list[int] = (self._lengths - width).tolist()
-        return lengths
+def _limited(config: GenerationConfig, new_tokens: tuple[int, int]) -> GenerationConfig:
+    limited = copy.copy(config)
+    limited.max_new_tokens, limited.min_new_tokens = new_tokens
+    return limited
 
 
 def _ends(config: GenerationConfig) -> list[int]:

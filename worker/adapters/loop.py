@@ -1,10 +1,11 @@
-"""The loop: many rows are written token by token, and those that have ended leave.
+"""The loop: many rows are written token by token; those that have ended leave, and others may enter.
 
 The loop inside `generate` computes every row until the last one has ended. But it can be told to prepare a run and hand
-it over (`custom_generate`). Here it goes on with transformers' own parts, and in ever smaller company.
+it over (`custom_generate`). Here it goes on with transformers' own parts, and in changing company.
 """
 
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -36,74 +37,148 @@ def write(
 
     Behind that stands NOTHING; or a padding token where rows can't leave this model, which is left to transformers.
     """
-    if not company.may_leave(told, [*logits_processor, *stopping_criteria]):
+    party = Party(model, input_ids, logits_processor, stopping_criteria, generation_config, **told)
+    if not party.may_leave:
         return type(model)._sample(model, input_ids, logits_processor, stopping_criteria, generation_config, **told)
-    filler = generation_config._pad_token_tensor
-    crowd = Crowd(model, input_ids, logits_processor, stopping_criteria, told, 0 if filler is None else int(filler))
-    outputs = model._prefill(input_ids, generation_config, told)
-    with model._optimize_model_for_decode():
-        while crowd.go_on(outputs):
-            outputs = model(**crowd.next(), return_dict=True)
-    return crowd.written()
+    written: dict[int, list[int]] = {}
+    crowd = Crowd(model)
+    crowd.enter(party)
+    while crowd:
+        written.update(row for _, left in crowd.leave() for row in left)
+        if crowd:
+            crowd.go_on()
+    return company.filled([written[row] for row in sorted(written)])
+
+
+class Party:
+    """Rows that `generate` has prepared together. They are told apart from others in the same company.
+
+    Its ids, processors and criteria are those of a run of its own, so that lengths and padding mean what they mean
+    there. It is what `custom_generate` takes: a call makes one, with nothing written yet.
+    """
+
+    def __init__(
+        self, model: Any, input_ids: torch.Tensor, logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList, generation_config: GenerationConfig, **told: Any,
+    ) -> None:  # fmt: skip
+        self._model = model
+        self.ids = input_ids
+        self._processors, self._criteria, self._config = logits_processor, stopping_criteria, generation_config
+        self.told = told
+        filler = generation_config._pad_token_tensor
+        self._filler = 0 if filler is None else int(filler)
+        self._rows = list(range(len(input_ids)))
+        self._lengths = input_ids.new_zeros(len(input_ids))  # at a row's end; 0 before
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether its rows can leave one by one."""
+        return company.may_leave(self.told, [*self._processors, *self._criteria])
+
+    @property
+    def may_join(self) -> bool:
+        """Whether it may be told to the model beside others."""
+        return self.may_leave and company.may_join(self._model, self.told)
+
+    @property
+    def ended(self) -> torch.Tensor:
+        """Booleans `(rows,)`."""
+        return self._lengths > 0
+
+    def begin(self) -> None:
+        """Read the prompts, and write each row's first token."""
+        outputs = self._model._prefill(self.ids, self._config, self.told)
+        self.told = told_next(self._model, outputs, self.told)
+        self.choose(outputs.logits[:, -1])
+
+    def choose(self, logits: torch.Tensor) -> None:
+        """Write each row's next token, by the model's scores `(rows, tokens)`."""
+        # A copy: the logits of a whole prompt may hang on it, and processors may write into it.
+        scores = self._processors(self.ids, logits.to(dtype=torch.float32, copy=True))
+        tokens = scores.argmax(dim=-1).masked_fill(self.ended, self._filler)
+        self.ids = torch.cat([self.ids, tokens[:, None]], dim=-1)
+        now = self._criteria(self.ids, None) & ~self.ended
+        self._lengths.masked_fill_(now, self.ids.shape[1])
+
+    def part(self, ended: torch.Tensor) -> list[tuple[int, list[int]]]:
+        """Take leave of the rows that have ended: the place that each had at first, and its token ids."""
+        going, staying = ended.nonzero()[:, 0], (~ended).nonzero()[:, 0]
+        written = zip(going.tolist(), self.ids[going].tolist(), self._lengths[going].tolist(), strict=True)
+        left = [(self._rows[place], ids[:length]) for place, ids, length in written]
+        self._rows = [self._rows[place] for place in staying.tolist()]
+        self.ids, self._lengths = self.ids[staying], self._lengths[staying]
+        if self._rows:
+            company.keep((*self._processors, *self._criteria), staying)
+        return left
+
+
+Left = tuple[Party, list[tuple[int, list[int]]]]
 
 
 class Crowd:
-    """The rows of a run that have not left yet."""
+    """The rows that have not left yet, of one party or several, which the model computes together."""
 
-    def __init__(
-        self, model: Any, ids: torch.Tensor, processors: LogitsProcessorList, criteria: StoppingCriteriaList,
-        told: dict[str, Any], filler: int,
-    ) -> None:  # fmt: skip
+    def __init__(self, model: Any) -> None:
         self._model = model
-        self._ids = ids
-        self._processors = processors
-        self._criteria = criteria
-        self._told = told
-        self._filler = filler
-        self._rows = list(range(len(ids)))
-        self._lengths = ids.new_zeros(len(ids))  # at a row's end; 0 before
-        self._left: dict[int, list[int]] = {}
+        self._parties: list[Party] = []
+        self._told: dict[str, Any] = {}
+        self.open = True  # whether others may enter
 
-    def go_on(self, outputs: Any) -> bool:
-        """Give each row its next token by the model's outputs; false when the last one has ended."""
-        encodes = self._model.config.is_encoder_decoder
-        self._told = self._model._update_model_kwargs_for_generation(outputs, self._told, is_encoder_decoder=encodes)
-        # A copy: the logits of a whole prompt may hang on it, and processors may write into it.
-        scores = outputs.logits[:, -1].to(dtype=torch.float32, copy=True)
-        tokens = self._processors(self._ids, scores).argmax(dim=-1).masked_fill(self._lengths > 0, self._filler)
-        self._ids = torch.cat([self._ids, tokens[:, None]], dim=-1)
-        now = self._criteria(self._ids, None) & (self._lengths == 0)
-        self._lengths.masked_fill_(now, self._ids.shape[1])
-        ended = self._lengths > 0
-        count = int(ended.sum())
-        if count and count * ONE_IN >= len(self._rows):
-            self._leave(ended, last=count == len(self._rows))
-        return bool(self._rows)
+    def __len__(self) -> int:
+        return sum(len(party) for party in self._parties)
 
-    def next(self) -> dict[str, Any]:
+    def enter(self, party: Party) -> None:
+        """Let a party in that may leave; beside others only one that may join, and only where all may."""
+        self.open = party.may_join
+        party.begin()
+        self._told = company.joined(self._told, party.told) if self._parties else party.told
+        party.told = {}
+        self._parties.append(party)
+
+    def leave(self) -> list[Left]:
+        """Take leave of the rows that have ended, if they are enough for it to pay."""
+        ended = [party.ended for party in self._parties]
+        if not self._parties or not self._enough(torch.cat(ended).tolist()):
+            return []
+        staying = (~torch.cat(ended)).nonzero()[:, 0]
+        left = [(party, party.part(theirs)) for party, theirs in zip(self._parties, ended, strict=True)]
+        self._parties = [party for party in self._parties if len(party)]
+        if self._parties:
+            self._told = company.kept(self._told, staying)
+            for cache in company.caches(self._told):
+                cache.reorder_cache(staying)
+            if self.open:
+                self._told = company.trimmed(self._told)
+        return [(party, rows) for party, rows in left if rows]
+
+    def go_on(self) -> None:
+        """Write everybody's next token."""
+        with self._model._optimize_model_for_decode():
+            outputs = self._model(**self._next(), return_dict=True)
+        self._told = told_next(self._model, outputs, self._told)
+        scores = outputs.logits[:, -1].split([len(party) for party in self._parties])
+        for party, logits in zip(self._parties, scores, strict=True):
+            party.choose(logits)
+
+    def _enough(self, ended: list[bool]) -> bool:
+        """A whole party is: so nothing ever gets longer than the longest of its rows."""
+        bounds = [0, *accumulate(len(party) for party in self._parties)]
+        whole = any(all(ended[start:end]) for start, end in pairwise(bounds))
+        return whole or sum(ended) * ONE_IN >= len(ended)
+
+    def _next(self) -> dict[str, Any]:
         """What the model is told for the next token."""
-        inputs: dict[str, Any] = self._model.prepare_inputs_for_generation(
-            self._ids, next_sequence_length=1, **self._told
-        )
+        [first, *others] = self._parties
+        ids = torch.cat([party.ids[:, -1:] for party in self._parties]) if others else first.ids
+        inputs: dict[str, Any] = self._model.prepare_inputs_for_generation(ids, next_sequence_length=1, **self._told)
         return inputs
 
-    def written(self) -> torch.Tensor:
-        """All rows, in their first order, when they have left."""
-        return company.filled([self._left[row] for row in sorted(self._left)])
 
-    def _leave(self, ended: torch.Tensor, *, last: bool) -> None:
-        going = ended.nonzero()[:, 0]
-        for place, ids, length in zip(
-            going.tolist(), self._ids[going].tolist(), self._lengths[going].tolist(), strict=True
-        ):
-            self._left[self._rows[place]] = ids[:length]
-        if last:
-            self._rows = []
-            return
-        staying = (~ended).nonzero()[:, 0]
-        self._rows = [self._rows[place] for place in staying.tolist()]
-        self._ids, self._lengths = self._ids[staying], self._lengths[staying]
-        self._told = company.kept(self._told, staying)
-        for cache in company.caches(self._told):
-            cache.reorder_cache(staying)
-        company.keep((*self._processors, *self._criteria), staying)
+def told_next(model: Any, outputs: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """What a model is told for the next token, by what it was told before and its outputs."""
+    encodes = model.config.is_encoder_decoder
+    following: dict[str, Any] = model._update_model_kwargs_for_generation(outputs, told, is_encoder_decoder=encodes)
+    return following

@@ -1,9 +1,8 @@
 """Text generation: causal language models continue texts and answer conversations."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from threading import RLock
 from typing import Any, ClassVar
 
@@ -14,9 +13,9 @@ from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
 from worker.adapters import sampling
-from worker.adapters.base import Limits, never
+from worker.adapters.base import Limits, More, never
 from worker.adapters.collation import FIXED_ROWS, Collation
-from worker.adapters.generation import Generation, Settings
+from worker.adapters.generation import Entering, Generation, Settings
 from worker.adapters.prompts import Prompts
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
@@ -75,15 +74,36 @@ class TextGeneration:
                 encoded.append(error)
         return encoded
 
-    @torch.inference_mode()
     def forward(self, batch: MicroBatch) -> list[list[list[int]] | None]:
         """For each row its sequences of new token ids; None where scores were not numbers. Raises Interrupted."""
-        first = batch.rows[0]
-        settings = self._generation.settings(first.job.lease.parameters)
-        most, _ = settings.new_tokens(first.length)
-        at_once = first.most or max(1, self._room // ((batch.width + most) * settings.beams))
-        parts = [batch.rows[start : start + at_once] for start in range(0, len(batch.rows), at_once)]
-        return list(chain.from_iterable(self._written(part, settings) for part in parts))
+        places = {id(row): place for place, row in enumerate(batch.rows)}
+        raw: list[Any] = [None] * len(batch.rows)
+        for answered in self.flow(batch.rows, lambda _count: (), len(batch.rows)):
+            for row, texts in answered:
+                raw[places[id(row)]] = texts
+        return raw
+
+    @torch.inference_mode()
+    def flow(self, rows: Sequence[Encoded], more: More, most: int) -> Iterator[list[tuple[Encoded, Any]]]:
+        """Rows with what each came to, as `forward` has it, as they end; others enter. Raises Interrupted."""
+        waiting = list(rows)
+        settings = self._generation.settings(rows[0].job.lease.parameters)
+        new_tokens = settings.new_tokens(rows[0].length)
+        width = max(row.padded for row in rows)
+        room = max(1, self._room // ((width + new_tokens[0]) * settings.beams))
+        at_once = rows[0].most or min(room, most)
+
+        def entering(count: int) -> Entering | None:
+            drawn, waiting[:count] = waiting[:count] or more(count), []
+            return self._entering(drawn, settings, new_tokens[0]) if drawn else None
+
+        if rows[0].most is None and self._generation.flows(settings):
+            together = not self._unpadded
+            yield from self._generation.flow(settings, new_tokens, at_once, entering, together=together)
+        else:
+            for start in range(0, len(rows), at_once):
+                part = rows[start : start + at_once]
+                yield list(zip(part, self._written(part, settings), strict=True))
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[list[list[int]] | None]) -> Any:
         """`[{"generated_text"}]`, one for each sequence. Raises JobError on scores that are not numbers."""
@@ -160,18 +180,25 @@ class TextGeneration:
         return replace(row, width=width, key=(row.key, width))
 
     def _written(self, rows: Sequence[Encoded], settings: Settings) -> list[list[list[int]] | None]:
-        fixed = rows[0].most is not None
-        tensors = self._collations[fixed].tensors(MicroBatch(tuple(rows)))
+        """In one run that nobody enters."""
         new_tokens = settings.new_tokens(rows[0].length)
-        seeds = [row.job.lease.parameters.get("seed") for row in rows]
+        entering = self._entering(rows, settings, new_tokens[0])
+        tensors, noise, fixed = entering.tensors, entering.noise, rows[0].most is not None
         if settings.samples and not settings.draws:
-            with sampling.seeded(seeds[0], rows[0].features["input_ids"], tensors["input_ids"].device):
+            [row] = rows
+            with sampling.seeded(
+                row.job.lease.parameters.get("seed"), row.features["input_ids"], tensors["input_ids"].device
+            ):
                 return self._generation.run(tensors, settings, new_tokens)
+        return self._generation.run(tensors, settings, new_tokens, noise, fixed)[: len(rows)]
+
+    def _entering(self, rows: Sequence[Encoded], settings: Settings, most: int) -> Entering:
+        tensors = self._collations[rows[0].most is not None].tensors(MicroBatch(tuple(rows)))
         if not settings.draws:
-            return self._generation.run(tensors, settings, new_tokens, None, fixed)[: len(rows)]
+            return Entering(rows, tensors, None)
         noise = [
-            sampling.noise(seed, row.features["input_ids"], row.part, new_tokens[0])
-            for seed, row in zip(seeds, rows, strict=True)
+            sampling.noise(row.job.lease.parameters.get("seed"), row.features["input_ids"], row.part, most)
+            for row in rows
         ]
         noise += [noise[-1]] * (len(tensors["input_ids"]) - len(rows))
-        return self._generation.run(tensors, settings, new_tokens, np.stack(noise), fixed)[: len(rows)]
+        return Entering(rows, tensors, np.stack(noise))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import PADDED, Encoded, MicroBatch, plan
+from worker.batching import PADDED, Encoded, MicroBatch, Packing, plan
 from worker.claims import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
@@ -119,6 +119,33 @@ class TestPackedRows:
         window = [row(0, 500, packed=True), *(row(place, 1, packed=True) for place in range(1, 500))]
 
         assert [len(batch.rows) for batch in plan(window, 1_000, 512)] == [2 * PADDED, 500 - 2 * PADDED]
+
+
+class TestMore:
+    def test_gives_the_longest_left_of_the_same_key(self) -> None:
+        packing = Packing([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
+        first = packing.take(5)
+        assert first is not None
+
+        assert lengths([batch for _ in range(3) if (batch := packing.more(first.rows[0], 8, 10))]) == [[4, 3], [2, 1]]
+
+    def test_gives_no_more_rows_than_there_is_room_for(self) -> None:
+        packing = Packing([row(place, 1) for place in range(9)], 4)
+        first = packing.take(100)
+        assert first is not None
+
+        assert lengths([batch for _ in range(2) if (batch := packing.more(first.rows[0], 100, 3))]) == [
+            [1] * 3,
+            [1] * 2,
+        ]
+
+    def test_leaves_other_keys_alone(self) -> None:
+        packing = Packing([row(0, 2, "a"), row(1, 2, "b")], 10)
+        first = packing.take(100)
+        assert first is not None
+
+        assert packing.more(first.rows[0], 100, 10) is None
+        assert lengths([batch for _ in range(1) if (batch := packing.take(100))]) == [[2]]
 
 
 class TestMicroBatch:

@@ -1,6 +1,8 @@
 """The loop: rows leave when they have ended, and nobody who stays notices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
 from worker import batching
 from worker.adapters import loop, sampling
 from worker.adapters.base import Interrupted
+from worker.batching import Encoded
+
+ASKED = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_new_tokens": st.integers(8, 30),
+        "min_new_tokens": st.integers(0, 8),
+        "stop_sequence": st.lists(st.sampled_from(["e", "a", "lo", "W", "?"]), min_size=1, max_size=3),
+        "repetition_penalty": st.sampled_from([0.7, 1.3]),
+        "no_repeat_ngram_size": st.integers(1, 3),
+    },
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +83,7 @@ class TestLeaving:
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         texts=st.lists(st.text("abcxyz love", min_size=1, max_size=30).filter(str.strip), min_size=1, max_size=12),
-        asked=st.fixed_dictionaries(
-            {},
-            optional={
-                "max_new_tokens": st.integers(8, 30),
-                "min_new_tokens": st.integers(0, 8),
-                "stop_sequence": st.lists(st.sampled_from(["e", "a", "lo", "W", "?"]), min_size=1, max_size=3),
-                "repetition_penalty": st.sampled_from([0.7, 1.3]),
-                "no_repeat_ngram_size": st.integers(1, 3),
-            },
-        ),
+        asked=ASKED,
     )
     def test_changes_nothing_whatever_is_asked_for(self, llama: Any, texts: list[str], asked: dict[str, Any]) -> None:
         rows = encoded(llama, texts, **asked)
@@ -148,6 +153,124 @@ class TestLeaving:
         assert all(ids == expected[place] for place, ids in raw.items() if ids is not None)
 
 
+class TestEntering:
+    @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "gpt_neox", "opt"])
+    def test_changes_nothing_for_anybody(self, tmp_path: Path, architecture: str) -> None:
+        adapter = decoder(tmp_path / "model", architecture)
+        rows = encoded(adapter, [*TEXTS, *(f"{text[:9]}!" for text in TEXTS)])
+
+        with watched(adapter._pipeline.model) as sizes, places(adapter, rows, 4):
+            together = written(adapter, rows)
+
+        assert together == written(adapter, rows, budget=1)
+        assert max(sizes) == 4
+        tokens = sum(len(ids) for [ids] in together.values())
+        assert len(sizes) < tokens / 2
+
+    def test_is_how_others_of_the_window_come_in(self, llama: Any) -> None:
+        rows = sorted(encoded(llama, TEXTS), key=lambda row: row.length, reverse=True)
+        first, waiting, asked = rows[:4], rows[4:], []
+
+        def more(count: int) -> list[Encoded]:
+            asked.append(count)
+            drawn = waiting[:count]
+            del waiting[:count]
+            return drawn
+
+        found = [row for ended in llama.flow(first, more, 4) for row in ended]
+
+        expected = written(llama, rows, budget=1)
+        assert {(row.job.position, row.part): raw for row, raw in found} == expected
+        assert len(found) == len(rows)
+        assert max(asked) <= 4
+        order = [row.job.position for row, _ in found]
+        last = max(order.index(row.job.position) for row in first)
+        assert any(order.index(row.job.position) < last for row in rows[4:]), "short ones overtake long ones"
+
+    @pytest.mark.usefixtures("by_prompt")
+    @pytest.mark.parametrize("asked", [{}, {"num_return_sequences": 3, "temperature": 2.0, "top_k": 9}], ids=str)
+    def test_leaves_everyone_their_own_chances(self, llama: Any, asked: dict[str, Any]) -> None:
+        rows = encoded(llama, TEXTS, do_sample=True, **asked)
+
+        with places(llama, rows, 5):
+            together = written(llama, rows)
+
+        assert together == written(llama, rows, budget=1)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        texts=st.lists(st.text("abcxyz love", min_size=1, max_size=30).filter(str.strip), min_size=4, max_size=16),
+        asked=ASKED, room=st.integers(1, 6),
+    )  # fmt: skip
+    def test_changes_nothing_whatever_is_asked_for(
+        self, llama: Any, texts: list[str], asked: dict[str, Any], room: int
+    ) -> None:
+        rows = encoded(llama, texts, **asked)
+
+        with places(llama, rows, room):
+            together = written(llama, rows)
+
+        assert together == written(llama, rows, budget=1)
+
+    def test_never_makes_a_cache_longer_than_its_longest_row(self, tmp_path: Path) -> None:
+        adapter = decoder(tmp_path / "model", min_new_tokens=6, max_new_tokens=24)
+        rows = encoded(adapter, TEXTS * 3)
+        widths = []
+        model = adapter._pipeline.model
+        handle = model.register_forward_pre_hook(
+            lambda _model, _given, told: widths.append(told["past_key_values"].get_seq_length()), with_kwargs=True
+        )
+        try:
+            with places(adapter, rows, 4):
+                written(adapter, rows)
+        finally:
+            handle.remove()
+
+        assert max(widths) <= max(row.length for row in rows) + 24
+
+    @pytest.mark.parametrize(("architecture", "why"), [("mistral", "a window slides"), ("bloom", "lengths are equal")])
+    def test_does_not_happen_where_caches_can_t_be_put_together(
+        self, tmp_path: Path, architecture: str, why: str
+    ) -> None:
+        adapter = decoder(tmp_path / "model", architecture)
+        rows = encoded(adapter, [chr(code) for code in range(65, 85)])
+
+        with watched(adapter._pipeline.model) as sizes, places(adapter, rows, 5):
+            together = written(adapter, rows)
+
+        assert together == written(adapter, rows, budget=1)
+        again = [place for place, (before, now) in enumerate(pairwise(sizes), 1) if now > before]
+        assert [sizes[place] for place in again] == [5, 5, 5], why
+        assert sizes[0] == 5
+
+    def test_does_not_happen_where_a_pass_has_a_fixed_shape(self, llama: Any) -> None:
+        rows = encoded(llama, ["a", "b", "c"] * 8, do_sample=True, seed=1)
+
+        with watched(llama._pipeline.model) as sizes:
+            drawn = list(llama.flow(rows[:8], lambda _count: pytest.fail("nobody may enter"), 512))
+
+        assert set(sizes) == {8}
+        assert [row for row, _ in drawn[0]] == rows[:8]
+
+    def test_keeps_what_had_ended_before_a_pass_failed(self, llama: Any) -> None:
+        rows = encoded(llama, TEXTS)
+        expected = written(llama, rows, budget=1)
+        calls = iter(range(1_000))
+
+        def fails(*_given: Any) -> None:
+            if next(calls) == 30:
+                raise RuntimeError("half-way")
+
+        handle = llama._pipeline.model.register_forward_pre_hook(fails)
+        found: list[tuple[Encoded, Any]] = []
+        with places(llama, rows, 3), pytest.raises(RuntimeError, match="half-way"):
+            found.extend(row for ended in llama.flow(rows, lambda _count: (), 512) for row in ended)
+        handle.remove()
+
+        assert 0 < len(found) < len(rows)
+        assert all(raw == expected[row.job.position, row.part] for row, raw in found)
+
+
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 @pytest.mark.parametrize("name", ["bart", "t5", "marian"])
 def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path, name: str) -> None:
@@ -201,3 +324,15 @@ def after(tokens: int) -> Callable[[], bool]:
     """True when asked for the n-th time."""
     asked = iter(range(1, 1_000))
     return lambda: next(asked) >= tokens
+
+
+@contextmanager
+def places(adapter: Any, rows: Sequence[Encoded], count: int) -> Iterator[None]:
+    """Room for so many rows at once, and no more."""
+    settings = adapter._generation.settings(rows[0].job.lease.parameters)
+    most, _ = settings.new_tokens(rows[0].length)
+    before, adapter._room = adapter._room, count * (max(row.length for row in rows) + most)
+    try:
+        yield
+    finally:
+        adapter._room = before

@@ -1,0 +1,217 @@
+"""Passes that rows enter and leave: what came out stays, and a culprit fails alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import structlog
+
+from worker.adapters.base import Interrupted
+from worker.batching import Encoded, MicroBatch, Packing
+from worker.budget import Budget
+from worker.claims import Job, Lease
+from worker.holdings import Holdings
+from worker.pace import Pace
+from worker.passes import Passes, Raw, Window
+from worker.runtime import Runtime
+
+LEASE = Lease(1, "batch", 0, 100, 1, 1, {})
+OTHER = Lease(2, "other", 0, 100, 1, 1, {})
+
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
+
+
+class Writer:
+    """A row of length n has ended after n steps; every row's answer is its position."""
+
+    most_rows = 8
+
+    def __init__(self, places: int = 2) -> None:
+        self.places = places
+        self.interrupt: Callable[[], bool] = lambda: False
+        self.before_step: Callable[[Sequence[Encoded]], None] = lambda _rows: None
+        self.crowds: list[list[int]] = []  # who was in each step
+        self.computed: list[int] = []  # who came out, in order
+
+    def forward(self, batch: MicroBatch) -> list[Any]:
+        answers = {
+            id(row): raw for ended in self.flow(batch.rows, lambda _count: (), len(batch.rows)) for row, raw in ended
+        }
+        return [answers[id(row)] for row in batch.rows]
+
+    def flow(
+        self, rows: Sequence[Encoded], more: Callable[[int], Sequence[Encoded]], most: int
+    ) -> Iterator[list[tuple[Encoded, Any]]]:
+        waiting, running = list(rows), list[list[Any]]()
+        places = min(self.places, most)
+        while True:
+            drawn = waiting[: places - len(running)] or more(places - len(running)) if len(running) < places else []
+            del waiting[: len(drawn)]
+            running += [[row, row.length] for row in drawn]
+            if not running:
+                return
+            if self.interrupt():
+                raise Interrupted
+            here = [row for row, _ in running]
+            self.before_step(here)
+            self.crowds.append([row.job.position for row in here])
+            for each in running:
+                each[1] -= 1
+            ended = [row for row, left in running if left == 0]
+            running = [each for each in running if each[1]]
+            if ended:
+                self.computed += [row.job.position for row in ended]
+                yield [(row, row.job.position) for row in ended]
+
+
+@pytest.fixture
+def writer() -> Writer:
+    return Writer()
+
+
+def made(writer: Writer, budget: Budget | None = None, holdings: Holdings | None = None) -> Passes:
+    held = holdings or Holdings()
+    held.add([LEASE, OTHER], ())
+    runtime = Runtime(writer, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
+    return Passes(runtime, budget or Budget(4, tunes=False), held, Pace(1.0, 100), structlog.get_logger())
+
+
+def window(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Encoded]:
+    return [
+        Encoded(Job(lease, place, {}), None, length, truncated=False, key=key) for place, length in enumerate(lengths)
+    ]
+
+
+def through(passes: Passes, rows: Sequence[Encoded]) -> list[Raw]:
+    return list(passes.through(Window([LEASE], Packing(rows, 8), 0.0)))
+
+
+def answers(raws: Sequence[Raw]) -> dict[int, Any]:
+    return {row.job.position: raw for raw in raws for row, raw in raw.rows}
+
+
+class TestRowsOfAWindow:
+    def test_enter_as_others_leave(self, writer: Writer) -> None:
+        lengths = [9, 1, 1, 1, 1, 1]
+
+        raws = through(made(writer), window(lengths))
+
+        assert answers(raws) == {place: place for place in range(6)}
+        assert len(writer.crowds) == 9, "as many steps as the longest takes"
+        assert [row.job.position for row, _ in raws[-1].rows] == [0], "short ones were answered before it"
+        assert all(raw.seconds >= 0 for raw in raws)
+
+    def test_come_in_for_one_budget_at_a_time(self, writer: Writer) -> None:
+        writer.places = 6
+        asked: list[int] = []
+        flow = writer.flow
+
+        def watched(rows: Sequence[Encoded], more: Callable[[int], Sequence[Encoded]], most: int) -> Any:
+            def counted(count: int) -> Sequence[Encoded]:
+                drawn = more(count)
+                asked.append(sum(row.length for row in drawn))
+                return drawn
+
+            return flow(rows, counted, most)
+
+        writer.flow = watched  # type: ignore[method-assign]
+
+        through(made(writer, Budget(8, tunes=False)), window([4] * 9))
+
+        assert max(asked) == 8
+        assert max(len(crowd) for crowd in writer.crowds) == 6
+
+    def test_of_another_key_wait_for_a_pass_of_their_own(self, writer: Writer) -> None:
+        one, two = window([3, 1], key="a"), window([3, 1, 1], key="b", lease=OTHER)
+        keys: list[set[Any]] = []
+        writer.before_step = lambda rows: keys.append({row.key for row in rows})
+
+        through(made(writer), [*one, *two])
+
+        assert keys == [{"a"}] * 3 + [{"b"}] * 3
+
+    def test_are_left_out_when_their_lease_was_lost_meanwhile(self, writer: Writer) -> None:
+        holdings = Holdings()
+        passes = made(writer, holdings=holdings)
+        lost = window([1, 1], lease=OTHER)
+        writer.before_step = lambda _rows: holdings.drop([OTHER])
+
+        raws = through(passes, [*window([2, 2, 1]), *lost])
+
+        assert {row.job.lease.slice_id for raw in raws for row, _ in raw.rows} == {LEASE.slice_id}
+        assert sum(len(raw.rows) for raw in raws) == 3
+
+
+class TestAFailure:
+    def test_leaves_what_had_come_out_and_falls_on_the_culprit(self, writer: Writer) -> None:
+        rows = window([5, 1, 1, 1, 4, 1, 1])
+
+        def poisoned(here: Sequence[Encoded]) -> None:
+            if any(row.job.position == 6 for row in here):
+                raise ValueError("poison")
+
+        writer.before_step = poisoned
+
+        found = answers(through(made(writer), rows))
+
+        assert isinstance(found.pop(6), ValueError)
+        assert found == {place: place for place in range(6)}
+        assert sorted(writer.computed) == sorted(set(writer.computed)), "nothing was computed twice to its end"
+
+    def test_for_want_of_memory_halves_how_many_are_written_at_once(
+        self, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
+        writer.places = 8
+        budget = Budget(1_000, tunes=False)
+
+        def full(here: Sequence[Encoded]) -> None:
+            if len(here) > 3:
+                raise OutOfMemoryError("CUDA out of memory")
+
+        writer.before_step = full
+        passes = made(writer, budget)
+
+        found = answers(through(passes, window([2] * 8)))
+
+        assert found == {place: place for place in range(8)}
+        assert passes._most_rows < 8
+        assert budget.tokens < 1_000
+
+    def test_that_is_no_exception_is_an_answer_too(self, writer: Writer) -> None:
+        class Panic(BaseException):
+            pass
+
+        def panics(here: Sequence[Encoded]) -> None:
+            if any(row.job.position == 1 for row in here):
+                raise Panic
+
+        writer.before_step = panics
+
+        found = answers(through(made(writer), window([1, 1, 1])))
+
+        assert isinstance(found.pop(1), RuntimeError)
+        assert found == {0: 0, 2: 2}
+
+
+class TestStopping:
+    def test_lets_nobody_enter_and_answers_those_who_are_in(self, writer: Writer) -> None:
+        passes = made(writer, Budget(6, tunes=False))
+        writer.before_step = lambda _rows: passes.stop(1_000.0)
+
+        found = answers(through(passes, window([3, 2, 1, 1])))
+
+        assert found == {0: 0, 1: 1}
+
+    def test_gives_up_what_takes_too_long_and_keeps_what_had_come_out(self, writer: Writer) -> None:
+        passes = made(writer)
+
+        def stop(_rows: Sequence[Encoded]) -> None:
+            if len(writer.crowds) == 2:
+                passes.stop(-1.0)
+
+        writer.before_step = stop
+
+        found = answers(through(passes, window([9, 1, 1, 1, 1])))
+
+        assert found == {1: 1, 2: 2}
