@@ -31,7 +31,7 @@ def decoder(folder: Path, architecture: str = "llama", **generation: Any) -> Any
 def encoded(adapter: Any, texts: Sequence[str], task: str = "text-generation", **parameters: Any) -> list[Encoded]:
     spec = tasks.find(task)
     checked = spec.check_parameters(parameters)
-    lease = Lease(1, "batch", 0, len(texts), 1, 1, checked)
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters=checked)
     jobs = [Job(lease, position, spec.normalise(text, checked)) for position, text in enumerate(texts)]
     return [row for rows in adapter.encode(jobs) for row in rows]
 

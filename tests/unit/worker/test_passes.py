@@ -15,8 +15,8 @@ from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.runtime import Runtime
 
-LEASE = Lease(1, "batch", 0, 100, 1, 1, {})
-OTHER = Lease(2, "other", 0, 100, 1, 1, {})
+LEASE = Lease(1, "batch", 0, 100, 1, 1)
+OTHER = Lease(2, "other", 0, 100, 1, 1)
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 

@@ -22,7 +22,7 @@ TEXTS = ["a [MASK]", "love it [MASK] it", "[MASK] [MASK] great", "[MASK]"]
 
 
 def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
-    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters)
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters=parameters)
     return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
 
 

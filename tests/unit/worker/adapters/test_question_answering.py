@@ -34,7 +34,7 @@ def load(folder: Path, **entry: Any) -> QuestionAnswering:
 
 
 def jobs(inputs: Sequence[tuple[str, str]], **parameters: Any) -> list[Job]:
-    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters)
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=parameters)
     return [Job(lease, place, {"question": q, "context": c}) for place, (q, c) in enumerate(inputs)]
 
 

@@ -23,7 +23,7 @@ TEXTS = ["a", "love it", "the product", "terrible " * 4, "great great", "it " * 
 
 
 def jobs(inputs: Sequence[str | Mapping[str, str]], **parameters: Any) -> list[Job]:
-    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters)
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=parameters)
     whole = [{"text": given} if isinstance(given, str) else dict(given) for given in inputs]
     return [Job(lease, position, given) for position, given in enumerate(whole)]
 

@@ -26,7 +26,7 @@ GREEDY = {"do_sample": False, "max_new_tokens": 10}
 def jobs(inputs: Sequence[Any], **parameters: Any) -> list[Job]:
     spec = tasks.find("text-generation")
     checked = spec.check_parameters(parameters)
-    lease = Lease(1, "batch", 0, len(inputs), 1, 1, checked)
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=checked)
     return [Job(lease, position, spec.normalise(given, checked)) for position, given in enumerate(inputs)]
 
 

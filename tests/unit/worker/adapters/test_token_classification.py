@@ -22,7 +22,7 @@ LONG = "love hate great " * 10  # 30 tokens
 
 
 def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
-    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters)
+    lease = Lease(1, "batch", 0, len(texts), 1, 1, parameters=parameters)
     return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
 
 

@@ -17,7 +17,7 @@ from worker.claims import Job, Lease
 
 
 def jobs(inputs: Sequence[str | Mapping[str, Any]], **parameters: Any) -> list[Job]:
-    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters)
+    lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=parameters)
     whole = [{"text": given} if isinstance(given, str) else dict(given) for given in inputs]
     return [Job(lease, position, given) for position, given in enumerate(whole)]
 
