@@ -53,7 +53,7 @@ def load(folders: Callable[[str], Path]) -> Load:
 
 
 def jobs(texts: Sequence[str], parameters: Mapping[str, Any], batch: int = 1) -> list[Job]:
-    lease = Lease(batch, f"batch{batch}", 0, len(texts), 1, 1, parameters)
+    lease = Lease(batch, f"batch{batch}", 0, len(texts), 1, 1, parameters=parameters)
     return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
 
 
