@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import psycopg
@@ -12,9 +12,16 @@ from click.testing import CliRunner, Result
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from producer import audit
+from models.states import BatchStatus, Outcome
+from producer import audit, batches
+from producer.cancel import cancel
+from producer.replay import Choice, replay
 from tests import batches_sound
+from tests.batches_made import VERSION, claimant, insert_batch, let_lapse
+from tests.batches_made import audit as audited
 from tests.batches_sound import BATCH, run
+from worker import claims, reclaim, store
+from worker.store import Answer
 
 LEASE_SECONDS = 30.0
 
@@ -99,6 +106,59 @@ class TestSound:
                 assert problems(database) == []
             assert before.exec_driver_sql(counted).scalar() == first == 6
         assert problems(database) != []
+
+
+class TestLived:
+    """A batch that really goes through it all is sound after each step."""
+
+    @pytest.fixture
+    def step(self, database: Database) -> Callable[[], None]:
+        """Work on what can be claimed, one slice; every other job fails."""
+        version_id = store.register(database, VERSION)
+
+        def run_one() -> None:
+            [lease, *others] = claims.take(database, claimant(), 4, 4)
+            answers = [
+                Answer(lease, job.position, Outcome.FAILED, error_code="model_error", error_message="No.")
+                if job.position % 2
+                else Answer(lease, job.position, Outcome.SUCCEEDED, output="{}")
+                for job in claims.pending(database, [lease])
+            ]
+            with database.write() as connection:
+                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                claims.release(connection, others)
+
+        return run_one
+
+    def test_cancelled_then_replayed(self, database: Database, step: Callable[[], None]) -> None:
+        batch_id = insert_batch(database, 16)
+        for _ in range(2):
+            step()
+            audited(database, batch_id)
+        claims.take(database, claimant(), 4, 4)
+        audited(database, batch_id)
+
+        cancel(database, batch_id)
+        audited(database, batch_id)
+
+        for choice in (Choice((Outcome.FAILED, Outcome.CANCELLED)), Choice()):
+            replay(database, batch_id, choice, 4)
+            audited(database, batch_id)
+            while batches.get(database, batch_id).status is BatchStatus.IN_PROGRESS:
+                step()
+                audited(database, batch_id)
+        assert batches.get(database, batch_id).counts.as_dict()["completed"] == 8
+
+    def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
+        batch_id = insert_batch(database, 8)
+        split: list[int] = []
+        while not split:
+            [lease, *_] = claims.take(database, claimant(), 4, 4)
+            let_lapse(database, lease)
+            split = reclaim.lapsed(database, 9).split
+            audited(database, batch_id)
+        step()
+        audited(database, batch_id)
 
 
 # What is done to a sound batch, what the audit calls it, with which numbers, and where.

@@ -10,7 +10,7 @@ from models.db import Database
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus, Ending, Outcome
 from producer.cancel import cancel
-from tests.batches_made import audit, batch, claimant, insert_batch, results, set_batch, slices
+from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once
 from worker import claims, duties, store
 from worker.claims import Lease
@@ -34,8 +34,9 @@ def answer(database: Database, lease: Lease, *places: int, status: Outcome = Out
     """Write these jobs of a slice, or all of it."""
     written = [Answer(lease, lease.first + place, status, output="{}") for place in places or range(lease.size)]
     finished = set() if places else {lease.slice_id}
+    version_id = store.register(database, VERSION)
     with database.write() as connection:
-        return store.close(connection, database.sql, written, [lease], finished, None)
+        return store.close(connection, database.sql, written, [lease], finished, version_id)
 
 
 class TestCancel:

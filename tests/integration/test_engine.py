@@ -297,11 +297,12 @@ class TestBacklog:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, 8)
-        [lease, _released] = claims.take(other, claimant("dead"), 1000, SLICE)
+        [lease, untouched] = claims.take(other, claimant("stopped"), 1000, SLICE)
         written = [Answer(lease, place, Outcome.SUCCEEDED, "1") for place in range(4)]
+        version_id = store.register(other, VERSION)
         with other.write() as connection:
-            store.close(connection, other.sql, written, [lease], [], None)
-            connection.execute(update(Slice).values(state="queued"))
+            store.close(connection, other.sql, written, [lease], [], version_id)
+            claims.release(connection, [lease, untouched])
 
         start()
         until_completed(other, batch_id)
@@ -658,9 +659,10 @@ class TestLostLease:
         until_completed(other, kept_id)
         assert results(other, stolen_id) == [], "a write under a stale fence is refused"
 
+        version_id = store.register(other, VERSION)
         with other.write() as connection:
             written = [Answer(taken, place, Outcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
-            store.close(connection, other.sql, written, [taken], {taken.slice_id}, None)
+            store.close(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
         assert {row.output for row in results(other, stolen_id)} == {"thief"}
         audit(other, stolen_id)
 
