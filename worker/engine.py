@@ -33,6 +33,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.runtime import Runtime
@@ -50,7 +51,8 @@ class Engine:
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
-        budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once, on_defect: Callable[[], None],
+        budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once,
+        watchdog: Watchdog | None = None, on_defect: Callable[[], None],
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._database = database
@@ -69,7 +71,8 @@ class Engine:
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
-        self._passes = Passes(runtime, budget, holdings, pace, self._log)
+        self._watchdog = watchdog or Watchdog(math.inf, on_defect)
+        self._passes = Passes(runtime, budget, holdings, pace, self._watchdog, self._log)
         self._room = threading.Semaphore(WINDOWS_HELD)
         self._closing = Closing(
             database, runtime.adapter, holdings, version_id=version_id, max_attempts=max_attempts, backoff=backoff,
@@ -84,6 +87,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to claim."""
+        self._watchdog.start()
         for thread in self._threads:
             thread.start()
 
@@ -101,6 +105,7 @@ class Engine:
         """Wait until all three threads have ended; returns the leases that were given back."""
         for thread in self._threads:
             thread.join()
+        self._watchdog.stop()
         return self._give_back()
 
     # ---- claim and tokenize

@@ -13,11 +13,10 @@ from models.errors import Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
 from worker import reclaim
+from worker.exits import HUNG
 from worker.supervisor import Death
 
 log = structlog.get_logger(__name__)
-
-HUNG = 75  # EX_TEMPFAIL: the watchdog's word
 
 # What others send; the rest (an abort, a segmentation fault) a process does to itself.
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP})

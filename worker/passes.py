@@ -13,8 +13,10 @@ from worker.batching import Encoded, MicroBatch, Packing
 from worker.bisection import apart, isolate
 from worker.budget import Budget, out_of_memory
 from worker.claims import Lease
+from worker.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.pace import Pace
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -62,8 +64,11 @@ class Running:
 class Passes:
     """Of the device's thread alone, but for `stop`."""
 
-    def __init__(self, runtime: "Runtime", budget: Budget, holdings: Holdings, pace: Pace, log: Any) -> None:
+    def __init__(
+        self, runtime: "Runtime", budget: Budget, holdings: Holdings, pace: Pace, watchdog: Watchdog, log: Any
+    ) -> None:
         self._runtime = runtime
+        self._watchdog = watchdog
         self._budget = budget
         self._holdings = holdings
         self._pace = pace
@@ -73,7 +78,7 @@ class Passes:
         self._ended = 0.0  # when the window before was done
         self._stopping = False
         self._stop_by = math.inf  # when a pass that is not done yet is given up, by the monotonic clock
-        runtime.adapter.interrupt = lambda: time.monotonic() > self._stop_by
+        runtime.adapter.interrupt = self._interrupted
 
     def stop(self, patience_seconds: float) -> None:
         """Begin no further pass, and give up the one on the device if it takes longer than this."""
@@ -91,6 +96,11 @@ class Passes:
         except Interrupted:
             self._log.info("gave a pass up, to stop in time")
         self._note(window, started, answered, self._busy_seconds - busy)
+
+    def _interrupted(self) -> bool:
+        """Asked between two tokens: whoever asks has not hung."""
+        self._watchdog.alive()
+        return time.monotonic() > self._stop_by
 
     def _held(self, batch: MicroBatch | None) -> list[Encoded]:
         rows = batch.rows if batch else ()
@@ -110,7 +120,9 @@ class Passes:
         while running.rows:
             before, started = self._busy_seconds, time.monotonic()
             try:
-                ended = next(answers)
+                with self._watchdog.watching():
+                    failpoint("mid_forward")
+                    ended = next(answers)
             except BaseException as error:
                 # What has come out is answered; the rest is gone through by halves, in passes that nobody enters.
                 self._failed(error, running.rows)
@@ -136,7 +148,9 @@ class Passes:
     def _forward(self, asked: int, rows: Sequence[Encoded]) -> list[Any]:
         batch, started = MicroBatch(tuple(rows)), time.monotonic()
         try:
-            raw = self._runtime.adapter.forward(batch)
+            with self._watchdog.watching():
+                failpoint("mid_forward")
+                raw = self._runtime.adapter.forward(batch)
         except Exception as error:
             self._failed(error, rows)
             raise

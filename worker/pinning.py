@@ -25,6 +25,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.patience import patiently
 from worker.rotation import Rotation
+from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
@@ -54,6 +55,7 @@ class Process:
     holdings: Holdings
     heartbeat: Heartbeat
     on_defect: Callable[[], None]
+    on_hang: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,9 @@ class Pinning:
             process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[name],
             version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
             linger_seconds=process.settings.linger_ms / 1000, budget=budget,
-            max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings), on_defect=process.on_defect,
-            on_idle=self._idle.set,
+            max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
+            watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
+            on_defect=process.on_defect, on_idle=self._idle.set,
         )  # fmt: skip
         self._pinned, self._begun = Pinned(pipeline, runtime, engine, budget, known), True
         engine.start()

@@ -18,6 +18,7 @@ from models.settings import Settings
 from worker import app, duties, failpoints, parent, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
+from worker.exits import AT_ONCE, DEFECT, HUNG
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.pinning import Pinning, Process
@@ -25,8 +26,6 @@ from worker.runtime import Runtime
 
 logger = structlog.get_logger(__name__)
 
-DEFECT = 70  # EX_SOFTWARE
-AT_ONCE = 128 + signal.SIGTERM
 DEAF_SECONDS = 5.0  # between two tries to listen, after one that Celery gave up
 
 
@@ -46,7 +45,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     holdings = Holdings()
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
-        on_defect=_defect,
+        on_defect=_defect, on_hang=_hung,
         heartbeat=Heartbeat(
             database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds
         ),
@@ -108,6 +107,11 @@ def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _defect() -> None:
     # Leases run out by themselves; a clean end can't be promised when a thread of the engine is gone.
     _leave(DEFECT)
+
+
+def _hung() -> None:
+    logger.error("the device did not come back in time; this process ends, and its work is given back")
+    _leave(HUNG)
 
 
 def _leave(status: int) -> NoReturn:

@@ -36,7 +36,14 @@ class Works:
         heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, beat_seconds=5.0)
         self.doorbell = Doorbell()
         process = Process(
-            "worker-1", in_force, database, self.doorbell, holdings, heartbeat, lambda: self.defects.append("defect")
+            "worker-1",
+            in_force,
+            database,
+            self.doorbell,
+            holdings,
+            heartbeat,
+            lambda: self.defects.append("defect"),
+            lambda: self.defects.append("hung"),
         )
         entries = {name: Pipeline(name=name, task="sentiment-analysis", model=f"made/{name}") for name in NAMES}
         self.pinning = Pinning(process, entries, self.load)

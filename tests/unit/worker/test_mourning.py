@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from models.states import AttemptEnding
-from worker.mourning import HUNG, how
-from worker.process import AT_ONCE, DEFECT
+from worker.exits import AT_ONCE, DEFECT, HUNG
+from worker.mourning import how
 from worker.supervisor import Death
 
 

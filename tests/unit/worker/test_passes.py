@@ -14,6 +14,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.runtime import Runtime
+from worker.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)
@@ -73,7 +74,9 @@ def made(writer: Writer, budget: Budget | None = None, holdings: Holdings | None
     held = holdings or Holdings()
     held.add([LEASE, OTHER], ())
     runtime = Runtime(writer, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
-    return Passes(runtime, budget or Budget(4, tunes=False), held, Pace(1.0, 100), structlog.get_logger())
+    return Passes(
+        runtime, budget or Budget(4, tunes=False), held, Pace(1.0, 100), Watchdog(1000.0, list), structlog.get_logger()
+    )
 
 
 def window(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Encoded]:
