@@ -36,13 +36,18 @@ END_SLICES = """
 UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
 """
 
-# A batch that is still being read in ends with the jobs that it has.
 BEGIN = """
 UPDATE batches SET status = 'cancelling', ending = :ending, error_code = :code, error_message = :message,
-       cancelling_at = CASE WHEN :ending = 'cancelled' THEN {now} END,
-       total = CASE WHEN status = 'validating' THEN (SELECT count(*) FROM jobs j WHERE j.batch_id = :batch_id)
-                    ELSE total END
+       cancelling_at = CASE WHEN :ending = 'cancelled' THEN {now} END
 WHERE id = :batch_id
+"""
+
+# A batch that is still being read in ends with the jobs that it has, of which some may have failed already.
+COUNT_JOBS = """
+UPDATE batches SET total = (SELECT count(*) FROM jobs j WHERE j.batch_id = :batch_id),
+       failed = (SELECT count(*) FROM results r WHERE r.batch_id = :batch_id),
+       last_seq = (SELECT coalesce(max(r.seq), 0) FROM results r WHERE r.batch_id = :batch_id)
+WHERE id = :batch_id AND status = 'validating'
 """
 
 OPEN = """
@@ -110,6 +115,7 @@ def begin(
     connection.execute(text(LOCK_SLICES.format(for_update=sql.for_update)), named).all()
     connection.execute(text(STOP_ATTEMPTS), named)
     connection.execute(text(END_SLICES.format(now=sql.now)), named)
+    connection.execute(text(COUNT_JOBS), named)
     connection.execute(text(BEGIN.format(now=sql.now)), named)
 
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models import endings
-from models.db import Database
+from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus, Ending, Outcome
 from producer.cancel import cancel
+from producer.inserts import FAILURE_COLUMNS
 from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once
 from worker import claims, duties, store
@@ -140,6 +141,18 @@ class TestCancel:
         batch_id = insert_batch(database, 6, status="validating", total=0)
 
         assert cancel(database, batch_id).counts.cancelled == 6
+
+
+def test_of_one_that_is_read_in_with_failed_rows_counts_them(database: Database) -> None:
+    batch_id = insert_batch(database, 6, status="validating", total=0)
+    with database.write() as connection:
+        rows = [(batch_id, place, seq, "failed", "invalid_text", "line 1", False, 0) for seq, place in ((1, 2), (2, 4))]
+        insert_rows(connection, "results", FAILURE_COLUMNS, rows)
+
+    seen = cancel(database, batch_id)
+
+    assert (seen.counts.total, seen.counts.failed, seen.counts.cancelled) == (6, 2, 4)
+    audit(database, batch_id)
 
 
 def cancel_if_open(database: Database, batch_id: str) -> bool:
