@@ -1,0 +1,396 @@
+"""Two that write about the same jobs at once: one is first, the other finds that out, and nothing is in between."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from models import endings
+from models.builtin import BUILT_IN
+from models.db import Database
+from models.errors import BatchmillError, UsageError
+from models.states import AttemptEnding, BatchStatus, Ending, Outcome
+from models.tables import Job
+from producer import intake, replay, submit
+from producer.cancel import cancel
+from producer.readers.rows import Problem, Row, Source
+from producer.replay import Choice
+from producer.request import Request
+from tests.batches_made import (
+    LEASE_SECONDS,
+    VERSION,
+    audit,
+    batch,
+    claimant,
+    insert_batch,
+    let_lapse,
+    results,
+    set_batch,
+    slice_row,
+)
+from tests.servers import PATIENCE_SECONDS
+from tests.threads import at_once
+from worker import claims, duties, reclaim, store
+from worker.claims import Lease
+from worker.store import Answer, Closed, Deferral, PutOff
+
+ROUNDS = 6
+SLICE = 4
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(autouse=True)
+def version_id(database: Database) -> int:
+    return store.register(database, VERSION)
+
+
+def held(database: Database, jobs: int = SLICE, **columns: Any) -> tuple[str, list[Lease]]:
+    """A batch all of whose slices are leased to `worker-1`."""
+    batch_id = insert_batch(database, jobs, slice_jobs=SLICE, **columns)
+    return batch_id, claims.take(database, claimant(), 1000, SLICE)
+
+
+def close(
+    database: Database, lease: Lease, outcome: Outcome = Outcome.SUCCEEDED, put_off: PutOff | None = None
+) -> Closed:
+    """Close a slice whole, but for what is put off."""
+    later = {deferral.position for deferral in put_off.deferrals} if put_off else set()
+    code = None if outcome is Outcome.SUCCEEDED else "model_error"
+    answers = [
+        Answer(lease, place, outcome, output="{}" if code is None else None, error_code=code)
+        for place in range(lease.first, lease.first + lease.size)
+        if place not in later
+    ]
+    with database.write() as connection:
+        return store.close(
+            connection, database.sql, answers, [lease], set() if put_off else {lease.slice_id}, 1,
+            put_off=[put_off] if put_off else (),
+        )  # fmt: skip
+
+
+def put_off(database: Database, lease: Lease) -> Closed:
+    """Answer all but the last job of a slice, which is to be tried again."""
+    deferral = Deferral(lease, lease.first + lease.size - 1, "unavailable", "Busy.")
+    return close(database, lease, put_off=PutOff(lease, -1.0, (deferral,)))
+
+
+def renew(database: Database, lease: Lease) -> bool:
+    """Whether it is still held."""
+    with database.write() as connection:
+        return claims.renew(connection, database.sql, [lease], LEASE_SECONDS) == []
+
+
+def release(database: Database, lease: Lease) -> bool:
+    """Whether it was still held."""
+    with database.write() as connection:
+        return claims.release(connection, [lease]) == [lease]
+
+
+def ended(database: Database, batch_id: str, ending: Ending) -> bool:
+    """Whether it was this that ended the batch."""
+    done = endings.end(database, batch_id, ending, None, None) is not None
+    endings.finish(database, batch_id)
+    return done
+
+
+def rerun(database: Database, batch_id: str, *outcomes: Outcome) -> int:
+    """How many jobs were put back."""
+    try:
+        return replay.replay(database, batch_id, Choice(outcomes), SLICE).jobs
+    except UsageError:
+        return 0
+
+
+def work_off(database: Database) -> None:
+    """Have another worker do all that there is."""
+    while leases := claims.take(database, claimant("worker-2"), 1000, SLICE):
+        for lease in leases:
+            answers = [
+                Answer(job.lease, job.position, Outcome.SUCCEEDED, "{}") for job in claims.pending(database, [lease])
+            ]
+            with database.write() as connection:
+                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, 1)
+
+
+def test_of_two_that_close_the_same_slice_one_writes(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+
+        closed = at_once(*[lambda lease=lease: close(database, lease)] * 2)
+
+        assert sorted(one.written for one in closed) == [0, SLICE]
+        assert sorted(len(one.lost) for one in closed) == [0, 1]
+        assert batch(database, batch_id).status == "completed"
+        audit(database, batch_id)
+
+
+@pytest.mark.parametrize("ending", [AttemptEnding.KILLED, AttemptEnding.DIED])
+def test_closing_and_mourning(database: Database, ending: AttemptEnding) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+
+        closed, found = at_once(
+            lambda lease=lease: close(database, lease), lambda: reclaim.of_worker(database, "worker-1", ending, 3)
+        )
+
+        assert (closed.written == SLICE) is not bool(found.queued)
+        audit(database, batch_id)
+        work_off(database)
+        assert batch(database, batch_id).status == "completed"
+        audit(database, batch_id)
+
+
+def test_closing_and_a_deadline(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 3 * SLICE)
+        set_batch(database, batch_id, expires_at=datetime.now(UTC) - timedelta(hours=1))
+
+        *closed, expired = at_once(
+            *[lambda lease=lease: close(database, lease).written for lease in leases],
+            lambda: duties.expired(database) and 1,
+        )
+        duties.ended(database)
+
+        row = batch(database, batch_id)
+        assert row.succeeded == sum(closed)
+        assert (row.status, row.expired) == (("expired", 3 * SLICE - sum(closed)) if expired else ("completed", 0))
+        audit(database, batch_id)
+
+
+def test_the_last_closing_write_and_a_replay(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+
+        closed, put_back = at_once(
+            lambda lease=lease: close(database, lease, Outcome.FAILED).written,
+            lambda batch_id=batch_id: rerun(database, batch_id, Outcome.FAILED),
+        )
+
+        assert closed == SLICE
+        row = batch(database, batch_id)
+        assert (row.status, row.failed) == (("in_progress", 0) if put_back else ("completed", SLICE))
+        audit(database, batch_id)
+        work_off(database)
+
+
+def test_a_late_closing_write_and_a_replay(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+        cancel(database, batch_id)
+
+        closed, put_back = at_once(
+            lambda lease=lease: close(database, lease).written,
+            lambda batch_id=batch_id: rerun(database, batch_id, Outcome.CANCELLED),
+        )
+
+        assert (closed, put_back) == (0, SLICE), "the slices of a replay are not those that were taken away"
+        assert results(database, batch_id) == []
+        audit(database, batch_id)
+        work_off(database)
+        assert batch(database, batch_id).status == "completed"
+
+
+def test_of_two_that_reclaim_each_slice_is_seen_to_once(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 3 * SLICE)
+        let_lapse(database, *leases)
+
+        found = at_once(
+            lambda: reclaim.lapsed(database, 3),
+            lambda: reclaim.of_worker(database, "worker-1", AttemptEnding.KILLED, 3),
+        )
+
+        seen = sorted(slice_id for one in found for slice_id in one.queued)
+        assert seen == [lease.slice_id for lease in leases]
+        audit(database, batch_id)
+        work_off(database)
+
+
+def test_reclaiming_and_a_heartbeat(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+        let_lapse(database, lease)
+
+        kept, found = at_once(
+            lambda lease=lease: renew(database, lease), lambda: bool(reclaim.lapsed(database, 3).queued)
+        )
+
+        assert kept is not found, "either it lives or it is dead"
+        assert slice_row(database, lease).state == ("leased" if kept else "queued")
+        assert (close(database, lease).written == SLICE) is kept
+        audit(database, batch_id)
+        work_off(database)
+
+
+def test_giving_back_and_reclaiming(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+        let_lapse(database, lease)
+
+        released, found = at_once(
+            lambda lease=lease: release(database, lease), lambda: bool(reclaim.lapsed(database, 3).queued)
+        )
+
+        assert released is not found
+        row = slice_row(database, lease)
+        assert (row.state, row.attempts, row.lapses) == (("queued", 0, 0) if released else ("queued", 1, 1))
+        audit(database, batch_id)
+        work_off(database)
+
+
+@pytest.mark.parametrize("ending", [Ending.CANCELLED, Ending.BURNED])
+def test_putting_off_and_an_early_end(database: Database, ending: Ending) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+
+        closed, stopped = at_once(
+            lambda lease=lease: put_off(database, lease).written,
+            lambda batch_id=batch_id: ended(database, batch_id, ending),
+        )
+
+        row = batch(database, batch_id)
+        assert stopped, "one job is open, whoever was first"
+        assert (row.succeeded, row.cancelled) == (closed, SLICE - closed)
+        assert claims.take(database, claimant("worker-2"), 1000, SLICE) == []
+        audit(database, batch_id)
+
+
+def test_putting_off_and_reclaiming(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, [lease] = held(database)
+        let_lapse(database, lease)
+
+        closed, found = at_once(
+            lambda lease=lease: put_off(database, lease).written, lambda: len(reclaim.lapsed(database, 3).queued)
+        )
+
+        assert (closed, found) in ((SLICE - 1, 0), (0, 1))
+        audit(database, batch_id)
+        work_off(database)
+        assert batch(database, batch_id).status == "completed"
+
+
+def test_of_two_replays_one_puts_back(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 2 * SLICE)
+        for lease in leases:
+            close(database, lease, Outcome.FAILED)
+
+        put_back = at_once(*[lambda batch_id=batch_id: rerun(database, batch_id, Outcome.FAILED)] * 2)
+
+        assert sorted(put_back) == [0, 2 * SLICE]
+        audit(database, batch_id)
+        work_off(database)
+        assert batch(database, batch_id).succeeded == 2 * SLICE
+
+
+def test_of_two_replays_in_chunks_no_job_is_put_back_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 4 * SLICE)
+        for lease in leases:
+            close(database, lease, Outcome.FAILED)
+
+        at_once(*[lambda batch_id=batch_id: rerun(database, batch_id, Outcome.FAILED)] * 2)
+
+        audit(database, batch_id)
+        work_off(database)
+        while rerun(database, batch_id, Outcome.FAILED):  # each may have stopped the other half-way
+            work_off(database)
+        assert batch(database, batch_id).succeeded == 4 * SLICE
+        audit(database, batch_id)
+
+
+def test_a_replay_in_chunks_and_a_cancellation(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 4 * SLICE)
+        for lease in leases:
+            close(database, lease, Outcome.FAILED)
+
+        at_once(
+            lambda batch_id=batch_id: rerun(database, batch_id, Outcome.FAILED),
+            lambda batch_id=batch_id: ended(database, batch_id, Ending.CANCELLED),
+        )
+
+        audit(database, batch_id)
+        work_off(database)
+        row = batch(database, batch_id)
+        assert row.succeeded + row.failed + row.cancelled == 4 * SLICE
+        audit(database, batch_id)
+
+
+def test_two_closing_writes_that_burn_a_batch(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id, leases = held(database, 4 * SLICE, max_failures=SLICE)
+
+        closed = at_once(*[lambda lease=lease: close(database, lease, Outcome.FAILED) for lease in leases])
+
+        row = batch(database, batch_id)
+        assert [one.ended for one in closed].count(BatchStatus.FAILED) == 1
+        assert (row.status, row.failed, row.cancelled) == ("failed", 2 * SLICE, 2 * SLICE)
+        audit(database, batch_id)
+
+
+def test_a_claim_and_a_cancellation(database: Database) -> None:
+    for _ in range(ROUNDS):
+        batch_id = insert_batch(database, 2 * SLICE, slice_jobs=SLICE)
+
+        leases, stopped = at_once(
+            lambda: claims.take(database, claimant(), 1000, SLICE),
+            lambda batch_id=batch_id: ended(database, batch_id, Ending.CANCELLED),
+        )
+
+        assert stopped
+        assert [close(database, lease).written for lease in leases] == [0] * len(leases)
+        assert batch(database, batch_id).cancelled == 2 * SLICE
+        audit(database, batch_id)
+
+
+def test_reading_in_and_a_cancellation(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_JOBS", 5)
+    request = Request.checked(BUILT_IN[0], on_invalid="fail-row")
+    for number in range(ROUNDS):
+        batch_id, begun = f"batch_race_{number}", threading.Event()
+        monkeypatch.setattr(submit, "new_batch_id", lambda batch_id=batch_id: batch_id)
+        source = Source("the inputs", "item", map(_row, range(200)))
+
+        def read_in(source: Source = source, begun: threading.Event = begun) -> bool:
+            try:
+                submit.accept(database, SLICE, request, source, lambda _jobs: begun.set())
+            except BatchmillError:
+                return False
+            return True
+
+        def stop(batch_id: str = batch_id, begun: threading.Event = begun) -> bool:
+            begun.wait(PATIENCE_SECONDS)
+            return cancel(database, batch_id).status is BatchStatus.CANCELLED
+
+        accepted, stopped = at_once(read_in, stop)
+
+        row = batch(database, batch_id)
+        assert stopped
+        assert (row.status, row.total) == ("cancelled", jobs(database, batch_id))
+        assert (row.failed, row.cancelled) == (row.total // 5, row.total - row.total // 5)
+        assert row.total == 200 or not accepted
+        audit(database, batch_id)
+
+
+def _row(place: int) -> Row | Problem:
+    """Every fifth can't be a job."""
+    return Problem(place, "it is no text", "invalid_input") if place % 5 == 0 else Row(place, None, {"text": "a text"})
+
+
+def jobs(database: Database, batch_id: str) -> int:
+    """How many are there."""
+    with database.read() as connection:
+        return connection.scalar(select(func.count()).where(Job.batch_id == batch_id)) or 0
