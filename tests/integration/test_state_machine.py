@@ -1,0 +1,301 @@
+"""Any order of claims, deaths, closing writes, early ends and replays leaves every batch sound, on both databases."""
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import event, text
+
+from models import endings
+from models.db import Database
+from models.errors import UsageError
+from models.states import AttemptEnding, BatchStatus, Ending, Outcome
+from producer import cancel, replay
+from producer.replay import Choice
+from tests import batches_made
+from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse
+from worker import claims, duties, reclaim, store
+from worker.claims import Lease
+from worker.store import Answer, Deferral, PutOff
+
+EXAMPLES, STEPS = int(os.environ.get("BATCHMILL_TEST_EXAMPLES", "20")), 30
+SLICE = 4
+MAX_ATTEMPTS = 3
+CHUNK = 3  # open jobs that an early end closes at once, so that ends have a middle
+WORKERS = st.sampled_from(["worker-1", "worker-2", "worker-3"])
+OUTCOMES = st.lists(st.sampled_from([Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED]), max_size=SLICE)
+UNSUCCESSFUL = st.sampled_from([Outcome.FAILED, Outcome.CANCELLED, Outcome.EXPIRED])
+ENDINGS = st.sampled_from([AttemptEnding.DIED, AttemptEnding.KILLED, AttemptEnding.HUNG])
+
+RESULTS = """
+SELECT position, seq, status, output, error_code, slice_id, token, {old} AS old FROM {table} WHERE batch_id = :id
+"""
+
+
+class Mill(RuleBasedStateMachine):
+    """What is known beside the database: which leases hold, and every result that was ever seen."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.database = database
+        self.pipeline = f"p{uuid.uuid4().hex[:8]}"
+        self.version_id = store.register(database, VERSION)
+        self.batches: list[str] = []
+        self.given: list[tuple[str, Lease]] = []  # every claim, to whom
+        self.holding: dict[int, Lease] = {}
+        self.lapsed: set[int] = set()
+        self.closed: set[Lease] = set()
+        self.seen: dict[tuple[str, int], Any] = {}  # by batch and seq
+        self.replayed: set[tuple[str, int]] = set()
+
+    # ---- rules
+
+    @precondition(lambda self: len(self.batches) < 3)
+    @rule(jobs=st.integers(1, 10), max_failures=st.sampled_from([None, None, 0, 2]))
+    def submit(self, jobs: int, max_failures: int | None) -> None:
+        self.batches.append(
+            insert_batch(
+                self.database, jobs, slice_jobs=SLICE, pipeline=self.pipeline, max_failures=max_failures,
+                id=f"{self.pipeline}_{len(self.batches)}",
+            )
+        )  # fmt: skip
+
+    @rule(worker=WORKERS, room=st.integers(1, 12), suspect=st.booleans())
+    def claim(self, worker: str, room: int, suspect: bool) -> None:
+        who = claimant(worker, pipeline=self.pipeline)
+        for lease in claims.take(self.database, who, room, SLICE, suspect=suspect):
+            assert lease.slice_id not in self.holding, "leased to two"
+            self.given.append((worker, lease))
+            self.holding[lease.slice_id] = lease
+
+    @rule(worker=WORKERS)
+    def renew(self, worker: str) -> None:
+        mine = [lease for who, lease in self.given if who == worker]
+        with self.database.write() as connection:
+            lost = claims.renew(connection, self.database.sql, mine, LEASE_SECONDS)
+        gone = {lease for lease in mine if not self.holds(lease) and lease not in self.closed}
+        assert set(lost) == gone
+        self.lapsed -= {lease.slice_id for lease in mine if self.holds(lease)}
+
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data())
+    def lapse(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(list(self.holding.values())))
+        let_lapse(self.database, lease)
+        self.lapsed.add(lease.slice_id)
+
+    @rule()
+    def reclaim_lapsed(self) -> None:
+        reclaim.lapsed(self.database, MAX_ATTEMPTS)
+        self.lose(self.lapsed)
+
+    @rule(worker=WORKERS, ending=ENDINGS)
+    def die(self, worker: str, ending: AttemptEnding) -> None:
+        reclaim.of_worker(self.database, worker, ending, MAX_ATTEMPTS)
+        self.lose({lease.slice_id for who, lease in self.given if who == worker and self.holds(lease)})
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), outcomes=OUTCOMES)
+    def close(self, data: st.DataObject, outcomes: list[Outcome]) -> None:
+        """As many of the slice's open jobs as there are outcomes; by whoever once held it."""
+        lease = self.some_lease(data)
+        answers, left = self.answers(lease, outcomes)
+        self.write(lease, answers, finished=left == 0)
+
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data())
+    def close_all(self, data: st.DataObject) -> None:
+        lease = data.draw(st.sampled_from(list(self.holding.values())))
+        self.write(lease, self.answers(lease, [Outcome.SUCCEEDED] * 100)[0], finished=True)
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), outcomes=OUTCOMES)
+    def put_off(self, data: st.DataObject, outcomes: list[Outcome]) -> None:
+        """Answer some, and have the others tried again."""
+        lease = self.some_lease(data)
+        answers, _ = self.answers(lease, outcomes)
+        answered = {answer.position for answer in answers}
+        later = [job.position for job in claims.pending(self.database, [lease]) if job.position not in answered]
+        if later:
+            deferrals = tuple(Deferral(lease, position, "unavailable", "Busy.") for position in later)
+            self.write(lease, answers, finished=False, put_off=[PutOff(lease, -1.0, deferrals)])
+
+    @rule(worker=WORKERS)
+    def release(self, worker: str) -> None:
+        mine = [lease for who, lease in self.given if who == worker]
+        with self.database.write() as connection:
+            released = claims.release(connection, mine)
+        assert set(released) == {lease for lease in mine if self.holds(lease)}
+        self.lose({lease.slice_id for lease in released})
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        batch_id = data.draw(st.sampled_from(self.batches))
+        try:
+            cancel.cancel(self.database, batch_id)
+        except UsageError:
+            assert BatchStatus(self.status(batch_id)).ended
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data(), ending=st.sampled_from([Ending.FAILED, Ending.BURNED, Ending.CANCELLED]))
+    def begin_to_end(self, data: st.DataObject, ending: Ending) -> None:
+        """Whoever did it died after the first chunk."""
+        batch_id = data.draw(st.sampled_from(self.batches))
+        endings.end(self.database, batch_id, ending, "code", "message")
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        batch_id = data.draw(st.sampled_from(self.batches))
+        long_ago = "UPDATE batches SET expires_at = created_at WHERE id = :id"
+        execute(self.database, long_ago, id=batch_id)
+        duties.expired(self.database)
+
+    @rule()
+    def finish_ends(self) -> None:
+        duties.ended(self.database)
+        assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data(), outcomes=st.sets(UNSUCCESSFUL, min_size=1))
+    def replay(self, data: st.DataObject, outcomes: set[Outcome]) -> None:
+        batch_id = data.draw(st.sampled_from(self.batches))
+        before = self.rows(batch_id)
+        try:
+            replay.replay(self.database, batch_id, Choice(tuple(outcomes)), SLICE)
+        except UsageError:
+            return
+        self.replayed |= {(batch_id, row.seq) for row in before if not row.old and row.status in outcomes}
+
+    # ---- what must hold after each
+
+    @invariant()
+    def is_sound(self) -> None:
+        leased = set()
+        for batch_id in self.batches:
+            slices = batches_made.slices(self.database, batch_id)
+            self.check(batch_id, self.rows(batch_id), slices)
+            leased |= {(row.id, row.token) for row in slices if row.state == "leased"}
+        self.holding = {
+            key: lease for key, lease in self.holding.items() if self.status(lease.batch_id) == BatchStatus.IN_PROGRESS
+        }
+        self.lapsed &= set(self.holding)
+        assert leased == {(lease.slice_id, lease.token) for lease in self.holding.values()}
+
+    def check(self, batch_id: str, rows: Sequence[Any], slices: Sequence[Any]) -> None:
+        batch, now = batches_made.batch(self.database, batch_id), [row for row in rows if not row.old]
+        counts = Counter(row.status for row in now)
+        assert {name: getattr(batch, name) for name in Outcome} == {name: counts[name] for name in Outcome}
+        assert sorted(row.seq for row in rows) == list(range(1, batch.last_seq + 1))
+        runs = [place for row in slices if row.state != "done" for place in range(row.first, row.first + row.size)]
+        todo = set(range(batch.total)) - {row.position for row in now}
+        assert len({row.position for row in now}) == len(now)
+        if batch.status == BatchStatus.IN_PROGRESS:
+            assert todo, "it has ended, and does not say so"
+            assert {place: runs.count(place) for place in todo} == dict.fromkeys(todo, 1)
+            assert batch.max_failures is None or batch.failed <= batch.max_failures
+        else:
+            assert runs == []
+            assert batch.status == BatchStatus.CANCELLING or not todo
+        self.remember(batch_id, rows)
+
+    def remember(self, batch_id: str, rows: Sequence[Any]) -> None:
+        """No result changes; only a replay takes one back, and keeps it."""
+        found = {(batch_id, row.seq): row for row in rows}
+        for key, row in self.seen.items():
+            if key[0] == batch_id:
+                assert found[key][:7] == row[:7]
+        assert {key for key, row in found.items() if row.old} == {key for key in self.replayed if key[0] == batch_id}
+        self.seen |= found
+
+    def teardown(self) -> None:
+        for batch_id in self.batches:
+            batches_made.audit(self.database, batch_id)
+            execute(self.database, "DELETE FROM batches WHERE id = :id", id=batch_id)
+
+    # ---- how
+
+    def holds(self, lease: Lease) -> bool:
+        return self.holding.get(lease.slice_id) == lease
+
+    def lose(self, slice_ids: set[int]) -> None:
+        for slice_id in slice_ids:
+            self.holding.pop(slice_id, None)
+        self.lapsed -= slice_ids
+
+    def some_lease(self, data: st.DataObject) -> Lease:
+        """One that holds, or one that was lost and whose holder has not heard of it."""
+        alive = list(self.holding.values())
+        gone = [lease for _, lease in self.given if not self.holds(lease)]
+        lease: Lease = data.draw(st.sampled_from([one for one in (alive, gone) if one]).flatmap(st.sampled_from))
+        return lease
+
+    def answers(self, lease: Lease, outcomes: Sequence[Outcome]) -> tuple[list[Answer], int]:
+        """Answers to the first open jobs of the slice, and how many jobs are left open."""
+        jobs = claims.pending(self.database, [lease])
+        answers = [
+            Answer(lease, job.position, outcome, output=f'"{lease.token}"')
+            if outcome is Outcome.SUCCEEDED
+            else Answer(lease, job.position, outcome, error_code="model_error", error_message="No.")
+            for job, outcome in zip(jobs, outcomes, strict=False)
+        ]
+        return answers, len(jobs) - len(answers)
+
+    def write(self, lease: Lease, answers: list[Answer], *, finished: bool, put_off: Sequence[PutOff] = ()) -> None:
+        held = self.holds(lease)
+        with self.database.write() as connection:
+            closed = store.close(
+                connection, self.database.sql, answers, [lease], {lease.slice_id} if finished else set(),
+                self.version_id, put_off=put_off,
+            )  # fmt: skip
+        assert closed.written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
+        assert held or closed.lost == {lease.slice_id}
+        if held and (finished or put_off):
+            self.lose({lease.slice_id})
+            self.closed |= {lease} if finished else set()
+
+    def status(self, batch_id: str) -> str:
+        return str(batches_made.batch(self.database, batch_id).status)
+
+    def rows(self, batch_id: str) -> list[Any]:
+        """Results and what replays took back, in order of `seq`."""
+        query = " UNION ALL ".join(
+            RESULTS.format(table=table, old=old) for table, old in (("results", 0), ("past_results", 1))
+        )
+        # A set operation's columns have the types of the first, so JSON comes as each driver gives it.
+        with self.database.read() as connection:
+            return list(connection.execute(text(f"{query} ORDER BY seq"), {"id": batch_id}))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    unsynced = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
+    statement = unsynced[database.engine.dialect.name]
+
+    @event.listens_for(database.engine, "connect")
+    def hurry(driver: Any, _record: Any) -> None:
+        """No power is cut here, so thousands of commits need not wait for the disk."""
+        driver.execute(statement)
+        driver.commit()
+
+    yield database
+    database.close()
+
+
+def test_any_order_of_events_leaves_every_batch_sound(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "CHUNK_JOBS", CHUNK)
+    run_state_machine_as_test(
+        lambda: Mill(database),
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )  # fmt: skip
