@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench samples clean
+.PHONY: help demo test lint soak bench samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak: $(VENV)/.tests ## Kill, freeze and cut off everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
 bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
 	$(BIN)/python -m benchmarks

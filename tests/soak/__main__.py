@@ -1,0 +1,125 @@
+"""Soak: for some minutes, servers and processes are killed, frozen and cut off while batches run; then all is counted.
+
+`python -m tests.soak --minutes 5 --seed 7`; exits with 1 if anything was lost, done twice or answered wrongly.
+"""
+
+import argparse
+import json
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.soak import verdict
+from tests.soak.faults import Faults
+from tests.soak.plant import Plant, plant
+from tests.soak.producer import real_texts
+from tests.soak.verdict import Recovery, Verdict
+
+UNENDED = "SELECT id, status FROM batches WHERE status IN ('validating', 'in_progress', 'cancelling')"
+LONGEST_WAIT_SECONDS = 300.0
+
+UNDISTURBED = """
+import json, sys
+from transformers import pipeline
+from models.pipeline import SAMPLES
+model = pipeline("sentiment-analysis", model=str(SAMPLES / "sentiment-analysis"), device="cpu")
+print(json.dumps({text: model(text)[0] for text in json.load(sys.stdin)}))
+"""
+
+
+def main() -> int:
+    """Disturb, wait, count; returns the exit status."""
+    options = _options()
+    print(f"soak on {options.database}, {options.minutes:g} minutes, seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is ended on the way out
+    rng = random.Random(options.seed)
+    expected = _undisturbed()
+    with tempfile.TemporaryDirectory(prefix="batchmill-soak-") as folder:
+        with plant(Path(folder), options.database, options.lease, random.Random(rng.random())) as ours:
+            ours.record.touch()
+            ours.open()
+            faults = Faults(ours, rng)
+            _disturb(ours, faults, options.minutes * 60)
+            waited = _wait(ours)
+            found = verdict.judged(ours, expected)
+            times = verdict.recovery(ours, faults.kills)
+            if options.log:
+                Path(options.log).write_text(ours.log)
+        _report(faults, found, times, waited)
+    return 1 if found.violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000))
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--lease", type=float, default=3.0, help="seconds")
+    parser.add_argument("--log", help="where to keep what all processes said")
+    return parser.parse_args()
+
+
+def _undisturbed() -> dict[str, Any]:
+    ran = subprocess.run(
+        [sys.executable, "-c", UNDISTURBED], input=json.dumps(real_texts()), capture_output=True, text=True, check=True
+    )
+    answers: dict[str, Any] = json.loads(ran.stdout)
+    return answers
+
+
+def _disturb(ours: Plant, faults: Faults, seconds: float) -> None:
+    end, due = time.monotonic() + seconds, time.monotonic() + 5.0  # first let it run
+    while time.monotonic() < end:
+        ours.keep()
+        if time.monotonic() >= due:
+            faults.run_once()
+            due = time.monotonic() + faults.rng.uniform(0.3, 2.0)
+        time.sleep(0.1)
+
+
+def _wait(ours: Plant) -> float:
+    """Let everything come to its end; returns how many seconds that took."""
+    ours.settle()
+    started = time.monotonic()
+    while open_ones := ours.query(UNENDED):
+        ours.keep()
+        if time.monotonic() - started > LONGEST_WAIT_SECONDS:
+            ours.unsound += [f"{row.id} is still {row.status}" for row in open_ones]
+            break
+        time.sleep(0.25)
+    return time.monotonic() - started
+
+
+def _report(faults: Faults, found: Verdict, times: Recovery, waited: float) -> None:
+    rows = [(name, f"{count:,}") for name, count in sorted(faults.counts.items())]
+    rows += [
+        ("faults in all", f"{sum(faults.counts.values()):,}"), ("batches", f"{found.batches:,}"),
+        ("jobs", f"{found.jobs:,}"), ("lost", f"{found.lost:,}"), ("twice", f"{found.twice:,}"),
+        ("wrong", f"{found.wrong:,}"), ("seconds until all had ended", f"{waited:.1f}"),
+        ("after kill -9: given back, s", _spread(times.given_back)),
+        ("after kill -9: claimed by another, s", _spread(times.claimed)),
+    ]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    for sentence in found.violations:
+        print(f"VIOLATION  {sentence}")
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "none"
+    ordered = sorted(seconds)
+    middle, high = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return f"p50 {middle:.1f}, p99 {high:.1f}, max {ordered[-1]:.1f} (of {len(ordered)})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

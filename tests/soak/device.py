@@ -1,0 +1,120 @@
+"""A worker process with a device that isn't one: a text's answer is its hash, and now and then something goes wrong.
+
+It runs in the place of `worker.process`, and without torch, so that a worker that was killed is back within a second.
+"""
+
+import hashlib
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, ClassVar
+
+from models.pipeline import Pipeline
+
+PASS_SECONDS, ROW_SECONDS = 0.002, 0.0005
+TROUBLE = 0.01  # the share of passes over several rows in which the device, and no text, is to blame
+MEMORY_TOKENS = 96  # what it has room for when it has little
+
+BREAKS_ONE_IN, FLAKY_ONE_IN = 400, 300  # texts that can't be answered, and such as need luck
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+def number(text: str) -> int:
+    """What decides all about a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+def answer(text: str) -> dict[str, Any]:
+    """What an undisturbed run says of a text."""
+    return {"label": "EVEN" if number(text) % 2 == 0 else "ODD", "score": number(text) / 2**32}
+
+
+def breaks(text: str) -> bool:
+    """Whether the text can never be answered."""
+    return number(text) % BREAKS_ONE_IN == 1
+
+
+def flaky(text: str) -> bool:
+    """Whether something that a text needs is away every other time."""
+    return number(text) % FLAKY_ONE_IN == 2
+
+
+class Device:
+    """Looks to the engine like a model on a device."""
+
+    head: ClassVar[Any] = None
+    most_rows = 64
+
+    def __init__(self) -> None:
+        self._rng = random.Random(os.getpid())
+
+    def encode(self, jobs: Sequence[Any]) -> list[list[Any]]:
+        """A token for each word."""
+        from worker.batching import Encoded
+
+        return [[Encoded(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
+
+    def forward(self, batch: Any) -> list[dict[str, Any]]:
+        """The answers, after a while."""
+        time.sleep(PASS_SECONDS + ROW_SECONDS * len(batch.rows))
+        texts = [row.job.input["text"] for row in batch.rows]
+        if len(texts) > 1 and self._rng.random() < TROUBLE:
+            raise ConnectionResetError("the device blinked")
+        if len(texts) > 1 and batch.padded_tokens > MEMORY_TOKENS and self._rng.random() < TROUBLE:
+            raise OutOfMemoryError("the device is full")
+        if any(flaky(text) and self._rng.random() < 0.5 for text in texts):
+            raise ConnectionRefusedError("what this text needs is away")
+        if any(map(breaks, texts)):
+            raise ValueError("this text breaks the model")
+        return [answer(text) for text in texts]
+
+    def decode(self, _rows: Sequence[Any], raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The answer as it stands."""
+        return raw[0]
+
+
+class Runtime:
+    """As much of `worker.runtime.Runtime` as an engine needs."""
+
+    tokens_per_batch, size, tunes, movable = 512, 0, False, True
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        from worker.store import Version
+
+        self.adapter = Device()
+        self.version = Version(
+            task=pipeline.task, model=pipeline.model, revision=pipeline.revision or "0" * 40, tokenizer="none",
+            tokenizer_revision="0", dtype="none", quantization=None, attention="none", device="cpu", libraries={},
+        )  # fmt: skip
+
+    def release_memory(self) -> None:
+        """There is none to give back."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`worker.process`, with this device."""
+    fake = ModuleType("worker.runtime")
+    fake.Runtime = Runtime  # type: ignore[attr-defined]
+    fake.load = lambda pipeline, *_, **__: Runtime(pipeline)  # type: ignore[attr-defined]
+    sys.modules["worker.runtime"] = fake  # before anything imports the real one, and torch with it
+    from models.errors import BatchmillError
+    from worker import process
+
+    names, device, threads, worker_id = arguments
+    try:
+        return process.main(names.split(","), device, int(threads) or None, worker_id)
+    except BatchmillError as error:
+        print(f"worker can't run: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:5])
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,116 @@
+"""A producer process: submits, cancels and retries for as long as it lives, which may not be long."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from models.db import Database
+from models.errors import BatchmillError, Unreachable
+from models.states import Outcome
+from producer import Client, cancel, intake, replay, submit
+from producer.replay import Choice
+from producer.submit import Submission
+from tests.mill import PIPELINE as REAL
+from tests.mill import WORDS, texts
+
+FAST = "soak"
+MOST_OPEN = 20_000
+REAL_TEXTS = 150  # different ones, each of which the model answers once alone, to compare with
+
+OPEN = """
+SELECT coalesce(sum(total - succeeded - failed - cancelled - expired), 0) FROM batches WHERE status = 'in_progress'
+"""
+RUNNING = "SELECT id FROM batches WHERE status IN ('in_progress', 'validating') ORDER BY id DESC LIMIT 20"
+WITH_FAILURES = """
+SELECT id FROM batches WHERE status IN ('completed', 'failed') AND failed > 0 ORDER BY id DESC LIMIT 40
+"""
+
+
+def real_texts() -> list[str]:
+    """What the real model is asked."""
+    return texts(REAL_TEXTS, seed=11)
+
+
+class Producer:
+    """Does one thing after another, drawn from its seed."""
+
+    def __init__(self, seed: int, record: Path) -> None:
+        self._rng = random.Random(seed)
+        self._record = record.open("a")
+        self._real = real_texts()
+        self._client = Client()
+
+    def run_once(self) -> None:
+        """Submit, cancel or retry something; whatever says that a server is away, or that it came late, is fine."""
+        try:
+            action = self._rng.choices([self._submit, self._cancel, self._retry], [6, 1, 2])[0]
+            action(self._client.database)
+        except Unreachable:
+            time.sleep(0.5)
+        except BatchmillError as error:
+            print(f"refused: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        time.sleep(self._rng.uniform(0.05, 0.4))
+
+    def _submit(self, database: Database) -> None:
+        if self._look(database, OPEN)[0] > MOST_OPEN:
+            return
+        options: dict[str, Any] = {}
+        if self._rng.random() < 0.15:
+            options["on_invalid"] = "fail-row"
+        if self._rng.random() < 0.15:
+            options["deadline"] = f"{self._rng.uniform(0.5, 6):.1f}s"
+        if self._rng.random() < 0.15:
+            options["max_failures"] = self._rng.choice([0, 1, 3, "0.5%"])
+        real = self._rng.random() < 0.25
+        count = self._rng.randint(50, 400) if real else round(50 * 100 ** self._rng.random())
+        inputs = self._inputs(count, real=real, invalid="on_invalid" in options, slow=self._rng.random() < 0.3)
+        priority = self._rng.choice([0, 0, 0, 1])
+        batch = self._client.submit(REAL if real else FAST, inputs, priority=priority, **options)
+        print(json.dumps({"id": batch.id, "jobs": count}), file=self._record, flush=True)
+
+    def _inputs(self, count: int, *, real: bool, invalid: bool, slow: bool) -> Iterator[Any]:
+        for place in range(count):
+            if slow and place % 100 == 0:
+                time.sleep(0.05)  # a kill finds it half-way
+            if invalid and self._rng.random() < 0.01:
+                yield {"text": 7}
+            elif real:
+                yield self._rng.choice(self._real)
+            else:
+                yield " ".join(self._rng.choices(WORDS, k=self._rng.randint(1, 20)))
+
+    def _cancel(self, database: Database) -> None:
+        if found := self._look(database, RUNNING):
+            cancel.cancel(database, self._rng.choice(found))
+
+    def _retry(self, database: Database) -> None:
+        found = self._look(database, WITH_FAILURES)
+        if not found:
+            return
+        outcomes = self._rng.choice([(Outcome.FAILED,), (Outcome.FAILED, Outcome.CANCELLED)])
+        slice_jobs = self._client.settings.slice_jobs
+        again = replay.replay(database, self._rng.choice(found), Choice(outcomes), slice_jobs)
+        told = Submission(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
+        submit.ring(self._client.settings, told)
+
+    def _look(self, database: Database, query: str) -> list[Any]:
+        with database.read() as connection:
+            return list(connection.scalars(text(query)))
+
+
+def main(seed: int, record: Path) -> None:
+    """Go on until killed."""
+    intake.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill finds it half-way
+    producer = Producer(seed, record)
+    while True:
+        producer.run_once()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
