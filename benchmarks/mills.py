@@ -106,7 +106,7 @@ def service(
 
 def _start(mill: Mill, pipelines: Sequence[str]) -> subprocess.Popen[bytes]:
     module, arguments = ("benchmarks.noop_worker", [NO_OP]) if not pipelines else (
-        "worker.process", [",".join(pipelines), "cpu", str(THREADS)]
+        "worker.process", [",".join(pipelines), "cpu", str(THREADS), "bench"]
     )  # fmt: skip
     with (mill.folder / "log").open("ab") as log:
         process = subprocess.Popen(
