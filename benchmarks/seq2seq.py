@@ -16,7 +16,7 @@ SIZES, PEER_SIZE = (1, 8, 32), 8
 
 def main() -> None:
     """Print the paces and how they stand to plain loops; transformers 5 has no pipeline for this task."""
-    asked = options.parsed(__doc__, items=64)
+    asked = options.parsed(__doc__, items=32, rounds=2)
     folder = translator.checkpoint()
     tokenizer = checkpoints.tokenizer(folder)
     texts = corpus.texts(tokenizer, asked.items, "even")
