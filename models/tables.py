@@ -83,6 +83,11 @@ class Batch(Table):
     ending: Mapped[str | None]  # what a batch that is `cancelling` will be when its open jobs are closed
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    idempotency_key: Mapped[str | None] = mapped_column(Key)  # the user's own: one batch for each
+    fingerprint: Mapped[str | None]  # of what the batch was asked to be, where it has a key
+    read_jobs: Mapped[int] = mapped_column(server_default="0")  # how far it is read in, where it has a key
+    read_digest: Mapped[str | None]  # of the rows so far
+    submitter: Mapped[str | None]  # a token of the process that reads it in: another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     heard_at: Mapped[datetime | None]  # of whoever submits it, while it is `validating`
     in_progress_at: Mapped[datetime | None]
@@ -100,6 +105,7 @@ class Batch(Table):
             postgresql_where=text("status = 'in_progress'"), sqlite_where=text("status = 'in_progress'"),
         ),
         Index("batches_newest", "created_at", "id"),
+        Index("batches_idempotency_key", "idempotency_key", unique=True),
         Index(
             "batches_unsettled", "id",
             postgresql_where=text("status IN ('validating', 'cancelling')"),
@@ -117,6 +123,7 @@ class Job(Table):
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     custom_id: Mapped[str | None] = mapped_column(Key)
     input: Mapped[dict[str, Any]]
+    meta: Mapped[dict[str, Any] | None] = mapped_column(Document)  # columns of its row that are kept for the user
 
     __table_args__ = (
         Index(
