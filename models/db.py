@@ -97,6 +97,8 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
+        if _full(error):
+            raise Unreachable(f"the database at {redacted(url)} is full; make room on its disk") from error
         raise Unreachable(f"the database at {redacted(url)} does not answer: {_first_line(error)}") from error
     except DBAPIError as error:
         # DatabaseError itself, and no kind of it, is what SQLite says of a file that is broken or no database.
@@ -200,6 +202,11 @@ def _use_wal(cursor: Any, seconds: float) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def _full(error: DBAPIError) -> bool:
+    codes = {getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)}
+    return bool(codes & {"53100", sqlite3.SQLITE_FULL})
 
 
 def _first_line(error: DBAPIError) -> str:

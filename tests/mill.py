@@ -70,12 +70,12 @@ class Mill:
         """What the started processes wrote."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start `batchmill COMMAND…`; its log goes to a file."""
+    def start(self, *command: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `batchmill COMMAND…` with these variables besides; its log goes to a file."""
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "batchmill", *command],
-                cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self.folder, env=self.environment | environment, stdin=stdin, stdout=log, stderr=log,
             )  # fmt: skip
         self.started.append(process)
         return process

@@ -204,6 +204,19 @@ class TestUnreachable:
         database.close()
         other.close()
 
+    def test_a_full_disk_is_told_as_such_and_half_a_write_is_undone(self, sqlite_url: str) -> None:
+        database = Database(sqlite_url)
+        insert_batch(database)
+        with database.read() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as many as there are, and no more
+
+        with pytest.raises(Unreachable, match="is full; make room on its disk$"), database.write() as connection:
+            insert_rows(connection, "jobs", JOBS, (("b", position, None, "{}") for position in range(100_000)))
+
+        with database.read() as connection:
+            assert connection.scalar(text("SELECT count(*) FROM jobs")) == 0
+        database.close()
+
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
         path = tmp_path / "not.db"
         path.write_bytes(b"this is not a database" * 100)

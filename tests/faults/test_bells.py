@@ -1,0 +1,72 @@
+"""Bells that come a hundred times, or that nobody of ours sent: SQL says what runs, so they cost a look and no more."""
+
+import base64
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from models import broker
+from models.settings import Settings
+from tests.faults.toys import TOY, check_outputs, ledger, numbered, toy_mill
+
+JOBS = 200
+# Whoever does not hear a bell looks at SQL again in ten minutes only.
+BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
+
+
+def test_one_claim_wins_however_often_a_bell_rings(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    texts, settings = numbered(JOBS), Settings.load(redis_url=redis_url)
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        ours.start("worker", TOY, "--devices", "cpu,cpu", TOY_LEDGER=str(tmp_path / "ledger"), TOY_PASS_SECONDS="0.02")
+        ours.until_ready(2)
+        batch = ours.client.submit(TOY, texts)
+        [first] = ours.query("SELECT min(id) AS id FROM slices")
+
+        broker.ring(settings, TOY, [first.id] * 100)
+        batch.wait(90)
+
+        ours.check(batch.id, JOBS)
+        check_outputs(ours, batch.id, texts)
+        assert set(ledger(tmp_path / "ledger").values()) == {1}
+        assert {row.ending for row in ours.query("SELECT ending FROM attempts")} == {"done"}
+
+
+def test_what_is_no_bell_of_ours_is_passed_over(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
+    settings = Settings.load(redis_url=redis_url)
+    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **BELLS_ALONE) as ours:
+        ours.start("worker", TOY)
+        [worker] = ours.until_ready()
+        ours.client.submit(TOY, ["now it listens"]).wait(90)
+        with redis.Redis.from_url(redis_url) as client:
+            client.lpush(broker.queue_name(TOY), *forgeries(settings, client))
+
+        batch = ours.client.submit(TOY, numbered(JOBS)).wait(90)
+
+        ours.check(batch.id, JOBS)
+        assert ours.worker_pids() == [worker]
+        assert "DuplicateTaskNameWarning" not in ours.log
+
+
+def forgeries(settings: Settings, client: Any) -> list[bytes]:
+    """Messages as a bell's, but for what is in them; and some that are none. The last two Celery can't get over."""
+    broker.ring(settings, "forge", [1])
+    real = json.loads(client.rpop(broker.queue_name("forge")))
+
+    def forged(arguments: object, **headers: str) -> bytes:
+        body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+        changed = {"body": base64.b64encode(body.encode()).decode(), "headers": {**real["headers"], **headers}}
+        return json.dumps({**real, **changed}).encode()
+
+    return [
+        forged(["no such pipeline", 1]),
+        forged([TOY, 10**18]),
+        forged([TOY, "1; DROP TABLE jobs"]),
+        forged([TOY]),
+        forged([TOY, 1], task="os.system"),
+        json.dumps({**real, "content-type": "application/x-python-serialize"}).encode(),
+        json.dumps({**real, "body": "%%%"}).encode(),
+        pickle.dumps({"a": 1}),
+    ]

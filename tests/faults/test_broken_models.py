@@ -1,0 +1,62 @@
+"""Models that can't be used: their batches fail soon, with the reason, and the worker goes on with others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests import models_made
+from tests.faults.toys import numbered
+from tests.mill import mill
+
+JOBS = 20
+WEIGHTS = "model.safetensors"
+
+
+def truncated(folder: Path) -> Path:
+    weights = models_made.distilbert(folder) / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    return folder
+
+
+def without_numbers(folder: Path) -> Path:
+    weights = models_made.distilbert(folder) / WEIGHTS
+    tensors = load_file(weights)
+    tensors["classifier.bias"] = torch.full_like(tensors["classifier.bias"], float("nan"))
+    save_file(tensors, weights, {"format": "pt"})
+    return folder
+
+
+def test_their_batches_fail_with_the_reason_and_others_are_served(
+    tmp_path: Path, sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {
+        "good": models_made.distilbert(tmp_path / "good"), "missing": tmp_path / "missing",
+        "truncated": truncated(tmp_path / "truncated"), "headless": models_made.masked_bert(tmp_path / "headless"),
+        "nan": without_numbers(tmp_path / "nan"),
+    }  # fmt: skip
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "batchmill.toml").write_text("".join(
+        f'[pipelines.{name}]\ntask = "sentiment-analysis"\nmodel = "{folder}"\n' for name, folder in models.items()
+    ))  # fmt: skip
+    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+        batches = {name: ours.client.submit(name, numbered(JOBS)) for name in models}
+        ours.start("worker", *models, "--devices", "cpu")
+        for batch in batches.values():
+            batch.wait(120)
+
+        [worker] = ours.worker_pids()
+        ours.check(batches["good"].id, JOBS)
+        for name in ("missing", "truncated", "headless"):
+            view = batches[name].view
+            assert (view.status, view.error_code) == ("failed", "model_unusable"), name
+            assert models[name].name in str(view.error_message), "it says which model"
+            assert batches[name].request_counts.failed == JOBS
+            ours.audit(batches[name].id)
+        ours.check(batches["nan"].id, JOBS)
+        codes = ours.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
+        assert [row.error_code for row in codes] == ["invalid_output"]
+        ours.check(ours.client.submit("good", numbered(JOBS)).wait(90).id, JOBS)
+        assert ours.worker_pids() == [worker], "it did not have to be started again"

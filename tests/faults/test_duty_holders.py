@@ -1,0 +1,51 @@
+"""Those who look after things: two at once do nothing twice, and what a dead one left half done another does."""
+
+import signal
+from pathlib import Path
+
+import psutil
+
+from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.mill import Mill, until
+
+JOBS = 64
+
+
+def leave_leases_behind(ours: Mill) -> int:
+    """A worker takes slices, and is killed with its supervisor; returns how many slices that were."""
+    supervisor = psutil.Process(ours.start("worker", TOY, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
+    until(lambda: leased(ours), "a claim")
+    [worker] = supervisor.children()
+    worker.suspend()  # or it would see its supervisor's end, and give the slices back
+    supervisor.kill()
+    worker.kill()
+    return leased(ours)
+
+
+def leased(ours: Mill) -> int:
+    found: int = ours.query("SELECT count(*) AS n FROM slices WHERE state = 'leased'")[0].n
+    return found
+
+
+def test_a_duty_is_done_once_though_two_come_and_one_dies_half_way(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    texts = numbered(JOBS)
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        batch = ours.client.submit(TOY, texts)
+        left = leave_leases_behind(ours)
+        doomed = ours.start("foreman", BATCHMILL_FAILPOINT="in_duty:kill")
+        assert doomed.wait(60) == -signal.SIGKILL
+        ours.audit(batch.id)
+
+        for _ in range(2):
+            ours.start("foreman")
+        until(lambda: leased(ours) == 0, "what was left behind to be queued")
+        ours.start("worker", TOY)
+        batch.wait(90)
+
+        ours.check(batch.id, JOBS)
+        check_outputs(ours, batch.id, texts)
+        lapsed = ours.query("SELECT slice_id, count(*) AS n FROM attempts WHERE ending = 'lapsed' GROUP BY slice_id")
+        assert [row.n for row in lapsed] == [1] * left
+        assert {row.attempts for row in ours.query("SELECT attempts FROM results")} <= {1, 2}

@@ -1,0 +1,63 @@
+"""Inputs that fail, or that kill whoever runs them: they are named, and their neighbours have their answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.toys import TOY, ledger, numbered, toy_mill
+from tests.mill import Mill
+
+JOBS, PLACE = 64, 37
+
+
+@pytest.fixture
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, retry_seconds="0.1") as ours:
+        yield ours
+
+
+def with_one(verb: str) -> list[str]:
+    texts = numbered(JOBS)
+    texts[PLACE] = f"{verb} {texts[PLACE]}"
+    return texts
+
+
+def outcome(ours: Mill, batch_id: str) -> tuple[str, int]:
+    """The one failure's code and its attempts; all others have succeeded."""
+    rows = ours.query(
+        "SELECT position, status, error_code, attempts FROM results WHERE batch_id = :id ORDER BY position", id=batch_id
+    )
+    [failed] = [row for row in rows if row.status != "succeeded"]
+    assert (failed.position, failed.status) == (PLACE, "failed")
+    assert [row.position for row in rows] == list(range(JOBS))
+    return failed.error_code, failed.attempts
+
+
+def test_an_input_that_kills_its_process_is_closed_and_costs_the_others_nothing(ours: Mill, tmp_path: Path) -> None:
+    texts = with_one("abort")
+    batch = ours.client.submit(TOY, texts)
+    ours.start("worker", TOY, TOY_LEDGER=str(tmp_path / "ledger"))
+    batch.wait(90)
+
+    ours.check(batch.id, JOBS)
+    assert outcome(ours, batch.id) == ("worker_died", 3)
+    endings = ours.query(
+        "SELECT ending FROM job_attempts WHERE batch_id = :id AND position = :place", id=batch.id, place=PLACE
+    )
+    assert [row.ending for row in endings] == ["died"] * 3
+    assert ledger(tmp_path / "ledger")[texts[PLACE]] == 3
+
+
+def test_an_input_that_fails_has_its_code_and_kills_nobody(ours: Mill) -> None:
+    ours.start("worker", TOY)
+    [worker] = ours.until_ready()
+    raising, disconnecting = (ours.client.submit(TOY, with_one(verb)) for verb in ("raise", "disconnect"))
+
+    for batch in (raising, disconnecting):
+        batch.wait(90)
+        ours.check(batch.id, JOBS)
+
+    assert outcome(ours, raising.id) == ("model_error", 1)
+    assert outcome(ours, disconnecting.id) == ("unavailable", 3), "what may pass with time is tried again"
+    assert ours.worker_pids() == [worker]

@@ -1,0 +1,60 @@
+"""Code and tables of different versions: nothing starts, nothing is written, and the command that mends it is named."""
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+
+from models import schema
+from models.db import Database
+from tests.faults.toys import TOY, numbered, toy_mill
+from tests.mill import Mill
+
+STARTS = (["worker", TOY], ["foreman"], ["submit", "-", "-p", TOY])
+OLDER = "0001"
+
+
+def refused(ours: Mill, words: str) -> None:
+    """Whatever needs the tables ends at once, saying so in one sentence."""
+    for start in STARTS:
+        done = ours.run(*start, stdin=b"a text\n")
+        assert done.returncode == 5, done.stderr
+        [sentence] = done.stderr.decode().splitlines()
+        assert words in sentence
+
+
+def downgrade(url: str) -> None:
+    config, database = Config(), Database(url)
+    config.set_main_option("script_location", str(schema.scripts()))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, OLDER)
+    database.close()
+
+
+def test_new_code_on_old_tables_names_the_upgrade_and_then_works(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        downgrade(database_url)
+        refused(ours, f"the tables are of version {OLDER}, this code needs {schema.HEAD}; run: batchmill db upgrade")
+
+        upgraded = ours.run("db", "upgrade")
+
+        assert upgraded.returncode == 0, upgraded.stderr
+        ours.start("worker", TOY)
+        batch = ours.client.submit(TOY, numbered(10)).wait(90)
+        ours.check(batch.id, 10)
+
+
+@pytest.mark.parametrize("newer", ["9999"])
+def test_old_code_on_new_tables_refuses_to_touch_them(
+    tmp_path: Path, database_url: str, redis_url: str, newer: str
+) -> None:
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        ours.write(f"UPDATE alembic_version SET version_num = '{newer}'")
+
+        refused(ours, f"the tables are of version {newer}, newer than this code's {schema.HEAD}")
+
+        assert ours.query("SELECT count(*) AS n FROM batches")[0].n == 0

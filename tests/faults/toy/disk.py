@@ -1,0 +1,24 @@
+"""A SQLite on a full disk: while a file is there, no transaction of this process may make the database larger."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+NO_LIMIT = 1_073_741_823
+
+
+def fill_while_there(switch: str) -> None:
+    """Look for the file before each transaction."""
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, *args: Any) -> Any:
+            return super().cursor(*args or (Cursor,))
+
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, *args: Any) -> Any:
+            if sql == "BEGIN IMMEDIATE":
+                super().execute(f"PRAGMA max_page_count = {1 if Path(switch).exists() else NO_LIMIT}")
+            return super().execute(sql, *args)
+
+    plain = sqlite3.dbapi2.connect
+    sqlite3.dbapi2.connect = lambda *args, **named: plain(*args, factory=Connection, **named)

@@ -1,0 +1,26 @@
+"""Python runs this at its start where the folder is on PYTHONPATH: worker processes get the toy, and what else is told.
+
+Supervisors start their children again sooner, since a test has no time to lose.
+"""
+
+import os
+import sys
+
+if switch := os.environ.get("TOY_DISK_FULL"):
+    import disk
+
+    disk.fill_while_there(switch)
+
+if "worker.process" in sys.orig_argv or "foreman" in sys.orig_argv:
+    if hours := float(os.environ.get("TOY_CLOCK_HOURS", "0")):
+        import clock
+
+        clock.shift(hours)
+    if os.environ.get("TOY_MODEL", "toy") == "toy":
+        import toy
+
+        sys.modules["worker.runtime"] = toy
+elif "worker" in sys.orig_argv:
+    from worker import supervisor
+
+    supervisor.FIRST_PAUSE_SECONDS = 0.1

@@ -1,0 +1,79 @@
+"""A model without torch, in the place of `worker.runtime`: quick to start, and it does what its inputs say."""
+
+import os
+import resource
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from worker.adapters.base import never
+from worker.batching import Encoded, MicroBatch
+from worker.claims import Job
+from worker.failpoints import failpoint
+from worker.store import Version
+
+Runtime = SimpleNamespace
+ROWS = 8
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # its deaths are meant
+
+
+class OutOfMemoryError(RuntimeError):
+    """Known by its name, as torch's is."""
+
+
+class Toy:
+    """Answers with the text and its length; a text that begins with a verb of `VERBS` does what that says."""
+
+    most_rows = ROWS
+    interrupt = staticmethod(never)
+
+    def encode(self, jobs: list[Job]) -> list[list[Encoded]]:
+        return [[Encoded(job, None, len(job.input["text"]), truncated=False)] for job in jobs]
+
+    def forward(self, batch: MicroBatch) -> list[Any]:
+        texts = [row.job.input["text"] for row in batch.rows]
+        note(texts)
+        time.sleep(float(os.environ.get("TOY_PASS_SECONDS", "0")))
+        failpoint("mid_forward")
+        if batch.padded_tokens > float(os.environ.get("TOY_MEMORY_TOKENS", "inf")):
+            raise OutOfMemoryError("of the toy")
+        for text in texts:
+            if act := VERBS.get(text.partition(" ")[0]):
+                act()
+        return texts
+
+    def decode(self, _rows: list[Encoded], raw: list[Any]) -> Any:
+        return {"text": raw[0], "length": len(raw[0])}
+
+
+def load(_pipeline: Any, _device: str, *, threads: int | None, tokens_per_batch: int | None) -> Any:
+    version = Version("sentiment-analysis", "nobody/toy", "r", "nobody/toy", "r", "float32", None, "none", "cpu", {})
+    del threads
+    return Runtime(
+        adapter=Toy(), version=version, tokens_per_batch=tokens_per_batch or 10_000, tunes=False,
+        release_memory=lambda: None,
+    )  # fmt: skip
+
+
+def note(texts: list[str]) -> None:
+    """Write down what goes through the model, a line for each text."""
+    if ledger := os.environ.get("TOY_LEDGER"):
+        with Path(ledger).open("a") as file:
+            file.writelines(f"{text}\n" for text in texts)
+
+
+def hang() -> None:
+    time.sleep(3600)
+
+
+def fail() -> None:
+    raise RuntimeError("of the toy")
+
+
+def lose_connection() -> None:
+    raise ConnectionResetError("of the toy")
+
+
+VERBS = {"abort": os.abort, "hang": hang, "raise": fail, "disconnect": lose_connection}
