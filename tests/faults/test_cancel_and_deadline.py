@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import TOY, ledger, numbered, toy_mill
+from tests.faults.toys import TOY, json_lines, ledger, numbered, toy_mill
 from tests.mill import Mill, until
 
 JOBS = 1_600
@@ -47,7 +47,7 @@ def test_a_batch_is_cancelled_while_it_runs(ours: Mill, tmp_path: Path) -> None:
 
 
 def test_a_batch_s_deadline_passes_while_it_runs(ours: Mill, tmp_path: Path) -> None:
-    submitted = ours.run("submit", str(lines(tmp_path)), "-p", TOY, "--deadline", "3s")
+    submitted = ours.run("submit", "-", "-p", TOY, "--deadline", "3s", stdin=json_lines(numbered(JOBS)))
     batch = ours.client.batch(submitted.stdout.decode().strip()).wait(90)
 
     assert batch.status == "expired"
@@ -56,9 +56,3 @@ def test_a_batch_s_deadline_passes_while_it_runs(ours: Mill, tmp_path: Path) -> 
     ours.check(ours.client.submit(TOY, ["after it"]).wait(90).id, 1)
     assert check_ended(ours, batch.id, "expired") == answered
     assert ledger(tmp_path / "ledger").total() < JOBS
-
-
-def lines(folder: Path) -> Path:
-    file = folder / "inputs.jsonl"
-    file.write_text("".join(f'"{text}"\n' for text in numbered(JOBS)))
-    return file

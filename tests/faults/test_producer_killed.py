@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.faults.toys import TOY, check_outputs, json_lines, numbered, toy_mill
 from tests.mill import Mill, until
 
 READ = 10_000  # lines of one chunk: a transaction
-LINES = "".join(f"{text}\n" for text in numbered(READ + READ // 2)).encode()
+LINES = json_lines(numbered(READ + READ // 2))
 
 
 @pytest.fixture

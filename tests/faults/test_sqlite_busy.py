@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.faults.toys import TOY, check_outputs, json_lines, numbered, toy_mill
 from tests.mill import until
 
 JOBS = 800
@@ -44,8 +44,7 @@ def test_a_full_disk_is_told_of_and_waited_for(tmp_path: Path, sqlite_url: str, 
         full.touch()
         until(lambda: "is full" in ours.log, "the worker noticing")
         ours.audit(batch.id)
-        lines = "".join(f"{text}\n" for text in numbered(20_000)).encode()
-        refused = ours.run("submit", "-", "-p", TOY, stdin=lines)
+        refused = ours.run("submit", "-", "-p", TOY, stdin=json_lines(numbered(20_000)))
         full.unlink()
         batch.wait(90)
 

@@ -32,6 +32,11 @@ def numbered(count: int) -> list[str]:
     return [f"number {place:06}" for place in range(count)]
 
 
+def json_lines(texts: list[str]) -> bytes:
+    """A file of inputs."""
+    return "".join(f'"{text}"\n' for text in texts).encode()
+
+
 def check_outputs(ours: Mill, batch_id: str, texts: list[str]) -> None:
     """Every text has the answer that it has in an undisturbed run."""
     assert ours.outputs(batch_id) == [{"text": text, "length": len(text)} for text in texts]

@@ -10,7 +10,6 @@ from typing import Any
 from worker.adapters.base import never
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
-from worker.failpoints import failpoint
 from worker.store import Version
 
 Runtime = SimpleNamespace
@@ -36,7 +35,6 @@ class Toy:
         texts = [row.job.input["text"] for row in batch.rows]
         note(texts)
         time.sleep(float(os.environ.get("TOY_PASS_SECONDS", "0")))
-        failpoint("mid_forward")
         if batch.padded_tokens > float(os.environ.get("TOY_MEMORY_TOKENS", "inf")):
             raise OutOfMemoryError("of the toy")
         for text in texts:

@@ -210,7 +210,7 @@ class TestUnreachable:
         with database.read() as connection:
             connection.exec_driver_sql("PRAGMA max_page_count = 1")  # as many as there are, and no more
 
-        with pytest.raises(Unreachable, match="is full; make room on its disk$"), database.write() as connection:
+        with pytest.raises(Unreachable, match=r"is full; make room on its disk$"), database.write() as connection:
             insert_rows(connection, "jobs", JOBS, (("b", position, None, "{}") for position in range(100_000)))
 
         with database.read() as connection:
