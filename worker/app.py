@@ -33,8 +33,7 @@ def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -
         worker_send_task_events=False,
     )
 
-    # Not shared: a later listener of this process would find this one's bell in its place.
-    @app.task(name=broker.BELL, shared=False)
+    @app.task(name=broker.BELL)
     def bell(rung_for: str, _slice_id: int) -> None:
         if rung_for in pipelines:
             doorbell.ring()

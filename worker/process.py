@@ -67,8 +67,9 @@ def _serve(process: Process, names: Sequence[str], pinning: Pinning, chores: Dut
     chores.start()
     pinning.start()
     app.survive_redis_outages()
+    listener = app.listener(settings, names, process.doorbell)  # one: Celery keeps a name for whoever had it first
     while not stopping.is_set():
-        app.listen(app.listener(settings, names, process.doorbell), process.worker_id)
+        app.listen(listener, process.worker_id)
         # The engine looks at SQL by itself, so it never has to stop for Redis' sake.
         if not stopping.wait(DEAF_SECONDS):
             logger.warning("bells can't be heard; looking at SQL without them", seconds=settings.duty_seconds)

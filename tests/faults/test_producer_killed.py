@@ -24,12 +24,12 @@ def kill_half_way(ours: Mill) -> str:
     """Kill a submit of which a chunk is in the database; returns the batch's id."""
     producer = ours.start("submit", "-", "-p", TOY, stdin=subprocess.PIPE)
     assert producer.stdin
-    producer.stdin.write(LINES)
-    producer.stdin.flush()
-    until(lambda: ours.query("SELECT count(*) AS n FROM jobs")[0].n == READ, "the first chunk")
-    producer.kill()
-    producer.wait()
-    producer.stdin.close()
+    with producer.stdin:
+        producer.stdin.write(LINES)
+        producer.stdin.flush()
+        until(lambda: ours.query("SELECT count(*) AS n FROM jobs")[0].n == READ, "the first chunk")
+        producer.kill()
+        producer.wait()
     return ours.query("SELECT id FROM batches WHERE status = 'validating'")[0].id
 
 
