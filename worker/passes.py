@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from worker.adapters.base import Flowing, Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
 from worker.bisection import apart, isolate
+from worker.breakage import DeviceBroken, breaks
 from worker.budget import Budget, out_of_memory
 from worker.claims import Lease
 from worker.failpoints import failpoint
@@ -20,6 +21,8 @@ from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime
+
+NOBODY_S_FAULT = (Interrupted, DeviceBroken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Passes:
             yield from self._flowing(self._runtime.adapter, packing, rows, asked)
         elif rows:
             before = self._busy_seconds
-            yield self._raw(isolate(partial(self._forward, asked), rows, through=(Interrupted,)), before)
+            yield self._raw(isolate(partial(self._forward, asked), rows, through=NOBODY_S_FAULT), before)
 
     def _flowing(self, adapter: Flowing, packing: Packing, rows: list[Encoded], asked: int) -> Iterator[Raw]:
         running = Running(rows, partial(self._drawn, packing, rows[0], asked))
@@ -126,7 +129,7 @@ class Passes:
             except BaseException as error:
                 # What has come out is answered; the rest is gone through by halves, in passes that nobody enters.
                 self._failed(error, running.rows)
-                yield self._raw(apart(error, partial(self._forward, asked), running.rows, (Interrupted,)), before)
+                yield self._raw(apart(error, partial(self._forward, asked), running.rows, NOBODY_S_FAULT), before)
                 return
             self._busy_seconds += time.monotonic() - started
             running.leave(ended)
@@ -160,6 +163,8 @@ class Passes:
         return raw
 
     def _failed(self, error: BaseException, rows: Sequence[Encoded]) -> None:
+        if breaks(error):
+            raise DeviceBroken from error
         if isinstance(error, Exception) and out_of_memory(error):
             tokens = MicroBatch(tuple(rows)).padded_tokens
             self._budget.shrink(tokens)

@@ -34,8 +34,11 @@ def outcome(ours: Mill, batch_id: str) -> tuple[str, int]:
     return failed.error_code, failed.attempts
 
 
-def test_an_input_that_kills_its_process_is_closed_and_costs_the_others_nothing(ours: Mill, tmp_path: Path) -> None:
-    texts = with_one("abort")
+@pytest.mark.parametrize("verb", ["abort", "assert"])
+def test_an_input_that_kills_its_process_or_device_is_closed_and_costs_the_others_nothing(
+    ours: Mill, tmp_path: Path, verb: str
+) -> None:
+    texts = with_one(verb)
     batch = ours.client.submit(TOY, texts)
     ours.start("worker", TOY, TOY_LEDGER=str(tmp_path / "ledger"))
     batch.wait(90)

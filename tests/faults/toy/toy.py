@@ -27,6 +27,7 @@ class Toy:
 
     most_rows = ROWS
     interrupt = staticmethod(never)
+    lost = False  # the device, to this process
 
     def encode(self, jobs: list[Job]) -> list[list[Encoded]]:
         return [[Encoded(job, None, len(job.input["text"]), truncated=False)] for job in jobs]
@@ -40,6 +41,8 @@ class Toy:
         for text in texts:
             if act := VERBS.get(text.partition(" ")[0]):
                 act()
+        if self.lost:
+            raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
         return texts
 
     def decode(self, _rows: list[Encoded], raw: list[Any]) -> Any:
@@ -74,4 +77,8 @@ def lose_connection() -> None:
     raise ConnectionResetError("of the toy")
 
 
-VERBS = {"abort": os.abort, "hang": hang, "raise": fail, "disconnect": lose_connection}
+def lose_device() -> None:
+    Toy.lost = True
+
+
+VERBS = {"abort": os.abort, "assert": lose_device, "hang": hang, "raise": fail, "disconnect": lose_connection}

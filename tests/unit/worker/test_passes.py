@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import structlog
 
+from worker import passes as passes_module
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
+from worker.breakage import DeviceBroken
 from worker.budget import Budget
 from worker.claims import Job, Lease
 from worker.holdings import Holdings
@@ -19,6 +21,7 @@ from worker.watchdog import Watchdog
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)
 
+Never = type("Never", (), {})
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 
 
@@ -195,6 +198,20 @@ class TestAFailure:
 
         assert isinstance(found.pop(1), RuntimeError)
         assert found == {0: 0, 2: 2}
+
+    @pytest.mark.parametrize("flows", [True, False])
+    def test_that_loses_the_device_falls_on_nobody(
+        self, writer: Writer, monkeypatch: pytest.MonkeyPatch, flows: bool
+    ) -> None:
+        def lose(_rows: Sequence[Encoded]) -> None:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        writer.before_step = lose
+        if not flows:
+            monkeypatch.setattr(passes_module, "Flowing", Never)
+
+        with pytest.raises(DeviceBroken):
+            through(made(writer), window([1, 1, 1]))
 
 
 class TestStopping:
