@@ -58,6 +58,7 @@ COMMANDS = {
     "cancel": Command("producer.cli.cancel", "cancel", "Cancel a batch."),
     "retry": Command("producer.cli.retry", "retry", "Try again what failed."),
     "results": Command("producer.cli.results", "results", "Print a batch's results, or write them to a file."),
+    "errors": Command("producer.cli.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
     "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),

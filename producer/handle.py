@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import batches, cancel, results, waiting
+from producer import batches, cancel, following, results, waiting
 from producer.batches import BatchView, Counts
 from producer.results import ResultRow
 
@@ -66,3 +66,12 @@ class BatchHandle:
         Stops at what has landed so far: wait first to have all, or come back with the last row's `seq`.
         """
         return results.as_landed(self._database, self.id, after)
+
+    def follow(self, after: int = 0) -> Iterator[ResultRow]:
+        """The same, and what lands from now on; stops when the batch has ended and all of it was given."""
+        for page in following.pages(self._database, self.id, after):
+            yield from page
+
+    def errors(self, code: str | None = None) -> Iterator[ResultRow]:
+        """The jobs that failed, of one error code or of all, in the order of the inputs."""
+        return results.failed(self._database, self.id, code)

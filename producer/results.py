@@ -25,10 +25,18 @@ SELECT {COLUMNS} FROM job_results
 WHERE batch_id = :batch_id AND position > :cursor AND seq > :after ORDER BY position LIMIT :limit
 """  # noqa: S608
 
+# `failed` stands here as a word, not as a parameter: only so is the index of what failed used.
+FAILED = f"""
+SELECT {COLUMNS} FROM job_results
+WHERE batch_id = :batch_id AND position > :cursor AND status = 'failed'
+  AND (CAST(:code AS TEXT) IS NULL OR error_code = :code)
+ORDER BY position LIMIT :limit
+"""  # noqa: S608
+
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """How one job ended, and which model made it so; `output` is None unless it succeeded."""
+    """How one job ended, and which model made it so; `output` is None unless it succeeded. In the order of COLUMNS."""
 
     batch_id: str
     position: int  # in the source, from 0
@@ -80,11 +88,20 @@ def as_landed(database: Database, batch_id: str, after: int = 0, limit: int | No
     Read page by page, each in a transaction of its own, so that a slow reader holds nothing.
     """
     batches.get(database, batch_id)
+    for page in pages_as_landed(database, batch_id, after, limit):
+        yield from page
+
+
+def pages_as_landed(
+    database: Database, batch_id: str, after: int = 0, limit: int | None = None
+) -> Iterator[list[ResultRow]]:
+    """The same in pages, of which none is empty; of a batch that there is not, none."""
     left = limit
     while left is None or left > 0:
         size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
         page = _page(database, _AS_LANDED, batch_id=batch_id, cursor=after, limit=size)
-        yield from page
+        if page:
+            yield page
         if len(page) < size:
             return
         after = page[-1].seq
@@ -95,9 +112,28 @@ def by_position(database: Database, batch_id: str, after: int = 0) -> Iterator[R
     """The same rows in the order of the source; raises NotFound."""
     batches.get(database, batch_id)
     cursor = -1
-    while page := _page(database, _BY_POSITION, batch_id=batch_id, cursor=cursor, after=after, limit=PAGE_ROWS):
+    while page := page_by_position(database, batch_id, cursor, after):
         yield from page
         cursor = page[-1].position
+
+
+def failed(database: Database, batch_id: str, code: str | None = None, limit: int | None = None) -> Iterator[ResultRow]:
+    """The jobs that failed, of one error code or of all, in the order of the source; raises NotFound."""
+    batches.get(database, batch_id)
+    cursor, left = -1, limit
+    while left is None or left > 0:
+        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+        page = _page(database, _FAILED, batch_id=batch_id, cursor=cursor, code=code, limit=size)
+        yield from page
+        if len(page) < size:
+            return
+        cursor = page[-1].position
+        left = None if left is None else left - size
+
+
+def page_by_position(database: Database, batch_id: str, cursor: int, after: int = 0) -> list[ResultRow]:
+    """The rows behind the position `cursor`, at most a page of them."""
+    return _page(database, _BY_POSITION, batch_id=batch_id, cursor=cursor, after=after, limit=PAGE_ROWS)
 
 
 def example(database: Database, batch_id: str) -> Any:
@@ -118,8 +154,15 @@ def at_positions(database: Database, batch_id: str, positions: Iterable[int]) ->
 
 def _page(database: Database, query: TextualSelect, **named: Any) -> list[ResultRow]:
     with database.read() as connection:
-        rows = connection.execute(query, named).mappings().all()
-    return [ResultRow(**{**row, "status": Outcome(row["status"])}) for row in rows]
+        rows = connection.execute(query, named).all()
+    return [_row(row) for row in rows]
+
+
+def _row(row: Iterable[Any]) -> ResultRow:
+    # By place, as `COLUMNS` has them: by name would take as long as the query itself.
+    values = list(row)
+    values[_STATUS] = Outcome(values[_STATUS])
+    return ResultRow(*values)
 
 
 def _typed(query: str) -> TextualSelect:
@@ -128,5 +171,7 @@ def _typed(query: str) -> TextualSelect:
     return text(query).columns(*(column(name, types.get(name)) for name in names))
 
 
+_STATUS = [name.strip() for name in COLUMNS.split(",")].index("status")
 _AS_LANDED = _typed(AS_LANDED)
 _BY_POSITION = _typed(BY_POSITION)
+_FAILED = _typed(FAILED)

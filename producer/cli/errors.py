@@ -1,0 +1,62 @@
+"""`batchmill errors`: the jobs of a batch that failed, apart from the others."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from models import terminal
+from models.errors import UsageError
+from models.settings import Settings
+from producer import results
+from producer.cli import answer, context, printing
+from producer.results import ResultRow
+
+HEADER = ("POSITION", "ID", "CODE", "WHY", "INPUT")
+SHOWN = 100
+ID_COLUMNS, WHY_COLUMNS, INPUT_COLUMNS = 24, 60, 40
+
+
+@click.command(short_help="Show a batch's failed jobs, or write them to a file.")
+@click.argument("batch_id", metavar="ID")
+@click.option("--code", metavar="CODE", help="Only jobs with this error code.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N",
+              help=f"So many at most; unset: {SHOWN} on a terminal, all elsewhere.")  # fmt: skip
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write a .jsonl or .csv file, whole or not at all.",
+)  # fmt: skip
+@context.json_option
+def errors(batch_id: str, code: str | None, limit: int | None, output: Path | None, as_json: bool) -> None:
+    """Show the failed jobs of the batch ID in the order of the source: a table on a terminal, else JSON lines.
+
+    The lines are those of `batchmill results`. To try them again: batchmill retry ID.
+    """
+    if output is not None and limit is not None:
+        raise UsageError("-o writes all that there is; leave out --limit")
+    in_columns = sys.stdout.isatty() and not as_json
+    with context.opened(Settings.load()) as database:
+        if output is not None:
+            printing.write(database, batch_id, results.failed(database, batch_id, code), output)
+        elif in_columns:
+            _table(batch_id, list(results.failed(database, batch_id, code, (limit or SHOWN) + 1)), limit or SHOWN)
+        else:
+            show = printing.of(as_json=as_json)
+            for row in results.failed(database, batch_id, code, limit):
+                show(row)
+
+
+def _table(batch_id: str, rows: list[ResultRow], most: int) -> None:
+    if not rows:
+        terminal.notice("no job has failed")
+        return
+    click.echo(terminal.table(HEADER, [_line(row) for row in rows[:most]]))
+    if len(rows) > most:
+        terminal.notice(f"and more; all of them: batchmill errors {batch_id} -o errors.csv")
+
+
+def _line(row: ResultRow) -> list[object]:
+    return [
+        row.position, terminal.shortened(row.custom_id or "", ID_COLUMNS), row.error_code,
+        terminal.shortened(row.error_message or "", WHY_COLUMNS), terminal.shortened(answer.given(row), INPUT_COLUMNS),
+    ]  # fmt: skip

@@ -1,0 +1,27 @@
+"""Following: what has landed of a batch and what lands from now on, until nothing more can."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from models.db import Database
+from producer import batches, results, waiting
+from producer.results import ResultRow
+
+
+def pages(
+    database: Database, batch_id: str, after: int = 0, pause: Callable[[float], object] = time.sleep
+) -> Iterator[list[ResultRow]]:
+    """Pages of what landed after `after` (a `seq`), as they land; ends once the batch has ended and all of it is read.
+
+    Raises NotFound, also when the batch is deleted meanwhile.
+    """
+    idle = waiting.pauses()
+    while True:
+        # The status first: of a batch that has ended by now, all results are there to be read.
+        ended = batches.get(database, batch_id).status.ended
+        for page in results.pages_as_landed(database, batch_id, after):
+            after, idle = page[-1].seq, waiting.pauses()  # more is likely to come soon
+            yield page
+        if ended:
+            return
+        pause(next(idle))

@@ -1,0 +1,169 @@
+"""Cursors on both databases: while ten writers race, a reader that only ever goes forward misses no row."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.db import Database
+from models.errors import NotFound
+from models.states import Outcome
+from producer import following, results
+from tests import answers, batches_made
+from tests.batches_made import VERSION, claimant, insert_batch
+from tests.threads import at_once
+from worker import claims, store
+from worker.store import Answer
+
+ROOT = Path(__file__).parents[2]
+GOOD = {"label": "POSITIVE", "score": 0.5}
+WRITERS, SLICE_JOBS, SLICES = 10, 4, 40
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+class Writer:
+    """A worker: takes one slice after the other, and closes each in two writes, as micro-batches come."""
+
+    def __init__(self, database_url: str, name: str, version_id: int) -> None:
+        self._url, self._name, self._version_id = database_url, name, version_id
+
+    def run(self) -> int:
+        database = Database(self._url)
+        written = 0
+        try:
+            while leases := claims.take(database, claimant(self._name), 1, SLICE_JOBS):
+                [lease] = leases
+                for half, finished in ((range(2), False), (range(2, 4), True)):
+                    rows = [Answer(lease, lease.first + n, Outcome.SUCCEEDED, output="{}") for n in half]
+                    done = {lease.slice_id} if finished else set()
+                    with database.write() as connection:
+                        written += store.close(connection, database.sql, rows, leases, done, self._version_id).written
+        finally:
+            database.close()
+        return written
+
+
+def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Database, database_url: str) -> None:
+    jobs = SLICE_JOBS * SLICES
+    batch_id = insert_batch(database, jobs, slice_jobs=SLICE_JOBS)
+    version_id = store.register(database, VERSION)
+    started = threading.Event()
+
+    def poll() -> int:
+        reader, seen, looks = Database(database_url), [], 0
+        cursor = 0
+        try:
+            while len(seen) < jobs and looks < 100_000:
+                # A page of three: most looks end amid what is being written.
+                page = list(results.as_landed(reader, batch_id, cursor, 3))
+                seen += [row.position for row in page]
+                cursor = page[-1].seq if page else cursor
+                looks += 1
+                started.set()
+        finally:
+            reader.close()
+        assert len(seen) == len(set(seen))
+        return len(seen)
+
+    def write(name: str) -> int:
+        assert started.wait(60)
+        return Writer(database_url, name, version_id).run()
+
+    counted, *written = at_once(poll, *[lambda name=f"worker-{n}": write(name) for n in range(WRITERS)])
+
+    assert sum(written) == jobs
+    assert counted == jobs
+    assert [row.seq for row in results.as_landed(database, batch_id)] == list(range(1, jobs + 1))
+    batches_made.audit(database, batch_id)
+
+
+class TestFollowing:
+    def test_goes_on_until_the_batch_has_ended(self, database: Database) -> None:
+        batch_id = insert_batch(database, 4)
+        answers.land(database, batch_id, [(0, GOOD), (1, GOOD)])
+        pauses = []
+
+        def meanwhile(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                answers.land(database, batch_id, [(3, GOOD)])
+            if len(pauses) == 4:
+                answers.land(database, batch_id, [(2, GOOD)])
+                answers.end(database, batch_id)
+
+        pages = [[row.position for row in page] for page in following.pages(database, batch_id, 0, meanwhile)]
+
+        assert pages == [[0, 1], [3], [2]]
+        assert pauses[0] < pauses[1]
+        assert pauses[2] == pauses[0], "where something landed, more may come soon"
+
+    def test_begins_behind_the_cursor(self, database: Database) -> None:
+        batch_id = insert_batch(database, 3)
+        answers.land(database, batch_id, [(place, GOOD) for place in (2, 0, 1)])
+        answers.end(database, batch_id)
+
+        assert [[row.position for row in page] for page in following.pages(database, batch_id, 1)] == [[0, 1]]
+
+    def test_a_batch_that_goes_away_is_said(self, database: Database) -> None:
+        batch_id = insert_batch(database, 3)
+
+        def vanish(_: float) -> None:
+            batches_made.execute(database, "DELETE FROM batches WHERE id = :id", id=batch_id)
+
+        with pytest.raises(NotFound):
+            list(following.pages(database, batch_id, 0, vanish))
+
+
+class TestCommand:
+    def test_ctrl_c_prints_the_cursor_to_go_on_from(self, database: Database, database_url: str) -> None:
+        batch_id = insert_batch(database, 3)
+        answers.land(database, batch_id, [(0, GOOD)])
+        with follow(database_url, batch_id) as process:
+            assert process.stdout
+            first = json.loads(process.stdout.readline())
+            answers.land(database, batch_id, [(2, GOOD)])
+            second = json.loads(process.stdout.readline())
+
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=60)
+
+        assert [first["position"], second["position"]] == [0, 2]
+        assert (process.returncode, out) == (130, b"")
+        assert f"batchmill results {batch_id} --follow --after 2" in error.decode()
+
+    def test_it_ends_with_the_batch(self, database: Database, database_url: str) -> None:
+        batch_id = insert_batch(database, 2)
+        answers.land(database, batch_id, [(0, GOOD)])
+        with follow(database_url, batch_id) as process:
+            assert process.stdout
+            lines = [process.stdout.readline()]
+            answers.land(database, batch_id, [(1, GOOD)])
+            answers.end(database, batch_id)
+            rest, _ = process.communicate(timeout=60)
+
+        lines += rest.splitlines()
+        assert [json.loads(line)["seq"] for line in lines] == [1, 2]
+        assert process.returncode == 0
+
+
+def follow(database_url: str, batch_id: str) -> "subprocess.Popen[bytes]":
+    """`results --follow` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "batchmill", "results", batch_id, "--follow"],
+        cwd=ROOT,
+        env={**os.environ, "BATCHMILL_DATABASE_URL": database_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
