@@ -9,7 +9,7 @@ from producer.results import ResultRow
 
 
 def pages(
-    database: Database, batch_id: str, after: int = 0, pause: Callable[[float], object] = time.sleep
+    database: Database, batch_id: str, after: int = 0, pause: Callable[[float], object] | None = None
 ) -> Iterator[list[ResultRow]]:
     """Pages of what landed after `after` (a `seq`), as they land; ends once the batch has ended and all of it is read.
 
@@ -24,4 +24,4 @@ def pages(
             yield page
         if ended:
             return
-        pause(next(idle))
+        (pause or time.sleep)(next(idle))

@@ -15,7 +15,7 @@ from producer import batches
 PAGE_ROWS = 1000
 
 COLUMNS = """batch_id, position, custom_id, input, status, output, error_code, error_message, truncated,
-       model, revision, dtype, device, attempts, seq, finished_at"""
+       model, revision, dtype, device, attempts, seq, finished_at, meta"""
 
 # `seq` is the order of commits within the batch: what comes later has a greater one, so a cursor never misses a row.
 AS_LANDED = f"SELECT {COLUMNS} FROM job_results WHERE batch_id = :batch_id AND seq > :cursor ORDER BY seq LIMIT :limit"  # noqa: S608
@@ -54,6 +54,7 @@ class ResultRow:
     attempts: int
     seq: int  # the order in which results landed, from 1
     finished_at: datetime
+    meta: dict[str, Any] | None = None  # the columns of its row that were kept for the user
 
     def as_dict(self) -> dict[str, Any]:
         """The row as it is printed and exported; these names stay. The moment is ISO 8601 in UTC."""
@@ -63,6 +64,7 @@ class ResultRow:
             "position": self.position,
             "custom_id": self.custom_id,
             "input": self.input,
+            "meta": self.meta,
             "status": self.status.value,
             "output": self.output,
             "error": error,
@@ -166,7 +168,13 @@ def _row(row: Iterable[Any]) -> ResultRow:
 
 
 def _typed(query: str) -> TextualSelect:
-    types: dict[str, Any] = {"input": Document, "output": Document, "truncated": Boolean, "finished_at": Moment}
+    types: dict[str, Any] = {
+        "input": Document,
+        "meta": Document,
+        "output": Document,
+        "truncated": Boolean,
+        "finished_at": Moment,
+    }
     names = [name.strip() for name in COLUMNS.split(",")]
     return text(query).columns(*(column(name, types.get(name)) for name in names))
 

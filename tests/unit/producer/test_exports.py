@@ -36,10 +36,10 @@ FAILED: dict[str, Any] = {
 
 class TestResultRow:
     def test_its_json_is_stable(self) -> None:
-        assert row().as_dict() == {
-            "batch_id": "batch_1", "position": 0, "custom_id": None, "input": {"text": "good"}, "status": "succeeded",
-            "output": {"label": "POSITIVE", "score": 0.5}, "error": None, "truncated": False, "model": "m",
-            "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
+        assert row(meta={"region": "EU"}).as_dict() == {
+            "batch_id": "batch_1", "position": 0, "custom_id": None, "input": {"text": "good"},
+            "meta": {"region": "EU"}, "status": "succeeded", "output": {"label": "POSITIVE", "score": 0.5},
+            "error": None, "truncated": False, "model": "m", "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
             "finished_at": "2026-01-02T12:00:00.250Z",
         }  # fmt: skip
 
