@@ -188,7 +188,8 @@ def close(
     kept = [answer for answer in answers if answer.lease.slice_id not in lost]
     if again and kept:
         kept = _unwritten(connection, batch_id, kept)
-    insert_rows(connection, "results", COLUMNS, _rows(kept, batch.last_seq, version_id))
+    if kept:  # a COPY of nothing would take as long, with the batch's row locked
+        insert_rows(connection, "results", COLUMNS, _rows(kept, batch.last_seq, version_id))
     failed = _progress(connection, batch_id, kept)
     burned = batch.max_failures is not None and batch.failed + failed > batch.max_failures
     if batch.ended + len(kept) == batch.total:
