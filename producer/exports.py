@@ -1,68 +1,27 @@
-"""Exports: a batch's results as a JSON lines or CSV file, whole or not at all."""
+"""Exports: a batch's results as a JSON lines, CSV or Parquet file, whole or not at all."""
 
 import csv
+import io
 import json
 import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from models.errors import UsageError
+from producer import parquet
 from producer.results import ResultRow, iso
+from producer.sheet import Sheet
 
 # What makes a spreadsheet take a cell for a formula; a plain number is none.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
-BEFORE = ("position", "custom_id")
-AFTER = (
-    "error_code", "error_message", "truncated", "model", "revision", "dtype", "device", "attempts", "finished_at",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """The columns of a batch's CSV: a flat output gets a column for each of its keys, any other one with JSON."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, inputs: Iterable[str], example: Any) -> "Sheet":
-        """The columns for a task's input fields, and for outputs like this one."""
-        flat = isinstance(example, dict) and not any(isinstance(value, dict | list) for value in example.values())
-        return cls(tuple(inputs), tuple(example) if flat else None)
-
-    @property
-    def header(self) -> list[str]:
-        """The names; an output's key that is taken already is called `output_…`."""
-        taken = {*BEFORE, *self.inputs, "status", *AFTER}
-        outputs = [f"output_{name}" if name in taken else name for name in self.outputs or ("output",)]
-        return [*BEFORE, *self.inputs, "status", *outputs, *AFTER]
-
-    def cells(self, row: ResultRow) -> list[Any]:
-        """One row, in the header's order, safe to be opened in a spreadsheet."""
-        after = (
-            row.error_code, row.error_message, row.truncated, row.model, row.revision, row.dtype, row.device,
-            row.attempts, iso(row.finished_at),
-        )  # fmt: skip
-        inputs = (row.input.get(name) for name in self.inputs)
-        return [
-            guarded(cell)
-            for cell in (row.position, row.custom_id, *inputs, row.status.value, *self._output(row), *after)
-        ]
-
-    def _output(self, row: ResultRow) -> list[Any]:
-        if self.outputs is None:
-            return [None if row.output is None else json.dumps(row.output, ensure_ascii=False)]
-        output = row.output if row.output is not None else {}
-        if not isinstance(output, dict) or not output.keys() <= set(self.outputs):
-            raise UsageError(f"the output at position {row.position} has other fields than the first; write .jsonl")
-        return [output.get(name) for name in self.outputs]
+KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
 def guarded(cell: object) -> object:
@@ -77,51 +36,78 @@ def jsonl_line(row: ResultRow, *, ascii_only: bool = False) -> str:
     return json.dumps(row.as_dict(), ensure_ascii=ascii_only) + "\n"
 
 
+def write(kind: str, path: Path, rows: Iterable[ResultRow], sheet: Callable[[], Sheet]) -> int:
+    """Write a file of this kind; returns how many rows it has. `sheet` is asked for where there are columns."""
+    if kind == "jsonl":
+        return write_jsonl(path, rows)
+    if kind == "csv":
+        return write_csv(path, rows, sheet())
+    return write_parquet(path, rows, sheet())
+
+
 def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
     """Write JSON lines; returns how many."""
-    return _write(path, rows, lambda file: lambda row: file.write(jsonl_line(row)))
-
-
-def write_csv(path: Path, rows: Iterable[ResultRow], sheet: Sheet) -> int:
-    """Write CSV with a header; returns how many rows follow it."""
-
-    def start(file: TextIO) -> Callable[[ResultRow], object]:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(sheet.header)
-        return lambda row: writer.writerow(sheet.cells(row))
-
-    return _write(path, rows, start)
-
-
-def check_target(path: Path) -> str:
-    """What a path asks for, `jsonl` or `csv`; raises UsageError when it can't be written."""
-    kind = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}.get(path.suffix.lower())
-    if kind is None:
-        raise UsageError(f"{path} does not say by its name what to write; call it .jsonl or .csv")
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise UsageError(f"{path} is not a regular file; leave -o out to write to standard output")
-    if not path.resolve().parent.is_dir():
-        raise UsageError(f"there is no folder {path.resolve().parent}; make it first")
-    return kind
-
-
-def _write(path: Path, rows: Iterable[ResultRow], start: Callable[[TextIO], Callable[[ResultRow], object]]) -> int:
     count = 0
-    with _replacing(path) as file:
-        write = start(file)
+    with _replacing(path) as file, _text_of(file) as lines:
         for row in rows:
-            write(row)
+            lines.write(jsonl_line(row))
             count += 1
     return count
 
 
+def write_csv(path: Path, rows: Iterable[ResultRow], sheet: Sheet) -> int:
+    """Write CSV with a header; returns how many rows follow it."""
+    count = 0
+    with _replacing(path) as file, _text_of(file) as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(sheet.header)
+        for row in rows:
+            writer.writerow(cells(sheet, row))
+            count += 1
+    return count
+
+
+def write_parquet(path: Path, rows: Iterable[ResultRow], sheet: Sheet) -> int:
+    """Write Parquet with a type for each column; returns how many rows. Raises UsageError where pyarrow is missing."""
+    parquet.required()
+    with _replacing(path) as file:
+        return parquet.write(file, rows, sheet)
+
+
+def check_target(path: Path) -> str:
+    """What a path asks for, `jsonl`, `csv` or `parquet`; raises UsageError when it can't be written."""
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{path} does not say by its name what to write; call it .jsonl, .csv or .parquet")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise UsageError(f"{path} is not a regular file; leave -o out to write to standard output")
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"there is no folder {path.resolve().parent}; make it first")
+    if kind == "parquet":
+        parquet.required()
+    return kind
+
+
+def cells(sheet: Sheet, row: ResultRow) -> list[Any]:
+    """One row of a CSV, in the header's order, safe to be opened in a spreadsheet."""
+    return [guarded(iso(value) if isinstance(value, datetime) else value) for value in sheet.values(row)]
+
+
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def _text_of(file: IO[bytes]) -> Iterator[TextIO]:
+    lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    yield lines
+    lines.flush()
+    lines.detach()  # the file is its opener's to close
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the path's place once it is whole and on disk; before, whatever was there stays."""
     path = path.resolve()  # a link stays a link
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

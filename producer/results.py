@@ -34,6 +34,10 @@ ORDER BY position LIMIT :limit
 """  # noqa: S608
 
 
+# Every job of a batch has the same ones, unless it could not be read as a job.
+KEPT = "SELECT meta FROM jobs WHERE batch_id = :batch_id AND meta IS NOT NULL ORDER BY position LIMIT 1"
+
+
 @dataclass(frozen=True, slots=True)
 class ResultRow:
     """How one job ended, and which model made it so; `output` is None unless it succeeded. In the order of COLUMNS."""
@@ -143,6 +147,14 @@ def example(database: Database, batch_id: str) -> Any:
     query = _typed(AS_LANDED.replace("seq > :cursor", "status = 'succeeded' AND seq > :cursor"))
     page = _page(database, query, batch_id=batch_id, cursor=0, limit=1)
     return page[0].output if page else None
+
+
+def kept_columns(database: Database, batch_id: str) -> list[str]:
+    """The columns that were kept with each job; none where none were asked for."""
+    query = text(KEPT).columns(column("meta", Document))
+    with database.read() as connection:
+        kept = connection.scalar(query, {"batch_id": batch_id})
+    return list(kept or {})
 
 
 def at_positions(database: Database, batch_id: str, positions: Iterable[int]) -> list[ResultRow]:

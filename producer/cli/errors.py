@@ -24,7 +24,7 @@ ID_COLUMNS, WHY_COLUMNS, INPUT_COLUMNS = 24, 60, 40
               help=f"So many at most; unset: {SHOWN} on a terminal, all elsewhere.")  # fmt: skip
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
-    help="Write a .jsonl or .csv file, whole or not at all.",
+    help="Write a .jsonl, .csv or .parquet file, whole or not at all.",
 )  # fmt: skip
 @context.json_option
 def errors(batch_id: str, code: str | None, limit: int | None, output: Path | None, as_json: bool) -> None:

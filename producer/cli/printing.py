@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from models import tasks, terminal
 from models.db import Database
-from producer import batches, exports, results
+from producer import batches, exports, own_table, results, sheet
+from producer.batches import BatchView
 from producer.cli import render
 from producer.results import ResultRow
 
@@ -26,11 +28,20 @@ def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: 
     """Write a file and say what is in it, and whether more is to come."""
     kind = exports.check_target(output)
     batch = batches.get(database, batch_id)
-    if kind == "jsonl":
-        count = exports.write_jsonl(output, rows)
-    else:
-        fields = [field.name for field in tasks.find(batch.task).fields]
-        sheet = exports.Sheet.of(fields, results.example(database, batch_id))
-        count = exports.write_csv(output, rows, sheet)
+    columns = partial(sheet.of_batch, database, batch_id, tasks.find(batch.task))
+    tell(batch, exports.write(kind, output, rows, columns), str(output))
+
+
+def write_table(database: Database, batch_id: str, after: int, name: str) -> None:
+    """Write the results into a table of the user's own, and say so."""
+    own_table.check_name(name)
+    batch = batches.get(database, batch_id)
+    columns = sheet.of_batch(database, batch_id, tasks.find(batch.task))
+    rows = results.by_position(database, batch_id, after)
+    tell(batch, own_table.write(database, batch_id, name, rows, columns), f"the table {name}")
+
+
+def tell(batch: BatchView, count: int, where: str) -> None:
+    """Say what was written, and whether more is to come."""
     open_jobs = "" if batch.status.ended else f"; {batch.counts.open:,} jobs of the batch are still open"
-    terminal.notice(f"wrote {count:,} results to {output}{open_jobs}")
+    terminal.notice(f"wrote {count:,} results to {where}{open_jobs}")

@@ -24,22 +24,30 @@ from producer.results import ResultRow
 @click.option("--follow", "-f", is_flag=True, help="Go on with what lands, until the batch has ended.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
-    help="Write a .jsonl or .csv file, in the order of the source, whole or not at all.",
+    help="Write a .jsonl, .csv or .parquet file, in the order of the source, whole or not at all.",
+)  # fmt: skip
+@click.option(
+    "--to-sql", "table", metavar="TABLE",
+    help="Write a table of your own beside the results, typed, made or brought up to date, whole or not at all.",
 )  # fmt: skip
 @context.json_option
 def results(
-    batch_id: str, after: int, limit: int | None, follow: bool, output: Path | None, as_json: bool
-) -> None:  # fmt: skip
+    batch_id: str, after: int, limit: int | None, follow: bool, output: Path | None, table: str | None, as_json: bool
+) -> None:
     """Print the results of the batch ID as they landed: a table on a terminal, JSON lines into a pipe or with --json.
 
     Each has a `seq`; to see only what is new, give the last one to --after.
     """
-    if output is not None and (follow or limit is not None):
-        raise UsageError("-o writes all that there is; leave out --follow and --limit")
+    if (output is not None or table is not None) and (follow or limit is not None):
+        raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
     with context.opened(Settings.load()) as database:
+        if table is not None:
+            printing.write_table(database, batch_id, after, table)
         if output is not None:
             printing.write(database, batch_id, reading.by_position(database, batch_id, after), output)
-        elif follow:
+        if table is not None or output is not None:
+            return
+        if follow:
             _follow(database, batch_id, after, limit, as_json=as_json)
         else:
             _print(reading.as_landed(database, batch_id, after, limit), as_json=as_json)

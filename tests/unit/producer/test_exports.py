@@ -1,37 +1,17 @@
 import csv
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.errors import UsageError
-from models.states import Outcome
 from producer import exports
-from producer.exports import Sheet, guarded
+from producer.exports import guarded
 from producer.results import ResultRow, iso
-
-NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
-
-
-def row(position: int = 0, **fields: Any) -> ResultRow:
-    usual: dict[str, Any] = {
-        "batch_id": "batch_1", "position": position, "custom_id": None, "input": {"text": "good"},
-        "status": Outcome.SUCCEEDED, "output": {"label": "POSITIVE", "score": 0.5}, "error_code": None,
-        "error_message": None, "truncated": False, "model": "m", "revision": "abc", "dtype": "float32",
-        "device": "cpu", "attempts": 1, "seq": position + 1, "finished_at": NOON,
-    }  # fmt: skip
-    return ResultRow(**usual | fields)
-
-
-FAILED: dict[str, Any] = {
-    "status": Outcome.FAILED,
-    "output": None,
-    "error_code": "text_too_long",
-    "error_message": "too long",
-}
+from producer.sheet import Sheet
+from tests.results_made import FAILED, NOON, row
 
 
 class TestResultRow:
@@ -39,7 +19,8 @@ class TestResultRow:
         assert row(meta={"region": "EU"}).as_dict() == {
             "batch_id": "batch_1", "position": 0, "custom_id": None, "input": {"text": "good"},
             "meta": {"region": "EU"}, "status": "succeeded", "output": {"label": "POSITIVE", "score": 0.5},
-            "error": None, "truncated": False, "model": "m", "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
+            "error": None, "truncated": False, "model": "m",
+            "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
             "finished_at": "2026-01-02T12:00:00.250Z",
         }  # fmt: skip
 
@@ -61,44 +42,6 @@ class TestGuard:
     @pytest.mark.parametrize("cell", ["good", "", "a=b", "'=1", -3, -0.5, 1e-9, None, True, "-3", "+4.5"])
     def test_all_else_stays(self, cell: object) -> None:
         assert guarded(cell) is cell
-
-
-class TestSheet:
-    def test_a_flat_output_gets_columns(self) -> None:
-        sheet = Sheet.of(["text"], {"label": "x", "score": 1.0})
-
-        assert sheet.header[:6] == ["position", "custom_id", "text", "status", "label", "score"]
-        assert sheet.cells(row())[:6] == [0, None, "good", "succeeded", "POSITIVE", 0.5]
-        assert len(sheet.cells(row())) == len(sheet.header)
-
-    def test_a_failed_row_has_its_error_and_no_output(self) -> None:
-        sheet = Sheet.of(["text"], {"label": "x", "score": 1.0})
-
-        cells = dict(zip(sheet.header, sheet.cells(row(**FAILED)), strict=True))
-
-        assert (cells["label"], cells["score"]) == (None, None)
-        assert (cells["error_code"], cells["error_message"]) == ("text_too_long", "too long")
-
-    @pytest.mark.parametrize("output", [[{"label": "a"}], {"tokens": [1]}, "text"])
-    def test_any_other_output_is_one_column_of_json(self, output: Any) -> None:
-        sheet = Sheet.of(["text"], output)
-
-        cells = dict(zip(sheet.header, sheet.cells(row(output=output)), strict=True))
-
-        assert json.loads(cells["output"]) == output
-
-    def test_without_any_output_there_is_that_column_too(self) -> None:
-        assert Sheet.of(["text"], None).cells(row(**FAILED))[4] is None
-
-    def test_names_do_not_clash(self) -> None:
-        header = Sheet.of(["text"], {"text": "x", "model": "y", "new": "z"}).header
-
-        assert len(set(header)) == len(header)
-        assert header[4:7] == ["output_text", "output_model", "new"]
-
-    def test_an_output_that_does_not_fit_is_not_cut(self) -> None:
-        with pytest.raises(UsageError, match=r"position 7 has other fields than the first; write \.jsonl"):
-            Sheet.of(["text"], {"label": "x"}).cells(row(7))
 
 
 class TestFiles:
@@ -156,7 +99,7 @@ class TestFiles:
         device = tmp_path / "device.csv"
         device.symlink_to("/dev/null")
         for path, words in (
-            (tmp_path / "a.txt", "call it .jsonl or .csv"),
+            (tmp_path / "a.txt", "call it .jsonl, .csv or .parquet"),
             (tmp_path / "folder.csv", "is not a regular file"),
             (device, "is not a regular file"),
             (tmp_path / "nowhere" / "a.csv", "there is no folder"),

@@ -1,0 +1,68 @@
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.errors import UsageError
+from producer import exports, parquet
+from producer.results import ResultRow
+from producer.sheet import Sheet
+from tests.results_made import FAILED, NOON, row
+
+SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0}, meta=["region"])
+
+
+def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else object())
+
+    with pytest.raises(UsageError, match=r"pip install .*\.\[parquet\]"):
+        exports.check_target(tmp_path / "out.parquet")
+
+
+class TestFile:
+    @pytest.fixture(autouse=True)
+    def _pyarrow(self) -> None:
+        pytest.importorskip("pyarrow")
+
+    @pytest.mark.parametrize("group", [1, 2, 50_000])
+    def test_it_reads_back_with_types(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+        from pyarrow.parquet import read_table
+
+        monkeypatch.setattr(parquet, "GROUP_ROWS", group)
+        path = tmp_path / "out.parquet"
+        rows = [row(0, meta={"region": "EU"}, custom_id="=a"), row(1, **FAILED), row(2)]
+
+        assert exports.write_parquet(path, rows, SHEET) == 3
+
+        table = read_table(path)
+        types = {field.name: str(field.type) for field in table.schema}
+        assert table.column_names == SHEET.header
+        assert (types["score"], types["position"], types["truncated"]) == ("double", "int64", "bool")
+        assert types["finished_at"] == "timestamp[ms, tz=UTC]"
+        read = table.to_pylist()
+        assert [each["score"] for each in read] == [0.5, None, 0.5]
+        assert (read[0]["custom_id"], read[0]["region"], read[0]["finished_at"]) == ("=a", "EU", NOON)
+
+    def test_of_nothing_it_has_the_columns(self, tmp_path: Path) -> None:
+        from pyarrow.parquet import read_table
+
+        path = tmp_path / "out.parquet"
+
+        assert exports.write_parquet(path, [], SHEET) == 0
+
+        assert read_table(path).column_names == SHEET.header
+
+    def test_what_was_there_stays_unless_all_is_written(self, tmp_path: Path) -> None:
+        path = tmp_path / "out.parquet"
+        path.write_text("before")
+
+        def rows() -> Iterator[ResultRow]:
+            yield row()
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            exports.write_parquet(path, rows(), SHEET)
+
+        assert path.read_text() == "before"
+        assert list(tmp_path.iterdir()) == [path]
