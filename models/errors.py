@@ -6,10 +6,12 @@
     │   ├── UnknownPipeline                  lists what exists
     │   ├── InvalidParameters                lists what is allowed
     │   ├── UnreadableSource                 the file is not what it says it is
-    │   └── RefusedBatch                     rows that can't be jobs, by line
+    │   ├── RefusedBatch                     rows that can't be jobs, by line
+    │   └── KeyConflict                      an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   └── SchemaMismatch                   the tables are of another version
+    ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
     ├── WaitRanOut                  exit 124
     ├── ModelError                  exit 1   the pipeline can't be loaded
     └── JobError                             one input's failure: becomes its result row
@@ -73,6 +75,19 @@ class RefusedBatch(UsageError):
         self.problems = tuple(problems)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
+
+
+class KeyConflict(UsageError):
+    """The idempotency key belongs to a batch of another request, or of another source."""
+
+    code = "idempotency_conflict"
+
+
+class KeyBusy(BatchmillError):
+    """Another process reads the batch of this idempotency key in at this moment."""
+
+    code = "idempotency_busy"
+    retryable = True
 
 
 class NotFound(BatchmillError):

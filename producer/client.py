@@ -72,6 +72,8 @@ class Client:
         on_invalid: str = REFUSE,
         deadline: str | None = None,
         max_failures: str | int | None = None,
+        idempotency_key: str | None = None,
+        meta: Iterable[str] = (),
     ) -> BatchHandle:
         """Submit one batch and return as soon as it is accepted.
 
@@ -79,19 +81,21 @@ class Client:
         constant memory. `ids` are the custom_ids, one for each input. Raises RefusedBatch naming the items that can't
         be jobs, and other UsageErrors; then nothing was submitted. With `on_invalid="fail-row"` such an item is in the
         batch as a failed result that says why, and the others run. Past the `deadline` ("6h", or a time) what is open
-        has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early.
+        has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early. `meta` names keys of the
+        objects that are kept with each job. The same inputs under the same `idempotency_key` are one batch, however
+        often they are submitted; after a crash the submission goes on where it stopped.
         """
         entry = self.catalogue[pipeline]
         request = Request.checked(
             entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid,
-            deadline=deadline, max_failures=max_failures,
+            deadline=deadline, max_failures=max_failures, idempotency_key=idempotency_key,
         )  # fmt: skip
-        source = Source("the list of inputs", "item", _rows(entry, inputs, ids))
+        source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source)
-        warning = submit.ring(self.settings, submission)
+        warning = None if submission.known else submit.ring(self.settings, submission)
         if warning:
             log.warning("%s was accepted, but %s", submission.batch_id, warning)
-        return BatchHandle(self.database, submission.batch_id, warning=warning)
+        return BatchHandle(self.database, submission.batch_id, warning=warning, known=submission.known is not None)
 
     def batch(self, batch_id: str) -> BatchHandle:
         """A batch submitted earlier; raises NotFound."""
@@ -108,10 +112,12 @@ class Client:
             self.database.close()
 
 
-def _rows(pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None) -> Iterator[Row | Problem]:
+def _rows(
+    pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None, meta: Iterable[str]
+) -> Iterator[Row | Problem]:
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
         raise UsageError("inputs must be a list, or other iterable, of texts or objects; put a single one into a list")
-    columns = Columns.of(pipeline.spec, ids=ids is None)
+    columns = Columns.of(pipeline.spec, ids=ids is None, meta=meta)
     pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
     return _checked_rows(pairs, columns)
 

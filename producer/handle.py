@@ -13,10 +13,12 @@ class BatchHandle:
     """One batch; its fields are as of the last look, which `refresh` and `wait` renew."""
 
     def __init__(
-        self, database: Database, batch_id: str, *, view: BatchView | None = None, warning: str | None = None
-    ) -> None:
+        self, database: Database, batch_id: str, *, view: BatchView | None = None, warning: str | None = None,
+        known: bool = False,
+    ) -> None:  # fmt: skip
         self.id = batch_id
         self.warning = warning  # why the bells did not ring, if so; the batch is safe all the same
+        self.known = known  # whether it was there already, under its idempotency key
         self._database = database
         self._view = view
 

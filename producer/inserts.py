@@ -9,24 +9,24 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, insert_rows
-from models.errors import BatchmillError
 from models.states import Outcome
+from producer.entries import Entry, lost, removed
 from producer.intake import MOST_PROBLEMS, Chunk, Intake
 from producer.places import Places
 from producer.readers.rows import Problem
 
-JOB_COLUMNS = ("batch_id", "position", "custom_id", "input")
+JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "meta")
 FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
 LOOK_UP_IDS = 500
 
-HEARD = "UPDATE batches SET heard_at = {now} WHERE id = :batch_id AND status = 'validating'"
+# Locks the batch's row: who ends a batch that is still read in counts the jobs that are there, and who takes over a
+# batch knows how far it is read in.
+HEARD = """
+UPDATE batches SET heard_at = {now}, read_jobs = :read_jobs, read_digest = :digest
+WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
+"""
 
 TAKEN = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
-
-
-def removed(batch_id: str) -> BatchmillError:
-    """The error of a batch that somebody deleted or ended under our hands."""
-    return BatchmillError(f"{batch_id} was removed or ended while it was being submitted; submit it again")
 
 
 class Inserts:
@@ -35,14 +35,15 @@ class Inserts:
     Leaving the block waits for the chunk in the database's hands: afterwards nothing more is written.
     """
 
-    def __init__(self, database: Database, batch_id: str, intake: Intake) -> None:
+    def __init__(self, database: Database, entry: Entry, intake: Intake) -> None:
         self._database = database
-        self._batch_id = batch_id
+        self._entry = entry
+        self._batch_id = entry.batch_id
         self._intake = intake
         self._places = Places()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inserts")
-        self._pending: tuple[Chunk, Future[None]] | None = None
-        self.failed = 0  # jobs that have failed already, all in the database
+        self._pending: tuple[Chunk, str | None, Future[None]] | None = None
+        self.failed = entry.failed  # jobs that have failed already, all in the database
 
     def __enter__(self) -> Self:
         return self
@@ -50,25 +51,32 @@ class Inserts:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._thread.shutdown()
 
-    def put(self, chunk: Chunk) -> None:
-        """Insert a chunk once the one before is in; raises RefusedBatch when that one repeats an earlier custom_id."""
+    def skip(self, chunk: Chunk) -> None:
+        """Take note of a chunk that is in already."""
+        self._places.note(chunk.first, chunk.places)
+
+    def put(self, chunk: Chunk, digest: str | None = None) -> None:
+        """Insert a chunk once the one before is in; raises RefusedBatch when that one repeats an earlier custom_id.
+
+        `digest` is of all rows up to the chunk's end, for whoever goes on there.
+        """
         self.finish()
-        self._pending = (chunk, self._thread.submit(self._insert, chunk))
+        self._pending = (chunk, digest, self._thread.submit(self._insert, chunk, digest))
 
     def finish(self) -> None:
         """Wait for the last chunk; raises what `put` raises."""
         if self._pending is None:
             return
-        chunk, done = self._pending
+        chunk, digest, done = self._pending
         self._pending = None
         try:
             done.result()
         except IntegrityError as error:
-            self._retry(chunk, error)
+            self._retry(chunk, digest, error)
         self.failed += len(chunk.failures)
         self._places.note(chunk.first, chunk.places)
 
-    def _retry(self, chunk: Chunk, error: IntegrityError) -> None:
+    def _retry(self, chunk: Chunk, digest: str | None, error: IntegrityError) -> None:
         problems = self._repeated(chunk, None if self._intake.keeps_invalid else MOST_PROBLEMS)
         if not problems:  # then it is the jobs' reference to their batch
             raise removed(self._batch_id) from error
@@ -76,15 +84,16 @@ class Inserts:
             raise self._intake.refusal(problems) from None
         for problem in problems:
             chunk.fail(problem)
-        self._insert(chunk)
+        self._insert(chunk, digest)
 
-    def _insert(self, chunk: Chunk) -> None:
+    def _insert(self, chunk: Chunk, digest: str | None) -> None:
+        named = {
+            "batch_id": self._batch_id, "submitter": self._entry.submitter, "read_jobs": chunk.end, "digest": digest,
+        }  # fmt: skip
         # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
         with self._database.write() as connection:
-            # Locks the batch's row: who ends a batch that is still read in counts the jobs that are there.
-            heard = text(HEARD.format(now=self._database.sql.now))
-            if connection.execute(heard, {"batch_id": self._batch_id}).rowcount == 0:
-                raise removed(self._batch_id)
+            if connection.execute(text(HEARD.format(now=self._database.sql.now)), named).rowcount == 0:
+                raise lost(connection, self._entry)
             insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
             if chunk.failures:
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk))
@@ -95,8 +104,8 @@ class Inserts:
             yield (self._batch_id, position, seq, Outcome.FAILED.value, problem.code, message, False, 0)
 
     def _rows(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
-        pairs = zip(chunk.custom_ids, chunk.documents, strict=True)
-        return ((self._batch_id, position, *pair) for position, pair in enumerate(pairs, start=chunk.first))
+        columns = zip(chunk.custom_ids, chunk.documents, chunk.metas, strict=True)
+        return ((self._batch_id, position, *row) for position, row in enumerate(columns, start=chunk.first))
 
     def _repeated(self, chunk: Chunk, most: int | None) -> list[Problem]:
         """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""

@@ -23,6 +23,7 @@ class Chunk:
     first: int
     custom_ids: list[str | None] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)  # JSON
+    metas: list[str | None] = field(default_factory=list)  # JSON
     places: list[int] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
@@ -43,7 +44,8 @@ class Chunk:
         self.custom_ids.append(row.custom_id)
         self.documents.append(document)
         self.places.append(row.where)
-        self.characters += len(document)
+        self.metas.append(None if row.meta is None else as_json(row.meta))
+        self.characters += len(document) + len(self.metas[-1] or "")
 
     def add_failed(self, problem: Problem) -> None:
         """Take a row in that can't be a job: nobody will run it, and its result says why."""
@@ -56,6 +58,14 @@ class Chunk:
         self.custom_ids[index], self.documents[index] = None, NO_INPUT
         self.failures[self.first + index] = problem
 
+    def spelled(self) -> Iterator[bytes]:
+        """The chunk's rows as bytes, equal for equal rows only."""
+        for columns in zip(self.custom_ids, self.documents, self.metas, strict=True):
+            # JSON has no control characters, and an id has no NUL.
+            yield "\0".join("\0" if column is None else column for column in columns).encode() + b"\n"
+        for position, problem in sorted(self.failures.items()):
+            yield f"{position}\0{problem.code}\n".encode()
+
 
 class Intake:
     """What a source has for a task. With `keeps_invalid` a row that can't be a job becomes one that has failed."""
@@ -67,8 +77,10 @@ class Intake:
         parameters: Mapping[str, Any] | None = None,
         *,
         keeps_invalid: bool = False,
+        cut_at: int | None = None,
     ) -> None:
         self.keeps_invalid = keeps_invalid
+        self._cut_at = cut_at  # a position at which a chunk ends, whatever its size
         self._spec = spec
         self._parameters = parameters or {}
         self._source = source
@@ -84,7 +96,7 @@ class Intake:
                 chunk.add_failed(checked)
             else:
                 raise self.refusal([checked, *self._look_on(chunk.seen)])
-            if chunk.is_full:
+            if chunk.is_full or chunk.end == self._cut_at:
                 yield chunk
                 chunk = Chunk(chunk.end)
         if chunk.end == 0:

@@ -8,9 +8,10 @@ from typing import Any, Self
 from models.errors import UsageError
 from models.pipeline import Pipeline
 from producer.deadline import Deadline
-from producer.readers.rows import is_storable
+from producer.readers.storable import is_storable
 
 LONGEST_NAME = 200
+LONGEST_IDEMPOTENCY_KEY = 255  # as Stripe has it
 # As OpenAI's Batch object has them.
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 PRIORITIES = range(-1000, 1001)
@@ -53,6 +54,7 @@ class Request:
     keeps_invalid: bool
     deadline: Deadline | None = None
     max_failures: Failures | None = None
+    idempotency_key: str | None = None
 
     @classmethod
     def checked(
@@ -66,10 +68,15 @@ class Request:
         on_invalid: str = REFUSE,
         deadline: str | None = None,
         max_failures: str | int | None = None,
+        idempotency_key: str | None = None,
     ) -> Self:
         """Raises UsageError, naming the field, when one can't be had."""
         if name is not None:
             _check_text("the name", name, LONGEST_NAME)
+        if idempotency_key is not None:
+            _check_text("the idempotency key", idempotency_key, LONGEST_IDEMPOTENCY_KEY)
+            if not idempotency_key.strip():
+                raise UsageError("the idempotency key is empty; take a name for this very submission, such as a date")
         if priority not in PRIORITIES:
             raise UsageError(f"priority {priority!r} is out of range; take {PRIORITIES[0]} to {PRIORITIES[-1]}")
         checked = pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})})
@@ -78,7 +85,7 @@ class Request:
         return cls(
             pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW,
             None if deadline is None else Deadline.read(deadline),
-            None if max_failures is None else Failures.read(str(max_failures)),
+            None if max_failures is None else Failures.read(str(max_failures)), idempotency_key,
         )  # fmt: skip
 
 

@@ -1,25 +1,27 @@
 """Submitting: chunks of jobs while the batch is `validating`, one transaction that accepts it, then the bells.
 
-A batch that is not accepted leaves nothing behind, whatever went wrong; an accepted one is safe, whatever goes wrong.
+A batch that is not accepted leaves nothing behind, whatever went wrong, unless it has an idempotency key: then only a
+source that can't be a batch leaves nothing, and after anything else the same submission goes on where it stopped.
+An accepted batch is safe, whatever goes wrong.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from models import endings
 from models.db import Database, insert_rows
-from models.errors import Unreachable
+from models.errors import Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending, SliceState
-from models.tables import Batch
-from producer.ids import new_batch_id
-from producer.inserts import Inserts, removed
+from producer.entries import Entry, enter, lost
+from producer.inserts import Inserts
 from producer.intake import Intake
 from producer.readers.rows import Source
 from producer.request import Request
+from producer.rereading import Rereading
 
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
@@ -29,30 +31,36 @@ ACCEPT = """
 UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress' END, in_progress_at = {now},
        completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, last_seq = :failed,
        max_failures = :max_failures
-WHERE id = :batch_id AND status = 'validating'
+WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
-
-SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 
 SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
 
-LEFTOVERS = """
-SELECT b.status, (SELECT max(j.position) FROM jobs j WHERE j.batch_id = b.id) AS last
-FROM batches b WHERE b.id = :batch_id
+# Whoever looks for the batch's key from now on finds none, and nobody takes over what is about to go.
+LET_GO = """
+UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
+
+LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 
 Watch = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An accepted batch: how many jobs it has, of which some may have failed already, and the slices to ring for."""
+    """An accepted batch: how many jobs it has, of which some may have failed already, and the slices to ring for.
+
+    `skipped` of the jobs were in before, from a submission that was broken off. `known` says that the whole batch was:
+    the idempotency key's one, which nothing was done to, in the state in which it is.
+    """
 
     batch_id: str
     pipeline: str
     jobs: int
     failed: int
     slice_ids: Sequence[int]
+    skipped: int = 0
+    known: BatchStatus | None = None
 
 
 def accept(
@@ -60,21 +68,27 @@ def accept(
 ) -> Submission:
     """Take a source in as one batch; `watch` hears after each chunk how many jobs are in.
 
-    Raises RefusedBatch or UnreadableSource naming what is wrong with the source; then, as after any other exception,
-    nothing of the batch is kept.
+    Where the request has an idempotency key, the same request and source twice are one batch. Raises RefusedBatch or
+    UnreadableSource naming what is wrong with the source, and KeyConflict or KeyBusy where the key is another's.
     """
-    batch_id = new_batch_id()
-    _open(database, batch_id, request)
+    entry = enter(database, request)
+    intake = Intake(
+        request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, cut_at=entry.read_jobs
+    )
+    rereading = Rereading(entry, intake)
+    if entry.status is not BatchStatus.VALIDATING:
+        rereading.finish()
+        return Submission(entry.batch_id, request.pipeline.name, entry.read_jobs, 0, (), entry.read_jobs, entry.status)
     try:
-        intake = Intake(request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid)
-        jobs, failed = _fill(database, batch_id, intake, watch)
+        jobs, failed = _fill(database, entry, intake, rereading, watch)
         allowed = None if request.max_failures is None else request.max_failures.of(jobs)
-        slice_ids = _accept(database, batch_id, jobs, failed, slice_jobs, allowed)
-    except BaseException:
-        with suppress(Unreachable):
-            _discard(database, batch_id)
+        slice_ids = _accept(database, entry, jobs, failed, slice_jobs, allowed)
+    except BaseException as error:
+        if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
+            with suppress(Unreachable):
+                _discard(database, entry)
         raise
-    return Submission(batch_id, request.pipeline.name, jobs, failed, slice_ids)
+    return Submission(entry.batch_id, request.pipeline.name, jobs, failed, slice_ids, entry.read_jobs)
 
 
 def ring(settings: Settings, submission: Submission) -> str | None:
@@ -88,34 +102,15 @@ def ring(settings: Settings, submission: Submission) -> str | None:
     return None
 
 
-def _open(database: Database, batch_id: str, request: Request) -> None:
-    pipeline = request.pipeline
-    with database.write() as connection:
-        connection.execute(
-            insert(Batch.__table__).values(  # type: ignore[arg-type]
-                id=batch_id,
-                name=request.name,
-                pipeline=pipeline.name,
-                task=pipeline.task,
-                model=pipeline.model,
-                revision=pipeline.revision,
-                parameters=request.parameters,
-                metadata=request.metadata,
-                priority=request.priority,
-                max_attempts=pipeline.max_attempts,
-                status=BatchStatus.VALIDATING.value,
-            )
-        )
-        if request.deadline is not None:
-            connection.execute(*request.deadline.setting(SET_DEADLINE, database.sql.later, batch_id=batch_id))
-
-
-def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> tuple[int, int]:
-    """Insert every job; returns how many there are, and how many of them have failed already."""
+def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading, watch: Watch) -> tuple[int, int]:
+    """Insert every job that is not in; returns how many there are, and how many of them have failed already."""
     jobs = 0
-    with Inserts(database, batch_id, intake) as inserts:
-        for chunk in intake.chunks():
-            inserts.put(chunk)
+    with Inserts(database, entry, intake) as inserts:
+        for chunk in rereading.chunks():
+            if chunk.end <= entry.read_jobs:
+                inserts.skip(chunk)
+            else:
+                inserts.put(chunk, rereading.digest)
             jobs = chunk.end
             watch(jobs)
         inserts.finish()
@@ -123,17 +118,20 @@ def _fill(database: Database, batch_id: str, intake: Intake, watch: Watch) -> tu
 
 
 def _accept(
-    database: Database, batch_id: str, jobs: int, failed: int, slice_jobs: int, allowed: int | None
+    database: Database, entry: Entry, jobs: int, failed: int, slice_jobs: int, allowed: int | None
 ) -> list[int]:
-    ended = failed == jobs
+    batch_id, ended = entry.batch_id, failed == jobs
     slices = (
         (batch_id, first, min(slice_jobs, jobs - first), SliceState.QUEUED.value)
         for first in range(0, 0 if ended else jobs, slice_jobs)
     )
     with database.write() as connection:
-        named = {"batch_id": batch_id, "jobs": jobs, "failed": failed, "ended": ended, "max_failures": allowed}
+        named = {
+            "batch_id": batch_id, "submitter": entry.submitter, "jobs": jobs, "failed": failed, "ended": ended,
+            "max_failures": allowed,
+        }  # fmt: skip
         if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
-            raise removed(batch_id)
+            raise lost(connection, entry)
         insert_rows(connection, "slices", SLICE_COLUMNS, slices)
         if allowed is not None and failed > allowed:
             message = f"{failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
@@ -142,15 +140,16 @@ def _accept(
         return list(connection.scalars(text(SLICE_IDS), named))
 
 
-def _discard(database: Database, batch_id: str) -> None:
-    with database.read() as connection:
-        found = connection.execute(text(LEFTOVERS), {"batch_id": batch_id}).one_or_none()
-    # When the connection broke while accepting, the batch may have been accepted all the same.
-    if found is None or found.status != BatchStatus.VALIDATING:
-        return
-    for end in range(DISCARD_JOBS, (found.last or 0) + 1, DISCARD_JOBS):
+def _discard(database: Database, entry: Entry) -> None:
+    named = {"batch_id": entry.batch_id, "submitter": entry.submitter}
+    with database.write() as connection:
+        # When the connection broke while accepting, the batch may have been accepted all the same.
+        if connection.execute(text(LET_GO), named).rowcount == 0:
+            return
+        last = connection.scalar(text(LAST), named) or 0
+    for end in range(DISCARD_JOBS, last + 1, DISCARD_JOBS):
         with database.write() as connection:
             query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
-            connection.execute(query, {"batch_id": batch_id, "end": end})
+            connection.execute(query, {**named, "end": end})
     with database.write() as connection:
-        connection.execute(text("DELETE FROM batches WHERE id = :batch_id"), {"batch_id": batch_id})
+        connection.execute(text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"), named)

@@ -12,7 +12,7 @@ from models.settings import Settings
 from producer import batches, readers
 from producer import submit as submitting
 from producer.cli import context, progress, wait
-from producer.readers.rows import Columns
+from producer.readers.rows import Columns, Source
 from producer.request import ON_INVALID, REFUSE, Request
 from producer.submit import Submission
 
@@ -26,6 +26,12 @@ from producer.submit import Submission
     help="Which column holds a field of the task, such as text=review_body. May be repeated.",
 )  # fmt: skip
 @click.option("--id", "custom_id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id.")
+@click.option(
+    "--meta",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column to keep with each job, given back with its result. May be repeated.",
+)
 @click.option("--no-id", is_flag=True, help="Keep no ids of yours, even where such a column is there.")
 @click.option(
     "--param", "parameters", multiple=True, callback=context.values, metavar="NAME=VALUE",
@@ -47,6 +53,10 @@ from producer.submit import Submission
     help="A span such as 6h, or a time: what is open then has expired.",
 )
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
+@click.option(
+    "--idempotency-key", metavar="KEY",
+    help="The same command again is the same batch; broken off, it goes on where it stopped.",
+)  # fmt: skip
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @context.json_option
@@ -59,6 +69,7 @@ def submit(
     kind: str | None,
     inputs: dict[str, str],
     custom_id: str | None,
+    meta: tuple[str, ...],
     no_id: bool,
     waits: bool,
     timeout: float | None,
@@ -74,15 +85,23 @@ def submit(
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
     request = Request.checked(entry, **fields)
-    columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id)
+    columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id, meta=meta)
     with context.opened(settings) as database:
-        with readers.opened(source, columns, kind) as rows, progress.shown("submitting") as report:
-            submission = submitting.accept(
-                database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, "")
-            )
+        with readers.opened(source, columns, kind) as rows:
+            submission = _accepted(database, settings, request, rows)
         _tell(settings, database, submission, as_json=as_json, waits=waits)
         if waits:
             ctx.exit(wait.followed(database, submission.batch_id, timeout, as_json=as_json))
+
+
+def _accepted(database: Database, settings: Settings, request: Request, rows: Source) -> Submission:
+    try:
+        with progress.shown("submitting") as report:
+            return submitting.accept(database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, ""))
+    except KeyboardInterrupt:
+        if request.idempotency_key is not None:
+            terminal.notice("what is in stays for a day; the same command goes on there")
+        raise
 
 
 def _tell(settings: Settings, database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:
@@ -91,8 +110,13 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
         click.echo(submission.batch_id)
     elif not waits:
         terminal.echo_json(batches.get(database, submission.batch_id).as_dict())
+    if submission.known is not None:
+        jobs = terminal.counted(submission.jobs, "job")
+        terminal.notice(f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.known}")
+        return
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
+    before = f", {submission.skipped:,} of them were in before" if submission.skipped else ""
     slices = terminal.counted(len(submission.slice_ids), "slice")
-    terminal.notice(f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{invalid}")
+    terminal.notice(f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{before}{invalid}")
     warning = submitting.ring(settings, submission)
     context.tell_unserved(database, settings, submission.pipeline, warning)

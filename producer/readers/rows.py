@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Self
 
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
+from producer.readers import metadata
+from producer.readers.storable import is_storable
 
 LONGEST_CUSTOM_ID = 512
 USUAL_IDS = ("custom_id", "id")
@@ -13,11 +15,15 @@ COLUMNS_NAMED = 20  # in a sentence about a missing one
 
 
 class Row(NamedTuple):
-    """One row: where it stands (a line's or item's number, from 1), the user's own id, and the input as it came."""
+    """One row: where it stands (a line's or item's number, from 1), the user's own id, and the input as it came.
+
+    `meta` has the columns that are kept with the job, fit for JSON.
+    """
 
     where: int
     custom_id: str | None
     raw: object
+    meta: dict[str, Any] | None = None
 
 
 class Problem(NamedTuple):
@@ -45,11 +51,13 @@ class Columns:
     fields: tuple[tuple[str, str, bool], ...]  # field, column, whether it is required
     ids: tuple[str, ...]  # the first that a row has
     id_is_required: bool
+    meta: tuple[str, ...] = ()  # kept with each job
 
     @classmethod
     def of(
-        cls, spec: TaskSpec, inputs: Mapping[str, str] | None = None, custom_id: str | None = None, *, ids: bool = True
-    ) -> Self:
+        cls, spec: TaskSpec, inputs: Mapping[str, str] | None = None, custom_id: str | None = None, *, ids: bool = True,
+        meta: Iterable[str] = (),
+    ) -> Self:  # fmt: skip
         """The task's own names, unless `inputs` gives a field another column or `custom_id` names the ids' one."""
         inputs = inputs or {}
         known = [field.name for field in spec.fields]
@@ -58,20 +66,24 @@ class Columns:
                 raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(known)}")
         # A column that is named on purpose must be there; an optional field's own name need not.
         fields = tuple((f.name, inputs.get(f.name, f.name), f.required or f.name in inputs) for f in spec.fields)
+        kept = tuple(dict.fromkeys(meta))
         if not ids:
-            return cls(fields, (), id_is_required=False)
-        return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=bool(custom_id))
+            return cls(fields, (), id_is_required=False, meta=kept)
+        return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=bool(custom_id), meta=kept)
 
     def row(self, where: int, record: object) -> Row:
         """The row that a record becomes; bare text stands for the first field. Raises JobError."""
         if not isinstance(record, dict):
             if self.id_is_required:
                 raise JobError("missing_id", f"has no column {self.ids[0]!r} to take the custom_id from")
+            if self.meta:
+                raise JobError("missing_meta", f"has no column {self.meta[0]!r} to keep")
             return Row(where, None, record)
         taken = {field: record[column] for field, column, _ in self.fields if column in record}
         if len(taken) < len(self.fields):
             self._insist(record)
-        return Row(where, self._custom_id(record) if self.ids else None, taken)
+        meta = self._kept(record) if self.meta else None
+        return Row(where, self._custom_id(record) if self.ids else None, taken, meta)
 
     def check(self, name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource when a table's header lacks a column."""
@@ -81,6 +93,17 @@ class Columns:
                 raise UnreadableSource(_lacking(name, column, header, f"--input {field}=COLUMN"))
         if self.id_is_required and self.ids[0] not in header:
             raise UnreadableSource(_lacking(name, self.ids[0], header, "--id COLUMN"))
+        for column in self.meta:
+            if column not in header:
+                raise UnreadableSource(_lacking(name, column, header, "--meta COLUMN"))
+
+    def _kept(self, record: dict[str, Any]) -> dict[str, Any]:
+        kept = {}
+        for column in self.meta:
+            if column not in record:
+                raise JobError("missing_meta", f"has no {column!r} to keep; it has: {_listed(record)}")
+            kept[column] = record[column]
+        return metadata.checked(kept)
 
     def _insist(self, record: dict[str, Any]) -> None:
         for _, column, required in self.fields:
@@ -108,17 +131,6 @@ def checked_id(value: object, column: str = "custom_id") -> str:
     if not is_storable(value):
         raise JobError("invalid_id", f"{column} has a NUL character or half a surrogate pair; remove it")
     return value
-
-
-def is_storable(value: str) -> bool:
-    """Whether every database can store this text: no NUL, no lone surrogate."""
-    if value.isascii():
-        return "\0" not in value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in value
 
 
 def _lacking(name: str, column: str, header: Iterable[str], option: str) -> str:

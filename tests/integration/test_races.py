@@ -14,7 +14,7 @@ from models.db import Database
 from models.errors import BatchmillError, UsageError
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import Job
-from producer import intake, replay, submit
+from producer import entries, intake, replay, submit
 from producer.cancel import cancel
 from producer.readers.rows import Problem, Row, Source
 from producer.replay import Choice
@@ -361,7 +361,7 @@ def test_reading_in_and_a_cancellation(database: Database, monkeypatch: pytest.M
     request = Request.checked(BUILT_IN[0], on_invalid="fail-row")
     for number in range(ROUNDS):
         batch_id, begun = f"batch_race_{number}", threading.Event()
-        monkeypatch.setattr(submit, "new_batch_id", lambda batch_id=batch_id: batch_id)
+        monkeypatch.setattr(entries, "new_batch_id", lambda batch_id=batch_id: batch_id)
         source = Source("the inputs", "item", map(_row, range(200)))
 
         def read_in(source: Source = source, begun: threading.Event = begun) -> bool:

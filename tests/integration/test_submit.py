@@ -22,6 +22,7 @@ from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableS
 from models.pipeline import Pipeline
 from models.settings import Settings
 from producer import Client, batches, inserts, intake, results, submit
+from producer.entries import Entry
 from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
 from tests import answers
@@ -248,8 +249,9 @@ class TestRefusals:
     def test_an_accepted_batch_is_never_discarded(self, database: Database) -> None:
         """A connection that breaks at the commit may leave us not knowing that it was accepted."""
         submission = accept(database, texts(5))
+        (submitter,) = column(database, "SELECT submitter FROM batches")
 
-        submit._discard(database, submission.batch_id)
+        submit._discard(database, Entry(submission.batch_id, submitter))
 
         assert rows_of_tables(database)["jobs"] == 5
 

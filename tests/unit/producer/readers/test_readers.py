@@ -33,7 +33,7 @@ def test_the_format_goes_by_the_name(tmp_path: Path, name: str, content: str) ->
 
     (row,) = rows(path)
 
-    assert row[1:] == ("1", {"text": "good"})
+    assert row[1:] == ("1", {"text": "good"}, None)
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:

@@ -1,0 +1,196 @@
+"""Entries: a batch's row in the hands of whoever submits it, made anew, found under its idempotency key or taken over.
+
+A submitter holds its batch by a token, as a worker holds a slice: each chunk is written only where the row still names
+it. So a submitter that was taken for dead, and is not, loses; it can't write beside the other.
+"""
+
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, text
+from sqlalchemy.exc import IntegrityError
+
+from models.db import Database, as_json
+from models.errors import BatchmillError, KeyBusy, KeyConflict
+from models.states import BatchStatus
+from models.tables import Batch, Document
+from producer.ids import new_batch_id
+from producer.request import Request
+
+SILENT_SECONDS = 5.0  # without a chunk, until a submitter of which nothing else is known is taken for dead
+
+SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
+
+FIND = """
+SELECT id, status, pipeline, parameters, name, metadata, priority, fingerprint, read_jobs, read_digest, submitter,
+       in_progress_at, heard_at, CASE WHEN coalesce(heard_at, created_at) <= {later} THEN 1 ELSE 0 END AS silent,
+       CASE WHEN status = 'validating'
+            THEN (SELECT count(*) FROM results r WHERE r.batch_id = b.id) ELSE 0 END AS failed
+FROM batches b WHERE idempotency_key = :key
+"""
+
+TAKE_OVER = """
+UPDATE batches SET submitter = :submitter, heard_at = {now}
+WHERE id = :batch_id AND status = 'validating' AND submitter = :before AND read_jobs = :read_jobs
+  AND idempotency_key IS NOT NULL
+"""
+
+HELD = "SELECT submitter FROM batches WHERE id = :batch_id"
+
+NAMED = ("pipeline", "parameters", "name", "metadata", "priority")  # what of a request a sentence can compare
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A batch's row: the token that it is held by, and what of its source is in already."""
+
+    batch_id: str
+    submitter: str
+    key: str | None = None
+    status: BatchStatus = BatchStatus.VALIDATING
+    read_jobs: int = 0
+    digest: str | None = None  # of the rows that are in
+    failed: int = 0  # of them, as invalid
+    whole: bool = False  # accepted with all its rows, rather than ended while it was read in
+
+
+def enter(database: Database, request: Request, pause: Callable[[float], None] = time.sleep) -> Entry:
+    """A batch to read into: a new one, or the one that has the request's idempotency key.
+
+    Raises KeyConflict where that one was asked to be something else, and KeyBusy while somebody else reads into it.
+    """
+    while True:
+        found = None if request.idempotency_key is None else _find(database, request.idempotency_key)
+        entry = _made(database, request) if found is None else _held(database, request, found, pause)
+        if entry is not None:
+            return entry
+
+
+def lost(connection: Connection, entry: Entry) -> BatchmillError:
+    """The error of a batch that somebody deleted, ended or took over under our hands."""
+    row = connection.execute(text(HELD), {"batch_id": entry.batch_id}).one_or_none()
+    if row is not None and row.submitter != entry.submitter:
+        return _busy(entry.batch_id)
+    return removed(entry.batch_id)
+
+
+def removed(batch_id: str) -> BatchmillError:
+    """The error of a batch that is gone, or that reads no more."""
+    return BatchmillError(f"{batch_id} was removed or ended while it was being submitted; submit it again")
+
+
+def fingerprint(request: Request) -> str:
+    """A hash of all that a batch was asked to be, but its rows."""
+    deadline = request.deadline and [request.deadline.seconds, str(request.deadline.moment)]
+    failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
+    asked = [*_named(request).values(), request.keeps_invalid, deadline, failures]
+    return hashlib.sha256(as_json(asked).encode()).hexdigest()
+
+
+def _named(request: Request) -> dict[str, Any]:
+    return {
+        "pipeline": request.pipeline.name, "parameters": request.parameters, "name": request.name,
+        "metadata": request.metadata, "priority": request.priority,
+    }  # fmt: skip
+
+
+def _find(database: Database, key: str) -> Row[Any] | None:
+    query = text(FIND.format(later=database.sql.later)).columns(parameters=Document, metadata=Document)
+    with database.read() as connection:
+        return connection.execute(query, {"key": key, "seconds": -SILENT_SECONDS}).one_or_none()
+
+
+def _made(database: Database, request: Request) -> Entry | None:
+    """A new batch; None when somebody else made one under the same key at the same moment."""
+    entry = Entry(new_batch_id(), _token(), request.idempotency_key)
+    pipeline = request.pipeline
+    row = {
+        "id": entry.batch_id, "name": request.name, "pipeline": pipeline.name, "task": pipeline.task,
+        "model": pipeline.model, "revision": pipeline.revision, "parameters": request.parameters,
+        "metadata": request.metadata, "priority": request.priority, "max_attempts": pipeline.max_attempts,
+        "status": BatchStatus.VALIDATING.value, "submitter": entry.submitter, "idempotency_key": entry.key,
+        "fingerprint": None if entry.key is None else fingerprint(request),
+    }  # fmt: skip
+    try:
+        with database.write() as connection:
+            connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
+            if request.deadline is not None:
+                setting = request.deadline.setting(SET_DEADLINE, database.sql.later, batch_id=entry.batch_id)
+                connection.execute(*setting)
+    except IntegrityError:
+        if entry.key is None:
+            raise
+        return None
+    return entry
+
+
+def _held(database: Database, request: Request, found: Row[Any], pause: Callable[[float], None]) -> Entry | None:
+    """The batch that was found, ours from now on where it is still read in; None: look again."""
+    if found.fingerprint != fingerprint(request):
+        raise KeyConflict(_difference(request, found))
+    status = BatchStatus(found.status)
+    entry = Entry(
+        found.id, _token(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
+        whole=found.in_progress_at is not None,
+    )  # fmt: skip
+    if status is not BatchStatus.VALIDATING:
+        return entry
+    if not (found.silent or _has_died(found.submitter)):
+        _await_silence(database, found, entry.key, pause)
+        return None
+    named = {
+        "batch_id": found.id,
+        "submitter": entry.submitter,
+        "before": found.submitter,
+        "read_jobs": found.read_jobs,
+    }
+    with database.write() as connection:
+        taken = connection.execute(text(TAKE_OVER.format(now=database.sql.now)), named).rowcount
+    return entry if taken else None
+
+
+def _await_silence(database: Database, found: Row[Any], key: str | None, pause: Callable[[float], None]) -> None:
+    """Return when the batch's submitter has been silent for long enough; raises KeyBusy when it says something."""
+    pause(SILENT_SECONDS)
+    now = _find(database, key or "")
+    if now is not None and now.status == BatchStatus.VALIDATING and now.heard_at != found.heard_at:
+        raise _busy(found.id)
+
+
+def _busy(batch_id: str) -> KeyBusy:
+    sentence = f"another process submits {batch_id} under this idempotency key"
+    return KeyBusy(f"{sentence}; leave it to that one: batchmill wait {batch_id}")
+
+
+def _difference(request: Request, found: Row[Any]) -> str:
+    asked = _named(request)
+    other = [name for name in NAMED if getattr(found, name) != asked[name]]
+    what = " and ".join(other) or "on-invalid, deadline or max-failures"
+    return (
+        f"the idempotency key {request.idempotency_key!r} belongs to {found.id}, which was submitted with another "
+        f"{what}; take another key, or give the same as then"
+    )
+
+
+def _token() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+
+
+def _has_died(submitter: str) -> bool:
+    """Whether it is known that the process behind a token is gone: it ran on this machine, and no longer does."""
+    host, _, rest = submitter.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError, OverflowError):
+        return False
+    return False

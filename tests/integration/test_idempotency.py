@@ -1,0 +1,393 @@
+"""One batch for each idempotency key: found again, gone on with, refused, or left to somebody else."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+import batchmill
+from models import endings
+from models.builtin import BUILT_IN
+from models.db import Database
+from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
+from models.states import BatchStatus, Ending
+from producer import Client, batches, entries, inserts, intake, results, submit
+from producer.readers.rows import Problem, Row, Source
+from producer.request import Request
+from tests.batches_made import execute
+from tests.servers import wait_until
+from tests.threads import at_once
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
+KEY = "night of the 24th"
+ELSEWHERE = "another.example:1:abc"
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if request.cls is not TestCommand:
+        monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+        monkeypatch.setattr(inserts, "LOOK_UP_IDS", 2)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> submit.Submission:
+    request = Request.checked(SAMPLE, **{"idempotency_key": KEY, **fields})
+    return submit.accept(database, 4, request, Source("a.jsonl", "line", rows))
+
+
+def texts(count: int, first: int = 1) -> Iterator[Row]:
+    return (Row(where, f"id {where}", f"text {where}", {"n": where}) for where in range(first, count + 1))
+
+
+def broken_off(count: int) -> Iterator[Row]:
+    yield from texts(count)
+    raise KeyboardInterrupt
+
+
+def half_way(database: Database, count: int = 7, **fields: Any) -> str:
+    """A batch under the key of which whole chunks of so many rows are in; its submitter has died."""
+    with pytest.raises(KeyboardInterrupt):
+        accept(database, broken_off(count), **fields)
+    execute(database, "UPDATE batches SET submitter = :by, heard_at = '2020-01-01'", by=ELSEWHERE)
+    (batch,) = batches.newest(database, 2)
+    return batch.id
+
+
+def column(database: Database, query: str) -> list[Any]:
+    with database.read() as connection:
+        return list(connection.scalars(text(query)))
+
+
+def state(database: Database) -> list[Any]:
+    with database.read() as connection:
+        rows = connection.execute(text("SELECT id, status, submitter, read_jobs, read_digest FROM batches")).all()
+    return [*rows, column(database, "SELECT count(*) FROM jobs")]
+
+
+class TestTheSameAgain:
+    def test_is_the_same_batch(self, database: Database) -> None:
+        first = accept(database, texts(10))
+        before = state(database)
+
+        second = accept(database, texts(10))
+
+        assert (second.batch_id, second.jobs, second.known) == (first.batch_id, 10, BatchStatus.IN_PROGRESS)
+        assert first.known is None
+        assert state(database) == before
+
+    def test_under_another_key_or_none_is_another_batch(self, database: Database) -> None:
+        ids = {accept(database, texts(4), idempotency_key=key).batch_id for key in ("a", "b", None, None)}
+
+        assert len(ids) == 4
+
+    def test_goes_on_where_it_was_broken_off(self, database: Database) -> None:
+        batch_id = half_way(database)
+        assert column(database, "SELECT count(*) FROM jobs") == [6]
+
+        submission = accept(database, texts(10))
+
+        assert (submission.batch_id, submission.jobs, submission.skipped) == (batch_id, 10, 6)
+        assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [f"id {n}" for n in range(1, 11)]
+        assert column(database, "SELECT first FROM slices ORDER BY first") == [0, 4, 8]
+        assert accept(database, texts(10)).known is BatchStatus.IN_PROGRESS
+
+    def test_goes_on_before_anything_was_in(self, database: Database) -> None:
+        batch_id = half_way(database, 2)
+
+        assert accept(database, texts(10)).batch_id == batch_id
+
+    def test_goes_on_in_chunks_of_another_size(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        batch_id = half_way(database)
+        monkeypatch.setattr(intake, "CHUNK_JOBS", 100)
+
+        submission = accept(database, texts(10))
+
+        assert (submission.batch_id, submission.skipped) == (batch_id, 6)
+
+    def test_counts_rows_that_had_failed_before_it_was_broken_off(self, database: Database) -> None:
+        def rows() -> Iterator[Row | Problem]:
+            yield from [Row(1, "a", "good"), Problem(2, "is bad"), Row(3, "b", "good"), Row(4, "a", "again")]
+            yield from [Row(5, "c", "good"), Row(6, "d", "good")]
+
+        def second() -> Iterator[Row | Problem]:
+            yield from rows()
+            yield from [Row(7, "b", "again"), Row(8, "e", "good")]
+
+        def first() -> Iterator[Row | Problem]:
+            yield from second()
+            yield Row(9, "f", "the third chunk, in whose time the second is mended")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            accept(database, first(), on_invalid="fail-row")
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+
+        submission = accept(database, second(), on_invalid="fail-row")
+
+        assert (submission.jobs, submission.failed, submission.skipped) == (8, 3, 6)
+        landed = list(results.as_landed(database, submission.batch_id))
+        assert [(row.seq, row.position, row.error_message) for row in landed] == [
+            (1, 1, "line 2: is bad"),
+            (2, 3, "line 4: has custom_id 'a', which line 1 has already"),
+            (3, 6, "line 7: has custom_id 'b', which line 3 has already"),
+        ]
+
+    def test_of_a_batch_that_was_ended_half_way_is_that_batch_as_it_is(self, database: Database) -> None:
+        batch_id = half_way(database)
+        endings.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
+
+        submission = accept(database, texts(10))
+
+        assert (submission.batch_id, submission.jobs, submission.known) == (batch_id, 6, BatchStatus.CANCELLED)
+
+
+def other(change: Callable[[Row], Row]) -> Iterator[Row]:
+    return (change(row) if row.where == 2 else row for row in texts(10))
+
+
+OTHER_SOURCES = [
+    ("input", lambda: other(lambda row: row._replace(raw="another text"))),
+    ("custom_id", lambda: other(lambda row: row._replace(custom_id="another id"))),
+    ("meta", lambda: other(lambda row: row._replace(meta={"n": 0}))),
+    ("fewer rows", lambda: texts(4)),
+]
+
+
+class TestAnother:
+    @pytest.mark.parametrize(("what", "rows"), OTHER_SOURCES)
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_source_is_refused_and_nothing_changes(
+        self, database: Database, what: str, rows: Callable[[], Iterator[Row]], accepted: bool
+    ) -> None:
+        if accepted:
+            accept(database, texts(10))
+        else:
+            half_way(database)
+        before = state(database)[-1]
+
+        with pytest.raises(KeyConflict, match="give the same source as then"):
+            accept(database, rows())
+
+        assert state(database)[-1] == before
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+        assert accept(database, texts(10)).jobs == 10
+
+    def test_source_with_more_rows_is_refused(self, database: Database) -> None:
+        accept(database, texts(10))
+
+        with pytest.raises(KeyConflict, match="has more rows"):
+            accept(database, texts(11))
+
+    @pytest.mark.parametrize(
+        ("fields", "word"),
+        [
+            ({"parameters": {"top_k": 2}}, "parameters"), ({"name": "mine"}, "name"), ({"priority": 3}, "priority"),
+            ({"metadata": {"a": "b"}}, "metadata"), ({"deadline": "6h"}, "deadline"),
+            ({"max_failures": 3}, "max-failures"), ({"on_invalid": "fail-row"}, "on-invalid"),
+        ],
+    )  # fmt: skip
+    def test_request_is_refused_and_named(self, database: Database, fields: dict[str, Any], word: str) -> None:
+        accept(database, texts(4))
+
+        with pytest.raises(KeyConflict, match=f"was submitted with another .*{word}"):
+            accept(database, texts(4), **fields)
+
+        assert len(batches.newest(database, 5)) == 1
+
+
+class TestBadRows:
+    def test_behind_what_is_in_free_the_key(self, database: Database) -> None:
+        half_way(database)
+
+        with pytest.raises(RefusedBatch, match="line 9: is bad"):
+            accept(database, iter([*texts(8), Problem(9, "is bad")]))
+
+        assert batches.newest(database, 5) == []
+        assert accept(database, texts(4)).known is None
+
+    def test_in_what_is_in_are_another_source_s(self, database: Database) -> None:
+        batch_id = half_way(database)
+
+        with pytest.raises(RefusedBatch, match="line 2: is bad"):
+            accept(database, iter([*texts(1), Problem(2, "is bad"), *texts(10, first=3)]))
+
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+        assert accept(database, texts(10)).batch_id == batch_id
+
+
+class TestTwoAtOnce:
+    def request(self) -> Request:
+        return Request.checked(SAMPLE, idempotency_key=KEY)
+
+    def test_who_comes_while_another_reads_is_told(self, database: Database) -> None:
+        batch_id = half_way(database)
+        execute(database, f"UPDATE batches SET heard_at = {database.sql.now}")
+
+        def goes_on(_: float) -> None:
+            execute(database, f"UPDATE batches SET heard_at = {database.sql.now}, read_jobs = 9")
+
+        with pytest.raises(KeyBusy, match=f"batchmill wait {batch_id}"):
+            entries.enter(database, self.request(), pause=goes_on)
+
+    def test_who_waits_until_the_other_is_done_has_its_batch(self, database: Database) -> None:
+        half_way(database)
+        execute(database, f"UPDATE batches SET heard_at = {database.sql.now}")
+
+        def accepted(_: float) -> None:
+            execute(database, "UPDATE batches SET status = 'in_progress', total = 6")
+
+        assert entries.enter(database, self.request(), pause=accepted).status is BatchStatus.IN_PROGRESS
+
+    def test_who_waits_in_vain_takes_over(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        half_way(database)
+        execute(database, f"UPDATE batches SET heard_at = {database.sql.now}")
+
+        entry = entries.enter(
+            database, self.request(), pause=lambda _: monkeypatch.setattr(entries, "SILENT_SECONDS", 0.0)
+        )
+
+        assert (entry.status, entry.read_jobs) == (BatchStatus.VALIDATING, 6)
+        assert column(database, "SELECT submitter FROM batches") == [entry.submitter]
+
+    def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(self, database: Database) -> None:
+        def rows() -> Iterator[Row]:
+            yield from texts(7)
+            execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+            assert accept(database, texts(10)).jobs == 10
+            yield from texts(10, first=8)
+
+        with pytest.raises(KeyBusy, match="another process submits"):
+            accept(database, rows())
+
+        (batch,) = batches.newest(database, 5)
+        assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 10)
+        assert column(database, "SELECT count(*) FROM jobs") == [10]
+
+    def test_any_number_make_one_batch(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(entries, "SILENT_SECONDS", 0.02)
+        said: list[str] = []
+
+        def submits() -> None:
+            try:
+                said.append(accept(database, texts(20)).batch_id)
+            except KeyBusy as error:
+                said.append(error.code)
+
+        at_once(*[submits] * 4)
+
+        (batch,) = batches.newest(database, 5)
+        assert batch.id in said
+        assert set(said) <= {batch.id, "idempotency_busy"}
+        assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 20)
+        assert column(database, "SELECT count(*) FROM jobs") == [20]
+
+
+def test_a_token_tells_only_of_processes_of_this_machine() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+        host, _, _ = entries._token().partition(":")
+
+        assert entries._has_died(f"{host}:{process.pid}:abc")
+    assert not entries._has_died(entries._token())
+    assert not entries._has_died(f"{host}.elsewhere:{process.pid}:abc")
+
+
+@pytest.mark.parametrize("key", ["", "  ", "x" * 256, "a\0b"])
+def test_a_key_that_is_none_is_refused(key: str) -> None:
+    with pytest.raises(BatchmillError, match="idempotency key"):
+        Request.checked(SAMPLE, idempotency_key=key)
+
+
+class TestCommand:
+    def command(self, path: Path) -> list[str]:
+        return ["submit", str(path), "-p", SAMPLE.name, "--idempotency-key", KEY, "--meta", "region"]
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "reviews.jsonl"
+        rows = ({"id": number, "text": f"text {number}", "region": "eu"} for number in range(25_000))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    @pytest.fixture(autouse=True)
+    def environment(self, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
+        monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
+
+    def test_killed_half_way_the_same_command_goes_on(self, path: Path, database: Database) -> None:
+        """A real process and a real SIGKILL, with a part of the rows in."""
+        command = [sys.executable, "-m", "batchmill", *self.command(path)]
+        command[command.index(str(path))] = "-"
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdin
+            process.stdin.write(path.read_bytes()[: path.stat().st_size * 3 // 4])
+            process.stdin.flush()
+            wait_until(lambda: column(database, "SELECT count(*) FROM jobs")[0] > 0, "the first chunk")
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        (before,) = column(database, "SELECT count(*) FROM jobs")
+        assert before in (10_000, 20_000)
+        assert column(database, "SELECT status FROM batches") == ["validating"]
+
+        result = CliRunner().invoke(batchmill.cli, self.command(path))
+
+        assert result.exit_code == 0, result.stderr
+        assert f"accepted 25,000 jobs in 25 slices, {before:,} of them were in before" in result.stderr
+        assert column(database, "SELECT count(*) FROM jobs") == [25_000]
+        assert column(database, "SELECT id FROM batches") == result.stdout.split()
+
+    def test_twice_is_one_batch_and_says_so(self, path: Path, database: Database) -> None:
+        first = CliRunner().invoke(batchmill.cli, self.command(path))
+        second = CliRunner().invoke(batchmill.cli, self.command(path))
+
+        assert (second.exit_code, second.stdout) == (0, first.stdout)
+        assert second.stderr.splitlines()[-1] == (
+            f"{first.stdout.strip()} was submitted under this key before, with 25,000 jobs: in_progress"
+        )
+        path.write_text('"another"\n')
+        third = CliRunner().invoke(batchmill.cli, [*self.command(path)[:-2]])
+        assert third.exit_code == 2
+        assert "take another key, or give the same source" in third.stderr
+
+    def test_columns_that_are_kept_stand_beside_the_job(self, tmp_path: Path, database: Database) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("text,region,lang\ngood,eu,de\nbad,us,en\n")
+
+        arguments = ["submit", str(path), "-p", SAMPLE.name, "--meta", "region", "--meta", "lang"]
+        assert CliRunner().invoke(batchmill.cli, arguments).exit_code == 0
+
+        with database.read() as connection:
+            kept = [json.loads(meta) if isinstance(meta, str) else meta
+                    for meta in connection.scalars(text("SELECT meta FROM jobs ORDER BY position"))]  # fmt: skip
+        assert kept == [{"region": "eu", "lang": "de"}, {"region": "us", "lang": "en"}]
+        result = CliRunner().invoke(batchmill.cli, [*arguments, "--meta", "nope"])
+        assert "has no column 'nope'; it has: text, region, lang; say which to take: --meta COLUMN" in result.stderr
+
+
+def test_the_client_has_keys_too(database_url: str, redis_url: str) -> None:
+    rows = [{"text": "good", "region": "eu"}, {"text": "bad", "region": "us"}]
+    with Client(database_url, redis_url) as client:
+        first = client.submit(SAMPLE.name, rows, meta=["region"], idempotency_key=KEY)
+        second = client.submit(SAMPLE.name, rows, meta=["region"], idempotency_key=KEY)
+
+        assert (first.known, second.known) == (False, True)
+        assert first.id == second.id
+        with pytest.raises(KeyConflict):
+            client.submit(SAMPLE.name, rows, idempotency_key=KEY)
