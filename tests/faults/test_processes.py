@@ -8,6 +8,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
 from tests.mill import PIPELINE, Mill, mill, texts, until
 
 JOBS = 3_000
@@ -112,3 +113,37 @@ def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Mill) ->
     until_ended(ours, second)
     ours.check(second, JOBS)
     assert psutil.pid_exists(zombie)
+
+
+def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
+    tmp_path: Path, postgresql_url: str, redis_url: str
+) -> None:
+    inputs = numbered(JOBS // 4)
+    with toy_mill(tmp_path, database_url=postgresql_url, redis_url=redis_url, window_jobs="64") as ours:
+        supervisor = ours.start("worker", TOY, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01")
+        [pid] = ours.until_ready()
+        batch = ours.client.submit(TOY, inputs)
+        until(lambda: in_a_write(ours), "the zombie holding the batch's row")
+        psutil.Process(pid).send_signal(signal.SIGSTOP)
+        before = ours.answered(batch.id)
+
+        ours.start("worker", TOY)
+        batch.wait(90)  # the server ends the zombie's session, and with it its locks
+        psutil.Process(pid).send_signal(signal.SIGCONT)
+
+        until(lambda: "leases were lost" in ours.log, "the zombie noticing")
+        assert before < len(inputs)
+        ours.check(batch.id, len(inputs))
+        check_outputs(ours, batch.id, inputs)
+        assert (supervisor.poll(), pid in ours.worker_pids()) == (None, True)
+
+
+def in_a_write(ours: Mill) -> bool:
+    """Whether somebody's transaction stands still, with results in it that nobody else can see."""
+    return bool(
+        ours.query(
+            """SELECT 1 FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid
+               WHERE a.datname = current_database() AND a.state = 'idle in transaction'
+               AND l.relation = 'results'::regclass AND l.mode = 'RowExclusiveLock'"""
+        )
+    )

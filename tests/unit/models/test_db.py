@@ -1,4 +1,6 @@
 import math
+import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -215,6 +217,20 @@ class TestUnreachable:
 
         with database.read() as connection:
             assert connection.scalar(text("SELECT count(*) FROM jobs")) == 0
+        database.close()
+
+    def test_a_server_that_falls_silent_is_not_waited_for_by_linux_s_two_hours(self, postgresql_url: str) -> None:
+        database = Database(postgresql_url)
+        with database.read() as connection:
+            descriptor: int = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+            with socket.socket(fileno=os.dup(descriptor)) as wire:
+                silence = [
+                    wire.getsockopt(socket.IPPROTO_TCP, option)
+                    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                ]
+                alive = wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+        assert (alive, silence) == (1, [10, 5, 3])
         database.close()
 
     def test_a_file_that_is_no_database(self, tmp_path: Path) -> None:
