@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
 
-JOBS = 400
+JOBS = 240
 
 
 @pytest.mark.parametrize("hours", ["1", "-1"])

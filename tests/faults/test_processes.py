@@ -9,21 +9,27 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
-from tests.mill import PIPELINE, Mill, mill, texts, until
+from tests.mill import Mill, until
 
-JOBS = 3_000
+TEXTS = numbered(800)
+JOBS = len(TEXTS)
 
 
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
-    """A mill whose micro-batches are small, so that signals arrive in the middle of the work."""
-    settings = {"tokens_per_batch": "128", "slice_jobs": "256", "window_jobs": "512"}
-    with mill(tmp_path, database_url=database_url, redis_url=redis_url, **settings) as ours:
+    """A mill that takes its time, so that signals arrive in the middle of the work."""
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="64") as ours:
+        ours.environment["TOY_PASS_SECONDS"] = "0.03"
         yield ours
 
 
 def submit(ours: Mill) -> str:
-    return ours.client.submit(PIPELINE, texts(JOBS)).id
+    return ours.client.submit(TOY, TEXTS).id
+
+
+def check(ours: Mill, batch_id: str) -> None:
+    ours.check(batch_id, JOBS)
+    check_outputs(ours, batch_id, TEXTS)
 
 
 def freeze(ours: Mill, process: psutil.Process) -> None:
@@ -47,39 +53,39 @@ def until_ended(ours: Mill, batch_id: str) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Mill) -> None:
-    ours.start("worker", PIPELINE, "--devices", "cpu,cpu")
+    ours.start("worker", TOY, "--devices", "cpu,cpu")
     victim = ours.until_ready(2)[0]
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 300)
+    ours.until_answered(batch_id, 50)
 
     psutil.Process(victim).kill()
 
     ours.audit(batch_id)  # with half of the work out, and half of that with nobody
     until_ended(ours, batch_id)
-    ours.check(batch_id, JOBS)
+    check(ours, batch_id)
     assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2
 
 
 def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(ours: Mill) -> None:
-    supervisor = ours.start("worker", PIPELINE, "--devices", "cpu")
+    supervisor = ours.start("worker", TOY, "--devices", "cpu")
     [child] = [psutil.Process(pid) for pid in ours.until_ready()]
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 300)
+    ours.until_answered(batch_id, 50)
 
     supervisor.kill()
 
     child.wait(30)
     assert ours.answered(batch_id) < JOBS
-    ours.start("worker", PIPELINE, "--devices", "cpu")
+    ours.start("worker", TOY, "--devices", "cpu")
     until_ended(ours, batch_id)
-    ours.check(batch_id, JOBS)
+    check(ours, batch_id)
 
 
 def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Mill) -> None:
-    supervisor = ours.start("worker", PIPELINE, "--devices", "cpu")
+    supervisor = ours.start("worker", TOY, "--devices", "cpu")
     ours.until_ready()
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 300)
+    ours.until_answered(batch_id, 50)
 
     supervisor.terminate()
 
@@ -88,37 +94,37 @@ def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Mill) -> Non
     left = ours.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
     assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
     assert ours.query("SELECT id FROM workers") == []
-    ours.start("worker", PIPELINE, "--devices", "cpu")
+    ours.start("worker", TOY, "--devices", "cpu")
     until_ended(ours, batch_id)
-    ours.check(batch_id, JOBS)
+    check(ours, batch_id)
     assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
 
 
 def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Mill) -> None:
-    ours.start("worker", PIPELINE, "--devices", "cpu")
+    ours.start("worker", TOY, "--devices", "cpu")
     [zombie] = ours.until_ready()
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 300)
+    ours.until_answered(batch_id, 50)
 
     freeze(ours, psutil.Process(zombie))
     before = ours.answered(batch_id)
-    ours.start("worker", PIPELINE, "--devices", "cpu")
+    ours.start("worker", TOY, "--devices", "cpu")
     until_ended(ours, batch_id)
     psutil.Process(zombie).send_signal(signal.SIGCONT)
 
     until(lambda: "lost" in ours.log or '"attempts"' in ours.log, "the zombie noticing")
-    ours.check(batch_id, JOBS)
+    check(ours, batch_id)
     assert before < JOBS
     second = submit(ours)
     until_ended(ours, second)
-    ours.check(second, JOBS)
+    check(ours, second)
     assert psutil.pid_exists(zombie)
 
 
 def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
     tmp_path: Path, postgresql_url: str, redis_url: str
 ) -> None:
-    inputs = numbered(JOBS // 4)
+    inputs = TEXTS[: JOBS // 4]
     with toy_mill(tmp_path, database_url=postgresql_url, redis_url=redis_url, window_jobs="64") as ours:
         supervisor = ours.start("worker", TOY, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01")
         [pid] = ours.until_ready()
