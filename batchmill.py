@@ -57,6 +57,8 @@ COMMANDS = {
     "wait": Command("producer.cli.wait", "wait", "Wait until a batch has ended."),
     "cancel": Command("producer.cli.cancel", "cancel", "Cancel a batch."),
     "retry": Command("producer.cli.retry", "retry", "Try again what failed."),
+    "delete": Command("producer.cli.delete", "delete", "Delete a batch with its jobs and results."),
+    "prune": Command("producer.cli.prune", "prune", "Delete the batches that ended long ago."),
     "results": Command("producer.cli.results", "results", "Print a batch's results, or write them to a file."),
     "errors": Command("producer.cli.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
     "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),

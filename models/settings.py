@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     abandoned_seconds: float = Field(
         default=86_400.0, gt=0, description="How long a batch may be `validating` without news of whoever submits it."
     )
+    prune_days: float | None = Field(
+        default=None, ge=0, le=3650, description="After how many days ended batches are deleted; unset: never."
+    )
     grace_seconds: float = Field(
         default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
     )

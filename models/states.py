@@ -7,6 +7,7 @@ class BatchStatus(StrEnum):
     """validating → in_progress → completed; or → cancelling → cancelled | expired | failed.
 
     A batch is `cancelling` while what is left of it is closed, whatever the reason; with little left nobody sees it.
+    One that has ended may be `deleting` for a while, and then there is none.
     """
 
     VALIDATING = "validating"
@@ -16,6 +17,7 @@ class BatchStatus(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+    DELETING = "deleting"
 
     @property
     def ended(self) -> bool:

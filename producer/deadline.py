@@ -26,9 +26,9 @@ class Deadline:
     @classmethod
     def read(cls, said: str) -> Self:
         """Read what a person wrote, a moment without a zone being this machine's; raises UsageError."""
-        words = said.strip().lower()
-        if SPAN.fullmatch(words):
-            return cls(seconds=_checked(sum(float(n) * UNIT_SECONDS[unit] for n, unit in PART.findall(words)), said))
+        seconds = span(said)
+        if seconds is not None:
+            return cls(seconds=_checked(seconds, said))
         try:
             return cls(moment=datetime.fromisoformat(said.strip()).astimezone())
         except (ValueError, OverflowError):
@@ -45,6 +45,22 @@ class Deadline:
             return text(statement.format(expires_at=later)), {**named, "seconds": self.seconds}
         query = text(statement.format(expires_at=":moment")).bindparams(bindparam("moment", type_=Moment()))
         return query, {**named, "moment": self.moment}
+
+
+def span(said: str) -> float | None:
+    """The seconds of a span such as 1h30m; None where it is none."""
+    words = said.strip().lower()
+    if not SPAN.fullmatch(words):
+        return None
+    return sum(float(n) * UNIT_SECONDS[unit] for n, unit in PART.findall(words))
+
+
+def age(said: str) -> float:
+    """The seconds of an age such as 30d, nothing being one too; raises UsageError."""
+    seconds = span(said)
+    if seconds is None or seconds > LONGEST_SECONDS:
+        raise UsageError(f"{said[:80]!r} is not an age of at most ten years, such as 30d or 12h")
+    return seconds
 
 
 def _checked(seconds: float, said: str) -> float:

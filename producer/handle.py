@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import batches, cancel, following, results, waiting
+from producer import batches, cancel, delete, following, results, waiting
 from producer.batches import BatchView, Counts
 from producer.results import ResultRow
 
@@ -61,6 +61,10 @@ class BatchHandle:
         """End the batch now: what is answered stays. Raises UsageError where it has ended already."""
         self._view = cancel.cancel(self._database, self.id)
         return self
+
+    def delete(self, *, cancel: bool = False) -> None:
+        """Delete the batch with its jobs and results; raises UsageError where it is open, unless `cancel` ends it."""
+        delete.delete(self._database, self.id, cancel=cancel)
 
     def results(self, after: int = 0) -> Iterator[ResultRow]:
         """The results that landed after `after` (a row's `seq`), in that order, page by page.

@@ -111,7 +111,7 @@ SELECT fault, place, many FROM (
 """
 
 ENDED = frozenset(status for status in BatchStatus if status.ended)
-ACCEPTED = frozenset(BatchStatus) - {BatchStatus.VALIDATING}
+ACCEPTED = frozenset(BatchStatus) - {BatchStatus.VALIDATING, BatchStatus.DELETING}
 
 CHECKS = (
     Check(REPEATED_SEQS, ACCEPTED),

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import structlog
 from sqlalchemy import text
 
-from models import endings
+from models import endings, retention
 from models.db import Database
 from models.errors import Unreachable
 from models.settings import Settings
@@ -22,6 +23,9 @@ from worker.failpoints import failpoint
 log = structlog.get_logger(__name__)
 
 RECLAIM = "reclaim"
+RETENTION_SECONDS = 60.0
+DELETING_SECONDS, DELETED_CHUNKS = 5.0, 4  # a turn, and how much between two looks at the clock
+DAY = 86_400.0
 CHUNKS_A_TURN = 20  # of a batch that ends: a process that is told to stop must not be kept for long
 
 DUE = "SELECT name FROM duties WHERE due_at <= {now}"
@@ -66,6 +70,7 @@ def standard(database: Database, settings: Settings) -> list[Duty]:
         Duty(
             "abandoned", min(60.0, settings.abandoned_seconds), lambda: abandoned(database, settings.abandoned_seconds)
         ),
+        Duty("retention", RETENTION_SECONDS, lambda: deleted(database, settings.prune_days)),
     ]
 
 
@@ -100,6 +105,20 @@ def abandoned(database: Database, seconds: float) -> str:
         if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,)) is not None
     ]
     return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
+
+
+def deleted(database: Database, days: float | None) -> str:
+    """Delete what ended so many days ago, unless None, and what somebody began to delete; some seconds at a time."""
+    if days is not None:
+        for batch in islice(retention.aged(database, days * DAY), 100):
+            retention.mark(database, batch.id)
+    until, gone = time.monotonic() + DELETING_SECONDS, []
+    for batch_id in retention.marked(database):
+        while time.monotonic() < until:
+            if retention.finish(database, batch_id, DELETED_CHUNKS):
+                gone.append(batch_id)
+                break
+    return f"deleted: {', '.join(gone)}" if gone else ""
 
 
 def _ids(database: Database, query: str, **named: float) -> Sequence[str]:

@@ -1,0 +1,62 @@
+"""`batchmill prune`: what ended long ago goes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from models import retention, terminal
+from models.errors import UsageError
+from models.retention import Aged
+from models.settings import Settings
+from producer.cli import context
+from producer.deadline import age
+
+DAY = 86_400.0
+HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
+
+
+@click.command(short_help="Delete the batches that ended long ago.")
+@click.option("--older-than", metavar="SPAN", help="Such as 30d or 12h; unset: the setting prune_days.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@context.json_option
+def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete the batches that ended longer ago than a span, with their jobs and results; open ones are never touched.
+
+    With the setting prune_days the workers do so by themselves.
+    """
+    settings = Settings.load()
+    seconds = _seconds(older_than, settings)
+    with context.opened(settings) as database:
+        found = list(retention.aged(database, seconds))
+        gone = found if dry_run else [batch for batch in found if retention.mark(database, batch.id)]
+        if not dry_run:
+            for batch_id in {batch.id for batch in gone} | set(retention.marked(database)):
+                retention.finish(database, batch_id)
+    _tell(gone, dry_run=dry_run, as_json=as_json)
+
+
+def _seconds(older_than: str | None, settings: Settings) -> float:
+    if older_than is not None:
+        return age(older_than)
+    if settings.prune_days is None:
+        raise UsageError("say what is old: --older-than 30d, or the setting prune_days")
+    return settings.prune_days * DAY
+
+
+def _tell(gone: Iterable[Aged], *, dry_run: bool, as_json: bool) -> None:
+    batches = list(gone)
+    if as_json:
+        document: dict[str, Any] = {"object": "list", "data": [batch.as_dict() for batch in batches]}
+        terminal.echo_json({**document, "deleted": not dry_run})
+        return
+    if batches:
+        click.echo(terminal.table(HEADER, [_line(batch) for batch in batches]))
+    jobs = terminal.counted(sum(batch.jobs for batch in batches), "job")
+    how = "would be deleted" if dry_run else "deleted"
+    terminal.notice(f"{len(batches):,} batch{'' if len(batches) == 1 else 'es'} with {jobs} {how}")
+
+
+def _line(batch: Aged) -> list[object]:
+    ended = batch.ended_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return [batch.id, batch.status, batch.pipeline, batch.jobs, ended, batch.name or ""]

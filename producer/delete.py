@@ -1,0 +1,22 @@
+"""Deleting: a batch with all its jobs and results goes for good."""
+
+from models import retention
+from models.db import Database
+from models.errors import UsageError
+from models.states import BatchStatus
+from producer import batches
+from producer import cancel as cancelling
+
+
+def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
+    """Delete a batch that has ended, or goes on with one whose deletion was broken off.
+
+    With `cancel` an open one is cancelled first. Raises NotFound, and UsageError where it is open.
+    """
+    batch = batches.get(database, batch_id)
+    if cancel and not batch.status.ended and batch.status is not BatchStatus.DELETING:
+        cancelling.cancel(database, batch_id)
+    if not retention.mark(database, batch_id):
+        status = batches.get(database, batch_id).status.value  # NotFound where somebody else was as quick
+        raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")
+    retention.finish(database, batch_id)
