@@ -106,12 +106,12 @@ class Intake:
 
     def duplicate(self, where: int, custom_id: str, first: int) -> Problem:
         """The problem of a custom_id that the row at `first` has already."""
-        sentence = f"has custom_id {custom_id[:80]!r}, which {self._source.unit} {first} has already"
+        sentence = f"has custom_id {custom_id[:80]!r}, which {self._source.at(first)} has already"
         return Problem(where, sentence, "duplicate_id")
 
     def located(self, problem: Problem) -> str:
         """The problem as a sentence that names its row."""
-        return f"{self._source.unit} {problem.where}: {problem.sentence}"
+        return f"{self._source.at(problem.where)}: {problem.sentence}"
 
     def refusal(self, problems: list[Problem]) -> RefusedBatch:
         """The error that names these rows."""

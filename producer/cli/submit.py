@@ -18,9 +18,9 @@ from producer.submit import Submission
 
 
 @click.command(short_help="Submit a file of inputs as one batch.")
-@click.argument("source", metavar="FILE|-")
+@click.argument("paths", metavar="FILE…|-", nargs=-1)
 @click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline; see: batchmill pipelines.")
-@click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by the file's name; - is jsonl.")
+@click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by a file's name; - is jsonl.")
 @click.option(
     "--input", "inputs", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
     help="Which column holds a field of the task, such as text=review_body. May be repeated.",
@@ -64,7 +64,7 @@ from producer.submit import Submission
 def submit(
     ctx: click.Context,
     /,
-    source: str,
+    paths: tuple[str, ...],
     pipeline: str,
     kind: str | None,
     inputs: dict[str, str],
@@ -76,10 +76,13 @@ def submit(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Submit FILE (JSON lines or CSV; - for standard input) as one batch, and print its id.
+    """Submit files (JSON lines, CSV or Parquet, plain, .gz or .zst) as one batch, and print its id.
 
-    A line is a text, or an object with the task's fields. The first bad lines are named, and then nothing is submitted.
+    FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
+    is a text, or an object with the task's fields. The first bad rows are named, and then nothing is submitted.
     """
+    if not paths:
+        raise UsageError("say which file to submit, or - for standard input")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
@@ -87,7 +90,7 @@ def submit(
     request = Request.checked(entry, **fields)
     columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id, meta=meta)
     with context.opened(settings) as database:
-        with readers.opened(source, columns, kind) as rows:
+        with readers.opened(paths, columns, kind) as rows:
             submission = _accepted(database, settings, request, rows)
         _tell(settings, database, submission, as_json=as_json, waits=waits)
         if waits:

@@ -1,54 +1,48 @@
-"""Readers: from a path or standard input to rows, one at a time, in constant memory."""
+"""Readers: from files, URLs and standard input to rows, one at a time, in constant memory."""
 
-import os
-import stat
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
-from models.errors import JobError, UnreadableSource
-from producer.readers import jsonl
+from models.errors import JobError, Unreachable, first_line
+from producer.readers import files, jsonl, parquet
 from producer.readers.delimited import Table
-from producer.readers.rows import Columns, Problem, Row, Source
+from producer.readers.files import KINDS, STDIN, File
+from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source
 
-STDIN = "-"
+__all__ = ["KINDS", "STDIN", "opened", "rows_of"]
+
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-KINDS = ("jsonl", *DELIMITERS)
-SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 
 # Which option mends what is wrong with a row's columns.
 HINTS = {
     "missing_field": "; say which to take: --input FIELD=COLUMN",
     "missing_id": "; leave --id out, or fill it in",
     "invalid_id": "; take another with --id, or none with --no-id",
+    "missing_meta": "; leave that --meta out, or write null there",
 }
 
 Records = Iterable[tuple[int, object] | Problem]
 
 
 @contextmanager
-def opened(path: str, columns: Columns, kind: str | None = None) -> Iterator[Source]:
-    """The rows of a file, or of standard input for `-`; the file closes with the block.
+def opened(paths: str | Sequence[str], columns: Columns, kind: str | None = None) -> Iterator[Source]:
+    """The rows of files, one after the other, or of standard input for `-`; they close with the block.
 
-    `kind` is one of KINDS; None goes by the file's name, and takes standard input for JSON lines.
-    Raises UnreadableSource, here or as rows are read, when the whole is not what it claims to be.
+    A path may be a pattern, or a URL that fsspec knows. `kind` is one of KINDS; None goes by the files' names.
+    Raises UnreadableSource, here or as rows are read, when one is not what it claims to be, and Unreachable when one
+    breaks off.
     """
-    name = "standard input" if path == STDIN else path
-    kind = kind or _kind(path)
-    if path == STDIN:
-        yield _source(sys.stdin.buffer, name, columns, kind)
-        return
-    with closing(_open(path)) as stream:
-        yield _source(stream, name, columns, kind)
+    found = files.found([paths] if isinstance(paths, str) else paths, kind)
+    with closing(_all_rows(found, columns)) as rows:
+        name = (
+            found[0].name if len(found) == 1 else f"the {len(found):,} files from {found[0].name} to {found[-1].name}"
+        )
+        yield Source(name, found[0].unit, rows, tuple((file.name, file.unit) for file in found))
 
 
-def _source(stream: BinaryIO, name: str, columns: Columns, kind: str) -> Source:
-    return Source(name, "line", _rows(_records(stream, name, columns, kind), columns))
-
-
-def _rows(records: Records, columns: Columns) -> Iterator[Row | Problem]:
+def rows_of(records: Records, columns: Columns) -> Iterator[Row | Problem]:
+    """The rows that records become."""
     for record in records:
         if isinstance(record, Problem):
             yield record
@@ -59,13 +53,29 @@ def _rows(records: Records, columns: Columns) -> Iterator[Row | Problem]:
             yield Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
 
 
-def _records(stream: BinaryIO, name: str, columns: Columns, kind: str) -> Records:
-    if kind not in DELIMITERS:
-        return jsonl.records(stream, name)
-    table = Table(stream, name, DELIMITERS[kind])
+def _all_rows(found: Sequence[File], columns: Columns) -> Generator[Row | Problem, None, None]:
+    for number, file in enumerate(found):
+        for row in _rows(file, columns):
+            yield row._replace(where=row.where + number * FILE_STEP) if number else row
+
+
+def _rows(file: File, columns: Columns) -> Iterator[Row | Problem]:
+    try:
+        with file.opened() as stream:
+            yield from rows_of(_records(stream, file, columns), columns)
+    except OSError as error:
+        raise Unreachable(f"{file.name} broke off while it was read: {first_line(error)}") from error
+
+
+def _records(stream: BinaryIO, file: File, columns: Columns) -> Records:
+    if file.kind == "parquet":
+        return parquet.records(stream, file.name, columns)
+    if file.kind not in DELIMITERS:
+        return jsonl.records(stream, file.name)
+    table = Table(stream, file.name, DELIMITERS[file.kind])
     if not table.header:
         return ()
-    columns.check(name, table.header)
+    columns.check(file.name, table.header)
     optional = [column for _, column, required in columns.fields if not required and column in table.header]
     return _without_blanks(table.records(), optional) if optional else table.records()
 
@@ -78,32 +88,3 @@ def _without_blanks(records: Iterable[tuple[int, dict[str, str]] | Problem], opt
                 if record[1][column] == "":
                     del record[1][column]
         yield record
-
-
-def _kind(path: str) -> str:
-    if path == STDIN:
-        return "jsonl"
-    suffix = Path(path).suffix.lower()
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    if suffix in (".gz", ".bz2", ".xz", ".zst", ".zip"):
-        raise UnreadableSource(f"{path} is compressed; unpack it: gunzip -c {path} | batchmill submit - …")
-    raise UnreadableSource(f"{path} does not say by its name what it is; say --format {' or '.join(KINDS)}")
-
-
-def _open(path: str) -> BinaryIO:
-    if "://" in path:
-        raise UnreadableSource(f"{path} is a URL, and only files are read: curl -s {path} | batchmill submit - …")
-    try:
-        # Not blocking, since opening a FIFO waits for its writer; regular files don't care.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise UnreadableSource(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableSource(f"{path} can't be opened: {reason}") from None
-    # Asked of what was opened, not of the path, which may change in between.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableSource(f"{path} is not a regular file; for a pipe, use: … | batchmill submit -")
-    return os.fdopen(descriptor, "rb", buffering=2**20)

@@ -10,9 +10,9 @@ from models.errors import UnreadableSource
 LONGEST_LINE = 16 * 2**20
 
 NOT_TEXT = {
-    b"\x1f\x8b": "is compressed; unpack it: gunzip -c FILE | batchmill submit - …",
+    b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
-    b"PAR1": "is a Parquet file, which is not read; write it as JSON lines or CSV",
+    b"PAR1": "is a Parquet file; say so: --format parquet",
     b"SQLite format 3": "is a SQLite database; export the table as CSV",
     codecs.BOM_UTF32_LE: "is UTF-32; save it as UTF-8",
     codecs.BOM_UTF16_LE: "is UTF-16; save it as UTF-8",

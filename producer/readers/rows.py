@@ -1,6 +1,6 @@
 """Rows: what a source yields, and which of its columns become a job's input and custom_id."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +11,7 @@ from producer.readers.storable import is_storable
 
 LONGEST_CUSTOM_ID = 512
 USUAL_IDS = ("custom_id", "id")
+FILE_STEP = 10**12  # added to a row's place for each file before its own
 COLUMNS_NAMED = 20  # in a sentence about a missing one
 
 
@@ -37,11 +38,23 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where rows come from: its name for people, what `where` counts, and the rows, read as they are taken."""
+    """Where rows come from: its name for people, what `where` counts, and the rows, read as they are taken.
+
+    `parts` has the name and the unit of each file where there are several; then `where` counts in FILE_STEPs too.
+    """
 
     name: str
     unit: str
     rows: Iterator[Row | Problem]
+    parts: Sequence[tuple[str, str]] = ()
+
+    def at(self, where: int) -> str:
+        """A row's place in words: `line 3`, or `b.jsonl, line 3`."""
+        part, number = divmod(where, FILE_STEP)
+        if len(self.parts) < 2:
+            return f"{self.unit} {number}"
+        name, unit = self.parts[part]
+        return f"{name}, {unit} {number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,12 @@ class Columns:
             self._insist(record)
         meta = self._kept(record) if self.meta else None
         return Row(where, self._custom_id(record) if self.ids else None, taken, meta)
+
+    def named(self) -> Iterator[str]:
+        """Every column that a row may be made of."""
+        yield from (column for _, column, _ in self.fields)
+        yield from self.ids
+        yield from self.meta
 
     def check(self, name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource when a table's header lacks a column."""

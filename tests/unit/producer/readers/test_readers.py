@@ -1,14 +1,19 @@
+import gzip
+import importlib
 import io
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
 
 from models import tasks
-from models.errors import UnreadableSource
+from models.errors import Unreachable, UnreadableSource, UsageError
 from producer import readers
-from producer.readers.rows import Columns, Problem, Row
+from producer.readers.rows import Columns, Problem, Row, Source
 
 SPEC = tasks.find("sentiment-analysis")
 
@@ -105,8 +110,10 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     ("path", "words"),
     [
         ("nowhere.jsonl", "there is no file nowhere.jsonl"),
-        ("https://example.org/a.jsonl", "is a URL"),
-        ("a.jsonl.gz", "is compressed; unpack it: gunzip"),
+        ("a.jsonl.gz", "there is no file a.jsonl.gz"),
+        ("nowhere-*.jsonl", r"no file matches nowhere-\*.jsonl"),
+        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: Protocol not known"),
+        ("memory://nowhere/a.jsonl", "there is no file memory://nowhere/a.jsonl"),
         ("a\0b.jsonl", "can't be opened"),
     ],
 )
@@ -115,14 +122,179 @@ def test_what_is_no_file_is_said(path: str, words: str) -> None:
         rows(path)
 
 
-def test_compressed_content_is_recognised_under_any_name(tmp_path: Path) -> None:
-    import gzip
+ROWS = [{"id": number, "text": f"text {number}", "stars": number % 5} for number in range(1, 6)]
+READ = [Row(number, str(number), {"text": f"text {number}"}) for number in range(1, 6)]
 
-    for name in ("a.jsonl", "a.csv"):
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(b'"good"\n' * 1000))
-        with pytest.raises(UnreadableSource, match="is compressed"):
-            rows(path)
+
+def content(kind: str) -> bytes:
+    """The same rows as the bytes of a file."""
+    if kind == "jsonl":
+        return b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+    if kind == "csv":
+        return b"id,text,stars\n" + b"".join(b"%(id)d,%(text)s,%(stars)d\n" % _bytes(row) for row in ROWS)
+    pyarrow = pytest.importorskip("pyarrow")
+    file = io.BytesIO()
+    importlib.import_module("pyarrow.parquet").write_table(pyarrow.Table.from_pylist(ROWS), file, row_group_size=2)
+    return file.getvalue()
+
+
+def _bytes(row: dict[str, Any]) -> dict[bytes, Any]:
+    return {key.encode(): value.encode() if isinstance(value, str) else value for key, value in row.items()}
+
+
+def packed(packing: str, data: bytes) -> bytes:
+    if packing == ".gz":
+        return gzip.compress(data)
+    if packing == ".zst":
+        compressed: bytes = pytest.importorskip("backports.zstd").compress(data)
+        return compressed
+    return data
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+class TestKinds:
+    def expected(self, kind: str) -> list[Row]:
+        return [row._replace(where=row.where + (kind == "csv")) for row in READ]
+
+    def test_every_kind_is_read_packed_or_not(self, tmp_path: Path, kind: str, packing: str) -> None:
+        path = tmp_path / f"a.{kind}{packing}"
+        path.write_bytes(packed(packing, content(kind)))
+
+        assert rows(path) == self.expected(kind)
+
+    def test_from_standard_input(self, monkeypatch: pytest.MonkeyPatch, kind: str, packing: str) -> None:
+        stdin = io.TextIOWrapper(io.BytesIO(packed(packing, content(kind))))
+        monkeypatch.setattr(sys, "stdin", stdin)
+
+        assert rows("-", kind) == self.expected(kind)
+
+    def test_from_where_fsspec_reaches(self, kind: str, packing: str) -> None:
+        memory = fsspec.filesystem("memory")
+        memory.pipe_file(f"/bucket/a.{kind}{packing}", packed(packing, content(kind)))
+
+        assert rows(f"memory://bucket/a.{kind}{packing}") == self.expected(kind)
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_a_packed_file_that_was_cut_off_is_said(tmp_path: Path, packing: str) -> None:
+    path = tmp_path / f"a.jsonl{packing}"
+    path.write_bytes(packed(packing, content("jsonl"))[:-5])
+
+    with pytest.raises(UnreadableSource, match="ends before its packing does; fetch or write it again"):
+        rows(path)
+
+
+def test_another_packing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.zip").touch()
+
+    with pytest.raises(UnreadableSource, match=r"is packed as \.zip, which is not read; pack it with gzip or zstd"):
+        rows(tmp_path / "a.jsonl.zip")
+
+
+def test_what_is_packed_is_told_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(gzip.compress(content("jsonl")))
+
+    assert rows(path) == READ
+
+
+def test_broken_packing_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(b"\x1f\x8bxyz" * 30)
+
+    with pytest.raises(UnreadableSource, match="can't be unpacked"):
+        rows(path)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "data", "extra"),
+    [
+        ("backports", "a.jsonl.zst", b"\x28\xb5\x2f\xfd", "zstd"),
+        ("pyarrow.parquet", "a.parquet", b"PAR1", "parquet"),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, data: bytes, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "compression", None)
+    (tmp_path / name).write_bytes(data)
+
+    with pytest.raises(UnreadableSource, match=rf"needs .*; in the checkout, run: pip install .*\.\[{extra}\]"):
+        rows(tmp_path / name)
+
+
+def test_a_url_without_fsspec_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+
+    with pytest.raises(UnreadableSource, match=r"for which fsspec is needed; .*\.\[remote\]"):
+        rows("s3://bucket/a.jsonl")
+
+
+class TestSeveralFiles:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "b.jsonl").write_text('"three"\n\n"four"\n')
+        (tmp_path / "a.jsonl").write_text('"one"\n"two"\n')
+        (tmp_path / "c.csv").write_text("text\nfive\n,\n")
+        return tmp_path
+
+    def texts(self, source: Source) -> list[Any]:
+        return [row.raw for row in source.rows if isinstance(row, Row)]
+
+    def test_a_pattern_is_read_in_the_order_of_names(self, folder: Path) -> None:
+        with readers.opened(str(folder / "*.jsonl"), Columns.of(SPEC)) as source:
+            assert self.texts(source) == ["one", "two", "three", "four"]
+            assert source.name == f"the 2 files from {folder / 'a.jsonl'} to {folder / 'b.jsonl'}"
+
+    def test_files_are_read_in_the_order_given_whatever_they_are(self, folder: Path) -> None:
+        paths = [str(folder / "b.jsonl"), str(folder / "c.csv"), str(folder / "a.jsonl")]
+
+        with readers.opened(paths, Columns.of(SPEC)) as source:
+            found = list(source.rows)
+
+        assert [source.at(row.where) for row in found] == [
+            f"{paths[0]}, line 1", f"{paths[0]}, line 3", f"{paths[1]}, line 2", f"{paths[1]}, line 3",
+            f"{paths[2]}, line 1", f"{paths[2]}, line 2",
+        ]  # fmt: skip
+        assert found[3][1] == "has not as many cells as the header: 2 instead of 1"
+
+    def test_of_several_a_missing_one_is_said_before_any_is_read(self, folder: Path) -> None:
+        with (
+            pytest.raises(UnreadableSource, match="there is no file"),
+            readers.opened([str(folder / "a.jsonl"), "nowhere.jsonl"], Columns.of(SPEC)),
+        ):
+            raise AssertionError
+
+    def test_a_file_whose_name_looks_like_a_pattern_is_that_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a[1].jsonl").write_text('"one"\n')
+        (tmp_path / "a1.jsonl").write_text('"other"\n')
+
+        assert rows(tmp_path / "a[1].jsonl") == [Row(1, None, "one")]
+
+    def test_standard_input_stands_alone(self, folder: Path) -> None:
+        with pytest.raises(UsageError, match="stands alone"), readers.opened(["-", "a.jsonl"], Columns.of(SPEC)):
+            pass
+
+    def test_patterns_where_fsspec_reaches(self) -> None:
+        memory = fsspec.filesystem("memory")
+        for name in ("2", "1"):
+            memory.pipe_file(f"/parts/{name}.jsonl", f'"{name}"\n'.encode())
+
+        with readers.opened("memory://parts/*.jsonl", Columns.of(SPEC)) as source:
+            assert self.texts(source) == ["1", "2"]
+
+
+def test_a_source_that_breaks_off_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.BytesIO):
+        def readline(self, *_: Any) -> bytes:
+            raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Broken(b'"one"\n')))
+
+    with pytest.raises(Unreachable, match="standard input broke off while it was read: gone"):
+        rows("-")
 
 
 def test_the_file_is_closed(tmp_path: Path) -> None:

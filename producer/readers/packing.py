@@ -1,0 +1,71 @@
+"""Packing: gzip and Zstandard, unpacked as they are read. What a stream is tells its first bytes, not its name."""
+
+import gzip
+import io
+import zlib
+from typing import IO, Any, BinaryIO, cast
+
+from models.errors import UnreadableSource
+
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+BUFFER_BYTES = 2**20
+
+
+def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+    """The stream itself, or what is packed in it. Raises UnreadableSource, here or as it is read."""
+    start = _start(stream)
+    if start.startswith(GZIP):
+        return _buffered(gzip.GzipFile(fileobj=stream, mode="rb"), name, zlib.error, gzip.BadGzipFile)
+    if start.startswith(ZSTANDARD):
+        zstd = _zstandard(name)
+        return _buffered(zstd.ZstdFile(stream), name, zstd.ZstdError)
+    return stream
+
+
+def _start(stream: BinaryIO) -> bytes:
+    if isinstance(stream, io.BufferedReader):
+        return stream.peek(4)[:4]
+    if not stream.seekable():
+        return b""
+    at = stream.tell()
+    start = stream.read(4)
+    stream.seek(at)
+    return start
+
+
+def _zstandard(name: str) -> Any:
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            install = "in the checkout, run: pip install -c constraints.txt '.[zstd]'"
+            raise UnreadableSource(f"{name} is packed with Zstandard, which needs backports.zstd; {install}") from None
+    return zstd
+
+
+def _buffered(stream: Any, name: str, *broken: type[Exception]) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(_Unpacking(stream, name, broken), BUFFER_BYTES))
+
+
+class _Unpacking(io.RawIOBase):
+    """An unpacking stream whose errors are ours."""
+
+    def __init__(self, stream: IO[bytes], name: str, broken: tuple[type[Exception], ...]) -> None:
+        self._stream = stream
+        self._name = name
+        self._broken = broken
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            part = self._stream.read(len(buffer))
+        except EOFError:
+            raise UnreadableSource(f"{self._name} ends before its packing does; fetch or write it again") from None
+        except self._broken as error:
+            raise UnreadableSource(f"{self._name} can't be unpacked ({error}); fetch or write it again") from None
+        buffer[: len(part)] = part
+        return len(part)
