@@ -55,6 +55,7 @@ COMMANDS = {
     "ls": Command("producer.cli.ls", "ls", "List batches, the newest first."),
     "show": Command("producer.cli.show", "show", "Show one batch."),
     "wait": Command("producer.cli.wait", "wait", "Wait until a batch has ended."),
+    "watch": Command("producer.cli.watch", "watch", "Watch a batch while it runs."),
     "cancel": Command("producer.cli.cancel", "cancel", "Cancel a batch."),
     "retry": Command("producer.cli.retry", "retry", "Try again what failed."),
     "delete": Command("producer.cli.delete", "delete", "Delete a batch with its jobs and results."),

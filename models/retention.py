@@ -19,7 +19,8 @@ from models.tables import Moment
 
 CHUNK_JOBS = 5_000
 
-MARK = "UPDATE batches SET status = 'deleting' WHERE id = :batch_id"
+# Its key is free at once: the same command again is a new batch.
+MARK = "UPDATE batches SET status = 'deleting', idempotency_key = NULL WHERE id = :batch_id"
 
 AGED = """
 SELECT id, name, pipeline, status, total, ended_at FROM (

@@ -4,8 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 LINE_SECONDS = 5.0
 
@@ -30,17 +34,22 @@ class Lines:
         self._clock = clock
         self._next = clock() + LINE_SECONDS
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next line."""
+        return self._clock() >= self._next
+
     def __call__(self, done: int, total: int | None, note: str) -> None:
         """Print where things stand, when it is time."""
-        if self._clock() < self._next:
+        if not self.due:
             return
         self._next = self._clock() + LINE_SECONDS
         known = f"{done:,}" if total is None else f"{done:,} of {total:,}"
         click.echo(f"{self._title}: {known} jobs{', ' if note else ''}{note}", err=True)
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Report]:
+def bar() -> "Progress":
+    """A bar for a terminal; its tasks have a `count` and a `note`."""
     from rich import progress  # a tenth of a second, so only for those who see it
     from rich.console import Console
 
@@ -51,11 +60,16 @@ def _bar(title: str) -> Iterator[Report]:
         progress.TimeElapsedColumn(),
         progress.TextColumn("{task.fields[note]}"),
     )
-    with progress.Progress(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(title, total=None, count="0", note="")
+    return progress.Progress(*columns, console=Console(stderr=True), transient=False)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Report]:
+    with bar() as shown_bar:
+        task = shown_bar.add_task(title, total=None, count="0", note="")
 
         def report(done: int, total: int | None, note: str) -> None:
             count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
-            bar.update(task, completed=done, total=total, count=count, note=note)
+            shown_bar.update(task, completed=done, total=total, count=count, note=note)
 
         yield report

@@ -27,7 +27,7 @@ def batch_facts(batch: BatchView) -> str:
         ("status", batch.status.value),
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),
-        ("", ", ".join(f"{count:,} {name}" for name, count in _counted(batch))),
+        ("", ", ".join(f"{count:,} {name}" for name, count in counted(batch))),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
         ("model", f"{batch.model}@{batch.revision or 'settled by the first worker'}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),
@@ -45,7 +45,7 @@ def batch_facts(batch: BatchView) -> str:
 def summary(batch: BatchView) -> str:
     """One sentence on how a batch stands."""
     parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.counted(batch.counts.total, 'job')}"]
-    parts += [f"{count:,} {name}" for name, count in _counted(batch)]
+    parts += [f"{count:,} {name}" for name, count in counted(batch)]
     parts += [part for part in (rate(batch.jobs_per_second), batch.error_message) if part]
     return terminal.printable(", ".join(parts))
 
@@ -72,6 +72,14 @@ def rate(jobs_per_second: float | None) -> str | None:
     return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
 
 
+def lasting(seconds: float) -> str:
+    """A length of time, as exactly as an estimate means something."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def busy(batch: BatchView) -> str | None:
     """How much of its time the device computed for a batch."""
     share = batch.devices_busy
@@ -83,7 +91,8 @@ def share(padding: float | None) -> str | None:
     return None if padding is None else f"{padding:.1%} of the tokens"
 
 
-def _counted(batch: BatchView) -> list[tuple[str, int]]:
+def counted(batch: BatchView) -> list[tuple[str, int]]:
+    """How many of a batch's jobs came to what."""
     counts = batch.counts
     named = [
         ("succeeded", counts.completed), ("failed", counts.failed), ("cancelled", counts.cancelled),

@@ -8,7 +8,8 @@ from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, waiting
 from producer.batches import BatchView
-from producer.cli import context, progress, render
+from producer.cli import context, live, render
+from producer.standing import Observer
 
 DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
 
@@ -27,14 +28,14 @@ def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool
         ctx.exit(followed(database, batch_id, timeout, as_json=as_json))
 
 
-def followed(database: Database, batch_id: str, timeout: float | None, *, as_json: bool) -> int:
-    """Show a batch until it has ended; returns the exit code."""
+def followed(database: Database, batch_id: str, timeout: float | None, *, as_json: bool, again: str = "wait") -> int:
+    """Show a batch until it has ended; returns the exit code. `again` is the command to come back with."""
     batches.get(database, batch_id)  # no bar for what is not there
     try:
-        with progress.shown("running") as report:
-            batch = waiting.until_ended(database, batch_id, timeout, lambda seen: report(*_standing(seen)))
+        with live.shown(Observer(database, batch_id)) as see:
+            batch = waiting.until_ended(database, batch_id, timeout, see)
     except KeyboardInterrupt:
-        terminal.notice(f"\n{batch_id} goes on; come back: batchmill wait {batch_id}")
+        terminal.notice(f"\n{batch_id} goes on; come back: batchmill {again} {batch_id}")
         raise
     terminal.notice(render.summary(batch))
     if as_json:
@@ -47,9 +48,3 @@ def exit_code(batch: BatchView) -> int:
     if batch.status is not BatchStatus.COMPLETED:
         return FAILED
     return DONE_WITH_FAILED_JOBS if batch.counts.failed else DONE
-
-
-def _standing(batch: BatchView) -> tuple[int, int | None, str]:
-    failed = f"{batch.counts.failed:,} failed" if batch.counts.failed else None
-    note = ", ".join(part for part in (render.rate(batch.jobs_per_second), failed) if part)
-    return batch.counts.ended, batch.counts.total or None, note

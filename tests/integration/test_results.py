@@ -392,6 +392,19 @@ def _on_a_terminal(arguments: list[str]) -> str:
     return shown.decode()
 
 
+def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) -> None:
+    batch_id = submitted(3)
+    answers.land(database, batch_id, [(2, GOOD), (0, "text_too_long")])
+
+    with database.read() as connection:
+        query = f"SELECT {', '.join(results.NAMES)} FROM job_results ORDER BY position"
+        seen = [dict(row) for row in connection.execute(results._typed(query)).mappings()]
+
+    for pages in (results.by_position(database, batch_id), results.as_landed(database, batch_id)):
+        rows = sorted(pages, key=lambda row: row.position)
+        assert [{name: getattr(row, name) for name in results.NAMES} for row in rows] == seen
+
+
 def test_the_view_is_the_documented_one(database: Database) -> None:
     with database.read() as connection:
         names = list(connection.execute(text("SELECT * FROM job_results")).keys())

@@ -100,7 +100,9 @@ class TestDeleting:
     def test_what_was_broken_off_is_gone_on_with(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retention, "CHUNK_JOBS", 2)
         batch_id = ended(database)
+        set_batch(database, batch_id, idempotency_key="nightly")
         assert retention.mark(database, batch_id)
+        assert batch(database, batch_id).idempotency_key is None
         assert not retention.finish(database, batch_id, most_chunks=1)
 
         assert left(database, batch_id)["results"] == 3

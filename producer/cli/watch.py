@@ -1,0 +1,46 @@
+"""`batchmill watch`: a batch while it runs."""
+
+import time
+
+import click
+
+from models import terminal
+from models.db import Database
+from models.settings import Settings
+from producer import batches, waiting
+from producer.batches import BatchView
+from producer.cli import context, wait
+from producer.cli.progress import LINE_SECONDS
+from producer.standing import Observer
+
+
+@click.command(short_help="Watch a batch while it runs.")
+@click.argument("batch_id", metavar="ID")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long at most; then exit 124.")
+@context.json_option
+@click.pass_context
+def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
+    """Watch the batch ID until it has ended: progress, pace, when it will be done, workers, padding, failures by code.
+
+    A live view on a terminal, a line every few seconds elsewhere, a JSON object for each with --json. Exits as
+    `batchmill wait` does.
+    """
+    with context.opened(Settings.load()) as database:
+        if as_json:
+            ctx.exit(_printed(database, batch_id, timeout))
+        ctx.exit(wait.followed(database, batch_id, timeout, as_json=False, again="watch"))
+
+
+def _printed(database: Database, batch_id: str, timeout: float | None) -> int:
+    observer, due = Observer(database, batch_id), 0.0
+    batches.get(database, batch_id)
+
+    def see(batch: BatchView) -> None:
+        nonlocal due
+        now = time.monotonic()
+        observer.note(now, batch)
+        if now >= due or batch.status.ended:
+            due = now + LINE_SECONDS
+            terminal.echo_json(observer.standing(batch).as_dict())
+
+    return wait.exit_code(waiting.until_ended(database, batch_id, timeout, see))
