@@ -155,8 +155,9 @@ def close_some(connection: Connection, sql: Fragments, batch_id: str, after: int
         )  # fmt: skip
         counter = ending.outcome.value
         connection.execute(text(COUNT.format(column=counter)), {"batch_id": batch_id, "jobs": jobs})
-    if jobs == CHUNK_JOBS and batch.ended + jobs < batch.total:
-        return Progress(jobs, last, ended=False)
+    if batch.ended + jobs < batch.total and (jobs or after >= 0):
+        # More to come; behind the last there may be some again, where it was replayed and ended between two chunks.
+        return Progress(jobs, last if jobs == CHUNK_JOBS else -1, ended=False)
     query = END.format(status=ending.status.value, now=sql.now)
     connection.execute(text(query), {"batch_id": batch_id, "status": ending.status.value})
     return Progress(jobs, after if last is None else last, ended=True)

@@ -53,6 +53,15 @@ UPDATE batches SET status = 'in_progress', failed = failed - :failed, cancelled 
        cancelled_at = NULL, error_code = NULL, error_message = NULL, expires_at = {expires_at}
 WHERE id = :batch_id
 """
+
+# A batch that burned would burn again at the first answer: what stays failed is allowed for on top.
+ALLOW = """
+UPDATE batches SET max_failures = max_failures + failed - (
+    SELECT count(*) FROM results r WHERE r.batch_id = :batch_id AND r.status = 'failed' AND :takes_failed
+      AND (:any_code OR r.error_code IN :codes))
+WHERE id = :batch_id AND failed > max_failures
+"""
+
 KEPT_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
@@ -122,6 +131,10 @@ def _put_back(
     rows = connection.execute(_replayable(database), _chosen(batch_id, choice, after)).all()
     if not rows:
         return []
+    if after < 0:
+        query = text(ALLOW).bindparams(bindparam("codes", expanding=True, type_=Text()))
+        takes_failed = Outcome.FAILED in choice.outcomes
+        connection.execute(query, {**_chosen(batch_id, choice, after), "takes_failed": takes_failed})
     positions = [row.position for row in rows]
     if connection.scalar(text(RUNNING), {"batch_id": batch_id, "first": positions[0]}):
         raise UsageError(f"somebody else replays {batch_id}; wait until it has ended: batchmill wait {batch_id}")

@@ -94,6 +94,17 @@ class TestCancel:
         assert batch(database, batch_id).status == "cancelled"
         audit(database, batch_id)
 
+    def test_looks_from_the_start_again_where_something_is_open_behind_it(self, database: Database) -> None:
+        batch_id = insert_batch(database, 10)
+        endings_begun(database, batch_id)
+
+        step = endings.run_once(database, batch_id, after=6)
+        assert (step.jobs, step.reached, step.ended) == (3, -1, False)
+        assert endings.finish(database, batch_id) == 7
+
+        assert batch(database, batch_id).status == "cancelled"
+        audit(database, batch_id)
+
     def test_by_many_at_once_closes_each_job_once(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
         for _ in range(5):
@@ -153,6 +164,13 @@ def test_of_one_that_is_read_in_with_failed_rows_counts_them(database: Database)
 
     assert (seen.counts.total, seen.counts.failed, seen.counts.cancelled) == (6, 2, 4)
     audit(database, batch_id)
+
+
+def endings_begun(database: Database, batch_id: str) -> None:
+    """Begin to cancel, and close nothing yet."""
+    with database.write() as connection:
+        endings.lock_batch(connection, database.sql, batch_id)
+        endings.begin(connection, database.sql, batch_id, Ending.CANCELLED, None, None)
 
 
 def cancel_if_open(database: Database, batch_id: str) -> bool:

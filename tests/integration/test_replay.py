@@ -185,3 +185,22 @@ def test_slices_never_overlap_what_runs(database: Database) -> None:
 def test_of_what_is_not_there_is_said(database: Database) -> None:
     with pytest.raises(NotFound):
         try_again(database, "batch_unknown")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "allowed"),
+    [((Outcome.CANCELLED,), 5), ((Outcome.FAILED,), 2), ((Outcome.FAILED, Outcome.CANCELLED), 2)],
+)
+def test_a_batch_that_burned_may_fail_as_often_again(
+    database: Database, outcomes: tuple[Outcome, ...], allowed: int
+) -> None:
+    batch_id = insert_batch(database, 12, max_failures=2)
+    first = claims.take(database, claimant(), 1, SLICE)[0]
+    _close(database, first, [_answer(first, place, (0, 1, 2), "model_error") for place in range(3)])
+    assert batch(database, batch_id).error_code == "too_many_failures"
+
+    try_again(database, batch_id, outcomes=outcomes)
+
+    assert batch(database, batch_id).max_failures == allowed
+    run(database)
+    assert batch(database, batch_id).status == "completed"
