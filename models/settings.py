@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, description="PostgreSQL or SQLite; unset: SQLite under home.")
     redis_url: str | None = Field(default=None, description="Redis or Valkey; unset: the embedded Valkey under home.")
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
+    sources: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Queries that `submit --sql` may name."
+    )
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
     linger_ms: float = Field(
@@ -116,11 +119,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL with its driver named."""
-        url = self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}"
-        for short in ("postgres://", "postgresql://"):
-            if url.startswith(short):
-                return "postgresql+psycopg://" + url.removeprefix(short)
-        return url
+        return spelled(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
 
     @property
     def database_is_embedded(self) -> bool:
@@ -155,6 +154,14 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
+
+
+def spelled(url: str) -> str:
+    """A database's URL with its driver named, where it is PostgreSQL's."""
+    for short in ("postgres://", "postgresql://"):
+        if url.startswith(short):
+            return "postgresql+psycopg://" + url.removeprefix(short)
+    return url
 
 
 def redacted(url: str) -> str:

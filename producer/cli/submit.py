@@ -12,15 +12,21 @@ from models.settings import Settings
 from producer import batches, readers
 from producer import submit as submitting
 from producer.cli import context, progress, wait
+from producer.cli import source as sources
 from producer.readers.rows import Columns, Source
 from producer.request import ON_INVALID, REFUSE, Request
 from producer.submit import Submission
 
 
 @click.command(short_help="Submit a file of inputs as one batch.")
-@click.argument("paths", metavar="FILE…|-", nargs=-1)
+@click.argument("paths", metavar="[FILE…|-]", nargs=-1)
 @click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline; see: batchmill pipelines.")
 @click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by a file's name; - is jsonl.")
+@click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
+@click.option(
+    "--bind", "bound", multiple=True, callback=context.values, metavar="NAME=VALUE",
+    help="A parameter of that query, as JSON or text. May be repeated.",
+)  # fmt: skip
 @click.option(
     "--input", "inputs", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
     help="Which column holds a field of the task, such as text=review_body. May be repeated.",
@@ -67,6 +73,8 @@ def submit(
     paths: tuple[str, ...],
     pipeline: str,
     kind: str | None,
+    sql: str | None,
+    bound: dict[str, Any],
     inputs: dict[str, str],
     custom_id: str | None,
     meta: tuple[str, ...],
@@ -81,16 +89,15 @@ def submit(
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
     is a text, or an object with the task's fields. The first bad rows are named, and then nothing is submitted.
     """
-    if not paths:
-        raise UsageError("say which file to submit, or - for standard input")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
     request = Request.checked(entry, **fields)
     columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id, meta=meta)
+    source = sources.chosen(settings, columns, paths=paths, kind=kind, sql=sql, bound=bound)
     with context.opened(settings) as database:
-        with readers.opened(paths, columns, kind) as rows:
+        with source as rows:
             submission = _accepted(database, settings, request, rows)
         _tell(settings, database, submission, as_json=as_json, waits=waits)
         if waits:

@@ -1,0 +1,126 @@
+"""Queries as sources: an operator's SELECT, read only, and streamed through a cursor on the server."""
+
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from models.db import SUPPORTED
+from models.errors import SettingsError, Unreachable, UnreadableSource, first_line
+from models.queries import Query
+from models.settings import spelled
+from producer.readers import rows_of
+from producer.readers.rows import Columns, Problem, Row, Source
+
+FETCH_ROWS = 2000  # in memory at once
+STEPS = 10_000  # of SQLite's machine between two looks at the clock
+
+
+class _Clock:
+    """How long SQLite may look for the next rows; PostgreSQL sees to that itself, for each fetch."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """The next fetch begins."""
+        self._until = time.monotonic() + self._seconds
+
+    def ran_out(self) -> bool:
+        """Whether it is time to interrupt."""
+        return time.monotonic() > self._until
+
+
+@contextmanager
+def opened(query: Query, bound: dict[str, Any], columns: Columns) -> Iterator[Source]:
+    """The rows of an operator's query; its connection closes with the block.
+
+    Raises UnreadableSource where the query or its columns are wrong, and Unreachable when its database does not answer
+    within the source's `timeout_seconds`.
+    """
+    values = query.bound(bound)
+    with closing(_rows(query, values, columns)) as rows:
+        yield Source(f"the source {query.name!r}", "row", rows)
+
+
+def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[Row | Problem, None, None]:
+    engine, clock = _engine(query)
+    with (
+        _told(query),
+        engine.connect() as connection,
+        closing(_executed(connection, query, values)) as result,  # its cursor is the server's
+    ):
+        header = list(result.keys())
+        if twice := next((name for name in header if header.count(name) > 1), None):
+            raise UnreadableSource(f"the source {query.name!r} has two columns {twice[:40]!r}; name one with AS")
+        columns.check(f"the source {query.name!r}", header)
+        yield from rows_of(_records(result, header, clock), columns)
+
+
+def _executed(connection: Connection, query: Query, values: dict[str, Any]) -> CursorResult[Any]:
+    streamed = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
+    return streamed.execute(text(query.query), values)
+
+
+def _records(result: CursorResult[Any], header: list[str], clock: _Clock) -> Iterator[tuple[int, dict[str, Any]]]:
+    first = 1
+    while True:
+        clock.renew()
+        some = result.fetchmany(FETCH_ROWS)
+        if not some:
+            return
+        for number, row in enumerate(some, start=first):
+            yield number, dict(zip(header, row, strict=True))
+        first += len(some)
+
+
+def _engine(query: Query) -> tuple[Engine, _Clock]:
+    clock = _Clock(query.timeout_seconds)
+    try:
+        url = make_url(spelled(query.url))
+        name = url.get_backend_name()
+        if name not in SUPPORTED:
+            raise SettingsError(f"[sources.{query.name}] url names {name!r}; PostgreSQL and SQLite are read")
+        if name == "sqlite":
+            path = url.database or ""
+            return create_engine("sqlite://", creator=lambda: _sqlite(path, clock), poolclass=NullPool), clock
+        options = f"-c default_transaction_read_only=on -c statement_timeout={round(query.timeout_seconds * 1000)}"
+        arguments = {"options": options, "application_name": "batchmill source", "connect_timeout": 10}
+        return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments), clock
+    except ArgumentError:
+        raise SettingsError(f"[sources.{query.name}] url can't be read; write postgresql://user@host/name") from None
+
+
+def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
+    address = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    connection.set_progress_handler(clock.ran_out, STEPS)
+    return connection
+
+
+@contextmanager
+def _told(query: Query) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if "syntax error" in str(error.orig) or "no such" in str(error.orig):  # what SQLite calls operational
+            raise _wrong(query, error) from None
+        raise Unreachable(f"the source {query.name!r} does not answer: {_said(error)}") from None
+    except DBAPIError as error:
+        raise _wrong(query, error) from None
+
+
+def _wrong(query: Query, error: DBAPIError) -> UnreadableSource:
+    return UnreadableSource(f"the query of the source {query.name!r} fails: {_said(error)}")
+
+
+def _said(error: DBAPIError) -> str:
+    return first_line(error.orig) if isinstance(error.orig, Exception) else type(error).__name__

@@ -1,0 +1,185 @@
+"""A query as a source, on both databases: read only, streamed, bounded in time, and of an operator's making."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+import batchmill
+from models import queries, tasks
+from models.db import Database
+from models.errors import SettingsError, Unreachable, UnreadableSource, UsageError
+from models.queries import Query
+from models.settings import Settings
+from producer.readers import query
+from producer.readers.rows import Columns, Problem, Row
+from tests.batches_made import execute, insert_batch
+
+SPEC = tasks.find("sentiment-analysis")
+REVIEWS = "SELECT id, body, region FROM reviews WHERE region = :region ORDER BY id"
+# Longer than any of the limits here.
+SLOW = {
+    "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000000) "
+    "SELECT count(*) AS text FROM n",
+    "postgresql": "SELECT 'a' AS text, pg_sleep(60)",
+}
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    execute(database, "CREATE TABLE reviews (id integer PRIMARY KEY, body text, region text)")
+    for number in range(1, 8):
+        region = "eu" if number % 2 else "us"
+        execute(database, "INSERT INTO reviews VALUES (:n, :body, :region)", n=number, body=f"r{number}", region=region)
+    yield database
+    database.close()
+
+
+def read(
+    database: Database, sql: str = REVIEWS, columns: Columns | None = None, bound: dict[str, Any] | None = None,
+    **more: Any,
+) -> list[Row | Problem]:  # fmt: skip
+    source = Query(**{"name": "reviews", "url": database.url, "query": sql, **more})
+    columns = columns or Columns.of(SPEC, {"text": "body"}, meta=["region"])
+    with query.opened(source, {"region": "eu"} if bound is None else bound, columns) as opened:
+        return list(opened.rows)
+
+
+class TestRows:
+    def test_are_those_of_the_query_with_its_parameters_bound(self, database: Database) -> None:
+        assert read(database)[:2] == [
+            Row(1, "1", {"text": "r1"}, {"region": "eu"}), Row(2, "3", {"text": "r3"}, {"region": "eu"}),
+        ]  # fmt: skip
+        hostile = {"region": "x' OR '1' = '1"}
+        assert read(database, bound=hostile) == []
+        assert len(read(database, bound={}, parameters={"region": "us"})) == 3
+
+    def test_come_in_parts_and_are_counted_on(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(query, "FETCH_ROWS", 2)
+
+        assert [row[0] for row in read(database)] == [1, 2, 3, 4]
+
+    def test_are_not_read_before_they_are_taken(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A billion rows would never fit."""
+        monkeypatch.setattr(query, "FETCH_ROWS", 2)
+        sql = SLOW["sqlite"].replace("count(*)", "'r' || x")
+        source = Query(name="all", url=database.url, query=sql, timeout_seconds=60)
+
+        with query.opened(source, {}, Columns.of(SPEC)) as opened:
+            assert next(opened.rows)[2] == {"text": "r1"}
+
+    def test_an_empty_cell_is_the_problem_of_its_row(self, database: Database) -> None:
+        execute(database, "UPDATE reviews SET id = 9, region = NULL WHERE id = 7")
+
+        found = read(database, "SELECT region FROM reviews ORDER BY id", Columns.of(SPEC, {"text": "region"}), {})
+        assert found[-1] == Row(7, None, {"text": None})
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "statement", ["DELETE FROM reviews", "INSERT INTO reviews VALUES (99, 'a', 'b')", "DROP TABLE reviews"]
+    )
+    def test_nothing_can_be_written(self, database: Database, statement: str) -> None:
+        with pytest.raises((UnreadableSource, Unreachable)):
+            read(database, statement, Columns.of(SPEC), {})
+
+        assert len(read(database)) == 4
+
+    def test_a_writing_part_of_a_select_neither(self, database: Database) -> None:
+        if database.url.startswith("sqlite"):
+            pytest.skip("SQLite has none")
+
+        with pytest.raises(UnreadableSource, match="fails"):
+            read(database, "WITH gone AS (DELETE FROM reviews RETURNING body) SELECT * FROM gone", None, {})
+
+        assert len(read(database)) == 4
+
+    def test_a_query_that_takes_too_long_is_ended(self, database: Database) -> None:
+        sql = SLOW["sqlite" if database.url.startswith("sqlite") else "postgresql"]
+
+        with pytest.raises(Unreachable, match="the source 'reviews' does not answer"):
+            read(database, sql, Columns.of(SPEC), {}, timeout_seconds=0.05)
+
+    @pytest.mark.parametrize(
+        ("sql", "words"),
+        [
+            ("SELECT nothing FROM nowhere", "the query of the source 'reviews' fails: "),
+            ("SELEC 1", "the query of the source 'reviews' fails: "),
+            ("SELECT id, id FROM reviews", "has two columns 'id'; name one with AS"),
+            ("SELECT id FROM reviews", "has no column 'body'; it has: id"),
+        ],
+    )
+    def test_a_wrong_query_is_said(self, database: Database, sql: str, words: str) -> None:
+        with pytest.raises(UnreadableSource, match=words):
+            read(database, sql, None, {})
+
+    def test_parameters_are_checked_before_anything_is_read(self, database: Database) -> None:
+        with pytest.raises(UsageError, match=r"needs region: --bind region=VALUE"):
+            read(database, bound={})
+        with pytest.raises(UsageError, match="has no parameter 'day'; it has: region"):
+            read(database, bound={"region": "eu", "day": 1})
+        with pytest.raises(UsageError, match="must be text, a number or null"):
+            read(database, bound={"region": ["eu"]})
+
+    def test_a_database_that_is_away_is_said_without_its_password(self) -> None:
+        for url in ("postgresql://me:canary@127.0.0.1:1/x", "sqlite:////nowhere/at/all.db"):
+            source = Query(name="away", url=url, query="SELECT 1 AS text")
+            with query.opened(source, {}, Columns.of(SPEC)) as opened, pytest.raises(Unreachable) as caught:
+                list(opened.rows)
+            assert "the source 'away' does not answer" in str(caught.value)
+            assert "canary" not in str(caught.value)
+
+    def test_another_kind_of_database_is_refused(self) -> None:
+        source = Query(name="other", url="mysql://x/y", query="SELECT 1 AS text")
+        with query.opened(source, {}, Columns.of(SPEC)) as opened, pytest.raises(SettingsError, match="PostgreSQL and"):
+            list(opened.rows)
+
+
+class TestSettings:
+    def test_a_source_is_found_by_its_name(self) -> None:
+        settings = Settings.load(sources={"mine": {"url": "sqlite:///a.db", "query": "SELECT 1"}})
+
+        assert queries.find(settings, "mine").timeout_seconds == 300
+        with pytest.raises(UsageError, match="there is no source 'other'; there are: mine; an operator adds"):
+            queries.find(settings, "other")
+
+    def test_a_wrong_entry_is_named(self) -> None:
+        with pytest.raises(SettingsError, match=r"\[sources.mine\] url: Field required"):
+            queries.find(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
+
+    def test_its_url_may_stand_in_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "batchmill.toml").write_text("[sources.mine]\nquery = 'SELECT 1'\n")
+        monkeypatch.setenv("BATCHMILL_SOURCES__MINE__URL", "postgresql://me:secret@db/x")
+
+        assert queries.find(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
+
+
+def test_the_command(
+    database: Database, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Out of the very database that the batch goes into: on SQLite a reader holds up no writer."""
+    monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url)
+    monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
+    monkeypatch.chdir(tmp_path)
+    Path("batchmill.toml").write_text(f"[sources.reviews]\nurl = {json.dumps(database.url)}\nquery = '{REVIEWS}'\n")
+    command = ["submit", "--sql", "reviews", "--bind", "region=eu", "-p", "sample-sentiment-analysis", "--input",
+               "text=body", "--idempotency-key", "night"]  # fmt: skip
+    insert_batch(database, 1)
+
+    result = CliRunner().invoke(batchmill.cli, command)
+
+    assert result.exit_code == 0, result.stderr
+    with database.read() as connection:
+        found = connection.execute(
+            text("SELECT custom_id FROM jobs WHERE batch_id = :id ORDER BY position"), {"id": result.stdout.strip()}
+        )
+        assert list(found.scalars()) == ["1", "3", "5", "7"]
+    assert CliRunner().invoke(batchmill.cli, command).stdout == result.stdout
+    assert "say what to submit" in CliRunner().invoke(batchmill.cli, [*command, "a.jsonl"]).stderr
+    assert "name that with --sql" in CliRunner().invoke(batchmill.cli, ["submit", "-", *command[3:]]).stderr
