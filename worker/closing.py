@@ -1,7 +1,7 @@
 """Closing: what came off the device is decoded, and written with its slices and counters. Of the write thread alone."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from models.db import Database
@@ -14,6 +14,7 @@ from worker.holdings import Holdings
 from worker.passes import Raw
 from worker.patience import patiently
 from worker.store import Answer, Deferral, PutOff
+from worker.watchdog import Watchdog
 
 Backoff = Callable[[int], float]  # seconds to wait, by the number of the try that failed
 
@@ -28,7 +29,7 @@ class Closing:
 
     def __init__(
         self, database: Database, adapter: Adapter, holdings: Holdings, *, version_id: int, max_attempts: int,
-        backoff: Backoff, log: Any,
+        backoff: Backoff, watchdog: Watchdog, log: Any,
     ) -> None:  # fmt: skip
         self._database = database
         self._adapter = adapter
@@ -36,29 +37,30 @@ class Closing:
         self._version_id = version_id
         self._max_attempts = max_attempts
         self._backoff = backoff
+        self._watchdog = watchdog
         self._log = log
         self._assembly = Assembly()
         self._deferred: dict[Lease, list[Deferral]] = {}
 
-    def close(self, items: Iterable[Raw | Sequence[Lease]]) -> None:
+    def close(self, items: Sequence[Raw | Sequence[Lease]]) -> None:
         """Answer what came off the device, and the slices that turned out to have no open job."""
-        found: list[Answer | Deferral] = []
-        leases: dict[int, Lease] = {}
         held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
         self._assembly.keep(held)
-        for item in items:
-            if isinstance(item, Raw):
-                rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
-                for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
-                    answered = answers.of(self._adapter, parts, self._max_attempts)
-                    found += [one for one in answered if one.lease in held]
-            else:
-                leases |= {lease.slice_id: lease for lease in item if lease in held}
+        raws = [item for item in items if isinstance(item, Raw)]
+        unclosed = [lease for item in items if not isinstance(item, Raw) for lease in item]
+        with self._watchdog.watching():
+            found = [one for raw in raws for one in self._answered(raw, held) if one.lease in held]
+        leases = {lease.slice_id: lease for lease in unclosed if lease in held}
         leases |= {answer.lease.slice_id: answer.lease for answer in found}
         self._defer([one for one in found if isinstance(one, Deferral)], held)
         for batch_id in sorted({lease.batch_id for lease in leases.values()}):
             of_batch = [one for one in found if isinstance(one, Answer) and one.lease.batch_id == batch_id]
             self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
+
+    def _answered(self, item: Raw, held: Collection[Lease]) -> Iterator[Answer | Deferral]:
+        rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
+        for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
+            yield from answers.of(self._adapter, parts, self._max_attempts)
 
     def _defer(self, deferrals: Iterable[Deferral], held: Collection[Lease]) -> None:
         self._deferred = {lease: of_it for lease, of_it in self._deferred.items() if lease in held}

@@ -76,7 +76,7 @@ class Engine:
         self._room = threading.Semaphore(WINDOWS_HELD)
         self._closing = Closing(
             database, runtime.adapter, holdings, version_id=version_id, max_attempts=max_attempts, backoff=backoff,
-            log=self._log,
+            watchdog=self._watchdog, log=self._log,
         )  # fmt: skip
         self._windows: queue.Queue[Window | None] = queue.Queue()
         self._outputs: queue.Queue[Raw | Sequence[Lease] | None] = queue.Queue(MICRO_BATCHES_WAITING)
@@ -163,10 +163,11 @@ class Engine:
         return leases or ([] if held else take(1, suspect=True))
 
     def _prepared(self, leases: list[Lease], jobs: list[Job], claimed: float) -> Window:
-        adapter = self._runtime.adapter
+        with self._watchdog.watching():
+            found = isolate(self._encode, twins.found(jobs, self._spec.draws))
         encoded: list[Encoded] = []
         refused: list[tuple[Encoded, Any]] = []
-        for (job, alike), rows in isolate(self._encode, twins.found(jobs, self._spec.draws)):
+        for (job, alike), rows in found:
             if isinstance(rows, Exception):
                 refused.append((Encoded(job, None, 0, truncated=False, twins=alike), rows))
             else:
@@ -176,7 +177,7 @@ class Engine:
         unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
         if unclosed:
             self._outputs.put(unclosed)
-        return Window(leases, Packing(encoded, adapter.most_rows), claimed)
+        return Window(leases, Packing(encoded, self._runtime.adapter.most_rows), claimed)
 
     def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:
         return self._runtime.adapter.encode([job for job, _ in distinct])

@@ -1,4 +1,4 @@
-"""The watchdog: a device call that does not come back can't be interrupted, so its whole process is ended."""
+"""The watchdog: a call into a library that does not come back can't be interrupted, so its whole process is ended."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ class Watchdog:
     def __init__(self, seconds: float, on_hang: Callable[[], object]) -> None:
         self._seconds = seconds
         self._on_hang = on_hang
-        self._began: float | None = None  # of the call that runs now, by the monotonic clock
+        self._began: dict[int, float] = {}  # of the call that each thread is in, by the monotonic clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="watchdog", daemon=True)
 
@@ -32,21 +32,21 @@ class Watchdog:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch what is done in this block; `alive` gives it the whole time again."""
-        self._began = time.monotonic()
+        thread = threading.get_ident()
+        self._began[thread] = time.monotonic()
         try:
             yield
         finally:
-            self._began = None
+            del self._began[thread]
 
     def alive(self) -> None:
-        """Note that what is watched has come forward."""
-        if self._began is not None:
-            self._began = time.monotonic()
+        """Note that what this thread is watched for has come forward."""
+        if threading.get_ident() in self._began:
+            self._began[threading.get_ident()] = time.monotonic()
 
     def run_once(self, now: float) -> bool:
-        """Whether the call that runs at this moment of the monotonic clock takes too long."""
-        began = self._began
-        return began is not None and now - began > self._seconds
+        """Whether a call that runs at this moment of the monotonic clock takes too long."""
+        return any(now - began > self._seconds for began in list(self._began.values()))
 
     def _loop(self) -> None:
         while not self._stopping.wait(min(LONGEST_PAUSE_SECONDS, self._seconds / LOOKS)):

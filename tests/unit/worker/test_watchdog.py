@@ -28,9 +28,8 @@ def test_between_calls_there_is_nothing_to_watch() -> None:
 def test_what_comes_forward_has_its_time_again() -> None:
     watchdog = Watchdog(0.2, lambda: None)
     with watchdog.watching():
-        began = watchdog._began
-        assert began is not None
-        watchdog._began = began - 0.3
+        watchdog._began[threading.get_ident()] -= 0.3
+        assert watchdog.run_once(time.monotonic())
         watchdog.alive()
         assert not watchdog.run_once(time.monotonic())
 
@@ -42,3 +41,24 @@ def test_the_thread_barks_once() -> None:
     with watchdog.watching():
         assert barked.wait(10)
     watchdog.stop()
+
+
+def test_each_thread_is_watched_for_itself() -> None:
+    watchdog = Watchdog(10.0, lambda: None)
+    inside, leave = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with watchdog.watching():
+            inside.set()
+            assert leave.wait(10)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert inside.wait(10)
+    with watchdog.watching():
+        pass
+
+    assert watchdog.run_once(time.monotonic() + 11)
+    leave.set()
+    thread.join()
+    assert not watchdog.run_once(time.monotonic() + 11)
