@@ -11,7 +11,7 @@ from models.errors import UsageError
 from models.settings import Settings
 from producer import batches, readers
 from producer import submit as submitting
-from producer.cli import context, progress, wait
+from producer.cli import context, progress, rehearse, wait
 from producer.cli import source as sources
 from producer.readers.rows import Columns, Source
 from producer.request import ON_INVALID, REFUSE, Request
@@ -63,6 +63,9 @@ from producer.submit import Submission
     "--idempotency-key", metavar="KEY",
     help="The same command again is the same batch; broken off, it goes on where it stopped.",
 )  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True, help="Read and check everything, say what it would come to, and write nothing."
+)
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @context.json_option
@@ -79,6 +82,7 @@ def submit(
     custom_id: str | None,
     meta: tuple[str, ...],
     no_id: bool,
+    dry_run: bool,
     waits: bool,
     timeout: float | None,
     as_json: bool,
@@ -96,6 +100,9 @@ def submit(
     request = Request.checked(entry, **fields)
     columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id, meta=meta)
     source = sources.chosen(settings, columns, paths=paths, kind=kind, sql=sql, bound=bound)
+    if dry_run:
+        with source as rows:
+            ctx.exit(0 if rehearse.shown(settings, request, rows, as_json=as_json) else UsageError.exit_code)
     with context.opened(settings) as database:
         with source as rows:
             submission = _accepted(database, settings, request, rows)

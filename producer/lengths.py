@@ -1,0 +1,68 @@
+"""Lengths: how long inputs are, in tokens where the pipeline's tokenizer is at hand, else in characters."""
+
+import importlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.pipeline import Pipeline
+
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(slots=True)
+class Lengths:
+    """A histogram in powers of two: how many inputs are at most 1, 2, 4, … long."""
+
+    unit: str
+    measure: Callable[[Sequence[str]], list[int]]
+    counts: Counter[int] = field(default_factory=Counter)  # by the exponent
+    longest: int = 0
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> "Lengths":
+        """In tokens where the model is a folder and the package `tokenizers` is installed."""
+        tokenizer = _tokenizer(pipeline)
+        if tokenizer is None:
+            return cls("characters", lambda texts: [len(text) for text in texts])
+        return cls("tokens", lambda texts: [len(one.ids) for one in tokenizer.encode_batch(list(texts))])
+
+    def add(self, documents: Sequence[str]) -> None:
+        """Count inputs, given as they are stored."""
+        found = self.measure([" ".join(_texts(json.loads(document))) for document in documents])
+        self.counts.update((length - 1).bit_length() if length else 0 for length in found)
+        self.longest = max(self.longest, max(found, default=0))
+
+    def rows(self) -> list[tuple[int, int]]:
+        """The histogram from the shortest on: a length, and how many inputs it holds that no row before does."""
+        if not self.counts:
+            return []
+        exponents = range(min(self.counts), max(self.counts) + 1)
+        return [(2**exponent, self.counts[exponent]) for exponent in exponents]
+
+
+def _tokenizer(pipeline: Pipeline) -> Any:
+    folder = pipeline.tokenizer_folder if pipeline.tokenizer else pipeline.folder
+    if folder is None or not (folder / TOKENIZER).is_file():
+        return None
+    try:
+        # By name, since this side must do without it: it is light, but comes with transformers only.
+        tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception:  # not installed, or a file that this version can't read: then characters have to do
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)

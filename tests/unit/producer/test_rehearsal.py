@@ -1,0 +1,68 @@
+import tracemalloc
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from models.builtin import BUILT_IN
+from models.errors import UnreadableSource
+from producer import intake, rehearsal
+from producer.readers.rows import Problem, Row, Source
+from producer.rehearsal import Rehearsal
+from producer.request import Request
+
+HUB = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
+
+
+def rehearsed(rows: Iterable[Row | Problem]) -> Rehearsal:
+    return rehearsal.rehearsed(Request.checked(HUB), Source("a.jsonl", "line", iter(rows)), 4)
+
+
+def texts(count: int, first: int = 1) -> Iterator[Row]:
+    return (Row(where, f"id {where}", f"text {where}") for where in range(first, count + 1))
+
+
+@pytest.mark.parametrize("chunk_jobs", [2, 100])
+def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch, chunk_jobs: int) -> None:
+    monkeypatch.setattr(intake, "CHUNK_JOBS", chunk_jobs)
+    monkeypatch.setattr(rehearsal, "PROBLEMS_NAMED", 3)
+    rows = [
+        *texts(3),
+        Row(4, "id 1", "again"),
+        Problem(5, "is bad"),
+        Row(6, None, ""),
+        Row(7, "id 4", ""),
+        *texts(9, 8),
+    ]
+
+    found = rehearsed(rows)
+
+    assert (found.rows, found.jobs, found.slices) == (9, 5, 3)
+    assert found.bad == {"duplicate_id": 1, "invalid_row": 1, "empty_text": 2}
+    assert found.problems == [
+        "line 4: has custom_id 'id 1', which line 1 has already", "line 5: is bad",
+        "line 6: text is empty; leave the row out or give it text",
+    ]  # fmt: skip
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(UnreadableSource, match="has no rows"):
+        rehearsed([])
+
+
+def test_how_long_it_takes_goes_by_the_pace() -> None:
+    found = rehearsed(texts(9))
+
+    assert found.seconds is None
+    found.jobs_per_second = 4.5
+    assert found.seconds == 2.0
+
+
+def test_memory_does_not_grow_with_the_source() -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        rehearsed(texts(count))
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    assert peak(60_000) < 1.5 * peak(20_000)
