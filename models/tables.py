@@ -208,7 +208,14 @@ class Result(Table):
     model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
     finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
-    __table_args__ = (Index("results_seq", "batch_id", "seq", unique=True), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        Index("results_seq", "batch_id", "seq", unique=True),
+        Index(
+            "results_failed", "batch_id", "position",
+            postgresql_where=text("status = 'failed'"), sqlite_where=text("status = 'failed'"),
+        ),
+        {"sqlite_with_rowid": False},
+    )  # fmt: skip
 
 
 class PastResult(Table):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 import batchmill
 from models.db import Database
@@ -91,3 +92,15 @@ def test_there_must_be_a_batch(database: Database) -> None:
 
 def _results(batch_id: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in run("results", batch_id).stdout.splitlines()]
+
+
+def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
+    dialect = database.engine.dialect.name
+    explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
+    query = f"{explain} {results._FAILED[dialect].element.text}"
+    with database.read() as connection:
+        if dialect == "postgresql":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest
+        plan = connection.execute(text(query), {"batch_id": batch_id, "cursor": -1, "code": None, "limit": 9}).all()
+
+    assert "results_failed" in str(plan)
