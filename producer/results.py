@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Boolean, TextualSelect, column, text
 
 from models.db import Database
-from models.states import Outcome
+from models.errors import NotFound
+from models.states import BatchStatus, Outcome
 from models.tables import Document, Moment
 from producer import batches
 
@@ -130,17 +131,18 @@ def pages_as_landed(
 
 
 def by_position(database: Database, batch_id: str, after: int = 0) -> Iterator[ResultRow]:
-    """The same rows in the order of the source; raises NotFound."""
-    batches.get(database, batch_id)
+    """The same rows in the order of the source; raises NotFound, also where the batch is deleted meanwhile."""
+    _check_kept(database, batch_id)
     cursor = -1
     while page := page_by_position(database, batch_id, cursor, after):
         yield from page
         cursor = page[-1].position
+    _check_kept(database, batch_id)
 
 
 def failed(database: Database, batch_id: str, code: str | None = None, limit: int | None = None) -> Iterator[ResultRow]:
     """The jobs that failed, of one error code or of all, in the order of the source; raises NotFound."""
-    batches.get(database, batch_id)
+    _check_kept(database, batch_id)
     cursor, left = -1, limit
     while left is None or left > 0:
         size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
@@ -149,9 +151,10 @@ def failed(database: Database, batch_id: str, code: str | None = None, limit: in
         )
         yield from page
         if len(page) < size:
-            return
+            break
         cursor = page[-1].position
         left = None if left is None else left - size
+    _check_kept(database, batch_id)
 
 
 def page_by_position(database: Database, batch_id: str, cursor: int, after: int = 0) -> list[ResultRow]:
@@ -180,6 +183,12 @@ def at_positions(database: Database, batch_id: str, positions: Iterable[int]) ->
         for position in positions
     )
     return [row for page in found for row in page]
+
+
+def _check_kept(database: Database, batch_id: str) -> None:
+    # What is deleted ends early, and must not pass for the whole.
+    if batches.get(database, batch_id).status is BatchStatus.DELETING:
+        raise NotFound(f"{batch_id} is being deleted; see which there are: batchmill ls")
 
 
 def _page(database: Database, query: TextualSelect, **named: Any) -> list[ResultRow]:

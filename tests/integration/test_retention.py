@@ -14,7 +14,7 @@ from models.db import Database
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus
 from producer import audit as auditor
-from producer import batches, delete, replay
+from producer import batches, delete, replay, results
 from producer.replay import Choice
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
@@ -112,6 +112,21 @@ class TestDeleting:
         delete.delete(database, batch_id)
 
         assert ids(database) == set()
+
+    def test_an_export_does_not_take_half_of_it_for_the_whole(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(results, "PAGE_ROWS", 2)
+        batch_id = ended(database)
+        rows = results.by_position(database, batch_id)
+        next(rows)
+        retention.mark(database, batch_id)
+        retention.finish(database, batch_id, most_chunks=1)
+
+        with pytest.raises(NotFound, match="being deleted"):
+            list(rows)
+        with pytest.raises(NotFound, match="being deleted"):
+            list(results.failed(database, batch_id))
 
     def test_there_must_be_one(self, database: Database) -> None:
         assert run("delete", "batch_nope").exit_code == 4
