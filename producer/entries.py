@@ -23,7 +23,7 @@ from models.tables import Batch, Document
 from producer.ids import new_batch_id
 from producer.request import Request
 
-SILENT_SECONDS = 5.0  # without a chunk, until a submitter of which nothing else is known is taken for dead
+SILENT_SECONDS = 6.0  # without news, until a submitter of which nothing else is known is taken for dead
 
 SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 

@@ -19,6 +19,7 @@ from models.states import BatchStatus, Ending, SliceState
 from producer.entries import Entry, enter, lost
 from producer.inserts import Inserts
 from producer.intake import Intake
+from producer.pulse import Pulse
 from producer.readers.rows import Source
 from producer.request import Request
 from producer.rereading import Rereading
@@ -105,7 +106,7 @@ def ring(settings: Settings, submission: Submission) -> str | None:
 def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading, watch: Watch) -> tuple[int, int]:
     """Insert every job that is not in; returns how many there are, and how many of them have failed already."""
     jobs = 0
-    with Inserts(database, entry, intake) as inserts:
+    with Pulse(database, entry), Inserts(database, entry, intake) as inserts:
         for chunk in rereading.chunks():
             if chunk.end <= entry.read_jobs:
                 inserts.skip(chunk)

@@ -18,7 +18,7 @@ from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.states import BatchStatus, Ending
-from producer import Client, batches, entries, inserts, intake, results, submit
+from producer import Client, batches, entries, inserts, intake, pulse, results, submit
 from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
 from tests.batches_made import execute
@@ -264,7 +264,11 @@ class TestTwoAtOnce:
         assert (entry.status, entry.read_jobs) == (BatchStatus.VALIDATING, 6)
         assert column(database, "SELECT submitter FROM batches") == [entry.submitter]
 
-    def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(self, database: Database) -> None:
+    def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pulse, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+
         def rows() -> Iterator[Row]:
             yield from texts(7)
             execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
@@ -295,6 +299,28 @@ class TestTwoAtOnce:
         assert set(said) <= {batch.id, "idempotency_busy"}
         assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 20)
         assert column(database, "SELECT count(*) FROM jobs") == [20]
+
+
+class TestPulse:
+    def test_a_slow_source_s_submitter_is_heard(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Between two chunks that may lie hours apart."""
+        monkeypatch.setattr(pulse, "PULSE_SECONDS", 0.01)
+
+        def rows() -> Iterator[Row]:
+            yield from texts(1)
+            wait_until(lambda: column(database, "SELECT heard_at FROM batches") != [None], "a beat")
+            yield from texts(4, first=2)
+
+        assert accept(database, rows()).jobs == 4
+
+    def test_a_batch_that_is_another_s_gets_none(self, database: Database) -> None:
+        batch_id = half_way(database)
+        before = column(database, "SELECT heard_at FROM batches")
+
+        assert not pulse.Pulse(database, entries.Entry(batch_id, "not ours")).run_once()
+        assert column(database, "SELECT heard_at FROM batches") == before
+        assert pulse.Pulse(database, entries.Entry(batch_id, ELSEWHERE)).run_once()
+        assert column(database, "SELECT heard_at FROM batches") != before
 
 
 def test_a_token_tells_only_of_processes_of_this_machine() -> None:
