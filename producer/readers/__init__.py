@@ -36,7 +36,9 @@ def opened(paths: str | Sequence[str], columns: Columns, kind: str | None = None
     found = files.found([paths] if isinstance(paths, str) else paths, kind)
     with closing(_all_rows(found, columns)) as rows:
         name = (
-            found[0].name if len(found) == 1 else f"the {len(found):,} files from {found[0].name} to {found[-1].name}"
+            found[0].name
+            if len(found) == 1
+            else f"the set of {len(found):,} files from {found[0].name} to {found[-1].name}"
         )
         yield Source(name, found[0].unit, rows, tuple((file.name, file.unit) for file in found))
 

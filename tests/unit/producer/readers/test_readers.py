@@ -246,7 +246,7 @@ class TestSeveralFiles:
     def test_a_pattern_is_read_in_the_order_of_names(self, folder: Path) -> None:
         with readers.opened(str(folder / "*.jsonl"), Columns.of(SPEC)) as source:
             assert self.texts(source) == ["one", "two", "three", "four"]
-            assert source.name == f"the 2 files from {folder / 'a.jsonl'} to {folder / 'b.jsonl'}"
+            assert source.name == f"the set of 2 files from {folder / 'a.jsonl'} to {folder / 'b.jsonl'}"
 
     def test_files_are_read_in_the_order_given_whatever_they_are(self, folder: Path) -> None:
         paths = [str(folder / "b.jsonl"), str(folder / "c.csv"), str(folder / "a.jsonl")]
