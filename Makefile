@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint soak bench samples clean
+.PHONY: help demo test lint soak bench bench-bulk samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ soak: $(VENV)/.tests ## Kill, freeze and cut off everything while batches run, t
 
 bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
 	$(BIN)/python -m benchmarks
+
+bench-bulk: $(VENV)/.tests ## Measure files coming in and results going out, against Celery and RQ: ITEMS=1000000.
+	$(BIN)/python -m benchmarks.bulk $(if $(ITEMS),--items $(ITEMS))
 
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.sentiment_analysis

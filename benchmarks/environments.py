@@ -10,6 +10,7 @@ CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 CELERY_BATCHES = ("celery[redis]==5.6.3", "celery-batches==0.11", "psycopg[binary]")  # it does not take Celery 5.7
 RAY = ("ray[data]==2.60.0",)
+RQ = ("rq==3.0.0",)
 ONNX_RUNTIME = ("onnxruntime==1.32.0", "onnx==1.23.2", "onnxscript==0.7.2", "sympy")
 MODELS = ("torch==2.13.0", "transformers==5.23.0", "numpy")
 
@@ -25,6 +26,11 @@ def celery_batches() -> Path:
 def ray() -> Path:
     """The Python that has Ray Data."""
     return _python("ray", (*RAY, *MODELS))
+
+
+def rq() -> Path:
+    """The Python that has RQ."""
+    return _python("rq", RQ)
 
 
 def onnxruntime() -> Path:

@@ -82,10 +82,22 @@ def service(
     postgres: Postgres, valkey: Valkey, folder: Path, pipelines: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Iterator[Service]:
     """A worker that serves these catalogue entries, by name; without any, one whose model does nothing."""
+    name = f"mill_{folder.name.replace('-', '_')}"
+    try:
+        with mill_on(postgres.create_database(name), valkey, folder, pipelines) as mill:
+            yield Service(mill, start_worker(mill, list(pipelines or ())))
+    finally:
+        postgres.drop_database(name)
+
+
+@contextmanager
+def mill_on(
+    url: str, valkey: Valkey, folder: Path, pipelines: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[Mill]:
+    """A mill on this database, which gets its tables, with these catalogue entries; nothing runs yet."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / CONFIG_NAME
     config.write_text("".join(_toml(name, entry) for name, entry in (pipelines or {}).items()))
-    url = postgres.create_database(f"mill_{folder.name.replace('-', '_')}")
     schema.upgrade(url)
     settings = {
         "BATCHMILL_HOME": str(folder), "BATCHMILL_CONFIG": str(config), "BATCHMILL_DATABASE_URL": url,
@@ -96,15 +108,13 @@ def service(
     os.environ.update(settings)  # the client reads them in this process
     mill = Mill(folder, dict(os.environ))
     try:
-        worker = _start(mill, list(pipelines or ()))
-        mill.until_ready()
-        yield Service(mill, worker)
+        yield mill
     finally:
         mill.close()
-        postgres.drop_database(f"mill_{folder.name.replace('-', '_')}")
 
 
-def _start(mill: Mill, pipelines: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_worker(mill: Mill, pipelines: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start a worker, and wait until it is ready; without pipelines its model does nothing."""
     module, arguments = ("benchmarks.noop_worker", [NO_OP]) if not pipelines else (
         "worker.process", [",".join(pipelines), "cpu", str(THREADS), "bench"]
     )  # fmt: skip
@@ -114,6 +124,7 @@ def _start(mill: Mill, pipelines: Sequence[str]) -> subprocess.Popen[bytes]:
             cwd=mill.folder, env=mill.environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
         )  # fmt: skip
     mill.started.append(process)
+    mill.until_ready()
     return process
 
 

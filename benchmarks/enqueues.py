@@ -1,0 +1,57 @@
+"""How others take rows in: one message for each, into Redis. Runs in a process and, for RQ, an environment of its own.
+
+`python -m benchmarks.enqueues celery|rq REDIS_URL ROWS` prints the seconds from the first row to the last one in Redis;
+importing, connecting and making the rows are not counted.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+MANY = 1_000  # jobs of one call of RQ's enqueue_many: a round trip each
+TASK = "benchmarks.queue_tasks.nothing"
+
+
+def short_text(number: int) -> str:
+    """A row's text; no two are equal."""
+    return f"text {number}: it came on time and does what it should"
+
+
+def celery(redis_url: str, texts: Sequence[str]) -> float:
+    """`apply_async` for each text, all on one connection."""
+    from celery import Celery
+
+    app = Celery("bench", broker=redis_url, set_as_current=False)
+    app.conf.update(task_ignore_result=True)
+
+    @app.task(name=TASK)
+    def nothing(position: int, text: str) -> None: ...
+
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.connection.ensure_connection(max_retries=1)
+        started = time.perf_counter()
+        for position, text in enumerate(texts):
+            nothing.apply_async(args=(position, text), producer=producer)
+        seconds = time.perf_counter() - started
+    app.close()
+    return seconds
+
+
+def rq(redis_url: str, texts: Sequence[str]) -> float:
+    """`enqueue_many`, a thousand jobs at once, each call in one pipeline."""
+    from redis import Redis
+    from rq import Queue
+
+    with Redis.from_url(redis_url) as client:
+        client.ping()
+        queue = Queue("bench", connection=client)
+        started = time.perf_counter()
+        for first in range(0, len(texts), MANY):
+            some = enumerate(texts[first : first + MANY], start=first)
+            queue.enqueue_many([Queue.prepare_data(TASK, args=(position, text)) for position, text in some])
+        return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    _, peer, url, rows = sys.argv
+    print({"celery": celery, "rq": rq}[peer](url, [short_text(number) for number in range(int(rows))]))
