@@ -3,7 +3,6 @@
 So there is no process to babysit: a duty whose holder dies half-way is due again at its next turn, for anybody.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from models.errors import Unreachable
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker import reclaim, ringing
+from worker.background import Background
 from worker.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
@@ -126,10 +126,11 @@ def _ids(database: Database, query: str, **named: float) -> Sequence[str]:
         return connection.scalars(text(query.format(now=database.sql.now, later=database.sql.later)), named).all()
 
 
-class Duties:
+class Duties(Background):
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
     def __init__(self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float) -> None:
+        super().__init__("duties")
         self._database = database
         self._duties = list(duties)
         self._who = who
@@ -137,18 +138,6 @@ class Duties:
         self._due = dict.fromkeys((duty.name for duty in self._duties), 0.0)
         self._known = False
         self._pause = min(duty.seconds for duty in self._duties) / 2
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
-
-    def start(self) -> None:
-        """From now on look after things."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish what is being done, and do no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def run_once(self, now: float) -> None:
         """Do what is due at this moment of the monotonic clock and nobody else has done; raises Unreachable."""

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy import text
 from models.db import Database, as_json
 from models.errors import Unreachable
 from worker import claims
+from worker.background import Background
 from worker.claims import Claimant
 from worker.holdings import Holdings
 
@@ -32,25 +32,20 @@ PRUNE = "DELETE FROM workers WHERE heartbeat_at < {later}"
 GONE_SECONDS = 3600.0
 
 
-class Heartbeat:
+class Heartbeat(Background):
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
     def __init__(
         self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
         beat_seconds: float,
     ) -> None:  # fmt: skip
+        super().__init__("heartbeat")
         self._database = database
         self._holdings = holdings
         self._serves = list(serves)
         self._lease_seconds = lease_seconds
         self._row: dict[str, Any] = {}
         self._beat_seconds = beat_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="heartbeat", daemon=True)
-
-    def start(self) -> None:
-        """From now on renew what is held, and keep saying that this worker is there."""
-        self._thread.start()
 
     def pinned(self, claimant: Claimant, device: str) -> None:
         """Say what this worker runs now; its row is written by the first call."""
@@ -64,10 +59,8 @@ class Heartbeat:
                 connection.execute(text(REGISTER), self._row)
 
     def stop(self) -> None:
-        """Say that this worker is gone."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        """Beat no more, and say that this worker is gone."""
+        super().stop()
         try:
             with self._database.write() as connection:
                 connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._row.get("id")})

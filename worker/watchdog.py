@@ -5,29 +5,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from worker.background import Background
+
 LOOKS = 8  # within the limit: a hang is noticed so much later at most
 LONGEST_PAUSE_SECONDS = 1.0
 
 
-class Watchdog:
+class Watchdog(Background):
     """`on_hang` is called once, from its own thread, when one call takes longer than `seconds`."""
 
     def __init__(self, seconds: float, on_hang: Callable[[], object]) -> None:
+        super().__init__("watchdog")
         self._seconds = seconds
         self._on_hang = on_hang
         self._began: dict[int, float] = {}  # of the call that each thread is in, by the monotonic clock
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
