@@ -12,10 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from models import attempts
 from models.db import Database, Fragments
 from models.states import AttemptEnding, BatchStatus, Ending
 
 CHUNK_JOBS = 20_000
+
+TOO_MANY = "too_many_failures"  # the code of a batch that burned, and of its jobs that were not tried
 
 # Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
 LOCK_BATCH = """
@@ -26,11 +29,7 @@ FROM batches WHERE id = :batch_id {for_update}
 
 LOCK_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state <> 'done' ORDER BY id {for_update}"
 
-STOP_ATTEMPTS = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, claimed_at)
-SELECT batch_id, id, first, first + size, attempts, token, worker_id, :stopped, :code, leased_at FROM slices
-WHERE batch_id = :batch_id AND state = 'leased'
-"""
+LEASED = "batch_id = :batch_id AND state = 'leased'"
 
 END_SLICES = """
 UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
@@ -108,12 +107,9 @@ def begin(
     connection: Connection, sql: Fragments, batch_id: str, ending: Ending, code: str | None, message: str | None
 ) -> None:
     """Take a batch's slices away, whose row is locked and which has not ended; `run_once` closes what is open."""
-    named = {
-        "batch_id": batch_id, "ending": ending.value, "code": code, "message": message,
-        "stopped": AttemptEnding.STOPPED.value,
-    }  # fmt: skip
+    named = {"batch_id": batch_id, "ending": ending.value, "code": code, "message": message}
     connection.execute(text(LOCK_SLICES.format(for_update=sql.for_update)), named).all()
-    connection.execute(text(STOP_ATTEMPTS), named)
+    attempts.note(connection, LEASED, {"batch_id": batch_id}, AttemptEnding.STOPPED, code)
     connection.execute(text(END_SLICES.format(now=sql.now)), named)
     connection.execute(text(COUNT_JOBS), named)
     connection.execute(text(BEGIN.format(now=sql.now)), named)

@@ -189,14 +189,11 @@ class ModelVersion(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
 
-class Result(Table):
-    """A job's one outcome. The primary key makes a second one impossible, not merely unlikely."""
-
-    __tablename__ = "results"
+class JobOutcome:
+    """The columns of what a job came to, now or before a replay."""
 
     batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
     status: Mapped[str]
     output: Mapped[dict[str, Any] | None] = mapped_column(Document)
     error_code: Mapped[str | None]
@@ -206,6 +203,14 @@ class Result(Table):
     slice_id: Mapped[int | None]
     token: Mapped[int | None]  # the fence it was written under
     model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
+
+
+class Result(JobOutcome, Table):
+    """A job's one outcome. The primary key makes a second one impossible, not merely unlikely."""
+
+    __tablename__ = "results"
+
+    seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
     finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
     __table_args__ = (
@@ -218,23 +223,12 @@ class Result(Table):
     )  # fmt: skip
 
 
-class PastResult(Table):
+class PastResult(JobOutcome, Table):
     """A result that a replay took back: what the job came to before."""
 
     __tablename__ = "past_results"
 
-    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
-    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    status: Mapped[str]
-    output: Mapped[dict[str, Any] | None] = mapped_column(Document)
-    error_code: Mapped[str | None]
-    error_message: Mapped[str | None]
-    truncated: Mapped[bool]
-    attempts: Mapped[int] = mapped_column(Integer)
-    slice_id: Mapped[int | None]
-    token: Mapped[int | None]
-    model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
     finished_at: Mapped[datetime]
     replaced_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 

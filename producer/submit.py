@@ -136,7 +136,7 @@ def _accept(
         insert_rows(connection, "slices", SLICE_COLUMNS, slices)
         if allowed is not None and failed > allowed:
             message = f"{failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
-            endings.begin(connection, database.sql, batch_id, Ending.BURNED, "too_many_failures", message)
+            endings.begin(connection, database.sql, batch_id, Ending.BURNED, endings.TOO_MANY, message)
             endings.close_some(connection, database.sql, batch_id)
         return list(connection.scalars(text(SLICE_IDS), named))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, column, text
 
+from models import attempts
 from models.db import Database, Fragments
 from models.errors import Unreachable
 from models.states import AttemptEnding
@@ -118,11 +119,7 @@ UPDATE slices SET lease_expires_at = {later} WHERE id = :slice_id AND token = :t
 # The write thread may close a slice while the heartbeat still believes it held.
 CLOSED = "SELECT 1 FROM slices WHERE id = :slice_id AND token = :token AND state = 'done'"
 
-NOTE_RELEASE = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, claimed_at)
-SELECT batch_id, id, first, first + size, attempts, token, worker_id, :released, leased_at FROM slices
-WHERE id = :slice_id AND token = :token AND state = 'leased'
-"""
+OURS = "id = :slice_id AND token = :token AND state = 'leased'"
 
 # Given back in good order: the claim does not count as an attempt.
 RELEASE = """
@@ -201,10 +198,10 @@ def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease
 
 def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
     """Give these slices back at once; returns the ones that were still ours."""
-    note, query = text(NOTE_RELEASE), text(RELEASE)
+    query = text(RELEASE)
     released = []
     for lease in sorted(leases, key=lambda lease: lease.slice_id):
-        connection.execute(note, {**_named(lease), "released": AttemptEnding.RELEASED.value})
+        attempts.note(connection, OURS, _named(lease), AttemptEnding.RELEASED)
         if connection.execute(query, _named(lease)).rowcount == 1:
             released.append(lease)
     return released

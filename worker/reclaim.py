@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from models import attempts
 from models.db import Database
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Outcome
@@ -27,12 +28,6 @@ BATCHES = "SELECT DISTINCT batch_id FROM slices WHERE {which} ORDER BY batch_id"
 LOCK = """
 SELECT id, batch_id, first, size, token, attempts, deaths, lapses, retries, worker_id, leased_at FROM slices
 WHERE batch_id = :batch_id AND {which} ORDER BY id {skip_locked}
-"""
-
-NOTE = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, claimed_at)
-SELECT batch_id, id, first, first + size, attempts, token, worker_id, :ending, leased_at FROM slices
-WHERE id = :slice_id
 """
 
 QUEUE = """
@@ -105,13 +100,13 @@ def _see_to(
     """Do what the verdict says; returns whether there is something to claim now."""
     own = ending in (AttemptEnding.DIED, AttemptEnding.HUNG)
     deaths, lapses = row.deaths + own, row.lapses + (not own)
-    named = {"slice_id": row.id, "ending": ending.value, "deaths": deaths, "lapses": lapses}
+    named = {"slice_id": row.id, "deaths": deaths, "lapses": lapses}
     what = verdict(row.size, deaths, lapses, most)
     if what is Verdict.BURY:
         _bury(connection, database, row, ending, deaths + lapses)
         done.buried.append(row.id)
         return False
-    connection.execute(text(NOTE), named)
+    attempts.note(connection, "id = :slice_id", {"slice_id": row.id}, ending)
     if what is Verdict.SPLIT:
         of_row = {name: getattr(row, name) for name in ("batch_id", "first", "attempts", "retries")}
         connection.execute(text(SPLIT), {**named, **of_row, "past": row.first + row.size})

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models import endings
+from models import attempts, endings
 from models.db import Database, Fragments, as_json, insert_rows
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
@@ -100,11 +100,6 @@ UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, n
 WHERE id = :slice_id AND token = :token AND state = 'leased'
 """
 
-NOTE_DONE = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, claimed_at)
-SELECT batch_id, id, first, first + size, attempts, token, worker_id, :ending, leased_at FROM slices WHERE id IN :ids
-"""
-
 NOTE_RETRIED = """
 INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, error_message,
                       claimed_at)
@@ -125,8 +120,6 @@ END = """
 UPDATE batches SET status = :status, {status}_at = {now}, error_code = :code, error_message = :message
 WHERE id = :batch_id
 """
-
-TOO_MANY = "too_many_failures"
 
 COLUMNS = (
     "batch_id", "position", "seq", "status", "output", "error_code", "error_message", "truncated", "attempts",
@@ -184,7 +177,8 @@ def close(
         return Closed(0, frozenset(lease.slice_id for lease in leases), ended=None)
     answered = {answer.lease.slice_id for answer in answers}
     lost = _fence(connection, sql, leases, finished, answered, {one.lease.slice_id: one for one in put_off})
-    _note_done(connection, set(finished) - lost, by)
+    if done := sorted(set(finished) - lost):
+        attempts.note(connection, "id IN :ids", {"ids": done}, by)
     kept = [answer for answer in answers if answer.lease.slice_id not in lost]
     if again and kept:
         kept = _unwritten(connection, batch_id, kept)
@@ -196,7 +190,7 @@ def close(
         ended = _end(connection, sql, batch_id, _burned(batch, failed) if burned else None)
         return Closed(len(kept), lost, ended)
     if burned:
-        endings.begin(connection, sql, batch_id, Ending.BURNED, TOO_MANY, _burned(batch, failed))
+        endings.begin(connection, sql, batch_id, Ending.BURNED, endings.TOO_MANY, _burned(batch, failed))
         endings.close_some(connection, sql, batch_id)
         return Closed(len(kept), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
     return Closed(len(kept), lost, ended=None)
@@ -223,12 +217,6 @@ def _fence(
         if done.rowcount == 0:
             lost.add(lease.slice_id)
     return frozenset(lost)
-
-
-def _note_done(connection: Connection, slice_ids: Collection[int], by: AttemptEnding) -> None:
-    if slice_ids:
-        note = text(NOTE_DONE).bindparams(bindparam("ids", expanding=True))
-        connection.execute(note, {"ids": sorted(slice_ids), "ending": by.value})
 
 
 def _note_retried(connection: Connection, put_off: PutOff) -> None:
@@ -277,7 +265,7 @@ def _progress(connection: Connection, batch_id: str, answers: Sequence[Answer]) 
 
 def _end(connection: Connection, sql: Fragments, batch_id: str, burned: str | None) -> BatchStatus:
     status = BatchStatus.COMPLETED if burned is None else BatchStatus.FAILED
-    named = {"batch_id": batch_id, "code": burned and TOO_MANY, "message": burned, "status": status.value}
+    named = {"batch_id": batch_id, "code": burned and endings.TOO_MANY, "message": burned, "status": status.value}
     connection.execute(text(END.format(status=status.value, now=sql.now)), named)
     return status
 
