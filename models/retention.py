@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import column, text
 
+from models.columns import Moment
 from models.db import Database
 from models.endings import lock_batch
 from models.states import BatchStatus
-from models.tables import Moment
 
 CHUNK_JOBS = 5_000
 

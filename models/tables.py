@@ -1,51 +1,12 @@
 """The tables. SQL owns truth: jobs and results are insert-only, only slices and batches change."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    FetchedValue,
-    ForeignKey,
-    Identity,
-    Index,
-    Integer,
-    Text,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
-# Byte order: an id needs no locale, and comparing by one costs a third of an insert on PostgreSQL.
-Key = Text().with_variant(Text(collation="C"), "postgresql")
-Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows only in a plain INTEGER key
-
-
-# The database's own clock fills these in; each dialect's expression stands in the migration.
-CLOCK = FetchedValue()
-
-
-class Moment(TypeDecorator[datetime]):
-    """An instant: aware and in UTC in Python, `timestamptz` on PostgreSQL, UTC text on SQLite."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """SQLite has no zones: store UTC without one."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        return value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """What comes back without a zone is UTC."""
-        return value if value is None else (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+from models.columns import CLOCK, Document, Key, Moment, Number
 
 
 class Table(DeclarativeBase):
@@ -74,6 +35,7 @@ class Batch(Table):
     failed: Mapped[int] = mapped_column(server_default="0")
     cancelled: Mapped[int] = mapped_column(server_default="0")
     expired: Mapped[int] = mapped_column(server_default="0")
+    reused: Mapped[int] = mapped_column(server_default="0")  # of those that succeeded, taken from earlier batches
     last_seq: Mapped[int] = mapped_column(server_default="0")
     tokens: Mapped[int] = mapped_column(server_default="0")
     padded_tokens: Mapped[int] = mapped_column(server_default="0")
@@ -87,6 +49,8 @@ class Batch(Table):
     fingerprint: Mapped[str | None]  # of what the batch was asked to be, where it has a key
     read_jobs: Mapped[int] = mapped_column(server_default="0")  # how far it is read in, where it has a key
     read_digest: Mapped[str | None]  # of the rows so far
+    reading: Mapped[bool] = mapped_column(server_default=false())  # in progress though more of it may come
+    recipe: Mapped[str | None] = mapped_column(Key)  # hash of all that an input's output hangs on
     submitter: Mapped[str | None]  # a token of the process that reads it in: another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     heard_at: Mapped[datetime | None]  # of whoever submits it, while it is `validating`
@@ -106,6 +70,8 @@ class Batch(Table):
         ),
         Index("batches_newest", "created_at", "id"),
         Index("batches_idempotency_key", "idempotency_key", unique=True),
+        Index("batches_recipe", "recipe", "created_at"),
+        Index("batches_reading", "id", postgresql_where=text("reading"), sqlite_where=text("reading")),
         Index(
             "batches_unsettled", "id",
             postgresql_where=text("status IN ('validating', 'cancelling')"),
@@ -211,6 +177,7 @@ class Result(JobOutcome, Table):
     __tablename__ = "results"
 
     seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
+    reused_from: Mapped[str | None] = mapped_column(Key)  # the batch that computed it, which may be gone by now
     finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
     __table_args__ = (

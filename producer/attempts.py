@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import TextualSelect, column, text
 
+from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
-from models.tables import Moment
 from producer import batches
 from producer.results import iso
 

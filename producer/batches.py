@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
 
+from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus
-from models.tables import Batch, ModelVersion, Moment, Result, Slice
+from models.tables import Batch, ModelVersion, Result, Slice
 
 MOMENTS = (
     "created_at", "in_progress_at", "expires_at", "completed_at", "failed_at", "expired_at", "cancelling_at",

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from sqlalchemy import TextClause, bindparam, text
 
+from models.columns import Moment
 from models.errors import UsageError
-from models.tables import Moment
 
 UNIT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 SPAN = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")

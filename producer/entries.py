@@ -16,10 +16,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from models.columns import Document
 from models.db import Database, as_json
 from models.errors import BatchmillError, KeyBusy, KeyConflict
 from models.states import BatchStatus
-from models.tables import Batch, Document
+from models.tables import Batch
 from producer.ids import new_batch_id
 from producer.request import Request
 

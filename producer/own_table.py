@@ -25,9 +25,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import Table as SqlTable
 
+from models.columns import Document
 from models.db import Database, insert_rows, translated
 from models.errors import UsageError
-from models.tables import Document, Table
+from models.tables import Table
 from producer.results import ResultRow
 from producer.sheet import Kind, Sheet
 

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import column, make_url, text
 
 from models import schema
+from models.columns import Moment
 from models.db import Database
 from models.errors import BatchmillError
-from models.tables import Moment
 from producer.intake import Chunk, Intake
 from producer.lengths import Lengths
 from producer.readers.rows import Source

@@ -7,17 +7,18 @@ from typing import Any
 
 from sqlalchemy import Boolean, TextualSelect, column, text
 
+from models.columns import Document, Moment
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
-from models.tables import Document, Moment
 from producer import batches
 
 PAGE_ROWS = 1000
 
 # As the view `job_results` has them; a test holds the two together.
 COLUMNS = """r.batch_id, r.position, j.custom_id, j.input, r.status, r.output, r.error_code, r.error_message,
-       r.truncated, m.model, m.revision, m.dtype, m.device, r.attempts, r.seq, r.finished_at, j.meta"""
+       r.truncated, m.model, m.revision, m.dtype, m.device, r.attempts, r.seq, r.finished_at, j.meta,
+       r.reused_from"""
 
 # The view's tables and not the view: a page by position has to name where it begins in `jobs` too, or PostgreSQL
 # merges the two from the batch's beginning on (200 ms in the midst of a million, instead of one).
@@ -75,6 +76,7 @@ class ResultRow:
     seq: int  # the order in which results landed, from 1
     finished_at: datetime
     meta: dict[str, Any] | None = None  # the columns of its row that were kept for the user
+    reused_from: str | None = None  # the batch that computed it, where it was taken over
 
     def as_dict(self) -> dict[str, Any]:
         """The row as it is printed and exported; these names stay. The moment is ISO 8601 in UTC."""
@@ -96,6 +98,7 @@ class ResultRow:
             "attempts": self.attempts,
             "seq": self.seq,
             "finished_at": iso(self.finished_at),
+            "reused_from": self.reused_from,
         }
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import column, literal_column, select, text
 
+from models.columns import Moment
 from models.db import Database
-from models.tables import DutyRow, Moment
+from models.tables import DutyRow
 
 SERVER = {
     "postgresql": "SELECT current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes",

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import literal_column, select
 
+from models.columns import Moment
 from models.db import Database
-from models.tables import Moment, Worker
+from models.tables import Worker
 from producer.batches import BatchView
 
 MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, column, text
 
 from models import attempts
+from models.columns import Document
 from models.db import Database, Fragments
 from models.errors import Unreachable
 from models.states import AttemptEnding
-from models.tables import Document
 from worker.suspicion import SUSPECT_DEATHS, SUSPECT_LAPSES, suspect_of
 
 

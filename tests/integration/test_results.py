@@ -412,5 +412,5 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
     assert names == [
         "batch_id", "position", "custom_id", "input", "status", "output", "error_code", "error_message", "truncated",
         "pipeline", "task", "model", "revision", "dtype", "device", "attempts", "seq", "submitted_at", "finished_at",
-        "meta",
+        "meta", "reused_from",
     ]  # fmt: skip

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
+from models.columns import Moment
 from models.db import Database, as_json, insert_rows
 from models.errors import SettingsError, Unreachable
-from models.tables import Batch, Moment
+from models.tables import Batch
 
 JOBS = ("batch_id", "position", "custom_id", "input")
 TEXTS = [

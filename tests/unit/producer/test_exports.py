@@ -21,7 +21,7 @@ class TestResultRow:
             "meta": {"region": "EU"}, "status": "succeeded", "output": {"label": "POSITIVE", "score": 0.5},
             "error": None, "truncated": False, "model": "m",
             "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
-            "finished_at": "2026-01-02T12:00:00.250Z",
+            "finished_at": "2026-01-02T12:00:00.250Z", "reused_from": None,
         }  # fmt: skip
 
     def test_an_error_has_a_code_and_a_sentence(self) -> None:
