@@ -75,3 +75,27 @@ class Ending(StrEnum):
     def outcome(self) -> Outcome:
         """What its open jobs come to."""
         return Outcome.CANCELLED if self is Ending.BURNED else Outcome(self.value)
+
+
+class RunState(StrEnum):
+    """waiting → running → completed | failed; a slot that got no run is `skipped` or `missed`."""
+
+    WAITING = "waiting"  # for its source, or for the run before
+    RUNNING = "running"  # its batch is accepted
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # the run before was still at it
+    MISSED = "missed"  # nobody was there when it was due, and the schedule does not catch it up
+
+    @property
+    def open(self) -> bool:
+        """True while something is still to be done."""
+        return self in (RunState.WAITING, RunState.RUNNING)
+
+
+class Cause(StrEnum):
+    """Why there is a run."""
+
+    CRON = "cron"
+    TRIGGER = "trigger"  # somebody said: now
+    BACKFILL = "backfill"  # somebody said: that slot again

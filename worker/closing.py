@@ -9,7 +9,7 @@ from worker import answers, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.claims import Lease
-from worker.failpoints import failpoint
+from models.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.passes import Raw
 from worker.patience import patiently

@@ -18,7 +18,7 @@ from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker import reclaim, ringing
 from worker.background import Background
-from worker.failpoints import failpoint
+from models.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 

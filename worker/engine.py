@@ -28,7 +28,7 @@ from worker.budget import Budget
 from worker.claims import Claimant, Job, Lease
 from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
-from worker.failpoints import failpoint
+from models.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window

@@ -14,7 +14,7 @@ from worker.bisection import apart, isolate
 from worker.breakage import DeviceBroken, breaks
 from worker.budget import Budget, out_of_memory
 from worker.claims import Lease
-from worker.failpoints import failpoint
+from models.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.watchdog import Watchdog

@@ -8,9 +8,9 @@ import uuid
 
 import click
 
-from models import log, schema
+from models import failpoints, log, schema
 from models.settings import Settings
-from worker import duties, failpoints
+from worker import duties
 from worker.duties import Duties
 
 

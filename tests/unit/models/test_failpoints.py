@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from models.errors import SettingsError
-from worker import failpoints
-from worker.failpoints import POINTS, VARIABLE, Failed, failpoint
+from models import failpoints
+from models.failpoints import POINTS, VARIABLE, Failed, failpoint
 
 
 @pytest.fixture(autouse=True)
