@@ -299,7 +299,9 @@ class Run(Table):
     until: Mapped[datetime | None]  # and before this
     deadline_at: Mapped[datetime | None]
     look_at: Mapped[datetime | None]  # when somebody has to look next; none once it has ended
-    tries: Mapped[int] = mapped_column(Integer, server_default="0")  # of reading its source
+    held_by: Mapped[str | None]  # the process that is at it
+    held_until: Mapped[datetime | None]  # unless it says more until then, by the database's clock
+    tries: Mapped[int] = mapped_column(Integer, server_default="0")  # in vain, at what may pass with time
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     summary: Mapped[dict[str, Any] | None] = mapped_column(Document)

@@ -60,6 +60,8 @@ def _runs() -> None:
         sa.Column("until", MOMENT),
         sa.Column("deadline_at", MOMENT),
         sa.Column("look_at", MOMENT),
+        sa.Column("held_by", sa.Text),
+        sa.Column("held_until", MOMENT),
         sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
         sa.Column("error_code", sa.Text),
         sa.Column("error_message", sa.Text),
