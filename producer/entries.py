@@ -5,9 +5,6 @@ it. So a submitter that was taken for dead, and is not, loses; it can't write be
 """
 
 import hashlib
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +14,16 @@ from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import Document
-from models.db import Database, as_json
+from models.db import Database, Fragments, as_json
 from models.errors import BatchmillError, KeyBusy, KeyConflict
 from models.states import BatchStatus
 from models.tables import Batch
+from producer import tokens
 from producer.ids import new_batch_id
 from producer.request import Request
 
 SILENT_SECONDS = 6.0  # without news, until a submitter of which nothing else is known is taken for dead
+PULSE_SECONDS = SILENT_SECONDS / 3  # two may be late
 
 SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 
@@ -40,6 +39,15 @@ TAKE_OVER = """
 UPDATE batches SET submitter = :submitter, heard_at = {now}
 WHERE id = :batch_id AND status = 'validating' AND submitter = :before AND read_jobs = :read_jobs
   AND idempotency_key IS NOT NULL
+"""
+
+TAKE = """
+UPDATE batches SET submitter = :submitter, heard_at = {now}, read_jobs = 0, read_digest = NULL
+WHERE id = :batch_id AND status = 'validating'
+"""
+
+BEAT = """
+UPDATE batches SET heard_at = {now} WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
 
 HELD = "SELECT submitter FROM batches WHERE id = :batch_id"
@@ -71,6 +79,41 @@ def enter(database: Database, request: Request, pause: Callable[[float], None] =
         entry = _made(database, request) if found is None else _held(database, request, found, pause)
         if entry is not None:
             return entry
+
+
+def insert_batch(connection: Connection, sql: Fragments, request: Request, entry: Entry) -> None:
+    """The row of a batch to be read into; an entry without a submitter leaves that to whoever takes it over."""
+    pipeline = request.pipeline
+    row = {
+        "id": entry.batch_id, "name": request.name, "pipeline": pipeline.name, "task": pipeline.task,
+        "model": pipeline.model, "revision": pipeline.revision, "parameters": request.parameters,
+        "metadata": request.metadata, "priority": request.priority, "max_attempts": pipeline.max_attempts,
+        "status": BatchStatus.VALIDATING.value, "submitter": entry.submitter or None, "idempotency_key": entry.key,
+        "fingerprint": None if entry.key is None else fingerprint(request),
+    }  # fmt: skip
+    connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
+    if request.deadline is not None:
+        setting = request.deadline.setting(SET_DEADLINE, sql.later, batch_id=entry.batch_id)
+        connection.execute(*setting)
+
+
+def taken(database: Database, batch_id: str) -> Entry | None:
+    """A batch to read into from its beginning, taken from whoever had it; None where it is read in already, or gone.
+
+    The caller sees to it that the one who had it is at it no more: what that one got in is there still.
+    """
+    entry = Entry(batch_id, tokens.new())
+    with database.write() as connection:
+        named = {"batch_id": batch_id, "submitter": entry.submitter}
+        mine = connection.execute(text(TAKE.format(now=database.sql.now)), named).rowcount
+    return entry if mine else None
+
+
+def beat(database: Database, entry: Entry) -> bool:
+    """Say that the submitter is there; returns whether the batch is still its own. Raises Unreachable."""
+    named = {"batch_id": entry.batch_id, "submitter": entry.submitter}
+    with database.write() as connection:
+        return connection.execute(text(BEAT.format(now=database.sql.now)), named).rowcount == 1
 
 
 def lost(connection: Connection, entry: Entry) -> BatchmillError:
@@ -109,21 +152,10 @@ def _find(database: Database, key: str) -> Row[Any] | None:
 
 def _made(database: Database, request: Request) -> Entry | None:
     """A new batch; None when somebody else made one under the same key at the same moment."""
-    entry = Entry(new_batch_id(), _token(), request.idempotency_key)
-    pipeline = request.pipeline
-    row = {
-        "id": entry.batch_id, "name": request.name, "pipeline": pipeline.name, "task": pipeline.task,
-        "model": pipeline.model, "revision": pipeline.revision, "parameters": request.parameters,
-        "metadata": request.metadata, "priority": request.priority, "max_attempts": pipeline.max_attempts,
-        "status": BatchStatus.VALIDATING.value, "submitter": entry.submitter, "idempotency_key": entry.key,
-        "fingerprint": None if entry.key is None else fingerprint(request),
-    }  # fmt: skip
+    entry = Entry(new_batch_id(), tokens.new(), request.idempotency_key)
     try:
         with database.write() as connection:
-            connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
-            if request.deadline is not None:
-                setting = request.deadline.setting(SET_DEADLINE, database.sql.later, batch_id=entry.batch_id)
-                connection.execute(*setting)
+            insert_batch(connection, database.sql, request, entry)
     except IntegrityError:
         if entry.key is None:
             raise
@@ -137,12 +169,12 @@ def _held(database: Database, request: Request, found: Row[Any], pause: Callable
         raise KeyConflict(_difference(request, found))
     status = BatchStatus(found.status)
     entry = Entry(
-        found.id, _token(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
+        found.id, tokens.new(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
         whole=found.in_progress_at is not None,
     )  # fmt: skip
     if status is not BatchStatus.VALIDATING:
         return entry
-    if not (found.silent or _has_died(found.submitter)):
+    if not (found.silent or tokens.has_died(found.submitter)):
         _await_silence(database, found, entry.key, pause)
         return None
     named = {
@@ -177,21 +209,3 @@ def _difference(request: Request, found: Row[Any]) -> str:
         f"the idempotency key {request.idempotency_key!r} belongs to {found.id}, which was submitted with another "
         f"{what}; take another key, or give the same as then"
     )
-
-
-def _token() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-
-
-def _has_died(submitter: str) -> bool:
-    """Whether it is known that the process behind a token is gone: it ran on this machine, and no longer does."""
-    host, _, rest = submitter.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError, OverflowError):
-        return False
-    return False

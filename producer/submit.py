@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models import endings
 from models.db import Database, insert_rows
 from models.errors import Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending, SliceState
+from producer import entries
 from producer.entries import Entry, enter, lost
 from producer.inserts import Inserts
 from producer.intake import Intake
@@ -41,6 +42,8 @@ SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queue
 LET_GO = """
 UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
+
+HELD = "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter {for_update}"
 
 LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 
@@ -81,15 +84,24 @@ def accept(
         rereading.finish()
         return Submission(entry.batch_id, request.pipeline.name, entry.read_jobs, 0, (), entry.read_jobs, entry.status)
     try:
-        jobs, failed = _fill(database, entry, intake, rereading, watch)
-        allowed = None if request.max_failures is None else request.max_failures.of(jobs)
-        slice_ids = _accept(database, entry, jobs, failed, slice_jobs, allowed)
+        return _read(database, slice_jobs, request, entry, intake, rereading, watch)
     except BaseException as error:
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
             with suppress(Unreachable):
                 _discard(database, entry)
         raise
-    return Submission(entry.batch_id, request.pipeline.name, jobs, failed, slice_ids, entry.read_jobs)
+
+
+def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, source: Source) -> Submission:
+    """Take a source in, which may have no rows, as the batch of an entry without a key that was taken over.
+
+    Whatever goes wrong, the batch is still there and `validating`. Raises what `accept` raises.
+    """
+    _clear(database, entry)
+    intake = Intake(
+        request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, allows_empty=True
+    )
+    return _read(database, slice_jobs, request, entry, intake, Rereading(entry, intake), lambda _: None)
 
 
 def ring(settings: Settings, submission: Submission) -> str | None:
@@ -103,10 +115,23 @@ def ring(settings: Settings, submission: Submission) -> str | None:
     return None
 
 
+def _read(
+    database: Database, slice_jobs: int, request: Request, entry: Entry, intake: Intake, rereading: Rereading,
+    watch: Watch,
+) -> Submission:  # fmt: skip
+    jobs, failed = _fill(database, entry, intake, rereading, watch)
+    allowed = None if request.max_failures is None else request.max_failures.of(jobs)
+    slice_ids = _accept(database, entry, jobs, failed, slice_jobs, allowed)
+    return Submission(entry.batch_id, request.pipeline.name, jobs, failed, slice_ids, entry.read_jobs)
+
+
 def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading, watch: Watch) -> tuple[int, int]:
     """Insert every job that is not in; returns how many there are, and how many of them have failed already."""
     jobs = 0
-    with Pulse(database, entry), Inserts(database, entry, intake) as inserts:
+    with (
+        Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
+        Inserts(database, entry, intake) as inserts,
+    ):
         for chunk in rereading.chunks():
             if chunk.end <= entry.read_jobs:
                 inserts.skip(chunk)
@@ -142,15 +167,43 @@ def _accept(
 
 
 def _discard(database: Database, entry: Entry) -> None:
-    named = {"batch_id": entry.batch_id, "submitter": entry.submitter}
+    named = _named(entry)
     with database.write() as connection:
         # When the connection broke while accepting, the batch may have been accepted all the same.
         if connection.execute(text(LET_GO), named).rowcount == 0:
             return
+    _delete_jobs(database, entry)
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"), named)
+
+
+def _clear(database: Database, entry: Entry) -> None:
+    """Delete what a submitter before this one got in."""
+    _delete_jobs(database, entry)
+    with database.write() as connection:
+        if not _is_ours(connection, database, entry):
+            raise lost(connection, entry)
+        for table in ("results", "jobs"):
+            connection.execute(text(f"DELETE FROM {table} WHERE batch_id = :batch_id"), _named(entry))  # noqa: S608
+
+
+def _delete_jobs(database: Database, entry: Entry) -> None:
+    """All but the last ones, in chunks, while the batch is ours and `validating`."""
+    named = _named(entry)
+    with database.read() as connection:
         last = connection.scalar(text(LAST), named) or 0
     for end in range(DISCARD_JOBS, last + 1, DISCARD_JOBS):
         with database.write() as connection:
+            if not _is_ours(connection, database, entry):
+                return
             query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
             connection.execute(query, {**named, "end": end})
-    with database.write() as connection:
-        connection.execute(text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"), named)
+
+
+def _is_ours(connection: Connection, database: Database, entry: Entry) -> bool:
+    query = text(HELD.format(for_update=database.sql.for_update))
+    return connection.execute(query, _named(entry)).one_or_none() is not None
+
+
+def _named(entry: Entry) -> dict[str, str]:
+    return {"batch_id": entry.batch_id, "submitter": entry.submitter}

@@ -18,7 +18,7 @@ from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.states import BatchStatus, Ending
-from producer import Client, batches, entries, inserts, intake, pulse, results, submit
+from producer import Client, batches, entries, inserts, intake, results, submit, tokens
 from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
 from tests.batches_made import execute
@@ -267,7 +267,7 @@ class TestTwoAtOnce:
     def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pulse, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+        monkeypatch.setattr(entries, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
 
         def rows() -> Iterator[Row]:
             yield from texts(7)
@@ -304,7 +304,7 @@ class TestTwoAtOnce:
 class TestPulse:
     def test_a_slow_source_s_submitter_is_heard(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between two chunks that may lie hours apart."""
-        monkeypatch.setattr(pulse, "PULSE_SECONDS", 0.01)
+        monkeypatch.setattr(entries, "PULSE_SECONDS", 0.01)
 
         def rows() -> Iterator[Row]:
             yield from texts(1)
@@ -317,20 +317,20 @@ class TestPulse:
         batch_id = half_way(database)
         before = column(database, "SELECT heard_at FROM batches")
 
-        assert not pulse.Pulse(database, entries.Entry(batch_id, "not ours")).run_once()
+        assert not entries.beat(database, entries.Entry(batch_id, "not ours"))
         assert column(database, "SELECT heard_at FROM batches") == before
-        assert pulse.Pulse(database, entries.Entry(batch_id, ELSEWHERE)).run_once()
+        assert entries.beat(database, entries.Entry(batch_id, ELSEWHERE))
         assert column(database, "SELECT heard_at FROM batches") != before
 
 
 def test_a_token_tells_only_of_processes_of_this_machine() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-        host, _, _ = entries._token().partition(":")
+        host, _, _ = tokens.new().partition(":")
 
-        assert entries._has_died(f"{host}:{process.pid}:abc")
-    assert not entries._has_died(entries._token())
-    assert not entries._has_died(f"{host}.elsewhere:{process.pid}:abc")
+        assert tokens.has_died(f"{host}:{process.pid}:abc")
+    assert not tokens.has_died(tokens.new())
+    assert not tokens.has_died(f"{host}.elsewhere:{process.pid}:abc")
 
 
 @pytest.mark.parametrize("key", ["", "  ", "x" * 256, "a\0b"])
