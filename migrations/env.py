@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from models.tables import Table
+from models.schedule_tables import ALL
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=ALL,
     compare_type=True,
     render_as_batch=True,  # SQLite alters a table by rebuilding it
 )

@@ -25,6 +25,13 @@ POINTS = (
     "after_commit",  # written, and this process has not heard of it
     "in_duty",  # the turn is taken, and nothing done
     "in_release",  # about to give slices back
+    "in_plan",  # a schedule's slots are decided, and not committed
+    "after_plan",  # they are, and nothing is read yet
+    "in_read",  # a run is held, and its source about to be read
+    "after_read",  # its batch is accepted, and the run does not say so
+    "in_finish",  # a run's results are gathered, and its end is not written
+    "before_mark",  # its table is written, and not committed
+    "after_mark",  # the run has ended, and nobody was told
 )
 FOR_GOOD_SECONDS = 86_400.0
 WORDS = re.compile(r"(?P<point>[a-z_]+):(?P<action>kill|raise|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?")

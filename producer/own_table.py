@@ -28,12 +28,12 @@ from sqlalchemy import Table as SqlTable
 from models.columns import Document
 from models.db import Database, insert_rows, translated
 from models.errors import UsageError
-from models.tables import Table
+from models.schedule_tables import ALL
 from producer.results import ResultRow
 from producer.sheet import Kind, Sheet
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-OURS = {*Table.metadata.tables, "job_results", "job_attempts", "alembic_version"}
+OURS = {*ALL.tables, "job_results", "job_attempts", "alembic_version"}
 OTHERS = ("sqlite_", "pg_")  # what the databases keep for themselves
 
 GATHERED = "batchmill_gathered"

@@ -97,7 +97,7 @@ def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, so
 
     Whatever goes wrong, the batch is still there and `validating`. Raises what `accept` raises.
     """
-    _clear(database, entry)
+    clear(database, entry)
     intake = Intake(
         request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, allows_empty=True
     )
@@ -177,7 +177,7 @@ def _discard(database: Database, entry: Entry) -> None:
         connection.execute(text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"), named)
 
 
-def _clear(database: Database, entry: Entry) -> None:
+def clear(database: Database, entry: Entry) -> None:
     """Delete what a submitter before this one got in."""
     _delete_jobs(database, entry)
     with database.write() as connection:

@@ -16,7 +16,7 @@ from sqlalchemy import inspect, text
 from models import schema
 from models.db import Database
 from models.errors import SchemaMismatch
-from models.tables import Table
+from models.schedule_tables import ALL
 from tests.batches_made import execute, insert_batch
 from tests.servers import PATIENCE_SECONDS, PostgresDatabases
 from tests.threads import at_once
@@ -73,7 +73,7 @@ def tables(database: Database) -> set[str]:
 
 
 class TestUpgrade:
-    expected = frozenset({*Table.metadata.tables, "job_results", "job_attempts"})
+    expected = frozenset({*ALL.tables, "job_results", "job_attempts"})
 
     def test_makes_every_table_from_nothing(self, empty: Database) -> None:
         assert schema.version(empty) is None
@@ -219,7 +219,7 @@ class TestMigrations:
         with upgraded.read() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
 
-            assert compare_metadata(context, Table.metadata) == []
+            assert compare_metadata(context, ALL) == []
 
     def test_delete_a_batch_with_all_that_is_of_it(self, upgraded: Database) -> None:
         batch_id = insert_batch(upgraded, 5)

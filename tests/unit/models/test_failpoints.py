@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.errors import SettingsError
 from models import failpoints
+from models.errors import SettingsError
 from models.failpoints import POINTS, VARIABLE, Failed, failpoint
 
 
