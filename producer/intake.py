@@ -78,8 +78,10 @@ class Intake:
         *,
         keeps_invalid: bool = False,
         cut_at: int | None = None,
+        allows_empty: bool = False,
     ) -> None:
         self.keeps_invalid = keeps_invalid
+        self._allows_empty = allows_empty
         self._cut_at = cut_at  # a position at which a chunk ends, whatever its size
         self._spec = spec
         self._parameters = parameters or {}
@@ -99,7 +101,7 @@ class Intake:
             if chunk.is_full or chunk.end == self._cut_at:
                 yield chunk
                 chunk = Chunk(chunk.end)
-        if chunk.end == 0:
+        if chunk.end == 0 and not self._allows_empty:
             raise UnreadableSource(f"{self._source.name} has no rows, so there is nothing to submit")
         if chunk.documents:
             yield chunk
