@@ -1,0 +1,1 @@
+"""Schedules: what is to be run when, as batches of its own."""
