@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from models.errors import SettingsError, Unreachable
@@ -26,6 +27,8 @@ IDLE_SECONDS = 30.0
 FALLEN_SILENT = {
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000,
 }  # fmt: skip
+
+PG_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
 
 # Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -64,9 +67,12 @@ FRAGMENTS = {
 class Database:
     """A database to read from and write to; connects on first use."""
 
-    def __init__(self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS, ours: bool = True
+    ) -> None:
+        """One that is not ours is taken as it is: it has to be there, and SQLite's settings in its file stay."""
         self.url = url
-        self.engine = _engine(url, connect_seconds, idle_seconds)
+        self.engine = _engine(url, connect_seconds, idle_seconds, ours)
         self.sql = FRAGMENTS[self.engine.dialect.name]
 
     @contextmanager
@@ -147,14 +153,16 @@ def as_json(value: Any) -> str:
     return _ENCODER.encode(value)
 
 
-def _engine(url: str, connect_seconds: float, idle_seconds: float) -> Engine:
+def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool) -> Engine:
     try:
         parsed = make_url(url)
         name = parsed.get_backend_name()
         if name not in SUPPORTED:
             raise SettingsError(f"database_url names {name!r}; Batchmill runs on PostgreSQL and SQLite")
         if name == "sqlite":
-            return _sqlite(url, parsed.database, connect_seconds)
+            # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
+            patience = max(15.0, connect_seconds)
+            return _sqlite(url, parsed.database, patience, connect_seconds) if ours else _theirs(parsed, patience)
         return create_engine(
             url,
             pool_pre_ping=True,
@@ -163,14 +171,15 @@ def _engine(url: str, connect_seconds: float, idle_seconds: float) -> Engine:
                 "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
                 "application_name": "batchmill",
                 **FALLEN_SILENT,
-                "options": f"-c timezone=UTC -c idle_in_transaction_session_timeout={round(idle_seconds * 1000)}",
+                # What the URL itself says comes first; connect_args would hide it.
+                "options": f"{parsed.query.get('options', '')} {PG_OPTIONS.format(idle=round(idle_seconds * 1000))}",
             },
         )
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise SettingsError(f"database_url can't be read ({error}); write postgresql://user@host/name") from None
 
 
-def _sqlite(url: str, path: str | None, connect_seconds: float) -> Engine:
+def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
@@ -178,17 +187,32 @@ def _sqlite(url: str, path: str | None, connect_seconds: float) -> Engine:
     except OSError as error:
         sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
         raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
-    # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
-    engine = create_engine(url, connect_args={"timeout": max(15.0, connect_seconds)}, hide_parameters=True)
+    engine = _beginning(create_engine(url, connect_args={"timeout": patience}, hide_parameters=True))
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:
-        driver.isolation_level = None  # we write BEGIN ourselves
         cursor = driver.cursor()
         _use_wal(cursor, connect_seconds)
         cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut, not only a kill
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+    return engine
+
+
+def _theirs(url: URL, patience: float) -> Engine:
+    address = f"file:{quote(str(Path(url.database or '').expanduser().absolute()))}?mode={url.query.get('mode', 'rw')}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=patience, check_same_thread=False)
+
+    return _beginning(create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True))
+
+
+def _beginning(engine: Engine) -> Engine:
+    @event.listens_for(engine, "connect")
+    def _leave(driver: Any, _record: Any) -> None:
+        driver.isolation_level = None  # we write BEGIN ourselves
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -41,6 +41,7 @@ class Sheet:
     inputs: tuple[str, ...]
     meta: tuple[str, ...]
     outputs: tuple[tuple[str, Kind], ...] | None
+    otherwise: str = "write .jsonl"  # what to do where a row does not fit
 
     @classmethod
     def of(cls, inputs: Iterable[str], example: Any, *, meta: Iterable[str] = ()) -> "Sheet":
@@ -56,11 +57,15 @@ class Sheet:
     @property
     def columns(self) -> list[tuple[str, Kind]]:
         """Names and kinds; a name that is taken already, in whichever case, gets `meta_` or `output_` before it."""
-        taken = {name for name, _ in (*BEFORE, STATUS, *AFTER)} | {name.lower() for name in self.inputs}
+        given, answered = self.beside(name for name, _ in (*BEFORE, STATUS, *AFTER))
+        return [*BEFORE, *given, STATUS, *answered, *AFTER]
+
+    def beside(self, others: Iterable[str]) -> tuple[list[tuple[str, Kind]], list[tuple[str, Kind]]]:
+        """The columns of what was given (inputs, meta) and of what was answered, in a table that has those others."""
+        taken = {*others} | {name.lower() for name in self.inputs}
         meta = [(_free(name, "meta_", taken), Kind.TEXT) for name in self.meta]
         outputs = [(_free(name, "output_", taken), kind) for name, kind in self.outputs or WHOLE]
-        inputs = [(name, Kind.TEXT) for name in self.inputs]
-        return [*BEFORE, *inputs, *meta, STATUS, *outputs, *AFTER]
+        return [*((name, Kind.TEXT) for name in self.inputs), *meta], outputs
 
     @property
     def header(self) -> list[str]:
@@ -69,25 +74,38 @@ class Sheet:
 
     def values(self, row: ResultRow) -> list[Any]:
         """One row, in the order of the columns and of their kinds; raises UsageError where it does not fit."""
-        kept = row.meta or {}
-        if not kept.keys() <= set(self.meta):
-            raise UsageError(f"the row at position {row.position} has other columns of its own; write .jsonl")
         return [
-            row.position, row.custom_id, *(_text(row.input.get(name)) for name in self.inputs),
-            *(_text(kept.get(name)) for name in self.meta), row.status.value, *self._output(row), row.error_code,
+            row.position, row.custom_id, *self.given(row), row.status.value, *self.answered(row), row.error_code,
             row.error_message, row.truncated, row.model, row.revision, row.dtype, row.device, row.attempts,
             row.finished_at,
         ]  # fmt: skip
 
-    def _output(self, row: ResultRow) -> list[Any]:
+    def given(self, row: ResultRow) -> list[Any]:
+        """What the row came with: its inputs, then what was kept of it."""
+        kept = row.meta or {}
+        if not kept.keys() <= set(self.meta):
+            raise UsageError(f"the row at position {row.position} has other columns of its own; {self.otherwise}")
+        return [*(_text(row.input.get(name)) for name in self.inputs), *(_text(kept.get(name)) for name in self.meta)]
+
+    def answered(self, row: ResultRow) -> list[Any]:
+        """Its output, key by key or as JSON."""
         if self.outputs is None:
             return [None if row.output is None else json.dumps(row.output, ensure_ascii=False)]
         if row.output is None:
             return [None] * len(self.outputs)
         output = _flat(row.output)
         if output is None or not output.keys() <= {name for name, _ in self.outputs}:
-            raise UsageError(f"the output at position {row.position} has other fields than the first; write .jsonl")
-        return [_fitted(row.position, name, kind, output.get(name)) for name, kind in self.outputs]
+            raise UsageError(f"the output at position {row.position} has other fields than the first; {self.otherwise}")
+        return [self._fitted(row.position, name, kind, output.get(name)) for name, kind in self.outputs]
+
+    def _fitted(self, position: int, name: str, kind: Kind, value: Any) -> Any:
+        found = kind_of(value)
+        if value is None or found is kind:
+            return value
+        if kind is Kind.NUMBER and found is Kind.INTEGER:  # PostgreSQL gives 1e16 back without a point
+            return float(value)
+        said = f"{name} at position {position} is {found.value}, in the first row it is {kind.value}"
+        raise UsageError(f"{said}; {self.otherwise}")
 
 
 def of_batch(database: Database, batch_id: str, task: TaskSpec) -> Sheet:
@@ -112,17 +130,6 @@ def _flat(output: Any) -> dict[str, Any] | None:
     if not isinstance(output, dict) or not output or any(isinstance(value, dict | list) for value in output.values()):
         return None
     return output
-
-
-def _fitted(position: int, name: str, kind: Kind, value: Any) -> Any:
-    found = kind_of(value)
-    if value is None or found is kind:
-        return value
-    if kind is Kind.NUMBER and found is Kind.INTEGER:  # PostgreSQL gives 1e16 back without a point
-        return float(value)
-    raise UsageError(
-        f"{name} at position {position} is {found.value}, in the first row it is {kind.value}; write .jsonl"
-    )
 
 
 def _text(value: Any) -> str | None:

@@ -1,0 +1,165 @@
+"""Gathering: rows for a table that others read, in a temporary one first, which locks nobody out.
+
+It goes with its connection. Then everything is merged in one transaction: whoever reads the table sees all of it, or
+what was there before.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    DateTime,
+    Double,
+    MetaData,
+    Text,
+    TextClause,
+    inspect,
+    text,
+)
+from sqlalchemy import Table as SqlTable
+from sqlalchemy.exc import IdentifierError
+
+from models.columns import Document
+from models.db import Database, insert_rows, translated
+from models.errors import UsageError, first_line
+from producer.sheet import Kind
+
+GATHERED = "batchmill_gathered"
+CHUNK_ROWS = 10_000
+TYPES: dict[Kind, Any] = {
+    Kind.TEXT: Text(), Kind.INTEGER: BigInteger(), Kind.NUMBER: Double(), Kind.BOOLEAN: Boolean(),
+    Kind.MOMENT: DateTime(timezone=True), Kind.DOCUMENT: Document,
+}  # fmt: skip
+
+# WHERE true: without it SQLite takes ON for the beginning of a join.
+MERGE = """
+INSERT INTO {table} ({names}) SELECT {names} FROM {gathered} WHERE true
+ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {when}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A table's columns, and which of them are its key; a row's values come in their order."""
+
+    columns: tuple[tuple[str, Kind], ...]
+    key: tuple[str, ...]
+
+    def table(self, name: str, **how: Any) -> SqlTable:
+        """The table as SQLAlchemy describes it."""
+        columns: list[Column[Any]] = [
+            Column(column, TYPES[kind], primary_key=column in self.key) for column, kind in self.columns
+        ]
+        return SqlTable(name, MetaData(), *columns, **how)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a table differs from a shape, with types as the database spells them."""
+
+    lacking: dict[str, str]
+    other: dict[str, tuple[str, str]]  # the type there, and the shape's
+    further: tuple[str, ...]
+    key: tuple[str, ...]  # the table's
+
+
+class Gathered:
+    """What was gathered, on the connection that has it, which is in no transaction."""
+
+    def __init__(self, connection: Connection, shape: Shape, count: int) -> None:
+        self._connection = connection
+        self._shape = shape
+        self.count = count
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction that may write, for the merge and whatever has to be true together with it."""
+        self._connection.execution_options(read_only=False)
+        with self._connection.begin():
+            yield self._connection
+
+    def difference(self, name: str) -> Difference:
+        """Make the table where there is none, and hold what is there against the shape."""
+        table = self._shape.table(name)
+        table.create(self._connection, checkfirst=True)
+        dialect, found = self._connection.dialect, inspect(self._connection)
+        there = {column["name"]: column["type"].compile(dialect) for column in found.get_columns(name)}
+        here = {column.name: column.type.compile(dialect) for column in table.columns}
+        return Difference(
+            lacking={column: kind for column, kind in here.items() if column not in there},
+            other={column: (there[column], kind) for column, kind in here.items() if there.get(column, kind) != kind},
+            further=tuple(column for column in there if column not in here),
+            key=tuple(found.get_pk_constraint(name)["constrained_columns"]),
+        )
+
+    def merge(self, name: str, when: str = "true") -> None:
+        """Insert what is new, and update what is there where the condition holds; `excluded` is the new row in it."""
+        names = [quoted(column) for column, _ in self._shape.columns]
+        key = [quoted(column) for column in self._shape.key]
+        merge = MERGE.format(
+            table=quoted(name), gathered=GATHERED, names=", ".join(names), key=", ".join(key), when=when,
+            updates=", ".join(f"{column} = excluded.{column}" for column in names if column not in key),
+        )  # fmt: skip
+        self._connection.execute(plain(merge))
+
+    def add_column(self, name: str, column: str, kind: str) -> None:
+        """Give the table a column more, empty in the rows that are there."""
+        self._connection.execute(plain(f"ALTER TABLE {quoted(name)} ADD COLUMN {quoted(column)} {kind}"))
+
+
+@contextmanager
+def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) -> Iterator[Gathered]:
+    """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
+    table = shape.table(GATHERED, prefixes=["TEMPORARY"])
+    with translated(database.url), database.engine.connect() as connection:
+        connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
+        try:
+            _create(connection, table)
+            yield Gathered(connection, shape, _gather(connection, table, rows))
+        finally:
+            connection.rollback()
+            table.drop(connection, checkfirst=True)
+            connection.commit()
+            connection.execution_options(read_only=False)
+
+
+def quoted(name: str) -> str:
+    """A name as both databases take it, whatever is in it; SQLAlchemy's own would double a % that COPY leaves so."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def plain(statement: str) -> TextClause:
+    """A statement without parameters: a colon in a name is none."""
+    return text(statement.replace(":", "\\:"))
+
+
+def _create(connection: Connection, table: SqlTable) -> None:
+    try:
+        table.create(connection)
+    except IdentifierError as error:
+        raise UsageError(f"a column can't be called so in this database: {first_line(error)}") from None
+
+
+def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
+    names = [quoted(column.name) for column in table.columns]
+    as_text = connection.dialect.name == "sqlite"
+    left, count = iter(rows), 0
+    connection.commit()
+    while chunk := [_stored(row) if as_text else row for row in islice(left, CHUNK_ROWS)]:
+        connection.begin()
+        insert_rows(connection, GATHERED, names, chunk)
+        connection.commit()
+        count += len(chunk)
+    return count
+
+
+def _stored(row: Sequence[Any]) -> list[Any]:
+    return [f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}" if isinstance(value, datetime) else value for value in row]
