@@ -1,5 +1,7 @@
 """Queries: the SQL sources that an operator allows, by name; nobody submits a query of their own."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,6 +11,9 @@ from models.errors import SettingsError, UsageError
 from models.settings import Settings
 
 Value = str | int | float | bool | None
+
+# What a schedule binds where its query names them: when the run was due, and that rows are new from when on until when.
+MOMENTS = ("slot", "since", "until")
 
 
 class Query(BaseModel):
@@ -22,15 +27,27 @@ class Query(BaseModel):
     parameters: dict[str, Value] = Field(default_factory=dict, description="Where `--bind` does not give its own.")
     timeout_seconds: float = Field(default=300.0, gt=0, description="How long the next rows may be waited for.")
 
-    def bound(self, given: dict[str, Any]) -> dict[str, Value]:
-        """The values of all parameters; raises UsageError, naming those that there are."""
-        names = sorted(text(self.query).compile().params)
+    @property
+    def names(self) -> list[str]:
+        """The parameters that it asks for."""
+        return sorted(text(self.query).compile().params)
+
+    def bound(
+        self, given: Mapping[str, Any], moments: Mapping[str, datetime] | None = None
+    ) -> dict[str, Value | datetime]:
+        """The values of all parameters; raises UsageError, naming those that there are.
+
+        `moments` are the MOMENTS of a schedule's run: none of them can be given, and none need be asked for.
+        """
+        names, moments = self.names, moments or {}
         for name, value in given.items():
+            if name in moments:
+                raise UsageError(f"parameter {name!r} of the source {self.name!r} is the schedule's own; leave it out")
             if name not in names:
                 raise UsageError(f"the source {self.name!r} has no parameter {name!r}; it has: {_listed(names)}")
             if not isinstance(value, str | int | float | bool | None):
                 raise UsageError(f"parameter {name!r} of the source {self.name!r} must be text, a number or null")
-        values = {**self.parameters, **given}
+        values = {**self.parameters, **given, **moments}
         missing = [name for name in names if name not in values]
         if missing:
             raise UsageError(f"the source {self.name!r} needs {_listed(missing)}: --bind {missing[0]}=VALUE")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from models.errors import SettingsError
@@ -27,7 +27,13 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(default=None, description="Redis or Valkey; unset: the embedded Valkey under home.")
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
     sources: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Queries that `submit --sql` may name."
+        default_factory=dict, description="Queries that `submit --sql` and schedules may name."
+    )
+    schedules: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="What `schedule sync` makes schedules of."
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs what is sent to the webhooks of schedules; never shown."
     )
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")

@@ -64,7 +64,9 @@ def _bells(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
 def _settings(settings: Settings) -> Iterator[Finding]:
     """The settings that are not as they come, and where each is from."""
     file = config_file()
-    given = {name: str(getattr(settings, name)) for name in sorted(settings.model_fields_set - {"pipelines"})}
+    # Tables are too long for a line, and a source's URL has a password in it.
+    tables = {"pipelines", "sources", "schedules"}
+    given = {name: str(getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)}
     environment = {name.upper() for name in os.environ}
     named = [
         f"{name}={redacted(value)} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"

@@ -60,7 +60,22 @@ def found(paths: Iterable[str], kind: str | None = None) -> list[File]:
     paths = list(paths)
     if STDIN in paths and len(paths) > 1:
         raise UsageError("- for standard input stands alone; give it, or files")
-    return [File(path, kind or _kind(path)) for given in paths for path in _expanded(given)]
+    return [File(path, kind or kind_of(path)) for given in paths for path in _expanded(given)]
+
+
+def kind_of(path: str) -> str:
+    """Which of KINDS a file's name says that it is; raises UnreadableSource where it does not say."""
+    if path == STDIN:
+        return "jsonl"
+    bare = path.partition("?")[0] if "://" in path else path
+    suffixes = [suffix.lower() for suffix in PurePosixPath(bare).suffixes]
+    if suffixes and suffixes[-1] in OTHERWISE_PACKED:
+        raise UnreadableSource(f"{path} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
+    if suffixes and suffixes[-1] in PACKED:
+        suffixes.pop()
+    if suffixes and suffixes[-1] in SUFFIXES:
+        return SUFFIXES[suffixes[-1]]
+    raise UnreadableSource(f"{path} does not say by its name what it is; say --format {' or '.join(KINDS)}")
 
 
 def _expanded(path: str) -> list[str]:
@@ -90,20 +105,6 @@ def _exists(path: str) -> bool:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UnreadableSource(f"{path} can't be opened: {reason}") from None
     return True
-
-
-def _kind(path: str) -> str:
-    if path == STDIN:
-        return "jsonl"
-    bare = path.partition("?")[0] if "://" in path else path
-    suffixes = [suffix.lower() for suffix in PurePosixPath(bare).suffixes]
-    if suffixes and suffixes[-1] in OTHERWISE_PACKED:
-        raise UnreadableSource(f"{path} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
-    if suffixes and suffixes[-1] in PACKED:
-        suffixes.pop()
-    if suffixes and suffixes[-1] in SUFFIXES:
-        return SUFFIXES[suffixes[-1]]
-    raise UnreadableSource(f"{path} does not say by its name what it is; say --format {' or '.join(KINDS)}")
 
 
 @contextmanager

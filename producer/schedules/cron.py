@@ -44,7 +44,7 @@ class Cron:
     def after(self, moment: datetime) -> Iterator[datetime]:
         """The instants after this one."""
         last = moment
-        for stretch in zones.stretches(self._zone, moment):
+        for stretch in zones.stretches(self.clock, moment):
             for wall in self._fields.between(self._first(stretch), stretch.past):
                 instant = stretch.instant(wall)
                 if instant > last:
@@ -54,7 +54,7 @@ class Cron:
     def before(self, moment: datetime) -> Iterator[datetime]:
         """The instants before this one, the last first, back to 1970."""
         last = moment
-        for stretch in zones.stretches_back(self._zone, moment):
+        for stretch in zones.stretches_back(self.clock, moment):
             for wall in self._fields.back(stretch.past, self._first(stretch)):
                 instant = stretch.instant(wall)
                 if instant < last:
@@ -68,7 +68,7 @@ class Cron:
     def count(self, after: datetime, until: datetime) -> int:
         """How many these are, a day of them at a time: years of minutes cost a millisecond or two."""
         total, last = 0, until.astimezone(UTC)
-        for stretch in takewhile(lambda stretch: stretch.start <= last, zones.stretches(self._zone, after)):
+        for stretch in takewhile(lambda stretch: stretch.start <= last, zones.stretches(self.clock, after)):
             new = stretch.start > after
             begin = stretch.first if new else stretch.first + INSTANT
             past = min(stretch.past, stretch.read(last) + INSTANT)
@@ -81,7 +81,8 @@ class Cron:
         return fields.parsed(self.expression)
 
     @property
-    def _zone(self) -> ZoneInfo:
+    def clock(self) -> ZoneInfo:
+        """The zone itself, to tell the time by."""
         return ZoneInfo(self.zone)
 
     def _first(self, stretch: Stretch) -> datetime:

@@ -73,7 +73,10 @@ class TestHealthy:
         self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         file = tmp_path / "mine.toml"
-        file.write_text("lease_seconds = 60\nheartbeat_seconds = 50\n")
+        file.write_text(
+            "lease_seconds = 60\nheartbeat_seconds = 50\nwebhook_secret = 'canary'\n"
+            "[sources.shop]\nurl = 'postgresql://me:canary@shop/shop'\nquery = 'SELECT 1 AS text'\n"
+        )
         monkeypatch.setenv("BATCHMILL_CONFIG", str(file))
         monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "7")
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url.replace("postgres@", "postgres:canary@"))

@@ -1,0 +1,201 @@
+"""The definition of a schedule: all that a person says of it, checked when it is said."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from models.db import as_json
+from models.errors import UsageError
+from models.pipeline import Pipeline
+from models.queries import MOMENTS, Value
+from models.tasks.spec import TaskSpec
+from producer import own_table
+from producer.readers.files import kind_of
+from producer.readers.rows import Columns
+from producer.readers.storable import is_storable
+from producer.request import FAIL_ROW, ON_INVALID, Failures, Request
+from producer.schedules import address, fields, patterns, spans, zones
+from producer.schedules.cron import Cron
+from producer.schedules.slots import Catchup
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONGEST = 65_536  # of a definition as JSON
+OURS = ("schedule", "slot")  # the metadata that a run's batch gets
+
+Overlap = Literal["skip", "queue", "allow"]
+
+
+def _kept(check: Callable[[str], object]) -> AfterValidator:
+    """Checked, and kept as it was said."""
+
+    def checked(said: str) -> str:
+        _told(check, said)
+        return said
+
+    return AfterValidator(checked)
+
+
+def _told(check: Callable[..., Any], *said: Any) -> Any:
+    try:
+        return check(*said)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _as_words(said: object) -> object:
+    return str(said) if isinstance(said, int) and not isinstance(said, bool) else said
+
+
+Span = Annotated[str, _kept(spans.read)]
+
+
+class Schedule(BaseModel):
+    """One schedule. Spans and times are kept as they were said; `cron` is spelled out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    pipeline: str
+    cron: Annotated[str, AfterValidator(lambda said: _told(fields.spelled, said))]
+    tz: Annotated[str, _kept(zones.checked)] = "UTC"
+    sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
+    file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {slot:%Y-%m-%d}.")
+    format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
+    bind: dict[str, Value] = Field(default_factory=dict, description="Parameters of the query.")
+    input: dict[str, str] = Field(default_factory=dict, description="Which column holds a field of the task.")
+    id: str | None = Field(default=None, description="Which column holds the ids; unset: custom_id, else id.")
+    meta: tuple[str, ...] = Field(default=(), description="Columns to keep with each job.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the task.")
+    metadata: dict[str, str] = Field(default_factory=dict, description="Kept with each run's batch.")
+    priority: int = 0
+    on_invalid: Literal[ON_INVALID] = FAIL_ROW  # type: ignore[valid-type]
+    max_failures: Annotated[str, BeforeValidator(_as_words), _kept(Failures.read)] | None = None
+    reuse: bool = Field(default=False, description="Take results that there are for the same input.")
+    catchup: Catchup = Field(default="latest", description="Which slots run that came while nobody was there.")
+    catchup_window: Span = Field(default="24h", description="Older slots are missed.")
+    overlap: Overlap = Field(default="skip", description="What a slot does while the run before it is open.")
+    deadline: Annotated[str, _kept(spans.check_deadline)] | None = Field(
+        default=None, description="A span after the slot, or a time of day in the zone."
+    )
+    source_timeout: Span = Field(default="1h", description="How long a run waits for its source.")
+    lag: Span = Field(default="0s", description="How long after they are made rows may take to be seen.")
+    since: datetime | None = Field(default=None, description="Where the first run begins; unset: 1970.")
+    into: Annotated[str, _kept(own_table.check_name)] | None = None
+    into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
+    alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
+    webhook: Annotated[str, _kept(address.checked)] | None = None
+
+    @classmethod
+    def of(cls, name: str, said: Mapping[str, Any]) -> Self:
+        """From what a person said, or what was `stored`; raises UsageError, one sentence that names the field."""
+        try:
+            return cls.model_validate({**said, "name": name})
+        except ValidationError as error:
+            raise UsageError(f"schedule {name[:80]!r}: {_sentence(error)}") from None
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        if (self.sql is None) == (self.file is None):
+            raise ValueError("say where its rows come from: sql or file, one of them")
+        if self.file is None and self.format is not None:
+            raise ValueError("format is of files, and sql names a query")
+        if self.sql is None and (self.bind or self.since or self.lag_span):
+            raise ValueError("bind, since and lag are of queries, and file names files")
+        if self.into_source is not None and self.into is None:
+            raise ValueError("into_source says whose database has the table; name that with into")
+        if own := [key for key in self.metadata if key in OURS]:
+            raise ValueError(f"metadata {own[0]!r} is what the schedule writes itself; take another key")
+        if own := [name for name in self.bind if name in MOMENTS]:
+            raise ValueError(f"bind {own[0]!r} is what the schedule binds itself; leave it out")
+        if self.file is not None:
+            _told(patterns.checked, self.file, self.times)
+            _told(kind_of, patterns.named(self.file, EPOCH, self.times)) if self.format is None else None
+        self._check_storable()
+        return self
+
+    @property
+    def times(self) -> Cron:
+        """When it comes."""
+        return Cron(self.cron, self.tz)
+
+    @property
+    def window(self) -> timedelta:
+        """How late a slot may run."""
+        return spans.read(self.catchup_window)
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a run waits for its source."""
+        return spans.read(self.source_timeout)
+
+    @property
+    def lag_span(self) -> timedelta:
+        """How far a run stays behind its slot."""
+        return spans.read(self.lag)
+
+    @property
+    def begins_at(self) -> datetime:
+        """Where the first run begins, in UTC; without a zone, `since` is by the clocks of the schedule's."""
+        said = self.since or EPOCH
+        return (said if said.tzinfo else said.replace(tzinfo=self.times.clock)).astimezone(UTC)
+
+    def deadline_at(self, slot: datetime) -> datetime | None:
+        """By when the slot's run should be done."""
+        return None if self.deadline is None else spans.deadline_after(slot, self.deadline, self.times)
+
+    def columns(self, spec: TaskSpec) -> Columns:
+        """Which columns of its source hold what; raises UsageError."""
+        return Columns.of(spec, self.input, self.id, meta=self.meta)
+
+    def request(self, pipeline: Pipeline, slot: datetime) -> Request:
+        """What the batch of a slot's run is asked to be; raises UsageError."""
+        local = slot.astimezone(self.times.clock)
+        return Request.checked(
+            pipeline, parameters=self.params, name=f"{self.name} {local:%Y-%m-%d %H:%M}",
+            metadata={**self.metadata, "schedule": self.name, "slot": slot.astimezone(UTC).isoformat()},
+            priority=self.priority, on_invalid=self.on_invalid, max_failures=self.max_failures,
+        )  # fmt: skip
+
+    def stored(self) -> dict[str, Any]:
+        """All that was said, fit for JSON; `of` makes the same schedule of it."""
+        return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+
+    def _check_storable(self) -> None:
+        stored = self.stored()
+        if not all(map(is_storable, _texts(stored))):
+            raise ValueError("a text in it has a NUL character or half a surrogate pair, which no database stores")
+        try:
+            size = len(as_json(stored))
+        except ValueError:
+            raise ValueError("a number in it is none that JSON has") from None
+        if size > LONGEST:
+            raise ValueError(f"it has {size:,} characters in all; at most {LONGEST:,} are kept")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from (*_texts(key), *_texts(one))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+
+
+def _sentence(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "extra_forbidden":
+        near = get_close_matches(field, Schedule.model_fields, n=1)
+        meant = f"is {near[0]} meant?" if near else f"it takes: {', '.join(Schedule.model_fields)}"
+        return f"there is no field {field[:40]!r}; {meant}"
+    if problem["type"] == "missing":
+        return f"it needs {field}"
+    if field == "name":
+        return "a name has small letters, digits, '.', '_' and '-', at most 63, and begins with a letter or digit"
+    said = problem["msg"].removeprefix("Value error, ")
+    return said if not field or said.startswith(f"{field} ") else f"{field}: {said[:1].lower()}{said[1:]}"

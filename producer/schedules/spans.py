@@ -1,0 +1,36 @@
+"""Spans and deadlines of a schedule, as people write them: `90m`, or `06:00` by the clocks of its zone."""
+
+import re
+from datetime import datetime, timedelta
+
+from models.errors import UsageError
+from producer.deadline import age, span
+from producer.schedules.cron import Cron
+
+TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+def read(said: str) -> timedelta:
+    """A span of at most ten years, which may be none at all; raises UsageError."""
+    return timedelta(seconds=age(said))
+
+
+def check_deadline(said: str) -> None:
+    """Raise UsageError unless it is a span or a time of day."""
+    if TIME.fullmatch(said.strip()):
+        return
+    seconds = span(said)
+    if seconds is None:
+        raise UsageError(
+            f"{said[:80]!r} is neither a span after the slot, such as 4h, nor a time of day, such as 06:00"
+        )
+    if seconds == 0 or age(said) == 0:
+        raise UsageError(f"{said[:80]!r} leaves no time; take a span such as 4h")
+
+
+def deadline_after(slot: datetime, said: str, cron: Cron) -> datetime:
+    """The moment so long after the slot, or the first one after it at which the zone's clocks come to that time."""
+    found = TIME.fullmatch(said.strip())
+    if found is None:
+        return slot + read(said)
+    return next(Cron(f"{int(found[2])} {int(found[1])} * * *", cron.zone).after(slot))

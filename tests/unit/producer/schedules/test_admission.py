@@ -1,0 +1,81 @@
+"""Schedules against the pipelines and sources of a machine."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.catalogue import Catalogue
+from models.errors import UsageError
+from models.settings import Settings
+from producer.schedules.admission import admitted, doubts
+from producer.schedules.definition import Schedule
+
+SOURCES = {
+    "tickets": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t WHERE at >= :since AND at < :until"},
+    "regions": {
+        "url": "sqlite:///a.db", "query": "SELECT id FROM t WHERE region = :region AND at < :since",
+        "parameters": {"since": "2020-01-01"},
+    },
+    "all": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t"},
+}  # fmt: skip
+NIGHTLY: dict[str, Any] = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "sql": "tickets"}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings.load(sources=SOURCES)
+
+
+def admit(settings: Settings, folder: Path | None = None, **more: Any) -> Schedule:
+    said = {key: value for key, value in {**NIGHTLY, **more}.items() if value is not None}
+    return admitted("nightly", said, settings, Catalogue.load(settings), folder)
+
+
+def test_what_is_right_is_let_in(settings: Settings) -> None:
+    schedule = admit(settings)
+    assert schedule == Schedule.of("nightly", NIGHTLY)
+    assert doubts(schedule, settings) == []
+    admit(settings, sql="regions", bind={"region": "eu"})
+    admit(settings, sql="all", overlap="allow")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"pipeline": "nothing"}, "there is no pipeline 'nothing'"),
+        ({"params": {"top": 1}}, "has no parameter 'top'"),
+        ({"input": {"body": "x"}}, "has no input 'body'"),
+        ({"priority": 5000}, "priority 5000 is out of range"),
+        ({"metadata": {f"k{n}": "v" for n in range(15)}}, "metadata has 17 entries"),
+        ({"bind": {"region": "eu"}}, "has no parameter 'region'; it has: since, until"),
+        ({"sql": "regions"}, "needs region"),
+        ({"overlap": "allow"}, "overlap: the source 'tickets' asks for :since"),
+    ],
+)
+def test_one_sentence_names_what_is_wrong(settings: Settings, more: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        admit(settings, **more)
+    assert str(raised.value).startswith("schedule 'nightly': ")
+    assert words in str(raised.value)
+
+
+def test_what_is_not_here_may_be_where_it_runs(settings: Settings) -> None:
+    schedule = admit(settings, sql="elsewhere", into="labels", into_source="afar", webhook="https://example.com/x")
+
+    assert [words.split(";")[0] for words in doubts(schedule, settings)] == [
+        "there is no [sources.afar] here", "there is no [sources.elsewhere] here", "webhook_secret is not set here",
+    ]  # fmt: skip
+    signed = Settings.load(sources={**SOURCES, "afar": {}, "elsewhere": {}}, webhook_secret="canary")
+    assert doubts(schedule, signed) == []
+    assert "canary" not in f"{signed!r}{signed}{signed.model_dump()}"
+
+
+def test_a_file_is_found_from_wherever_it_runs(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pattern = "in/{slot:%Y-%m-%d}.jsonl"
+    assert admit(settings, sql=None, file=pattern).file == str(tmp_path / pattern)
+    assert admit(settings, Path("/data"), sql=None, file=pattern).file == f"/data/{pattern}"
+    assert admit(settings, sql=None, file=f"s3://b/{pattern}").file == f"s3://b/{pattern}"

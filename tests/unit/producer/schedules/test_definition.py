@@ -1,0 +1,168 @@
+"""What a schedule may say, what is said of one that can't be, and what is kept of it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from models import tasks
+from models.builtin import BUILT_IN
+from models.errors import UsageError
+from producer.readers import KINDS
+from producer.request import Failures
+from producer.schedules.definition import Schedule
+
+SENTIMENT = next(entry for entry in BUILT_IN if entry.task == "sentiment-analysis")
+NIGHTLY: dict[str, Any] = {"pipeline": SENTIMENT.name, "cron": "0 2 * * *", "tz": "Europe/Berlin", "sql": "tickets"}
+FILES = {**{key: value for key, value in NIGHTLY.items() if key != "sql"}, "file": "/in/{slot:%Y-%m-%d}.jsonl"}
+EVERYTHING: dict[str, Any] = {
+    **NIGHTLY, "bind": {"region": "eu", "most": 5, "all": None}, "input": {"text": "body"}, "id": "ticket",
+    "meta": ("region",), "params": {"top_k": 2}, "metadata": {"team": "care"}, "priority": 5, "on_invalid": "refuse",
+    "max_failures": "2%", "reuse": True, "catchup": "all", "catchup_window": "3d", "overlap": "queue",
+    "deadline": "06:00", "source_timeout": "30m", "lag": "5m", "since": "2026-11-01T00:00:00", "into": "ticket_labels",
+    "into_source": "tickets", "alert_drift": 0.2, "webhook": "https://hooks.example.com/x",
+}  # fmt: skip
+SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
+
+
+def test_little_needs_to_be_said() -> None:
+    schedule = Schedule.of("nightly-tickets", NIGHTLY)
+
+    assert (schedule.catchup, schedule.window) == ("latest", timedelta(days=1))
+    assert (schedule.overlap, schedule.patience, schedule.lag_span) == ("skip", timedelta(hours=1), timedelta())
+    assert schedule.begins_at == datetime(1970, 1, 1, tzinfo=UTC)
+    assert schedule.deadline_at(SLOT) is None
+    assert next(schedule.times.after(SLOT)) == SLOT + timedelta(days=1)
+
+
+@pytest.mark.parametrize("said", [NIGHTLY, FILES, EVERYTHING])
+def test_it_is_stored_and_comes_back(said: dict[str, Any]) -> None:
+    schedule = Schedule.of("nightly", said)
+    stored = json.loads(json.dumps(schedule.stored()))
+
+    assert Schedule.of("nightly", stored) == schedule
+    assert Schedule.of("nightly", stored).stored() == stored
+    assert "name" not in stored
+
+
+def test_what_is_said_as_it_would_be_is_the_same_as_what_is_not_said() -> None:
+    assert (
+        Schedule.of("a", {**NIGHTLY, "catchup": "latest", "lag": "0s"}).stored() == Schedule.of("a", NIGHTLY).stored()
+    )
+
+
+def test_everything_has_its_effect() -> None:
+    schedule = Schedule.of("nightly", EVERYTHING)
+    assert schedule.begins_at == datetime(2026, 10, 31, 23, tzinfo=UTC)  # by the zone's clocks
+    assert schedule.deadline_at(SLOT) == datetime(2026, 11, 24, 5, tzinfo=UTC)
+    assert (schedule.patience, schedule.lag_span) == (timedelta(minutes=30), timedelta(minutes=5))
+    columns = schedule.columns(SENTIMENT.spec)
+    assert (columns.ids, columns.meta, columns.fields[0][:2]) == (("ticket",), ("region",), ("text", "body"))
+
+
+def test_a_run_s_request_says_of_which_slot_it_is() -> None:
+    request = Schedule.of("nightly", EVERYTHING).request(SENTIMENT, SLOT)
+
+    assert request.name == "nightly 2026-11-24 02:00"
+    assert request.metadata == {"team": "care", "schedule": "nightly", "slot": "2026-11-24T01:00:00+00:00"}
+    assert (request.priority, request.keeps_invalid) == (5, False)
+    assert request.max_failures == Failures(share=0.02)
+    assert request.parameters == {"top_k": 2}
+    assert request.deadline is None  # a late run is told of, not broken off
+    assert request.idempotency_key is None
+    assert Schedule.of("nightly", NIGHTLY).request(SENTIMENT, SLOT).keeps_invalid
+
+
+def test_numbers_may_stand_where_toml_has_them() -> None:
+    assert Schedule.of("a", {**NIGHTLY, "max_failures": 20}).max_failures == "20"
+
+
+def test_short_names_of_times_are_spelled_out() -> None:
+    assert Schedule.of("a", {**NIGHTLY, "cron": "@daily"}).cron == "0 0 * * *"
+
+
+def test_the_kinds_of_files_are_the_readers_own() -> None:
+    annotation = Schedule.model_fields["format"].annotation
+    assert get_args(get_args(annotation)[0]) == KINDS
+    odd = {**FILES, "file": "/in/{slot:%Y-%m-%d}"}
+    with pytest.raises(UsageError, match="does not say by its name"):
+        Schedule.of("a", odd)
+    assert Schedule.of("a", {**odd, "format": "csv"}).format == "csv"
+
+
+@pytest.mark.parametrize("name", ["", "Nightly", "-a", "a b", "a/b", "a" * 64, "a\n", "\0"])
+def test_a_name_is_short_and_plain(name: str) -> None:
+    with pytest.raises(UsageError, match="a name has small letters"):
+        Schedule.of(name, NIGHTLY)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"cron": "0 25 * * *"}, "bad hour"),
+        ({"cron": "* * * * * *"}, "6 fields"),
+        ({"tz": "Europe/Berln"}, "is Europe/Berlin meant"),
+        ({"file": "/in/{slot:%Y-%m-%d}.jsonl"}, "sql or file, one of them"),
+        ({"sql": None}, "sql or file, one of them"),
+        ({"format": "csv"}, "format is of files"),
+        ({"into_source": "x"}, "name that with into"),
+        ({"metadata": {"slot": "x"}}, "metadata 'slot' is what the schedule writes"),
+        ({"bind": {"since": "2020-01-01"}}, "bind 'since' is what the schedule binds"),
+        ({"bind": {"region": ["eu"]}}, "bind"),
+        ({"max_failures": "many"}, "max_failures 'many' is not a number"),
+        ({"on_invalid": "ignore"}, "on_invalid: input should be 'refuse' or 'fail-row'"),
+        ({"catchup": "some"}, "catchup: input should be 'latest', 'all' or 'none'"),
+        ({"overlap": "maybe"}, "overlap: input should be"),
+        ({"catchup_window": "long"}, "catchup_window: 'long' is not an age"),
+        ({"source_timeout": "-1h"}, "source_timeout: "),
+        ({"lag": "x"}, "lag: "),
+        ({"deadline": "noon"}, "deadline: 'noon' is neither"),
+        ({"since": "yesterday"}, "since: "),
+        ({"into": "results"}, "into: results is not yours"),
+        ({"into": "a; DROP TABLE x"}, "into: "),
+        ({"alert_drift": 1.5}, "alert_drift: "),
+        ({"alert_drift": 0}, "alert_drift: "),
+        ({"alert_drift": float("nan")}, "alert_drift: "),
+        ({"webhook": "http://example.com"}, "is not https"),
+        ({"corn": "0 2 * * *"}, "there is no field 'corn'; is cron meant?"),
+        ({"zzz": 1}, "there is no field 'zzz'; it takes: name, pipeline"),
+        ({"params": {"x": "\0"}}, "NUL character"),
+        ({"meta": ["\ud800"]}, "surrogate"),
+        ({"params": {"x": float("inf")}}, "number in it is none"),
+        ({"params": {"x": "y" * 70_000}}, "at most 65,536"),
+    ],
+)
+def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Schedule.of("nightly", {**NIGHTLY, **more})
+    sentence = str(raised.value)
+    assert sentence.startswith("schedule 'nightly': ")
+    assert words in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"file": "/in/all.jsonl"}, "has no slot in it"),
+        ({"cron": "0 * * * *"}, "is the same for the slots of"),
+        ({"bind": {"a": 1}}, "bind, since and lag are of queries"),
+        ({"since": "2026-01-01"}, "bind, since and lag are of queries"),
+        ({"lag": "1m"}, "bind, since and lag are of queries"),
+    ],
+)
+def test_files_have_rules_of_their_own(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Schedule.of("nightly", {**FILES, **more})
+
+
+def test_pipeline_and_cron_must_be_said() -> None:
+    for missing in ("pipeline", "cron"):
+        with pytest.raises(UsageError, match=f"schedule 'a': it needs {missing}"):
+            Schedule.of("a", {key: value for key, value in NIGHTLY.items() if key != missing})
+
+
+def test_columns_are_checked_against_the_task() -> None:
+    with pytest.raises(UsageError, match="has no input 'body'"):
+        Schedule.of("a", {**NIGHTLY, "input": {"body": "text"}}).columns(tasks.find("sentiment-analysis"))

@@ -1,0 +1,83 @@
+"""File names with the slot in them: what they stand for, and all that they can't be made to say."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from models.errors import UsageError
+from producer.schedules import patterns
+from producer.schedules.cron import Cron
+
+NIGHTLY = Cron.checked("0 2 * * *", "Europe/Berlin")
+SLOT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)  # the 24th in Berlin
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("in/{slot:%Y-%m-%d}.jsonl", "in/2026-11-24.jsonl"),
+        ("{slot:%Y}/{slot:%m}/{slot:%d}-*.csv.gz", "2026/11/24-*.csv.gz"),
+        ("s3://b/{slot:%Y/%j}/at-{slot:%H:%M}.parquet", "s3://b/2026/328/at-00:30.parquet"),
+        ("{{x}}-{slot:%G-W%V-%u}.tsv", "{x}-2026-W48-2.tsv"),
+    ],
+)
+def test_a_slot_s_name_is_by_the_zone_s_clocks(pattern: str, name: str) -> None:
+    assert patterns.checked(pattern, NIGHTLY) == pattern
+    assert patterns.named(pattern, SLOT, NIGHTLY) == name
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{slot.__class__}.jsonl",
+        "{slot.__class__.__init__.__globals__:%Y}.jsonl",
+        "{slot[0]:%Y}.jsonl",
+        "{slot!r:%Y}.jsonl",
+        "{slot:{slot}}.jsonl",
+        "{slot:%Y{slot:%m}}.jsonl",
+        "{slot}.jsonl",
+        "{slot:}.jsonl",
+        "{slot:today}.jsonl",
+        "{slot:%c}.jsonl",
+        "{slot:%s}.jsonl",
+        "{slot:%-d}.jsonl",
+        "{slot:%Z}.jsonl",
+        "{slot:%%}.jsonl",
+        "{slot:%Y%}.jsonl",
+        "{0:%Y}.jsonl",
+        "{:%Y}.jsonl",
+        "{settings.webhook_secret}{slot:%Y-%m-%d}.jsonl",
+        "{since:%Y}.jsonl",
+        "{slot:%Y-%m-%d.jsonl",
+        "slot:%Y}.jsonl",
+        "in/all.jsonl",
+        "in/*.jsonl",
+        "",
+        "in/{slot:%Y-%m-%d}\0.jsonl",
+    ],
+)
+def test_nothing_but_a_slot_s_numbers_can_stand_in_it(pattern: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        patterns.checked(pattern, NIGHTLY)
+    assert str(raised.value).startswith("file ")
+
+
+@pytest.mark.parametrize(
+    ("cron", "pattern"),
+    [("0 * * * *", "{slot:%Y-%m-%d}.csv"), ("0 2 * * *", "{slot:%Y-%m}.csv"), ("0 2,14 * * *", "{slot:%Y-%m-%d}.csv")],
+)
+def test_two_slots_must_not_share_a_file(cron: str, pattern: str) -> None:
+    with pytest.raises(UsageError, match="is the same for the slots of"):
+        patterns.checked(pattern, Cron.checked(cron))
+
+
+def test_a_path_is_made_to_start_at_the_root(tmp_path: Path) -> None:
+    folder = tmp_path / "odd [x] {y}"
+    found = patterns.located("in/{slot:%Y-%m-%d}.jsonl", folder)
+
+    assert patterns.checked(found, NIGHTLY) == found
+    assert patterns.named(found, SLOT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
+    for kept in ("/in/{slot:%Y-%m-%d}.jsonl", "s3://in/{slot:%Y-%m-%d}.jsonl"):
+        assert patterns.located(kept, folder) == kept
+    assert patterns.located("~/a.csv", folder) == str(Path.home() / "a.csv")

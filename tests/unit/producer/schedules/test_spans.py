@@ -1,0 +1,56 @@
+"""Spans and deadlines as people write them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models.errors import UsageError
+from producer.schedules import spans
+from producer.schedules.cron import Cron
+
+BERLIN = Cron.checked("0 2 * * *", "Europe/Berlin")
+SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("said", "hours"), [("4h", 4), ("1d", 24), ("90m", 1.5), ("0s", 0)])
+def test_a_span(said: str, hours: float) -> None:
+    assert spans.read(said) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("said", ["", "4", "-1h", "soon", "9000d"])
+def test_what_is_none(said: str) -> None:
+    with pytest.raises(UsageError, match="not an age"):
+        spans.read(said)
+
+
+@pytest.mark.parametrize("said", ["4h", "06:00", "6:00", "23:59", "1h30m"])
+def test_a_deadline(said: str) -> None:
+    spans.check_deadline(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("24:00", "neither a span"), ("6", "neither a span"), ("06:60", "neither a span"), ("6am", "neither a span"),
+     ("0h", "leaves no time"), ("9000d", "at most ten years")],
+)  # fmt: skip
+def test_what_is_no_deadline(said: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        spans.check_deadline(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "slot", "deadline"),
+    [
+        ("4h", "2026-11-24T01:00Z", "2026-11-24T05:00Z"),
+        ("06:00", "2026-11-24T01:00Z", "2026-11-24T05:00Z"),
+        ("02:00", "2026-11-24T01:00Z", "2026-11-25T01:00Z"),  # the slot itself is no time left
+        ("01:30", "2026-11-24T01:00Z", "2026-11-25T00:30Z"),
+        ("06:00", "2026-10-25T00:00Z", "2026-10-25T05:00Z"),  # five hours after 02:00, since one comes twice
+        ("4h", "2026-10-25T00:00Z", "2026-10-25T04:00Z"),
+        ("06:00", "2026-03-29T01:00Z", "2026-03-29T04:00Z"),
+        ("02:30", "2026-03-28T12:00Z", "2026-03-29T01:00Z"),  # which that day lacks: when the gap ends
+    ],
+)
+def test_the_moment_of_a_deadline(said: str, slot: str, deadline: str) -> None:
+    found = spans.deadline_after(datetime.fromisoformat(slot), said, BERLIN)
+    assert found == datetime.fromisoformat(deadline)
