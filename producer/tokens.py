@@ -1,4 +1,4 @@
-"""Tokens by which a process holds what it works at: they tell where it runs, so that others there see whether it does."""
+"""Tokens by which a process holds what it works at: where it runs, so that others there see whether it still does."""
 
 import os
 import secrets

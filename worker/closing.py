@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from models.db import Database
+from models.failpoints import failpoint
 from worker import answers, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.claims import Lease
-from models.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.passes import Raw
 from worker.patience import patiently

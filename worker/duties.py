@@ -14,11 +14,11 @@ from sqlalchemy import text
 from models import endings, retention
 from models.db import Database
 from models.errors import Unreachable
+from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker import reclaim, ringing
 from worker.background import Background
-from models.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 

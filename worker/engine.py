@@ -21,6 +21,7 @@ import structlog
 from models import tasks
 from models.db import Database
 from models.errors import JobError, Unreachable
+from models.failpoints import failpoint
 from worker import claims, twins
 from worker.batching import Encoded, Packing
 from worker.bisection import isolate
@@ -28,7 +29,6 @@ from worker.budget import Budget
 from worker.claims import Claimant, Job, Lease
 from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
-from models.failpoints import failpoint
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
