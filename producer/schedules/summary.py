@@ -1,0 +1,29 @@
+"""A run's summary: what `show` and `history` tell of it, and what later runs are held against."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from producer.schedules.drift import changes, drift
+from producer.schedules.quality import Quality
+
+
+def summary(now: Quality, seconds: float, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The numbers of a run as JSON has them; `before` are the summaries of earlier runs that completed, newest first.
+
+    `seconds` went from the batch's start to its last result; `rows_per_second` counts what was computed in them.
+    `changed` is a sentence, or null where the same models answered as in the run before.
+    """
+    earlier = [Quality.of(one["quality"]) for one in before if one.get("quality")]
+    return {
+        "total": now.rows,
+        "reused": now.reused,
+        "computed": now.computed,
+        "succeeded": now.succeeded,
+        "failed": now.failed,
+        "truncated": now.truncated,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(now.computed / seconds, 1) if seconds > 0 else None,
+        "quality": now.as_dict(),
+        "drift": drift(now, earlier).as_dict() if earlier else None,
+        "changed": next((changes(now, one) for one in earlier if one.versions), None),
+    }
