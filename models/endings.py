@@ -49,21 +49,20 @@ UPDATE batches SET total = (SELECT count(*) FROM jobs j WHERE j.batch_id = :batc
 WHERE id = :batch_id AND status = 'validating'
 """
 
-OPEN = """
-SELECT count(*) AS jobs, max(position) AS last FROM (
-    SELECT j.position FROM jobs j
-    WHERE j.batch_id = :batch_id AND j.position > :after
-      AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-    ORDER BY j.position LIMIT :most
-) AS chunk
-"""
-
+# Bounded on both sides: a chunk reads its own places, however many jobs have ended before or are open behind it.
 CLOSE = """
 INSERT INTO results (batch_id, position, seq, status, error_code, error_message, truncated, attempts)
 SELECT j.batch_id, j.position, :last_seq + row_number() OVER (ORDER BY j.position), :outcome, :code, :message, :no, 0
 FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position > :after AND j.position <= :last
+WHERE j.batch_id = :batch_id AND j.position > :after AND j.position <= :upto
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+"""
+
+LAST = "SELECT coalesce(max(position), -1) FROM jobs WHERE batch_id = :batch_id"
+
+OPEN = """
+SELECT 1 FROM jobs j WHERE j.batch_id = :batch_id
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position) LIMIT 1
 """
 
 COUNT = "UPDATE batches SET {column} = {column} + :jobs, last_seq = last_seq + :jobs WHERE id = :batch_id"
@@ -139,24 +138,26 @@ def close_some(connection: Connection, sql: Fragments, batch_id: str, after: int
         return Progress(0, after, ended=True)
     ending = Ending(batch.ending)
     code, message = _told(ending, batch)
-    named = {"batch_id": batch_id, "after": after, "most": CHUNK_JOBS}
-    jobs, last = connection.execute(text(OPEN), named).one()
+    upto = after + CHUNK_JOBS
+    jobs = connection.execute(
+        text(CLOSE),
+        {
+            "batch_id": batch_id, "after": after, "upto": upto, "last_seq": batch.last_seq,
+            "outcome": ending.outcome.value, "code": code, "message": message, "no": False,
+        },
+    ).rowcount  # fmt: skip
     if jobs:
-        connection.execute(
-            text(CLOSE),
-            {
-                "batch_id": batch_id, "after": after, "last": last, "last_seq": batch.last_seq,
-                "outcome": ending.outcome.value, "code": code, "message": message, "no": False,
-            },
-        )  # fmt: skip
         counter = ending.outcome.value
         connection.execute(text(COUNT.format(column=counter)), {"batch_id": batch_id, "jobs": jobs})
-    if batch.ended + jobs < batch.total and (jobs or after >= 0):
-        # More to come; behind the last there may be some again, where it was replayed and ended between two chunks.
-        return Progress(jobs, last if jobs == CHUNK_JOBS else -1, ended=False)
+    if batch.ended + jobs < batch.total:
+        if upto < connection.execute(text(LAST), {"batch_id": batch_id}).scalar_one():
+            return Progress(jobs, upto, ended=False)
+        # Behind us there may be some again, where the batch was replayed and ended between two chunks.
+        if connection.scalar(text(OPEN), {"batch_id": batch_id}):
+            return Progress(jobs, -1, ended=False)
     query = END.format(status=ending.status.value, now=sql.now)
     connection.execute(text(query), {"batch_id": batch_id, "status": ending.status.value})
-    return Progress(jobs, after if last is None else last, ended=True)
+    return Progress(jobs, upto, ended=True)
 
 
 def _told(ending: Ending, batch: Row[Any]) -> tuple[str, str]:
