@@ -85,7 +85,8 @@ class Job(Table):
 
     __tablename__ = "jobs"
 
-    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    # No foreign key, here and in results: PostgreSQL would look it up row by row, and whoever inserts holds the batch.
+    batch_id: Mapped[str] = mapped_column(Key, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     custom_id: Mapped[str | None] = mapped_column(Key)
     input: Mapped[dict[str, Any]]
@@ -158,7 +159,7 @@ class ModelVersion(Table):
 class JobOutcome:
     """The columns of what a job came to, now or before a replay."""
 
-    batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(Key, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     status: Mapped[str]
     output: Mapped[dict[str, Any] | None] = mapped_column(Document)
@@ -168,7 +169,7 @@ class JobOutcome:
     attempts: Mapped[int] = mapped_column(Integer)
     slice_id: Mapped[int | None]
     token: Mapped[int | None]  # the fence it was written under
-    model_version_id: Mapped[int | None] = mapped_column(Number, ForeignKey("model_versions.id"))
+    model_version_id: Mapped[int | None] = mapped_column(Number)
 
 
 class Result(JobOutcome, Table):

@@ -37,9 +37,10 @@ SELECT {COLUMNS} {FROM}
 WHERE r.batch_id = :batch_id AND r.status = 'succeeded' ORDER BY r.seq LIMIT 1
 """
 
+# `+ 0` keeps the index of `seq` out of it: read and sorted for every page, it would make an export quadratic.
 BY_POSITION = f"""
 SELECT {COLUMNS} {FROM}
-WHERE r.batch_id = :batch_id AND r.position > :cursor AND j.position > :cursor AND r.seq > :after
+WHERE r.batch_id = :batch_id AND r.position > :cursor AND j.position > :cursor AND r.seq + 0 > :after
 ORDER BY r.position LIMIT :limit
 """
 

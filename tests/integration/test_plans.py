@@ -1,0 +1,180 @@
+"""How much PostgreSQL reads for what is looked up all the time, in blocks, whatever it knows of the tables.
+
+It knows nothing, as right after the first submit, or it knows the tables as they were before a large batch came. Times
+would tell less: a plan that reads a batch from its beginning is quick on a small one, and takes minutes on a large one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from models import endings
+from models.db import Database, insert_rows
+from producer import batches, results, standing
+from tests import answers
+from tests.servers import PostgresDatabases
+from worker import claims
+from worker.claims import Lease
+
+JOBS = 60_000
+SLICE_JOBS = 1_000
+LARGE = "large"
+MOST_OF_A_PAGE = 8_000  # some six blocks for each of a thousand rows; a scan of the batch takes a hundred thousand
+MOST_OF_A_LOOK = 300
+
+TABLES = ("batches", "jobs", "slices", "results", "model_versions")
+
+BATCH = """
+INSERT INTO batches (id, pipeline, task, model, revision, parameters, metadata, status, total, succeeded, failed,
+                     last_seq)
+VALUES (:id, 'reviews', 'sentiment-analysis', 'made', 'abc', '{}', '{}', 'in_progress', :jobs, :jobs / 2, :jobs / 2,
+        :jobs)
+"""
+
+# As the README tells people to page.
+VIEW_BY_SEQ = """
+SELECT * FROM job_results WHERE batch_id = 'large' AND seq > :cursor ORDER BY seq LIMIT 1000
+"""
+VIEW_BY_POSITION = """
+SELECT * FROM job_results WHERE batch_id = 'large' AND position >= :cursor AND position < :cursor + 1000
+ORDER BY position
+"""
+
+READ = """
+SELECT coalesce(sum(pg_stat_get_xact_blocks_fetched(c.oid)), 0) FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'i')
+"""
+
+
+@pytest.fixture(scope="module", params=["nothing is known", "a small batch is known"])
+def database(
+    request: pytest.FixtureRequest, postgres_server: PostgresDatabases, postgresql_template: str
+) -> Iterator[Database]:
+    name = "batchmill_plans"
+    database = Database(postgres_server.create_database(name, template=postgresql_template))
+    with database.write() as connection:
+        for table in TABLES:  # nobody analyses them behind our back
+            connection.execute(text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
+    fill(database, "small", 2_000)
+    if request.param == "a small batch is known":
+        with database.write() as connection:
+            connection.execute(text("ANALYZE"))
+    fill(database, LARGE, JOBS)
+    yield database
+    database.close()
+    postgres_server.drop_database(name)
+
+
+def fill(database: Database, batch_id: str, jobs: int) -> None:
+    """Every second job succeeded, the others failed; the last slices are as good as queued."""
+    version = answers.version(database)
+    with database.write() as connection:
+        connection.execute(text(BATCH), {"id": batch_id, "jobs": jobs})
+        states = ((n, "queued" if n + 2 * SLICE_JOBS > jobs else "done") for n in range(0, jobs, SLICE_JOBS))
+        insert_rows(
+            connection, "slices", ("batch_id", "first", "size", "state"),
+            ((batch_id, first, SLICE_JOBS, state) for first, state in states),
+        )  # fmt: skip
+        insert_rows(
+            connection, "jobs", ("batch_id", "position", "custom_id", "input"),
+            ((batch_id, n, f"id-{n}", f'{{"text": "review number {n}"}}') for n in range(jobs)),
+        )  # fmt: skip
+        insert_rows(connection, "results", answers.RESULT_COLUMNS, outcomes(batch_id, jobs, version))
+
+
+def outcomes(batch_id: str, jobs: int, version: int) -> Iterator[tuple[Any, ...]]:
+    for n in range(jobs):
+        if n % 2:
+            yield batch_id, n, n + 1, "failed", None, "too_long", "it is too long", False, 1, None
+        else:
+            yield batch_id, n, n + 1, "succeeded", '{"label": "GOOD"}', None, None, False, 1, version
+
+
+@contextmanager
+def most_read(database: Database, most: int) -> Iterator[None]:
+    """No statement within may have PostgreSQL look at more blocks."""
+    before: list[int] = []
+
+    def begin(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement != READ:
+            before.append(connection.exec_driver_sql(READ).scalar_one())
+
+    def end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement != READ:
+            read = connection.exec_driver_sql(READ).scalar_one() - before.pop()
+            assert read <= most, f"{read:,} blocks: {statement}"
+
+    event.listen(database.engine, "before_cursor_execute", begin)
+    event.listen(database.engine, "after_cursor_execute", end)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "before_cursor_execute", begin)
+        event.remove(database.engine, "after_cursor_execute", end)
+
+
+@pytest.fixture(params=["auto", "force_generic_plan"])
+def planned(database: Database, request: pytest.FixtureRequest) -> Database:
+    """Statements are planned with their values, or once for all values as psycopg has it after some turns."""
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.prepare_threshold = 5 if request.param == "auto" else 0
+        connection.exec_driver_sql(f"SET plan_cache_mode = {request.param}")
+        connection.commit()
+    return database
+
+
+@pytest.mark.parametrize("cursor", [0, JOBS // 2, JOBS - 2_000])
+def test_a_page_reads_what_is_on_it(planned: Database, cursor: int) -> None:
+    with most_read(planned, MOST_OF_A_PAGE):
+        [landed] = results.pages_as_landed(planned, LARGE, cursor, results.PAGE_ROWS)
+        placed = results.page_by_position(planned, LARGE, cursor - 1)
+        failed = list(results.failed(planned, LARGE, limit=500))
+
+    assert [row.seq for row in landed] == list(range(cursor + 1, cursor + 1_001))
+    assert [row.position for row in placed] == list(range(cursor, cursor + 1_000))
+    assert [row.position for row in failed] == list(range(1, 1_000, 2))
+
+
+@pytest.mark.parametrize("cursor", [0, JOBS // 2, JOBS - 2_000])
+@pytest.mark.parametrize("query", [VIEW_BY_SEQ, VIEW_BY_POSITION])
+def test_so_does_one_of_the_view(planned: Database, cursor: int, query: str) -> None:
+    with most_read(planned, MOST_OF_A_PAGE), planned.read() as connection:
+        assert len(connection.execute(text(query), {"cursor": cursor}).all()) == 1_000
+
+
+def test_a_status_reads_next_to_nothing(planned: Database) -> None:
+    with most_read(planned, MOST_OF_A_LOOK):
+        batch = batches.get(planned, LARGE)
+        example = results.example(planned, LARGE)
+        with planned.read() as connection:
+            last = connection.scalar(text(standing.LAST_SEQ), {"batch_id": LARGE})
+            holders = connection.execute(text(standing.HOLDERS), {"batch_id": LARGE}).all()
+
+    assert (batch.counts.ended, batch.device, example, last, holders) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
+
+
+def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -> None:
+    lease = Lease(1, LARGE, first=JOBS // 2, size=SLICE_JOBS, token=1, attempts=1)
+
+    with most_read(planned, MOST_OF_A_PAGE):
+        assert claims.pending(planned, [lease]) == []
+
+
+def test_a_step_of_an_early_end_reads_its_own_chunk(planned: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endings, "CHUNK_JOBS", 1_000)
+    with planned.write() as connection:
+        ending = "UPDATE batches SET status = 'cancelling', ending = 'cancelled', total = total + 1 WHERE id = 'large'"
+        connection.execute(text(ending))
+    try:
+        with most_read(planned, MOST_OF_A_PAGE):
+            step = endings.run_once(planned, LARGE, after=JOBS // 2)
+    finally:
+        with planned.write() as connection:
+            undone = "UPDATE batches SET status = 'in_progress', ending = NULL, total = total - 1 WHERE id = 'large'"
+            connection.execute(text(undone))
+
+    assert (step.jobs, step.ended) == (0, False)
