@@ -6,12 +6,14 @@
     │   ├── UnknownPipeline                  lists what exists
     │   ├── InvalidParameters                lists what is allowed
     │   ├── UnreadableSource                 the file is not what it says it is
+    │   │   └── MissingSource                there is no such file, or it can't be opened now
     │   ├── RefusedBatch                     rows that can't be jobs, by line
     │   └── KeyConflict                      an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   └── SchemaMismatch                   the tables are of another version
     ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
+    ├── NotYet                      exit 1   a source that a schedule's run may find later
     ├── WaitRanOut                  exit 124
     ├── ModelError                  exit 1   the pipeline can't be loaded
     └── JobError                             one input's failure: becomes its result row
@@ -66,6 +68,12 @@ class UnreadableSource(UsageError):
     code = "unreadable_source"
 
 
+class MissingSource(UnreadableSource):
+    """There is no file of that name, or none that can be opened here and now."""
+
+    code = "missing_source"
+
+
 class RefusedBatch(UsageError):
     """Some rows can't be jobs; the batch is refused whole and nothing of it is kept."""
 
@@ -87,6 +95,13 @@ class KeyBusy(BatchmillError):
     """Another process reads the batch of this idempotency key in at this moment."""
 
     code = "idempotency_busy"
+    retryable = True
+
+
+class NotYet(BatchmillError):
+    """A run's source can't be read now, and perhaps can later, or by another machine."""
+
+    code = "source_not_ready"
     retryable = True
 
 

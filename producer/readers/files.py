@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from models.errors import UnreadableSource, UsageError
+from models.errors import MissingSource, UnreadableSource, UsageError
 from producer.readers import remote
 from producer.readers.packing import unpacked
 
@@ -89,10 +89,10 @@ def _expanded(path: str) -> list[str]:
     else:
         # Before anything is read: of several files the last may be the one that is not there.
         if not _exists(path):
-            raise UnreadableSource(f"there is no file {path}")
+            raise MissingSource(f"there is no file {path}")
         return [path]
     if not matches:
-        raise UnreadableSource(f"no file matches {path}")
+        raise MissingSource(f"no file matches {path}")
     return matches
 
 
@@ -103,7 +103,7 @@ def _exists(path: str) -> bool:
         return False
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableSource(f"{path} can't be opened: {reason}") from None
+        raise MissingSource(f"{path} can't be opened: {reason}") from None
     return True
 
 
@@ -119,10 +119,10 @@ def _local(path: str) -> BinaryIO:
         # Not blocking, since opening a FIFO waits for its writer; regular files don't care.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise UnreadableSource(f"there is no file {path}") from None
+        raise MissingSource(f"there is no file {path}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableSource(f"{path} can't be opened: {reason}") from None
+        raise MissingSource(f"{path} can't be opened: {reason}") from None
     # Asked of what was opened, not of the path, which may change in between.
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,9 +1,15 @@
-"""Queries as sources: an operator's SELECT, read only, and streamed through a cursor on the server."""
+"""Queries as sources: an operator's SELECT, read only, of one moment, and streamed through a cursor on the server.
+
+A schedule's moments come as `timestamptz` to PostgreSQL, in a session whose time zone is UTC, so a column without a
+zone is taken for UTC; and to SQLite as `2026-11-24 01:00:00` in UTC, with a fraction only where there is one, which
+compares with CURRENT_TIMESTAMP and with what `datetime()` gives.
+"""
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,13 +45,15 @@ class _Clock:
 
 
 @contextmanager
-def opened(query: Query, bound: dict[str, Any], columns: Columns) -> Iterator[Source]:
-    """The rows of an operator's query; its connection closes with the block.
+def opened(
+    query: Query, bound: Mapping[str, Any], columns: Columns, moments: Mapping[str, datetime] | None = None
+) -> Iterator[Source]:
+    """The rows of an operator's query, all as they were when the first was read; its connection closes with the block.
 
-    Raises UnreadableSource where the query or its columns are wrong, and Unreachable when its database does not answer
-    within the source's `timeout_seconds`.
+    `moments` are bound where the query names them, and by nobody else. Raises UnreadableSource where the query or its
+    columns are wrong, and Unreachable when its database does not answer within the source's `timeout_seconds`.
     """
-    values = query.bound(bound)
+    values = query.bound(bound, moments)
     with closing(_rows(query, values, columns)) as rows:
         yield Source(f"the source {query.name!r}", "row", rows)
 
@@ -54,7 +62,7 @@ def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[R
     engine, clock = _engine(query)
     with (
         _told(query),
-        engine.connect() as connection,
+        _connected(engine) as connection,
         closing(_executed(connection, query, values)) as result,  # its cursor is the server's
     ):
         header = list(result.keys())
@@ -65,8 +73,25 @@ def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[R
 
 
 def _executed(connection: Connection, query: Query, values: dict[str, Any]) -> CursorResult[Any]:
+    if connection.dialect.name == "sqlite":
+        values = {name: _spelled(value) if isinstance(value, datetime) else value for name, value in values.items()}
     streamed = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
     return streamed.execute(text(query.query), values)
+
+
+def _spelled(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which all that is read is of one moment, and nothing can be written."""
+    is_sqlite = engine.dialect.name == "sqlite"
+    one_moment: Any = {} if is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect().execution_options(**one_moment) as connection:
+        # Said here, since the variable PGTZ would overrule what the connection's options say.
+        connection.exec_driver_sql("BEGIN" if is_sqlite else "SET LOCAL TIME ZONE 'UTC'")
+        yield connection
 
 
 def _records(result: CursorResult[Any], header: list[str], clock: _Clock) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -101,6 +126,7 @@ def _engine(query: Query) -> tuple[Engine, _Clock]:
 def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
     address = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
     connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+    connection.isolation_level = None  # we write BEGIN ourselves
     connection.execute("PRAGMA query_only = ON")
     connection.set_progress_handler(clock.ran_out, STEPS)
     return connection

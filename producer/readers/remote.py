@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
-from models.errors import UnreadableSource, first_line
+from models.errors import MissingSource, first_line
 
 
 def found(url: str) -> list[str]:
-    """The URLs that a pattern stands for, sorted; what is no pattern stands for itself. Raises UnreadableSource."""
+    """The URLs that a pattern stands for, sorted; what is no pattern stands for itself. Raises MissingSource."""
     if not any(character in url for character in "*["):  # a question mark begins a query
         return [url]
     system, path = _located(url)
@@ -17,7 +17,7 @@ def found(url: str) -> list[str]:
 
 
 def opened(url: str) -> BinaryIO:
-    """The file as a stream that can seek where its scheme can; raises UnreadableSource."""
+    """The file as a stream that can seek where its scheme can; raises MissingSource."""
     system, path = _located(url)
     with _told(url):
         return cast("BinaryIO", system.open(path, "rb"))
@@ -28,7 +28,7 @@ def _located(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         install = "in the checkout, run: pip install -c constraints.txt '.[remote]'"
-        raise UnreadableSource(f"{url} is a URL, for which fsspec is needed; {install}") from None
+        raise MissingSource(f"{url} is a URL, for which fsspec is needed; {install}") from None
     with _told(url):
         system, path = url_to_fs(url)
         return system, path
@@ -40,6 +40,6 @@ def _told(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UnreadableSource(f"there is no file {url}") from None
+        raise MissingSource(f"there is no file {url}") from None
     except Exception as error:
-        raise UnreadableSource(f"{url} can't be opened: {first_line(error)}") from None
+        raise MissingSource(f"{url} can't be opened: {first_line(error)}") from None
