@@ -104,13 +104,14 @@ class TestMoments:
         assert night(settings_of(database, sql), {"sql": "tickets"}, since=now - hour, until=now + hour)
         assert not night(settings_of(database, sql), {"sql": "tickets"}, since=now + hour, until=now + 2 * hour)
 
-    def test_the_session_s_zone_is_utc_wherever_it_runs(
+    def test_a_session_of_postgresql_s_is_utc_read_only_and_of_one_moment_wherever_it_runs(
         self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PGTZ", "Asia/Tokyo")
-        sql = "SELECT current_setting('timezone') AS text"
-        rows = night(settings_of(Database(postgresql_url), sql), {"sql": "tickets"})
-        assert rows[0].raw == {"text": "UTC"}
+        names = ("timezone", "transaction_isolation", "transaction_read_only")
+        shown = " || ', ' || ".join(f"current_setting('{name}')" for name in names)
+        rows = night(settings_of(Database(postgresql_url), f"SELECT {shown} AS text"), {"sql": "tickets"})
+        assert rows[0].raw == {"text": "UTC, repeatable read, on"}
 
     def test_the_slot_itself_can_be_asked_for(self, database: Database) -> None:
         sql = "SELECT 1 AS id, 'a' AS text WHERE :slot > :until"
