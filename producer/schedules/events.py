@@ -1,16 +1,17 @@
 """Events: what a person should hear of a schedule, each once: in SQL, in the log, and to a webhook if there is one."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, event, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models.db import Database, Fragments
+from models.db import FRAGMENTS, Database
 from models.schedule_tables import Event
+from producer.results import iso
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EventView:
     """One event as it is stored."""
 
     id: int
@@ -46,46 +47,45 @@ class Told:
     kind: str
     message: str
     at: datetime
-    url: str | None
-    tries: int
     sent_at: datetime | None  # to its webhook
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is printed; these names stay."""
+        moments = {name: moment and iso(moment) for name, moment in (("at", self.at), ("sent_at", self.sent_at))}
+        slot = self.slot and iso(self.slot)
+        return {"schedule": self.schedule, "slot": slot, "kind": self.kind, "message": self.message, **moments}
 
 
 def note(
-    connection: Connection, sql: Fragments, schedule: str, slot: datetime | None, kind: Kind, message: str,
-    at: datetime, url: str | None = None,
-) -> Told | None:  # fmt: skip
+    connection: Connection, schedule: str, slot: datetime | None, kind: str, message: str, *, at: datetime,
+    url: str | None = None,
+) -> bool:  # fmt: skip
     """Write down an event, once for each schedule, slot and kind; one without a slot, once until its message changes.
 
-    Returns it, to be given to `tell` after the commit, or None where it is known. With a URL it will be sent there.
+    Returns whether it is news. Then it is logged when the caller's transaction commits, and with a URL sent there soon.
     """
-    if slot is None and _is_newest(connection, schedule, kind, message):
-        return None  # the unique index takes no two NULLs for the same
-    values = {
-        "schedule": schedule, "slot": slot, "kind": kind.value, "message": message, "at": at, "url": url,
-        "send_at": text(sql.now) if url else None,
-    }  # fmt: skip
+    known = Kind(kind)
+    if slot is None and _is_newest(connection, schedule, known, message):
+        return False  # the unique index takes no two NULLs for the same
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing()
-    id_ = connection.scalar(statement.returning(Event.id))
-    return None if id_ is None else Told(id_, schedule, slot, kind.value, message, at, url, 0, None)
+    values = {
+        "schedule": schedule, "slot": slot, "kind": known.value, "message": message, "at": at, "url": url,
+        "send_at": text(FRAGMENTS[connection.dialect.name].now) if url else None,
+    }  # fmt: skip
+    statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing().returning(Event.id)
+    if connection.scalar(statement) is None:
+        return False
+    _log_at_commit(connection, schedule, slot, known)
+    return True
 
 
-def tell(noted: Iterable[Told | None]) -> None:
-    """Log what was noted, once it is committed; names and moments, never messages, which may quote labels."""
-    for event in noted:
-        if event is not None:
-            slot = event.slot.isoformat() if event.slot else None
-            getattr(log, Kind(event.kind).level)(f"schedule.{event.kind}", schedule=event.schedule, slot=slot)
-
-
-def newest(database: Database, schedule: str | None = None, limit: int = 20) -> list[Told]:
+def newest(database: Database, schedule: str | None = None, limit: int = 20) -> list[EventView]:
     """The newest events of a schedule, or of all, the newest first."""
     query = select(*_COLUMNS).order_by(Event.id.desc()).limit(limit)
     if schedule is not None:
         query = query.where(Event.schedule == schedule)
     with database.read() as connection:
-        return [Told(*row) for row in connection.execute(query)]
+        return [EventView(*row) for row in connection.execute(query)]
 
 
 def _is_newest(connection: Connection, schedule: str, kind: Kind, message: str) -> bool:
@@ -94,6 +94,21 @@ def _is_newest(connection: Connection, schedule: str, kind: Kind, message: str) 
     return connection.scalar(query) == message
 
 
-_COLUMNS = (
-    Event.id, Event.schedule, Event.slot, Event.kind, Event.message, Event.at, Event.url, Event.tries, Event.sent_at,
-)  # fmt: skip
+def _log_at_commit(connection: Connection, schedule: str, slot: datetime | None, kind: Kind) -> None:
+    """Names and moments, never the message, which may quote labels."""
+    undone = False
+
+    def committed(_connection: Connection) -> None:
+        if not undone:
+            say = getattr(log, kind.level)
+            say(f"schedule.{kind.value}", schedule=schedule, slot=slot.isoformat() if slot else None)
+
+    def rolled_back(_connection: Connection) -> None:
+        nonlocal undone
+        undone = True  # the connection may go on to commit something else
+
+    event.listen(connection, "rollback", rolled_back, once=True)
+    event.listen(connection, "commit", committed, once=True)
+
+
+_COLUMNS = (Event.id, Event.schedule, Event.slot, Event.kind, Event.message, Event.at, Event.sent_at)

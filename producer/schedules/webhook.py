@@ -18,6 +18,8 @@ from sqlalchemy import Row, text
 
 from models.columns import Moment
 from models.db import Database
+from models.errors import SettingsError
+from models.settings import Settings
 from producer.results import iso
 from producer.schedules.posting import NotTaken, post
 from producer.schedules.signing import Secret
@@ -54,15 +56,16 @@ class Message:
 
 
 def send_due(
-    database: Database, secret: Secret, *, send: Post = post, clock: Callable[[], float] = time.time
+    database: Database, settings: Settings, *, send: Post = post, clock: Callable[[], float] = time.time
 ) -> int:  # fmt: skip
     """Send what is due, one after the other; returns how many were taken. What is not, is tried again later.
 
-    `clock` gives Unix seconds. After half a minute no other is begun: a receiver that hangs holds nobody up for long.
+    So is what can't be signed here, for want of a `webhook_secret`: another machine may have it. `clock` gives Unix
+    seconds. After half a minute no other is begun: a receiver that hangs holds nobody up for long.
     """
     taken, began = 0, clock()
     while clock() - began < LONGEST_TURN_SECONDS and (message := _next(database)) is not None:
-        taken += _sent(database, secret, message, send, int(clock()))
+        taken += _sent(database, settings, message, send, int(clock()))
     return taken
 
 
@@ -84,10 +87,10 @@ def _next(database: Database) -> Message | None:
     return _message(row)
 
 
-def _sent(database: Database, secret: Secret, message: Message, send: Post, now: int) -> bool:
+def _sent(database: Database, settings: Settings, message: Message, send: Post, now: int) -> bool:
     about = {"event_id": message.event, "host": urlsplit(message.url).hostname, "number": message.number}
     try:
-        send(message.url, message.body, secret.headers(message.id, now, message.body))
+        send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
     except NotTaken as error:
         if message.number < MOST_TRIES:
             log.warning("webhook.not_taken", **about, problem=str(error), seconds=backoff(message.number))
@@ -97,6 +100,15 @@ def _sent(database: Database, secret: Secret, message: Message, send: Post, now:
         return False
     _write(database, SENT, id=message.event)
     return True
+
+
+def _secret(settings: Settings) -> Secret:
+    if settings.webhook_secret is None:
+        raise NotTaken("webhook_secret is not set here, and nothing is sent unsigned")
+    try:
+        return Secret.read(settings.webhook_secret.get_secret_value())
+    except SettingsError as error:
+        raise NotTaken(str(error)) from None
 
 
 def _write(database: Database, statement: str, **values: Any) -> None:
