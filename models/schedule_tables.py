@@ -39,6 +39,7 @@ class Run(Table):
     cause: Mapped[str]
     state: Mapped[str]
     definition: Mapped[dict[str, Any]]  # the schedule's, when the slot came
+    beside: Mapped[bool]  # it need not wait until the runs before it have ended
     batch_id: Mapped[str | None] = mapped_column(Key)  # no reference: the batch may be pruned, the run is kept
     since: Mapped[datetime | None]  # the run takes in what the source got from here on
     until: Mapped[datetime | None]  # and before this

@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     abandoned_seconds: float = Field(
         default=86_400.0, gt=0, description="How long a batch may be `validating` without news of whoever submits it."
     )
+    schedule_seconds: float = Field(default=2.0, gt=0, description="How often it is looked whether a schedule is due.")
+    clock: str | None = Field(
+        default=None,
+        description="To rehearse schedules: START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600; unset: "
+        "the database's clock.",
+    )
     prune_days: float | None = Field(
         default=None, ge=0, le=3650, description="After how many days ended batches are deleted; unset: never."
     )

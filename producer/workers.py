@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import literal_column, select, text
 
 from models.columns import Moment
 from models.db import Database
@@ -12,6 +12,9 @@ from models.tables import Worker
 from producer.batches import BatchView
 
 MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more
+ATTENDED_SECONDS = 60.0  # since the duty's last turn, of which there is one every few seconds
+
+TURN = "SELECT 1 FROM duties WHERE name = 'schedules' AND ran_at > {later}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,13 @@ def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]
 def alive(database: Database, pipeline: str, lease_seconds: float) -> int:
     """How many processes answer this pipeline's bells now."""
     return sum(worker.alive and pipeline in worker.serves for worker in listed(database, lease_seconds))
+
+
+def attended(database: Database) -> bool:
+    """Whether a worker or a foreman looks after schedules: its last turn was a short while ago."""
+    query = text(TURN.format(later=database.sql.later))
+    with database.read() as connection:
+        return connection.scalar(query, {"seconds": -ATTENDED_SECONDS}) is not None
 
 
 def _view(row: Any, lease_seconds: float) -> WorkerView:

@@ -19,6 +19,7 @@ from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker import reclaim, ringing
 from worker.background import Background
+from worker.scheduling import Scheduling
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,9 @@ SELECT id FROM batches WHERE status = 'in_progress' AND expires_at <= {now} ORDE
 ENDING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
 ABANDONED = """
-SELECT id FROM batches WHERE status = 'validating' AND coalesce(heard_at, created_at) <= {later} ORDER BY id LIMIT 100
+SELECT id FROM batches b WHERE status = 'validating' AND coalesce(heard_at, created_at) <= {later}
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.look_at IS NOT NULL)  -- its source may be late
+ORDER BY id LIMIT 100
 """
 GONE = "submit_abandoned", "whoever submitted this went away before all of it was read; submit it again"
 
@@ -70,6 +73,7 @@ def standard(database: Database, settings: Settings) -> list[Duty]:
         Duty(
             "abandoned", min(60.0, settings.abandoned_seconds), lambda: abandoned(database, settings.abandoned_seconds)
         ),
+        Duty("schedules", settings.schedule_seconds, Scheduling(database, settings).run_once),
         Duty("retention", RETENTION_SECONDS, lambda: deleted(database, settings.prune_days)),
     ]
 

@@ -55,6 +55,7 @@ def _runs() -> None:
         sa.Column("cause", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("definition", DOCUMENT, nullable=False),
+        sa.Column("beside", sa.Boolean, nullable=False),
         sa.Column("batch_id", KEY),
         sa.Column("since", MOMENT),
         sa.Column("until", MOMENT),

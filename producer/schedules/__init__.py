@@ -1,1 +1,1 @@
-"""Schedules: what is to be run when, as batches of its own."""
+"""Schedules: what is to be run when, and what came of it. Nothing here needs a process to babysit."""

@@ -1,0 +1,276 @@
+"""`batchmill schedule`: what runs every night."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from models import clock, failpoints, log, terminal
+from models.catalogue import Catalogue
+from models.db import Database
+from models.settings import Settings, config_file
+from producer import workers
+from producer.cli import context, nights
+from producer.schedules import admission, by_hand, events, metrics, registry, runs
+from producer.schedules import tick as ticking
+
+NEXT_SHOWN, RUNS_SHOWN, EVENTS_SHOWN = 5, 7, 5
+
+
+class _Moment(click.ParamType[datetime]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """ISO 8601; without a zone it is this machine's."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.fromisoformat(str(value).strip()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a time such as 2026-11-24 or 2026-11-24T02:00+01:00", param, ctx)
+
+
+MOMENT = _Moment()
+
+
+@click.group(short_help="Run a pipeline every night.")
+def schedule() -> None:
+    """Run a pipeline at set times over what has become new.
+
+    Workers and `batchmill foreman` look after schedules. A slot gets exactly one run, whoever was down when it came.
+    """
+
+
+# What a definition says, as an option of `create`: the same words stand in [schedules.NAME] of batchmill.toml.
+def _definition(command: Callable[..., None]) -> Callable[..., None]:
+    options = (
+        click.option("--cron", required=True, metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
+        click.option("--tz", metavar="ZONE", help="Whose clocks the times are of, such as Europe/Berlin; unset: UTC."),
+        click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline."),
+        click.option("--sql", metavar="NAME", help="The query [sources.NAME]; it may name :slot, :since and :until."),
+        click.option("--file", metavar="PATTERN", help="Or a file, such as in/{slot:%Y-%m-%d}.jsonl."),
+        click.option("--bind", multiple=True, callback=context.values, metavar="NAME=VALUE",
+                     help="Another parameter of the query. May be repeated."),
+        click.option("--input", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
+                     help="Which column holds a field of the task. May be repeated."),
+        click.option("--id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id."),
+        click.option("--meta", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
+        click.option("--param", "params", multiple=True, callback=context.values, metavar="NAME=VALUE",
+                     help="A parameter of the task. May be repeated."),
+        click.option("--priority", type=int, help="Batches with a higher one go first."),
+        click.option("--on-invalid", help="What a row that can't be a job comes to: refuse, or fail-row, if unset."),
+        click.option("--max-failures", metavar="N|P%", help="More failed jobs than this fail the run."),
+        click.option("--reuse", is_flag=True, default=None, help="Take results that there are for equal inputs."),
+        click.option("--catchup", help="latest, all or none of the slots that were missed; unset: latest."),
+        click.option("--catchup-window", metavar="SPAN", help="How old a missed slot may be; unset: 24h."),
+        click.option("--overlap", help="skip, queue or allow a run while the one before is at it; unset: skip."),
+        click.option("--deadline", metavar="SPAN|HH:MM", help="When a run must be done: 4h after its slot, or 06:00."),
+        click.option("--source-timeout", metavar="SPAN", help="How long a source may be late; unset: 1h."),
+        click.option("--lag", metavar="SPAN", help="Leave what is newer than this to the next run; unset: 0s."),
+        click.option("--since", metavar="TIME", help="Where the first run begins; unset: with everything there is."),
+        click.option("--into", metavar="TABLE", help="A table of yours that each run brings up to date, by id."),
+        click.option("--into-source", metavar="NAME", help="That table is in the database of [sources.NAME]."),
+        click.option("--alert-drift", type=float, metavar="0..1", help="How far results may move before you are told."),
+        click.option("--webhook", metavar="URL", help="Who is told of events; signed with the setting webhook_secret."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@schedule.command(short_help="Add a schedule.")
+@click.argument("name")
+@_definition
+@click.option("--replace", is_flag=True, help="Change the schedule of this name; its history and watermark stay.")
+def create(name: str, replace: bool, **given: Any) -> None:
+    """Add a schedule called NAME. The same may stand in batchmill.toml as [schedules.NAME]: batchmill schedule sync."""
+    fields = {field: _plain(value) for field, value in given.items() if value not in (None, (), {})}
+    settings = Settings.load()
+    definition = admission.admitted(name, fields, settings, Catalogue.load(settings))
+    with context.opened(settings) as database:
+        now = clock.of(settings, database)()
+        registry.create(database, definition, now, replace=replace)
+        click.echo(f"{name} runs {nights.spelled_times(definition)}; next:")
+        _echo_next(registry.get(database, name), now)
+        _tell_unattended(database)
+
+
+@schedule.command(short_help="List schedules.")
+@context.json_option
+def ls(as_json: bool) -> None:
+    """List the schedules, with their last and next runs; what needs a look is red."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        now = clock.of(settings, database)()
+        found, last = registry.listed(database), runs.last_of_each(database)
+    views = [nights.standing(view, last.get(view.name), now) for view in found]
+    if as_json:
+        terminal.echo_list([view.as_dict() for view in views])
+    elif views:
+        click.echo(nights.table(views))
+    else:
+        terminal.notice("there are no schedules yet; add one: batchmill schedule create NAME --cron …")
+
+
+@schedule.command(short_help="Show one schedule.")
+@click.argument("name")
+@context.json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what schedule NAME says, its next five runs in its zone, its last ones, and what happened."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        now = clock.of(settings, database)()
+        view = registry.get(database, name)
+        past = runs.newest(database, name, RUNS_SHOWN)
+        told = events.newest(database, name, EVENTS_SHOWN)
+    standing = nights.standing(view, past[0] if past else None, now)
+    if as_json:
+        document = standing.as_dict() | {"next": nights.iso_next(view, now, NEXT_SHOWN)}
+        runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
+        terminal.echo_json(document | runs_told)
+        return
+    click.echo(nights.facts(standing))
+    _echo_next(view, now)
+    if past:
+        click.echo("\n" + nights.history(past, view.definition))
+    for event in told:
+        click.echo(nights.event_line(event, view.definition))
+
+
+@schedule.command(short_help="Let a schedule rest.")
+@click.argument("name")
+def suspend(name: str) -> None:
+    """Let no slot of NAME come until it is resumed; a run that is at it goes on."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        registry.suspend(database, name, clock.of(settings, database)())
+    click.echo(f"{name} rests; go on with: batchmill schedule resume {name}")
+
+
+@schedule.command(short_help="Go on with a schedule.")
+@click.argument("name")
+def resume(name: str) -> None:
+    """Go on with NAME from its next slot; those that it rested through are not caught up (see backfill)."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        now = clock.of(settings, database)()
+        registry.resume(database, name, now)
+        click.echo(f"{name} goes on; next:")
+        _echo_next(registry.get(database, name), now)
+
+
+@schedule.command(short_help="Run a schedule now.")
+@click.argument("name")
+def trigger(name: str) -> None:
+    """Run NAME for this moment, besides its slots: everything since the last run that completed."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        batch_id = by_hand.trigger(database, Catalogue.load(settings), name, clock.of(settings, database)())
+        click.echo(batch_id)
+        terminal.notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
+        _tell_unattended(database)
+
+
+@schedule.command(short_help="Run past slots again.")
+@click.argument("name")
+@click.option("--from", "first", type=MOMENT, required=True, help="The first moment of the span.")
+@click.option("--to", "last", type=MOMENT, required=True, help="The last moment of the span.")
+def backfill(name: str, first: datetime, last: datetime) -> None:
+    """Run the slots of NAME in a span of time that have not completed, each over what came between it and the last.
+
+    The watermark stays: what the next night takes in does not change.
+    """
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        now = clock.of(settings, database)()
+        begun, kept = by_hand.backfill(database, Catalogue.load(settings), name, first, last, now)
+        click.echo(f"{terminal.counted(len(begun), 'slot')} of {name} will run")
+        if kept:
+            terminal.notice(
+                f"{terminal.counted(len(kept), 'slot')} in that span have completed, or are at it: left alone"
+            )
+        if begun:
+            _tell_unattended(database)
+
+
+@schedule.command(short_help="Take a schedule away.")
+@click.argument("name")
+def delete(name: str) -> None:
+    """Take NAME away with its history. Batches that run go on, results and the table that it wrote stay."""
+    with context.opened(Settings.load()) as database:
+        registry.delete(database, name)
+    click.echo(f"{name} is gone")
+
+
+@schedule.command(short_help="List a schedule's runs.")
+@click.argument("name")
+@click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
+@context.json_option
+def history(name: str, limit: int, as_json: bool) -> None:
+    """List the runs of NAME, the latest first: what came of each, and how far results moved."""
+    with context.opened(Settings.load()) as database:
+        view = registry.get(database, name)
+        found = runs.newest(database, name, limit)
+    if as_json:
+        terminal.echo_list([run.as_dict() for run in found])
+    elif found:
+        click.echo(nights.history(found, view.definition))
+    else:
+        terminal.notice(f"{name} has had no slot yet")
+
+
+@schedule.command(short_help="Apply what batchmill.toml declares.")
+def sync() -> None:
+    """Make the declared schedules be those in [schedules.NAME] of batchmill.toml; those made by hand stay."""
+    settings = Settings.load()
+    catalogue, found = Catalogue.load(settings), config_file()
+    folder = None if found is None else found.absolute().parent
+    wanted = {
+        name: admission.admitted(name, fields, settings, catalogue, folder)
+        for name, fields in settings.schedules.items()
+    }
+    with context.opened(settings) as database:
+        done = registry.sync(database, wanted, clock.of(settings, database)())
+        for what, name in done:
+            click.echo(f"{what} {name}")
+        if not done:
+            terminal.notice(f"nothing to do: {terminal.counted(len(wanted), 'declared schedule')}")
+
+
+@schedule.command(short_help="Do what is due, once.")
+@click.option("--now", "moment", type=MOMENT, help="As if it were this time, to rehearse; unset: the database's clock.")
+def tick(moment: datetime | None) -> None:
+    """Do once what schedules have due: decide slots, read sources, finish runs. Workers and the foreman start this.
+
+    Any number of these may run at the same time, and be killed at any moment.
+    """
+    settings = Settings.load()
+    log.configure(settings)
+    failpoints.arm()
+    with context.opened(settings) as database:
+        done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
+    click.echo(nights.told(done), err=True)
+
+
+@schedule.command("metrics", short_help="Print metrics.")
+def print_metrics() -> None:
+    """Print how schedules stand in Prometheus' text format, for a textfile collector."""
+    settings = Settings.load()
+    with context.opened(settings) as database:
+        click.echo(metrics.text(metrics.figures(database, clock.of(settings, database)())), nl=False)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _echo_next(view: registry.ScheduleView, now: datetime) -> None:
+    for line in nights.next_lines(view, now, NEXT_SHOWN):
+        click.echo(f"  {line}")
+
+
+def _tell_unattended(database: Database) -> None:
+    """Say so where nobody looks after schedules."""
+    if not workers.attended(database):
+        terminal.notice("no worker and no foreman runs now, so nothing will start: batchmill up, or batchmill foreman")

@@ -1,0 +1,68 @@
+"""Runs by hand: one at once, or those of a span of time again."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from models.catalogue import Catalogue
+from models.db import Database
+from models.errors import UsageError
+from models.states import Cause
+from producer.schedules import registry
+from producer.schedules.holding import at_moments
+from producer.schedules.planning import open_run
+
+MOST_BACKFILLED = 1000
+
+LOCK = "SELECT name FROM schedules WHERE name = :name {for_update}"
+
+# Its events go as well: what is run again may be told of again.
+FORGET_EVENTS = "DELETE FROM events WHERE schedule = :schedule AND slot = :slot"
+FORGET = "DELETE FROM runs WHERE schedule = :schedule AND slot = :slot AND look_at IS NULL AND state <> 'completed'"
+
+
+def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> str:
+    """Run a schedule for this moment, suspended or not; returns the batch's id. Raises NotFound, UnknownPipeline."""
+    definition = registry.get(database, name).definition
+    catalogue[definition.pipeline]
+    slot = now.replace(microsecond=0)
+    try:
+        with database.write() as connection:
+            connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
+            return open_run(connection, database, catalogue, definition, slot, cause=Cause.TRIGGER, now=now)
+    except IntegrityError:
+        raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
+
+
+def backfill(
+    database: Database, catalogue: Catalogue, name: str, first: datetime, last: datetime, now: datetime
+) -> tuple[list[datetime], list[datetime]]:
+    """Run the slots from `first` to `last`, both of them too: those that will run, and those that have or do already.
+
+    A slot whose run failed, or that never got one, is run anew. Raises NotFound, UnknownPipeline and UsageError.
+    """
+    definition = registry.get(database, name).definition
+    catalogue[definition.pipeline]
+    if last > now:
+        raise UsageError("a slot that is still to come can't be run again; end the span before now")
+    slots = []
+    for slot in definition.times.between(first - timedelta(microseconds=1), last):
+        slots.append(slot)
+        if len(slots) > MOST_BACKFILLED:
+            raise UsageError(f"that is more than {MOST_BACKFILLED:,} slots; take a shorter span")
+    if not slots:
+        raise UsageError(f"{name} has no slot in that span; see when it runs: batchmill schedule show {name}")
+    begun, kept = [], []
+    for slot in slots:
+        with database.write() as connection:
+            connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
+            key = {"schedule": name, "slot": slot}
+            if connection.execute(at_moments(FORGET), key).rowcount:
+                connection.execute(at_moments(FORGET_EVENTS), key)
+            elif connection.scalar(at_moments("SELECT 1 FROM runs WHERE schedule = :schedule AND slot = :slot"), key):
+                kept.append(slot)
+                continue
+            open_run(connection, database, catalogue, definition, slot, cause=Cause.BACKFILL, now=now)
+        begun.append(slot)
+    return begun, kept

@@ -1,0 +1,170 @@
+"""Planning: slots whose time has come get their runs. A run's row and its batch commit together, and a slot is a key.
+
+Any number of processes plan at the same time: the schedule's row is locked, and says up to where it is decided.
+"""
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, text
+
+from models.catalogue import Catalogue
+from models.columns import Document, Moment
+from models.db import Database
+from models.failpoints import failpoint
+from models.pipeline import Pipeline
+from models.schedule_tables import Run
+from models.states import Cause, RunState
+from producer import entries
+from producer.deadline import Deadline
+from producer.entries import Entry
+from producer.ids import new_batch_id
+from producer.request import Request
+from producer.schedules import events, slots
+from producer.schedules.definition import Schedule
+from producer.schedules.holding import at_moments
+
+# Lock order: the schedule's row, then its runs, then batches.
+DUE = "SELECT name FROM schedules WHERE next_at <= :now ORDER BY next_at, name"
+
+LOCK = """
+SELECT definition, decided_at, next_at FROM schedules WHERE name = :name AND next_at <= :now {for_update}
+"""
+
+DECIDED = "UPDATE schedules SET decided_at = :decided_at, next_at = :next_at WHERE name = :name"
+
+OPEN = "SELECT count(*) FROM runs WHERE schedule = :name AND look_at IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What came of a schedule's slots: runs to be, and slots that get none."""
+
+    schedule: str
+    runs: tuple[datetime, ...]
+    skipped: tuple[datetime, ...]
+    missed: int
+
+
+def plan(database: Database, catalogue: Catalogue, now: datetime) -> list[Planned]:
+    """Decide every slot up to this moment of every schedule; raises Unreachable."""
+    with database.read() as connection:
+        names = connection.scalars(at_moments(DUE, "now"), {"now": now}).all()
+    return [planned for name in names if (planned := plan_one(database, catalogue, name, now)) is not None]
+
+
+def plan_one(database: Database, catalogue: Catalogue, name: str, now: datetime) -> Planned | None:
+    """Decide the slots of one schedule; None where none is due any more."""
+    with database.write() as connection:
+        query = at_moments(LOCK.format(for_update=database.sql.for_update), "now")
+        typed = query.columns(definition=Document, decided_at=Moment(), next_at=Moment())
+        row = connection.execute(typed, {"name": name, "now": now}).one_or_none()
+        if row is None:
+            return None
+        definition = Schedule.of(name, row.definition)
+        if definition.pipeline not in catalogue:
+            events.note(
+                connection, name, row.next_at, "waiting", at=now, url=definition.webhook,
+                message=f"the pipeline {definition.pipeline!r} is not in the catalogue of {socket.gethostname()}",
+            )  # fmt: skip
+            return None
+        planned = _decide(connection, database, catalogue, definition, row, now)
+        failpoint("in_plan")
+    failpoint("after_plan")
+    return planned
+
+
+def open_run(
+    connection: Connection, database: Database, catalogue: Catalogue, definition: Schedule, slot: datetime,
+    *, cause: Cause, now: datetime,
+) -> str:  # fmt: skip
+    """A run for this slot and its batch, not read in yet; returns the batch's id. The schedule's row is locked.
+
+    Raises IntegrityError where the slot has a run, unless that one ended without a result and this is a backfill.
+    """
+    deadline_at = None if cause is Cause.BACKFILL else definition.deadline_at(slot)
+    request = _request(definition, catalogue[definition.pipeline], slot, deadline_at, now)
+    entry = Entry(new_batch_id(), submitter="")
+    entries.insert_batch(connection, database.sql, request, entry)
+    values = _row(definition, slot, cause, now) | {
+        "state": RunState.WAITING.value, "batch_id": entry.batch_id, "deadline_at": deadline_at,
+        "look_at": now,
+    }  # fmt: skip
+    connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
+    return entry.batch_id
+
+
+def _request(
+    definition: Schedule, pipeline: Pipeline, slot: datetime, deadline_at: datetime | None, now: datetime
+) -> Request:
+    """With the deadline as a span, which the database's clock measures whatever ours says."""
+    request = definition.request(pipeline, slot)
+    left = None if deadline_at is None else (deadline_at - now).total_seconds()
+    if left is None or left <= 0:  # one that has passed already would only keep a night from being caught up
+        return request
+    return replace(request, deadline=Deadline(seconds=left))
+
+
+def _decide(
+    connection: Connection, database: Database, catalogue: Catalogue, definition: Schedule, row: Row[Any],
+    now: datetime,
+) -> Planned:  # fmt: skip
+    name = definition.name
+    decision = slots.decide(
+        definition.times, decided_at=row.decided_at, now=now, catchup=definition.catchup,
+        window=definition.window,
+    )  # fmt: skip
+    # Slots that come due together are caught up one after another; only what was at it before is overlapped.
+    busy = definition.overlap == "skip" and decision.due and connection.scalar(text(OPEN), {"name": name})
+    there = set(_there(connection, name, (*decision.due, *decision.missed)))
+    due = [slot for slot in decision.due if slot not in there]
+    if busy:
+        _without_run(connection, definition, due, RunState.SKIPPED, now)
+        for slot in due:
+            events.note(
+                connection, name, slot, "skipped", at=now, url=definition.webhook,
+                message="the run before was still at it",
+            )  # fmt: skip
+    else:
+        for slot in due:
+            open_run(connection, database, catalogue, definition, slot, cause=Cause.CRON, now=now)
+    if decision.missed_count:
+        _without_run(connection, definition, [s for s in decision.missed if s not in there], RunState.MISSED, now)
+        events.note(
+            connection, name, decision.missed[-1], "missed", at=now, url=definition.webhook,
+            message=_missed(decision.missed, decision.missed_count),
+        )  # fmt: skip
+    connection.execute(
+        at_moments(DECIDED, "decided_at", "next_at"),
+        {"name": name, "decided_at": decision.decided_at, "next_at": decision.next_at},
+    )
+    runs, skipped = ((), tuple(due)) if busy else (tuple(due), ())
+    return Planned(name, runs, skipped, decision.missed_count)
+
+
+def _missed(newest: tuple[datetime, ...], count: int) -> str:
+    last = f"{newest[-1]:%Y-%m-%d %H:%M} UTC"
+    return f"the slot of {last} was missed" if count == 1 else f"{count:,} slots were missed, the last at {last}"
+
+
+def _there(connection: Connection, name: str, moments: Iterable[datetime]) -> Iterable[datetime]:
+    table = Run.__table__
+    return connection.scalars(select(table.c.slot).where(table.c.schedule == name, table.c.slot.in_(tuple(moments))))
+
+
+def _without_run(
+    connection: Connection, definition: Schedule, moments: Iterable[datetime], state: RunState, now: datetime
+) -> None:
+    rows = [_row(definition, slot, Cause.CRON, now) | {"state": state.value, "finished_at": now} for slot in moments]
+    if rows:
+        connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
+
+
+def _row(definition: Schedule, slot: datetime, cause: Cause, now: datetime) -> dict[str, Any]:
+    return {
+        "schedule": definition.name, "slot": slot, "cause": cause.value, "definition": definition.stored(),
+        "beside": definition.overlap == "allow", "decided_at": now,
+    }  # fmt: skip

@@ -1,0 +1,137 @@
+"""Reading: a run's source becomes the jobs of its batch. Read in one go: who goes on for a dead one begins anew."""
+
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import TextClause, text
+
+from models import endings
+from models.catalogue import Catalogue
+from models.columns import Moment
+from models.db import Database
+from models.errors import BatchmillError, NotYet, Unreachable, UsageError
+from models.failpoints import failpoint
+from models.settings import Settings
+from models.states import BatchStatus, Cause, Ending
+from producer import entries, submit
+from producer.entries import Entry
+from producer.schedules import events, sources, watching
+from producer.schedules.definition import Schedule
+from producer.schedules.holding import at_moments, held
+from producer.schedules.runs import RunView
+
+log = structlog.get_logger(__name__)
+
+SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)  # between two looks at a source
+PAUSES = 20  # in the time that a source may be late
+
+WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
+
+TAKES = (
+    "UPDATE runs SET since = :since, until = :until WHERE schedule = :schedule AND slot = :slot AND held_by = :token"
+)
+
+PUT_OFF = """
+UPDATE runs SET look_at = :look_at, tries = tries + 1, error_code = 'source_not_ready', error_message = :message
+WHERE schedule = :schedule AND slot = :slot AND held_by = :token
+"""
+
+# Also for whoever died between accepting the batch and saying so.
+STARTED = """
+UPDATE runs SET state = 'running', started_at = :now, look_at = :now, tries = 0, error_code = NULL,
+       error_message = NULL
+WHERE state = 'waiting' AND batch_id IN
+      (SELECT id FROM batches WHERE status <> 'validating' AND in_progress_at IS NOT NULL)
+"""
+
+
+def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
+    """Read one run's source in, or put it off, or give it up; False where somebody else is at it.
+
+    Raises Unreachable where our own database is away.
+    """
+    definition = Schedule.of(run.schedule, run.definition)
+    with held(database, run) as token:
+        entry = None if token is None else entries.taken(database, run.batch_id or "")
+        if token is None or entry is None:
+            return False
+        overdue = watching.told_overdue(database, run, now)
+        window = since, until = _window(database, definition, run)
+        _write(database, at_moments(TAKES, "since", "until"), run, token, since=since, until=until)
+        failpoint("in_read")
+        try:
+            _fill(database, settings, catalogue, definition, run, entry, window)
+        except (NotYet, Unreachable) as error:
+            _put_off(database, definition, run, entry, token, error, now, overdue=overdue)
+        except UsageError as error:
+            _give_up(database, entry, error.code, str(error))
+        except BatchmillError as error:  # the batch was cancelled under our hands
+            log.warning("a run's batch was ended while it was read", schedule=run.schedule, error=str(error))
+    started(database, now)
+    return True
+
+
+def started(database: Database, now: datetime) -> None:
+    """Note which runs' batches have been accepted."""
+    with database.write() as connection:
+        connection.execute(at_moments(STARTED, "now"), {"now": now})
+
+
+def _fill(
+    database: Database, settings: Settings, catalogue: Catalogue, definition: Schedule, run: RunView, entry: Entry,
+    window: tuple[datetime, datetime],
+) -> None:  # fmt: skip
+    pipeline = sources.pipeline_of(definition, catalogue)
+    since, until = window
+    request = definition.request(pipeline, run.slot)
+    with sources.opened(settings, definition, pipeline.spec, slot=run.slot, since=since, until=until) as source:
+        submission = submit.fill(database, settings.slice_jobs, request, entry, source)
+    failpoint("after_read")
+    log.info("a run's source is read", schedule=run.schedule, batch=submission.batch_id, jobs=submission.jobs)
+    warning = submit.ring(settings, submission) if submission.slice_ids else None
+    if warning:
+        log.warning(warning, schedule=run.schedule)
+
+
+def _window(database: Database, definition: Schedule, run: RunView) -> tuple[datetime, datetime]:
+    """From when to when the run takes things in: where the last completed run stopped, and its own slot.
+
+    One that is run again takes what was between the slot before and its own.
+    """
+    until = run.slot - definition.lag_span
+    if run.cause is Cause.BACKFILL:
+        before = next(definition.times.before(run.slot), None)
+        return (definition.begins_at if before is None else before - definition.lag_span), until
+    with database.read() as connection:
+        query = text(WATERMARK).columns(watermark=Moment())
+        watermark = connection.scalar(query, {"schedule": run.schedule})
+    return watermark or definition.begins_at, until
+
+
+def _put_off(
+    database: Database, definition: Schedule, run: RunView, entry: Entry, token: str, error: BatchmillError,
+    now: datetime, *, overdue: bool,
+) -> None:  # fmt: skip
+    if overdue and run.deadline_at is not None and run.decided_at < run.deadline_at:
+        _give_up(database, entry, "deadline_passed", f"{error}; and its deadline has passed")
+        return
+    timeout = definition.patience
+    if run.tries and now >= run.decided_at + timeout:
+        _give_up(database, entry, "source_not_ready", f"{error}; it was waited for since {run.decided_at:%H:%M} UTC")
+        return
+    pause = min(max(timeout / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE)
+    _write(database, at_moments(PUT_OFF, "look_at"), run, token, look_at=now + pause, message=str(error))
+    if not run.tries:
+        with database.write() as connection:
+            events.note(connection, run.schedule, run.slot, "waiting", str(error), at=now, url=definition.webhook)
+
+
+def _give_up(database: Database, entry: Entry, code: str, message: str) -> None:
+    """End the batch without a job; how the run ends follows from it."""
+    submit.clear(database, entry)
+    endings.end(database, entry.batch_id, Ending.FAILED, code, message, of=(BatchStatus.VALIDATING,))
+
+
+def _write(database: Database, statement: TextClause, run: RunView, token: str, **named: object) -> None:
+    with database.write() as connection:
+        connection.execute(statement, {**run.key, "token": token, **named})

@@ -1,0 +1,127 @@
+"""Runs: the rows of slots, as they are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, bindparam, select, text
+
+from models import agenda
+from models.columns import Key, Moment
+from models.db import Database
+from models.schedule_tables import Run
+from models.states import BatchStatus, Cause, RunState
+from models.tables import Batch
+from producer.results import iso
+
+AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One slot of a schedule and what came of it. All moments are in UTC."""
+
+    schedule: str
+    slot: datetime
+    cause: Cause
+    state: RunState
+    definition: dict[str, Any]
+    batch_id: str | None
+    since: datetime | None
+    until: datetime | None
+    deadline_at: datetime | None
+    look_at: datetime | None  # when something has to be done next; None once the run has ended
+    tries: int
+    error_code: str | None
+    error_message: str | None
+    summary: dict[str, Any] | None
+    decided_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    batch_status: BatchStatus | None  # None where there is no batch, or no longer
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What names the row."""
+        return {"schedule": self.schedule, "slot": self.slot}
+
+    @property
+    def ends(self) -> bool:
+        """Whether its batch has ended, or is there no more."""
+        return self.batch_status is None or self.batch_status.ended or self.batch_status is BatchStatus.DELETING
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it; these names stay. Moments are ISO 8601 in UTC."""
+        moments = ("since", "until", "deadline_at", "decided_at", "started_at", "finished_at")
+        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
+        return {
+            "object": "schedule.run", "schedule": self.schedule, "slot": iso(self.slot), "cause": self.cause.value,
+            "state": self.state.value, "batch_id": self.batch_id,
+            **{name: _iso(getattr(self, name)) for name in moments}, "error": error, "summary": self.summary,
+        }  # fmt: skip
+
+
+def newest(database: Database, schedule: str, limit: int) -> list[RunView]:
+    """The latest slots of a schedule, the latest first."""
+    return _read(database, selected().where(Run.schedule == schedule).order_by(Run.slot.desc()).limit(limit))
+
+
+def last_of_each(database: Database) -> dict[str, RunView]:
+    """The latest slot of every schedule that has one."""
+    last = select(Run.slot).where(Run.schedule == _OUTER.c.schedule).order_by(Run.slot.desc()).limit(1)
+    query = selected(_OUTER).where(_OUTER.c.slot == last.scalar_subquery())
+    return {view.schedule: view for view in _read(database, query)}
+
+
+def find(database: Database, schedule: str, slot: datetime) -> RunView | None:
+    """One slot; None where it has not come yet."""
+    found = _read(database, selected().where(Run.schedule == schedule, Run.slot == slot))
+    return found[0] if found else None
+
+
+def due(database: Database, now: datetime) -> list[RunView]:
+    """Some of the runs that are to be read, finished or looked at now, in the order of schedules and slots."""
+    with database.read() as connection:
+        keys = connection.execute(_DUE, {"moment": now}).all()
+    found = (find(database, key.schedule, key.slot) for key in keys)
+    return [run for run in found if run is not None]
+
+
+def selected(table: Any = Run.__table__, *more: ColumnElement[Any]) -> Select[Any]:
+    """The query of all views."""
+    batch = Batch.__table__
+    return select(
+        *(table.c[name] for name in RunView.__dataclass_fields__ if name != "batch_status"),
+        batch.c.status.label("batch_status"),
+        *more,
+    ).select_from(table.outerjoin(batch, batch.c.id == table.c.batch_id))
+
+
+def view(row: Row[Any]) -> RunView:
+    """One row of that query."""
+    values = {name: getattr(row, name) for name in RunView.__dataclass_fields__}
+    status = values["batch_status"]
+    values |= {
+        "cause": Cause(values["cause"]), "state": RunState(values["state"]),
+        "batch_status": None if status is None else BatchStatus(status),
+    }  # fmt: skip
+    return RunView(**values)
+
+
+def _read(database: Database, query: Select[Any]) -> list[RunView]:
+    with database.read() as connection:
+        rows: Sequence[Row[Any]] = connection.execute(query).all()
+    return [view(row) for row in rows]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else iso(moment)
+
+
+_OUTER = Run.__table__.alias("outer_runs")
+_DUE = (
+    text(f"SELECT r.schedule, r.slot {agenda.RUNS} ORDER BY r.schedule, r.slot LIMIT {AT_ONCE}")
+    .bindparams(bindparam("moment", type_=Moment()))
+    .columns(schedule=Key, slot=Moment())
+)

@@ -1,0 +1,69 @@
+"""One tick: what the schedules have due at this moment, from a slot to the last word on its run.
+
+Any number of ticks may run at once and die anywhere: every step is one transaction, or is begun anew by the next.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from models.catalogue import Catalogue
+from models.db import Database
+from models.errors import Unreachable
+from models.settings import Settings
+from models.states import BatchStatus
+from producer.schedules import finishing, planning, reading, runs, watching, webhook
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What was done: slots decided, runs whose source was looked at, runs that ended, events that were sent."""
+
+    decided: int
+    read: int
+    ended: int
+    sent: int
+
+    def __bool__(self) -> bool:
+        """Whether there was anything."""
+        return bool(self.decided or self.read or self.ended or self.sent)
+
+
+def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> Tick:
+    """Do all that is due at `now`; one schedule's trouble is logged and keeps no other from its turn.
+
+    Raises Unreachable where our own database is away.
+    """
+    planned = planning.plan(database, catalogue, now)
+    for one in planned:
+        log.info(
+            "slots decided", schedule=one.schedule, runs=len(one.runs), skipped=len(one.skipped), missed=one.missed
+        )
+    reading.started(database, now)
+    read, ended = _work(database, settings, catalogue, now)
+    decided = sum(len(one.runs) + len(one.skipped) + one.missed for one in planned)
+    return Tick(decided, read, ended, webhook.send_due(database, settings))
+
+
+def _work(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:
+    """Read, watch and finish each run once at most, as long as there is one: the end of one may let the next begin."""
+    read = ended = 0
+    tried: set[tuple[str, datetime, bool]] = set()
+    while fresh := [run for run in runs.due(database, now) if (run.schedule, run.slot, run.ends) not in tried]:
+        run = fresh[0]
+        tried.add((run.schedule, run.slot, run.ends))
+        try:
+            if run.ends:
+                ended += finishing.finish(database, settings, run, now)
+            elif run.batch_status is BatchStatus.VALIDATING:
+                read += reading.read(database, settings, catalogue, run, now)
+            else:
+                watching.watch(database, run, now)
+        except Unreachable:
+            raise
+        except Exception:
+            log.exception("a run can't go on", schedule=run.schedule, slot=run.slot.isoformat())
+    return read, ended
