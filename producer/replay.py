@@ -25,13 +25,16 @@ WIDEST = 32  # times the jobs that a slice may have
 
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 
-# What could not be a job when it was read in has no input, and can't be one now.
+# What could not be a job when it was read in has no input, and can't be one now. Bounded on both sides: a chunk reads
+# its own places, and not all that are behind it.
 REPLAYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id = :batch_id AND r.position > :after AND r.status IN :outcomes AND j.input <> {no_input}
-  AND (:any_code OR r.error_code IN :codes)
-ORDER BY r.position LIMIT :most
+WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :upto AND r.status IN :outcomes
+  AND j.input <> {no_input} AND (:any_code OR r.error_code IN :codes)
+ORDER BY r.position
 """
+
+LAST = "SELECT coalesce(max(position), -1) FROM results WHERE batch_id = :batch_id"
 
 RUNNING = """
 SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND first + size > :first
@@ -95,13 +98,12 @@ def replay(
     batch = batches.get(database, batch_id)
     if not batch.status.ended:
         raise UsageError(f"{batch_id} is {batch.status.value}; wait until it has ended: batchmill wait {batch_id}")
-    jobs, after = 0, -1
-    while True:
+    with database.read() as connection:
+        last = connection.execute(text(LAST), {"batch_id": batch_id}).scalar_one()
+    jobs = 0
+    for after in range(-1, last, CHUNK_JOBS):
         with database.write() as connection:
-            positions = _put_back(connection, database, batch_id, choice, slice_jobs, after, deadline)
-        if not positions:
-            break
-        jobs, after = jobs + len(positions), positions[-1]
+            jobs += _put_back(connection, database, batch_id, choice, slice_jobs, after, deadline, begun=jobs > 0)
     if jobs == 0:
         raise UsageError(f"{batch_id} has no {_of(choice)} jobs to try again; see: batchmill show {batch_id}")
     with database.read() as connection:
@@ -122,16 +124,17 @@ def slices(positions: Sequence[int], slice_jobs: int) -> Iterator[tuple[int, int
 
 def _put_back(
     connection: Connection, database: Database, batch_id: str, choice: Choice, slice_jobs: int, after: int,
-    deadline: Deadline | None,
-) -> list[int]:  # fmt: skip
+    deadline: Deadline | None, *, begun: bool,
+) -> int:  # fmt: skip
+    """Put back what is chosen of the chunk behind the position `after`; returns how many jobs that were."""
     batch = lock_batch(connection, database.sql, batch_id)
     status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
-    if not status.ended and (status is not BatchStatus.IN_PROGRESS or after < 0):
+    if not status.ended and (status is not BatchStatus.IN_PROGRESS or not begun):
         raise UsageError(f"{batch_id} runs again already; wait until it has ended: batchmill wait {batch_id}")
     rows = connection.execute(_replayable(database), _chosen(batch_id, choice, after)).all()
     if not rows:
-        return []
-    if after < 0:
+        return 0
+    if not begun:
         query = text(ALLOW).bindparams(bindparam("codes", expanding=True, type_=Text()))
         takes_failed = Outcome.FAILED in choice.outcomes
         connection.execute(query, {**_chosen(batch_id, choice, after), "takes_failed": takes_failed})
@@ -146,7 +149,7 @@ def _put_back(
         ((batch_id, *piece, SliceState.QUEUED.value) for piece in slices(positions, slice_jobs)),
     )  # fmt: skip
     _reopen(connection, database, batch_id, Counter(row.status for row in rows), deadline)
-    return positions
+    return len(positions)
 
 
 def _reopen(
@@ -168,7 +171,7 @@ def _replayable(database: Database) -> TextClause:
 
 def _chosen(batch_id: str, choice: Choice, after: int) -> dict[str, Any]:
     return {
-        "batch_id": batch_id, "after": after, "most": CHUNK_JOBS, "any_code": not choice.codes,
+        "batch_id": batch_id, "after": after, "upto": after + CHUNK_JOBS, "any_code": not choice.codes,
         "outcomes": [outcome.value for outcome in choice.outcomes], "codes": list(choice.codes),
     }  # fmt: skip
 
