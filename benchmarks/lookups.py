@@ -1,10 +1,12 @@
 """Look-ups: how long a page of results and a batch's status take, by the calls behind `results` and `show`."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from batchmill import COLLECTION
 from models.db import Database
 from producer import batches, results, workers
 from producer.results import PAGE_ROWS, ResultRow
@@ -16,6 +18,7 @@ STATUS = "status"
 
 def measured(database: Database, batch_id: str, jobs: int) -> dict[str, list[float]]:
     """Seconds of each look by what was looked up; the kinds take turns, after one look each that is not counted."""
+    gc.set_threshold(*COLLECTION)  # as in a process of the command
     kinds = _kinds(database, batch_id, jobs)
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(LOOKS + 1):
