@@ -98,6 +98,15 @@ class Database:
         ):
             yield connection
 
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection for several transactions, each begun by the caller, that share its temporary tables.
+
+        They may write, unless its execution option `read_only` is set before one.
+        """
+        with translated(self.url), self.engine.connect() as connection:
+            yield connection
+
     def close(self) -> None:
         """Return every connection."""
         self.engine.dispose()

@@ -70,6 +70,7 @@ class BatchView:
     error_code: str | None
     error_message: str | None
     moments: dict[str, datetime | None]
+    reused: int = 0  # of the jobs that succeeded, taken from earlier batches
 
     @property
     def padding_share(self) -> float | None:
@@ -79,7 +80,7 @@ class BatchView:
     @property
     def devices_busy(self) -> float | None:
         """How many devices computed for the batch, on average since its first claim: 0.97 of one, 3.8 of four."""
-        answered = self.counts.completed + self.counts.failed
+        answered = self.counts.completed + self.counts.failed - self.reused
         if not self.device_seconds or not self.jobs_per_second or not answered:
             return None
         return self.device_seconds * self.jobs_per_second / answered
@@ -93,6 +94,7 @@ class BatchView:
             "errors": self._errors(),
             **{name: moment and int(moment.timestamp()) for name, moment in self.moments.items()},
             "request_counts": self.counts.as_dict(),
+            "reused": self.reused,
             "metadata": self.metadata,
             "name": self.name,
             "pipeline": self.pipeline,
@@ -186,10 +188,11 @@ def _view(row: Row[Any]) -> BatchView:
         metadata=row.metadata,
         priority=row.priority,
         counts=counts,
+        reused=row.reused,
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
-        jobs_per_second=pace(counts.completed + counts.failed, row.began, until),
+        jobs_per_second=pace(counts.completed + counts.failed - row.reused, row.began, until),
         error_code=row.error_code,
         error_message=row.error_message,
         moments={name: getattr(row, name) for name in MOMENTS},

@@ -74,6 +74,7 @@ class Client:
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
         meta: Iterable[str] = (),
+        reuse: bool = False,
     ) -> BatchHandle:
         """Submit one batch and return as soon as it is accepted.
 
@@ -83,12 +84,14 @@ class Client:
         batch as a failed result that says why, and the others run. Past the `deadline` ("6h", or a time) what is open
         has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early. `meta` names keys of the
         objects that are kept with each job. The same inputs under the same `idempotency_key` are one batch, however
-        often they are submitted; after a crash the submission goes on where it stopped.
+        often they are submitted; after a crash the submission goes on where it stopped. With `reuse` an input that an
+        earlier batch answered, by the same model and with the same parameters, has that result at once.
         """
         entry = self.catalogue[pipeline]
         request = Request.checked(
             entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid,
             deadline=deadline, max_failures=max_failures, idempotency_key=idempotency_key,
+            reuse=reuse,
         )  # fmt: skip
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source)

@@ -20,6 +20,7 @@ from models.states import BatchStatus
 from models.tables import Batch
 from producer import tokens
 from producer.ids import new_batch_id
+from producer.recipe import recipe
 from producer.request import Request
 
 SILENT_SECONDS = 6.0  # without news, until a submitter of which nothing else is known is taken for dead
@@ -90,6 +91,7 @@ def insert_batch(connection: Connection, sql: Fragments, request: Request, entry
         "metadata": request.metadata, "priority": request.priority, "max_attempts": pipeline.max_attempts,
         "status": BatchStatus.VALIDATING.value, "submitter": entry.submitter or None, "idempotency_key": entry.key,
         "fingerprint": None if entry.key is None else fingerprint(request),
+        "recipe": recipe(pipeline, request.parameters),
     }  # fmt: skip
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     if request.deadline is not None:
@@ -134,6 +136,8 @@ def fingerprint(request: Request) -> str:
     deadline = request.deadline and [request.deadline.seconds, str(request.deadline.moment)]
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
     asked = [*_named(request).values(), request.keeps_invalid, deadline, failures]
+    if request.reuse:  # as it was before there was this
+        asked.append("reuse")
     return hashlib.sha256(as_json(asked).encode()).hexdigest()
 
 
@@ -204,7 +208,7 @@ def _busy(batch_id: str) -> KeyBusy:
 def _difference(request: Request, found: Row[Any]) -> str:
     asked = _named(request)
     other = [name for name in NAMED if getattr(found, name) != asked[name]]
-    what = " and ".join(other) or "on-invalid, deadline or max-failures"
+    what = " and ".join(other) or "on-invalid, deadline, max-failures or reuse"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {found.id}, which was submitted with another "
         f"{what}; take another key, or give the same as then"

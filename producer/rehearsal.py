@@ -22,10 +22,10 @@ PROBLEMS_NAMED = 20
 
 # The last batches of the pipeline that a model answered: how many jobs in which time.
 ANSWERED = """
-SELECT b.succeeded + b.failed AS jobs,
+SELECT b.succeeded + b.failed - b.reused AS jobs,
        (SELECT min(s.claimed_at) FROM slices s WHERE s.batch_id = b.id) AS began,
        (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id) AS until
-FROM batches b WHERE b.pipeline = :pipeline AND b.status = 'completed' AND b.succeeded > 0
+FROM batches b WHERE b.pipeline = :pipeline AND b.status = 'completed' AND b.succeeded > b.reused
 ORDER BY b.created_at DESC, b.id DESC LIMIT 5
 """
 

@@ -55,6 +55,7 @@ class Request:
     deadline: Deadline | None = None
     max_failures: Failures | None = None
     idempotency_key: str | None = None
+    reuse: bool = False  # take what earlier batches have computed
 
     @classmethod
     def checked(
@@ -69,6 +70,7 @@ class Request:
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
+        reuse: bool = False,
     ) -> Self:
         """Raises UsageError, naming the field, when one can't be had."""
         if name is not None:
@@ -86,6 +88,7 @@ class Request:
             pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW,
             None if deadline is None else Deadline.read(deadline),
             None if max_failures is None else Failures.read(str(max_failures)), idempotency_key,
+            reuse,
         )  # fmt: skip
 
 

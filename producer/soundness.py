@@ -43,17 +43,21 @@ RESULTS = """
 SELECT fault, place FROM (
     SELECT r.position AS place, CASE
         WHEN j.position IS NULL THEN 'orphan'
-        WHEN r.status = 'succeeded' AND (r.slice_id IS NULL OR r.token IS NULL OR r.model_version_id IS NULL)
-            THEN 'unfenced'
+        WHEN r.reused_from IS NOT NULL AND (r.status <> 'succeeded' OR r.model_version_id IS NULL
+                                            OR r.slice_id IS NOT NULL OR r.token IS NOT NULL) THEN 'misfiled'
+        WHEN r.reused_from IS NULL AND r.status = 'succeeded'
+             AND (r.slice_id IS NULL OR r.token IS NULL OR r.model_version_id IS NULL) THEN 'unfenced'
         WHEN r.slice_id IS NOT NULL AND s.id IS NULL THEN 'slice_gone'
         WHEN r.token > s.token THEN 'token_ahead'
         WHEN r.position < s.first OR r.position >= s.first + s.size THEN 'other_slice'
         WHEN r.token < s.token AND a.token IS NULL AND u.slices = 0 THEN 'unclaimed'
         WHEN r.model_version_id IS NOT NULL AND m.id IS NULL THEN 'unknown_model'
         END AS fault
-    FROM (SELECT position, status, slice_id, token, model_version_id FROM results WHERE batch_id = :batch_id
+    FROM (SELECT position, status, slice_id, token, model_version_id, reused_from
+          FROM results WHERE batch_id = :batch_id
           UNION ALL
-          SELECT position, status, slice_id, token, model_version_id FROM past_results WHERE batch_id = :batch_id) AS r
+          SELECT position, status, slice_id, token, model_version_id, CAST(NULL AS TEXT)
+          FROM past_results WHERE batch_id = :batch_id) AS r
     CROSS JOIN (SELECT count(*) AS slices FROM slices
                 WHERE batch_id = :batch_id AND claimed_at IS NOT NULL AND leased_at IS NULL) AS u
     LEFT JOIN jobs j ON j.batch_id = :batch_id AND j.position = r.position
@@ -126,6 +130,7 @@ FAULTS = {
     "seq_repeated": Fault("seqs that stand at more than one result", "seq"),
     "orphan": Fault("results without a job", "position"),
     "unfenced": Fault("results that succeeded without slice, token or model version", "position"),
+    "misfiled": Fault("reused results that failed, have no model version, or a claim", "position"),
     "slice_gone": Fault("results of a slice that the batch has not", "position"),
     "token_ahead": Fault("results with a token that their slice never gave out", "position"),
     "other_slice": Fault("results of a slice that does not have their job", "position"),

@@ -7,16 +7,16 @@ An accepted batch is safe, whatever goes wrong.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, text
 
 from models import endings
-from models.db import Database, insert_rows
+from models.db import Database, Fragments, insert_rows
 from models.errors import Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending, SliceState
-from producer import entries
+from producer import entries, replay, reuse
 from producer.entries import Entry, enter, lost
 from producer.inserts import Inserts
 from producer.intake import Intake
@@ -31,8 +31,8 @@ DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file
 # Lock order: the batch's row, then its slices, as everywhere.
 ACCEPT = """
 UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress' END, in_progress_at = {now},
-       completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, last_seq = :failed,
-       max_failures = :max_failures
+       completed_at = CASE WHEN :ended THEN {now} END, total = :jobs, failed = :failed, succeeded = :reused,
+       reused = :reused, last_seq = :answered, max_failures = :max_failures
 WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
 
@@ -55,7 +55,8 @@ class Submission:
     """An accepted batch: how many jobs it has, of which some may have failed already, and the slices to ring for.
 
     `skipped` of the jobs were in before, from a submission that was broken off. `known` says that the whole batch was:
-    the idempotency key's one, which nothing was done to, in the state in which it is.
+    the idempotency key's one, which nothing was done to, in the state in which it is. `reused` are those that have an
+    earlier batch's result, None where that was not asked for; `obstacle` says why there could be none.
     """
 
     batch_id: str
@@ -65,6 +66,8 @@ class Submission:
     slice_ids: Sequence[int]
     skipped: int = 0
     known: BatchStatus | None = None
+    reused: int | None = None
+    obstacle: str | None = None
 
 
 def accept(
@@ -120,9 +123,20 @@ def _read(
     watch: Watch,
 ) -> Submission:  # fmt: skip
     jobs, failed = _fill(database, entry, intake, rereading, watch)
+    made = Submission(entry.batch_id, request.pipeline.name, jobs, failed, (), entry.read_jobs)
     allowed = None if request.max_failures is None else request.max_failures.of(jobs)
-    slice_ids = _accept(database, entry, jobs, failed, slice_jobs, allowed)
-    return Submission(entry.batch_id, request.pipeline.name, jobs, failed, slice_ids, entry.read_jobs)
+    if not request.reuse:
+        with database.write() as connection:
+            return replace(made, slice_ids=_accept(connection, database.sql, entry, made, slice_jobs, allowed))
+    with (
+        Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
+        reuse.found(database, entry, request, jobs) as found,
+        found.connection.begin(),
+    ):
+        if not _is_ours(found.connection, database.sql, entry):
+            raise lost(found.connection, entry)
+        made = replace(made, reused=found.take(failed), obstacle=found.obstacle)
+        return replace(made, slice_ids=_accept(found.connection, database.sql, entry, made, slice_jobs, allowed))
 
 
 def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading, watch: Watch) -> tuple[int, int]:
@@ -144,26 +158,33 @@ def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading
 
 
 def _accept(
-    database: Database, entry: Entry, jobs: int, failed: int, slice_jobs: int, allowed: int | None
+    connection: Connection, sql: Fragments, entry: Entry, made: Submission, slice_jobs: int, allowed: int | None
 ) -> list[int]:
-    batch_id, ended = entry.batch_id, failed == jobs
-    slices = (
-        (batch_id, first, min(slice_jobs, jobs - first), SliceState.QUEUED.value)
-        for first in range(0, 0 if ended else jobs, slice_jobs)
-    )
-    with database.write() as connection:
-        named = {
-            "batch_id": batch_id, "submitter": entry.submitter, "jobs": jobs, "failed": failed, "ended": ended,
-            "max_failures": allowed,
-        }  # fmt: skip
-        if connection.execute(text(ACCEPT.format(now=database.sql.now)), named).rowcount == 0:
-            raise lost(connection, entry)
-        insert_rows(connection, "slices", SLICE_COLUMNS, slices)
-        if allowed is not None and failed > allowed:
-            message = f"{failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
-            endings.begin(connection, database.sql, batch_id, Ending.BURNED, endings.TOO_MANY, message)
-            endings.close_some(connection, database.sql, batch_id)
-        return list(connection.scalars(text(SLICE_IDS), named))
+    """Set a batch going inside a transaction that is there already; returns its slices."""
+    reused = made.reused or 0
+    answered = made.failed + reused
+    named = {
+        **_named(entry), "jobs": made.jobs, "failed": made.failed, "reused": reused, "answered": answered,
+        "ended": answered == made.jobs, "max_failures": allowed,
+    }  # fmt: skip
+    if connection.execute(text(ACCEPT.format(now=sql.now)), named).rowcount == 0:
+        raise lost(connection, entry)
+    if answered < made.jobs:
+        _lay_slices(connection, made, slice_jobs)
+    if allowed is not None and made.failed > allowed:
+        message = f"{made.failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
+        endings.begin(connection, sql, entry.batch_id, Ending.BURNED, endings.TOO_MANY, message)
+        endings.close_some(connection, sql, entry.batch_id)
+    return list(connection.scalars(text(SLICE_IDS), named))
+
+
+def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> None:
+    # Few jobs have failed already, and a slice passes over them; of what was reused little may be left in between.
+    whole = ((first, min(slice_jobs, made.jobs - first)) for first in range(0, made.jobs, slice_jobs))
+    some = (replay.slices(positions, slice_jobs) for positions in reuse.open_positions(connection, made.batch_id))
+    for pieces in some if made.reused else (whole,):
+        rows = ((made.batch_id, *piece, SliceState.QUEUED.value) for piece in pieces)
+        insert_rows(connection, "slices", SLICE_COLUMNS, rows)
 
 
 def _discard(database: Database, entry: Entry) -> None:
@@ -181,7 +202,7 @@ def clear(database: Database, entry: Entry) -> None:
     """Delete what a submitter before this one got in."""
     _delete_jobs(database, entry)
     with database.write() as connection:
-        if not _is_ours(connection, database, entry):
+        if not _is_ours(connection, database.sql, entry):
             raise lost(connection, entry)
         for table in ("results", "jobs"):
             connection.execute(text(f"DELETE FROM {table} WHERE batch_id = :batch_id"), _named(entry))  # noqa: S608
@@ -194,14 +215,15 @@ def _delete_jobs(database: Database, entry: Entry) -> None:
         last = connection.scalar(text(LAST), named) or 0
     for end in range(DISCARD_JOBS, last + 1, DISCARD_JOBS):
         with database.write() as connection:
-            if not _is_ours(connection, database, entry):
+            if not _is_ours(connection, database.sql, entry):
                 return
             query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
             connection.execute(query, {**named, "end": end})
 
 
-def _is_ours(connection: Connection, database: Database, entry: Entry) -> bool:
-    query = text(HELD.format(for_update=database.sql.for_update))
+def _is_ours(connection: Connection, sql: Fragments, entry: Entry) -> bool:
+    """Whether the batch is still read in by this submitter; then its row is locked."""
+    query = text(HELD.format(for_update=sql.for_update))
     return connection.execute(query, _named(entry)).one_or_none() is not None
 
 

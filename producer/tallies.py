@@ -7,10 +7,10 @@ from typing import Any
 from models.states import BatchStatus, Outcome
 
 NUMBERS = """
-SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq,
+SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
        j.jobs, j.first_position, j.last_position,
        r.results, r.succeeded_rows, r.failed_rows, r.cancelled_rows, r.expired_rows,
-       r.results + p.past AS seqs, least_seq, most_seq
+       r.reused_rows, r.results + p.past AS seqs, least_seq, most_seq
 FROM batches b
 CROSS JOIN (SELECT count(*) AS jobs, min(position) AS first_position, max(position) AS last_position
             FROM jobs WHERE batch_id = :batch_id) j
@@ -18,7 +18,8 @@ CROSS JOIN (SELECT count(*) AS results,
                    count(*) FILTER (WHERE status = 'succeeded') AS succeeded_rows,
                    count(*) FILTER (WHERE status = 'failed') AS failed_rows,
                    count(*) FILTER (WHERE status = 'cancelled') AS cancelled_rows,
-                   count(*) FILTER (WHERE status = 'expired') AS expired_rows
+                   count(*) FILTER (WHERE status = 'expired') AS expired_rows,
+                   count(reused_from) AS reused_rows
             FROM results WHERE batch_id = :batch_id) r
 CROSS JOIN (SELECT count(*) AS past FROM past_results WHERE batch_id = :batch_id) p
 CROSS JOIN (SELECT min(seq) AS least_seq, max(seq) AS most_seq FROM (
@@ -78,7 +79,7 @@ def _contradictions(numbers: Any, status: BatchStatus) -> Iterator[Mismatch]:
 
 
 def _counted(numbers: Any) -> Iterator[Mismatch]:
-    for outcome in Outcome:
+    for outcome in (*Outcome, "reused"):
         counter, rows = getattr(numbers, outcome), getattr(numbers, f"{outcome}_rows")
         if counter != rows:
             yield Mismatch("counter", f"it counts {counter:,} {outcome}, its results are {rows:,}")

@@ -71,7 +71,7 @@ WHERE b.pipeline = :pipeline AND b.task = :task AND b.status = 'in_progress'
   AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
               AND (s.not_before IS NULL OR s.not_before <= {now}))
 ORDER BY b.priority DESC, b.expires_at IS NULL, b.expires_at,
-         b.succeeded + b.failed + (SELECT coalesce(sum(s.size), 0) FROM slices s
+         b.succeeded + b.failed - b.reused + (SELECT coalesce(sum(s.size), 0) FROM slices s
                                    WHERE s.batch_id = b.id AND s.state = 'leased'),
          b.created_at, b.id
 LIMIT 32

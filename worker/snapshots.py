@@ -1,6 +1,5 @@
 """Where a pipeline's files are, and exactly which: a Hub commit in the local cache, or a folder by its content."""
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from models.content import content_hash
 from models.errors import ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
 
@@ -63,20 +63,6 @@ def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
     if pipeline.tokenizer is None:
         return of_model
     return _find(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
-
-
-def content_hash(folder: Path) -> str:
-    """`sha256:` over the names and bytes of every file in the folder, hidden ones aside."""
-    if not folder.is_dir():
-        raise ModelError(f"there is no model folder {folder}; check the catalogue entry's model")
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts):
-            continue
-        with path.open("rb") as file:
-            digest.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:

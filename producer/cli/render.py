@@ -28,6 +28,7 @@ def batch_facts(batch: BatchView) -> str:
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),
         ("", ", ".join(f"{count:,} {name}" for name, count in counted(batch))),
+        ("reused", batch.reused and f"{batch.reused:,} of them from earlier batches"),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
         ("model", f"{batch.model}@{batch.revision or 'settled by the first worker'}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),
@@ -46,6 +47,7 @@ def summary(batch: BatchView) -> str:
     """One sentence on how a batch stands."""
     parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.counted(batch.counts.total, 'job')}"]
     parts += [f"{count:,} {name}" for name, count in counted(batch)]
+    parts += [f"{batch.reused:,} reused"] if batch.reused else []
     parts += [part for part in (rate(batch.jobs_per_second), batch.error_message) if part]
     return terminal.printable(", ".join(parts))
 

@@ -64,6 +64,10 @@ from producer.submit import Submission
     help="The same command again is the same batch; broken off, it goes on where it stopped.",
 )  # fmt: skip
 @click.option(
+    "--reuse", is_flag=True,
+    help="Take what earlier batches have for the same input, model and parameters instead of computing it again.",
+)  # fmt: skip
+@click.option(
     "--dry-run", is_flag=True, help="Read and check everything, say what it would come to, and write nothing."
 )
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
@@ -134,6 +138,18 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
     before = f", {submission.skipped:,} of them were in before" if submission.skipped else ""
     slices = terminal.counted(len(submission.slice_ids), "slice")
-    terminal.notice(f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{before}{invalid}")
+    terminal.notice(
+        f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{before}{invalid}{_reused(submission)}"
+    )
+    if not submission.slice_ids:
+        return
     warning = submitting.ring(settings, submission)
     context.tell_unserved(database, settings, submission.pipeline, warning)
+
+
+def _reused(submission: Submission) -> str:
+    if submission.reused is None:
+        return ""
+    if submission.obstacle:
+        return f", none of them reused, since {submission.obstacle}"
+    return f", {submission.reused:,} of them reused from earlier batches"

@@ -157,6 +157,7 @@ class Schedule(BaseModel):
             pipeline, parameters=self.params, name=f"{self.name} {local:%Y-%m-%d %H:%M}",
             metadata={**self.metadata, "schedule": self.name, "slot": slot.astimezone(UTC).isoformat()},
             priority=self.priority, on_invalid=self.on_invalid, max_failures=self.max_failures,
+            reuse=self.reuse,
         )  # fmt: skip
 
     def stored(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 from producer.schedules.quality import Quality, Spread
 
 MOST_RUNS = 7  # a week of nights: each weekday once
-ROUNDING = 1e-9
 FEWEST_ROWS = 20  # of fewer, one odd row makes a large share
 
 # A normal sample's mean absolute deviation is sqrt(2/pi) of its standard deviation (Geary 1935, Biometrika 27).
@@ -16,7 +15,7 @@ USUAL = sqrt(2 / pi)
 # And so many standard deviations more: chance comes so far in about one night of a thousand (simulated).
 RARELY = 3.0
 
-SHOWN = 0.01  # a smaller move is not worth a word
+SMALLEST = 0.01  # of millions of rows, less than that is beyond chance and still nothing
 MOST_SHOWN = 3
 LONGEST_LABEL = 40
 
@@ -45,8 +44,8 @@ class Drift:
 
     @property
     def sentence(self) -> str:
-        """The moves that count, farthest first; empty where there are none worth a word."""
-        told = sorted((move for move in self.moves if move.counts and move.by >= SHOWN), key=lambda move: -move.by)
+        """The three farthest moves that count; empty where there are none."""
+        told = sorted((move for move in self.moves if move.counts), key=lambda move: -move.by)
         return ", ".join(move.words for move in told[:MOST_SHOWN])
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,12 +62,12 @@ def drift(now: Quality, before: Sequence[Quality]) -> Drift:
     their difference; the mean length by its difference over the greater one. Each run before weighs the same.
 
     Samples of the same source differ by chance. A move counts only where it is farther than such samples are apart on
-    average and three standard deviations more, and where tonight has 20 rows of the kind. For a distance between
-    distributions the average is at most half the sum of sqrt(2 p (1 - p) / (pi n)) over its labels, the mean absolute
-    deviations of their shares; and it strays no farther from that than the share of the set of labels that varies most,
-    since it is the greatest difference over all sets (the concentration of a maximum: Boucheron, Lugosi and Massart,
-    Concentration Inequalities, chapter 5). n is the size of tonight's sample and the mean's together,
-    1 / (1/n1 + 1/n2). Entities of one text are no independent sample: their rows are counted.
+    average and three standard deviations more, by a hundredth at least, and where tonight has 20 rows of the kind. For
+    a distance between distributions the average is about half the sum of sqrt(2 p (1 - p) / (pi n)) over its labels,
+    the mean absolute deviations of their shares; and it strays no farther from that than the share of the set of labels
+    that varies most, since it is the greatest difference over all sets (the concentration of a maximum: Boucheron,
+    Lugosi and Massart, Concentration Inequalities, chapter 5). n is the size of tonight's sample and the mean's
+    together, 1 / (1/n1 + 1/n2). Entities of one text are no independent sample: their rows are counted.
     """
     runs = before[:MOST_RUNS]
     moves = (
@@ -180,7 +179,7 @@ def _by_chance(shares: Sequence[float], size: float) -> float:
 
 
 def _counts(by: float, chance: float, rows: int) -> bool:
-    return rows >= FEWEST_ROWS and by > chance + ROUNDING
+    return rows >= FEWEST_ROWS and by > chance and by >= SMALLEST
 
 
 def _versions(quality: Quality) -> str:

@@ -6,7 +6,7 @@ older than a row's does not overwrite it, so that nights may be run again, and i
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ STAMPS = (
     ("truncated", Kind.BOOLEAN), ("model", Kind.TEXT), ("revision", Kind.TEXT), ("slot", Kind.MOMENT),
     ("batch_id", Kind.TEXT), ("finished_at", Kind.MOMENT),
 )  # fmt: skip
+
+OTHERWISE = "results that differ so have no table; leave into out, and read them from job_results"
 
 # One merge into a table at a time: two would lock its rows in different orders. SQLite has one writer anyway.
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
@@ -68,7 +70,8 @@ class Sink:
 
         Raises UsageError where rows have no id or the database can't be written to, and Unreachable.
         """
-        values = (self.values(row) for row in rows if row.status is Outcome.SUCCEEDED)
+        fitted = replace(self, sheet=replace(self.sheet, otherwise=OTHERWISE))
+        values = (fitted.values(row) for row in rows if row.status is Outcome.SUCCEEDED)
         with ExitStack() as stack:
             with _writable(self.name):
                 found = stack.enter_context(gathering.gathered(database, self.shape, values))

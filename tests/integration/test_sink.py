@@ -284,6 +284,13 @@ def test_a_constraint_that_somebody_added_is_named(database: Database) -> None:
         merge(database, night(database, (1, good("OLD"))), SECOND)
 
 
+def test_outputs_of_two_kinds_are_refused(database: Database) -> None:
+    two = [row(custom_id="t-0"), row(1, custom_id="t-1", output=[{"label": "a", "score": 0.5}] * 2)]
+
+    with pytest.raises(UsageError, match=r"position 1 has other fields than the first; .* leave into out"):
+        put(database, two)
+
+
 def test_rows_without_an_id_are_refused_and_failed_ones_need_none(database: Database) -> None:
     batch_id = insert_batch(database, 2)
     answers.land(database, batch_id, [(1, "text_too_long")])

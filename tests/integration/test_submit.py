@@ -353,6 +353,26 @@ class TestCommand:
 
         assert ("no worker serves" not in run("submit", reviews, "-p", SAMPLE.name).stderr) is served
 
+    def test_reuse_says_how_many(self, reviews: str, database: Database) -> None:
+        first = run("submit", reviews, "-p", HUB.name).stdout.strip()
+        answers.land(database, first, [(0, {"label": "GOOD"})])
+        with database.write() as connection:
+            connection.execute(text("UPDATE batches SET revision = :revision"), {"revision": HUB.revision})
+
+        again = run("submit", reviews, "-p", HUB.name, "--reuse")
+
+        assert again.exit_code == 0, again.stderr
+        assert again.stderr.splitlines()[0] == "accepted 2 jobs in 1 slice, 1 of them reused from earlier batches"
+        document = json.loads(run("show", again.stdout.strip(), "--json").stdout)
+        assert (document["reused"], document["request_counts"]["completed"]) == (1, 1)
+        shown = run("show", again.stdout.strip()).stdout
+        assert "1 of them from earlier batches" in shown
+
+    def test_reuse_says_why_there_is_none(self, reviews: str) -> None:
+        result = run("submit", reviews, "-p", "text-generation", "--reuse")
+
+        assert "none of them reused, since it samples without a seed" in result.stderr
+
     def test_json_is_the_batch(self, reviews: str) -> None:
         result = run("submit", reviews, "-p", SAMPLE.name, "--json")
 

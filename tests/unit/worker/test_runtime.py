@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import DistilBertForSequenceClassification
 
+from models.content import content_hash
 from models.errors import ModelError
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
 from worker import runtime
 from worker.runtime import Runtime
-from worker.snapshots import content_hash
 
 Made = Callable[[str], Path]
 

@@ -11,11 +11,12 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from models import pipeline as entries
+from models.content import content_hash
 from models.errors import ModelError, Unreachable
 from models.pipeline import Pipeline
 from tests.models_made import pipeline
 from worker import snapshots
-from worker.snapshots import Snapshot, content_hash
+from worker.snapshots import Snapshot
 
 REPOSITORY = "made-org/made-model"
 COMMIT, OTHER_COMMIT = "1234567890abcdef" * 2 + "12345678", "fedcba09" * 5

@@ -71,7 +71,9 @@ def test_a_run_s_request_says_of_which_slot_it_is() -> None:
     assert request.parameters == {"top_k": 2}
     assert request.deadline is None  # a late run is told of, not broken off
     assert request.idempotency_key is None
+    assert request.reuse
     assert Schedule.of("nightly", NIGHTLY).request(SENTIMENT, SLOT).keeps_invalid
+    assert Schedule.of("nightly", NIGHTLY).request(SENTIMENT, SLOT).reuse is False
 
 
 def test_numbers_may_stand_where_toml_has_them() -> None:

@@ -132,6 +132,13 @@ def test_few_rows_alarm_nobody() -> None:
     assert drift(night({"b": 20}), before).worst == 1.0
 
 
+def test_a_hair_s_breadth_does_not_count_however_many_rows_there_are() -> None:
+    found = drift(night({"a": 50}, 0.9), [night({"a": 50}, 0.895)])
+
+    assert by(found, "score") == pytest.approx(0.005)
+    assert (found.worst, found.sentence) == (0.0, "")
+
+
 def sample(rng: random.Random, weights: Sequence[float], rows: int) -> Quality:
     gauge = Gauge()
     for label in rng.choices(range(len(weights)), weights, k=rows):

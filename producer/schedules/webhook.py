@@ -1,0 +1,125 @@
+"""The webhook: events that are due are sent to their schedule's address, signed, at least once.
+
+Whoever sends one moves `send_at` on first, so that no two send it at the same time; who dies over it leaves it to be
+sent again then. The receiver tells doubles by `webhook-id`, which stays.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from sqlalchemy import Row, text
+
+from models.columns import Moment
+from models.db import Database
+from models.errors import SettingsError
+from models.settings import Settings
+from producer.results import iso
+from producer.schedules.posting import NotTaken, post
+from producer.schedules.signing import Secret
+
+log = structlog.get_logger(__name__)
+
+MOST_TRIES = 10
+FIRST_SECONDS = 60.0  # longer than a request may take: until then nobody else sends the same
+LONGEST_TURN_SECONDS = 30.0
+LONGEST_SECONDS = 14_400.0  # the ten of them are over after about eight hours
+
+Post = Callable[[str, bytes, Mapping[str, str]], None]
+
+# Locked rows are another sender's, who moves them on in this moment.
+DUE = """
+SELECT e.id, e.schedule, e.slot, e.kind, e.message, e.at, e.url, e.tries + 1 AS number,
+       (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.slot = e.slot) AS batch_id
+FROM events e WHERE e.send_at <= {now} ORDER BY e.send_at, e.id LIMIT 1 {skip_locked}
+"""
+MOVE_ON = "UPDATE events SET tries = :number, send_at = {later} WHERE id = :id"
+SENT = "UPDATE events SET sent_at = {now}, send_at = NULL WHERE id = :id"
+GIVEN_UP = "UPDATE events SET send_at = NULL WHERE id = :id AND tries = :number"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One try to send an event."""
+
+    event: int
+    id: str
+    number: int  # of the try, from 1
+    url: str
+    body: bytes
+
+
+def send_due(
+    database: Database, settings: Settings, *, send: Post = post, clock: Callable[[], float] = time.time
+) -> int:  # fmt: skip
+    """Send what is due, one after the other; returns how many were taken. What is not, is tried again later.
+
+    So is what can't be signed here, for want of a `webhook_secret`: another machine may have it. `clock` gives Unix
+    seconds. After half a minute no other is begun: a receiver that hangs holds nobody up for long.
+    """
+    taken, began = 0, clock()
+    while clock() - began < LONGEST_TURN_SECONDS and (message := _next(database)) is not None:
+        taken += _sent(database, settings, message, send, int(clock()))
+    return taken
+
+
+def backoff(number: int) -> float:
+    """Seconds until the next try, after so many: a minute, then twice as long each time, up to four hours."""
+    return min(FIRST_SECONDS * 2.0 ** (number - 1), LONGEST_SECONDS)
+
+
+def _next(database: Database) -> Message | None:
+    """Take the next one on, in a short transaction that is over before anything is sent."""
+    sql = database.sql
+    due = text(DUE.format(now=sql.now, skip_locked=sql.skip_locked)).columns(slot=Moment, at=Moment)
+    with database.write() as connection:
+        row = connection.execute(due).one_or_none()
+        if row is None:
+            return None
+        values = {"id": row.id, "number": row.number, "seconds": backoff(row.number)}
+        connection.execute(text(MOVE_ON.format(later=sql.later)), values)
+    return _message(row)
+
+
+def _sent(database: Database, settings: Settings, message: Message, send: Post, now: int) -> bool:
+    about = {"event_id": message.event, "host": urlsplit(message.url).hostname, "number": message.number}
+    try:
+        send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
+    except NotTaken as error:
+        if message.number < MOST_TRIES:
+            log.warning("webhook.not_taken", **about, problem=str(error), seconds=backoff(message.number))
+            return False
+        log.error("webhook.given_up", **about, problem=str(error))
+        _write(database, GIVEN_UP, id=message.event, number=message.number)
+        return False
+    _write(database, SENT, id=message.event)
+    return True
+
+
+def _secret(settings: Settings) -> Secret:
+    if settings.webhook_secret is None:
+        raise NotTaken("webhook_secret is not set here, and nothing is sent unsigned")
+    try:
+        return Secret.read(settings.webhook_secret.get_secret_value())
+    except SettingsError as error:
+        raise NotTaken(str(error)) from None
+
+
+def _write(database: Database, statement: str, **values: Any) -> None:
+    with database.write() as connection:
+        connection.execute(text(statement.format(now=database.sql.now)), values)
+
+
+def _message(row: Row[Any]) -> Message:
+    slot: datetime | None = row.slot
+    data = {"schedule": row.schedule, "slot": slot and iso(slot), "kind": row.kind, "message": row.message}
+    told = {"type": f"schedule.{row.kind}", "timestamp": iso(row.at), "data": {**data, "batch_id": row.batch_id}}
+    # An event's number alone may be another's in another database that tells the same receiver.
+    named = hashlib.sha256(f"{row.id} {row.schedule} {slot} {row.kind} {row.at}".encode()).hexdigest()
+    return Message(row.id, f"msg_{named[:32]}", row.number, row.url, json.dumps(told).encode())

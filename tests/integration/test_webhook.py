@@ -1,0 +1,216 @@
+"""Webhooks: signed, sent until they are taken, by one sender at a time, on both databases."""
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import insert, text
+from structlog.testing import capture_logs
+
+from models.db import Database
+from models.schedule_tables import Run, Schedule
+from models.settings import Settings
+from producer.schedules import events, webhook
+from producer.schedules.events import Kind
+from producer.schedules.posting import NotTaken, post
+from producer.schedules.signing import Secret
+from tests.batches_made import execute
+from tests.receivers import Receiver, receiver
+from tests.servers import PATIENCE_SECONDS
+
+SLOT = datetime(2026, 3, 1, 1, tzinfo=UTC)
+SECRET = Secret(b"k" * 32)
+STORED = "whsec_" + base64.b64encode(SECRET.key).decode()
+SENT_AT = 1_772_330_400.5
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    with database.write() as connection:
+        values = {"name": "nightly", "definition": {}, "declared": False, "decided_at": SLOT}
+        connection.execute(insert(Schedule).values(**values))
+        run = {"schedule": "nightly", "slot": SLOT, "cause": "cron", "state": "failed", "definition": {}}
+        connection.execute(insert(Run).values(**run, batch_id="batch_7", decided_at=SLOT))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def here() -> Iterator[Receiver]:
+    with receiver() as here:
+        yield here
+
+
+def note(database: Database, url: str, *kinds: Kind, slot: datetime | None = SLOT) -> None:
+    with database.write() as connection:
+        for kind in kinds:
+            events.note(connection, "nightly", slot, kind, 'it "failed"', at=SLOT, url=url)
+
+
+def settings(secret: str | None = STORED) -> Settings:
+    return Settings(webhook_secret=secret and SecretStr(secret))
+
+
+def send(database: Database, post: webhook.Post = post) -> int:
+    return webhook.send_due(database, settings(), send=post, clock=lambda: SENT_AT)
+
+
+def is_due_again(database: Database) -> None:
+    """Let the backoff be over."""
+    execute(database, f"UPDATE events SET send_at = {database.sql.now} WHERE send_at IS NOT NULL")
+
+
+def event(database: Database) -> Any:
+    with database.read() as connection:
+        return connection.execute(text("SELECT tries, send_at, sent_at FROM events")).one()
+
+
+def test_what_is_sent_and_how_it_is_signed(database: Database, here: Receiver) -> None:
+    note(database, here.url, Kind.FAILED)
+
+    assert send(database) == 1
+
+    [(headers, body)] = here.taken
+    assert json.loads(body) == {
+        "type": "schedule.failed",
+        "timestamp": "2026-03-01T01:00:00.000Z",
+        "data": {
+            "schedule": "nightly", "slot": "2026-03-01T01:00:00.000Z", "kind": "failed", "message": 'it "failed"',
+            "batch_id": "batch_7",
+        },
+    }  # fmt: skip
+    assert headers["webhook-timestamp"] == "1772330400"
+    assert re.fullmatch("msg_[0-9a-f]{32}", headers["webhook-id"])
+    assert headers["webhook-signature"] == SECRET.headers(headers["webhook-id"], 1772330400, body)["webhook-signature"]
+    assert send(database) == 0, "once"
+    assert event(database).sent_at is not None
+
+
+def test_an_event_without_slot_or_run(database: Database, here: Receiver) -> None:
+    note(database, here.url, Kind.WAITING, slot=None)
+    note(database, here.url, Kind.MISSED, slot=SLOT + timedelta(days=1))
+
+    assert send(database) == 2
+
+    data = [json.loads(body)["data"] for _, body in here.taken]
+    assert [(one["slot"], one["batch_id"]) for one in data] == [(None, None), ("2026-03-02T01:00:00.000Z", None)]
+    assert len({headers["webhook-id"] for headers, _ in here.taken}) == 2
+
+
+def test_not_taken_it_is_sent_again_as_the_same(database: Database, here: Receiver) -> None:
+    here.answers = [500, 200]
+    note(database, here.url, Kind.FAILED)
+
+    with capture_logs() as logs:
+        assert send(database) == 0
+        assert send(database) == 0, "not before its time"
+        is_due_again(database)
+        assert send(database) == 1
+
+    [(first, body), (second, again)] = here.taken
+    assert (first["webhook-id"], body) == (second["webhook-id"], again)
+    assert (event(database).tries, event(database).send_at) == (2, None)
+    [warning] = logs
+    assert (warning["event"], warning["problem"], warning["seconds"]) == (
+        "webhook.not_taken", "it answered 500", 60.0,
+    )  # fmt: skip
+    assert "hidden" not in str(logs), "an address may have a token in it"
+
+
+def test_one_that_fails_does_not_hold_up_the_others(database: Database, here: Receiver) -> None:
+    with receiver() as gone:
+        note(database, gone.url, Kind.FAILED)
+    note(database, here.url, Kind.OVERDUE)
+
+    assert send(database) == 1
+    assert len(here.taken) == 1
+
+
+def test_given_up_in_the_end(database: Database) -> None:
+    def refuse(*_: object) -> None:
+        raise NotTaken("it answered 404")
+
+    note(database, "https://example.org/hook", Kind.FAILED)
+    with capture_logs() as logs:
+        for _ in range(webhook.MOST_TRIES + 2):
+            send(database, refuse)
+            is_due_again(database)
+
+    assert (event(database).tries, event(database).send_at, event(database).sent_at) == (webhook.MOST_TRIES, None, None)
+    assert [line["event"] for line in logs][-2:] == ["webhook.not_taken", "webhook.given_up"]
+    assert logs[-1]["log_level"] == "error"
+
+
+def test_backoff_doubles_to_its_end() -> None:
+    found = [webhook.backoff(number) for number in range(1, webhook.MOST_TRIES + 1)]
+
+    assert found[:3] == [60.0, 120.0, 240.0]
+    assert found[-1] == webhook.LONGEST_SECONDS
+    assert 8 < sum(found[:-1]) / 3600 < 9
+
+
+def test_two_senders_send_each_once(database: Database, database_url: str, here: Receiver) -> None:
+    note(database, here.url, *Kind)
+    both_send = threading.Barrier(2)
+    here.before_answer = lambda _handler: both_send.wait(PATIENCE_SECONDS) if len(here.taken) <= 2 else None
+    other = Database(database_url)
+    counts: list[int] = []
+    senders = [threading.Thread(target=lambda one=one: counts.append(send(one))) for one in (database, other)]
+
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(PATIENCE_SECONDS)
+    other.close()
+
+    assert sum(counts) == len(here.taken) == len(Kind)
+    assert {json.loads(body)["data"]["kind"] for _, body in here.taken} == {kind.value for kind in Kind}
+
+
+def test_a_sender_that_dies_over_it_leaves_it_to_others(database: Database, here: Receiver) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    note(database, here.url, Kind.FAILED)
+    with pytest.raises(KeyboardInterrupt):
+        send(database, die)
+    assert send(database) == 0, "it might still be at it"
+
+    is_due_again(database)
+
+    assert send(database) == 1
+
+
+def test_one_that_hangs_holds_nobody_up_for_long(database: Database, here: Receiver) -> None:
+    note(database, here.url, Kind.FAILED, Kind.OVERDUE)
+    here.before_answer = lambda _handler: here.closing.wait(PATIENCE_SECONDS)
+    clock = iter([0.0, 0.0, 1.0, webhook.LONGEST_TURN_SECONDS])
+
+    sent = webhook.send_due(database, settings(), send=partial(post, seconds=0.1), clock=lambda: next(clock))
+    here.closing.set()
+
+    assert (sent, len(here.taken)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("secret", "problem"), [(None, "webhook_secret is not set here"), ("hunter2", "webhook_secret is not whsec_")]
+)
+def test_without_a_secret_it_is_left_to_whoever_has_one(
+    database: Database, here: Receiver, secret: str | None, problem: str
+) -> None:
+    note(database, here.url, Kind.FAILED)
+    with capture_logs() as logs:
+        assert webhook.send_due(database, settings(secret)) == 0
+
+    assert logs[0]["problem"].startswith(problem)
+    assert "hunter2" not in str(logs)
+    is_due_again(database)
+    assert send(database) == len(here.taken) == 1

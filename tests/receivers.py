@@ -1,0 +1,60 @@
+"""A receiver of webhooks: an HTTP server that keeps what it gets and answers what it is told to."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+from tests.servers import PATIENCE_SECONDS
+
+
+@dataclass
+class Receiver:
+    """What came in, as headers in small letters and body; `answers` are given in turn, the last for good."""
+
+    url: str
+    answers: list[int] = field(default_factory=lambda: [204])
+    taken: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
+    location: str = ""
+    before_answer: Callable[[BaseHTTPRequestHandler], object] = lambda _handler: None
+    closing: Event = field(default_factory=Event)
+
+
+@contextmanager
+def receiver() -> Iterator[Receiver]:
+    """A receiver on a port of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            here.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            here.before_answer(self)
+            if here.closing.is_set():
+                return
+            self.send_response(here.answers[0] if len(here.answers) == 1 else here.answers.pop(0))
+            if here.location:
+                self.send_header("location", here.location)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - as http.server calls it
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Whoever hangs up is one of the tests."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    here = Receiver(f"http://127.0.0.1:{server.server_port}/hook?token=hidden")
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield here
+    finally:
+        here.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(PATIENCE_SECONDS)

@@ -1,0 +1,59 @@
+"""The metrics' text, line by line."""
+
+from datetime import UTC, datetime
+
+from producer.schedules.metrics import Figures, text
+
+SUMMARY = {"total": 1000, "failed": 3, "reused": 700, "seconds": 12.5, "drift": {"worst": 0.21}}
+
+
+def lines(*schedules: Figures) -> list[str]:
+    return [line for line in text(schedules).splitlines() if not line.startswith("#")]
+
+
+def test_everything_of_a_schedule() -> None:
+    slot = datetime(2026, 3, 1, 1, tzinfo=UTC)
+    found = lines(Figures("nightly", {"completed": 7, "missed": 1}, slot, 90.0, SUMMARY))
+
+    assert found == [
+        'batchmill_schedule_last_completed_slot_timestamp_seconds{schedule="nightly"} 1772326800',
+        'batchmill_schedule_runs{schedule="nightly",state="waiting"} 0',
+        'batchmill_schedule_runs{schedule="nightly",state="running"} 0',
+        'batchmill_schedule_runs{schedule="nightly",state="completed"} 7',
+        'batchmill_schedule_runs{schedule="nightly",state="failed"} 0',
+        'batchmill_schedule_runs{schedule="nightly",state="skipped"} 0',
+        'batchmill_schedule_runs{schedule="nightly",state="missed"} 1',
+        'batchmill_schedule_overdue_seconds{schedule="nightly"} 90',
+        'batchmill_schedule_last_run_rows{schedule="nightly"} 1000',
+        'batchmill_schedule_last_run_failed_rows{schedule="nightly"} 3',
+        'batchmill_schedule_last_run_reused_rows{schedule="nightly"} 700',
+        'batchmill_schedule_last_run_seconds{schedule="nightly"} 12.5',
+        'batchmill_schedule_last_run_drift{schedule="nightly"} 0.21',
+    ]
+
+
+def test_what_there_is_not_has_no_line() -> None:
+    found = lines(Figures("new"))
+
+    assert len(found) == 7
+    assert not any("last_" in line for line in found)
+    assert 'batchmill_schedule_overdue_seconds{schedule="new"} 0' in found
+
+
+def test_a_family_stands_together_under_its_help_and_type() -> None:
+    found = text([Figures("a"), Figures("b")]).splitlines()
+
+    place = found.index("# TYPE batchmill_schedule_overdue_seconds gauge")
+    assert found[place - 1].startswith("# HELP batchmill_schedule_overdue_seconds ")
+    assert [line.split()[0] for line in found[place + 1 : place + 3]] == [
+        'batchmill_schedule_overdue_seconds{schedule="a"}',
+        'batchmill_schedule_overdue_seconds{schedule="b"}',
+    ]
+    assert len({line for line in found if line.startswith("# TYPE")}) == 8
+    assert text([]).endswith("\n")
+
+
+def test_labels_are_escaped() -> None:
+    [line] = [line for line in lines(Figures('a"b\\c\nd')) if "overdue" in line]
+
+    assert line == 'batchmill_schedule_overdue_seconds{schedule="a\\"b\\\\c\\nd"} 0'
