@@ -107,6 +107,14 @@ def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, so
     return _read(database, slice_jobs, request, entry, intake, Rereading(entry, intake), lambda _: None)
 
 
+def fail(database: Database, entry: Entry, code: str, message: str) -> None:
+    """End the batch of an entry that is still read in; every job that is in fails so. Nothing where it is not ours."""
+    with database.write() as connection:
+        if _is_ours(connection, database.sql, entry):
+            endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, code, message)
+            endings.close_some(connection, database.sql, entry.batch_id)
+
+
 def ring(settings: Settings, submission: Submission) -> str | None:
     """Ring the bells of an accepted batch; a sentence when they can't be rung, which costs time but no job."""
     from models import broker  # Celery takes a third of a second to import: not before the batch is safe

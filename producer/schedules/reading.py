@@ -5,14 +5,13 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import TextClause, text
 
-from models import endings
 from models.catalogue import Catalogue
 from models.columns import Moment
 from models.db import Database
 from models.errors import BatchmillError, NotYet, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.settings import Settings
-from models.states import BatchStatus, Cause, Ending
+from models.states import Cause
 from producer import entries, submit
 from producer.entries import Entry
 from producer.schedules import events, sources, watching
@@ -129,7 +128,7 @@ def _put_off(
 def _give_up(database: Database, entry: Entry, code: str, message: str) -> None:
     """End the batch without a job; how the run ends follows from it."""
     submit.clear(database, entry)
-    endings.end(database, entry.batch_id, Ending.FAILED, code, message, of=(BatchStatus.VALIDATING,))
+    submit.fail(database, entry, code, message)
 
 
 def _write(database: Database, statement: TextClause, run: RunView, token: str, **named: object) -> None:
