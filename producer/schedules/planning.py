@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, text
 from models.catalogue import Catalogue
 from models.columns import Document, Moment
 from models.db import Database
+from models.errors import UsageError
 from models.failpoints import failpoint
 from models.pipeline import Pipeline
 from models.schedule_tables import Run
@@ -123,20 +124,18 @@ def _decide(
     due = [slot for slot in decision.due if slot not in there]
     if busy:
         _without_run(connection, definition, due, RunState.SKIPPED, now)
-        for slot in due:
-            events.note(
-                connection, name, slot, "skipped", at=now, url=definition.webhook,
-                message="the run before was still at it",
-            )  # fmt: skip
+        _note(connection, definition, due, "skipped", "the run before was still at it", now)
+    elif obstacle := _obstacle(definition, catalogue[definition.pipeline], now):
+        told = {"error_code": obstacle.code, "error_message": str(obstacle)}
+        _without_run(connection, definition, due, RunState.FAILED, now, **told)
+        _note(connection, definition, due, "failed", str(obstacle), now)
     else:
         for slot in due:
             open_run(connection, database, catalogue, definition, slot, cause=Cause.CRON, now=now)
     if decision.missed_count:
         _without_run(connection, definition, [s for s in decision.missed if s not in there], RunState.MISSED, now)
-        events.note(
-            connection, name, decision.missed[-1], "missed", at=now, url=definition.webhook,
-            message=_missed(decision.missed, decision.missed_count),
-        )  # fmt: skip
+        message = _missed(decision.missed, decision.missed_count)
+        _note(connection, definition, decision.missed[-1:], "missed", message, now)
     connection.execute(
         at_moments(DECIDED, "decided_at", "next_at"),
         {"name": name, "decided_at": decision.decided_at, "next_at": decision.next_at},
@@ -155,10 +154,28 @@ def _there(connection: Connection, name: str, moments: Iterable[datetime]) -> It
     return connection.scalars(select(table.c.slot).where(table.c.schedule == name, table.c.slot.in_(tuple(moments))))
 
 
-def _without_run(
-    connection: Connection, definition: Schedule, moments: Iterable[datetime], state: RunState, now: datetime
+def _obstacle(definition: Schedule, pipeline: Pipeline, now: datetime) -> UsageError | None:
+    """Why the pipeline takes no such batch any more: it was changed since the schedule was made."""
+    try:
+        definition.request(pipeline, now)
+    except UsageError as error:
+        return error
+    return None
+
+
+def _note(
+    connection: Connection, definition: Schedule, moments: Iterable[datetime], kind: str, message: str, now: datetime
 ) -> None:
-    rows = [_row(definition, slot, Cause.CRON, now) | {"state": state.value, "finished_at": now} for slot in moments]
+    for slot in moments:
+        events.note(connection, definition.name, slot, kind, message, at=now, url=definition.webhook)
+
+
+def _without_run(
+    connection: Connection, definition: Schedule, moments: Iterable[datetime], state: RunState, now: datetime,
+    **more: str,
+) -> None:  # fmt: skip
+    ended = {"state": state.value, "finished_at": now, **more}
+    rows = [_row(definition, slot, Cause.CRON, now) | ended for slot in moments]
     if rows:
         connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
 

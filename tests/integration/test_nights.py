@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from models.catalogue import Catalogue
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus, RunState
 from producer.schedules import by_hand, registry
 from tests.answers import end
-from tests.nights_made import EVENING, Nights, at
+from tests.nights_made import EVENING, PIPELINE, Nights, at
 from tests.threads import at_once
 
 
@@ -112,6 +113,17 @@ class TestASlot:
 
         assert nights.states() == []
         assert nights.query("SELECT id FROM batches") == []
+
+    def test_that_its_pipeline_takes_no_more_has_failed_and_keeps_no_other_waiting(self, nights: Nights) -> None:
+        nights.create("a", params={"top_k": 1})
+        nights.create("b")
+        nights.catalogue = Catalogue({PIPELINE: nights.catalogue["sample-ner"].model_copy(update={"name": PIPELINE})})
+        nights.tick(at("03-02 02:00"))
+
+        assert nights.states("a") == ["failed"]
+        assert "top_k" in (nights.runs("a")[0].error_message or "")
+        assert len(nights.states("b")) == 1
+        assert not nights.tick(at("03-02 02:01"))
 
 
 class TestMissedSlots:
