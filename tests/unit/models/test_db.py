@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import Moment
-from models.db import Database, as_json, insert_rows
+from models.db import Database, as_json, from_json, insert_rows
 from models.errors import SettingsError, Unreachable
 from models.tables import Batch
 
@@ -167,6 +167,15 @@ class TestClock:
 
 
 class TestDocuments:
+    @pytest.mark.parametrize("document", [{"text": "naïve 😀"}, {}, [], None, 0.1, "a", {"a": {"b": [1, True, None]}}])
+    def test_come_back_as_they_were(self, document: Any) -> None:
+        assert from_json(as_json(document)) == document
+        assert from_json(as_json(document).encode()) == document
+
+    def test_that_are_none_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="Expecting"):
+            from_json(b"{")
+
     def test_text_stays_readable(self) -> None:
         assert as_json({"text": "ä猫", "n": [1, None]}) == '{"text":"ä猫","n":[1,null]}'
 
