@@ -6,13 +6,16 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint soak bench bench-bulk samples clean
+.PHONY: help demo nights test lint soak bench bench-bulk samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.runs ## Install, then label the bundled reviews on an embedded Valkey and SQLite.
 	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
+
+nights: $(VENV)/.runs ## Live through three nights of a schedule in a minute: examples/nightly/run.py.
+	@$(BIN)/python examples/nightly/run.py
 
 test: $(VENV)/.tests ## Install, then pass the whole suite on real Valkey and real PostgreSQL.
 	$(BIN)/python -m pytest

@@ -1,0 +1,61 @@
+"""The shop's machine: a folder, a clock that can be set, and `batchmill` on it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+SPEED = 10  # seconds of a night in one
+PATIENCE_SECONDS = 120.0
+
+
+class Machine:
+    """All that runs on it is ours and ends with us; nothing of it is outside its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._log = folder / "up.log"
+        own = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
+        own |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
+        self._environment = own
+
+    def set_clock(self, moment: str, speed: int = 1) -> datetime:
+        """It is this moment now, and time goes so fast, for whatever starts from here on."""
+        self._environment["BATCHMILL_CLOCK"] = f"{moment}@{datetime.now(UTC).isoformat()}*{speed}"
+        return datetime.fromisoformat(moment)
+
+    def run_until_done(self, schedule: str, slot: str) -> None:
+        """`batchmill up`, until the run of a slot (a day, by UTC) has ended; nobody says here what has to be done."""
+        # The option ends it when this program does, however that comes about.
+        command = self._command("up", "--pipelines", "tickets", "--end-with-stdin")
+        with (
+            self._log.open("ab") as log,
+            subprocess.Popen(command, **self._here, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,
+        ):
+            until = time.monotonic() + PATIENCE_SECONDS
+            while not self._is_done(schedule, slot):
+                if process.poll() is not None or time.monotonic() > until:
+                    raise SystemExit(f"the run of {slot} did not end; see {self._log}")
+                time.sleep(0.5)
+
+    def show(self, *command: str) -> None:
+        """A command, and what it says to people."""
+        print(f"\n$ batchmill {shlex.join(command)}", flush=True)
+        subprocess.run(self._command(*command), **self._here, check=True)
+
+    def _is_done(self, schedule: str, slot: str) -> bool:
+        command = self._command("schedule", "history", schedule, "--json")
+        said = subprocess.run(command, **self._here, stdout=subprocess.PIPE, check=True).stdout
+        return any(run["finished_at"] for run in json.loads(said)["data"] if run["slot"].startswith(slot))
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "batchmill", *words]
+
+    @property
+    def _here(self) -> dict[str, Any]:
+        return {"cwd": self._folder, "env": self._environment}
