@@ -23,7 +23,7 @@ TOO_MANY = "too_many_failures"  # the code of a batch that burned, and of its jo
 # Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
 LOCK_BATCH = """
 SELECT pipeline, status, ending, last_seq, total, failed, max_failures, max_attempts, error_code, error_message,
-       succeeded + failed + cancelled + expired AS ended
+       reading, succeeded + failed + cancelled + expired AS ended
 FROM batches WHERE id = :batch_id {for_update}
 """
 
@@ -88,15 +88,17 @@ def lock_batch(connection: Connection, sql: Fragments, batch_id: str) -> Row[Any
 
 def end(
     database: Database, batch_id: str, ending: Ending, code: str | None, message: str | None,
-    *, of: Collection[BatchStatus] = (BatchStatus.IN_PROGRESS,),
+    *, of: Collection[BatchStatus] = (BatchStatus.IN_PROGRESS,), unread: bool = False,
 ) -> int | None:  # fmt: skip
     """End a batch that is in one of these states, and close the first chunk of what is open, all in one transaction.
+
+    With `unread` only one that is in progress while more of it is to be read in.
 
     Returns how many jobs that were; None where the batch was in another state, and is as it was. `finish` closes more.
     """
     with database.write() as connection:
         batch = lock_batch(connection, database.sql, batch_id)
-        if batch is None or batch.status not in of:
+        if batch is None or batch.status not in of or (unread and not batch.reading):
             return None
         begin(connection, database.sql, batch_id, ending, code, message)
         return close_some(connection, database.sql, batch_id).jobs

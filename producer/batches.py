@@ -70,6 +70,7 @@ class BatchView:
     error_code: str | None
     error_message: str | None
     moments: dict[str, datetime | None]
+    reading: bool = False  # more of it is being read in
     reused: int = 0  # of the jobs that succeeded, taken from earlier batches
 
     @property
@@ -95,6 +96,7 @@ class BatchView:
             **{name: moment and int(moment.timestamp()) for name, moment in self.moments.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
+            "reading": self.reading,
             "metadata": self.metadata,
             "name": self.name,
             "pipeline": self.pipeline,
@@ -188,6 +190,7 @@ def _view(row: Row[Any]) -> BatchView:
         metadata=row.metadata,
         priority=row.priority,
         counts=counts,
+        reading=row.reading and status is BatchStatus.IN_PROGRESS,
         reused=row.reused,
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,

@@ -94,7 +94,8 @@ class Client:
             reuse=reuse,
         )  # fmt: skip
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
-        submission = submit.accept(self.database, self.settings.slice_jobs, request, source)
+        bells = submit.Bells(self.settings)
+        submission = submit.accept(self.database, self.settings.slice_jobs, request, source, begun=bells)
         warning = None if submission.known else submit.ring(self.settings, submission)
         if warning:
             log.warning("%s was accepted, but %s", submission.batch_id, warning)

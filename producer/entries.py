@@ -30,16 +30,18 @@ SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_i
 
 FIND = """
 SELECT id, status, pipeline, parameters, name, metadata, priority, fingerprint, read_jobs, read_digest, submitter,
-       in_progress_at, heard_at, CASE WHEN coalesce(heard_at, created_at) <= {later} THEN 1 ELSE 0 END AS silent,
-       CASE WHEN status = 'validating'
-            THEN (SELECT count(*) FROM results r WHERE r.batch_id = b.id) ELSE 0 END AS failed
+       in_progress_at, heard_at, reading,
+       CASE WHEN coalesce(heard_at, created_at) <= {later} THEN 1 ELSE 0 END AS silent,
+       CASE WHEN status = 'validating' OR reading
+            THEN (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL)
+            ELSE 0 END AS failed
 FROM batches b WHERE idempotency_key = :key
 """
 
 TAKE_OVER = """
 UPDATE batches SET submitter = :submitter, heard_at = {now}
-WHERE id = :batch_id AND status = 'validating' AND submitter = :before AND read_jobs = :read_jobs
-  AND idempotency_key IS NOT NULL
+WHERE id = :batch_id AND (status = 'validating' OR (status = 'in_progress' AND reading))
+  AND submitter = :before AND read_jobs = :read_jobs AND idempotency_key IS NOT NULL
 """
 
 TAKE = """
@@ -48,10 +50,11 @@ WHERE id = :batch_id AND status = 'validating'
 """
 
 BEAT = """
-UPDATE batches SET heard_at = {now} WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
+UPDATE batches SET heard_at = {now}
+WHERE id = :batch_id AND (status = 'validating' OR (status = 'in_progress' AND reading)) AND submitter = :submitter
 """
 
-HELD = "SELECT submitter FROM batches WHERE id = :batch_id"
+HELD = "SELECT submitter, in_progress_at FROM batches WHERE id = :batch_id"
 
 NAMED = ("pipeline", "parameters", "name", "metadata", "priority")  # what of a request a sentence can compare
 
@@ -68,6 +71,12 @@ class Entry:
     digest: str | None = None  # of the rows that are in
     failed: int = 0  # of them, as invalid
     whole: bool = False  # accepted with all its rows, rather than ended while it was read in
+    reading: bool = False  # worked on already, while more is read in
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be read into."""
+        return self.status is BatchStatus.VALIDATING or (self.status is BatchStatus.IN_PROGRESS and self.reading)
 
 
 def enter(database: Database, request: Request, pause: Callable[[float], None] = time.sleep) -> Entry:
@@ -123,6 +132,8 @@ def lost(connection: Connection, entry: Entry) -> BatchmillError:
     row = connection.execute(text(HELD), {"batch_id": entry.batch_id}).one_or_none()
     if row is not None and row.submitter != entry.submitter:
         return _busy(entry.batch_id)
+    if row is not None and row.in_progress_at is not None:
+        return BatchmillError(f"{entry.batch_id} ended while it was read in; see: batchmill show {entry.batch_id}")
     return removed(entry.batch_id)
 
 
@@ -174,9 +185,9 @@ def _held(database: Database, request: Request, found: Row[Any], pause: Callable
     status = BatchStatus(found.status)
     entry = Entry(
         found.id, tokens.new(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
-        whole=found.in_progress_at is not None,
+        whole=found.in_progress_at is not None and not found.reading, reading=bool(found.reading),
     )  # fmt: skip
-    if status is not BatchStatus.VALIDATING:
+    if not entry.is_open:
         return entry
     if not (found.silent or tokens.has_died(found.submitter)):
         _await_silence(database, found, entry.key, pause)
@@ -196,7 +207,7 @@ def _await_silence(database: Database, found: Row[Any], key: str | None, pause: 
     """Return when the batch's submitter has been silent for long enough; raises KeyBusy when it says something."""
     pause(SILENT_SECONDS)
     now = _find(database, key or "")
-    if now is not None and now.status == BatchStatus.VALIDATING and now.heard_at != found.heard_at:
+    if now is not None and (now.status == BatchStatus.VALIDATING or now.reading) and now.heard_at != found.heard_at:
         raise _busy(found.id)
 
 

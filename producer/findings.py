@@ -110,7 +110,7 @@ def of_unsettled(found: Iterable[Unsettled]) -> Iterator[Finding]:
         if batch.silent_seconds < STUCK_SECONDS:
             continue
         silent = f"{batch.batch_id} is {batch.status} and was last heard of {ago(batch.silent_seconds)} ago"
-        again = "submit it again, or give it up" if batch.status == "validating" else "go on"
+        again = "submit it again, or give it up" if batch.status != "cancelling" else "go on"
         yield Finding(WARNING, "batches", silent, f"{again}: batchmill cancel {batch.batch_id}")
 
 

@@ -5,11 +5,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, insert_rows
 from models.states import Outcome
+from producer import streamed
 from producer.entries import Entry, lost, removed
 from producer.intake import MOST_PROBLEMS, Chunk, Intake
 from producer.places import Places
@@ -35,14 +36,20 @@ class Inserts:
     Leaving the block waits for the chunk in the database's hands: afterwards nothing more is written.
     """
 
-    def __init__(self, database: Database, entry: Entry, intake: Intake) -> None:
+    def __init__(
+        self, database: Database, entry: Entry, intake: Intake, *, slice_jobs: int | None = None,
+        allowed: int | None = None,
+    ) -> None:  # fmt: skip
         self._database = database
         self._entry = entry
         self._batch_id = entry.batch_id
         self._intake = intake
+        self._slice_jobs = slice_jobs  # set: each chunk can be worked on as soon as it is in
+        self._allowed = allowed
         self._places = Places()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inserts")
         self._pending: tuple[Chunk, str | None, Future[None]] | None = None
+        self.chunks = 0  # that are in, by this submitter
         self.failed = entry.failed  # jobs that have failed already, all in the database
 
     def __enter__(self) -> Self:
@@ -73,6 +80,7 @@ class Inserts:
             done.result()
         except IntegrityError as error:
             self._retry(chunk, digest, error)
+        self.chunks += 1
         self.failed += len(chunk.failures)
         self._places.note(chunk.first, chunk.places)
 
@@ -87,19 +95,29 @@ class Inserts:
         self._insert(chunk, digest)
 
     def _insert(self, chunk: Chunk, digest: str | None) -> None:
+        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
+        with self._database.write() as connection:
+            seq = self._count_in(connection, chunk, digest)
+            insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
+            if chunk.failures:
+                insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk, seq))
+            if self._slice_jobs is not None:
+                streamed.lay_slices(connection, self._entry, chunk, self._slice_jobs)
+
+    def _count_in(self, connection: Connection, chunk: Chunk, digest: str | None) -> int:
+        """Lock the batch's row; returns the `seq` of the chunk's first failure."""
+        sql = self._database.sql
+        if self._slice_jobs is not None:
+            return streamed.read_on(connection, sql, self._entry, chunk, digest, self._allowed)
         named = {
             "batch_id": self._batch_id, "submitter": self._entry.submitter, "read_jobs": chunk.end, "digest": digest,
         }  # fmt: skip
-        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
-        with self._database.write() as connection:
-            if connection.execute(text(HEARD.format(now=self._database.sql.now)), named).rowcount == 0:
-                raise lost(connection, self._entry)
-            insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
-            if chunk.failures:
-                insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk))
+        if connection.execute(text(HEARD.format(now=sql.now)), named).rowcount == 0:
+            raise lost(connection, self._entry)
+        return self.failed + 1
 
-    def _failures(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
-        for seq, (position, problem) in enumerate(sorted(chunk.failures.items()), start=self.failed + 1):
+    def _failures(self, chunk: Chunk, first_seq: int) -> Iterator[tuple[Any, ...]]:
+        for seq, (position, problem) in enumerate(sorted(chunk.failures.items()), start=first_seq):
             message = self._intake.located(problem)
             yield (self._batch_id, position, seq, Outcome.FAILED.value, problem.code, message, False, 0)
 

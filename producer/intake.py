@@ -1,6 +1,8 @@
 """The intake: rows become checked jobs in chunks; the first problems refuse the whole source."""
 
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +30,7 @@ class Chunk:
     seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
     characters: int = 0
+    is_cut: bool = False  # since its source is slow
 
     @property
     def end(self) -> int:
@@ -78,6 +81,8 @@ class Intake:
         *,
         keeps_invalid: bool = False,
         cut_at: int | None = None,
+        at_most_seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
         allows_empty: bool = False,
     ) -> None:
         self.keeps_invalid = keeps_invalid
@@ -86,10 +91,12 @@ class Intake:
         self._spec = spec
         self._parameters = parameters or {}
         self._source = source
+        self._at_most_seconds = at_most_seconds  # a chunk of a slow source is cut after so long
+        self._clock = clock
 
     def chunks(self) -> Iterator[Chunk]:
         """The jobs, chunk by chunk; raises RefusedBatch once there was a problem, having looked on a little."""
-        chunk = Chunk(first=0)
+        chunk, due = Chunk(first=0), self._clock() + self._at_most_seconds
         for row in self._source.rows:
             checked = self._checked(row, chunk.seen)
             if not isinstance(checked, Problem):
@@ -98,9 +105,11 @@ class Intake:
                 chunk.add_failed(checked)
             else:
                 raise self.refusal([checked, *self._look_on(chunk.seen)])
-            if chunk.is_full or chunk.end == self._cut_at:
+            chunk.is_cut = self._clock() >= due
+            if chunk.is_full or chunk.is_cut or chunk.end == self._cut_at:
                 yield chunk
                 chunk = Chunk(chunk.end)
+                due = self._clock() + self._at_most_seconds
         if chunk.end == 0 and not self._allows_empty:
             raise UnreadableSource(f"{self._source.name} has no rows, so there is nothing to submit")
         if chunk.documents:

@@ -51,9 +51,10 @@ FROM results WHERE batch_id = :batch_id AND position IN :positions
 TAKE_BACK = "DELETE FROM results WHERE batch_id = :batch_id AND position IN :positions"
 
 REOPEN = """
-UPDATE batches SET status = 'in_progress', failed = failed - :failed, cancelled = cancelled - :cancelled,
-       expired = expired - :expired, completed_at = NULL, failed_at = NULL, expired_at = NULL, cancelling_at = NULL,
-       cancelled_at = NULL, error_code = NULL, error_message = NULL, expires_at = {expires_at}
+UPDATE batches SET status = 'in_progress', reading = false, failed = failed - :failed,
+       cancelled = cancelled - :cancelled, expired = expired - :expired, completed_at = NULL, failed_at = NULL,
+       expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, error_code = NULL, error_message = NULL,
+       expires_at = {expires_at}
 WHERE id = :batch_id
 """
 

@@ -5,6 +5,7 @@ source that can't be a batch leaves nothing, and after anything else the same su
 An accepted batch is safe, whatever goes wrong.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from models.db import Database, Fragments, insert_rows
 from models.errors import Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending, SliceState
-from producer import entries, replay, reuse
+from producer import entries, replay, reuse, streamed
 from producer.entries import Entry, enter, lost
 from producer.inserts import Inserts
 from producer.intake import Intake
@@ -26,6 +27,7 @@ from producer.request import Request
 from producer.rereading import Rereading
 
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
+STREAM_SECONDS = 1.0  # so long a slow source is read until what there is can be worked on
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
 
 # Lock order: the batch's row, then its slices, as everywhere.
@@ -48,6 +50,7 @@ HELD = "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND
 LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 
 Watch = Callable[[int], object]
+Begun = Callable[["Submission"], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +74,33 @@ class Submission:
 
 
 def accept(
-    database: Database, slice_jobs: int, request: Request, source: Source, watch: Watch = lambda _: None
-) -> Submission:
+    database: Database, slice_jobs: int, request: Request, source: Source, watch: Watch = lambda _: None,
+    begun: Begun = lambda _: None,
+) -> Submission:  # fmt: skip
     """Take a source in as one batch; `watch` hears after each chunk how many jobs are in.
+
+    `begun` hears of slices to ring for while more is read, where no row can refuse the batch.
 
     Where the request has an idempotency key, the same request and source twice are one batch. Raises RefusedBatch or
     UnreadableSource naming what is wrong with the source, and KeyConflict or KeyBusy where the key is another's.
     """
     entry = enter(database, request)
+    streams = _streams(request, entry)
     intake = Intake(
-        request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, cut_at=entry.read_jobs
-    )
+        request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, cut_at=entry.read_jobs,
+        at_most_seconds=STREAM_SECONDS if streams else math.inf,
+    )  # fmt: skip
     rereading = Rereading(entry, intake)
-    if entry.status is not BatchStatus.VALIDATING:
+    if not entry.is_open:
         rereading.finish()
         return Submission(entry.batch_id, request.pipeline.name, entry.read_jobs, 0, (), entry.read_jobs, entry.status)
     try:
-        return _read(database, slice_jobs, request, entry, intake, rereading, watch)
+        return _read(database, slice_jobs, request, entry, intake, rereading, watch, begun=begun if streams else None)
     except BaseException as error:
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
             with suppress(Unreachable):
                 _discard(database, entry)
+                streamed.break_off(database, entry, str(error) or "that was interrupted")
         raise
 
 
@@ -126,12 +135,35 @@ def ring(settings: Settings, submission: Submission) -> str | None:
     return None
 
 
+class Bells:
+    """Rings while a batch is read in; where that can't be done, not again: the source must not wait for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._ring = True
+
+    def __call__(self, some: Submission) -> None:
+        """Ring for these slices."""
+        self._ring = self._ring and ring(self._settings, some) is None
+
+
 def _read(
     database: Database, slice_jobs: int, request: Request, entry: Entry, intake: Intake, rereading: Rereading,
-    watch: Watch,
+    watch: Watch, *, begun: Begun | None = None,
 ) -> Submission:  # fmt: skip
-    jobs, failed = _fill(database, entry, intake, rereading, watch)
+    allowed = request.max_failures.count if request.max_failures else None
+    inserts = Inserts(database, entry, intake, slice_jobs=None if begun is None else slice_jobs, allowed=allowed)
+    hear = (
+        None
+        if begun is None
+        else lambda: begun(
+            Submission(entry.batch_id, request.pipeline.name, 0, 0, streamed.first_queued(database, entry.batch_id))
+        )
+    )
+    jobs, failed = _fill(database, entry, inserts, rereading, watch, hear)
     made = Submission(entry.batch_id, request.pipeline.name, jobs, failed, (), entry.read_jobs)
+    if begun is not None:
+        return replace(made, slice_ids=streamed.finish(database, entry, jobs, request.max_failures))
     allowed = None if request.max_failures is None else request.max_failures.of(jobs)
     if not request.reuse:
         with database.write() as connection:
@@ -147,18 +179,31 @@ def _read(
         return replace(made, slice_ids=_accept(found.connection, database.sql, entry, made, slice_jobs, allowed))
 
 
-def _fill(database: Database, entry: Entry, intake: Intake, rereading: Rereading, watch: Watch) -> tuple[int, int]:
+def _streams(request: Request, entry: Entry) -> bool:
+    """Whether the batch can be worked on while it is read in: no row can refuse it, nor waits for the others."""
+    # What was begun without, by an earlier version, has no slices yet.
+    return request.keeps_invalid and not request.reuse and (entry.reading or entry.read_jobs == 0)
+
+
+def _fill(
+    database: Database, entry: Entry, inserts: Inserts, rereading: Rereading, watch: Watch,
+    begun: Callable[[], object] | None = None,
+) -> tuple[int, int]:  # fmt: skip
     """Insert every job that is not in; returns how many there are, and how many of them have failed already."""
     jobs = 0
     with (
         Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
-        Inserts(database, entry, intake) as inserts,
+        inserts,
     ):
         for chunk in rereading.chunks():
             if chunk.end <= entry.read_jobs:
                 inserts.skip(chunk)
             else:
                 inserts.put(chunk, rereading.digest)
+                if chunk.is_cut:  # a slow source: what there is does not wait for more
+                    inserts.finish()
+                if begun is not None and inserts.chunks:
+                    begun()
             jobs = chunk.end
             watch(jobs)
         inserts.finish()

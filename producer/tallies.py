@@ -7,7 +7,7 @@ from typing import Any
 from models.states import BatchStatus, Outcome
 
 NUMBERS = """
-SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
+SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused, b.reading,
        j.jobs, j.first_position, j.last_position,
        r.results, r.succeeded_rows, r.failed_rows, r.cancelled_rows, r.expired_rows,
        r.reused_rows, r.results + p.past AS seqs, least_seq, most_seq
@@ -72,7 +72,7 @@ def _contradictions(numbers: Any, status: BatchStatus) -> Iterator[Mismatch]:
     ended = sum(getattr(numbers, outcome) for outcome in Outcome)
     if status is BatchStatus.COMPLETED and ended != numbers.total:
         yield Mismatch("not_ended", f"it is completed, but {ended:,} of its {numbers.total:,} jobs have ended")
-    if status is BatchStatus.IN_PROGRESS and numbers.results >= numbers.jobs:
+    if status is BatchStatus.IN_PROGRESS and numbers.results >= numbers.jobs and not numbers.reading:
         yield Mismatch("not_completed", f"it is in progress though each of its {numbers.jobs:,} jobs has ended")
     if status is BatchStatus.CANCELLING and numbers.ending is None:
         yield Mismatch("no_ending", "it is cancelling, but nothing says what it will be")

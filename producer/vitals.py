@@ -32,9 +32,11 @@ GROUP BY b.pipeline, b.revision ORDER BY b.pipeline, b.revision
 UNSETTLED = """
 SELECT id, status, {now} AS now, CASE status
        WHEN 'validating' THEN coalesce(heard_at, created_at)
+       WHEN 'in_progress' THEN coalesce(heard_at, created_at)
        ELSE coalesce(cancelling_at, (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id), created_at)
        END AS since
-FROM batches b WHERE status IN ('validating', 'cancelling') ORDER BY id LIMIT 1000
+FROM batches b
+WHERE status IN ('validating', 'cancelling') OR (status = 'in_progress' AND reading) ORDER BY id LIMIT 1000
 """
 
 
@@ -62,7 +64,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A batch that is `validating` or `cancelling`, and how long nothing was heard of that."""
+    """A batch that is `validating`, read on or `cancelling`, and how long nothing was heard of that."""
 
     batch_id: str
     status: str

@@ -51,6 +51,13 @@ SELECT id FROM batches b WHERE status = 'validating' AND coalesce(heard_at, crea
   AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.look_at IS NOT NULL)  -- its source may be late
 ORDER BY id LIMIT 100
 """
+
+# Without a key nobody can go on with it, and it has been worked on already.
+UNREAD = """
+SELECT id FROM batches WHERE status = 'in_progress' AND reading AND coalesce(heard_at, created_at) <= {later}
+  AND (idempotency_key IS NULL OR :any_key) ORDER BY id LIMIT 100
+"""
+UNREAD_SECONDS = 600.0
 GONE = "submit_abandoned", "whoever submitted this went away before all of it was read; submit it again"
 
 
@@ -107,6 +114,12 @@ def abandoned(database: Database, seconds: float) -> str:
         batch_id
         for batch_id in _ids(database, ABANDONED, seconds=-seconds)
         if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,)) is not None
+    ]
+    ids += [
+        batch_id
+        for any_key, silent in ((True, seconds), (False, min(seconds, UNREAD_SECONDS)))
+        for batch_id in _ids(database, UNREAD, seconds=-silent, any_key=any_key)
+        if endings.end(database, batch_id, Ending.FAILED, *GONE, unread=True) is not None
     ]
     return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
 

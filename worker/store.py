@@ -186,7 +186,7 @@ def close(
         insert_rows(connection, "results", COLUMNS, _rows(kept, batch.last_seq, version_id))
     failed = _progress(connection, batch_id, kept)
     burned = batch.max_failures is not None and batch.failed + failed > batch.max_failures
-    if batch.ended + len(kept) == batch.total:
+    if batch.ended + len(kept) == batch.total and not batch.reading:
         ended = _end(connection, sql, batch_id, _burned(batch, failed) if burned else None)
         return Closed(len(kept), lost, ended)
     if burned:

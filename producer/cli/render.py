@@ -28,6 +28,7 @@ def batch_facts(batch: BatchView) -> str:
         ("error", batch.error_code and f"{batch.error_code}: {batch.error_message}"),
         ("jobs", f"{counts.total:,} in all"),
         ("", ", ".join(f"{count:,} {name}" for name, count in counted(batch))),
+        ("", batch.reading and "more is being read in"),
         ("reused", batch.reused and f"{batch.reused:,} of them from earlier batches"),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
         ("model", f"{batch.model}@{batch.revision or 'settled by the first worker'}"),
@@ -47,6 +48,7 @@ def summary(batch: BatchView) -> str:
     """One sentence on how a batch stands."""
     parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.counted(batch.counts.total, 'job')}"]
     parts += [f"{count:,} {name}" for name, count in counted(batch)]
+    parts += ["more being read in"] if batch.reading else []
     parts += [f"{batch.reused:,} reused"] if batch.reused else []
     parts += [part for part in (rate(batch.jobs_per_second), batch.error_message) if part]
     return terminal.printable(", ".join(parts))

@@ -118,11 +118,29 @@ def submit(
 def _accepted(database: Database, settings: Settings, request: Request, rows: Source) -> Submission:
     try:
         with progress.shown("submitting") as report:
-            return submitting.accept(database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, ""))
+            return submitting.accept(
+                database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, ""), _Begun(settings)
+            )
     except KeyboardInterrupt:
         if request.idempotency_key is not None:
             terminal.notice("what is in stays for a day; the same command goes on there")
         raise
+
+
+class _Begun:
+    """Says once that a batch is worked on while it is read in, and rings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bells = submitting.Bells(settings)
+        self._told = False
+
+    def __call__(self, some: Submission) -> None:
+        if not self._told:
+            self._told = True
+            terminal.notice(
+                f"{some.batch_id} is worked on while more is read: batchmill results --follow {some.batch_id}"
+            )
+        self._bells(some)
 
 
 def _tell(settings: Settings, database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:

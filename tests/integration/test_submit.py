@@ -304,6 +304,18 @@ class TestRing:
 
         assert time.monotonic() - began < 10
 
+    def test_while_more_is_read_it_is_not_waited_for_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rung: list[str] = []
+        monkeypatch.setattr(
+            submit, "ring", lambda _, some: rung.append(some.batch_id) or ("away" if rung[1:] else None)
+        )
+        bells = submit.Bells(self.settings("redis://127.0.0.1:1/0"))
+
+        for number in range(4):
+            bells(submit.Submission(f"batch_{number}", SAMPLE.name, 0, 0, [1]))
+
+        assert rung == ["batch_0", "batch_1"]
+
     def test_a_password_is_not_shown(self) -> None:
         submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
 

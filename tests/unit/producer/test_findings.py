@@ -108,7 +108,7 @@ class TestWork:
         assert finding.level == level
 
 
-@pytest.mark.parametrize("status", ["validating", "cancelling"])
+@pytest.mark.parametrize("status", ["validating", "in_progress", "cancelling"])
 def test_batches_that_are_stuck(status: str) -> None:
     [finding] = findings.of_unsettled([Unsettled("b1", status, 30.0), Unsettled("b2", status, 660.0)])
 
