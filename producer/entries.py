@@ -108,16 +108,15 @@ def insert_batch(connection: Connection, sql: Fragments, request: Request, entry
         connection.execute(*setting)
 
 
-def taken(database: Database, batch_id: str) -> Entry | None:
+def taken(connection: Connection, sql: Fragments, batch_id: str) -> Entry | None:
     """A batch to read into from its beginning, taken from whoever had it; None where it is read in already, or gone.
 
-    The caller sees to it that the one who had it is at it no more: what that one got in is there still.
+    In the caller's transaction, which sees to it that the one who had it is at it no more: what that one got in is
+    there still.
     """
     entry = Entry(batch_id, tokens.new())
-    with database.write() as connection:
-        named = {"batch_id": batch_id, "submitter": entry.submitter}
-        mine = connection.execute(text(TAKE.format(now=database.sql.now)), named).rowcount
-    return entry if mine else None
+    named = {"batch_id": batch_id, "submitter": entry.submitter}
+    return entry if connection.execute(text(TAKE.format(now=sql.now)), named).rowcount else None
 
 
 def beat(database: Database, entry: Entry) -> bool:

@@ -1,6 +1,9 @@
 """Nights in a test: a shop whose tickets are a source, a clock that is handed in, and answers without a model."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -151,6 +154,23 @@ class Nights:
         for row in self.query("SELECT id FROM batches"):
             audited = audit.one(self.database, row.id, self.settings.lease_seconds)
             assert audited.sound, audited.problems
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a process needs to look after these schedules; `more` are variables besides, without BATCHMILL_."""
+        settings = self.settings
+        ours = {
+            "DATABASE_URL": settings.database_url or "", "REDIS_URL": settings.redis_url or "",
+            "HOME": str(settings.home_path), "PUBLISH_SECONDS": "0.2", "LOG_LEVEL": "error",
+            "SOURCES__TICKETS__URL": self.shop.url, "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
+        }  # fmt: skip
+        return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (ours | more).items()}}
+
+    def start_tick(self, now: datetime, failpoint: str = "") -> "subprocess.Popen[bytes]":
+        """Do what is due in a process of its own, to which something may happen on the way."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", "--now", now.isoformat()],
+            env=self.environment(FAILPOINT=failpoint), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Return the connections."""

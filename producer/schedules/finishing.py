@@ -137,7 +137,9 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
                 failpoint("before_mark")
         return
     with source_database(queries.find(settings, run.definition.into_source)) as elsewhere:
-        if marks.is_left(elsewhere, run.view.schedule, run.view.slot, batch.id):
+        with elsewhere.read() as connection:
+            left = marks.is_left(connection, run.view.schedule, run.view.slot, batch.id)
+        if left:
             for _ in rows:
                 pass
         else:

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, selec
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.columns import Moment
-from models.db import FRAGMENTS, Database
+from models.db import FRAGMENTS
 
 RUNS = Table(
     "batchmill_runs",
@@ -35,10 +35,9 @@ def leave(connection: Connection, schedule: str, slot: datetime, batch_id: str) 
     connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "slot"], set_=renewed))
 
 
-def is_left(database: Database, schedule: str, slot: datetime, batch_id: str) -> bool:
+def is_left(connection: Connection, schedule: str, slot: datetime, batch_id: str) -> bool:
     """Whether this batch's results are in."""
-    with database.read() as connection:
-        if not inspect(connection).has_table(RUNS.name):
-            return False
-        query = select(RUNS.c.batch_id).where(RUNS.c.schedule == schedule, RUNS.c.slot == slot)
-        return connection.scalar(query) == batch_id
+    if not inspect(connection).has_table(RUNS.name):
+        return False
+    query = select(RUNS.c.batch_id).where(RUNS.c.schedule == schedule, RUNS.c.slot == slot)
+    return connection.scalar(query) == batch_id

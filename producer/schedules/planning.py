@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, insert, select, text
 
 from models.catalogue import Catalogue
 from models.columns import Document, Moment
 from models.db import Database
-from models.errors import UsageError
+from models.errors import Unreachable, UsageError
 from models.failpoints import failpoint
 from models.pipeline import Pipeline
 from models.schedule_tables import Run
@@ -27,6 +28,8 @@ from producer.request import Request
 from producer.schedules import events, slots
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
+
+log = structlog.get_logger(__name__)
 
 # Lock order: the schedule's row, then its runs, then batches.
 DUE = "SELECT name FROM schedules WHERE next_at <= :now ORDER BY next_at, name"
@@ -51,10 +54,18 @@ class Planned:
 
 
 def plan(database: Database, catalogue: Catalogue, now: datetime) -> list[Planned]:
-    """Decide every slot up to this moment of every schedule; raises Unreachable."""
+    """Decide every slot up to this moment of every schedule, as far as that can be done; raises Unreachable."""
     with database.read() as connection:
         names = connection.scalars(at_moments(DUE, "now"), {"now": now}).all()
-    return [planned for name in names if (planned := plan_one(database, catalogue, name, now)) is not None]
+    found = []
+    for name in names:
+        try:
+            found.append(plan_one(database, catalogue, name, now))
+        except Unreachable:
+            raise
+        except Exception:  # such as a definition that a version before this one took
+            log.exception("a schedule's slots can't be decided", schedule=name)
+    return [planned for planned in found if planned is not None]
 
 
 def plan_one(database: Database, catalogue: Catalogue, name: str, now: datetime) -> Planned | None:

@@ -1,9 +1,10 @@
 """Reading: a run's source becomes the jobs of its batch. Read in one go: who goes on for a dead one begins anew."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from models.catalogue import Catalogue
 from models.columns import Moment
@@ -44,6 +45,15 @@ WHERE state = 'waiting' AND batch_id IN
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A run's batch in our hands, and from when to when it takes things in."""
+
+    entry: Entry
+    since: datetime
+    until: datetime
+
+
 def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
     """Read one run's source in, or put it off, or give it up; False where somebody else is at it.
 
@@ -51,21 +61,22 @@ def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunV
     """
     definition = Schedule.of(run.schedule, run.definition)
     with held(database, run) as token:
-        entry = None if token is None else entries.taken(database, run.batch_id or "")
-        if token is None or entry is None:
+        begun = None if token is None else _begin(database, definition, run, token)
+        if token is None or begun is None:
             return False
         overdue = watching.told_overdue(database, run, now)
-        window = since, until = _window(database, definition, run)
-        _write(database, at_moments(TAKES, "since", "until"), run, token, since=since, until=until)
         failpoint("in_read")
         try:
-            _fill(database, settings, catalogue, definition, run, entry, window)
-        except (NotYet, Unreachable) as error:
-            _put_off(database, definition, run, entry, token, error, now, overdue=overdue)
-        except UsageError as error:
-            _give_up(database, entry, error.code, str(error))
-        except BatchmillError as error:  # the batch was cancelled under our hands
-            log.warning("a run's batch was ended while it was read", schedule=run.schedule, error=str(error))
+            try:
+                _fill(database, settings, catalogue, definition, run, begun)
+            except (NotYet, Unreachable) as error:
+                _put_off(database, definition, run, begun.entry, token, error, now, overdue=overdue)
+            except UsageError as error:
+                _give_up(database, begun.entry, error.code, str(error))
+        except Unreachable:
+            raise
+        except BatchmillError as error:  # the batch was cancelled under our hands, or we were taken for dead
+            log.warning("a run's batch is not ours any more", schedule=run.schedule, error=str(error))
     started(database, now)
     return True
 
@@ -77,13 +88,13 @@ def started(database: Database, now: datetime) -> None:
 
 
 def _fill(
-    database: Database, settings: Settings, catalogue: Catalogue, definition: Schedule, run: RunView, entry: Entry,
-    window: tuple[datetime, datetime],
-) -> None:  # fmt: skip
+    database: Database, settings: Settings, catalogue: Catalogue, definition: Schedule, run: RunView, begun: _Begun
+) -> None:
     pipeline = sources.pipeline_of(definition, catalogue)
-    since, until = window
-    request = definition.request(pipeline, run.slot)
-    with sources.opened(settings, definition, pipeline.spec, slot=run.slot, since=since, until=until) as source:
+    request, entry = definition.request(pipeline, run.slot), begun.entry
+    with sources.opened(
+        settings, definition, pipeline.spec, slot=run.slot, since=begun.since, until=begun.until
+    ) as source:
         submission = submit.fill(database, settings.slice_jobs, request, entry, source)
     failpoint("after_read")
     log.info("a run's source is read", schedule=run.schedule, batch=submission.batch_id, jobs=submission.jobs)
@@ -92,7 +103,21 @@ def _fill(
         log.warning(warning, schedule=run.schedule)
 
 
-def _window(database: Database, definition: Schedule, run: RunView) -> tuple[datetime, datetime]:
+def _begin(database: Database, definition: Schedule, run: RunView, token: str) -> _Begun | None:
+    """Take the batch from whoever read it in before; None where somebody else holds the run by now, or it is read in.
+
+    The hold and the batch change hands in one transaction: who was taken for dead and is not takes neither back.
+    """
+    with database.write() as connection:
+        since, until = _window(connection, definition, run)
+        named = {**run.key, "token": token, "since": since, "until": until}
+        if connection.execute(at_moments(TAKES, "since", "until"), named).rowcount == 0:
+            return None
+        entry = entries.taken(connection, database.sql, run.batch_id or "")
+        return None if entry is None else _Begun(entry, since, until)
+
+
+def _window(connection: Connection, definition: Schedule, run: RunView) -> tuple[datetime, datetime]:
     """From when to when the run takes things in: where the last completed run stopped, and its own slot.
 
     One that is run again takes what was between the slot before and its own.
@@ -101,9 +126,8 @@ def _window(database: Database, definition: Schedule, run: RunView) -> tuple[dat
     if run.cause is Cause.BACKFILL:
         before = next(definition.times.before(run.slot), None)
         return (definition.begins_at if before is None else before - definition.lag_span), until
-    with database.read() as connection:
-        query = text(WATERMARK).columns(watermark=Moment())
-        watermark = connection.scalar(query, {"schedule": run.schedule})
+    query = text(WATERMARK).columns(watermark=Moment())
+    watermark = connection.scalar(query, {"schedule": run.schedule})
     return watermark or definition.begins_at, until
 
 

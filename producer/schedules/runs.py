@@ -1,8 +1,8 @@
 """Runs: the rows of slots, as they are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, select, text
@@ -15,7 +15,8 @@ from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
 from producer.results import iso
 
-AT_ONCE = 20
+AT_ONCE = 50
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,22 @@ def find(database: Database, schedule: str, slot: datetime) -> RunView | None:
     return found[0] if found else None
 
 
-def due(database: Database, now: datetime) -> list[RunView]:
-    """Some of the runs that are to be read, finished or looked at now, in the order of schedules and slots."""
-    with database.read() as connection:
-        keys = connection.execute(_DUE, {"moment": now}).all()
-    found = (find(database, key.schedule, key.slot) for key in keys)
-    return [run for run in found if run is not None]
+def due(database: Database, now: datetime) -> Iterator[RunView]:
+    """The runs that are to be read, finished or looked at now, by schedule and slot, each as it is when its turn comes.
+
+    Looked up some at a time: what the caller does with one may make a later one due, or somebody else be done with it.
+    """
+    after = {"schedule": "", "slot": EARLIEST}
+    while True:
+        with database.read() as connection:
+            keys = connection.execute(_DUE, {"moment": now, "most": AT_ONCE, **after}).all()
+        for key in keys:
+            run = find(database, key.schedule, key.slot)
+            if run is not None and run.look_at is not None:
+                yield run
+        if len(keys) < AT_ONCE:
+            return
+        after = {"schedule": keys[-1].schedule, "slot": keys[-1].slot}
 
 
 def selected(table: Any = Run.__table__, *more: ColumnElement[Any]) -> Select[Any]:
@@ -121,7 +132,10 @@ def _iso(moment: datetime | None) -> str | None:
 
 _OUTER = Run.__table__.alias("outer_runs")
 _DUE = (
-    text(f"SELECT r.schedule, r.slot {agenda.RUNS} ORDER BY r.schedule, r.slot LIMIT {AT_ONCE}")
-    .bindparams(bindparam("moment", type_=Moment()))
+    text(
+        f"SELECT r.schedule, r.slot {agenda.RUNS} AND (r.schedule, r.slot) > (:schedule, :slot) "
+        "ORDER BY r.schedule, r.slot LIMIT :most"
+    )
+    .bindparams(bindparam("moment", type_=Moment()), bindparam("slot", type_=Moment()))
     .columns(schedule=Key, slot=Moment())
 )

@@ -101,8 +101,7 @@ class Ready:
         if not self.count:
             return
         name = self._sink.name
-        if connection.dialect.name == "postgresql":
-            connection.execute(text(LOCK), {"table": f"batchmill sink {name}"})
+        self._lock(connection)
         self._fit()
         try:
             self._found.merge(name, when=f"excluded.slot >= {quoted(name)}.slot")
@@ -110,10 +109,20 @@ class Ready:
             raise UsageError(f"the table {name} does not take these rows: {_said(error)}") from None
 
     def merge_marked(self, schedule: str, batch_id: str) -> None:
-        """Merge and leave a mark of it, at once: for a table in another database than the run's row."""
+        """Merge and leave a mark of it, at once: for a table in another database than the run's row.
+
+        Where the mark is left already, somebody took us for dead and was done before us: then nothing is merged, since
+        the table's owner may have changed rows since.
+        """
         with self.transaction() as connection:
-            self.merge(connection)
-            marks.leave(connection, schedule, self._sink.slot, batch_id)
+            self._lock(connection)
+            if not marks.is_left(connection, schedule, self._sink.slot, batch_id):
+                self.merge(connection)
+                marks.leave(connection, schedule, self._sink.slot, batch_id)
+
+    def _lock(self, connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(LOCK), {"table": f"batchmill sink {self._sink.name}"})
 
     def _fit(self) -> None:
         name, differs = self._sink.name, self._found.difference(self._sink.name)

@@ -14,6 +14,7 @@ from models.errors import Unreachable
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.schedules import finishing, planning, reading, runs, watching, webhook
+from producer.schedules.runs import RunView
 
 log = structlog.get_logger(__name__)
 
@@ -50,20 +51,30 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
 
 def _work(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:
     """Read, watch and finish each run once at most, as long as there is one: the end of one may let the next begin."""
-    read = ended = 0
+    done = {"read": 0, "ended": 0}
     tried: set[tuple[str, datetime, bool]] = set()
-    while fresh := [run for run in runs.due(database, now) if (run.schedule, run.slot, run.ends) not in tried]:
-        run = fresh[0]
-        tried.add((run.schedule, run.slot, run.ends))
-        try:
-            if run.ends:
-                ended += finishing.finish(database, settings, run, now)
-            elif run.batch_status is BatchStatus.VALIDATING:
-                read += reading.read(database, settings, catalogue, run, now)
-            else:
-                watching.watch(database, run, now)
-        except Unreachable:
-            raise
-        except Exception:
-            log.exception("a run can't go on", schedule=run.schedule, slot=run.slot.isoformat())
-    return read, ended
+    while True:
+        before = len(tried)
+        for run in runs.due(database, now):
+            if (run.schedule, run.slot, run.ends) in tried:
+                continue
+            tried.add((run.schedule, run.slot, run.ends))
+            try:
+                if what := _step(database, settings, catalogue, run, now):
+                    done[what] += 1
+            except Unreachable:
+                raise
+            except Exception:
+                log.exception("a run can't go on", schedule=run.schedule, slot=run.slot.isoformat())
+        if len(tried) == before:
+            return done["read"], done["ended"]
+
+
+def _step(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> str | None:
+    """Do what is next with one run; what was done of what counts."""
+    if run.ends:
+        return "ended" if finishing.finish(database, settings, run, now) else None
+    if run.batch_status is BatchStatus.VALIDATING:
+        return "read" if reading.read(database, settings, catalogue, run, now) else None
+    watching.watch(database, run, now)
+    return None

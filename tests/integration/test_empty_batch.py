@@ -36,7 +36,8 @@ def batch_id(database: Database) -> str:
     request, batch_id = Request.checked(SAMPLE, max_failures="2%", deadline="1h"), new_batch_id()
     with database.write() as connection:
         entries.insert_batch(connection, database.sql, request, Entry(batch_id, ""))
-    entry = entries.taken(database, batch_id)
+    with database.write() as connection:
+        entry = entries.taken(connection, database.sql, batch_id)
     assert entry is not None
     submission = submit.fill(database, 4, request, entry, Source("a.jsonl", "line", iter(())))
     assert (submission.jobs, submission.failed, list(submission.slice_ids)) == (0, 0, [])

@@ -108,8 +108,7 @@ class TestASlot:
     def test_is_in_sql_together_with_its_batch(self, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
         nights.create()
         monkeypatch.setattr("producer.schedules.planning.failpoint", _dies("in_plan"))
-        with pytest.raises(RuntimeError, match="in_plan"):
-            nights.tick(at("03-02 02:00"))
+        nights.tick(at("03-02 02:00"))
 
         assert nights.states() == []
         assert nights.query("SELECT id FROM batches") == []
@@ -124,6 +123,35 @@ class TestASlot:
         assert "top_k" in (nights.runs("a")[0].error_message or "")
         assert len(nights.states("b")) == 1
         assert not nights.tick(at("03-02 02:01"))
+
+
+class TestTrouble:
+    """One schedule's keeps no other from its turn, however many have it."""
+
+    MANY = 5
+
+    def test_with_what_a_schedule_says(self, nights: Nights) -> None:
+        for number in range(self.MANY):
+            nights.create(f"broken-{number:02}")
+        nights.create()
+        nights.write("UPDATE schedules SET definition = '{}' WHERE name <> 'nightly'")
+        nights.tick(at("03-02 02:00"))
+
+        assert nights.states() == ["completed"]
+
+    def test_with_runs_that_cannot_go_on(self, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("producer.schedules.runs.AT_ONCE", self.MANY - 1)
+        for number in range(self.MANY):
+            nights.create(f"broken-{number:02}")
+        nights.create()
+        monkeypatch.setattr("producer.schedules.reading.failpoint", _dies("in_read"))
+        nights.tick(at("03-02 02:00"))
+        assert nights.states() == ["waiting"]
+        monkeypatch.undo()
+        nights.write("UPDATE runs SET definition = '{}' WHERE schedule <> 'nightly'")
+        nights.tick(at("03-02 02:01"))
+
+        assert nights.states() == ["completed"]
 
 
 class TestMissedSlots:

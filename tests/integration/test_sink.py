@@ -322,16 +322,16 @@ def test_an_input_of_the_row_s_own_called_id_gets_another_name(database: Databas
 
 def test_into_another_database_with_a_mark(database: Database, theirs: Database) -> None:
     batch_id = night(database, (0, good("POSITIVE")), (1, "text_too_long"))
-    assert not marks.is_left(theirs, "nightly", FIRST, batch_id)
+    assert not _is_left(theirs, "nightly", FIRST, batch_id)
 
     for _ in range(2):
         with Sink("labels", LABELS, FIRST).gathered(theirs, results.by_position(database, batch_id)) as ready:
             ready.merge_marked("nightly", batch_id)
 
     assert [(found.id, found.label, found.batch_id) for found in rows(theirs)] == [("t-0", "POSITIVE", batch_id)]
-    assert marks.is_left(theirs, "nightly", FIRST, batch_id)
-    assert not marks.is_left(theirs, "nightly", FIRST, "batch_again")
-    assert not marks.is_left(theirs, "nightly", SECOND, batch_id)
+    assert _is_left(theirs, "nightly", FIRST, batch_id)
+    assert not _is_left(theirs, "nightly", FIRST, "batch_again")
+    assert not _is_left(theirs, "nightly", SECOND, batch_id)
     with theirs.read() as connection:
         assert connection.scalar(text("SELECT count(*) FROM batchmill_runs")) == 1
 
@@ -415,3 +415,8 @@ def test_two_make_the_table_at_once(database: Database) -> None:
     at_once(*(lambda place=place: put(database, [row(place, custom_id=f"t-{place}")]) for place in range(4)))
 
     assert [found.id for found in rows(database)] == ["t-0", "t-1", "t-2", "t-3"]
+
+
+def _is_left(theirs: Database, schedule: str, slot: datetime, batch_id: str) -> bool:
+    with theirs.read() as connection:
+        return marks.is_left(connection, schedule, slot, batch_id)

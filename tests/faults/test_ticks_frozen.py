@@ -1,0 +1,108 @@
+"""Ticks that freeze, are taken for dead, and wake up when another one has gone on: they lose, whatever they were at.
+
+What the hold's time or the server's patience with a silent session would bring half a minute later is brought at once.
+"""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from models.states import RunState
+from tests.mill import until
+from tests.nights_made import Nights, at
+
+NIGHT, NEXT = at("03-02 02:00"), at("03-03 02:00")
+HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
+
+
+@pytest.fixture
+def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
+    made = Nights(database_url, tmp_path)
+    for _ in range(3):
+        made.shop.open_ticket(at("03-01 21:00"))
+    yield made
+    made.close()
+
+
+@contextmanager
+def frozen(nights: Nights, point: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
+    zombie = nights.start_tick(NIGHT, f"{point}:sleep:2")
+    try:
+        until(lambda: nights.query(HELD), f"the tick to be at {point}")
+        zombie.send_signal(signal.SIGSTOP)
+        [before] = nights.query(HELD)
+        nights.write("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE held_by IS NOT NULL")
+        yield zombie
+        assert nights.query(HELD) != [before], "somebody has taken over"
+        zombie.send_signal(signal.SIGCONT)
+        assert zombie.wait(60) == 0
+    finally:
+        zombie.kill()
+        zombie.wait()
+
+
+class TestReading:
+    def test_what_was_read_since_stays(self, nights: Nights) -> None:
+        nights.create()
+        with frozen(nights, "in_read"):
+            nights.shop.write("DELETE FROM tickets WHERE id = 2")
+            nights.tick(NIGHT)
+            nights.shop.write("DELETE FROM tickets WHERE id = 3")
+        nights.answer()
+        nights.tick(NIGHT)
+
+        [run] = nights.runs()
+        assert run.state is RunState.COMPLETED
+        assert nights.read(run) == ["1", "3"]
+        nights.audit()
+
+    def test_who_reads_now_is_not_disturbed(self, nights: Nights) -> None:
+        nights.create()
+        with frozen(nights, "in_read") as zombie:
+            other = nights.start_tick(NIGHT, "in_read:sleep:2")
+            [before] = nights.query("SELECT submitter FROM batches")
+            until(lambda: nights.query("SELECT submitter FROM batches") != [before], "the other one to begin")
+            zombie.send_signal(signal.SIGCONT)
+            assert zombie.wait(60) == 0
+            assert nights.runs()[0].state is RunState.WAITING
+            assert other.wait(60) == 0
+        nights.answer()
+        nights.tick(NIGHT)
+
+        [run] = nights.runs()
+        assert run.state is RunState.COMPLETED
+        assert nights.read(run) == ["1", "2", "3"]
+        nights.audit()
+
+
+class TestFinishing:
+    def test_the_next_night_s_table_stays(self, nights: Nights) -> None:
+        nights.create(into="labels")
+        nights.tick(NIGHT)
+        nights.answer({"label": "NEGATIVE", "score": 0.9})
+        with frozen(nights, "in_finish"):
+            nights.tick(NIGHT)
+            first = nights.runs()[0]
+            nights.shop.write("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
+            nights.night(NEXT, {"label": "POSITIVE", "score": 0.8})
+
+        assert nights.states() == ["completed", "completed"]
+        assert nights.runs()[0] == first
+        assert {row.label for row in nights.query("SELECT label FROM labels")} == {"POSITIVE"}
+        nights.audit()
+
+    def test_a_row_that_its_owner_deleted_since_stays_away(self, nights: Nights) -> None:
+        nights.create(into="labels", into_source="tickets")
+        nights.tick(NIGHT)
+        nights.answer()
+        with frozen(nights, "in_finish"):
+            nights.tick(NIGHT)
+            nights.shop.write("DELETE FROM labels WHERE id = '2'")
+
+        assert nights.states() == ["completed"]
+        assert nights.shop.rows("SELECT id FROM labels ORDER BY id") == [("1",), ("3",)]
