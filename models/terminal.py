@@ -39,9 +39,9 @@ def wide(text: str) -> int:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns, numbers to the right; never cut, so that it can be searched."""
+    """Aligned columns, numbers to the right (None is a blank); never cut, so that it can be searched."""
     lines = [list(header), *([_cell(cell) for cell in row] for row in rows)]
-    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    numeric = [_is_numeric([row[i] for row in rows if row[i] is not None]) for i in range(len(header))]
     widths = [max(wide(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         "  ".join(_aligned(*of_cell) for of_cell in zip(line, widths, numeric, strict=True)).rstrip() for line in lines
@@ -90,6 +90,10 @@ def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else printable(str(value))
+
+
+def _is_numeric(cells: Sequence[object]) -> bool:
+    return bool(cells) and all(isinstance(cell, int | float) for cell in cells)
 
 
 def _aligned(text: str, width: int, numeric: bool) -> str:

@@ -1,4 +1,4 @@
-"""How schedules and their runs look on a terminal. Moments are shown in the schedule's zone."""
+"""How schedules look on a terminal. Moments are shown in the schedule's zone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,21 +7,16 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import click
-
 from models import terminal
-from models.states import RunState
+from producer.cli import night
 from producer.results import iso
 from producer.schedules.definition import Schedule
-from producer.schedules.events import EventView
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
 from producer.schedules.tick import Tick
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")
-RUNS_HEADER = ("SLOT", "STATE", "BATCH", "ROWS", "REUSED", "FAILED", "TRUNCATED", "DRIFT", "NOTE")
 OVERDUE = timedelta(seconds=60)  # a slot that nobody has decided for so long: nobody is there
-BAD = (RunState.FAILED, RunState.MISSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +51,11 @@ def standing(view: ScheduleView, last: RunView | None, now: datetime) -> Standin
 def table(standings: Sequence[Standing]) -> str:
     """All schedules, red where a person should look."""
     rows = [_line(standing) for standing in standings]
-    return _coloured(terminal.table(HEADER, rows), [standing.bad for standing in standings])
+    return night.coloured(terminal.table(HEADER, rows), map(_colour, standings))
 
 
-def facts(standing: Standing) -> str:
-    """A schedule for a person."""
+def facts(standing: Standing, slots: Sequence[str]) -> str:
+    """A schedule for a person, with its next slots."""
     view, definition = standing.view, standing.view.definition
     told: list[tuple[str, object]] = [
         ("schedule", view.name),
@@ -68,9 +63,10 @@ def facts(standing: Standing) -> str:
         ("declared", "in batchmill.toml" if view.declared else None),
         ("runs", spelled_times(definition)),
         *((name.replace("_", " "), _told(value)) for name, value in definition.stored().items() if name not in SPELLED),
-        ("watermark", view.watermark and _at(view.watermark, definition)),
+        ("watermark", view.watermark and definition.spelled(view.watermark)),
     ]
-    return terminal.facts([(name, value) for name, value in told if value not in (None, "")])
+    told = [(name, value) for name, value in told if value not in (None, "")]
+    return terminal.facts([*told, *zip(("next", *[""] * len(slots)), slots, strict=False)])
 
 
 SPELLED = ("cron", "tz")
@@ -83,7 +79,7 @@ def spelled_times(definition: Schedule) -> str:
 
 def next_lines(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """The next slots in the schedule's zone."""
-    slots = [_at(slot, view.definition) for slot in _next(view, now, count)]
+    slots = [view.definition.spelled(slot) for slot in _next(view, now, count)]
     return slots or ["none, since it rests" if view.suspended_at else "none"]
 
 
@@ -91,17 +87,6 @@ def iso_next(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """The same for programs, each with its offset."""
     zone = ZoneInfo(view.definition.tz)
     return [slot.astimezone(zone).isoformat() for slot in _next(view, now, count)]
-
-
-def history(found: Sequence[RunView], definition: Schedule) -> str:
-    """Runs, red where they came to nothing."""
-    rows = [_run_line(run, definition) for run in found]
-    return _coloured(terminal.table(RUNS_HEADER, rows), [run.state in BAD for run in found])
-
-
-def event_line(event: EventView, definition: Schedule) -> str:
-    """An event in one line."""
-    return terminal.printable(f"{_at(event.at, definition)}  {event.kind}: {event.message}")
 
 
 def told(done: Tick) -> str:
@@ -121,7 +106,7 @@ def _state(view: ScheduleView, last: RunView | None, now: datetime) -> str:
     if last is not None and last.state.open:
         late = last.deadline_at is not None and now > last.deadline_at
         return "late" if late else last.state.value
-    if last is not None and last.state in BAD:
+    if last is not None and last.state in night.BAD:
         return last.state.value
     return "suspended" if view.suspended_at is not None else "active"
 
@@ -131,46 +116,30 @@ def _line(standing: Standing) -> list[object]:
     definition = view.definition
     return [
         view.name, standing.state, definition.cron, definition.tz, definition.pipeline,
-        "" if last is None else _at(last.slot, definition), "" if last is None else _came_to(last),
-        "" if view.next_at is None else _at(view.next_at, definition),
+        "" if last is None else definition.spelled(last.slot), "" if last is None else _came_to(last),
+        "" if view.next_at is None else definition.spelled(view.next_at),
     ]  # fmt: skip
 
 
-def _run_line(run: RunView, definition: Schedule) -> list[object]:
-    summary = run.summary or {}
-    drift = summary.get("drift") or {}
-    note = run.error_message or summary.get("changed") or ""
-    worst = drift.get("worst")
-    return [
-        _at(run.slot, definition), run.state.value, run.batch_id or "",
-        *(_number(summary.get(name)) for name in ("total", "reused", "failed", "truncated")),
-        "" if worst is None else f"{worst:.2f}", terminal.shortened(note, 60),
-    ]  # fmt: skip
+def _colour(standing: Standing) -> str | None:
+    if standing.bad:
+        return "red"
+    return None if standing.last is None else night.colour(standing.last)
 
 
 def _came_to(run: RunView) -> str:
     rows = (run.summary or {}).get("total")
-    return run.state.value if rows is None else f"{run.state.value}, {terminal.counted(rows, 'row')}"
+    parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.counted(rows, 'row')}"]
+    return ", ".join([*parts, "drifted"] if night.alarms(run) else parts)
 
 
 def _next(view: ScheduleView, now: datetime, count: int) -> list[datetime]:
     return [] if view.suspended_at is not None else list(islice(view.definition.times.after(now), count))
 
 
-def _at(moment: datetime, definition: Schedule) -> str:
-    return f"{moment.astimezone(ZoneInfo(definition.tz)):%a %Y-%m-%d %H:%M %Z}"
-
-
-def _coloured(text: str, bad: Sequence[bool]) -> str:
-    head, *lines = text.split("\n")
-    return "\n".join([head, *(click.style(line, fg="red") if b else line for line, b in zip(lines, bad, strict=True))])
-
-
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else ""
-
-
 def _told(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return terminal.compact(value) if isinstance(value, dict | list) else value
 
 

@@ -11,7 +11,8 @@ from models.catalogue import Catalogue
 from models.db import Database
 from models.settings import Settings, config_file
 from producer import workers
-from producer.cli import context, nights
+from producer.cli import context, night, nights
+from producer.cli.report import report
 from producer.schedules import admission, by_hand, events, metrics, registry, runs
 from producer.schedules import tick as ticking
 
@@ -130,12 +131,13 @@ def show(name: str, as_json: bool) -> None:
         runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
         terminal.echo_json(document | runs_told)
         return
-    click.echo(nights.facts(standing))
-    _echo_next(view, now)
+    click.echo(nights.facts(standing, nights.next_lines(view, now, NEXT_SHOWN)))
     if past:
-        click.echo("\n" + nights.history(past, view.definition))
-    for event in told:
-        click.echo(nights.event_line(event, view.definition))
+        click.echo("\n" + night.history(past, view.definition))
+    if told:
+        click.echo("\n" + night.happened(told, view.definition))
+    if past:
+        terminal.notice(f"\nmore on the last one: batchmill schedule report {name}")
 
 
 @schedule.command(short_help="Let a schedule rest.")
@@ -215,7 +217,7 @@ def history(name: str, limit: int, as_json: bool) -> None:
     if as_json:
         terminal.echo_list([run.as_dict() for run in found])
     elif found:
-        click.echo(nights.history(found, view.definition))
+        click.echo(night.history(found, view.definition))
     else:
         terminal.notice(f"{name} has had no slot yet")
 
@@ -259,6 +261,9 @@ def print_metrics() -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         click.echo(metrics.text(metrics.figures(database, clock.of(settings, database)())), nl=False)
+
+
+schedule.add_command(report)
 
 
 def _plain(value: Any) -> Any:

@@ -121,6 +121,10 @@ class Schedule(BaseModel):
         """When it comes."""
         return Cron(self.cron, self.tz)
 
+    def spelled(self, moment: datetime) -> str:
+        """A moment for people, by the clocks of its zone."""
+        return f"{moment.astimezone(self.times.clock):%a %Y-%m-%d %H:%M %Z}"
+
     @property
     def window(self) -> timedelta:
         """How late a slot may run."""

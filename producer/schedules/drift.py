@@ -19,6 +19,8 @@ SMALLEST = 0.01  # of millions of rows, less than that is beyond chance and stil
 MOST_SHOWN = 3
 LONGEST_LABEL = 40
 
+CHANGED = "the model changed: "
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -85,7 +87,7 @@ def changes(now: Quality, before: Quality) -> str | None:
     """What changed in the models that answered, in a sentence; None where nothing did, or one of the two has none."""
     if not now.versions or not before.versions or now.versions.keys() == before.versions.keys():
         return None
-    return f"the model changed: {_versions(before)} → {_versions(now)}"
+    return f"{CHANGED}{_versions(before)} → {_versions(now)}"
 
 
 def _labels(now: Quality, before: Sequence[Quality]) -> Move | None:
@@ -188,7 +190,8 @@ def _versions(quality: Quality) -> str:
 
 def _cut(version: str) -> str:
     model, _, revision = version.rpartition("@")
-    return f"{model}@{revision[:12]}"
+    kind, colon, digest = revision.rpartition(":")  # a folder's has the name of its hash before it
+    return f"{model}@{kind}{colon}{digest[:12]}"
 
 
 def _short(label: str) -> str:

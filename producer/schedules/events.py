@@ -79,9 +79,13 @@ def note(
     return True
 
 
-def newest(database: Database, schedule: str | None = None, limit: int = 20) -> list[EventView]:
-    """The newest events of a schedule, or of all, the newest first."""
+def newest(
+    database: Database, schedule: str | None = None, limit: int = 20, *, slot: datetime | None = None
+) -> list[EventView]:
+    """The newest events of a schedule, or of all, the newest first; with `slot`, those of that slot alone."""
     query = select(*_COLUMNS).order_by(Event.id.desc()).limit(limit)
+    if slot is not None:
+        query = query.where(Event.slot == slot)
     if schedule is not None:
         query = query.where(Event.schedule == schedule)
     with database.read() as connection:

@@ -145,7 +145,7 @@ def _decide(
             open_run(connection, database, catalogue, definition, slot, cause=Cause.CRON, now=now)
     if decision.missed_count:
         _without_run(connection, definition, [s for s in decision.missed if s not in there], RunState.MISSED, now)
-        message = _missed(decision.missed, decision.missed_count)
+        message = _missed(definition.spelled(decision.missed[-1]), decision.missed_count)
         _note(connection, definition, decision.missed[-1:], "missed", message, now)
     connection.execute(
         at_moments(DECIDED, "decided_at", "next_at"),
@@ -155,8 +155,7 @@ def _decide(
     return Planned(name, runs, skipped, decision.missed_count)
 
 
-def _missed(newest: tuple[datetime, ...], count: int) -> str:
-    last = f"{newest[-1]:%Y-%m-%d %H:%M} UTC"
+def _missed(last: str, count: int) -> str:
     return f"the slot of {last} was missed" if count == 1 else f"{count:,} slots were missed, the last at {last}"
 
 

@@ -68,6 +68,19 @@ def newest(database: Database, schedule: str, limit: int) -> list[RunView]:
     return _read(database, selected().where(Run.schedule == schedule).order_by(Run.slot.desc()).limit(limit))
 
 
+def latest_in(database: Database, schedule: str, first: datetime, past: datetime) -> RunView | None:
+    """The last slot in a span of time, its end not among them; None where there is none."""
+    within = selected().where(Run.schedule == schedule, Run.slot >= first, Run.slot < past)
+    found = _read(database, within.order_by(Run.slot.desc()).limit(1))
+    return found[0] if found else None
+
+
+def completed_before(database: Database, schedule: str, slot: datetime, limit: int) -> list[RunView]:
+    """The runs that completed for the slots before one, the latest first."""
+    query = selected().where(Run.schedule == schedule, Run.slot < slot, Run.state == RunState.COMPLETED.value)
+    return _read(database, query.order_by(Run.slot.desc()).limit(limit))
+
+
 def last_of_each(database: Database) -> dict[str, RunView]:
     """The latest slot of every schedule that has one."""
     last = select(Run.slot).where(Run.schedule == _OUTER.c.schedule).order_by(Run.slot.desc()).limit(1)

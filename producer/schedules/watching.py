@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from models.db import Database
 from producer import batches
 from producer.schedules import events
+from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
 from producer.schedules.runs import RunView
 
@@ -31,7 +32,8 @@ def told_overdue(database: Database, run: RunView, now: datetime) -> bool:
     """Tell of a run whose deadline has passed; whether it has."""
     if run.deadline_at is None or now < run.deadline_at:
         return False
-    _note(database, run, "overdue", f"it was to be done by {run.deadline_at:%Y-%m-%d %H:%M} UTC", now)
+    by = Schedule.of(run.schedule, run.definition).spelled(run.deadline_at)
+    _note(database, run, "overdue", f"it was to be done by {by}", now)
     return True
 
 

@@ -1,0 +1,53 @@
+"""The example of three nights, lived through for real, and what is in SQL in the end."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nightly" / "run.py"
+
+
+def rows(file: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(file)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_three_nights_end_as_the_story_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "nights"
+
+    told = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(folder)], capture_output=True, text=True, timeout=200, check=False
+    )
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    ours, shop = folder / "home" / "batchmill.db", folder / "shop.db"
+    runs = rows(ours, "SELECT slot, state, summary FROM runs ORDER BY slot")
+    assert [(slot[:16], state) for slot, state, _ in runs] == [
+        (f"2026-03-{day} 01:00", "completed") for day in (27, 28, 29)
+    ]
+    counted = [
+        tuple(json.loads(summary)[name] for name in ("total", "computed", "reused", "failed", "truncated"))
+        for *_, summary in runs
+    ]
+    assert counted == [(180, 180, 0, 0, 1), (88, 58, 30, 1, 0), (80, 80, 0, 0, 0)]
+    kinds = rows(ours, "SELECT kind FROM events ORDER BY id")
+    assert sorted(kind for (kind,) in kinds) == ["drift", "model_changed", "overdue"]
+    assert json.loads(runs[2][2])["changed"]
+
+    # Each ticket with a text has its newest label, of the night that took it in last.
+    nights = "SELECT substr(slot, 1, 10), count(*), count(DISTINCT revision) FROM ticket_labels GROUP BY 1 ORDER BY 1"
+    assert rows(shop, nights) == [("2026-03-27", 122, 1), ("2026-03-28", 87, 1), ("2026-03-29", 80, 1)]
+    lacking = "SELECT count(*) FROM tickets WHERE id NOT IN (SELECT CAST(id AS INTEGER) FROM ticket_labels)"
+    assert rows(shop, f"{lacking} AND body IS NOT NULL") == [(0,)]
+    assert rows(shop, lacking) == [(1,)]
+    stale = "SELECT count(*) FROM tickets t JOIN ticket_labels l ON CAST(l.id AS INTEGER) = t.id WHERE l.text <> t.body"
+    assert rows(shop, stale) == [(0,)]
+
+    left = [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(folder)]
+    assert left == []

@@ -1,0 +1,106 @@
+"""`schedule report`: what a night's run is told to be, in the morning."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from tests.nights_made import Nights, at
+
+GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
+
+
+@pytest.fixture
+def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
+    made = Nights(database_url, tmp_path)
+    made.create(tz="Europe/Berlin", deadline="06:00", alert_drift=0.2, into="labels")
+    yield made
+    made.close()
+
+
+def report(nights: Nights, *arguments: str, now: str = "2026-03-09T08:00+01:00") -> Result:
+    environment = {"BATCHMILL_DATABASE_URL": nights.settings.database_url, "BATCHMILL_CLOCK": now}
+    return CliRunner(env=environment).invoke(batchmill.cli, ["schedule", *arguments])
+
+
+def lived(nights: Nights, day: int, output: object, *, tickets: int = 40, hour: int = 1) -> None:
+    """A night to this day, in Berlin; its run begins at this hour of UTC."""
+    for number in range(tickets):
+        nights.shop.open_ticket(at(f"03-0{day - 1} {20 + number % 4}:00"))
+    nights.night(at(f"03-0{day} 0{hour}:00"), output)
+
+
+def test_a_run_stands_beside_those_before_it(nights: Nights) -> None:
+    lived(nights, 2, GOOD)
+    lived(nights, 3, GOOD)
+    lived(nights, 4, BAD)
+
+    said = report(nights, "report", "nightly").stdout
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+
+    assert "slot Wed 2026-03-04 02:00 CET" in lines
+    assert "state completed Wed 2026-03-04 02:05 CET, 3 h 55 min before its deadline" in lines
+    assert "rows 40: 40 computed, 0 reused, 0 failed, 0 truncated" in lines
+    assert "THIS RUN 2 RUNS BEFORE" in lines
+    assert f"NEGATIVE 100 % {'█' * 20} 0 % moved" in lines
+    assert "mean score 0.60 0.90 moved" in lines
+    assert "failed 0 % 0 %" in lines
+    assert any("drift NEGATIVE 0.0 % → 100 %" in line for line in lines)
+
+
+def test_a_slot_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(nights: Nights) -> None:
+    lived(nights, 2, GOOD)
+    lived(nights, 3, GOOD)
+
+    for said in ("2026-03-02", "2026-03-02T02:00", "2026-03-02 02:00", "2026-03-02T01:00+00:00"):
+        assert json.loads(report(nights, "report", "nightly", "--slot", said, "--json").stdout)["slot"] == (
+            "2026-03-02T01:00:00.000Z"
+        )
+    assert report(nights, "report", "nightly", "--slot", "2026-03-02T01:00").exit_code == 4
+    assert report(nights, "report", "nightly", "--slot", "2026-03-04").exit_code == 4
+    assert report(nights, "report", "nightly", "--slot", "yesterday").exit_code == 2
+    assert report(nights, "report", "another").exit_code == 4
+
+
+def test_a_night_that_was_caught_up_says_how_late(nights: Nights) -> None:
+    lived(nights, 2, GOOD, hour=7)
+
+    told = json.loads(report(nights, "report", "nightly", "--json").stdout)
+    said = report(nights, "history", "nightly").stdout
+
+    assert "caught up 6 h late, done 2 h 5 min after its deadline" in said
+    assert [event["kind"] for event in told["events"]] == ["overdue"]
+    assert "by Mon 2026-03-02 06:00 CET" in told["events"][0]["message"]
+
+
+def test_a_run_that_failed_says_what_to_do(nights: Nights) -> None:
+    nights.shop.open_ticket(at("03-01 20:00"))
+    nights.tick(at("03-02 01:00"))
+    nights.write("DELETE FROM batches")
+    nights.tick(at("03-02 01:01"))
+
+    told = report(nights, "report", "nightly")
+
+    assert "error batch_deleted" in " ".join(told.stdout.split())
+    assert "batchmill schedule trigger nightly" in told.stderr
+
+
+def test_a_label_can_t_steer_the_terminal(nights: Nights) -> None:
+    lived(nights, 2, {"label": "\x1b[2J\u202eevil", "score": 0.9})
+
+    assert "\x1b" not in (said := report(nights, "report", "nightly").stdout)
+    assert "evil" in said
+
+
+def test_what_ls_and_show_say_of_a_night_whose_results_moved(nights: Nights) -> None:
+    lived(nights, 2, GOOD)
+    lived(nights, 3, BAD)
+
+    shown = report(nights, "show", "nightly").stdout
+
+    assert "completed, 40 rows, drifted" in report(nights, "ls").stdout
+    assert "POSITIVE 100 % → 0.0 %" in shown or "NEGATIVE 0.0 % → 100 %" in shown
+    assert " ".join(shown.split()).count("next Tue 2026-03-10 02:00 CET Wed 2026-03-11 02:00 CET") == 1
