@@ -138,6 +138,26 @@ class TestTheSameInput:
             assert origins == {first.batch_id}
             audit(database, submission.batch_id)
 
+    def test_is_computed_where_its_batch_goes_just_before_it_is_taken(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = accept(database, ["a", "b"])
+        compute(database)
+        find = reuse._find
+
+        def found_and_gone(*of: Any) -> int:
+            count = find(*of)
+            execute(database, "DELETE FROM batches WHERE id = :id", id=first.batch_id)
+            return count
+
+        monkeypatch.setattr(reuse, "_find", found_and_gone)
+        again = accept(database, ["a", "b"])
+
+        assert again.reused == 0
+        audit(database, again.batch_id)
+        assert compute(database) == ["a", "b"]
+        audit(database, again.batch_id)
+
     def test_of_a_batch_that_still_runs_or_was_cancelled(self, database: Database) -> None:
         first = accept(database, ["a", "b", "c", "d", "e"], reuse=False)
         who = claimant(pipeline=PINNED.name, task=PINNED.task, model=PINNED.model, revision=PINNED.revision)
