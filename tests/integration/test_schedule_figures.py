@@ -30,7 +30,14 @@ def database(database_url: str) -> Iterator[Database]:
 
 def run(database: Database, day: int, state: RunState, **columns: Any) -> None:
     slot = FIRST + timedelta(days=day)
-    values = {"schedule": "nightly", "slot": slot, "cause": "cron", "state": state.value, "definition": {}}
+    values = {
+        "schedule": "nightly",
+        "slot": slot,
+        "cause": "cron",
+        "state": state.value,
+        "definition": {},
+        "beside": False,
+    }
     times = {"decided_at": slot, "deadline_at": slot + timedelta(hours=4)}
     with database.write() as connection:
         connection.execute(insert(Run).values(**values | times | columns))

@@ -37,7 +37,14 @@ def database(database_url: str) -> Iterator[Database]:
     with database.write() as connection:
         values = {"name": "nightly", "definition": {}, "declared": False, "decided_at": SLOT}
         connection.execute(insert(Schedule).values(**values))
-        run = {"schedule": "nightly", "slot": SLOT, "cause": "cron", "state": "failed", "definition": {}}
+        run = {
+            "schedule": "nightly",
+            "slot": SLOT,
+            "cause": "cron",
+            "state": "failed",
+            "definition": {},
+            "beside": False,
+        }
         connection.execute(insert(Run).values(**run, batch_id="batch_7", decided_at=SLOT))
     yield database
     database.close()
