@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,7 +19,7 @@ class Machine:
     """All that runs on it is ours and ends with us; nothing of it is outside its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._log = folder / "up.log"
         own = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
         own |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
@@ -28,6 +29,12 @@ class Machine:
         """It is this moment now, and time goes so fast, for whatever starts from here on."""
         self._environment["BATCHMILL_CLOCK"] = f"{moment}@{datetime.now(UTC).isoformat()}*{speed}"
         return datetime.fromisoformat(moment)
+
+    def take_model(self, model: str) -> None:
+        """Have batchmill.toml name this model; workers read that when they start."""
+        settings = self.folder / "batchmill.toml"
+        said = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
+        settings.write_text(said, "utf-8")
 
     def run_until_done(self, schedule: str, slot: str) -> None:
         """`batchmill up`, until the run of a slot (a day, by UTC) has ended; nobody says here what has to be done."""
@@ -58,4 +65,4 @@ class Machine:
 
     @property
     def _here(self) -> dict[str, Any]:
-        return {"cwd": self._folder, "env": self._environment}
+        return {"cwd": self.folder, "env": self._environment}

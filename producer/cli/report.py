@@ -138,6 +138,11 @@ def _advice(run: RunView, view: ScheduleView) -> list[str]:
         told.append(f"how it goes: batchmill watch {batch}")
     if night.alarms(run):
         told.append(f"look at some: batchmill results {batch}")
+        slot = run.slot.astimezone(view.definition.times.clock).isoformat()
+        told.append(
+            "if they are wrong, put right what changed, start workers anew, and run the slot again:\n"
+            f"batchmill schedule backfill {name} --from {slot} --to {slot} --again"
+        )
     if view.suspended_at is not None:
         told.append(f"{name} rests; go on with: batchmill schedule resume {name}")
     return told

@@ -178,7 +178,8 @@ def trigger(name: str) -> None:
 @click.argument("name")
 @click.option("--from", "first", type=MOMENT, required=True, help="The first moment of the span.")
 @click.option("--to", "last", type=MOMENT, required=True, help="The last moment of the span.")
-def backfill(name: str, first: datetime, last: datetime) -> None:
+@click.option("--again", is_flag=True, help="Those that have completed too, such as after another model was taken.")
+def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
     """Run the slots of NAME in a span of time that have not completed, each over what came between it and the last.
 
     The watermark stays: what the next night takes in does not change.
@@ -186,12 +187,11 @@ def backfill(name: str, first: datetime, last: datetime) -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
-        begun, kept = by_hand.backfill(database, Catalogue.load(settings), name, first, last, now)
+        begun, kept = by_hand.backfill(database, Catalogue.load(settings), name, first, last, now, again=again)
         click.echo(f"{terminal.counted(len(begun), 'slot')} of {name} will run")
         if kept:
-            terminal.notice(
-                f"{terminal.counted(len(kept), 'slot')} in that span have completed, or are at it: left alone"
-            )
+            others = "are at it" if again else "have completed, or are at it"
+            terminal.notice(f"{terminal.counted(len(kept), 'slot')} in that span {others}: left alone")
         if begun:
             _tell_unattended(database)
 

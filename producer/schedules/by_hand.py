@@ -6,9 +6,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from models.catalogue import Catalogue
+from models.columns import Moment
 from models.db import Database
 from models.errors import UsageError
-from models.states import Cause
+from models.states import Cause, RunState
 from producer.schedules import registry
 from producer.schedules.holding import at_moments
 from producer.schedules.planning import open_run
@@ -19,7 +20,10 @@ LOCK = "SELECT name FROM schedules WHERE name = :name {for_update}"
 
 # Its events go as well: what is run again may be told of again.
 FORGET_EVENTS = "DELETE FROM events WHERE schedule = :schedule AND slot = :slot"
-FORGET = "DELETE FROM runs WHERE schedule = :schedule AND slot = :slot AND look_at IS NULL AND state <> 'completed'"
+FORGET = """
+DELETE FROM runs WHERE schedule = :schedule AND slot = :slot AND look_at IS NULL AND (state <> 'completed' OR :again)
+RETURNING state, since
+"""
 
 
 def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> str:
@@ -36,11 +40,13 @@ def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) 
 
 
 def backfill(
-    database: Database, catalogue: Catalogue, name: str, first: datetime, last: datetime, now: datetime
-) -> tuple[list[datetime], list[datetime]]:
+    database: Database, catalogue: Catalogue, name: str, first: datetime, last: datetime, now: datetime,
+    *, again: bool = False,
+) -> tuple[list[datetime], list[datetime]]:  # fmt: skip
     """Run the slots from `first` to `last`, both of them too: those that will run, and those that have or do already.
 
-    A slot whose run failed, or that never got one, is run anew. Raises NotFound, UnknownPipeline and UsageError.
+    A slot whose run failed, or that never got one, is run anew; with `again` also one that completed, over what it took
+    in then. Raises NotFound, UnknownPipeline and UsageError.
     """
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
@@ -58,11 +64,14 @@ def backfill(
         with database.write() as connection:
             connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
             key = {"schedule": name, "slot": slot}
-            if connection.execute(at_moments(FORGET), key).rowcount:
+            typed = at_moments(FORGET).columns(since=Moment())
+            gone = connection.execute(typed, {**key, "again": again}).one_or_none()
+            if gone is not None:
                 connection.execute(at_moments(FORGET_EVENTS), key)
             elif connection.scalar(at_moments("SELECT 1 FROM runs WHERE schedule = :schedule AND slot = :slot"), key):
                 kept.append(slot)
                 continue
-            open_run(connection, database, catalogue, definition, slot, cause=Cause.BACKFILL, now=now)
+            since = gone.since if gone is not None and gone.state == RunState.COMPLETED else None
+            open_run(connection, database, catalogue, definition, slot, cause=Cause.BACKFILL, now=now, since=since)
         begun.append(slot)
     return begun, kept

@@ -91,11 +91,12 @@ def plan_one(database: Database, catalogue: Catalogue, name: str, now: datetime)
 
 def open_run(
     connection: Connection, database: Database, catalogue: Catalogue, definition: Schedule, slot: datetime,
-    *, cause: Cause, now: datetime,
+    *, cause: Cause, now: datetime, since: datetime | None = None,
 ) -> str:  # fmt: skip
     """A run for this slot and its batch, not read in yet; returns the batch's id. The schedule's row is locked.
 
-    Raises IntegrityError where the slot has a run, unless that one ended without a result and this is a backfill.
+    A backfill takes in what came from `since` on; unset, from the slot before. Raises IntegrityError where there is a
+    run of the slot.
     """
     deadline_at = None if cause is Cause.BACKFILL else definition.deadline_at(slot)
     request = _request(definition, catalogue[definition.pipeline], slot, deadline_at, now)
@@ -103,7 +104,7 @@ def open_run(
     entries.insert_batch(connection, database.sql, request, entry)
     values = _row(definition, slot, cause, now) | {
         "state": RunState.WAITING.value, "batch_id": entry.batch_id, "deadline_at": deadline_at,
-        "look_at": now,
+        "look_at": now, "since": since,
     }  # fmt: skip
     connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
     return entry.batch_id

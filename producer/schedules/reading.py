@@ -120,10 +120,12 @@ def _begin(database: Database, definition: Schedule, run: RunView, token: str) -
 def _window(connection: Connection, definition: Schedule, run: RunView) -> tuple[datetime, datetime]:
     """From when to when the run takes things in: where the last completed run stopped, and its own slot.
 
-    One that is run again takes what was between the slot before and its own.
+    One that is run again takes what it took when it completed, or else what was between the slot before and its own.
     """
     until = run.slot - definition.lag_span
     if run.cause is Cause.BACKFILL:
+        if run.since is not None:
+            return run.since, until
         before = next(definition.times.before(run.slot), None)
         return (definition.begins_at if before is None else before - definition.lag_span), until
     query = text(WATERMARK).columns(watermark=Moment())

@@ -302,6 +302,34 @@ class TestByHand:
         assert [nights.read(run) for run in nights.runs()[:2]] == [["1"], ["2"]]
         assert registry.get(nights.database, "nightly").watermark == at("03-04 02:00")
 
+    def test_backfill_again_replaces_what_completed_over_what_it_took_in_then(self, nights: Nights) -> None:
+        """Also where that was more than its own night, since the one before was missed."""
+        nights.create(into="labels", max_failures="0")
+        nights.shop.open_ticket(at("03-01 21:00"))
+        nights.shop.open_ticket(at("03-02 21:00"))
+        nights.night(at("03-03 02:00"), {"label": "WRONG", "score": 0.9})
+        nights.shop.open_ticket(at("03-03 21:00"))
+        nights.night(at("03-04 02:00"), {"label": "WRONG", "score": 0.9})
+        before = nights.runs()
+
+        begun, kept = by_hand.backfill(
+            nights.database, nights.catalogue, "nightly", at("03-03 02:00"), at("03-03 02:00"), at("03-04 12:00"),
+            again=True,
+        )  # fmt: skip
+        assert (begun, kept) == ([at("03-03 02:00")], [])
+        nights.tick(at("03-04 12:00"))
+        nights.answer({"label": "RIGHT", "score": 0.9})
+        nights.tick(at("03-04 12:01"))
+
+        again = nights.runs()[1]
+        assert (again.state, again.since, again.until) == (RunState.COMPLETED, before[1].since, before[1].until)
+        assert again.batch_id != before[1].batch_id
+        assert nights.read(again) == ["1", "2"]
+        labels = [tuple(row) for row in nights.query("SELECT id, label FROM labels ORDER BY id")]
+        assert labels == [("1", "RIGHT"), ("2", "RIGHT"), ("3", "WRONG")]
+        assert registry.get(nights.database, "nightly").watermark == at("03-04 02:00")
+        nights.audit()
+
     def test_suspended_it_rests_and_does_not_catch_up(self, nights: Nights) -> None:
         nights.create(catchup="all", catchup_window="30d")
         registry.suspend(nights.database, "nightly", EVENING)
