@@ -25,7 +25,8 @@ MARK = "UPDATE batches SET status = 'deleting', idempotency_key = NULL WHERE id 
 AGED = """
 SELECT id, name, pipeline, status, total, ended_at FROM (
     SELECT id, name, pipeline, status, total, coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
-    FROM batches WHERE status IN ('completed', 'failed', 'expired', 'cancelled')
+    FROM batches b WHERE status IN ('completed', 'failed', 'expired', 'cancelled')
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.look_at IS NOT NULL)
 ) AS ended WHERE ended_at <= {later} AND id > :after ORDER BY id LIMIT :most
 """
 
@@ -40,6 +41,20 @@ DELETE = "DELETE FROM {table} WHERE batch_id = :batch_id AND position > :behind 
 REST = ("DELETE FROM attempts WHERE batch_id = :batch_id", "DELETE FROM slices WHERE batch_id = :batch_id")
 
 VANISH = "DELETE FROM batches WHERE id = :batch_id AND status = 'deleting'"
+
+
+# However old: what the next run is held against, and what a person may want to see of a schedule that rests.
+KEPT_RUNS = 50
+
+FORGET_RUNS = """
+DELETE FROM runs WHERE look_at IS NULL AND finished_at <= {later} AND slot <
+    (SELECT k.slot FROM runs k WHERE k.schedule = runs.schedule ORDER BY k.slot DESC LIMIT 1 OFFSET :kept)
+"""
+
+FORGET_EVENTS = """
+DELETE FROM events WHERE send_at IS NULL AND at <= {later}
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.schedule = events.schedule AND r.slot = events.slot)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,15 @@ def finish(database: Database, batch_id: str, most_chunks: int | None = None) ->
             table, named = chunk
             connection.execute(text(DELETE.format(table=table)), named)
     return False
+
+
+def forget(database: Database, seconds: float) -> int:
+    """Delete runs that ended so long ago, but the newest of each schedule, and events as old; returns how many runs."""
+    named = {"seconds": -seconds, "kept": KEPT_RUNS - 1}
+    with database.write() as connection:
+        runs = connection.execute(text(FORGET_RUNS.format(later=database.sql.later)), named).rowcount
+        connection.execute(text(FORGET_EVENTS.format(later=database.sql.later)), {"seconds": -seconds})
+    return runs
 
 
 def _chunks(database: Database, batch_id: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -127,6 +127,7 @@ def abandoned(database: Database, seconds: float) -> str:
 def deleted(database: Database, days: float | None) -> str:
     """Delete what ended so many days ago, unless None, and what somebody began to delete; some seconds at a time."""
     if days is not None:
+        retention.forget(database, days * DAY)
         for batch in islice(retention.aged(database, days * DAY), 100):
             retention.mark(database, batch.id)
     until, gone = time.monotonic() + DELETING_SECONDS, []

@@ -22,6 +22,7 @@ HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
 @context.json_option
 def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the batches that ended longer ago than a span, with their jobs and results; open ones are never touched.
+    So do the runs of schedules, but the newest 50 of each, and their events.
 
     With the setting prune_days the workers do so by themselves.
     """
@@ -33,6 +34,7 @@ def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
         if not dry_run:
             for batch_id in {batch.id for batch in gone} | set(retention.marked(database)):
                 retention.finish(database, batch_id)
+            retention.forget(database, seconds)
     _tell(gone, dry_run=dry_run, as_json=as_json)
 
 

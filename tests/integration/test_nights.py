@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models import retention
 from models.catalogue import Catalogue
 from models.errors import NotFound, UsageError
 from models.states import BatchStatus, RunState
@@ -497,3 +498,35 @@ def _settled(folder: Path) -> None:
     """Files were written a while ago."""
     for file in folder.glob("*.jsonl"):
         os.utime(file, (1_700_000_000, 1_700_000_000))
+
+
+class TestRetention:
+    def test_takes_old_runs_and_their_events_but_the_newest_of_each_schedule(
+        self, nights: Nights, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The nights are of March, by a clock that is handed in, and so long ago by the database's."""
+        monkeypatch.setattr(retention, "KEPT_RUNS", 2)
+        nights.create()
+        nights.create("resting", cron="0 3 * * *")
+        for day in range(2, 6):
+            nights.night(at(f"03-0{day} 03:00"))
+        nights.write(
+            "INSERT INTO events (schedule, slot, kind, message, at) SELECT schedule, slot, 'late', '', slot FROM runs"
+        )
+
+        assert retention.forget(nights.database, 3600.0) == 4
+
+        assert [run.slot for run in nights.runs()] == [at("03-04 02:00"), at("03-05 02:00")]
+        assert len(nights.runs("resting")) == 2
+        assert len(nights.events()) == 4
+        assert retention.forget(nights.database, 3600.0) == 0
+
+    def test_takes_no_batch_of_a_run_that_is_not_marked_yet(self, nights: Nights) -> None:
+        nights.create()
+        nights.shop.open_ticket(at("03-01 21:00"))
+        nights.tick(at("03-02 02:00"))
+        nights.answer()
+        assert list(retention.aged(nights.database, -3600.0)) == []
+        nights.tick(at("03-02 02:05"))
+
+        assert [batch.id for batch in retention.aged(nights.database, -3600.0)] == [nights.runs()[0].batch_id]
