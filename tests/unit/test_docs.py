@@ -1,0 +1,64 @@
+"""What the documents say of schedules is what there is."""
+
+import base64
+import re
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from models.settings import Settings
+from producer.cli.schedule import schedule
+from producer.schedules.definition import Schedule
+from producer.schedules.events import Kind
+from producer.schedules.patterns import NUMBERS
+from producer.schedules.signing import Secret
+
+ROOT = Path(__file__).resolve().parents[2]
+NIGHTLY = (ROOT / "docs" / "nightly.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", NIGHTLY, re.DOTALL)
+
+
+def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
+    table = NIGHTLY.partition("## Fields")[2].partition("\n## ")[0]
+    named = [cell for line in table.splitlines() if line.startswith("| `") for cell in line.split("|")[1].split(",")]
+    fields = {re.sub(r"[` °]", "", cell): "°" in cell for cell in named}
+
+    assert fields.keys() == Schedule.model_fields.keys()
+    options = {parameter.name for parameter in schedule.commands["create"].params}
+    assert {name for name, without in fields.items() if not without} == options - {"replace"}
+
+
+def test_the_events_the_commands_and_a_file_s_times_are_those_that_there_are() -> None:
+    events = NIGHTLY.partition("## Events")[2]
+
+    assert [kind for kind in Kind if f"`{kind}`" not in events] == []
+    assert [name for name in schedule.commands if f"{name}" not in NIGHTLY] == []
+    assert sorted(re.findall(r"%(\w)", NIGHTLY.partition("Its pattern takes")[2].partition(",")[0])) == sorted(NUMBERS)
+
+
+def test_the_webhook_s_receiver_takes_what_is_ours_and_nothing_else() -> None:
+    given: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "docs/nightly.md", "exec"), given)
+    secret, body, now = "whsec_" + base64.b64encode(b"k" * 32).decode(), b'{"type": "schedule.drift"}', int(time.time())
+    headers = Secret.read(secret).headers("msg_1", now, body)
+
+    is_ours = given["is_ours"]
+    assert is_ours(secret, headers, body)
+    assert is_ours(secret, headers | {"webhook-signature": f"v1,other {headers['webhook-signature']}"}, body)
+    assert not is_ours(secret, headers, body + b" ")
+    assert not is_ours(secret, headers | {"webhook-id": "msg_2"}, body)
+    assert not is_ours("whsec_" + base64.b64encode(b"x" * 32).decode(), headers, body)
+    assert not is_ours(secret, Secret.read(secret).headers("msg_1", now - 3600, body), body)
+
+
+def test_the_example_s_schedule_is_the_one_that_is_told_of() -> None:
+    said = tomllib.loads(blocks("toml")[0])["schedules"]["nightly-tickets"]
+    lived = tomllib.loads((ROOT / "examples" / "nightly" / "batchmill.toml").read_text("utf-8"))
+
+    assert said == lived["schedules"]["nightly-tickets"]
+    assert Schedule.of("nightly-tickets", said)
+    Settings(**lived)
