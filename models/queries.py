@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import text
 
 from models.errors import SettingsError, UsageError
-from models.settings import Settings
+from models.settings import Settings, config_file
+
+SQLITE = "sqlite:///"
 
 Value = str | int | float | bool | None
 
@@ -22,7 +24,11 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    url: str = Field(min_length=1, description="PostgreSQL or SQLite, as database_url; may stand in the environment.")
+    url: str = Field(
+        min_length=1,
+        description="PostgreSQL or SQLite, as database_url; may stand in the environment. A relative path is one from "
+        "batchmill.toml.",
+    )
     query: str = Field(min_length=1, description="One SELECT, with an ORDER BY; :name stands for a parameter.")
     parameters: dict[str, Value] = Field(default_factory=dict, description="Where `--bind` does not give its own.")
     timeout_seconds: float = Field(default=300.0, gt=0, description="How long the next rows may be waited for.")
@@ -60,11 +66,21 @@ def find(settings: Settings, name: str) -> Query:
         known = f"there are: {_listed(sorted(settings.sources))}" if settings.sources else "there are none"
         raise UsageError(f"there is no source {name!r}; {known}; an operator adds [sources.{name}] to batchmill.toml")
     try:
-        return Query(**{**settings.sources[name], "name": name})
+        query = Query(**{**settings.sources[name], "name": name})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
         raise SettingsError(f"[sources.{name}] {field}: {problem['msg']}") from None
+    return query.model_copy(update={"url": _located(query.url)})
+
+
+def _located(url: str) -> str:
+    """The URL with a SQLite file's path from the root on: who runs schedules may stand in another folder."""
+    path = url.removeprefix(SQLITE)
+    found = config_file()
+    if found is None or path == url or not path or path.startswith(("/", "~", ":", "file:")):
+        return url
+    return f"{SQLITE}{found.absolute().parent / path}"
 
 
 def _listed(names: list[str]) -> str:

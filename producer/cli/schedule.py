@@ -1,6 +1,6 @@
 """`batchmill schedule`: what runs every night."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from producer.cli import context, night, nights
 from producer.cli.report import report
 from producer.schedules import admission, by_hand, events, metrics, registry, runs
 from producer.schedules import tick as ticking
+from producer.schedules.definition import Schedule
 
 NEXT_SHOWN, RUNS_SHOWN, EVENTS_SHOWN = 5, 7, 5
 
@@ -94,6 +95,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
         registry.create(database, definition, now, replace=replace)
         click.echo(f"{name} runs {nights.spelled_times(definition)}; next:")
         _echo_next(registry.get(database, name), now)
+        _tell_doubts([definition], settings)
         _tell_unattended(database)
 
 
@@ -233,11 +235,16 @@ def sync() -> None:
         for name, fields in settings.schedules.items()
     }
     with context.opened(settings) as database:
-        done = registry.sync(database, wanted, clock.of(settings, database)())
+        now = clock.of(settings, database)()
+        done = registry.sync(database, wanted, now)
         for what, name in done:
-            click.echo(f"{what} {name}")
+            coming = nights.next_lines(registry.get(database, name), now, 1) if name in wanted else []
+            click.echo("; next: ".join([f"{what} {name}", *coming]))
         if not done:
             terminal.notice(f"nothing to do: {terminal.counted(len(wanted), 'declared schedule')}")
+        _tell_doubts(wanted.values(), settings)
+        if wanted:
+            _tell_unattended(database)
 
 
 @schedule.command(short_help="Do what is due, once.")
@@ -273,6 +280,12 @@ def _plain(value: Any) -> Any:
 def _echo_next(view: registry.ScheduleView, now: datetime) -> None:
     for line in nights.next_lines(view, now, NEXT_SHOWN):
         click.echo(f"  {line}")
+
+
+def _tell_doubts(schedules: Iterable[Schedule], settings: Settings) -> None:
+    """Say what they need that is not here; it may be where they run."""
+    for doubt in sorted({doubt for one in schedules for doubt in admission.doubts(one, settings)}):
+        terminal.notice(doubt)
 
 
 def _tell_unattended(database: Database) -> None:

@@ -159,6 +159,18 @@ class TestSettings:
 
         assert queries.find(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
 
+    def test_a_file_is_looked_for_from_the_settings_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_CONFIG", str(tmp_path / "batchmill.toml"))
+        for url, found in (
+            ("sqlite:///in/shop.db", f"sqlite:///{tmp_path}/in/shop.db"),
+            ("sqlite:////srv/shop.db", "sqlite:////srv/shop.db"),
+            ("sqlite:///~/shop.db", "sqlite:///~/shop.db"),
+            ("postgresql://shop/shop", "postgresql://shop/shop"),
+        ):
+            (tmp_path / "batchmill.toml").write_text(f"[sources.mine]\nurl = '{url}'\nquery = 'SELECT 1'\n")
+
+            assert queries.find(Settings.load(), "mine").url == found
+
 
 def test_the_command(
     database: Database, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -104,3 +104,23 @@ def test_what_ls_and_show_say_of_a_night_whose_results_moved(nights: Nights) -> 
     assert "completed, 40 rows, drifted" in report(nights, "ls").stdout
     assert "POSITIVE 100 % → 0.0 %" in shown or "NEGATIVE 0.0 % → 100 %" in shown
     assert " ".join(shown.split()).count("next Tue 2026-03-10 02:00 CET Wed 2026-03-11 02:00 CET") == 1
+
+
+def test_sync_says_what_comes_next_and_what_is_not_here(
+    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = tmp_path / "batchmill.toml"
+    declared.write_text(
+        "[schedules.declared]\ncron = '0 2 * * *'\ntz = 'Europe/Berlin'\npipeline = 'sample-sentiment-analysis'\n"
+        "sql = 'elsewhere'\n"
+    )
+    monkeypatch.setenv("BATCHMILL_CONFIG", str(declared))
+
+    first, again = report(nights, "sync"), report(nights, "sync")
+    declared.write_text("")
+    gone = report(nights, "sync")
+
+    assert first.stdout == "created declared; next: Tue 2026-03-10 02:00 CET\n"
+    assert "there is no [sources.elsewhere] here" in first.stderr
+    assert "no worker and no foreman runs now" in first.stderr
+    assert (again.stdout, gone.stdout) == ("", "deleted declared\n")
