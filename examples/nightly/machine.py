@@ -44,16 +44,22 @@ class Machine:
             self._log.open("ab") as log,
             subprocess.Popen(command, **self._here, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,
         ):
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not self._is_done(schedule, slot):
-                if process.poll() is not None or time.monotonic() > until:
-                    raise SystemExit(f"the run of {slot} did not end; see {self._log}")
-                time.sleep(0.5)
+            try:
+                self._wait(process, schedule, slot)
+            finally:
+                process.communicate()  # which ends its standard input, and waits
 
     def show(self, *command: str) -> None:
         """A command, and what it says to people."""
         print(f"\n$ batchmill {shlex.join(command)}", flush=True)
         subprocess.run(self._command(*command), **self._here, check=True)
+
+    def _wait(self, process: "subprocess.Popen[bytes]", schedule: str, slot: str) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self._is_done(schedule, slot):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"the run of {slot} did not end; see {self._log}")
+            time.sleep(0.5)
 
     def _is_done(self, schedule: str, slot: str) -> bool:
         command = self._command("schedule", "history", schedule, "--json")

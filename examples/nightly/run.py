@@ -6,6 +6,7 @@ real, and nobody starts a run by hand; only the clock is set, so that it all tak
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -133,5 +134,8 @@ if __name__ == "__main__":
     wanted.mkdir(parents=True, exist_ok=True)
     if any(wanted.iterdir()):
         parser.error(f"{wanted} is not empty")
-    main(wanted.absolute())
+    try:
+        main(wanted.absolute())
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(f"\nIt is all in {wanted}: shop.db, batchmill.toml, and up.log with what the machine logged.")
