@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from models import terminal
+from models.states import RunState
 from producer.cli import night
 from producer.results import iso
 from producer.schedules.definition import Schedule
@@ -25,12 +26,12 @@ class Standing:
 
     view: ScheduleView
     last: RunView | None
-    state: str  # suspended, overdue, late, failed, missed, running, waiting, active
+    state: str  # suspended, overdue, late, failed, missed, skipped, running, waiting, active
 
     @property
     def bad(self) -> bool:
         """Whether a person should look."""
-        return self.state in ("overdue", "late", "failed", "missed")
+        return self.state in ("overdue", "late", "failed", "missed", "skipped")
 
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it; these names stay."""
@@ -106,7 +107,7 @@ def _state(view: ScheduleView, last: RunView | None, now: datetime) -> str:
     if last is not None and last.state.open:
         late = last.deadline_at is not None and now > last.deadline_at
         return "late" if late else last.state.value
-    if last is not None and last.state in night.BAD:
+    if last is not None and (last.state in night.BAD or last.state is RunState.SKIPPED):
         return last.state.value
     return "suspended" if view.suspended_at is not None else "active"
 

@@ -124,3 +124,14 @@ def test_sync_says_what_comes_next_and_what_is_not_here(
     assert "there is no [sources.elsewhere] here" in first.stderr
     assert "no worker and no foreman runs now" in first.stderr
     assert (again.stdout, gone.stdout) == ("", "deleted declared\n")
+
+
+def test_a_night_that_still_runs_when_the_next_one_comes_shows_in_ls(nights: Nights) -> None:
+    nights.shop.open_ticket(at("03-01 20:00"))
+    nights.tick(at("03-02 01:00"))
+    nights.tick(at("03-03 01:00"))
+
+    listed = json.loads(report(nights, "ls", "--json", now="2026-03-03T03:00+01:00").stdout)["data"]
+
+    assert [one["state"] for one in listed] == ["skipped"]
+    assert "batchmill watch batch_" in report(nights, "report", "nightly", "--slot", "2026-03-02").stderr

@@ -1,0 +1,55 @@
+"""Gauges of a run beside the runs before it."""
+
+from dataclasses import replace
+
+import click
+
+from producer.cli import gauges
+from producer.schedules.quality import Quality, Spread
+
+NOTHING = Quality(
+    rows=0, succeeded=0, failed=0, reused=0, truncated=0, empty=0, codes={}, labels={}, other_labels=0, labelled=0,
+    scores=None, lengths=None, versions={},
+)  # fmt: skip
+
+
+def made(**labels: int) -> Quality:
+    rows = sum(labels.values())
+    return replace(
+        NOTHING, rows=rows, succeeded=rows, labels=labels, labelled=rows, scores=Spread(rows, 0.75, 0.1, 0.5, 1.0)
+    )
+
+
+def lines(now: Quality, *before: Quality, moved: tuple[str, ...] = ()) -> list[list[str]]:
+    return [line.split() for line in click.unstyle(gauges.table(now, before, moved)).splitlines()]
+
+
+def test_shares_are_held_against_the_mean_of_the_runs_before() -> None:
+    shown = lines(made(GOOD=3, BAD=1), made(GOOD=1, BAD=1), made(GOOD=1), moved=("labels",))
+
+    assert shown[0] == ["THIS", "RUN", "2", "RUNS", "BEFORE"]
+    assert shown[1] == ["GOOD", "75", "%", "█" * 15, "75", "%", "moved"]
+    assert shown[2] == ["BAD", "25", "%", "█" * 5, "25", "%", "moved"]
+    assert shown[3] == ["mean", "score", "0.75", "0.75"]
+
+
+def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
+    assert lines(made(GOOD=1), made(BAD=1))[1] == ["BAD", "0", "%", "100", "%"]
+    many = made(**{f"L{number:02}": number + 1 for number in range(20)})
+
+    named = [line[0] for line in lines(many) if line and line[0].startswith("L")]
+
+    assert named == [f"L{number:02}" for number in range(19, 19 - gauges.MOST_LABELS, -1)]
+
+
+def test_what_moved_is_yellow() -> None:
+    shown = gauges.table(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
+
+    assert [line for line in shown if line.startswith("\x1b[33m")] == [
+        line for line in shown if "mean score" in line and "moved" in line
+    ]
+
+
+def test_what_outputs_do_not_have_has_no_line() -> None:
+    assert [line[0] for line in lines(NOTHING)[1:]] == ["failed", "empty", "truncated"]
+    assert lines(replace(NOTHING, rows=4, failed=4))[1] == ["failed", "100", "%"]
