@@ -1,5 +1,7 @@
 """The agenda: what schedules have due at `:moment`, as SQL; who looks and who does it must agree on that."""
 
+NOTHING_DONE = 3  # what a tick ends with that a duty started, and that found nothing to do after all
+
 # Whose time has come; a suspended schedule has no next slot.
 SLOTS = "FROM schedules WHERE next_at <= :moment"
 

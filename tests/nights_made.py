@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -165,11 +165,13 @@ class Nights:
         }  # fmt: skip
         return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (ours | more).items()}}
 
-    def start_tick(self, now: datetime, failpoint: str = "") -> "subprocess.Popen[bytes]":
+    def start_tick(
+        self, now: datetime, failpoint: str = "", *, options: Sequence[str] = (), stdin: int = subprocess.DEVNULL
+    ) -> "subprocess.Popen[bytes]":
         """Do what is due in a process of its own, to which something may happen on the way."""
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", "--now", now.isoformat()],
-            env=self.environment(FAILPOINT=failpoint), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", "--now", now.isoformat(), *options],
+            env=self.environment(FAILPOINT=failpoint), stdin=stdin, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from models import log
+from models import log, parent
 from models.errors import SettingsError
 from models.settings import Settings
-from worker import parent
 
 logger = structlog.get_logger(__name__)
 

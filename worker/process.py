@@ -10,12 +10,12 @@ from typing import NoReturn
 
 import structlog
 
-from models import failpoints, log, schema
+from models import failpoints, log, parent, schema
 from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import app, duties, parent, runtime
+from worker import app, duties, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
 from worker.exits import AT_ONCE, DEFECT, HUNG

@@ -6,6 +6,8 @@ A worker never reads a source: that would take turns with its device's thread, a
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy import bindparam, text
@@ -17,6 +19,8 @@ from models.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+LONGEST_PAUSE = 15.0  # a slot that comes meanwhile is still on time
+
 DUE = f"""
 SELECT CASE
     WHEN EXISTS (SELECT 1 {agenda.SLOTS}) THEN 'a slot'
@@ -27,26 +31,48 @@ END
 
 
 class Scheduling:
-    """The duty of one process; it has at most one tick running."""
+    """The duty of one process; it has at most one tick running, which ends with this process at the latest."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._settings = settings
         self._clock = clock.of(settings, database)
+        self._monotonic = monotonic
         self._tick: subprocess.Popen[bytes] | None = None
+        self._pause = 0.0
+        self._not_before = 0.0
 
     def run_once(self) -> str:
         """Start a tick where something is due and none of ours is at it; raises Unreachable."""
-        if self._tick is not None and self._tick.poll() is None:
+        if self._is_busy() or self._monotonic() < self._not_before:
             return ""
         moment = self._clock()
         query = text(DUE.format(now=self._database.sql.now)).bindparams(bindparam("moment", type_=Moment()))
         with self._database.read() as connection:
             due = connection.scalar(query, {"moment": moment})
-        if due is not None:
+        if due is None:
+            self._pause = 0.0
+        else:
             log.debug("schedules have something due", what=due)
             self._tick = self._started(moment.isoformat())
         return ""
+
+    def _is_busy(self) -> bool:
+        """Whether a tick is at it; after one that came to nothing the next has to wait, each time for longer.
+
+        Such as while a pipeline is missing from this machine's catalogue: others may have it.
+        """
+        if self._tick is None:
+            return False
+        if (status := self._tick.poll()) is None:
+            return True
+        if self._tick.stdin is not None:
+            self._tick.stdin.close()
+        self._tick = None
+        shortest = self._settings.schedule_seconds
+        self._pause = 0.0 if status == 0 else min(max(2 * self._pause, shortest), max(LONGEST_PAUSE, shortest))
+        self._not_before = self._monotonic() + self._pause
+        return False
 
     def _started(self, moment: str) -> "subprocess.Popen[bytes]":
         settings = self._settings
@@ -58,6 +84,8 @@ class Scheduling:
         ours = {f"BATCHMILL_{name}": str(value) for name, value in named if value is not None}
         rehearsed = () if settings.clock is None else ("--now", moment)
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", *rehearsed],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, **ours},
+            [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", "--end-with-stdin", *rehearsed],
+            stdin=subprocess.PIPE,  # its end tells the tick that we are gone, even by SIGKILL
+            stdout=subprocess.DEVNULL, env={**os.environ, **ours},
+            start_new_session=True,  # Ctrl-C is for us to hear of
         )  # fmt: skip

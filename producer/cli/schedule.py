@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from models import clock, failpoints, log, terminal
+from models import agenda, clock, failpoints, log, parent, terminal
 from models.catalogue import Catalogue
 from models.db import Database
 from models.settings import Settings, config_file
@@ -249,7 +249,9 @@ def sync() -> None:
 
 @schedule.command(short_help="Do what is due, once.")
 @click.option("--now", "moment", type=MOMENT, help="As if it were this time, to rehearse; unset: the database's clock.")
-def tick(moment: datetime | None) -> None:
+@click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
+@click.pass_context
+def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> None:
     """Do once what schedules have due: decide slots, read sources, finish runs. Workers and the foreman start this.
 
     Any number of these may run at the same time, and be killed at any moment.
@@ -257,8 +259,12 @@ def tick(moment: datetime | None) -> None:
     settings = Settings.load()
     log.configure(settings)
     failpoints.arm()
+    if end_with_stdin:
+        parent.end_with_it()
     with context.opened(settings) as database:
         done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
+    if end_with_stdin:
+        ctx.exit(0 if done else agenda.NOTHING_DONE)
     click.echo(nights.told(done), err=True)
 
 

@@ -52,13 +52,14 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
 def _work(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:
     """Read, watch and finish each run once at most, as long as there is one: the end of one may let the next begin."""
     done = {"read": 0, "ended": 0}
-    tried: set[tuple[str, datetime, bool]] = set()
+    tried: set[tuple[object, ...]] = set()
     while True:
         before = len(tried)
         for run in runs.due(database, now):
-            if (run.schedule, run.slot, run.ends) in tried:
+            step = (run.schedule, run.slot, run.state, run.ends)
+            if step in tried:
                 continue
-            tried.add((run.schedule, run.slot, run.ends))
+            tried.add(step)
             try:
                 if what := _step(database, settings, catalogue, run, now):
                     done[what] += 1

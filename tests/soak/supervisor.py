@@ -5,8 +5,9 @@ Restarts come fast, since here workers die all the time.
 
 import sys
 
+from models import parent
 from models.errors import BatchmillError
-from worker import parent, supervisor
+from worker import supervisor
 from worker.cli import run
 from worker.supervisor import Slot
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, schema
+from models import failpoints, log, parent, schema
 from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.settings import Settings, redacted
-from worker import devices, embedded, parent
+from worker import devices, embedded
 from worker.mourning import Mourning
 from worker.supervisor import Slot, supervise
 

@@ -1,0 +1,193 @@
+"""Two foremen, by a clock that runs through the nights in which clocks are changed, while they and their ticks die.
+
+Each slot has exactly one run, whatever its zone did that night.
+"""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import psutil
+import pytest
+
+from producer.schedules import registry
+from producer.schedules.cron import Cron
+from tests.mill import until
+from tests.nights_made import Nights, at
+from tests.servers import RedisDatabase
+
+ZONES = {"berlin": "Europe/Berlin", "york": "America/New_York", "howe": "Australia/Lord_Howe"}
+TIMES = {"night": "30 2 * * *", "hour": "0 * * * *", "half": "*/30 1-3 * * *"}
+SPAN = timedelta(hours=26)
+SPEED = 14_400  # four hours a second
+LIFE_SECONDS = (1.5, 4.0)  # of a foreman or its tick
+PATIENCE_SECONDS = 90.0
+
+# The evening before, in UTC, whose clocks are changed, and by hand what comes of it: the night's one slot, those of
+# every half hour from one to four (with their offsets), and how many full hours there are.
+NIGHTS = {
+    "forward in New York": (
+        "03-07 22:00", "york", "03:00-0400", "01:00-0500 01:30-0500 03:00-0400 03:30-0400", 26,
+    ),
+    "back on Lord Howe": (
+        "04-04 08:00", "howe", "02:30+1030",
+        "01:00+1100 01:30+1100 01:30+1030 02:00+1030 02:30+1030 03:00+1030 03:30+1030", 25,
+    ),
+    "forward on Lord Howe": (
+        "10-03 08:00", "howe", "02:30+1100", "01:00+1030 01:30+1030 02:30+1100 03:00+1100 03:30+1100", 26,
+    ),
+    "back in Berlin": (
+        "10-24 12:00", "berlin", "02:30+0200",
+        "01:00+0200 01:30+0200 02:00+0200 02:30+0200 02:00+0100 02:30+0100 03:00+0100 03:30+0100", 26,
+    ),
+}  # fmt: skip
+
+
+class Foreman:
+    """A process that looks after the schedules; it, or the tick that it has at work, is killed now and then."""
+
+    def __init__(self, nights: Nights, clock: str, source: random.Random) -> None:
+        self._environment = nights.environment(CLOCK=clock, SCHEDULE_SECONDS="0.2")
+        self._source = source
+        self.deaths = 0
+        self._start()
+
+    def look(self) -> None:
+        """Kill one of the two when its time has come; start it again where it is dead."""
+        if time.monotonic() > self._until:
+            ticks = psutil.Process(self._process.pid).children()
+            victim = self._source.choice([psutil.Process(self._process.pid), *ticks])
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+            self.deaths += 1
+            self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS)
+        if self._process.poll() is not None:
+            self._start()
+
+    def end(self) -> None:
+        """For good."""
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._process = start_foreman(self._environment)
+        self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS)
+
+
+def start_foreman(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-P", "-m", "batchmill", "foreman"]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def foremen(nights: Nights, clock: str) -> Iterator[list[Foreman]]:
+    source = random.Random(clock[:10])
+    made = [Foreman(nights, clock, source) for _ in range(2)]
+    try:
+        yield made
+    finally:
+        for foreman in made:
+            foreman.end()
+
+
+@pytest.mark.parametrize("night", NIGHTS)
+def test_every_slot_has_one_run_though_clocks_are_changed(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, valkey_server: RedisDatabase, night: str
+) -> None:
+    evening, zone, *by_hand = NIGHTS[night]
+    kind = "sqlite" if list(NIGHTS).index(night) in (0, 3) else "postgresql"  # each goes forward and back
+    start = at(evening)
+    end, nights = start + SPAN, Nights(request.getfixturevalue(f"{kind}_url"), tmp_path, redis_url=redis_url)
+    wanted = set(made(nights, start, end))
+    for hour in range(0, 24, 8):
+        nights.shop.open_ticket(start + timedelta(hours=hour, minutes=10))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    with foremen(nights, f"{start.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}") as two:
+        while left := wanted - completed(nights):
+            assert time.monotonic() < deadline, f"left are {len(left)}, such as {min(left)}"
+            for foreman in two:
+                foreman.look()
+            valkey_server.flush()
+            nights.answer()
+            let_rest(nights, end)
+            time.sleep(0.2)
+        until(lambda: not nights.query("SELECT slot FROM runs WHERE look_at IS NOT NULL"), "the last runs")
+
+    assert sum(foreman.deaths for foreman in two) >= 2
+    check(nights, wanted, end)
+    night_slot, half_hours, hours = by_hand
+    assert told(nights, f"{zone}-night", end) == [night_slot]
+    assert told(nights, f"{zone}-half", end) == half_hours.split()
+    assert len(told(nights, f"{zone}-hour", end)) == hours
+    nights.close()
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_a_foreman_that_ends_leaves_no_tick_behind(sqlite_url: str, tmp_path: Path, how: str) -> None:
+    nights = Nights(sqlite_url, tmp_path)
+    nights.create()
+    nights.shop.open_ticket(at("03-01 21:00"))
+    environment = nights.environment(
+        CLOCK="2026-03-02T02:00Z", SCHEDULE_SECONDS="0.1", FAILPOINT="in_read:sleep", DATABASE_URL=sqlite_url
+    )
+    with start_foreman(environment) as foreman:
+        until(lambda: nights.query("SELECT held_by FROM runs WHERE held_by IS NOT NULL"), "its tick to read")
+        [tick] = psutil.Process(foreman.pid).children()
+        getattr(foreman, how)()
+        assert foreman.wait(30) == (0 if how == "terminate" else -9)
+
+    assert psutil.wait_procs([tick], timeout=30)[1] == []
+    nights.tick(at("03-02 02:00"))  # at once, since the one who held it is known to be dead
+    assert nights.states() == ["running"]
+    nights.close()
+
+
+def made(nights: Nights, start: datetime, end: datetime) -> Iterator[tuple[str, datetime]]:
+    """Schedules of all times in all zones; gives their slots, as the schedule has them."""
+    for zone, tz in ZONES.items():
+        for what, cron in TIMES.items():
+            name = f"{zone}-{what}"
+            nights.create(name, start, cron=cron, tz=tz, catchup="all", catchup_window="30d", overlap="queue")
+            for slot in Cron(cron, tz).between(start, end):
+                yield name, slot
+
+
+def completed(nights: Nights) -> set[tuple[str, datetime]]:
+    names = (f"{zone}-{what}" for zone in ZONES for what in TIMES)
+    return {(run.schedule, run.slot) for name in names for run in nights.runs(name) if run.state == "completed"}
+
+
+def let_rest(nights: Nights, end: datetime) -> None:
+    """Suspend what is decided up to the end, so that the clock may run on."""
+    for view in registry.listed(nights.database):
+        if view.suspended_at is None and view.next_at is not None and view.next_at > end:
+            registry.suspend(nights.database, view.name, end)
+
+
+def check(nights: Nights, wanted: set[tuple[str, datetime]], end: datetime) -> None:
+    runs = nights.query("SELECT schedule, batch_id, state FROM runs")
+    batches = {row.id for row in nights.query("SELECT id FROM batches")}
+    assert {row.state for row in runs} == {"completed"}
+    assert {row.batch_id for row in runs} == batches
+    assert len(runs) == len(batches)
+    assert {run for run in completed(nights) if run[1] <= end} == wanted
+    taken = nights.query(
+        """SELECT r.schedule, j.custom_id, count(*) AS times FROM runs r JOIN jobs j ON j.batch_id = r.batch_id
+        GROUP BY r.schedule, j.custom_id"""
+    )
+    assert {row.times for row in taken} == {1}
+    assert len([row for row in taken if row.schedule.endswith("-hour")]) == 9
+    nights.audit()
+
+
+def told(nights: Nights, name: str, end: datetime) -> list[str]:
+    """A schedule's slots of that day, as the zone's clocks told them."""
+    zone = ZoneInfo(ZONES[name.split("-")[0]])
+    return [f"{run.slot.astimezone(zone):%H:%M%z}" for run in nights.runs(name) if run.slot <= end]
