@@ -3,16 +3,20 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
-from models import broker, schema
+from models import broker, clock, schema
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import Unreachable, UsageError
 from models.settings import Settings, config_file, redacted
 from producer import findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
+from producer.schedules import events, standing
 from producer.vitals import Backlog
 from producer.workers import MISSED_LEASES
+
+WEEK = timedelta(days=7)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -52,6 +56,17 @@ def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) ->
     yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {})
     yield from findings.of_unsettled(vitals.unsettled(database))
     yield from findings.of_duties(vitals.duties(database), gone)
+    yield from _schedules(database, settings)
+
+
+def _schedules(database: Database, settings: Settings) -> Iterator[Finding]:
+    now = clock.of(settings, database)()
+    try:
+        standings = standing.of_all(database, now)
+    except UsageError as error:  # made by a version that knew other words
+        yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it anew")
+        return
+    yield from findings.of_schedules(standings, events.given_up(database, now - WEEK))
 
 
 def _bells(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:

@@ -1,12 +1,14 @@
 """Findings: what the doctor makes of what it sees. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from models import schema
 from models.broker import Facts
+from producer.schedules.standing import Standing
 from producer.vitals import Backlog, DutyView, Server, Unsettled
 from producer.workers import WorkerView
 
@@ -114,6 +116,26 @@ def of_unsettled(found: Iterable[Unsettled]) -> Iterator[Finding]:
         yield Finding(WARNING, "batches", silent, f"{again}: batchmill cancel {batch.batch_id}")
 
 
+def of_schedules(standings: Sequence[Standing], given_up: Mapping[str, int]) -> Iterator[Finding]:
+    """Which schedules need a look: nobody decides their slots, the last one came to nothing, or nobody was told."""
+    bad = [standing for standing in standings if standing.bad]
+    if standings and not bad and not given_up:
+        yield Finding(OK, "schedules", f"{len(standings):,}, none of which needs a look")
+    for standing in bad:
+        name, slot = standing.view.name, standing.view.next_at if standing.last is None else standing.last.slot
+        if standing.state == "overdue":
+            advice = "nobody runs it: start a worker, or batchmill foreman; or see what batchmill schedule tick says"
+            yield Finding(PROBLEM, "schedules", f"{name} is overdue since {_minute(standing.view.next_at)}", advice)
+        else:
+            message = f"{name}: the slot of {_minute(slot)} is {standing.state}{_why(standing)}"
+            yield Finding(WARNING, "schedules", message, f"see batchmill schedule show {name}")
+    for name, count in given_up.items():
+        message = f"{name}: {count:,} events of the last week never reached its webhook"
+        yield Finding(
+            WARNING, "schedules", message, f"see that it answers; what happened: batchmill schedule show {name}"
+        )
+
+
 def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Finding]:
     """Whether somebody looks after things."""
     for duty in found:
@@ -133,6 +155,15 @@ def ago(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
+
+
+def _minute(moment: datetime | None) -> str:
+    return "its time" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _why(standing: Standing) -> str:
+    code = None if standing.last is None else standing.last.error_code
+    return "" if code is None else f" ({code})"
 
 
 def _work(backlog: Backlog, bells: int | None, serving: int) -> str:

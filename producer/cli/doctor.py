@@ -15,7 +15,7 @@ FOUND_PROBLEMS, UNREACHABLE = 1, 5
 @context.json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look at settings, disk, Redis, the database, workers, waiting work, stuck batches and duties.
+    """Look at settings, disk, Redis, the database, workers, waiting work, stuck batches, duties and schedules.
 
     Each line is ok, a warning or a problem, with what to do. Exit code 1 with problems, 5 when Redis or the database
     does not answer.

@@ -11,13 +11,13 @@ from producer.schedules.definition import Schedule
 from producer.schedules.drift import CHANGED
 from producer.schedules.events import EventView, Kind
 from producer.schedules.runs import RunView
+from producer.schedules.standing import BAD
 
 COUNTED = ("total", "computed", "reused", "failed", "truncated")
 RUNS_HEADER = ("SLOT", "STATE", "ROWS", *(name.upper() for name in COUNTED[1:]), "DRIFT", "NOTE")
 EVENTS_HEADER = ("SLOT", "EVENT", "WHAT HAPPENED")
 NOTE_WIDTH = 80
 CAUGHT_UP = timedelta(minutes=5)  # begun so long after its slot: nobody was there when it came
-BAD = (RunState.FAILED, RunState.MISSED)
 CAUSES = {Cause.TRIGGER: "by hand", Cause.BACKFILL: "run again"}
 LEVELS = {"error": "red", "warning": "yellow", "info": None}
 

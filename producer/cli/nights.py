@@ -1,52 +1,19 @@
 """How schedules look on a terminal. Moments are shown in the schedule's zone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from models import terminal
-from models.states import RunState
 from producer.cli import night
-from producer.results import iso
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
+from producer.schedules.standing import Standing
 from producer.schedules.tick import Tick
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")
-OVERDUE = timedelta(seconds=60)  # a slot that nobody has decided for so long: nobody is there
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A schedule beside its last run."""
-
-    view: ScheduleView
-    last: RunView | None
-    state: str  # suspended, overdue, late, failed, missed, skipped, running, waiting, active
-
-    @property
-    def bad(self) -> bool:
-        """Whether a person should look."""
-        return self.state in ("overdue", "late", "failed", "missed", "skipped")
-
-    def as_dict(self) -> dict[str, Any]:
-        """As `--json` prints it; these names stay."""
-        view = self.view
-        moments = {name: _iso(getattr(view, name)) for name in ("next_at", "watermark", "suspended_at", "created_at")}
-        return {
-            "object": "schedule", "name": view.name, "state": self.state, "declared": view.declared,
-            "definition": view.definition.stored(), **moments,
-            "last_run": None if self.last is None else self.last.as_dict(),
-        }  # fmt: skip
-
-
-def standing(view: ScheduleView, last: RunView | None, now: datetime) -> Standing:
-    """How a schedule stands at this moment."""
-    return Standing(view, last, _state(view, last, now))
 
 
 def table(standings: Sequence[Standing]) -> str:
@@ -101,17 +68,6 @@ def told(done: Tick) -> str:
     return ", ".join(f"{terminal.counted(count, noun)} {verb}" for count, noun, verb in parts if count)
 
 
-def _state(view: ScheduleView, last: RunView | None, now: datetime) -> str:
-    if view.next_at is not None and now - view.next_at > OVERDUE:
-        return "overdue"
-    if last is not None and last.state.open:
-        late = last.deadline_at is not None and now > last.deadline_at
-        return "late" if late else last.state.value
-    if last is not None and (last.state in night.BAD or last.state is RunState.SKIPPED):
-        return last.state.value
-    return "suspended" if view.suspended_at is not None else "active"
-
-
 def _line(standing: Standing) -> list[object]:
     view, last = standing.view, standing.last
     definition = view.definition
@@ -142,7 +98,3 @@ def _told(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return terminal.compact(value) if isinstance(value, dict | list) else value
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else iso(moment)

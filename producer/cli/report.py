@@ -17,6 +17,7 @@ from producer.schedules.drift import MOST_RUNS
 from producer.schedules.quality import Quality
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
+from producer.schedules.standing import BAD
 
 A_DAY, A_MINUTE = timedelta(days=1), timedelta(minutes=1)  # what a person names by a date, and by a time
 MOST_EVENTS = 20
@@ -130,7 +131,7 @@ def _advice(run: RunView, view: ScheduleView) -> list[str]:
     name, batch = run.schedule, run.batch_id
     summary = run.summary or {}
     told = []
-    if run.state in night.BAD:
+    if run.state in BAD:
         told.append(f"the next run takes in what this one left; at once: batchmill schedule trigger {name}")
     if summary.get("failed"):
         told.append(f"what failed, and why: batchmill errors {batch}")

@@ -13,7 +13,7 @@ from models.settings import Settings, config_file
 from producer import workers
 from producer.cli import context, night, nights
 from producer.cli.report import report
-from producer.schedules import admission, by_hand, events, metrics, registry, runs
+from producer.schedules import admission, by_hand, events, metrics, registry, runs, standing
 from producer.schedules import tick as ticking
 from producer.schedules.definition import Schedule
 
@@ -106,8 +106,7 @@ def ls(as_json: bool) -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
-        found, last = registry.listed(database), runs.last_of_each(database)
-    views = [nights.standing(view, last.get(view.name), now) for view in found]
+        views = standing.of_all(database, now)
     if as_json:
         terminal.echo_list([view.as_dict() for view in views])
     elif views:
@@ -127,13 +126,13 @@ def show(name: str, as_json: bool) -> None:
         view = registry.get(database, name)
         past = runs.newest(database, name, RUNS_SHOWN)
         told = events.newest(database, name, EVENTS_SHOWN)
-    standing = nights.standing(view, past[0] if past else None, now)
+    stands = standing.of(view, past[0] if past else None, now)
     if as_json:
-        document = standing.as_dict() | {"next": nights.iso_next(view, now, NEXT_SHOWN)}
+        document = stands.as_dict() | {"next": nights.iso_next(view, now, NEXT_SHOWN)}
         runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
         terminal.echo_json(document | runs_told)
         return
-    click.echo(nights.facts(standing, nights.next_lines(view, now, NEXT_SHOWN)))
+    click.echo(nights.facts(stands, nights.next_lines(view, now, NEXT_SHOWN)))
     if past:
         click.echo("\n" + night.history(past, view.definition))
     if told:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, event, select, text
+from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import FRAGMENTS, Database
@@ -90,6 +90,14 @@ def newest(
         query = query.where(Event.schedule == schedule)
     with database.read() as connection:
         return [EventView(*row) for row in connection.execute(query)]
+
+
+def given_up(database: Database, since: datetime) -> dict[str, int]:
+    """How many events from this moment on no webhook took, by schedule."""
+    unsent = (Event.url.is_not(None), Event.sent_at.is_(None), Event.send_at.is_(None), Event.at >= since)
+    query = select(Event.schedule, func.count()).where(*unsent).group_by(Event.schedule).order_by(Event.schedule)
+    with database.read() as connection:
+        return {row.schedule: row[1] for row in connection.execute(query)}
 
 
 def _is_newest(connection: Connection, schedule: str, kind: Kind, message: str) -> bool:

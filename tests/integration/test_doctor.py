@@ -4,17 +4,21 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 import batchmill
 from models import broker
 from models.db import Database
 from models.errors import Unreachable
 from models.settings import Settings
+from producer.schedules import registry
+from producer.schedules.definition import Schedule
 from tests import answers, batches_sound
 from tests.batches_sound import BATCH, run
 from tests.servers import Valkey
@@ -227,3 +231,22 @@ def test_it_never_imports_torch() -> None:
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert result.stdout.split() == ["5", "False"]
+
+
+class TestSchedules:
+    def test_that_nobody_looks_after(self, database: Database) -> None:
+        said = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "sql": "tickets"}
+        long_ago = datetime(2026, 3, 1, tzinfo=UTC)
+        registry.create(database, Schedule.of("nightly", said), long_ago)
+
+        assert of("schedules", found(1)) == [("problem", "nightly is overdue since 2026-03-01 02:00 UTC")]
+
+    def test_that_an_older_version_made_otherwise(self, database: Database) -> None:
+        registry.create(
+            database, Schedule.of("old", {"pipeline": "p", "cron": "@daily", "sql": "x"}), datetime.now(UTC)
+        )
+        with database.write() as connection:
+            connection.execute(text("UPDATE schedules SET definition = '{}'"))
+
+        [(level, message)] = of("schedules", found(1))
+        assert (level, message) == ("problem", "schedule 'old': it needs pipeline")

@@ -1,15 +1,24 @@
 """What the doctor makes of what it sees."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.broker import Facts
+from models.states import RunState
 from producer import findings
+from producer.schedules import standing as standings
+from producer.schedules.definition import Schedule
+from producer.schedules.registry import ScheduleView
+from producer.schedules.runs import RunView
+from producer.schedules.standing import Standing
 from producer.vitals import Backlog, DutyView, Server, Unsettled
 from producer.workers import WorkerView
 
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
+SLOT, DAY = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)
 
 
 def worker(
@@ -128,3 +137,47 @@ def test_duties_that_nobody_does() -> None:
     assert (done.level, done.message) == ("ok", "bells ran 2 s ago")
     assert (late.level, late.message) == ("ok", "endings ran 82 s ago; 2 h ago: closed b1")
     assert (never.level, never.message) == ("warning", "reclaim never ran; overdue by 2 d")
+
+
+def standing(name: str, *, at: datetime = SLOT, **run: Any) -> Standing:
+    """A schedule at one moment, with a last run if there are words on one."""
+    definition = Schedule.of(name, {"pipeline": "p", "cron": "0 2 * * *", "sql": "tickets"})
+    view = ScheduleView(definition, False, None, SLOT - DAY, SLOT, None, SLOT - DAY)
+    of_run = dict.fromkeys(RunView.__dataclass_fields__) | {"schedule": name, "slot": SLOT - DAY, "definition": {}}
+    return standings.of(view, RunView(**{**of_run, **run}) if run else None, at)  # type: ignore[arg-type]
+
+
+class TestSchedules:
+    def test_that_stand_well_are_one_line(self) -> None:
+        good = standing("good", state=RunState.COMPLETED)
+
+        assert [finding.level for finding in findings.of_schedules([good], {})] == ["ok"]
+        assert list(findings.of_schedules([], {})) == []
+
+    def test_that_nobody_runs_are_a_problem(self) -> None:
+        [finding] = findings.of_schedules([standing("left", at=SLOT + DAY)], {})
+
+        assert (finding.level, finding.what) == ("problem", "schedules")
+        assert finding.message == "left is overdue since 2026-03-02 02:00 UTC"
+        assert "batchmill foreman" in (finding.advice or "")
+
+    @pytest.mark.parametrize(
+        ("run", "words"),
+        [
+            ({"state": RunState.FAILED, "error_code": "too_many_failures"}, "is failed (too_many_failures)"),
+            ({"state": RunState.MISSED}, "is missed"),
+            ({"state": RunState.RUNNING, "deadline_at": SLOT - DAY / 2}, "is late"),
+        ],
+    )
+    def test_whose_last_run_needs_a_look(self, run: dict[str, Any], words: str) -> None:
+        [finding] = findings.of_schedules([standing("nightly", **run)], {})
+
+        assert (finding.level, finding.message) == ("warning", f"nightly: the slot of 2026-03-01 02:00 UTC {words}")
+        assert finding.advice == "see batchmill schedule show nightly"
+
+    def test_whose_webhook_does_not_answer(self) -> None:
+        good = standing("good", state=RunState.COMPLETED)
+        [finding] = findings.of_schedules([good], {"good": 3})
+
+        assert finding.level == "warning"
+        assert finding.message == "good: 3 events of the last week never reached its webhook"
