@@ -144,7 +144,7 @@ def test_a_foreman_that_ends_leaves_no_tick_behind(sqlite_url: str, tmp_path: Pa
         assert foreman.wait(30) == (0 if how == "terminate" else -9)
 
     assert psutil.wait_procs([tick], timeout=30)[1] == []
-    nights.tick(at("03-02 02:00"))  # at once, since the one who held it is known to be dead
+    nights.tick(at("03-02 02:30"))  # at once, since the one who held it is known to be dead
     assert nights.states() == ["running"]
     nights.close()
 
