@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, select, text
+from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
 
 from models import agenda
 from models.columns import Key, Moment
 from models.db import Database
-from models.schedule_tables import Run
+from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
 from producer.results import iso
@@ -83,8 +83,9 @@ def completed_before(database: Database, schedule: str, slot: datetime, limit: i
 
 def last_of_each(database: Database) -> dict[str, RunView]:
     """The latest slot of every schedule that has one."""
-    last = select(Run.slot).where(Run.schedule == _OUTER.c.schedule).order_by(Run.slot.desc()).limit(1)
-    query = selected(_OUTER).where(_OUTER.c.slot == last.scalar_subquery())
+    # Looked up once for each schedule, and not for each run: nights pile up.
+    last = select(func.max(Run.slot)).where(Run.schedule == Schedule.name).correlate(Schedule).scalar_subquery()
+    query = selected(_OUTER).where(_OUTER.c.schedule == Schedule.name, _OUTER.c.slot == last)
     return {view.schedule: view for view in _read(database, query)}
 
 
