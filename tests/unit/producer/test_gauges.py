@@ -45,9 +45,8 @@ def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
 def test_what_moved_is_yellow() -> None:
     shown = gauges.table(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
 
-    assert [line for line in shown if line.startswith("\x1b[33m")] == [
-        line for line in shown if "mean score" in line and "moved" in line
-    ]
+    [yellow] = [line for line in shown if line.startswith("\x1b[33m")]
+    assert "mean score" in yellow
 
 
 def test_what_outputs_do_not_have_has_no_line() -> None:
