@@ -1,6 +1,7 @@
 """Runs by hand: one at once, or those of a span of time again."""
 
 from datetime import datetime, timedelta
+from itertools import islice
 
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -11,6 +12,7 @@ from models.db import Database
 from models.errors import UsageError
 from models.states import Cause, RunState
 from producer.schedules import registry
+from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
 from producer.schedules.planning import open_run
 
@@ -50,17 +52,8 @@ def backfill(
     """
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
-    if last > now:
-        raise UsageError("a slot that is still to come can't be run again; end the span before now")
-    slots = []
-    for slot in definition.times.between(first - timedelta(microseconds=1), last):
-        slots.append(slot)
-        if len(slots) > MOST_BACKFILLED:
-            raise UsageError(f"that is more than {MOST_BACKFILLED:,} slots; take a shorter span")
-    if not slots:
-        raise UsageError(f"{name} has no slot in that span; see when it runs: batchmill schedule show {name}")
     begun, kept = [], []
-    for slot in slots:
+    for slot in _slots(definition, first, last, now):
         with database.write() as connection:
             connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
             key = {"schedule": name, "slot": slot}
@@ -75,3 +68,18 @@ def backfill(
             open_run(connection, database, catalogue, definition, slot, cause=Cause.BACKFILL, now=now, since=since)
         begun.append(slot)
     return begun, kept
+
+
+def _slots(definition: Schedule, first: datetime, last: datetime, now: datetime) -> list[datetime]:
+    if last < first:
+        raise UsageError("the span ends before it begins; exchange its two moments")
+    if last > now:
+        raise UsageError("a slot that is still to come can't be run again; end the span before now")
+    span = definition.times.between(first - timedelta(microseconds=1), last)
+    slots = list(islice(span, MOST_BACKFILLED + 1))
+    if len(slots) > MOST_BACKFILLED:
+        raise UsageError(f"that is more than {MOST_BACKFILLED:,} slots; take a shorter span")
+    if not slots:
+        name = definition.name
+        raise UsageError(f"{name} has no slot in that span; see when it runs: batchmill schedule show {name}")
+    return slots

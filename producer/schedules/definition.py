@@ -202,5 +202,7 @@ def _sentence(error: ValidationError) -> str:
         return f"it needs {field}"
     if field == "name":
         return "a name has small letters, digits, '.', '_' and '-', at most 63, and begins with a letter or digit"
+    if problem["type"].startswith("datetime"):
+        return f"{field}: that is no moment such as 2026-11-24 or 2026-11-24T02:00+01:00"
     said = problem["msg"].removeprefix("Value error, ")
     return said if not field or said.startswith(f"{field} ") else f"{field}: {said[:1].lower()}{said[1:]}"

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from models import queries
 from models.catalogue import Catalogue
-from models.errors import MissingSource, NotYet, SettingsError, UnknownPipeline, Unreachable, UnreadableSource
+from models.errors import (
+    MissingSource,
+    NotYet,
+    SettingsError,
+    UnknownPipeline,
+    Unreachable,
+    UnreadableSource,
+    UsageError,
+)
 from models.pipeline import Pipeline
 from models.settings import Settings
 from models.tasks.spec import TaskSpec
@@ -55,7 +63,8 @@ def opened(
             else:
                 name = patterns.named(schedule.file or "", slot, schedule.times)
                 source = stack.enter_context(_filed(name, schedule.format, columns, clock))
-        yield replace(source, rows=_patient(source.rows))
+        rows = _patient(source.rows)
+        yield replace(source, rows=rows if schedule.into is None else _identified(rows, schedule.into))
 
 
 def _queried(
@@ -102,6 +111,18 @@ def _looked(paths: Iterable[str]) -> Look:
                 raise MissingSource(f"{path} was there and is gone") from None
             found[path] = (status.st_size, status.st_mtime_ns)
     return found
+
+
+def _identified(rows: Iterator[Row | Problem], into: str) -> Iterator[Row | Problem]:
+    """The rows, if they have ids to find them again by in a table: else that is told before all is computed in vain."""
+    without = with_id = 0
+    for row in rows:
+        if isinstance(row, Row):
+            with_id += row.custom_id is not None
+            without += row.custom_id is None
+        yield row
+    if without and not with_id:
+        raise UsageError(f"no row has an id to find it again by in the table {into}; name the column that has it: id")
 
 
 def _patient(rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
