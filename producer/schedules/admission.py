@@ -42,8 +42,6 @@ def doubts(schedule: Schedule, settings: Settings) -> list[str]:
     """What is not wrong, but may be missing where the schedule runs: a sentence each."""
     names = {schedule.sql, schedule.into_source} - {None} - settings.sources.keys()
     found = [f"there is no [sources.{name}] here; whoever runs schedules needs it" for name in sorted(map(str, names))]
-    if schedule.into is not None and schedule.id is None:
-        found.append(f"{schedule.into} finds rows again by their column custom_id, or id; name another with id")
     if schedule.webhook is not None and settings.webhook_secret is None:
         found.append("webhook_secret is not set here; whoever runs schedules needs it, or nothing is sent")
     return found
