@@ -96,9 +96,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
         click.echo(f"{name} runs {nights.spelled_times(definition)}; next:")
         _echo_next(registry.get(database, name), now)
         if definition.into is not None and definition.id is None:
-            terminal.notice(
-                f"{definition.into} finds rows again by their column custom_id, or id; another: --id COLUMN"
-            )
+            terminal.notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
         _tell_doubts([definition], settings)
         _tell_unattended(database)
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import batchmill
 from models.db import Database
 from producer.schedules import registry
-from tests.nights_made import PIPELINE, TICKETS, Nights
+from tests.nights_made import PIPELINE, TICKETS, Nights, at
 
 NOON = "2026-03-02T12:00Z"
 USUAL = ("--cron", "0 2 * * *", "--tz", "Europe/Berlin", "-p", PIPELINE, "--sql", "tickets", "--input", "text=body")
