@@ -171,9 +171,7 @@ def test_ls_asks_as_often_for_many_as_for_one(nights: Nights, monkeypatch: pytes
 def test_rows_without_ids_are_told_of_before_all_is_computed(nights: Nights) -> None:
     made = nights.shop.path.parent / "in-2026-03-02.csv"
     made.write_text("body\nfine\n")
-    nights.create(
-        "filed", file=str(made.parent / "in-{slot:%Y-%m-%d}.csv"), id=None, into="labels", source_timeout="0s"
-    )
+    nights.create("filed", at("03-02 12:00"), file=str(made.parent / "in-{slot:%Y-%m-%d}.csv"), id=None, into="labels")
     run("trigger", "filed")
     os.utime(made, (1_700_000_000, 1_700_000_000))
     run("tick")
