@@ -1,0 +1,67 @@
+"""Ticks whose database goes away or is locked on the way: they end or wait, and the next one makes the night whole."""
+
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from models import schema
+from models.errors import Unreachable
+from tests.mill import until
+from tests.nights_made import Nights, at
+from tests.servers import Postgres
+from worker.scheduling import Scheduling
+
+NIGHT = at("03-02 02:00")
+HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
+
+
+@pytest.mark.parametrize("point", ["in_read", "in_finish"])
+def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
+    tmp_path: Path, own_postgres: Postgres, point: str
+) -> None:
+    url = own_postgres.create_database("nights")
+    schema.upgrade(url)
+    nights = Nights(url, tmp_path)
+    nights.create(into="labels")
+    nights.shop.open_ticket(at("03-01 21:00"))
+    if point == "in_finish":
+        nights.tick(NIGHT)
+        nights.answer()
+    duty = Scheduling(nights.database, nights.settings.model_copy(update={"clock": "2026-03-01T12:00Z"}))
+    with nights.start_tick(NIGHT, f"{point}:sleep:2") as tick:
+        until(lambda: nights.query(HELD), "the tick to be at it")
+        own_postgres.stop("immediate")
+        with pytest.raises(Unreachable):
+            duty.run_once()
+        assert tick.wait(60) == Unreachable.exit_code
+    own_postgres.start()
+
+    assert duty.run_once() == ""
+    for minute in range(3):
+        nights.tick(at(f"03-02 02:0{minute + 1}"))
+        nights.answer()
+    assert nights.states() == ["completed"]
+    assert [row.id for row in nights.query("SELECT id FROM labels")] == ["1"]
+    nights.audit()
+    nights.close()
+
+
+def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
+    nights = Nights(sqlite_url, tmp_path)
+    nights.create()
+    nights.shop.open_ticket(at("03-01 21:00"))
+    with nights.start_tick(NIGHT, "in_read:sleep:1") as tick:
+        until(lambda: nights.query(HELD), "the tick to be at it")
+        with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(subprocess.TimeoutExpired):
+                tick.wait(3)  # the fault itself: the lock is held so long
+            other.execute("ROLLBACK")
+        assert tick.wait(60) == 0
+
+    assert nights.states() == ["running"]
+    nights.close()
