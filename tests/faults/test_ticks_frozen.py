@@ -4,12 +4,14 @@ What the hold's time or the server's patience with a silent session would bring 
 """
 
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from models.states import RunState
 from tests.mill import until
@@ -28,13 +30,29 @@ def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
     made.close()
 
 
+def freeze(nights: Nights, zombie: "subprocess.Popen[bytes]") -> None:
+    """Stop it where it is, but not with the one write lock of a SQLite file in its hands, which it would keep."""
+    ours = make_url(nights.settings.database_url or "")
+    files = [nights.shop.path, *([ours.database] if ours.get_backend_name() == "sqlite" else [])]
+    while True:
+        zombie.send_signal(signal.SIGSTOP)
+        try:
+            for file in files:
+                with closing(sqlite3.connect(str(file), isolation_level=None, timeout=0.1)) as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            zombie.send_signal(signal.SIGCONT)
+
+
 @contextmanager
 def frozen(nights: Nights, point: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
     zombie = nights.start_tick(NIGHT, f"{point}:sleep:2")
     try:
         until(lambda: nights.query(HELD), f"the tick to be at {point}")
-        zombie.send_signal(signal.SIGSTOP)
+        freeze(nights, zombie)
         [before] = nights.query(HELD)
         nights.write("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE held_by IS NOT NULL")
         yield zombie
