@@ -1,5 +1,6 @@
 """What every test has: an environment without the user's settings, and real databases and brokers on request."""
 
+import logging
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
@@ -31,6 +33,19 @@ def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("BATCHMILL_HOME", str(home))
     return home
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Commands that run in the tests' own process configure logs; the next test must not inherit that."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    structlog.reset_defaults()
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
