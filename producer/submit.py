@@ -26,7 +26,6 @@ from producer.readers.rows import Source
 from producer.request import Request
 from producer.rereading import Rereading
 
-SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 STREAM_SECONDS = 1.0  # so long a slow source is read until what there is can be worked on
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
 
@@ -37,8 +36,6 @@ UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress'
        reused = :reused, last_seq = :answered, max_failures = :max_failures
 WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
-
-SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
 
 # Whoever looks for the batch's key from now on finds none, and nobody takes over what is about to go.
 LET_GO = """
@@ -228,7 +225,7 @@ def _accept(
         message = f"{made.failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
         endings.begin(connection, sql, entry.batch_id, Ending.BURNED, endings.TOO_MANY, message)
         endings.close_some(connection, sql, entry.batch_id)
-    return list(connection.scalars(text(SLICE_IDS), named))
+    return list(connection.scalars(text(streamed.SLICE_IDS), named))
 
 
 def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> None:
@@ -237,7 +234,7 @@ def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> No
     some = (replay.slices(positions, slice_jobs) for positions in reuse.open_positions(connection, made.batch_id))
     for pieces in some if made.reused else (whole,):
         rows = ((made.batch_id, *piece, SliceState.QUEUED.value) for piece in pieces)
-        insert_rows(connection, "slices", SLICE_COLUMNS, rows)
+        insert_rows(connection, "slices", streamed.SLICE_COLUMNS, rows)
 
 
 def _discard(database: Database, entry: Entry) -> None:

@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from models.catalogue import Catalogue
@@ -17,8 +16,6 @@ from producer.schedules.holding import at_moments
 from producer.schedules.planning import open_run
 
 MOST_BACKFILLED = 1000
-
-LOCK = "SELECT name FROM schedules WHERE name = :name {for_update}"
 
 # Its events go as well: what is run again may be told of again.
 FORGET_EVENTS = "DELETE FROM events WHERE schedule = :schedule AND slot = :slot"
@@ -35,7 +32,7 @@ def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) 
     slot = now.replace(microsecond=0)
     try:
         with database.write() as connection:
-            connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
+            registry.lock(connection, database.sql, name)
             return open_run(connection, database, catalogue, definition, slot, cause=Cause.TRIGGER, now=now)
     except IntegrityError:
         raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
@@ -55,7 +52,7 @@ def backfill(
     begun, kept = [], []
     for slot in _slots(definition, first, last, now):
         with database.write() as connection:
-            connection.execute(text(LOCK.format(for_update=database.sql.for_update)), {"name": name})
+            registry.lock(connection, database.sql, name)
             key = {"schedule": name, "slot": slot}
             typed = at_moments(FORGET).columns(since=Moment())
             gone = connection.execute(typed, {**key, "again": again}).one_or_none()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from models import endings
-from models.db import Database
+from models.db import Database, Fragments
 from models.errors import NotFound, UsageError
 from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Ending
@@ -49,7 +49,7 @@ def create(
     With `replace` that one is changed instead: its history and watermark stay.
     """
     with database.write() as connection:
-        if replace and _exists(connection, database, definition.name):
+        if replace and _exists(connection, database.sql, definition.name):
             _change(connection, definition, at, declared)
             return
         values = {
@@ -82,7 +82,7 @@ def listed(database: Database) -> list[ScheduleView]:
 def suspend(database: Database, name: str, at: datetime) -> None:
     """Let no slot come until it is resumed; what runs goes on. Raises NotFound."""
     with database.write() as connection:
-        _lock(connection, database, name)
+        lock(connection, database.sql, name)
         connection.execute(_update(name).values(suspended_at=at, next_at=None))
 
 
@@ -90,7 +90,7 @@ def resume(database: Database, name: str, at: datetime) -> datetime | None:
     """Go on with the next slot from `at` on, which is returned; those in between are not caught up. Raises NotFound."""
     definition = get(database, name).definition
     with database.write() as connection:
-        _lock(connection, database, name)
+        lock(connection, database.sql, name)
         next_at = next(definition.times.after(at), None)
         connection.execute(_update(name).values(suspended_at=None, decided_at=at, next_at=next_at))
     return next_at
@@ -99,7 +99,7 @@ def resume(database: Database, name: str, at: datetime) -> datetime | None:
 def delete(database: Database, name: str) -> None:
     """Take a schedule away with its history; batches that run go on as any other. Raises NotFound."""
     with database.write() as connection:
-        _lock(connection, database, name)
+        lock(connection, database.sql, name)
         unread = connection.scalars(text(UNREAD), {"name": name}).all()
         connection.execute(text("DELETE FROM schedules WHERE name = :name"), {"name": name})
     for batch_id in unread:
@@ -139,13 +139,14 @@ def _change(connection: Connection, definition: Schedule, at: datetime, declared
     connection.execute(_update(definition.name).values(changed))
 
 
-def _exists(connection: Connection, database: Database, name: str) -> bool:
-    query = text(LOCK.format(for_update=database.sql.for_update))
+def _exists(connection: Connection, sql: Fragments, name: str) -> bool:
+    query = text(LOCK.format(for_update=sql.for_update))
     return connection.scalar(query, {"name": name}) is not None
 
 
-def _lock(connection: Connection, database: Database, name: str) -> None:
-    if not _exists(connection, database, name):
+def lock(connection: Connection, sql: Fragments, name: str) -> None:
+    """Lock a schedule's row, which comes before its runs; raises NotFound."""
+    if not _exists(connection, sql, name):
         raise _unknown(name)
 
 

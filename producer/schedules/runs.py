@@ -59,7 +59,7 @@ class RunView:
         return {
             "object": "schedule.run", "schedule": self.schedule, "slot": iso(self.slot), "cause": self.cause.value,
             "state": self.state.value, "batch_id": self.batch_id,
-            **{name: _iso(getattr(self, name)) for name in moments}, "error": error, "summary": self.summary,
+            **{name: iso_or_none(getattr(self, name)) for name in moments}, "error": error, "summary": self.summary,
         }  # fmt: skip
 
 
@@ -140,7 +140,8 @@ def _read(database: Database, query: Select[Any]) -> list[RunView]:
     return [view(row) for row in rows]
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso_or_none(moment: datetime | None) -> str | None:
+    """A moment as text, where there is one."""
     return None if moment is None else iso(moment)
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from models.db import Database
 from models.states import RunState
-from producer.results import iso
 from producer.schedules import registry, runs
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import RunView
+from producer.schedules.runs import RunView, iso_or_none
 
 OVERDUE = timedelta(seconds=60)  # a slot that nobody has decided for so long: nobody is there
 BAD = (RunState.FAILED, RunState.MISSED)
@@ -31,7 +30,9 @@ class Standing:
     def as_dict(self) -> dict[str, Any]:
         """As `--json` prints it; these names stay."""
         view = self.view
-        moments = {name: _iso(getattr(view, name)) for name in ("next_at", "watermark", "suspended_at", "created_at")}
+        moments = {
+            name: iso_or_none(getattr(view, name)) for name in ("next_at", "watermark", "suspended_at", "created_at")
+        }
         return {
             "object": "schedule", "name": view.name, "state": self.state, "declared": view.declared,
             "definition": view.definition.stored(), **moments,
@@ -59,7 +60,3 @@ def _state(view: ScheduleView, last: RunView | None, now: datetime) -> str:
     if last is not None and (last.state in BAD or last.state is RunState.SKIPPED):
         return last.state.value
     return "suspended" if view.suspended_at is not None else "active"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else iso(moment)
