@@ -1,6 +1,6 @@
 """`batchmill schedule`: what runs every night."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from models.db import Database
 from models.settings import Settings, config_file
 from producer import workers
 from producer.cli import context, night, nights
+from producer.cli.defined import defined
 from producer.cli.report import report
 from producer.schedules import admission, by_hand, events, metrics, registry, runs, standing
 from producer.schedules import tick as ticking
@@ -44,46 +45,9 @@ def schedule() -> None:
     """
 
 
-# What a definition says, as an option of `create`: the same words stand in [schedules.NAME] of batchmill.toml.
-def _definition(command: Callable[..., None]) -> Callable[..., None]:
-    options = (
-        click.option("--cron", required=True, metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
-        click.option("--tz", metavar="ZONE", help="Whose clocks the times are of, such as Europe/Berlin; unset: UTC."),
-        click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline."),
-        click.option("--sql", metavar="NAME", help="The query [sources.NAME]; it may name :slot, :since and :until."),
-        click.option("--file", metavar="PATTERN", help="Or a file, such as in/{slot:%Y-%m-%d}.jsonl."),
-        click.option("--bind", multiple=True, callback=context.values, metavar="NAME=VALUE",
-                     help="Another parameter of the query. May be repeated."),
-        click.option("--input", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
-                     help="Which column holds a field of the task. May be repeated."),
-        click.option("--id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id."),
-        click.option("--meta", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
-        click.option("--param", "params", multiple=True, callback=context.values, metavar="NAME=VALUE",
-                     help="A parameter of the task. May be repeated."),
-        click.option("--priority", type=int, help="Batches with a higher one go first."),
-        click.option("--on-invalid", help="What a row that can't be a job comes to: refuse, or fail-row, if unset."),
-        click.option("--max-failures", metavar="N|P%", help="More failed jobs than this fail the run."),
-        click.option("--reuse", is_flag=True, default=None, help="Take results that there are for equal inputs."),
-        click.option("--catchup", help="latest, all or none of the slots that were missed; unset: latest."),
-        click.option("--catchup-window", metavar="SPAN", help="How old a missed slot may be; unset: 24h."),
-        click.option("--overlap", help="skip, queue or allow a run while the one before is at it; unset: skip."),
-        click.option("--deadline", metavar="SPAN|HH:MM", help="When a run must be done: 4h after its slot, or 06:00."),
-        click.option("--source-timeout", metavar="SPAN", help="How long a source may be late; unset: 1h."),
-        click.option("--lag", metavar="SPAN", help="Leave what is newer than this to the next run; unset: 0s."),
-        click.option("--since", metavar="TIME", help="Where the first run begins; unset: with everything there is."),
-        click.option("--into", metavar="TABLE", help="A table of yours that each run brings up to date, by id."),
-        click.option("--into-source", metavar="NAME", help="That table is in the database of [sources.NAME]."),
-        click.option("--alert-drift", type=float, metavar="0..1", help="How far results may move before you are told."),
-        click.option("--webhook", metavar="URL", help="Who is told of events; signed with the setting webhook_secret."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @schedule.command(short_help="Add a schedule.")
 @click.argument("name")
-@_definition
+@defined
 @click.option("--replace", is_flag=True, help="Change the schedule of this name; its history and watermark stay.")
 def create(name: str, replace: bool, **given: Any) -> None:
     """Add a schedule called NAME. The same may stand in batchmill.toml as [schedules.NAME]: batchmill schedule sync."""
