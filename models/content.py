@@ -3,16 +3,18 @@
 import hashlib
 from pathlib import Path
 
-from models.errors import ModelError
+from models.errors import MissingModel
 
 
 def content_hash(folder: Path) -> str:
     """`sha256:` over the names and bytes of every file in the folder, hidden ones aside.
 
-    Raises ModelError where there is no folder.
+    Raises MissingModel where there is no folder, or an empty one.
     """
     if not folder.is_dir():
-        raise ModelError(f"there is no model folder {folder}; check the catalogue entry's model")
+        raise MissingModel(f"there is no model folder {folder}; check the catalogue entry's model")
+    if not any(folder.iterdir()):
+        raise MissingModel(f"the model folder {folder} is empty; put the model there, or mount its disk")
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)

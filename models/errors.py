@@ -15,7 +15,9 @@
     ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
     ├── NotYet                      exit 1   a source that a schedule's run may find later
     ├── WaitRanOut                  exit 124
-    ├── ModelError                  exit 1   the pipeline can't be loaded
+    ├── ModelError                  exit 1   a model's files can't do what the pipeline asks of them
+    │   └── MissingModel                     there are no such files
+    ├── LoadFailed                  exit 1   this machine can't load a pipeline now; another one may
     └── JobError                             one input's failure: becomes its result row
 
 A `code` is stable: programs compare it. A message is one sentence that says what to do. `retryable` says whether the
@@ -136,9 +138,26 @@ class WaitRanOut(BatchmillError):
 
 
 class ModelError(BatchmillError):
-    """A pipeline's model can't be used; the sentence says why."""
+    """The content of a model's files is unusable for its pipeline; the sentence says why.
+
+    `revision` is the one that was tried; None where it is not known.
+    """
 
     code = "model_unusable"
+    revision: str | None = None
+
+
+class MissingModel(ModelError):
+    """No files of the model were found, here or on the Hub."""
+
+    code = "model_missing"
+
+
+class LoadFailed(BatchmillError):
+    """A process can't load a pipeline now: no device, no memory, a file system error. The model may be sound."""
+
+    code = "load_failed"
+    retryable = True
 
 
 class JobError(BatchmillError):
@@ -151,6 +170,6 @@ class JobError(BatchmillError):
         self.code = code
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What somebody else's exception says, in one line, to be part of a sentence of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(
         default=60.0, gt=0, description="How long one pipeline's work waits while a process is busy with another's."
     )
+    load_seconds: float = Field(
+        default=3600.0, gt=0, description="How long loading a pipeline may take before its process is ended as hung."
+    )
     cache_gb: float = Field(
         default=2.0, ge=0, description="Weights of pipelines pinned before that a process may keep in memory."
     )

@@ -36,6 +36,15 @@ class SliceState(StrEnum):
     DONE = "done"
 
 
+class WorkerState(StrEnum):
+    """starting → loading ⇄ ready; or `idle`, with nothing loaded, while the next try to load has to wait."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    IDLE = "idle"
+
+
 class AttemptEnding(StrEnum):
     """How one claim of a slice ended."""
 

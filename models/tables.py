@@ -251,9 +251,29 @@ class Worker(Table):
     model: Mapped[str]
     revision: Mapped[str | None]
     serves: Mapped[list[str]] = mapped_column(Document)  # every pipeline that it may pin; the ones above are pinned now
-    state: Mapped[str]
+    state: Mapped[str]  # see WorkerState
+    state_since: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+
+
+class LoadFailure(Table):
+    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: see `models/seats.py`."""
+
+    __tablename__ = "load_failures"
+
+    seat: Mapped[str] = mapped_column(Key, primary_key=True)
+    pipeline: Mapped[str] = mapped_column(Key, primary_key=True)
+    host: Mapped[str]
+    device: Mapped[str]
+    model: Mapped[str]
+    revision: Mapped[str | None]  # that was tried; None where it did not come so far
+    code: Mapped[str]  # model_unusable, model_missing, or what is this machine's trouble
+    message: Mapped[str]
+    tries: Mapped[int] = mapped_column(Integer)  # that failed with this code and revision, one after another
+    first_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    last_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    next_at: Mapped[datetime]
 
 
 class BudgetFound(Table):

@@ -10,7 +10,7 @@ from models import broker, clock, schema
 from models.db import Database
 from models.errors import Unreachable, UsageError
 from models.settings import Settings, config_file, redacted
-from producer import findings, vitals, workers
+from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
 from producer.schedules import events, standing
 from producer.vitals import Backlog
@@ -51,9 +51,11 @@ def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) ->
     gone = MISSED_LEASES * settings.lease_seconds
     yield findings.of_database(vitals.server(database), redacted(settings.database))
     there = workers.listed(database, settings.lease_seconds)
+    failed = blockers.failures(database)
     yield from findings.of_workers(there)
+    yield from findings.of_load_failures(failed)
     backlogs = vitals.backlogs(database, gone)
-    yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {})
+    yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {}, failed)
     yield from findings.of_unsettled(vitals.unsettled(database))
     yield from findings.of_duties(vitals.duties(database), gone)
     yield from _schedules(database, settings)

@@ -8,6 +8,8 @@ from typing import Any
 
 from models import schema
 from models.broker import Facts
+from models.seats import seat_of
+from producer.blockers import Failure
 from producer.schedules.standing import Standing
 from producer.vitals import Backlog, DutyView, Server, Unsettled
 from producer.workers import WorkerView
@@ -86,17 +88,32 @@ def of_workers(there: Sequence[WorkerView]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def of_backlogs(backlogs: Sequence[Backlog], there: Sequence[WorkerView], bells: dict[str, int]) -> Iterator[Finding]:
+def of_load_failures(failed: Sequence[Failure]) -> Iterator[Finding]:
+    """What workers can't load, and why; they try again by themselves."""
+    for failure in failed:
+        yield Finding(
+            WARNING, "models", failure.sentence,
+            "mend that machine, its batchmill.toml or the model; other workers may serve it meanwhile",
+        )  # fmt: skip
+
+
+def of_backlogs(
+    backlogs: Sequence[Backlog], there: Sequence[WorkerView], bells: dict[str, int], failed: Sequence[Failure] = ()
+) -> Iterator[Finding]:
     """What waits, against who is there to do it. `bells` may lack a pipeline: Redis did not say."""
+    broken = {(failure.seat, failure.pipeline) for failure in failed}
     if not backlogs:
         yield Finding(OK, "work", "nothing waits")
     for backlog in backlogs:
         pipeline = backlog.pipeline
         serving = [worker for worker in there if worker.alive and pipeline in worker.serves]
-        pinned = {worker.revision for worker in serving if worker.pipeline == pipeline}
+        able = [worker for worker in serving if (seat_of(worker.id), pipeline) not in broken]
+        pinned = {worker.revision for worker in serving if worker.pipeline == pipeline and worker.revision}
         message = _work(backlog, bells.get(pipeline), len(serving))
         if not serving:
             yield Finding(PROBLEM, "work", message, f"start a worker: batchmill up --pipelines {pipeline}")
+        elif not able:
+            yield Finding(PROBLEM, "work", message, "none of its workers can load it: see the findings on models")
         elif backlog.lapsed:
             yield Finding(WARNING, "work", message, "nobody reclaims what lapsed: see the workers' logs")
         elif backlog.revision is not None and pinned and backlog.revision not in pinned:

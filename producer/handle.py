@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import batches, cancel, delete, following, results, waiting
+from producer import batches, blockers, cancel, delete, following, results, waiting
 from producer.batches import BatchView, Counts
+from producer.blockers import Blocker
 from producer.results import ResultRow
 
 
@@ -56,6 +57,10 @@ class BatchHandle:
         """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
         self._view = waiting.until_ended(self._database, self.id, timeout)
         return self
+
+    def waiting_for(self) -> list[Blocker]:
+        """Why nobody works on the batch at this moment: a code and a sentence each; empty while somebody does."""
+        return blockers.of_batch(self._database, self.refresh().view)
 
     def cancel(self) -> Self:
         """End the batch now: what is answered stays. Raises UsageError where it has ended already."""

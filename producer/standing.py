@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import text
 
 from models.db import Database
-from producer import batches
+from producer import batches, blockers
 from producer.batches import BatchView
+from producer.blockers import Blocker
 from producer.forecast import Forecast, Forecaster
 
 HOLDERS = """
@@ -52,6 +53,7 @@ class Standing:
     holders: tuple[Holder, ...]
     failures: tuple[tuple[str, int], ...]
     forecast: Forecast | None
+    waiting_for: tuple[Blocker, ...] = ()  # why nobody works on it
 
     def as_dict(self) -> dict[str, Any]:
         """As `batchmill watch --json` prints it."""
@@ -61,14 +63,16 @@ class Standing:
             "workers": [holder.as_dict() for holder in self.holders],
             "failures": dict(self.failures),
             "forecast": None if self.forecast is None else self.forecast.as_dict(),
+            "waiting_for": [blocker.as_dict() for blocker in self.waiting_for],
         }
 
 
 class Observer:
     """Looks at one batch again and again, and remembers what it needs to be quick and to forecast."""
 
-    def __init__(self, database: Database, batch_id: str) -> None:
+    def __init__(self, database: Database, batch_id: str, lease_seconds: float = blockers.LEASE_SECONDS) -> None:
         self._database = database
+        self._lease_seconds = lease_seconds
         self._batch_id = batch_id
         self._forecaster = Forecaster()
         self._failures: Counter[str] = Counter()
@@ -90,7 +94,8 @@ class Observer:
         ended = batch.status.ended
         holders = () if ended else self._holders()
         forecast = None if ended else self._forecaster.forecast(batch.counts.open)
-        return Standing(batch, holders, self._failures_of(batch), forecast)
+        waiting_for = () if holders else tuple(blockers.of_batch(self._database, batch, self._lease_seconds))
+        return Standing(batch, holders, self._failures_of(batch), forecast, waiting_for)
 
     def _holders(self) -> tuple[Holder, ...]:
         with self._database.read() as connection:

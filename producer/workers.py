@@ -30,6 +30,7 @@ class WorkerView:
     revision: str | None
     serves: list[str]
     state: str
+    state_seconds: float  # since it is in this state
     uptime_seconds: float
     heartbeat_seconds_ago: float
     alive: bool
@@ -48,6 +49,7 @@ class WorkerView:
             "serves": self.serves,
             "state": self.state,
             "alive": self.alive,
+            "state_seconds": round(self.state_seconds, 1),
             "uptime_seconds": round(self.uptime_seconds, 1),
             "heartbeat_seconds_ago": round(self.heartbeat_seconds_ago, 1),
         }
@@ -93,6 +95,7 @@ def _view(row: Any, lease_seconds: float) -> WorkerView:
         revision=row.revision,
         serves=row.serves,
         state=row.state,
+        state_seconds=max(0.0, (row.now - (row.state_since or row.started_at)).total_seconds()),
         uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),
         heartbeat_seconds_ago=silent,
         alive=silent < MISSED_LEASES * lease_seconds,

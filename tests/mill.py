@@ -110,7 +110,9 @@ class Mill:
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are ready."""
         return [
-            row.pid for row in self.query("SELECT pid FROM workers ORDER BY started_at") if psutil.pid_exists(row.pid)
+            row.pid
+            for row in self.query("SELECT pid FROM workers WHERE state = 'ready' ORDER BY started_at")
+            if psutil.pid_exists(row.pid)
         ]
 
     def until_ready(self, count: int = 1) -> list[int]:

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import sys
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,23 +20,27 @@ class RuntimeCache:
 
     def __init__(self, room: float) -> None:
         self._room = room
-        self._parked: OrderedDict[str, Runtime] = OrderedDict()
+        self._parked: OrderedDict[Hashable, Runtime] = OrderedDict()
 
-    def take(self, name: str) -> "Runtime | None":
+    def take(self, name: Hashable) -> "Runtime | None":
         """A parked runtime, back on its device; None when it is not here."""
         runtime = self._parked.pop(name, None)
         if runtime is not None:
             runtime.unpark()
         return runtime
 
-    def put(self, name: str, runtime: "Runtime") -> None:
+    def put(self, name: Hashable, runtime: "Runtime") -> None:
         """Take a runtime off its device and keep it; what there is no room for is forgotten, perhaps itself."""
         if runtime.movable:
-            runtime.park()
+            try:
+                runtime.park()
+            except Exception as error:  # there is no memory to park it in
+                log.warning("pipeline can't be kept in memory", left=str(name), error=str(error))
+                return
             self._parked[name] = runtime
             while sum(parked.size for parked in self._parked.values()) > self._room:
                 forgotten, _ = self._parked.popitem(last=False)
-                log.info("pipeline left memory", left=forgotten)
+                log.info("pipeline left memory", left=str(forgotten))
 
     def __len__(self) -> int:
         return len(self._parked)

@@ -10,7 +10,9 @@ from sqlalchemy import text
 
 from models.db import Database, as_json
 from models.errors import Unreachable
-from worker import claims
+from models.pipeline import Pipeline
+from models.states import WorkerState
+from worker import claims, load_failures
 from worker.background import Background
 from worker.claims import Claimant
 from worker.holdings import Holdings
@@ -18,11 +20,15 @@ from worker.holdings import Holdings
 log = structlog.get_logger(__name__)
 
 REGISTER = """
-INSERT INTO workers (id, host, pid, device, pipeline, model, revision, serves, state)
-VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :serves, 'ready')
+INSERT INTO workers (id, host, pid, device, pipeline, model, revision, serves, state, state_since)
+VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :serves, :state, {now})
 """
 
-PINNED = "UPDATE workers SET pipeline = :pipeline, model = :model, revision = :revision WHERE id = :id"
+CHANGE_STATE = """
+UPDATE workers SET pipeline = :pipeline, model = :model, revision = :revision, device = :device, state = :state,
+       state_since = {now}
+WHERE id = :id
+"""
 
 # A process that was away for long finds its row pruned: it is written anew.
 BEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
@@ -48,15 +54,24 @@ class Heartbeat(Background):
         self._beat_seconds = beat_seconds
 
     def pinned(self, claimant: Claimant, device: str) -> None:
-        """Say what this worker runs now; its row is written by the first call."""
+        """Record that this worker runs a pipeline now; its row is written by the first call of this or `record`."""
+        self._write(WorkerState.READY, claimant.worker_id, claimant.pipeline, claimant.model, claimant.revision, device)
+
+    def record(self, state: WorkerState, worker_id: str, pipeline: Pipeline, device: str) -> None:
+        """Record a state in which this worker can't claim, and the pipeline that is concerned."""
+        self._write(state, worker_id, pipeline.name, pipeline.model, None, device)
+
+    def _write(
+        self, state: WorkerState, worker_id: str, pipeline: str, model: str, revision: str | None, device: str
+    ) -> None:
         self._row = {
-            "id": claimant.worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": device,
-            "pipeline": claimant.pipeline, "model": claimant.model, "revision": claimant.revision,
-            "serves": as_json(self._serves),
+            "id": worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": device, "pipeline": pipeline,
+            "model": model, "revision": revision, "serves": as_json(self._serves), "state": state.value,
         }  # fmt: skip
+        now = self._database.sql.now
         with self._database.write() as connection:
-            if connection.execute(text(PINNED), self._row).rowcount == 0:
-                connection.execute(text(REGISTER), self._row)
+            if connection.execute(text(CHANGE_STATE.format(now=now)), self._row).rowcount == 0:
+                connection.execute(text(REGISTER.format(now=now)), self._row)
 
     def stop(self) -> None:
         """Beat no more, and say that this worker is gone."""
@@ -64,6 +79,7 @@ class Heartbeat(Background):
         try:
             with self._database.write() as connection:
                 connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._row.get("id")})
+                load_failures.clear(connection, str(self._row.get("id")))
         except Unreachable as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
@@ -73,8 +89,9 @@ class Heartbeat(Background):
         with self._database.write() as connection:
             lost = claims.renew(connection, sql, self._holdings.leases(), self._lease_seconds)
             if self._row and connection.execute(text(BEAT.format(now=sql.now)), self._row).rowcount == 0:
-                connection.execute(text(REGISTER), self._row)
+                connection.execute(text(REGISTER.format(now=sql.now)), self._row)
             connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
+            load_failures.prune(connection, sql, GONE_SECONDS)
         if lost:
             self._holdings.drop(lost)
             log.warning("leases were lost, their work is dropped", slices=[lease.slice_id for lease in lost])

@@ -9,11 +9,13 @@ from sqlalchemy import text
 
 from models import broker
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import LoadFailed, Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
-from worker import reclaim
+from worker import load_failures, reclaim
 from worker.exits import HUNG
+from worker.load_backoff import LoadBackoff
+from worker.load_failures import Place
 from worker.supervisor import Death
 
 log = structlog.get_logger(__name__)
@@ -23,6 +25,9 @@ FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.
 TOLD_TO_GO = frozenset(128 + number for number in FROM_OUTSIDE)
 
 TRIES, PAUSE_SECONDS = 3, 0.3
+
+# A process that ends while it loads a model would end so again: its successor begins with its other pipelines.
+LOADING = "SELECT pipeline, model, host, device FROM workers WHERE id = :worker_id AND state = 'loading'"
 
 WORKER_GONE = "DELETE FROM workers WHERE id = :worker_id"
 
@@ -60,6 +65,7 @@ class Mourning:
 
     def _give_back(self, death: Death) -> None:
         ending = how(death)
+        self._note_load(death, ending)
         found = reclaim.of_worker(self._database, death.name, ending, self._settings.max_attempts)
         with self._database.write() as connection:
             connection.execute(text(WORKER_GONE), {"worker_id": death.name})
@@ -74,3 +80,15 @@ class Mourning:
                 broker.ring(self._settings, pipeline, slice_ids)
             except Unreachable as error:
                 log.warning("could not ring for it; others will find it in SQL", error=str(error))
+
+    def _note_load(self, death: Death, ending: AttemptEnding) -> None:
+        with self._database.read() as connection:
+            row = connection.execute(text(LOADING), {"worker_id": death.name}).one_or_none()
+        if row is None:
+            return
+        tries, _ = load_failures.of_seat(self._database, death.name).get(row.pipeline, (0, 0.0))
+        how_it_ended = "ran out of memory" if death.starved else f"ended (exit status {death.status}, {ending.value})"
+        error = LoadFailed(f"the process {how_it_ended} while it loaded {row.model}")
+        place, pause = Place(death.name, row.host, row.device), LoadBackoff.bound(tries + 1)
+        load_failures.record(self._database, place, row.pipeline, row.model, error, pause)
+        log.error("a worker ended while it loaded a pipeline", failed=row.pipeline, error=str(error), seconds=pause)

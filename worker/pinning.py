@@ -1,5 +1,9 @@
-"""Pinning: one pipeline at a time is loaded in this process, and an engine works through its backlog."""
+"""Pinning: one pipeline at a time is loaded in this process, and an engine works through its backlog.
 
+A pipeline that can't be loaded is this process' trouble, and that pipeline's alone: see `load_failures`.
+"""
+
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,10 +15,12 @@ import structlog
 
 from models import broker
 from models.db import Database
-from models.errors import ModelError, Unreachable
+from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import cache, casualties, claims, retry, store
+from models.states import WorkerState
+from worker import cache, claims, load_errors, load_failures, retry, store
+from worker.breakage import breaks
 from worker.budget import Budget
 from worker.cache import RuntimeCache
 from worker.claims import Claimant
@@ -22,9 +28,11 @@ from worker.doorbell import Doorbell
 from worker.engine import Engine
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
+from worker.load_backoff import LoadBackoff
+from worker.load_failures import Place
 from worker.pace import Pace
 from worker.patience import patiently
-from worker.rotation import Rotation
+from worker.rotation import Rotation, Target
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PATIENCE = 0.5  # the share of the grace in which a pass may be finished; what is left is for writing and giving back
-BROKEN_SECONDS = 30.0  # before a pipeline that could not be loaded is tried again
+JOIN_SECONDS = 0.1  # between two looks whether the thread is in the middle of a load
 GIGABYTE = 1e9
 
 Load = Callable[[Pipeline], "Runtime"]
@@ -56,12 +64,19 @@ class Process:
     heartbeat: Heartbeat
     on_defect: Callable[[], None]
     on_hang: Callable[[], None]
+    device: str = "auto"
+
+    @property
+    def place(self) -> Place:
+        """Where this process loads models."""
+        return Place(self.worker_id, socket.gethostname(), self.device)
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """A pipeline on the device and the engine that runs it."""
 
+    target: Target
     pipeline: Pipeline
     runtime: "Runtime"
     engine: Engine
@@ -70,7 +85,11 @@ class Pinned:
 
 
 class Pinning:
-    """Pins the first pipeline, and from then on whichever the rotation names. With one pipeline it never changes."""
+    """Loads the first pipeline that has work, and from then on whichever the rotation names.
+
+    A pipeline that can't be loaded is tried again for ever, with backoff, and keeps none of the others from being
+    served. `run_once` is called by one thread of its own, which does all the loading.
+    """
 
     def __init__(self, process: Process, pipelines: Mapping[str, Pipeline], load: Load) -> None:
         settings = process.settings
@@ -80,35 +99,22 @@ class Pinning:
         self._rotation = Rotation(list(pipelines), settings.max_wait_seconds)
         self._cache = RuntimeCache(settings.cache_gb * GIGABYTE)
         self._paces = {name: Pace(settings.window_seconds, settings.window_jobs) for name in pipelines}
-        self._revisions: dict[str, str] = {}  # of what was loaded last
-        self._broken_until: dict[str, float] = {}
+        self._backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
+        self._watchdog = Watchdog(settings.load_seconds, process.on_hang)
+        self._revisions: dict[str, str] = {}  # that the catalogue's came to when it was loaded last
         self._pinned: Pinned | None = None
-        self._begun = False
+        self._loading = False
         self._idle = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="pinning")
-
-    @property
-    def begun(self) -> bool:
-        """Whether there was ever an engine to stop."""
-        return self._begun
+        self._thread = threading.Thread(target=self._loop, name="pinning", daemon=True)
 
     def start(self) -> None:
-        """Pin a pipeline that has work, else the first that can be loaded; raises the last ModelError when none can."""
-        waiting = self._waiting(time.monotonic())
-        order = sorted(self._pipelines, key=lambda name: name not in waiting)
-        for name in order:
-            try:
-                self._pin(name)
-                break
-            except ModelError as error:
-                self._give_up(name, error)
-                if name == order[-1]:
-                    raise
+        """Begin to load, in a thread of its own."""
+        self._watchdog.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Have the engine finish its micro-batch, and pin nothing more; returns at once, fit for a signal handler."""
+        """Have the engine finish its micro-batch, and load nothing more; returns at once, fit for a signal handler."""
         self._stopping.set()
         self._idle.set()
         pinned = self._pinned
@@ -116,77 +122,157 @@ class Pinning:
             pinned.engine.stop(self._process.settings.grace_seconds * PATIENCE)
 
     def join(self) -> None:
-        """Wait for the end of the engine, having given back what it held."""
-        if self._thread.is_alive():
-            self._thread.join()
+        """Wait for the end of the engine, having given back what it held. A load that is under way is left alone."""
+        while self._thread.is_alive() and not self._loading:
+            self._thread.join(JOIN_SECONDS)
+        self._watchdog.stop()
         if self._pinned is not None:
             self._finish(self._pinned)
 
-    def run_once(self, now: float) -> None:
-        """Change to another pipeline if it is time; raises Unreachable when that can't be found out."""
-        pinned = self._pinned.pipeline.name if self._pinned else None
+    def run_once(self, now: float) -> bool:
+        """Load another pipeline if it is time; returns whether one was tried. Raises Unreachable."""
+        pinned = self._pinned
         busy = bool(self._process.holdings.leases())
-        name = self._rotation.next(pinned, self._waiting(now), now, busy=busy)
-        if name is None or self._stopping.is_set():
-            return
+        target = self._rotation.next(pinned.target if pinned else None, self._waiting(now), now, busy=busy)
+        if target is None and pinned is None:
+            target = self._first_due(now)
+        if target is None or self._stopping.is_set():
+            return False
         started = time.monotonic()
         self._unpin()
         try:
-            self._pin(name)
-        except ModelError as error:
-            self._give_up(name, error)
+            self._pin(target)
+        except BatchmillError as error:
+            self._give_up(target, error, time.monotonic() - started)
         else:
-            log.info("pipeline changed", before=pinned, pipeline=name, seconds=round(time.monotonic() - started, 2))
+            log.info(
+                "pipeline changed", before=pinned and pinned.pipeline.name, pipeline=target.pipeline,
+                seconds=round(time.monotonic() - started, 2),
+            )  # fmt: skip
+        return True
+
+    def _first_due(self, now: float) -> Target | None:
+        """What to load where nothing waits: the first of the pipelines, or the one whose pause is over for longest."""
+        due = [Target(name) for name in self._pipelines if self._backoff.is_due(Target(name), now)]
+        return min(due, key=self._backoff.due_at, default=None)
 
     def _loop(self) -> None:
-        while len(self._pipelines) > 1 and not self._stopping.is_set():
-            self._idle.wait(self._process.settings.duty_seconds)
-            self._idle.clear()
-            try:
-                self.run_once(time.monotonic())
-            except Unreachable as error:
-                log.warning("can't see what waits, will look again", error=str(error))
-                self._stopping.wait(self._process.settings.duty_seconds)
-            except Exception:
-                log.exception("a defect in pinning")
-                self._process.on_defect()
+        try:
+            self._remember_rests()
+            while not self._stopping.is_set():
+                if not self._tried() and not self._stopping.is_set():
+                    if self._is_settled:
+                        return
+                    self._idle.wait(self._process.settings.duty_seconds)
+                self._idle.clear()
+        except Exception:
+            log.exception("a defect in pinning")
+            self._process.on_defect()
 
-    def _waiting(self, now: float) -> set[str]:
-        if len(self._pipelines) == 1:
-            return set(self._pipelines)
-        ready = [name for name in self._pipelines if self._broken_until.get(name, now) <= now]
-        return {
-            row.pipeline
-            for row in claims.waiting(self._process.database, ready)
-            if row.task == self._pipelines[row.pipeline].task
-            and row.revision in (None, self._revisions.get(row.pipeline, row.revision))
-        }
+    def _tried(self) -> bool:
+        try:
+            return self.run_once(time.monotonic())
+        except Unreachable as error:
+            log.warning("can't see what waits, will look again", error=str(error))
+            return False
 
-    def _pin(self, name: str) -> None:
-        pipeline, process = self._pipelines[name], self._process
-        runtime = self._cache.take(name) or self._load(pipeline)
+    @property
+    def _is_settled(self) -> bool:
+        """Whether there is nothing that this process could ever change to: it has one pipeline, which is a folder."""
+        return self._pinned is not None and len(self._pipelines) == 1 and self._pinned.pipeline.folder is not None
+
+    def _remember_rests(self) -> None:
+        """A process before this one may have ended over a pipeline: begin with the others."""
+        process, now = self._process, time.monotonic()
+        for name, (tries, seconds) in patiently(
+            lambda _again: load_failures.of_seat(process.database, process.worker_id)
+        ).items():
+            self._backoff.resume(Target(name), tries, now + seconds)
+
+    def _waiting(self, now: float) -> set[Target]:
+        """What has work that could be claimed now, less what rests after a load that failed."""
+        if len(self._pipelines) == 1 and self._pinned is None:
+            return set()  # there is no choice, and the database may be unreachable
+        found = set()
+        for row in claims.waiting(self._process.database, list(self._pipelines)):
+            pipeline = self._pipelines[row.pipeline]
+            if row.task == pipeline.task and (target := self._target(pipeline, row.revision)):
+                found.add(target)
+        return {target for target in found if self._backoff.is_due(target, now)}
+
+    def _target(self, pipeline: Pipeline, revision: str | None) -> Target | None:
+        """What to load for a batch with this revision; None where this process has another one of it for good."""
+        pinned = self._pinned
+        if pinned is not None and pinned.pipeline.name == pipeline.name and revision == pinned.runtime.version.revision:
+            return pinned.target
+        if revision in (None, pipeline.revision, self._revisions.get(pipeline.name, revision)):
+            return Target(pipeline.name)
+        # A branch of the Hub has moved since the batch began: its commit can still be had.
+        return None if pipeline.folder is not None else Target(pipeline.name, revision)
+
+    def _pin(self, target: Target) -> None:
+        process = self._process
+        pipeline = self._pipelines[target.pipeline]
+        if target.revision is not None:
+            pipeline = pipeline.model_copy(update={"revision": target.revision})
+        runtime = self._loaded(target, pipeline)
+        if self._stopping.is_set():
+            return
         version = runtime.version
-        self._revisions[name] = version.revision
+        if target.revision is None:
+            self._revisions[pipeline.name] = version.revision
+        self._backoff.succeeded(target)
         cache.settle()
         claimant = Claimant(
-            process.worker_id, name, pipeline.task, version.model, version.revision, process.settings.lease_seconds
-        )
+            process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
+            process.settings.lease_seconds,
+        )  # fmt: skip
         version_id = patiently(lambda _again: store.register(process.database, version))
-        known = patiently(lambda _again: store.remembered_budget(process.database, name, version))
+        known = patiently(lambda _again: store.remembered_budget(process.database, pipeline.name, version))
         budget = Budget(known if known and runtime.tunes else runtime.tokens_per_batch, tunes=runtime.tunes)
-        patiently(lambda _again: process.heartbeat.pinned(claimant, version.device))
+        patiently(lambda _again: self._note_ready(claimant, version.device))
         engine = Engine(
-            process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[name],
+            process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[pipeline.name],
             version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
             linger_seconds=process.settings.linger_ms / 1000, budget=budget,
             max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
             watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
             on_defect=process.on_defect, on_idle=self._idle.set,
         )  # fmt: skip
-        self._pinned, self._begun = Pinned(pipeline, runtime, engine, budget, known), True
+        self._pinned = Pinned(target, pipeline, runtime, engine, budget, known)
         engine.start()
-        if self._stopping.is_set():  # told so while the model was loaded
+        if self._stopping.is_set():  # `stop` may have come before there was an engine
             engine.stop()
+
+    def _loaded(self, target: Target, pipeline: Pipeline) -> "Runtime":
+        """The runtime, from memory or from its files; raises a BatchmillError whatever happens."""
+        self._loading = True
+        try:
+            self._record(WorkerState.LOADING, pipeline)
+            with self._watchdog.watching():
+                runtime = self._cache.take(target) or self._load(pipeline)
+            if target.revision not in (None, runtime.version.revision):
+                raise LoadFailed(f"{pipeline.model} came as {runtime.version.revision}, not as {target.revision}")
+            return runtime
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic in a library written in Rust is no Exception
+            raise load_errors.classified(error, pipeline.model) from error
+        finally:
+            self._loading = False
+
+    def _record(self, state: WorkerState, pipeline: Pipeline) -> None:
+        process = self._process
+        try:
+            process.heartbeat.record(state, process.worker_id, pipeline, process.device)
+        except Unreachable as error:
+            log.warning("can't record the state of this worker", state=state.value, error=str(error))
+
+    def _note_ready(self, claimant: Claimant, device: str) -> None:
+        process = self._process
+        process.heartbeat.pinned(claimant, device)
+        with process.database.write() as connection:
+            load_failures.clear(connection, process.worker_id, claimant.pipeline)
 
     def _unpin(self) -> None:
         pinned = self._pinned
@@ -195,7 +281,7 @@ class Pinning:
         pinned.engine.stop()
         self._finish(pinned)
         self._pinned = None
-        self._cache.put(pinned.pipeline.name, pinned.runtime)
+        self._cache.put(pinned.target, pinned.runtime)
         del pinned
         cache.free()
 
@@ -216,8 +302,29 @@ class Pinning:
             except Unreachable as error:
                 log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
 
-    def _give_up(self, name: str, error: ModelError) -> None:
-        log.error("pipeline can't be loaded", failed=name, code=error.code, error=str(error), seconds=BROKEN_SECONDS)
+    def _give_up(self, target: Target, error: BatchmillError, seconds: float) -> None:
+        """Put the pipeline off, record why, and fail the batches that nobody can serve because of it."""
+        self._rotation.failed(target)
+        tries, pause, is_new = self._backoff.failed(target, str(error), time.monotonic(), seconds)
+        cause, pipeline = error.__cause__, self._pipelines[target.pipeline]
+        log.error(
+            "pipeline can't be loaded", failed=target.pipeline, code=error.code, error=str(error), tries=tries,
+            seconds=round(pause, 1), exc_info=cause if is_new and not isinstance(cause, BatchmillError) else None,
+        )  # fmt: skip
+        self._record(WorkerState.IDLE, pipeline)
+        try:
+            self._record_failure(pipeline, error, pause)
+        except Unreachable as away:
+            log.warning("can't record what could not be loaded", failed=target.pipeline, error=str(away))
+        if cause is not None and breaks(cause):  # only a new process can use the device again
+            self._process.on_defect()
+        cache.free()
+
+    def _record_failure(self, pipeline: Pipeline, error: BatchmillError, pause: float) -> None:
         process = self._process
-        casualties.fail_waiting(process.database, self._pipelines[name], error, process.settings.lease_seconds)
-        self._broken_until[name] = time.monotonic() + BROKEN_SECONDS
+        load_failures.record(process.database, process.place, pipeline.name, pipeline.model, error, pause)
+        if isinstance(error, ModelError):
+            for batch_id in load_failures.fail_batches(
+                process.database, process.place, pipeline, error, process.settings.lease_seconds
+            ):
+                log.error("batch failed", batch=batch_id, code=error.code, error=str(error))

@@ -45,7 +45,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     holdings = Holdings()
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
-        on_defect=_defect, on_hang=_hung,
+        on_defect=_defect, on_hang=_hung, device=device,
         heartbeat=Heartbeat(
             database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds
         ),
@@ -86,8 +86,6 @@ def _told_to_stop(process: Process, pinning: Pinning) -> threading.Event:
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if not pinning.begun:
-            sys.exit(os.EX_OK)
         if stopping.is_set():  # told twice: whatever is not written is somebody else's now
             os._exit(AT_ONCE)
         stopping.set()

@@ -34,5 +34,9 @@ def backoff(tries: int, base_seconds: float, longest_seconds: float, rng: Random
 
     Full jitter spreads a crowd of retries best: see "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
-    bound = min(longest_seconds, math.ldexp(base_seconds, min(max(0, tries - 1), MOST_DOUBLINGS)))
-    return rng.uniform(0.0, bound)
+    return rng.uniform(0.0, backoff_bound(tries, base_seconds, longest_seconds))
+
+
+def backoff_bound(tries: int, base_seconds: float, longest_seconds: float) -> float:
+    """The longest wait after so many tries."""
+    return min(longest_seconds, math.ldexp(base_seconds, min(max(0, tries - 1), MOST_DOUBLINGS)))

@@ -1,6 +1,14 @@
 """Rotation: which of its pipelines a process should have pinned. Pure; moments are seconds of any one clock."""
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """A pipeline to load: at the revision that a batch has begun with, or at the catalogue's (None)."""
+
+    pipeline: str
+    revision: str | None = None
 
 
 class Rotation:
@@ -13,12 +21,12 @@ class Rotation:
     def __init__(self, pipelines: Sequence[str], max_wait_seconds: float) -> None:
         self._pipelines = list(pipelines)
         self._max_wait_seconds = max_wait_seconds
-        self._waiting_since: dict[str, float] = {}
+        self._waiting_since: dict[Target, float] = {}
 
-    def next(self, pinned: str | None, waiting: Collection[str], now: float, *, busy: bool) -> str | None:
-        """The pipeline to pin instead of `pinned`; None to stay.
+    def next(self, pinned: Target | None, waiting: Collection[Target], now: float, *, busy: bool) -> Target | None:
+        """What to load instead of `pinned`; None to stay.
 
-        `waiting` are the pipelines with work that could be claimed now; `busy` says that some of the pinned one's is
+        `waiting` are the targets with work that could be claimed now; `busy` says that some of the pinned one's is
         still in hand.
         """
         self._note(pinned, waiting, now)
@@ -30,9 +38,12 @@ class Rotation:
             return longest
         return None
 
-    def _note(self, pinned: str | None, waiting: Collection[str], now: float) -> None:
-        others = [name for name in self._pipelines if name in waiting and name != pinned]
-        self._waiting_since = {name: self._waiting_since.get(name, now) for name in others}
+    def failed(self, target: Target) -> None:
+        """Have a target that could not be loaded wait behind the others."""
+        self._waiting_since.pop(target, None)
 
-    def _since(self, name: str) -> tuple[float, int]:
-        return self._waiting_since[name], self._pipelines.index(name)
+    def _note(self, pinned: Target | None, waiting: Collection[Target], now: float) -> None:
+        self._waiting_since = {other: self._waiting_since.get(other, now) for other in waiting if other != pinned}
+
+    def _since(self, target: Target) -> tuple[float, int, str]:
+        return self._waiting_since[target], self._pipelines.index(target.pipeline), target.revision or ""

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models.errors import ModelError, first_line
+from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import adapters, snapshots, weights
+from worker import adapters, intact, load_errors, snapshots, weights
 from worker.adapters.base import Adapter, Limits
 from worker.snapshots import Snapshot
 from worker.store import Version
@@ -66,14 +66,33 @@ class Runtime:
 def load(
     pipeline: Pipeline, device: str, *, threads: int | None = None, tokens_per_batch: int | None = None
 ) -> Runtime:
-    """Load a pipeline onto a device; raises ModelError saying why it can't be used, Unreachable to try again later."""
-    started = time.monotonic()
+    """Load a pipeline onto a device.
+
+    Raises ModelError, naming the revision, where the model's files can't do it; LoadFailed where this machine can't;
+    Unreachable to try again later.
+    """
     if threads:
         # A number that shares rows out evenly: see Collation.
         threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
-    target = weights.device(device if pipeline.device == "auto" else pipeline.device)
-    files = snapshots.model(pipeline)
+    revision: str | None = None
+    try:
+        target = weights.device(device if pipeline.device == "auto" else pipeline.device)
+        files = snapshots.found(pipeline)
+        revision = files.revision
+        return _assembled(pipeline, files, target, tokens_per_batch)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        found = load_errors.classified(error, pipeline.model, revision)
+        if type(found) is ModelError and (damage := intact.damage(pipeline, found.revision)):
+            found = LoadFailed(damage)
+        raise found from error
+
+
+def _assembled(pipeline: Pipeline, files: Snapshot, target: torch.device, tokens_per_batch: int | None) -> Runtime:
+    started = time.monotonic()
+    snapshots.check(files, pipeline.name)
     words = snapshots.tokenizer(pipeline, files)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -103,7 +122,7 @@ def _tokenizer(files: Snapshot) -> Any:
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's never calls it
             tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"the tokenizer of {files.name} can't be loaded: {first_line(error)}") from error
+        raise load_errors.classified(error, f"the tokenizer of {files.name}", files.revision) from error
     # Without its files transformers makes one to which every word is unknown, and says nothing.
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
@@ -118,10 +137,14 @@ def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
     padding = getattr(embeddings, "padding_idx", None)
     if positions and padding is not None:
         positions -= padding + 1  # RoBERTa and its kin count positions from behind the padding's
+    said = tokenizer.model_max_length
+    if not isinstance(said, (int, float)):
+        raise ModelError(
+            f"the tokenizer's model_max_length is {said!r}, which is no number; mend tokenizer_config.json"
+        )
     # A tokenizer without a limit says so with an astronomical number.
-    said = tokenizer.model_max_length if tokenizer.model_max_length < 1e9 else None
-    limits = [limit for limit in (pipeline.max_length, said, positions) if limit and limit > 0]
-    return min(limits) if limits else None
+    limits = [limit for limit in (pipeline.max_length, said, positions) if limit and 0 < limit < 1e9]
+    return min(int(limit) for limit in limits) if limits else None
 
 
 def _version(pipeline: Pipeline, files: Snapshot, words: Snapshot, model: Any) -> Version:

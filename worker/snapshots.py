@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from models.content import content_hash
-from models.errors import ModelError, Unreachable, first_line
+from models.errors import LoadFailed, ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
 
 # Weights as safetensors only: the other formats run code when they are opened.
@@ -38,7 +38,7 @@ class Snapshot:
 def model(pipeline: Pipeline) -> Snapshot:
     """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
     snapshot = found(pipeline)
-    _check(snapshot, pipeline.name)
+    check(snapshot, pipeline.name)
     return snapshot
 
 
@@ -70,7 +70,7 @@ def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:
         return _download(name, pinned)
     snapshot = Snapshot(name, folder, content_hash(folder))
     if pinned not in (None, snapshot.revision):
-        raise ModelError(f"{name} has content {snapshot.revision}, but the catalogue pins {pinned}")
+        raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned}")
     return snapshot
 
 
@@ -95,7 +95,8 @@ def _download(repository: str, revision: str | None) -> Snapshot:
     return Snapshot(repository, folder, folder.name)
 
 
-def _check(snapshot: Snapshot, pipeline: str) -> None:
+def check(snapshot: Snapshot, pipeline: str) -> None:
+    """Raise ModelError where the files are unsafe, or not a model's."""
     config = _config(snapshot)
     for key in REFUSED_KEYS:
         if config.get(key):

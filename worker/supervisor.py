@@ -15,6 +15,7 @@ from types import FrameType
 
 import structlog
 
+from models import seats
 from worker import memory
 
 log = structlog.get_logger(__name__)
@@ -76,6 +77,8 @@ class Child:
 
     slot: Slot
     on_death: OnDeath = nobody
+    seat: str = field(default_factory=lambda: f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
+    starts: int = 0
     process: subprocess.Popen[bytes] | None = None
     name: str = ""
     starved_before: int = 0
@@ -119,7 +122,8 @@ class Child:
         self._forget(self.process.returncode)
 
     def _start(self, now: float) -> None:
-        self.name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}" if self.slot.named else ""
+        self.starts += 1
+        self.name = seats.worker_id(self.seat, self.starts) if self.slot.named else ""
         self.starved_before = memory.kills()
         self.process = subprocess.Popen(
             # -P: a `models.py` in the current folder must not shadow ours.

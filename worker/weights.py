@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from models.errors import ModelError, first_line
+from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import int8, products
+from worker import int8, load_errors, products
 from worker.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
@@ -24,23 +24,23 @@ BITS = {"int8": 8, "int4": 4}
 
 
 def device(name: str) -> torch.device:
-    """The device that a name means here; `auto` is the best there is. Raises ModelError where it is not there."""
+    """The device that a name means here; `auto` is the best there is. Raises LoadFailed where it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     found = torch.device(name)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(found.type):
-        raise ModelError(f"device {name} is not on this machine; set device to cpu or auto")
+        raise LoadFailed(f"device {name} is not on this machine; set device to cpu or auto")
     if found.type != "cuda":
         return found
     index = found.index or 0
     if index >= torch.cuda.device_count():
-        raise ModelError(f"device {name} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
+        raise LoadFailed(f"device {name} is not on this machine, which has {torch.cuda.device_count()} CUDA devices")
     return torch.device("cuda", index)
 
 
 def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -> Any:
-    """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError."""
+    """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError or LoadFailed."""
     _check_architecture(files, auto)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, target)}
     if pipeline.attention:
@@ -56,7 +56,7 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
         if "Unrecognized configuration class" in str(error):
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
-        raise ModelError(f"{files.name} can't be loaded: {first_line(error)}") from error
+        raise load_errors.classified(error, files.name, files.revision) from error
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         # transformers would fill these with random numbers and only warn.
@@ -87,12 +87,12 @@ def _dtype(pipeline: Pipeline, target: torch.device) -> Any:
 def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
     """What `from_pretrained` needs to quantize while it loads; the model lands on the device by itself."""
     if target.type != "cuda":
-        raise ModelError(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {target.type}")
+        raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {target.type}")
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
         install = "pip install -c constraints.txt '.[quantization]'"
-        raise ModelError(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
+        raise LoadFailed(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(**{f"load_in_{BITS[quantization]}bit": True})
@@ -102,9 +102,9 @@ def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
 def _dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
     """int8 weights for linear layers, with activations by their range at run time."""
     if quantization != "int8":
-        raise ModelError(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
+        raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
     if model.dtype != torch.float32:
-        raise ModelError("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
+        raise LoadFailed("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
     if not int8.quantize(model):
         raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
     return model

@@ -43,6 +43,7 @@ def noted(standing: Standing) -> list[str]:
         f"{counts.failed:,} failed" if counts.failed else None,
         terminal.counted(holders, "worker") if holders else None,
         padding(standing.batch),
+        f"waiting: {waiting(standing)}" if standing.waiting_for else None,
     ]
     return [part for part in parts if part]
 
@@ -55,6 +56,7 @@ def facts(standing: Standing) -> str:
         ("workers", holders(standing)),
         ("padding", render.share(standing.batch.padding_share)),
         ("failures", failures(standing)),
+        ("waiting", waiting(standing)),
     ]
     return terminal.facts([(f"  {name}", value) for name, value in pairs if value])
 
@@ -93,6 +95,11 @@ def failures(standing: Standing) -> str:
     """What failed, by error code."""
     named = [f"{count:,} {code}" for code, count in standing.failures[:MOST_CODES]]
     return ", ".join(named) + (f", {terminal.ELLIPSIS}" if len(standing.failures) > len(named) else "")
+
+
+def waiting(standing: Standing) -> str:
+    """Why nobody works on it."""
+    return terminal.printable("; ".join(blocker.message for blocker in standing.waiting_for))
 
 
 @contextmanager

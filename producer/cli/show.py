@@ -4,7 +4,7 @@ import click
 
 from models import terminal
 from models.settings import Settings
-from producer import batches, workers
+from producer import batches, blockers
 from producer.cli import context, render
 
 
@@ -12,22 +12,16 @@ from producer.cli import context, render
 @click.argument("batch_id", metavar="ID")
 @context.json_option
 def show(batch_id: str, as_json: bool) -> None:
-    """Show how the batch ID stands, what made its results, and how fast."""
+    """Show how the batch ID stands, what made its results and how fast, and why nobody works on it, if so."""
     settings = Settings.load()
     with context.opened(settings) as database:
         batch = batches.get(database, batch_id)
-        there = workers.listed(database, settings.lease_seconds)
+        waiting_for = blockers.of_batch(database, batch, settings.lease_seconds)
     if as_json:
-        terminal.echo_json(batch.as_dict())
+        terminal.echo_json({**batch.as_dict(), "waiting_for": [blocker.as_dict() for blocker in waiting_for]})
         return
     click.echo(render.batch_facts(batch))
-    others = workers.other_revisions(there, batch)
-    if not batch.status.ended and not any(worker.alive and worker.pipeline == batch.pipeline for worker in there):
-        terminal.notice(render.unserved(batch.pipeline))
-    elif others:
-        terminal.notice(
-            f"it waits for a worker with revision {batch.revision}, with which it began; "
-            f"those that run have {', '.join(sorted(others))}: bring that model back, or submit the rest anew"
-        )
-    elif batch.counts.ended:
+    for blocker in waiting_for:
+        terminal.notice(f"waiting: {terminal.printable(blocker.message)}")
+    if batch.counts.ended:
         terminal.notice(f"see the results: batchmill results {batch.id}")

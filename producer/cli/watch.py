@@ -25,14 +25,15 @@ def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: boo
     A live view on a terminal, a line every few seconds elsewhere, a JSON object for each with --json. Exits as
     `batchmill wait` does.
     """
-    with context.opened(Settings.load()) as database:
+    settings = Settings.load()
+    with context.opened(settings) as database:
         if as_json:
-            ctx.exit(_printed(database, batch_id, timeout))
+            ctx.exit(_printed(Observer(database, batch_id, settings.lease_seconds), database, batch_id, timeout))
         ctx.exit(wait.followed(database, batch_id, timeout, as_json=False, again="watch"))
 
 
-def _printed(database: Database, batch_id: str, timeout: float | None) -> int:
-    observer, due = Observer(database, batch_id), 0.0
+def _printed(observer: Observer, database: Database, batch_id: str, timeout: float | None) -> int:
+    due = 0.0
     batches.get(database, batch_id)
 
     def see(batch: BatchView) -> None:

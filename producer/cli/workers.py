@@ -1,10 +1,16 @@
 """`batchmill workers`: the worker processes."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import click
 
 from models import terminal
+from models.seats import seat_of
 from models.settings import Settings
+from producer import blockers
 from producer import workers as fleet
+from producer.blockers import Failure
 from producer.cli import context
 from producer.workers import WorkerView
 
@@ -14,16 +20,23 @@ HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
 @click.command(short_help="List the worker processes.")
 @context.json_option
 def workers(as_json: bool) -> None:
-    """List the worker processes; one that was silent for three leases is `gone`."""
+    """List the worker processes, and what they can't load; one that was silent for three leases is `gone`."""
     settings = Settings.load()
     with context.opened(settings) as database:
         found = fleet.listed(database, settings.lease_seconds)
+        failed = blockers.failures(database)
     if as_json:
-        terminal.echo_list([worker.as_dict() for worker in found])
+        terminal.echo_list([{**worker.as_dict(), "load_failures": _failures(worker, failed)} for worker in found])
     elif found:
         click.echo(terminal.table(HEADER, [_line(worker) for worker in found]))
+        for failure in failed:
+            terminal.notice(terminal.printable(failure.sentence))
     else:
         terminal.notice("no worker runs; start some: batchmill up")
+
+
+def _failures(worker: WorkerView, failed: Sequence[Failure]) -> list[dict[str, Any]]:
+    return [failure.as_dict() for failure in failed if failure.seat == seat_of(worker.id)]
 
 
 def _line(worker: WorkerView) -> list[object]:

@@ -32,7 +32,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
     tmp_path: Path, sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {
-        "good": models_made.distilbert(tmp_path / "good"), "missing": tmp_path / "missing",
+        "good": models_made.distilbert(tmp_path / "good"),
         "truncated": truncated(tmp_path / "truncated"), "headless": models_made.masked_bert(tmp_path / "headless"),
         "nan": without_numbers(tmp_path / "nan"),
     }  # fmt: skip
@@ -49,7 +49,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
 
         [worker] = ours.worker_pids()
         ours.check(batches["good"].id, JOBS)
-        for name in ("missing", "truncated", "headless"):
+        for name in ("truncated", "headless"):
             view = batches[name].view
             assert (view.status, view.error_code) == ("failed", "model_unusable"), name
             assert models[name].name in str(view.error_message), "it says which model"

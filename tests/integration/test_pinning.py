@@ -1,18 +1,24 @@
 """Several pipelines in one process: one is pinned at a time, all backlogs are worked through, nobody starves."""
 
+import errno
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from models.db import Database
-from models.errors import ModelError
+from models.errors import LoadFailed, ModelError, Unreachable
 from models.pipeline import Pipeline
 from models.settings import Settings
+from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results
 from tests.integration.test_engine import Gate, MadeAdapter
 from tests.servers import wait_until
+from worker import load_backoff
+from worker import load_failures as failing
 from worker.doorbell import Doorbell
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
@@ -22,13 +28,25 @@ from worker.runtime import Runtime
 NAMES = ("first", "second", "third")
 
 
+class Panic(BaseException):
+    """What libraries written in Rust raise: no Exception."""
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads that failed are tried again soon."""
+    monkeypatch.setattr(load_backoff, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(load_backoff, "LONGEST_SECONDS", 0.4)
+
+
 class Works:
     """A process with made models; `loads` tells in which order they were loaded."""
 
-    def __init__(self, database: Database, **settings: Any) -> None:
+    def __init__(self, database: Database, *, folders: bool = False, **settings: Any) -> None:
         self.database = database
         self.adapters = {name: MadeAdapter() for name in NAMES}
-        self.broken: set[str] = set()
+        self.broken: dict[str, BaseException] = {}
+        self.slow: threading.Event | None = None  # loads take until it is set
         self.loads: list[str] = []
         self.defects: list[str] = []
         in_force = Settings.load(duty_seconds=0.05, slice_jobs=4, lease_seconds=LEASE_SECONDS, **settings)
@@ -36,7 +54,7 @@ class Works:
         heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, beat_seconds=5.0)
         self.doorbell = Doorbell()
         process = Process(
-            "worker-1",
+            "worker-1#2",
             in_force,
             database,
             self.doorbell,
@@ -45,15 +63,23 @@ class Works:
             lambda: self.defects.append("defect"),
             lambda: self.defects.append("hung"),
         )
-        entries = {name: Pipeline(name=name, task="sentiment-analysis", model=f"made/{name}") for name in NAMES}
+        models = {name: f"/made/{name}" if folders else f"made/{name}" for name in NAMES}
+        entries = {name: Pipeline(name=name, task="sentiment-analysis", model=models[name]) for name in NAMES}
         self.pinning = Pinning(process, entries, self.load)
 
     def load(self, pipeline: Pipeline) -> Runtime:
         self.loads.append(pipeline.name)
+        if self.slow is not None:
+            self.slow.wait(60)
         if pipeline.name in self.broken:
-            raise ModelError(f"{pipeline.model} is broken")
-        version = replace(VERSION, model=pipeline.model)
+            raise self.broken[pipeline.name]
+        version = replace(VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)
         return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunes=True)
+
+    def versions(self, batch_id: str) -> list[Any]:
+        query = select(ModelVersion.__table__).join(Result, Result.model_version_id == ModelVersion.id)
+        with self.database.read() as connection:
+            return list(connection.execute(query.where(Result.batch_id == batch_id)))
 
     def close(self) -> None:
         self.pinning.stop()
@@ -90,6 +116,16 @@ def works(database_url: str) -> Iterator[Callable[..., Works]]:
 
 def submit(ours: Works, name: str, jobs: int = 10, **columns: Any) -> str:
     return insert_batch(ours.database, jobs, pipeline=name, model=f"made/{name}", revision=None, **columns)
+
+
+def load_failures(ours: Works) -> list[Any]:
+    with ours.database.read() as connection:
+        return list(connection.execute(select(LoadFailure.__table__)))
+
+
+def workers(ours: Works) -> list[Any]:
+    with ours.database.read() as connection:
+        return list(connection.execute(select(Worker.__table__)))
 
 
 def until_ended(ours: Works, *batch_ids: str) -> None:
@@ -160,9 +196,38 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Call
     assert {row.attempts for row in results(ours.database, long)} == {1}
 
 
-def test_a_broken_one_fails_its_batches_and_the_others_are_served(works: Callable[..., Works]) -> None:
+TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too many open files"), Panic("of a library")]
+
+
+@pytest.mark.parametrize("error", TROUBLES, ids=lambda error: type(error).__name__)
+def test_one_that_cannot_be_loaded_waits_and_the_others_are_served(
+    works: Callable[..., Works], error: BaseException
+) -> None:
     ours = works()
-    ours.broken.add("second")
+    ours.broken["second"] = error
+    bad, good = submit(ours, "second"), submit(ours, "third")
+
+    ours.pinning.start()
+    until_ended(ours, good)
+    until_ended(ours, submit(ours, "first"))
+    wait_until(lambda: ours.loads.count("second") > 1, "another try")
+
+    assert batch(ours.database, bad).status == "in_progress"
+    [failure] = load_failures(ours)
+    assert failure.pipeline == "second"
+    assert failure.code in ("load_failed", "unreachable")
+    del ours.broken["second"]
+    until_ended(ours, bad)
+    audit(ours.database, bad)
+    assert load_failures(ours) == []
+
+
+def test_content_that_is_unusable_fails_its_batches_and_the_others_are_served(
+    works: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failing, "PATIENCE_SECONDS", 0.0)
+    ours = works()
+    ours.broken["second"] = ModelError("made/second is broken")
     bad, good = submit(ours, "second"), submit(ours, "third")
 
     ours.pinning.start()
@@ -170,37 +235,85 @@ def test_a_broken_one_fails_its_batches_and_the_others_are_served(works: Callabl
 
     assert (batch(ours.database, bad).status, batch(ours.database, good).status) == ("failed", "completed")
     assert "made/second is broken" in batch(ours.database, bad).error_message
-    later = submit(ours, "first")
-    until_ended(ours, later)
-    assert batch(ours.database, later).status == "completed"
+    until_ended(ours, submit(ours, "first"))
 
 
-def test_when_all_are_broken_it_says_so(works: Callable[..., Works]) -> None:
+def test_when_none_can_be_loaded_it_stays_and_tries_again(works: Callable[..., Works]) -> None:
     ours = works()
-    ours.broken |= set(NAMES)
-
-    with pytest.raises(ModelError):
-        ours.pinning.start()
-
-
-def test_a_batch_of_another_revision_does_not_pin_again_and_again(works: Callable[..., Works]) -> None:
-    ours = works()
-    foreign = insert_batch(ours.database, 4, pipeline="second", model="made/second", revision="f" * 40)
-    mine = submit(ours, "first")
+    ours.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
     ours.pinning.start()
-    until_ended(ours, mine)
+    wait_until(lambda: set(ours.loads) == set(NAMES), "a try of each")
+
+    ours.broken.clear()
+    until_ended(ours, submit(ours, "third"))
+
+
+def test_a_process_is_seen_in_each_of_its_states(works: Callable[..., Works]) -> None:
+    ours = works()
+    ours.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
+    ours.pinning.start()
+    wait_until(lambda: [row.state for row in workers(ours)] == ["idle"], "a worker with nothing loaded")
+
+    ours.broken.clear()
+    wait_until(lambda: [row.state for row in workers(ours)] == ["ready"], "a worker that is ready")
+
+
+def test_a_stop_does_not_wait_for_a_load(works: Callable[..., Works]) -> None:
+    ours = works()
+    ours.slow = threading.Event()
+    ours.pinning.start()
+    wait_until(lambda: ours.loads == ["first"], "the load to begin")
+    assert [row.state for row in workers(ours)] == ["loading"]
+
+    ours.pinning.stop()
+    ours.pinning.join()
+
+    assert ours.pinning._pinned is None
+    ours.slow.set()
+
+
+def test_a_pipeline_over_which_a_process_before_ended_comes_last(works: Callable[..., Works]) -> None:
+    ours = works()
+    place = failing.Place("worker-1#1", "host", "cpu")
+    failing.record(ours.database, place, "first", "made/first", LoadFailed("it ended"), 60.0)
+    waiting = submit(ours, "first")
+
+    ours.pinning.start()
+    until_ended(ours, submit(ours, "second"))
+
+    assert "first" not in ours.loads
+    assert batch(ours.database, waiting).status == "in_progress"
+
+
+def test_a_batch_that_began_with_another_commit_is_computed_with_it(works: Callable[..., Works]) -> None:
+    ours = works()
+    older = insert_batch(ours.database, 4, pipeline="second", model="made/second", revision="f" * 40)
+    ours.pinning.start()
+    until_ended(ours, submit(ours, "second"), older)
+
+    until_ended(ours, younger := submit(ours, "second"))
+
+    assert {row.revision for row in ours.versions(older)} == {"f" * 40}
+    assert {row.revision for row in ours.versions(younger)} == {REVISION}
+
+
+def test_a_batch_of_a_folder_s_other_content_does_not_pin_again_and_again(works: Callable[..., Works]) -> None:
+    ours = works(folders=True)
+    foreign = insert_batch(ours.database, 4, pipeline="second", model="/made/second", revision="sha256:ff")
+    ours.pinning.start()
+    until_ended(ours, submit(ours, "first"))
     wait_until(lambda: "second" in ours.loads, "a look at the foreign revision")
 
     until_ended(ours, submit(ours, "first"))
 
     assert ours.loads.count("second") == 1
     assert batch(ours.database, foreign).status == "in_progress"
-    assert VERSION.revision == REVISION != "f" * 40
 
 
 def test_the_budget_that_was_found_is_where_the_next_process_begins(works: Callable[..., Works]) -> None:
     first = works()
     first.pinning.start()
+    wait_until(lambda: first.pinning._pinned, "the first pipeline to be loaded")
     assert first.pinning._pinned is not None
     assert first.pinning._pinned.budget.tokens == 1000
     first.pinning._pinned.budget.tokens = 4096
@@ -208,6 +321,7 @@ def test_the_budget_that_was_found_is_where_the_next_process_begins(works: Calla
 
     second = works()
     second.pinning.start()
+    wait_until(lambda: second.pinning._pinned, "the first pipeline to be loaded")
 
     assert second.pinning._pinned is not None
     assert second.pinning._pinned.budget.tokens == 4096

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,10 +10,8 @@ from sqlalchemy import func, select, text
 
 from models import endings
 from models.db import Database
-from models.errors import ModelError
-from models.pipeline import Pipeline
 from models.states import Ending, Outcome
-from models.tables import ModelVersion, Result, Worker
+from models.tables import ModelVersion, Result
 from tests import batches_made
 from tests.batches_made import (
     LEASE_SECONDS,
@@ -33,7 +30,7 @@ from tests.batches_made import (
 )
 from tests.servers import wait_until
 from tests.threads import at_once
-from worker import casualties, claims, reclaim, store
+from worker import claims, reclaim, store
 from worker.claims import Lease
 from worker.store import Answer, Closed
 
@@ -464,58 +461,6 @@ class TestFail:
         assert written + failed == 10 * SLICE
         assert batch(database, batch_id).status == ("failed" if failed else "completed")
         audit(database, batch_id)
-
-
-class TestCasualties:
-    """A model that can't be used fails what waits for it, unless somebody else serves it."""
-
-    pipeline = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
-    error = ModelError("made/model has no config.json; it is not a transformers model")
-
-    def fail_waiting(self, database: Database) -> list[str]:
-        return casualties.fail_waiting(database, self.pipeline, self.error, LEASE_SECONDS)
-
-    def add_worker(self, database: Database, pipeline: str, silent_seconds: float) -> None:
-        named = {"host": "host", "pid": 1, "device": "cpu", "model": MODEL, "state": "ready"}
-        seen = datetime.now(UTC) - timedelta(seconds=silent_seconds)
-        with database.write() as connection:
-            row = Worker(
-                id=f"{pipeline}-{silent_seconds}", pipeline=pipeline, serves=[pipeline], heartbeat_at=seen, **named
-            )
-            values = {column.name: getattr(row, column.name) for column in Worker.__table__.columns}
-            connection.execute(Worker.__table__.insert().values({k: v for k, v in values.items() if v is not None}))
-
-    def test_are_the_waiting_batches_of_the_pipeline(self, database: Database) -> None:
-        waiting = [insert_batch(database, 4), insert_batch(database, 4)]
-        spared = [
-            insert_batch(database, 4, pipeline="another"),
-            insert_batch(database, 4, status="validating"),
-            insert_batch(database, 4, status="completed"),
-        ]
-
-        assert self.fail_waiting(database) == waiting
-
-        for batch_id in waiting:
-            failed = batch(database, batch_id)
-            assert (failed.status, failed.error_code) == ("failed", "model_unusable")
-            assert failed.error_message == str(self.error)
-            audit(database, batch_id)
-        assert [batch(database, batch_id).error_code for batch_id in spared] == [None] * 3
-
-    def test_are_none_while_a_live_worker_serves_the_pipeline(self, database: Database) -> None:
-        batch_id = insert_batch(database, 4)
-        self.add_worker(database, PIPELINE, silent_seconds=1)
-
-        assert self.fail_waiting(database) == []
-
-        assert batch(database, batch_id).status == "in_progress"
-
-    def test_are_not_spared_by_a_silent_worker_or_by_another_pipeline_s(self, database: Database) -> None:
-        batch_id = insert_batch(database, 4)
-        self.add_worker(database, PIPELINE, silent_seconds=LEASE_SECONDS + 5)
-        self.add_worker(database, "another", silent_seconds=1)
-
-        assert self.fail_waiting(database) == [batch_id]
 
 
 class TestRegister:

@@ -25,7 +25,7 @@ def worker(
     pipeline: str = "p", revision: str = "new", *, alive: bool = True, serves: list[str] | None = None
 ) -> WorkerView:
     return WorkerView(
-        "w", "host", 7, "cpu", pipeline, "m", revision, serves or [pipeline], "ready", 1.0, 100.0, alive
+        "w", "host", 7, "cpu", pipeline, "m", revision, serves or [pipeline], "ready", 1.0, 1.0, 100.0, alive
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -
 
 
 def worker(revision: str, *, pipeline: str = "p", alive: bool = True) -> WorkerView:
-    return WorkerView("w", "host", 1, "cpu", pipeline, "m", revision, [pipeline], "ready", 1.0, 1.0, alive)
+    return WorkerView("w", "host", 1, "cpu", pipeline, "m", revision, [pipeline], "ready", 1.0, 1.0, 1.0, alive)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The runtime: a pipeline is loaded exactly as the catalogue says, or refused with a sentence."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +9,21 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import DistilBertForSequenceClassification
+from transformers import AutoTokenizer, DistilBertForSequenceClassification
 
 from models.content import content_hash
-from models.errors import ModelError
+from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
-from worker import runtime
+from worker import runtime, weights
+from worker.adapters import text_classification
 from worker.runtime import Runtime
 
 Made = Callable[[str], Path]
+
+
+class Panic(BaseException):
+    """What libraries written in Rust raise: no Exception."""
 
 
 @pytest.fixture(autouse=True)
@@ -144,8 +150,10 @@ class TestMaxLength:
 
 class TestRefusals:
     def refused(self, folder: Path, **entry: Any) -> str:
-        with pytest.raises(ModelError) as caught:
+        with pytest.raises((ModelError, LoadFailed)) as caught:
             load(folder, **entry)
+        if isinstance(caught.value, ModelError):
+            assert caught.value.revision == content_hash(folder)
         sentence = str(caught.value)
         assert "\n" not in sentence
         return sentence
@@ -233,3 +241,68 @@ class TestRefusals:
         sentence = self.refused(made("distilbert"), device=kind)
 
         assert sentence == f"device {kind} is not on this machine; set device to cpu or auto"
+
+
+class TestWhoseFault:
+    """An error that this machine explains is never the model's."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"), MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory"), ImportError("No module named 'detectron2'"),
+            RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
+            RuntimeError("Found no NVIDIA driver on your system"),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("where", ["weights", "tokenizer", "adapter"])
+    def test_is_the_machine_s(
+        self, distilbert: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+    ) -> None:
+        fail_in(monkeypatch, where, error)
+
+        with pytest.raises(LoadFailed, match="on this machine now"):
+            load(distilbert)
+
+    @pytest.mark.parametrize("error", [AttributeError("x"), TypeError("x"), KeyError("x"), Panic("x")])
+    @pytest.mark.parametrize("where", ["weights", "tokenizer", "adapter"])
+    def test_is_the_content_s_where_nothing_else_explains_it(
+        self, distilbert: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
+    ) -> None:
+        fail_in(monkeypatch, where, error)
+
+        with pytest.raises(ModelError, match=type(error).__name__) as caught:
+            load(distilbert)
+
+        assert caught.value.revision == content_hash(distilbert)
+
+    def test_is_nobody_s_where_the_folder_changed_meanwhile(
+        self, distilbert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def change(*_args: Any, **_named: Any) -> None:
+            edit(distilbert / "config.json", changed=True)
+            raise ValueError("half of it")
+
+        monkeypatch.setattr(weights, "load", change)
+
+        with pytest.raises(LoadFailed, match="changed while it was loaded"):
+            load(distilbert)
+
+    @pytest.mark.parametrize("limit", ["512", [512]])
+    def test_a_limit_that_is_no_number_is_named(self, distilbert: Path, limit: Any) -> None:
+        edit(distilbert / "tokenizer_config.json", model_max_length=limit)
+
+        with pytest.raises(ModelError, match=r"model_max_length is .*, which is no number"):
+            load(distilbert)
+
+
+def fail_in(monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException) -> None:
+    def fail(*_args: Any, **_named: Any) -> None:
+        raise error
+
+    if where == "weights":
+        monkeypatch.setattr(DistilBertForSequenceClassification, "from_pretrained", fail)
+    elif where == "tokenizer":
+        monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    else:
+        monkeypatch.setattr(text_classification.TextClassification, "__init__", fail)

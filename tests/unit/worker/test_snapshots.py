@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from models import pipeline as entries
 from models.content import content_hash
-from models.errors import ModelError, Unreachable
+from models.errors import LoadFailed, ModelError, Unreachable
 from models.pipeline import Pipeline
 from tests.models_made import pipeline
 from worker import snapshots
@@ -44,7 +44,7 @@ class TestFolder:
 
         (folder / "config.json").write_text('{"model_type": "bert", "changed": true}')
 
-        with pytest.raises(ModelError, match=r"has content sha256:\w+, but the catalogue pins sha256:"):
+        with pytest.raises(LoadFailed, match=r"has content sha256:\w+ here, but the catalogue pins sha256:"):
             snapshots.model(pinned)
 
     def test_may_be_one_of_batchmill_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +119,7 @@ class TestTokenizer:
 
         (words / "tokenizer.json").write_text('{"changed": true}')
 
-        with pytest.raises(ModelError, match="but the catalogue pins"):
+        with pytest.raises(LoadFailed, match="but the catalogue pins"):
             snapshots.tokenizer(entry, own)
 
 
