@@ -8,6 +8,7 @@ releases takes no batch's row, and its slices by id too, so that two never wait 
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, TextClause, text
@@ -77,6 +78,25 @@ UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch
 """
 
 QUEUED = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
+
+BATCHES_AHEAD = "SELECT DISTINCT batch_id FROM slices WHERE state = '{state}' AND {column} > {bound} ORDER BY batch_id"
+
+# After a step of the database's clock. Skips rows that their holders are just renewing, by the new time.
+PUT_BACK = """
+UPDATE slices SET {column} = {moment} WHERE batch_id = :batch_id AND id IN (
+    SELECT id FROM slices
+    WHERE batch_id = :batch_id AND state = '{state}' AND {column} > {bound} ORDER BY id {skip_locked})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A column of slices in one state: how many seconds ahead its moments may lie, and where others are put."""
+
+    state: str
+    column: str
+    farthest: float
+    put: float
 
 
 class Held(Protocol):
@@ -173,6 +193,23 @@ def note_done(
     """Note how the claims of these slices ended, which were written as finished in the same transaction."""
     which = f"batch_id = :batch_id AND id {sql.in_numbers}"
     attempts.note(connection, which, {"batch_id": batch_id, "numbers": as_numbers(ids)}, ending)
+
+
+def batches_ahead(connection: Connection, sql: Fragments, ahead: Ahead) -> Sequence[str]:
+    """The batches with slices whose moments lie too far ahead."""
+    return connection.scalars(text(_ahead(BATCHES_AHEAD, sql, ahead))).all()
+
+
+def put_back(connection: Connection, sql: Fragments, batch_id: str, ahead: Ahead) -> int:
+    """Put those moments back, of a batch whose row is locked; returns of how many slices."""
+    return connection.execute(text(_ahead(PUT_BACK, sql, ahead)), {"batch_id": batch_id}).rowcount
+
+
+def _ahead(statement: str, sql: Fragments, ahead: Ahead) -> str:
+    return statement.format(
+        state=ahead.state, column=ahead.column, bound=sql.after(ahead.farthest), moment=sql.after(ahead.put),
+        skip_locked=sql.skip_locked,
+    )  # fmt: skip
 
 
 def _sql(statement: str, sql: Fragments) -> TextClause:

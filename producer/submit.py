@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from models import endings, slices
 from models.db import Database, Fragments
-from models.errors import Unreachable, UsageError
+from models.errors import DatabaseRefused, Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from producer import entries, replay, reuse, streamed
@@ -70,6 +70,16 @@ class Submission:
     reused: int | None = None
     obstacle: str | None = None
 
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with a batch that was there before: nothing of this submission will be run. Else None."""
+        if self.known in (None, BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
+            return None
+        return (
+            f"{self.batch_id}, submitted under this key before, is {self.known}, and nothing was submitted now; "
+            f"run it again with: batchmill retry {self.batch_id}, or take another key"
+        )
+
 
 def accept(
     database: Database, slice_jobs: int, request: Request, source: Source, watch: Watch = lambda _: None,
@@ -96,7 +106,7 @@ def accept(
         return _read(database, slice_jobs, request, entry, intake, rereading, watch, begun=begun if streams else None)
     except BaseException as error:
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
-            with suppress(Unreachable):
+            with suppress(Unreachable, DatabaseRefused):
                 _discard(database, entry)
                 streamed.break_off(database, entry, str(error) or "that was interrupted")
         raise

@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from models import broker
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
 from worker import reclaim
-from worker.exits import HUNG
+from worker.exits import HUNG, OUTDATED
 from worker.supervisor import Death
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,8 @@ def how(death: Death) -> AttemptEnding:
     """Whether it died of its own, perhaps of an input, or was killed from outside. Pure."""
     if death.status == HUNG:
         return AttemptEnding.HUNG
+    if death.status == OUTDATED:
+        return AttemptEnding.KILLED
     if death.status == -signal.SIGKILL:
         return AttemptEnding.DIED if death.starved else AttemptEnding.KILLED
     if death.status < 0:
@@ -55,6 +57,9 @@ class Mourning:
             except Unreachable as error:
                 log.warning("can't give back yet what a dead worker held", worker=death.name, error=str(error))
                 time.sleep(PAUSE_SECONDS)
+            except DatabaseRefused as error:
+                log.error("can't give back what a dead worker held", worker=death.name, error=str(error))
+                return
             else:
                 return
 

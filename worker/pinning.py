@@ -24,6 +24,7 @@ from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.patience import patiently
+from worker.refusal import OnRefusal
 from worker.rotation import Rotation
 from worker.watchdog import Watchdog
 
@@ -56,6 +57,7 @@ class Process:
     heartbeat: Heartbeat
     on_defect: Callable[[], None]
     on_hang: Callable[[], None]
+    on_refusal: OnRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ class Pinning:
             linger_seconds=process.settings.linger_ms / 1000, budget=budget,
             max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
             watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
-            on_defect=process.on_defect, on_idle=self._idle.set,
+            on_defect=process.on_defect, on_idle=self._idle.set, on_refusal=process.on_refusal,
         )  # fmt: skip
         self._pinned, self._begun = Pinned(pipeline, runtime, engine, budget, known), True
         engine.start()

@@ -18,7 +18,7 @@ from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.states import BatchStatus, Ending
-from producer import Client, batches, entries, inserts, intake, results, submit, tokens
+from producer import Client, batches, entries, inserts, intake, results, submit
 from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
 from tests.batches_made import execute
@@ -321,16 +321,6 @@ class TestPulse:
         assert column(database, "SELECT heard_at FROM batches") == before
         assert entries.beat(database, entries.Entry(batch_id, ELSEWHERE))
         assert column(database, "SELECT heard_at FROM batches") != before
-
-
-def test_a_token_tells_only_of_processes_of_this_machine() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        host, _, _ = tokens.new().partition(":")
-
-        assert tokens.has_died(f"{host}:{process.pid}:abc")
-    assert not tokens.has_died(tokens.new())
-    assert not tokens.has_died(f"{host}.elsewhere:{process.pid}:abc")
 
 
 @pytest.mark.parametrize("key", ["", "  ", "x" * 256, "a\0b"])
