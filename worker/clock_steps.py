@@ -25,7 +25,7 @@ AHEAD_SECONDS = 1.0  # a heartbeat says "now"; two transactions differ by less
 # Rows that others lock are being written with a moment of the new time.
 SET = """
 UPDATE {table} SET {column} = {moment}
-WHERE {key} IN (SELECT {key} FROM {table} WHERE {which} > {bound} ORDER BY {key} {skip_locked})
+WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {which} > {bound} ORDER BY {keys} {skip_locked})
 """
 
 
@@ -38,12 +38,12 @@ class Ahead:
     which: str  # condition and expression, to be compared with the bound
     farthest: float
     put: float
-    key: str = "id"
+    keys: str = "id"
 
     def statement(self, sql: Fragments) -> str:
         """The statement that puts them back."""
         return SET.format(
-            table=self.table, column=self.column, which=self.which, key=self.key, moment=sql.after(self.put),
+            table=self.table, column=self.column, which=self.which, keys=self.keys, moment=sql.after(self.put),
             bound=sql.after(self.farthest), skip_locked=sql.skip_locked,
         )  # fmt: skip
 
@@ -54,7 +54,7 @@ COLUMNS = (
     Ahead("batches", "heard_at", f"{OPEN} AND coalesce(heard_at, created_at)", AHEAD_SECONDS, 0.0),
     Ahead("workers", "heartbeat_at", "heartbeat_at", AHEAD_SECONDS, 0.0),
     Ahead("runs", "held_until", "look_at IS NOT NULL AND held_until", HELD_SECONDS, HELD_SECONDS / 2,
-          key="(schedule, slot)"),
+          keys="schedule, slot"),
 )  # fmt: skip
 
 

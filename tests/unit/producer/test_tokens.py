@@ -67,7 +67,8 @@ def test_elsewhere_nothing_is_known(where: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [of(1), of(os.getpid()), of(10**30), "", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"]
+    "token",
+    [of(1), of(os.getpid()), of(10**30), "", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"],
 )
 def test_of_others_and_of_what_is_no_token_nothing_is_known(token: str) -> None:
     assert not tokens.has_died(token)
