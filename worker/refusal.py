@@ -22,8 +22,14 @@ def ignore(_error: DatabaseRefused) -> None:
     """Go on: the next try says the same."""
 
 
-def end_process(database: Database, holdings: Holdings, error: DatabaseRefused) -> NoReturn:
-    """Give the leases back, so that nobody takes this for a death over an input, and end."""
+def end_process(
+    database: Database, holdings: Holdings, error: DatabaseRefused,
+    *, status_of: Callable[[BatchmillError], int] = exits.status_of,
+) -> NoReturn:  # fmt: skip
+    """Give the leases back, so that nobody takes this for a death over an input, and end.
+
+    The status is one for a supervisor to read, unless told otherwise.
+    """
     why = schema.explained(database, error)
     log.error("the database refuses what this process needs; the process ends", code=why.code, error=str(why))
     try:
@@ -31,11 +37,6 @@ def end_process(database: Database, holdings: Holdings, error: DatabaseRefused) 
             claims.release(connection, holdings.leases())
     except (DatabaseRefused, Unreachable) as refused:
         log.warning("could not give leases back; they run out by themselves", error=str(refused))
-    leave(why)
-
-
-def leave(error: BatchmillError) -> NoReturn:
-    """End now, with the status that says why."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exits.status_of(error))
+    os._exit(status_of(why))

@@ -29,7 +29,7 @@ def foreman() -> None:
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
         database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
-        on_outdated=partial(refusal.end_process, database, Holdings()),
+        on_outdated=partial(refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code),
     )  # fmt: skip
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
