@@ -29,6 +29,6 @@ def patiently(work: Callable[[bool], Done]) -> Done:
             if not error.retryable:
                 raise
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
-            log.warning("the database is away, will try again", error=str(error), seconds=pause)
+            log.warning("the database did not take a transaction, will try again", error=str(error), seconds=pause)
             time.sleep(pause)
             tries += 1

@@ -387,8 +387,8 @@ class TestCommand:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
         monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
 
-    def test_killed_half_way_the_same_command_goes_on(self, path: Path, database: Database) -> None:
-        """A real process and a real SIGKILL, with a part of the rows in."""
+    def kill_half_way(self, path: Path, database: Database) -> int:
+        """A real process and a real SIGKILL, with a part of the rows in; returns how many."""
         command = [sys.executable, "-m", "batchmill", *self.command(path)]
         command[command.index(str(path))] = "-"
         with subprocess.Popen(
@@ -403,6 +403,26 @@ class TestCommand:
         (before,) = column(database, "SELECT count(*) FROM jobs")
         assert before in (10_000, 20_000)
         assert column(database, "SELECT status FROM batches") == ["validating"]
+        return int(before)
+
+    def test_killed_half_way_and_abandoned_the_same_command_reads_all_rows_in(
+        self, path: Path, database: Database
+    ) -> None:
+        self.kill_half_way(path, database)
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+        assert "abandoned" in duties.abandoned(database, 86_400.0)
+        duties.ended(database)
+
+        result = CliRunner().invoke(batchmill.cli, self.command(path))
+
+        assert result.exit_code == 0, result.stderr
+        assert "accepted 25,000 jobs in 25 slices\n" in result.stderr
+        batch_id = result.stdout.strip()
+        assert column(database, f"SELECT count(*) FROM jobs WHERE batch_id = '{batch_id}'") == [25_000]
+        assert column(database, f"SELECT status FROM batches WHERE id <> '{batch_id}'") == ["failed"]
+
+    def test_killed_half_way_the_same_command_goes_on(self, path: Path, database: Database) -> None:
+        before = self.kill_half_way(path, database)
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 
