@@ -20,6 +20,7 @@ SECONDS = 15.0  # between two looks: with a lease of half a minute, nothing is l
 # A process with a longer lease than ours may have taken it: so much it has in any case, and renews meanwhile.
 SHORTEST_LEASE_SECONDS = 30.0
 HELD_SECONDS = 30.0  # of a run, twice what a holder takes
+LOOK_SECONDS = 61.0  # between two looks at a source that is late, at most
 AHEAD_SECONDS = 1.0  # a heartbeat says "now"; two transactions differ by less
 
 # Rows that others lock are being written with a moment of the new time.
@@ -57,6 +58,9 @@ COLUMNS = (
           keys="schedule, slot"),
 )  # fmt: skip
 
+# By the schedules' clock, which a rehearsal sets: then it is not the database's.
+LOOK = Ahead("runs", "look_at", "state = 'waiting' AND look_at", LOOK_SECONDS, 0.0, keys="schedule, slot")
+
 
 def taken_back(database: Database, settings: Settings) -> str:
     """Put back every moment that lies too far ahead; a sentence on what that was, or ""."""
@@ -67,7 +71,7 @@ def taken_back(database: Database, settings: Settings) -> str:
             database, slices.Ahead("queued", "not_before", backoff, min(backoff, SHORTEST_LEASE_SECONDS))
         ),
     }
-    for ahead in COLUMNS:
+    for ahead in COLUMNS if settings.clock is not None else (*COLUMNS, LOOK):
         counts[f"{ahead.table}.{ahead.column}"] = database.transact(partial(_of_column, sql=database.sql, ahead=ahead))
     done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f"the database's clock has stepped back; put back: {done}" if done else ""

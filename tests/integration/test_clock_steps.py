@@ -144,6 +144,17 @@ def test_a_run_whose_holder_died_is_free_within_a_minute(database: Database, ste
     assert seconds_ahead(database, "runs", "held_until") <= MINUTE
 
 
+def test_a_source_that_was_late_is_looked_at_at_once(database: Database, step: float) -> None:
+    insert_run(database)
+    execute(database, "UPDATE runs SET state = 'waiting'")
+    put_ahead(database, "runs", "look_at", step + 60.0)
+    assert clock_steps.taken_back(database, Settings(clock="2026-01-01T00:00Z")) == "", "a rehearsal's clock is another"
+
+    assert "1 runs.look_at" in taken_back(database)
+
+    assert seconds_ahead(database, "runs", "look_at") <= 0
+
+
 class TestWorkers:
     @pytest.fixture(autouse=True)
     def worker(self, database: Database) -> None:
