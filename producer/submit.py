@@ -46,6 +46,7 @@ UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'val
 HELD = "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter {for_update}"
 
 LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
+DISCARD = "DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"
 
 Watch = Callable[[int], object]
 Begun = Callable[["Submission"], object]
@@ -75,10 +76,8 @@ class Submission:
         """What is wrong with a batch that was there before: nothing of this submission will be run. Else None."""
         if self.known in (None, BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
             return None
-        return (
-            f"{self.batch_id}, submitted under this key before, is {self.known}, and nothing was submitted now; "
-            f"run it again with: batchmill retry {self.batch_id}, or take another key"
-        )
+        said = f"{self.batch_id}, submitted under this key before, is {self.known}, and nothing was submitted now"
+        return f"{said}; run it again with: batchmill retry {self.batch_id}, or take another key"
 
 
 def accept(
@@ -256,8 +255,7 @@ def _discard(database: Database, entry: Entry) -> None:
     if database.transact(lambda connection: connection.execute(text(LET_GO), named).rowcount) == 0:
         return
     _delete_jobs(database, entry)
-    query = text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'")
-    database.transact(lambda connection: connection.execute(query, named))
+    database.transact(lambda connection: connection.execute(text(DISCARD), named))
 
 
 def clear(database: Database, entry: Entry) -> None:
