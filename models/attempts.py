@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
 from models.states import AttemptEnding
 
@@ -17,6 +17,4 @@ def note(
     connection: Connection, which: str, named: dict[str, Any], ending: AttemptEnding, code: str | None = None
 ) -> None:
     """Note that the claims of these slices ended so. `which` is a condition on `slices` that names what is `named`."""
-    query = text(NOTE.format(which=which))
-    query = query.bindparams(*[bindparam(name, expanding=True) for name in named if isinstance(named[name], list)])
-    connection.execute(query, {**named, "ending": ending.value, "code": code})
+    connection.execute(text(NOTE.format(which=which)), {**named, "ending": ending.value, "code": code})

@@ -1,19 +1,21 @@
 """The database: one engine, two dialects, and the few SQL fragments in which they differ."""
 
 import json
+import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models.errors import SettingsError, Unreachable
+from models.driver_errors import translated_error
+from models.errors import SettingsError, TransactionConflict
 from models.settings import redacted
 
 SUPPORTED = ("postgresql", "sqlite")
@@ -28,7 +30,13 @@ FALLEN_SILENT = {
     "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000,
 }  # fmt: skip
 
+# So often a transaction is tried that others' break off, after pauses of up to 0.1, 0.2, 0.4 … seconds.
+MAX_TRIES = 6
+FIRST_PAUSE_SECONDS = 0.1
+
 PG_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
+
+Done = TypeVar("Done")
 
 # Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -42,8 +50,14 @@ class Fragments:
     now: str
     later: str  # now + :seconds
     for_update: str
+    for_key_update: str  # also for a change of a column that has a unique index, such as a batch's key
     skip_locked: str
     empty_document: str
+    in_numbers: str  # is one of :numbers, however many; see `as_numbers`
+
+    def after(self, seconds: float) -> str:
+        """The moment in so many seconds, as SQL that needs no parameter."""
+        return self.later.replace(":seconds", f"{seconds:f}")
 
 
 FRAGMENTS = {
@@ -51,16 +65,20 @@ FRAGMENTS = {
         now="clock_timestamp()",
         later="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
         for_update="FOR NO KEY UPDATE",  # rows that refer to it may still be inserted
+        for_key_update="FOR UPDATE",
         skip_locked="FOR UPDATE SKIP LOCKED",
         empty_document="CAST('{}' AS jsonb)",
+        in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
     "sqlite": Fragments(
         now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
         later="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
         for_update="",
+        for_key_update="",
         skip_locked="",
         empty_document="'{}'",
+        in_numbers="IN (SELECT value FROM json_each('[' || :numbers || ']'))",
     ),
 }
 
@@ -81,6 +99,21 @@ class Database:
         """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
         with translated(self.url), self.engine.begin() as connection:
             yield connection
+
+    def transact(self, work: Callable[[Connection], Done]) -> Done:
+        """Do a short piece of work in a transaction, and again where the database breaks it off for another's sake.
+
+        `work` may run several times, so it changes nothing but the database. Raises TransactionConflict when a deadlock
+        or a failed serialization comes again each time, and Unreachable.
+        """
+        for tries in range(1, MAX_TRIES):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except TransactionConflict:
+                time.sleep(random.uniform(0.0, FIRST_PAUSE_SECONDS * 2 ** (tries - 1)))  # noqa: S311
+        with self.write() as connection:
+            return work(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -115,18 +148,14 @@ class Database:
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
-    """Turn what drivers raise when the database is away, full or locked into Unreachable."""
+    """Turn what drivers raise into our own errors, but for constraints: those are the caller's to judge."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        if _full(error):
-            raise Unreachable(f"the database at {redacted(url)} is full; make room on its disk") from error
-        raise Unreachable(f"the database at {redacted(url)} does not answer: {_first_line(error)}") from error
     except DBAPIError as error:
-        # DatabaseError itself, and no kind of it, is what SQLite says of a file that is broken or no database.
-        if error.connection_invalidated or type(error) is DatabaseError:
-            raise Unreachable(f"the database at {redacted(url)} can't be used: {_first_line(error)}") from error
-        raise
+        ours = translated_error(f"the database at {redacted(url)}", error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -149,13 +178,20 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
             cursor.executemany(statement, rows)
     except driver.Error as error:
         # We go past SQLAlchemy, so the driver's errors are made SQLAlchemy's here: callers know only those.
-        lost = connection.dialect.is_disconnect(error, None, None)
+        lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
+        if lost:
+            connection.invalidate(error)
         raise DBAPIError.instance(
             statement, None, error, driver.Error, hide_parameters=True, connection_invalidated=lost,
             dialect=connection.dialect,
         ) from error  # fmt: skip
     finally:
         cursor.close()  # a SQLite statement that Ctrl-C leaves open would keep the file locked, even for us
+
+
+def as_numbers(values: Iterable[int]) -> str:
+    """Whole numbers as one value for `:numbers`: a parameter for each would meet the drivers' limits."""
+    return ",".join(map(str, values))
 
 
 def as_json(value: Any) -> str:
@@ -252,12 +288,3 @@ def _use_wal(cursor: Any, seconds: float) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def _full(error: DBAPIError) -> bool:
-    codes = {getattr(error.orig, "sqlstate", None), getattr(error.orig, "sqlite_errorcode", None)}
-    return bool(codes & {"53100", sqlite3.SQLITE_FULL})
-
-
-def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models import attempts
+from models import slices
 from models.db import Database, Fragments
-from models.states import AttemptEnding, BatchStatus, Ending
+from models.states import BatchStatus, Ending
 
 CHUNK_JOBS = 20_000
 
@@ -27,13 +27,8 @@ SELECT pipeline, status, ending, last_seq, total, failed, max_failures, max_atte
 FROM batches WHERE id = :batch_id {for_update}
 """
 
-LOCK_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state <> 'done' ORDER BY id {for_update}"
-
-LEASED = "batch_id = :batch_id AND state = 'leased'"
-
-END_SLICES = """
-UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
-"""
+# The column has a unique index, so this needs the row's strongest lock: see `lock_batch`.
+FREE_KEY = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
 
 BEGIN = """
 UPDATE batches SET status = 'cancelling', ending = :ending, error_code = :code, error_message = :message,
@@ -80,28 +75,37 @@ class Progress:
     ended: bool
 
 
-def lock_batch(connection: Connection, sql: Fragments, batch_id: str) -> Row[Any] | None:
-    """Take the batch's row for this transaction: its status, last_seq, total, how many jobs have ended, and so on."""
-    query = text(LOCK_BATCH.format(for_update=sql.for_update))
+def lock_batch(connection: Connection, sql: Fragments, batch_id: str, *, frees_key: bool = False) -> Row[Any] | None:
+    """Take the batch's row for this transaction: its status, last_seq, total, how many jobs have ended, and so on.
+
+    Who will free its idempotency key says so now: a lock that grows after the slices were locked is a deadlock.
+    """
+    query = text(LOCK_BATCH.format(for_update=sql.for_key_update if frees_key else sql.for_update))
     return connection.execute(query, {"batch_id": batch_id}).one_or_none()
 
 
 def end(
     database: Database, batch_id: str, ending: Ending, code: str | None, message: str | None,
-    *, of: Collection[BatchStatus] = (BatchStatus.IN_PROGRESS,), unread: bool = False,
+    *, of: Collection[BatchStatus] = (BatchStatus.IN_PROGRESS,), unread: bool = False, frees_key: bool = False,
 ) -> int | None:  # fmt: skip
     """End a batch that is in one of these states, and close the first chunk of what is open, all in one transaction.
 
-    With `unread` only one that is in progress while more of it is to be read in.
+    With `unread` only one that is in progress while more of it is to be read in. With `frees_key` the same submission
+    is another batch from now on.
 
     Returns how many jobs that were; None where the batch was in another state, and is as it was. `finish` closes more.
     """
-    with database.write() as connection:
-        batch = lock_batch(connection, database.sql, batch_id)
+
+    def work(connection: Connection) -> int | None:
+        batch = lock_batch(connection, database.sql, batch_id, frees_key=frees_key)
         if batch is None or batch.status not in of or (unread and not batch.reading):
             return None
+        if frees_key:
+            connection.execute(text(FREE_KEY), {"batch_id": batch_id})
         begin(connection, database.sql, batch_id, ending, code, message)
         return close_some(connection, database.sql, batch_id).jobs
+
+    return database.transact(work)
 
 
 def begin(
@@ -109,17 +113,14 @@ def begin(
 ) -> None:
     """Take a batch's slices away, whose row is locked and which has not ended; `run_once` closes what is open."""
     named = {"batch_id": batch_id, "ending": ending.value, "code": code, "message": message}
-    connection.execute(text(LOCK_SLICES.format(for_update=sql.for_update)), named).all()
-    attempts.note(connection, LEASED, {"batch_id": batch_id}, AttemptEnding.STOPPED, code)
-    connection.execute(text(END_SLICES.format(now=sql.now)), named)
+    slices.end_open(connection, sql, batch_id, code)
     connection.execute(text(COUNT_JOBS), named)
     connection.execute(text(BEGIN.format(now=sql.now)), named)
 
 
 def run_once(database: Database, batch_id: str, after: int = -1) -> Progress:
     """Close the next chunk of open jobs behind the position `after`; nothing where the batch is not `cancelling`."""
-    with database.write() as connection:
-        return close_some(connection, database.sql, batch_id, after)
+    return database.transact(lambda connection: close_some(connection, database.sql, batch_id, after))
 
 
 def finish(database: Database, batch_id: str, most_chunks: int | None = None) -> int:

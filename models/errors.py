@@ -11,7 +11,9 @@
     │   └── KeyConflict                      an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
-    │   └── SchemaMismatch                   the tables are of another version
+    │   ├── SchemaMismatch                   the tables are of another version
+    │   └── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
+    ├── DatabaseRefused             exit 1   the database answers, and will not do this however often it is asked
     ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
     ├── NotYet                      exit 1   a source that a schedule's run may find later
     ├── WaitRanOut                  exit 124
@@ -127,6 +129,19 @@ class SchemaMismatch(Unreachable):
 
     code = "schema_mismatch"
     retryable = False
+
+
+class TransactionConflict(Unreachable):
+    """The database broke a transaction off in favour of another: a deadlock, or rows that changed meanwhile."""
+
+    code = "transaction_conflict"
+    exit_code = 1
+
+
+class DatabaseRefused(BatchmillError):
+    """The database refuses a statement: a right, a table or a setting is missing, or its file is broken."""
+
+    code = "database_refused"
 
 
 class WaitRanOut(BatchmillError):

@@ -7,20 +7,20 @@ anybody can go on, since the mark stays until the last row is gone.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Any
 
-from sqlalchemy import column, text
+from sqlalchemy import Connection, column, text
 
 from models.columns import Moment
 from models.db import Database
-from models.endings import lock_batch
+from models.endings import FREE_KEY, lock_batch
 from models.states import BatchStatus
 
 CHUNK_JOBS = 5_000
 
-# Its key is free at once: the same command again is a new batch.
-MARK = "UPDATE batches SET status = 'deleting', idempotency_key = NULL WHERE id = :batch_id"
+MARK = "UPDATE batches SET status = 'deleting' WHERE id = :batch_id"
 
 AGED = """
 SELECT id, name, pipeline, status, total, ended_at FROM (
@@ -99,14 +99,18 @@ def marked(database: Database, most: int = 100) -> list[str]:
 
 def mark(database: Database, batch_id: str) -> bool:
     """Begin to delete a batch that has ended, or see that it has begun; False where it is open, or there is none."""
-    with database.write() as connection:
-        batch = lock_batch(connection, database.sql, batch_id)
+
+    def work(connection: Connection) -> bool:
+        batch = lock_batch(connection, database.sql, batch_id, frees_key=True)
         if batch is None:
             return False
         status = BatchStatus(batch.status)
-        if status.ended:
-            connection.execute(text(MARK), {"batch_id": batch_id})
+        if status.ended:  # its key is free at once: the same command again is a new batch
+            for statement in (MARK, FREE_KEY):
+                connection.execute(text(statement), {"batch_id": batch_id})
         return status.ended or status is BatchStatus.DELETING
+
+    return database.transact(work)
 
 
 def finish(database: Database, batch_id: str, most_chunks: int | None = None) -> bool:
@@ -115,14 +119,18 @@ def finish(database: Database, batch_id: str, most_chunks: int | None = None) ->
     chunks = _chunks(database, batch_id)
     for _ in left:
         chunk = next(chunks, None)
-        with database.write() as connection:
-            if chunk is None:
-                for statement in (*REST, VANISH):
-                    connection.execute(text(statement), {"batch_id": batch_id})
-                return True
-            table, named = chunk
-            connection.execute(text(DELETE.format(table=table)), named)
+        if chunk is None:
+            database.transact(lambda connection: _vanish(connection, database, batch_id))
+            return True
+        table, named = chunk
+        database.transact(partial(Connection.execute, statement=text(DELETE.format(table=table)), parameters=named))
     return False
+
+
+def _vanish(connection: Connection, database: Database, batch_id: str) -> None:
+    lock_batch(connection, database.sql, batch_id, frees_key=True)  # before its slices, as everywhere
+    for statement in (*REST, VANISH):
+        connection.execute(text(statement), {"batch_id": batch_id})
 
 
 def forget(database: Database, seconds: float) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from models.db import IDLE_SECONDS, Database
-from models.errors import SchemaMismatch
+from models.errors import BatchmillError, DatabaseRefused, SchemaMismatch
 from models.settings import Settings
 
 HEAD = "0011"  # the newest migration; a test holds it against the scripts
@@ -37,6 +37,17 @@ def check(database: Database) -> None:
     if found < HEAD:
         raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
     _refuse_newer(found)
+
+
+def explained(database: Database, error: DatabaseRefused) -> BatchmillError:
+    """The cause of a refusal: tables that somebody upgraded beneath this process, else the refusal itself."""
+    try:
+        check(database)
+    except SchemaMismatch as mismatch:
+        return mismatch
+    except BatchmillError:
+        pass
+    return error
 
 
 def upgrade(database_url: str) -> None:

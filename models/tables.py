@@ -133,6 +133,7 @@ class Slice(Table):
             "slices_leased", "batch_id",
             postgresql_where=text("state = 'leased'"), sqlite_where=text("state = 'leased'"),
         ),
+        {"sqlite_autoincrement": True},  # an id that came again would bring old leases back
     )  # fmt: skip
 
 
@@ -222,7 +223,7 @@ class Attempt(Table):
     claimed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
 
-    __table_args__ = (Index("attempts_of_batch", "batch_id", "first"),)
+    __table_args__ = (Index("attempts_of_batch", "batch_id", "first"), {"sqlite_autoincrement": True})
 
 
 class DutyRow(Table):

@@ -84,7 +84,8 @@ class Client:
         batch as a failed result that says why, and the others run. Past the `deadline` ("6h", or a time) what is open
         has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early. `meta` names keys of the
         objects that are kept with each job. The same inputs under the same `idempotency_key` are one batch, however
-        often they are submitted; after a crash the submission goes on where it stopped. With `reuse` an input that an
+        often they are submitted; after a crash the submission goes on where it stopped. One that has failed, expired or
+        was cancelled since is logged as a warning, which the handle's `warning` has too. With `reuse` an input that an
         earlier batch answered, by the same model and with the same parameters, has that result at once.
         """
         entry = self.catalogue[pipeline]
@@ -96,8 +97,11 @@ class Client:
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
         bells = submit.Bells(self.settings)
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source, begun=bells)
-        warning = None if submission.known else submit.ring(self.settings, submission)
-        if warning:
+        if submission.known is not None:
+            warning = submission.warning
+            if warning:
+                log.warning("%s", warning)
+        elif warning := submit.ring(self.settings, submission):
             log.warning("%s was accepted, but %s", submission.batch_id, warning)
         return BatchHandle(self.database, submission.batch_id, warning=warning, known=submission.known is not None)
 

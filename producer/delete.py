@@ -1,5 +1,7 @@
 """Deleting: a batch with all its jobs and results goes for good."""
 
+from contextlib import suppress
+
 from models import retention
 from models.db import Database
 from models.errors import UsageError
@@ -15,7 +17,8 @@ def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
     """
     batch = batches.get(database, batch_id)
     if cancel and not batch.status.ended and batch.status is not BatchStatus.DELETING:
-        cancelling.cancel(database, batch_id)
+        with suppress(UsageError):  # it has ended otherwise meanwhile
+            cancelling.cancel(database, batch_id)
     if not retention.mark(database, batch_id):
         status = batches.get(database, batch_id).status.value  # NotFound where somebody else was as quick
         raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")

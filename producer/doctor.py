@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import broker, clock, schema
 from models.db import Database
-from models.errors import Unreachable, UsageError
+from models.errors import DatabaseRefused, Unreachable, UsageError
 from models.settings import Settings, config_file, redacted
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
@@ -27,13 +27,16 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from redis
     try:
         database = schema.opened(settings)
-    except Unreachable as error:
-        yield Finding(PROBLEM, "database", str(error), "nothing can be submitted or run until it is there", True)
+    except (Unreachable, DatabaseRefused) as error:
+        advice = "nothing can be submitted or run until it is there"
+        yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))
         return
     try:
         yield from _of_tables(database, settings, bells_answer=not any(finding.unreachable for finding in redis))
     except Unreachable as error:
         yield Finding(PROBLEM, "database", str(error), "it went away while it was looked at; look again", True)
+    except DatabaseRefused as error:
+        yield Finding(PROBLEM, "database", str(error), "what was asked needs no more than to read its tables")
     finally:
         database.close()
 

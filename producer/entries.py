@@ -188,8 +188,7 @@ def _held(database: Database, request: Request, found: Row[Any], pause: Callable
     )  # fmt: skip
     if not entry.is_open:
         return entry
-    if not (found.silent or tokens.has_died(found.submitter)):
-        _await_silence(database, found, entry.key, pause)
+    if not (found.silent or tokens.has_died(found.submitter) or _stays_silent(database, found, entry.key, pause)):
         return None
     named = {
         "batch_id": found.id,
@@ -202,12 +201,18 @@ def _held(database: Database, request: Request, found: Row[Any], pause: Callable
     return entry if taken else None
 
 
-def _await_silence(database: Database, found: Row[Any], key: str | None, pause: Callable[[float], None]) -> None:
-    """Return when the batch's submitter has been silent for long enough; raises KeyBusy when it says something."""
+def _stays_silent(database: Database, found: Row[Any], key: str | None, pause: Callable[[float], None]) -> bool:
+    """Whether the batch's submitter says nothing for long enough while we wait; False where the batch has changed.
+
+    We wait by our own clock: the database's may have stepped back. Raises KeyBusy when the submitter says something.
+    """
     pause(SILENT_SECONDS)
     now = _find(database, key or "")
-    if now is not None and (now.status == BatchStatus.VALIDATING or now.reading) and now.heard_at != found.heard_at:
+    if now is None or not (now.status == BatchStatus.VALIDATING or now.reading):
+        return False
+    if now.heard_at != found.heard_at:
         raise _busy(found.id)
+    return bool(now.id == found.id and now.submitter == found.submitter)
 
 
 def _busy(batch_id: str) -> KeyBusy:

@@ -18,7 +18,7 @@ class BatchHandle:
         known: bool = False,
     ) -> None:  # fmt: skip
         self.id = batch_id
-        self.warning = warning  # why the bells did not ring, if so; the batch is safe all the same
+        self.warning = warning  # why workers hear of it late, or how a batch that was known has ended; else None
         self.known = known  # whether it was there already, under its idempotency key
         self._database = database
         self._view = view

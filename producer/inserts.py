@@ -95,14 +95,16 @@ class Inserts:
         self._insert(chunk, digest)
 
     def _insert(self, chunk: Chunk, digest: str | None) -> None:
-        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
-        with self._database.write() as connection:
+        def work(connection: Connection) -> None:
             seq = self._count_in(connection, chunk, digest)
             insert_rows(connection, "jobs", JOB_COLUMNS, self._rows(chunk))
             if chunk.failures:
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk, seq))
             if self._slice_jobs is not None:
                 streamed.lay_slices(connection, self._entry, chunk, self._slice_jobs)
+
+        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
+        self._database.transact(work)
 
     def _count_in(self, connection: Connection, chunk: Chunk, digest: str | None) -> int:
         """Lock the batch's row; returns the `seq` of the chunk's first failure."""

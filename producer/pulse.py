@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, Unreachable
 
 
 class Pulse:
@@ -32,3 +32,5 @@ class Pulse:
                     return  # what is written next says so
             except Unreachable:
                 continue  # as does what is written next, if that lasts
+            except DatabaseRefused:
+                return

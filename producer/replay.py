@@ -8,22 +8,22 @@ that have results are passed over by whoever claims it, so no other slice that r
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
-from models.db import Database, insert_rows
+from models import slices as slicing
+from models.db import Database, Fragments, as_numbers
 from models.endings import lock_batch
 from models.errors import UsageError
-from models.states import BatchStatus, Outcome, SliceState
+from models.states import BatchStatus, Outcome
 from producer import batches
 from producer.deadline import Deadline
 
 CHUNK_JOBS = 20_000
 # A slice of few jobs that lie far apart would have its claimer look through all that lies between.
 WIDEST = 32  # times the jobs that a slice may have
-
-SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 
 # What could not be a job when it was read in has no input, and can't be one now. Bounded on both sides: a chunk reads
 # its own places, and not all that are behind it.
@@ -45,10 +45,10 @@ INSERT INTO past_results (batch_id, position, seq, status, output, error_code, e
                           slice_id, token, model_version_id, finished_at)
 SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
        slice_id, token, model_version_id, finished_at
-FROM results WHERE batch_id = :batch_id AND position IN :positions
+FROM results WHERE batch_id = :batch_id AND position {in_numbers}
 """
 
-TAKE_BACK = "DELETE FROM results WHERE batch_id = :batch_id AND position IN :positions"
+TAKE_BACK = "DELETE FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
 
 REOPEN = """
 UPDATE batches SET status = 'in_progress', reading = false, failed = failed - :failed,
@@ -67,8 +67,6 @@ WHERE id = :batch_id AND failed > max_failures
 """
 
 KEPT_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
-
-SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +101,15 @@ def replay(
         last = connection.execute(text(LAST), {"batch_id": batch_id}).scalar_one()
     jobs = 0
     for after in range(-1, last, CHUNK_JOBS):
-        with database.write() as connection:
-            jobs += _put_back(connection, database, batch_id, choice, slice_jobs, after, deadline, begun=jobs > 0)
+        work = partial(
+            _put_back, database=database, batch_id=batch_id, choice=choice, slice_jobs=slice_jobs, after=after,
+            deadline=deadline, begun=jobs > 0,
+        )  # fmt: skip
+        jobs += database.transact(work)
     if jobs == 0:
         raise UsageError(f"{batch_id} has no {_of(choice)} jobs to try again; see: batchmill show {batch_id}")
     with database.read() as connection:
-        slice_ids = connection.scalars(text(SLICE_IDS), {"batch_id": batch_id}).all()
+        slice_ids = slicing.queued(connection, batch_id)
     return Replay(batch_id, batch.pipeline, jobs, slice_ids)
 
 
@@ -142,15 +143,16 @@ def _put_back(
     positions = [row.position for row in rows]
     if connection.scalar(text(RUNNING), {"batch_id": batch_id, "first": positions[0]}):
         raise UsageError(f"somebody else replays {batch_id}; wait until it has ended: batchmill wait {batch_id}")
-    for statement in (KEEP, TAKE_BACK):
-        query = text(statement).bindparams(bindparam("positions", expanding=True))
-        connection.execute(query, {"batch_id": batch_id, "positions": positions})
-    insert_rows(
-        connection, "slices", SLICE_COLUMNS,
-        ((batch_id, *piece, SliceState.QUEUED.value) for piece in slices(positions, slice_jobs)),
-    )  # fmt: skip
+    _keep(connection, database.sql, batch_id, positions)
+    slicing.lay(connection, batch_id, slices(positions, slice_jobs))
     _reopen(connection, database, batch_id, Counter(row.status for row in rows), deadline)
     return len(positions)
+
+
+def _keep(connection: Connection, sql: Fragments, batch_id: str, positions: Sequence[int]) -> None:
+    named = {"batch_id": batch_id, "numbers": as_numbers(positions)}
+    for statement in (KEEP, TAKE_BACK):
+        connection.execute(text(statement.format(in_numbers=sql.in_numbers)), named)
 
 
 def _reopen(

@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, text
 
-from models import endings
-from models.db import Database, Fragments, insert_rows
-from models.states import Ending, SliceState
+from models import endings, slices
+from models.db import Database, Fragments
+from models.states import Ending
 from producer.entries import Entry, lost
 from producer.intake import Chunk
 from producer.request import Failures
-
-SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 
 BROKE_OFF = "source_broke_off"
 BELLS = 16  # rung for while more is read
@@ -34,17 +32,13 @@ UPDATE batches SET reading = false, max_failures = :max_failures
 WHERE id = :batch_id AND submitter = :submitter AND status = 'in_progress' AND reading
 """
 
+# With the strongest lock from the beginning: what was read so far is no batch for the key, so that is freed with it.
 HELD = """
 SELECT 1 FROM batches
-WHERE id = :batch_id AND submitter = :submitter AND status = 'in_progress' AND reading {for_update}
+WHERE id = :batch_id AND submitter = :submitter AND status = 'in_progress' AND reading {for_key_update}
 """
 
-# What was read so far is no batch for the key: mended, the same submission is another.
-LET_GO = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
-
 COMPLETE = "UPDATE batches SET status = 'completed', completed_at = {now} WHERE id = :batch_id"
-
-SLICE_IDS = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
 
 
 def read_on(
@@ -63,7 +57,7 @@ def read_on(
 
 def lay_slices(connection: Connection, entry: Entry, chunk: Chunk, slice_jobs: int) -> None:
     """Slices over a chunk's jobs; none over such as have failed already altogether."""
-    insert_rows(connection, "slices", SLICE_COLUMNS, _slices(entry.batch_id, chunk, slice_jobs))
+    slices.lay(connection, entry.batch_id, _pieces(chunk, slice_jobs))
 
 
 def finish(database: Database, entry: Entry, jobs: int, failures: Failures | None) -> Sequence[int]:
@@ -73,7 +67,8 @@ def finish(database: Database, entry: Entry, jobs: int, failures: Failures | Non
     """
     allowed = None if failures is None else failures.of(jobs)
     named = {"batch_id": entry.batch_id, "submitter": entry.submitter, "max_failures": allowed}
-    with database.write() as connection:
+
+    def work(connection: Connection) -> Sequence[int]:
         if connection.execute(text(FINISH), named).rowcount == 0:
             raise lost(connection, entry)
         batch = endings.lock_batch(connection, database.sql, entry.batch_id)
@@ -83,30 +78,36 @@ def finish(database: Database, entry: Entry, jobs: int, failures: Failures | Non
             endings.close_some(connection, database.sql, entry.batch_id)
         elif batch is not None and batch.ended == batch.total:
             connection.execute(text(COMPLETE.format(now=database.sql.now)), named)
-        return connection.scalars(text(SLICE_IDS), named).all()
+        return slices.queued(connection, entry.batch_id)
+
+    return database.transact(work)
 
 
 def break_off(database: Database, entry: Entry, reason: str) -> None:
     """End a batch whose source can't be read to its end and which nobody will go on with; what is answered stays."""
     named = {"batch_id": entry.batch_id, "submitter": entry.submitter}
-    with database.write() as connection:
-        held = text(HELD.format(for_update=database.sql.for_update))
+
+    def work(connection: Connection) -> bool:
+        held = text(HELD.format(for_key_update=database.sql.for_key_update))
         if connection.execute(held, named).one_or_none() is None:
-            return
+            return False
         message = f"it was not read to its end: {reason}"
+        connection.execute(text(endings.FREE_KEY), named)
         endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
-        connection.execute(text(LET_GO), named)
-    endings.finish(database, entry.batch_id)
+        return True
+
+    if database.transact(work):
+        endings.finish(database, entry.batch_id)
 
 
 def first_queued(database: Database, batch_id: str) -> Sequence[int]:
     """A few slices that nobody has claimed yet, to ring for."""
     with database.read() as connection:
-        return connection.scalars(text(f"{SLICE_IDS} LIMIT {BELLS}"), {"batch_id": batch_id}).all()
+        return slices.queued(connection, batch_id, BELLS)
 
 
-def _slices(batch_id: str, chunk: Chunk, slice_jobs: int) -> Iterator[tuple[str, int, int, str]]:
+def _pieces(chunk: Chunk, slice_jobs: int) -> Iterator[tuple[int, int]]:
     for first in range(chunk.first, chunk.end, slice_jobs):
         past = min(first + slice_jobs, chunk.end)
         if any(position not in chunk.failures for position in range(first, past)):
-            yield batch_id, first, past - first, SliceState.QUEUED.value
+            yield first, past - first

@@ -9,14 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Connection, text
 
-from models import endings
-from models.db import Database, Fragments, insert_rows
-from models.errors import Unreachable, UsageError
+from models import endings, slices
+from models.db import Database, Fragments
+from models.errors import DatabaseRefused, Unreachable, UsageError
 from models.settings import Settings
-from models.states import BatchStatus, Ending, SliceState
+from models.states import BatchStatus, Ending
 from producer import entries, replay, reuse, streamed
 from producer.entries import Entry, enter, lost
 from producer.inserts import Inserts
@@ -45,6 +46,7 @@ UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'val
 HELD = "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter {for_update}"
 
 LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
+DISCARD = "DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"
 
 Watch = Callable[[int], object]
 Begun = Callable[["Submission"], object]
@@ -68,6 +70,14 @@ class Submission:
     known: BatchStatus | None = None
     reused: int | None = None
     obstacle: str | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with a batch that was there before: nothing of this submission will be run. Else None."""
+        if self.known in (None, BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED):
+            return None
+        said = f"{self.batch_id}, submitted under this key before, is {self.known}, and nothing was submitted now"
+        return f"{said}; run it again with: batchmill retry {self.batch_id}, or take another key"
 
 
 def accept(
@@ -95,7 +105,7 @@ def accept(
         return _read(database, slice_jobs, request, entry, intake, rereading, watch, begun=begun if streams else None)
     except BaseException as error:
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
-            with suppress(Unreachable):
+            with suppress(Unreachable, DatabaseRefused):
                 _discard(database, entry)
                 streamed.break_off(database, entry, str(error) or "that was interrupted")
         raise
@@ -115,10 +125,13 @@ def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, so
 
 def fail(database: Database, entry: Entry, code: str, message: str) -> None:
     """End the batch of an entry that is still read in; every job that is in fails so. Nothing where it is not ours."""
-    with database.write() as connection:
+
+    def work(connection: Connection) -> None:
         if _is_ours(connection, database.sql, entry):
             endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, code, message)
             endings.close_some(connection, database.sql, entry.batch_id)
+
+    database.transact(work)
 
 
 def ring(settings: Settings, submission: Submission) -> str | None:
@@ -163,8 +176,8 @@ def _read(
         return replace(made, slice_ids=streamed.finish(database, entry, jobs, request.max_failures))
     allowed = None if request.max_failures is None else request.max_failures.of(jobs)
     if not request.reuse:
-        with database.write() as connection:
-            return replace(made, slice_ids=_accept(connection, database.sql, entry, made, slice_jobs, allowed))
+        accepting = partial(_accept, sql=database.sql, entry=entry, made=made, slice_jobs=slice_jobs, allowed=allowed)
+        return replace(made, slice_ids=database.transact(accepting))
     with (
         Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
         reuse.found(database, entry, request, jobs) as found,
@@ -225,7 +238,7 @@ def _accept(
         message = f"{made.failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
         endings.begin(connection, sql, entry.batch_id, Ending.BURNED, endings.TOO_MANY, message)
         endings.close_some(connection, sql, entry.batch_id)
-    return list(connection.scalars(text(streamed.SLICE_IDS), named))
+    return list(slices.queued(connection, entry.batch_id))
 
 
 def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> None:
@@ -233,29 +246,29 @@ def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> No
     whole = ((first, min(slice_jobs, made.jobs - first)) for first in range(0, made.jobs, slice_jobs))
     some = (replay.slices(positions, slice_jobs) for positions in reuse.open_positions(connection, made.batch_id))
     for pieces in some if made.reused else (whole,):
-        rows = ((made.batch_id, *piece, SliceState.QUEUED.value) for piece in pieces)
-        insert_rows(connection, "slices", streamed.SLICE_COLUMNS, rows)
+        slices.lay(connection, made.batch_id, pieces)
 
 
 def _discard(database: Database, entry: Entry) -> None:
     named = _named(entry)
-    with database.write() as connection:
-        # When the connection broke while accepting, the batch may have been accepted all the same.
-        if connection.execute(text(LET_GO), named).rowcount == 0:
-            return
+    # When the connection broke while accepting, the batch may have been accepted all the same.
+    if database.transact(lambda connection: connection.execute(text(LET_GO), named).rowcount) == 0:
+        return
     _delete_jobs(database, entry)
-    with database.write() as connection:
-        connection.execute(text("DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"), named)
+    database.transact(lambda connection: connection.execute(text(DISCARD), named))
 
 
 def clear(database: Database, entry: Entry) -> None:
     """Delete what a submitter before this one got in."""
     _delete_jobs(database, entry)
-    with database.write() as connection:
+
+    def work(connection: Connection) -> None:
         if not _is_ours(connection, database.sql, entry):
             raise lost(connection, entry)
         for table in ("results", "jobs"):
             connection.execute(text(f"DELETE FROM {table} WHERE batch_id = :batch_id"), _named(entry))  # noqa: S608
+
+    database.transact(work)
 
 
 def _delete_jobs(database: Database, entry: Entry) -> None:
@@ -263,12 +276,17 @@ def _delete_jobs(database: Database, entry: Entry) -> None:
     named = _named(entry)
     with database.read() as connection:
         last = connection.scalar(text(LAST), named) or 0
-    for end in range(DISCARD_JOBS, last + 1, DISCARD_JOBS):
-        with database.write() as connection:
-            if not _is_ours(connection, database.sql, entry):
-                return
-            query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
+    query = text("DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end")
+
+    def delete(connection: Connection, end: int) -> bool:
+        is_ours = _is_ours(connection, database.sql, entry)
+        if is_ours:
             connection.execute(query, {**named, "end": end})
+        return is_ours
+
+    for end in range(DISCARD_JOBS, last + 1, DISCARD_JOBS):
+        if not database.transact(partial(delete, end=end)):
+            return
 
 
 def _is_ours(connection: Connection, sql: Fragments, entry: Entry) -> bool:

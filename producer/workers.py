@@ -14,7 +14,7 @@ from producer.batches import BatchView
 MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more
 ATTENDED_SECONDS = 60.0  # since the duty's last turn, of which there is one every few seconds
 
-TURN = "SELECT 1 FROM duties WHERE name = 'schedules' AND ran_at > {later}"
+TURN = "SELECT 1 FROM duties WHERE name = 'schedules' AND ran_at > {later} AND ran_at <= {now}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,14 @@ def alive(database: Database, pipeline: str, lease_seconds: float) -> int:
 
 def attended(database: Database) -> bool:
     """Whether a worker or a foreman looks after schedules: its last turn was a short while ago."""
-    query = text(TURN.format(later=database.sql.later))
+    query = text(TURN.format(now=database.sql.now, later=database.sql.later))
     with database.read() as connection:
         return connection.scalar(query, {"seconds": -ATTENDED_SECONDS}) is not None
 
 
 def _view(row: Any, lease_seconds: float) -> WorkerView:
-    silent = max(0.0, (row.now - row.heartbeat_at).total_seconds())
+    # A beat from the future is of before the database's clock stepped back: it says no more than one as long ago.
+    silent = abs((row.now - row.heartbeat_at).total_seconds())
     return WorkerView(
         id=row.id,
         host=row.host,

@@ -2,6 +2,30 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
+from typing import Any
+
+
+class Defects:
+    """Logs what should never be raised: with its traceback the first time, and in one line each time it comes again."""
+
+    def __init__(self, log: Any, sentence: str) -> None:
+        self._log = log
+        self._sentence = sentence
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    def note(self, error: Exception) -> None:
+        """Log an error that is being handled."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = "" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        kind = (type(error).__name__, where)
+        self._seen[kind] += 1
+        if self._seen[kind] == 1:
+            self._log.exception(self._sentence)
+        else:
+            self._log.error(self._sentence, error=kind[0], where=where, times=self._seen[kind])
 
 
 class Background(ABC):

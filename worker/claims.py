@@ -10,11 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, column, text
 
-from models import attempts
+from models import slices
 from models.columns import Document
 from models.db import Database, Fragments
 from models.errors import Unreachable
-from models.states import AttemptEnding
 from worker.suspicion import SUSPECT_DEATHS, SUSPECT_LAPSES, suspect_of
 
 
@@ -111,22 +110,6 @@ WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :end
 ORDER BY j.position
 """
 
-# A lease that ran out unnoticed is still ours until somebody takes it: the token tells.
-RENEW = """
-UPDATE slices SET lease_expires_at = {later} WHERE id = :slice_id AND token = :token AND state = 'leased'
-"""
-
-# The write thread may close a slice while the heartbeat still believes it held.
-CLOSED = "SELECT 1 FROM slices WHERE id = :slice_id AND token = :token AND state = 'done'"
-
-OURS = "id = :slice_id AND token = :token AND state = 'leased'"
-
-# Given back in good order: the claim does not count as an attempt.
-RELEASE = """
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
-WHERE id = :slice_id AND token = :token AND state = 'leased'
-"""
-
 # Leased to us, and we never heard of it: the connection broke after the commit.
 RELEASE_STRAYS = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
@@ -185,26 +168,15 @@ def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
 
 def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
     """Prolong these leases; returns the ones that are somebody else's now, but not what we closed ourselves."""
-    prolong, closed = text(_sql(RENEW, sql)), text(CLOSED)
     # By id, as every writer of several slices goes, so that two never wait for each other.
     ordered = sorted(leases, key=lambda lease: lease.slice_id)
-    return [
-        lease
-        for lease in ordered
-        if connection.execute(prolong, {**_named(lease), "seconds": lease_seconds}).rowcount == 0
-        and connection.scalar(closed, _named(lease)) is None
-    ]
+    return [lease for lease in ordered if not slices.renew(connection, sql, lease, lease_seconds)]
 
 
 def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
     """Give these slices back at once; returns the ones that were still ours."""
-    query = text(RELEASE)
-    released = []
-    for lease in sorted(leases, key=lambda lease: lease.slice_id):
-        attempts.note(connection, OURS, _named(lease), AttemptEnding.RELEASED)
-        if connection.execute(query, _named(lease)).rowcount == 1:
-            released.append(lease)
-    return released
+    ordered = sorted(leases, key=lambda lease: lease.slice_id)
+    return [lease for lease in ordered if slices.release(connection, lease)]
 
 
 def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]) -> int:
@@ -237,10 +209,6 @@ def _lease(
         for row in rows
     ]  # fmt: skip
     return sorted(leased, key=lambda lease: lease.slice_id)
-
-
-def _named(lease: Lease) -> dict[str, int]:
-    return {"slice_id": lease.slice_id, "token": lease.token}
 
 
 def _sql(query: str, sql: Fragments) -> str:

@@ -6,19 +6,22 @@ So there is no process to babysit: a duty whose holder dies half-way is due agai
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import column, text
 
-from models import endings, retention
+from models import endings, retention, schema
+from models.columns import Moment
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, SchemaMismatch, Unreachable
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
-from worker import reclaim, ringing
-from worker.background import Background
+from worker import clock_steps, reclaim, refusal, ringing
+from worker.background import Background, Defects
+from worker.refusal import OnRefusal
 from worker.scheduling import Scheduling
 
 log = structlog.get_logger(__name__)
@@ -29,13 +32,15 @@ DELETING_SECONDS, DELETED_CHUNKS = 5.0, 4  # a turn, and how much between two lo
 DAY = 86_400.0
 CHUNKS_A_TURN = 20  # of a batch that ends: a process that is told to stop must not be kept for long
 
-DUE = "SELECT name FROM duties WHERE due_at <= {now}"
+DUE = "SELECT name, due_at, {now} AS now FROM duties"
 
 FIRST_TURN = "INSERT INTO duties (name, due_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
 
-# Of several that come at once, whoever moves the moment on has the turn.
+# Of several that come at once, whoever moves the moment on has the turn. A moment that lies further ahead than a turn
+# does was written before the database's clock stepped back.
 TAKE_TURN = """
-UPDATE duties SET due_at = {later}, ran_at = {now}, ran_by = :who WHERE name = :name AND due_at <= {now}
+UPDATE duties SET due_at = {later}, ran_at = {now}, ran_by = :who
+WHERE name = :name AND (due_at <= {now} OR due_at > {later})
 """
 
 NOTE = "UPDATE duties SET acted_at = {now}, acted = :acted WHERE name = :name"
@@ -74,6 +79,7 @@ def standard(database: Database, settings: Settings) -> list[Duty]:
     """All duties, at the intervals that the settings say."""
     return [
         Duty(RECLAIM, settings.duty_seconds, lambda: reclaimed(database, settings.max_attempts)),
+        Duty("clock", clock_steps.SECONDS, lambda: clock_steps.taken_back(database, settings)),
         Duty("deadlines", settings.deadline_seconds, lambda: expired(database)),
         Duty("endings", settings.duty_seconds, lambda: ended(database)),
         Duty("bells", settings.ring_seconds, lambda: ringing.rung_anew(database, settings)),
@@ -109,17 +115,18 @@ def ended(database: Database) -> str:
 
 
 def abandoned(database: Database, seconds: float) -> str:
-    """End the batches of which nobody has heard any more while they were submitted."""
+    """End the batches of which nobody has heard any more while they were submitted; the same command is a new one."""
     ids = [
         batch_id
         for batch_id in _ids(database, ABANDONED, seconds=-seconds)
-        if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,)) is not None
+        if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,), frees_key=True)
+        is not None
     ]
     ids += [
         batch_id
         for any_key, silent in ((True, seconds), (False, min(seconds, UNREAD_SECONDS)))
         for batch_id in _ids(database, UNREAD, seconds=-silent, any_key=any_key)
-        if endings.end(database, batch_id, Ending.FAILED, *GONE, unread=True) is not None
+        if endings.end(database, batch_id, Ending.FAILED, *GONE, unread=True, frees_key=True) is not None
     ]
     return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
 
@@ -139,6 +146,11 @@ def deleted(database: Database, days: float | None) -> str:
     return f"deleted: {', '.join(gone)}" if gone else ""
 
 
+def is_due(due_at: datetime, now: datetime, seconds: float) -> bool:
+    """Whether a duty's moment has come, or lies further ahead than anybody puts it: then the clock stepped back."""
+    return due_at <= now or due_at > now + timedelta(seconds=seconds)
+
+
 def _ids(database: Database, query: str, **named: float) -> Sequence[str]:
     with database.read() as connection:
         return connection.scalars(text(query.format(now=database.sql.now, later=database.sql.later)), named).all()
@@ -147,12 +159,17 @@ def _ids(database: Database, query: str, **named: float) -> Sequence[str]:
 class Duties(Background):
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
-    def __init__(self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float) -> None:
+    def __init__(
+        self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float,
+        on_outdated: OnRefusal = refusal.ignore,
+    ) -> None:  # fmt: skip
         super().__init__("duties")
         self._database = database
         self._duties = list(duties)
         self._who = who
         self._patience_seconds = patience_seconds
+        self._on_outdated = on_outdated
+        self._defects = Defects(log, "a defect in a duty")
         self._due = dict.fromkeys((duty.name for duty in self._duties), 0.0)
         self._known = False
         self._pause = min(duty.seconds for duty in self._duties) / 2
@@ -177,8 +194,15 @@ class Duties(Background):
                 self.run_once(time.monotonic())
             except Unreachable as error:
                 log.warning("duties have to wait, will try again", error=str(error))
-            except Exception:  # one duty's defect must not keep the others from being done
-                log.exception("a defect in a duty")
+            except DatabaseRefused as error:
+                self._note_refusal(error)
+            except Exception as error:  # one duty's defect must not keep the others from being done
+                self._defects.note(error)
+
+    def _note_refusal(self, error: DatabaseRefused) -> None:
+        log.error("the database refuses a duty", code=error.code, error=str(error))
+        if isinstance(schema.explained(self._database, error), SchemaMismatch):
+            self._on_outdated(error)
 
     def _waiting(self) -> set[str]:
         sql = self._database.sql
@@ -187,14 +211,20 @@ class Duties(Background):
                 for duty in self._duties:
                     connection.execute(text(FIRST_TURN.format(now=sql.now)), {"name": duty.name})
             self._known = True
+        seconds = {duty.name: duty.seconds for duty in self._duties}
+        query = text(DUE.format(now=sql.now)).columns(column("name"), column("due_at", Moment), column("now", Moment))
         with self._database.read() as connection:
-            return set(connection.scalars(text(DUE.format(now=sql.now))))
+            return {
+                row.name
+                for row in connection.execute(query)
+                if row.name in seconds and is_due(row.due_at, row.now, seconds[row.name])
+            }
 
     def _take_turn(self, duty: Duty) -> bool:
         sql = self._database.sql
         named = {"name": duty.name, "who": self._who, "seconds": duty.seconds}
-        with self._database.write() as connection:
-            return connection.execute(text(TAKE_TURN.format(now=sql.now, later=sql.later)), named).rowcount == 1
+        query = text(TAKE_TURN.format(now=sql.now, later=sql.later))
+        return self._database.transact(lambda connection: connection.execute(query, named).rowcount == 1)
 
     def _do(self, duty: Duty) -> None:
         failpoint("in_duty")

@@ -20,7 +20,7 @@ import structlog
 
 from models import tasks
 from models.db import Database
-from models.errors import JobError, Unreachable
+from models.errors import DatabaseRefused, JobError, Unreachable
 from models.failpoints import failpoint
 from worker import claims, twins
 from worker.batching import Encoded, Packing
@@ -33,6 +33,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
+from worker.refusal import OnRefusal
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:  # the engine itself runs without torch
@@ -53,7 +54,7 @@ class Engine:
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
         budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once,
         watchdog: Watchdog | None = None, on_defect: Callable[[], None],
-        on_idle: Callable[[], None] = lambda: None,
+        on_idle: Callable[[], None] = lambda: None, on_refusal: OnRefusal | None = None,
     ) -> None:  # fmt: skip
         self._database = database
         self._runtime = runtime
@@ -67,6 +68,7 @@ class Engine:
         self._idle_seconds = idle_seconds
         self._linger_seconds = linger_seconds
         self._on_defect = on_defect
+        self._on_refusal = on_refusal
         self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
@@ -226,6 +228,12 @@ class Engine:
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
+        except DatabaseRefused as error:
+            self._log.error("the engine can't go on", code=error.code, error=str(error))
+            if self._on_refusal is None:
+                self._on_defect()
+            else:
+                self._on_refusal(error)
         except BaseException:
             self._log.exception("a defect in the engine")
             self._on_defect()

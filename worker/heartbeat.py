@@ -9,13 +9,14 @@ import structlog
 from sqlalchemy import text
 
 from models.db import Database, as_json
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, Unreachable
 from models.pipeline import Pipeline
 from models.states import WorkerState
-from worker import claims, load_failures
-from worker.background import Background
+from worker import claims, load_failures, refusal
+from worker.background import Background, Defects
 from worker.claims import Claimant
 from worker.holdings import Holdings
+from worker.refusal import OnRefusal
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +34,11 @@ WHERE id = :id
 # A process that was away for long finds its row pruned: it is written anew.
 BEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
 
-# A worker silent for an hour is gone; its leases went long before.
-PRUNE = "DELETE FROM workers WHERE heartbeat_at < {later}"
+# A worker silent for an hour is gone; its leases went long before. Skips rows that others lock: two processes that both
+# slept for an hour, each with its own row locked, would otherwise wait for each other's.
+PRUNE = """
+DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE heartbeat_at < {later} ORDER BY id {skip_locked})
+"""
 GONE_SECONDS = 3600.0
 
 
@@ -43,9 +47,11 @@ class Heartbeat(Background):
 
     def __init__(
         self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
-        beat_seconds: float,
+        beat_seconds: float, on_refusal: OnRefusal = refusal.ignore,
     ) -> None:  # fmt: skip
         super().__init__("heartbeat")
+        self._on_refusal = on_refusal
+        self._defects = Defects(log, "a defect in the heartbeat")
         self._database = database
         self._holdings = holdings
         self._serves = list(serves)
@@ -80,7 +86,7 @@ class Heartbeat(Background):
             with self._database.write() as connection:
                 connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._row.get("id")})
                 load_failures.clear(connection, str(self._row.get("id")))
-        except Unreachable as error:
+        except (DatabaseRefused, Unreachable) as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
     def run_once(self) -> None:
@@ -90,7 +96,8 @@ class Heartbeat(Background):
             lost = claims.renew(connection, sql, self._holdings.leases(), self._lease_seconds)
             if self._row and connection.execute(text(BEAT.format(now=sql.now)), self._row).rowcount == 0:
                 connection.execute(text(REGISTER.format(now=sql.now)), self._row)
-            connection.execute(text(PRUNE.format(later=sql.later)), {"seconds": -GONE_SECONDS})
+            prune = text(PRUNE.format(later=sql.later, skip_locked=sql.skip_locked))
+            connection.execute(prune, {"seconds": -GONE_SECONDS})
             load_failures.prune(connection, sql, GONE_SECONDS)
         if lost:
             self._holdings.drop(lost)
@@ -105,5 +112,8 @@ class Heartbeat(Background):
             except Unreachable as error:
                 log.warning("no heartbeat, will try again", error=str(error))
                 pause = self._beat_seconds / 2  # a lease may be running out
-            except Exception:  # whatever it was, a process without a heartbeat would lose all that it holds
-                log.exception("a defect in the heartbeat")
+            except DatabaseRefused as error:
+                log.error("no heartbeat", code=error.code, error=str(error))
+                self._on_refusal(error)
+            except Exception as error:  # whatever it was, a process without a heartbeat would lose all that it holds
+                self._defects.note(error)

@@ -47,6 +47,12 @@ AGE = """
 SELECT tries, first_at <= {later} AS is_old FROM load_failures WHERE seat = :seat AND pipeline = :pipeline
 """
 
+# Two processes may prune at once: each leaves the other's rows alone.
+PRUNE = """
+DELETE FROM load_failures WHERE (seat, pipeline) IN
+    (SELECT seat, pipeline FROM load_failures WHERE next_at < {later} {skip_locked})
+"""
+
 LIVE_WORKERS = "SELECT id, pipeline, model, revision, state, serves FROM workers WHERE heartbeat_at > {later}"
 
 OTHERS = "SELECT seat, model, revision, code FROM load_failures WHERE pipeline = :pipeline"
@@ -100,7 +106,8 @@ def clear(connection: Connection, worker_id: str, pipeline: str | None = None) -
 
 def prune(connection: Connection, sql: Fragments, seconds: float) -> None:
     """Forget what was not tried again for so long."""
-    connection.execute(text(f"DELETE FROM load_failures WHERE next_at < {sql.later}"), {"seconds": -seconds})  # noqa: S608
+    query = text(PRUNE.format(later=sql.later, skip_locked=sql.skip_locked))
+    connection.execute(query, {"seconds": -seconds})
 
 
 def fail_batches(

@@ -9,11 +9,11 @@ from sqlalchemy import text
 
 from models import broker
 from models.db import Database
-from models.errors import LoadFailed, Unreachable
+from models.errors import DatabaseRefused, LoadFailed, Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
 from worker import load_failures, reclaim
-from worker.exits import HUNG
+from worker.exits import HUNG, OUTDATED
 from worker.load_backoff import LoadBackoff
 from worker.load_failures import Place
 from worker.supervisor import Death
@@ -36,6 +36,8 @@ def how(death: Death) -> AttemptEnding:
     """Whether it died of its own, perhaps of an input, or was killed from outside. Pure."""
     if death.status == HUNG:
         return AttemptEnding.HUNG
+    if death.status == OUTDATED:
+        return AttemptEnding.KILLED
     if death.status == -signal.SIGKILL:
         return AttemptEnding.DIED if death.starved else AttemptEnding.KILLED
     if death.status < 0:
@@ -60,6 +62,9 @@ class Mourning:
             except Unreachable as error:
                 log.warning("can't give back yet what a dead worker held", worker=death.name, error=str(error))
                 time.sleep(PAUSE_SECONDS)
+            except DatabaseRefused as error:
+                log.error("can't give back what a dead worker held", worker=death.name, error=str(error))
+                return
             else:
                 return
 

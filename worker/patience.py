@@ -18,14 +18,17 @@ RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)  # the last one again and again
 def patiently(work: Callable[[bool], Done]) -> Done:
     """Work until the database takes part.
 
-    `work` is told whether it was tried before, since a commit may have happened without our hearing of it.
+    `work` is told whether it was tried before, since a commit may have happened without our hearing of it. What can't
+    pass is raised: a refusal, or tables of another version.
     """
     tries = 0
     while True:
         try:
             return work(tries > 0)
         except Unreachable as error:
+            if not error.retryable:
+                raise
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
-            log.warning("the database is away, will try again", error=str(error), seconds=pause)
+            log.warning("the database did not take a transaction, will try again", error=str(error), seconds=pause)
             time.sleep(pause)
             tries += 1

@@ -15,7 +15,7 @@ import structlog
 
 from models import broker
 from models.db import Database
-from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable
+from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
 from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
@@ -32,6 +32,7 @@ from worker.load_backoff import LoadBackoff
 from worker.load_failures import Place
 from worker.pace import Pace
 from worker.patience import patiently
+from worker.refusal import OnRefusal
 from worker.rotation import Rotation, Target
 from worker.watchdog import Watchdog
 
@@ -64,6 +65,7 @@ class Process:
     heartbeat: Heartbeat
     on_defect: Callable[[], None]
     on_hang: Callable[[], None]
+    on_refusal: OnRefusal | None = None
     device: str = "auto"
 
     @property
@@ -142,6 +144,8 @@ class Pinning:
         self._unpin()
         try:
             self._pin(target)
+        except DatabaseRefused:
+            raise
         except BatchmillError as error:
             self._give_up(target, error, time.monotonic() - started)
         else:
@@ -165,7 +169,9 @@ class Pinning:
                         return
                     self._idle.wait(self._process.settings.duty_seconds)
                 self._idle.clear()
-        except Exception:
+        except Exception as error:
+            if isinstance(error, DatabaseRefused) and self._process.on_refusal is not None:
+                self._process.on_refusal(error)
             log.exception("a defect in pinning")
             self._process.on_defect()
 
@@ -237,7 +243,7 @@ class Pinning:
             linger_seconds=process.settings.linger_ms / 1000, budget=budget,
             max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
             watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
-            on_defect=process.on_defect, on_idle=self._idle.set,
+            on_defect=process.on_defect, on_idle=self._idle.set, on_refusal=process.on_refusal,
         )  # fmt: skip
         self._pinned = Pinned(target, pipeline, runtime, engine, budget, known)
         engine.start()
@@ -265,7 +271,7 @@ class Pinning:
         process = self._process
         try:
             process.heartbeat.record(state, process.worker_id, pipeline, process.device)
-        except Unreachable as error:
+        except (DatabaseRefused, Unreachable) as error:
             log.warning("can't record the state of this worker", state=state.value, error=str(error))
 
     def _note_ready(self, claimant: Claimant, device: str) -> None:
@@ -314,7 +320,7 @@ class Pinning:
         self._record(WorkerState.IDLE, pipeline)
         try:
             self._record_failure(pipeline, error, pause)
-        except Unreachable as away:
+        except (DatabaseRefused, Unreachable) as away:
             log.warning("can't record what could not be loaded", failed=target.pipeline, error=str(away))
         if cause is not None and breaks(cause):  # only a new process can use the device again
             self._process.on_defect()

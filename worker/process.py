@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -15,10 +16,10 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import app, duties, runtime
+from worker import app, duties, refusal, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
-from worker.exits import AT_ONCE, DEFECT, HUNG
+from worker.exits import AT_ONCE, DEFECT, HUNG, status_of
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.pinning import Pinning, Process
@@ -43,11 +44,13 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     pipelines = {name: catalogue[name] for name in names}
     database = schema.opened(settings)
     holdings = Holdings()
+    on_refusal = partial(refusal.end_process, database, holdings)
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
-        on_defect=_defect, on_hang=_hung, device=device,
+        on_defect=_defect, on_hang=_hung, on_refusal=on_refusal, device=device,
         heartbeat=Heartbeat(
-            database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds
+            database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds,
+            on_refusal=on_refusal,
         ),
     )  # fmt: skip
 
@@ -55,8 +58,9 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
         return runtime.load(pipeline, device, threads=threads, tokens_per_batch=settings.tokens_per_batch)
 
     chores = Duties(
-        database, duties.standard(database, settings), worker_id, patience_seconds=settings.heartbeat_seconds
-    )
+        database, duties.standard(database, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
+        on_outdated=on_refusal,
+    )  # fmt: skip
     return _serve(process, names, Pinning(process, pipelines, load), chores)
 
 
@@ -126,4 +130,4 @@ if __name__ == "__main__":
         _leave(main(given.split(","), device_name, int(thread_count) or None, name))
     except BatchmillError as error:
         logger.error("worker can't run", code=error.code, error=str(error))
-        _leave(error.exit_code)
+        _leave(status_of(error))

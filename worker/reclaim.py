@@ -5,12 +5,13 @@ Who watched a process die says how; of one that fell silent only its leases tell
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models import attempts
-from models.db import Database
+from models import slices
+from models.db import Database, Fragments
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Outcome
 from worker import store
@@ -23,28 +24,6 @@ LAPSED = "state = 'leased' AND lease_expires_at < {now}"
 OF_WORKER = "state = 'leased' AND worker_id = :worker_id"
 
 BATCHES = "SELECT DISTINCT batch_id FROM slices WHERE {which} ORDER BY batch_id"
-
-# Skips a row that its holder is just renewing: that holder is not dead.
-LOCK = """
-SELECT id, batch_id, first, size, token, attempts, deaths, lapses, retries, worker_id, leased_at FROM slices
-WHERE batch_id = :batch_id AND {which} ORDER BY id {skip_locked}
-"""
-
-QUEUE = """
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, deaths = :deaths, lapses = :lapses
-WHERE id = :slice_id
-"""
-
-SPLIT = """
-INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries)
-SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :past
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-ORDER BY j.position
-"""
-
-# Under a new token: to its holder, should that one wake, the slice is lost and not closed.
-RETIRE = "UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE id = :slice_id"
 
 # The code of a job that has had its last attempt, by how that one ended.
 LAST_WORDS = {
@@ -66,6 +45,14 @@ class Reclaimed:
     def __bool__(self) -> bool:
         return bool(self.queued or self.split or self.buried)
 
+    def add(self, other: "Reclaimed") -> None:
+        """Take in what another transaction did."""
+        self.queued += other.queued
+        self.split += other.split
+        self.buried += other.buried
+        for pipeline, slice_ids in other.bells.items():
+            self.bells.setdefault(pipeline, []).extend(slice_ids)
+
 
 def lapsed(database: Database, max_attempts: int) -> Reclaimed:
     """See to every slice whose lease ran out; takes no lock when there is none."""
@@ -83,45 +70,56 @@ def _take_back(
     with database.read() as connection:
         batch_ids: Sequence[str] = connection.scalars(text(BATCHES.format(which=which)), named).all()
     done = Reclaimed()
-    lock = text(LOCK.format(which=which, skip_locked=database.sql.skip_locked))
     for batch_id in batch_ids:
-        with database.write() as connection:
-            batch = lock_batch(connection, database.sql, batch_id)  # before its slices, as everywhere
-            if batch is not None and batch.status == BatchStatus.IN_PROGRESS:
-                for row in connection.execute(lock, {"batch_id": batch_id, **named}).all():
-                    if _see_to(connection, database, row, ending, batch.max_attempts or max_attempts, done):
-                        done.bells.setdefault(batch.pipeline, []).append(row.id)
+        work = partial(
+            _of_batch, sql=database.sql, batch_id=batch_id, which=which, named=named, ending=ending, most=max_attempts
+        )
+        done.add(database.transact(work))
+    return done
+
+
+def _of_batch(
+    connection: Connection, *, sql: Fragments, batch_id: str, which: str, named: dict[str, Any], ending: AttemptEnding,
+    most: int,
+) -> Reclaimed:  # fmt: skip
+    done = Reclaimed()
+    batch = lock_batch(connection, sql, batch_id)  # before its slices, as everywhere
+    if batch is None or batch.status != BatchStatus.IN_PROGRESS:
+        return done
+    for row in slices.lock_leased(connection, sql, batch_id, which, named):
+        if _see_to(connection, sql, row, ending, batch.max_attempts or most, done):
+            return Reclaimed(buried=done.buried)  # all other slices were taken away with the batch's end
+    if done.queued or done.split:
+        done.bells[batch.pipeline] = sorted(done.queued + done.split)
     return done
 
 
 def _see_to(
-    connection: Connection, database: Database, row: Row[Any], ending: AttemptEnding, most: int, done: Reclaimed
+    connection: Connection, sql: Fragments, row: Row[Any], ending: AttemptEnding, most: int, done: Reclaimed
 ) -> bool:
-    """Do what the verdict says; returns whether there is something to claim now."""
+    """Do what the verdict says; returns whether the batch has ended by that."""
     own = ending in (AttemptEnding.DIED, AttemptEnding.HUNG)
     deaths, lapses = row.deaths + own, row.lapses + (not own)
-    named = {"slice_id": row.id, "deaths": deaths, "lapses": lapses}
     what = verdict(row.size, deaths, lapses, most)
     if what is Verdict.BURY:
-        _bury(connection, database, row, ending, deaths + lapses)
-        done.buried.append(row.id)
-        return False
-    attempts.note(connection, "id = :slice_id", {"slice_id": row.id}, ending)
+        done.buried.append(row.slice_id)
+        return _bury(connection, sql, row, ending, deaths + lapses)
     if what is Verdict.SPLIT:
-        of_row = {name: getattr(row, name) for name in ("batch_id", "first", "attempts", "retries")}
-        connection.execute(text(SPLIT), {**named, **of_row, "past": row.first + row.size})
-        connection.execute(text(RETIRE.format(now=database.sql.now)), named)
-        done.split.append(row.id)
-    else:
-        connection.execute(text(QUEUE), named)
-        done.queued.append(row.id)
-    return True
+        if slices.split(connection, sql, row, ending, deaths=deaths, lapses=lapses):
+            done.split.append(row.slice_id)
+    elif slices.requeue(connection, row, ending, deaths=deaths, lapses=lapses):
+        done.queued.append(row.slice_id)
+    return False
 
 
-def _bury(connection: Connection, database: Database, row: Row[Any], ending: AttemptEnding, times: int) -> None:
-    """Close a job that has had its last attempt, under the dead holder's own fence: should it wake, it has lost."""
+def _bury(connection: Connection, sql: Fragments, row: Row[Any], ending: AttemptEnding, times: int) -> bool:
+    """Close a job that has had its last attempt, under the dead holder's own fence: should it wake, it has lost.
+
+    Returns whether the batch has ended, by its last answer or by one failure too many.
+    """
     code, words = LAST_WORDS.get(ending, SILENT)
-    lease = Lease(row.id, row.batch_id, row.first, row.size, row.token, row.attempts)
+    lease = Lease(row.slice_id, row.batch_id, row.first, row.size, row.token, row.attempts)
     message = f"{words} ({times} times); look at it, then: batchmill retry {row.batch_id}"
     answer = Answer(lease, row.first, Outcome.FAILED, error_code=code, error_message=message)
-    store.close(connection, database.sql, [answer], [lease], {lease.slice_id}, version_id=None, by=ending)
+    closed = store.close(connection, sql, [answer], [lease], {lease.slice_id}, version_id=None, by=ending)
+    return closed.ended is not None

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, text
+from sqlalchemy import Connection, Row, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models import attempts, endings
-from models.db import Database, Fragments, as_json, insert_rows
+from models import endings, slices
+from models.db import Database, Fragments, as_json, as_numbers, insert_rows
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import ModelVersion
@@ -86,28 +86,14 @@ class Closed:
     ended: BatchStatus | None
 
 
-# Zero rows: the lease was lost. A finished slice ends here; an unfinished one is only locked against a new claim.
-FENCE = """
-UPDATE slices SET state = CASE WHEN :finished THEN 'done' ELSE state END,
-       done_at = CASE WHEN :finished THEN {now} END,
-       lapses = CASE WHEN :answered THEN 0 ELSE lapses END
-WHERE id = :slice_id AND token = :token AND state = 'leased'
-"""
-
-PUT_OFF = """
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, not_before = {later},
-       retries = retries + 1, lapses = 0
-WHERE id = :slice_id AND token = :token AND state = 'leased'
-"""
-
 NOTE_RETRIED = """
 INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, error_message,
                       claimed_at)
 SELECT batch_id, id, :position, :position + 1, attempts, token, worker_id, :retried, :code, :message, leased_at
-FROM slices WHERE id = :slice_id AND token = :token AND state = 'leased'
+FROM slices WHERE {held}
 """
 
-WRITTEN = "SELECT position FROM results WHERE batch_id = :batch_id AND position IN :positions"
+WRITTEN = "SELECT position FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
 
 PROGRESS = """
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
@@ -137,12 +123,15 @@ ON CONFLICT (pipeline, device, dtype) DO UPDATE SET tokens = excluded.tokens, fo
 def register(database: Database, version: Version) -> int:
     """The id of this version's row; the same for every process that runs exactly the same."""
     values = {**asdict(version), "fingerprint": version.fingerprint}
-    with database.write() as connection:
+
+    def work(connection: Connection) -> int:
         dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
         connection.execute(dialect.insert(ModelVersion).values(values).on_conflict_do_nothing())
         return connection.execute(
             select(ModelVersion.id).where(ModelVersion.fingerprint == version.fingerprint)
         ).scalar_one()
+
+    return database.transact(work)
 
 
 def remembered_budget(database: Database, pipeline: str, version: Version) -> int | None:
@@ -178,10 +167,10 @@ def close(
     answered = {answer.lease.slice_id for answer in answers}
     lost = _fence(connection, sql, leases, finished, answered, {one.lease.slice_id: one for one in put_off})
     if done := sorted(set(finished) - lost):
-        attempts.note(connection, "id IN :ids", {"ids": done}, by)
+        slices.note_done(connection, sql, batch_id, done, by)
     kept = [answer for answer in answers if answer.lease.slice_id not in lost]
     if again and kept:
-        kept = _unwritten(connection, batch_id, kept)
+        kept = _unwritten(connection, sql, batch_id, kept)
     if kept:  # a COPY of nothing would take as long, with the batch's row locked
         insert_rows(connection, "results", COLUMNS, _rows(kept, batch.last_seq, version_id))
     failed = _progress(connection, batch_id, kept)
@@ -204,18 +193,16 @@ def _fence(
     connection: Connection, sql: Fragments, leases: Iterable[Lease], finished: Collection[int],
     answered: Collection[int], put_off: Mapping[int, PutOff],
 ) -> frozenset[int]:  # fmt: skip
-    fence, later = text(FENCE.format(now=sql.now)), text(PUT_OFF.format(later=sql.later))
     lost = set()
     for lease in sorted(leases, key=lambda lease: lease.slice_id):
-        named: dict[str, Any] = {"slice_id": lease.slice_id, "token": lease.token}
-        if lease.slice_id in put_off:
-            _note_retried(connection, put_off[lease.slice_id])
-            done = connection.execute(later, {**named, "seconds": put_off[lease.slice_id].seconds})
+        number = lease.slice_id
+        if number in put_off:
+            _note_retried(connection, put_off[number])
+            holds = slices.put_off(connection, sql, lease, put_off[number].seconds)
         else:
-            named |= {"finished": lease.slice_id in finished, "answered": lease.slice_id in answered}
-            done = connection.execute(fence, named)
-        if done.rowcount == 0:
-            lost.add(lease.slice_id)
+            holds = slices.write(connection, sql, lease, finished=number in finished, answered=number in answered)
+        if not holds:
+            lost.add(number)
     return frozenset(lost)
 
 
@@ -223,18 +210,18 @@ def _note_retried(connection: Connection, put_off: PutOff) -> None:
     lease = put_off.lease
     rows = [
         {
-            "slice_id": lease.slice_id, "token": lease.token, "retried": AttemptEnding.RETRIED.value,
-            "position": deferral.position, "code": deferral.error_code, "message": deferral.error_message,
+            **slices.fence(lease), "retried": AttemptEnding.RETRIED.value, "position": deferral.position,
+            "code": deferral.error_code, "message": deferral.error_message,
         }
         for deferral in put_off.deferrals
     ]  # fmt: skip
-    connection.execute(text(NOTE_RETRIED), rows)
+    connection.execute(text(NOTE_RETRIED.format(held=slices.HELD)), rows)
 
 
-def _unwritten(connection: Connection, batch_id: str, answers: list[Answer]) -> list[Answer]:
-    query = text(WRITTEN).bindparams(bindparam("positions", expanding=True))
-    positions = [answer.position for answer in answers]
-    written = set(connection.scalars(query, {"batch_id": batch_id, "positions": positions}))
+def _unwritten(connection: Connection, sql: Fragments, batch_id: str, answers: list[Answer]) -> list[Answer]:
+    positions = as_numbers(answer.position for answer in answers)
+    query = text(WRITTEN.format(in_numbers=sql.in_numbers))
+    written = set(connection.scalars(query, {"batch_id": batch_id, "numbers": positions}))
     return [answer for answer in answers if answer.position not in written]
 
 

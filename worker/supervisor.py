@@ -16,7 +16,9 @@ from types import FrameType
 import structlog
 
 from models import seats
+from models.errors import SchemaMismatch
 from worker import memory
+from worker.exits import OUTDATED
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,7 @@ class Child:
     started: float = 0.0
     deaths: int = 0
     due: float = field(default=0.0)
+    outdated: bool = False
 
     def run_once(self, now: float) -> None:
         """Start the process when it is due; note its death when it has died."""
@@ -95,6 +98,7 @@ class Child:
         status = self.process.poll()
         if status is None:
             return
+        self.outdated = status == OUTDATED
         if status == -signal.SIGKILL and not self._starved:
             self.deaths = 0  # somebody killed it: that is no fault which comes again at each start
         else:
@@ -151,7 +155,7 @@ def supervise(
     groups: Sequence[Sequence[Slot]], *, grace_seconds: float, ready: Callable[[], bool] = lambda: True,
     on_death: OnDeath = nobody,
 ) -> int:  # fmt: skip
-    """Keep every slot running until SIGTERM or SIGINT; returns 0, or 130 after Ctrl-C.
+    """Keep every slot running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 where the tables are newer.
 
     The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can
     still reach what they need while they finish. Told twice, the last group ends at once. `on_death` is called in this
@@ -165,6 +169,9 @@ def supervise(
                     if place == 0 or ready():
                         for child in group:
                             child.run_once(time.monotonic())
+                if any(child.outdated for group in children for child in group):
+                    log.error("a process needs tables of another version; none is started again")
+                    return SchemaMismatch.exit_code
                 stopping.wait(TICK_SECONDS)
         finally:
             for group in reversed(children):

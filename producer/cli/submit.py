@@ -9,6 +9,7 @@ from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import UsageError
 from models.settings import Settings
+from models.states import BatchStatus
 from producer import batches, readers
 from producer import submit as submitting
 from producer.cli import context, progress, rehearse, wait
@@ -61,7 +62,7 @@ from producer.submit import Submission
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
     "--idempotency-key", metavar="KEY",
-    help="The same command again is the same batch; broken off, it goes on where it stopped.",
+    help="The same command again is the same batch, and exits as that one stands; broken off, it goes on there.",
 )  # fmt: skip
 @click.option(
     "--reuse", is_flag=True,
@@ -113,6 +114,8 @@ def submit(
         _tell(settings, database, submission, as_json=as_json, waits=waits)
         if waits:
             ctx.exit(wait.followed(database, submission.batch_id, timeout, as_json=as_json))
+        if submission.known is not None:
+            ctx.exit(_exit_code(database, submission))
 
 
 def _accepted(database: Database, settings: Settings, request: Request, rows: Source) -> Submission:
@@ -152,6 +155,8 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
     if submission.known is not None:
         jobs = terminal.counted(submission.jobs, "job")
         terminal.notice(f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.known}")
+        if submission.warning is not None:
+            terminal.notice(f"warning: {submission.warning}")
         return
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
     before = f", {submission.skipped:,} of them were in before" if submission.skipped else ""
@@ -163,6 +168,12 @@ def _tell(settings: Settings, database: Database, submission: Submission, *, as_
         return
     warning = submitting.ring(settings, submission)
     context.tell_unserved(database, settings, submission.pipeline, warning)
+
+
+def _exit_code(database: Database, submission: Submission) -> int:
+    """As `batchmill wait` exits, for a batch that was there before: it may have come to nothing since."""
+    batch = batches.get(database, submission.batch_id)
+    return wait.exit_code(batch) if batch.status.ended or batch.status is BatchStatus.CANCELLING else wait.DONE
 
 
 def _reused(submission: Submission) -> str:

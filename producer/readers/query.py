@@ -18,6 +18,7 @@ from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from models.db import SUPPORTED
+from models.driver_errors import Kind, code_of, kind_of
 from models.errors import SettingsError, Unreachable, UnreadableSource, first_line
 from models.queries import Query
 from models.settings import spelled
@@ -25,6 +26,7 @@ from producer.readers import rows_of
 from producer.readers.rows import Columns, Problem, Row, Source
 
 FETCH_ROWS = 2000  # in memory at once
+CANCELLED = "57014"  # PostgreSQL: a statement that took too long
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -137,7 +139,8 @@ def _told(query: Query) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if "syntax error" in str(error.orig) or "no such" in str(error.orig):  # what SQLite calls operational
+        # Our own statement_timeout is no fault of the query.
+        if kind_of(error) is Kind.REFUSED and code_of(error) != CANCELLED:
             raise _wrong(query, error) from None
         raise Unreachable(f"the source {query.name!r} does not answer: {_said(error)}") from None
     except DBAPIError as error:

@@ -7,7 +7,7 @@ from sqlalchemy import TextClause, bindparam, text
 
 from models.columns import Moment
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, Unreachable
 from producer import tokens
 from producer.pulse import Pulse
 from producer.schedules.runs import RunView
@@ -45,7 +45,7 @@ def held(database: Database, run: RunView) -> Iterator[str | None]:
         with Pulse(lambda: _renew(database, run, token), PULSE_SECONDS):
             yield token
     finally:
-        with suppress(Unreachable), database.write() as connection:
+        with suppress(Unreachable, DatabaseRefused), database.write() as connection:
             connection.execute(at_moments(LET_GO), {**run.key, "token": token})
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from models.db import Database
-from models.errors import UsageError, first_line
+from models.driver_errors import code_of
+from models.errors import DatabaseRefused, UsageError, first_line
 from models.queries import Query
 from models.settings import spelled
 from models.states import Outcome
@@ -152,9 +153,9 @@ def source_database(query: Query) -> Iterator[Database]:
 def _writable(name: str) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
-        codes = {getattr(error.orig, "sqlstate", None), (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF}
-        if codes & {*READ_ONLY, SQLITE_READONLY}:
+    except (DBAPIError, DatabaseRefused) as raised:  # as the driver raised it, or translated on its way
+        error = raised.__cause__ if isinstance(raised, DatabaseRefused) else raised
+        if isinstance(error, DBAPIError) and code_of(error) in {*READ_ONLY, SQLITE_READONLY}:
             advice = "give its role the right to, or name another database with into_source"
             raise UsageError(f"the table {name} can't be written: {_said(error)}; {advice}") from None
         raise

@@ -9,7 +9,7 @@ from alembic.config import Config
 from models import schema
 from models.db import Database
 from tests.faults.toys import TOY, numbered, toy_mill
-from tests.mill import Mill
+from tests.mill import Mill, until
 
 STARTS = (["worker", TOY], ["foreman"], ["submit", "-", "-p", TOY])
 OLDER = "0001"
@@ -58,3 +58,23 @@ def test_old_code_on_new_tables_refuses_to_touch_them(
         refused(ours, f"the tables are of version {newer}, newer than this code's {schema.HEAD}")
 
         assert ours.query("SELECT count(*) AS n FROM batches")[0].n == 0
+
+
+@pytest.mark.parametrize("command", [["worker", TOY], ["foreman"]])
+def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
+    tmp_path: Path, database_url: str, redis_url: str, command: list[str]
+) -> None:
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        process = ours.start(*command)
+        until(lambda: ours.query("SELECT 1 FROM duties WHERE ran_at IS NOT NULL"), "the first duty")
+        batch = ours.client.submit(TOY, numbered(10)) if command[0] == "worker" else None
+        if batch is not None:
+            batch.wait(60)
+
+        ours.write("UPDATE alembic_version SET version_num = '9999'")
+        ours.write("ALTER TABLE slices RENAME COLUMN not_before TO rests_until")
+        ours.write("ALTER TABLE batches RENAME COLUMN heard_at TO last_heard_at")
+
+        assert process.wait(60) == 5
+        assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in ours.log
+        assert "Traceback" not in ours.log

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import DatabaseRefused, Unreachable
 from models.tables import Worker
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.servers import wait_until
@@ -205,3 +205,15 @@ class TestLoop:
 
         assert not heartbeat._thread.is_alive()
         assert len(workers(database)) == 1, "its row goes stale by itself"
+
+    def test_tells_of_a_refusal_once_it_is_refused(self, database: Database, make: Callable[..., Heartbeat]) -> None:
+        """Such as where its table is another by now: leases can't be renewed any more."""
+        told: list[DatabaseRefused] = []
+        heartbeat = make(on_refusal=told.append)
+        execute(database, "ALTER TABLE workers RENAME COLUMN heartbeat_at TO beat_at")
+
+        heartbeat.start()
+
+        wait_until(lambda: told, "a refusal")
+        heartbeat._stopping.set()
+        assert "heartbeat_at" in str(told[0])

@@ -18,12 +18,13 @@ from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.states import BatchStatus, Ending
-from producer import Client, batches, entries, inserts, intake, results, submit, tokens
+from producer import Client, batches, entries, inserts, intake, results, submit
 from producer.readers.rows import Problem, Row, Source
 from producer.request import Request
 from tests.batches_made import execute
 from tests.servers import wait_until
 from tests.threads import at_once
+from worker import duties
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
@@ -154,6 +155,47 @@ class TestTheSameAgain:
         submission = accept(database, texts(10))
 
         assert (submission.batch_id, submission.jobs, submission.known) == (batch_id, 6, BatchStatus.CANCELLED)
+
+
+class TestAbandoned:
+    """Nobody went on with it for long: the same command is another batch, with all its rows."""
+
+    @pytest.fixture(params=["refuse", "fail-row"])
+    def on_invalid(self, request: pytest.FixtureRequest) -> str:
+        """Read in before it is worked on, or meanwhile."""
+        how: str = request.param
+        return how
+
+    def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
+        first = half_way(database, on_invalid=on_invalid)
+        assert first in duties.abandoned(database, 60.0)
+        duties.ended(database)
+
+        submission = accept(database, texts(10), on_invalid=on_invalid)
+
+        assert (submission.batch_id != first, submission.known, submission.jobs) == (True, None, 10)
+        assert batches.get(database, first).status is BatchStatus.FAILED
+        rows = column(
+            database, f"SELECT custom_id FROM jobs WHERE batch_id = '{submission.batch_id}' ORDER BY position"
+        )
+        assert rows == [f"id {n}" for n in range(1, 11)]
+
+    def test_a_submitter_that_wakes_up_writes_nothing_more(
+        self, database: Database, on_invalid: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(entries, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+
+        def rows() -> Iterator[Row]:
+            yield from texts(7)
+            wait_until(lambda: column(database, "SELECT count(*) FROM jobs")[0] >= 3, "the first chunk")
+            execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+            duties.abandoned(database, 60.0)
+            yield from texts(10, first=8)
+
+        with pytest.raises(BatchmillError, match="ended while it was"):
+            accept(database, rows(), on_invalid=on_invalid)
+
+        assert accept(database, texts(10), on_invalid=on_invalid).known is None
 
 
 def other(change: Callable[[Row], Row]) -> Iterator[Row]:
@@ -323,16 +365,6 @@ class TestPulse:
         assert column(database, "SELECT heard_at FROM batches") != before
 
 
-def test_a_token_tells_only_of_processes_of_this_machine() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        host, _, _ = tokens.new().partition(":")
-
-        assert tokens.has_died(f"{host}:{process.pid}:abc")
-    assert not tokens.has_died(tokens.new())
-    assert not tokens.has_died(f"{host}.elsewhere:{process.pid}:abc")
-
-
 @pytest.mark.parametrize("key", ["", "  ", "x" * 256, "a\0b"])
 def test_a_key_that_is_none_is_refused(key: str) -> None:
     with pytest.raises(BatchmillError, match="idempotency key"):
@@ -355,8 +387,8 @@ class TestCommand:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
         monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
 
-    def test_killed_half_way_the_same_command_goes_on(self, path: Path, database: Database) -> None:
-        """A real process and a real SIGKILL, with a part of the rows in."""
+    def kill_half_way(self, path: Path, database: Database) -> int:
+        """A real process and a real SIGKILL, with a part of the rows in; returns how many."""
         command = [sys.executable, "-m", "batchmill", *self.command(path)]
         command[command.index(str(path))] = "-"
         with subprocess.Popen(
@@ -371,6 +403,26 @@ class TestCommand:
         (before,) = column(database, "SELECT count(*) FROM jobs")
         assert before in (10_000, 20_000)
         assert column(database, "SELECT status FROM batches") == ["validating"]
+        return int(before)
+
+    def test_killed_half_way_and_abandoned_the_same_command_reads_all_rows_in(
+        self, path: Path, database: Database
+    ) -> None:
+        self.kill_half_way(path, database)
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+        assert "abandoned" in duties.abandoned(database, 86_400.0)
+        duties.ended(database)
+
+        result = CliRunner().invoke(batchmill.cli, self.command(path))
+
+        assert result.exit_code == 0, result.stderr
+        assert "accepted 25,000 jobs in 25 slices\n" in result.stderr
+        batch_id = result.stdout.strip()
+        assert column(database, f"SELECT count(*) FROM jobs WHERE batch_id = '{batch_id}'") == [25_000]
+        assert column(database, f"SELECT status FROM batches WHERE id <> '{batch_id}'") == ["failed"]
+
+    def test_killed_half_way_the_same_command_goes_on(self, path: Path, database: Database) -> None:
+        before = self.kill_half_way(path, database)
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 
@@ -391,6 +443,25 @@ class TestCommand:
         third = CliRunner().invoke(batchmill.cli, [*self.command(path)[:-2]])
         assert third.exit_code == 2
         assert "take another key, or give the same source" in third.stderr
+
+    @pytest.mark.parametrize(
+        ("status", "failed", "exit_code"),
+        [("in_progress", 0, 0), ("completed", 0, 0), ("completed", 1, 3), ("failed", 4, 1), ("cancelled", 0, 1),
+         ("expired", 0, 1), ("cancelling", 0, 1)],
+    )  # fmt: skip
+    def test_again_exits_as_the_batch_stands(
+        self, tmp_path: Path, database: Database, status: str, failed: int, exit_code: int
+    ) -> None:
+        path = tmp_path / "four.jsonl"
+        path.write_text('"a"\n"b"\n"c"\n"d"\n')
+        command = ["submit", str(path), "-p", SAMPLE.name, "--idempotency-key", KEY]
+        first = CliRunner().invoke(batchmill.cli, command)
+        execute(database, "UPDATE batches SET status = :status, failed = :failed", status=status, failed=failed)
+
+        second = CliRunner().invoke(batchmill.cli, command)
+
+        assert (second.exit_code, second.stdout) == (exit_code, first.stdout)
+        assert ("nothing was submitted now; run it again with: batchmill retry" in second.stderr) == (exit_code == 1)
 
     def test_columns_that_are_kept_stand_beside_the_job(self, tmp_path: Path, database: Database) -> None:
         path = tmp_path / "a.csv"
@@ -417,3 +488,18 @@ def test_the_client_has_keys_too(database_url: str, redis_url: str) -> None:
         assert first.id == second.id
         with pytest.raises(KeyConflict):
             client.submit(SAMPLE.name, rows, idempotency_key=KEY)
+
+
+def test_the_client_tells_that_a_known_batch_has_failed(
+    database_url: str, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Client(database_url, redis_url) as client:
+        first = client.submit(SAMPLE.name, ["good"], idempotency_key=KEY)
+        first.cancel()
+
+        second = client.submit(SAMPLE.name, ["good"], idempotency_key=KEY)
+
+        assert (second.id, second.known, second.status) == (first.id, True, "cancelled")
+        assert second.warning is not None
+        assert second.warning in caplog.text
+        assert f"batchmill retry {first.id}" in second.warning

@@ -18,10 +18,11 @@ from models import schema
 from models.db import Database
 from models.errors import SchemaMismatch
 from models.schedule_tables import ALL
-from tests import answers
+from tests import answers, batches_made
 from tests.batches_made import execute, insert_batch
 from tests.servers import PATIENCE_SECONDS, PostgresDatabases
 from tests.threads import at_once
+from worker import claims
 
 ROOT = Path(__file__).parents[2]
 FREE_OF_KEYS = ("jobs", "results", "past_results")
@@ -241,6 +242,35 @@ class TestMigrations:
         with upgraded.read() as connection:
             for table in ("jobs", "slices", "results", "past_results"):
                 assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+    def test_keep_all_rows_and_indexes_where_sqlite_s_tables_are_made_new(self, sqlite_url: str) -> None:
+        database = Database(sqlite_url)
+        batch_id = insert_batch(database, 9)
+        leases = claims.take(database, batches_made.claimant(), 4, 4)
+        with database.write() as connection:
+            claims.release(connection, leases)
+
+        def look(query: str) -> list[Any]:
+            with database.read() as connection:
+                return list(connection.execute(text(query)).all())
+
+        def rows() -> list[list[Any]]:
+            return [look(f"SELECT * FROM {name} ORDER BY 1, 2") for name in ("slices", "attempts", "job_attempts")]
+
+        indexes, before = "SELECT name, sql FROM sqlite_master WHERE type IN ('index', 'view') ORDER BY name", rows()
+        made = look(indexes)
+        with database.write() as connection:
+            command.downgrade(alembic(database, connection), "0007")
+        assert (rows(), look(indexes)) == (before, made)
+
+        schema.upgrade(sqlite_url)
+
+        assert (rows(), look(indexes)) == (before, made)
+        assert look("PRAGMA foreign_key_check") == []
+        assert all("AUTOINCREMENT" in sql for [sql] in look(
+            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN ('slices', 'attempts')"))  # fmt: skip
+        batches_made.audit(database, batch_id)
+        database.close()
 
     def test_gather_no_statistics_that_grow_stale(self, postgresql_url: str) -> None:
         """What PostgreSQL believes of the keys is said once, and neither a large batch nor ANALYZE changes it."""

@@ -4,7 +4,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,17 +18,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
-from models import endings
+from models import db, endings
 from models.db import Database
-from models.errors import UsageError
+from models.errors import TransactionConflict, UsageError
+from models.settings import Settings
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
-from producer import cancel, replay
+from producer import cancel, delete, replay, streamed
+from producer.entries import Entry
 from producer.replay import Choice
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse
-from worker import claims, duties, reclaim, store
+from worker import claims, clock_steps, duties, reclaim, store
 from worker.claims import Lease
 from worker.store import Answer, Deferral, PutOff
 
@@ -39,6 +41,7 @@ CHUNK = 3  # open jobs that an early end closes at once, so that ends have a mid
 WORKERS = st.sampled_from(["worker-1", "worker-2", "worker-3"])
 OUTCOMES = st.lists(st.sampled_from([Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED]), max_size=SLICE)
 UNSUCCESSFUL = st.sampled_from([Outcome.FAILED, Outcome.CANCELLED, Outcome.EXPIRED])
+DAY_SECONDS = 86_400.0
 ENDINGS = st.sampled_from([AttemptEnding.DIED, AttemptEnding.KILLED, AttemptEnding.HUNG])
 
 RESULTS = """
@@ -46,10 +49,25 @@ SELECT position, seq, status, output, error_code, slice_id, token, {old} AS old 
 """
 
 
+class Contended(Database):
+    """A database that breaks off the next transactions at their commit, as if others had won a deadlock."""
+
+    conflicts = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """As ever, or in vain."""
+        with super().write() as connection:
+            yield connection
+            if self.conflicts:
+                self.conflicts -= 1
+                raise TransactionConflict("another transaction won")
+
+
 class Mill(RuleBasedStateMachine):
     """What is known beside the database: which leases hold, and every result that was ever seen."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Contended) -> None:
         super().__init__()
         self.database = database
         self.pipeline = f"p{uuid.uuid4().hex[:8]}"
@@ -61,6 +79,7 @@ class Mill(RuleBasedStateMachine):
         self.closed: set[Lease] = set()
         self.seen: dict[tuple[str, int], Any] = {}  # by batch and seq
         self.replayed: set[tuple[str, int]] = set()
+        self.made = 0
 
     # ---- rules
 
@@ -72,12 +91,30 @@ class Mill(RuleBasedStateMachine):
     @precondition(lambda self: len(self.batches) < 3)
     @rule(jobs=st.integers(1, 10), max_failures=st.sampled_from([None, None, 0, 2]))
     def submit(self, jobs: int, max_failures: int | None) -> None:
-        self.batches.append(
-            insert_batch(
-                self.database, jobs, slice_jobs=SLICE, pipeline=self.pipeline, max_failures=max_failures,
-                id=f"{self.pipeline}_{len(self.batches)}",
-            )
-        )  # fmt: skip
+        self.add(jobs, max_failures=max_failures)
+
+    @precondition(lambda self: len(self.batches) < 3)
+    @rule(jobs=st.integers(1, 10), max_failures=st.sampled_from([None, 0]))
+    def stream(self, jobs: int, max_failures: int | None) -> None:
+        """A batch under a key, of which more is to be read in."""
+        name = f"{self.pipeline}_{self.made}"
+        self.add(jobs, max_failures=max_failures, reading=True, submitter=name, idempotency_key=name)
+
+    @precondition(lambda self: self.reading())
+    @rule(data=st.data(), how=st.sampled_from(["whole", "broken off", "abandoned"]), conflicts=st.integers(0, 2))
+    def end_reading(self, data: st.DataObject, how: str, conflicts: int) -> None:
+        entry = data.draw(st.sampled_from(self.reading()))
+        if how == "abandoned":
+            execute(self.database, "UPDATE batches SET heard_at = created_at WHERE id = :id", id=entry.batch_id)
+        with self.contended(conflicts):
+            if how == "whole":
+                streamed.finish(self.database, entry, batches_made.batch(self.database, entry.batch_id).total, None)
+            elif how == "broken off":
+                streamed.break_off(self.database, entry, "the source is gone")
+            else:
+                duties.abandoned(self.database, DAY_SECONDS)
+        key = batches_made.batch(self.database, entry.batch_id).idempotency_key
+        assert (key is None) == (how != "whole"), "a key is free exactly when nobody goes on with its batch"
 
     @rule(worker=WORKERS, room=st.integers(1, 12), suspect=st.booleans())
     def claim(self, worker: str, room: int, suspect: bool) -> None:
@@ -112,6 +149,33 @@ class Mill(RuleBasedStateMachine):
     def die(self, worker: str, ending: AttemptEnding) -> None:
         reclaim.of_worker(self.database, worker, ending, MAX_ATTEMPTS)
         self.lose({lease.slice_id for who, lease in self.given if who == worker and self.holds(lease)})
+
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data())
+    def suspect(self, data: st.DataObject) -> None:
+        """Two workers have died over everything of a batch: the next death buries single jobs."""
+        batch_id = data.draw(st.sampled_from(self.batches))
+        execute(self.database, "UPDATE slices SET deaths = 2 WHERE batch_id = :id AND state <> 'done'", id=batch_id)
+
+    @rule(worker=WORKERS, conflicts=st.integers(1, 3))
+    def die_beside_others(self, worker: str, conflicts: int) -> None:
+        """Others' transactions win, again and again, and what was done is undone as often."""
+        with self.contended(conflicts):
+            self.die(worker, AttemptEnding.DIED)
+
+    @rule()
+    def step_clock_back(self) -> None:
+        """By a day: every moment that lay ahead lies a day further ahead. Leases and backoffs are as good as before."""
+        sql = self.database.sql
+        for column, state in (("lease_expires_at", "leased"), ("not_before", "queued")):
+            statement = f"UPDATE slices SET {column} = {sql.later} WHERE state = '{state}' AND {column} > {sql.now}"
+            execute(self.database, statement, seconds=DAY_SECONDS)
+
+        clock_steps.taken_back(self.database, Settings(lease_seconds=LEASE_SECONDS))
+
+        with self.database.read() as connection:
+            far = text(f"SELECT count(*) FROM slices WHERE coalesce(lease_expires_at, not_before) > {sql.later}")
+            assert connection.scalar(far, {"seconds": LEASE_SECONDS + 1}) == 0
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data(), outcomes=OUTCOMES)
@@ -173,6 +237,19 @@ class Mill(RuleBasedStateMachine):
                 cancel.cancel(self.database, batch_id)
             assert BatchStatus(self.status(batch_id)).ended
 
+    @precondition(lambda self: self.batches)
+    @rule(data=st.data(), conflicts=st.integers(0, 2))
+    def delete(self, data: st.DataObject, conflicts: int) -> None:
+        """What was claimed of it is nobody's from now on, whatever is submitted next."""
+        batch_id = data.draw(st.sampled_from(self.batches))
+        with self.contended(conflicts):
+            delete.delete(self.database, batch_id, cancel=True)
+        self.batches.remove(batch_id)
+        self.lose({key for key, lease in self.holding.items() if lease.batch_id == batch_id})
+        self.closed = {lease for lease in self.closed if lease.batch_id != batch_id}
+        self.replayed = {key for key in self.replayed if key[0] != batch_id}
+        self.seen = {key: row for key, row in self.seen.items() if key[0] != batch_id}
+
     @rule()
     def finish_ends(self) -> None:
         duties.ended(self.database)
@@ -213,7 +290,7 @@ class Mill(RuleBasedStateMachine):
         todo = set(range(batch.total)) - {row.position for row in now}
         assert len({row.position for row in now}) == len(now)
         if batch.status == BatchStatus.IN_PROGRESS:
-            assert todo, "it has ended, and does not say so"
+            assert todo or batch.reading, "it has ended, and does not say so"
             assert {place: runs.count(place) for place in todo} == dict.fromkeys(todo, 1)
             if not any(key[0] == batch_id for key in self.replayed):  # that may put back what was cancelled alone
                 assert batch.max_failures is None or batch.failed <= batch.max_failures
@@ -237,6 +314,31 @@ class Mill(RuleBasedStateMachine):
             execute(self.database, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
     # ---- how
+
+    def add(self, jobs: int, **columns: Any) -> None:
+        self.batches.append(
+            insert_batch(
+                self.database, jobs, slice_jobs=SLICE, pipeline=self.pipeline, id=f"{self.pipeline}_{self.made}",
+                **columns,
+            )
+        )  # fmt: skip
+        self.made += 1
+
+    def reading(self) -> list[Entry]:
+        """The batches that are still read in, in their submitters' hands."""
+        rows = [batches_made.batch(self.database, batch_id) for batch_id in self.batches]
+        return [
+            Entry(row.id, row.submitter, row.idempotency_key)
+            for row in rows
+            if row.reading and row.status == BatchStatus.IN_PROGRESS
+        ]
+
+    @contextmanager
+    def contended(self, conflicts: int) -> Iterator[None]:
+        """Others win so many times."""
+        self.database.conflicts = conflicts
+        yield
+        self.database.conflicts = 0
 
     def holds(self, lease: Lease) -> bool:
         return self.holding.get(lease.slice_id) == lease
@@ -291,8 +393,8 @@ class Mill(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
+def database(database_url: str) -> Iterator[Contended]:
+    database = Contended(database_url)
     unsynced = {"sqlite": "PRAGMA synchronous = OFF", "postgresql": "SET synchronous_commit = off"}
     statement = unsynced[database.engine.dialect.name]
 
@@ -306,8 +408,9 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def test_any_order_of_events_leaves_every_batch_sound(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_order_of_events_leaves_every_batch_sound(database: Contended, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "CHUNK_JOBS", CHUNK)
+    monkeypatch.setattr(db, "FIRST_PAUSE_SECONDS", 0.0)
     run_state_machine_as_test(
         lambda: Mill(database),
         settings=settings(

@@ -5,13 +5,15 @@ import signal
 import socket
 import threading
 import uuid
+from functools import partial
 
 import click
 
 from models import failpoints, log, schema
 from models.settings import Settings
-from worker import duties
+from worker import duties, refusal
 from worker.duties import Duties
+from worker.holdings import Holdings
 
 
 @click.command(short_help="Look after things where no worker runs.")
@@ -25,7 +27,10 @@ def foreman() -> None:
     failpoints.arm()
     database = schema.opened(settings)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    chores = Duties(database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds)
+    chores = Duties(
+        database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
+        on_outdated=partial(refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code),
+    )  # fmt: skip
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from models.columns import Moment
 from models.db import Database, as_json, from_json, insert_rows
-from models.errors import SettingsError, Unreachable
+from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.tables import Batch
 
 JOBS = ("batch_id", "position", "custom_id", "input")
@@ -248,7 +248,7 @@ class TestUnreachable:
         path.write_bytes(b"this is not a database" * 100)
 
         with (
-            pytest.raises(Unreachable, match="can't be used: file is not a database"),
+            pytest.raises(DatabaseRefused, match="file is not a database; name another file"),
             Database(f"sqlite:///{path}").read(),
         ):
             pass

@@ -1,17 +1,29 @@
-"""Tokens tell of whom it is known that he is gone."""
+"""Tokens tell of which processes it is known that they are gone."""
 
 import os
-import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from producer import tokens
+from producer.tokens import Place, Token
+
+NEW = "from producer import tokens; print(tokens.new(), flush=True)"
+LINUX = sys.platform == "linux"
 
 
-def of(pid: object, host: str | None = None) -> str:
-    return f"{host or socket.gethostname()}:{pid}:0123456789abcdef"
+def of(pid: int, started: str = "", **place: str) -> str:
+    """The token of a process with this id, here unless told otherwise."""
+    return str(Token(replace(Place.here(), **place), pid, started, "0123456789abcdef"))
+
+
+def ended() -> int:
+    """The id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
 
 
 def test_each_is_unlike_any_other_and_of_a_process_that_lives() -> None:
@@ -19,17 +31,62 @@ def test_each_is_unlike_any_other_and_of_a_process_that_lives() -> None:
     assert not tokens.has_died(tokens.new())
 
 
+def test_one_is_read_as_it_was_written() -> None:
+    token = Token(Place("fe80::1", "boot", "4026531836"), 12, "345", "abc")
+
+    assert Token.parsed(str(token)) == token
+    assert str(Token.parsed(tokens.new())).rpartition(":")[0] == tokens.new().rpartition(":")[0]
+
+
 def test_a_process_has_died_as_soon_as_it_ended_even_if_nobody_asks_how() -> None:
     with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        if sys.platform == "linux":
+        if LINUX:
             assert tokens.has_died(of(process.pid))
 
     assert tokens.has_died(of(process.pid))
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux says when a process began")
+def test_a_process_whose_id_is_another_s_now_has_died() -> None:
+    alive = Token.parsed(tokens.new())
+    assert alive is not None
+
+    assert tokens.has_died(str(replace(alive, started="1")))
+    assert not tokens.has_died(str(alive))
+    assert not tokens.has_died(str(replace(alive, started=""))), "nothing is known of when that one began"
+
+
+@pytest.mark.parametrize("where", ["host", "boot", "namespace"])
+def test_elsewhere_nothing_is_known(where: str) -> None:
+    """A machine of the same name, the same one before it booted, or another container on it."""
+    pid = ended()
+    assert tokens.has_died(of(pid))
+
+    assert not tokens.has_died(of(pid, **{where: "another"}))
+
+
 @pytest.mark.parametrize(
-    "token", [of(1), of(os.getpid()), of("words"), of(10**30), of(4_000_000, "elsewhere"), "", "::"]
+    "token",
+    [of(1), of(os.getpid()), of(10**30), "", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"],
 )
-def test_of_others_nothing_is_known(token: str) -> None:
+def test_of_others_and_of_what_is_no_token_nothing_is_known(token: str) -> None:
     assert not tokens.has_died(token)
+
+
+@pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason="a PID namespace needs root")
+@pytest.mark.parametrize("mounts", [["--mount-proc"], []])
+def test_a_holder_in_another_pid_namespace_is_not_taken_for_dead(mounts: list[str]) -> None:
+    """Its id is one that nobody has here, or that somebody else has; and so are ours over there."""
+    inside = [
+        "unshare", "--pid", "--fork", *mounts, sys.executable, "-c",
+        f"import sys; {NEW}; print(tokens.has_died(sys.argv[1]), flush=True); sys.stdin.readline()", of(ended()),
+    ]  # fmt: skip
+    with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        token, verdict = process.stdout.readline().strip(), process.stdout.readline().strip()
+
+        assert not tokens.has_died(token)
+        assert verdict == "False"
+        process.communicate("go\n")
+    assert Token.parsed(token) is not None

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from models.states import AttemptEnding
-from worker.exits import AT_ONCE, DEFECT, HUNG
+from worker.exits import AT_ONCE, DEFECT, HUNG, OUTDATED
 from worker.mourning import how
 from worker.supervisor import Death
 
@@ -21,6 +21,7 @@ from worker.supervisor import Death
         (-signal.SIGSEGV, True, AttemptEnding.DIED),
         (HUNG, False, AttemptEnding.HUNG),
         (DEFECT, False, AttemptEnding.DIED),
+        (OUTDATED, False, AttemptEnding.KILLED),
         (AT_ONCE, False, AttemptEnding.KILLED),
         (os.EX_OK, False, AttemptEnding.KILLED),
         (1, False, AttemptEnding.KILLED),

@@ -1,0 +1,224 @@
+"""A database's clock that stepped back by an hour or a day delays nothing by more than a minute.
+
+What was written before the step lies as far ahead as the step was: so it is made here.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from models.builtin import BUILT_IN
+from models.columns import Moment
+from models.db import Database
+from models.settings import Settings
+from models.states import BatchStatus
+from producer import entries, workers
+from producer.request import Request
+from tests import batches_made
+from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch
+from worker import claims, clock_steps, duties, reclaim
+from worker.duties import Duties, Duty
+
+STEPS = [3_600.0, 86_400.0]
+MINUTE = 60.0
+SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
+SUBMITTER = "another.example:boot:1:1:1:abc"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=STEPS)
+def step(request: pytest.FixtureRequest) -> float:
+    """By so many seconds the clock stepped back."""
+    seconds: float = request.param
+    return seconds
+
+
+def put_ahead(database: Database, table: str, column: str, seconds: float) -> None:
+    execute(database, f"UPDATE {table} SET {column} = {database.sql.later}", seconds=seconds)
+
+
+def seconds_ahead(database: Database, table: str, column: str) -> float:
+    query = text(f"SELECT {column} AS moment, {database.sql.now} AS now FROM {table}")
+    with database.read() as connection:
+        row = connection.execute(query.columns(moment=Moment, now=Moment)).one()
+    ahead: float = (row.moment - row.now).total_seconds()
+    return ahead
+
+
+def taken_back(database: Database) -> str:
+    return clock_steps.taken_back(database, Settings(lease_seconds=LEASE_SECONDS))
+
+
+def insert_run(database: Database) -> None:
+    moment = "2026-01-01 00:00:00"
+    execute(
+        database, "INSERT INTO schedules (name, definition, declared, decided_at) VALUES ('s', '{}', :no, :at)",
+        no=False, at=moment,
+    )  # fmt: skip
+    execute(
+        database,
+        "INSERT INTO runs (schedule, slot, cause, state, definition, beside, decided_at, look_at, held_by) "
+        "VALUES ('s', :at, 'cron', 'running', '{}', :no, :at, :at, 'somebody')",
+        no=False, at=moment,
+    )  # fmt: skip
+
+
+class TestDuties:
+    def test_come_at_once(self, database: Database, step: float) -> None:
+        ran: list[int] = []
+        mine = Duties(database, [Duty("sweep", 2.0, lambda: ran.append(1) or "")], "me", patience_seconds=1.0)
+        mine.run_once(0.0)
+        put_ahead(database, "duties", "due_at", step + 2.0)
+
+        mine.run_once(2.0)
+        mine.run_once(4.0)
+
+        assert len(ran) == 2, "once after the step, and not again before its next turn"
+
+    def test_look_for_steps_themselves(self, database: Database) -> None:
+        [clock] = [duty for duty in duties.standard(database, Settings()) if duty.name == "clock"]
+
+        assert clock.seconds + LEASE_SECONDS <= MINUTE
+        assert clock.run() == ""
+
+
+class TestLeases:
+    def test_of_who_lives_are_renewed_and_others_run_out(self, database: Database, step: float) -> None:
+        batch_id = insert_batch(database, 8)
+        alive, dead = claims.take(database, claimant(), 8, 4)
+        put_ahead(database, "slices", "lease_expires_at", step + LEASE_SECONDS)
+
+        said = taken_back(database)
+        with database.write() as connection:
+            assert claims.renew(connection, database.sql, [alive], LEASE_SECONDS + 5) == []
+        ahead = {row.id: row.lease_expires_at for row in batches_made.slices(database, batch_id)}
+
+        assert "2 leases" in said
+        assert ahead[dead.slice_id] < ahead[alive.slice_id]
+        with database.read() as connection:
+            late = text(f"SELECT count(*) FROM slices WHERE lease_expires_at > {database.sql.later}")
+            assert connection.scalar(late, {"seconds": MINUTE}) == 0
+        assert not reclaim.lapsed(database, 3), "nobody was taken for dead"
+        assert taken_back(database) == ""
+
+    def test_that_are_as_they_should_be_stay(self, database: Database) -> None:
+        insert_batch(database, 4)
+        claims.take(database, claimant(lease_seconds=1.9 * LEASE_SECONDS), 4, 4)
+
+        assert taken_back(database) == ""
+
+    def test_are_not_waited_for_by_a_batch_that_somebody_ends(self, database: Database, step: float) -> None:
+        batch_id = insert_batch(database, 4)
+        claims.take(database, claimant(), 4, 4)
+        put_ahead(database, "slices", "lease_expires_at", step)
+
+        taken_back(database)
+
+        batches_made.audit(database, batch_id)
+
+
+def test_a_backoff_ends_within_a_minute(database: Database, step: float) -> None:
+    insert_batch(database, 4)
+    put_ahead(database, "slices", "not_before", step + 10.0)
+
+    assert "1 backoffs" in taken_back(database)
+
+    assert seconds_ahead(database, "slices", "not_before") <= MINUTE
+
+
+def test_a_run_whose_holder_died_is_free_within_a_minute(database: Database, step: float) -> None:
+    insert_run(database)
+    put_ahead(database, "runs", "held_until", step + 15.0)
+
+    assert "1 runs.held_until" in taken_back(database)
+
+    assert seconds_ahead(database, "runs", "held_until") <= MINUTE
+
+
+def test_a_source_that_was_late_is_looked_at_at_once(database: Database, step: float) -> None:
+    insert_run(database)
+    execute(database, "UPDATE runs SET state = 'waiting'")
+    put_ahead(database, "runs", "look_at", step + 60.0)
+    assert clock_steps.taken_back(database, Settings(clock="2026-01-01T00:00Z")) == "", "a rehearsal's clock is another"
+
+    assert "1 runs.look_at" in taken_back(database)
+
+    assert seconds_ahead(database, "runs", "look_at") <= 0
+
+
+class TestWorkers:
+    @pytest.fixture(autouse=True)
+    def worker(self, database: Database) -> None:
+        execute(
+            database,
+            "INSERT INTO workers (id, host, pid, device, pipeline, model, serves, state) "
+            "VALUES ('w', :host, :pid, 'cpu', 'p', 'm', '[\"p\"]', 'ready')",
+            host=socket.gethostname(), pid=os.getpid(),
+        )  # fmt: skip
+
+    def alive(self, database: Database) -> bool:
+        [view] = workers.listed(database, LEASE_SECONDS)
+        return view.alive
+
+    def test_that_say_nothing_any_more_are_not_taken_for_alive(self, database: Database, step: float) -> None:
+        assert self.alive(database)
+        put_ahead(database, "workers", "heartbeat_at", step)
+
+        assert not self.alive(database)
+
+    def test_age_again_from_the_step_on(self, database: Database, step: float) -> None:
+        put_ahead(database, "workers", "heartbeat_at", step)
+
+        taken_back(database)
+
+        assert seconds_ahead(database, "workers", "heartbeat_at") <= 0
+
+
+class TestSubmitters:
+    @pytest.fixture
+    def batch_id(self, database: Database) -> str:
+        """A batch under a key whose submitter is gone."""
+        request = Request.checked(SAMPLE, idempotency_key="k")
+        entry = entries.enter(database, request)
+        execute(database, "UPDATE batches SET submitter = :by", by=SUBMITTER)
+        return entry.batch_id
+
+    def enter(self, database: Database, pauses: list[float]) -> entries.Entry:
+        return entries.enter(database, Request.checked(SAMPLE, idempotency_key="k"), pause=pauses.append)
+
+    def test_that_are_gone_are_succeeded_after_one_wait(self, database: Database, batch_id: str, step: float) -> None:
+        put_ahead(database, "batches", "heard_at", step)
+        pauses: list[float] = []
+
+        entry = self.enter(database, pauses)
+
+        assert (entry.batch_id, entry.status) == (batch_id, BatchStatus.VALIDATING)
+        assert pauses == [entries.SILENT_SECONDS]
+
+    @pytest.mark.parametrize("column", ["heard_at", "created_at"])
+    def test_age_again_from_the_step_on(self, database: Database, batch_id: str, step: float, column: str) -> None:
+        put_ahead(database, "batches", column, step)
+
+        taken_back(database)
+
+        assert seconds_ahead(database, "batches", "heard_at") <= 0
+        execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+        assert batch_id in duties.abandoned(database, 60.0)
+
+
+def test_deadlines_stay_where_they_are(database: Database, step: float) -> None:
+    insert_batch(database, 4)
+    put_ahead(database, "batches", "expires_at", step)
+
+    assert taken_back(database) == ""
+
+    assert seconds_ahead(database, "batches", "expires_at") > step - MINUTE

@@ -1,0 +1,117 @@
+"""Slices: whoever holds none by batch, id, token and state changes none, whatever happened meanwhile."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from models.db import Database
+from models.states import AttemptEnding, Outcome
+from producer import delete, replay
+from producer.replay import Choice
+from tests import batches_made
+from tests.batches_made import VERSION, claimant, execute, insert_batch
+from worker import claims, reclaim, store
+from worker.claims import Lease
+from worker.store import Answer
+
+MAX_ATTEMPTS = 3
+MANY = 262_144  # jobs: the most that a window may have
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def close(database: Database, lease: Lease, places: range, *, again: bool = False) -> store.Closed:
+    version = store.register(database, VERSION)
+    answers = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in places]
+    with database.write() as connection:
+        return store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version, again=again)
+
+
+class TestReclaim:
+    def test_of_a_batch_that_burns_meanwhile_leaves_no_slice_behind(self, database: Database) -> None:
+        """A death buries one job, the batch allows no failure, and its other slices were found before that."""
+        batch_id = insert_batch(database, [{"text": str(place)} for place in range(5)], slice_jobs=1, max_failures=0)
+        claims.take(database, claimant(), 5, 1)
+        execute(database, "UPDATE slices SET deaths = 2 WHERE batch_id = :id AND first = 1", id=batch_id)
+
+        done = reclaim.of_worker(database, "worker-1", AttemptEnding.DIED, MAX_ATTEMPTS)
+
+        assert (len(done.buried), done.queued, done.bells) == (1, [], {})
+        assert batches_made.batch(database, batch_id).status == "failed"
+        assert {row.state for row in batches_made.slices(database, batch_id)} == {"done"}
+        batches_made.audit(database, batch_id)
+        assert replay.replay(database, batch_id, Choice((Outcome.FAILED, Outcome.CANCELLED)), 4).jobs == 5
+        batches_made.audit(database, batch_id)
+
+    def test_of_the_last_open_job_ends_the_batch(self, database: Database) -> None:
+        batch_id = insert_batch(database, 1)
+        claims.take(database, claimant(), 1, 1)
+        execute(database, "UPDATE slices SET deaths = 2 WHERE batch_id = :id", id=batch_id)
+
+        reclaim.of_worker(database, "worker-1", AttemptEnding.DIED, MAX_ATTEMPTS)
+
+        assert batches_made.batch(database, batch_id).status == "completed"
+        batches_made.audit(database, batch_id)
+
+
+class TestDeletedBatches:
+    def test_leave_leases_behind_that_hold_for_nothing_else(self, database: Database) -> None:
+        insert_batch(database, 4, id="first")
+        [stale] = claims.take(database, claimant("worker-1"), 4, 4)
+        delete.delete(database, "first", cancel=True)
+        insert_batch(database, 4, id="second")
+        [lease] = claims.take(database, claimant("worker-2"), 4, 4)
+
+        with database.write() as connection:
+            assert claims.renew(connection, database.sql, [stale], 30.0) == [stale]
+            assert claims.release(connection, [stale]) == []
+
+        assert lease.slice_id != stale.slice_id, "an id is given out once"
+        assert close(database, lease, range(4)).lost == frozenset()
+        batches_made.audit(database, "second")
+
+    def test_a_lease_of_another_batch_holds_for_nothing_even_under_the_same_id_and_token(
+        self, database: Database
+    ) -> None:
+        insert_batch(database, 4, id="only")
+        [lease] = claims.take(database, claimant(), 4, 4)
+        stale = Lease(lease.slice_id, "another", lease.first, lease.size, lease.token, lease.attempts)
+
+        with database.write() as connection:
+            assert claims.renew(connection, database.sql, [stale], 30.0) == [stale]
+            assert claims.release(connection, [stale]) == []
+
+        assert batches_made.slice_row(database, lease).state == "leased"
+
+
+def test_the_largest_window_is_looked_up_whole(database: Database) -> None:
+    """After a commit that was not heard of, the positions of a whole window are asked for at once."""
+    batch_id = insert_batch(database, 4)
+    [lease] = claims.take(database, claimant(), 4, 4)
+    answers = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in range(MANY)]
+    with database.write() as connection:
+        kept = store._unwritten(connection, database.sql, batch_id, answers)
+        numbers = text(f"SELECT count(*) FROM jobs WHERE position {database.sql.in_numbers}")
+        nobody = connection.scalar(numbers, {"numbers": ""})
+
+    assert (len(kept), nobody) == (MANY, 0)
+
+
+def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Database) -> None:
+    batch_id = insert_batch(database, 8, slice_jobs=8)
+    [lease] = claims.take(database, claimant(), 8, 8)
+    version = store.register(database, VERSION)
+    first = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in range(3)]
+    with database.write() as connection:
+        store.close(connection, database.sql, first, [lease], set(), version)
+
+    closed = close(database, lease, range(8), again=True)
+
+    assert (closed.written, closed.ended) == (5, "completed")
+    batches_made.audit(database, batch_id)
