@@ -1,0 +1,32 @@
+"""Vocabulary: tokens that a tokenizer has and its model lacks.
+
+An index beyond the embeddings is an error on a CPU, and on a GPU it ends the process.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.errors import JobError
+
+
+def size(model: Any) -> int | None:
+    """How many tokens a model has embeddings for; None where it has one for whatever number there is (CANINE)."""
+    try:
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weight = getattr(embeddings, "weight", embeddings)
+    return int(weight.shape[0]) if len(getattr(weight, "shape", ())) == 2 else None
+
+
+def exceeded(model: Any, tokenizer: Any) -> int | None:
+    """How many tokens a model has, if its tokenizer has a token beyond them; otherwise None."""
+    known = size(model)
+    largest = max(len(tokenizer) - 1, max(tokenizer.get_vocab().values(), default=0))
+    return known if known is not None and largest >= known else None
+
+
+def check(ids: Sequence[int], words: int | None) -> None:
+    """Raises JobError `unknown_token` where a token lies beyond so many words."""
+    if words is not None and max(ids, default=0) >= words:
+        raise JobError("unknown_token", "it has a token that the model lacks; take that word out of the text")
