@@ -116,9 +116,6 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
                         "attn_layer_indices": [1], "mamba_chunk_size": 8, "pad_token_id": 1}),
     "falcon-h1": ("falcon_h1", {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8,
                                 "mamba_n_groups": 1, "mamba_chunk_size": 8, "head_dim": 16, "pad_token_id": 1}),
-    "zamba": ("zamba", {"num_hidden_layers": 3, "mamba_d_state": 8, "n_mamba_heads": 2, "use_mamba_kernels": False, "attn_layer_period": 2,
-                        "attn_layer_offset": 1, "mamba_dt_rank": 4, "pad_token_id": 1, "attention_hidden_size": 64,
-                        "attention_head_dim": 32, "num_key_value_heads": 2}),
     "zamba2": ("zamba2", {"mamba_d_state": 8, "n_mamba_heads": 4, "mamba_ngroups": 1, "chunk_size": 8,
                           "num_key_value_heads": 2, "pad_token_id": 1, "num_mem_blocks": 1, "use_mem_rope": True,
                           "hybrid_layer_ids": [1], "layers_block_type": ["mamba", "hybrid"]}),
@@ -267,7 +264,7 @@ def spread(model: Any) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
-                weight.normal_(0, 1.0 if "embed" in name else 1.5 * weight.shape[-1] ** -0.5)
+                weight.normal_(0, 1.0 if "embed" in name else weight.shape[-1] ** -0.5)
     return model
 
 

@@ -42,7 +42,7 @@ class Encoder:
         self._sameness = sameness.settle(model, ReadingTrial(), limits.max_length)
         self._state = self._sameness.state(model)
         self._words = vocabulary.exceeded(model, tokenizer)
-        self.apart = frame is None or padding.matters(model, tokenizer, frame)
+        self.apart = frame is None or padding.matters(model, tokenizer, frame, limits.max_length)
         self._layers: PackedLayers | None = None
         self._few = False
         shares = self.most_rows > 1 and not self.apart and self._sameness.sharing is Sharing.TOGETHER

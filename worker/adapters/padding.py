@@ -4,6 +4,7 @@ Attention leaves the padding out, but convolutions (CANINE, ConvBERT) and Fourie
 such models may share a pass only with rows of their own length.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -15,13 +16,12 @@ from worker.adapters.framing import Frame
 PADDING = 16  # behind the trial's text: more than the widest convolution
 
 
-def matters(model: Any, tokenizer: Any, frame: Frame) -> bool:
+def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None) -> bool:
     """Tries a row alone and padded; true where the scores differ, or padding on the right is not the tokenizer's.
 
-    Raises ModelError where the model can't read a row at all.
-
     Padding on the left moves every text to other positions, which most models tell apart. On the right it would be
-    wrong for models that look at the last position (XLNet).
+    wrong for models that look at the last position (XLNet). `longest` is the width that no pass goes past. Raises
+    ModelError where the model can't read a row at all.
     """
     row = trials.row(tokenizer, frame, words=vocabulary.size(model))
     with int8.unrounded(model), torch.inference_mode():
@@ -31,7 +31,7 @@ def matters(model: Any, tokenizer: Any, frame: Frame) -> bool:
         if tokenizer.pad_token_id is None:
             return False  # then a row never shares a pass
         try:
-            width = len(row["input_ids"]) + PADDING
+            width = min(len(row["input_ids"]) + PADDING, longest or sys.maxsize)
             padded = trials.scores(model, trials.tensors([row], tokenizer.pad_token_id, model.device, width))
         except Exception:  # whatever a model says to padding that it can't take; its rows stay apart
             return True

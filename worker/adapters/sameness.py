@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +26,10 @@ Scores = torch.Tensor
 
 # How far two passes of the copy, in float32, may be apart as a part of the largest score.
 CLOSE = 1e-4
+
+# Copies that are tried until one can be run, and how many weights are copied for each question.
+MOST_COPIES = 6
+COPIED = 1_000_000
 
 # Rotary positions of these kinds change with a text's length.
 BY_LENGTH_ROTARY = ("longrope", "dynamic")
@@ -123,8 +128,8 @@ class _Asked:
     def __hash__(self) -> int:
         return hash(self._key)
 
-    def copied(self) -> Any:
-        """The model's small copy, or None; afterwards the model is let go."""
+    def copies(self) -> Iterator[Any]:
+        """The model's small copies; the model itself is let go of."""
         model, self.model = self.model, None
         return small_copy.of(model, past_positions=self.past_positions)
 
@@ -134,8 +139,8 @@ def _examined(asked: _Asked) -> Sameness | str | None:
     """What a copy answers; a few words where the model is to be refused, None where it can't be told."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        model = asked.copied()
-        return None if model is None else Examination(model, asked.trial).result()
+        results = (Examination(model, asked.trial).result() for model in islice(asked.copies(), MOST_COPIES))
+        return next((result for result in results if result is not None), None)
 
 
 class Examination:
@@ -173,7 +178,10 @@ class Examination:
             return None
 
     def _fresh(self) -> Any:
-        return copy.deepcopy(self._model)
+        """The copy as it was made. Large ones share their weights, which takes time to copy."""
+        weights = list(self._model.parameters())
+        shared = sum(weight.numel() for weight in weights) > COPIED
+        return copy.deepcopy(self._model, {id(weight): weight for weight in weights} if shared else None)
 
     def _changing(self, rows: Sequence[Ids], alone: Sequence[Scores]) -> frozenset[str]:
         """The classes that must be put back: none where what the model read before does not show."""

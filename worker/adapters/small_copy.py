@@ -17,7 +17,7 @@ LENGTHS = {
     "local_attention": 8, "window_size": 8, "local_radius": 4, "global_block_size": 4, "block_size": 4,
     "chunk_size": 8, "mamba_chunk_size": 8, "attention_chunk_size": 8, "lsh_attn_chunk_length": 8,
     "local_attn_chunk_length": 8, "expert_capacity": 3, "local_transformer_stride": 8, "index_topk": 8,
-    "num_random_blocks": 1,
+    "num_random_blocks": 1, "entity_vocab_size": 8,
 }  # fmt: skip
 
 # How many layers of one kind follow each other, and which is the first of the other kind.
@@ -33,26 +33,34 @@ LAYERS = (
 )  # fmt: skip
 HEADS = (
     "num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads",
-    "num_encoder_attention_heads", "num_decoder_attention_heads",
+    "num_encoder_attention_heads", "num_decoder_attention_heads", "attention_heads",
 )  # fmt: skip
 KEY_HEADS = ("num_key_value_heads", "num_kv_heads")
+STATE_HEADS = ("mamba_n_heads", "n_mamba_heads", "mamba_num_heads", "mamba_d_ssm")
+GROUPS = {
+    "n_groups": 1, "mamba_n_groups": 1, "mamba_ngroups": 1, "linear_num_key_heads": 1, "linear_num_value_heads": 2,
+}  # fmt: skip
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "emb_dim")
 INNER_WIDTHS = (
     "intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size",
-    "shared_expert_intermediate_size", "hidden_dim", "d_inner", "feed_forward_size", "intermediate_size_mlp",
+    "shared_expert_intermediate_size", "hidden_dim", "d_inner", "ffn_hidden_size", "feed_forward_size", "intermediate_size_mlp",
 )  # fmt: skip
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 WORDS = 320
 INNER = 64
+NARROW = 64  # a model without heads
+STEP = 16  # what some products of experts want widths to be a multiple of
+WIDE = ("_size", "_dim", "_width")
 ENOUGH = 128  # a model of this width is small as it is
 SMALL = 30_000_000  # weights that a copy may have
 
 
-def of(model: Any, *, past_positions: bool = False) -> Any:
-    """A copy of a model for a trial in float32 on the CPU; None where none of its kinds of layers can be made.
+def of(model: Any, *, past_positions: bool = False) -> Iterator[Any]:
+    """Copies of a model for a trial in float32 on the CPU, the smallest first, each with all its kinds of layers.
 
-    past_positions: let the longest text that the model is made for be a few tokens, too.
+    The first that can be run at all will do. past_positions: let the longest text that the model is made for be a few
+    tokens, too.
     """
     kinds = _kinds(model)
     for config in _configs(model, past_positions=past_positions):
@@ -61,43 +69,44 @@ def of(model: Any, *, past_positions: bool = False) -> Any:
                 drawn = _made(model, config)
             if _kinds(drawn) != kinds or sum(weight.numel() for weight in drawn.parameters()) > SMALL:
                 continue
-            return _random(_made(model, config))
-        except Exception:  # whatever a configuration says to numbers that do not fit each other
+            made = _random(_made(model, config))
+        except Exception:  # noqa: S112  # whatever a configuration says to numbers that do not fit each other
             continue
-    return None
+        yield made
 
 
 def _configs(model: Any, *, past_positions: bool) -> Iterator[Any]:
     """Smaller and smaller ideas of what may be left out, the smallest copy first."""
     told = model.config.to_dict()
-    for narrow in (True, False):
+    for heads in (2, 4, None):
         for layers in (2, 3, 4, 6, 8, 12, 16, None):
-            smaller = _smaller(told, layers, narrow=narrow)
+            smaller = _smaller(told, layers, heads)
             if past_positions and "max_position_embeddings" in smaller:
                 smaller["max_position_embeddings"] = LENGTHS["original_max_position_embeddings"]
             try:
                 yield type(model.config).from_dict(smaller)
-            except Exception:  # as above
+            except Exception:  # noqa: S112  # as above
                 continue
 
 
-def _smaller(told: Mapping[str, Any], layers: int | None, *, narrow: bool) -> dict[str, Any]:
+def _smaller(told: Mapping[str, Any], layers: int | None, heads: int | None) -> dict[str, Any]:
+    """A configuration of so many layers and heads; None leaves them as they are."""
     whole = {name: value for name, value in told.items() if name != "quantization_config"}
-    smaller = {name: _value(name, value, layers, narrow=narrow) for name, value in whole.items()}
+    smaller = {name: _value(name, value, layers, heads) for name, value in whole.items()}
     for name, value in {**LENGTHS, **PERIODS}.items():
         smaller.update({name: _least(smaller[name], value)} if smaller.get(name) else {})
     _cut_layers(smaller, told, layers)
-    if narrow and _width(told) > ENOUGH:
-        _narrow(smaller, told)
+    if heads is not None and _width(told) > ENOUGH:
+        _narrow(smaller, told, heads)
     if told.get("vocab_size"):
         _fewer_words(smaller)
     return smaller
 
 
-def _value(name: str, value: Any, layers: int | None, *, narrow: bool) -> Any:
+def _value(name: str, value: Any, layers: int | None, heads: int | None) -> Any:
     """Configurations within a configuration are made smaller, too."""
     if isinstance(value, Mapping) and name not in ("id2label", "label2id"):
-        return _smaller(value, layers, narrow=narrow)
+        return _smaller(value, layers, heads)
     return copy.deepcopy(value)
 
 
@@ -135,25 +144,29 @@ def _first_of_each(kinds: list[Any], count: int) -> list[Any]:
     return (seen + kinds)[:count] if len(seen) <= count else kinds[:count]
 
 
-def _narrow(smaller: dict[str, Any], told: Mapping[str, Any]) -> None:
-    """Two heads, each as wide as it was."""
-    heads = next((told[name] for name in HEADS if told.get(name)), 1)
-    wide = max(1, _width(told) // heads)
-    for name in HEADS:
-        if isinstance(told.get(name), int):
-            smaller[name] = 2
-    for name in KEY_HEADS:
-        if isinstance(told.get(name), int):
-            smaller[name] = 1 if told[name] < heads else 2
-    for name in WIDTHS:
-        if isinstance(told.get(name), int):
-            smaller[name] = 2 * wide
-    for name in INNER_WIDTHS:
-        if isinstance(told.get(name), int):
-            smaller[name] = min(told[name], INNER)
-    for name in EXPERTS:
-        if isinstance(told.get(name), int):
-            smaller[name] = min(told[name], max(4, 2 * (told.get("num_experts_per_tok") or 1)))
+def _narrow(smaller: dict[str, Any], told: Mapping[str, Any], count: int) -> None:
+    """So many heads, each as wide as it was, and what is as wide as all of them together."""
+    heads = next((told[name] for name in HEADS if told.get(name)), None)
+    was = _width(told)
+    width = NARROW if heads is None else count * -(-was // heads)
+    width = -(-width // STEP) * STEP if told.get("head_dim") else width
+    for name, value in told.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            continue
+        if name in HEADS:
+            smaller[name] = count
+        elif name in KEY_HEADS:
+            smaller[name] = 1 if value < (heads or 0) else count
+        elif name in STATE_HEADS:
+            smaller[name] = max(1, value * width // was)
+        elif name in GROUPS:
+            smaller[name] = min(value, GROUPS[name])
+        elif name in EXPERTS:
+            smaller[name] = min(value, max(4, 2 * (told.get("num_experts_per_tok") or 1)))
+        elif name in INNER_WIDTHS:
+            smaller[name] = min(value, INNER)
+        elif name in WIDTHS or (value in (was, 2 * was) and name.endswith(WIDE)):
+            smaller[name] = width * value // was
 
 
 def _width(told: Mapping[str, Any]) -> int:

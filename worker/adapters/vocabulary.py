@@ -6,17 +6,22 @@ An index beyond the embeddings is an error on a CPU, and on a GPU it ends the pr
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from models.errors import JobError
 
 
 def size(model: Any) -> int | None:
-    """How many tokens a model has embeddings for; None where it has one for whatever number there is (CANINE)."""
+    """How many tokens a model has embeddings for; None where it has some for whatever number there is (CANINE)."""
     try:
         embeddings = model.get_input_embeddings()
     except NotImplementedError:
-        return None
-    weight = getattr(embeddings, "weight", embeddings)
-    return int(weight.shape[0]) if len(getattr(weight, "shape", ())) == 2 else None
+        embeddings = None
+    # Perceiver gives its latents, which are no embeddings.
+    if isinstance(embeddings, torch.nn.Module) and isinstance(getattr(embeddings, "weight", None), torch.Tensor):
+        return int(embeddings.weight.shape[0])
+    words = getattr(model.config, "vocab_size", None)
+    return words if isinstance(words, int) else None
 
 
 def exceeded(model: Any, tokenizer: Any) -> int | None:
