@@ -147,7 +147,8 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
                                                   "sep_token_id": 0, "global_attn_every_n_layers": 2}),
     "xlnet": ("xlnet", {**_XLNET, "pad_token_id": 1}),
     "reformer": ("reformer", {
-        "attention_head_size": 16, "axial_pos_embds": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [16, 16],
+        "attention_head_size": 16, "axial_pos_embds": True, "axial_pos_embds_dim": [16, 16],
+        "axial_pos_shape": [16, 16],
         "feed_forward_size": 64, "attn_layers": ["local", "lsh"], "is_decoder": True, "local_attn_chunk_length": 8,
         "lsh_attn_chunk_length": 8, "num_buckets": 4, "pad_token_id": 1, "num_hashes": 1}),
     "big_bird": ("big_bird", {"is_decoder": True, "block_size": 4, "num_random_blocks": 1, "pad_token_id": 1}),
@@ -157,8 +158,9 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "q_lora_rank": 16,
         "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "n_group": 1,
         "topk_group": 1, "first_k_dense_replace": 1, "num_key_value_heads": 2}),
-    "phimoe": ("phimoe", {**_longrope(short_mscale=1.0, long_mscale=1.2), **_EXPERTS, "original_max_position_embeddings": TRAINED,
-                          "sliding_window": None, "router_jitter_noise": 0.1, "input_jitter_noise": 0.1}),
+    "phimoe": ("phimoe", {**_longrope(short_mscale=1.0, long_mscale=1.2), **_EXPERTS,
+                          "original_max_position_embeddings": TRAINED, "sliding_window": None,
+                          "router_jitter_noise": 0.1, "input_jitter_noise": 0.1}),
 }  # fmt: skip
 
 _SEQ2SEQ = {
@@ -208,7 +210,8 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
     "big_bird": ("big_bird", {"block_size": 4, "num_random_blocks": 1}),
     "nystromformer": ("nystromformer", {"num_landmarks": 8, "segment_means_seq_len": 64}),
     "yoso": ("yoso", {"use_expectation": True}), "yoso-hashing": ("yoso", {"use_expectation": False}),
-    "funnel": ("funnel", {"num_hidden_layers": LEFT_OUT, "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]}),
+    "funnel": ("funnel", {"num_hidden_layers": LEFT_OUT, "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64,
+                          "block_sizes": [1, 1]}),
     "canine": ("canine", {"downsampling_rate": 4, "upsampling_kernel_size": 4, "local_transformer_stride": 8,
                           "bos_token_id": 2, "eos_token_id": 3}),
     "convbert": ("convbert", {"embedding_size": 32}), "fnet": ("fnet", {}), "ibert": ("ibert", {}),
@@ -228,7 +231,8 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
                                 "num_self_attends_per_block": 1, "num_self_attention_heads": 2,
                                 "num_cross_attention_heads": 2}),
     "reformer": ("reformer", {
-        "attention_head_size": 16, "axial_pos_embds": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [16, 16],
+        "attention_head_size": 16, "axial_pos_embds": True, "axial_pos_embds_dim": [16, 16],
+        "axial_pos_shape": [16, 16],
         "feed_forward_size": 64, "attn_layers": ["local", "lsh"], "is_decoder": False, "local_attn_chunk_length": 8,
         "lsh_attn_chunk_length": 8, "num_buckets": 4, "num_hashes": 1}),
     "xlnet": ("xlnet", _XLNET),

@@ -41,7 +41,7 @@ class Encoder:
         self._deterministic = limits.deterministic
         self._sameness = sameness.settle(model, ReadingTrial(), limits.max_length)
         self._state = self._sameness.state(model)
-        self._words = vocabulary.exceeded(model, tokenizer)
+        self._words = vocabulary.size(model)
         self.apart = frame is None or padding.matters(model, tokenizer, frame, limits.max_length)
         self._layers: PackedLayers | None = None
         self._few = False

@@ -39,7 +39,9 @@ class Kept:
             module._modules != self.parts
             or module._buffers.keys() != self.buffers.keys()
             or now.keys() != self.attributes.keys()
-            or any(not _equal(module._buffers[name], copy) for name, (_, copy) in self.buffers.items() if copy is not None)
+            or any(
+                not _equal(module._buffers[name], copy) for name, (_, copy) in self.buffers.items() if copy is not None
+            )
             or any(not _equal(now[name], value) for name, value in self.attributes.items())
         )
 
@@ -66,9 +68,7 @@ class ModelState:
     """
 
     def __init__(self, model: torch.nn.Module, kinds: Container[str] | None = None) -> None:
-        self._kept = [
-            Kept.of(module) for module in model.modules() if kinds is None or type(module).__name__ in kinds
-        ]
+        self._kept = [Kept.of(module) for module in model.modules() if kinds is None or type(module).__name__ in kinds]
 
     def changed(self) -> frozenset[str]:
         """The names of the classes whose modules are not any more as they were."""

@@ -100,7 +100,9 @@ class QuestionAnswering:
                 return problem
         windows = passage.windows(room, shared, from_the_end=self._tokenizer.truncation_side == "left")
         try:
-            return [self._encoder.row(job, window, part=part, parts=len(windows)) for part, window in enumerate(windows)]
+            return [
+                self._encoder.row(job, window, part=part, parts=len(windows)) for part, window in enumerate(windows)
+            ]
         except JobError as error:
             return error
 

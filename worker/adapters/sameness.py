@@ -166,7 +166,9 @@ class Examination:
         self._kept = self._changing(rows, alone)
         if self._kept and not self._agrees_in_turn(rows, alone):
             return "remembers what it was asked before, so the same text gets other answers"
-        sharing, loops = next((way for way in self._trial.ways if self._agrees(rows, alone, way)), (Sharing.ALONE, False))
+        sharing, loops = next(
+            (way for way in self._trial.ways if self._agrees(rows, alone, way)), (Sharing.ALONE, False)
+        )
         below = sharing is not Sharing.TOGETHER and self._agrees_if_short(rows, alone)
         return Sameness(sharing, loops, self._kept, 1 if below else None)
 

@@ -27,7 +27,12 @@ class ReadingTrial:
 
     def rows(self, model: Any, longest: int) -> list[Ids]:
         """As `Trial`."""
-        return _rows(model, [size for size in READ if size <= longest])
+        rows = _rows(model, [size for size in READ if size <= longest])
+        separator = getattr(model.config, "sep_token_id", None)
+        if isinstance(separator, int) and type(model).__name__.endswith("ForQuestionAnswering"):
+            # Longformer looks for the end of the question, as a pair of texts has it with RoBERTa's tokenizer.
+            rows = [[row[0], separator, separator, *row[3:-1], separator] for row in rows]
+        return rows
 
     def alone(self, model: Any, row: Ids) -> Scores:
         """As `Trial`."""

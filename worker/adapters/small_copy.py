@@ -43,7 +43,8 @@ GROUPS = {
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim", "emb_dim")
 INNER_WIDTHS = (
     "intermediate_size", "n_inner", "d_ff", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size",
-    "shared_expert_intermediate_size", "hidden_dim", "d_inner", "ffn_hidden_size", "feed_forward_size", "intermediate_size_mlp",
+    "shared_expert_intermediate_size", "hidden_dim", "d_inner", "ffn_hidden_size",
+    "feed_forward_size", "intermediate_size_mlp",
 )  # fmt: skip
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
@@ -150,23 +151,18 @@ def _narrow(smaller: dict[str, Any], told: Mapping[str, Any], count: int) -> Non
     was = _width(told)
     width = NARROW if heads is None else count * -(-was // heads)
     width = -(-width // STEP) * STEP if told.get("head_dim") else width
+    most = {
+        **dict.fromkeys(HEADS, count), **dict.fromkeys(INNER_WIDTHS, INNER), **GROUPS,
+        **{name: 1 if told.get(name) != heads else count for name in KEY_HEADS},
+        **dict.fromkeys(EXPERTS, max(4, 2 * (told.get("num_experts_per_tok") or 1))),
+    }  # fmt: skip
     for name, value in told.items():
         if not isinstance(value, int) or isinstance(value, bool):
             continue
-        if name in HEADS:
-            smaller[name] = count
-        elif name in KEY_HEADS:
-            smaller[name] = 1 if value < (heads or 0) else count
-        elif name in STATE_HEADS:
+        if name in most:
+            smaller[name] = min(value, most[name])
+        elif name in (*WIDTHS, *STATE_HEADS) or (value in (was, 2 * was) and name.endswith(WIDE)):
             smaller[name] = max(1, value * width // was)
-        elif name in GROUPS:
-            smaller[name] = min(value, GROUPS[name])
-        elif name in EXPERTS:
-            smaller[name] = min(value, max(4, 2 * (told.get("num_experts_per_tok") or 1)))
-        elif name in INNER_WIDTHS:
-            smaller[name] = min(value, INNER)
-        elif name in WIDTHS or (value in (was, 2 * was) and name.endswith(WIDE)):
-            smaller[name] = width * value // was
 
 
 def _width(told: Mapping[str, Any]) -> int:

@@ -58,7 +58,7 @@ class TextGeneration:
         write_a_little(model)
         self._collations = {fixed: self._collation(model, fixed=fixed) for fixed in (False, True)}
         self.most_rows = self._collations[False].most_rows
-        self._words = vocabulary.exceeded(model, tokenizer)
+        self._words = vocabulary.size(model)
         self._room = CACHED_TOKENS.get(model.device.type, CACHED_TOKENS["cuda"])
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
@@ -155,8 +155,8 @@ class TextGeneration:
         equal = self._unpadded or settings.unpadded or sharing is not Sharing.TOGETHER
         made = [
             self._collations[seeded].row(
-                job, {"input_ids": kept}, truncated=len(kept) < len(prompt), key=(settings.key, new_tokens, seeded, sharing),
-                part=part, parts=parts, equal_lengths=equal,
+                job, {"input_ids": kept}, truncated=len(kept) < len(prompt),
+                key=(settings.key, new_tokens, seeded, sharing), part=part, parts=parts, equal_lengths=equal,
             )
             for part in range(parts)
         ]  # fmt: skip
@@ -186,9 +186,7 @@ class TextGeneration:
         width = min(row.width, self._limits.max_length - most)
         return replace(row, width=width, key=(row.key, width))
 
-    def _written(
-        self, rows: Sequence[Encoded], settings: Settings, *, loops: bool
-    ) -> list[list[list[int]] | None]:
+    def _written(self, rows: Sequence[Encoded], settings: Settings, *, loops: bool) -> list[list[list[int]] | None]:
         """In one run that nobody enters."""
         new_tokens = settings.new_tokens(rows[0].length)
         entering = self._entering(rows, settings, new_tokens[0])

@@ -60,9 +60,11 @@ class TextToText:
             for seeded in (False, True)
         }  # fmt: skip
         self.interrupt: Callable[[], bool] = never
-        self._writing = Writing(model, tokenizer, defaults, languages, self._tokenizing, lambda: self.interrupt(), state)
+        self._writing = Writing(
+            model, tokenizer, defaults, languages, self._tokenizing, lambda: self.interrupt(), state
+        )  # fmt: skip
         self.most_rows = self._collations[False].most_rows
-        self._words = vocabulary.exceeded(model, tokenizer)
+        self._words = vocabulary.size(model)
         self._marian = isinstance(tokenizer, MarianTokenizer)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:

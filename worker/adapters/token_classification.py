@@ -111,9 +111,7 @@ class TokenClassification:
             return JobError("too_many_windows", f"more than {MOST_WINDOWS:,} windows; split the text or lower stride")
         return None
 
-    def _encoded(
-        self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None
-    ) -> list[Encoded] | JobError:
+    def _encoded(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded] | JobError:
         try:
             return self._rows(job, ids, offsets)
         except JobError as error:

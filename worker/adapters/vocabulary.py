@@ -18,17 +18,11 @@ def size(model: Any) -> int | None:
     except NotImplementedError:
         embeddings = None
     # Perceiver gives its latents, which are no embeddings.
-    if isinstance(embeddings, torch.nn.Module) and isinstance(getattr(embeddings, "weight", None), torch.Tensor):
-        return int(embeddings.weight.shape[0])
+    weight = getattr(embeddings, "weight", None)
+    if isinstance(embeddings, torch.nn.Module) and isinstance(weight, torch.Tensor):
+        return int(weight.shape[0])
     words = getattr(model.config, "vocab_size", None)
     return words if isinstance(words, int) else None
-
-
-def exceeded(model: Any, tokenizer: Any) -> int | None:
-    """How many tokens a model has, if its tokenizer has a token beyond them; otherwise None."""
-    known = size(model)
-    largest = max(len(tokenizer) - 1, max(tokenizer.get_vocab().values(), default=0))
-    return known if known is not None and largest >= known else None
 
 
 def check(ids: Sequence[int], words: int | None) -> None:
