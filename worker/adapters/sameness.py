@@ -14,12 +14,15 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
+import structlog
 import torch
 
 from models.errors import ModelError
 from worker import int8
 from worker.adapters import small_copy, trials
 from worker.adapters.model_state import ModelState
+
+log = structlog.get_logger(__name__)
 
 Ids = list[int]
 Scores = torch.Tensor
@@ -100,15 +103,22 @@ def settle(model: Any, trial: Trial, max_length: int | None) -> Sameness:
     name, switch = type(model).__name__, _switch(model.config)
     past = _is_read_past_positions(model.config, max_length)
     if int8.is_rounded_together(model):
-        return Sameness(Sharing.ALONE, loops=False)
+        return _logged(name, Sameness(Sharing.ALONE, loops=False))
     found = _examined(_Asked(model, trial, past))
     if isinstance(found, str):
         raise ModelError(f"{name} {found}; take another model")
     if found is None:
         if switch is not None or _is_sparse(model.config):
             raise ModelError(f"{name} changes with the length of its texts, and could not be tried; take another model")
-        return Sameness(Sharing.ALONE, loops=False)
-    return replace(found, switches_at=switch if found.switches_at else None)
+        return _logged(name, Sameness(Sharing.ALONE, loops=False))
+    return _logged(name, replace(found, switches_at=switch if found.switches_at else None))
+
+
+def _logged(name: str, found: Sameness) -> Sameness:
+    """Log what costs speed, for those who wonder."""
+    if found.sharing is not Sharing.TOGETHER:
+        log.info("model limits its passes", model=name, rows_run=found.sharing.value, switches_at=found.switches_at)
+    return found
 
 
 class _Asked:
