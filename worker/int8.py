@@ -69,6 +69,18 @@ def quantize(model: Any) -> int:
     return len(found)
 
 
+def is_rounded_together(model: Any) -> bool:
+    """Whether numbers of all rows of a pass are rounded by what is largest among them, so that other rows show.
+
+    So it is with torch's own dynamic layers, and with those of bitsandbytes that keep outliers apart.
+    """
+    return any(isinstance(layer, Linear) or _keeps_outliers(layer) for layer in model.modules())
+
+
+def _keeps_outliers(layer: Any) -> bool:
+    return type(layer).__name__ == "Linear8bitLt" and getattr(layer.state, "threshold", 0.0) > 0.0
+
+
 @contextmanager
 def unrounded(model: Any) -> Iterator[None]:
     """Layers of int8 compute in float32 in here: what goes in is not rounded, so passes of other shapes agree."""

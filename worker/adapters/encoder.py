@@ -1,22 +1,25 @@
 """Encoder: how rows share the passes of a model that reads texts, which trials at loading settle.
 
 Packed, without any padding, where each row comes out of such a pass as it does alone; padded to the longest elsewhere;
-and only with rows of their own length where padding shows.
+only with rows of the same length where padding shows; and alone where other rows show.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from worker import int8
-from worker.adapters import neighbours, padding, trials
+from worker.adapters import neighbours, padding, sameness, trials, vocabulary
 from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Frame
 from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
+from worker.adapters.sameness import Sharing
+from worker.adapters.sameness_trials import ReadingTrial
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
@@ -35,10 +38,15 @@ class Encoder:
             tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
         )
         self.most_rows = self._collation.most_rows
-        self.apart = frame is None or padding.matters(model, tokenizer, frame)
+        self._deterministic = limits.deterministic
+        self._sameness = sameness.settle(model, ReadingTrial(), limits.max_length)
+        self._state = self._sameness.state(model)
+        self._words = vocabulary.size(model)
+        self.apart = frame is None or padding.matters(model, tokenizer, frame, limits.max_length)
         self._layers: PackedLayers | None = None
         self._few = False
-        if frame is not None and self.most_rows > 1 and not (self.apart or limits.deterministic) and possible(model):
+        shares = self.most_rows > 1 and not self.apart and self._sameness.sharing is Sharing.TOGETHER
+        if frame is not None and shares and not limits.deterministic and possible(model):
             self._settle(trials.rows(tokenizer, frame), tokenizer.pad_token_id, few=few)
 
     @property
@@ -47,13 +55,19 @@ class Encoder:
         return self._layers is not None
 
     def row(self, job: Job, features: Mapping[str, Any], **other: Any) -> Encoded:
-        """As `Collation.row`."""
-        return self._collation.row(job, features, equal_lengths=self.apart, packed=self.packs, **other)
+        """As `Collation.row`. Raises JobError `unknown_token` where the model lacks one of its tokens."""
+        vocabulary.check(features["input_ids"], self._words)
+        sharing = self._sameness.of_row(len(features["input_ids"]), fixed=self._deterministic)
+        equal = self.apart or sharing is not Sharing.TOGETHER
+        row = self._collation.row(job, features, equal_lengths=equal, packed=self.packs, **other)
+        return replace(row, width=None, most=1) if sharing is Sharing.ALONE else row
 
     @contextmanager
     def tensors(self, batch: MicroBatch, looked_at: Places | None = None) -> Iterator[dict[str, torch.Tensor]]:
         """What to call the model with in here; `looked_at` are the positions of each row that its head needs."""
         tensors = self._collation.tensors(batch)
+        if self._state is not None:
+            self._state.restore()
         with self._pass([row.length for row in batch.rows], batch.width, looked_at):
             yield tensors
 

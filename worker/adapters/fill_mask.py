@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
+from worker.adapters import vocabulary
 from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Frame, Framed, Framing
@@ -44,7 +45,7 @@ class FillMask:
         self._mask: int = tokenizer.mask_token_id
         self._limits = limits
         self._device = model.device
-        self._words: int = model.get_input_embeddings().num_embeddings  # a tokenizer may have more
+        self._words = vocabulary.size(model) or len(tokenizer)  # a tokenizer may have more than the model
         self._framing = Framing(tokenizer, limits.max_length)
         self._encoder = Encoder(model, tokenizer, limits, self._framing.frame, few=True)
         self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
@@ -111,7 +112,10 @@ class FillMask:
         before = len(frame.special[0])
         places = [before + place for place, token in enumerate(kept) if token == self._mask]
         features = Masked(frame, (kept,), places)
-        return [self._encoder.row(job, features, truncated=len(kept) < len(ids))]
+        try:
+            return [self._encoder.row(job, features, truncated=len(kept) < len(ids))]
+        except JobError as error:
+            return error
 
     def _maskless(self, text: str) -> JobError:
         mask = self._tokenizer.mask_token

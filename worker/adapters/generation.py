@@ -15,11 +15,13 @@ from transformers import (
     LogitsProcessorList,
     StopStringCriteria,
 )
+from transformers.generation import GenerationMode
 
 from models.errors import JobError
 from models.tasks.decoding import Decoding
 from worker.adapters import loop, sampling
 from worker.adapters.loop import Crowd, Party
+from worker.adapters.model_state import ModelState
 from worker.adapters.watchers import Ends, Interruption, Soundness, Watchers
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
@@ -27,6 +29,8 @@ TOLD = frozenset(Decoding.model_fields) - {"seed"}
 
 # These look at the tokens before the last one by their place; padding must not be among them.
 LOOK_BACK = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "sequence_bias")
+
+ONE_ROW = (GenerationMode.ASSISTED_GENERATION,)
 
 # Rows enter when one place in so many is free: what they have read is put beside what the others keep, and both are
 # copied for it.
@@ -61,6 +65,13 @@ class Settings:
         return self.samples and self.beams == 1
 
     @property
+    def alone(self) -> bool:
+        """Whether a run takes one row only: transformers draws beams from one generator for all, and guesses ahead for
+        one text.
+        """
+        return (self.samples and not self.draws) or self.config.get_generation_mode() in ONE_ROW
+
+    @property
     def unpadded(self) -> bool:
         """Whether padding would change what may be written."""
         return any(getattr(self.config, name, None) for name in LOOK_BACK)
@@ -89,8 +100,10 @@ class Entering:
 class Generation:
     """A pipeline's model, run with settings until it is interrupted."""
 
-    def __init__(self, pipeline: Any, interrupt: Callable[[], bool]) -> None:
+    def __init__(self, pipeline: Any, interrupt: Callable[[], bool], state: ModelState | None = None) -> None:
+        """`state` is what the model is put back to before each run; None where it does not change."""
         self._pipeline = pipeline
+        self._state = state
         self._interruption = Interruption(interrupt)
         self._model = pipeline.model
         self._resolved = lru_cache(maxsize=256)(self._resolve)
@@ -109,6 +122,7 @@ class Generation:
         `tensors` are `(rows, width)`, padded on the left; `noise` is `(rows, most new tokens)` where settings draw.
         Rows that have ended leave, unless the shape is to stay `fixed`. Raises Interrupted.
         """
+        self._put_back()
         rows, width = tensors["input_ids"].shape
         watchers = self._watchers(tensors, settings)
         config = _limited(settings.config, new_tokens)
@@ -145,6 +159,8 @@ class Generation:
                     sound = watchers.soundness.of(len(its.rows))
                     yield [(its.rows[at], [ids[its.width :]] if sound[at] else None) for at, ids in rows]
             elif pays and (new := more(free)):
+                if not crowd:
+                    self._put_back()
                 watchers = self._watchers(new.tensors, settings)
                 party = self._generate(new.tensors, settings, config, watchers, new.noise, Party)
                 if party.may_leave:
@@ -156,6 +172,10 @@ class Generation:
                 crowd.go_on()
             else:
                 return
+
+    def _put_back(self) -> None:
+        if self._state is not None:
+            self._state.restore()
 
     def _watchers(self, tensors: Mapping[str, torch.Tensor], settings: Settings) -> Watchers:
         padding = tensors["input_ids"].shape[1] - tensors["attention_mask"].sum(dim=1)
@@ -181,12 +201,12 @@ class Generation:
         try:
             resolved = self._pipeline._prepare_generate_kwargs(told)
             config = self._model._prepare_generation_config(None, **resolved)[0]
+            return self._checked(config, document, wanted or config.num_return_sequences or 1)
         except ValueError as error:
             raise JobError("invalid_parameters", f"the model does not take these parameters: {error}") from None
-        return self._checked(config, document, wanted or config.num_return_sequences or 1)
 
     def _checked(self, config: GenerationConfig, document: str, sequences: int) -> Settings:
-        samples, beams = bool(config.do_sample), config.num_beams or 1
+        samples, beams = not sampling.is_greedy(config), config.num_beams or 1
         if sequences > beams and (beams > 1 or not samples):
             problem = f"num_return_sequences is {sequences}, num_beams {beams}"
             raise JobError("invalid_parameters", f"{problem}; for more sequences sample, or follow as many beams")
@@ -205,7 +225,10 @@ class Generation:
     def _config(self, config: GenerationConfig, sequences: int) -> GenerationConfig:
         mine = copy.deepcopy(config)
         # Tokens are drawn by a processor of ours, one by one; beams are left to transformers.
-        mine.do_sample = bool(config.do_sample) and (config.num_beams or 1) > 1
+        mine.do_sample = not sampling.is_greedy(config) and (config.num_beams or 1) > 1
+        for name in sampling.FILTERS:
+            if sampling.is_off(name, getattr(mine, name, None)):
+                setattr(mine, name, None)
         mine.num_return_sequences = sequences
         mine.stop_strings = None
         mine.return_dict_in_generate = mine.output_scores = mine.output_logits = False

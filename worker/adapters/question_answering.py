@@ -99,7 +99,12 @@ class QuestionAnswering:
             if problem is not None:
                 return problem
         windows = passage.windows(room, shared, from_the_end=self._tokenizer.truncation_side == "left")
-        return [self._encoder.row(job, window, part=part, parts=len(windows)) for part, window in enumerate(windows)]
+        try:
+            return [
+                self._encoder.row(job, window, part=part, parts=len(windows)) for part, window in enumerate(windows)
+            ]
+        except JobError as error:
+            return error
 
     def _problem(self, job: Job, passage: Passage, longest: int, shared: int) -> JobError | None:
         if self._limits.truncation == "error":

@@ -47,11 +47,21 @@ def seeded(seed: int | None, ids: Sequence[int], device: torch.device) -> Iterat
 
 def filters(model: Any, config: GenerationConfig) -> LogitsProcessorList:
     """What transformers itself would apply to the scores before it draws, by this config."""
-    wanted = {name: getattr(config, name, None) for name in FILTERS}
+    wanted = {name: value for name in FILTERS if not is_off(name, value := getattr(config, name, None))}
     made: LogitsProcessorList = model._get_logits_processor(
         GenerationConfig(do_sample=True, **wanted), input_ids_seq_length=1, device=model.device
     )
     return made
+
+
+def is_greedy(config: GenerationConfig) -> bool:
+    """Whether a config takes the likeliest token; many write a temperature of 0 for that."""
+    return not config.do_sample or (config.temperature is not None and config.temperature <= 0)
+
+
+def is_off(name: str, value: Any) -> bool:
+    """Whether a config means no filter: some write -1 or 0 for that, which transformers refuses."""
+    return value is None or (name in ("temperature", "top_k", "typical_p") and value <= 0)
 
 
 class Sampler(LogitsProcessor, ByRow):

@@ -20,6 +20,7 @@ from transformers import (
 from models.errors import JobError, first_line
 from worker.adapters import loop, sampling
 from worker.adapters.languages import Languages, Pair
+from worker.adapters.model_state import ModelState
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.watchers import Interruption, Soundness
 
@@ -66,9 +67,13 @@ class Writing:
 
     def __init__(
         self, model: Any, tokenizer: Any, defaults: Seq2SeqDefaults, languages: Languages, tokenizing: RLock,
-        interrupt: Callable[[], bool],
+        interrupt: Callable[[], bool], state: ModelState | None = None,
     ) -> None:  # fmt: skip
-        """`tokenizing` is held while the tokenizer is used; a run goes on until it is interrupted."""
+        """`tokenizing` is held while the tokenizer is used; a run goes on until it is interrupted.
+
+        `state` is what the model is put back to before each run; None where it does not change.
+        """
+        self._state = state
         self._model = model
         self._interruption = Interruption(interrupt)
         self._tokenizer = tokenizer
@@ -86,6 +91,8 @@ class Writing:
         `tensors` are `(rows, width)`, those that only fill up last; `seeds` has a seed and the input's token ids for
         each other one. Rows that have ended leave, unless the shape is to stay `fixed`.
         """
+        if self._state is not None:
+            self._state.restore()
         rows = tensors["input_ids"].shape[0]
         soundness = Soundness()
         processors: list[LogitsProcessor] = [soundness]

@@ -76,8 +76,14 @@ class TextClassification:
                     JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
                 )
             else:
-                rows.append([self._encoder.row(job, features, truncated=cut)])
+                rows.append(self._row(job, features, cut=cut))
         return rows
+
+    def _row(self, job: Job, features: dict[str, Any], *, cut: bool) -> list[Encoded] | JobError:
+        try:
+            return [self._encoder.row(job, features, truncated=cut)]
+        except JobError as error:
+            return error
 
     def _was_cut(self, encoding: Any, row: int, job: Job) -> bool:
         if encoding.encodings is not None:

@@ -12,11 +12,13 @@ from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
-from worker.adapters import sampling
+from worker.adapters import sameness, sampling, vocabulary
 from worker.adapters.base import Limits, More, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.generation import Entering, Generation, Settings
 from worker.adapters.prompts import Prompts
+from worker.adapters.sameness import Sharing
+from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
@@ -49,11 +51,14 @@ class TextGeneration:
         self._pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._prompts = Prompts(tokenizer, self._pipeline._preprocess_params.get("prefix", ""))
         self.interrupt: Callable[[], bool] = never
-        self._generation = Generation(self._pipeline, lambda: self.interrupt())
+        self._unpadded = not set(inspect.signature(model.forward).parameters) >= PADDED_BY
+        self._sameness = sameness.settle(model, WritingTrial(pads=not self._unpadded), limits.max_length)
+        state = self._sameness.state(model)
+        self._generation = Generation(self._pipeline, lambda: self.interrupt(), state)
+        write_a_little(model)
         self._collations = {fixed: self._collation(model, fixed=fixed) for fixed in (False, True)}
         self.most_rows = self._collations[False].most_rows
-        self._unpadded = not set(inspect.signature(model.forward).parameters) >= PADDED_BY
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        self._words = vocabulary.size(model)
         self._room = CACHED_TOKENS.get(model.device.type, CACHED_TOKENS["cuda"])
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
@@ -97,13 +102,15 @@ class TextGeneration:
             drawn, waiting[:count] = waiting[:count] or more(count), []
             return self._entering(drawn, settings, new_tokens[0]) if drawn else None
 
-        if rows[0].most is None and self._generation.flows(settings):
-            together = not self._unpadded
+        sharing = self._sameness.of_row(rows[0].length + new_tokens[0])
+        together = sharing is Sharing.TOGETHER and not self._unpadded
+        loops = together or self._sameness.loops
+        if rows[0].most is None and loops and self._generation.flows(settings):
             yield from self._generation.flow(settings, new_tokens, at_once, entering, together=together)
         else:
             for start in range(0, len(rows), at_once):
                 part = rows[start : start + at_once]
-                yield list(zip(part, self._written(part, settings), strict=True))
+                yield list(zip(part, self._written(part, settings, loops=loops), strict=True))
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[list[list[int]] | None]) -> Any:
         """`[{"generated_text"}]`, one for each sequence. Raises JobError on scores that are not numbers."""
@@ -129,7 +136,7 @@ class TextGeneration:
         pad = self._tokenizer.pad_token_id
         return Collation(
             self._tokenizer, model.device, deterministic=fixed or self._limits.deterministic, side="left",
-            fillers={"input_ids": 0 if pad is None or pad >= model.get_input_embeddings().weight.shape[0] else pad},
+            fillers={"input_ids": 0 if pad is None or pad >= (vocabulary.size(model) or pad + 1) else pad},
             fixed_rows=FIXED_ROWS,
         )  # fmt: skip
 
@@ -138,21 +145,24 @@ class TextGeneration:
         settings = self._generation.settings(parameters)
         if not prompt:
             raise JobError("empty_text", "the tokenizer leaves nothing of this text; give it other text")
-        if max(prompt) >= self._vocabulary:
-            # An index beyond the embeddings would end a process on a GPU.
-            raise JobError("unknown_token", "it has a special token that the model lacks; take that out")
+        vocabulary.check(prompt, self._words)
         kept = self._fitting(prompt, settings, hole=parameters.get("handle_long_generation") == "hole")
         new_tokens = settings.new_tokens(len(kept))
         seeded = settings.samples and parameters.get("seed") is not None
         parts = settings.sequences if settings.draws else 1
+        fixed = seeded or self._limits.deterministic
+        sharing = self._sameness.of_row(len(kept) + new_tokens[0], fixed=fixed)
+        equal = self._unpadded or settings.unpadded or sharing is not Sharing.TOGETHER
         made = [
             self._collations[seeded].row(
-                job, {"input_ids": kept}, truncated=len(kept) < len(prompt), key=(settings.key, new_tokens, seeded),
-                part=part, parts=parts, equal_lengths=self._unpadded or settings.unpadded,
+                job, {"input_ids": kept}, truncated=len(kept) < len(prompt),
+                key=(settings.key, new_tokens, seeded, sharing), part=part, parts=parts, equal_lengths=equal,
             )
             for part in range(parts)
         ]  # fmt: skip
-        return [self._shaped(row, settings, new_tokens[0]) for row in made]
+        if settings.alone or sharing is Sharing.ALONE:
+            return [replace(row, width=None, most=1) for row in made]
+        return [self._shaped(row, new_tokens[0]) for row in made]
 
     def _fitting(self, prompt: list[int], settings: Settings, *, hole: bool) -> list[int]:
         most, _ = settings.new_tokens(len(prompt))
@@ -169,21 +179,18 @@ class TextGeneration:
         room = f"{len(prompt):,} tokens and {most:,} new ones are past the {limit:,} that this pipeline takes"
         raise JobError("input_too_long", f"{room}; cut the text or lower max_new_tokens")
 
-    def _shaped(self, row: Encoded, settings: Settings, most: int) -> Encoded:
-        if settings.samples and not settings.draws:
-            # transformers draws beams from one generator for all rows: each goes alone.
-            return replace(row, width=None, most=1)
+    def _shaped(self, row: Encoded, most: int) -> Encoded:
         if row.width is None or self._limits.max_length is None:
             return row
         # Some models can't go past their positions even with padding.
         width = min(row.width, self._limits.max_length - most)
         return replace(row, width=width, key=(row.key, width))
 
-    def _written(self, rows: Sequence[Encoded], settings: Settings) -> list[list[list[int]] | None]:
+    def _written(self, rows: Sequence[Encoded], settings: Settings, *, loops: bool) -> list[list[list[int]] | None]:
         """In one run that nobody enters."""
         new_tokens = settings.new_tokens(rows[0].length)
         entering = self._entering(rows, settings, new_tokens[0])
-        tensors, noise, fixed = entering.tensors, entering.noise, rows[0].most is not None
+        tensors, noise, fixed = entering.tensors, entering.noise, rows[0].most is not None or not loops
         if settings.samples and not settings.draws:
             [row] = rows
             with sampling.seeded(

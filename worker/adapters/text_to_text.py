@@ -6,6 +6,7 @@ transformers 5 has no pipelines for them any more; the reference is 4.57's.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from threading import RLock
 from typing import Any, ClassVar
@@ -15,9 +16,12 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
+from worker.adapters import sameness, vocabulary
 from worker.adapters.base import Limits, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.languages import Languages, Pair
+from worker.adapters.sameness import Sharing
+from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.seq2seq_writing import Ask, Writing
 from worker.batching import Encoded, MicroBatch
@@ -34,6 +38,9 @@ class TextToText:
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         defaults = Seq2SeqDefaults.of(model, tokenizer, task)
+        self._sameness = sameness.settle(model, WritingTrial(), limits.max_length)
+        state = self._sameness.state(model)
+        write_a_little(model)
         # Every setting is said with every run; where ours is None, `generate` would take what it finds here.
         model.generation_config = GenerationConfig()
         languages = Languages(tokenizer, defaults.task)
@@ -53,9 +60,11 @@ class TextToText:
             for seeded in (False, True)
         }  # fmt: skip
         self.interrupt: Callable[[], bool] = never
-        self._writing = Writing(model, tokenizer, defaults, languages, self._tokenizing, lambda: self.interrupt())
+        self._writing = Writing(
+            model, tokenizer, defaults, languages, self._tokenizing, lambda: self.interrupt(), state
+        )  # fmt: skip
         self.most_rows = self._collations[False].most_rows
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
+        self._words = vocabulary.size(model)
         self._marian = isinstance(tokenizer, MarianTokenizer)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
@@ -120,7 +129,8 @@ class TextToText:
         tensors = self._collations[False].tensors(MicroBatch(tuple(rows)))
         seeds = [row.job.lease.parameters.get("seed") for row in rows]
         ids = [row.features["input_ids"] for row in rows]
-        return self._writing.run(tensors, ask, list(zip(seeds, ids, strict=True)), fixed=rows[0].most is not None)
+        fixed = rows[0].most is not None or not self._sameness.loops
+        return self._writing.run(tensors, ask, list(zip(seeds, ids, strict=True)), fixed=fixed)
 
     def _encode(
         self, jobs: Sequence[Job], asks: Sequence[Ask], languages: Pair | None
@@ -135,16 +145,23 @@ class TextToText:
                 rows.append(
                     JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
                 )
-            elif max(ids, default=0) >= self._vocabulary:
-                # An index beyond the embeddings would end a process on a GPU.
-                rows.append(JobError("unknown_token", "it has a special token that the model lacks; take that out"))
             else:
-                seeded = job.lease.parameters.get("seed") is not None
-                row = self._collations[seeded].row(
-                    job, {"input_ids": ids}, truncated=cut, key=(ask.key, seeded), equal_lengths=ask.unpadded
-                )
-                rows.append([row])
+                rows.append(self._row(job, ask, ids, cut=cut))
         return rows
+
+    def _row(self, job: Job, ask: Ask, ids: list[int], *, cut: bool) -> list[Encoded] | JobError:
+        try:
+            vocabulary.check(ids, self._words)
+        except JobError as error:
+            return error
+        seeded = job.lease.parameters.get("seed") is not None
+        fixed = seeded or self._limits.deterministic
+        sharing = self._sameness.of_row(max(len(ids), ask.config.max_length), fixed=fixed)
+        row = self._collations[seeded].row(
+            job, {"input_ids": ids}, truncated=cut, key=(ask.key, seeded, sharing),
+            equal_lengths=ask.unpadded or sharing is not Sharing.TOGETHER,
+        )  # fmt: skip
+        return [replace(row, width=None, most=1) if sharing is Sharing.ALONE else row]
 
     def _tokens(self, texts: Sequence[str], languages: Pair | None, *, truncation: bool = False) -> Any:
         limit = self._limits.max_length if truncation else None

@@ -54,7 +54,7 @@ class TokenClassification:
         encoding = self._framing.encoding([job.input["text"] for job in jobs], **wanted)
         offsets = encoding["offset_mapping"] if self._fast else [None] * len(jobs)
         return [
-            self._refused(job, ids) or self._rows(job, ids, places)
+            self._refused(job, ids) or self._encoded(job, ids, places)
             for job, ids, places in zip(jobs, encoding["input_ids"], offsets, strict=True)
         ]
 
@@ -110,6 +110,12 @@ class TokenClassification:
         if len(ids) > room and -(-(len(ids) - room) // (room - stride)) >= MOST_WINDOWS:
             return JobError("too_many_windows", f"more than {MOST_WINDOWS:,} windows; split the text or lower stride")
         return None
+
+    def _encoded(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded] | JobError:
+        try:
+            return self._rows(job, ids, offsets)
+        except JobError as error:
+            return error
 
     def _rows(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded]:
         stride = self._stride_of(job)

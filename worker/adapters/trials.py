@@ -5,7 +5,11 @@ from typing import Any
 
 import torch
 
+from models.errors import ModelError, first_line
 from worker.adapters.framing import Frame, Framed
+from worker.breakage import breaks
+from worker.budget import out_of_memory
+from worker.retry import may_pass
 
 Row = Mapping[str, list[int]]
 
@@ -17,10 +21,14 @@ TEXT = 16
 SIZES = (TEXT, TEXT, TEXT // 2, 3)
 
 
-def row(tokenizer: Any, frame: Frame, size: int = TEXT, first: int = 0) -> Row:
-    """A text of usual words, from the `first` of them on; a second text of a pair has one word."""
+def row(tokenizer: Any, frame: Frame, size: int = TEXT, first: int = 0, words: int | None = None) -> Row:
+    """A text of usual words, from the `first` of them on; a second text of a pair has one word.
+
+    words: how many the model has, None = as many as the tokenizer.
+    """
     special = set(tokenizer.all_special_ids)
-    usual = [token for token in range(len(tokenizer)) if token not in special][first : first + size]
+    count = len(tokenizer) if words is None else min(words, len(tokenizer))
+    usual = [token for token in range(count) if token not in special][first : first + size]
     return dict(Framed(frame, (usual, *[usual[:1]] * (len(frame.special) - 2))))
 
 
@@ -50,6 +58,13 @@ def scores(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return torch.stack([output.start_logits, output.end_logits], dim=-1)
     found: torch.Tensor = output.logits
     return found
+
+
+def refusal(model: Any, error: Exception) -> Exception:
+    """Why a model that fails on a few words is not used; the error itself where the device is to blame."""
+    if out_of_memory(error) or breaks(error) or may_pass(error):
+        return error
+    return ModelError(f"{type(model).__name__} fails on a text of a few words: {first_line(error)}; take another model")
 
 
 def agree(one: torch.Tensor, other: torch.Tensor, allowed: float | None = None) -> bool:

@@ -47,7 +47,7 @@ class ZeroShotClassification:
         tokens = dict(zip(distinct, self._framing.tokens(distinct), strict=True))
         texts = self._framing.tokens([job.input["text"] for job in jobs])
         return [
-            self._rows(job, text, [tokens[sentence] for sentence in each])
+            self._encoded(job, text, [tokens[sentence] for sentence in each])
             for job, text, each in zip(jobs, texts, sentences, strict=True)
         ]
 
@@ -71,6 +71,12 @@ class ZeroShotClassification:
         if not np.isfinite(output["scores"]).all():
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
         return output
+
+    def _encoded(self, job: Job, text: list[int], sentences: list[list[int]]) -> list[Encoded] | JobError:
+        try:
+            return self._rows(job, text, sentences)
+        except JobError as error:
+            return error
 
     def _rows(self, job: Job, text: list[int], sentences: list[list[int]]) -> list[Encoded] | JobError:
         """Only the text is ever cut, never a label's sentence."""
