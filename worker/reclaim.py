@@ -36,8 +36,10 @@ WHERE id = :slice_id
 """
 
 SPLIT = """
-INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries)
-SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries FROM jobs j
+INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries, leased_at)
+SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries,
+       (SELECT s.leased_at FROM slices s WHERE s.id = :slice_id)
+FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :past
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
 ORDER BY j.position
