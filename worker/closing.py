@@ -21,7 +21,7 @@ from worker.store import Answer, Deferral, PutOff
 from worker.watchdog import Watchdog
 
 # In one transaction: small batches share a commit, and none has its row locked for long.
-BATCHES_TOGETHER = 64
+BATCHES_TOGETHER, ANSWERS_TOGETHER = 64, 256
 
 LOCK_SLICES = "SELECT id FROM slices WHERE id IN :slice_ids ORDER BY id {for_update}"
 
@@ -145,9 +145,18 @@ class Closing:
             self._log.warning("leases were lost, their work is dropped", batch=batch, slices=sorted(closed.lost))
 
 
-def _portions(batches: Sequence[OfBatch]) -> Iterator[Sequence[OfBatch]]:
-    for start in range(0, len(batches), BATCHES_TOGETHER):
-        yield batches[start : start + BATCHES_TOGETHER]
+def _portions(batches: Iterable[OfBatch]) -> Iterator[list[OfBatch]]:
+    """Batches of few answers together, one of many by itself."""
+    some: list[OfBatch] = []
+    answers = 0
+    for of_batch in batches:
+        answers += len(of_batch.answers)
+        if some and (len(some) == BATCHES_TOGETHER or answers > ANSWERS_TOGETHER):
+            yield some
+            some, answers = [], len(of_batch.answers)
+        some.append(of_batch)
+    if some:
+        yield some
 
 
 def _by_batch(found: Iterable[Answer], leases: Iterable[Lease]) -> list[OfBatch]:
