@@ -790,6 +790,7 @@ class TestDoubt:
         gate = Gate(adapter)
         works = start(linger_seconds=FOREVER, idle_seconds=FOREVER)  # until a bell
         gate.wait()
+        works.until_idle()
         second_id = insert_batch(other, SLICE)
         database.failures = ["", "after"]  # the claim while the device is busy, and what it lingers for
 
