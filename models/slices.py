@@ -57,8 +57,10 @@ WHERE {held}
 RETIRE = "UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE {held}"
 
 SPLIT = """
-INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries)
-SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries FROM jobs j
+INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries, leased_at)
+SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries,
+       (SELECT s.leased_at FROM slices s WHERE s.id = :slice_id)
+FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :past
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
 ORDER BY j.position
@@ -173,7 +175,7 @@ def split(
         return False
     named = {
         "batch_id": row.batch_id, "first": row.first, "past": row.first + row.size, "attempts": row.attempts,
-        "deaths": deaths, "lapses": lapses, "retries": row.retries,
+        "deaths": deaths, "lapses": lapses, "retries": row.retries, "slice_id": row.slice_id,
     }  # fmt: skip
     connection.execute(text(SPLIT), named)
     return True

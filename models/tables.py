@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from models.columns import CLOCK, Document, Key, Moment, Number
+from models.turns import KEY, ORDINARY, QUARANTINED
 
 
 class Table(DeclarativeBase):
@@ -63,9 +64,9 @@ class Batch(Table):
     cancelled_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # A claim looks only at what is in progress, however many batches have ended.
+        # Which kinds of work there are, however many batches have ended.
         Index(
-            "batches_in_progress", "pipeline", "created_at",
+            "batches_in_progress", "pipeline", "task", "revision",
             postgresql_where=text("status = 'in_progress'"), sqlite_where=text("status = 'in_progress'"),
         ),
         Index("batches_newest", "created_at", "id"),
@@ -122,6 +123,12 @@ class Slice(Table):
     claimed_at: Mapped[datetime | None]  # for the first time
     leased_at: Mapped[datetime | None]  # for the last time
     done_at: Mapped[datetime | None]
+    # Its place in the order of claims, as `models/turns.py` says. Triggers fill it in: no writer of slices has to.
+    pipeline: Mapped[str | None]
+    rank: Mapped[int | None] = mapped_column(Integer)
+    due: Mapped[int | None]
+    ahead: Mapped[int | None]
+    since: Mapped[int | None]
 
     __table_args__ = (
         Index("slices_of_batch", "batch_id", "first"),
@@ -132,6 +139,12 @@ class Slice(Table):
         Index(
             "slices_leased", "batch_id",
             postgresql_where=text("state = 'leased'"), sqlite_where=text("state = 'leased'"),
+        ),
+        Index(
+            "slices_ordinary", "pipeline", *KEY, postgresql_where=text(ORDINARY), sqlite_where=text(ORDINARY),
+        ),
+        Index(
+            "slices_quarantined", "pipeline", *KEY, postgresql_where=text(QUARANTINED), sqlite_where=text(QUARANTINED),
         ),
         {"sqlite_autoincrement": True},  # an id that came again would bring old leases back
     )  # fmt: skip

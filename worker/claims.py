@@ -4,17 +4,19 @@ Lock order, here and in `worker/store.py`: the batch's row first, then its slice
 its revision, before it touches a slice.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, column, text
 
-from models import slices
+from models import slices, turns
 from models.columns import Document
-from models.db import Database, Fragments
-from models.errors import Unreachable
-from worker.suspicion import SUSPECT_DEATHS, SUSPECT_LAPSES, suspect_of
+from models.db import FRAGMENTS, Database, Fragments, as_json
+from worker.leasing import MOST_SLICES, Leasing, look
+from worker.quarantine import Waiting
+from worker.suspicion import suspect_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,111 +60,111 @@ class Claimant:
     model: str
     revision: str
     lease_seconds: float
+    settles: bool = True  # whether it may begin batches; not with a revision that is older than the catalogue's
 
 
-# Highest priority, nearest deadline, the batch served least so far (answered or out with a worker), then the oldest.
-CANDIDATES = """
-SELECT b.id, b.revision, b.parameters, b.max_attempts
-FROM batches b
-WHERE b.pipeline = :pipeline AND b.task = :task AND b.status = 'in_progress'
-  AND (b.revision IS NULL OR b.revision = :revision)
-  AND (b.expires_at IS NULL OR b.expires_at > {now})
-  AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
-              AND (s.not_before IS NULL OR s.not_before <= {now}))
-ORDER BY b.priority DESC, b.expires_at IS NULL, b.expires_at,
-         b.succeeded + b.failed - b.reused + (SELECT coalesce(sum(s.size), 0) FROM slices s
-                                   WHERE s.batch_id = b.id AND s.state = 'leased'),
-         b.created_at, b.id
-LIMIT 32
+CLAIMABLE_OF_KIND = """
+pipeline = kinds.pipeline AND (not_before IS NULL OR not_before <= {now})
+AND (SELECT b.status = 'in_progress' AND b.task = kinds.task
+            AND coalesce(b.revision, '') = coalesce(kinds.revision, '') FROM batches b WHERE b.id = slices.batch_id)
 """
 
 WAITING = """
-SELECT DISTINCT b.pipeline, b.task, b.revision FROM batches b
-WHERE b.pipeline IN :pipelines AND b.status = 'in_progress'
-  AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
-              AND (s.not_before IS NULL OR s.not_before <= {now}))
-"""
-
-# Two workers may meet an unsettled batch at once: the second finds the first's revision, and goes if it is another.
-SETTLE = """
-UPDATE batches SET model = :model, revision = :revision
-WHERE id = :batch_id AND (revision IS NULL OR revision = :revision)
-"""
-
-# SKIP LOCKED: claimers pass one another; the CTE is materialised so that its LIMIT holds however the join runs.
-LEASE = """
-WITH picked AS MATERIALIZED (
-    SELECT id FROM slices
-    WHERE batch_id = :batch_id AND state = 'queued' AND (not_before IS NULL OR not_before <= {now})
-      AND (deaths >= :suspect_deaths OR lapses >= :suspect_lapses) = :suspect
-    ORDER BY id LIMIT :most {skip_locked}
+WITH kinds AS MATERIALIZED (
+    SELECT DISTINCT pipeline, task, revision FROM batches WHERE status = 'in_progress' AND pipeline IN :pipelines
 )
-UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
-       claimed_at = coalesce(claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
-WHERE id IN (SELECT id FROM picked)
-RETURNING id, first, size, token, attempts, deaths, lapses, retries
+SELECT pipeline, task, revision FROM kinds WHERE {any_claimable}
 """
 
-PENDING = """
-SELECT j.position, j.input FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :end
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-ORDER BY j.position
+# Bounded on both sides, jobs and results: a slice reads its own places, whichever way it is planned.
+OPEN = """
+jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.first AND j.position < l.past
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
+                  AND r.position >= l.first AND r.position < l.past)
 """
 
-# Leased to us, and we never heard of it: the connection broke after the commit.
+# All slices in one query, each looked up by itself.
+PENDING = {
+    "postgresql": """
+SELECT l.number, j.position, j.input
+FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(number bigint, batch_id text, first bigint, past bigint)
+CROSS JOIN LATERAL (SELECT j.position, j.input FROM {open} OFFSET 0) AS j
+ORDER BY l.number, j.position
+""",
+    "sqlite": """
+WITH l AS MATERIALIZED (
+    SELECT json_extract(value, '$.number') AS number, json_extract(value, '$.batch_id') AS batch_id,
+           json_extract(value, '$.first') AS first, json_extract(value, '$.past') AS past FROM json_each(:leases)
+)
+SELECT l.number, j.position, j.input FROM l CROSS JOIN {open} ORDER BY l.number, j.position
+""",
+}
+
+# Leased to us, and we never heard of it: the connection broke after the commit. Locked by id, as everywhere.
 RELEASE_STRAYS = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
-WHERE worker_id = :worker_id AND state = 'leased' AND id NOT IN :held
+WHERE id IN (SELECT id FROM slices WHERE worker_id = :worker_id AND state = 'leased' AND id NOT IN :held
+             ORDER BY id {for_update})
 """
 
 
 def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, suspect: bool = False) -> list[Lease]:
     """Lease slices of about `room` jobs, at least one slice when there is work; empty when there is none.
 
-    With `suspect` one slice over which workers died, and nothing else. One short transaction for each batch: settling
-    may wait for that batch's row, and must not while holding slices.
+    First of the batch whose turn it is, then in the order of all. With `suspect` one quarantined slice, and nothing
+    else. One transaction: where its commit is in doubt it raises, and nothing is known of any lease.
     """
-    with database.read() as connection:
-        query = text(_sql(CANDIDATES, database.sql)).columns(
-            column("id"), column("revision"), column("parameters", Document), column("max_attempts")
-        )
-        found = connection.execute(
-            query, {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
-        ).all()
-    leases: list[Lease] = []
-    for batch in found:
-        most = 1 - len(leases) if suspect else -(-(room - sum(lease.size for lease in leases)) // slice_jobs)
-        if most <= 0:
-            break
-        try:
-            with database.write() as connection:
-                if batch.revision is not None or _settle(connection, claimant, batch.id):
-                    leases += _lease(connection, database.sql, claimant, batch, most, suspect=suspect)
-        except Unreachable:
-            if not leases:
-                raise
-            break  # what was leased before is ours to work on
-    return leases
+    which = turns.QUARANTINED if suspect else turns.ORDINARY
+    looked = [] if room <= 0 else look(database, claimant, which, room, slice_jobs)
+    if not looked:
+        return []
+    most = min(MOST_SLICES, max(len(looked), -(-room // slice_jobs)))
+    with database.write() as connection:
+        leasing = Leasing(connection, database.sql, claimant, which)
+        leasing.settle({row.batch_id for row in looked if row.unsettled})
+        rows = leasing.any(1, room) if suspect else leasing.of_batch(looked[0].batch_id, most, room)
+        left = room - sum(row.size for row in rows)
+        if not suspect and left > 0 and len(rows) < most:
+            rows += leasing.any(most - len(rows), left)
+        batches = leasing.batches(rows)
+    return [_lease(row, batches[row.batch_id]) for row in rows]
+
+
+def quarantined(database: Database, claimant: Claimant) -> Waiting | None:
+    """The quarantined slice whose turn it is among its kind, as it stands beside ordinary work; None where none is."""
+    looked = look(database, claimant, turns.QUARANTINED)
+    if not looked:
+        return None
+    ordinary = look(database, claimant, turns.ORDINARY)
+    first, now, since = looked[0], looked[0].now, looked[0].leased_at
+    return Waiting(
+        is_next=not ordinary or (first.rank, first.due) < (ordinary[0].rank, ordinary[0].due),
+        seconds=math.inf if since is None else (now - since).total_seconds(),
+    )
 
 
 def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
     """`(pipeline, task, revision)` of each kind of batch that has slices to claim now, of these pipelines."""
-    query = text(_sql(WAITING, database.sql)).bindparams(bindparam("pipelines", expanding=True))
+    any_claimable = turns.any_queued(CLAIMABLE_OF_KIND.format(now=database.sql.now))
+    query = text(WAITING.format(any_claimable=any_claimable)).bindparams(bindparam("pipelines", expanding=True))
     with database.read() as connection:
         return list(connection.execute(query, {"pipelines": pipelines}))
 
 
 def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
     """The jobs of these slices that have no result yet: what was committed is never computed again."""
-    query = text(PENDING).columns(column("position"), column("input", Document))
+    numbered = list(leases)
+    places = [
+        {"number": number, "batch_id": lease.batch_id, "first": lease.first, "past": lease.first + lease.size}
+        for number, lease in enumerate(numbered)
+    ]
+    query = text(PENDING[database.engine.dialect.name].format(open=OPEN)).columns(
+        column("number"), column("position"), column("input", Document)
+    )
     with database.read() as connection:
         return [
-            Job(lease, position, document)
-            for lease in leases
-            for position, document in connection.execute(
-                query, {"batch_id": lease.batch_id, "first": lease.first, "end": lease.first + lease.size}
-            )
+            Job(numbered[number], position, document)
+            for number, position, document in connection.execute(query, {"leases": as_json(places)})
         ]
 
 
@@ -181,34 +183,17 @@ def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
 
 def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]) -> int:
     """Give back what is leased to us without our knowing; returns how many slices. Only for the thread that claims."""
-    query = text(RELEASE_STRAYS).bindparams(bindparam("held", expanding=True))
+    for_update = FRAGMENTS[connection.dialect.name].for_update
+    query = text(RELEASE_STRAYS.format(for_update=for_update)).bindparams(bindparam("held", expanding=True))
     named = {"worker_id": worker_id, "held": [lease.slice_id for lease in held]}
     return connection.execute(query, named).rowcount
 
 
-def _settle(connection: Connection, claimant: Claimant, batch_id: str) -> bool:
-    named = {"batch_id": batch_id, "model": claimant.model, "revision": claimant.revision}
-    return connection.execute(text(SETTLE), named).rowcount == 1
-
-
-def _lease(
-    connection: Connection, sql: Fragments, claimant: Claimant, batch: Row[Any], most: int, *, suspect: bool
-) -> list[Lease]:
-    rows = connection.execute(
-        text(_sql(LEASE, sql)),
-        {
-            "batch_id": batch.id, "most": most, "worker_id": claimant.worker_id, "seconds": claimant.lease_seconds,
-            "suspect": suspect, "suspect_deaths": SUSPECT_DEATHS, "suspect_lapses": SUSPECT_LAPSES,
-        },
+def _lease(row: Row[Any], batch: Row[Any]) -> Lease:
+    return Lease(
+        row.id, row.batch_id, row.first, row.size, row.token, row.attempts, batch.parameters, row.deaths, row.lapses,
+        row.retries, batch.max_attempts,
     )  # fmt: skip
-    leased = [
-        Lease(
-            row.id, batch.id, row.first, row.size, row.token, row.attempts, batch.parameters, row.deaths, row.lapses,
-            row.retries, batch.max_attempts,
-        )
-        for row in rows
-    ]  # fmt: skip
-    return sorted(leased, key=lambda lease: lease.slice_id)
 
 
 def _sql(query: str, sql: Fragments) -> str:

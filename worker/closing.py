@@ -2,19 +2,28 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from models.db import Database
+from sqlalchemy import Connection, bindparam, text
+
+from models.db import Database, Fragments
 from models.failpoints import failpoint
 from worker import answers, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.claims import Lease
 from worker.holdings import Holdings
+from worker.leasing import LOCK_BATCHES
 from worker.passes import Raw
 from worker.patience import patiently
 from worker.store import Answer, Deferral, PutOff
 from worker.watchdog import Watchdog
+
+# In one transaction: small batches share a commit, and none has its row locked for long.
+BATCHES_TOGETHER, ANSWERS_TOGETHER = 64, 256
+
+LOCK_SLICES = "SELECT id FROM slices WHERE id IN :slice_ids ORDER BY id {for_update}"
 
 Backoff = Callable[[int], float]  # seconds to wait, by the number of the try that failed
 
@@ -24,8 +33,21 @@ def at_once(_tries: int) -> float:
     return 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class OfBatch:
+    """What there is to close of one batch."""
+
+    answers: list[Answer] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
+
+    @property
+    def counts(self) -> Counter[int]:
+        """How many answers each slice has, by id."""
+        return Counter(answer.lease.slice_id for answer in self.answers)
+
+
 class Closing:
-    """Puts jobs' parts together, and closes them batch by batch, each in one fenced transaction."""
+    """Puts jobs' parts together, and closes them under their fences, some batches in one transaction."""
 
     def __init__(
         self, database: Database, adapter: Adapter, holdings: Holdings, *, version_id: int, max_attempts: int,
@@ -53,9 +75,9 @@ class Closing:
         leases = {lease.slice_id: lease for lease in unclosed if lease in held}
         leases |= {answer.lease.slice_id: answer.lease for answer in found}
         self._defer([one for one in found if isinstance(one, Deferral)], held)
-        for batch_id in sorted({lease.batch_id for lease in leases.values()}):
-            of_batch = [one for one in found if isinstance(one, Answer) and one.lease.batch_id == batch_id]
-            self._close_batch(of_batch, [lease for lease in leases.values() if lease.batch_id == batch_id])
+        answered = [one for one in found if isinstance(one, Answer)]
+        for some in _portions(_by_batch(answered, leases.values())):
+            self._close_batches(some)
 
     def _answered(self, item: Raw, held: Collection[Lease]) -> Iterator[Answer | Deferral]:
         rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
@@ -67,33 +89,48 @@ class Closing:
         for deferral in deferrals:
             self._deferred.setdefault(deferral.lease, []).append(deferral)
 
-    def _close_batch(self, found: Sequence[Answer], leases: Sequence[Lease]) -> None:
-        counts = Counter(answer.lease.slice_id for answer in found)
-        left = {lease: self._holdings.open_jobs(lease) - counts[lease.slice_id] for lease in leases}
-        finished = {lease.slice_id for lease in leases if left[lease] <= 0}
-        put_off = [
-            PutOff(lease, self._backoff(lease.retries + 1), tuple(deferrals))
-            for lease in leases
-            if (deferrals := self._deferred.get(lease)) and left[lease] == len(deferrals)
-        ]
+    def _close_batches(self, some: Sequence[OfBatch]) -> None:
+        closes = [self._planned(of_batch) for of_batch in some]
 
-        def write(again: bool) -> store.Closed:
+        def write(again: bool) -> list[store.Closed]:
             with self._database.write() as connection:
-                done = store.close(
-                    connection, self._database.sql, found, leases, finished, self._version_id, put_off=put_off,
-                    again=again,
-                )  # fmt: skip
+                if len(closes) > 1:
+                    _lock(connection, self._database.sql, some)
+                done = [
+                    store.close(
+                        connection, self._database.sql, each.answers, each.leases, finished, self._version_id,
+                        put_off=put_off, again=again,
+                    )
+                    for each, finished, put_off in closes
+                ]  # fmt: skip
                 failpoint("before_commit")
                 return done
 
-        closed = patiently(write)
+        done = patiently(write)
         failpoint("after_commit")
-        self._holdings.drop(lease for lease in leases if lease.slice_id in closed.lost)
+        for (of_batch, _, put_off), closed in zip(closes, done, strict=True):
+            self._settle(of_batch, closed, put_off)
+
+    def _planned(self, of_batch: OfBatch) -> tuple[OfBatch, set[int], list[PutOff]]:
+        """The batch's slices that are finished by this, and those that are put off."""
+        counts = of_batch.counts
+        left = {lease: self._holdings.open_jobs(lease) - counts[lease.slice_id] for lease in of_batch.leases}
+        finished = {lease.slice_id for lease in of_batch.leases if left[lease] <= 0}
+        put_off = [
+            PutOff(lease, self._backoff(lease.retries + 1), tuple(deferrals))
+            for lease in of_batch.leases
+            if (deferrals := self._deferred.get(lease)) and left[lease] == len(deferrals)
+        ]
+        return of_batch, finished, put_off
+
+    def _settle(self, of_batch: OfBatch, closed: store.Closed, put_off: Sequence[PutOff]) -> None:
+        counts = of_batch.counts
+        self._holdings.drop(lease for lease in of_batch.leases if lease.slice_id in closed.lost)
         self._holdings.drop(one.lease for one in put_off)
-        for lease in leases:
+        for lease in of_batch.leases:
             if lease.slice_id not in closed.lost:
                 self._holdings.answered(lease, counts[lease.slice_id])
-        self._log_close(leases, closed, put_off)
+        self._log_close(of_batch.leases, closed, put_off)
 
     def _log_close(self, leases: Sequence[Lease], closed: store.Closed, put_off: Sequence[PutOff]) -> None:
         batch = leases[0].batch_id
@@ -106,3 +143,38 @@ class Closing:
             self._log.info(f"batch {closed.ended.value}", batch=batch)
         elif closed.lost:
             self._log.warning("leases were lost, their work is dropped", batch=batch, slices=sorted(closed.lost))
+
+
+def _portions(batches: Iterable[OfBatch]) -> Iterator[list[OfBatch]]:
+    """Batches of few answers together, one of many by itself."""
+    some: list[OfBatch] = []
+    answers = 0
+    for of_batch in batches:
+        answers += len(of_batch.answers)
+        if some and (len(some) == BATCHES_TOGETHER or answers > ANSWERS_TOGETHER):
+            yield some
+            some, answers = [], len(of_batch.answers)
+        some.append(of_batch)
+    if some:
+        yield some
+
+
+def _by_batch(found: Iterable[Answer], leases: Iterable[Lease]) -> list[OfBatch]:
+    """Batch by batch, by id."""
+    batches: dict[str, OfBatch] = {}
+    for lease in leases:
+        batches.setdefault(lease.batch_id, OfBatch()).leases.append(lease)
+    for answer in found:
+        batches[answer.lease.batch_id].answers.append(answer)
+    return [of_batch for _, of_batch in sorted(batches.items())]
+
+
+def _lock(connection: Connection, sql: Fragments, some: Sequence[OfBatch]) -> None:
+    """All batches by id, then all slices by id: one batch after the other would take slices before batches."""
+    leases = [lease for of_batch in some for lease in of_batch.leases]
+    named = {
+        "batch_ids": sorted({lease.batch_id for lease in leases}), "slice_ids": [lease.slice_id for lease in leases],
+    }  # fmt: skip
+    for statement, ids in ((LOCK_BATCHES, "batch_ids"), (LOCK_SLICES, "slice_ids")):
+        query = text(statement.format(for_update=sql.for_update)).bindparams(bindparam(ids, expanding=True))
+        connection.execute(query, {ids: named[ids]})

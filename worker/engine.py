@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from models import tasks
 from models.db import Database
 from models.errors import DatabaseRefused, JobError, Unreachable
 from models.failpoints import failpoint
-from worker import claims, twins
+from worker import claims, quarantine, twins
 from worker.batching import Encoded, Packing
 from worker.bisection import isolate
 from worker.budget import Budget
@@ -33,6 +34,7 @@ from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
+from worker.quarantine import Share, Turn
 from worker.refusal import OnRefusal
 from worker.watchdog import Watchdog
 
@@ -44,6 +46,7 @@ log = structlog.get_logger(__name__)
 WINDOWS_HELD = 2
 # The writer takes all that waits in one transaction; this bounds what may wait.
 MICRO_BATCHES_WAITING = 64
+BATCHES_LOGGED = 16  # by name, of one claim; of more only how many
 
 
 class Engine:
@@ -70,6 +73,7 @@ class Engine:
         self._on_defect = on_defect
         self._on_refusal = on_refusal
         self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
+        self._share = Share()  # what quarantined slices have had of this process' time
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
         budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
@@ -153,16 +157,27 @@ class Engine:
             self._claim_in_doubt = False
         if any(lease.suspect for lease in held):
             return []  # nothing else may die with it
+        waiting = claims.quarantined(self._database, self._claimant)
+        turn, self._share = quarantine.next_turn(self._share, waiting, time.monotonic(), holds=bool(held))
+        if turn is Turn.QUARANTINED:
+            return claims.take(self._database, self._claimant, 1, self._slice_jobs, suspect=True)
+        return self._take_ordinary(bool(held)) if turn is Turn.ORDINARY else []
+
+    def _take_ordinary(self, busy: bool) -> list[Lease]:
         room = self._pace.room()
         take = partial(claims.take, self._database, self._claimant, slice_jobs=self._slice_jobs)
         leases = take(room)
         taken = sum(lease.size for lease in leases)
-        if leases and held and taken < room and self._linger_seconds:
+        if leases and busy and taken < room and self._linger_seconds:
             # The device is busy anyway: what comes in meanwhile may share a pass.
             self._doorbell.wait(self._linger_seconds)
             self._doorbell.look()
-            leases += take(room - taken)
-        return leases or ([] if held else take(1, suspect=True))
+            try:
+                leases += take(room - taken)
+            except Unreachable as error:
+                self._log.warning("can't claim more", error=str(error))
+                self._claim_in_doubt = True  # what was claimed before is ours all the same
+        return leases
 
     def _prepared(self, leases: list[Lease], jobs: list[Job], claimed: float) -> Window:
         with self._watchdog.watching():
@@ -239,9 +254,15 @@ class Engine:
             self._on_defect()
 
     def _log_claim(self, leases: Sequence[Lease], jobs: Sequence[Job]) -> None:
-        for batch_id in sorted({lease.batch_id for lease in leases}):
-            of_batch = [lease for lease in leases if lease.batch_id == batch_id]
+        slices: dict[str, list[Lease]] = {}
+        for lease in leases:
+            slices.setdefault(lease.batch_id, []).append(lease)
+        if len(slices) > BATCHES_LOGGED:
+            self._log.info("claimed", batches=len(slices), slices=len(leases), jobs=len(jobs))
+            return
+        counts = Counter(job.lease.batch_id for job in jobs)
+        for batch_id, of_batch in sorted(slices.items()):
             self._log.info(
-                "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch],
-                jobs=sum(job.lease.batch_id == batch_id for job in jobs), parameters=of_batch[0].parameters,
+                "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch], jobs=counts[batch_id],
+                parameters=of_batch[0].parameters,
             )  # fmt: skip

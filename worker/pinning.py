@@ -231,7 +231,7 @@ class Pinning:
         cache.settle()
         claimant = Claimant(
             process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
-            process.settings.lease_seconds,
+            process.settings.lease_seconds, settles=target.revision is None,
         )  # fmt: skip
         version_id = patiently(lambda _again: store.register(process.database, version))
         known = patiently(lambda _again: store.remembered_budget(process.database, pipeline.name, version))

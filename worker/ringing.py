@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from models import broker
+from models import broker, turns
 from models.db import Database
 from models.errors import Unreachable
 from models.settings import Settings
@@ -10,18 +10,26 @@ from models.settings import Settings
 MOST_BELLS = 20_000  # of one pipeline in a run; what is left is rung for when these are dry
 YOUNG_SECONDS = 2.0  # whoever submitted a batch rings for it just now
 
+# From one name to the next, however many batches each has; then the first slice of each that is old enough.
 PIPELINES = """
-SELECT DISTINCT b.pipeline FROM batches b
-WHERE b.status = 'in_progress' AND b.in_progress_at <= {later}
-  AND EXISTS (SELECT 1 FROM slices s WHERE s.batch_id = b.id AND s.state = 'queued'
-              AND (s.not_before IS NULL OR s.not_before <= {now}))
+WITH RECURSIVE names(pipeline) AS (
+    SELECT min(pipeline) FROM batches WHERE status = 'in_progress'
+    UNION ALL
+    SELECT (SELECT min(b.pipeline) FROM batches b WHERE b.status = 'in_progress' AND b.pipeline > names.pipeline)
+    FROM names WHERE names.pipeline IS NOT NULL
+)
+SELECT pipeline FROM names WHERE pipeline IS NOT NULL AND ({any_old})
+"""
+
+OLD = """
+pipeline = names.pipeline AND (not_before IS NULL OR not_before <= {now})
+AND (SELECT b.status = 'in_progress' AND b.in_progress_at <= {later} FROM batches b WHERE b.id = slices.batch_id)
 """
 
 WAITING = """
-SELECT s.id FROM batches b JOIN slices s ON s.batch_id = b.id
-WHERE b.pipeline = :pipeline AND b.status = 'in_progress' AND s.state = 'queued'
-  AND (s.not_before IS NULL OR s.not_before <= {now})
-ORDER BY s.id LIMIT :most
+SELECT id FROM slices WHERE {which} AND pipeline = :pipeline AND (not_before IS NULL OR not_before <= {now})
+  AND (SELECT b.status = 'in_progress' FROM batches b WHERE b.id = slices.batch_id)
+ORDER BY {order} LIMIT :most
 """
 
 
@@ -29,7 +37,7 @@ def rung_anew(database: Database, settings: Settings) -> str:
     """Ring for every slice that waits, of pipelines that have no bell on Redis; a sentence on what was done, or ""."""
     sql = database.sql
     with database.read() as connection:
-        query = text(PIPELINES.format(now=sql.now, later=sql.later))
+        query = text(PIPELINES.format(any_old=turns.any_queued(OLD.format(now=sql.now, later=sql.later))))
         pipelines = connection.scalars(query, {"seconds": -YOUNG_SECONDS}).all()
     if not pipelines:
         return ""
@@ -46,6 +54,9 @@ def rung_anew(database: Database, settings: Settings) -> str:
 
 
 def _waiting(database: Database, pipeline: str) -> list[int]:
-    query = text(WAITING.format(now=database.sql.now))
+    found: list[int] = []
     with database.read() as connection:
-        return list(connection.scalars(query, {"pipeline": pipeline, "most": MOST_BELLS}))
+        for which in (turns.ORDINARY, turns.QUARANTINED):
+            query = text(WAITING.format(which=which, now=database.sql.now, order=", ".join(turns.KEY)))
+            found += connection.scalars(query, {"pipeline": pipeline, "most": MOST_BELLS - len(found)})
+    return found

@@ -7,8 +7,7 @@ single result between them. A suspect slice is split into single jobs that run a
 
 from enum import Enum
 
-SUSPECT_DEATHS = 2
-SUSPECT_LAPSES = 5
+from models.turns import SUSPECT_DEATHS, SUSPECT_LAPSES
 
 
 class Verdict(Enum):

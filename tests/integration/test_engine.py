@@ -29,7 +29,7 @@ from tests.batches_made import (
     slices,
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker import claims, patience, reclaim, store
+from worker import claims, patience, quarantine, reclaim, store
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job, Lease
@@ -200,6 +200,7 @@ def start(
         window_jobs: int = 1000,
         idle_seconds: float = 0.01,
         backoff: Callable[[int], float] = lambda _tries: 0.0,
+        linger_seconds: float = 0.0,
         **claiming: str,
     ) -> Works:
         doorbell, holdings, defects = Doorbell(), Holdings(), []
@@ -209,7 +210,7 @@ def start(
         made = Engine(
             database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
-            backoff=backoff, on_defect=lambda: defects.append("defect"),
+            linger_seconds=linger_seconds, backoff=backoff, on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
         made.start()
         started.append(Works(made, doorbell, holdings, defects))
@@ -740,6 +741,71 @@ class TestSuspects:
         assert [row.state for row in slices(other, normal_id)] == ["queued"]
         gate.open()
         until_completed(other, suspect_id, normal_id)
+
+    @pytest.mark.parametrize("priority", [1, -1])
+    def test_get_their_turn_however_much_ordinary_work_comes_in(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], priority: int
+    ) -> None:
+        """By priority, or since they have waited for long: nobody knows when they were run last."""
+        suspect_id = insert_batch(other, 1, priority=priority)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+        more, seen = iter(range(60)), []
+
+        def come_in(batch: MicroBatch) -> None:
+            seen.append({row.job.lease.batch_id for row in batch.rows})
+            if suspect_id not in set().union(*seen) and next(more, None) is not None:
+                insert_batch(other, 2 * SLICE)  # there is always more than a window
+
+        insert_batch(other, 4 * SLICE)
+        adapter.before_forward = come_in
+        start(window_jobs=SLICE)
+        until_completed(other, suspect_id)
+
+        assert {suspect_id} in seen
+        assert next(more, None) is not None, "ordinary work came in all the time"
+
+    def test_leave_ordinary_work_its_share(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(quarantine, "TURN_SECONDS", 0.0)  # one at a time
+        monkeypatch.setattr(quarantine, "REST_SECONDS", FOREVER)
+        suspect_id = insert_batch(other, 3, slice_jobs=1, priority=-1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+        normal_id = insert_batch(other, 5 * SLICE)
+
+        start(window_jobs=SLICE)
+        until_completed(other, suspect_id, normal_id)
+
+        order = [batch_id for jobs in adapter.passes for batch_id, _ in jobs]
+        assert order == [suspect_id, *[normal_id] * (5 * SLICE), suspect_id, suspect_id]
+
+
+class TestDoubt:
+    def test_over_a_second_claim_leaves_the_first_as_it_is(
+        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        first_id = insert_batch(other, SLICE)
+        gate = Gate(adapter)
+        works = start(linger_seconds=FOREVER, idle_seconds=FOREVER)  # until a bell
+        gate.wait()
+        works.until_idle()
+        second_id = insert_batch(other, SLICE)
+        database.failures = ["", "after"]  # the claim while the device is busy, and what it lingers for
+
+        works.ring()
+        wait_until(lambda: [row.state for row in slices(other, second_id)] == ["leased"], "the second batch")
+        third_id = insert_batch(other, SLICE)
+        works.ring()
+        wait_until(lambda: not database.failures, "the claim to break off")
+        gate.open()
+        until_completed(other, first_id, second_id)
+        works.ring()
+        until_completed(other, third_id)
+
+        assert {(row.token, row.attempts) for row in results(other, second_id)} == {(1, 1)}
+        assert {(row.token, row.attempts) for row in results(other, third_id)} == {(2, 1)}, "given back at once"
 
 
 class TestOutages:

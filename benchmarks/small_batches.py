@@ -1,0 +1,160 @@
+"""Many small batches: 10,000 of one job each, on both databases.
+
+How long each claim takes that takes the backlog in; how long those of a more urgent batch take beside it, one slice at
+a time; and how long it all takes from the first claim to the last batch's end, where the model does nothing.
+"""
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, text
+
+from benchmarks import report
+from benchmarks.noop_worker import load
+from models import builtin, schema
+from models.db import Database, insert_rows
+from models.tables import Batch
+from tests.servers import Postgres
+from worker import claims, store
+from worker.claims import Claimant
+from worker.doorbell import Doorbell
+from worker.engine import Engine
+from worker.holdings import Holdings
+from worker.pace import Pace
+
+PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
+WINDOW_JOBS, SLICE_JOBS = 4096, 1024
+URGENT_SLICES = 1_000
+WANTED_CLAIMS, WANTED_CLAIM_MS, WANTED_URGENT_MS = 20, 100.0, 10.0
+WHO = Claimant("worker-1", PIPELINE, TASK, MODEL, REVISION, 60.0)
+OPEN = "SELECT count(*) FROM batches WHERE status = 'in_progress'"
+
+
+def main() -> int:
+    """Print the table; returns 1 where claims are more, or take longer, than wanted."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.small_batches", description=__doc__)
+    parser.add_argument("--batches", type=int, default=10_000)
+    batches = parser.parse_args().batches
+    print(f"load before: {os.getloadavg()[0]:.1f}", flush=True)
+    rows, met = [], True
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        postgres = stack.enter_context(Postgres())
+        for name in ("PostgreSQL", "SQLite"):
+            urls = (
+                postgres.create_database(f"small_{part}") if name == "PostgreSQL" else f"sqlite:///{folder / part}.db"
+                for part in ("claims", "urgent", "whole")
+            )
+            taken, pending, waiting = _taken_in(next(urls), batches)
+            urgent = _urgent(next(urls), batches)
+            whole = _worked_through(next(urls), batches)
+            rows.append((
+                name, f"{len(taken)}", _ms(taken, 0.5), _ms(taken, 1.0), _ms(pending, 0.5), _ms(waiting, 0.5),
+                f"{_ms(urgent, 0.5)} / {_ms(urgent, 0.99)}", f"{whole:.1f}",
+            ))  # fmt: skip
+            claim, beside = float(_ms(taken, 1.0)), float(_ms(urgent, 0.99))
+            met = met and len(taken) <= WANTED_CLAIMS and claim <= WANTED_CLAIM_MS and beside <= WANTED_URGENT_MS
+    head = ("", "claims", "p50, ms", "max, ms", "inputs, ms", "waiting, ms", "urgent, p50 / p99", "to the end, s")
+    report.table(f"{batches:,} batches of one job", head, rows)
+    return 0 if met else 1
+
+
+def _taken_in(url: str, batches: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of each claim, of reading its inputs, and of asking what waits."""
+    database = _filled(url, batches)
+    took: tuple[list[float], list[float], list[float]] = ([], [], [])
+    while True:
+        marks = [time.perf_counter()]
+        leases = claims.take(database, WHO, WINDOW_JOBS, SLICE_JOBS)
+        marks.append(time.perf_counter())
+        claims.pending(database, leases)
+        marks.append(time.perf_counter())
+        claims.waiting(database, [PIPELINE])
+        marks.append(time.perf_counter())
+        if not leases:
+            break
+        for seconds, since, until in zip(took, marks[:-1], marks[1:], strict=True):
+            seconds.append(until - since)
+    database.close()
+    return took
+
+
+def _urgent(url: str, batches: int) -> list[float]:
+    """Seconds of claims of one slice of a more urgent batch, beside a backlog that is half out with somebody."""
+    database = _filled(url, batches)
+    held = 0
+    while held < batches // 2 and (leases := claims.take(database, WHO, WINDOW_JOBS, SLICE_JOBS)):
+        held += len(leases)
+    _put_in(database, "batch_urgent", range(1), URGENT_SLICES, priority=5)
+    seconds = []
+    for _ in range(URGENT_SLICES):
+        started = time.perf_counter()
+        [lease] = claims.take(database, WHO, 1, 1)
+        seconds.append(time.perf_counter() - started)
+        assert lease.batch_id.startswith("batch_urgent")
+    database.close()
+    return seconds
+
+
+def _worked_through(url: str, batches: int) -> float:
+    """Seconds from the engine's start until the last batch has ended."""
+    database = _filled(url, batches)
+    runtime = load(builtin.BUILT_IN[0], "cpu")
+    engine = Engine(
+        database, runtime, WHO, Doorbell(), Holdings(), Pace(10.0, WINDOW_JOBS),
+        version_id=store.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
+        on_defect=lambda: os._exit(1),
+    )  # fmt: skip
+    started = time.monotonic()
+    engine.start()
+    while _open(database):
+        threading.Event().wait(0.1)
+    seconds = time.monotonic() - started
+    engine.stop()
+    engine.join()
+    database.close()
+    return seconds
+
+
+def _open(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(text(OPEN)).scalar_one())
+
+
+def _filled(url: str, batches: int) -> Database:
+    schema.upgrade(url)
+    database = Database(url)
+    _put_in(database, "batch", range(batches), 1)
+    return database
+
+
+def _put_in(database: Database, prefix: str, numbers: range, jobs: int, **columns: Any) -> None:
+    ids = [f"{prefix}_{number:06}" for number in numbers]
+    values = {"pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION, "parameters": {},
+              "metadata_": {}, "status": "in_progress", "total": jobs, **columns}  # fmt: skip
+    places = [(batch_id, place) for batch_id in ids for place in range(jobs)]
+    with database.write() as connection:
+        for some in (ids[start : start + 1_000] for start in range(0, len(ids), 1_000)):
+            connection.execute(insert(Batch).values([{**values, "id": batch_id} for batch_id in some]))
+        insert_rows(connection, "jobs", ("batch_id", "position", "input"), ((*at, '{"text": "a"}') for at in places))
+        insert_rows(
+            connection, "slices", ("batch_id", "first", "size", "state"), ((*at, 1, "queued") for at in places)
+        )  # fmt: skip
+
+
+def _ms(seconds: Sequence[float], share: float) -> str:
+    ordered = sorted(seconds)
+    return f"{ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1000:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
