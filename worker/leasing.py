@@ -67,7 +67,7 @@ def look(
         column("id"), column("batch_id"), column("size"), column("rank"), column("due"), column("leased_at", Moment),
         column("now", Moment), column("unsettled"),
     )  # fmt: skip
-    named = {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
+    named: dict[str, Any] = {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
     named["unsettled"] = claimant.settles
     few = min(MOST_SLICES, -(-room // slice_jobs))
     with database.read() as connection:

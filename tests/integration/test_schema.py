@@ -250,6 +250,8 @@ class TestMigrations:
         with database.write() as connection:
             claims.release(connection, leases)
 
+            command.downgrade(alembic(database, connection), "0008")
+
         def look(query: str) -> list[Any]:
             with database.read() as connection:
                 return list(connection.execute(text(query)).all())
@@ -263,9 +265,11 @@ class TestMigrations:
             command.downgrade(alembic(database, connection), "0007")
         assert (rows(), look(indexes)) == (before, made)
 
-        schema.upgrade(sqlite_url)
+        with database.write() as connection:
+            command.upgrade(alembic(database, connection), "0008")
 
         assert (rows(), look(indexes)) == (before, made)
+        schema.upgrade(sqlite_url)
         assert look("PRAGMA foreign_key_check") == []
         assert all("AUTOINCREMENT" in sql for [sql] in look(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN ('slices', 'attempts')"))  # fmt: skip
