@@ -6,7 +6,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nights test lint soak bench bench-bulk samples clean
+.PHONY: help demo nights test lint soak bench bench-bulk bench-claims samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this
 
 bench-bulk: $(VENV)/.tests ## Measure files coming in and results going out, against Celery and RQ: ITEMS=1000000.
 	$(BIN)/python -m benchmarks.bulk $(if $(ITEMS),--items $(ITEMS))
+
+bench-claims: $(VENV)/.tests ## Measure claims beside 10,000 batches of one job, on both databases; takes a minute or two.
+	$(BIN)/python -m benchmarks.small_batches
 
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
 	$(BIN)/python -m worker.training.sentiment_analysis

@@ -52,9 +52,12 @@ WITH picked AS MATERIALIZED (
 )
 UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
        claimed_at = coalesce(claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
-WHERE id IN (SELECT id FROM kept)
+WHERE {kept}
 RETURNING id, batch_id, first, size, token, attempts, deaths, lapses, retries, rank, due, ahead, since
 """
+
+# As an array each is looked up; of a join PostgreSQL may make a walk through all slices before them.
+KEPT = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
 BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :batch_ids"
 
@@ -113,7 +116,8 @@ class Leasing:
 
     def _lease(self, whose: str, order: str, named: Mapping[str, Any]) -> list[Row[Any]]:
         claimant = self._claimant
-        query = text(_claiming(LEASE, self._sql, whose, self._which, order))
+        lease = LEASE.replace("{kept}", KEPT[self._connection.dialect.name])
+        query = text(_claiming(lease, self._sql, whose, self._which, order))
         values = {
             "task": claimant.task, "revision": claimant.revision, "unsettled": False, "worker_id": claimant.worker_id,
             "seconds": claimant.lease_seconds, **named,

@@ -17,13 +17,19 @@ from producer import batches, results, standing
 from tests import answers
 from tests.servers import PostgresDatabases
 from worker import claims
-from worker.claims import Lease
+from worker.claims import Claimant, Lease
+from worker.leasing import MOST_SLICES
 
 JOBS = 60_000
 SLICE_JOBS = 1_000
 LARGE = "large"
 MOST_OF_A_PAGE = 8_000  # some six blocks for each of a thousand rows; a scan of the batch takes a hundred thousand
 MOST_OF_A_LOOK = 300
+MOST_OF_A_CLAIM = 60 * MOST_SLICES  # that many blocks for each slice that it takes: found, locked, written anew
+
+PIPELINE = "small"
+SMALL_BATCHES = 3_000
+BATCH_COLUMNS = ("id", "pipeline", "task", "model", "revision", "parameters", "metadata", "status", "total")
 
 TABLES = ("batches", "jobs", "slices", "results", "model_versions")
 
@@ -162,6 +168,33 @@ def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -
 
     with most_read(planned, MOST_OF_A_PAGE):
         assert claims.pending(planned, [lease]) == []
+
+
+def test_a_claim_reads_what_it_takes(planned: Database) -> None:
+    """Beside many batches of one job, of which many are out with somebody, whatever else is looked at by then."""
+    who = Claimant("worker-1", PIPELINE, "sentiment-analysis", "made", "abc", 60.0)
+    fill_small(planned)
+
+    with most_read(planned, MOST_OF_A_CLAIM):
+        assert len(claims.take(planned, who, 4096, SLICE_JOBS)) == MOST_SLICES
+    with most_read(planned, MOST_OF_A_LOOK):
+        assert len(claims.take(planned, who, 1, SLICE_JOBS)) == 1
+        assert claims.quarantined(planned, who) is None
+        assert [row.pipeline for row in claims.waiting(planned, [PIPELINE])] == [PIPELINE]
+
+
+def fill_small(database: Database) -> None:
+    """More batches of one job, behind those of a test before; nobody has them yet."""
+    with database.write() as connection:
+        begun = connection.execute(text("SELECT count(*) FROM batches")).scalar_one()
+        ids = [f"small_{begun + number:06}" for number in range(SMALL_BATCHES)]
+        insert_rows(
+            connection, "batches", BATCH_COLUMNS,
+            ((each, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1) for each in ids),
+        )  # fmt: skip
+        insert_rows(
+            connection, "slices", ("batch_id", "first", "size", "state"), ((each, 0, 1, "queued") for each in ids)
+        )
 
 
 def test_a_step_of_an_early_end_reads_its_own_chunk(planned: Database, monkeypatch: pytest.MonkeyPatch) -> None:
