@@ -12,12 +12,12 @@ from models import endings
 from models.db import Database, Fragments, insert_rows
 from models.states import Ending, SliceState
 from producer.entries import Entry, lost
-from producer.intake import Chunk
+from producer.intake import BROKE_OFF, Chunk
+from producer.readers.storable import storable
 from producer.request import Failures
 
 SLICE_COLUMNS = ("batch_id", "first", "size", "state")
 
-BROKE_OFF = "source_broke_off"
 BELLS = 16  # rung for while more is read
 
 # The batch's row first, as everywhere; its lock also draws `seq`.
@@ -93,7 +93,7 @@ def break_off(database: Database, entry: Entry, reason: str) -> None:
         held = text(HELD.format(for_update=database.sql.for_update))
         if connection.execute(held, named).one_or_none() is None:
             return
-        message = f"it was not read to its end: {reason}"
+        message = storable(f"it was not read to its end: {reason}")
         endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
         connection.execute(text(LET_GO), named)
     endings.finish(database, entry.batch_id)
