@@ -70,7 +70,7 @@ def terminal_width() -> int:
 
 
 def takes_ascii_only() -> bool:
-    """Whether JSON has to be escaped: on a terminal, which other characters may steer, and where none can be written."""
+    """Whether JSON is to be escaped: on a terminal, which may be steered, or where the encoding has no more."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     return sys.stdout.isatty() or not encoding.lower().replace("-", "").startswith("utf")
 
