@@ -8,6 +8,7 @@ so that `--help` loads nothing but click.
 import gc
 import importlib
 import importlib.util
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,8 @@ PACKAGES = ("models", "producer", "worker")
 HERE = Path(__file__).resolve().parent
 
 OF_WORKERS = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
+
+PANICS = "pyo3_runtime"  # what packages in Rust raise, past every `except Exception`
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
@@ -106,6 +109,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever it raises ends as one sentence and an exit code."""
+        _write_anything(sys.stdout)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -118,6 +122,10 @@ class LazyGroup(click.Group):
             _forget_stdout()
             ctx.exit(PIPE_CLOSED)
         except Exception as error:
+            ctx.exit(_explain(error))
+        except BaseException as error:
+            if type(error).__module__ != PANICS:
+                raise
             ctx.exit(_explain(error))
         return result
 
@@ -170,7 +178,13 @@ def _set_for_this_run(ctx: click.Context, variable: str, value: str) -> None:
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
 
 
-def _explain(error: Exception) -> int:
+def _write_anything(stream: Any) -> None:
+    # Where the stream's encoding has no such character, such as Latin-1 and an emoji, its escape has to do.
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _explain(error: BaseException) -> int:
     from models.errors import BatchmillError
 
     if os.environ.get("BATCHMILL_DEBUG", "").lower() in ("1", "true", "yes", "on"):

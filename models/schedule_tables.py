@@ -48,6 +48,8 @@ class Run(Table):
     held_by: Mapped[str | None]  # the process that is at it
     held_until: Mapped[datetime | None]  # unless it says more until then, by the database's clock
     tries: Mapped[int] = mapped_column(Integer, server_default="0")  # in vain, at what may pass with time
+    starts: Mapped[int] = mapped_column(Integer, server_default="0")  # of a step, without its end so far
+    faults: Mapped[int] = mapped_column(Integer, server_default="0")  # that are no errors of ours, and may pass
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     summary: Mapped[dict[str, Any] | None] = mapped_column(Document)

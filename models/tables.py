@@ -250,6 +250,8 @@ class DutyRow(Table):
     ran_by: Mapped[str | None]
     acted_at: Mapped[datetime | None]  # when it last had something to do
     acted: Mapped[str | None]  # and what that was
+    failed_at: Mapped[datetime | None]  # when it was last met by what is no error of ours
+    failure: Mapped[str | None]  # and which
 
 
 class Worker(Table):

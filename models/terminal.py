@@ -69,9 +69,15 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
+def takes_ascii_only() -> bool:
+    """Whether JSON is to be escaped: on a terminal, which may be steered, or where the encoding has no more."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return sys.stdout.isatty() or not encoding.lower().replace("-", "").startswith("utf")
+
+
 def echo_json(document: Any) -> None:
-    """Print a document; on a terminal everything but ASCII is escaped, since it may steer the terminal."""
-    click.echo(json.dumps(document, ensure_ascii=sys.stdout.isatty(), indent=2 if sys.stdout.isatty() else None))
+    """Print a document, escaped where `takes_ascii_only`."""
+    click.echo(json.dumps(document, ensure_ascii=takes_ascii_only(), indent=2 if sys.stdout.isatty() else None))
 
 
 def echo_list(documents: Sequence[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from models.pipeline import Pipeline
 from models.settings import Settings
 from producer import batches, submit
 from producer.handle import BatchHandle
-from producer.readers.rows import Columns, Problem, Row, Source, checked_id
+from producer.readers.rows import Columns, Problem, Row, Source, checked_id, unexpected
 from producer.request import REFUSE, Request
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,8 @@ class Client:
         source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
         bells = submit.Bells(self.settings)
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source, begun=bells)
+        if submission.broke_off is not None:
+            log.warning("%s ends before its source does: %s", submission.batch_id, submission.broke_off)
         if submission.known is not None:
             warning = submission.warning
             if warning:
@@ -135,7 +137,11 @@ def _checked_rows(pairs: Iterable[tuple[Any, Any]], columns: Columns) -> Iterato
         if item is MISSING or custom_id is MISSING:
             raise UsageError(f"inputs and ids are not equally many: one of them ends before item {where}")
         try:
-            row = columns.row(where, dict(item) if isinstance(item, Mapping) else item)
-            yield row if custom_id is None else row._replace(custom_id=checked_id(custom_id))
+            row: Row | Problem = columns.row(where, dict(item) if isinstance(item, Mapping) else item)
+            if custom_id is not None:
+                row = row._replace(custom_id=checked_id(custom_id))
         except JobError as error:
-            yield Problem(where, str(error), error.code)
+            row = Problem(where, str(error), error.code)
+        except Exception as error:
+            row = unexpected(where, error)
+        yield row

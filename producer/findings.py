@@ -159,7 +159,10 @@ def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Fi
         ran = "never ran" if duty.ran_seconds_ago is None else f"ran {ago(duty.ran_seconds_ago)} ago"
         did = f"; {ago(duty.acted_seconds_ago)} ago: {duty.acted}" if duty.acted_seconds_ago is not None else ""
         message = f"{duty.name} {ran}{did}"
-        if duty.overdue_seconds > patience_seconds:
+        if duty.failure is not None:
+            advice = "it is tried again; the logs of workers and foreman say where that comes from"
+            yield Finding(PROBLEM, "duties", f"{message}; it failed: unexpected {duty.failure}", advice)
+        elif duty.overdue_seconds > patience_seconds:
             advice = "nobody does it: start a worker, or batchmill foreman"
             yield Finding(WARNING, "duties", f"{message}; overdue by {ago(duty.overdue_seconds)}", advice)
         else:

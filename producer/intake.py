@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.db import as_json
-from models.errors import JobError, RefusedBatch, UnreadableSource
+from models.errors import BatchmillError, JobError, RefusedBatch, UnreadableSource
 from models.tasks.spec import TaskSpec
-from producer.readers.rows import Problem, Row, Source
+from producer.readers.lines import TOO_LARGE
+from producer.readers.rows import Problem, Row, Source, unexpected
+from producer.readers.storable import Unreadable, storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_CHARACTERS = 8 * 2**20  # bounds memory where texts are long
 MOST_PROBLEMS = 10  # named in a refusal
 LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
+BROKE_OFF = "source_broke_off"
 NO_INPUT = "{}"  # stored of a row that can't be a job: what it held may be what no database takes
 
 
@@ -84,6 +87,7 @@ class Intake:
         at_most_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         allows_empty: bool = False,
+        keeps_broken: tuple[type[BatchmillError], ...] = (),
     ) -> None:
         self.keeps_invalid = keeps_invalid
         self._allows_empty = allows_empty
@@ -93,18 +97,22 @@ class Intake:
         self._source = source
         self._at_most_seconds = at_most_seconds  # a chunk of a slow source is cut after so long
         self._clock = clock
+        self._keeps_broken = keeps_broken  # errors of the source after which what was read is kept
+        self.broke_off: str | None = None  # why the source ended before its end
 
     def chunks(self) -> Iterator[Chunk]:
         """The jobs, chunk by chunk; raises RefusedBatch once there was a problem, having looked on a little."""
         chunk, due = Chunk(first=0), self._clock() + self._at_most_seconds
-        for row in self._source.rows:
+        for row in self._rows():
             checked = self._checked(row, chunk.seen)
             if not isinstance(checked, Problem):
                 chunk.add(*checked)
             elif self.keeps_invalid:
                 chunk.add_failed(checked)
             else:
-                raise self.refusal([checked, *self._look_on(chunk.seen)])
+                # What follows a row without end may be as large: nobody waits for that to be named.
+                others = [] if checked.code == TOO_LARGE else self._look_on(chunk.seen)
+                raise self.refusal([checked, *others])
             chunk.is_cut = self._clock() >= due
             if chunk.is_full or chunk.is_cut or chunk.end == self._cut_at:
                 yield chunk
@@ -121,8 +129,8 @@ class Intake:
         return Problem(where, sentence, "duplicate_id")
 
     def located(self, problem: Problem) -> str:
-        """The problem as a sentence that names its row."""
-        return f"{self._source.at(problem.where)}: {problem.sentence}"
+        """The problem as a sentence that names its row, and that every database takes."""
+        return storable(f"{self._source.at(problem.where)}: {problem.sentence}")
 
     def refusal(self, problems: list[Problem]) -> RefusedBatch:
         """The error that names these rows."""
@@ -130,6 +138,21 @@ class Intake:
         if len(problems) >= MOST_PROBLEMS:
             sentences[MOST_PROBLEMS:] = ["(and perhaps more)"]
         return RefusedBatch(self._source.name, sentences)
+
+    def _rows(self) -> Iterator[Row | Problem]:
+        return self._kept_rows() if self._keeps_broken else self._source.rows
+
+    def _kept_rows(self) -> Iterator[Row | Problem]:
+        """The source's rows; where it breaks off behind some, a problem stands in the place of all that follows."""
+        row = None
+        try:
+            for row in self._source.rows:
+                yield row
+        except self._keeps_broken as error:
+            if row is None:
+                raise
+            self.broke_off = str(error)
+            yield Problem(row.where + 1, f"the source broke off: {error}", BROKE_OFF)
 
     def _checked(self, row: Row | Problem, seen: dict[str, int]) -> tuple[Row, str] | Problem:
         """The row with its input as it will be stored, or why it can't be a job."""
@@ -142,15 +165,24 @@ class Intake:
         try:
             return row, as_json(self._spec.normalise(row.raw, self._parameters))
         except JobError as error:
-            return Problem(row.where, str(error), error.code, row.custom_id)
+            return Problem(row.where, _unread(row.raw) or str(error), error.code, row.custom_id)
+        except Exception as error:
+            return unexpected(row.where, error, row.custom_id)
 
     def _look_on(self, seen: dict[str, int]) -> list[Problem]:
         """The next problems after a first one, so that a person can mend several at once; keeps no row."""
         found: list[Problem] = []
-        for row, _ in zip(self._source.rows, range(LOOK_ON_ROWS), strict=False):
+        for row, _ in zip(self._rows(), range(LOOK_ON_ROWS), strict=False):
             checked = self._checked(row, seen)
             if isinstance(checked, Problem):
                 found.append(checked)
                 if len(found) + 1 == MOST_PROBLEMS:
                     break
         return found
+
+
+def _unread(raw: object) -> str | None:
+    """What is wrong with a row of which a value could not be read."""
+    if not isinstance(raw, Mapping):
+        return None
+    return next((f"{name} {value.reason}" for name, value in raw.items() if isinstance(value, Unreadable)), None)

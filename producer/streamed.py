@@ -12,10 +12,10 @@ from models import endings, slices
 from models.db import Database, Fragments
 from models.states import Ending
 from producer.entries import Entry, lost
-from producer.intake import Chunk
+from producer.intake import BROKE_OFF, Chunk
+from producer.readers.storable import storable
 from producer.request import Failures
 
-BROKE_OFF = "source_broke_off"
 BELLS = 16  # rung for while more is read
 
 # The batch's row first, as everywhere; its lock also draws `seq`.
@@ -91,7 +91,7 @@ def break_off(database: Database, entry: Entry, reason: str) -> None:
         held = text(HELD.format(for_key_update=database.sql.for_key_update))
         if connection.execute(held, named).one_or_none() is None:
             return False
-        message = f"it was not read to its end: {reason}"
+        message = storable(f"it was not read to its end: {reason}")
         connection.execute(text(endings.FREE_KEY), named)
         endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
         return True

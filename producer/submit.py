@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from models import endings, slices
 from models.db import Database, Fragments
-from models.errors import DatabaseRefused, Unreachable, UsageError
+from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from producer import entries, replay, reuse, streamed
@@ -24,6 +24,7 @@ from producer.inserts import Inserts
 from producer.intake import Intake
 from producer.pulse import Pulse
 from producer.readers.rows import Source
+from producer.readers.storable import storable
 from producer.request import Request
 from producer.rereading import Rereading
 
@@ -43,6 +44,9 @@ LET_GO = """
 UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
 """
 
+# Mended, the same submission is another. It locks nothing else, so it waits for nobody who waits for it.
+BROKEN = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
+
 HELD = "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter {for_update}"
 
 LAST = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
@@ -58,7 +62,8 @@ class Submission:
 
     `skipped` of the jobs were in before, from a submission that was broken off. `known` says that the whole batch was:
     the idempotency key's one, which nothing was done to, in the state in which it is. `reused` are those that have an
-    earlier batch's result, None where that was not asked for; `obstacle` says why there could be none.
+    earlier batch's result, None where that was not asked for; `obstacle` says why there could be none. `broke_off` says
+    why the source ended before its end: the last job has failed in the place of all that was not read.
     """
 
     batch_id: str
@@ -70,6 +75,7 @@ class Submission:
     known: BatchStatus | None = None
     reused: int | None = None
     obstacle: str | None = None
+    broke_off: str | None = None
 
     @property
     def warning(self) -> str | None:
@@ -95,20 +101,24 @@ def accept(
     streams = _streams(request, entry)
     intake = Intake(
         request.pipeline.spec, source, request.parameters, keeps_invalid=request.keeps_invalid, cut_at=entry.read_jobs,
-        at_most_seconds=STREAM_SECONDS if streams else math.inf,
+        at_most_seconds=STREAM_SECONDS if streams else math.inf, keeps_broken=_keeps_broken(request),
     )  # fmt: skip
     rereading = Rereading(entry, intake)
     if not entry.is_open:
         rereading.finish()
         return Submission(entry.batch_id, request.pipeline.name, entry.read_jobs, 0, (), entry.read_jobs, entry.status)
     try:
-        return _read(database, slice_jobs, request, entry, intake, rereading, watch, begun=begun if streams else None)
+        made = _read(database, slice_jobs, request, entry, intake, rereading, watch, begun=begun if streams else None)
     except BaseException as error:
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
             with suppress(Unreachable, DatabaseRefused):
                 _discard(database, entry)
                 streamed.break_off(database, entry, str(error) or "that was interrupted")
         raise
+    if made.broke_off is not None and entry.key is not None:
+        with suppress(Unreachable), database.write() as connection:
+            connection.execute(text(BROKEN), {"batch_id": entry.batch_id})
+    return made
 
 
 def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, source: Source) -> Submission:
@@ -125,6 +135,7 @@ def fill(database: Database, slice_jobs: int, request: Request, entry: Entry, so
 
 def fail(database: Database, entry: Entry, code: str, message: str) -> None:
     """End the batch of an entry that is still read in; every job that is in fails so. Nothing where it is not ours."""
+    message = storable(message)
 
     def work(connection: Connection) -> None:
         if _is_ours(connection, database.sql, entry):
@@ -140,8 +151,9 @@ def ring(settings: Settings, submission: Submission) -> str | None:
 
     try:
         broker.ring(settings, submission.pipeline, submission.slice_ids)
-    except Unreachable as error:
-        return f"{error}; the batch is safe in SQL and runs when a worker looks there"
+    except Exception as error:  # the batch is accepted: nothing may look as if it were not
+        why = str(error) if isinstance(error, BatchmillError) else f"the bells can't be rung ({type(error).__name__})"
+        return f"{why}; the batch is safe in SQL and runs when a worker looks there"
     return None
 
 
@@ -171,7 +183,9 @@ def _read(
         )
     )
     jobs, failed = _fill(database, entry, inserts, rereading, watch, hear)
-    made = Submission(entry.batch_id, request.pipeline.name, jobs, failed, (), entry.read_jobs)
+    made = Submission(
+        entry.batch_id, request.pipeline.name, jobs, failed, (), entry.read_jobs, broke_off=intake.broke_off
+    )
     if begun is not None:
         return replace(made, slice_ids=streamed.finish(database, entry, jobs, request.max_failures))
     allowed = None if request.max_failures is None else request.max_failures.of(jobs)
@@ -187,6 +201,16 @@ def _read(
             raise lost(found.connection, entry)
         made = replace(made, reused=found.take(failed), obstacle=found.obstacle)
         return replace(made, slice_ids=_accept(found.connection, database.sql, entry, made, slice_jobs, allowed))
+
+
+def _keeps_broken(request: Request) -> tuple[type[BatchmillError], ...]:
+    """After which errors of the source what was read so far is a batch, with one failed job for what was not.
+
+    Under a key the same submission goes on once the source answers again.
+    """
+    if not request.keeps_invalid:
+        return ()
+    return (UnreadableSource,) if request.idempotency_key is not None else (UnreadableSource, Unreachable)
 
 
 def _streams(request: Request, entry: Entry) -> bool:

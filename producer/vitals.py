@@ -80,6 +80,7 @@ class DutyView:
     ran_seconds_ago: float | None
     acted_seconds_ago: float | None
     acted: str | None
+    failure: str | None = None  # what its last turn ended with, which is no error of ours
 
 
 def server(database: Database) -> Server:
@@ -125,7 +126,8 @@ def _duty(row: Any) -> DutyView:
         return None if moment is None else (row.now - moment).total_seconds()
 
     overdue = (row.now - row.due_at).total_seconds()
-    return DutyView(row.name, overdue, ago(row.ran_at), ago(row.acted_at), row.acted)
+    fails = row.failed_at is not None and (row.ran_at is None or row.failed_at >= row.ran_at)
+    return DutyView(row.name, overdue, ago(row.ran_at), ago(row.acted_at), row.acted, row.failure if fails else None)
 
 
 def _file_bytes(path: str) -> int:

@@ -43,6 +43,9 @@ UPDATE duties SET due_at = {later}, ran_at = {now}, ran_by = :who
 WHERE name = :name AND (due_at <= {now} OR due_at > {later})
 """
 
+FAILED = "UPDATE duties SET failed_at = {now}, failure = :failure, due_at = {later} WHERE name = :name"
+LONGEST_BACKOFF = 300.0
+
 NOTE = "UPDATE duties SET acted_at = {now}, acted = :acted WHERE name = :name"
 
 PAST_DEADLINE = """
@@ -172,6 +175,7 @@ class Duties(Background):
         self._defects = Defects(log, "a defect in a duty")
         self._due = dict.fromkeys((duty.name for duty in self._duties), 0.0)
         self._known = False
+        self._failing: dict[str, tuple[str, int]] = {}  # duties that failed at their last turn: of what, how often
         self._pause = min(duty.seconds for duty in self._duties) / 2
 
     def run_once(self, now: float) -> None:
@@ -228,10 +232,30 @@ class Duties(Background):
 
     def _do(self, duty: Duty) -> None:
         failpoint("in_duty")
-        acted = duty.run()
+        try:
+            acted = duty.run()
+        except Unreachable:
+            raise
+        except Exception as error:
+            self._note_failure(duty, error)
+            return
+        self._failing.pop(duty.name, None)
         if acted:
             log.warning(acted, duty=duty.name)
             with self._database.write() as connection:
                 connection.execute(
                     text(NOTE.format(now=self._database.sql.now)), {"name": duty.name, "acted": acted[:1000]}
                 )
+
+    def _note_failure(self, duty: Duty, error: Exception) -> None:
+        """Put a duty off that met what is no error of ours, each time for longer; its traceback is logged once."""
+        kind, times = type(error).__name__, 1
+        if (before := self._failing.get(duty.name)) is not None and before[0] == kind:
+            times = before[1] + 1
+        self._failing[duty.name] = (kind, times)
+        seconds = min(duty.seconds * 2.0 ** min(times, 16), max(LONGEST_BACKOFF, duty.seconds))
+        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=error if times == 1 else None)
+        sql = self._database.sql
+        with self._database.write() as connection:
+            named = {"name": duty.name, "failure": kind, "seconds": seconds}
+            connection.execute(text(FAILED.format(now=sql.now, later=sql.later)), named)

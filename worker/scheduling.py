@@ -41,6 +41,7 @@ class Scheduling:
         self._tick: subprocess.Popen[bytes] | None = None
         self._pause = 0.0
         self._not_before = 0.0
+        self._said = ""
 
     def run_once(self) -> str:
         """Start a tick where something is due and none of ours is at it; raises Unreachable."""
@@ -54,8 +55,16 @@ class Scheduling:
             self._pause = 0.0
         else:
             log.debug("schedules have something due", what=due)
-            self._tick = self._started(moment.isoformat())
-        return ""
+            self._start(moment.isoformat())
+        said, self._said = self._said, ""
+        return said
+
+    def _start(self, moment: str) -> None:
+        try:
+            self._tick = self._started(moment)
+        except OSError as error:  # no room for another process, or none for its pipe
+            log.warning("no tick can be started, will try again", error=str(error))
+            self._wait_longer()
 
     def _is_busy(self) -> bool:
         """Whether a tick is at it; after one that came to nothing the next has to wait, each time for longer.
@@ -69,10 +78,18 @@ class Scheduling:
         if self._tick.stdin is not None:
             self._tick.stdin.close()
         self._tick = None
-        shortest = self._settings.schedule_seconds
-        self._pause = 0.0 if status == 0 else min(max(2 * self._pause, shortest), max(LONGEST_PAUSE, shortest))
-        self._not_before = self._monotonic() + self._pause
+        if status not in (0, agenda.NOTHING_DONE):
+            self._said = f"a tick ended with {status}"  # its own words are in this log already
+        if status == 0:
+            self._pause, self._not_before = 0.0, self._monotonic()
+        else:
+            self._wait_longer()
         return False
+
+    def _wait_longer(self) -> None:
+        shortest = self._settings.schedule_seconds
+        self._pause = min(max(2 * self._pause, shortest), max(LONGEST_PAUSE, shortest))
+        self._not_before = self._monotonic() + self._pause
 
     def _started(self, moment: str) -> "subprocess.Popen[bytes]":
         settings = self._settings

@@ -17,9 +17,9 @@ from producer.results import ResultRow
 
 def of(*, as_json: bool) -> Callable[[ResultRow], object]:
     """What prints a row: in columns on a terminal, as a line of JSON into a pipe or where that is asked for."""
-    on_terminal = sys.stdout.isatty()
-    if as_json or not on_terminal:
-        return lambda row: sys.stdout.write(exports.jsonl_line(row, ascii_only=on_terminal))
+    if as_json or not sys.stdout.isatty():
+        ascii_only = terminal.takes_ascii_only()
+        return lambda row: sys.stdout.write(exports.jsonl_line(row, ascii_only=ascii_only))
     width = terminal.terminal_width()
     return lambda row: click.echo(render.result_lines([row], width)[0])
 

@@ -1,5 +1,7 @@
 """`batchmill submit`: a file of inputs becomes one batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -7,7 +9,7 @@ import click
 from models import terminal
 from models.catalogue import Catalogue
 from models.db import Database
-from models.errors import UsageError
+from models.errors import BatchmillError, UsageError
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, readers
@@ -111,11 +113,14 @@ def submit(
     with context.opened(settings) as database:
         with source as rows:
             submission = _accepted(database, settings, request, rows)
-        _tell(settings, database, submission, as_json=as_json, waits=waits)
+        _say_id(database, submission, as_json=as_json, waits=waits)
+        with _accepted_all_the_same(submission):
+            _tell(settings, database, submission)
         if waits:
             ctx.exit(wait.followed(database, submission.batch_id, timeout, as_json=as_json))
         if submission.known is not None:
             ctx.exit(_exit_code(database, submission))
+        ctx.exit(wait.DONE if submission.broke_off is None else wait.DONE_WITH_FAILED_JOBS)
 
 
 def _accepted(database: Database, settings: Settings, request: Request, rows: Source) -> Submission:
@@ -146,12 +151,35 @@ class _Begun:
         self._bells(some)
 
 
-def _tell(settings: Settings, database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:
+def _say_id(database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:
     # The id before anything that may take seconds or be interrupted: from here on the batch exists.
     if not as_json:
         click.echo(submission.batch_id)
     elif not waits:
-        terminal.echo_json(batches.get(database, submission.batch_id).as_dict())
+        document: dict[str, Any] = {"object": "batch", "id": submission.batch_id}
+        with _accepted_all_the_same(submission):
+            document = batches.get(database, submission.batch_id).as_dict()
+        terminal.echo_json(document)
+
+
+@contextmanager
+def _accepted_all_the_same(submission: Submission) -> Iterator[None]:
+    """What is raised now is a warning: a script that takes it for a failure would submit all of it again."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        why = str(error) if isinstance(error, BatchmillError) else f"unexpected {type(error).__name__}"
+        terminal.notice(f"warning: {submission.batch_id} is accepted and safe, but {why}")
+
+
+def _tell(settings: Settings, database: Database, submission: Submission) -> None:
+    if submission.broke_off is not None:
+        terminal.notice(
+            f"{submission.batch_id} is not whole: {submission.broke_off}; what was read until then runs, and a failed "
+            f"job at its end stands for the rest"
+        )
     if submission.known is not None:
         jobs = terminal.counted(submission.jobs, "job")
         terminal.notice(f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.known}")

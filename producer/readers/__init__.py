@@ -4,11 +4,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import BinaryIO
 
-from models.errors import JobError, Unreachable, first_line
+from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
 from producer.readers import files, jsonl, parquet
 from producer.readers.delimited import Table
 from producer.readers.files import KINDS, STDIN, File
-from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source
+from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source, unexpected
 
 __all__ = ["KINDS", "STDIN", "opened", "rows_of"]
 
@@ -50,9 +50,12 @@ def rows_of(records: Records, columns: Columns) -> Iterator[Row | Problem]:
             yield record
             continue
         try:
-            yield columns.row(*record)
+            row: Row | Problem = columns.row(*record)
         except JobError as error:
-            yield Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
+            row = Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
+        except Exception as error:
+            row = unexpected(record[0], error)
+        yield row
 
 
 def _all_rows(found: Sequence[File], columns: Columns) -> Generator[Row | Problem, None, None]:
@@ -67,6 +70,10 @@ def _rows(file: File, columns: Columns) -> Iterator[Row | Problem]:
             yield from rows_of(_records(stream, file, columns), columns)
     except OSError as error:
         raise Unreachable(f"{file.name} broke off while it was read: {first_line(error)}") from error
+    except (BatchmillError, MemoryError):
+        raise
+    except Exception as error:  # of a package that reads this kind of file
+        raise UnreadableSource(f"{file.name} can't be read any further ({type(error).__name__})") from error
 
 
 def _records(stream: BinaryIO, file: File, columns: Columns) -> Records:

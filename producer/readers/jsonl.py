@@ -35,6 +35,8 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
 
 
 def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
+    if len(line) > lines.LONGEST_LINE:
+        return Problem(number, lines.TOO_LONG, lines.TOO_LARGE)
     try:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
@@ -52,8 +54,8 @@ def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise _Refused(f"names {twice[:40]!r} twice; which one is meant?")
     return record
 

@@ -9,6 +9,9 @@ from models.errors import UnreadableSource
 # The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
 LONGEST_LINE = 16 * 2**20
 
+TOO_LONG = f"is longer than {LONGEST_LINE // 2**20} MiB; split it"
+TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as large
+
 NOT_TEXT = {
     b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
@@ -23,7 +26,8 @@ NOT_TEXT = {
 def read(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
 
-    Raises UnreadableSource for a line over LONGEST_LINE, having read no more of it, and for what is no text at all.
+    A line over LONGEST_LINE comes cut, longer than that by a byte; the rest is passed over in bounded memory once the
+    next line is asked for. Raises UnreadableSource for what is no text at all.
     """
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
@@ -31,9 +35,10 @@ def read(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
         if number == 1:
             _refuse_other_kinds(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) > LONGEST_LINE:
-            raise UnreadableSource(f"{name}, line {number} is longer than {LONGEST_LINE // 2**20} MiB; split it")
         yield number, line
+        if len(line) > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(LONGEST_LINE)
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -45,3 +50,6 @@ def _refuse_other_kinds(start: bytes, name: str) -> None:
     for magic, sentence in NOT_TEXT.items():
         if start.startswith(magic):
             raise UnreadableSource(f"{name} {sentence}")
+    if b"\0" in start[:2]:  # no text begins so, and one that is ASCII does in either byte order
+        kind = "UTF-32" if b"\0\0" in start[:4] else "UTF-16"
+        raise UnreadableSource(f"{name} seems to be {kind} without a byte-order mark; save it as UTF-8")

@@ -1,5 +1,6 @@
 """Metadata: the columns that are kept with a job and given back beside its result."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -7,14 +8,15 @@ from uuid import UUID
 
 from models.db import as_json
 from models.errors import JobError
-from producer.readers.storable import is_storable
+from producer.readers.storable import Unreadable, is_storable
 
+DEEPEST = 64  # lists and objects in each other: whoever reads it has to come down again
 LONGEST = 16_384  # characters of JSON: what is kept is there to join by, not a second input
 
 
 def checked(kept: dict[str, Any]) -> dict[str, Any]:
     """The columns fit for JSON: moments as ISO 8601, decimals and UUIDs as text. Raises JobError."""
-    fit = {column: _value(column, value) for column, value in kept.items()}
+    fit = {column: _value(column, value, DEEPEST) for column, value in kept.items()}
     try:
         size = len(as_json(fit))
     except (ValueError, TypeError, RecursionError):
@@ -26,7 +28,7 @@ def checked(kept: dict[str, Any]) -> dict[str, Any]:
     return fit
 
 
-def _value(column: str, value: object) -> object:
+def _value(column: str, value: object, deepest: int) -> object:
     # The frequent kinds first: this runs for every row.
     if value is None or isinstance(value, (bool, int, float)):
         return value
@@ -38,11 +40,19 @@ def _value(column: str, value: object) -> object:
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
-    if isinstance(value, dict):
-        return {_key(column, key): _value(column, one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_value(column, one) for one in value]
+    if isinstance(value, (dict, list, tuple)):
+        return _nested(column, value, deepest)
+    if isinstance(value, Unreadable):
+        raise JobError("invalid_meta", f"{column} {value.reason}")
     raise JobError("invalid_meta", f"{column} holds {type(value).__name__}, which JSON has not; take another column")
+
+
+def _nested(column: str, value: dict[Any, Any] | Sequence[Any], deepest: int) -> object:
+    if not deepest:
+        raise JobError("invalid_meta", f"{column} is nested deeper than {DEEPEST} levels; take another column")
+    if isinstance(value, dict):
+        return {_key(column, key): _value(column, one, deepest - 1) for key, one in value.items()}
+    return [_value(column, one, deepest - 1) for one in value]
 
 
 def _key(column: str, key: object) -> str:

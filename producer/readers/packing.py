@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from models.errors import UnreadableSource
 
@@ -52,7 +52,7 @@ def _buffered(stream: Any, name: str, *broken: type[Exception]) -> BinaryIO:
 class _Unpacking(io.RawIOBase):
     """An unpacking stream whose errors are ours."""
 
-    def __init__(self, stream: IO[bytes], name: str, broken: tuple[type[Exception], ...]) -> None:
+    def __init__(self, stream: Any, name: str, broken: tuple[type[Exception], ...]) -> None:
         self._stream = stream
         self._name = name
         self._broken = broken
@@ -62,7 +62,7 @@ class _Unpacking(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            part = self._stream.read(len(buffer))
+            part = self._stream.read1(len(buffer))  # what there is: `read` would lose it where the packing then breaks
         except EOFError:
             raise UnreadableSource(f"{self._name} ends before its packing does; fetch or write it again") from None
         except self._broken as error:

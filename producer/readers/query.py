@@ -7,6 +7,7 @@ compares with CURRENT_TIMESTAMP and with what `datetime()` gives.
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from models.db import SUPPORTED
 from models.driver_errors import Kind, code_of, kind_of
-from models.errors import SettingsError, Unreachable, UnreadableSource, first_line
+from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource, first_line
 from models.queries import Query
 from models.settings import spelled
-from producer.readers import rows_of
+from producer.readers import careful, rows_of
 from producer.readers.rows import Columns, Problem, Row, Source
 
 FETCH_ROWS = 2000  # in memory at once
@@ -68,7 +69,7 @@ def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[R
         closing(_executed(connection, query, values)) as result,  # its cursor is the server's
     ):
         header = list(result.keys())
-        if twice := next((name for name in header if header.count(name) > 1), None):
+        if twice := next((name for name, count in Counter(header).items() if count > 1), None):
             raise UnreadableSource(f"the source {query.name!r} has two columns {twice[:40]!r}; name one with AS")
         columns.check(f"the source {query.name!r}", header)
         yield from rows_of(_records(result, header, clock), columns)
@@ -120,7 +121,9 @@ def _engine(query: Query) -> tuple[Engine, _Clock]:
             return create_engine("sqlite://", creator=lambda: _sqlite(path, clock), poolclass=NullPool), clock
         options = f"-c default_transaction_read_only=on -c statement_timeout={round(query.timeout_seconds * 1000)}"
         arguments = {"options": options, "application_name": "batchmill source", "connect_timeout": 10}
-        return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments), clock
+        engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+        event.listen(engine, "connect", lambda connection, _record: careful.load_values(connection))
+        return engine, clock
     except ArgumentError:
         raise SettingsError(f"[sources.{query.name}] url can't be read; write postgresql://user@host/name") from None
 
@@ -129,6 +132,7 @@ def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
     address = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
     connection = sqlite3.connect(address, uri=True, check_same_thread=False)
     connection.isolation_level = None  # we write BEGIN ourselves
+    connection.text_factory = careful.text_of
     connection.execute("PRAGMA query_only = ON")
     connection.set_progress_handler(clock.ran_out, STEPS)
     return connection
@@ -145,6 +149,12 @@ def _told(query: Query) -> Iterator[None]:
         raise Unreachable(f"the source {query.name!r} does not answer: {_said(error)}") from None
     except DBAPIError as error:
         raise _wrong(query, error) from None
+    except (BatchmillError, MemoryError):
+        raise
+    except Exception as error:  # of a driver, over a value that it can't read
+        raise UnreadableSource(
+            f"the source {query.name!r} can't be read any further ({type(error).__name__}); select columns as text"
+        ) from error
 
 
 def _wrong(query: Query, error: DBAPIError) -> UnreadableSource:

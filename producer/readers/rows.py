@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple, Self
+from uuid import UUID
 
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
 from producer.readers import metadata
-from producer.readers.storable import is_storable
+from producer.readers.storable import Unreadable, is_storable
 
 LONGEST_CUSTOM_ID = 512
 USUAL_IDS = ("custom_id", "id")
@@ -34,6 +36,13 @@ class Problem(NamedTuple):
     sentence: str
     code: str = "invalid_row"
     custom_id: str | None = None
+
+
+def unexpected(where: int, error: Exception, custom_id: str | None = None) -> Problem:
+    """The problem of a row that raised what is no error of ours; its message may quote the row, so it is not named."""
+    if isinstance(error, MemoryError):
+        raise error  # the machine's trouble, and no row's
+    return Problem(where, f"can't be taken in ({type(error).__name__})", custom_id=custom_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +149,28 @@ class Columns:
 
 
 def checked_id(value: object, column: str = "custom_id") -> str:
-    """A custom_id as it is stored: text, or an integer as text. Raises JobError."""
+    """A custom_id as it is stored: text, or an integer, decimal or UUID as text. Raises JobError."""
     if not isinstance(value, str):
-        if isinstance(value, int) and not isinstance(value, bool):
-            return checked_id(str(value), column)
-        raise JobError("invalid_id", f"{column} must be text or an integer to be the custom_id")
+        return checked_id(_spelled(value, column), column)
     if len(value) > LONGEST_CUSTOM_ID:
         raise JobError("invalid_id", f"{column} has {len(value):,} characters; at most {LONGEST_CUSTOM_ID} are taken")
     if not is_storable(value):
         raise JobError("invalid_id", f"{column} has a NUL character or half a surrogate pair; remove it")
     return value
+
+
+def _spelled(value: object, column: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() <= 4 * LONGEST_CUSTOM_ID:  # Python spells none of many thousand digits
+            return str(value)
+        raise JobError("invalid_id", f"{column} has too many digits to be the custom_id")
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= LONGEST_CUSTOM_ID:
+        return format(value, "f")
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Unreadable):
+        raise JobError("invalid_id", f"{column} {value.reason}")
+    raise JobError("invalid_id", f"{column} must be text, an integer or a UUID to be the custom_id")
 
 
 def _lacking(name: str, column: str, header: Iterable[str], option: str) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import FRAGMENTS, Database
 from models.schedule_tables import Event
+from producer.readers.storable import storable
 from producer.results import iso
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,7 @@ def note(
 
     Returns whether it is news. Then it is logged when the caller's transaction commits, and with a URL sent there soon.
     """
-    known = Kind(kind)
+    known, message = Kind(kind), storable(message)
     if slot is None and _is_newest(connection, schedule, known, message):
         return False  # the unique index takes no two NULLs for the same
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite

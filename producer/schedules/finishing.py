@@ -20,7 +20,8 @@ from models.settings import Settings
 from models.states import BatchStatus, Cause
 from producer import batches, results, sheet
 from producer.batches import BatchView
-from producer.schedules import marks, telling
+from producer.readers.storable import storable
+from producer.schedules import defects, marks, telling
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments, held
 from producer.schedules.quality import Gauge
@@ -28,6 +29,8 @@ from producer.schedules.runs import RunView
 from producer.schedules.sink import Sink, source_database
 
 log = structlog.get_logger(__name__)
+
+STEP = "its results were summed up and merged"
 
 PAUSE = timedelta(seconds=30)  # between two tries where a source's database is away
 
@@ -52,7 +55,8 @@ UPDATE schedules SET watermark = :until WHERE name = :schedule AND (watermark IS
 """
 
 PUT_OFF = """
-UPDATE runs SET look_at = :look_at, tries = tries + 1, error_code = 'sink_not_ready', error_message = :message
+UPDATE runs SET look_at = :look_at, tries = tries + 1, starts = 0, error_code = 'sink_not_ready',
+       error_message = :message
 WHERE schedule = :schedule AND slot = :slot AND held_by = :token
 """
 
@@ -80,6 +84,7 @@ def finish(database: Database, settings: Settings, run: RunView, now: datetime) 
     with held(database, run) as token:
         if token is None:
             return False
+        defects.begin(database, run, token, STEP)
         held_run = _Run(run, definition, token, now)
         batch = _batch(database, run)
         try:
@@ -90,8 +95,11 @@ def finish(database: Database, settings: Settings, run: RunView, now: datetime) 
         except UsageError as error:
             _fail(database, held_run, batch, error.code, str(error))
         except Unreachable as error:
-            _put_off(database, held_run, error)
-            return False
+            if run.tries * PAUSE < definition.patience:
+                _put_off(database, held_run, error)
+                return False
+            why = f"{error}; it was waited for over {definition.source_timeout}"
+            _fail(database, held_run, batch, "sink_not_ready", why)
         except _LostHold:
             return False
     failpoint("after_mark")
@@ -164,7 +172,7 @@ def _mark(connection: Connection, database: Database, run: _Run, batch: BatchVie
 def _fail(database: Database, run: _Run, batch: BatchView | None, code: str, message: str) -> None:
     with database.write() as connection:
         counted = None if batch is None else telling.counted(batch)
-        _end(connection, database, run, FAIL, summary=counted, code=code, message=message)
+        _end(connection, database, run, FAIL, summary=counted, code=code, message=storable(message))
         telling.tell_failed(connection, run.definition, run.view, f"{code}: {message}", run.now)
 
 
@@ -178,6 +186,6 @@ def _end(connection: Connection, database: Database, run: _Run, statement: str, 
 
 def _put_off(database: Database, run: _Run, error: Unreachable) -> None:
     log.warning("a run's end has to wait", schedule=run.view.schedule, error=str(error))
-    named = {**run.view.key, "token": run.token, "look_at": run.now + PAUSE, "message": str(error)}
+    named = {**run.view.key, "token": run.token, "look_at": run.now + PAUSE, "message": storable(str(error))}
     with database.write() as connection:
         connection.execute(at_moments(PUT_OFF, "look_at"), named)

@@ -6,7 +6,7 @@ Any number of processes plan at the same time: the schedule's row is locked, and
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, insert, select, text
 from models.catalogue import Catalogue
 from models.columns import Document, Moment
 from models.db import Database
-from models.errors import Unreachable, UsageError
+from models.errors import BatchmillError, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.pipeline import Pipeline
 from models.schedule_tables import Run
@@ -24,12 +24,16 @@ from producer import entries
 from producer.deadline import Deadline
 from producer.entries import Entry
 from producer.ids import new_batch_id
+from producer.readers.storable import storable
 from producer.request import Request
-from producer.schedules import events, slots
+from producer.schedules import defects, events, slots
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
 
 log = structlog.get_logger(__name__)
+
+STEP = "its slots were decided"
+PATIENCE = timedelta(minutes=10)  # for what may pass, such as memory that is short
 
 # Lock order: the schedule's row, then its runs, then batches.
 DUE = "SELECT name FROM schedules WHERE next_at <= :now ORDER BY next_at, name"
@@ -61,19 +65,17 @@ def plan(database: Database, catalogue: Catalogue, now: datetime) -> list[Planne
     for name in names:
         try:
             found.append(plan_one(database, catalogue, name, now))
-        except Unreachable:
-            raise
-        except Exception:  # such as a definition that a version before this one took
-            log.exception("a schedule's slots can't be decided", schedule=name)
+        except BaseException as error:  # such as a definition that a version before this one took
+            if isinstance(error, (*defects.TO_END_US, Unreachable)):
+                raise
+            found.append(_fail_slots(database, catalogue, name, error, now))
     return [planned for planned in found if planned is not None]
 
 
 def plan_one(database: Database, catalogue: Catalogue, name: str, now: datetime) -> Planned | None:
     """Decide the slots of one schedule; None where none is due any more."""
     with database.write() as connection:
-        query = at_moments(LOCK.format(for_update=database.sql.for_update), "now")
-        typed = query.columns(definition=Document, decided_at=Moment(), next_at=Moment())
-        row = connection.execute(typed, {"name": name, "now": now}).one_or_none()
+        row = _locked(connection, database, name, now)
         if row is None:
             return None
         definition = Schedule.of(name, row.definition)
@@ -87,6 +89,45 @@ def plan_one(database: Database, catalogue: Catalogue, name: str, now: datetime)
         failpoint("in_plan")
     failpoint("after_plan")
     return planned
+
+
+def _locked(connection: Connection, database: Database, name: str, now: datetime) -> Row[Any] | None:
+    query = at_moments(LOCK.format(for_update=database.sql.for_update), "now")
+    typed = query.columns(definition=Document, decided_at=Moment(), next_at=Moment())
+    return connection.execute(typed, {"name": name, "now": now}).one_or_none()
+
+
+def _fail_slots(
+    database: Database, catalogue: Catalogue, name: str, error: BaseException, now: datetime
+) -> Planned | None:
+    """Decide the slots of a schedule as failed by what is no error of ours; what may pass has a while for that."""
+    defect = BatchmillError(defects.sentence(error, STEP))
+    try:
+        with database.write() as connection:
+            row = _locked(connection, database, name, now)
+            if row is None:
+                return None
+            if isinstance(error, defects.MAY_PASS) and now - row.next_at < PATIENCE:
+                log.warning("slots.put_off", schedule=name, error=type(error).__name__)
+                return None
+            definition = Schedule.of(name, row.definition)
+            planned = _decide(connection, database, catalogue, definition, row, now, defect)
+    except Unreachable:
+        raise
+    except Exception as worse:  # then nobody knows which slots there are
+        _tell_undecided(database, name, worse, now)
+        return None
+    log.error("slots.failed", schedule=name, exc_info=error)
+    return planned
+
+
+def _tell_undecided(database: Database, name: str, error: Exception, now: datetime) -> None:
+    """Tell, once, that nothing can be decided of a schedule before somebody mends it."""
+    with database.write() as connection:
+        row = _locked(connection, database, name, now)
+        told = f"{defects.code(error)}: {defects.sentence(error, STEP)}"
+        if row is not None and events.note(connection, name, row.next_at, "failed", told, at=now):
+            log.error("slots.undecided", schedule=name, exc_info=error)
 
 
 def open_run(
@@ -123,7 +164,7 @@ def _request(
 
 def _decide(
     connection: Connection, database: Database, catalogue: Catalogue, definition: Schedule, row: Row[Any],
-    now: datetime,
+    now: datetime, defect: BatchmillError | None = None,
 ) -> Planned:  # fmt: skip
     name = definition.name
     decision = slots.decide(
@@ -137,8 +178,8 @@ def _decide(
     if busy:
         _without_run(connection, definition, due, RunState.SKIPPED, now)
         _note(connection, definition, due, "skipped", "the run before was still at it", now)
-    elif obstacle := _obstacle(definition, catalogue[definition.pipeline], now):
-        told = {"error_code": obstacle.code, "error_message": str(obstacle)}
+    elif obstacle := defect or _obstacle(definition, catalogue[definition.pipeline], now):
+        told = {"error_code": obstacle.code, "error_message": storable(str(obstacle))}
         _without_run(connection, definition, due, RunState.FAILED, now, **told)
         _note(connection, definition, due, "failed", str(obstacle), now)
     else:

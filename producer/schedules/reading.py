@@ -15,12 +15,15 @@ from models.settings import Settings
 from models.states import Cause
 from producer import entries, submit
 from producer.entries import Entry
-from producer.schedules import events, sources, watching
+from producer.readers.storable import storable
+from producer.schedules import defects, events, sources, watching
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments, held
 from producer.schedules.runs import RunView
 
 log = structlog.get_logger(__name__)
+
+STEP = "its source was read"
 
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)  # between two looks at a source
 PAUSES = 20  # in the time that a source may be late
@@ -32,14 +35,15 @@ TAKES = (
 )
 
 PUT_OFF = """
-UPDATE runs SET look_at = :look_at, tries = tries + 1, error_code = 'source_not_ready', error_message = :message
+UPDATE runs SET look_at = :look_at, tries = tries + 1, starts = 0, error_code = 'source_not_ready',
+       error_message = :message
 WHERE schedule = :schedule AND slot = :slot AND held_by = :token
 """
 
 # Also for whoever died between accepting the batch and saying so.
 STARTED = """
-UPDATE runs SET state = 'running', started_at = :now, look_at = :now, tries = 0, error_code = NULL,
-       error_message = NULL
+UPDATE runs SET state = 'running', started_at = :now, look_at = :now, tries = 0, starts = 0, faults = 0,
+       error_code = NULL, error_message = NULL
 WHERE state = 'waiting' AND batch_id IN
       (SELECT id FROM batches WHERE status <> 'validating' AND in_progress_at IS NOT NULL)
 """
@@ -61,6 +65,8 @@ def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunV
     """
     definition = Schedule.of(run.schedule, run.definition)
     with held(database, run) as token:
+        if token is not None:
+            defects.begin(database, run, token, STEP)
         begun = None if token is None else _begin(database, definition, run, token)
         if token is None or begun is None:
             return False
@@ -77,6 +83,8 @@ def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunV
             raise
         except BatchmillError as error:  # the batch was cancelled under our hands, or we were taken for dead
             log.warning("a run's batch is not ours any more", schedule=run.schedule, error=str(error))
+            return False
+    defects.ended(database, run)
     started(database, now)
     return True
 
@@ -145,7 +153,7 @@ def _put_off(
         _give_up(database, entry, "source_not_ready", f"{error}; it was waited for since {run.decided_at:%H:%M} UTC")
         return
     pause = min(max(timeout / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE)
-    _write(database, at_moments(PUT_OFF, "look_at"), run, token, look_at=now + pause, message=str(error))
+    _write(database, at_moments(PUT_OFF, "look_at"), run, token, look_at=now + pause, message=storable(str(error)))
     if not run.tries:
         with database.write() as connection:
             events.note(connection, run.schedule, run.slot, "waiting", str(error), at=now, url=definition.webhook)

@@ -10,11 +10,13 @@ import structlog
 
 from models.catalogue import Catalogue
 from models.db import Database
-from models.errors import Unreachable
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.schedules import finishing, planning, reading, runs, watching, webhook
+from producer.schedules import defects, finishing, planning, reading, runs, watching, webhook
+from producer.schedules.finishing import STEP as FINISHING
+from producer.schedules.reading import STEP as READING
 from producer.schedules.runs import RunView
+from producer.schedules.watching import STEP as WATCHING
 
 log = structlog.get_logger(__name__)
 
@@ -60,22 +62,28 @@ def _work(database: Database, settings: Settings, catalogue: Catalogue, now: dat
             if step in tried:
                 continue
             tried.add(step)
-            try:
-                if what := _step(database, settings, catalogue, run, now):
-                    done[what] += 1
-            except Unreachable:
-                raise
-            except Exception:
-                log.exception("a run can't go on", schedule=run.schedule, slot=run.slot.isoformat())
+            what = _stepped(database, settings, catalogue, run, now)
+            if what is not None:
+                done[what] += 1
         if len(tried) == before:
             return done["read"], done["ended"]
 
 
-def _step(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> str | None:
-    """Do what is next with one run; what was done of what counts."""
-    if run.ends:
-        return "ended" if finishing.finish(database, settings, run, now) else None
-    if run.batch_status is BatchStatus.VALIDATING:
-        return "read" if reading.read(database, settings, catalogue, run, now) else None
-    watching.watch(database, run, now)
+def _stepped(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> str | None:
+    """Do what is next with one run; what was done of what counts. Whatever is raised is that run's trouble alone."""
+    step = _next_of(run)
+    try:
+        if step == FINISHING:
+            return "ended" if finishing.finish(database, settings, run, now) else None
+        if step == READING:
+            return "read" if reading.read(database, settings, catalogue, run, now) else None
+        watching.watch(database, run, now)
+    except BaseException as error:  # some packages raise what is no Exception
+        defects.meet(database, run, step, error, now)
     return None
+
+
+def _next_of(run: RunView) -> str:
+    if run.ends:
+        return FINISHING
+    return READING if run.batch_status is BatchStatus.VALIDATING else WATCHING

@@ -9,6 +9,8 @@ from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
 from producer.schedules.runs import RunView
 
+STEP = "its deadline was watched"
+
 LOOK_EVERY = timedelta(seconds=30)
 LONG = timedelta(days=1)  # without a deadline there is nothing to look for but the end, which shows by itself
 SURE_SECONDS = 30.0  # a forecast from less than that says little

@@ -64,8 +64,8 @@ def send_due(
     seconds. After half a minute no other is begun: a receiver that hangs holds nobody up for long.
     """
     taken, began = 0, clock()
-    while clock() - began < LONGEST_TURN_SECONDS and (message := _next(database)) is not None:
-        taken += _sent(database, settings, message, send, int(clock()))
+    while clock() - began < LONGEST_TURN_SECONDS and (row := _next(database)) is not None:
+        taken += _sent(database, settings, row, send, int(clock()))
     return taken
 
 
@@ -74,7 +74,7 @@ def backoff(number: int) -> float:
     return min(FIRST_SECONDS * 2.0 ** (number - 1), LONGEST_SECONDS)
 
 
-def _next(database: Database) -> Message | None:
+def _next(database: Database) -> Row[Any] | None:
     """Take the next one on, in a short transaction that is over before anything is sent."""
     sql = database.sql
     due = text(DUE.format(now=sql.now, skip_locked=sql.skip_locked)).columns(slot=Moment, at=Moment)
@@ -84,21 +84,26 @@ def _next(database: Database) -> Message | None:
             return None
         values = {"id": row.id, "number": row.number, "seconds": backoff(row.number)}
         connection.execute(text(MOVE_ON.format(later=sql.later)), values)
-    return _message(row)
+    return row
 
 
-def _sent(database: Database, settings: Settings, message: Message, send: Post, now: int) -> bool:
-    about = {"event_id": message.event, "host": urlsplit(message.url).hostname, "number": message.number}
+def _sent(database: Database, settings: Settings, row: Row[Any], send: Post, now: int) -> bool:
+    about = {"event_id": row.id, "number": row.number}
     try:
+        message = _message(row)
+        about["host"] = urlsplit(message.url).hostname
         send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
-    except NotTaken as error:
-        if message.number < MOST_TRIES:
-            log.warning("webhook.not_taken", **about, problem=str(error), seconds=backoff(message.number))
+    except Exception as error:
+        known = isinstance(error, NotTaken)
+        problem = str(error) if known else f"unexpected {type(error).__name__}"
+        traceback = None if known or row.number > 1 else error
+        if row.number < MOST_TRIES:
+            log.warning("webhook.not_taken", **about, problem=problem, seconds=backoff(row.number), exc_info=traceback)
             return False
-        log.error("webhook.given_up", **about, problem=str(error))
-        _write(database, GIVEN_UP, id=message.event, number=message.number)
+        log.error("webhook.given_up", **about, problem=problem)
+        _write(database, GIVEN_UP, id=row.id, number=row.number)
         return False
-    _write(database, SENT, id=message.event)
+    _write(database, SENT, id=row.id)
     return True
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from models import broker
 from models.db import Database
 from models.errors import Unreachable
 from models.settings import Settings
+from producer import findings, vitals
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.threads import at_once
 from worker import claims, duties, ringing
@@ -148,3 +150,46 @@ class TestBells:
         self.make_old(database)
 
         assert ringing.rung_anew(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""
+
+
+class TestADefect:
+    def test_is_put_off_noted_and_logged_once_and_the_others_go_on(self, database: Database) -> None:
+        done: list[int] = []
+
+        def fails() -> str:
+            raise KeyError("a secret")
+
+        both = Duties(
+            database, [Duty("ails", HOUR, fails), Duty("sweep", HOUR, lambda: done.append(1) or "")], "worker-1",
+            patience_seconds=5.0,
+        )  # fmt: skip
+
+        with capture_logs() as logs:
+            for turn in range(3):
+                both.run_once(turn * (HOUR + 1))
+                execute(database, "UPDATE duties SET due_at = ran_at")
+
+        assert len(done) == 3
+        failed = [line for line in logs if line["event"] == "duty.failed"]
+        assert [line["exc_info"] is not None for line in failed] == [True, False, False]
+        assert [line["seconds"] for line in failed] == [HOUR, HOUR, HOUR]
+        assert row(database, "ails").failure == "KeyError"
+        views = {view.name: view for view in vitals.duties(database)}
+        assert (views["ails"].failure, views["sweep"].failure) == ("KeyError", None)
+        assert [finding.level for finding in findings.of_duties(views.values(), 2 * HOUR)] == ["problem", "ok"]
+
+    def test_that_has_passed_is_named_no_more(self, database: Database) -> None:
+        outcomes: list[Exception | str] = [KeyError(), ""]
+
+        def turn() -> str:
+            if isinstance(outcome := outcomes.pop(0), Exception):
+                raise outcome
+            return outcome
+
+        mine = one(database, turn)
+        mine.run_once(0.0)
+        execute(database, "UPDATE duties SET due_at = ran_at")
+        mine.run_once(HOUR + 1)
+
+        [view] = vitals.duties(database)
+        assert view.failure is None

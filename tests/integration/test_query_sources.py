@@ -15,6 +15,7 @@ from models.db import Database
 from models.errors import SettingsError, Unreachable, UnreadableSource, UsageError
 from models.queries import Query
 from models.settings import Settings
+from producer.intake import Intake
 from producer.readers import query
 from producer.readers.rows import Columns, Problem, Row
 from tests.batches_made import execute, insert_batch
@@ -195,3 +196,47 @@ def test_the_command(
     assert CliRunner().invoke(batchmill.cli, command).stdout == result.stdout
     assert "say what to submit" in CliRunner().invoke(batchmill.cli, [*command, "a.jsonl"]).stderr
     assert "name that with --sql" in CliRunner().invoke(batchmill.cli, ["submit", "-", *command[3:]]).stderr
+
+
+class TestValuesThatPythonHasNot:
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "'infinity'::date", "'-infinity'::timestamp", "'infinity'::timestamptz", "'0044-03-15 BC'::date",
+            "'294276-01-01'::timestamp", "'24:00'::time", "'178000000 years'::interval", "ARRAY['infinity'::date]",
+            "(repeat('[', 5000) || repeat(']', 5000))::jsonb", "B'1'", "'10.0.0.1'::inet", "'\\x00'::bytea",
+            "'[1,3)'::int4range", "ROW(1, 'a')", "numrange(1, 'infinity')", "'NaN'::numeric", "'NaN'::float8",
+        ],
+    )  # fmt: skip
+    def test_are_the_problem_of_their_row(self, postgresql_url: str, value: str) -> None:
+        sql = f"SELECT n AS id, 'a' AS text, CASE WHEN n = 2 THEN {value} END AS kept FROM generate_series(1, 3) AS n"
+        source = Query(name="reviews", url=postgresql_url, query=sql)
+
+        with query.opened(source, {}, Columns.of(SPEC, meta=["kept"])) as opened:
+            first, second, third = opened.rows
+
+        assert [first, third] == [Row(n, str(n), {"text": "a"}, {"kept": None}) for n in (1, 3)]
+        assert isinstance(second, Row) or (second.where, second.code) == (2, "invalid_meta")
+
+    def test_ids_are_text(self, postgresql_url: str) -> None:
+        uuid = "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid"
+        sql = f"SELECT {uuid} AS id, 'a' AS text UNION ALL SELECT gen_random_uuid(), 'b'"
+        exact = "SELECT 12345678901234567890::numeric(20,0) AS id, 'a' AS text"
+
+        found = []
+        for wanted in (sql, exact):
+            with query.opened(Query(name="x", url=postgresql_url, query=wanted), {}, Columns.of(SPEC)) as opened:
+                found.append(next(opened.rows))
+
+        assert [row[1] for row in found] == ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "12345678901234567890"]
+
+    def test_sqlite_s_text_that_is_none(self, tmp_path: Path) -> None:
+        sql = "SELECT 1 AS id, 'a' AS text UNION ALL SELECT 2, CAST(x'ff61' AS text)"
+        Database(f"sqlite:///{tmp_path}/a.db").engine.connect().close()
+        source = Query(name="x", url=f"sqlite:///{tmp_path}/a.db", query=sql)
+
+        with query.opened(source, {}, Columns.of(SPEC)) as opened:
+            found = list(Intake(SPEC, opened, keeps_invalid=True).chunks())
+
+        [chunk] = found
+        assert chunk.failures[1].sentence == "text has text that is not UTF-8; mend it, or select it as a blob in hex()"

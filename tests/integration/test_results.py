@@ -414,3 +414,22 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         "pipeline", "task", "model", "revision", "dtype", "device", "attempts", "seq", "submitted_at", "finished_at",
         "meta", "reused_from",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+@pytest.mark.parametrize("command", [("results",), ("show",), ("show", "--json"), ("ls",), ("ls", "--json")])
+def test_standard_output_may_lack_characters(database: Database, encoding: str, command: tuple[str, ...]) -> None:
+    request = Request.checked(SAMPLE, name="good \U0001f600 día")
+    rows = iter([Row(1, None, {"text": "good \U0001f600 día"})])
+    batch_id = submit.accept(database, 10, request, Source("a", "line", rows)).batch_id
+    answers.land(database, batch_id, [(0, GOOD)])
+    words = [command[0], *([] if command[0] == "ls" else [batch_id]), *command[1:]]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "batchmill", *words], cwd=ROOT, capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    if command[-1] in ("results", "--json"):
+        assert "good \U0001f600 día" in json.dumps(json.loads(done.stdout), ensure_ascii=False)

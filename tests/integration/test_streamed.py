@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models import endings
 from models.builtin import BUILT_IN
 from models.db import Database
-from models.errors import BatchmillError, UnreadableSource, UsageError
+from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageError
 from models.states import Ending, Outcome
 from producer import batches, replay, results, submit
 from producer.cancel import cancel
@@ -236,7 +236,22 @@ def _break(error: BaseException) -> Step:
 
 
 class TestASourceThatBreaksOff:
-    @pytest.mark.parametrize("error", [UnreadableSource("a.jsonl ends in the middle"), KeyboardInterrupt(), OSError()])
+    @pytest.mark.parametrize("error", [UnreadableSource("a.jsonl ends in the middle"), Unreachable("a.jsonl is gone")])
+    def test_keeps_what_was_read_and_one_failure_for_the_rest(self, database: Database, error: Exception) -> None:
+        submission = accept(database, ["a", lambda: work_off(database), "b", "c", _break(error), "d"])
+
+        work_off(database)
+        found = batches.get(database, submission.batch_id)
+        assert (found.status, found.counts.total, found.counts.completed, found.counts.failed) == ("completed", 4, 3, 1)
+        assert submission.broke_off == str(error)
+        [failed] = results.failed(database, submission.batch_id)
+        assert (failed.position, failed.error_code) == (3, "source_broke_off")
+        assert str(failed.error_message).endswith(f"the source broke off: {error}")
+        audit(database, submission.batch_id)
+
+    @pytest.mark.parametrize(
+        "error", [KeyboardInterrupt(), OSError(), ValueError("a NUL \0, half a pair \ud800, and more" + "e" * 9_000)]
+    )
     def test_ends_the_batch_which_keeps_what_is_answered(self, database: Database, error: BaseException) -> None:
         with pytest.raises(type(error)):
             accept(database, ["a", lambda: work_off(database), "b", _break(error), "c"])
@@ -271,12 +286,11 @@ class TestASourceThatBreaksOff:
         audit(database, found.id)
 
     def test_with_a_key_what_can_t_be_read_is_let_go(self, database: Database) -> None:
-        with pytest.raises(UnreadableSource):
-            accept(database, ["a", _break(UnreadableSource("torn")), "b"], idempotency_key="k")
+        accept(database, ["a", _break(UnreadableSource("torn")), "b"], idempotency_key="k")
 
         mended = accept(database, ["b", "a"], idempotency_key="k")
 
-        assert [found.status for found in batches.newest(database, 10)] == ["in_progress", "failed"]
+        assert [found.counts.failed for found in batches.newest(database, 10)] == [0, 1]
         assert mended.known is None
 
     def test_ended_early_it_is_known_by_the_rows_that_it_has(self, database: Database) -> None:

@@ -1,4 +1,5 @@
 import base64
+import gzip
 import io
 import json
 import os
@@ -569,3 +570,38 @@ class TestClient:
         monkeypatch.delenv("BATCHMILL_SLICE_JOBS")
         with pytest.raises(Unreachable):
             client.batches()
+
+
+class TestOnceItIsAccepted:
+    @pytest.fixture(autouse=True)
+    def environment(self, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BATCHMILL_DATABASE_URL", sqlite_url)
+
+    @pytest.mark.parametrize("target", ["models.broker.ring", "producer.workers.alive", "producer.batches.get"])
+    @pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
+    def test_nothing_looks_as_if_it_were_not(
+        self, reviews: str, monkeypatch: pytest.MonkeyPatch, target: str, options: tuple[str, ...]
+    ) -> None:
+        def raises(*_: object) -> None:
+            raise KeyError("ssl_cert_reqs")
+
+        monkeypatch.setattr(target, raises)
+
+        result = run("submit", reviews, "-p", SAMPLE.name, *options)
+
+        assert result.exit_code == 0, result.stderr
+        said = json.loads(result.stdout)["id"] if options else result.stdout.strip()
+        assert said.startswith("batch_")
+        assert result.stdout.count("batch_") == 1
+
+    def test_a_source_that_broke_off_is_said_by_the_exit_code(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl.gz"
+        lines = b"".join(b'{"text": "%s"}\n' % os.urandom(30).hex().encode() for _ in range(1_000))
+        path.write_bytes(gzip.compress(lines)[:-4_000])
+
+        result = run("submit", str(path), "-p", SAMPLE.name, "--on-invalid", "fail-row")
+
+        assert result.exit_code == 3
+        assert "is not whole" in result.stderr
+        errors = run("errors", result.stdout.strip(), "--json").stdout
+        assert json.loads(errors)["error"]["code"] == "source_broke_off"

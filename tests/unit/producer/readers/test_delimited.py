@@ -70,11 +70,36 @@ def test_a_bad_row_costs_no_other(row: bytes, words: str) -> None:
     assert (before, after) == ((2, {"id": "0", "text": "a"}), (4, {"id": "2", "text": "c"}))
 
 
-def test_an_open_quote_is_named_by_the_line_it_opens_on() -> None:
+def test_an_open_quote_costs_the_line_it_opens_on() -> None:
     assert read(b'text\na\n"b\nc\nd\n') == [
         (2, {"text": "a"}),
         Problem(3, "has a quote that is never closed; close it, or double it where it belongs to the text"),
+        (4, {"text": "c"}),
+        (5, {"text": "d"}),
     ]
+
+
+def test_a_line_that_is_not_utf8_costs_its_whole_record() -> None:
+    before, problem, after = read(b'id,text\n1,a\n2,"b\ncaf\xe9\n3,c"\n4,d\n')
+
+    assert problem == Problem(4, "is not UTF-8 at byte 4 (0xe9); save the file as UTF-8")
+    assert (before, after) == ((2, {"id": "1", "text": "a"}), (6, {"id": "4", "text": "d"}))
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b'"id";"text"\n"1";"a"\n', "semicolons between its cells; save it with commas"),
+        (b'"id"\t"text"\n', "tabs between its cells; say so: --format tsv"),
+        ("id,text\n1,a\n".encode("utf-16-le"), "seems to be UTF-16 without a byte-order mark"),
+        ("id,text\n1,a\n".encode("utf-16-be"), "seems to be UTF-16 without a byte-order mark"),
+        ("id,text\n1,a\n".encode("utf-32-le"), "seems to be UTF-32 without a byte-order mark"),
+        (b"t\0\n\0", "seems to be UTF-16"),
+    ],
+)
+def test_the_cause_is_named_where_a_file_is_of_another_kind(start: bytes, words: str) -> None:
+    with pytest.raises(UnreadableSource, match=words):
+        read(start)
 
 
 def test_an_open_quote_in_the_header_is_refused() -> None:
@@ -104,8 +129,11 @@ def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
 
     stream = Lines(content())
 
-    with pytest.raises(UnreadableSource, match=r"line 2 begins a row of more than 16 MiB"):
-        list(Table(stream, "a.csv", ",").records())  # type: ignore[arg-type]
+    records = Table(stream, "a.csv", ",").records()  # type: ignore[arg-type]
+
+    assert next(records) == Problem(2, "begins a row of more than 16 MiB; close its quote", "row_too_large")
+    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+    assert next(records) == (3, {"text": "x" * 2**20})
     assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
 
 
@@ -116,6 +144,9 @@ def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
     assert csv.field_size_limit() >= lines.LONGEST_LINE
 
 
-def test_a_huge_line_is_given_up_early() -> None:
-    with pytest.raises(UnreadableSource, match="line 2 is longer than 16 MiB"):
-        read(b"text\n" + b"x" * (lines.LONGEST_LINE + 1))
+def test_a_huge_line_costs_no_other() -> None:
+    assert read(b"text\na\n" + b"x" * (3 * lines.LONGEST_LINE) + b"\nb\n") == [
+        (2, {"text": "a"}),
+        Problem(3, "is longer than 16 MiB; split it", "row_too_large"),
+        (4, {"text": "b"}),
+    ]

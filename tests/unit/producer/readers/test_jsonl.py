@@ -121,10 +121,18 @@ class Endless(io.RawIOBase):
 def test_a_line_without_end_is_given_up_early() -> None:
     endless = Endless()
 
-    with pytest.raises(UnreadableSource, match=r"a\.jsonl, line 1 is longer than 16 MiB"):
-        list(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
+    found = next(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
 
+    assert found == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
     assert endless.taken <= lines.LONGEST_LINE + 2**20
+
+
+def test_a_huge_line_costs_no_other() -> None:
+    assert read(b'"a"\n' + b"x" * (3 * lines.LONGEST_LINE) + b'\n"b"\n') == [
+        (1, "a"),
+        Problem(2, "is longer than 16 MiB; split it", "row_too_large"),
+        (3, "b"),
+    ]
 
 
 def test_a_line_of_the_greatest_length_is_taken() -> None:

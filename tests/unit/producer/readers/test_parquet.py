@@ -10,6 +10,7 @@ from models import tasks
 from models.errors import UnreadableSource
 from producer.readers import parquet, rows_of
 from producer.readers.rows import Columns, Problem, Row
+from producer.readers.storable import Unreadable
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 pq: Any = importlib.import_module("pyarrow.parquet")
@@ -72,7 +73,55 @@ def test_text_that_is_not_utf_8_is_the_problem_of_its_row() -> None:
     first, second, third = read(written(table))
 
     assert (first, third) == (Row(1, None, {"text": "a"}), Row(3, None, {"text": "c"}))
-    assert second == Problem(2, "has text that is not UTF-8; write the column again as text")
+    assert second == Row(2, None, {"text": Unreadable("has text that is not UTF-8; write the column again as text")})
+
+
+@pytest.mark.parametrize(
+    ("kind", "far"),
+    [
+        (pyarrow.timestamp("us"), 253_402_300_800_000_000),  # the year 10000
+        (pyarrow.timestamp("us"), -62_135_596_800_000_001),  # before the year 1
+        (pyarrow.timestamp("us", "Asia/Tokyo"), 253_402_300_799_000_000),  # the last second of 9999, in Tokyo 10000
+        (pyarrow.timestamp("us", "No/Where"), 0),
+        (pyarrow.date32(), 2**31 - 1),
+    ],
+)
+def test_a_moment_that_python_has_not_is_the_problem_of_its_row(kind: Any, far: int) -> None:
+    at = pyarrow.array([None, far, None], kind)
+    table = pyarrow.table({"text": ["a", "b", "c"], "id": [1, 2, 3], "at": at})
+
+    first, problem, third = read(written(table), Columns.of(SPEC, meta=["at"]))
+
+    assert (first, third) == (Row(1, "1", {"text": "a"}, {"at": None}), Row(3, "3", {"text": "c"}, {"at": None}))
+    assert isinstance(problem, Problem)
+    assert (problem.where, problem.code) == (2, "invalid_meta")
+    assert problem.sentence.startswith("at has a value that Python can't hold")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    table = pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+
+    with pytest.raises(UnreadableSource, match=r"a\.parquet has two columns 'text'; rename one"):
+        read(written(table))
+
+
+def test_ids_that_are_decimals_or_uuids_become_text() -> None:
+    long = [Decimal(12345678901234567890), Decimal("1E+3")]
+    ids = pyarrow.array(long, pyarrow.decimal128(38, 0))
+
+    assert [row[1] for row in read(written(pyarrow.table({"text": ["a", "b"], "id": ids})))] == [
+        "12345678901234567890", "1000",
+    ]  # fmt: skip
+
+
+def test_a_page_that_can_t_be_unpacked_is_no_trouble_of_a_disk() -> None:
+    table = pyarrow.table({"text": [f"{number} text" for number in range(20_000)]})
+    whole = written(table, compression="snappy", use_dictionary=False, row_group_size=5_000).getvalue()
+    middle = len(whole) // 2
+    broken = whole[:middle] + b"\xff" * 2_000 + whole[middle + 2_000 :]
+
+    with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet"):
+        read(io.BytesIO(broken))
 
 
 @pytest.mark.parametrize(

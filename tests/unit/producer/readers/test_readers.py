@@ -76,7 +76,7 @@ def test_rows_whose_columns_are_wrong_are_problems_that_say_which_option_mends_t
     first, second = rows(path)
 
     assert first == Problem(1, "has no 'text'; it has: body; say which to take: --input FIELD=COLUMN", "missing_field")
-    sentence = "id must be text or an integer to be the custom_id; take another with --id, or none with --no-id"
+    sentence = "id must be text, an integer or a UUID to be the custom_id; take another with --id, or none with --no-id"
     assert second == Problem(2, sentence, "invalid_id")
 
 

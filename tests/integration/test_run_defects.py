@@ -1,0 +1,253 @@
+"""Whatever is raised while a run goes on ends that run by name: not the tick, no other's night, and not for ever."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import DataError
+from structlog.testing import capture_logs
+
+from models.states import RunState
+from producer.schedules import (
+    defects,
+    events,
+    finishing,
+    planning,
+    reading,
+    registry,
+    sink,
+    slots,
+    sources,
+    telling,
+    watching,
+    webhook,
+)
+from producer.schedules.quality import Gauge
+from tests.nights_made import Nights, at
+
+LATER = at("03-02 02:05")
+DAY = timedelta(days=1)
+
+
+class Panic(BaseException):
+    """As a package in another language raises it, past every `except Exception`."""
+
+
+# Where it is raised: what is replaced, and whether its night has been read in and answered by then.
+STAGES: dict[str, tuple[Any, str, bool]] = {
+    "planning": (planning, "open_run", False),
+    "opening the source": (sources, "opened", False),
+    "reading it": (reading.submit, "fill", False),
+    "emptying a batch": (reading.submit, "clear", False),
+    "watching": (watching, "told_overdue", False),
+    "summing up": (telling, "summed_up", True),
+    "quality": (Gauge, "quality", True),
+    "merging": (sink.Ready, "merge", True),
+    "telling": (telling, "tell", True),
+    "the batch": (finishing, "_batch", True),
+}
+LASTING = [
+    ValueError("\0\ud800" + "x" * 9_000),
+    OverflowError(),
+    RecursionError(),
+    Panic(),
+    DataError("", {}, ValueError()),
+]
+PASSING = [MemoryError(), OSError(28, "no room")]
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def raises(*_: object, **__: object) -> Any:
+        raise error
+
+    return raises
+
+
+@pytest.fixture
+def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
+    made = Nights(database_url, tmp_path)
+    for day in (1, 2):
+        made.shop.open_ticket(at(f"03-0{day} 21:00"))
+    yield made
+    made.close()
+
+
+def begin(nights: Nights, read: bool) -> None:
+    """A night that is about to be decided, or to be finished, and another schedule beside it."""
+    nights.create(into="labels", deadline="1s", webhook="https://example.com/hook")
+    if read:
+        nights.tick(LATER)
+        nights.answer()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_lasts_fails_the_run_at_once(nights: Nights, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    owner, name, read = STAGES[stage]
+    nights.create(into="labels", deadline="1s", webhook="https://example.com/hook")
+
+    for day, error in enumerate(LASTING):
+        now = LATER + day * DAY
+        if read:
+            nights.tick(now)
+            nights.answer()
+        with monkeypatch.context() as patched, capture_logs() as logs:
+            patched.setattr(owner, name, raising(error))
+            for minute in range(2):
+                nights.tick(now + timedelta(minutes=minute))
+
+        run = nights.runs()[-1]
+        assert (run.state, run.error_code, run.look_at) == (RunState.FAILED, "internal_error", None)
+        assert type(error).__name__ in str(run.error_message)
+        assert "xxx" not in str(run.error_message)  # it may quote inputs
+        assert nights.events().count("failed") == day + 1
+        assert len([line for line in logs if line.get("exc_info")]) == 1
+        assert nights.query("SELECT id FROM batches WHERE status = 'validating'") == []
+
+    nights.night(LATER + len(LASTING) * DAY)
+    assert nights.states() == ["failed"] * len(LASTING) + ["completed"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "error"), zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True)
+)
+def test_what_may_pass_is_tried_again_and_not_for_ever(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
+) -> None:
+    owner, name, read = STAGES[stage]
+    begin(nights, read)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, raising(error))
+        nights.tick(LATER)
+        [put_off] = nights.runs()
+        for minute in range(1, 10):
+            nights.tick(LATER + timedelta(minutes=minute))
+
+    assert put_off.state.open
+    [run] = nights.runs()
+    assert (run.state, run.error_code) == (RunState.FAILED, "internal_error")
+
+
+def test_what_passes_leaves_a_whole_night(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(nights, read=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(sources, "opened", raising(MemoryError()))
+        nights.tick(LATER)
+
+    nights.night(LATER + timedelta(minutes=2))
+
+    assert nights.states() == ["completed"]
+    nights.audit()
+
+
+def test_one_schedule_s_trouble_is_its_own(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ailing", "nightly", "weary"):
+        nights.create(name)
+    opened = sources.opened
+
+    def ails(settings: Any, schedule: Any, *rest: Any, **more: Any) -> Any:
+        if schedule.name != "nightly":
+            raise OverflowError
+        return opened(settings, schedule, *rest, **more)
+
+    monkeypatch.setattr(sources, "opened", ails)
+    nights.night(LATER)
+
+    assert [nights.states(name) for name in ("ailing", "nightly", "weary")] == [["failed"], ["completed"], ["failed"]]
+
+
+def test_a_night_that_can_not_even_be_told_of_is_failed(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(nights, read=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(telling, "summed_up", raising(ValueError()))
+        patched.setattr(events, "note", raising(KeyError()))
+        nights.tick(LATER)
+
+    assert nights.states() == ["failed"]
+
+
+def test_slots_that_nobody_can_decide_are_told_once(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(nights, read=False)
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(slots, "decide", raising(OverflowError()))
+        for minute in range(3):
+            nights.tick(LATER + timedelta(minutes=minute))
+
+    assert nights.events() == ["failed"]
+    assert len([line for line in logs if line.get("exc_info")]) == 1
+    nights.night(LATER + DAY)
+    assert nights.states()[-1] == "completed"
+
+
+@pytest.mark.parametrize(("point", "read"), [("in_read", False), ("in_finish", True)])
+def test_a_step_that_kills_its_process_is_not_begun_for_ever(nights: Nights, point: str, read: bool) -> None:
+    begin(nights, read)
+    for _ in range(2):
+        assert nights.start_tick(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+    [row] = nights.query("SELECT starts FROM runs")
+    assert row.starts == 2
+    nights.write("UPDATE runs SET starts = :most", most=defects.MOST_STARTS)
+
+    assert nights.start_tick(LATER, f"{point}:kill").wait(60) == 0
+
+    [run] = nights.runs()
+    assert (run.state, run.error_code) == (RunState.FAILED, "step_killed")
+    assert "was killed 5 times" in str(run.error_message)
+    nights.night(LATER + DAY)
+    assert nights.states() == ["failed", "completed"]
+
+
+def test_a_table_that_stays_away_is_not_waited_for_for_ever(nights: Nights, tmp_path: Path) -> None:
+    nights.create(into="labels", into_source="tickets", source_timeout="2m")
+    nights.tick(LATER)
+    nights.answer()
+    nights.shop.path.rename(tmp_path / "away.db")
+
+    for minute in range(10):
+        nights.tick(LATER + timedelta(minutes=minute))
+
+    [run] = nights.runs()
+    assert (run.state, run.error_code) == (RunState.FAILED, "sink_not_ready")
+
+
+def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: Nights, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    at_ = pyarrow.array([0, 253_402_300_800_000_000], pyarrow.timestamp("us"))
+    table = pyarrow.table({"id": [1, 2], "body": ["a", "b"], "at": at_})
+    for day in (2, 3):
+        parquet.write_table(table, path := tmp_path / f"far-2026-03-0{day}.parquet")
+        os.utime(path, (0, 0))  # long settled
+    pattern = str(tmp_path / "far-{slot:%Y-%m-%d}.parquet")
+    nights.create("strict", file=pattern, meta=["at"], on_invalid="refuse")
+    nights.create("lenient", file=pattern, meta=["at"], on_invalid="fail-row")
+
+    for day in (0, 1):
+        nights.night(LATER + DAY * day)
+
+    assert (nights.states("strict"), nights.states("lenient")) == (["failed"] * 2, ["completed"] * 2)
+    assert [run.error_code for run in nights.runs("strict")] == ["invalid_rows"] * 2
+    assert [run.summary["failed"] for run in nights.runs("lenient") if run.summary] == [1, 1]
+
+
+def test_a_webhook_s_defect_keeps_no_other_event(nights: Nights) -> None:
+    begin(nights, read=False)
+    sent: list[str] = []
+
+    def send(url: str, *_: object) -> None:
+        sent.append(url)
+        raise UnicodeError("label too long")
+
+    for name in ("a", "b"):
+        with nights.database.write() as connection:
+            events.note(connection, "nightly", None, "failed", name, at=LATER, url="https://example.com/" + name)
+    settings = nights.settings.model_copy(update={"webhook_secret": None})
+
+    assert webhook.send_due(nights.database, settings, send=send) == 0
+    assert registry.get(nights.database, "nightly")
+    [row] = nights.query("SELECT count(*) AS waiting FROM events WHERE tries = 1 AND send_at IS NOT NULL")
+    assert row.waiting == 2
