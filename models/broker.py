@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
@@ -14,17 +15,25 @@ from models.errors import Unreachable
 from models.settings import Settings, redacted
 
 BELL = "batchmill.bell"
-BELL_LIVES_SECONDS = 24 * 3600  # an unanswered bell tells nothing that SQL doesn't: let it go
+QUEUE_PREFIX = "batchmill."
 
 
 def queue_name(pipeline: str) -> str:
     """The queue on which a pipeline's bells ring."""
-    return f"batchmill.{pipeline}"
+    return QUEUE_PREFIX + pipeline
 
 
-def celery_app(settings: Settings) -> Celery:
-    """A Celery application that takes and sends nothing but JSON and keeps no results."""
-    app = Celery("batchmill", broker=settings.redis, set_as_current=False)
+def pipeline_of(queue: str) -> str:
+    """The pipeline whose bells ring on a queue."""
+    return queue.removeprefix(QUEUE_PREFIX)
+
+
+def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
+    """A Celery application that takes and sends nothing but JSON and keeps no results.
+
+    amqp: what connects it to Redis; None is Celery's own.
+    """
+    app = Celery("batchmill", broker=settings.redis, amqp=amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -118,6 +127,6 @@ def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable
 
 def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:
     return {
-        "queue": queue_name(pipeline), "producer": producer, "retry": False, "expires": BELL_LIVES_SECONDS,
-        "ignore_result": True,
+        "queue": queue_name(pipeline), "producer": producer, "retry": False, "ignore_result": True,
+        "declare": (),  # the list is all there is to a queue: no tables of bindings on Redis
     }  # fmt: skip
