@@ -71,6 +71,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             raise RedisConnectionError("the connection to Redis was closed")
         return {**super()._connparams(*args, **kwargs), "parser_class": BoundedParser, "protocol": 2}
 
+    def _size(self, queue: str) -> int:
+        return 0  # only a declaration asks, and must not fail over a key that is no list
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         now = time.monotonic()
         self._refusals.report(now)
