@@ -69,7 +69,7 @@ def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"ringing took longer than {settings.publish_seconds} s")
                 app.send_task(BELL, args=[pipeline, slice_id], **_delivery(pipeline, producer))
-    except (RedisError, KombuError, OSError) as error:
+    except Exception as error:  # who rings has committed: nothing that goes wrong here may pass for a failed command
         raise _unreachable(settings, error, "does not take bells") from error
     finally:
         app.close()
@@ -114,14 +114,15 @@ def _asked(settings: Settings) -> Iterator[Any]:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.publish_seconds)
             yield connection.default_channel.client
-    except (RedisError, KombuError, OSError) as error:
+    except Exception as error:  # a Redis that answers what no Redis does is as good as none
         raise _unreachable(settings, error, "does not answer") from error
     finally:
         app.close()
 
 
 def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable:
-    reason = str(error).rstrip(".") or type(error).__name__
+    known = isinstance(error, RedisError | KombuError | OSError)
+    reason = (known and str(error).rstrip(".")) or type(error).__name__
     return Unreachable(f"Redis at {redacted(settings.redis)} {what}: {reason}")
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from models import endings
 from models.db import Database, Fragments, insert_rows
-from models.errors import Unreachable, UsageError
+from models.errors import BatchmillError, Unreachable, UsageError
 from models.settings import Settings
 from models.states import BatchStatus, Ending, SliceState
 from producer import entries, replay, reuse, streamed
@@ -127,7 +127,7 @@ def ring(settings: Settings, submission: Submission) -> str | None:
 
     try:
         broker.ring(settings, submission.pipeline, submission.slice_ids)
-    except Unreachable as error:
+    except BatchmillError as error:  # whatever it is: the batch is accepted, and no exit code may say otherwise
         return f"{error}; the batch is safe in SQL and runs when a worker looks there"
     return None
 
