@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
@@ -14,17 +15,25 @@ from models.errors import Unreachable
 from models.settings import Settings, redacted
 
 BELL = "batchmill.bell"
-BELL_LIVES_SECONDS = 24 * 3600  # an unanswered bell tells nothing that SQL doesn't: let it go
+QUEUE_PREFIX = "batchmill."
 
 
 def queue_name(pipeline: str) -> str:
     """The queue on which a pipeline's bells ring."""
-    return f"batchmill.{pipeline}"
+    return QUEUE_PREFIX + pipeline
 
 
-def celery_app(settings: Settings) -> Celery:
-    """A Celery application that takes and sends nothing but JSON and keeps no results."""
-    app = Celery("batchmill", broker=settings.redis, set_as_current=False)
+def pipeline_of(queue: str) -> str:
+    """The pipeline whose bells ring on a queue."""
+    return queue.removeprefix(QUEUE_PREFIX)
+
+
+def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
+    """A Celery application that takes and sends nothing but JSON and keeps no results.
+
+    amqp: what connects it to Redis; None is Celery's own.
+    """
+    app = Celery("batchmill", broker=settings.redis, amqp=amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -60,7 +69,7 @@ def ring(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"ringing took longer than {settings.publish_seconds} s")
                 app.send_task(BELL, args=[pipeline, slice_id], **_delivery(pipeline, producer))
-    except (RedisError, KombuError, OSError) as error:
+    except Exception as error:  # who rings has committed: nothing that goes wrong here may pass for a failed command
         raise _unreachable(settings, error, "does not take bells") from error
     finally:
         app.close()
@@ -105,19 +114,20 @@ def _asked(settings: Settings) -> Iterator[Any]:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.publish_seconds)
             yield connection.default_channel.client
-    except (RedisError, KombuError, OSError) as error:
+    except Exception as error:  # a Redis that answers what no Redis does is as good as none
         raise _unreachable(settings, error, "does not answer") from error
     finally:
         app.close()
 
 
 def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable:
-    reason = str(error).rstrip(".") or type(error).__name__
+    known = isinstance(error, RedisError | KombuError | OSError)
+    reason = (known and str(error).rstrip(".")) or type(error).__name__
     return Unreachable(f"Redis at {redacted(settings.redis)} {what}: {reason}")
 
 
 def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:
     return {
-        "queue": queue_name(pipeline), "producer": producer, "retry": False, "expires": BELL_LIVES_SECONDS,
-        "ignore_result": True,
+        "queue": queue_name(pipeline), "producer": producer, "retry": False, "ignore_result": True,
+        "declare": (),  # the list is all there is to a queue: no tables of bindings on Redis
     }  # fmt: skip

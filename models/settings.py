@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from models import urls
 from models.errors import SettingsError
 
 CONFIG_NAME = "batchmill.toml"
@@ -102,6 +103,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
 
+    @field_validator("redis_url", "database_url")
+    @classmethod
+    def _is_usable(cls, url: str | None, field: ValidationInfo) -> str | None:
+        if url is not None:
+            (urls.check_redis if field.field_name == "redis_url" else urls.check_database)(url)
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -190,4 +198,5 @@ def redacted(url: str) -> str:
 
 def _sentence(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
-    return f"setting {name!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"setting {name!r}: {message[:1].lower()}{message[1:]}"

@@ -7,17 +7,16 @@ from typing import Any
 from celery import Celery
 from celery.worker import WorkController, state
 from kombu import Queue
-from kombu.transport import redis as kombu_redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from models import broker
 from models.settings import Settings
 from worker.doorbell import Doorbell
+from worker.transport import WakeupAMQP
 
 
 def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -> Celery:
     """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
-    app = broker.celery_app(settings)
+    app = broker.celery_app(settings, WakeupAMQP)
     queues = [broker.queue_name(pipeline) for pipeline in pipelines]
     app.conf.update(
         task_queues=[Queue(queue, routing_key=queue) for queue in queues],
@@ -56,19 +55,3 @@ def listen(app: Celery, hostname: str) -> None:
 def end() -> None:
     """Have `listen` return; fit for a signal handler."""
     state.should_stop = os.EX_OK
-
-
-def survive_redis_outages() -> None:
-    """Let a worker reconnect where kombu's Redis channel would crash it.
-
-    kombu 5.7 reads `connection.client.hostname` on a connection that it has just closed, and ends the worker with an
-    AttributeError; raised as redis' own ConnectionError instead, its reconnecting takes over.
-    """
-    plain = kombu_redis.Channel._connparams
-
-    def connparams(channel: Any, *args: Any, **kwargs: Any) -> Any:
-        if channel.connection is None or channel.connection.client is None:
-            raise RedisConnectionError("the connection to Redis was closed")
-        return plain(channel, *args, **kwargs)
-
-    kombu_redis.Channel._connparams = connparams

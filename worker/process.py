@@ -70,7 +70,6 @@ def _serve(process: Process, names: Sequence[str], pinning: Pinning, chores: Dut
     process.heartbeat.start()
     chores.start()
     pinning.start()
-    app.survive_redis_outages()
     listener = app.listener(settings, names, process.doorbell)  # one: Celery keeps a name for whoever had it first
     while not stopping.is_set():
         app.listen(listener, process.worker_id)

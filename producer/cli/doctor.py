@@ -1,8 +1,11 @@
 """`batchmill doctor`: is everything there and healthy, and what to do where it is not?"""
 
+from collections.abc import Iterator
+
 import click
 
 from models import terminal
+from models.errors import SettingsError
 from models.settings import Settings
 from producer import doctor as practice
 from producer.cli import context
@@ -21,7 +24,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     does not answer.
     """
     found = []
-    for finding in practice.examine(Settings.load()):
+    for finding in _findings():
         found.append(finding)
         if not as_json:
             click.echo(_line(finding))
@@ -30,6 +33,15 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         documents = [finding.as_dict() for finding in found]
         terminal.echo_json({"object": "doctor", "healthy": code == 0, "findings": documents})
     ctx.exit(code)
+
+
+def _findings() -> Iterator[Finding]:
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        yield Finding(PROBLEM, "settings", str(error), "mend it first: without it nothing else can be looked at")
+    else:
+        yield from practice.examine(settings)
 
 
 def _line(finding: Finding) -> str:

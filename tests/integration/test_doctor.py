@@ -40,6 +40,18 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(batchmill.cli, ["doctor", *arguments])
 
 
+@pytest.mark.parametrize("name", ["REDIS_URL", "DATABASE_URL"])
+def test_a_setting_that_can_not_be_used_is_a_finding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"BATCHMILL_{name}", "redis://:cana/ry@host/0")
+
+    result = invoke("--json")
+
+    [finding] = json.loads(result.stdout)["findings"]
+    assert (result.exit_code, finding["level"], finding["what"]) == (1, "problem", "settings")
+    assert f"'{name.lower()}'" in finding["message"]
+    assert "cana" not in result.output
+
+
 def found(code: int = 0) -> list[dict[str, Any]]:
     result = invoke("--json")
     assert result.exit_code == code, result.output

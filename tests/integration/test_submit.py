@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
+from models import broker
 from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
@@ -316,6 +318,18 @@ class TestRing:
             bells(submit.Submission(f"batch_{number}", SAMPLE.name, 0, 0, [1]))
 
         assert rung == ["batch_0", "batch_1"]
+
+    def test_whatever_goes_wrong_there_is_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> Celery:
+            raise KeyError("canary")
+
+        submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
+        monkeypatch.setattr(broker, "celery_app", refuse)
+
+        warning = submit.ring(self.settings("redis://127.0.0.1:1/0"), submission)
+
+        assert warning is not None
+        assert "the batch is safe in SQL" in warning
 
     def test_a_password_is_not_shown(self) -> None:
         submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])

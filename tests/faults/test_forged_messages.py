@@ -1,0 +1,174 @@
+"""What anybody who can write to Redis may put there: it is dropped, in bounded memory, and the next wakeup is heard.
+
+The worker looks at SQL by itself every ten minutes only: a batch that ends before shows that its wakeup was heard.
+"""
+
+import base64
+import json
+import pickle
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from models import broker
+from models.settings import Settings
+from tests.faults.toys import TOY, numbered, toy_mill
+from tests.mill import Mill, until
+from tests.servers import Valkey
+
+BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
+QUEUE = broker.queue_name(TOY)
+FLOOD = 3000
+MIB = 1024 * 1024
+BOMB_BYTES = 300 * MIB
+HUGE_BYTES = 200 * MIB
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+OTHER = '{"other": {"task": "sentiment-analysis", "model": "nobody/toy"}}'
+# As the README has it.
+ACL = [
+    "resetchannels",
+    "~batchmill.*",
+    "-@all",
+    "+ping",
+    "+hello",
+    "+select",
+    "+client|setinfo",
+    "+lpush",
+    "+llen",
+    "+info",
+    "+brpop",
+    "+type",
+]
+
+
+def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
+    """Messages as one of ours but for what is in them, and some that are none."""
+
+    def forged(arguments: object = (TOY, 1), *, body: bytes | None = None, **headers: object) -> dict[str, Any]:
+        plain = json.dumps([arguments, {}, EMBED]).encode() if body is None else body
+        changed = {"body": base64.b64encode(plain).decode(), "headers": {**real["headers"], **headers}}
+        return {**real, **changed}
+
+    bomb = zlib.compressobj(9)
+    blanks = b" " * MIB
+    parts = [bomb.compress(b"["), *(bomb.compress(blanks) for _ in range(BOMB_BYTES // MIB)), bomb.compress(b"]")]
+    chained = json.dumps([[TOY, 1], {}, {**EMBED, "chain": [{"task": "celery.backend_cleanup"}]}]).encode()
+    properties = real["properties"]
+    messages = [
+        forged(body=b"".join([*parts, bomb.flush()]), compression="application/x-gzip"),
+        forged(compression="no such one"),
+        forged(["no such pipeline", 1]),
+        forged([TOY, "1; DROP TABLE jobs"]),
+        forged([{"a": 1}, [2]]),
+        forged(task="os.system"),
+        *(forged(task=f"celery.{name}") for name in ("backend_cleanup", "chord", "accumulate", "map")),
+        forged(eta="2036-01-01T00:00:00+00:00"),
+        forged(expires="nonsense"),
+        forged(timelimit=[0.01, 0.01]),
+        forged(retries="many"),
+        forged(body=chained),
+        forged(body=b"[" * 100_000),
+        forged(body=pickle.dumps([1])) | {"content-type": "application/x-python-serialize"},
+        forged() | {"content-type": "application/x-yaml"},
+        forged() | {"content-encoding": "no such one"},
+        forged() | {"content-encoding": "base64"},
+        forged() | {"properties": None},
+        forged() | {"properties": {**properties, "body_encoding": "no such one"}},
+        forged() | {"properties": {**properties, "delivery_info": None, "delivery_tag": [1]}},
+        {"body": "x"},
+        {},
+    ]
+    whole = [json.dumps(message).encode() for message in messages]
+    return [*whole, b"", b"garbage", b"[]", b"7" * 10_000, pickle.dumps({"a": 1}), b"x" * HUGE_BYTES]
+
+
+def real_message(settings: Settings, client: Any) -> dict[str, Any]:
+    broker.ring(settings, "forge", [1])
+    message: dict[str, Any] = json.loads(client.rpop(broker.queue_name("forge")))
+    return message
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process ever had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def dropped(ours: Mill) -> list[str]:
+    return [line for line in ours.log.splitlines() if "dropped what is no wakeup" in line]
+
+
+def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
+    tmp_path: Path, sqlite_url: str, own_valkey: Valkey
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    settings = Settings.load(redis_url=own_valkey.url)
+    with (
+        toy_mill(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **BELLS_ALONE) as ours,
+        redis.Redis.from_url(own_valkey.url) as client,
+    ):
+        started = ours.start("worker", TOY, TMPDIR=str(temporary))
+        [worker] = ours.until_ready()
+        ours.client.submit(TOY, ["now it listens"]).wait(90)
+        before = peak_bytes(worker)
+
+        for forged in forgeries(real_message(settings, client)):
+            client.lpush(QUEUE, forged)
+            ours.client.submit(TOY, ["heard"]).wait(30)
+        client.lpush(QUEUE, *[b"garbage"] * FLOOD)
+        ours.client.submit(TOY, ["heard"]).wait(30)
+
+        assert ours.worker_pids() == [worker]
+        assert peak_bytes(worker) - before < 48 * MIB
+        assert client.keys() == []
+        assert 0 < len(dropped(ours)) < FLOOD / 100
+        started.terminate()
+        assert started.wait(60) == 0
+        assert list(temporary.iterdir()) == []
+        assert "Traceback" not in ours.log
+
+
+def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
+    settings = {**BELLS_ALONE, "pipelines": OTHER}
+    with (
+        toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        client.set(broker.queue_name("other"), "taken")
+        ours.start("worker", TOY, "other")
+        [worker] = ours.until_ready()
+        until(lambda: dropped(ours), "the warning")
+
+        ours.client.submit(TOY, ["its own queue is there"]).wait(90)
+        client.set(QUEUE, "taken")
+        batch = ours.client.submit(TOY, ["not heard"])
+        client.delete(QUEUE)
+        ours.client.submit(TOY, ["heard again"]).wait(30)
+
+        assert batch.warning is not None
+        batch.wait(30)
+        assert ours.worker_pids() == [worker]
+        assert "Traceback" not in ours.log
+
+
+def test_the_rights_that_the_readme_names_are_enough(tmp_path: Path, sqlite_url: str, own_valkey: Valkey) -> None:
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.execute_command("ACL", "SETUSER", "batchmill", "on", ">secret", *ACL)
+        client.execute_command("ACL", "SETUSER", "default", "off")
+    url = own_valkey.url.replace("//", "//batchmill:secret@")
+    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=url, **BELLS_ALONE) as ours:
+        ours.start("worker", TOY)
+        ours.until_ready()
+        ours.client.submit(TOY, ["now it listens"]).wait(90)
+
+        batch = ours.client.submit(TOY, numbered(20)).wait(30)
+
+        assert batch.warning is None
+        assert broker.depth(Settings.load(redis_url=url), [TOY]) == {TOY: 0}
+        assert broker.facts(Settings.load(redis_url=url)).version
+        assert "secret" not in ours.log
+        assert "Traceback" not in ours.log

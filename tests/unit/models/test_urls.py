@@ -1,0 +1,55 @@
+"""Which URLs a setting may have; what is wrong is said without the URL."""
+
+import pytest
+from kombu import Connection
+
+from models.errors import SettingsError
+from models.settings import Settings
+
+GOOD = [
+    "redis://host", "redis://host/", "redis://host:6379/0", "redis://:canary@host:6379/15", "redis://u:ca%2Fna%23ry@h",
+    "redis://[::1]:6379/0", "rediss://h:6380/0?ssl_cert_reqs=required&ssl_ca_certs=/ca.pem", "unix:///run/redis.sock",
+    "redis+socket:///run/redis.sock?virtual_host=2", "redis://",
+]  # fmt: skip
+
+BAD = [
+    "redis://h:canary/0", "redis://h:0/0", "redis://h:99999/0", "rediss://h/0?ssl_cert_reqs=canary",
+    "redis://h/0?password=canary", "redis://h/canary", "redis://h/0/1", "redis://:cana/ry@h/0", "redis://:cana#ry@h/0",
+    "redis://:cana?ry@h/0", "redis://:cana@ry@h/0", "redis://:[canary@h/0", "redis://:canary@h:port/0", "canary",
+    "", "http://canary", "amqp://canary", "unix://", "unix:///run/redis.sock?password=canary",
+    "redis://h/0 canary", "redis://h/0\ncanary", "redis://h/0#canary", "redis://h/²",
+]  # fmt: skip
+
+BAD_DATABASES = [
+    "canary", "", "mysql://canary@h/db", "postgresql://u:canary@h:port/db", "postgresql://u:canary@h:port:1/db",
+    "postgresql:/canary",
+]  # fmt: skip
+
+
+class TestRedis:
+    @pytest.mark.parametrize("url", GOOD)
+    def test_what_kombu_takes_is_taken(self, url: str) -> None:
+        settings = Settings.load(redis_url=url)
+
+        assert Connection(settings.redis).transport
+
+    @pytest.mark.parametrize("url", BAD)
+    def test_what_nobody_can_connect_by_is_named_without_the_url(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="^setting 'redis_url': ") as caught:
+            Settings.load(redis_url=url)
+
+        assert "canary" not in str(caught.value)
+        assert "cana" not in str(caught.value)
+
+
+class TestDatabase:
+    @pytest.mark.parametrize("url", ["sqlite:////tmp/a.db", "postgres://u:p@h/db", "postgresql+psycopg://h:5432/db"])
+    def test_what_batchmill_works_with_is_taken(self, url: str) -> None:
+        assert Settings.load(database_url=url).database_url == url
+
+    @pytest.mark.parametrize("url", BAD_DATABASES)
+    def test_what_is_no_such_url_is_named_without_it(self, url: str) -> None:
+        with pytest.raises(SettingsError, match="^setting 'database_url': ") as caught:
+            Settings.load(database_url=url)
+
+        assert "canary" not in str(caught.value)

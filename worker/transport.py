@@ -1,0 +1,145 @@
+"""Celery's way to Redis for a worker: kombu's transport, which takes from a queue nothing but wakeups.
+
+kombu trusts what it reads: it would decompress, delay and decode an item as its headers ask, and end the loop where it
+can't. Here each item is bounded while it comes in, judged, and replaced by a message made of its two values.
+"""
+
+import time
+from queue import Empty
+from typing import Any
+
+from celery.app.amqp import AMQP
+from kombu import Connection
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+from redis._parsers.resp2 import _RESP2Parser
+from redis._parsers.socket import SocketBuffer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from models import broker
+from worker import wakeups
+from worker.wakeups import NoWakeup, Refusals
+
+CHUNK_BYTES = 64 * 1024
+ASIDE_SECONDS = 1.0  # before a key is read again that is no list, or that we may not read
+LISTS = (b"list", b"none")  # what a queue's key may be
+
+
+class BoundedBuffer(SocketBuffer):
+    """Receives a value that is too long without keeping it."""
+
+    def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
+        """Read a value of so many bytes; zeros in the place of a long one, just too many of them for a wakeup."""
+        if length <= wakeups.MAX_BYTES:
+            return super().read(length, *args, **kwargs)
+        left = length + len(b"\r\n")
+        while left:
+            skipped = len(self._buffer.read(min(left, CHUNK_BYTES)))
+            left -= skipped
+            if not skipped:
+                self._buffer.seek(0)
+                self._buffer.truncate()
+                self._read_from_socket(*args, **kwargs)
+        return bytes(wakeups.MAX_BYTES + 1)
+
+
+class BoundedParser(_RESP2Parser):
+    """Reads replies through a bounded buffer."""
+
+    def on_connect(self, connection: Any) -> None:
+        """Take over a socket."""
+        super().on_connect(connection)
+        self._buffer = BoundedBuffer(self._sock, self.socket_read_size, connection.socket_timeout)
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """Delivers wakeups from pipelines' queues, and drops what else lies there."""
+
+    do_restore = (
+        False  # a wakeup in hand when the process ends is no loss: nothing is pushed back, nor dumped to a file
+    )
+    supports_fanout = False  # queues are known by name: nothing is written to Redis but by those who send
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._refusals = Refusals()
+        self._aside: dict[str, float] = {}  # queues that can't be read, until when
+        super().__init__(*args, **kwargs)
+
+    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
+        # kombu 5.7 reads `connection.client.hostname` on a connection that it has just closed, and ends the loop with
+        # an AttributeError; redis' own ConnectionError has it reconnect.
+        if self.connection is None or self.connection.client is None:
+            raise RedisConnectionError("the connection to Redis was closed")
+        return {**super()._connparams(*args, **kwargs), "parser_class": BoundedParser, "protocol": 2}
+
+    def _size(self, queue: str) -> int:
+        return 0  # only a declaration asks, and must not fail over a key that is no list
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        now = time.monotonic()
+        self._refusals.report(now)
+        if self._aside and min(self._aside.values()) <= now:
+            self._aside = {queue: until for queue, until in self._aside.items() if until > now}
+        queues = [queue for queue in self._queue_cycle.consume(len(self.active_queues)) if queue not in self._aside]
+        if not queues:
+            time.sleep(ASIDE_SECONDS / 2)  # there is nothing to hear meanwhile
+            return
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = now
+        self.client.connection.send_command("BRPOP", *queues, timeout or self.brpop_timeout)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except ResponseError:
+            self._set_aside()
+            raise Empty from None
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+        if not popped:
+            raise Empty
+        queue = bytes_to_str(popped[0])
+        self._queue_cycle.rotate(queue)
+        self._deliver(queue, popped[1])
+        return True
+
+    def _deliver(self, queue: str, item: bytes) -> None:
+        try:
+            wakeup = wakeups.read(item, broker.pipeline_of(queue))
+        except NoWakeup as refusal:
+            self._refusals.add(str(refusal), time.monotonic())
+        else:
+            self.connection._deliver(wakeups.message(wakeup), queue)
+
+    def _set_aside(self) -> None:
+        now = time.monotonic()
+        for queue in self._unreadable() or self.active_queues:
+            self._aside[queue] = now + ASIDE_SECONDS
+        self._refusals.add("the queue's key can't be read, or is no list", now)
+
+    def _unreadable(self) -> list[str]:
+        try:
+            return [queue for queue in self.active_queues if self.client.type(queue) not in LISTS]
+        except ResponseError:
+            return []
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """kombu's, with the channel above."""
+
+    Channel = Channel
+
+
+class _Connection(Connection):  # type: ignore[misc]
+    def get_transport_cls(self) -> type[Transport]:
+        return Transport
+
+
+class WakeupAMQP(AMQP):  # type: ignore[misc]
+    """Celery's view of a broker, reading through the transport above."""
+
+    Connection = _Connection
