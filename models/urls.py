@@ -1,4 +1,4 @@
-"""URLs in settings are checked before anything is connected or written; no message repeats a URL, which holds passwords.
+"""URLs in settings are checked before anything is connected or written; no message repeats a URL and its password.
 
 Redis' is read later by kombu, and the database's by SQLAlchemy, whose own complaints come late and quote what they got.
 """

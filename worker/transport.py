@@ -49,8 +49,8 @@ class BoundedParser(_RESP2Parser):
 
     def on_connect(self, connection: Any) -> None:
         """Take over a socket."""
-        super().on_connect(connection)
-        self._buffer = BoundedBuffer(self._sock, self.socket_read_size, connection.socket_timeout)
+        super().on_connect(connection)  # type: ignore[no-untyped-call]
+        self._buffer = BoundedBuffer(self._sock, self.socket_read_size, connection.socket_timeout)  # type: ignore[arg-type]
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]

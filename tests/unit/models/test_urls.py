@@ -35,7 +35,7 @@ class TestRedis:
 
     @pytest.mark.parametrize("url", BAD)
     def test_what_nobody_can_connect_by_is_named_without_the_url(self, url: str) -> None:
-        with pytest.raises(SettingsError, match="^setting 'redis_url': ") as caught:
+        with pytest.raises(SettingsError, match=r"^setting 'redis_url': ") as caught:
             Settings.load(redis_url=url)
 
         assert "canary" not in str(caught.value)
@@ -49,7 +49,7 @@ class TestDatabase:
 
     @pytest.mark.parametrize("url", BAD_DATABASES)
     def test_what_is_no_such_url_is_named_without_it(self, url: str) -> None:
-        with pytest.raises(SettingsError, match="^setting 'database_url': ") as caught:
+        with pytest.raises(SettingsError, match=r"^setting 'database_url': ") as caught:
             Settings.load(database_url=url)
 
         assert "canary" not in str(caught.value)
