@@ -112,7 +112,8 @@ def test_what_lasts_fails_the_run_at_once(nights: Nights, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("stage", "error"), zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True)
+    ("stage", "error"),
+    list(zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True)),
 )
 def test_what_may_pass_is_tried_again_and_not_for_ever(
     nights: Nights, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
