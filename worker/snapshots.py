@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from models.content import content_hash
-from models.errors import LoadFailed, ModelError, Unreachable, first_line
+from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
 
 # Weights as safetensors only: the other formats run code when they are opened.
@@ -84,15 +90,28 @@ def _download(repository: str, revision: str | None) -> Snapshot:
     except HFValidationError as error:
         raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {first_line(error)}") from error
     except HfHubHTTPError as error:
-        if error.response.status_code in PASSING:
-            raise Unreachable(f"the Hub can't give {repository} now: {first_line(error)}") from error
-        raise ModelError(f"the Hub refuses {repository} at {revision or 'main'}: {first_line(error)}") from error
+        raise _refused(repository, revision, error) from error
     except Exception as error:  # a proxy, a broken transfer, a full disk: nothing that speaks against the model
         raise Unreachable(f"{repository} could not be fetched: {first_line(error)}") from error
     # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
     if not COMMIT.fullmatch(folder.name):
         raise ModelError(f"{repository} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
     return Snapshot(repository, folder, folder.name)
+
+
+def _refused(repository: str, revision: str | None, error: HfHubHTTPError) -> BatchmillError:
+    """A refusal of the Hub speaks against no model: another machine may have a token, or the files already."""
+    status = error.response.status_code
+    where = f"{repository} at {revision or 'main'}"
+    if isinstance(error, RevisionNotFoundError):
+        return MissingModel(f"the Hub has no {where}; pin a revision that it has")
+    if isinstance(error, GatedRepoError) or status in (401, 403):
+        return LoadFailed(f"the Hub refuses {where} ({status}); accept the model's terms there, and set HF_TOKEN here")
+    if status == 404:
+        return MissingModel(f"the Hub has no {repository}, or shows it to others only; check its name, and HF_TOKEN")
+    if status in PASSING:
+        return Unreachable(f"the Hub can't give {repository} now ({status}); it will be tried again")
+    return LoadFailed(f"the Hub refuses {where}: {first_line(error)}")
 
 
 def check(snapshot: Snapshot, pipeline: str) -> None:

@@ -1,0 +1,143 @@
+"""A stand-in for the Hub, over HTTP: repositories of one branch, their files, and what goes wrong on the way."""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+API = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$")
+FILE = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
+
+# The Hub names the cause of a refusal in this header; huggingface_hub makes its exceptions of it.
+GATED, NO_REPOSITORY, NO_REVISION = "GatedRepo", "RepoNotFound", "RevisionNotFound"
+
+
+@dataclass
+class Hub:
+    """Repositories by name, each with its commits; `requests` are all paths asked for, with the token given."""
+
+    url: str = ""
+    cdn: str = ""  # another address of the same server: files come from there if set
+    commits: dict[str, dict[str, Path]] = field(default_factory=dict)
+    heads: dict[str, str] = field(default_factory=dict)
+    refusals: list[tuple[str, int, str]] = field(default_factory=list)  # (part of a path, status, error code)
+    refuse_times: int | None = None  # how often; None for ever
+    break_after: int | None = None  # bytes of the next large file that are sent before the connection ends
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+
+    def put(self, repo: str, folder: Path) -> str:
+        """Commit a folder to a repository's branch; returns the commit."""
+        number = len(self.commits.get(repo, {}))
+        commit = hashlib.sha1(f"{repo} {number}".encode(), usedforsecurity=False).hexdigest()
+        self.commits.setdefault(repo, {})[commit] = folder
+        self.heads[repo] = commit
+        return commit
+
+    def commit_of(self, repo: str, revision: str | None) -> str | None:
+        """The commit that a branch or a commit's own name means."""
+        if revision in (None, "main"):
+            return self.heads.get(repo)
+        return revision if revision in self.commits.get(repo, {}) else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, *_args: Any) -> None:
+        """Be quiet."""
+
+    def _answer(self) -> None:
+        hub, path = self.hub, unquote(self.path)
+        hub.requests.append((self.command, path, {name.lower(): value for name, value in self.headers.items()}))
+        for part, status, code in hub.refusals:
+            if part in path and hub.refuse_times != 0:
+                if hub.refuse_times is not None:
+                    hub.refuse_times -= 1
+                self._refuse(status, code)
+                return
+        if match := API.match(path):
+            self._describe(match["repo"], match["revision"])
+        elif match := FILE.match(path):
+            self._give(match["repo"], match["revision"], match["name"], from_cdn=match["cdn"] is not None)
+        else:
+            self._refuse(404, NO_REPOSITORY)
+
+    def _describe(self, repo: str, revision: str | None) -> None:
+        if repo not in self.hub.commits:
+            self._refuse(404, NO_REPOSITORY)
+        elif (commit := self.hub.commit_of(repo, revision)) is None:
+            self._refuse(404, NO_REVISION)
+        else:
+            names = sorted(path.name for path in self.hub.commits[repo][commit].iterdir())
+            siblings = [{"rfilename": name} for name in names]
+            body = json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode()
+            self._send(200, body, {"Content-Type": "application/json", "X-Repo-Commit": commit})
+
+    def _give(self, repo: str, revision: str, name: str, *, from_cdn: bool) -> None:
+        commit = self.hub.commit_of(repo, revision)
+        if commit is None or not (path := self.hub.commits[repo][commit] / name).is_file():
+            self._refuse(404, NO_REVISION if commit is None else "EntryNotFound")
+            return
+        content = path.read_bytes()
+        headers = {
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes",
+            "X-Linked-Size": str(len(content)),
+        }  # fmt: skip
+        if self.hub.cdn and not from_cdn:
+            self._send(302, b"", {**headers, "Location": f"{self.hub.cdn}/cdn/{repo}/resolve/{commit}/{name}"})
+            return
+        start = 0
+        if match := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start = int(match[1])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self._send(206 if start else 200, content[start:], headers)
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": f"refused: {code}"})
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        broken, hub = self.hub.break_after, self.hub
+        if broken is not None and len(body) > broken:
+            hub.break_after = None
+            self.wfile.write(body[:broken])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(2)
+            return
+        self.wfile.write(body)
+
+
+@contextmanager
+def hub_server() -> Iterator[Hub]:
+    """A Hub on a free port of this machine; it has nothing until something is `put`."""
+    hub = Hub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
