@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 API = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$")
+TREE = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)")
 FILE = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
 
 # The Hub names the cause of a refusal in this header; huggingface_hub makes its exceptions of it.
@@ -69,7 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
                     hub.refuse_times -= 1
                 self._refuse(status, code)
                 return
-        if match := API.match(path):
+        if match := TREE.match(path):
+            self._list(match["repo"], match["revision"])
+        elif match := API.match(path):
             self._describe(match["repo"], match["revision"])
         elif match := FILE.match(path):
             self._give(match["repo"], match["revision"], match["name"], from_cdn=match["cdn"] is not None)
@@ -86,6 +89,16 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in names]
             body = json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode()
             self._send(200, body, {"Content-Type": "application/json", "X-Repo-Commit": commit})
+
+    def _list(self, repo: str, revision: str) -> None:
+        if (commit := self.hub.commit_of(repo, revision)) is None:
+            self._refuse(404, NO_REVISION)
+            return
+        files = [
+            {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": commit}
+            for path in sorted(self.hub.commits[repo][commit].iterdir())
+        ]
+        self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
 
     def _give(self, repo: str, revision: str, name: str, *, from_cdn: bool) -> None:
         commit = self.hub.commit_of(repo, revision)
