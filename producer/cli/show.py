@@ -18,7 +18,8 @@ def show(batch_id: str, as_json: bool) -> None:
         batch = batches.get(database, batch_id)
         waiting_for = blockers.of_batch(database, batch, settings.lease_seconds)
     if as_json:
-        terminal.echo_json({**batch.as_dict(), "waiting_for": [blocker.as_dict() for blocker in waiting_for]})
+        reasons = {} if batch.status.ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
+        terminal.echo_json({**batch.as_dict(), **reasons})
         return
     click.echo(render.batch_facts(batch))
     for blocker in waiting_for:

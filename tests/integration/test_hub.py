@@ -84,7 +84,7 @@ def test_files_come_from_where_the_hub_redirects_to_and_the_token_does_not_go_th
     assert ask(hub, tmp_path / "hf", HF_TOKEN=TOKEN)["revision"] == commit
 
     cdn = [headers for _, path, headers in hub.requests if path.startswith("/cdn/")]
-    others = [headers for _, path, headers in hub.requests if not path.startswith("/cdn/")]
+    others = [headers for _, path, headers in hub.requests if path.startswith(f"/{REPOSITORY}/")]
     assert cdn
     assert all("authorization" not in headers for headers in cdn)
     assert all(TOKEN in headers.get("authorization", "") for headers in others)

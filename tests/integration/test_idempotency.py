@@ -188,9 +188,12 @@ class TestAbandoned:
         def rows() -> Iterator[Row]:
             yield from texts(7)
             wait_until(lambda: column(database, "SELECT count(*) FROM jobs")[0] >= 3, "the first chunk")
-            execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-            duties.abandoned(database, 60.0)
+            wait_until(abandoned, "the duty to end it, though a chunk may be written just now")
             yield from texts(10, first=8)
+
+        def abandoned() -> str:
+            execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
+            return duties.abandoned(database, 60.0)
 
         with pytest.raises(BatchmillError, match="ended while it was"):
             accept(database, rows(), on_invalid=on_invalid)

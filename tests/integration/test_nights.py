@@ -109,7 +109,8 @@ class TestASlot:
     def test_is_in_sql_together_with_its_batch(self, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
         nights.create()
         monkeypatch.setattr("producer.schedules.planning.failpoint", _dies("in_plan"))
-        nights.tick(at("03-02 02:00"))
+        with pytest.raises(SystemExit):
+            nights.tick(at("03-02 02:00"))
 
         assert nights.states() == []
         assert nights.query("SELECT id FROM batches") == []
@@ -146,7 +147,8 @@ class TestTrouble:
             nights.create(f"broken-{number:02}")
         nights.create()
         monkeypatch.setattr("producer.schedules.reading.failpoint", _dies("in_read"))
-        nights.tick(at("03-02 02:00"))
+        with pytest.raises(SystemExit):
+            nights.tick(at("03-02 02:00"))
         assert nights.states() == ["waiting"]
         monkeypatch.undo()
         nights.write("UPDATE runs SET definition = '{}' WHERE schedule <> 'nightly'")
@@ -413,7 +415,8 @@ class TestSources:
         for number in range(5):
             nights.shop.open_ticket(at("03-01 21:00"), f"first {number}")
         monkeypatch.setattr("producer.submit._accept", _dies("accepting"))
-        nights.tick(at("03-02 02:00"))
+        with pytest.raises(SystemExit):
+            nights.tick(at("03-02 02:00"))
         assert len(nights.query("SELECT position FROM jobs")) == 5
         monkeypatch.undo()
         nights.shop.write("DELETE FROM tickets WHERE id = 2")
@@ -472,7 +475,8 @@ class TestTheTable:
         nights.tick(at("03-02 02:00"))
         nights.answer()
         monkeypatch.setattr("producer.schedules.finishing.failpoint", _dies(point))
-        nights.tick(at("03-02 02:05"))
+        with pytest.raises(SystemExit):
+            nights.tick(at("03-02 02:05"))
         assert nights.states() == ["running"]
         monkeypatch.undo()
         nights.tick(at("03-02 02:06"))
@@ -489,7 +493,7 @@ class TestTheTable:
 def _dies(point: str) -> object:
     def failpoint(*passed: object, **_: object) -> None:
         if point == "accepting" or passed == (point,):
-            raise RuntimeError(point)
+            raise SystemExit(point)  # to the code the process ends here
 
     return failpoint
 
