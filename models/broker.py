@@ -11,8 +11,9 @@ from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from models import urls
 from models.errors import Unreachable
-from models.settings import Settings, redacted
+from models.settings import Settings
 
 BELL = "batchmill.bell"
 QUEUE_PREFIX = "batchmill."
@@ -123,7 +124,7 @@ def _asked(settings: Settings) -> Iterator[Any]:
 def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable:
     known = isinstance(error, RedisError | KombuError | OSError)
     reason = (known and str(error).rstrip(".")) or type(error).__name__
-    return Unreachable(f"Redis at {redacted(settings.redis)} {what}: {reason}")
+    return Unreachable(f"Redis at {urls.shown(settings.redis)} {what}: {reason}")
 
 
 def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:

@@ -55,7 +55,9 @@ Span = Annotated[str, _kept(spans.read)]
 class Schedule(BaseModel):
     """One schedule. Spans and times are kept as they were said; `cron` is spelled out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants", hide_input_in_errors=True
+    )
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     pipeline: str
@@ -86,7 +88,7 @@ class Schedule(BaseModel):
     into: Annotated[str, _kept(own_table.check_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
     alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
-    webhook: Annotated[str, _kept(address.checked)] | None = None
+    webhook: Annotated[str, _kept(address.checked)] | None = Field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, said: Mapping[str, Any]) -> Self:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, schema
+from models import failpoints, log, parent, schema, urls
 from models.catalogue import Catalogue
 from models.errors import UsageError
-from models.settings import Settings, redacted
+from models.settings import Settings
 from worker import devices, embedded
 from worker.mourning import Mourning
 from worker.supervisor import Slot, supervise
@@ -60,7 +60,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     with _only_one(settings.home_path):
         mourning = Mourning(schema.opened(settings), settings)
         click.echo(
-            f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
+            f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True
         )
         workers = _slots(pipelines, devices.slots(asked))
         if settings.redis_url is not None:
