@@ -1,4 +1,4 @@
-"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids and parameters, never inputs."""
+"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids, numbers and hashes, never texts."""
 
 import logging
 import sys
@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from models import tracebacks
 from models.settings import Settings
 
 LIBRARIES = {
@@ -32,7 +33,12 @@ def configure(settings: Settings, **bound: Any) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # structlog's own would print messages, which quote rows, and on a terminal the values of variables.
+                structlog.processors.ExceptionRenderer(_traceback),
+                _renderer(settings),
+            ],
         )
     )
     root = logging.getLogger()
@@ -42,8 +48,12 @@ def configure(settings: Settings, **bound: Any) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else level)
 
 
-def _renderers(settings: Settings) -> list[Any]:
+def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return tracebacks.formatted(exc_info[1])
+
+
+def _renderer(settings: Settings) -> Any:
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer()

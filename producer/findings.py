@@ -161,7 +161,7 @@ def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Fi
         message = f"{duty.name} {ran}{did}"
         if duty.failure is not None:
             advice = "it is tried again; the logs of workers and foreman say where that comes from"
-            yield Finding(PROBLEM, "duties", f"{message}; it failed: unexpected {duty.failure}", advice)
+            yield Finding(PROBLEM, "duties", f"{message}; it failed by a defect ({duty.failure})", advice)
         elif duty.overdue_seconds > patience_seconds:
             advice = "nobody does it: start a worker, or batchmill foreman"
             yield Finding(WARNING, "duties", f"{message}; overdue by {ago(duty.overdue_seconds)}", advice)

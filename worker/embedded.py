@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from models import log, parent
+from models import log, parent, tracebacks
 from models.errors import SettingsError
 from models.settings import Settings
 
@@ -70,5 +70,6 @@ def _command(path: Path, command: bytes) -> bytes:
 
 
 if __name__ == "__main__":
+    tracebacks.print_uncaught()
     log.configure(Settings.load(), slot="valkey", pid=os.getpid())
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
