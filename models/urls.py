@@ -108,6 +108,22 @@ def _check_libpq(parsed: "URL") -> None:
         raise ValueError("behind its question mark may stand only libpq's parameters, such as sslmode") from None
 
 
+def shown_host(url: str) -> str:
+    """Of a webhook the scheme and the host: its path may have a token in it."""
+    parts = _split(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
+
+
+def shown_file(path: str) -> str:
+    """A file's path as it is; of a URL no user, no password and no query, in which signatures stand."""
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return path
+    rest = rest.partition("?")[0].partition("#")[0]
+    host, slash, name = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{name}"
+
+
 def _shown_redis(parts: SplitResult) -> str:
     host = parts.hostname or "localhost"
     host = f"[{host}]" if ":" in host else host

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from models import redaction, urls
 from models.db import as_json
 from models.errors import UsageError
 from models.pipeline import Pipeline
@@ -169,6 +170,18 @@ class Schedule(BaseModel):
     def stored(self) -> dict[str, Any]:
         """All that was said, fit for JSON; `of` makes the same schedule of it."""
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+
+    def shown(self) -> dict[str, Any]:
+        """The same for people: texts among the parameters and bound values hashed, addresses without their secrets."""
+        shown = self.stored()
+        if "params" in shown:
+            shown["params"] = redaction.parameters(shown["params"])
+        if "bind" in shown:
+            shown["bind"] = {name: redaction.value(said) for name, said in shown["bind"].items()}
+        for name, shows in (("webhook", urls.shown_host), ("file", urls.shown_file)):
+            if name in shown:
+                shown[name] = shows(shown[name])
+        return shown
 
     def _check_storable(self) -> None:
         stored = self.stored()
