@@ -68,19 +68,15 @@ def kind_of(path: str) -> str:
     """Which of KINDS a file's name says that it is; raises UnreadableSource where it does not say."""
     if path == STDIN:
         return "jsonl"
-    bare = path.partition("?")[0] if "://" in path else path
-    suffixes = [suffix.lower() for suffix in PurePosixPath(bare).suffixes]
+    shown = urls.shown_file(path)
+    suffixes = [suffix.lower() for suffix in PurePosixPath(shown).suffixes]
     if suffixes and suffixes[-1] in OTHERWISE_PACKED:
-        raise UnreadableSource(
-            f"{urls.shown_file(path)} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd"
-        )
+        raise UnreadableSource(f"{shown} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     if suffixes and suffixes[-1] in SUFFIXES:
         return SUFFIXES[suffixes[-1]]
-    raise UnreadableSource(
-        f"{urls.shown_file(path)} does not say by its name what it is; say --format {' or '.join(KINDS)}"
-    )
+    raise UnreadableSource(f"{shown} does not say by its name what it is; say --format {' or '.join(KINDS)}")
 
 
 def _expanded(path: str) -> list[str]:
