@@ -32,8 +32,11 @@ def pipeline_of(queue: str) -> str:
 def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
     """A Celery application that takes and sends nothing but JSON and keeps no results.
 
-    amqp: what connects it to Redis; None is Celery's own.
+    amqp: what connects it to Redis; None is Celery's own. Raises Unreachable where the embedded Valkey's socket may be
+    somebody else's.
     """
+    if settings.redis_url is None and (reason := settings.foreign_socket):
+        raise Unreachable(f"the embedded Valkey is not called: {reason}")
     app = Celery("batchmill", broker=settings.redis, amqp=amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],

@@ -5,7 +5,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import urls
+from models import private, urls
 from models.driver_errors import translated_error
 from models.errors import SettingsError, TransactionConflict
 
@@ -232,13 +232,20 @@ def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float)
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(Path(path).parent)
     except OSError as error:
         sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
         raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
     engine = _beginning(
         create_engine(url, connect_args={"timeout": patience}, json_deserializer=from_json, hide_parameters=True)
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _make(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
+        # Before SQLite does, with the umask's mode; its log and index get the mode that the file has.
+        if not Path(path).exists():
+            with suppress(OSError):  # SQLite says what is wrong
+                private.make_file(Path(path))
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from models import urls
+from models import private, urls
 from models.errors import SettingsError
 
 CONFIG_NAME = "batchmill.toml"
@@ -171,6 +171,12 @@ class Settings(BaseSettings):
             return plain
         digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
+    def foreign_socket(self) -> str | None:
+        """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
+        folder = self.embedded_socket.parent
+        return None if folder == self.home_path else private.foreign(folder)
 
 
 def config_file() -> Path | None:

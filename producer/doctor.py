@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, schema, urls
+from models import broker, clock, private, schema, urls
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable, UsageError
 from models.settings import Settings, config_file
@@ -24,6 +24,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
     yield from _settings(settings)
     yield from findings.of_disk(*_disk(settings))
+    yield from findings.of_privacy(_open_to_others(settings))
     redis = list(_redis(settings))
     yield from redis
     try:
@@ -104,6 +105,14 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 def _shown(name: str, value: object) -> str:
     return urls.shown(str(value)) if name in URLS else str(value)
+
+
+def _open_to_others(settings: Settings) -> list[Path]:
+    database = urls.parsed_database(settings.database)
+    ours = [settings.home_path]
+    if database.get_backend_name() == "sqlite" and database.database:
+        ours.append(Path(database.database))
+    return [path for path in ours if private.is_open_to_others(path)]
 
 
 def _disk(settings: Settings) -> tuple[Path, int]:

@@ -48,6 +48,13 @@ def of_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
         yield Finding(OK, "disk", message)
 
 
+def of_privacy(open_to_others: Iterable[Path]) -> Iterator[Finding]:
+    """What of ours, which holds inputs and outputs, others on this machine may read."""
+    for path in open_to_others:
+        advice = f"if they are not to, run: chmod go-rwx {path}"
+        yield Finding(WARNING, "privacy", f"others on this machine may read {path}", advice)
+
+
 def of_redis(facts: Facts, url: str) -> Iterator[Finding]:
     """What Redis is, and whether it may forget bells."""
     limit = f"{_size(facts.used_bytes)} used" + (f" of {_size(facts.limit_bytes)}" if facts.limit_bytes else "")

@@ -100,7 +100,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """A fresh SQLite database with our tables."""
     path = tmp_path / "batchmill.db"
-    shutil.copyfile(sqlite_template, path)
+    shutil.copy(sqlite_template, path)  # with its mode
     return f"sqlite:///{path}"
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, schema, urls
+from models import failpoints, log, parent, private, schema, urls
 from models.catalogue import Catalogue
-from models.errors import UsageError
+from models.errors import SettingsError, UsageError
 from models.settings import Settings
 from worker import devices, embedded
 from worker.mourning import Mourning
@@ -66,6 +66,9 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         if settings.redis_url is not None:
             sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_death=mourning))
         path = settings.embedded_socket
+        private.make_folder(path.parent)
+        if settings.foreign_socket:
+            raise SettingsError(settings.foreign_socket)
         valkey = Slot("valkey", "worker.embedded", (str(path), str(settings.home_path / "valkey")))
         sys.exit(
             supervise(
@@ -103,8 +106,12 @@ def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "up.lock").open("w") as lock:
+    try:
+        private.make_folder(home)
+        descriptor = private.open_file(home / "up.lock")
+    except OSError as error:
+        raise SettingsError(f"{home} can't be written to: {error.strerror}; set BATCHMILL_HOME to another") from None
+    with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
