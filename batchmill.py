@@ -102,6 +102,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but for a URL, which is not repeated: it may have a password in it."""
+        if "://" in args[0]:
+            ctx.fail("a URL stands where a command is due; give it as --database-url or --redis-url")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands' lines, without importing the commands."""
         with formatter.section("Commands"):

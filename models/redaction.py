@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from models.db import as_json
+from models.pipeline import Pipeline
 from models.tasks import SPECS
 
 HASH_DIGITS = 16
@@ -18,6 +19,11 @@ def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """A batch's parameters, fit for logs and output: their names, and each value by `value`."""
     choices = _choices()
     return {name: value(said, choices.get(name, frozenset())) for name, said in given.items()}
+
+
+def pipeline(entry: Pipeline) -> dict[str, Any]:
+    """A catalogue entry as a document, its parameters as above."""
+    return {**entry.model_dump(mode="json"), "parameters": parameters(entry.parameters)}
 
 
 def value(said: Any, choices: frozenset[Any] = frozenset()) -> Any:

@@ -66,7 +66,7 @@ def upgrade(database_url: str) -> None:
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
                 os.fdopen(private.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
-                database.engine.connect() as connection,
+                database.session() as connection,
             ):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 config.attributes["connection"] = connection

@@ -16,8 +16,10 @@ DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "sqlite", "sqlite+pysqli
 ESCAPES = "in a password write / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25"
 CERTIFICATES = ("required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE")
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+SQLITE_OPTIONS = ("mode", "cache", "immutable", "nolock", "psow", "vfs", "uri", "timeout")
 SOCKET_OPTIONS = ("virtual_host",)
 PLACES = ("host", "port", "dbname")  # of what may stand behind the question mark of PostgreSQL's, all that is shown
+BEHIND = "a server's password stands before its host, as :PASSWORD@"
 HIDDEN = "a URL that can't be read"
 
 
@@ -48,6 +50,7 @@ def check_database(url: str) -> None:
     if parsed.get_backend_name() == "sqlite":
         if parsed.host or parsed.username or parsed.password:
             raise ValueError("SQLite's names a file and no host; write sqlite:////path/to/file.db")
+        _check_options(dict.fromkeys(parsed.query, ""), SQLITE_OPTIONS)
         return
     misread = "@" in (parsed.host or "") or {*"@;="} & {*(parsed.database or "")} or "/" in (parsed.username or "")
     if misread or (parsed.port is not None and not 0 < parsed.port < 65_536):
@@ -165,4 +168,4 @@ def _check_number(database: str) -> None:
 def _check_options(given: dict[str, str], known: tuple[str, ...]) -> None:
     if not given.keys() <= set(known):
         allowed = f"only {', '.join(known)} may" if known else "nothing may"
-        raise ValueError(f"{allowed} stand behind its question mark; a password stands before the host, as :PASSWORD@")
+        raise ValueError(f"{allowed} stand behind its question mark; {BEHIND}")

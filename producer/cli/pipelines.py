@@ -32,5 +32,4 @@ def _line(pipeline: Pipeline) -> list[object]:
 
 
 def _document(pipeline: Pipeline) -> dict[str, Any]:
-    shown = {"parameters": redaction.parameters(pipeline.parameters)}
-    return {"object": "pipeline", **pipeline.model_dump(mode="json"), **shown}
+    return {"object": "pipeline", **redaction.pipeline(pipeline)}
