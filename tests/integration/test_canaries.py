@@ -8,6 +8,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,18 +117,7 @@ CASES: dict[str, list[Sequence[str]]] = {
     "doctor": [(), ("--json",)],
     "db upgrade": [(), ("--json",)],
 }
-REACHED = CASES.keys() - {
-    "audit",
-    "demo",
-    "doctor",
-    "models pull",
-    "models show",
-    "retry",
-    "wait",
-    "watch",
-    "worker",
-    "up",
-}
+UNDONE = {"audit", "demo", "doctor", "models pull", "models show", "retry", "wait", "watch", "worker", "up"}
 SHOW_TEXTS = ("results", "errors", "attempts", "watch", "demo")
 
 # A value with a secret in it for each setting that may have one; the others are numbers, choices and places.
@@ -211,7 +201,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tmp_path / "bad.jsonl").write_text(f'{{"text": "{SECRET}"\n{{"text": ["{SECRET}"]}}\n{{"text": "good"}}\n')
     shop = f"sqlite:///{tmp_path / 'shop.db'}"
-    with Database(shop).write() as connection:
+    with closing(Database(shop)) as database, database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE tickets (id INTEGER, body TEXT, region TEXT)")
         connection.exec_driver_sql(f"INSERT INTO tickets VALUES (1, '{TEXT}', 'x')")
     for name, value in SETTINGS.items():
@@ -300,11 +290,8 @@ def test_no_command_writes_it(
 
 
 def _land(batch_id: str) -> None:
-    database = Database(Settings.load().database)
-    try:
+    with closing(Database(Settings.load().database)) as database:
         answers.land(database, batch_id, [(0, GOOD)])
-    finally:
-        database.close()
 
 
 def _check_files(folder: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,9 +36,10 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     settings = _settings()
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
-    mourning = Mourning(schema.opened(settings), settings)
     slots = _slots(names, devices.slots(asked))
-    sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
+    with closing(schema.opened(settings)) as database:
+        mourning = Mourning(database, settings)
+        sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
@@ -57,8 +58,8 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         parent.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
-    with _only_one(settings.home_path):
-        mourning = Mourning(schema.opened(settings), settings)
+    with _only_one(settings.home_path), closing(schema.opened(settings)) as database:
+        mourning = Mourning(database, settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True
         )
