@@ -60,7 +60,8 @@ class RunView:
         return {
             "object": "schedule.run", "schedule": self.schedule, "slot": iso(self.slot), "cause": self.cause.value,
             "state": self.state.value, "batch_id": self.batch_id,
-            **{name: iso_or_none(getattr(self, name)) for name in moments}, "error": error, "summary": summaries.shown(self.summary),
+            **{name: iso_or_none(getattr(self, name)) for name in moments}, "error": error,
+            "summary": summaries.shown(self.summary),
         }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ def summary(
     """The numbers of a run as JSON has them; `before` are the summaries of earlier runs that completed, newest first.
 
     `seconds` went from the batch's start to its last result; `rows_per_second` counts what was computed in them.
-    `own_labels`: the labels are people's own texts, for `shown` to hash. `changed` is a sentence, or null where the same models answered as in the run before.
+    `own_labels`: the labels are people's own texts, for `shown` to hash. `changed` is a sentence, or null where the
+    same models answered as in the run before.
     """
     earlier = [Quality.of(one["quality"]) for one in before if one.get("quality")]
     return {
