@@ -9,8 +9,11 @@ import structlog
 from models import tracebacks
 from models.settings import Settings
 
+OURS = ("models", "producer", "worker", "batchmill", "__main__")
+
+# Of libraries these speak at level debug; others never do, since they log requests with their keys and signed URLs.
 LIBRARIES = {
-    **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock", "httpx", "httpx2", "urllib3"), logging.WARNING),
+    **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock"), logging.WARNING),
     "huggingface_hub": logging.ERROR,  # it tells of every retry, twice; what came of them all is said once, by us
 }
 
@@ -43,9 +46,12 @@ def configure(settings: Settings, **bound: Any) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    for name, level in LIBRARIES.items():
-        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else level)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    root.setLevel(max(level, logging.WARNING))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    for name, usual in LIBRARIES.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == logging.DEBUG else usual)
 
 
 def _traceback(exc_info: structlog.typing.ExcInfo) -> str:

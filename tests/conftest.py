@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from models.log import OURS
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of an own one
@@ -43,6 +44,8 @@ def logs_as_before() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.setLevel(level)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(handler)

@@ -80,6 +80,20 @@ class TestFormatted:
         assert CANARY not in written.getvalue()
 
 
+@pytest.mark.parametrize("name", ["httpcore.http11", "httpx", "urllib3.connectionpool", "botocore.auth", "any.other"])
+def test_libraries_that_log_requests_do_not_at_any_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    log.configure(Settings.load(log_level="debug"))
+
+    logging.getLogger(name).debug("GET /?signature=%s", CANARY)
+    logging.getLogger(name).info("GET /?signature=%s", CANARY)
+    logging.getLogger("worker.engine").debug("ours is heard")
+
+    assert CANARY not in stream.getvalue()
+    assert "ours is heard" in stream.getvalue()
+
+
 def test_what_helps_is_kept() -> None:
     def defect() -> None:
         None.nothing  # type: ignore[attr-defined]  # noqa: B018
