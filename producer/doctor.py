@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, private, schema, urls
+from models import broker, clock, private, queries, schema, urls
 from models.db import Database
-from models.errors import DatabaseRefused, Unreachable, UsageError
+from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
@@ -96,6 +96,11 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     ]
     where = f"{file.absolute()}" if file else "no batchmill.toml"
     yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
+    for name in settings.sources:
+        try:
+            queries.find(settings, name)
+        except SettingsError as error:
+            yield Finding(WARNING, "settings", str(error), "mend it: whatever names this source fails")
     if settings.heartbeat_seconds > settings.lease_seconds / 2:
         yield Finding(
             WARNING, "settings", f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
