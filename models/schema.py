@@ -1,10 +1,12 @@
 """Which version the tables are of, and how they get to ours."""
 
 import fcntl
+import os
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from models import private
 from models.db import IDLE_SECONDS, Database
 from models.errors import BatchmillError, DatabaseRefused, SchemaMismatch
 from models.settings import Settings
@@ -63,8 +65,8 @@ def upgrade(database_url: str) -> None:
         if database.engine.dialect.name == "sqlite":
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
-                Path(f"{database.engine.url.database}.upgrade").open("w") as lock,
-                database.engine.connect() as connection,
+                os.fdopen(private.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
+                database.session() as connection,
             ):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 config.attributes["connection"] = connection

@@ -5,12 +5,11 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from models import urls
+from models import private, urls
 from models.errors import SettingsError
 
 CONFIG_NAME = "batchmill.toml"
@@ -21,17 +20,23 @@ LONGEST_SOCKET_PATH = 100
 class Settings(BaseSettings):
     """What an operator can set; units stand in the names, sizes are in jobs or tokens."""
 
-    model_config = SettingsConfigDict(env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__", hide_input_in_errors=True
+    )
 
     home: Path = Field(default=Path("~/.batchmill"), description="Where the embedded database and Valkey live.")
-    database_url: str | None = Field(default=None, description="PostgreSQL or SQLite; unset: SQLite under home.")
-    redis_url: str | None = Field(default=None, description="Redis or Valkey; unset: the embedded Valkey under home.")
+    database_url: str | None = Field(
+        default=None, repr=False, description="PostgreSQL or SQLite; unset: SQLite under home."
+    )
+    redis_url: str | None = Field(
+        default=None, repr=False, description="Redis or Valkey; unset: the embedded Valkey under home."
+    )
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
     sources: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Queries that `submit --sql` and schedules may name."
+        default_factory=dict, repr=False, description="Queries that `submit --sql` and schedules may name."
     )
     schedules: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="What `schedule sync` makes schedules of."
+        default_factory=dict, repr=False, description="What `schedule sync` makes schedules of."
     )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is sent to the webhooks of schedules; never shown."
@@ -142,7 +147,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL with its driver named."""
-        return spelled(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
+        return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
 
     @property
     def database_is_embedded(self) -> bool:
@@ -167,6 +172,12 @@ class Settings(BaseSettings):
         digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
 
+    @property
+    def foreign_socket(self) -> str | None:
+        """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
+        folder = self.embedded_socket.parent
+        return None if folder == self.home_path else private.foreign(folder)
+
 
 def config_file() -> Path | None:
     """The batchmill.toml in force: `BATCHMILL_CONFIG`, else this folder's, else the one in the home."""
@@ -177,23 +188,6 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
-
-
-def spelled(url: str) -> str:
-    """A database's URL with its driver named, where it is PostgreSQL's."""
-    for short in ("postgres://", "postgresql://"):
-        if url.startswith(short):
-            return "postgresql+psycopg://" + url.removeprefix(short)
-    return url
-
-
-def redacted(url: str) -> str:
-    """The URL without its password, fit for logs and messages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def _sentence(problem: Any) -> str:

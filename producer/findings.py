@@ -48,6 +48,13 @@ def of_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
         yield Finding(OK, "disk", message)
 
 
+def of_privacy(open_to_others: Iterable[Path]) -> Iterator[Finding]:
+    """What of ours, which holds inputs and outputs, others on this machine may read."""
+    for path in open_to_others:
+        advice = f"if they are not to, run: chmod go-rwx {path}"
+        yield Finding(WARNING, "privacy", f"others on this machine may read {path}", advice)
+
+
 def of_redis(facts: Facts, url: str) -> Iterator[Finding]:
     """What Redis is, and whether it may forget bells."""
     limit = f"{_size(facts.used_bytes)} used" + (f" of {_size(facts.limit_bytes)}" if facts.limit_bytes else "")
@@ -161,7 +168,7 @@ def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Fi
         message = f"{duty.name} {ran}{did}"
         if duty.failure is not None:
             advice = "it is tried again; the logs of workers and foreman say where that comes from"
-            yield Finding(PROBLEM, "duties", f"{message}; it failed: unexpected {duty.failure}", advice)
+            yield Finding(PROBLEM, "duties", f"{message}; it failed by a defect ({duty.failure})", advice)
         elif duty.overdue_seconds > patience_seconds:
             advice = "nobody does it: start a worker, or batchmill foreman"
             yield Finding(WARNING, "duties", f"{message}; overdue by {ago(duty.overdue_seconds)}", advice)

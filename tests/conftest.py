@@ -14,6 +14,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from models.log import OURS
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of an own one
@@ -47,6 +48,8 @@ def logs_as_before() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.setLevel(level)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(handler)
@@ -104,7 +107,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """A fresh SQLite database with our tables."""
     path = tmp_path / "batchmill.db"
-    shutil.copyfile(sqlite_template, path)
+    shutil.copy(sqlite_template, path)  # with its mode
     return f"sqlite:///{path}"
 
 

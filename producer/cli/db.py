@@ -2,8 +2,8 @@
 
 import click
 
-from models import schema, terminal
-from models.settings import Settings, redacted
+from models import schema, terminal, urls
+from models.settings import Settings
 from producer.cli import context
 
 
@@ -23,4 +23,4 @@ def upgrade(as_json: bool) -> None:
     if as_json:
         terminal.echo_json({"object": "schema", "version": version})
     else:
-        terminal.notice(f"the tables at {redacted(settings.database)} are of version {version}")
+        terminal.notice(f"the tables at {urls.shown(settings.database)} are of version {version}")

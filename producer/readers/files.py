@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from models import urls
 from models.errors import MissingSource, UnreadableSource, UsageError
 from producer.readers import remote
 from producer.readers.packing import unpacked
@@ -34,7 +35,7 @@ class File:
     @property
     def name(self) -> str:
         """For people."""
-        return "standard input" if self.path == STDIN else self.path
+        return "standard input" if self.path == STDIN else urls.shown_file(self.path)
 
     @property
     def unit(self) -> str:
@@ -67,15 +68,15 @@ def kind_of(path: str) -> str:
     """Which of KINDS a file's name says that it is; raises UnreadableSource where it does not say."""
     if path == STDIN:
         return "jsonl"
-    bare = path.partition("?")[0] if "://" in path else path
-    suffixes = [suffix.lower() for suffix in PurePosixPath(bare).suffixes]
+    shown = urls.shown_file(path)
+    suffixes = [suffix.lower() for suffix in PurePosixPath(shown).suffixes]
     if suffixes and suffixes[-1] in OTHERWISE_PACKED:
-        raise UnreadableSource(f"{path} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
+        raise UnreadableSource(f"{shown} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     if suffixes and suffixes[-1] in SUFFIXES:
         return SUFFIXES[suffixes[-1]]
-    raise UnreadableSource(f"{path} does not say by its name what it is; say --format {' or '.join(KINDS)}")
+    raise UnreadableSource(f"{shown} does not say by its name what it is; say --format {' or '.join(KINDS)}")
 
 
 def _expanded(path: str) -> list[str]:
@@ -92,7 +93,7 @@ def _expanded(path: str) -> list[str]:
             raise MissingSource(f"there is no file {path}")
         return [path]
     if not matches:
-        raise MissingSource(f"no file matches {path}")
+        raise MissingSource(f"no file matches {urls.shown_file(path)}")
     return matches
 
 

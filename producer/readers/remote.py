@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
-from models.errors import MissingSource, first_line
+from models import tracebacks, urls
+from models.errors import MissingSource
 
 
 def found(url: str) -> list[str]:
@@ -28,9 +29,12 @@ def _located(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
     except ImportError:
         install = "in the checkout, run: pip install -c constraints.txt '.[remote]'"
-        raise MissingSource(f"{url} is a URL, for which fsspec is needed; {install}") from None
+        raise MissingSource(f"{urls.shown_file(url)} is a URL, for which fsspec is needed; {install}") from None
     with _told(url):
-        system, path = url_to_fs(url)
+        try:
+            system, path = url_to_fs(url)
+        except ValueError:
+            raise MissingSource(f"{urls.shown_file(url)} can't be opened: nothing here reads such URLs") from None
         return system, path
 
 
@@ -40,6 +44,10 @@ def _told(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise MissingSource(f"there is no file {url}") from None
+        raise MissingSource(f"there is no file {urls.shown_file(url)}") from None
+    except MissingSource:
+        raise
     except Exception as error:
-        raise MissingSource(f"{url} can't be opened: {first_line(error)}") from None
+        # Seldom its message, which may quote the URL with a signature in it.
+        reason = tracebacks.words(error) or type(error).__name__
+        raise MissingSource(f"{urls.shown_file(url)} can't be opened: {reason}") from None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from models import queries
+from models import queries, urls
 from models.catalogue import Catalogue
 from models.errors import (
     MissingSource,
@@ -83,7 +83,7 @@ def _filed(name: str, kind: str | None, columns: Columns, clock: Callable[[], fl
     look = _looked(found)
     for path, (_, changed) in look.items():
         if -ASTRAY_SECONDS < clock() - changed / 1e9 < SETTLED_SECONDS:
-            raise NotYet(f"{path} is still being written")
+            raise NotYet(f"{urls.shown_file(path)} is still being written")
     with readers.opened(found, columns, kind) as source:
         yield replace(source, rows=_unchanged(source.rows, name, kind, look))
 
@@ -96,7 +96,7 @@ def _unchanged(rows: Iterator[Row | Problem], name: str, kind: str | None, look:
     except UnreadableSource as error:  # of a file that ends early, perhaps for the same reason
         broken = error
     if _looked([file.path for file in files.found([name], kind)]) != look:
-        raise NotYet(f"{name} was written to while it was read")
+        raise NotYet(f"{urls.shown_file(name)} was written to while it was read")
     if broken is not None:
         raise broken
 

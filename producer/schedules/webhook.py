@@ -95,7 +95,7 @@ def _sent(database: Database, settings: Settings, row: Row[Any], send: Post, now
         send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
     except Exception as error:
         known = isinstance(error, NotTaken)
-        problem = str(error) if known else f"unexpected {type(error).__name__}"
+        problem = str(error) if known else f"it could not be sent ({type(error).__name__})"
         traceback = None if known or row.number > 1 else error
         if row.number < MOST_TRIES:
             log.warning("webhook.not_taken", **about, problem=problem, seconds=backoff(row.number), exc_info=traceback)

@@ -112,7 +112,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         ("nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("a.jsonl.gz", "there is no file a.jsonl.gz"),
         ("nowhere-*.jsonl", r"no file matches nowhere-\*.jsonl"),
-        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: Protocol not known"),
+        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: nothing here reads such URLs"),
         ("memory://nowhere/a.jsonl", "there is no file memory://nowhere/a.jsonl"),
         ("a\0b.jsonl", "can't be opened"),
     ],
