@@ -22,6 +22,7 @@ WEEK = timedelta(days=7)
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
     yield from _settings(settings)
+    yield findings.of_limits(settings)
     yield from findings.of_disk(*_disk(settings))
     redis = list(_redis(settings))
     yield from redis

@@ -63,7 +63,7 @@ def note(database: Database, url: str, *kinds: Kind, slot: datetime | None = SLO
 
 
 def settings(secret: str | None = STORED) -> Settings:
-    return Settings(webhook_secret=secret and SecretStr(secret))
+    return Settings(webhook_secret=secret and SecretStr(secret), webhook_allowed_hosts=("127.0.0.1",))
 
 
 def send(database: Database, post: webhook.Post = post) -> int:
