@@ -91,9 +91,7 @@ class Access:
 
     def _outside(self, path: str) -> UnreadableSource:
         roots = ", ".join(map(str, self.roots or ())) or "none"
-        return _refused(
-            path, f"is not under a folder that sources may be read from; of the setting source_roots: {roots}"
-        )
+        return _refused(path, f"is under none of the folders that sources may be read from (source_roots: {roots})")
 
 
 ANYWHERE = Access()

@@ -122,5 +122,5 @@ def _ways(host: str, port: int, seconds: float) -> list[Way]:
 
 def _cut(connection: http.client.HTTPConnection, cut: Event) -> None:
     cut.set()
-    with suppress(OSError, AttributeError):  # it is closed already, or not yet connected
+    with suppress(OSError, AttributeError, TypeError):  # it is closed already, or not yet connected
         socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # past TLS, which another thread is reading

@@ -84,7 +84,7 @@ def test_a_certificate_that_nobody_knows_of() -> None:
 
 
 LOOPBACKS = [
-    "127.0.0.1", "localhost", "LOCALHOST.", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]",
+    "127.0.0.1", "LocalHost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]",
     "[::ffff:7f00:1]", "0.0.0.0", "[::1]", "[::]",
 ]  # fmt: skip
 
