@@ -221,6 +221,11 @@ class Settings(BaseSettings):
         return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
 
 
+def hashes_file() -> Path:
+    """Where the hashes of models' folders are kept for the next submit."""
+    return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
+
+
 def config_file() -> Path | None:
     """The batchmill.toml in force: `BATCHMILL_CONFIG`, else this folder's, else the one in the home."""
     named = os.environ.get("BATCHMILL_CONFIG")

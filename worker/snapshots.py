@@ -1,7 +1,7 @@
 """Where a pipeline's files are, and exactly which: a Hub commit in the local cache, or a folder by its content."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from models.content import content_hash
+from models.content import State, content_hash
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
 from worker import vetting
@@ -27,11 +27,17 @@ PASSING = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Files on this machine that will not change under their revision."""
+    """Files on this machine, those of a revision; `state` is how a folder was when that was found out."""
 
     name: str
     folder: Path
     revision: str
+    state: State | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the files are not those of the revision any more, or were not for a while."""
+        return self.state is not None and not self.state.is_still_that_of(self.folder, self.revision)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -74,7 +80,8 @@ def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
 def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned)
-    snapshot = Snapshot(name, folder, content_hash(folder))
+    state = State.of(folder)  # before the files are read, so that what changes meanwhile shows
+    snapshot = Snapshot(name, folder, content_hash(folder), state)
     if pinned not in (None, snapshot.revision):
         raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned}")
     return snapshot
