@@ -12,8 +12,8 @@ from typing import Self
 
 from models.errors import MissingModel
 
-# File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be written
-# to again and look the same.
+# File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
+# written to again and look the same.
 SETTLED_SECONDS = 2.0
 FEWEST_BYTES = 64 << 20  # below, hashing takes no longer than looking up
 MOST_FOLDERS = 1000
