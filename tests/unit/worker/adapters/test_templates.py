@@ -119,18 +119,19 @@ def test_one_that_raises_says_what(made: Any, text: str) -> None:
 
 def test_after_some_hangs_in_a_row_it_is_not_tried_again(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made(LOOP)
-    for _ in range(HANGS):
-        assert refusal(template)[1] == templates.HUNG
+    monkeypatch.setattr(template, "_hangs", HANGS - 1)
+    assert refusal(template)[1] == templates.HUNG
     monkeypatch.setattr(template, "_start", None)
 
     for _ in range(1000):
         assert refusal(template) == ("chat_template_hung", templates.GIVEN_UP)
 
 
-def test_some_inputs_that_hang_cost_the_others_nothing(made: Any) -> None:
+def test_some_inputs_that_hang_cost_the_others_nothing(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made("{% if messages[0].content == 'hang' %}" + LOOP + "{% endif %}{{ messages[0].content }}")
+    monkeypatch.setattr(templates, "HANGS", 2)
 
-    for place in range(HANGS + 1):
+    for place in range(3):
         with pytest.raises(JobError):
             template.prompt([{"role": "user", "content": "hang"}], goes_on=False)
         assert template.prompt([{"role": "user", "content": f"{place}"}], goes_on=False) == f"{place}"
