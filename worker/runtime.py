@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import adapters, intact, load_errors, snapshots, weights
+from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
 from worker.adapters.base import Adapter, Limits
 from worker.snapshots import Snapshot
 from worker.store import Version
@@ -109,6 +109,7 @@ def _assembled(pipeline: Pipeline, read: list[Snapshot], target: torch.device, t
     words = snapshots.tokenizer(pipeline, files)
     if words is not files:
         read.append(words)
+    tokenizer_trial.check(words.name, words.folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.of(pipeline.task)
