@@ -1,13 +1,22 @@
 """Every setting in one place: flag > environment (`BATCHMILL_…`) > batchmill.toml > default."""
 
 import hashlib
+import ipaddress
+import json
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from models import private, urls
 from models.errors import SettingsError
@@ -15,6 +24,17 @@ from models.errors import SettingsError
 CONFIG_NAME = "batchmill.toml"
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
 LONGEST_SOCKET_PATH = 100
+
+
+def _split(said: Any) -> Any:
+    """In the environment, words stand between commas."""
+    if not isinstance(said, str):
+        return said
+    return json.loads(said) if said.lstrip().startswith("[") else [word for word in re.split(r"[,\s]+", said) if word]
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -40,6 +60,20 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is sent to the webhooks of schedules; never shown."
+    )
+
+    webhook_allowed_hosts: Words = Field(
+        default=(),
+        description="Hosts, addresses and networks (10.0.0.0/8) that webhooks may call though they are not public.",
+    )
+    source_schemes: Words = Field(
+        default=(), description="Schemes of URLs that sources may name, such as s3; unset: files of this machine only."
+    )
+    source_roots: Folders | None = Field(
+        default=None, description="Folders under which the files of sources must lie, links followed; unset: any."
+    )
+    source_seconds: float = Field(
+        default=60.0, gt=0, description="How long a source behind a URL may be silent until it is given up."
     )
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
@@ -115,6 +149,25 @@ class Settings(BaseSettings):
             (urls.check_redis if field.field_name == "redis_url" else urls.check_database)(url)
         return url
 
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, said: tuple[str, ...]) -> tuple[str, ...]:
+        for one in said:
+            if "/" in one or ":" in one:
+                try:
+                    ipaddress.ip_network(one.strip("[]"), strict=False)
+                except ValueError:
+                    raise ValueError(f"{one[:80]!r} is neither a host's name nor an address or a network") from None
+        return said
+
+    @field_validator("source_roots")
+    @classmethod
+    def _are_absolute(cls, said: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        for one in said or ():
+            if not one.expanduser().is_absolute():
+                raise ValueError(f"{str(one)[:80]!r} is no absolute path, and processes start in many folders")
+        return said
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -177,6 +230,11 @@ class Settings(BaseSettings):
         """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
         folder = self.embedded_socket.parent
         return None if folder == self.home_path else private.foreign(folder)
+
+
+def hashes_file() -> Path:
+    """Where the hashes of models' folders are kept for the next submit."""
+    return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
 
 
 def config_file() -> Path | None:

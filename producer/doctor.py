@@ -23,6 +23,7 @@ URLS = ("database_url", "redis_url")  # of the settings, those that may have a p
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
     yield from _settings(settings)
+    yield findings.of_limits(settings)
     yield from findings.of_disk(*_disk(settings))
     yield from findings.of_privacy(_open_to_others(settings))
     redis = list(_redis(settings))

@@ -9,6 +9,7 @@ from typing import Any
 from models import schema
 from models.broker import Facts
 from models.seats import seat_of
+from models.settings import Settings
 from producer.blockers import Failure
 from producer.schedules.standing import Standing
 from producer.vitals import Backlog, DutyView, Server, Unsettled
@@ -53,6 +54,16 @@ def of_privacy(open_to_others: Iterable[Path]) -> Iterator[Finding]:
     for path in open_to_others:
         advice = f"if they are not to, run: chmod go-rwx {path}"
         yield Finding(WARNING, "privacy", f"others on this machine may read {path}", advice)
+
+
+def of_limits(settings: Settings) -> Finding:
+    """What sources may name and webhooks may call."""
+    roots = settings.source_roots
+    files = "any file here" if roots is None else f"files under {', '.join(map(str, roots)) or 'no folder'}"
+    urls = f"{', '.join(settings.source_schemes)} URLs" if settings.source_schemes else "no URLs"
+    hosts = ", ".join(settings.webhook_allowed_hosts)
+    called = f"public addresses and {hosts}" if hosts else "public addresses only"
+    return Finding(OK, "limits", f"sources: {files}, {urls}; webhooks: {called}")
 
 
 def of_redis(facts: Facts, url: str) -> Iterator[Finding]:

@@ -92,7 +92,7 @@ class TestHealthy:
         lines = invoke().stdout.splitlines()
 
         assert [line.split()[:2] for line in lines] == [
-            ["ok", what] for what in ("settings", "disk", "redis", "database", "workers", "work")
+            ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", "workers", "work")
         ]  # fmt: skip
 
     def test_settings_are_told_with_their_source(

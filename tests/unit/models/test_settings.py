@@ -29,6 +29,43 @@ class TestOrder:
         assert Settings.load().pipelines == {"mine": {"task": "sentiment-analysis", "model": "a/b"}}
 
 
+class TestLists:
+    @pytest.mark.parametrize("said", ["s3,gs", "s3, gs", " s3 gs ", '["s3", "gs"]'])
+    def test_in_the_environment_stand_between_commas(self, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+        monkeypatch.setenv("BATCHMILL_SOURCE_SCHEMES", said)
+        monkeypatch.setenv("BATCHMILL_SOURCE_ROOTS", "/data,/more")
+
+        assert Settings.load().source_schemes == ("s3", "gs")
+        assert Settings.load().source_roots == (Path("/data"), Path("/more"))
+
+    def test_in_the_file_are_toml_s(self, tmp_path: Path) -> None:
+        (tmp_path / "batchmill.toml").write_text('source_roots = []\nwebhook_allowed_hosts = ["10.0.0.0/8", "hooks"]\n')
+
+        assert Settings.load().source_roots == ()
+        assert Settings.load().webhook_allowed_hosts == ("10.0.0.0/8", "hooks")
+
+    def test_that_are_unset_allow_files_and_nothing_else(self) -> None:
+        settings = Settings.load()
+
+        assert (settings.source_roots, settings.source_schemes, settings.webhook_allowed_hosts) == (None, (), ())
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            ('webhook_allowed_hosts = ["10.0.0.0/33"]', "neither a host's name nor an address or a network"),
+            ('webhook_allowed_hosts = ["http://host"]', "neither a host's name nor an address or a network"),
+            ('webhook_allowed_hosts = ["host:80"]', "neither a host's name nor an address or a network"),
+            ('source_roots = ["data"]', "'data' is no absolute path"),
+            ("source_seconds = 0", "greater than 0"),
+        ],
+    )
+    def test_with_something_else_in_them_are_refused(self, tmp_path: Path, line: str, reason: str) -> None:
+        (tmp_path / "batchmill.toml").write_text(line)
+
+        with pytest.raises(SettingsError, match=reason):
+            Settings.load()
+
+
 class TestConfigFile:
     def test_this_folders_then_the_homes(self, tmp_path: Path, batchmill_home: Path) -> None:
         assert config_file() is None

@@ -55,7 +55,7 @@ class TestFolder:
 
         assert (found.name, found.folder) == ("bundled:tiny", tmp_path / "tiny")
 
-    @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation_internal", "custom_pipelines"])
+    @pytest.mark.parametrize("key", ["auto_map", "use_kernels", "custom_pipelines"])
     def test_that_asks_to_run_code_is_refused(self, tmp_path: Path, key: str) -> None:
         asking = write_model(tmp_path / "asking", **{key: {"AutoModel": "code.Model"}})
 
