@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from models import urls
 from models.errors import MissingSource, UnreadableSource
 from models.settings import Settings
 
@@ -128,4 +129,4 @@ def _real_path(descriptor: int, path: str) -> Path:
 
 
 def _refused(said: str, why: str) -> UnreadableSource:
-    return UnreadableSource(f"{said[:200]} {why}")
+    return UnreadableSource(f"{urls.shown_file(said)[:200]} {why}")

@@ -4,6 +4,7 @@ All of it is done in a thread that is left behind where nothing comes for too lo
 own for everything.
 """
 
+import errno
 import io
 import queue
 from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ def _in_time(call: Callable[[], Value], seconds: float) -> Value:
     try:
         value, error = done.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"nothing came for {seconds:g} s") from None
+        raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {seconds:g} s") from None
     if error is not None:
         raise error
     return cast("Value", value)

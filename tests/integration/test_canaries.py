@@ -129,6 +129,7 @@ SETTINGS: dict[str, Any] = {
             "parameters": {"candidate_labels": [SECRET, f"{SECRET} b"]},
         },
     },
+    "source_schemes": ["https", "nothing"],
     "sources": {
         "shop": {"url": "SHOP", "query": "SELECT id, body AS text FROM tickets WHERE region <> :region OR TRUE"},
         "away": {"url": f"postgresql://u:{SECRET}@127.0.0.1:1/x", "query": "SELECT 1 AS text"},
@@ -142,7 +143,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
 }  # fmt: skip
-WITHOUT = {"home", "clock", "log_format", "log_level"}
+WITHOUT = {"home", "clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
 UNREACHABLE = f"redis://:{SECRET}@127.0.0.1:1/0"

@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -69,11 +71,11 @@ class TestSocketElsewhere:
     """The embedded Valkey's socket where home's path is too long for one."""
 
     @pytest.fixture
-    def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-        (tmp_path / "tmp").mkdir()
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-        monkeypatch.setattr("models.settings.LONGEST_SOCKET_PATH", 20)
-        return Settings.load(home=tmp_path / ("x" * 100))
+    def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+        with tempfile.TemporaryDirectory(prefix="t") as short:  # a socket's path has 107 bytes at most
+            monkeypatch.setattr("tempfile.tempdir", short)
+            monkeypatch.setattr("models.settings.LONGEST_SOCKET_PATH", 20)
+            yield Settings.load(home=tmp_path / ("x" * 100))
 
     def test_a_folder_of_our_own_is_fine(self, settings: Settings) -> None:
         assert settings.foreign_socket is None
