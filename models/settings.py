@@ -37,6 +37,14 @@ class Settings(BaseSettings):
         default=None, description="Signs what is sent to the webhooks of schedules; never shown."
     )
 
+    max_input_characters: int = Field(
+        default=1_000_000, ge=1, le=1_000_000, description="Most characters of one input, all its texts together."
+    )
+    max_source_bytes: int = Field(
+        default=16 * 2**30, ge=1, description="Most bytes of one submission's source, over all its files, unpacked."
+    )
+    max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
+
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
     linger_ms: float = Field(
         default=20.0, ge=0, le=10_000, description="How long a busy process waits for more to share its next window."

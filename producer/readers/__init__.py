@@ -8,6 +8,7 @@ from models.errors import BatchmillError, JobError, Unreachable, UnreadableSourc
 from producer.readers import files, jsonl, parquet
 from producer.readers.delimited import Table
 from producer.readers.files import KINDS, STDIN, File
+from producer.readers.limits import Limits, Meter
 from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source, unexpected
 
 __all__ = ["KINDS", "STDIN", "opened", "rows_of"]
@@ -26,21 +27,24 @@ Records = Iterable[tuple[int, object] | Problem]
 
 
 @contextmanager
-def opened(paths: str | Sequence[str], columns: Columns, kind: str | None = None) -> Iterator[Source]:
+def opened(
+    paths: str | Sequence[str], columns: Columns, kind: str | None = None, limits: Limits | None = None
+) -> Iterator[Source]:
     """The rows of files, one after the other, or of standard input for `-`; they close with the block.
 
     A path may be a pattern, or a URL that fsspec knows. `kind` is one of KINDS; None goes by the files' names.
-    Raises UnreadableSource, here or as rows are read, when one is not what it claims to be, and Unreachable when one
-    breaks off.
+    Raises UnreadableSource, here or as rows are read, when one is not what it claims to be, SourceTooLarge where they
+    go beyond the limits, and Unreachable when one breaks off.
     """
     found = files.found([paths] if isinstance(paths, str) else paths, kind)
-    with closing(_all_rows(found, columns)) as rows:
+    limits = limits or Limits()
+    with closing(_all_rows(found, columns, Meter(limits))) as rows:
         name = (
             found[0].name
             if len(found) == 1
             else f"the set of {len(found):,} files from {found[0].name} to {found[-1].name}"
         )
-        yield Source(name, found[0].unit, rows, tuple((file.name, file.unit) for file in found))
+        yield Source(name, found[0].unit, rows, tuple((file.name, file.unit) for file in found), limits)
 
 
 def rows_of(records: Records, columns: Columns) -> Iterator[Row | Problem]:
@@ -58,16 +62,16 @@ def rows_of(records: Records, columns: Columns) -> Iterator[Row | Problem]:
         yield row
 
 
-def _all_rows(found: Sequence[File], columns: Columns) -> Generator[Row | Problem, None, None]:
+def _all_rows(found: Sequence[File], columns: Columns, meter: Meter) -> Generator[Row | Problem, None, None]:
     for number, file in enumerate(found):
-        for row in _rows(file, columns):
+        for row in _rows(file, columns, meter):
             yield row._replace(where=row.where + number * FILE_STEP) if number else row
 
 
-def _rows(file: File, columns: Columns) -> Iterator[Row | Problem]:
+def _rows(file: File, columns: Columns, meter: Meter) -> Iterator[Row | Problem]:
     try:
         with file.opened() as stream:
-            yield from rows_of(_records(stream, file, columns), columns)
+            yield from rows_of(_records(stream, file, columns, meter), columns)
     except OSError as error:
         raise Unreachable(f"{file.name} broke off while it was read: {first_line(error)}") from error
     except (BatchmillError, MemoryError):
@@ -76,12 +80,12 @@ def _rows(file: File, columns: Columns) -> Iterator[Row | Problem]:
         raise UnreadableSource(f"{file.name} can't be read any further ({type(error).__name__})") from error
 
 
-def _records(stream: BinaryIO, file: File, columns: Columns) -> Records:
+def _records(stream: BinaryIO, file: File, columns: Columns, meter: Meter) -> Records:
     if file.kind == "parquet":
-        return parquet.records(stream, file.name, columns)
+        return parquet.records(stream, file.name, columns, meter)
     if file.kind not in DELIMITERS:
-        return jsonl.records(stream, file.name)
-    table = Table(stream, file.name, DELIMITERS[file.kind])
+        return jsonl.records(stream, file.name, meter)
+    table = Table(stream, file.name, DELIMITERS[file.kind], meter)
     if not table.header:
         return ()
     columns.check(file.name, table.header)

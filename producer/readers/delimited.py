@@ -1,6 +1,7 @@
 """Delimited text: CSV and TSV with a header."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -8,18 +9,23 @@ from typing import BinaryIO
 
 from models.errors import UnreadableSource
 from producer.readers import lines
+from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Meter
 from producer.readers.rows import Problem
 
-OPEN_QUOTE = "unexpected end of data"
+OPEN_QUOTE, LARGE_FIELD = "unexpected end of data", "field larger"
+LONGEST_FIELD = 2 * 2**20  # characters, of which the csv module takes four bytes each
 
 # What the csv module says, by a part of it, and what we say.
 SENTENCES = {
     OPEN_QUOTE: "has a quote that is never closed; close it, or double it where it belongs to the text",
     "expected after": "goes on after a closing quote; double a quote that belongs to the text",
     "new-line character": "has a carriage return outside quotes; save the file with ordinary line ends",
-    "field larger": f"has a field of more than {lines.LONGEST_LINE:,} characters; shorten it",
+    LARGE_FIELD: f"has a field of more than {LONGEST_FIELD:,} characters; shorten it",
 }
-TOO_LARGE = f"begins a row of more than {lines.LONGEST_LINE // 2**20} MiB; close its quote"
+OPEN_ROW = f"begins a row of more than {LONGEST_ROW // 2**20} MiB; close its quote"
+
+MOST_CELLS = 2**17  # of a record, as Python objects beside the texts in them
+TOO_MANY = f"has more than {MOST_CELLS:,} cells; leave columns out"
 
 # What a header's cells may be held apart by instead, and what to do then.
 OTHERWISE = {
@@ -32,11 +38,10 @@ OTHERWISE = {
 class Table:
     """A table read row by row; `header` is there from the start."""
 
-    def __init__(self, stream: BinaryIO, name: str, delimiter: str) -> None:
+    def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
-        self._text = _Text(stream, name)
-        # The limit is the whole process' and 128 KiB by default; `_Text` bounds each record by itself.
-        csv.field_size_limit(max(csv.field_size_limit(), lines.LONGEST_LINE))
+        self._text = _Text(lines.read(stream, name, meter), delimiter)
+        csv.field_size_limit(LONGEST_FIELD)  # the whole process', and 128 KiB by default
         self._reader = csv.reader(self._text, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
 
@@ -86,11 +91,14 @@ class Table:
                 return
             except _TooLarge as error:
                 text.go_back()
-                yield first, Problem(first, str(error), lines.TOO_LARGE)
+                yield first, Problem(first, str(error), TOO_LARGE)
             except csv.Error as error:
                 if OPEN_QUOTE in str(error):
                     text.go_back()
-                yield first, Problem(first, _said(error))
+                is_large = LARGE_FIELD in str(error)
+                if is_large:
+                    text.pass_over()
+                yield first, Problem(first, _said(error), TOO_LARGE if is_large else Problem._field_defaults["code"])
             else:
                 if cells or text.problem:
                     yield first, text.problem or cells
@@ -108,8 +116,12 @@ class _TooLarge(Exception):
 class _Text:
     """The decoded lines that the csv module asks for, bounded for each record."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._lines: Iterator[tuple[int, bytes]] = lines.read(stream, name)
+    def __init__(self, numbered: Iterator[tuple[int, bytes]], delimiter: str) -> None:
+        self._lines = numbered
+        self._delimiter = delimiter.encode()
+        quoted = rb'"[^"]*+(?:""[^"]*+)*+"?'
+        self._quoted = re.compile(b"(?<![^" + self._delimiter + b"])" + quoted)
+        self._cells = 0  # of the record so far
         self._record: list[tuple[int, bytes]] = []  # its lines so far
         self._held = 0
         self.number = 0
@@ -123,7 +135,7 @@ class _Text:
     def begin(self) -> int:
         """A new record begins; returns on which line."""
         self._record.clear()
-        self._held, self.problem = 0, None
+        self._held, self._cells, self.problem = 0, 0, None
         return self.number + 1
 
     def go_back(self) -> None:
@@ -131,6 +143,19 @@ class _Text:
         if len(self._record) > 1:
             self.number = self._record[0][0]
             self._lines = chain(self._record[1:], self._lines)
+
+    def pass_over(self) -> None:
+        """Read on to the record's end; where that is not within a record's bound, its first line was all of it."""
+        is_open = sum(line.count(b'"') for _, line in self._record) % 2
+        while is_open:
+            numbered = next(self._lines, None)
+            if numbered is None or self._held > LONGEST_ROW:
+                self.go_back()
+                return
+            self.number, line = numbered
+            self._record.append(numbered)
+            self._held += len(line)
+            is_open ^= line.count(b'"') % 2
 
     def __iter__(self) -> "_Text":
         return self
@@ -140,11 +165,25 @@ class _Text:
         self.number, line = numbered
         self._record.append(numbered)
         self._held += len(line)
-        if self._held > lines.LONGEST_LINE:
+        if self._held > LONGEST_ROW:
             # Most likely an open quote, which swallows the rest of the file.
-            raise _TooLarge(lines.TOO_LONG if len(self._record) == 1 else TOO_LARGE)
+            raise _TooLarge(TOO_LONG if len(self._record) == 1 else OPEN_ROW)
+        if lines.is_too_wide(line):
+            raise _TooLarge(lines.TOO_WIDE)
+        self._count_cells(line)
         try:
             return line.decode()
         except UnicodeDecodeError as error:
             self.problem = Problem(self.number, lines.not_utf8(error))
             return line.decode(errors="replace")  # so that the record's end is found all the same
+
+    def _count_cells(self, line: bytes) -> None:
+        """Raise _TooLarge where the record has more than MOST_CELLS; what is in quotes separates none."""
+        cells = line.count(self._delimiter)
+        goes_on = len(self._record) > 1
+        if cells and (goes_on or self._cells + cells > MOST_CELLS):
+            # The csv module asks for a further line of a record only within a quote.
+            cells = self._quoted.sub(b"", b'"' + line if goes_on else line).count(self._delimiter)
+        self._cells += cells
+        if self._cells >= MOST_CELLS:
+            raise _TooLarge(TOO_MANY)

@@ -23,6 +23,7 @@ from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer import readers
 from producer.readers import files
+from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source
 from producer.schedules import patterns
 from producer.schedules.definition import Schedule
@@ -62,7 +63,7 @@ def opened(
                 source = stack.enter_context(_queried(settings, schedule.sql, schedule, columns, moments))
             else:
                 name = patterns.named(schedule.file or "", slot, schedule.times)
-                source = stack.enter_context(_filed(name, schedule.format, columns, clock))
+                source = stack.enter_context(_filed(name, schedule.format, columns, Limits.of(settings), clock))
         rows = _patient(source.rows)
         yield replace(source, rows=rows if schedule.into is None else _identified(rows, schedule.into))
 
@@ -74,17 +75,19 @@ def _queried(
 
     if name not in settings.sources:
         raise NotYet(f"this machine has no [sources.{name}] in its batchmill.toml")
-    return query.opened(queries.find(settings, name), schedule.bind, columns, moments)
+    return query.opened(queries.find(settings, name), schedule.bind, columns, moments, Limits.of(settings))
 
 
 @contextmanager
-def _filed(name: str, kind: str | None, columns: Columns, clock: Callable[[], float]) -> Iterator[Source]:
+def _filed(
+    name: str, kind: str | None, columns: Columns, limits: Limits, clock: Callable[[], float]
+) -> Iterator[Source]:
     found = [file.path for file in files.found([name], kind)]
     look = _looked(found)
     for path, (_, changed) in look.items():
         if -ASTRAY_SECONDS < clock() - changed / 1e9 < SETTLED_SECONDS:
             raise NotYet(f"{path} is still being written")
-    with readers.opened(found, columns, kind) as source:
+    with readers.opened(found, columns, kind, limits) as source:
         yield replace(source, rows=_unchanged(source.rows, name, kind, look))
 
 

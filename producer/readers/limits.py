@@ -1,0 +1,81 @@
+"""Limits: how much is taken of a source, and of one of its rows, before it is refused by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from models.errors import SourceTooLarge
+from models.settings import Settings
+
+# The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
+LONGEST_ROW = 16 * 2**20  # bytes of one row: a line, a CSV record, or the values of a Parquet file's or query's row
+
+TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as large
+TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB; split it"
+
+SMALL_VALUE = 8  # bytes that a number or a moment is counted for
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator allows of a source: the settings `max_input_characters`, `max_source_bytes` and `_rows`."""
+
+    input_characters: int = 1_000_000
+    source_bytes: int = 16 * 2**30
+    source_rows: int = 100_000_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As they are set."""
+        return cls(settings.max_input_characters, settings.max_source_bytes, settings.max_source_rows)
+
+
+class Meter:
+    """Counts the bytes of a source, over all its files, as they are unpacked."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._most = (limits or Limits()).source_bytes
+        self.bytes = 0
+
+    def add(self, size: int, where: str) -> None:
+        """Count so many bytes more, which stand there; raises SourceTooLarge."""
+        self.bytes += size
+        if self.bytes > self._most:
+            raise SourceTooLarge(
+                f"{where}: the source has more than {self._most:,} bytes, unpacked; split it, or raise max_source_bytes"
+            )
+
+
+def size(value: object) -> int:
+    """About how many bytes a value holds, however it is nested."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if not isinstance(value, dict | list | tuple):
+        return SMALL_VALUE
+    total, left = 0, [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            total += sum(map(len, inner))
+            left.extend(inner.values())
+        elif isinstance(inner, list | tuple):
+            left.extend(inner)
+        else:
+            total += len(inner) if isinstance(inner, str | bytes) else SMALL_VALUE
+    return total
+
+
+def characters(raw: object) -> int:
+    """How many characters an input has in all its texts; keys are none."""
+    if isinstance(raw, str):
+        return len(raw)
+    total, left = 0, [raw]
+    while left:
+        inner: Any = left.pop()
+        if isinstance(inner, str):
+            total += len(inner)
+        elif isinstance(inner, Mapping):
+            left.extend(inner.values())
+        elif isinstance(inner, list | tuple):
+            left.extend(inner)
+    return total
