@@ -95,10 +95,11 @@ class Table:
             except csv.Error as error:
                 if OPEN_QUOTE in str(error):
                     text.go_back()
-                is_large = LARGE_FIELD in str(error)
-                if is_large:
+                problem = Problem(first, _said(error))
+                if LARGE_FIELD in str(error):
                     text.pass_over()
-                yield first, Problem(first, _said(error), TOO_LARGE if is_large else Problem._field_defaults["code"])
+                    problem = problem._replace(code=TOO_LARGE)
+                yield first, problem
             else:
                 if cells or text.problem:
                     yield first, text.problem or cells

@@ -34,7 +34,8 @@ class Meter:
     """Counts the bytes of a source, over all its files, as they are unpacked."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self._most = (limits or Limits()).source_bytes
+        self.limits = limits or Limits()
+        self._most = self.limits.source_bytes
         self.bytes = 0
 
     def add(self, size: int, where: str) -> None:

@@ -38,7 +38,7 @@ def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(intake, "CHUNK_BYTES", 200)
 
     chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
 
@@ -133,7 +133,7 @@ def test_memory_is_bounded_where_texts_are_long() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 4 * intake.CHUNK_CHARACTERS
+    assert highest < 4 * intake.CHUNK_BYTES
 
 
 def test_memory_is_bounded_while_looking_on() -> None:
@@ -142,7 +142,7 @@ def test_memory_is_bounded_while_looking_on() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 2 * intake.CHUNK_CHARACTERS
+    assert highest < 2 * intake.CHUNK_BYTES
 
 
 def test_places_are_exact_in_little_memory() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from models.errors import UnreadableSource
-from producer.readers import lines
+from producer.readers import limits
 from producer.readers.delimited import Table
 from producer.readers.rows import Problem
 
@@ -132,20 +132,20 @@ def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
     records = Table(stream, "a.csv", ",").records()  # type: ignore[arg-type]
 
     assert next(records) == Problem(2, "begins a row of more than 16 MiB; close its quote", "row_too_large")
-    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
     assert next(records) == (3, {"text": "x" * 2**20})
-    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
 
 
 def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
     text = "x" * 1_000_000
 
     assert read(f"text\n{text}\n".encode()) == [(2, {"text": text})]
-    assert csv.field_size_limit() >= lines.LONGEST_LINE
+    assert csv.field_size_limit() >= limits.LONGEST_ROW
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b"text\na\n" + b"x" * (3 * lines.LONGEST_LINE) + b"\nb\n") == [
+    assert read(b"text\na\n" + b"x" * (3 * limits.LONGEST_ROW) + b"\nb\n") == [
         (2, {"text": "a"}),
         Problem(3, "is longer than 16 MiB; split it", "row_too_large"),
         (4, {"text": "b"}),

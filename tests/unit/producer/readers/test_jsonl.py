@@ -4,7 +4,7 @@ import json
 import pytest
 
 from models.errors import UnreadableSource
-from producer.readers import jsonl, lines
+from producer.readers import jsonl, limits
 from producer.readers.rows import Problem
 
 
@@ -124,11 +124,11 @@ def test_a_line_without_end_is_given_up_early() -> None:
     found = next(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
 
     assert found == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
-    assert endless.taken <= lines.LONGEST_LINE + 2**20
+    assert endless.taken <= limits.LONGEST_ROW + 2**20
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b'"a"\n' + b"x" * (3 * lines.LONGEST_LINE) + b'\n"b"\n') == [
+    assert read(b'"a"\n' + b"x" * (3 * limits.LONGEST_ROW) + b'\n"b"\n') == [
         (1, "a"),
         Problem(2, "is longer than 16 MiB; split it", "row_too_large"),
         (3, "b"),
@@ -136,6 +136,6 @@ def test_a_huge_line_costs_no_other() -> None:
 
 
 def test_a_line_of_the_greatest_length_is_taken() -> None:
-    text = "x" * (lines.LONGEST_LINE - 3)
+    text = "x" * (limits.LONGEST_ROW - 3)
 
     assert read(f'"{text}"\n'.encode()) == [(1, text)]
