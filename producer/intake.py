@@ -15,7 +15,7 @@ from producer.readers.rows import Problem, Row, Source, unexpected
 from producer.readers.storable import Unreadable, storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
-CHUNK_BYTES = 8 * 2**20  # bounds memory where texts are long
+CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long
 MOST_PROBLEMS = 10  # named in a refusal
 LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
 BROKE_OFF = "source_broke_off"
@@ -52,7 +52,7 @@ class Chunk:
         self.documents.append(document)
         self.places.append(row.where)
         self.metas.append(None if row.meta is None else as_json(row.meta))
-        self.bytes += getsizeof(document) + getsizeof(self.metas[-1]) + getsizeof(row.custom_id)
+        self.bytes += _bytes(document) + _bytes(self.metas[-1]) + _bytes(row.custom_id)
 
     def add_failed(self, problem: Problem) -> None:
         """Take a row in that can't be a job: nobody will run it, and its result says why."""
@@ -196,6 +196,11 @@ class Intake:
                 if len(found) + 1 == MOST_PROBLEMS:
                     break
         return found
+
+
+def _bytes(text: str | None) -> int:
+    """What a text takes in memory, until it is in the database: one that is not ASCII is kept in UTF-8 as well."""
+    return 0 if text is None else getsizeof(text) if text.isascii() else 2 * getsizeof(text)
 
 
 def _unread(raw: object) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import BinaryIO
 
 from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
@@ -49,17 +50,18 @@ def opened(
 
 def rows_of(records: Records, columns: Columns) -> Iterator[Row | Problem]:
     """The rows that records become."""
-    for record in records:
-        if isinstance(record, Problem):
-            yield record
-            continue
-        try:
-            row: Row | Problem = columns.row(*record)
-        except JobError as error:
-            row = Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
-        except Exception as error:
-            row = unexpected(record[0], error)
-        yield row
+    return map(partial(_row, columns), records)  # it holds none of them, which may be large, beside the next
+
+
+def _row(columns: Columns, record: tuple[int, object] | Problem) -> Row | Problem:
+    if isinstance(record, Problem):
+        return record
+    try:
+        return columns.row(*record)
+    except JobError as error:
+        return Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
+    except Exception as error:
+        return unexpected(record[0], error)
 
 
 def _all_rows(found: Sequence[File], columns: Columns, meter: Meter) -> Generator[Row | Problem, None, None]:

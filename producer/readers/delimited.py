@@ -1,6 +1,7 @@
 """Delimited text: CSV and TSV with a header."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -97,8 +98,7 @@ class Table:
                     text.go_back()
                 problem = Problem(first, _said(error))
                 if LARGE_FIELD in str(error):
-                    text.pass_over()
-                    problem = problem._replace(code=TOO_LARGE)
+                    problem = Problem(first, _said(error) if text.pass_over() else OPEN_ROW, TOO_LARGE)
                 yield first, problem
             else:
                 if cells or text.problem:
@@ -123,52 +123,53 @@ class _Text:
         quoted = rb'"[^"]*+(?:""[^"]*+)*+"?'
         self._quoted = re.compile(b"(?<![^" + self._delimiter + b"])" + quoted)
         self._cells = 0  # of the record so far
-        self._record: list[tuple[int, bytes]] = []  # its lines so far
-        self._held = 0
+        self._record: bytes | bytearray = b""  # its lines so far: mostly one
+        self._first = 0  # of them, by its number
         self.number = 0
         self.problem: Problem | None = None  # of the record: it is not UTF-8
 
     @property
     def begun_with(self) -> str:
         """The record's first line."""
-        return self._record[0][1].decode(errors="replace") if self._record else ""
+        return self._record[: self._record.find(b"\n") + 1 or None].decode(errors="replace")
 
     def begin(self) -> int:
         """A new record begins; returns on which line."""
-        self._record.clear()
-        self._held, self._cells, self.problem = 0, 0, None
-        return self.number + 1
+        self._record = b""
+        self._cells, self.problem = 0, None
+        self._first = self.number + 1
+        return self._first
 
     def go_back(self) -> None:
         """Read the record's lines again, but the first."""
-        if len(self._record) > 1:
-            self.number = self._record[0][0]
-            self._lines = chain(self._record[1:], self._lines)
+        if self.number > self._first:
+            again = io.BytesIO(bytes(self._record))
+            self._record = b""
+            again.readline()
+            self.number = self._first
+            self._lines = chain(enumerate(again, start=self._first + 1), self._lines)
 
-    def pass_over(self) -> None:
-        """Read on to the record's end; where that is not within a record's bound, its first line was all of it."""
-        is_open = sum(line.count(b'"') for _, line in self._record) % 2
+    def pass_over(self) -> bool:
+        """Read on to the record's end; False where it is not within its bound: its first line was all of it."""
+        is_open = self._record.count(b'"') % 2
         while is_open:
-            numbered = next(self._lines, None)
-            if numbered is None or self._held > LONGEST_ROW:
+            line = self._next_line()
+            if line is None or len(self._record) > LONGEST_ROW:
                 self.go_back()
-                return
-            self.number, line = numbered
-            self._record.append(numbered)
-            self._held += len(line)
+                return False
             is_open ^= line.count(b'"') % 2
+        return True
 
     def __iter__(self) -> "_Text":
         return self
 
     def __next__(self) -> str:
-        numbered = next(self._lines)
-        self.number, line = numbered
-        self._record.append(numbered)
-        self._held += len(line)
-        if self._held > LONGEST_ROW:
+        line = self._next_line()
+        if line is None:
+            raise StopIteration
+        if len(self._record) > LONGEST_ROW:
             # Most likely an open quote, which swallows the rest of the file.
-            raise _TooLarge(TOO_LONG if len(self._record) == 1 else OPEN_ROW)
+            raise _TooLarge(TOO_LONG if self.number == self._first else OPEN_ROW)
         if lines.is_too_wide(line):
             raise _TooLarge(lines.TOO_WIDE)
         self._count_cells(line)
@@ -178,10 +179,23 @@ class _Text:
             self.problem = Problem(self.number, lines.not_utf8(error))
             return line.decode(errors="replace")  # so that the record's end is found all the same
 
+    def _next_line(self) -> bytes | None:
+        numbered = next(self._lines, None)
+        if numbered is None:
+            return None
+        self.number, line = numbered
+        if self.number == self._first:
+            self._record = line
+        else:
+            if isinstance(self._record, bytes):
+                self._record = bytearray(self._record)
+            self._record += line
+        return line
+
     def _count_cells(self, line: bytes) -> None:
         """Raise _TooLarge where the record has more than MOST_CELLS; what is in quotes separates none."""
         cells = line.count(self._delimiter)
-        goes_on = len(self._record) > 1
+        goes_on = self.number > self._first
         if cells and (goes_on or self._cells + cells > MOST_CELLS):
             # The csv module asks for a further line of a record only within a quote.
             cells = self._quoted.sub(b"", b'"' + line if goes_on else line).count(self._delimiter)

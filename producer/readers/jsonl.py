@@ -15,6 +15,7 @@ ARRAY = "is one JSON array, not JSON lines; write each element on its own line: 
 # What a line takes in memory: itself, decoded, the texts in it, and beside these each key with its place in a
 # dictionary, each object or list, and each value with its place in a list.
 KEY_BYTES, CONTAINER_BYTES, VALUE_BYTES = 240, 72, 40
+SEPARATORS = {ord(":"): KEY_BYTES, ord(","): VALUE_BYTES}  # where one stands alone
 SHORT_LINE = 2**16  # takes less, whatever is in it
 MOST_BYTES = 3 * LONGEST_ROW + 2 * 2**20
 TOO_MANY = f"has keys and values that take more than {MOST_BYTES // 2**20} MiB in memory; leave some out, or split it"
@@ -34,10 +35,12 @@ def records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator
         if line.isspace():
             continue
         record = _record(number, line)
-        if first and line.lstrip().startswith(b"[") and not _is_chat(record):
+        if first and line[:1024].lstrip().startswith(b"[") and not _is_chat(record):
             raise UnreadableSource(f"{name} {ARRAY}")
         first = False
+        del line  # a large one is not held beside the next
         yield record
+        del record
 
 
 def _is_chat(record: tuple[int, object] | Problem) -> bool:
@@ -72,13 +75,24 @@ def _has_too_many(line: bytes) -> bool:
     if len(line) < SHORT_LINE:
         return False
     left = MOST_BYTES - 3 * len(line)
+    if _value_bytes(line, 0, len(line)) <= left:
+        return False
     # Its texts may have as many commas: they are left out only where that matters.
-    return _value_bytes(line) > left and _value_bytes(TEXTS.sub(b"", line)) > left
+    place = 0
+    for match in TEXTS.finditer(line):
+        left -= _value_bytes(line, place, match.start())
+        place = match.end()
+        if left < 0:
+            return True
+    return _value_bytes(line, place, len(line)) > left
 
 
-def _value_bytes(line: bytes) -> int:
-    containers = line.count(b"{") + line.count(b"[")
-    return KEY_BYTES * line.count(b":") + CONTAINER_BYTES * containers + VALUE_BYTES * line.count(b",")
+def _value_bytes(line: bytes, start: int, end: int) -> int:
+    if end - start == 1:
+        return SEPARATORS.get(line[start], 0)
+    containers = line.count(b"{", start, end) + line.count(b"[", start, end)
+    keys, values = line.count(b":", start, end), line.count(b",", start, end)
+    return KEY_BYTES * keys + CONTAINER_BYTES * containers + VALUE_BYTES * values
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -37,11 +37,13 @@ def read(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tu
         if number == 1:
             _refuse_other_kinds(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
-        goes_on = len(line) > LONGEST_ROW
+        goes_on = len(line) > LONGEST_ROW and not line.endswith(b"\n")
         yield number, line
-        while goes_on and line and not line.endswith(b"\n"):
-            line = stream.readline(LONGEST_ROW // 16)
-            meter.add(len(line), f"{name}, line {number}")
+        line = b""  # so that it is not held beside the next one
+        while goes_on:
+            rest = stream.readline(LONGEST_ROW // 16)
+            meter.add(len(rest), f"{name}, line {number}")
+            goes_on = rest != b"" and not rest.endswith(b"\n")
 
 
 def is_too_wide(line: bytes) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from models import tasks
 from models.errors import UnreadableSource
-from producer.readers import parquet, rows_of
+from producer.readers import parquet, row_groups, rows_of
 from producer.readers.rows import Columns, Problem, Row
 from producer.readers.storable import Unreadable
 
@@ -43,7 +43,7 @@ def test_only_the_wanted_columns_are_read() -> None:
 
 
 def test_rows_are_counted_on_across_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
+    monkeypatch.setattr(row_groups, "BATCH_ROWS", (3, 1))
     table = pyarrow.table({"text": [str(number) for number in range(1, 12)]})
 
     assert [(row[0], row[2]) for row in read(written(table, row_group_size=5))] == [
