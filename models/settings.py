@@ -188,11 +188,11 @@ def config_file() -> Path | None:
 
 
 def spelled(url: str) -> str:
-    """A database's URL with its driver named, where it is PostgreSQL's."""
-    for short in ("postgres://", "postgresql://"):
-        if url.startswith(short):
-            return "postgresql+psycopg://" + url.removeprefix(short)
-    return url
+    """A database's URL with our driver named: what another library would connect by says nothing about the server."""
+    scheme, colon, rest = url.partition("://")
+    known = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+    ours = known.get(scheme.partition("+")[0])
+    return f"{ours}://{rest}" if colon and ours else url
 
 
 def redacted(url: str) -> str:
