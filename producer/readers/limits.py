@@ -1,6 +1,6 @@
 """Limits: how much is taken of a source, and of one of its rows, before it is refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as
 TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB; split it"
 
 SMALL_VALUE = 8  # bytes that a number or a moment is counted for
+FEW_KEYS = 64  # of an object, whose lengths don't matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,16 @@ def size(value: object) -> int:
         return SMALL_VALUE
     total, left = 0, [value]
     while left:
-        inner = left.pop()
-        if isinstance(inner, dict):
-            total += sum(map(len, inner))
-            left.extend(inner.values())
-        elif isinstance(inner, list | tuple):
-            left.extend(inner)
-        else:
-            total += len(inner) if isinstance(inner, str | bytes) else SMALL_VALUE
+        inner: Any = left.pop()
+        total += SMALL_VALUE * len(inner)
+        # The frequent kinds first: this runs for every row.
+        for one in inner.values() if isinstance(inner, dict) else inner:
+            if isinstance(one, str | bytes):
+                total += len(one)
+            elif isinstance(one, dict | list | tuple):
+                left.append(one)
+        if isinstance(inner, dict) and len(inner) > FEW_KEYS:
+            total += sum(map(len, map(str, inner)))
     return total
 
 
@@ -80,3 +83,17 @@ def characters(raw: object) -> int:
         elif isinstance(inner, list | tuple):
             left.extend(inner)
     return total
+
+
+def portions(rows: Iterable[list[Any]], most_rows: int, most_bytes: int) -> Iterator[list[list[Any]]]:
+    """The rows in portions of so many, and of fewer where they hold more than so many bytes; none is empty."""
+    portion: list[list[Any]] = []
+    held = 0
+    for row in rows:
+        portion.append(row)
+        held += size(row)
+        if len(portion) >= most_rows or held >= most_bytes:
+            yield portion
+            portion, held = [], 0
+    if portion:
+        yield portion
