@@ -33,7 +33,7 @@ class Chunk:
     places: list[int] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
-    bytes: int = 0  # in memory: a character takes one to four
+    memory_bytes: int = 0  # of its texts: a character takes one to four
     is_cut: bool = False  # since its source is slow
 
     @property
@@ -44,7 +44,7 @@ class Chunk:
     @property
     def is_full(self) -> bool:
         """Whether it is time to insert it."""
-        return len(self.documents) >= CHUNK_JOBS or self.bytes >= CHUNK_BYTES
+        return len(self.documents) >= CHUNK_JOBS or self.memory_bytes >= CHUNK_BYTES
 
     def add(self, row: Row, document: str) -> None:
         """Take a checked row in."""
@@ -52,7 +52,7 @@ class Chunk:
         self.documents.append(document)
         self.places.append(row.where)
         self.metas.append(None if row.meta is None else as_json(row.meta))
-        self.bytes += _bytes(document) + _bytes(self.metas[-1]) + _bytes(row.custom_id)
+        self.memory_bytes += _bytes(document) + _bytes(self.metas[-1]) + _bytes(row.custom_id)
 
     def add_failed(self, problem: Problem) -> None:
         """Take a row in that can't be a job: nobody will run it, and its result says why."""
@@ -148,7 +148,9 @@ class Intake:
         for count, row in enumerate(self._source.rows, start=1):
             if count > most:
                 where = f"{self._source.name}, {self._source.at(row.where)}"
-                raise SourceTooLarge(f"{where}: the source has more than {most:,} rows; split it, or raise max_source_rows")
+                raise SourceTooLarge(
+                    f"{where}: the source has more than {most:,} rows; split it, or raise max_source_rows"
+                )
             yield row
 
     def _kept_rows(self) -> Iterator[Row | Problem]:

@@ -212,8 +212,9 @@ def _page(database: Database, query: TextualSelect, *, limit: int, **named: Any)
     rows: list[ResultRow] = []
     held = 0
     with database.read() as connection:
-        streamed = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
-        with streamed.execute(query, {**named, "limit": limit}) as result:
+        if connection.dialect.name == "postgresql":  # SQLite finds rows as they are fetched anyway
+            connection = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
+        with connection.execute(query, {**named, "limit": limit}) as result:
             while some := result.fetchmany(FETCH_ROWS):
                 rows += map(_row, some)
                 held += sum(map(_size, rows[-len(some) :]))
@@ -230,7 +231,7 @@ def _size(row: ResultRow) -> int:
 def _row(row: Iterable[Any]) -> ResultRow:
     # By place, as `COLUMNS` has them: by name would take as long as the query itself.
     values = list(row)
-    values[_STATUS] = Outcome(values[_STATUS])
+    values[_STATUS] = _OUTCOMES[values[_STATUS]]
     return ResultRow(*values)
 
 
@@ -243,6 +244,7 @@ def _typed(query: str) -> TextualSelect:
 
 NAMES = [name.strip().partition(".")[2] for name in COLUMNS.split(",")]
 _STATUS = NAMES.index("status")
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _AS_LANDED = _typed(AS_LANDED)
 _BY_POSITION = _typed(BY_POSITION)
 _FAILED = {

@@ -173,7 +173,7 @@ def varint(stream: Stream) -> int:
 
 def _copy(out: bytearray, offset: int, length: int) -> None:
     start = len(out) - offset
-    if not 0 < offset or start < 0:
+    if offset <= 0 or start < 0:
         raise BrokenBlock("it copies from what is not there")
     if offset >= length:
         out += out[start : start + length]

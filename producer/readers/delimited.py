@@ -94,15 +94,17 @@ class Table:
                 text.go_back()
                 yield first, Problem(first, str(error), TOO_LARGE)
             except csv.Error as error:
-                if OPEN_QUOTE in str(error):
-                    text.go_back()
-                problem = Problem(first, _said(error))
-                if LARGE_FIELD in str(error):
-                    problem = Problem(first, _said(error) if text.pass_over() else OPEN_ROW, TOO_LARGE)
-                yield first, problem
+                yield first, self._broken(first, error)
             else:
                 if cells or text.problem:
                     yield first, text.problem or cells
+
+    def _broken(self, first: int, error: csv.Error) -> Problem:
+        if LARGE_FIELD in str(error):
+            return Problem(first, _said(error) if self._text.pass_over() else OPEN_ROW, TOO_LARGE)
+        if OPEN_QUOTE in str(error):
+            self._text.go_back()
+        return Problem(first, _said(error))
 
 
 def _said(error: csv.Error) -> str:

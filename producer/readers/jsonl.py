@@ -50,12 +50,8 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
 
 
 def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
-    if len(line) > LONGEST_ROW:
-        return Problem(number, TOO_LONG, TOO_LARGE)
-    if lines.is_too_wide(line):
-        return Problem(number, lines.TOO_WIDE, TOO_LARGE)
-    if _has_too_many(line):
-        return Problem(number, TOO_MANY, TOO_LARGE)
+    if too_large := _too_large(line):
+        return Problem(number, too_large, TOO_LARGE)
     try:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
@@ -68,6 +64,15 @@ def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
         return Problem(number, "has a number of thousands of digits; write it as text")
     except RecursionError:
         return Problem(number, "is nested too deeply; an input is an object of texts")
+
+
+def _too_large(line: bytes) -> str | None:
+    """Why a line can't be read in bounded memory; None where it can."""
+    if len(line) > LONGEST_ROW:
+        return TOO_LONG
+    if lines.is_too_wide(line):
+        return lines.TOO_WIDE
+    return TOO_MANY if _has_too_many(line) else None
 
 
 def _has_too_many(line: bytes) -> bool:

@@ -168,7 +168,9 @@ def _check(file: BinaryIO, name: str) -> None:
     file.seek(max(end - 8, 0))
     if int.from_bytes(file.read(4), "little") > LONGEST_FOOTER and file.read(4) == MAGIC:
         most = LONGEST_FOOTER // 2**20
-        raise UnreadableSource(f"{name} has a footer of more than {most} MiB; write it with fewer columns or row groups")
+        raise UnreadableSource(
+            f"{name} has a footer of more than {most} MiB; write it with fewer columns or row groups"
+        )
     file.seek(0)
 
 

@@ -68,9 +68,7 @@ def opened(
         yield Source(f"the source {query.name!r}", "row", rows, limits=limits)
 
 
-def _rows(
-    query: Query, values: dict[str, Any], columns: Columns, meter: Meter
-) -> Generator[Row | Problem, None, None]:
+def _rows(query: Query, values: dict[str, Any], columns: Columns, meter: Meter) -> Generator[Row | Problem, None, None]:
     engine, clock = _engine(query)
     with (
         _told(query),

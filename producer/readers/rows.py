@@ -1,7 +1,7 @@
 """Rows: what a source yields, and which of its columns become a job's input and custom_id."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -57,7 +57,7 @@ class Source:
     unit: str
     rows: Iterator[Row | Problem]
     parts: Sequence[tuple[str, str]] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def at(self, where: int) -> str:
         """A row's place in words: `line 3`, or `b.jsonl, line 3`."""

@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import UnreadableSource
 from producer.readers import limits
-from producer.readers.delimited import LONGEST_FIELD, MOST_CELLS, Table
+from producer.readers.delimited import LONGEST_FIELD, Table
 from producer.readers.rows import Problem
 
 
