@@ -9,7 +9,7 @@ from models.errors import BatchmillError, JobError, Unreachable, UnreadableSourc
 from producer.readers import files, jsonl, parquet
 from producer.readers.delimited import Table
 from producer.readers.files import KINDS, STDIN, File
-from producer.readers.limits import Limits, Meter
+from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
 from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source, unexpected
 
 __all__ = ["KINDS", "STDIN", "opened", "rows_of"]
@@ -38,7 +38,7 @@ def opened(
     go beyond the limits, and Unreachable when one breaks off.
     """
     found = files.found([paths] if isinstance(paths, str) else paths, kind)
-    limits = limits or Limits()
+    limits = limits or DEFAULT_LIMITS
     with closing(_all_rows(found, columns, Meter(limits))) as rows:
         name = (
             found[0].name

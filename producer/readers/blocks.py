@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 PIECE = 2**18  # bytes, packed or unpacked, at once
+LITERAL = -1  # in the place of how far back a copy begins
+WHOLE = {"SNAPPY": "snappy", "LZ4": "lz4_raw"}
 WINDOW = 2**16  # bytes that are kept to be copied from
 
 
@@ -23,14 +25,14 @@ class Span:
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file = file
         self._place = start
-        self._left = size
+        self.left = size
 
     def read(self, size: int = -1) -> bytes:
         """At most so many bytes more; none at the end."""
         self._file.seek(self._place)
-        data = self._file.read(min(size, self._left) if size >= 0 else self._left)
+        data = self._file.read(min(size, self.left) if size >= 0 else self.left)
         self._place += len(data)
-        self._left = self._left - len(data) if data else 0
+        self.left = self.left - len(data) if data else 0
         return data
 
     def readable(self) -> bool:
@@ -65,6 +67,12 @@ class Stream:
         self._place = end
         return data
 
+    def some(self) -> bytes:
+        """What there is; nothing at the end."""
+        data = self._piece[self._place :]
+        self._piece, self._place = b"", 0
+        return data or next(self._pieces, b"")
+
     def skip(self, size: int) -> None:
         """Pass over so many bytes."""
         while size > len(self._piece) - self._place:
@@ -74,15 +82,18 @@ class Stream:
 
     def _next(self) -> bytes:
         piece = next(self._pieces, None)
-        if piece is None:
-            raise BrokenBlock("it ends too early")
-        return piece
+        return _ended() if piece is None else piece
 
 
-def unpacked(span: Span, codec: str, pyarrow: Any) -> Stream:
-    """The content of a span that is packed with a codec, as the file's metadata names it."""
+def unpacked(span: Span, codec: str, pyarrow: Any, size: int, whole_bytes: int) -> Stream:
+    """The content of a span, of a known size, that is packed with a codec, as the file's metadata names it.
+
+    Up to `whole_bytes`, packed and unpacked, are unpacked whole where that is what pyarrow can.
+    """
     if codec == "UNCOMPRESSED":
         return Stream(_plain(span))
+    if codec in WHOLE and size + span.left <= whole_bytes:
+        return Stream(iter([pyarrow.Codec(WHOLE[codec]).decompress(span.read(), size, asbytes=True)]))
     if codec == "SNAPPY":
         return Stream(_snappy(Stream(_plain(span))))
     if codec == "LZ4":
@@ -101,29 +112,48 @@ def _plain(source: Any) -> Iterator[bytes]:
 def _snappy(stream: Stream) -> Iterator[bytes]:
     left = varint(stream)
     out = bytearray()
+    data, place = b"", 0
     while left > 0:
-        tag = stream.take(1)[0]
-        kind, length = tag & 3, (tag >> 2) + 1
-        if kind == 0:
-            if length > 60:
-                length = int.from_bytes(stream.take(length - 60), "little") + 1
-            left -= length
-            while length > PIECE:  # as long as its author likes
-                out += stream.take(PIECE)
-                length -= PIECE
-                yield from _done(out)
-            out += stream.take(length)
-        else:
-            if kind == 1:
-                length = (tag >> 2 & 7) + 4
-                offset = (tag >> 5) << 8 | stream.take(1)[0]
-            else:
-                offset = int.from_bytes(stream.take(2 if kind == 2 else 4), "little")
-            left -= length
+        if len(data) - place < 5:  # the longest of what says what follows
+            data, place = data[place:] + stream.some(), 0
+        length, offset, place = _snappy_element(data, place)
+        left -= length
+        if offset != LITERAL:
             _copy(out, offset, length)
+            length = 0
+        while length > 0:
+            if place >= len(data):
+                data, place = stream.some() or _ended(), 0
+            part = data[place : place + length]
+            out += part
+            place += len(part)
+            length -= len(part)
+            if len(out) > WINDOW + PIECE:
+                yield from _done(out)
         if len(out) > WINDOW + PIECE:
             yield from _done(out)
     yield bytes(out)
+
+
+def _snappy_element(data: bytes, place: int) -> tuple[int, int, int]:
+    """A literal's or a copy's length, how far back it copies from, and the place behind what says so."""
+    tag = data[place] if place < len(data) else _ended()[0]
+    kind, length = tag & 3, (tag >> 2) + 1
+    if kind == 0:
+        width, offset = max(0, length - 60), LITERAL
+        if width:
+            length = int.from_bytes(data[place + 1 : place + 1 + width], "little") + 1
+    elif kind == 1:
+        width, length = 1, (tag >> 2 & 7) + 4
+        offset = (tag >> 5) << 8 | int.from_bytes(data[place + 1 : place + 2], "little")
+    else:
+        width = 2 if kind == 2 else 4
+        offset = int.from_bytes(data[place + 1 : place + 1 + width], "little")
+    return length, offset, place + 1 + width
+
+
+def _ended() -> bytes:
+    raise BrokenBlock("it ends too early")
 
 
 def _lz4(stream: Stream) -> Iterator[bytes]:

@@ -32,6 +32,7 @@ class LargeColumn:
     codec: str
     is_nullable: bool
     is_text: bool
+    whole_bytes: int  # of a page, packed and unpacked, that may be unpacked whole
 
     def values(self, file: BinaryIO, meter: Meter, pyarrow: Any) -> Iterator[object]:
         """Each value: text, bytes, None or Unreadable. Raises BrokenBlock, BrokenHeader and SourceTooLarge."""
@@ -39,14 +40,13 @@ class LargeColumn:
         with spool() as disk:
             for page in pages(file, self.start, self.end):
                 if page.kind == DICTIONARY:
-                    body = unpacked(Span(file, page.start, page.packed), self.codec, pyarrow)
+                    body = self._body(file, page, pyarrow)
                     dictionary = _Dictionary(disk, body, page, meter, self.name)
                 else:
                     yield from map(self._fitted, self._of_page(file, page, dictionary, pyarrow))
 
     def _of_page(self, file: BinaryIO, page: Page, dictionary: "_Dictionary | None", pyarrow: Any) -> Iterator[object]:
-        codec = self.codec if page.is_packed else "UNCOMPRESSED"
-        body = unpacked(Span(file, page.start + page.level_bytes, page.packed - page.level_bytes), codec, pyarrow)
+        body = self._body(file, page, pyarrow)
         there: Iterator[int] = repeat(1, page.values)
         if page.kind == DATA_V2:
             if self.is_nullable:
@@ -57,6 +57,12 @@ class LargeColumn:
         values = self._present(body, page, dictionary)
         for is_there in there:
             yield next(values) if is_there else None
+
+    def _body(self, file: BinaryIO, page: Page, pyarrow: Any) -> Stream:
+        """A page's content behind what is never packed."""
+        span = Span(file, page.start + page.level_bytes, page.packed - page.level_bytes)
+        codec = self.codec if page.is_packed else "UNCOMPRESSED"
+        return unpacked(span, codec, pyarrow, page.unpacked - page.level_bytes, self.whole_bytes)
 
     def _present(self, body: Stream, page: Page, dictionary: "_Dictionary | None") -> Iterator[object]:
         if page.encoding == PLAIN:

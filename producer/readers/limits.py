@@ -31,11 +31,14 @@ class Limits:
         return cls(settings.max_input_characters, settings.max_source_bytes, settings.max_source_rows)
 
 
+DEFAULT_LIMITS = Limits()
+
+
 class Meter:
     """Counts the bytes of a source, over all its files, as they are unpacked."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or DEFAULT_LIMITS
         self._most = self.limits.source_bytes
         self.bytes = 0
 

@@ -24,7 +24,7 @@ from models.errors import BatchmillError, SettingsError, Unreachable, Unreadable
 from models.queries import Query
 from models.settings import spelled
 from producer.readers import careful, rows_of
-from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Limits, Meter, size
+from producer.readers.limits import DEFAULT_LIMITS, LONGEST_ROW, TOO_LARGE, TOO_LONG, Limits, Meter, size
 from producer.readers.rows import Columns, Problem, Row, Source
 
 # In memory at once: so many rows, and fewer where some of those before were large. How large the next are is not known.
@@ -63,7 +63,7 @@ def opened(
     columns are wrong, SourceTooLarge where its rows go beyond the limits, and Unreachable when its database does not
     answer within the source's `timeout_seconds`.
     """
-    values, limits = query.bound(bound, moments), limits or Limits()
+    values, limits = query.bound(bound, moments), limits or DEFAULT_LIMITS
     with closing(_rows(query, values, columns, Meter(limits))) as rows:
         yield Source(f"the source {query.name!r}", "row", rows, limits=limits)
 

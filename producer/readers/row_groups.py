@@ -15,6 +15,7 @@ from producer.readers.pages import BY_DICTIONARY, DELTA_STRINGS, DICTIONARY, Pag
 
 LARGEST_PAGE = 4 * 2**20  # bytes, unpacked; such as are larger are read apart
 MOST_HELD_BYTES = 48 * 2**20  # in the pages and dictionaries of all columns, packed and unpacked
+MOST_WHOLE_BYTES = 64 * 2**20  # of pages that are read apart: unpacked whole is quicker
 BATCH_BYTES = 16 * 2**20
 BATCH_ROWS = (4096, 1024, 256, 64, 16, 4, 1)
 UNEVEN = 16  # how many times larger than others some rows of lists may be
@@ -126,7 +127,7 @@ def plan(pyarrow: Any, file: BinaryIO, name: str, metadata: Any, group: int, wan
         (rows for rows in BATCH_ROWS if sum(one.batch_bytes(rows, about.num_rows) for one in small) <= BATCH_BYTES), 1
     )
     kept = tuple(chunk.leaf.path for chunk in small if chunk.leaf.is_bytes and chunk.is_by_dictionary)
-    return Plan(about.num_rows, at_once, kept, tuple(_read_apart(chunk) for chunk in large))
+    return Plan(about.num_rows, at_once, kept, tuple(_read_apart(chunk, len(large)) for chunk in large))
 
 
 def _chunk(pyarrow: Any, file: BinaryIO, about: Any, leaf: Leaf) -> _Chunk:
@@ -172,9 +173,12 @@ def _longest(pyarrow: Any, file: BinaryIO, dictionary: Page, codec: str) -> int:
     return longest
 
 
-def _read_apart(chunk: _Chunk) -> LargeColumn:
+def _read_apart(chunk: _Chunk, columns: int) -> LargeColumn:
     leaf = chunk.leaf
-    return LargeColumn(leaf.column, chunk.start, chunk.end, chunk.codec, leaf.is_nullable, leaf.kind in TEXTS)
+    return LargeColumn(
+        leaf.column, chunk.start, chunk.end, chunk.codec, leaf.is_nullable, leaf.kind in TEXTS,
+        MOST_WHOLE_BYTES // columns
+    )  # fmt: skip
 
 
 def _too_large(name: str, group: int, chunk: _Chunk) -> str:

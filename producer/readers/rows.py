@@ -1,7 +1,7 @@
 """Rows: what a source yields, and which of its columns become a job's input and custom_id."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple, Self
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
 from producer.readers import metadata
-from producer.readers.limits import Limits
+from producer.readers.limits import DEFAULT_LIMITS, Limits
 from producer.readers.storable import Unreadable, is_storable
 
 LONGEST_CUSTOM_ID = 512
@@ -57,7 +57,7 @@ class Source:
     unit: str
     rows: Iterator[Row | Problem]
     parts: Sequence[tuple[str, str]] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = DEFAULT_LIMITS
 
     def at(self, where: int) -> str:
         """A row's place in words: `line 3`, or `b.jsonl, line 3`."""
