@@ -28,6 +28,8 @@ OPEN_ROW = f"begins a row of more than {LONGEST_ROW // 2**20} MiB; close its quo
 MOST_CELLS = 2**17  # of a record, as Python objects beside the texts in them
 TOO_MANY = f"has more than {MOST_CELLS:,} cells; leave columns out"
 
+QUOTED = re.compile('"[^"]*"')
+
 # What a header's cells may be held apart by instead, and what to do then.
 OTHERWISE = {
     ";": "seems to have semicolons between its cells; save it with commas",
@@ -72,7 +74,7 @@ class Table:
 
     def _refuse_other_delimiter(self, delimiter: str) -> None:
         """Raise UnreadableSource where the header's line has none of its delimiters, but another's."""
-        line = self._text.begun_with
+        line = QUOTED.sub('""', self._text.begun_with)
         for other, sentence in OTHERWISE.items():
             if delimiter not in line and other in line:
                 raise UnreadableSource(f"{self._name} {sentence}")

@@ -13,6 +13,7 @@ TOO_WIDE = f"is longer than {LONGEST_ROW // 2**20} MiB once it is decoded; split
 WIDE, WIDEST = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\xf0-\xf4]")
 CONTINUED = bytes(range(0x80, 0xC0))  # bytes that begin no character
 
+LOOK_BYTES = 1024
 NOT_TEXT = {
     b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
@@ -63,6 +64,7 @@ def _refuse_other_kinds(start: bytes, name: str) -> None:
     for magic, sentence in NOT_TEXT.items():
         if start.startswith(magic):
             raise UnreadableSource(f"{name} {sentence}")
-    if b"\0" in start[:2]:  # no text begins so, and one that is ASCII does in either byte order
+    if b"\0" in start[:2] or start.count(b"\0", 0, LOOK_BYTES) * 8 >= min(len(start), LOOK_BYTES):
+        # No text begins so, and one that has ASCII in it does in either byte order.
         kind = "UTF-32" if b"\0\0" in start[:4] else "UTF-16"
         raise UnreadableSource(f"{name} seems to be {kind} without a byte-order mark; save it as UTF-8")

@@ -206,7 +206,7 @@ def _told(name: str, pyarrow: Any) -> Iterator[None]:
     except BrokenHeader:
         raise UnreadableSource(f"{name} can't be read as Parquet: a page has no header; write it again") from None
     except BrokenBlock as error:
-        raise UnreadableSource(f"{name} can't be read as Parquet: in a page too large for memory {error}") from None
+        raise UnreadableSource(f"{name} can't be read as Parquet: of a page too large for memory, {error}") from None
     except pyarrow.ArrowException as error:
         raise UnreadableSource(f"{name} can't be read as Parquet: {_cause(error)}") from None
 

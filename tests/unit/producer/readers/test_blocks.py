@@ -26,7 +26,9 @@ CONTENTS = {
 
 def stream(packed: bytes, codec: str, size: int, whole_bytes: int = 0) -> Stream:
     before = b"before"
-    return unpacked(Span(io.BytesIO(before + packed + b"behind"), len(before), len(packed)), codec, pyarrow, size, whole_bytes)
+    return unpacked(
+        Span(io.BytesIO(before + packed + b"behind"), len(before), len(packed)), codec, pyarrow, size, whole_bytes
+    )
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
