@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from models import tasks
-from models.errors import RefusedBatch, UnreadableSource
+from models.errors import RefusedBatch, SourceTooLarge, UnreadableSource
 from producer import intake
 from producer.intake import Intake
 from producer.places import Places
