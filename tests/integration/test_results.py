@@ -112,9 +112,7 @@ class TestPages:
         monkeypatch.setattr(results, "FETCH_ROWS", 1)
         monkeypatch.setattr(results, "PAGE_BYTES", 3_000)
         batch_id = submitted(10)
-        answers.land(
-            database, batch_id, [(position, Answer({"label": "a" * 1_000}, VERSION)) for position in range(10)]
-        )
+        answers.land(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
         pages = list(results.pages_as_landed(database, batch_id))
 
