@@ -98,7 +98,7 @@ class TestRows:
 
         assert len(read(database, sql, Columns.of(SPEC), {})) == 60
         assert taken[0] == query.FIRST_ROWS
-        assert set(taken[1:]) == {2}
+        assert set(taken[1:]) == {3}
 
     def test_one_that_is_too_large_is_its_own_problem(self, database: Database) -> None:
         sql = LARGE["sqlite" if database.url.startswith("sqlite") else "postgresql"].format(rows=1, size=17_000_000)
