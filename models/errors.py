@@ -194,4 +194,7 @@ class JobError(BatchmillError):
 
 def first_line(error: BaseException) -> str:
     """What somebody else's exception says, in one line, to be part of a sentence of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # Where the first only announces the next, that is the cause.
+    first = f"{lines[0]} {lines[1].lstrip('- ')}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return first.rstrip(": ") or type(error).__name__

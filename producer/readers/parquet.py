@@ -202,17 +202,13 @@ def _told(name: str, pyarrow: Any) -> Iterator[None]:
         if type(error) is not OSError or error.errno is not None:
             raise
         # Without a number it is no trouble of a disk: pages that can't be unpacked.
-        raise UnreadableSource(f"{name} can't be read as Parquet: {_cause(error)}") from None
+        raise UnreadableSource(f"{name} can't be read as Parquet: {first_line(error)}") from None
     except BrokenHeader:
         raise UnreadableSource(f"{name} can't be read as Parquet: a page has no header; write it again") from None
     except BrokenBlock as error:
         raise UnreadableSource(f"{name} can't be read as Parquet: of a page too large for memory, {error}") from None
     except pyarrow.ArrowException as error:
-        raise UnreadableSource(f"{name} can't be read as Parquet: {_cause(error)}") from None
-
-
-def _cause(error: Exception) -> str:
-    return first_line(error).rstrip(": ")
+        raise UnreadableSource(f"{name} can't be read as Parquet: {first_line(error)}") from None
 
 
 def _pyarrow(name: str) -> Any:
