@@ -6,7 +6,8 @@
     │   ├── UnknownPipeline                  lists what exists
     │   ├── InvalidParameters                lists what is allowed
     │   ├── UnreadableSource                 the file is not what it says it is
-    │   │   └── MissingSource                there is no such file, or it can't be opened now
+    │   │   ├── MissingSource                there is no such file, or it can't be opened now
+    │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
     │   ├── RefusedBatch                     rows that can't be jobs, by line
     │   └── KeyConflict                      an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
@@ -76,6 +77,12 @@ class MissingSource(UnreadableSource):
     """There is no file of that name, or none that can be opened here and now."""
 
     code = "missing_source"
+
+
+class SourceTooLarge(UnreadableSource):
+    """The source has more bytes or rows than `max_source_bytes` or `max_source_rows` allow."""
+
+    code = "source_too_large"
 
 
 class RefusedBatch(UsageError):

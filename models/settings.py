@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     source_seconds: float = Field(
         default=60.0, gt=0, description="How long a source behind a URL may be silent until it is given up."
     )
+    max_input_characters: int = Field(
+        default=1_000_000, ge=1, le=1_000_000, description="Most characters of one input, all its texts together."
+    )
+    max_source_bytes: int = Field(
+        default=16 * 2**30, ge=1, description="Most bytes of one submission's source, over all its files, unpacked."
+    )
+    max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
     linger_ms: float = Field(

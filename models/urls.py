@@ -76,11 +76,11 @@ def parsed_database(url: str) -> "URL":
 
 
 def with_driver(url: str) -> str:
-    """A database's URL with its driver named, where it is PostgreSQL's."""
-    for short in ("postgres://", "postgresql://"):
-        if url.startswith(short):
-            return "postgresql+psycopg://" + url.removeprefix(short)
-    return url
+    """A database's URL with our driver named: what another library would connect by says nothing about the server."""
+    scheme, colon, rest = url.partition("://")
+    ours = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
+    driver = ours.get(scheme.partition("+")[0])
+    return f"{driver}://{rest}" if colon and driver else url
 
 
 def shown(url: str) -> str:

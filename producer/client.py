@@ -15,6 +15,7 @@ from models.pipeline import Pipeline
 from models.settings import Settings
 from producer import batches, submit
 from producer.handle import BatchHandle
+from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source, checked_id, unexpected
 from producer.request import REFUSE, Request
 
@@ -94,7 +95,7 @@ class Client:
             deadline=deadline, max_failures=max_failures, idempotency_key=idempotency_key,
             reuse=reuse,
         )  # fmt: skip
-        source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta))
+        source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta), limits=Limits.of(self.settings))
         bells = submit.Bells(self.settings)
         submission = submit.accept(self.database, self.settings.slice_jobs, request, source, begun=bells)
         if submission.broke_off is not None:

@@ -98,7 +98,10 @@ def check_target(path: Path) -> str:
 
 def cells(sheet: Sheet, row: ResultRow) -> list[Any]:
     """One row of a CSV, in the header's order, safe to be opened in a spreadsheet."""
-    return [guarded(iso(value) if isinstance(value, datetime) else value) for value in sheet.values(row)]
+    return [
+        guarded(value) if isinstance(value, str) else iso(value) if isinstance(value, datetime) else value
+        for value in sheet.values(row)
+    ]
 
 
 @contextmanager

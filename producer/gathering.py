@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
@@ -30,10 +29,11 @@ from sqlalchemy.exc import IdentifierError
 from models.columns import Document
 from models.db import Database, insert_rows, translated
 from models.errors import UsageError, first_line
+from producer.readers.limits import portions
 from producer.sheet import Kind
 
 GATHERED = "batchmill_gathered"
-CHUNK_ROWS = 10_000
+CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 TYPES: dict[Kind, Any] = {
     Kind.TEXT: Text(), Kind.INTEGER: BigInteger(), Kind.NUMBER: Double(), Kind.BOOLEAN: Boolean(),
     Kind.MOMENT: DateTime(timezone=True), Kind.DOCUMENT: Document,
@@ -151,9 +151,9 @@ def _create(connection: Connection, table: SqlTable) -> None:
 def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
     names = [quoted(column.name) for column in table.columns]
     as_text = connection.dialect.name == "sqlite"
-    left, count = iter(rows), 0
+    count = 0
     connection.commit()
-    while chunk := [_stored(row) if as_text else row for row in islice(left, CHUNK_ROWS)]:
+    for chunk in portions((_stored(row) if as_text else list(row) for row in rows), CHUNK_ROWS, CHUNK_BYTES):
         connection.begin()
         insert_rows(connection, GATHERED, names, chunk)
         connection.commit()

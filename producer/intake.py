@@ -4,17 +4,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import Any
 
 from models.db import as_json
-from models.errors import BatchmillError, JobError, RefusedBatch, UnreadableSource
+from models.errors import BatchmillError, JobError, RefusedBatch, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
-from producer.readers.lines import TOO_LARGE
+from producer.readers.limits import TOO_LARGE, characters
 from producer.readers.rows import Problem, Row, Source, unexpected
 from producer.readers.storable import Unreadable, storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
-CHUNK_CHARACTERS = 8 * 2**20  # bounds memory where texts are long
+CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long
 MOST_PROBLEMS = 10  # named in a refusal
 LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
 BROKE_OFF = "source_broke_off"
@@ -32,7 +33,7 @@ class Chunk:
     places: list[int] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
-    characters: int = 0
+    memory_bytes: int = 0  # of its texts: a character takes one to four
     is_cut: bool = False  # since its source is slow
 
     @property
@@ -43,7 +44,7 @@ class Chunk:
     @property
     def is_full(self) -> bool:
         """Whether it is time to insert it."""
-        return len(self.documents) >= CHUNK_JOBS or self.characters >= CHUNK_CHARACTERS
+        return len(self.documents) >= CHUNK_JOBS or self.memory_bytes >= CHUNK_BYTES
 
     def add(self, row: Row, document: str) -> None:
         """Take a checked row in."""
@@ -51,7 +52,7 @@ class Chunk:
         self.documents.append(document)
         self.places.append(row.where)
         self.metas.append(None if row.meta is None else as_json(row.meta))
-        self.characters += len(document) + len(self.metas[-1] or "")
+        self.memory_bytes += _bytes(document) + _bytes(self.metas[-1]) + _bytes(row.custom_id)
 
     def add_failed(self, problem: Problem) -> None:
         """Take a row in that can't be a job: nobody will run it, and its result says why."""
@@ -140,13 +141,23 @@ class Intake:
         return RefusedBatch(self._source.name, sentences)
 
     def _rows(self) -> Iterator[Row | Problem]:
-        return self._kept_rows() if self._keeps_broken else self._source.rows
+        return self._kept_rows() if self._keeps_broken else self._allowed_rows()
+
+    def _allowed_rows(self) -> Iterator[Row | Problem]:
+        most = self._source.limits.source_rows
+        for count, row in enumerate(self._source.rows, start=1):
+            if count > most:
+                where = f"{self._source.name}, {self._source.at(row.where)}"
+                raise SourceTooLarge(
+                    f"{where}: the source has more than {most:,} rows; split it, or raise max_source_rows"
+                )
+            yield row
 
     def _kept_rows(self) -> Iterator[Row | Problem]:
         """The source's rows; where it breaks off behind some, a problem stands in the place of all that follows."""
         row = None
         try:
-            for row in self._source.rows:
+            for row in self._allowed_rows():
                 yield row
         except self._keeps_broken as error:
             if row is None:
@@ -163,11 +174,19 @@ class Intake:
             if first != row.where:
                 return self.duplicate(row.where, row.custom_id, first)
         try:
+            self._check_size(row.raw)
             return row, as_json(self._spec.normalise(row.raw, self._parameters))
         except JobError as error:
             return Problem(row.where, _unread(row.raw) or str(error), error.code, row.custom_id)
         except Exception as error:
             return unexpected(row.where, error, row.custom_id)
+
+    def _check_size(self, raw: object) -> None:
+        most = self._source.limits.input_characters
+        found = characters(raw)
+        if found > most:
+            sentence = f"the input has {found:,} characters in all; at most {most:,} are taken (max_input_characters)"
+            raise JobError("text_too_long", sentence)
 
     def _look_on(self, seen: dict[str, int]) -> list[Problem]:
         """The next problems after a first one, so that a person can mend several at once; keeps no row."""
@@ -179,6 +198,11 @@ class Intake:
                 if len(found) + 1 == MOST_PROBLEMS:
                     break
         return found
+
+
+def _bytes(text: str | None) -> int:
+    """What a text takes in memory, until it is in the database: one that is not ASCII is kept in UTF-8 as well."""
+    return 0 if text is None else getsizeof(text) if text.isascii() else 2 * getsizeof(text)
 
 
 def _unread(raw: object) -> str | None:

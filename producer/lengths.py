@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.pipeline import Pipeline
+from producer.readers.limits import portions
 
 TOKENIZER = "tokenizer.json"
+PORTION_TEXTS, PORTION_BYTES = 1024, 2**18  # measured at once: a tokenizer takes some thirty bytes a character
 
 
 @dataclass(slots=True)
@@ -31,9 +33,11 @@ class Lengths:
 
     def add(self, documents: Sequence[str]) -> None:
         """Count inputs, given as they are stored."""
-        found = self.measure([" ".join(_texts(json.loads(document))) for document in documents])
-        self.counts.update((length - 1).bit_length() if length else 0 for length in found)
-        self.longest = max(self.longest, max(found, default=0))
+        texts = ([" ".join(_texts(json.loads(document)))] for document in documents)
+        for portion in portions(texts, PORTION_TEXTS, PORTION_BYTES):
+            found = self.measure([text for [text] in portion])
+            self.counts.update((length - 1).bit_length() if length else 0 for length in found)
+            self.longest = max(self.longest, max(found))
 
     def rows(self) -> list[tuple[int, int]]:
         """The histogram from the shortest on: a length, and how many inputs it holds that no row before does."""

@@ -2,14 +2,16 @@
 
 import importlib.util
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import IO, Any
 
 from models.errors import UsageError
+from producer.readers.limits import portions
 from producer.results import ResultRow
 from producer.sheet import Kind, Sheet
 
-GROUP_ROWS = 50_000  # in memory at once; readers skip whole groups, so few and large ones
+# In memory at once: readers skip whole groups, so few and large ones.
+GROUP_ROWS = 50_000
+GROUP_BYTES = 16 * 2**20
 
 
 def required() -> None:
@@ -44,6 +46,4 @@ def _schema(sheet: Sheet) -> Any:
 
 
 def _groups(rows: Iterable[ResultRow], sheet: Sheet) -> Iterator[list[list[Any]]]:
-    left = iter(rows)
-    while group := [sheet.values(row) for row in islice(left, GROUP_ROWS)]:
-        yield group
+    return portions(map(sheet.values, rows), GROUP_ROWS, GROUP_BYTES)

@@ -12,8 +12,12 @@ from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
 from producer import batches
+from producer.readers.limits import size
 
+# In memory at once: a page has so many rows, and fewer where they are large.
 PAGE_ROWS = 1000
+PAGE_BYTES = 8 * 2**20
+FETCH_ROWS = 32  # that a server sends at once: the next may all be large
 
 # As the view `job_results` has them; a test holds the two together.
 COLUMNS = """r.batch_id, r.position, j.custom_id, j.input, r.status, r.output, r.error_code, r.error_message,
@@ -34,7 +38,7 @@ WHERE r.batch_id = :batch_id AND r.seq > :cursor ORDER BY r.seq LIMIT :limit
 
 EXAMPLE = f"""
 SELECT {COLUMNS} {FROM}
-WHERE r.batch_id = :batch_id AND r.status = 'succeeded' ORDER BY r.seq LIMIT 1
+WHERE r.batch_id = :batch_id AND r.status = 'succeeded' ORDER BY r.seq LIMIT :limit
 """
 
 # `+ 0` keeps the index of `seq` out of it: read and sorted for every page, it would make an export quadratic.
@@ -124,14 +128,15 @@ def pages_as_landed(
     """The same in pages, of which none is empty; of a batch that there is not, none."""
     left = limit
     while left is None or left > 0:
-        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
-        page = _page(database, _AS_LANDED, batch_id=batch_id, cursor=after, limit=size)
-        if page:
-            yield page
-        if len(page) < size:
+        most = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+        page = _page(database, _AS_LANDED, batch_id=batch_id, cursor=after, limit=most)
+        if not page.rows:
             return
-        after = page[-1].seq
-        left = None if left is None else left - size
+        yield page.rows
+        if page.is_last:
+            return
+        after = page.rows[-1].seq
+        left = None if left is None else left - len(page.rows)
 
 
 def by_position(database: Database, batch_id: str, after: int = 0) -> Iterator[ResultRow]:
@@ -149,27 +154,27 @@ def failed(database: Database, batch_id: str, code: str | None = None, limit: in
     _check_kept(database, batch_id)
     cursor, left = -1, limit
     while left is None or left > 0:
-        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+        most = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
         page = _page(
-            database, _FAILED[database.engine.dialect.name], batch_id=batch_id, cursor=cursor, code=code, limit=size
+            database, _FAILED[database.engine.dialect.name], batch_id=batch_id, cursor=cursor, code=code, limit=most
         )
-        yield from page
-        if len(page) < size:
+        yield from page.rows
+        if page.is_last:
             break
-        cursor = page[-1].position
-        left = None if left is None else left - size
+        cursor = page.rows[-1].position
+        left = None if left is None else left - len(page.rows)
     _check_kept(database, batch_id)
 
 
 def page_by_position(database: Database, batch_id: str, cursor: int, after: int = 0) -> list[ResultRow]:
     """The rows behind the position `cursor`, at most a page of them."""
-    return _page(database, _BY_POSITION, batch_id=batch_id, cursor=cursor, after=after, limit=PAGE_ROWS)
+    return _page(database, _BY_POSITION, batch_id=batch_id, cursor=cursor, after=after, limit=PAGE_ROWS).rows
 
 
 def example(database: Database, batch_id: str) -> Any:
     """The first output that there is, to see its shape by; None when nothing has succeeded."""
-    page = _page(database, _EXAMPLE, batch_id=batch_id)
-    return page[0].output if page else None
+    rows = _page(database, _EXAMPLE, batch_id=batch_id, limit=1).rows
+    return rows[0].output if rows else None
 
 
 def kept_columns(database: Database, batch_id: str) -> list[str]:
@@ -186,7 +191,7 @@ def at_positions(database: Database, batch_id: str, positions: Iterable[int]) ->
         _page(database, _BY_POSITION, batch_id=batch_id, cursor=position - 1, after=0, limit=1)
         for position in positions
     )
-    return [row for page in found for row in page]
+    return [row for page in found for row in page.rows]
 
 
 def _check_kept(database: Database, batch_id: str) -> None:
@@ -195,16 +200,38 @@ def _check_kept(database: Database, batch_id: str) -> None:
         raise NotFound(f"{batch_id} is being deleted; see which there are: batchmill ls")
 
 
-def _page(database: Database, query: TextualSelect, **named: Any) -> list[ResultRow]:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some rows, and whether they are the last of those asked for."""
+
+    rows: list[ResultRow]
+    is_last: bool
+
+
+def _page(database: Database, query: TextualSelect, *, limit: int, **named: Any) -> _Page:
+    rows: list[ResultRow] = []
+    held = 0
     with database.read() as connection:
-        rows = connection.execute(query, named).all()
-    return [_row(row) for row in rows]
+        if connection.dialect.name == "postgresql":  # SQLite finds rows as they are fetched anyway
+            connection = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
+        with connection.execute(query, {**named, "limit": limit}) as result:
+            while some := result.fetchmany(FETCH_ROWS):
+                rows += map(_row, some)
+                held += sum(map(_size, rows[-len(some) :]))
+                if held > PAGE_BYTES:
+                    return _Page(rows, is_last=False)
+    return _Page(rows, is_last=len(rows) < limit)
+
+
+def _size(row: ResultRow) -> int:
+    """About how many bytes a row's documents hold."""
+    return size(row.input) + size(row.output) + size(row.meta)
 
 
 def _row(row: Iterable[Any]) -> ResultRow:
     # By place, as `COLUMNS` has them: by name would take as long as the query itself.
     values = list(row)
-    values[_STATUS] = Outcome(values[_STATUS])
+    values[_STATUS] = _OUTCOMES[values[_STATUS]]
     return ResultRow(*values)
 
 
@@ -217,6 +244,7 @@ def _typed(query: str) -> TextualSelect:
 
 NAMES = [name.strip().partition(".")[2] for name in COLUMNS.split(",")]
 _STATUS = NAMES.index("status")
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 _AS_LANDED = _typed(AS_LANDED)
 _BY_POSITION = _typed(BY_POSITION)
 _FAILED = {

@@ -83,7 +83,7 @@ class Sheet:
     def given(self, row: ResultRow) -> list[Any]:
         """What the row came with: its inputs, then what was kept of it."""
         kept = row.meta or {}
-        if not kept.keys() <= set(self.meta):
+        if kept and not kept.keys() <= set(self.meta):
             raise UsageError(f"the row at position {row.position} has other columns of its own; {self.otherwise}")
         return [*(_text(row.input.get(name)) for name in self.inputs), *(_text(kept.get(name)) for name in self.meta)]
 
@@ -94,7 +94,8 @@ class Sheet:
         if row.output is None:
             return [None] * len(self.outputs)
         output = _flat(row.output)
-        if output is None or not output.keys() <= {name for name, _ in self.outputs}:
+        known = 0 if output is None else sum([name in output for name, _ in self.outputs])
+        if output is None or known < len(output):
             raise UsageError(f"the output at position {row.position} has other fields than the first; {self.otherwise}")
         return [self._fitted(row.position, name, kind, output.get(name)) for name, kind in self.outputs]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.errors import JobError
-from models.tasks.spec import LONGEST_TEXT, TextField, kind
+from models.tasks.spec import LONGEST_TEXT, TextField, kind, list_in_text
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MOST_MESSAGES = 1_000
@@ -21,6 +21,7 @@ class MessagesField:
 
     def check(self, value: object) -> list[dict[str, str]]:
         """The messages as they will be stored; raises JobError when no model could answer them."""
+        value = list_in_text(value)
         if not isinstance(value, list):
             raise JobError("invalid_messages", f"{self.name} must be a list of messages, not {kind(value)}")
         if not 1 <= len(value) <= MOST_MESSAGES:

@@ -1,5 +1,6 @@
 """What a task takes and gives: its input fields, its parameters, its output."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,6 +140,17 @@ class TaskSpec:
         if problem["type"] == "extra_forbidden":
             return f"{self.name} has no parameter {name!r}; it takes: {', '.join(self.parameters.model_fields)}"
         return f"parameter {name!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def list_in_text(value: object) -> object:
+    """The list that a text has as JSON, as where a cell can hold nothing but text; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, list) else value
 
 
 def _check_surrogates(name: str, value: str) -> None:

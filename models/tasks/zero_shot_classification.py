@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from models.errors import JobError
-from models.tasks.spec import Parameters, TaskSpec, TextField, kind
+from models.tasks.spec import Parameters, TaskSpec, TextField, kind, list_in_text
 from models.tasks.words import LONGEST_WORD, Word, is_storable
 
 # Each label is a forward pass of its own over the whole text.
@@ -17,7 +17,11 @@ MOST_LABELS = 500
 
 
 def labels_of(name: str, value: object) -> list[str]:
-    """Labels from a list, or from text with commas between them; raises JobError when they can't be told apart."""
+    """Labels from a list, or from text that has one as JSON or has commas between them.
+
+    Raises JobError when they can't be told apart.
+    """
+    value = list_in_text(value)
     if isinstance(value, str):
         value = [label.strip() for label in value.split(",") if label.strip()]
     if not isinstance(value, list | tuple):

@@ -39,18 +39,19 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
         if output is not None:
             printing.write(database, batch_id, results.failed(database, batch_id, code), output)
         elif in_columns:
-            _table(batch_id, list(results.failed(database, batch_id, code, (limit or SHOWN) + 1)), limit or SHOWN)
+            found = results.failed(database, batch_id, code, (limit or SHOWN) + 1)
+            _table(batch_id, [_line(row) for row in found], limit or SHOWN)
         else:
             show = printing.of(as_json=as_json)
             for row in results.failed(database, batch_id, code, limit):
                 show(row)
 
 
-def _table(batch_id: str, rows: list[ResultRow], most: int) -> None:
+def _table(batch_id: str, rows: list[list[object]], most: int) -> None:
     if not rows:
         terminal.notice("no job has failed")
         return
-    click.echo(terminal.table(HEADER, [_line(row) for row in rows[:most]]))
+    click.echo(terminal.table(HEADER, rows[:most]))
     if len(rows) > most:
         terminal.notice(f"and more; all of them: batchmill errors {batch_id} -o errors.csv")
 

@@ -8,6 +8,7 @@ from models import queries
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
+from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Source
 
 
@@ -21,9 +22,9 @@ def chosen(
     if sql is None:
         if bound:
             raise UsageError("--bind gives a parameter to a query; name that with --sql")
-        return readers.opened(paths, columns, kind, readers.Access.of(settings))
+        return readers.opened(paths, columns, kind, readers.Access.of(settings), Limits.of(settings))
     if kind is not None:
         raise UsageError("--format is of files, and --sql names a query")
     from producer.readers import query
 
-    return query.opened(queries.find(settings, sql), bound, columns)
+    return query.opened(queries.find(settings, sql), bound, columns, limits=Limits.of(settings))

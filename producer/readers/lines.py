@@ -1,17 +1,19 @@
 """Lines of UTF-8: numbered, of bounded length, without the byte-order mark."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
+from producer.readers.limits import LONGEST_ROW, Meter
 
-# The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
-LONGEST_LINE = 16 * 2**20
+# One character past U+00FF makes each of a decoded line's take two bytes, and one past U+FFFF four.
+TOO_WIDE = f"is longer than {LONGEST_ROW // 2**20} MiB once it is decoded; split it"
+WIDE, WIDEST = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\xf0-\xf4]")
+CONTINUED = bytes(range(0x80, 0xC0))  # bytes that begin no character
 
-TOO_LONG = f"is longer than {LONGEST_LINE // 2**20} MiB; split it"
-TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as large
-
+LOOK_BYTES = 1024
 NOT_TEXT = {
     b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
@@ -23,22 +25,34 @@ NOT_TEXT = {
 }
 
 
-def read(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+def read(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
 
-    A line over LONGEST_LINE comes cut, longer than that by a byte; the rest is passed over in bounded memory once the
-    next line is asked for. Raises UnreadableSource for what is no text at all.
+    A line over LONGEST_ROW comes cut, longer than that by a byte; the rest is passed over in bounded memory once the
+    next line is asked for. Raises UnreadableSource for what is no text at all, and SourceTooLarge.
     """
-    number = 0
-    while line := stream.readline(LONGEST_LINE + 1):
+    number, meter = 0, meter or Meter()
+    while line := stream.readline(LONGEST_ROW + 1):
         number += 1
+        meter.add(len(line), f"{name}, line {number}")
         if number == 1:
             _refuse_other_kinds(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
+        goes_on = len(line) > LONGEST_ROW and not line.endswith(b"\n")
         yield number, line
-        if len(line) > LONGEST_LINE:
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(LONGEST_LINE)
+        line = b""  # so that it is not held beside the next one
+        while goes_on:
+            rest = stream.readline(LONGEST_ROW // 16)
+            meter.add(len(rest), f"{name}, line {number}")
+            goes_on = rest != b"" and not rest.endswith(b"\n")
+
+
+def is_too_wide(line: bytes) -> bool:
+    """Whether the decoded line takes more than LONGEST_ROW bytes of memory."""
+    if 4 * len(line) <= LONGEST_ROW or not WIDE.search(line):
+        return False
+    width = 4 if WIDEST.search(line) else 2
+    return width * len(line.translate(None, CONTINUED)) > LONGEST_ROW
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -50,6 +64,7 @@ def _refuse_other_kinds(start: bytes, name: str) -> None:
     for magic, sentence in NOT_TEXT.items():
         if start.startswith(magic):
             raise UnreadableSource(f"{name} {sentence}")
-    if b"\0" in start[:2]:  # no text begins so, and one that is ASCII does in either byte order
+    if b"\0" in start[:2] or start.count(b"\0", 0, LOOK_BYTES) * 8 >= min(len(start), LOOK_BYTES):
+        # No text begins so, and one that has ASCII in it does in either byte order.
         kind = "UTF-32" if b"\0\0" in start[:4] else "UTF-16"
         raise UnreadableSource(f"{name} seems to be {kind} without a byte-order mark; save it as UTF-8")

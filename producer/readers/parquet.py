@@ -1,47 +1,134 @@
-"""Parquet: read batch by batch, and of its columns the wanted ones only. Needs pyarrow, the extra `parquet`."""
+"""Parquet: read row by row in bounded memory, and of its columns the wanted ones only. Needs pyarrow, the extra."""
 
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource, first_line
+from producer.readers.blocks import BrokenBlock
+from producer.readers.limits import LONGEST_ROW, TOO_LONG, Meter, size
+from producer.readers.pages import BrokenHeader
+from producer.readers.row_groups import Leaf, Plan, leaves, plan
 from producer.readers.rows import Columns
+from producer.readers.spool import spool
 from producer.readers.storable import Unreadable
 
-BATCH_ROWS = 4096  # as Python objects at once
-BUFFER_BYTES = 2**20  # read ahead of each column, instead of its whole part of a row group
+BUFFER_BYTES = 2**18  # read ahead of each column, instead of its whole part of a row group
+COPY_BYTES = 2**20
 MAGIC = b"PAR1"
+LONGEST_FOOTER = 16 * 2**20  # takes some ten times as much once it is taken apart
 
 
-def records(stream: BinaryIO, name: str, columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each row as a dictionary of the wanted columns, with its number from 1."""
-    pyarrow = _pyarrow(name)
-    with _seekable(stream) as file, _told(name, pyarrow):
+def records(
+    stream: BinaryIO, name: str, columns: Columns, meter: Meter | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row as a dictionary of the wanted columns, with its number from 1. Raises UnreadableSource."""
+    pyarrow, meter = _pyarrow(name), meter or Meter()
+    with _seekable(stream, name, meter) as file, _told(name, pyarrow):
         _check(file, name)
         table = pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
         header = table.schema_arrow.names
         if twice := next((column for column, count in Counter(header).items() if count > 1), None):
             raise UnreadableSource(f"{name} has two columns {twice[:40]!r}; rename one")
         columns.check(name, header)
-        wanted = [column for column in dict.fromkeys(columns.named()) if column in header]
-        number = 1
-        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
-            yield from _rows(batch, number)
-            number += batch.num_rows
+        there = set(header)
+        wanted = leaves(table, [column for column in dict.fromkeys(columns.named()) if column in there])
+        number = 0
+        for group in range(table.metadata.num_row_groups):
+            how = plan(pyarrow, file, name, table.metadata, group, wanted)
+            for row in _Group(pyarrow, file, table.metadata, group, how).rows(wanted, meter):
+                number += 1
+                meter.add(sum(map(size, row.values())), f"{name}, row {number}")
+                yield number, row
+            pyarrow.default_memory_pool().release_unused()
 
 
-def _rows(batch: Any, number: int) -> Iterator[tuple[int, dict[str, Any]]]:
+class _Group:
+    """One row group, to be read as it was planned."""
+
+    def __init__(self, pyarrow: Any, file: BinaryIO, metadata: Any, group: int, how: Plan) -> None:
+        self._pyarrow = pyarrow
+        self._file = file
+        self._metadata = metadata
+        self._group = group
+        self._plan = how
+
+    def rows(self, wanted: Sequence[Leaf], meter: Meter) -> Iterator[dict[str, Any]]:
+        """Its rows: what Arrow reads, beside the columns that are read apart."""
+        apart = {one.name: one.values(self._file, meter, self._pyarrow) for one in self._plan.large}
+        names = [name for name in dict.fromkeys(leaf.column for leaf in wanted) if name not in apart]
+        plain = self._batches(names) if names else ({} for _ in range(self._plan.rows))
+        if not apart:
+            yield from plain
+            return
+        for row in plain:
+            for name, values in apart.items():
+                value = next(values, BrokenBlock)
+                if value is BrokenBlock:
+                    raise BrokenBlock("it has fewer values than rows")
+                row[name] = value
+            yield row
+
+    def _batches(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        table = self._pyarrow.parquet.ParquetFile(
+            self._file, metadata=self._metadata, buffer_size=BUFFER_BYTES, pre_buffer=False,
+            read_dictionary=list(self._plan.dictionaries),
+        )  # fmt: skip
+        batches = table.iter_batches(self._plan.rows_at_once, [self._group], names, use_threads=False)
+        for batch in batches:
+            columns = {name: _values(batch.column(name)) for name in names}
+            for values in zip(*columns.values(), strict=True):
+                yield dict(zip(columns, values, strict=True))
+
+
+def _values(column: Any) -> Iterator[object]:
+    """A column's values, one by one: a dictionary's may be many times as large as the column."""
+    kind = str(column.type)
+    if kind.startswith("dictionary"):
+        return _named(column)
+    if "dictionary<" in kind:
+        return map(_nested, column)
+    return _plain(column)
+
+
+def _plain(column: Any) -> Iterator[object]:
     try:
-        rows = batch.to_pylist()
+        return iter(column.to_pylist())
     except MemoryError:
         raise
     except Exception:  # one value that Python can't hold, such as a moment past the year 9999: find out which
-        columns = list(zip(batch.schema.names, batch.columns, strict=True))
-        rows = [{name: _value(column[place]) for name, column in columns} for place in range(batch.num_rows)]
-    yield from enumerate(rows, start=number)
+        return map(_value, column)
+
+
+def _named(column: Any) -> Iterator[object]:
+    dictionary = column.dictionary
+    numbers = column.indices.to_pylist()
+    fetch: Callable[[int], object] = lambda number: _value(dictionary[number])  # noqa: E731
+    if len(dictionary) <= len(numbers):
+        fetch = list(_plain(dictionary)).__getitem__
+    return (None if number is None else fetch(number) for number in numbers)
+
+
+def _nested(scalar: Any) -> object:
+    """A list or an object with texts of a dictionary in it, unless these are too long together."""
+    return Unreadable(TOO_LONG) if _texts_bytes(scalar) > LONGEST_ROW else _value(scalar)
+
+
+def _texts_bytes(scalar: Any) -> int:
+    kind = str(scalar.type)
+    if not scalar.is_valid or "dictionary<" not in kind:
+        return 0
+    if kind.startswith("dictionary"):
+        return len(scalar.value.as_buffer() or b"")
+    inner = scalar.values() if kind.startswith("struct") else (scalar.values or ())
+    total = 0
+    for one in inner:
+        total += _texts_bytes(one)
+        if total > LONGEST_ROW:
+            break
+    return total
 
 
 def _value(scalar: Any) -> object:
@@ -52,7 +139,23 @@ def _value(scalar: Any) -> object:
     except UnicodeDecodeError:
         return Unreadable("has text that is not UTF-8; write the column again as text")
     except Exception as error:
+        moment = _finer_moment(scalar)
+        if moment is not None:
+            return moment
         return Unreadable(f"has a value that Python can't hold ({type(error).__name__}); write the column as text")
+
+
+def _finer_moment(scalar: Any) -> str | None:
+    """A moment in nanoseconds as ISO 8601, which Python's own has not; None for anything else."""
+    kind = scalar.type
+    if not str(kind).startswith("timestamp[ns"):
+        return None
+    microseconds, rest = divmod(scalar.value, 1000)
+    try:
+        moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return None
+    return f"{moment.isoformat(timespec='microseconds')}{rest:03}{'' if kind.tz is None else '+00:00'}"
 
 
 def _check(file: BinaryIO, name: str) -> None:
@@ -61,19 +164,34 @@ def _check(file: BinaryIO, name: str) -> None:
         raise UnreadableSource(f"{name} is empty, which no Parquet file is; write it again")
     if start != MAGIC:
         raise UnreadableSource(f"{name} is not a Parquet file; say what it is: --format jsonl or csv")
+    end = file.seek(0, 2)
+    file.seek(max(end - 8, 0))
+    if int.from_bytes(file.read(4), "little") > LONGEST_FOOTER and file.read(4) == MAGIC:
+        most = LONGEST_FOOTER // 2**20
+        raise UnreadableSource(
+            f"{name} has a footer of more than {most} MiB; write it with fewer columns or row groups"
+        )
     file.seek(0)
 
 
 @contextmanager
-def _seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
+def _seekable(stream: BinaryIO, name: str, meter: Meter) -> Iterator[BinaryIO]:
     """What Parquet needs, since its contents stand at its end: a pipe or a packed file goes to disk first."""
     if stream.seekable():
         yield stream
         return
-    with tempfile.TemporaryFile(prefix="batchmill-") as file:
-        shutil.copyfileobj(stream, file, 2**20)
+    unpacked = Meter(meter.limits)  # what it holds is counted apart
+    with spool() as file:
+        while part := stream.read(COPY_BYTES):
+            unpacked.add(len(part), name)
+            try:
+                file.write(part)
+            except OSError as error:
+                raise UnreadableSource(
+                    f"{name} can't be unpacked to disk: {error.strerror}; set TMPDIR to a folder with more room"
+                ) from None
         file.seek(0)
-        yield cast("BinaryIO", file)
+        yield file
 
 
 @contextmanager
@@ -85,6 +203,10 @@ def _told(name: str, pyarrow: Any) -> Iterator[None]:
             raise
         # Without a number it is no trouble of a disk: pages that can't be unpacked.
         raise UnreadableSource(f"{name} can't be read as Parquet: {first_line(error)}") from None
+    except BrokenHeader:
+        raise UnreadableSource(f"{name} can't be read as Parquet: a page has no header; write it again") from None
+    except BrokenBlock as error:
+        raise UnreadableSource(f"{name} can't be read as Parquet: of a page too large for memory, {error}") from None
     except pyarrow.ArrowException as error:
         raise UnreadableSource(f"{name} can't be read as Parquet: {first_line(error)}") from None
 

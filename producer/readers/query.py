@@ -23,10 +23,15 @@ from models.driver_errors import Kind, code_of, kind_of
 from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
 from models.queries import Query
 from producer.readers import careful, rows_of
+from producer.readers.limits import DEFAULT_LIMITS, LONGEST_ROW, TOO_LARGE, TOO_LONG, Limits, Meter, size
 from producer.readers.rows import Columns, Problem, Row, Source
 
-FETCH_ROWS = 2000  # in memory at once
+# In memory at once: so many rows, and fewer where some of those before were large. How large the next are is not known.
+FETCH_ROWS, FIRST_ROWS = 256, 16
+FETCH_BYTES = 8 * 2**20
+LONGEST_VALUE = 4 * LONGEST_ROW  # bytes, which SQLite refuses to read more of
 CANCELLED = "57014"  # PostgreSQL: a statement that took too long
+TOO_BIG = "string or blob too big"  # SQLite: a value or row over its limit
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
 
 
@@ -48,19 +53,21 @@ class _Clock:
 
 @contextmanager
 def opened(
-    query: Query, bound: Mapping[str, Any], columns: Columns, moments: Mapping[str, datetime] | None = None
-) -> Iterator[Source]:
+    query: Query, bound: Mapping[str, Any], columns: Columns, moments: Mapping[str, datetime] | None = None,
+    limits: Limits | None = None,
+) -> Iterator[Source]:  # fmt: skip
     """The rows of an operator's query, all as they were when the first was read; its connection closes with the block.
 
     `moments` are bound where the query names them, and by nobody else. Raises UnreadableSource where the query or its
-    columns are wrong, and Unreachable when its database does not answer within the source's `timeout_seconds`.
+    columns are wrong, SourceTooLarge where its rows go beyond the limits, and Unreachable when its database does not
+    answer within the source's `timeout_seconds`.
     """
-    values = query.bound(bound, moments)
-    with closing(_rows(query, values, columns)) as rows:
-        yield Source(f"the source {query.name!r}", "row", rows)
+    values, limits = query.bound(bound, moments), limits or DEFAULT_LIMITS
+    with closing(_rows(query, values, columns, Meter(limits))) as rows:
+        yield Source(f"the source {query.name!r}", "row", rows, limits=limits)
 
 
-def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[Row | Problem, None, None]:
+def _rows(query: Query, values: dict[str, Any], columns: Columns, meter: Meter) -> Generator[Row | Problem, None, None]:
     engine, clock = _engine(query)
     with (
         _told(query),
@@ -71,7 +78,7 @@ def _rows(query: Query, values: dict[str, Any], columns: Columns) -> Generator[R
         if twice := next((name for name, count in Counter(header).items() if count > 1), None):
             raise UnreadableSource(f"the source {query.name!r} has two columns {twice[:40]!r}; name one with AS")
         columns.check(f"the source {query.name!r}", header)
-        yield from rows_of(_records(result, header, clock), columns)
+        yield from rows_of(_records(result, header, clock, meter, query.name), columns)
 
 
 def _executed(connection: Connection, query: Query, values: dict[str, Any]) -> CursorResult[Any]:
@@ -96,16 +103,25 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _records(result: CursorResult[Any], header: list[str], clock: _Clock) -> Iterator[tuple[int, dict[str, Any]]]:
-    first = 1
+def _records(
+    result: CursorResult[Any], header: list[str], clock: _Clock, meter: Meter, name: str
+) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+    number, count, largest = 0, min(FIRST_ROWS, FETCH_ROWS), 1
     while True:
         clock.renew()
-        some = result.fetchmany(FETCH_ROWS)
+        some = result.fetchmany(count)
         if not some:
             return
-        for number, row in enumerate(some, start=first):
-            yield number, dict(zip(header, row, strict=True))
-        first += len(some)
+        for row in some:
+            number += 1
+            row_bytes = sum(map(size, row))
+            largest = max(largest, row_bytes)
+            meter.add(row_bytes, f"the source {name!r}, row {number}")
+            if row_bytes > LONGEST_ROW:
+                yield Problem(number, TOO_LONG, TOO_LARGE)
+            else:
+                yield number, dict(zip(header, row, strict=True))
+        count = max(1, min(2 * count, FETCH_ROWS, FETCH_BYTES // largest))
 
 
 def _engine(query: Query) -> tuple[Engine, _Clock]:
@@ -129,6 +145,7 @@ def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
     connection = sqlite3.connect(address, uri=True, check_same_thread=False)
     connection.isolation_level = None  # we write BEGIN ourselves
     connection.text_factory = careful.text_of
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     connection.execute("PRAGMA query_only = ON")
     connection.set_progress_handler(clock.ran_out, STEPS)
     return connection
@@ -154,4 +171,7 @@ def _told(query: Query) -> Iterator[None]:
 
 
 def _wrong(query: Query, error: DBAPIError) -> UnreadableSource:
+    if TOO_BIG in str(error.orig):
+        most = LONGEST_VALUE // 2**20
+        return UnreadableSource(f"the source {query.name!r} has a row of more than {most} MiB; leave it out, or cut it")
     return UnreadableSource(f"the query of the source {query.name!r} fails: {driver_errors.words(error)}")

@@ -9,6 +9,7 @@ from uuid import UUID
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
 from producer.readers import metadata
+from producer.readers.limits import DEFAULT_LIMITS, Limits
 from producer.readers.storable import Unreadable, is_storable
 
 LONGEST_CUSTOM_ID = 512
@@ -56,6 +57,7 @@ class Source:
     unit: str
     rows: Iterator[Row | Problem]
     parts: Sequence[tuple[str, str]] = ()
+    limits: Limits = DEFAULT_LIMITS
 
     def at(self, where: int) -> str:
         """A row's place in words: `line 3`, or `b.jsonl, line 3`."""

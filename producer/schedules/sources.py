@@ -24,6 +24,7 @@ from models.tasks.spec import TaskSpec
 from producer import readers
 from producer.readers import files
 from producer.readers.access import Access, is_url
+from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source
 from producer.schedules import patterns
 from producer.schedules.definition import Schedule
@@ -63,7 +64,8 @@ def opened(
                 source = stack.enter_context(_queried(settings, schedule.sql, schedule, columns, moments))
             else:
                 name = patterns.named(schedule.file or "", slot, schedule.times)
-                source = stack.enter_context(_filed(name, schedule.format, columns, Access.of(settings), clock))
+                bounds = Access.of(settings), Limits.of(settings)
+                source = stack.enter_context(_filed(name, schedule.format, columns, *bounds, clock))
         rows = _patient(source.rows)
         yield replace(source, rows=rows if schedule.into is None else _identified(rows, schedule.into))
 
@@ -75,12 +77,12 @@ def _queried(
 
     if name not in settings.sources:
         raise NotYet(f"this machine has no [sources.{name}] in its batchmill.toml")
-    return query.opened(queries.find(settings, name), schedule.bind, columns, moments)
+    return query.opened(queries.find(settings, name), schedule.bind, columns, moments, Limits.of(settings))
 
 
 @contextmanager
 def _filed(
-    name: str, kind: str | None, columns: Columns, access: Access, clock: Callable[[], float]
+    name: str, kind: str | None, columns: Columns, access: Access, limits: Limits, clock: Callable[[], float]
 ) -> Iterator[Source]:
     def listed() -> list[str]:
         return [file.path for file in files.found([name], kind, access)]
@@ -90,7 +92,7 @@ def _filed(
     for path, (_, changed) in look.items():
         if -ASTRAY_SECONDS < clock() - changed / 1e9 < SETTLED_SECONDS:
             raise NotYet(f"{urls.shown_file(path)} is still being written")
-    with readers.opened(found, columns, kind, access) as source:
+    with readers.opened(found, columns, kind, access, limits) as source:
         yield replace(source, rows=_unchanged(source.rows, name, listed, look))
 
 

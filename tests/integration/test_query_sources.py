@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 import batchmill
 from models import queries, tasks
 from models.db import Database
-from models.errors import SettingsError, Unreachable, UnreadableSource, UsageError
+from models.errors import SettingsError, SourceTooLarge, Unreachable, UnreadableSource, UsageError
 from models.queries import Query
 from models.settings import Settings
 from producer.intake import Intake
 from producer.readers import query
+from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row
 from tests.batches_made import execute, insert_batch
 
@@ -51,6 +52,13 @@ def read(
         return list(opened.rows)
 
 
+LARGE = {
+    "sqlite": "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {rows}) "
+    "SELECT replace(hex(zeroblob({size} / 2)), '0', 'a') AS text FROM n",
+    "postgresql": "SELECT repeat('a', {size}) AS text FROM generate_series(1, {rows})",
+}
+
+
 class TestRows:
     def test_are_those_of_the_query_with_its_parameters_bound(self, database: Database) -> None:
         assert read(database)[:2] == [
@@ -73,6 +81,32 @@ class TestRows:
 
         with query.opened(source, {}, Columns.of(SPEC)) as opened:
             assert next(opened.rows)[2] == {"text": "r1"}
+
+    def test_are_fewer_at_once_where_they_are_large(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(query, "FETCH_BYTES", 3_000)
+        taken: list[int] = []
+        fetch = CursorResult.fetchmany
+
+        def noting(result: Any, size: int) -> Any:
+            taken.append(size)
+            return fetch(result, size)
+
+        monkeypatch.setattr(CursorResult, "fetchmany", noting)
+        sql = LARGE["sqlite" if database.url.startswith("sqlite") else "postgresql"].format(rows=60, size=1_000)
+
+        assert len(read(database, sql, Columns.of(SPEC), {})) == 60
+        assert taken[0] == query.FIRST_ROWS
+        assert set(taken[1:]) == {3}
+
+    def test_one_that_is_too_large_is_its_own_problem(self, database: Database) -> None:
+        sql = LARGE["sqlite" if database.url.startswith("sqlite") else "postgresql"].format(rows=1, size=17_000_000)
+
+        [problem, row] = read(database, f"{sql} UNION ALL SELECT 'a'", Columns.of(SPEC), {})
+
+        assert problem == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
+        assert row == Row(2, None, {"text": "a"})
 
     def test_an_empty_cell_is_the_problem_of_its_row(self, database: Database) -> None:
         execute(database, "UPDATE reviews SET id = 9, region = NULL WHERE id = 7")
@@ -99,6 +133,35 @@ class TestRefusals:
             read(database, "WITH gone AS (DELETE FROM reviews RETURNING body) SELECT * FROM gone", None, {})
 
         assert len(read(database)) == 4
+
+    def test_more_than_the_settings_allow_is_refused_where_it_begins(self, database: Database) -> None:
+        source = Query(name="reviews", url=database.url, query="SELECT id, body FROM reviews ORDER BY id")
+        columns = Columns.of(SPEC, {"text": "body"})
+
+        with (
+            query.opened(source, {}, columns, limits=Limits(source_bytes=25)) as opened,
+            pytest.raises(SourceTooLarge, match=r"the source 'reviews', row 3: .* more than 25 bytes"),
+        ):
+            list(opened.rows)
+
+    def test_a_value_that_sqlite_would_need_gigabytes_for_is_said(self, tmp_path: Path) -> None:
+        Database(f"sqlite:///{tmp_path}/a.db").engine.connect().close()
+        source = Query(name="x", url=f"sqlite:///{tmp_path}/a.db", query="SELECT hex(zeroblob(300000000)) AS text")
+
+        with (
+            query.opened(source, {}, Columns.of(SPEC)) as opened,
+            pytest.raises(UnreadableSource, match="the source 'x' has a row of more than 64 MiB"),
+        ):
+            list(opened.rows)
+
+    @pytest.mark.parametrize("driver", ["", "+psycopg", "+psycopg2", "+asyncpg", "+pg8000", "+aiosqlite", "+pysqlite"])
+    def test_what_another_library_connects_by_is_left_out_of_a_url(self, database: Database, driver: str) -> None:
+        scheme, _, rest = database.url.partition("://")
+        bare = scheme.partition("+")[0]
+        source = Query(name="x", url=f"{bare}{driver}://{rest}", query="SELECT 'a' AS text")
+
+        with query.opened(source, {}, Columns.of(SPEC)) as opened:
+            assert list(opened.rows) == [Row(1, None, {"text": "a"})]
 
     def test_a_query_that_takes_too_long_is_ended(self, database: Database) -> None:
         sql = SLOW["sqlite" if database.url.startswith("sqlite") else "postgresql"]

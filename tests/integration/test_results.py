@@ -85,11 +85,17 @@ class TestPages:
 
         assert [row.position for row in results.as_landed(database, batch_id, last)] == [0]
 
-    @pytest.mark.parametrize("page", [1, 2, 3, 7, 8])
+    @pytest.mark.parametrize(
+        ("rows", "held", "fetched"),
+        [(1, 10**6, 32), (2, 10**6, 1), (3, 10**6, 2), (7, 10**6, 32), (8, 10**6, 32), (1000, 1, 1), (1000, 100, 2)],
+    )
     def test_pages_make_up_the_whole(
-        self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch, page: int
-    ) -> None:
-        monkeypatch.setattr(results, "PAGE_ROWS", page)
+        self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch, rows: int, held: int,
+        fetched: int,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(results, "PAGE_ROWS", rows)
+        monkeypatch.setattr(results, "PAGE_BYTES", held)
+        monkeypatch.setattr(results, "FETCH_ROWS", fetched)
         batch_id, other = submitted(7), submitted(3)
         order = [6, 2, 4, 0, 1, 5, 3]
         answers.land(database, batch_id, [(position, GOOD) for position in order])
@@ -98,6 +104,19 @@ class TestPages:
         assert [row.position for row in results.as_landed(database, batch_id)] == order
         assert [row.position for row in results.by_position(database, batch_id)] == sorted(order)
         assert [row.position for row in results.by_position(database, batch_id, after=4)] == [1, 3, 5]
+        assert [row.position for row in results.as_landed(database, batch_id, limit=5)] == order[:5]
+
+    def test_a_page_of_large_rows_is_short(
+        self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(results, "FETCH_ROWS", 1)
+        monkeypatch.setattr(results, "PAGE_BYTES", 3_000)
+        batch_id = submitted(10)
+        answers.land(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
+
+        pages = list(results.pages_as_landed(database, batch_id))
+
+        assert [len(page) for page in pages] == [3, 3, 3, 1]
 
     def test_a_sample_of_positions(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -40,6 +41,10 @@ class TestMessages:
         talk = [{"role": "system", "content": ""}, HI, {"role": "assistant", "content": " "}]
 
         assert SPEC.normalise(talk) == {"messages": talk}
+
+    def test_may_stand_in_a_text_where_a_cell_holds_nothing_else(self) -> None:
+        assert SPEC.normalise({"messages": json.dumps([HI])}) == {"messages": [HI]}
+        assert refused({"messages": "[" * 5_000}).code == "invalid_messages"
 
     @pytest.mark.parametrize(
         ("messages", "code"),

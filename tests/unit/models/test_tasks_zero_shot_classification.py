@@ -24,6 +24,8 @@ class TestInputs:
         assert SPEC.normalise({"text": "a", "candidate_labels": ["b", "c d"]}) == stored
         assert SPEC.normalise({"text": "a", "candidate_labels": ("b", "c d")}) == stored
         assert SPEC.normalise({"text": "a", "candidate_labels": " b,, c d ,"}) == stored
+        assert SPEC.normalise({"text": "a", "candidate_labels": ' ["b", "c d"]'}) == stored
+        assert SPEC.normalise({"text": "a", "candidate_labels": "[b, c]"})["candidate_labels"] == ["[b", "c]"]
 
     def test_a_bare_text_is_enough_where_the_batch_has_labels(self) -> None:
         assert SPEC.normalise("a", {"candidate_labels": ["b"]}) == {"text": "a"}

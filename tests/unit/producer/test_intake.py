@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from models import tasks
-from models.errors import RefusedBatch, UnreadableSource
+from models.errors import RefusedBatch, SourceTooLarge, UnreadableSource
 from producer import intake
 from producer.intake import Intake
 from producer.places import Places
+from producer.readers.limits import Limits
 from producer.readers.rows import Problem, Row, Source
 
 SPEC = tasks.find("sentiment-analysis")
@@ -38,7 +39,7 @@ def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_CHARACTERS", 100)
+    monkeypatch.setattr(intake, "CHUNK_BYTES", 200)
 
     chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
 
@@ -133,7 +134,7 @@ def test_memory_is_bounded_where_texts_are_long() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 4 * intake.CHUNK_CHARACTERS
+    assert highest < 4 * intake.CHUNK_BYTES
 
 
 def test_memory_is_bounded_while_looking_on() -> None:
@@ -142,7 +143,7 @@ def test_memory_is_bounded_while_looking_on() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 2 * intake.CHUNK_CHARACTERS
+    assert highest < 2 * intake.CHUNK_BYTES
 
 
 def test_places_are_exact_in_little_memory() -> None:
@@ -153,3 +154,40 @@ def test_places_are_exact_in_little_memory() -> None:
 
     assert [places[position] for position in range(7)] == [2, 3, 4, 5, 9, 10, 11]
     assert len(places._places) == 2
+
+
+class TestLimits:
+    """Of a source and of its inputs, by the settings' names."""
+
+    def test_more_rows_than_are_taken_are_refused_where_they_begin(self) -> None:
+        source = Source("a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 3, 5)]), limits=Limits(source_rows=2))
+
+        with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 5: the source has more than 2 rows.*max_source_rows"):
+            list(Intake(SPEC, source).chunks())
+
+    def test_or_are_a_failed_job_behind_those_that_run(self) -> None:
+        source = Source("a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 2, 3)]), limits=Limits(source_rows=2))
+
+        [chunk] = Intake(SPEC, source, keeps_invalid=True, keeps_broken=(UnreadableSource,)).chunks()
+
+        assert chunk.documents == ['{"text":"a"}'] * 2 + ["{}"]
+        assert list(chunk.failures) == [2]
+        assert chunk.failures[2].code == "source_broke_off"
+
+    @pytest.mark.parametrize(
+        ("task", "raw"),
+        [
+            ("sentiment-analysis", "a" * 11),
+            ("sentiment-analysis", {"text": "a" * 6, "text_pair": "b" * 5}),
+            ("question-answering", {"question": "a" * 6, "context": "\U0001f600" * 5}),
+            ("zero-shot-classification", {"text": "a", "candidate_labels": ["b" * 5, "c" * 5]}),
+            ("text-generation", {"messages": [{"role": "user", "content": "a" * 7}]}),
+        ],
+    )
+    def test_an_input_of_more_characters_is_the_problem_of_its_row(self, task: str, raw: object) -> None:
+        source = Source("a.jsonl", "line", iter([Row(7, None, raw)]), limits=Limits(input_characters=10))
+
+        [chunk] = Intake(tasks.find(task), source, keeps_invalid=True).chunks()
+
+        sentence = "the input has 11 characters in all; at most 10 are taken (max_input_characters)"
+        assert chunk.failures[0] == Problem(7, sentence, "text_too_long")

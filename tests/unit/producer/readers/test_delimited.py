@@ -1,12 +1,13 @@
 import csv
 import io
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from models.errors import UnreadableSource
-from producer.readers import lines
-from producer.readers.delimited import Table
+from producer.readers import limits
+from producer.readers.delimited import LONGEST_FIELD, TOO_MANY, Table
 from producer.readers.rows import Problem
 
 
@@ -132,21 +133,79 @@ def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
     records = Table(stream, "a.csv", ",").records()  # type: ignore[arg-type]
 
     assert next(records) == Problem(2, "begins a row of more than 16 MiB; close its quote", "row_too_large")
-    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
     assert next(records) == (3, {"text": "x" * 2**20})
-    assert stream.taken <= lines.LONGEST_LINE + 2 * 2**20
+    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
 
 
 def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
     text = "x" * 1_000_000
 
     assert read(f"text\n{text}\n".encode()) == [(2, {"text": text})]
-    assert csv.field_size_limit() >= lines.LONGEST_LINE
+    assert csv.field_size_limit() == LONGEST_FIELD
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b"text\na\n" + b"x" * (3 * lines.LONGEST_LINE) + b"\nb\n") == [
+    assert read(b"text\na\n" + b"x" * (3 * limits.LONGEST_ROW) + b"\nb\n") == [
         (2, {"text": "a"}),
         Problem(3, "is longer than 16 MiB; split it", "row_too_large"),
         (4, {"text": "b"}),
     ]
+
+
+def test_a_hundred_thousand_columns_take_no_time() -> None:
+    names = [f"k{number}" for number in range(100_000)]
+    began = time.process_time()
+
+    rows = read(("text," + ",".join(names) + "\n" + ("x" + ",1" * len(names) + "\n") * 3).encode())
+
+    assert [row[0] for row in rows if isinstance(row, tuple)] == [2, 3, 4]
+    assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"," * 10_000_000, b"a,b" * 1_000_000, b'a"b' + b",x" * 1_000_000, b'"a\nb"' + b",x" * 1_000_000,
+        b'"",' * 1_000_000,
+    ],
+)  # fmt: skip
+def test_a_row_of_too_many_cells_costs_no_other(row: bytes) -> None:
+    before, problem, *_, after = read(b"text\nbefore\n" + row + b"\nafter\n")
+
+    assert (before, after) == ((2, {"text": "before"}), (4 + row.count(b"\n"), {"text": "after"}))
+    assert isinstance(problem, Problem)
+    assert (problem.sentence, problem.code) == (TOO_MANY, "row_too_large")
+
+
+@pytest.mark.parametrize(
+    "cell", ['"' + "," * 900_000 + '"', '"' + ',\n""' * 200_000 + '"', '"' + '"",' * 300_000 + '"']
+)
+def test_delimiters_in_quotes_make_no_cells(cell: str) -> None:
+    text = cell[1:-1].replace('""', '"')
+
+    assert read(f"id,text\n1,{cell}\n2,a\n".encode()) == [
+        (2, {"id": "1", "text": text}), (3 + text.count("\n"), {"id": "2", "text": "a"}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "field", [b"x" * 5 * 2**20, b'"' + b"x" * 5 * 2**20 + b'"', b'"' + b"a line\n" * 500_000 + b'"']
+)
+def test_a_huge_field_costs_its_row_and_no_other(field: bytes) -> None:
+    before, problem, after = read(b"text\na\n" + field + b"\nb\n")
+
+    assert (before, after) == ((2, {"text": "a"}), (4 + field.count(b"\n"), {"text": "b"}))
+    assert problem == Problem(3, "has a field of more than 2,097,152 characters; shorten it", "row_too_large")
+
+
+@pytest.mark.parametrize("header", ['"a, b";"text"', '"id";"the ""text"""', "id;text, or so"[:7]])
+def test_semicolons_are_recognised_beside_quotes(header: str) -> None:
+    with pytest.raises(UnreadableSource, match="semicolons between its cells"):
+        read(f"{header}\n1;a\n".encode())
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_recognised_where_it_begins_with_another_script(codec: str) -> None:
+    with pytest.raises(UnreadableSource, match="seems to be UTF-16 without a byte-order mark"):
+        read("名前,text,id\n1,a,b\n".encode(codec))

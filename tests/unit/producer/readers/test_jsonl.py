@@ -1,10 +1,11 @@
 import io
 import json
+import time
 
 import pytest
 
-from models.errors import UnreadableSource
-from producer.readers import jsonl, lines
+from models.errors import SourceTooLarge, UnreadableSource
+from producer.readers import jsonl, limits
 from producer.readers.rows import Problem
 
 
@@ -124,11 +125,11 @@ def test_a_line_without_end_is_given_up_early() -> None:
     found = next(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
 
     assert found == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
-    assert endless.taken <= lines.LONGEST_LINE + 2**20
+    assert endless.taken <= limits.LONGEST_ROW + 2**20
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b'"a"\n' + b"x" * (3 * lines.LONGEST_LINE) + b'\n"b"\n') == [
+    assert read(b'"a"\n' + b"x" * (3 * limits.LONGEST_ROW) + b'\n"b"\n') == [
         (1, "a"),
         Problem(2, "is longer than 16 MiB; split it", "row_too_large"),
         (3, "b"),
@@ -136,6 +137,64 @@ def test_a_huge_line_costs_no_other() -> None:
 
 
 def test_a_line_of_the_greatest_length_is_taken() -> None:
-    text = "x" * (lines.LONGEST_LINE - 3)
+    text = "x" * (limits.LONGEST_ROW - 3)
 
     assert read(f'"{text}"\n'.encode()) == [(1, text)]
+
+
+MANY = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        ",".join(f'"k{number}":1' for number in range(MANY)),
+        ",".join(f'"k{number}":1' for number in range(MANY)) + ',"k0":2',
+        '"a":[' + ",".join(["{}"] * 4 * MANY) + "]",
+        '"a":[' + ",".join(["[]"] * 4 * MANY) + "]",
+        '"a":[' + ",".join(["1000"] * 2 * MANY) + "]",
+        '"a":[' + '""' + ',"bc"' * 2 * MANY + "]",
+    ],
+    ids=["keys", "doubled keys", "objects", "lists", "numbers", "texts"],
+)
+def test_a_line_of_too_many_values_costs_no_other_and_little_time(inner: str) -> None:
+    began = time.process_time()
+
+    before, problem, after = read(b'"before"\n{"text":"x",' + inner.encode() + b'}\n"after"\n')
+
+    assert (before, after) == ((1, "before"), (3, "after"))
+    assert problem == Problem(2, jsonl.TOO_MANY, "row_too_large")
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("mark", [",", ":", "{", "[", '\\"', "\\\\", "\\u002c,"])
+def test_marks_in_a_text_are_no_values(mark: str) -> None:
+    text = mark * (3_000_000 // len(mark))
+
+    [(_, found)] = read(f'{{"text":"{text}"}}\n'.encode())
+
+    assert found == {"text": json.loads(f'"{text}"')}
+
+
+def test_a_line_that_one_character_makes_four_times_as_large_is_too_long() -> None:
+    line = '{"text": "a", "page": "' + "a" * 6 * 2**20 + '"}\n'
+
+    assert read(line.encode() + line.replace("aa", "a\U0001f600", 1).encode())[1] == Problem(
+        2, "is longer than 16 MiB once it is decoded; split it", "row_too_large"
+    )
+
+
+@pytest.mark.parametrize("blanks", [" ", "\t \r", " " * 1000])
+def test_blanks_around_a_value_are_none_of_it(blanks: str) -> None:
+    assert read(f'{blanks}"a"{blanks}\n'.encode()) == [(1, "a")]
+    assert sentence(f'{blanks}"a"{blanks}b\n'.encode()).startswith(f"is not JSON at character {len(blanks) + 4}:")
+
+
+def test_bytes_are_counted_as_they_are_passed_over() -> None:
+    content = b'"a"\n' + b"x" * 3 * limits.LONGEST_ROW + b"\n"
+    records = jsonl.records(io.BytesIO(content), "a.jsonl", limits.Meter(limits.Limits(source_bytes=20 * 2**20)))
+
+    assert next(records) == (1, "a")
+    assert next(records) == Problem(2, "is longer than 16 MiB; split it", "row_too_large")
+    with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 2: the source has more than"):
+        next(records)

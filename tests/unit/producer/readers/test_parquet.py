@@ -1,14 +1,18 @@
 import importlib
 import io
+import random
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models import tasks
-from models.errors import UnreadableSource
-from producer.readers import parquet, rows_of
+from models.errors import SourceTooLarge, UnreadableSource
+from producer.readers import limits, parquet, row_groups, rows_of
 from producer.readers.rows import Columns, Problem, Row
 from producer.readers.storable import Unreadable
 
@@ -43,7 +47,7 @@ def test_only_the_wanted_columns_are_read() -> None:
 
 
 def test_rows_are_counted_on_across_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 3)
+    monkeypatch.setattr(row_groups, "BATCH_ROWS", (3, 1))
     table = pyarrow.table({"text": [str(number) for number in range(1, 12)]})
 
     assert [(row[0], row[2]) for row in read(written(table, row_group_size=5))] == [
@@ -140,3 +144,136 @@ def test_what_is_none_is_said(data: bytes, words: str) -> None:
 def test_a_missing_column_is_refused_at_once() -> None:
     with pytest.raises(UnreadableSource, match="has no column 'text'; it has: body; say which to take"):
         read(written(pyarrow.table({"body": ["a"]})))
+
+
+WORDS = ["good", "bad", "excellent", "terrible", "\u00e9t\u00e9", "\U0001f600"]
+RANDOM = random.Random(3)
+LONG = [None if number % 5 == 3 else " ".join(RANDOM.choices(WORDS, k=6_000)) for number in range(24)]
+
+
+def texts_of(file: io.BytesIO) -> list[object]:
+    return [row[1]["text"] for row in parquet.records(file, "a.parquet", Columns.of(SPEC))]
+
+
+@pytest.mark.parametrize("codec", ["snappy", "lz4", "gzip", "zstd", "brotli", "none"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("whole_bytes", [0, 2**26])
+def test_texts_of_large_pages_are_those_that_were_written(
+    monkeypatch: pytest.MonkeyPatch, codec: str, version: str, dictionary: bool, whole_bytes: int
+) -> None:
+    monkeypatch.setattr(row_groups, "LARGEST_PAGE", 2**17)
+    monkeypatch.setattr(row_groups, "MOST_WHOLE_BYTES", whole_bytes)
+    table = pyarrow.table({"text": LONG * 2, "id": range(48)})
+
+    rows = read(written(table, compression=codec, data_page_version=version, use_dictionary=dictionary))
+
+    assert [row[1:3] for row in rows] == [(str(n), {"text": text}) for n, text in enumerate(LONG * 2)]
+
+
+def test_a_column_that_has_no_null_is_read_apart_as_well() -> None:
+    schema = pyarrow.schema([pyarrow.field("text", pyarrow.string(), nullable=False)])
+    table = pyarrow.table({"text": ["a" * 3_000_000, "b", "c" * 3_000_000]}, schema=schema)
+
+    assert texts_of(written(table, use_dictionary=False)) == table.column("text").to_pylist()
+
+
+@pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.string_view(), pyarrow.string()])
+@pytest.mark.parametrize("size", [3, 400_000])
+def test_texts_of_each_kind_are_read(kind: Any, size: int) -> None:
+    texts = ["\u00e9" * size, None, "b" * size] * 8
+
+    assert texts_of(written(pyarrow.table({"text": pyarrow.array(texts, kind)}))) == texts
+
+
+@pytest.mark.parametrize("use_dictionary", [True, False])
+def test_a_value_beyond_a_row_s_bound_costs_no_other(use_dictionary: bool) -> None:
+    table = pyarrow.table({"text": ["a", "b" * (limits.LONGEST_ROW + 1), "c"]})
+
+    assert texts_of(written(table, use_dictionary=use_dictionary)) == ["a", Unreadable(limits.TOO_LONG), "c"]
+
+
+def test_texts_partly_in_a_dictionary_are_read() -> None:
+    texts = [f"{number % 7} {'x' * 2_000}" for number in range(2_000)] + [f"{n} {'y' * 2_000}" for n in range(3_000)]
+
+    assert texts_of(written(pyarrow.table({"text": texts}), dictionary_pagesize_limit=2**16)) == texts
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_other_encodings_are_read(encoding: str) -> None:
+    texts = [f"common {number}" for number in range(9_000)]
+    file = written(pyarrow.table({"text": texts}), use_dictionary=False, column_encoding={"text": encoding})
+
+    assert texts_of(file) == texts
+
+
+def test_lists_and_objects_are_read_with_their_dictionaries() -> None:
+    messages = [[{"role": "user", "content": f"a {number % 3}"}] * (number % 4) for number in range(500)]
+    chat = tasks.find("text-generation")
+    columns = Columns.of(chat)
+    file = written(pyarrow.table({"messages": messages}))
+
+    assert [row[1]["messages"] for row in parquet.records(file, "a.parquet", columns)] == messages
+
+
+def test_a_list_of_a_dictionary_s_texts_that_is_too_long_costs_no_other() -> None:
+    kept = [["a"], ["b" * 100_000] * 1_000, ["c"]]
+    columns = Columns.of(SPEC, meta=["kept"])
+
+    first, second, third = read(written(pyarrow.table({"text": ["a", "b", "c"], "kept": kept})), columns)
+
+    assert (first, third) == (
+        Row(1, None, {"text": "a"}, {"kept": ["a"]}),
+        Row(3, None, {"text": "c"}, {"kept": ["c"]}),
+    )
+    assert second == Problem(2, "kept is longer than 16 MiB; split it", "invalid_meta")
+
+
+def test_lists_in_large_pages_are_refused_by_name() -> None:
+    table = pyarrow.table({"text": ["a"], "kept": [["b" * 5 * 2**20]]})
+
+    with pytest.raises(UnreadableSource, match=r"a\.parquet, row group 1: the column 'kept' has pages of 5 MiB"):
+        read(written(table, use_dictionary=False), Columns.of(SPEC, meta=["kept"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone"), [(pyarrow.timestamp("ns"), ""), (pyarrow.timestamp("ns", "Asia/Tokyo"), "+00:00")]
+)
+def test_nanoseconds_that_are_kept_are_all_there(kind: Any, zone: str) -> None:
+    at = pyarrow.array([1_700_000_000_123_456_789, 1_700_000_000_123_456_000], kind)
+
+    first, _ = read(written(pyarrow.table({"text": ["a", "b"], "at": at})), Columns.of(SPEC, meta=["at"]))
+
+    assert first[3] == {"at": f"2023-11-14T22:13:20.123456789{zone}"}
+
+
+def test_what_is_read_is_counted() -> None:
+    """A dictionary's text is as large as it is often named."""
+    table = pyarrow.table({"text": ["a" * 10_000] * 1_000})
+    records = parquet.records(written(table), "a.parquet", Columns.of(SPEC), limits.Meter(limits.Limits(10, 95_000)))
+
+    with pytest.raises(SourceTooLarge, match=r"a\.parquet, row 10: the source has more than 95,000 bytes"):
+        list(records)
+
+
+def test_a_header_that_is_none_is_said() -> None:
+    whole = bytearray(written(pyarrow.table({"text": ["a", "b"]}), compression="none").getvalue())
+    whole[4:12] = b"\xff" * 8
+
+    with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet: a page has no header"):
+        read(io.BytesIO(bytes(whole)))
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> None:
+    whole = bytearray(DAMAGED)
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+
+    with suppress(UnreadableSource):
+        for _ in parquet.records(io.BytesIO(bytes(whole)), "a.parquet", Columns.of(SPEC)):
+            pass
+
+
+DAMAGED = written(pyarrow.table({"text": ["a", None, "b" * 300] * 20}), compression="snappy").getvalue()

@@ -1,0 +1,102 @@
+"""Limits: how much is taken of a source, and of one of its rows, before it is refused by name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from models.errors import SourceTooLarge
+from models.settings import Settings
+
+# The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
+LONGEST_ROW = 16 * 2**20  # bytes of one row: a line, a CSV record, or the values of a Parquet file's or query's row
+
+TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as large
+TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB; split it"
+
+SMALL_VALUE = 8  # bytes that a number or a moment is counted for
+FEW_KEYS = 64  # of an object, whose lengths don't matter
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator allows of a source: the settings `max_input_characters`, `max_source_bytes` and `_rows`."""
+
+    input_characters: int = 1_000_000
+    source_bytes: int = 16 * 2**30
+    source_rows: int = 100_000_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As they are set."""
+        return cls(settings.max_input_characters, settings.max_source_bytes, settings.max_source_rows)
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Meter:
+    """Counts the bytes of a source, over all its files, as they are unpacked."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or DEFAULT_LIMITS
+        self._most = self.limits.source_bytes
+        self.bytes = 0
+
+    def add(self, size: int, where: str) -> None:
+        """Count so many bytes more, which stand there; raises SourceTooLarge."""
+        self.bytes += size
+        if self.bytes > self._most:
+            raise SourceTooLarge(
+                f"{where}: the source has more than {self._most:,} bytes, unpacked; split it, or raise max_source_bytes"
+            )
+
+
+def size(value: object) -> int:
+    """About how many bytes a value holds, however it is nested."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if not isinstance(value, dict | list | tuple):
+        return SMALL_VALUE
+    total, left = 0, [value]
+    while left:
+        inner: Any = left.pop()
+        total += SMALL_VALUE * len(inner)
+        # The frequent kinds first: this runs for every row.
+        for one in inner.values() if isinstance(inner, dict) else inner:
+            if isinstance(one, str | bytes):
+                total += len(one)
+            elif isinstance(one, dict | list | tuple):
+                left.append(one)
+        if isinstance(inner, dict) and len(inner) > FEW_KEYS:
+            total += sum(map(len, map(str, inner)))
+    return total
+
+
+def characters(raw: object) -> int:
+    """How many characters an input has in all its texts; keys are none."""
+    if isinstance(raw, str):
+        return len(raw)
+    total, left = 0, [raw]
+    while left:
+        inner: Any = left.pop()
+        if isinstance(inner, str):
+            total += len(inner)
+        elif isinstance(inner, Mapping):
+            left.extend(inner.values())
+        elif isinstance(inner, list | tuple):
+            left.extend(inner)
+    return total
+
+
+def portions(rows: Iterable[list[Any]], most_rows: int, most_bytes: int) -> Iterator[list[list[Any]]]:
+    """The rows in portions of so many, and of fewer where they hold more than so many bytes; none is empty."""
+    portion: list[list[Any]] = []
+    held = 0
+    for row in rows:
+        portion.append(row)
+        held += size(row)
+        if len(portion) >= most_rows or held >= most_bytes:
+            yield portion
+            portion, held = [], 0
+    if portion:
+        yield portion

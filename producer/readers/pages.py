@@ -1,0 +1,143 @@
+"""Pages: what a column chunk of a Parquet file is made of, by the headers alone, before anything of it is unpacked.
+
+The headers are Thrift's compact protocol, as https://parquet.apache.org/docs/file-format/metadata has them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+HEADER_BYTES = 1024  # read at first: most headers have a tenth of it
+LONGEST_HEADER = 2**20  # statistics may have two whole values in them
+
+DATA, DICTIONARY, DATA_V2 = 0, 2, 3
+PLAIN, PLAIN_DICTIONARY, DELTA_LENGTH, DELTA_STRINGS, RLE_DICTIONARY = 0, 2, 6, 7, 8
+BY_DICTIONARY = (PLAIN_DICTIONARY, RLE_DICTIONARY)
+DETAILS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the header's field that has what is special to such a page
+
+# Kinds of the compact protocol's fields.
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
+
+LENGTHS = {BYTE: 1, DOUBLE: 8, BINARY: None}  # None: said before it
+
+
+class BrokenHeader(Exception):
+    """Bytes that are no page's header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page; its body is `packed` bytes from `start` on, and `unpacked` bytes with the levels before them."""
+
+    kind: int
+    start: int
+    packed: int
+    unpacked: int
+    values: int
+    encoding: int
+    level_bytes: int = 0  # of a DATA_V2: never packed, before the rest
+    is_packed: bool = True
+
+
+def pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
+    """The pages between two places of a file; raises BrokenHeader."""
+    while start < end:
+        fields, length = _header(file, start, end)
+        try:
+            page = _page(fields, start + length)
+        except (KeyError, TypeError, AttributeError):
+            raise BrokenHeader from None
+        if page is not None:
+            if min(page.packed, page.unpacked, page.values, page.level_bytes) < 0:
+                raise BrokenHeader
+            yield page
+        packed = fields.get(3)
+        if not isinstance(packed, int) or packed < 0:
+            raise BrokenHeader
+        start += length + packed
+
+
+def _page(fields: dict[int, Any], start: int) -> Page | None:
+    kind = fields[1]
+    if kind not in DETAILS:
+        return None
+    more = fields[DETAILS[kind]]
+    if kind == DATA_V2:
+        levels = more[5] + more[6]
+        return Page(kind, start, fields[3], fields[2], more[1], more[4], levels, more.get(7, True))
+    return Page(kind, start, fields[3], fields[2], more[1], more[2])
+
+
+def _header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
+    """The header that stands there, and its length."""
+    size = HEADER_BYTES
+    while True:
+        file.seek(start)
+        compact = _Compact(file.read(min(size, end - start)))
+        try:
+            return compact.struct(), compact.place
+        except IndexError:
+            if size >= min(LONGEST_HEADER, end - start):
+                raise BrokenHeader from None
+        size *= 8
+
+
+class _Compact:
+    """Thrift's compact protocol, as far as headers need it; raises IndexError at its end, and BrokenHeader."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.place = 0
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """A structure's fields by their numbers; texts are passed over."""
+        if depth > 8:
+            raise BrokenHeader
+        fields: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._integer()
+            fields[number] = self._value(head & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (TRUE, FALSE):
+            return kind == TRUE
+        if kind in (I16, I32, I64):
+            return self._integer()
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        if kind in (LIST, SET):
+            return self._pass_list(depth)
+        if kind not in LENGTHS:
+            raise BrokenHeader
+        length = LENGTHS[kind] or self._unsigned()
+        self.place += length
+        if self.place > len(self._data):
+            raise IndexError
+        return None
+
+    def _pass_list(self, depth: int) -> None:
+        head = self._byte()
+        count = self._unsigned() if head >> 4 == 15 else head >> 4
+        for _ in range(count):
+            self._value(head & 15, depth + 1)
+
+    def _byte(self) -> int:
+        self.place += 1
+        return self._data[self.place - 1]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+            if shift > 63:
+                raise BrokenHeader
+
+    def _integer(self) -> int:
+        value = self._unsigned()
+        return (value >> 1) ^ -(value & 1)
