@@ -198,5 +198,7 @@ def first_line(error: BaseException) -> str:
     A line that does so introduces those below it, of which the next one is taken too.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1]).rstrip(": ")
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines[0] += f" {lines[1].lstrip('- ')}"
+    said = lines[0].rstrip(": ") if lines else ""
     return said or type(error).__name__

@@ -26,7 +26,7 @@ BAD_DATABASES = [
     "postgresql:/canary", "postgresql://u:cana@ry@h/db", "postgresql://u:cana@ry/x@h/db", "postgresql://u/canary@h/db",
     "postgresql://u:canary@h:99999/db", "postgresql://u:canary@h:0/db", "host=h password=canary",
     "postgresql://h/db?passwort=canary", "postgresql://h/db?port=canary", "postgresql://h/db;password=canary",
-    "postgresql+asyncpg://u:canary@h/db", "sqlite://u:canary@h/x", "sqlite+aiosqlite:///canary", "sqlite:////a.db?key=canary",
+    "sqlite://u:canary@h/x", "sqlite:////a.db?key=canary",
     "postgresql://u:canary@h/db\n",
 ]  # fmt: skip
 
