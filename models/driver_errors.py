@@ -10,13 +10,14 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from models.errors import BatchmillError, DatabaseRefused, TransactionConflict, Unreachable, first_line
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, TransactionConflict, Unreachable, first_line
 
 
 class Kind(Enum):
     """What an error asks of us."""
 
     CONFLICT = "conflict"  # another transaction won: the same work at once again
+    LOCKED = "locked"  # a lock was not free in time: the same work again
     FULL = "full"  # waits for a person, and passes then
     PASSING = "passing"  # the connection, the server or its machine: later again
     REFUSED = "refused"  # the same statement fails again
@@ -25,8 +26,9 @@ class Kind(Enum):
 
 # Connections, serialization and deadlocks, resources, an operator's shutdown, the system below.
 PASSING_CLASSES = ("08", "40", "53", "57P", "58")
-# A lock that was not free in time, and a session that the server ended since we were silent or slow in a transaction.
-PASSING_STATES = frozenset({"55P03", "25P03", "25P04"})
+# A session that the server ended since we were silent or slow in a transaction.
+PASSING_STATES = frozenset({"25P03", "25P04"})
+LOCK_TIMEOUT = "55P03"
 CONFLICTS = frozenset({"40001", "40P01"})
 FULL_STATE = "53100"
 
@@ -43,6 +45,7 @@ ADVICE = {
     "25006": "name its primary server, which takes writes",
     "42P01": "see whether its tables are this version's: batchmill doctor",
     "42703": "see whether its tables are this version's: batchmill doctor",
+    **dict.fromkeys(("26000", "42P05"), "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"),
     "57014": "if nobody cancelled it, raise the role's statement_timeout",
     sqlite3.SQLITE_ERROR: "see whether its tables are this version's: batchmill doctor",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
@@ -76,6 +79,8 @@ def translated_error(database: str, error: DBAPIError) -> BatchmillError | None:
         return TransactionConflict(
             f"{database} broke a transaction off, since others changed the same rows at the same time; run it again"
         )
+    if kind is Kind.LOCKED:
+        return LockTimeout(f"{database} has rows that another transaction keeps locked; run it again when that is done")
     if kind is Kind.FULL:
         return Unreachable(f"{database} is full; make room on its disk")
     if kind is Kind.PASSING:
@@ -98,6 +103,8 @@ def _kind_without_code(error: DBAPIError) -> Kind:
 def _kind_of_state(state: str) -> Kind:
     if state in CONFLICTS:
         return Kind.CONFLICT
+    if state == LOCK_TIMEOUT:
+        return Kind.LOCKED
     if state == FULL_STATE:
         return Kind.FULL
     passing = state in PASSING_STATES or state.startswith(PASSING_CLASSES)

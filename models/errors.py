@@ -12,7 +12,8 @@
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   ├── SchemaMismatch                   the tables are of another version
-    │   └── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
+    │   ├── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
+    │   └── LockTimeout             exit 1   another transaction kept rows locked for longer than is waited
     ├── DatabaseRefused             exit 1   the database answers, and will not do this however often it is asked
     ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
     ├── NotYet                      exit 1   a source that a schedule's run may find later
@@ -135,6 +136,13 @@ class TransactionConflict(Unreachable):
     """The database broke a transaction off in favour of another: a deadlock, or rows that changed meanwhile."""
 
     code = "transaction_conflict"
+    exit_code = 1
+
+
+class LockTimeout(Unreachable):
+    """Another transaction held a lock for longer than this one waits."""
+
+    code = "lock_timeout"
     exit_code = 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from models.db import IDLE_SECONDS, Database
+from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
 from models.errors import BatchmillError, DatabaseRefused, SchemaMismatch
 from models.settings import Settings
 
@@ -79,9 +79,12 @@ def upgrade(database_url: str) -> None:
         database.close()
 
 
-def ready(database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS) -> Database:
+def ready(
+    database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS,
+    pool: Pool = UNBOUNDED,
+) -> Database:  # fmt: skip
     """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
-    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds)
+    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds, pool=pool)
     try:
         if embedded and version(database) != HEAD:
             upgrade(database_url)
@@ -92,13 +95,14 @@ def ready(database_url: str, *, embedded: bool, connect_seconds: float, idle_sec
     return database
 
 
-def opened(settings: Settings) -> Database:
-    """The database that the settings name, ready to be used."""
+def opened(settings: Settings, connections: int | None = None) -> Database:
+    """The database that the settings name, ready to be used; with so many connections at most, if it is PostgreSQL."""
     return ready(
         settings.database,
         embedded=settings.database_is_embedded,
         connect_seconds=settings.connect_seconds,
         idle_seconds=settings.lease_seconds,
+        pool=Pool(connections, settings.database_pooler),
     )
 
 

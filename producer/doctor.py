@@ -26,7 +26,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     redis = list(_redis(settings))
     yield from redis
     try:
-        database = schema.opened(settings)
+        database = schema.opened(settings, connections=2)
     except (Unreachable, DatabaseRefused) as error:
         advice = "nothing can be submitted or run until it is there"
         yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))

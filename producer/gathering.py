@@ -1,7 +1,8 @@
 """Gathering: rows for a table that others read, in a temporary one first, which locks nobody out.
 
 It goes with its connection. Then everything is merged in one transaction: whoever reads the table sees all of it, or
-what was there before.
+what was there before. On PostgreSQL all of that is one transaction, since a pooler may give the next one another
+session, which has no such table.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,7 +84,7 @@ class Gathered:
     def transaction(self) -> Iterator[Connection]:
         """A transaction that may write, for the merge and whatever has to be true together with it."""
         self._connection.execution_options(read_only=False)
-        with self._connection.begin():
+        with self._connection.get_transaction() or self._connection.begin():
             yield self._connection
 
     def difference(self, name: str) -> Difference:
@@ -118,7 +119,8 @@ class Gathered:
 @contextmanager
 def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) -> Iterator[Gathered]:
     """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
-    table = shape.table(GATHERED, keyed=False, prefixes=["TEMPORARY"])  # its key's index would be for nothing
+    how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
+    table = shape.table(GATHERED, keyed=False, **how)  # its key's index would be for nothing
     with translated(database.url), database.engine.connect() as connection:
         connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
         try:
@@ -126,8 +128,9 @@ def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) ->
             yield Gathered(connection, shape, _gather(connection, table, rows))
         finally:
             connection.rollback()
-            table.drop(connection, checkfirst=True)
-            connection.commit()
+            if connection.dialect.name == "sqlite":
+                table.drop(connection, checkfirst=True)
+                connection.commit()
             connection.execution_options(read_only=False)
 
 
@@ -150,14 +153,16 @@ def _create(connection: Connection, table: SqlTable) -> None:
 
 def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
     names = [quoted(column.name) for column in table.columns]
-    as_text = connection.dialect.name == "sqlite"
+    is_sqlite = connection.dialect.name == "sqlite"
     left, count = iter(rows), 0
-    connection.commit()
-    while chunk := [_stored(row) if as_text else row for row in islice(left, CHUNK_ROWS)]:
-        connection.begin()
+    while chunk := [_stored(row) if is_sqlite else row for row in islice(left, CHUNK_ROWS)]:
         insert_rows(connection, GATHERED, names, chunk)
-        connection.commit()
+        if is_sqlite:
+            connection.commit()
+            connection.begin()
         count += len(chunk)
+    if is_sqlite:
+        connection.commit()  # for one that may write
     return count
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import column, text
 from models import endings, retention, schema
 from models.columns import Moment
 from models.db import Database
-from models.errors import DatabaseRefused, SchemaMismatch, Unreachable
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, Unreachable
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
@@ -234,6 +234,9 @@ class Duties(Background):
         failpoint("in_duty")
         try:
             acted = duty.run()
+        except LockTimeout as error:  # it is due again soon, and what it met is no reason to keep the others waiting
+            log.info("a duty met what others have locked", duty=duty.name, error=str(error))
+            return
         except Unreachable:
             raise
         except Exception as error:

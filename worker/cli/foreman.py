@@ -25,7 +25,7 @@ def foreman() -> None:
     settings = Settings.load()
     log.configure(settings, pid=os.getpid())
     failpoints.arm()
-    database = schema.opened(settings)
+    database = schema.opened(settings, connections=1)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
         database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,

@@ -36,7 +36,7 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     settings = _settings()
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
-    mourning = Mourning(schema.opened(settings), settings)
+    mourning = Mourning(schema.opened(settings, connections=1), settings)
     slots = _slots(names, devices.slots(asked))
     sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
@@ -58,7 +58,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path):
-        mourning = Mourning(schema.opened(settings), settings)
+        mourning = Mourning(schema.opened(settings, connections=1), settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
         )
