@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models import postgresql
 from models.driver_errors import translated_error
-from models.errors import LockTimeout, SettingsError, TransactionConflict, Unreachable
+from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.settings import redacted
 
 SUPPORTED = ("postgresql", "sqlite")
@@ -119,7 +119,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
-        with translated(self.url), self.engine.begin() as connection:
+        with self._told(), self.engine.begin() as connection:
             if self._lock_seconds is not None and self.engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._lock_seconds * 1000)}")
             yield connection
@@ -143,7 +143,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads; on SQLite it waits for no writer."""
-        with translated(self.url), self.engine.connect().execution_options(read_only=True) as connection:
+        with self._told(), self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
     @contextmanager
@@ -152,7 +152,7 @@ class Database:
         # SQLite's read transactions are snapshots anyway.
         one_moment: Any = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
         with (
-            translated(self.url),
+            self._told(),
             self.engine.connect().execution_options(read_only=True, **one_moment) as connection,
         ):
             yield connection
@@ -163,8 +163,18 @@ class Database:
 
         They may write, unless its execution option `read_only` is set before one.
         """
-        with translated(self.url), self.engine.connect() as connection:
+        with self._told(), self.engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            with translated(self.url):
+                yield
+        except DatabaseRefused as error:
+            from models import rights  # and what rights there are: for nobody but who lacks one
+
+            raise rights.explained(self.engine, error) from error.__cause__
 
     def close(self) -> None:
         """Return every connection."""

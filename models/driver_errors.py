@@ -40,12 +40,15 @@ PASSING_CODES = frozenset({
 # Classes whose messages name tables, columns, roles and settings, and never a value of a row.
 QUOTED_CLASSES = ("0A", "25", "28", "3D", "3F", "42", "54", "55", "57")
 
+IN_BETWEEN = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"
 ADVICE = {
     "42501": "give its role the right to",
     "25006": "name its primary server, which takes writes",
+    "3F000": "name a schema that there is in its role's search_path, and that it may make tables in",
     "42P01": "see whether its tables are this version's: batchmill doctor",
     "42703": "see whether its tables are this version's: batchmill doctor",
-    **dict.fromkeys(("26000", "42P05"), "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"),
+    "26000": IN_BETWEEN,
+    "42P05": IN_BETWEEN,
     "57014": "if nobody cancelled it, raise the role's statement_timeout",
     sqlite3.SQLITE_ERROR: "see whether its tables are this version's: batchmill doctor",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",

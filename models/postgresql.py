@@ -28,6 +28,7 @@ def engine(
     arguments: dict[str, Any] = {
         "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
         "application_name": "batchmill",
+        "client_encoding": "utf8",  # else a database in another encoding would give us bytes
         **FALLEN_SILENT,
     }
     if pooled:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, schema
+from models import broker, clock, rights, schema
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable, UsageError
 from models.settings import Settings, config_file, redacted
@@ -53,6 +53,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
     gone = MISSED_LEASES * settings.lease_seconds
     yield findings.of_database(vitals.server(database), redacted(settings.database))
+    if (standing_of_role := rights.standing(database)) is not None:
+        yield from findings.of_role(standing_of_role)
     there = workers.listed(database, settings.lease_seconds)
     failed = blockers.failures(database)
     yield from findings.of_workers(there)

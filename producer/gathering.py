@@ -29,7 +29,7 @@ from sqlalchemy import Table as SqlTable
 from sqlalchemy.exc import IdentifierError
 
 from models.columns import Document
-from models.db import Database, insert_rows, translated
+from models.db import Database, insert_rows
 from models.errors import UsageError, first_line
 from producer.sheet import Kind
 
@@ -82,10 +82,16 @@ class Gathered:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that may write, for the merge and whatever has to be true together with it."""
+        """A transaction that may write, for the merge and whatever has to be true together with it.
+
+        Rolled back it can be had again; committed it is the last.
+        """
         self._connection.execution_options(read_only=False)
-        with self._connection.get_transaction() or self._connection.begin():
+        gathering = self._connection.get_transaction()
+        with self._connection.begin_nested() if gathering else self._connection.begin():
             yield self._connection
+        if gathering:
+            gathering.commit()
 
     def difference(self, name: str) -> Difference:
         """Make the table where there is none, and hold what is there against the shape."""
@@ -121,7 +127,7 @@ def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) ->
     """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
     how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
     table = shape.table(GATHERED, keyed=False, **how)  # its key's index would be for nothing
-    with translated(database.url), database.engine.connect() as connection:
+    with database.session() as connection:
         connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
         try:
             _create(connection, table)

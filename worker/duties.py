@@ -251,13 +251,14 @@ class Duties(Background):
                 )
 
     def _note_failure(self, duty: Duty, error: Exception) -> None:
-        """Put a duty off that met what is no error of ours, each time for longer; its traceback is logged once."""
-        kind, times = type(error).__name__, 1
+        """Put a duty off that can't be done, each time for longer; the traceback of a defect is logged once."""
+        kind, times = str(error)[:500] if isinstance(error, BatchmillError) else type(error).__name__, 1
         if (before := self._failing.get(duty.name)) is not None and before[0] == kind:
             times = before[1] + 1
         self._failing[duty.name] = (kind, times)
+        trace = None if times > 1 or isinstance(error, BatchmillError) else error
         seconds = min(duty.seconds * 2.0 ** min(times, 16), max(LONGEST_BACKOFF, duty.seconds))
-        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=error if times == 1 else None)
+        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=trace)
         sql = self._database.sql
         with self._database.write() as connection:
             named = {"name": duty.name, "failure": kind, "seconds": seconds}

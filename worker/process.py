@@ -52,7 +52,8 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     on_refusal = partial(refusal.end_process, database, holdings)
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
-        on_defect=_defect, claiming=beating.impatient(LOCK_SECONDS), on_hang=_hung, on_refusal=on_refusal, device=device,
+        on_defect=_defect, on_hang=_hung, on_refusal=on_refusal, device=device,
+        claiming=beating.impatient(LOCK_SECONDS),
         heartbeat=Heartbeat(
             beating, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds,
             on_refusal=on_refusal,
