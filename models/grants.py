@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+
 from models.schedule_tables import ALL
 
 VERSION = "alembic_version"
@@ -95,7 +97,7 @@ def grant(right: str, kind: str, name: str, role: str) -> str:
 
 def quoted(name: str) -> str:
     """A name as PostgreSQL takes it, in quotes only where it needs them."""
-    plain = name.isascii() and name.isidentifier() and name == name.lower() and name not in RESERVED
+    plain = name.isascii() and name.isidentifier() and name == name.lower() and name not in RESERVED_WORDS
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
@@ -104,89 +106,3 @@ def _together(rights: Rights) -> Iterable[tuple[str, list[str]]]:
     for table, needed in rights.items():
         tables.setdefault(needed, []).append(table)
     return [(", ".join(needed), names) for needed, names in tables.items()]
-
-
-# PostgreSQL's reserved words that somebody may have for a role, a schema or a database.
-RESERVED = frozenset(
-    [
-        "all",
-        "analyse",
-        "analyze",
-        "and",
-        "any",
-        "array",
-        "as",
-        "asc",
-        "asymmetric",
-        "both",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "column",
-        "constraint",
-        "create",
-        "current_catalog",
-        "current_date",
-        "current_role",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "deferrable",
-        "desc",
-        "distinct",
-        "do",
-        "else",
-        "end",
-        "except",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "from",
-        "grant",
-        "group",
-        "having",
-        "in",
-        "initially",
-        "intersect",
-        "into",
-        "lateral",
-        "leading",
-        "limit",
-        "localtime",
-        "localtimestamp",
-        "none",
-        "not",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "placing",
-        "primary",
-        "references",
-        "returning",
-        "select",
-        "session_user",
-        "some",
-        "symmetric",
-        "system_user",
-        "table",
-        "then",
-        "to",
-        "trailing",
-        "true",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "variadic",
-        "when",
-        "where",
-        "window",
-        "with",
-    ]
-)

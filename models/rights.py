@@ -44,7 +44,8 @@ ORDER BY w.place
 
 # The tables that a statement of ours names, and what it does to each.
 VERBS = {
-    "INSERT INTO": ("INSERT",), "COPY": ("INSERT",), "UPDATE": ("UPDATE", "SELECT"), "DELETE FROM": ("DELETE", "SELECT"),
+    "INSERT INTO": ("INSERT",), "COPY": ("INSERT",), "UPDATE": ("UPDATE", "SELECT"),
+    "DELETE FROM": ("DELETE", "SELECT"),
     "FROM": ("SELECT",), "JOIN": ("SELECT",), "ALTER TABLE": ("OWNER",), "DROP TABLE": ("OWNER",),
     "TRUNCATE": ("OWNER",),
 }  # fmt: skip
@@ -205,10 +206,10 @@ def _pairs(rights: Rights) -> Iterator[tuple[str, str]]:
 
 def _sentence(database: str, role: Role, missing: Sequence[Lack], purpose: Purpose | None = None) -> str:
     if missing[0].right == "OWNER":
-        owner = quoted(missing[0].owner or "")
+        table, owner = missing[0].name, quoted(missing[0].owner or "")
         return (
-            f"{database}: role {quoted(role.name)} is not the owner of table {missing[0].name}, which is {owner}; do this "
-            f"as {owner}, or give it: ALTER TABLE {missing[0].name} OWNER TO {quoted(role.name)}"
+            f"{database}: role {quoted(role.name)} is not the owner of table {table}, which is {owner}; do this as "
+            f"{owner}, or give it: ALTER TABLE {table} OWNER TO {quoted(role.name)}"
         )
     gives = "; ".join(dict.fromkeys(_grant(lack, role.name) for lack in missing[:NAMED]))
     purpose = purpose or _purpose_of(missing)
