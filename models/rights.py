@@ -19,6 +19,7 @@ from models.settings import redacted
 
 NO_RIGHT, READ_ONLY = "42501", "25006"
 
+QUOTE = '"{}"'
 NAMED = 3  # rights in one sentence; of more only how many
 
 ROLE = """
@@ -68,7 +69,7 @@ class Lack:
     owner: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.right} on {'' if self.kind == 'TABLE' else self.kind.lower() + ' '}{self.name}"
+        return f"{self.right} on {'' if self.kind == 'TABLE' else self.kind.lower() + ' '}{quoted(self.name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +190,16 @@ def mentions(statement: str) -> list[tuple[str, str]]:
             rights = ("SELECT", "UPDATE")
         if rights == ("INSERT",) and "DO UPDATE" in statement:
             rights = ("INSERT", "UPDATE", "SELECT")
+        name = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
         found |= dict.fromkeys((name, right) for right in rights)
     return [*found]
 
 
 def _lacking(connection: Connection, pairs: Iterable[tuple[str, str]]) -> Iterator[Lack]:
     wanted = [*pairs]
-    named = {"names": [name for name, _ in wanted], "wanted": [right for _, right in wanted]}
+    named = {"names": [QUOTE.format(name.replace('"', '""')) for name, _ in wanted], "wanted": [right for _, right in wanted]}
     for row in connection.execute(text(LACKING), named):
-        yield Lack(row.wanted, "TABLE", row.name, row.owner)
+        yield Lack(row.wanted, "TABLE", row.name[1:-1].replace('""', '"'), row.owner)
 
 
 def _pairs(rights: Rights) -> Iterator[tuple[str, str]]:
@@ -206,22 +208,22 @@ def _pairs(rights: Rights) -> Iterator[tuple[str, str]]:
 
 def _sentence(database: str, role: Role, missing: Sequence[Lack], purpose: Purpose | None = None) -> str:
     if missing[0].right == "OWNER":
-        table, owner = missing[0].name, quoted(missing[0].owner or "")
+        table, owner = quoted(missing[0].name), quoted(missing[0].owner or "")
         return (
             f"{database}: role {quoted(role.name)} is not the owner of table {table}, which is {owner}; do this as "
             f"{owner}, or give it: ALTER TABLE {table} OWNER TO {quoted(role.name)}"
         )
-    gives = "; ".join(dict.fromkeys(_grant(lack, role.name) for lack in missing[:NAMED]))
+    gives = "; ".join(_grants(missing[:NAMED], role.name))
     purpose = purpose or _purpose_of(missing)
     every = "" if purpose is None else f"; all that is needed: {command(purpose, role.name)}"
     return f"{database}: role {quoted(role.name)} lacks {named(missing)}; its owner gives it with: {gives}{every}"
 
 
-def _grant(lack: Lack, role: str) -> str:
-    name = lack.name
-    if lack.kind == "TABLE" and name.startswith('"'):
-        name = name[1:-1].replace('""', '"')
-    return grant(lack.right, lack.kind, name, role)
+def _grants(missing: Sequence[Lack], role: str) -> Iterator[str]:
+    rights: dict[tuple[str, str], list[str]] = {}
+    for lack in missing:
+        rights.setdefault((lack.kind, lack.name), []).append(lack.right)
+    return (grant(", ".join(some), kind, name, role) for (kind, name), some in rights.items())
 
 
 def _purpose_of(missing: Sequence[Lack]) -> Purpose | None:
