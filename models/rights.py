@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from models import schema
 from models.db import Database
 from models.driver_errors import code_of
 from models.errors import BatchmillError, DatabaseRefused, RightMissing
 from models.grants import Place, Purpose, Rights, grant, quoted
-from models.settings import redacted
+from models.settings import Settings, redacted
 
 NO_RIGHT, READ_ONLY = "42501", "25006"
 
@@ -123,6 +124,17 @@ def standing(database: Database) -> Standing | None:
         if 0 < len(lacking) < len(own):
             begun.add(purpose)
     return Standing(role, missing, frozenset(begun))
+
+
+def opened(settings: Settings, purpose: Purpose) -> Database:
+    """The database that the settings name, on one connection, whose role has all rights for this; see `require`."""
+    database = schema.opened(settings, connections=1)
+    try:
+        require(database, purpose)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def require(database: Database, purpose: Purpose) -> None:

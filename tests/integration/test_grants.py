@@ -162,10 +162,9 @@ class TestRefusals:
             (("cancel", "{id}"), "UPDATE on batches"),
             (("delete", "{id}", "--cancel"), "UPDATE on batches"),
             (("results", "{id}", "--to-sql", "labels"), "CREATE on schema public"),
-            (("db", "upgrade"), ""),
             (("submit", "{file}", "--pipeline", "sample-sentiment-analysis"), "INSERT on batches"),
             (("submit", "{file}", "--pipeline", "sample-sentiment-analysis", "--idempotency-key", "k"), "INSERT on batches"),
-            (("schedule", "create", "x", "--cron", "0 1 * * *", "--pipeline", "sample-sentiment-analysis", "{file}"),
+            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", "sample-sentiment-analysis", "--file", "in-{{slot}}.jsonl"),
              "INSERT on schedules"),
             (("foreman",), "INSERT on attempts"),
         ],
@@ -180,27 +179,25 @@ class TestRefusals:
         words = [word.format(id=batch_id, file=tmp_path / "in.jsonl") for word in command]
         result = run(given.url(Purpose.READING), *words)
 
-        if not lacking:
-            assert result.exit_code == 0, result.stderr
-            return
         assert result.exit_code == 1, result.stderr
         [sentence] = result.stderr.splitlines()
         right, _, on = lacking.partition(" on ")
-        assert f"role {role} lacks {right} on {on.replace('schema', 'schema')}" in sentence
+        assert f"role {role} lacks {right} on {on}" in sentence
         assert f"GRANT {right}" in sentence
         assert f"TO {role}" in sentence
 
-    @pytest.mark.parametrize("name", [*sorted(ALL.tables), *grants.VIEWS, grants.VERSION])
-    def test_each_table_that_can_t_be_read_is_named(self, given: Roles, name: str) -> None:
+    def test_each_table_that_can_t_be_read_is_named(self, given: Roles, redis_url: str) -> None:
         given.give(Purpose.READING)
         role = given.names[Purpose.READING]
-        given.execute(f"REVOKE SELECT ON {name} FROM {role}")
 
-        result = run(given.url(Purpose.READING), "doctor")
+        for name in grants.READING:
+            given.execute(f"REVOKE SELECT ON {name} FROM {role}")
+            result = run(given.url(Purpose.READING), "--redis-url", redis_url, "doctor")
+            given.execute(f"GRANT SELECT ON {name} TO {role}")
 
-        assert result.exit_code == 1
-        assert f"SELECT on {name}" in result.stdout
-        assert f"batchmill db grants --reader {role}" in result.stdout
+            assert result.exit_code == 1
+            assert f"SELECT on {name}" in result.stdout
+            assert f"batchmill db grants --reader {role}" in result.stdout
 
     def test_what_it_says_to_grant_is_enough(self, given: Roles, batch_id: str) -> None:
         given.give(Purpose.SUBMITTING)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, rights, schema
+from models import failpoints, log, parent, rights
 from models.catalogue import Catalogue
-from models.db import Database
 from models.errors import UsageError
 from models.grants import Purpose
 from models.settings import Settings, redacted
@@ -38,7 +37,7 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     settings = _settings()
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
-    mourning = Mourning(_database(settings), settings)
+    mourning = Mourning(rights.opened(settings, Purpose.WORKING), settings)
     slots = _slots(names, devices.slots(asked))
     sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
@@ -60,7 +59,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path):
-        mourning = Mourning(_database(settings), settings)
+        mourning = Mourning(rights.opened(settings, Purpose.WORKING), settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
         )
@@ -82,13 +81,6 @@ def _settings() -> Settings:
     log.configure(settings, slot="supervisor")
     failpoints.arm()  # a wrong one is told of here, and not by dying children
     return settings
-
-
-def _database(settings: Settings) -> Database:
-    """The database, with all rights that workers need; raises RightMissing."""
-    database = schema.opened(settings, connections=1)
-    rights.require(database, Purpose.WORKING)
-    return database
 
 
 def _check(settings: Settings, pipelines: list[str]) -> None:

@@ -1,0 +1,114 @@
+"""Three roles on PostgreSQL that own nothing: each does its whole job, by real processes."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from models.db import Database
+from models.grants import Purpose
+from models.settings import Settings
+from models.states import AttemptEnding
+from tests import roles
+from tests.batches_made import claimant, execute, insert_batch, let_lapse
+from tests.faults.toys import TOY, json_lines, numbered, toy_mill
+from tests.mill import Mill, until
+from tests.roles import Roles
+from worker import claims, duties, reclaim
+
+COMPLETED = "SELECT slot, batch_id FROM runs WHERE state = 'completed' ORDER BY slot"
+
+
+@pytest.fixture
+def given(postgresql_url: str) -> Iterator[Roles]:
+    with roles.made(postgresql_url) as found:
+        found.give(Purpose.READING)
+        found.give(Purpose.SUBMITTING)
+        found.give(Purpose.WORKING, own_tables=True)
+        yield found
+
+
+def as_role(ours: Mill, given: Roles, purpose: Purpose) -> Mill:
+    """The same mill, whose commands connect as this role."""
+    url = given.url(purpose)
+    return replace(ours, environment=ours.environment | {"BATCHMILL_DATABASE_URL": url}, started=[])
+
+
+def said(ours: Mill, *command: str, stdin: bytes = b"", code: int = 0) -> str:
+    """What a command says that ends so."""
+    result = ours.run(*command, stdin=stdin)
+    assert result.returncode == code, (command, result.stderr.decode())
+    return result.stdout.decode()
+
+
+def submitted(ours: Mill, *more: str, texts: list[str]) -> str:
+    """The id of a batch that was accepted."""
+    printed = said(ours, "submit", "-", "--pipeline", TOY, "--json", *more, stdin=json_lines(texts))
+    batch_id: str = json.loads(printed)["id"]
+    return batch_id
+
+
+def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: str) -> None:
+    started = datetime.now(UTC).isoformat()
+    rows = ({"id": text, "text": text} for text in numbered(20))
+    (tmp_path / "hourly-2026.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    settings = {"database_url": given.url(Purpose.WORKING), "redis_url": redis_url}
+    with toy_mill(tmp_path, **settings, clock=f"2026-10-25T00:58Z@{started}*60") as works:
+        submits, reads = (as_role(works, given, purpose) for purpose in (Purpose.SUBMITTING, Purpose.READING))
+        said(submits, "schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
+             "--file", str(tmp_path / "hourly-{slot:%Y}.jsonl"), "--reuse")  # fmt: skip
+        works.start("worker", TOY, "--devices", "cpu")
+        [pid] = works.until_ready()
+
+        first = submitted(submits, "--idempotency-key", "one", texts=numbered(200))
+        said(submits, "wait", first)
+        again = submitted(submits, "--reuse", texts=[*numbered(100), "new"])
+        said(submits, "wait", again)
+        cancelled = submitted(submits, "--on-invalid", "fail-row", texts=["slow", "", *numbered(30)])
+        os.kill(pid, signal.SIGKILL)
+        said(submits, "cancel", cancelled)
+        said(submits, "retry", cancelled, "--cancelled")
+        said(submits, "wait", cancelled, code=3)
+        works.check(first, 200)
+        works.audit(cancelled)
+        until(lambda: works.query(COMPLETED), "a run of the schedule")
+
+        for command in (
+            ("ls",), ("show", first), ("results", first), ("errors", cancelled), ("attempts", first), ("audit",),
+            ("workers",), ("schedule", "ls"), ("schedule", "show", "hourly"), ("schedule", "history", "hourly"),
+            ("schedule", "report", "hourly"), ("schedule", "metrics"), ("doctor",), ("results", again, "-o", "a.csv"),
+            ("watch", first),
+        ):  # fmt: skip
+            for role in (reads, submits, works):
+                said(role, *command)
+        for action in (("suspend",), ("resume",), ("trigger",), ("delete", "--yes")):
+            said(submits, "schedule", action[0], "hourly", *action[1:])
+        said(submits, "delete", first)
+        said(submits, "prune", "--older-than", "0s", "--yes")
+        assert "lacks" not in works.log
+
+
+def test_every_duty_has_its_rights(given: Roles, tmp_path: Path, redis_url: str) -> None:
+    """Given something to do for each of them."""
+    database = Database(given.url(Purpose.WORKING))
+    settings = Settings(redis_url=redis_url, prune_days=0, home=tmp_path, abandoned_seconds=1)
+    lapsed, late, gone, cut, old = (insert_batch(database, 6, slice_jobs=2) for _ in range(5))
+    [lease, *_] = claims.take(database, claimant(), 2, 2)
+    let_lapse(database, lease)
+    execute(database, "UPDATE slices SET deaths = 1 WHERE id = :id", id=lease.slice_id)
+    execute(database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=late)
+    execute(database, "UPDATE batches SET status = 'validating', idempotency_key = 'k' WHERE id = :id", id=gone)
+    execute(database, "UPDATE batches SET status = 'cancelling', ending = 'cancelled' WHERE id = :id", id=cut)
+    execute(database, "UPDATE batches SET status = 'completed', completed_at = created_at WHERE id = :id", id=old)
+    execute(database, "UPDATE slices SET not_before = now() + interval '1 day' WHERE batch_id = :id", id=lapsed)
+    reclaim.of_worker(database, "nobody", AttemptEnding.DIED, 3)
+
+    done = {duty.name: duty.run() for duty in duties.standard(database, settings) if duty.name != "schedules"}
+
+    assert {name for name, did in done.items() if did} >= {"reclaim", "deadlines", "endings", "abandoned", "retention"}
+    database.close()
