@@ -5,6 +5,7 @@ what was there before. On PostgreSQL all of that is one transaction, since a poo
 session, which has no such table.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Table as SqlTable
-from sqlalchemy.exc import IdentifierError
 
 from models.columns import Document
 from models.db import Database, insert_rows
-from models.errors import UsageError, first_line
+from models.errors import UsageError
 from producer.sheet import Kind
 
+LONGEST_NAME = {"postgresql": 63}  # bytes
 GATHERED = "batchmill_gathered"
 CHUNK_ROWS = 10_000
 TYPES: dict[Kind, Any] = {
@@ -125,12 +126,13 @@ class Gathered:
 @contextmanager
 def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) -> Iterator[Gathered]:
     """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
+    _check_names(database, shape)
     how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
     table = shape.table(GATHERED, keyed=False, **how)  # its key's index would be for nothing
     with database.session() as connection:
         connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
         try:
-            _create(connection, table)
+            table.create(connection)
             yield Gathered(connection, shape, _gather(connection, table, rows))
         finally:
             connection.rollback()
@@ -150,11 +152,17 @@ def plain(statement: str) -> TextClause:
     return text(statement.replace(":", "\\:"))
 
 
-def _create(connection: Connection, table: SqlTable) -> None:
-    try:
-        table.create(connection)
-    except IdentifierError as error:
-        raise UsageError(f"a column can't be called so in this database: {first_line(error)}") from None
+def _check_names(database: Database, shape: Shape) -> None:
+    """Raise UsageError where the database would refuse a column's name, or cut it: then it would be another's."""
+    longest = LONGEST_NAME.get(database.engine.dialect.name, math.inf)
+    for name, _ in shape.columns:
+        if not name:
+            raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")
+        if (size := len(name.encode())) > longest:
+            raise UsageError(
+                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {longest}; write a file, or "
+                "submit with a shorter one"
+            )
 
 
 def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:

@@ -55,13 +55,14 @@ def submitted(ours: Mill, *more: str, texts: list[str]) -> str:
 
 def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: str) -> None:
     started = datetime.now(UTC).isoformat()
-    rows = ({"id": text, "text": text} for text in numbered(20))
-    (tmp_path / "hourly-2026.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in numbered(20))
+    for hour in range(1, 5):
+        (tmp_path / f"2026-10-25T0{hour}.jsonl").write_text(rows)
     settings = {"database_url": given.url(Purpose.WORKING), "redis_url": redis_url}
     with toy_mill(tmp_path, **settings, clock=f"2026-10-25T00:58Z@{started}*60") as works:
         submits, reads = (as_role(works, given, purpose) for purpose in (Purpose.SUBMITTING, Purpose.READING))
         said(submits, "schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
-             "--file", str(tmp_path / "hourly-{slot:%Y}.jsonl"), "--reuse")  # fmt: skip
+             "--file", str(tmp_path / "{slot:%Y-%m-%dT%H}.jsonl"), "--reuse")  # fmt: skip
         works.start("worker", TOY, "--devices", "cpu")
         [pid] = works.until_ready()
 

@@ -164,7 +164,7 @@ class TestRefusals:
             (("results", "{id}", "--to-sql", "labels"), "CREATE on schema public"),
             (("submit", "{file}", "--pipeline", "sample-sentiment-analysis"), "INSERT on batches"),
             (("submit", "{file}", "--pipeline", "sample-sentiment-analysis", "--idempotency-key", "k"), "INSERT on batches"),
-            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", "sample-sentiment-analysis", "--file", "in-{{slot}}.jsonl"),
+            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", "sample-sentiment-analysis", "--file", "in-{{slot:%Y-%m-%d}}.jsonl"),
              "INSERT on schedules"),
             (("foreman",), "INSERT on attempts"),
         ],
