@@ -4,12 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import batchmill
 from models.db import Database
 from models.grants import Purpose
 from models.settings import Settings
@@ -33,24 +35,29 @@ def given(postgresql_url: str) -> Iterator[Roles]:
         yield found
 
 
-def as_role(ours: Mill, given: Roles, purpose: Purpose) -> Mill:
-    """The same mill, whose commands connect as this role."""
-    url = given.url(purpose)
-    return replace(ours, environment=ours.environment | {"BATCHMILL_DATABASE_URL": url}, started=[])
+@dataclass(frozen=True)
+class User:
+    """Who runs commands as a role, in the tests' own process."""
 
+    environment: dict[str, str]
 
-def said(ours: Mill, *command: str, stdin: bytes = b"", code: int = 0) -> str:
-    """What a command says that ends so."""
-    result = ours.run(*command, stdin=stdin)
-    assert result.returncode == code, (command, result.stderr.decode())
-    return result.stdout.decode()
+    @classmethod
+    def of(cls, ours: Mill, given: Roles, purpose: Purpose) -> "User":
+        ours_are = {name: value for name, value in ours.environment.items() if name.startswith("BATCHMILL_")}
+        return cls(ours_are | {"BATCHMILL_DATABASE_URL": given.url(purpose)})
 
+    def run(self, *command: str, stdin: bytes = b"") -> str:
+        """What a command says that ends well."""
+        result = CliRunner().invoke(batchmill.cli, command, input=stdin, env=self.environment)
+        assert result.exit_code == 0, (command, result.stderr)
+        return result.stdout
 
-def submitted(ours: Mill, *more: str, texts: list[str]) -> str:
-    """The id of a batch that was accepted."""
-    printed = said(ours, "submit", "-", "--pipeline", TOY, "--json", *more, stdin=json_lines(texts))
-    batch_id: str = json.loads(printed)["id"]
-    return batch_id
+    def submit(self, *more: str, texts: list[str]) -> str:
+        """The id of a batch that was accepted."""
+        batch_id: str = json.loads(
+            self.run("submit", "-", "--pipeline", TOY, "--json", *more, stdin=json_lines(texts))
+        )["id"]
+        return batch_id
 
 
 def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: str) -> None:
@@ -60,21 +67,21 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: s
         (tmp_path / f"2026-10-25T0{hour}.jsonl").write_text(rows)
     settings = {"database_url": given.url(Purpose.WORKING), "redis_url": redis_url}
     with toy_mill(tmp_path, **settings, clock=f"2026-10-25T00:58Z@{started}*60") as works:
-        submits, reads = (as_role(works, given, purpose) for purpose in (Purpose.SUBMITTING, Purpose.READING))
-        said(submits, "schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
+        worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
+        submitter.run("schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
              "--file", str(tmp_path / "{slot:%Y-%m-%dT%H}.jsonl"), "--reuse")  # fmt: skip
         works.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
         [pid] = works.until_ready()
 
-        first = submitted(submits, "--idempotency-key", "one", texts=numbered(200))
-        said(submits, "wait", first)
-        again = submitted(submits, "--reuse", texts=[*numbered(100), "new"])
-        said(submits, "wait", again)
-        cancelled = submitted(submits, "--on-invalid", "fail-row", texts=["", *numbered(4000)])
+        first = submitter.submit("--idempotency-key", "one", texts=numbered(200))
+        submitter.run("wait", first)
+        again = submitter.submit("--reuse", texts=[*numbered(100), "new"])
+        submitter.run("wait", again)
+        cancelled = submitter.submit("--on-invalid", "fail-row", texts=["", *numbered(4000)])
         os.kill(pid, signal.SIGKILL)
-        said(submits, "cancel", cancelled)
-        said(submits, "retry", cancelled, "--outcome", "cancelled")
-        said(submits, "cancel", cancelled)
+        submitter.run("cancel", cancelled)
+        submitter.run("retry", cancelled, "--status", "cancelled")
+        submitter.run("cancel", cancelled)
         works.check(first, 200)
         works.audit(cancelled)
         until(lambda: works.query(COMPLETED), "a run of the schedule")
@@ -85,12 +92,12 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: s
             ("schedule", "report", "hourly"), ("schedule", "metrics"), ("doctor",), ("results", again, "-o", "a.csv"),
             ("watch", first),
         ):  # fmt: skip
-            for role in (reads, submits, works):
-                said(role, *command)
-        for action in (("suspend",), ("resume",), ("trigger",), ("delete", "--yes")):
-            said(submits, "schedule", action[0], "hourly", *action[1:])
-        said(submits, "delete", first)
-        said(submits, "prune", "--older-than", "0s", "--yes")
+            for user in (reader, submitter, worker):
+                user.run(*command)
+        for action in ("suspend", "resume", "trigger", "delete"):
+            submitter.run("schedule", action, "hourly")
+        submitter.run("delete", first)
+        submitter.run("prune", "--older-than", "0s")
         assert "lacks" not in works.log
 
 

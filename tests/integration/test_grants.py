@@ -67,7 +67,9 @@ class TestTheCode:
         assert declared(Purpose.SUBMITTING) - written <= OUT_OF_SIGHT, "a right that nothing needs"
 
     def test_each_table_and_view_can_be_read(self, postgresql_url: str) -> None:
-        with_views = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace"
+        with_views = (
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace"
+        )
         database = Database(postgresql_url)
         with database.read() as connection:
             there = set(connection.scalars(text(with_views.replace("::", "\\:\\:"))))
@@ -101,7 +103,9 @@ class TestTheCommand:
         for purpose, role in given.names.items():
             with database.read() as connection:
                 rows = connection.execute(text(GIVEN), {"role": role}).all()
-                creates = connection.scalar(text("SELECT has_schema_privilege(:role, 'public', 'CREATE')"), {"role": role})
+                creates = connection.scalar(
+                    text("SELECT has_schema_privilege(:role, 'public', 'CREATE')"), {"role": role}
+                )
             assert {(row.name, row.given) for row in rows} == {
                 (name, right) for name, some in purpose.rights.items() for right in some
             }
@@ -285,7 +289,9 @@ class TestDoctor:
 
         result = run(given.url(purpose), "doctor")
 
-        assert f"warning  role      role {given.names[purpose]} {can_t}; its owner runs what this prints" in result.stdout
+        assert (
+            f"warning  role      role {given.names[purpose]} {can_t}; its owner runs what this prints" in result.stdout
+        )
 
     def test_sqlite_has_no_such_line(self, sqlite_url: str) -> None:
         assert " role " not in run(sqlite_url, "doctor").stdout
