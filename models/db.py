@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models import postgresql
 from models.driver_errors import translated_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.settings import redacted
+from models.turnstile import Turnstile
 
 SUPPORTED = ("postgresql", "sqlite")
 
@@ -30,6 +30,8 @@ IDLE_SECONDS = 30.0
 # So often a transaction is tried that others' break off, after pauses of up to 0.1, 0.2, 0.4 … seconds.
 MAX_TRIES = 6
 FIRST_PAUSE_SECONDS = 0.1
+
+POOL_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
 
 Done = TypeVar("Done")
 
@@ -82,8 +84,8 @@ FRAGMENTS = {
 class Pool:
     """How PostgreSQL is connected to: so many connections at most, None for as many as there are threads at once.
 
-    A thread that needs one waits until another is given back. One that holds one and needs another deadlocks where
-    there is no second. `is_shared`: see `models.postgresql.engine`.
+    A thread that needs one waits until another gives its own back. One that holds the last and needs another waits for
+    itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.engine`.
     """
 
     connections: int | None = None
@@ -105,6 +107,8 @@ class Database:
         self.engine = _engine(url, connect_seconds, idle_seconds, ours, pool)
         self.sql = FRAGMENTS[self.engine.dialect.name]
         self._lock_seconds: float | None = None
+        is_bounded = pool.connections is not None and self.engine.dialect.name == "postgresql"
+        self._turnstile = Turnstile(pool.connections or 1) if is_bounded else None
 
     def impatient(self, lock_seconds: float) -> "Database":
         """The same connections, for transactions that wait for a lock so long at most, and then raise LockTimeout.
@@ -168,6 +172,9 @@ class Database:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        """Wait for a connection in the order of asking, and raise what is ours in the place of the driver's errors."""
+        if self._turnstile is not None and not self._turnstile.enter(POOL_SECONDS):
+            raise Unreachable(f"the database at {redacted(self.url)}: each connection of this process is in use")
         try:
             with translated(self.url):
                 yield
@@ -175,6 +182,9 @@ class Database:
             from models import rights  # and what rights there are: for nobody but who lacks one
 
             raise rights.explained(self.engine, error) from error.__cause__
+        finally:
+            if self._turnstile is not None:
+                self._turnstile.leave()
 
     def close(self) -> None:
         """Return every connection."""
@@ -186,8 +196,6 @@ def translated(url: str) -> Iterator[None]:
     """Turn what drivers raise into our own errors, but for constraints: those are the caller's to judge."""
     try:
         yield
-    except PoolTimeout:
-        raise Unreachable(f"the database at {redacted(url)}: each connection of this process is in use") from None
     except DBAPIError as error:
         ours = translated_error(f"the database at {redacted(url)}", error)
         if ours is None:

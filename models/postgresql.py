@@ -13,8 +13,6 @@ FALLEN_SILENT = {
 OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
 SET_IDLE = "SET LOCAL idle_in_transaction_session_timeout = {idle}"
 
-POOL_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
-
 
 def engine(
     url: URL, *, connect_seconds: float, idle_seconds: float, connections: int | None, pooled: bool, **how: Any
@@ -37,7 +35,7 @@ def engine(
         # What the URL itself says comes first; connect_args would hide it.
         arguments["options"] = f"{url.query.get('options', '')} {OPTIONS.format(idle=idle)}"
     if connections is not None:
-        how |= {"pool_size": connections, "max_overflow": 0, "pool_timeout": POOL_SECONDS}
+        how |= {"pool_size": connections, "max_overflow": 0}
     made = create_engine(url, pool_pre_ping=True, connect_args=arguments, **how)
     if pooled:
 

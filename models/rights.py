@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from models import schema
 from models.db import Database
@@ -165,7 +165,7 @@ def explained(engine: Engine, error: DatabaseRefused) -> BatchmillError:
             if code == READ_ONLY:
                 return DatabaseRefused(_only_reads(_called(engine), role))
             missing = [*_of_statement(connection, role, cause.statement or "")]
-    except (DBAPIError, BatchmillError):
+    except (SQLAlchemyError, BatchmillError):
         return error
     return RightMissing(_sentence(_called(engine), role, missing)) if missing else error
 
@@ -209,7 +209,10 @@ def mentions(statement: str) -> list[tuple[str, str]]:
 
 def _lacking(connection: Connection, pairs: Iterable[tuple[str, str]]) -> Iterator[Lack]:
     wanted = [*pairs]
-    named = {"names": [QUOTE.format(name.replace('"', '""')) for name, _ in wanted], "wanted": [right for _, right in wanted]}
+    named = {
+        "names": [QUOTE.format(name.replace('"', '""')) for name, _ in wanted],
+        "wanted": [right for _, right in wanted],
+    }
     for row in connection.execute(text(LACKING), named):
         yield Lack(row.wanted, "TABLE", row.name[1:-1].replace('""', '"'), row.owner)
 

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from sqlalchemy import make_url, text
 
-from models import schema
+from models import db, schema
 from models.db import Database, Pool
 from models.errors import LockTimeout, Unreachable
 from models.settings import Settings
@@ -64,8 +65,6 @@ def _kind(words: list[str]) -> str | None:
 
 def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
     """Claims, writes, heartbeats, duties, a schedule with a table of its own, and submits that reuse."""
-    from datetime import UTC, datetime
-
     started = datetime.now(UTC).isoformat()
     rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered(300))
     for hour in range(1, 5):
@@ -227,14 +226,12 @@ class TestWhatOthersLock:
 
 class TestPools:
     def test_no_more_than_they_may(self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        from models import postgresql
-
-        monkeypatch.setattr(postgresql, "POOL_SECONDS", 0.2)
+        monkeypatch.setattr(db, "POOL_SECONDS", 0.2)
         database = Database(postgresql_url, pool=Pool(connections=1))
 
         with database.read(), pytest.raises(Unreachable, match="each connection of this process is in use"):
-            with database.read():
-                pass
+            schema.version(database)
+        assert schema.version(database) == schema.HEAD
         database.close()
 
     def test_what_processes_open(self, postgresql_url: str) -> None:

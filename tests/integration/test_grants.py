@@ -19,6 +19,7 @@ from tests import answers, roles
 from tests.batches_made import insert_batch
 from tests.roles import Roles
 
+SAMPLE = "sample-sentiment-analysis"
 ROOT = Path(__file__).parents[2]
 EVERY_RIGHT = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
@@ -29,6 +30,10 @@ ORM = {
     "Run": "runs", "Event": "events",
 }  # fmt: skip
 
+THERE = """
+SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = CAST('public' AS regnamespace)
+"""
+CREATES = "SELECT has_schema_privilege(:role, 'public', 'CREATE')"
 GIVEN = """
 SELECT c.relname AS name, r.privilege_type AS given
 FROM pg_class c, aclexplode(c.relacl) AS r JOIN pg_roles ON pg_roles.oid = r.grantee
@@ -67,12 +72,11 @@ class TestTheCode:
         assert declared(Purpose.SUBMITTING) - written <= OUT_OF_SIGHT, "a right that nothing needs"
 
     def test_each_table_and_view_can_be_read(self, postgresql_url: str) -> None:
-        with_views = (
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace"
         )
         database = Database(postgresql_url)
         with database.read() as connection:
-            there = set(connection.scalars(text(with_views.replace("::", "\\:\\:"))))
+            there = set(connection.scalars(text(THERE)))
         database.close()
 
         assert there == set(grants.READING)
@@ -103,9 +107,7 @@ class TestTheCommand:
         for purpose, role in given.names.items():
             with database.read() as connection:
                 rows = connection.execute(text(GIVEN), {"role": role}).all()
-                creates = connection.scalar(
-                    text("SELECT has_schema_privilege(:role, 'public', 'CREATE')"), {"role": role}
-                )
+                creates = connection.scalar(text(CREATES), {"role": role})
             assert {(row.name, row.given) for row in rows} == {
                 (name, right) for name, some in purpose.rights.items() for right in some
             }
@@ -166,9 +168,9 @@ class TestRefusals:
             (("cancel", "{id}"), "UPDATE on batches"),
             (("delete", "{id}", "--cancel"), "UPDATE on batches"),
             (("results", "{id}", "--to-sql", "labels"), "CREATE on schema public"),
-            (("submit", "{file}", "--pipeline", "sample-sentiment-analysis"), "INSERT on batches"),
-            (("submit", "{file}", "--pipeline", "sample-sentiment-analysis", "--idempotency-key", "k"), "INSERT on batches"),
-            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", "sample-sentiment-analysis", "--file", "in-{{slot:%Y-%m-%d}}.jsonl"),
+            (("submit", "{file}", "-p", SAMPLE), "INSERT on batches"),
+            (("submit", "{file}", "-p", SAMPLE, "--idempotency-key", "k"), "INSERT on batches"),
+            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", SAMPLE, "--file", "{{slot:%Y-%m-%d}}.jsonl"),
              "INSERT on schedules"),
             (("foreman",), "INSERT on attempts"),
         ],
