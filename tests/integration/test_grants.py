@@ -72,8 +72,6 @@ class TestTheCode:
         assert declared(Purpose.SUBMITTING) - written <= OUT_OF_SIGHT, "a right that nothing needs"
 
     def test_each_table_and_view_can_be_read(self, postgresql_url: str) -> None:
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace"
-        )
         database = Database(postgresql_url)
         with database.read() as connection:
             there = set(connection.scalars(text(THERE)))
