@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -61,18 +61,18 @@ class User:
 
 
 def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: str) -> None:
-    started = datetime.now(UTC).isoformat()
     rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in numbered(20))
-    for hour in range(1, 5):
-        (tmp_path / f"2026-10-25T0{hour}.jsonl").write_text(rows)
+    for day in (0, 1):
+        (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
     settings = {"database_url": given.url(Purpose.WORKING), "redis_url": redis_url}
-    with toy_mill(tmp_path, **settings, clock=f"2026-10-25T00:58Z@{started}*60") as works:
+    with toy_mill(tmp_path, **settings) as works:
         worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
-        submitter.run("schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
-             "--file", str(tmp_path / "{slot:%Y-%m-%dT%H}.jsonl"), "--reuse")  # fmt: skip
+        submitter.run("schedule", "create", "daily", "--cron", "0 0 * * *", "--pipeline", TOY, "--into", "answers",
+             "--file", str(tmp_path / "{slot:%Y-%m-%d}.jsonl"), "--reuse")  # fmt: skip
         works.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
         [pid] = works.until_ready()
 
+        submitter.run("schedule", "trigger", "daily")
         first = submitter.submit("--idempotency-key", "one", texts=numbered(200))
         submitter.run("wait", first)
         again = submitter.submit("--reuse", texts=[*numbered(100), "new"])
@@ -88,14 +88,14 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: s
 
         for command in (
             ("ls",), ("show", first), ("results", first), ("errors", cancelled), ("attempts", first), ("audit",),
-            ("workers",), ("schedule", "ls"), ("schedule", "show", "hourly"), ("schedule", "history", "hourly"),
-            ("schedule", "report", "hourly"), ("schedule", "metrics"), ("doctor",), ("results", again, "-o", "a.csv"),
+            ("workers",), ("schedule", "ls"), ("schedule", "show", "daily"), ("schedule", "history", "daily"),
+            ("schedule", "report", "daily"), ("schedule", "metrics"), ("doctor",), ("results", again, "-o", "a.csv"),
             ("watch", first),
         ):  # fmt: skip
             for user in (reader, submitter, worker):
                 user.run(*command)
-        for action in ("suspend", "resume", "trigger", "delete"):
-            submitter.run("schedule", action, "hourly")
+        for action in ("suspend", "resume", "delete"):
+            submitter.run("schedule", action, "daily")
         submitter.run("delete", first)
         submitter.run("prune", "--older-than", "0s")
         assert "lacks" not in works.log

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -65,18 +65,18 @@ def _kind(words: list[str]) -> str | None:
 
 def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
     """Claims, writes, heartbeats, duties, a schedule with a table of its own, and submits that reuse."""
-    started = datetime.now(UTC).isoformat()
     rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered(300))
-    for hour in range(1, 5):
-        (tmp_path / f"2026-10-25T0{hour}.jsonl").write_text(rows)
+    for day in (0, 1):
+        (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
     settings = {"database_url": postgresql_url, "redis_url": redis_url, "prune_days": "365"}
     with (
-        toy_mill(tmp_path, **settings, clock=f"2026-10-25T00:58Z@{started}*60") as ours,
+        toy_mill(tmp_path, **settings) as ours,
         Watcher(make_url(postgresql_url).port or 5432) as watcher,
     ):
-        made = ours.run("schedule", "create", "hourly", "--cron", "0 * * * *", "--pipeline", TOY, "--into", "answers",
-                        "--file", str(tmp_path / "{slot:%Y-%m-%dT%H}.jsonl"), "--reuse")  # fmt: skip
+        made = ours.run("schedule", "create", "daily", "--cron", "0 0 * * *", "--pipeline", TOY, "--into", "answers",
+                        "--file", str(tmp_path / "{slot:%Y-%m-%d}.jsonl"), "--reuse")  # fmt: skip
         assert made.returncode == 0, made.stderr
+        assert ours.run("schedule", "trigger", "daily").returncode == 0
         ours.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
         ours.start("foreman")
         ours.until_ready()
