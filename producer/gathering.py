@@ -160,8 +160,8 @@ def _check_names(database: Database, shape: Shape) -> None:
             raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")
         if (size := len(name.encode())) > longest:
             raise UsageError(
-                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {longest}; write a file, "
-                "or submit with a shorter one"
+                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {longest}; write a "
+                "file, or submit with a shorter one"
             )
 
 

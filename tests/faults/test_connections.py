@@ -44,15 +44,15 @@ class Watcher:
         self._thread.join()
 
     def _loop(self) -> None:
-        while not self._stopping.wait(0.02):
+        while not self._stopping.wait(0.1):
             for child in psutil.Process().children(recursive=True):
                 try:
-                    kind = _kind(child.cmdline())
+                    if (kind := _kind(child.cmdline())) is None:
+                        continue
                     there = sum(1 for each in child.net_connections() if each.raddr and each.raddr.port == self._port)
                 except psutil.Error:
                     continue
-                if kind is not None:
-                    self.most[kind] = max(self.most.get(kind, 0), there)
+                self.most[kind] = max(self.most.get(kind, 0), there)
 
 
 def _kind(words: list[str]) -> str | None:
