@@ -31,8 +31,9 @@ def forget_after_each_transaction(engine: Engine) -> None:
     for name in ("do_commit", "do_rollback"):
         ends = getattr(engine.dialect, name)
 
-        def end(driver: Any, ends: Any = ends) -> None:
-            ends(driver)
+        def end(connection: Any, ends: Any = ends) -> None:
+            ends(connection)
+            driver = getattr(connection, "dbapi_connection", connection)
             if not driver.closed:
                 driver.autocommit = True
                 driver.execute("DISCARD ALL", prepare=False)
@@ -126,7 +127,6 @@ def test_commands(
         return result.stdout
 
     first = run("submit", str(tmp_path / "in.jsonl"), "--pipeline", SAMPLE, "--reuse").strip()
-    answers.work_off(database, first) if hasattr(answers, "work_off") else None
     second = run("submit", str(tmp_path / "in.jsonl"), "--pipeline", SAMPLE, "--reuse", "--idempotency-key", "k").strip()
     run("cancel", first)
     for words in (("show", second), ("results", first, "--to-sql", "labels"), ("audit",), ("delete", first), ("ls",)):
