@@ -40,6 +40,7 @@ PASSING_CODES = frozenset({
 # Classes whose messages name tables, columns, roles and settings, and never a value of a row.
 QUOTED_CLASSES = ("0A", "25", "28", "3D", "3F", "42", "54", "55", "57")
 
+POOLERS_WORDS = "unsupported startup parameter"
 IN_BETWEEN = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"
 ADVICE = {
     "42501": "give its role the right to",
@@ -63,6 +64,8 @@ def kind_of(error: DBAPIError) -> Kind:
     if isinstance(error, IntegrityError):
         return Kind.FOREIGN
     code = code_of(error)
+    if _is_of_a_pooler(error):
+        return Kind.REFUSED
     if code is None:
         return _kind_without_code(error)
     return _kind_of_state(code) if isinstance(code, str) else _kind_of_sqlite(error.orig)
@@ -89,9 +92,14 @@ def translated_error(database: str, error: DBAPIError) -> BatchmillError | None:
     if kind is Kind.PASSING:
         return Unreachable(f"{database} does not answer: {_words(error)}")
     if kind is Kind.REFUSED:
-        advice = ADVICE.get(code_of(error) or "", OTHER_ADVICE)
+        advice = IN_BETWEEN if _is_of_a_pooler(error) else ADVICE.get(code_of(error) or "", OTHER_ADVICE)
         return DatabaseRefused(f"{database} refused a statement: {_words(error)}; {advice}")
     return None
+
+
+def _is_of_a_pooler(error: DBAPIError) -> bool:
+    """Whether something between us and PostgreSQL does not take what we say when we connect; its words are English."""
+    return POOLERS_WORDS in str(error.orig)
 
 
 def _kind_without_code(error: DBAPIError) -> Kind:

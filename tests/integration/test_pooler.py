@@ -115,9 +115,7 @@ def test_tables_of_one_s_own(database: Database) -> None:
         assert connection.scalar(text("SELECT count(*) FROM labels JOIN sunk USING (batch_id, label)")) == 9
 
 
-def test_commands(
-    database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands(database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DATABASE_POOLER", "1")
     (tmp_path / "in.jsonl").write_text('"good"\n' * 20)
 
@@ -127,7 +125,9 @@ def test_commands(
         return result.stdout
 
     first = run("submit", str(tmp_path / "in.jsonl"), "--pipeline", SAMPLE, "--reuse").strip()
-    second = run("submit", str(tmp_path / "in.jsonl"), "--pipeline", SAMPLE, "--reuse", "--idempotency-key", "k").strip()
+    second = run(
+        "submit", str(tmp_path / "in.jsonl"), "--pipeline", SAMPLE, "--reuse", "--idempotency-key", "k"
+    ).strip()
     run("cancel", first)
     for words in (("show", second), ("results", first, "--to-sql", "labels"), ("audit",), ("delete", first), ("ls",)):
         run(*words)
