@@ -231,7 +231,7 @@ class TestNamesOfColumns:
     def kept(self, database: Database, name: str) -> str:
         batch_id = insert_batch(database, 1)
         kept = f'{{"{name}": "EU"}}'
-        execute(database, "UPDATE jobs SET meta = CAST(:kept AS %s)" % self.json(database), kept=kept)
+        execute(database, f"UPDATE jobs SET meta = CAST(:kept AS {self.json(database)})", kept=kept)
         answers.land(database, batch_id, [(0, {"label": "A", "score": 0.5})])
         return batch_id
 
