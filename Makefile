@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check
 PINS   := pyproject.toml constraints.txt
+JOBS   ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo nights test lint soak bench bench-bulk bench-claims samples clean
@@ -17,8 +18,8 @@ demo: $(VENV)/.runs ## Install, then label the bundled reviews on an embedded Va
 nights: $(VENV)/.runs ## Live through three nights of a schedule in a minute: examples/nightly/run.py.
 	@$(BIN)/python examples/nightly/run.py
 
-test: $(VENV)/.tests ## Install, then pass the whole suite on real Valkey and real PostgreSQL.
-	$(BIN)/python -m pytest
+test: $(VENV)/.tests ## Install, then pass the whole suite on real Valkey and real PostgreSQL: JOBS=4 side by side.
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import importlib.util
 import io
 import os
 import sys
-import traceback
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -102,6 +102,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but for a URL, which is not repeated: it may have a password in it."""
+        if "://" in args[0]:
+            ctx.fail("a URL stands where a command is due; give it as --database-url or --redis-url")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands' lines, without importing the commands."""
         with formatter.section("Commands"):
@@ -155,6 +163,8 @@ def main() -> NoReturn:
         _say(str(error))
         sys.exit(2)
     gc.set_threshold(*COLLECTION)
+    sys.excepthook = lambda _kind, error, _trace: _print_uncaught(error)
+    threading.excepthook = lambda ended: _print_uncaught(ended.exc_value)
     sys.exit(cli(prog_name="batchmill"))
 
 
@@ -185,19 +195,37 @@ def _write_anything(stream: Any) -> None:
 
 
 def _explain(error: BaseException) -> int:
+    from models import tracebacks
     from models.errors import BatchmillError
 
     if os.environ.get("BATCHMILL_DEBUG", "").lower() in ("1", "true", "yes", "on"):
-        traceback.print_exception(error)
+        click.echo(tracebacks.formatted(error), err=True)
     if isinstance(error, BatchmillError):
         _say(str(error))
         return error.exit_code
     if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in OF_WORKERS:
         _say("this command needs what workers need; in the checkout, run: pip install -c constraints.txt '.[worker]'")
         return 2
+    if isinstance(error, OSError | MemoryError):
+        _say(_of_system(error))
+        return 1
     # Not its message: that of a driver or a parser may quote somebody's input.
-    _say(f"unexpected {type(error).__name__}; run again with BATCHMILL_DEBUG=1 to see where it comes from")
+    _say(f"a defect in Batchmill ({type(error).__name__}); run again with BATCHMILL_DEBUG=1 to see where it comes from")
     return 1
+
+
+def _print_uncaught(error: BaseException | None) -> None:
+    from models import tracebacks  # here, since `--help` loads nothing of ours
+
+    if error is not None:
+        click.echo(tracebacks.formatted(error), err=True)
+
+
+def _of_system(error: OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
+    where = f" at {error.filename}" if isinstance(error.filename, str) and "://" not in error.filename else ""
+    return f"the system refused this{where}: {error.strerror or type(error).__name__}"
 
 
 def _say(sentence: str) -> None:

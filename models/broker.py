@@ -11,8 +11,9 @@ from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from models import urls
 from models.errors import Unreachable
-from models.settings import Settings, redacted
+from models.settings import Settings
 
 BELL = "batchmill.bell"
 QUEUE_PREFIX = "batchmill."
@@ -31,8 +32,11 @@ def pipeline_of(queue: str) -> str:
 def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
     """A Celery application that takes and sends nothing but JSON and keeps no results.
 
-    amqp: what connects it to Redis; None is Celery's own.
+    amqp: what connects it to Redis; None is Celery's own. Raises Unreachable where the embedded Valkey's socket may be
+    somebody else's.
     """
+    if settings.redis_url is None and (reason := settings.foreign_socket):
+        raise Unreachable(f"the embedded Valkey is not called: {reason}")
     app = Celery("batchmill", broker=settings.redis, amqp=amqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -123,7 +127,7 @@ def _asked(settings: Settings) -> Iterator[Any]:
 def _unreachable(settings: Settings, error: Exception, what: str) -> Unreachable:
     known = isinstance(error, RedisError | KombuError | OSError)
     reason = (known and str(error).rstrip(".")) or type(error).__name__
-    return Unreachable(f"Redis at {redacted(settings.redis)} {what}: {reason}")
+    return Unreachable(f"Redis at {urls.shown(settings.redis)} {what}: {reason}")
 
 
 def _delivery(pipeline: str, producer: Any) -> dict[str, Any]:

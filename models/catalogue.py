@@ -59,7 +59,7 @@ def _entry(name: str, fields: dict[str, Any]) -> Pipeline:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "entry"
-        raise SettingsError(f"[pipelines.{name}] {field}: {problem['msg']}") from None
+        raise SettingsError(f"[pipelines.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
 def _located(model: str) -> str:

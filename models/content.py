@@ -1,9 +1,25 @@
-"""What is in a model's folder, as one hash: the revision of a model that has no commit."""
+"""What is in a model's folder, as one hash: the revision of a model without a commit; and whether that has changed."""
 
 import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from models.errors import MissingModel
+
+# File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
+# written to again and look the same.
+SETTLED_SECONDS = 2.0
+FEWEST_BYTES = 64 << 20  # below, hashing takes no longer than looking up
+MOST_FOLDERS = 1000
+
+# A file's name, device, inode, size, and the times of its last change and of the last change of all that is said here.
+Mark = tuple[str, int, int, int, int, int]
 
 
 def content_hash(folder: Path) -> str:
@@ -16,10 +32,84 @@ def content_hash(folder: Path) -> str:
     if not any(folder.iterdir()):
         raise MissingModel(f"the model folder {folder} is empty; put the model there, or mount its disk")
     digest = hashlib.sha256()
+    for path, name in _files(folder):
+        with path.open("rb") as file:
+            digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A folder's files as the file system tells of them at one moment, without reading them."""
+
+    marks: tuple[Mark, ...]
+    settled: bool  # whether each later change of a file must show in its mark
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """As it is now."""
+        now = time.time()
+        marks = tuple(_mark(path, name) for path, name in _files(folder))
+        newest = max((max(mark[4:]) for mark in marks), default=0) / 1e9
+        return cls(marks, newest < now - SETTLED_SECONDS)
+
+    def is_still_that_of(self, folder: Path, revision: str) -> bool:
+        """Whether the folder has had the content of `revision` since; a file that came, went or was replaced shows."""
+        try:
+            same = State.of(folder).marks == self.marks
+            return same and (self.settled or content_hash(folder) == revision)
+        except (OSError, MissingModel):
+            return False
+
+
+def known_hash(folder: Path, cache: Path) -> str:
+    """The same as `content_hash`, from a file that keeps the hashes of large folders which have not changed since.
+
+    Raises what that does.
+    """
+    if not folder.is_dir():
+        return content_hash(folder)
+    state = State.of(folder)
+    if not state.settled or sum(mark[3] for mark in state.marks) < FEWEST_BYTES:
+        return content_hash(folder)
+    key = os.path.realpath(folder)
+    marks = hashlib.sha256(repr(state.marks).encode()).hexdigest()
+    known = _read(cache)
+    if known.get(key, ("", ""))[0] == marks:
+        return known[key][1]
+    found = content_hash(folder)
+    if State.of(folder).marks == state.marks:
+        others = {name: known[name] for name in list(known)[-MOST_FOLDERS:] if name != key}
+        _write(cache, {**others, key: (marks, found)})
+    return found
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each file that counts, with its name within the folder, in the order in which they are hashed."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
-        if any(part.startswith(".") for part in name.parts):
-            continue
-        with path.open("rb") as file:
-            digest.update(f"{name.as_posix()}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
+        if not any(part.startswith(".") for part in name.parts):
+            yield path, name.as_posix()
+
+
+def _mark(path: Path, name: str) -> Mark:
+    status = path.stat()
+    return name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read(cache: Path) -> dict[str, tuple[str, str]]:
+    try:
+        return {str(key): (str(marks), str(found)) for key, (marks, found) in json.loads(cache.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}  # it is only ever a shorter way
+
+
+def _write(cache: Path, known: dict[str, tuple[str, str]]) -> None:
+    partial = cache.with_name(f".{cache.name}.{os.getpid()}")
+    with suppress(OSError):
+        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(known, file)
+        partial.replace(cache)

@@ -5,23 +5,20 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import postgresql
+from models import postgresql, private, urls
 from models.driver_errors import translated_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
-from models.settings import redacted
 from models.turnstile import Turnstile
-
-SUPPORTED = ("postgresql", "sqlite")
 
 # A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
 # so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
@@ -174,7 +171,7 @@ class Database:
     def _told(self) -> Iterator[None]:
         """Wait for a connection in the order of asking, and raise what is ours in the place of the driver's errors."""
         if self._turnstile is not None and not self._turnstile.enter(POOL_SECONDS):
-            raise Unreachable(f"the database at {redacted(self.url)}: each connection of this process is in use")
+            raise Unreachable(f"the database at {urls.shown(self.url)}: each connection of this process is in use")
         try:
             with translated(self.url):
                 yield
@@ -197,7 +194,7 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        ours = translated_error(f"the database at {redacted(url)}", error)
+        ours = translated_error(f"the database at {urls.shown(url)}", error)
         if ours is None:
             raise
         raise ours from error
@@ -252,11 +249,8 @@ def from_json(document: str | bytes) -> Any:
 
 def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, pool: Pool) -> Engine:
     try:
-        parsed = make_url(url)
-        name = parsed.get_backend_name()
-        if name not in SUPPORTED:
-            raise SettingsError(f"database_url names {name!r}; Batchmill runs on PostgreSQL and SQLite")
-        if name == "sqlite":
+        parsed = urls.parsed_database(url)
+        if parsed.get_backend_name() == "sqlite":
             # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
             patience = max(15.0, connect_seconds)
             return _sqlite(url, parsed.database, patience, connect_seconds) if ours else _theirs(parsed, patience)
@@ -266,20 +260,28 @@ def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, p
             hide_parameters=True,  # an error's text must not quote inputs
         )  # fmt: skip
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise SettingsError(f"database_url can't be read ({error}); write postgresql://user@host/name") from None
+        reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"  # and quotes it
+        raise SettingsError(f"database_url: {reason}") from None
 
 
 def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(Path(path).parent)
     except OSError as error:
         sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
         raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
     engine = _beginning(
         create_engine(url, connect_args={"timeout": patience}, json_deserializer=from_json, hide_parameters=True)
     )
+
+    @event.listens_for(engine, "do_connect")
+    def _make(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
+        # Before SQLite does, with the umask's mode; its log and index get the mode that the file has.
+        if not Path(path).exists():
+            with suppress(OSError):  # SQLite says what is wrong
+                private.make_file(Path(path))
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:

@@ -37,8 +37,8 @@ PASSING_CODES = frozenset({
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_SCHEMA,
 })  # fmt: skip
 
-# Classes whose messages name tables, columns, roles and settings, and never a value of a row.
-QUOTED_CLASSES = ("0A", "25", "28", "3D", "3F", "42", "54", "55", "57")
+# Classes whose messages name tables, columns, constraints, roles and settings, and never a value of a row.
+QUOTED_CLASSES = ("0A", "23", "25", "28", "3D", "3F", "42", "54", "55", "57", *PASSING_CLASSES)
 
 POOLERS_WORDS = "unsupported startup parameter"
 IN_BETWEEN = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"
@@ -90,11 +90,22 @@ def translated_error(database: str, error: DBAPIError) -> BatchmillError | None:
     if kind is Kind.FULL:
         return Unreachable(f"{database} is full; make room on its disk")
     if kind is Kind.PASSING:
-        return Unreachable(f"{database} does not answer: {_words(error)}")
+        return Unreachable(f"{database} does not answer: {words(error)}")
     if kind is Kind.REFUSED:
         advice = IN_BETWEEN if _is_of_a_pooler(error) else ADVICE.get(code_of(error) or "", OTHER_ADVICE)
-        return DatabaseRefused(f"{database} refused a statement: {_words(error)}; {advice}")
+        return DatabaseRefused(f"{database} refused a statement: {words(error)}; {advice}")
     return None
+
+
+def words(error: DBAPIError) -> str:
+    """The driver's first line; of errors whose message may quote a value, their name and code alone."""
+    original = error.orig if isinstance(error.orig, Exception) else error
+    code = code_of(error)
+    if isinstance(code, str) and not code.startswith(QUOTED_CLASSES):
+        return f"{type(original).__name__}, SQLSTATE {code}"
+    if code is None and not isinstance(error, OperationalError):  # the driver's own, over a value that it can't take
+        return type(original).__name__
+    return first_line(original)
 
 
 def _is_of_a_pooler(error: DBAPIError) -> bool:
@@ -108,6 +119,8 @@ def _kind_without_code(error: DBAPIError) -> Kind:
         return Kind.PASSING
     if isinstance(error, OperationalError | InterfaceError):
         return Kind.PASSING if error.statement is None else Kind.REFUSED
+    if error.statement is None:  # the driver does not take what the URL says
+        return Kind.REFUSED
     return Kind.FOREIGN
 
 
@@ -129,12 +142,3 @@ def _kind_of_sqlite(error: Any) -> Kind:
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return Kind.FULL
     return Kind.PASSING if code & 0xFF in PASSING_CODES else Kind.REFUSED
-
-
-def _words(error: DBAPIError) -> str:
-    """The driver's first line; of errors whose message may quote a value, their name and code alone."""
-    original = error.orig if isinstance(error.orig, Exception) else error
-    code = code_of(error)
-    if isinstance(code, str) and kind_of(error) is Kind.REFUSED and not code.startswith(QUOTED_CLASSES):
-        return f"{type(original).__name__}, SQLSTATE {code}"
-    return first_line(original)

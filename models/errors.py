@@ -201,5 +201,10 @@ class JobError(BatchmillError):
 
 
 def first_line(error: BaseException) -> str:
-    """What somebody else's exception says, in one line, to be part of a sentence of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What somebody else's exception says, in one line, to be part of a sentence of ours; it does not end in a colon.
+
+    A line that does so introduces those below it, of which the next one is taken too.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:2] if lines and lines[0].endswith(":") else lines[:1]).rstrip(": ")
+    return said or type(error).__name__

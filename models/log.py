@@ -1,4 +1,4 @@
-"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids and parameters, never inputs."""
+"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids, numbers and hashes, never texts."""
 
 import logging
 import sys
@@ -6,10 +6,14 @@ from typing import Any
 
 import structlog
 
+from models import tracebacks
 from models.settings import Settings
 
+OURS = ("models", "producer", "worker", "batchmill", "__main__")
+
+# Of libraries these speak at level debug; others never do, since they log requests with their keys and signed URLs.
 LIBRARIES = {
-    **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock", "httpx", "httpx2", "urllib3"), logging.WARNING),
+    **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock"), logging.WARNING),
     "huggingface_hub": logging.ERROR,  # it tells of every retry, twice; what came of them all is said once, by us
 }
 
@@ -32,18 +36,30 @@ def configure(settings: Settings, **bound: Any) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # structlog's own would print messages, which quote rows, and on a terminal the values of variables.
+                structlog.processors.ExceptionRenderer(_traceback),
+                _renderer(settings),
+            ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
-    for name, level in LIBRARIES.items():
-        logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else level)
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    root.setLevel(max(level, logging.WARNING))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    for name, usual in LIBRARIES.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if level == logging.DEBUG else usual)
 
 
-def _renderers(settings: Settings) -> list[Any]:
+def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return tracebacks.formatted(exc_info[1])
+
+
+def _renderer(settings: Settings) -> Any:
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.processors.JSONRenderer()

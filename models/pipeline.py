@@ -16,7 +16,7 @@ SAMPLES = Path(__file__).resolve().parent / "samples"
 class Pipeline(BaseModel):
     """One entry of the catalogue."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     task: str

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import text
 
+from models import urls
 from models.errors import SettingsError, UsageError
 from models.settings import Settings, config_file
 
@@ -21,17 +22,24 @@ MOMENTS = ("slot", "since", "until")
 class Query(BaseModel):
     """One `[sources.NAME]` of batchmill.toml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: str
     url: str = Field(
         min_length=1,
+        repr=False,
         description="PostgreSQL or SQLite, as database_url; may stand in the environment. A relative path is one from "
         "batchmill.toml.",
     )
     query: str = Field(min_length=1, description="One SELECT, with an ORDER BY; :name stands for a parameter.")
     parameters: dict[str, Value] = Field(default_factory=dict, description="Where `--bind` does not give its own.")
     timeout_seconds: float = Field(default=300.0, gt=0, description="How long the next rows may be waited for.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_usable(cls, url: str) -> str:
+        urls.check_database(url)
+        return url
 
     @property
     def names(self) -> list[str]:
@@ -70,7 +78,7 @@ def find(settings: Settings, name: str) -> Query:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
-        raise SettingsError(f"[sources.{name}] {field}: {problem['msg']}") from None
+        raise SettingsError(f"[sources.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
     return query.model_copy(update={"url": _located(query.url)})
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from models import schema
+from models import schema, urls
 from models.db import Database
 from models.driver_errors import code_of
 from models.errors import BatchmillError, DatabaseRefused, RightMissing
 from models.grants import Place, Purpose, Rights, grant, quoted
-from models.settings import Settings, redacted
+from models.settings import Settings
 
 NO_RIGHT, READ_ONLY = "42501", "25006"
 
@@ -263,4 +263,4 @@ def _only_reads(database: str, role: Role) -> str:
 
 
 def _called(engine: Engine) -> str:
-    return f"the database at {redacted(engine.url.render_as_string(hide_password=True))}"
+    return f"the database at {urls.shown(engine.url.render_as_string(hide_password=False))}"

@@ -1,11 +1,13 @@
 """Which version the tables are of, and how they get to ours."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
+from models import private
 from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
 from models.errors import BatchmillError, DatabaseRefused, RightMissing, SchemaMismatch
 from models.grants import grant, quoted
@@ -76,8 +78,8 @@ def upgrade(database_url: str) -> None:
         if database.engine.dialect.name == "sqlite":
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
-                Path(f"{database.engine.url.database}.upgrade").open("w") as lock,
-                database.engine.connect() as connection,
+                os.fdopen(private.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
+                database.session() as connection,
             ):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 config.attributes["connection"] = connection

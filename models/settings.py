@@ -1,16 +1,24 @@
 """Every setting in one place: flag > environment (`BATCHMILL_…`) > batchmill.toml > default."""
 
 import hashlib
+import ipaddress
+import json
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
-from models import urls
+from models import private, urls
 from models.errors import SettingsError
 
 CONFIG_NAME = "batchmill.toml"
@@ -18,23 +26,54 @@ CONFIG_NAME = "batchmill.toml"
 LONGEST_SOCKET_PATH = 100
 
 
+def _split(said: Any) -> Any:
+    """In the environment, words stand between commas."""
+    if not isinstance(said, str):
+        return said
+    return json.loads(said) if said.lstrip().startswith("[") else [word for word in re.split(r"[,\s]+", said) if word]
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+
+
 class Settings(BaseSettings):
     """What an operator can set; units stand in the names, sizes are in jobs or tokens."""
 
-    model_config = SettingsConfigDict(env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__", hide_input_in_errors=True
+    )
 
     home: Path = Field(default=Path("~/.batchmill"), description="Where the embedded database and Valkey live.")
-    database_url: str | None = Field(default=None, description="PostgreSQL or SQLite; unset: SQLite under home.")
-    redis_url: str | None = Field(default=None, description="Redis or Valkey; unset: the embedded Valkey under home.")
+    database_url: str | None = Field(
+        default=None, repr=False, description="PostgreSQL or SQLite; unset: SQLite under home."
+    )
+    redis_url: str | None = Field(
+        default=None, repr=False, description="Redis or Valkey; unset: the embedded Valkey under home."
+    )
     pipelines: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Added or overridden pipelines.")
     sources: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Queries that `submit --sql` and schedules may name."
+        default_factory=dict, repr=False, description="Queries that `submit --sql` and schedules may name."
     )
     schedules: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="What `schedule sync` makes schedules of."
+        default_factory=dict, repr=False, description="What `schedule sync` makes schedules of."
     )
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is sent to the webhooks of schedules; never shown."
+    )
+
+    webhook_allowed_hosts: Words = Field(
+        default=(),
+        description="Hosts, addresses and networks (10.0.0.0/8) that webhooks may call though they are not public.",
+    )
+    source_schemes: Words = Field(
+        default=(), description="Schemes of URLs that sources may name, such as s3; unset: files of this machine only."
+    )
+    source_roots: Folders | None = Field(
+        default=None, description="Folders under which the files of sources must lie, links followed; unset: any."
+    )
+    source_seconds: float = Field(
+        default=60.0, gt=0, description="How long a source behind a URL may be silent until it is given up."
     )
 
     slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
@@ -113,6 +152,25 @@ class Settings(BaseSettings):
             (urls.check_redis if field.field_name == "redis_url" else urls.check_database)(url)
         return url
 
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, said: tuple[str, ...]) -> tuple[str, ...]:
+        for one in said:
+            if "/" in one or ":" in one:
+                try:
+                    ipaddress.ip_network(one.strip("[]"), strict=False)
+                except ValueError:
+                    raise ValueError(f"{one[:80]!r} is neither a host's name nor an address or a network") from None
+        return said
+
+    @field_validator("source_roots")
+    @classmethod
+    def _are_absolute(cls, said: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        for one in said or ():
+            if not one.expanduser().is_absolute():
+                raise ValueError(f"{str(one)[:80]!r} is no absolute path, and processes start in many folders")
+        return said
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -145,7 +203,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL with its driver named."""
-        return spelled(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
+        return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
 
     @property
     def database_is_embedded(self) -> bool:
@@ -170,6 +228,17 @@ class Settings(BaseSettings):
         digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
 
+    @property
+    def foreign_socket(self) -> str | None:
+        """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
+        folder = self.embedded_socket.parent
+        return None if folder == self.home_path else private.foreign(folder)
+
+
+def hashes_file() -> Path:
+    """Where the hashes of models' folders are kept for the next submit."""
+    return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
+
 
 def config_file() -> Path | None:
     """The batchmill.toml in force: `BATCHMILL_CONFIG`, else this folder's, else the one in the home."""
@@ -180,23 +249,6 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
-
-
-def spelled(url: str) -> str:
-    """A database's URL with its driver named, where it is PostgreSQL's."""
-    for short in ("postgres://", "postgresql://"):
-        if url.startswith(short):
-            return "postgresql+psycopg://" + url.removeprefix(short)
-    return url
-
-
-def redacted(url: str) -> str:
-    """The URL without its password, fit for logs and messages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def _sentence(problem: Any) -> str:

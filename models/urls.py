@@ -1,17 +1,26 @@
 """URLs in settings are checked before anything is connected or written; no message repeats a URL and its password.
 
 Redis' is read later by kombu, and the database's by SQLAlchemy, whose own complaints come late and quote what they got.
+Whatever is shown of a URL is put together anew from what the same parser found: host, port and database.
 """
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
 REDIS_SCHEMES, SOCKET_SCHEMES = ("redis", "rediss"), ("unix", "redis+socket")
-DATABASE_SCHEMES = ("postgresql", "postgres", "sqlite")
+DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "sqlite", "sqlite+pysqlite")
 ESCAPES = "in a password write / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25"
 CERTIFICATES = ("required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE")
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
+SQLITE_OPTIONS = ("mode", "cache", "immutable", "nolock", "psow", "vfs", "uri", "timeout")
 SOCKET_OPTIONS = ("virtual_host",)
+PLACES = ("host", "port", "dbname")  # of what may stand behind the question mark of PostgreSQL's, all that is shown
+BEHIND = "a server's password stands before its host, as :PASSWORD@"
+HIDDEN = "a URL that can't be read"
 
 
 def check_redis(url: str) -> None:
@@ -37,15 +46,100 @@ def check_redis(url: str) -> None:
 
 def check_database(url: str) -> None:
     """Raise ValueError with a sentence where this is no URL of a database that Batchmill works with."""
+    parsed = parsed_database(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.host or parsed.username or parsed.password:
+            raise ValueError("SQLite's names a file and no host; write sqlite:////path/to/file.db")
+        _check_options(dict.fromkeys(parsed.query, ""), SQLITE_OPTIONS)
+        return
+    misread = "@" in (parsed.host or "") or {*"@;="} & {*(parsed.database or "")} or "/" in (parsed.username or "")
+    if misread or (parsed.port is not None and not 0 < parsed.port < 65_536):
+        raise ValueError(f"it can't be taken apart; {ESCAPES}")
+    if parsed.query:
+        _check_libpq(parsed)
+
+
+def parsed_database(url: str) -> "URL":
+    """A database's URL as SQLAlchemy has it; raises ValueError with a sentence that quotes nothing of it."""
     from sqlalchemy import make_url  # not for commands that have no database
     from sqlalchemy.exc import ArgumentError
 
+    if re.search(r"[\x00-\x1f\x7f]", url):
+        raise ValueError("it has control characters in it")
     try:
-        parsed = make_url(url)
+        parsed = make_url(with_driver(url))
     except (ArgumentError, ValueError):
         raise ValueError(f"it is no URL that can be taken apart; {ESCAPES}") from None
-    if parsed.get_backend_name() not in DATABASE_SCHEMES:
+    if parsed.drivername not in DATABASE_SCHEMES:
         raise ValueError("it must begin with postgresql:// or sqlite:///")
+    return parsed
+
+
+def with_driver(url: str) -> str:
+    """A database's URL with its driver named, where it is PostgreSQL's."""
+    for short in ("postgres://", "postgresql://"):
+        if url.startswith(short):
+            return "postgresql+psycopg://" + url.removeprefix(short)
+    return url
+
+
+def shown(url: str) -> str:
+    """Where a database or Redis is, fit for logs and messages: no user, no password, and nothing that did not parse."""
+    scheme = url.partition("://")[0]
+    try:
+        if scheme in SOCKET_SCHEMES:
+            check_redis(url)
+            return f"unix://{urlsplit(url).path}"
+        if scheme in REDIS_SCHEMES:
+            check_redis(url)
+            return _shown_redis(urlsplit(url))
+        check_database(url)
+        return _shown_database(parsed_database(url))
+    except ValueError:
+        return HIDDEN
+
+
+def _check_libpq(parsed: "URL") -> None:
+    from psycopg import Error
+    from psycopg.conninfo import make_conninfo
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        _, options = parsed.get_dialect()().create_connect_args(parsed)
+        make_conninfo(**options)
+    except (Error, ValueError, SQLAlchemyError):
+        raise ValueError("behind its question mark may stand only libpq's parameters, such as sslmode") from None
+
+
+def shown_host(url: str) -> str:
+    """Of a webhook the scheme and the host: its path may have a token in it."""
+    parts = _split(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
+
+
+def shown_file(path: str) -> str:
+    """A file's path as it is; of a URL no user, no password and no query, in which signatures stand."""
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return path
+    rest = rest.partition("?")[0].partition("#")[0]
+    host, slash, name = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{name}"
+
+
+def _shown_redis(parts: SplitResult) -> str:
+    host = parts.hostname or "localhost"
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def _shown_database(parsed: "URL") -> str:
+    if parsed.get_backend_name() == "sqlite":
+        return f"sqlite:///{parsed.database or ''}"
+    places = {name: value for name, value in parsed.query.items() if name in PLACES}
+    bare = parsed._replace(drivername="postgresql", username=None, password=None).set(query=places)
+    return bare.render_as_string()
 
 
 def _split(url: str) -> SplitResult:
@@ -74,4 +168,4 @@ def _check_number(database: str) -> None:
 def _check_options(given: dict[str, str], known: tuple[str, ...]) -> None:
     if not given.keys() <= set(known):
         allowed = f"only {', '.join(known)} may" if known else "nothing may"
-        raise ValueError(f"{allowed} stand behind its question mark; a password stands before the host, as :PASSWORD@")
+        raise ValueError(f"{allowed} stand behind its question mark; {BEHIND}")

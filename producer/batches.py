@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
 
+from models import redaction
 from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
@@ -105,7 +106,7 @@ class BatchView:
             "revision": self.revision,
             "dtype": self.dtype,
             "device": self.device,
-            "parameters": self.parameters,
+            "parameters": redaction.parameters(self.parameters),
             "priority": self.priority,
             "tokens": self.tokens,
             "padded_tokens": self.padded_tokens,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, rights, schema
+from models import broker, clock, private, queries, rights, schema, urls
 from models.db import Database
-from models.errors import DatabaseRefused, Unreachable, UsageError
-from models.settings import Settings, config_file, redacted
+from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
+from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
 from producer.schedules import events, standing
@@ -17,12 +17,15 @@ from producer.vitals import Backlog
 from producer.workers import MISSED_LEASES
 
 WEEK = timedelta(days=7)
+URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
     yield from _settings(settings)
+    yield findings.of_limits(settings)
     yield from findings.of_disk(*_disk(settings))
+    yield from findings.of_privacy(_open_to_others(settings))
     redis = list(_redis(settings))
     yield from redis
     try:
@@ -43,7 +46,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     try:
-        yield from findings.of_redis(broker.facts(settings), redacted(settings.redis))
+        yield from findings.of_redis(broker.facts(settings), urls.shown(settings.redis))
     except Unreachable as error:
         start = "run: batchmill up" if settings.redis_url is None else "start it, or mend redis_url"
         advice = f"{start}; until then work goes on, but each piece of it begins later"
@@ -52,7 +55,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
     gone = MISSED_LEASES * settings.lease_seconds
-    yield findings.of_database(vitals.server(database), redacted(settings.database))
+    yield findings.of_database(vitals.server(database), urls.shown(settings.database))
     if (standing_of_role := rights.standing(database)) is not None:
         yield from findings.of_role(standing_of_role)
     there = workers.listed(database, settings.lease_seconds)
@@ -88,19 +91,36 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     file = config_file()
     # Tables are too long for a line, and a source's URL has a password in it.
     tables = {"pipelines", "sources", "schedules"}
-    given = {name: str(getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)}
+    given = {name: _shown(name, getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)}
     environment = {name.upper() for name in os.environ}
     named = [
-        f"{name}={redacted(value)} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"
+        f"{name}={value} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"
         for name, value in given.items()
     ]
     where = f"{file.absolute()}" if file else "no batchmill.toml"
     yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
+    for name in settings.sources:
+        try:
+            queries.find(settings, name)
+        except SettingsError as error:
+            yield Finding(WARNING, "settings", str(error), "mend it: whatever names this source fails")
     if settings.heartbeat_seconds > settings.lease_seconds / 2:
         yield Finding(
             WARNING, "settings", f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
             f"set heartbeat_seconds to at most {settings.lease_seconds / 3:.2g}",
         )  # fmt: skip
+
+
+def _shown(name: str, value: object) -> str:
+    return urls.shown(str(value)) if name in URLS else str(value)
+
+
+def _open_to_others(settings: Settings) -> list[Path]:
+    database = urls.parsed_database(settings.database)
+    ours = [settings.home_path]
+    if database.get_backend_name() == "sqlite" and database.database:
+        ours.append(Path(database.database))
+    return [path for path in ours if private.is_open_to_others(path)]
 
 
 def _disk(settings: Settings) -> tuple[Path, int]:

@@ -5,30 +5,38 @@ import io
 import json
 import os
 import re
+import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TextIO
+from unicodedata import category
 
+from models import private
 from models.errors import UsageError
 from producer import parquet
 from producer.results import ResultRow, iso
 from producer.sheet import Sheet
 
 # What makes a spreadsheet take a cell for a formula; a plain number is none.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
-PLAIN_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
+PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # with a + it is no longer what it was
+UNSEEN = ("Z", "C")  # Unicode's categories of blanks, controls and marks without width
+
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
 def guarded(cell: object) -> object:
-    """The cell, with a `'` before text that a spreadsheet would run."""
-    if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) and not PLAIN_NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    """The cell, with a `'` before text that a spreadsheet would run, which may skip blanks before it."""
+    if not isinstance(cell, str) or not cell or (cell[0].isascii() and cell[0].isalnum()):
+        return cell
+    start = next((i for i, character in enumerate(cell) if category(character)[0] not in UNSEEN), len(cell))
+    begins = cell.startswith(FORMULA_STARTS, start) and not PLAIN_NUMBER.fullmatch(cell, start)
+    return f"'{cell}" if begins or cell[0] in "\t\r\n" else cell
 
 
 def jsonl_line(row: ResultRow, *, ascii_only: bool = False) -> str:
@@ -60,7 +68,7 @@ def write_csv(path: Path, rows: Iterable[ResultRow], sheet: Sheet) -> int:
     count = 0
     with _replacing(path) as file, _text_of(file) as lines:
         writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(sheet.header)
+        writer.writerow([guarded(name) for name in sheet.header])
         for row in rows:
             writer.writerow(cells(sheet, row))
             count += 1
@@ -105,14 +113,40 @@ def _text_of(file: IO[bytes]) -> Iterator[TextIO]:
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the path's place once it is whole and on disk; before, whatever was there stays."""
     path = path.resolve()  # a link stays a link
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Nobody else can have put a file or a link of that name there.
+    part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+    made = False
     try:
-        with part.open("wb") as file:
+        with os.fdopen(os.open(part, NEW_FILE, 0o666), "wb") as file:
+            made = True
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # by the umask, as for any new file
+            os.fchmod(file.fileno(), private.FILE_MODE)
             yield file
             file.flush()
+            _allow_as_before(file.fileno(), path, mode)
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}") from error
     finally:
-        part.unlink(missing_ok=True)
+        if made:
+            part.unlink(missing_ok=True)
+
+
+def _allow_as_before(descriptor: int, path: Path, mode: int) -> None:
+    """Give a file the owner, group and mode of the one that it is to replace, as far as may be; else this mode."""
+    with suppress(FileNotFoundError):
+        before = path.stat()
+        group = _group_of(before)
+        mode = stat.S_IMODE(before.st_mode) & 0o777
+        with suppress(PermissionError):
+            os.fchown(descriptor, -1, group)
+        with suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, -1)
+        if os.fstat(descriptor).st_gid != group:
+            mode &= ~0o070  # the group's rights are not for ours
+    os.fchmod(descriptor, mode)
+
+
+def _group_of(status: os.stat_result) -> int:
+    return status.st_gid

@@ -11,6 +11,7 @@ from models.broker import Facts
 from models.grants import Purpose, quoted
 from models.rights import Standing, command, named
 from models.seats import seat_of
+from models.settings import Settings
 from producer.blockers import Failure
 from producer.schedules.standing import Standing as ScheduleStanding
 from producer.vitals import Backlog, DutyView, Server, Unsettled
@@ -49,6 +50,23 @@ def of_disk(folder: Path, free_bytes: int) -> Iterator[Finding]:
         yield Finding(level, "disk", message, "make room: a full disk stops submitting and answering")
     else:
         yield Finding(OK, "disk", message)
+
+
+def of_privacy(open_to_others: Iterable[Path]) -> Iterator[Finding]:
+    """What of ours, which holds inputs and outputs, others on this machine may read."""
+    for path in open_to_others:
+        advice = f"if they are not to, run: chmod go-rwx {path}"
+        yield Finding(WARNING, "privacy", f"others on this machine may read {path}", advice)
+
+
+def of_limits(settings: Settings) -> Finding:
+    """What sources may name and webhooks may call."""
+    roots = settings.source_roots
+    files = "any file here" if roots is None else f"files under {', '.join(map(str, roots)) or 'no folder'}"
+    urls = f"{', '.join(settings.source_schemes)} URLs" if settings.source_schemes else "no URLs"
+    hosts = ", ".join(settings.webhook_allowed_hosts)
+    called = f"public addresses and {hosts}" if hosts else "public addresses only"
+    return Finding(OK, "limits", f"sources: {files}, {urls}; webhooks: {called}")
 
 
 def of_redis(facts: Facts, url: str) -> Iterator[Finding]:
@@ -185,8 +203,8 @@ def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Fi
         message = f"{duty.name} {ran}{did}"
         if duty.failure is not None:
             advice = "it is tried again; the logs of workers and foreman say where that comes from"
-            why = f"unexpected {duty.failure}" if duty.failure.isidentifier() else duty.failure
-            yield Finding(PROBLEM, "duties", f"{message}; it failed: {why}", advice)
+            why = f"by a defect ({duty.failure})" if duty.failure.isidentifier() else f"since {duty.failure}"
+            yield Finding(PROBLEM, "duties", f"{message}; it failed {why}", advice)
         elif duty.overdue_seconds > patience_seconds:
             advice = "nobody does it: start a worker, or batchmill foreman"
             yield Finding(WARNING, "duties", f"{message}; overdue by {ago(duty.overdue_seconds)}", advice)

@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from models.content import content_hash
+from models.content import known_hash
 from models.db import as_json
 from models.errors import ModelError
 from models.pipeline import Pipeline
+from models.settings import hashes_file
 
 # What of a catalogue entry shows in an output. How many go through the model at once, and where, does not.
 SHOWS = (
@@ -38,7 +39,7 @@ def revision(pipeline: Pipeline) -> str | None:
     if pipeline.revision is not None or pipeline.folder is None:
         return pipeline.revision
     try:
-        return content_hash(pipeline.folder)
+        return known_hash(pipeline.folder, hashes_file())
     except (ModelError, OSError):
         return None
 

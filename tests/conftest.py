@@ -12,12 +12,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
+from models.log import OURS
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of an own one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
+
+settings.register_profile("batchmill", deadline=None)  # a loaded machine is slow, and no test is about time
+settings.load_profile("batchmill")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background has Ctrl-C ignored, and every program that they start inherits it.
@@ -43,6 +48,8 @@ def logs_as_before() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.setLevel(level)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(handler)
@@ -100,7 +107,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """A fresh SQLite database with our tables."""
     path = tmp_path / "batchmill.db"
-    shutil.copyfile(sqlite_template, path)
+    shutil.copy(sqlite_template, path)  # with its mode
     return f"sqlite:///{path}"
 
 

@@ -1,5 +1,12 @@
 """Answers the bell: claims slices, runs the model, writes the results."""
 
+import sys
+
 from batchmill import refuse_shadows
 
 refuse_shadows("models")
+
+# Where they are installed, transformers fetches native code with one, and other models with the other, because a
+# model's files say so. To it they are not there.
+for _package in ("kernels", "peft"):
+    sys.modules[_package] = None  # type: ignore[assignment]

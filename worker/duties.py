@@ -240,6 +240,8 @@ class Duties(Background):
         except Unreachable:
             raise
         except Exception as error:
+            if isinstance(error, DatabaseRefused):
+                self._note_refusal(error)
             self._note_failure(duty, error)
             return
         self._failing.pop(duty.name, None)

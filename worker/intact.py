@@ -6,7 +6,6 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from models.content import content_hash
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 
@@ -19,10 +18,8 @@ def damage(pipeline: Pipeline, revision: str | None) -> str | None:
     if revision is None:
         return None
     try:
-        if pipeline.folder is not None:
-            if content_hash(pipeline.folder) == revision:
-                return None
-            return f"{pipeline.model} changed while it was loaded; it will be loaded again"
+        if pipeline.folder is not None:  # whose state is remembered: see `Snapshot.has_changed`
+            return None
         folder = Path(snapshot_download(pipeline.model, revision=revision, local_files_only=True))
         broken = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_intact(path)]
     except (OSError, ValueError, BatchmillError) as error:

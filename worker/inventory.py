@@ -8,10 +8,11 @@ from typing import Any
 from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 from sqlalchemy import Row, text
 
-from models.content import content_hash
+from models.content import known_hash
 from models.db import Database
 from models.errors import ModelError
 from models.pipeline import BUNDLED, Pipeline
+from models.settings import hashes_file
 
 USES_SHOWN = 20
 
@@ -97,7 +98,7 @@ def _revision(pipeline: Pipeline, cached: Iterable[tuple[str, str | None]]) -> s
         found = [revision for model, revision in cached if model == pipeline.model]
         return found[0] if len(found) == 1 else None
     try:
-        return content_hash(pipeline.folder)
+        return known_hash(pipeline.folder, hashes_file())
     except ModelError:
         return None
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from models import failpoints, log, parent, schema
+from models import failpoints, log, parent, schema, tracebacks
 from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
@@ -132,6 +132,7 @@ def _leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    tracebacks.print_uncaught()
     given, device_name, thread_count, name = sys.argv[1:5]
     try:
         _leave(main(given.split(","), device_name, int(thread_count) or None, name))

@@ -10,14 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models import slices
+from models import endings, slices
 from models.db import Database, Fragments
 from models.endings import lock_batch
-from models.states import AttemptEnding, BatchStatus, Outcome
+from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from worker import store
 from worker.claims import Lease
 from worker.store import Answer
-from worker.suspicion import Verdict, verdict
+from worker.suspicion import Verdict, is_hopeless, verdict
 
 # Whose leases: those that ran out, or all of one worker's.
 LAPSED = "state = 'leased' AND lease_expires_at < {now}"
@@ -30,6 +30,21 @@ LAST_WORDS = {
     AttemptEnding.HUNG: ("timed_out", "the device did not come back from this input in time, again and again"),
     AttemptEnding.DIED: ("worker_died", "workers died while they ran this input"),
 }
+BURIED = ", ".join(f"'{code}'" for code in sorted({code for code, _ in LAST_WORDS.values()}))
+
+# A batch that ends because of them.
+CRASH_LOOP = "crash_loop"
+TOLD_CRASH_LOOP = (
+    "{count} inputs in a row ended or hung their workers, and none was answered: the model can't do this batch here; "
+    "see the workers' logs, then: batchmill retry {batch_id}"
+)
+
+COUNTS = f"""
+SELECT b.succeeded - b.reused AS answered,
+       (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.error_code IN ({BURIED})) AS buried
+FROM batches b WHERE b.id = :batch_id
+"""  # noqa: S608
+
 SILENT = ("worker_died", "workers fell silent while they ran this input")
 
 
@@ -122,4 +137,15 @@ def _bury(connection: Connection, sql: Fragments, row: Row[Any], ending: Attempt
     message = f"{words} ({times} times); look at it, then: batchmill retry {row.batch_id}"
     answer = Answer(lease, row.first, Outcome.FAILED, error_code=code, error_message=message)
     closed = store.close(connection, sql, [answer], [lease], {lease.slice_id}, version_id=None, by=ending)
-    return closed.ended is not None
+    return closed.ended is not None or _end_hopeless(connection, sql, row.batch_id)
+
+
+def _end_hopeless(connection: Connection, sql: Fragments, batch_id: str) -> bool:
+    """End a batch, whose row is locked, where every input so far has ended its worker; returns whether that is so."""
+    counts = connection.execute(text(COUNTS), {"batch_id": batch_id}).one()
+    if not is_hopeless(counts.buried, counts.answered):
+        return False
+    message = TOLD_CRASH_LOOP.format(count=counts.buried, batch_id=batch_id)
+    endings.begin(connection, sql, batch_id, Ending.FAILED, CRASH_LOOP, message)
+    endings.close_some(connection, sql, batch_id)
+    return True

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import adapters, intact, load_errors, snapshots, weights
+from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
 from worker.adapters.base import Adapter, Limits
 from worker.snapshots import Snapshot
 from worker.store import Version
@@ -75,25 +76,40 @@ def load(
         # A number that shares rows out evenly: see Collation.
         threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
-    revision: str | None = None
+    read: list[Snapshot] = []
     try:
         target = weights.device(device if pipeline.device == "auto" else pipeline.device)
-        files = snapshots.found(pipeline)
-        revision = files.revision
-        return _assembled(pipeline, files, target, tokens_per_batch)
+        read.append(snapshots.found(pipeline))
+        return _assembled(pipeline, read, target, tokens_per_batch)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
-        found = load_errors.classified(error, pipeline.model, revision)
-        if type(found) is ModelError and (damage := intact.damage(pipeline, found.revision)):
-            found = LoadFailed(damage)
+        found = load_errors.classified(error, pipeline.model, read[0].revision if read else None)
+        if isinstance(found, ModelError):
+            found = _changed(read) or _damaged(pipeline, found) or found
         raise found from error
 
 
-def _assembled(pipeline: Pipeline, files: Snapshot, target: torch.device, tokens_per_batch: int | None) -> Runtime:
+def _changed(read: Sequence[Snapshot]) -> LoadFailed | None:
+    """What was read may be of no revision that there ever was; another try will tell."""
+    changed = next((snapshot.name for snapshot in read if snapshot.has_changed), None)
+    return LoadFailed(f"{changed} changed while it was loaded; it will be loaded again") if changed else None
+
+
+def _damaged(pipeline: Pipeline, error: ModelError) -> LoadFailed | None:
+    damage = intact.damage(pipeline, error.revision) if type(error) is ModelError else None
+    return LoadFailed(damage) if damage else None
+
+
+def _assembled(pipeline: Pipeline, read: list[Snapshot], target: torch.device, tokens_per_batch: int | None) -> Runtime:
+    """The runtime of a model whose files are found; those of a tokenizer of its own are added to what is read."""
     started = time.monotonic()
+    [files] = read
     snapshots.check(files, pipeline.name)
     words = snapshots.tokenizer(pipeline, files)
+    if words is not files:
+        read.append(words)
+    tokenizer_trial.check(words.name, words.folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.of(pipeline.task)
@@ -112,6 +128,8 @@ def _assembled(pipeline: Pipeline, files: Snapshot, target: torch.device, tokens
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunes=not (tokens_per_batch or pipeline.tokens_per_batch or pipeline.deterministic),
     )
+    if changed := _changed(read):
+        raise changed
     _log(pipeline.name, runtime, limits, started)
     return runtime
 

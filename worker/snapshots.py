@@ -1,8 +1,7 @@
 """Where a pipeline's files are, and exactly which: a Hub commit in the local cache, or a folder by its content."""
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,30 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from models.content import content_hash
+from models.content import State, content_hash
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
+from worker import vetting
 
 # Weights as safetensors only: the other formats run code when they are opened.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PASSING = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
-# Keys of a config that name code to be run.
-REFUSED_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Files on this machine that will not change under their revision."""
+    """Files on this machine, those of a revision; `state` is how a folder was when that was found out."""
 
     name: str
     folder: Path
     revision: str
+    state: State | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the files are not those of the revision any more, or were not for a while."""
+        return self.state is not None and not self.state.is_still_that_of(self.folder, self.revision)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -65,16 +69,19 @@ def local(pipeline: Pipeline) -> Snapshot | None:
 
 
 def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
-    """The tokenizer's files: the model's own unless the catalogue names others."""
+    """The tokenizer's files: the model's own unless the catalogue names others. Raises ModelError where unsafe."""
     if pipeline.tokenizer is None:
         return of_model
-    return _find(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
+    snapshot = _find(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
+    vetting.check(snapshot.name, snapshot.folder)
+    return snapshot
 
 
 def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned)
-    snapshot = Snapshot(name, folder, content_hash(folder))
+    state = State.of(folder)  # before the files are read, so that what changes meanwhile shows
+    snapshot = Snapshot(name, folder, content_hash(folder), state)
     if pinned not in (None, snapshot.revision):
         raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned}")
     return snapshot
@@ -116,10 +123,8 @@ def _refused(repository: str, revision: str | None, error: HfHubHTTPError) -> Ba
 
 def check(snapshot: Snapshot, pipeline: str) -> None:
     """Raise ModelError where the files are unsafe, or not a model's."""
-    config = _config(snapshot)
-    for key in REFUSED_KEYS:
-        if config.get(key):
-            raise ModelError(f"{snapshot.name} asks to run code of its own ({key} in config.json); that is refused")
+    _ = snapshot.config
+    vetting.check(snapshot.name, snapshot.folder)
     if not any(snapshot.folder.glob("*.safetensors")):
         mend = (
             f"run: batchmill models pull {pipeline} --convert"
@@ -130,13 +135,10 @@ def check(snapshot: Snapshot, pipeline: str) -> None:
 
 
 def _config(snapshot: Snapshot) -> dict[str, Any]:
-    path = snapshot.folder / "config.json"
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = vetting.config(snapshot.name, snapshot.folder / "config.json")
     except FileNotFoundError:
         raise ModelError(f"{snapshot.name} has no config.json; it is not a transformers model") from None
-    except ValueError as error:
-        raise ModelError(f"{snapshot.name}: config.json can't be read: {error}") from None
     if not isinstance(config, dict):
         raise ModelError(f"{snapshot.name}: config.json is not an object")
     return config

@@ -9,6 +9,9 @@ from enum import Enum
 
 from models.turns import SUSPECT_DEATHS, SUSPECT_LAPSES
 
+# Inputs that ended their workers, of a batch of which not one was answered: then it is hardly the inputs.
+HOPELESS_JOBS = 8
+
 
 class Verdict(Enum):
     """What becomes of a slice whose holder is gone."""
@@ -28,3 +31,11 @@ def verdict(size: int, deaths: int, lapses: int, max_attempts: int) -> Verdict:
     if size == 1 and (deaths >= max_attempts or lapses >= SUSPECT_LAPSES + max_attempts):
         return Verdict.BURY
     return Verdict.SPLIT if size > 1 and suspect_of(deaths, lapses) else Verdict.QUEUE
+
+
+def is_hopeless(buried: int, answered: int) -> bool:
+    """Whether a batch ends of which so many jobs ended their workers, and so many were answered: a loop without end.
+
+    Each of them may cost as long as a micro-batch may take, so a large batch would go on for months.
+    """
+    return answered == 0 and buried >= HOPELESS_JOBS

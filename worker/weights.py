@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import int8, load_errors, products
+from worker import int8, load_errors, products, vetting
 from worker.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
@@ -42,16 +43,18 @@ def device(name: str) -> torch.device:
 def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -> Any:
     """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError or LoadFailed."""
     _check_architecture(files, auto)
-    options: dict[str, Any] = {"dtype": _dtype(pipeline, target)}
-    if pipeline.attention:
-        options["attn_implementation"] = pipeline.attention
+    # Passed even where it is None, so that transformers takes nothing from the files that was not vetted.
+    attention = pipeline.attention or vetting.attention(files.config)
+    options: dict[str, Any] = {"dtype": _dtype(pipeline, target), "attn_implementation": attention}
     if pipeline.quantization and target.type != "cpu":
         options |= _bitsandbytes(pipeline.quantization, target)
     try:
+        only = {"trust_remote_code": False, "local_files_only": True}
+        # Read on its own: beside the weights it would overrule the attention that is passed with them.
+        config = AutoConfig.from_pretrained(files.folder, **only)
         model, report = auto.from_pretrained(
-            files.folder, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            output_loading_info=True, **options,
-        )  # fmt: skip
+            files.folder, config=config, use_safetensors=True, output_loading_info=True, **only, **options
+        )
     except Exception as error:  # whatever a broken folder makes transformers raise
         if "Unrecognized configuration class" in str(error):
             kind = files.config.get("model_type")
@@ -61,6 +64,8 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
     if lacking:
         # transformers would fill these with random numbers and only warn.
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
+    if pipeline.folder is not None:
+        _detach(model)
     if pipeline.quantization and target.type == "cpu":
         return _dynamic_int8(pipeline.quantization, files, model.eval())
     model = (model if pipeline.quantization else model.to(target)).eval()
@@ -68,6 +73,13 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
     if target.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
         products.quicken(model)
     return model
+
+
+def _detach(model: Any) -> None:
+    """Copy weights that are read from their file as they are used: one that is written over would change them."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def _check_architecture(files: Snapshot, auto: Any) -> None:

@@ -16,7 +16,7 @@ LONGEST_TEXT = 1_000_000
 class Parameters(BaseModel):
     """The base of every task's parameters: an allowlist, since some of transformers' own can run code."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class Field(Protocol):

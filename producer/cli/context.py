@@ -42,7 +42,7 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, given: Sequence[str])
     for word in given:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{word!r} is not {parameter.metavar}")
+            raise click.BadParameter(f"one is not {parameter.metavar}: it has no name and = before its value")
         if name in found:
             raise click.BadParameter(f"{name!r} is given twice")
         found[name] = value

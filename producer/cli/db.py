@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from models import schema, terminal
+from models import schema, terminal, urls
 from models.db import Database
 from models.errors import UsageError
 from models.grants import Place, Purpose, statements
 from models.rights import Role
-from models.settings import Settings, redacted
+from models.settings import Settings
 from producer.cli import context
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones
@@ -31,7 +31,7 @@ def upgrade(as_json: bool) -> None:
     if as_json:
         terminal.echo_json({"object": "schema", "version": version})
     else:
-        terminal.notice(f"the tables at {redacted(settings.database)} are of version {version}")
+        terminal.notice(f"the tables at {urls.shown(settings.database)} are of version {version}")
 
 
 @db.command(short_help="Print the GRANTs that PostgreSQL's roles need.")

@@ -30,7 +30,7 @@ def facts(standing: Standing, slots: Sequence[str]) -> str:
         ("state", standing.state),
         ("declared", "in batchmill.toml" if view.declared else None),
         ("runs", spelled_times(definition)),
-        *((name.replace("_", " "), _told(value)) for name, value in definition.stored().items() if name not in SPELLED),
+        *((name.replace("_", " "), _told(value)) for name, value in definition.shown().items() if name not in SPELLED),
         ("watermark", view.watermark and definition.spelled(view.watermark)),
     ]
     told = [(name, value) for name, value in told if value not in (None, "")]

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from models import terminal
+from models import redaction, terminal
 from models.catalogue import Catalogue
 from models.pipeline import Pipeline
 from models.settings import Settings
@@ -32,4 +32,4 @@ def _line(pipeline: Pipeline) -> list[object]:
 
 
 def _document(pipeline: Pipeline) -> dict[str, Any]:
-    return {"object": "pipeline", **pipeline.model_dump(mode="json")}
+    return {"object": "pipeline", **redaction.pipeline(pipeline)}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from models import terminal
+from models import redaction, terminal
 from models.states import BatchStatus
 from producer.batches import BatchView
 from producer.cli import answer
@@ -33,7 +33,7 @@ def batch_facts(batch: BatchView) -> str:
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
         ("model", f"{batch.model}@{batch.revision or 'settled by the first worker'}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),
-        ("parameters", batch.parameters and terminal.compact(batch.parameters)),
+        ("parameters", batch.parameters and terminal.compact(redaction.parameters(batch.parameters))),
         ("priority", batch.priority or None),
         ("metadata", batch.metadata and terminal.compact(batch.metadata)),
         *((name.removesuffix("_at").replace("_", " "), iso(moment)) for name, moment in ended),

@@ -44,7 +44,7 @@ def report(name: str, slot: str | None, as_json: bool) -> None:
         before = runs.completed_before(database, name, run.slot, MOST_RUNS)
         told = events.newest(database, name, MOST_EVENTS, slot=run.slot)
     if as_json:
-        terminal.echo_json(run.as_dict() | {"events": [event.as_dict() for event in told]})
+        terminal.echo_json(run.as_dict() | {"summary": run.summary, "events": [event.as_dict() for event in told]})
         return
     click.echo(_facts(run, view.definition))
     if shown := _gauges(run, before):

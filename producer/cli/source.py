@@ -21,7 +21,7 @@ def chosen(
     if sql is None:
         if bound:
             raise UsageError("--bind gives a parameter to a query; name that with --sql")
-        return readers.opened(paths, columns, kind)
+        return readers.opened(paths, columns, kind, readers.Access.of(settings))
     if kind is not None:
         raise UsageError("--format is of files, and --sql names a query")
     from producer.readers import query

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from models import terminal
+from models import private, terminal
 from models.errors import BatchmillError
 
 LOG_LINES = 15
@@ -21,7 +21,7 @@ CONFIG = "# Settings of the demo in this folder; see `Settings` in models/settin
 @contextmanager
 def own_settings(home: Path) -> Iterator[None]:
     """The demo's own home and nothing else: it must not write to a database that the environment happens to name."""
-    home.mkdir(parents=True, exist_ok=True)
+    private.make_folder(home)
     config = home / "batchmill.toml"
     if not config.exists():
         config.write_text(CONFIG)
@@ -43,12 +43,12 @@ def running(log: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]
     """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--end-with-stdin"]
     terminal.notice(f"starting: batchmill up\n     log: {near(log)}")
-    with log.open("wb") as file:
+    with os.fdopen(private.open_file(log, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())
 
     def check() -> None:
         if process.poll() is not None:
-            last = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
+            last = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:] or ["nothing"]
             lines = "".join(f"\n  {terminal.printable(line)}" for line in last)
             raise BatchmillError(f"`batchmill up` ended with {process.returncode}; the last of {near(log)}:{lines}")
 

@@ -170,7 +170,8 @@ def _accepted_all_the_same(submission: Submission) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except Exception as error:
-        why = str(error) if isinstance(error, BatchmillError) else f"unexpected {type(error).__name__}"
+        ours = isinstance(error, BatchmillError)
+        why = str(error) if ours else f"a defect ({type(error).__name__}) keeps from showing it"
         terminal.notice(f"warning: {submission.batch_id} is accepted and safe, but {why}")
 
 

@@ -6,11 +6,12 @@ from typing import BinaryIO
 
 from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
 from producer.readers import files, jsonl, parquet
+from producer.readers.access import ANYWHERE, Access
 from producer.readers.delimited import Table
 from producer.readers.files import KINDS, STDIN, File
 from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source, unexpected
 
-__all__ = ["KINDS", "STDIN", "opened", "rows_of"]
+__all__ = ["KINDS", "STDIN", "Access", "opened", "rows_of"]
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -26,14 +27,17 @@ Records = Iterable[tuple[int, object] | Problem]
 
 
 @contextmanager
-def opened(paths: str | Sequence[str], columns: Columns, kind: str | None = None) -> Iterator[Source]:
+def opened(
+    paths: str | Sequence[str], columns: Columns, kind: str | None = None, access: Access = ANYWHERE
+) -> Iterator[Source]:
     """The rows of files, one after the other, or of standard input for `-`; they close with the block.
 
-    A path may be a pattern, or a URL that fsspec knows. `kind` is one of KINDS; None goes by the files' names.
+    A path may be a pattern, or a URL that fsspec knows and `access` admits. `kind` is one of KINDS; None goes by the
+    files' names.
     Raises UnreadableSource, here or as rows are read, when one is not what it claims to be, and Unreachable when one
     breaks off.
     """
-    found = files.found([paths] if isinstance(paths, str) else paths, kind)
+    found = files.found([paths] if isinstance(paths, str) else paths, kind, access)
     with closing(_all_rows(found, columns)) as rows:
         name = (
             found[0].name

@@ -1,17 +1,18 @@
 """Files: which ones a path or pattern stands for, what each of them is, and opening them."""
 
 import glob
-import os
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from models import urls
 from models.errors import MissingSource, UnreadableSource, UsageError
 from producer.readers import remote
+from producer.readers.access import ANYWHERE, Access, is_url
 from producer.readers.packing import unpacked
 
 STDIN = "-"
@@ -21,6 +22,7 @@ SUFFIXES = {
     ".pq": "parquet",
 }  # fmt: skip
 PACKED = (".gz", ".zst")
+MOST_FILES = 100_000  # that one pattern stands for
 OTHERWISE_PACKED = (".bz2", ".xz", ".zip", ".7z", ".lz4")
 
 
@@ -30,11 +32,12 @@ class File:
 
     path: str
     kind: str
+    access: Access = ANYWHERE
 
     @property
     def name(self) -> str:
         """For people."""
-        return "standard input" if self.path == STDIN else self.path
+        return "standard input" if self.path == STDIN else urls.shown_file(self.path)
 
     @property
     def unit(self) -> str:
@@ -47,52 +50,58 @@ class File:
         if self.path == STDIN:
             yield unpacked(sys.stdin.buffer, self.name)
             return
-        with _opened(self.path) as stream:
+        with self._stream() as stream:
             yield unpacked(stream, self.name)
 
+    def _stream(self) -> BinaryIO:
+        return remote.opened(self.path, self.access.seconds) if is_url(self.path) else self.access.opened(self.path)
 
-def found(paths: Iterable[str], kind: str | None = None) -> list[File]:
+
+def found(paths: Iterable[str], kind: str | None = None, access: Access = ANYWHERE) -> list[File]:
     """The files that paths, URLs and patterns stand for, in this order; a pattern's are sorted by name.
 
     `kind` is one of KINDS; None goes by each file's name, and takes standard input for JSON lines. Raises
-    UnreadableSource where there is none, or nothing says what it is.
+    UnreadableSource where there is none, where nothing says what it is, or where `access` does not admit it.
     """
     paths = list(paths)
     if STDIN in paths and len(paths) > 1:
         raise UsageError("- for standard input stands alone; give it, or files")
-    return [File(path, kind or kind_of(path)) for given in paths for path in _expanded(given)]
+    return [File(path, kind or kind_of(path), access) for given in paths for path in _expanded(given, access)]
 
 
 def kind_of(path: str) -> str:
     """Which of KINDS a file's name says that it is; raises UnreadableSource where it does not say."""
     if path == STDIN:
         return "jsonl"
-    bare = path.partition("?")[0] if "://" in path else path
-    suffixes = [suffix.lower() for suffix in PurePosixPath(bare).suffixes]
+    shown = urls.shown_file(path)
+    suffixes = [suffix.lower() for suffix in PurePosixPath(shown).suffixes]
     if suffixes and suffixes[-1] in OTHERWISE_PACKED:
-        raise UnreadableSource(f"{path} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
+        raise UnreadableSource(f"{shown} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
     if suffixes and suffixes[-1] in PACKED:
         suffixes.pop()
     if suffixes and suffixes[-1] in SUFFIXES:
         return SUFFIXES[suffixes[-1]]
-    raise UnreadableSource(f"{path} does not say by its name what it is; say --format {' or '.join(KINDS)}")
+    raise UnreadableSource(f"{shown} does not say by its name what it is; say --format {' or '.join(KINDS)}")
 
 
-def _expanded(path: str) -> list[str]:
-    if path == STDIN:
-        return [path]
-    if "://" in path:
-        matches = remote.found(path)
+def _expanded(said: str, access: Access) -> list[str]:
+    if said == STDIN:
+        return [said]
+    path = access.admitted(said)
+    if is_url(path):
+        matches = remote.found(path, access.seconds)
     elif any(character in path for character in "*?[") and not _exists(path):
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (a Path has no absolute patterns)
-        matches = [match for match in matches if not Path(match).is_dir()]
+        matches = list(islice(glob.iglob(path, recursive=True), MOST_FILES + 1))  # noqa: PTH207 (absolute patterns)
+        matches = sorted(match for match in matches if not Path(match).is_dir())
+        if len(matches) > MOST_FILES:
+            raise UnreadableSource(f"{path} stands for more than {MOST_FILES:,} files; submit fewer of them at once")
     else:
         # Before anything is read: of several files the last may be the one that is not there.
         if not _exists(path):
             raise MissingSource(f"there is no file {path}")
         return [path]
     if not matches:
-        raise MissingSource(f"no file matches {path}")
+        raise MissingSource(f"no file matches {urls.shown_file(path)}")
     return matches
 
 
@@ -105,26 +114,3 @@ def _exists(path: str) -> bool:
         reason = error.strerror if isinstance(error, OSError) else error
         raise MissingSource(f"{path} can't be opened: {reason}") from None
     return True
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-    stream = remote.opened(path) if "://" in path else _local(path)
-    with stream:
-        yield stream
-
-
-def _local(path: str) -> BinaryIO:
-    try:
-        # Not blocking, since opening a FIFO waits for its writer; regular files don't care.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise MissingSource(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise MissingSource(f"{path} can't be opened: {reason}") from None
-    # Asked of what was opened, not of the path, which may change in between.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnreadableSource(f"{path} is not a regular file; for a pipe, use: … | batchmill submit -")
-    return os.fdopen(descriptor, "rb", buffering=2**20)

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from models.db import SUPPORTED
+from models import driver_errors, urls
 from models.driver_errors import Kind, code_of, kind_of
-from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource, first_line
+from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
 from models.queries import Query
-from models.settings import spelled
 from producer.readers import careful, rows_of
 from producer.readers.rows import Columns, Problem, Row, Source
 
@@ -112,11 +111,8 @@ def _records(result: CursorResult[Any], header: list[str], clock: _Clock) -> Ite
 def _engine(query: Query) -> tuple[Engine, _Clock]:
     clock = _Clock(query.timeout_seconds)
     try:
-        url = make_url(spelled(query.url))
-        name = url.get_backend_name()
-        if name not in SUPPORTED:
-            raise SettingsError(f"[sources.{query.name}] url names {name!r}; PostgreSQL and SQLite are read")
-        if name == "sqlite":
+        url = urls.parsed_database(query.url)
+        if url.get_backend_name() == "sqlite":
             path = url.database or ""
             return create_engine("sqlite://", creator=lambda: _sqlite(path, clock), poolclass=NullPool), clock
         options = f"-c default_transaction_read_only=on -c statement_timeout={round(query.timeout_seconds * 1000)}"
@@ -124,8 +120,8 @@ def _engine(query: Query) -> tuple[Engine, _Clock]:
         engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
         event.listen(engine, "connect", lambda connection, _record: careful.load_values(connection))
         return engine, clock
-    except ArgumentError:
-        raise SettingsError(f"[sources.{query.name}] url can't be read; write postgresql://user@host/name") from None
+    except ValueError as error:
+        raise SettingsError(f"[sources.{query.name}] url: {error}") from None
 
 
 def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
@@ -146,7 +142,7 @@ def _told(query: Query) -> Iterator[None]:
         # Our own statement_timeout is no fault of the query.
         if kind_of(error) is Kind.REFUSED and code_of(error) != CANCELLED:
             raise _wrong(query, error) from None
-        raise Unreachable(f"the source {query.name!r} does not answer: {_said(error)}") from None
+        raise Unreachable(f"the source {query.name!r} does not answer: {driver_errors.words(error)}") from None
     except DBAPIError as error:
         raise _wrong(query, error) from None
     except (BatchmillError, MemoryError):
@@ -158,8 +154,4 @@ def _told(query: Query) -> Iterator[None]:
 
 
 def _wrong(query: Query, error: DBAPIError) -> UnreadableSource:
-    return UnreadableSource(f"the query of the source {query.name!r} fails: {_said(error)}")
-
-
-def _said(error: DBAPIError) -> str:
-    return first_line(error.orig) if isinstance(error.orig, Exception) else type(error).__name__
+    return UnreadableSource(f"the query of the source {query.name!r} fails: {driver_errors.words(error)}")

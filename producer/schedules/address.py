@@ -1,30 +1,96 @@
-"""The address that a webhook calls: https, and plain http only to this very machine."""
+"""The address that a webhook calls: https, and plain http only to this very machine; public, but for what is allowed.
+
+A host's name says nothing of where it leads, so it is the address that is connected to which is asked of.
+"""
 
 import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Self
 from urllib.parse import urlsplit
 
 from models.errors import UsageError
 
 LONGEST = 2000
 
+# All that is handed out to be reached from anywhere; the rest of IPv6 is for single links, sites, tests and groups.
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+NAT64 = IPv6Network("64:ff9b::/96")  # an IPv4 address, as networks that have none themselves spell it
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which hosts and networks may be called though they are not public."""
+
+    hosts: frozenset[str] = frozenset()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    @classmethod
+    def of(cls, said: Iterable[str]) -> Self:
+        """From the setting: names of hosts, addresses, and networks such as 10.0.0.0/8."""
+        hosts, networks = set(), []
+        for one in said:
+            try:
+                networks.append(ipaddress.ip_network(one.strip("[]"), strict=False))
+            except ValueError:
+                hosts.add(_bare(one))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def allows(self, host: str, address: str) -> bool:
+        """Whether an address may be connected to, to which a host's name has led."""
+        found = _address(address)
+        return _bare(host) in self.hosts or any(found in network for network in self.networks) or is_public(found)
+
 
 def checked(url: str) -> str:
     """The URL as it was given; raises UsageError where it can't be called, or would tell its secrets."""
-    said = f"webhook {url[:80]!r}"
     try:
         parts = urlsplit(url)
         _ = parts.port  # of which only asking says that it is wrong
-    except ValueError as error:
-        raise UsageError(f"webhook {url[:80]!r} is no URL: {error}") from None
+    except ValueError:
+        raise UsageError("webhook is no URL with a host and a port; write https://host/path") from None
     if len(url) > LONGEST or not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise UsageError(f"{said} is longer than {LONGEST} characters, or has blanks in it or what is not ASCII")
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("webhook names a user or password, which logs would show; put a token into its path")
+        raise UsageError(f"webhook is longer than {LONGEST} characters, or has blanks in it or what is not ASCII")
+    if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+        raise UsageError("webhook names a user or password, which its receiver's logs would show; put it into its path")
     if parts.scheme == "https" and parts.hostname:
         return url
     if parts.scheme == "http" and parts.hostname and _is_this_machine(parts.hostname):
         return url
-    raise UsageError(f"{said} is not https; take https://…, or http:// to localhost alone")
+    raise UsageError("webhook is not https; write https://host/path, or http:// to localhost alone")
+
+
+def is_refused(url: str, reach: Reach) -> bool:
+    """Whether a URL by itself, asking nobody, says that its address is not public, nor allowed."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not reach.allows(host, host)
+    except ValueError:  # a name: where it leads is seen when it is called
+        return _bare(host) in ("localhost", "localhost.localdomain") and not reach.allows(host, "127.0.0.1")
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is handed out to be reached from anywhere, whichever way it is spelled."""
+    if isinstance(address, IPv4Address):
+        return address.is_global and not address.is_multicast
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and address in NAT64:
+        inner = IPv4Address(int(address) & 0xFFFF_FFFF)
+    if inner is not None:
+        return is_public(inner)
+    return address in GLOBAL_UNICAST and address.is_global
+
+
+def _address(said: str) -> Address:
+    found = ipaddress.ip_address(said.partition("%")[0])  # behind it stands by which link
+    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+
+
+def _bare(host: str) -> str:
+    return host.lower().removesuffix(".")
 
 
 def _is_this_machine(host: str) -> bool:

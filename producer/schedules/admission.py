@@ -7,10 +7,12 @@ from typing import Any
 
 from models import queries
 from models.catalogue import Catalogue
-from models.errors import UsageError
+from models.errors import UnreadableSource, UsageError
 from models.queries import MOMENTS
 from models.settings import Settings
-from producer.schedules import patterns
+from producer.readers.access import Access
+from producer.schedules import address, patterns
+from producer.schedules.address import Reach
 from producer.schedules.definition import Schedule
 
 A_SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any, to see what becomes of one
@@ -44,6 +46,13 @@ def doubts(schedule: Schedule, settings: Settings) -> list[str]:
     found = [f"there is no [sources.{name}] here; whoever runs schedules needs it" for name in sorted(map(str, names))]
     if schedule.webhook is not None and settings.webhook_secret is None:
         found.append("webhook_secret is not set here; whoever runs schedules needs it, or nothing is sent")
+    if schedule.webhook is not None and address.is_refused(schedule.webhook, Reach.of(settings.webhook_allowed_hosts)):
+        found.append("the webhook's address is not public; whoever runs schedules needs it in webhook_allowed_hosts")
+    if schedule.file is not None:
+        try:
+            Access.of(settings).admitted(patterns.named(schedule.file, A_SLOT, schedule.times))
+        except UnreadableSource as error:
+            found.append(f"here {error}; whoever runs schedules must be allowed it")
     return found
 
 

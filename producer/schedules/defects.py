@@ -73,7 +73,7 @@ def sentence(error: BaseException, step: str) -> str:
     """What a person reads of an error; the message of one that is not ours may quote inputs."""
     if isinstance(error, BatchmillError):
         return str(error)
-    return f"unexpected {type(error).__name__} while {step}; the log of the machine that did it says where"
+    return f"a defect ({type(error).__name__}) while {step}; the log of the machine that did it says where"
 
 
 def code(error: BaseException) -> str:

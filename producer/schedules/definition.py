@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from models import redaction, urls
 from models.db import as_json
 from models.errors import UsageError
 from models.pipeline import Pipeline
@@ -55,7 +56,9 @@ Span = Annotated[str, _kept(spans.read)]
 class Schedule(BaseModel):
     """One schedule. Spans and times are kept as they were said; `cron` is spelled out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants", hide_input_in_errors=True
+    )
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     pipeline: str
@@ -86,7 +89,7 @@ class Schedule(BaseModel):
     into: Annotated[str, _kept(own_table.check_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
     alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
-    webhook: Annotated[str, _kept(address.checked)] | None = None
+    webhook: Annotated[str, _kept(address.checked)] | None = Field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, said: Mapping[str, Any]) -> Self:
@@ -167,6 +170,18 @@ class Schedule(BaseModel):
     def stored(self) -> dict[str, Any]:
         """All that was said, fit for JSON; `of` makes the same schedule of it."""
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+
+    def shown(self) -> dict[str, Any]:
+        """The same for people: texts among the parameters and bound values hashed, addresses without their secrets."""
+        shown = self.stored()
+        if "params" in shown:
+            shown["params"] = redaction.parameters(shown["params"])
+        if "bind" in shown:
+            shown["bind"] = {name: redaction.value(said) for name, said in shown["bind"].items()}
+        for name, shows in (("webhook", urls.shown_host), ("file", urls.shown_file)):
+            if name in shown:
+                shown[name] = shows(shown[name])
+        return shown
 
     def _check_storable(self) -> None:
         stored = self.stored()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from math import pi, sqrt
 from typing import Any
 
+from models import redaction
 from producer.schedules.quality import Quality, Spread
 
 MOST_RUNS = 7  # a week of nights: each weekday once
@@ -56,8 +57,10 @@ class Drift:
         return {"worst": self.worst, "sentence": self.sentence, "runs": self.runs, "moves": moves}
 
 
-def drift(now: Quality, before: Sequence[Quality]) -> Drift:
+def drift(now: Quality, before: Sequence[Quality], *, hides_labels: bool = False) -> Drift:
     """Hold a run against those before it, newest first; at most 7 of them are looked at.
+
+    `hides_labels`: labels are people's own texts, and stand in sentences as hashes.
 
     Labels move by the total variation distance of their shares, half the sum of the absolute differences (Levin and
     Peres, Markov Chains and Mixing Times, 4.1); the shares of failed, empty and truncated rows and the mean score by
@@ -73,7 +76,7 @@ def drift(now: Quality, before: Sequence[Quality]) -> Drift:
     """
     runs = before[:MOST_RUNS]
     moves = (
-        _labels(now, runs),
+        _labels(now, runs, redaction.value if hides_labels else _short),
         _share("failed", now, runs, lambda run: (run.failed, run.succeeded + run.failed)),
         _share("empty", now, runs, lambda run: (run.empty, run.succeeded)),
         _share("truncated", now, runs, lambda run: (run.truncated, run.succeeded)),
@@ -90,7 +93,7 @@ def changes(now: Quality, before: Quality) -> str | None:
     return f"{CHANGED}{_versions(before)} → {_versions(now)}"
 
 
-def _labels(now: Quality, before: Sequence[Quality]) -> Move | None:
+def _labels(now: Quality, before: Sequence[Quality], spelled: Callable[[str], str]) -> Move | None:
     runs = [run for run in before if run.labelled]
     if not now.labelled or not runs:
         return None
@@ -103,7 +106,7 @@ def _labels(now: Quality, before: Sequence[Quality]) -> Move | None:
     by = sum(map(abs, apart.values())) / 2
     named = sorted((label for label in apart if label is not None), key=lambda label: -abs(apart[label]))
     words = ", ".join(
-        f"{_short(label)} {_percent(mean[label])} → {_percent(tonight[label])}"
+        f"{spelled(label)} {_percent(mean[label])} → {_percent(tonight[label])}"
         for label in named[: 1 if len(apart) <= 2 else 2]
     )
     return Move("labels", by, _counts(by, _by_chance(pooled, size), now.labelled), words or "labels changed")

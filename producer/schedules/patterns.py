@@ -12,6 +12,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from string import Formatter
 
+from models import urls
 from models.errors import UsageError
 from producer.schedules.cron import Cron
 
@@ -26,16 +27,16 @@ SLOTS_COMPARED = 60
 def checked(pattern: str, cron: Cron) -> str:
     """A pattern that gives every slot a name of its own; raises UsageError."""
     if "\0" in pattern or not pattern.strip():
-        raise UsageError(f"file {pattern[:80]!r} is no file's name; write it such as {EXAMPLE}")
+        raise UsageError(f"{_said(pattern)} is no file's name; write it such as {EXAMPLE}")
     if not any(said for _, said in _parts(pattern)):
         raise UsageError(
-            f"file {pattern[:80]!r} has no slot in it, so every run would read the same; write it such as {EXAMPLE}"
+            f"{_said(pattern)} has no slot in it, so every run would read the same; write it such as {EXAMPLE}"
         )
     slots = islice(cron.after(datetime.fromisoformat("2026-01-01T00:00Z")), SLOTS_COMPARED)
     for one, following in pairwise(slots):
         if named(pattern, one, cron) == named(pattern, following, cron):
             times = f"{_local(one, cron):%Y-%m-%d %H:%M} and {_local(following, cron):%Y-%m-%d %H:%M}"
-            raise UsageError(f"file {pattern[:80]!r} is the same for the slots of {times}; put more of the time in it")
+            raise UsageError(f"{_said(pattern)} is the same for the slots of {times}; put more of the time in it")
     return pattern
 
 
@@ -56,18 +57,22 @@ def located(pattern: str, folder: Path) -> str:
     return str(Path(above) / path)
 
 
+def _said(pattern: str) -> str:
+    return f"file {urls.shown_file(pattern)[:80]!r}"
+
+
 def _parts(pattern: str) -> Iterator[tuple[str, str | None]]:
     """What stands as it is, each time with the format that follows."""
     try:
         parts = list(Formatter().parse(pattern))
     except ValueError:
-        raise UsageError(f"file {pattern[:80]!r} has a brace too many; write it such as {EXAMPLE}") from None
+        raise UsageError(f"{_said(pattern)} has a brace too many; write it such as {EXAMPLE}") from None
     for literal, field, said, conversion in parts:
         if field is not None and (field != "slot" or conversion or not said):
-            raise UsageError(f"file {pattern[:80]!r}: only {{slot:%Y-%m-%d}} and its like can stand in braces")
+            raise UsageError(f"{_said(pattern)}: only {{slot:%Y-%m-%d}} and its like can stand in braces")
         if said and not (FORMAT.fullmatch(said) and "%" in said):
             listed = ", ".join(f"%{letter}" for letter in NUMBERS)
-            raise UsageError(f"file {pattern[:80]!r}: {said[:40]!r} is no format of numbers; take of {listed}")
+            raise UsageError(f"{_said(pattern)}: {said[:40]!r} is no format of numbers; take of {listed}")
         yield literal, said or None
 
 

@@ -14,6 +14,7 @@ from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
 from producer.results import iso
+from producer.schedules import summary as summaries
 
 AT_ONCE = 50
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +60,8 @@ class RunView:
         return {
             "object": "schedule.run", "schedule": self.schedule, "slot": iso(self.slot), "cause": self.cause.value,
             "state": self.state.value, "batch_id": self.batch_id,
-            **{name: iso_or_none(getattr(self, name)) for name in moments}, "error": error, "summary": self.summary,
+            **{name: iso_or_none(getattr(self, name)) for name in moments}, "error": error,
+            "summary": summaries.shown(self.summary),
         }  # fmt: skip
 
 

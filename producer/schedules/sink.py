@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from models import driver_errors, urls
 from models.db import Database
 from models.driver_errors import code_of
-from models.errors import DatabaseRefused, UsageError, first_line
+from models.errors import DatabaseRefused, UsageError
 from models.queries import Query
-from models.settings import spelled
 from models.states import Outcome
 from producer import gathering
 from producer.gathering import Gathered, Shape, quoted
@@ -107,7 +107,7 @@ class Ready:
         try:
             self._found.merge(name, when=f"excluded.slot >= {quoted(name)}.slot")
         except IntegrityError as error:  # a column or a constraint that somebody has added
-            raise UsageError(f"the table {name} does not take these rows: {_said(error)}") from None
+            raise UsageError(f"the table {name} does not take these rows: {driver_errors.words(error)}") from None
 
     def merge_marked(self, schedule: str, batch_id: str) -> None:
         """Merge and leave a mark of it, at once: for a table in another database than the run's row.
@@ -142,7 +142,7 @@ class Ready:
 @contextmanager
 def source_database(query: Query) -> Iterator[Database]:
     """The database of a source, to be written to; closes with the block."""
-    database = Database(spelled(query.url), ours=False)
+    database = Database(urls.with_driver(query.url), ours=False)
     try:
         yield database
     finally:
@@ -157,9 +157,5 @@ def _writable(name: str) -> Iterator[None]:
         error = raised.__cause__ if isinstance(raised, DatabaseRefused) else raised
         if isinstance(error, DBAPIError) and code_of(error) in {*READ_ONLY, SQLITE_READONLY}:
             advice = "give its role the right to, or name another database with into_source"
-            raise UsageError(f"the table {name} can't be written: {_said(error)}; {advice}") from None
+            raise UsageError(f"the table {name} can't be written: {driver_errors.words(error)}; {advice}") from None
         raise
-
-
-def _said(error: DBAPIError) -> str:
-    return first_line(error.orig) if isinstance(error.orig, Exception) else type(error).__name__

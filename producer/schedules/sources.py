@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from models import queries
+from models import queries, urls
 from models.catalogue import Catalogue
 from models.errors import (
     MissingSource,
@@ -23,6 +23,7 @@ from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer import readers
 from producer.readers import files
+from producer.readers.access import Access, is_url
 from producer.readers.rows import Columns, Problem, Row, Source
 from producer.schedules import patterns
 from producer.schedules.definition import Schedule
@@ -62,7 +63,7 @@ def opened(
                 source = stack.enter_context(_queried(settings, schedule.sql, schedule, columns, moments))
             else:
                 name = patterns.named(schedule.file or "", slot, schedule.times)
-                source = stack.enter_context(_filed(name, schedule.format, columns, clock))
+                source = stack.enter_context(_filed(name, schedule.format, columns, Access.of(settings), clock))
         rows = _patient(source.rows)
         yield replace(source, rows=rows if schedule.into is None else _identified(rows, schedule.into))
 
@@ -78,25 +79,32 @@ def _queried(
 
 
 @contextmanager
-def _filed(name: str, kind: str | None, columns: Columns, clock: Callable[[], float]) -> Iterator[Source]:
-    found = [file.path for file in files.found([name], kind)]
+def _filed(
+    name: str, kind: str | None, columns: Columns, access: Access, clock: Callable[[], float]
+) -> Iterator[Source]:
+    def listed() -> list[str]:
+        return [file.path for file in files.found([name], kind, access)]
+
+    found = listed()
     look = _looked(found)
     for path, (_, changed) in look.items():
         if -ASTRAY_SECONDS < clock() - changed / 1e9 < SETTLED_SECONDS:
-            raise NotYet(f"{path} is still being written")
-    with readers.opened(found, columns, kind) as source:
-        yield replace(source, rows=_unchanged(source.rows, name, kind, look))
+            raise NotYet(f"{urls.shown_file(path)} is still being written")
+    with readers.opened(found, columns, kind, access) as source:
+        yield replace(source, rows=_unchanged(source.rows, name, listed, look))
 
 
-def _unchanged(rows: Iterator[Row | Problem], name: str, kind: str | None, look: Look) -> Iterator[Row | Problem]:
+def _unchanged(
+    rows: Iterator[Row | Problem], name: str, listed: Callable[[], list[str]], look: Look
+) -> Iterator[Row | Problem]:
     """The rows, if the files are the same in the end: a slow writer may rest for longer than it takes to settle."""
     broken: UnreadableSource | None = None
     try:
         yield from rows
     except UnreadableSource as error:  # of a file that ends early, perhaps for the same reason
         broken = error
-    if _looked([file.path for file in files.found([name], kind)]) != look:
-        raise NotYet(f"{name} was written to while it was read")
+    if _looked(listed()) != look:
+        raise NotYet(f"{urls.shown_file(name)} was written to while it was read")
     if broken is not None:
         raise broken
 
@@ -104,7 +112,7 @@ def _unchanged(rows: Iterator[Row | Problem], name: str, kind: str | None, look:
 def _looked(paths: Iterable[str]) -> Look:
     found = {}
     for path in paths:
-        if "://" not in path:  # what is reached by URL comes whole
+        if not is_url(path):  # what is reached by URL comes whole
             try:
                 status = Path(path).stat()
             except OSError:

@@ -35,7 +35,7 @@ class Standing:
         }
         return {
             "object": "schedule", "name": view.name, "state": self.state, "declared": view.declared,
-            "definition": view.definition.stored(), **moments,
+            "definition": view.definition.shown(), **moments,
             "last_run": None if self.last is None else self.last.as_dict(),
         }  # fmt: skip
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from models import tasks
 from models.columns import Document
 from models.states import RunState
 from producer.batches import BatchView
@@ -30,7 +31,11 @@ def summed_up(connection: Connection, run: RunView, batch: BatchView, found: Qua
     """The summary of a run that completed."""
     query = at_moments(BEFORE).columns(summary=Document)
     before = connection.scalars(query, {**run.key, "most": MOST_RUNS}).all()
-    return summary(found, _seconds(batch), before) | {"model": batch.model, "revision": batch.revision}
+    own_labels = "candidate_labels" in tasks.find(batch.task).parameters.model_fields
+    return summary(found, _seconds(batch), before, own_labels=own_labels) | {
+        "model": batch.model,
+        "revision": batch.revision,
+    }
 
 
 def counted(batch: BatchView) -> dict[str, Any]:

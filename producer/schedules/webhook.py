@@ -7,9 +7,10 @@ sent again then. The receiver tells doubles by `webhook-id`, which stays.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from models.db import Database
 from models.errors import SettingsError
 from models.settings import Settings
 from producer.results import iso
+from producer.schedules.address import Reach
 from producer.schedules.posting import NotTaken, post
 from producer.schedules.signing import Secret
 
@@ -31,7 +33,7 @@ FIRST_SECONDS = 60.0  # longer than a request may take: until then nobody else s
 LONGEST_TURN_SECONDS = 30.0
 LONGEST_SECONDS = 14_400.0  # the ten of them are over after about eight hours
 
-Post = Callable[[str, bytes, Mapping[str, str]], None]
+Post = Callable[..., None]  # as `posting.post`
 
 # Locked rows are another sender's, who moves them on in this moment.
 DUE = """
@@ -60,10 +62,12 @@ def send_due(
 ) -> int:  # fmt: skip
     """Send what is due, one after the other; returns how many were taken. What is not, is tried again later.
 
-    So is what can't be signed here, for want of a `webhook_secret`: another machine may have it. `clock` gives Unix
-    seconds. After half a minute no other is begun: a receiver that hangs holds nobody up for long.
+    So is what can't be signed here, for want of a `webhook_secret`, and what leads to an address that is neither public
+    nor among `webhook_allowed_hosts`: another machine may have them. `clock` gives Unix seconds. After half a minute no
+    other is begun: a receiver that hangs holds nobody up for long.
     """
     taken, began = 0, clock()
+    send = partial(send, reach=Reach.of(settings.webhook_allowed_hosts))
     while clock() - began < LONGEST_TURN_SECONDS and (row := _next(database)) is not None:
         taken += _sent(database, settings, row, send, int(clock()))
     return taken
@@ -95,7 +99,7 @@ def _sent(database: Database, settings: Settings, row: Row[Any], send: Post, now
         send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
     except Exception as error:
         known = isinstance(error, NotTaken)
-        problem = str(error) if known else f"unexpected {type(error).__name__}"
+        problem = str(error) if known else f"it could not be sent ({type(error).__name__})"
         traceback = None if known or row.number > 1 else error
         if row.number < MOST_TRIES:
             log.warning("webhook.not_taken", **about, problem=problem, seconds=backoff(row.number), exc_info=traceback)

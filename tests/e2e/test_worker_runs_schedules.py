@@ -12,12 +12,9 @@ COMPLETED = "SELECT slot, batch_id, summary FROM runs WHERE state = 'completed' 
 
 
 def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    started = datetime.now(UTC).isoformat()
     rows = [{"id": str(number), "text": f"number {number}"} for number in range(40)]
     source = f"[sources.rows]\nurl = 'sqlite:///{tmp_path / 'rows.db'}'\nquery = 'SELECT id, text FROM rows'\n"
-    with toy_mill(
-        tmp_path, database_url=database_url, redis_url=redis_url, clock=f"2026-10-25T00:58Z@{started}*30"
-    ) as ours:
+    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, clock="2026-10-25T00:59:50Z") as ours:
         _fill(tmp_path / "rows.db", rows)
         with (tmp_path / "home" / "batchmill.toml").open("a") as config:
             config.write(source)
@@ -26,7 +23,8 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
             "--sql", "rows", "--into", "answers", "--reuse",
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
-        ours.start("worker", TOY, "--devices", "cpu")
+        clock = f"2026-10-25T00:59:50Z@{datetime.now(UTC).isoformat()}*5"
+        ours.start("worker", TOY, "--devices", "cpu", BATCHMILL_CLOCK=clock)
 
         until(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
 

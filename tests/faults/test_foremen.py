@@ -26,8 +26,9 @@ ZONES = {"berlin": "Europe/Berlin", "york": "America/New_York", "howe": "Austral
 TIMES = {"night": "30 2 * * *", "hour": "0 * * * *", "half": "*/30 1-3 * * *"}
 SPAN = timedelta(hours=26)
 SPEED = 14_400  # four hours a second
-LIFE_SECONDS = (1.5, 4.0)  # of a foreman or its tick
-PATIENCE_SECONDS = 90.0
+LIFE_SECONDS = (1.5, 4.0)  # of a foreman or its tick, at first
+LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
+PATIENCE_SECONDS = 220.0
 
 # The evening before, in UTC, whose clocks are changed, and by hand what comes of it: the night's one slot, those of
 # every half hour from one to four (with their offsets), and how many full hours there are.
@@ -66,7 +67,7 @@ class Foreman:
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
             self.deaths += 1
-            self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS)
+            self._live()
         if self._process.poll() is not None:
             self._start()
 
@@ -77,7 +78,10 @@ class Foreman:
 
     def _start(self) -> None:
         self._process = start_foreman(self._environment)
-        self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS)
+        self._live()
+
+    def _live(self) -> None:
+        self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS) * LONGER**self.deaths
 
 
 def start_foreman(environment: dict[str, str]) -> "subprocess.Popen[bytes]":

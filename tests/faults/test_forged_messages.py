@@ -6,6 +6,7 @@ The worker looks at SQL by itself every ten minutes only: a batch that ends befo
 import base64
 import json
 import pickle
+import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.faults.toys import TOY, numbered, toy_mill
 from tests.mill import Mill, until
 from tests.servers import Valkey
 
+PAGE = Path(__file__).parents[2] / "docs/redis.md"
 BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
 QUEUE = broker.queue_name(TOY)
 FLOOD = 3000
@@ -27,21 +29,6 @@ BOMB_BYTES = 300 * MIB
 HUGE_BYTES = 200 * MIB
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 OTHER = '{"other": {"task": "sentiment-analysis", "model": "nobody/toy"}}'
-# As the README has it.
-ACL = [
-    "resetchannels",
-    "~batchmill.*",
-    "-@all",
-    "+ping",
-    "+hello",
-    "+select",
-    "+client|setinfo",
-    "+lpush",
-    "+llen",
-    "+info",
-    "+brpop",
-    "+type",
-]
 
 
 def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
@@ -155,9 +142,10 @@ def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str
         assert "Traceback" not in ours.log
 
 
-def test_the_rights_that_the_readme_names_are_enough(tmp_path: Path, sqlite_url: str, own_valkey: Valkey) -> None:
+def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: str, own_valkey: Valkey) -> None:
+    [command] = re.findall(r"^ACL SETUSER .*", PAGE.read_text(), re.MULTILINE)
     with redis.Redis.from_url(own_valkey.url) as client:
-        client.execute_command("ACL", "SETUSER", "batchmill", "on", ">secret", *ACL)
+        client.execute_command(*command.replace("PASSWORD", "secret").split())
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")
     with toy_mill(tmp_path, database_url=sqlite_url, redis_url=url, **BELLS_ALONE) as ours:

@@ -53,7 +53,7 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
     with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="600") as ours:
         config = ours.folder / "home" / "batchmill.toml"
         config.write_text(config.read_text() + PIPELINE.replace("pipelines.toy", "pipelines.b"))
-        busy = ours.client.submit("toy", numbered(6000))
+        busy = ours.client.submit("toy", numbered(60_000))  # more than it has time for
         ours.start("worker", "toy", "b", "--devices", "cpu", TOY_PASS_SECONDS="0.05")
         ours.until_answered(busy.id, 1)
         batch = ours.client.submit("b", numbered(JOBS))

@@ -13,8 +13,8 @@ TEXTS = numbered(400)
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
-    settings = {"abandoned_seconds": "3"}
+def ours(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+    settings = {"abandoned_seconds": getattr(request, "param", "3")}
     with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=8, **settings) as ours:
         ours.start("worker", TOY)
         ours.until_ready()
@@ -88,6 +88,7 @@ def test_a_killed_submitter_s_batch_ends_with_what_it_has(ours: Mill) -> None:
     assert batch.request_counts.completed > 0
 
 
+@pytest.mark.parametrize("ours", ["600"], indirect=True)  # however long the command takes to start
 def test_under_a_key_the_same_command_goes_on(ours: Mill) -> None:
     producer = submit(ours, "--idempotency-key", "k")
     trickle(ours, producer)

@@ -52,6 +52,16 @@ def test_a_setting_that_can_not_be_used_is_a_finding(name: str, monkeypatch: pyt
     assert "cana" not in result.output
 
 
+def test_so_is_a_source_that_can_not_be_read(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {"shop": {"url": "postgresql://u:canary@h:port/x", "query": "SELECT 1"}, "none": {"url": 5}}
+    monkeypatch.setenv("BATCHMILL_SOURCES", json.dumps(sources))
+
+    warnings = [message for level, message in of("settings", found()) if level == "warning"]
+
+    assert [message.partition("]")[0] for message in warnings] == ["[sources.shop", "[sources.none"]
+    assert "canary" not in str(warnings)
+
+
 def found(code: int = 0) -> list[dict[str, Any]]:
     result = invoke("--json")
     assert result.exit_code == code, result.output
@@ -83,7 +93,7 @@ class TestHealthy:
         role = ["role"] if database.engine.dialect.name == "postgresql" else []
 
         assert [line.split()[:2] for line in lines] == [
-            ["ok", what] for what in ("settings", "disk", "redis", "database", *role, "workers", "work")
+            ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", *role, "workers", "work")
         ]  # fmt: skip
 
     def test_settings_are_told_with_their_source(

@@ -136,9 +136,10 @@ class TestRefusals:
             assert "canary" not in str(caught.value)
 
     def test_another_kind_of_database_is_refused(self) -> None:
-        source = Query(name="other", url="mysql://x/y", query="SELECT 1 AS text")
-        with query.opened(source, {}, Columns.of(SPEC)) as opened, pytest.raises(SettingsError, match="PostgreSQL and"):
-            list(opened.rows)
+        settings = Settings.load(sources={"other": {"url": "mysql://u:canary@x/y", "query": "SELECT 1 AS text"}})
+        with pytest.raises(SettingsError, match=r"^\[sources.other\] url: it must begin with postgresql://") as caught:
+            queries.find(settings, "other")
+        assert "canary" not in str(caught.value)
 
 
 class TestSettings:

@@ -16,7 +16,7 @@ import pytest
 from models import tasks
 from models.catalogue import Catalogue
 from models.db import Database
-from models.errors import NotYet, Unreachable, UnreadableSource, UsageError
+from models.errors import MissingSource, NotYet, Unreachable, UnreadableSource, UsageError
 from models.queries import Query
 from models.settings import Settings
 from producer.readers import query
@@ -252,6 +252,23 @@ class TestFiles:
             self.read(tmp_path / "{slot:%Y-%m-%d}-*.jsonl")
         with pytest.raises(NotYet, match="there is no file"):
             self.read(f"file://{tmp_path}/{{slot:%Y-%m-%d}}.jsonl")
+
+    def test_what_a_schedule_may_not_name_fails_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Waiting would not help, and what is there tells whoever may not read it nothing."""
+        self.put(tmp_path / "data" / "2026-11-24.jsonl", '"ours"\n')
+        self.put(tmp_path / "2026-11-24.jsonl", '"others"\n')
+        (tmp_path / "data" / "2026-11-24-link.jsonl").symlink_to(tmp_path / "2026-11-24.jsonl")
+        monkeypatch.setenv("BATCHMILL_SOURCE_ROOTS", str(tmp_path / "data"))
+
+        assert self.read(tmp_path / "data" / "{slot:%Y-%m-%d}.jsonl") == ["ours"]
+        for said in (
+            f"{tmp_path}/{{slot:%Y-%m-%d}}.jsonl", f"file://{tmp_path}/{{slot:%Y-%m-%d}}*.jsonl",
+            f"{tmp_path}/data/{{slot:%Y-%m-%d}}-link.jsonl", "/etc/{slot:%Y-%m-%d}.jsonl", "s3://b/{slot:%Y-%m-%d}.jsonl",
+            "http://169.254.169.254/{slot:%Y-%m-%d}.jsonl", "simplecache::file:///etc/{slot:%Y-%m-%d}.jsonl",
+        ):  # fmt: skip
+            with pytest.raises(UnreadableSource) as refused:
+                self.read(said)
+            assert not isinstance(refused.value, MissingSource), said
 
     def test_a_file_that_is_still_written_to_is_waited_for(self, tmp_path: Path) -> None:
         pattern = tmp_path / "{slot:%Y-%m-%d}.jsonl"

@@ -14,6 +14,7 @@ from tests.batches_made import VERSION, claimant, execute, insert_batch
 from worker import claims, reclaim, store
 from worker.claims import Lease
 from worker.store import Answer
+from worker.suspicion import HOPELESS_JOBS
 
 MAX_ATTEMPTS = 3
 MANY = 262_144  # jobs: the most that a window may have
@@ -48,6 +49,38 @@ class TestReclaim:
         batches_made.audit(database, batch_id)
         assert replay.replay(database, batch_id, Choice((Outcome.FAILED, Outcome.CANCELLED)), 4).jobs == 5
         batches_made.audit(database, batch_id)
+
+    @pytest.mark.parametrize("ending", [AttemptEnding.DIED, AttemptEnding.HUNG])
+    def test_of_a_batch_whose_every_input_ends_its_worker_comes_to_an_end(
+        self, database: Database, ending: AttemptEnding
+    ) -> None:
+        batch_id = insert_batch(database, 1000, slice_jobs=1000)
+        deaths = 0
+        while batches_made.batch(database, batch_id).status == "in_progress":
+            suspect = deaths >= 2
+            assert claims.take(database, claimant(), 1 if suspect else MANY, 1000, suspect=suspect)
+            reclaim.of_worker(database, "worker-1", ending, MAX_ATTEMPTS)
+            deaths += 1
+
+        batch = batches_made.batch(database, batch_id)
+        assert deaths == 2 + HOPELESS_JOBS
+        assert (batch.status, batch.error_code, batch.failed) == ("failed", "crash_loop", 1000)
+        assert batch.error_message.startswith("8 inputs in a row ended or hung their workers, and none was answered")
+        batches_made.audit(database, batch_id)
+        assert replay.replay(database, batch_id, Choice((Outcome.FAILED,)), 4).jobs == 1000
+        batches_made.audit(database, batch_id)
+
+    def test_of_a_batch_with_an_answer_goes_on_however_many_inputs_end_their_workers(self, database: Database) -> None:
+        batch_id = insert_batch(database, 20, slice_jobs=1)
+        [lease] = claims.take(database, claimant(), 1, 1)
+        close(database, lease, range(1))
+        execute(database, "UPDATE slices SET deaths = 2 WHERE batch_id = :id AND state = 'queued'", id=batch_id)
+        for _ in range(HOPELESS_JOBS + 4):
+            claims.take(database, claimant(), 1, 1, suspect=True)
+            reclaim.of_worker(database, "worker-1", AttemptEnding.DIED, MAX_ATTEMPTS)
+
+        batch = batches_made.batch(database, batch_id)
+        assert (batch.status, batch.succeeded, batch.failed) == ("in_progress", 1, HOPELESS_JOBS + 4)
 
     def test_of_the_last_open_job_ends_the_batch(self, database: Database) -> None:
         batch_id = insert_batch(database, 1)

@@ -172,7 +172,8 @@ class TestErrors:
 
         assert result.exit_code == 1
         assert result.stderr == (
-            "batchmill: unexpected ValueError; run again with BATCHMILL_DEBUG=1 to see where it comes from\n"
+            "batchmill: a defect in Batchmill (ValueError); "
+            "run again with BATCHMILL_DEBUG=1 to see where it comes from\n"
         )
 
     def test_a_traceback_on_request(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

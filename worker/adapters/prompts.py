@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.errors import JobError, first_line
+from models.errors import JobError
+from worker.adapters.templates import ChatTemplate
 
 Prompt = list[int]
 # What the tokenizer is asked for: a text and whether to put its special tokens around it.
@@ -16,6 +17,7 @@ class Prompts:
     def __init__(self, tokenizer: Any, prefix: str) -> None:
         self._tokenizer = tokenizer
         self._prefix = prefix
+        self._template = ChatTemplate(tokenizer)
 
     def encode(self, inputs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Prompt | JobError]:
         """For each input with its parameters, in order, token ids with the special ones; or why there are none."""
@@ -32,17 +34,11 @@ class Prompts:
         if "text" in given:
             return self._prefix + given["text"], parameters.get("add_special_tokens")
         messages = given["messages"]
-        if self._tokenizer.chat_template is None:
-            return JobError("no_chat_template", "this model has no chat template; give text instead of messages")
-        goes_on = continues(messages, parameters)
         try:
             # The template brings the special tokens along.
-            return self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=not goes_on, continue_final_message=goes_on, tokenize=False
-            ), False
-        except Exception as error:  # a template is a program; it raises what it likes
-            said = first_line(error)[:200]
-            return JobError("invalid_messages", f"the model's chat template does not take these messages: {said}")
+            return self._template.prompt(messages, goes_on=continues(messages, parameters)), False
+        except JobError as error:
+            return error
 
     def _tokenize(self, texts: Sequence[str], special: bool | None) -> list[Prompt]:
         more = {} if special is None else {"add_special_tokens": special}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from models import schema, terminal
+from models import redaction, schema, terminal
 from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.pipeline import Pipeline
@@ -74,7 +74,7 @@ def show(pipeline: str, as_json: bool) -> None:
         ("class", _architecture(files)), ("batches", ", ".join(use.id for use in uses) or "none yet"),
     ]  # fmt: skip
     if as_json:
-        names = {**dict(known), "pipeline": entry.model_dump(mode="json"), "batches": [use.id for use in uses]}
+        names = {**dict(known), "pipeline": redaction.pipeline(entry), "batches": [use.id for use in uses]}
         terminal.echo_json({"object": "model", **{name: _plain(value) for name, value in names.items()}})
     else:
         click.echo(terminal.facts([(name, value) for name, value in known if value]))

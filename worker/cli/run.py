@@ -4,17 +4,17 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, rights
+from models import failpoints, log, parent, private, rights, urls
 from models.catalogue import Catalogue
-from models.errors import UsageError
+from models.errors import SettingsError, UsageError
 from models.grants import Purpose
-from models.settings import Settings, redacted
+from models.settings import Settings
 from worker import devices, embedded
 from worker.mourning import Mourning
 from worker.supervisor import Slot, supervise
@@ -37,9 +37,10 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     settings = _settings()
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
-    mourning = Mourning(rights.opened(settings, Purpose.WORKING), settings)
     slots = _slots(names, devices.slots(asked))
-    sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
+    with closing(rights.opened(settings, Purpose.WORKING)) as database:
+        mourning = Mourning(database, settings)
+        sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
@@ -58,15 +59,18 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         parent.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
-    with _only_one(settings.home_path):
-        mourning = Mourning(rights.opened(settings, Purpose.WORKING), settings)
+    with _only_one(settings.home_path), closing(rights.opened(settings, Purpose.WORKING)) as database:
+        mourning = Mourning(database, settings)
         click.echo(
-            f"Batchmill serves {', '.join(pipelines)} on {redacted(settings.database)}; Ctrl-C ends it", err=True
+            f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True
         )
         workers = _slots(pipelines, devices.slots(asked))
         if settings.redis_url is not None:
             sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_death=mourning))
         path = settings.embedded_socket
+        private.make_folder(path.parent)
+        if settings.foreign_socket:
+            raise SettingsError(settings.foreign_socket)
         valkey = Slot("valkey", "worker.embedded", (str(path), str(settings.home_path / "valkey")))
         sys.exit(
             supervise(
@@ -104,8 +108,12 @@ def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "up.lock").open("w") as lock:
+    try:
+        private.make_folder(home)
+        descriptor = private.open_file(home / "up.lock")
+    except OSError as error:
+        raise SettingsError(f"{home} can't be written to: {error.strerror}; set BATCHMILL_HOME to another") from None
+    with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

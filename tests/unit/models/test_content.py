@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -6,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.content import content_hash
+from models import content
+from models.content import State, content_hash, known_hash
 from models.errors import ModelError
 
 
@@ -85,3 +87,85 @@ def test_does_not_mind_a_hidden_folder_above(tmp_path: Path) -> None:
 def test_of_no_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"there is no model folder .*/nowhere"):
         content_hash(tmp_path / "nowhere")
+
+
+class TestKnownHash:
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Where hashes are kept; every folder is large enough, and none was written to lately."""
+        monkeypatch.setattr(content, "FEWEST_BYTES", 0)
+        monkeypatch.setattr(content, "SETTLED_SECONDS", -60.0)
+        return tmp_path / "home" / "hashes.json"
+
+    @pytest.fixture
+    def hashed(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        """The folders that were read."""
+        hashed: list[Path] = []
+
+        def counted(folder: Path) -> str:
+            hashed.append(folder)
+            return content_hash(folder)
+
+        monkeypatch.setattr(content, "content_hash", counted)
+        return hashed
+
+    def test_reads_a_folder_once(self, folder: Path, cache: Path, hashed: list[Path], tmp_path: Path) -> None:
+        other = write_model(tmp_path / "other")
+        (other / "more").touch()
+
+        for _ in range(3):
+            assert known_hash(folder, cache) == content_hash(folder)
+            assert known_hash(other, cache) == content_hash(other)
+
+        assert hashed == [folder, other]
+        assert cache.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "added", "deeper"])
+    def test_reads_it_again_when_anything_changed(
+        self, folder: Path, cache: Path, hashed: list[Path], name: str
+    ) -> None:
+        known_hash(folder, cache)
+        if name == "deeper":
+            (folder / name).mkdir()
+            name = "deeper/file"
+        before = (folder / "model.safetensors").stat()
+        (folder / name).write_bytes(b"WEIGHTS")
+        os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+        assert known_hash(folder, cache) == content_hash(folder)
+        assert len(hashed) == 2
+
+    def test_keeps_nothing_of_what_was_written_to_lately(
+        self, folder: Path, cache: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(content, "SETTLED_SECONDS", 60.0)
+
+        known_hash(folder, cache)
+
+        assert not cache.exists()
+
+    @pytest.mark.parametrize("kept", [b"", b"[]", b"{", b'{"a": 1}', b'{"a": ["b"]}', b"\xff"])
+    def test_needs_nothing_that_is_kept(self, folder: Path, cache: Path, kept: bytes) -> None:
+        cache.parent.mkdir()
+        cache.write_bytes(kept)
+
+        assert known_hash(folder, cache) == content_hash(folder)
+        assert known_hash(folder, cache) == content_hash(folder)
+
+    def test_needs_no_place_to_keep_it(self, folder: Path, cache: Path) -> None:
+        cache.parent.touch()
+
+        assert known_hash(folder, cache) == content_hash(folder)
+
+    def test_of_no_folder_is_an_error(self, tmp_path: Path, cache: Path) -> None:
+        with pytest.raises(ModelError, match="there is no model folder"):
+            known_hash(tmp_path / "nowhere", cache)
+
+
+def test_a_folder_that_goes_is_not_still_the_same(folder: Path) -> None:
+    state, revision = State.of(folder), content_hash(folder)
+    assert state.is_still_that_of(folder, revision)
+
+    shutil.rmtree(folder)
+
+    assert not state.is_still_that_of(folder, revision)

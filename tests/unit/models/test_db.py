@@ -258,8 +258,8 @@ class TestUrls:
     @pytest.mark.parametrize(
         ("url", "words"),
         [
-            ("mysql://host/name", "Batchmill runs on PostgreSQL and SQLite"),
-            ("nonsense", "can't be read"),
+            ("mysql://host/name", "must begin with postgresql://"),
+            ("nonsense", "can be taken apart"),
             ("sqlite://", "in-memory"),
             ("sqlite:///:memory:", "in-memory"),
             ("sqlite:////proc/nowhere/a.db", "can't be made"),

@@ -3,6 +3,7 @@
 import pytest
 from kombu import Connection
 
+from models import urls
 from models.errors import SettingsError
 from models.settings import Settings
 
@@ -22,7 +23,11 @@ BAD = [
 
 BAD_DATABASES = [
     "canary", "", "mysql://canary@h/db", "postgresql://u:canary@h:port/db", "postgresql://u:canary@h:port:1/db",
-    "postgresql:/canary",
+    "postgresql:/canary", "postgresql://u:cana@ry@h/db", "postgresql://u:cana@ry/x@h/db", "postgresql://u/canary@h/db",
+    "postgresql://u:canary@h:99999/db", "postgresql://u:canary@h:0/db", "host=h password=canary",
+    "postgresql://h/db?passwort=canary", "postgresql://h/db?port=canary", "postgresql://h/db;password=canary",
+    "postgresql+asyncpg://u:canary@h/db", "sqlite://u:canary@h/x", "sqlite+aiosqlite:///canary", "sqlite:////a.db?key=canary",
+    "postgresql://u:canary@h/db\n",
 ]  # fmt: skip
 
 
@@ -53,3 +58,33 @@ class TestDatabase:
             Settings.load(database_url=url)
 
         assert "canary" not in str(caught.value)
+
+
+class TestShown:
+    """Host, port and database of whatever shape can be connected by; nothing of another."""
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("postgresql://me:canary@host:5432/name", "postgresql://host:5432/name"),
+            ("postgresql+psycopg://me:canary@host/name", "postgresql://host/name"),
+            ("postgresql://u:can/ary@h/db", "postgresql://h/db"),
+            ("postgresql://u:can?ary#:[@h:5/db", "postgresql://h:5/db"),
+            ("postgresql://u:canary@[::1]:5/db", "postgresql://[::1]:5/db"),
+            ("postgresql://u:canary@a,b/db", "postgresql://a,b/db"),
+            ("postgresql://h/db?password=canary&sslpassword=canary&user=canary&port=5", "postgresql://h/db?port=5"),
+            ("postgresql:///db?host=/run&password=canary&passfile=/canary", "postgresql:///db?host=%2Frun"),
+            ("redis://:canary@host/0", "redis://host/0"),
+            ("rediss://canary:canary@[::1]:6380/2?ssl_ca_certs=/canary", "rediss://[::1]:6380/2"),
+            ("redis://:can%2Fary@", "redis://localhost"),
+            ("unix://:canary@/run/redis.sock?virtual_host=2", "unix:///run/redis.sock"),
+            ("redis+socket://:canary@/run/redis.sock", "unix:///run/redis.sock"),
+            ("sqlite:////tmp/a.db?mode=ro", "sqlite:////tmp/a.db"),
+        ],
+    )
+    def test_where_it_is_and_no_more(self, url: str, shown: str) -> None:
+        assert urls.shown(url) == shown
+
+    @pytest.mark.parametrize("url", [*BAD, *BAD_DATABASES])
+    def test_what_can_not_be_read_is_not_shown(self, url: str) -> None:
+        assert urls.shown(url) == urls.HIDDEN

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import stat
 from collections.abc import Iterator
 from datetime import timedelta, timezone
 from pathlib import Path
@@ -34,17 +36,121 @@ class TestResultRow:
 class TestGuard:
     @pytest.mark.parametrize(
         "cell",
-        ["=cmd()", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-", "=1"],  # noqa: RUF001
+        ["=cmd()", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1+1", "＋1", "－1", "＠A", "-", "+1", "+49 30", "-1 "],  # noqa: RUF001
     )
     def test_a_formula_becomes_text(self, cell: str) -> None:
         assert guarded(cell) == "'" + cell
 
-    @pytest.mark.parametrize("cell", ["good", "", "a=b", "'=1", -3, -0.5, 1e-9, None, True, "-3", "+4.5"])
+    @pytest.mark.parametrize("start", ["=1+1", "+1", "-2+3", "@A", "＝1"])  # noqa: RUF001
+    @pytest.mark.parametrize(
+        "before",
+        [" ", "   ", "\xa0", "\v", "\f", "\t", "\r", "\n", "\u2003", "\u3000", "\ufeff", "\u200b", "\x01", " \t\xa0"],
+    )
+    def test_so_it_does_behind_what_is_not_seen(self, before: str, start: str) -> None:
+        assert guarded(before + start) == f"'{before}{start}"
+
+    @pytest.mark.parametrize(
+        "cell",
+        ["good", "", " ", "a=b", " a=b", "'=1", -3, -0.5, 1e-9, None, True, "-3", " -3", "-4.5", "-1e-5", "1+1", "ä=1"],
+    )
     def test_all_else_stays(self, cell: object) -> None:
         assert guarded(cell) is cell
 
 
+class TestPlace:
+    """Where a file is written: with the rights that are due, and through nothing that others have put there."""
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+    def test_a_new_file_goes_by_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
+        before = os.umask(umask)
+        try:
+            exports.write_jsonl(tmp_path / "new.jsonl", [row()])
+        finally:
+            os.umask(before)
+
+        assert stat.S_IMODE((tmp_path / "new.jsonl").stat().st_mode) == mode
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+    def test_one_that_is_replaced_keeps_its_mode(self, tmp_path: Path, mode: int) -> None:
+        path = tmp_path / "labels.csv"
+        path.touch(0o600)
+        path.chmod(mode)
+
+        exports.write_csv(path, [row()], Sheet.of(["text"], row().output))
+
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        assert path.read_text().startswith("position,")
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_and_its_owner(self, tmp_path: Path) -> None:
+        path = tmp_path / "labels.jsonl"
+        path.touch()
+        os.chown(path, 1234, 4321)
+
+        exports.write_jsonl(path, [row()])
+
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+    def test_a_group_that_can_not_be_kept_gives_ours_no_rights(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "labels.jsonl"
+        path.touch()
+        path.chmod(0o660)
+        monkeypatch.setattr(exports, "_group_of", lambda _status: 4321)
+        monkeypatch.setattr(os, "fchown", _refuse)
+
+        exports.write_jsonl(path, [row()])
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_nobody_reads_it_before_it_is_whole(self, tmp_path: Path) -> None:
+        def rows() -> Iterator[ResultRow]:
+            yield row()
+            [part] = tmp_path.glob(".*.part")
+            assert stat.S_IMODE(part.stat().st_mode) == 0o600
+
+        exports.write_jsonl(tmp_path / "out.jsonl", rows())
+
+        assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+    def test_what_is_planted_at_the_parts_name_is_not_followed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        monkeypatch.setattr(exports.secrets, "token_hex", lambda _count: "guessed")
+        (tmp_path / ".out.jsonl.guessed.part").symlink_to(victim)
+
+        with pytest.raises(UsageError, match="can't be written: File exists"):
+            exports.write_jsonl(tmp_path / "out.jsonl", [row()])
+
+        assert victim.read_text() == "mine"
+        assert (tmp_path / ".out.jsonl.guessed.part").is_symlink()
+
+    def test_a_link_as_the_target_stays_one(self, tmp_path: Path) -> None:
+        (tmp_path / "there.jsonl").touch()
+        (tmp_path / "link.jsonl").symlink_to(tmp_path / "there.jsonl")
+
+        exports.write_jsonl(tmp_path / "link.jsonl", [row()])
+
+        assert (tmp_path / "link.jsonl").is_symlink()
+        assert (tmp_path / "there.jsonl").stat().st_size > 0
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
 class TestFiles:
+    def test_the_header_is_guarded(self, tmp_path: Path) -> None:
+        columns = ["=cmd()", " =1", "plain"]
+
+        exports.write_csv(tmp_path / "out.csv", [], Sheet.of(["text"], {"label": "a"}, meta=columns))
+
+        with (tmp_path / "out.csv").open(newline="") as file:
+            assert {"'=cmd()", "' =1", "plain"} <= set(next(csv.reader(file)))
+
     def test_csv_reads_back(self, tmp_path: Path) -> None:
         path = tmp_path / "out.csv"
         texts = ['a, "b"\nc', "=cmd()", "ä\u2028"]

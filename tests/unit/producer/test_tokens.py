@@ -66,11 +66,13 @@ def test_elsewhere_nothing_is_known(where: str) -> None:
     assert not tokens.has_died(of(pid, **{where: "another"}))
 
 
-@pytest.mark.parametrize(
-    "token",
-    [of(1), of(os.getpid()), of(10**30), "", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"],
-)
-def test_of_others_and_of_what_is_no_token_nothing_is_known(token: str) -> None:
+@pytest.mark.parametrize("pid", [1, None, 10**30], ids=["init", "ours", "nobody's"])
+def test_of_others_and_of_ourselves_nothing_is_known(pid: int | None) -> None:
+    assert not tokens.has_died(of(os.getpid() if pid is None else pid))
+
+
+@pytest.mark.parametrize("token", ["", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"])
+def test_of_what_is_no_token_nothing_is_known(token: str) -> None:
     assert not tokens.has_died(token)
 
 

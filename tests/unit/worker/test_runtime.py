@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, DistilBertForSequenceClassification
 
+from models import content
 from models.content import content_hash
 from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
-from worker import runtime, weights
+from worker import runtime, snapshots, weights
 from worker.adapters import text_classification
 from worker.runtime import Runtime
 
@@ -306,3 +308,97 @@ def fail_in(monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException) -
         monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
     else:
         monkeypatch.setattr(text_classification.TextClassification, "__init__", fail)
+
+
+class TestFolderThatChanges:
+    """Results never bear a revision that their model was not read from."""
+
+    @pytest.fixture
+    def other(self, distilbert: Path, tmp_path: Path) -> Path:
+        """The same model with other weights."""
+        other = tmp_path / "other"
+        shutil.copytree(distilbert, other)
+        halved = {name: tensor / 2 for name, tensor in load_file(other / "model.safetensors").items()}
+        save_file(halved, other / "model.safetensors", metadata={"format": "pt"})
+        return other
+
+    CHANGES = {  # noqa: RUF012
+        "a file is swapped": lambda folder, other: (other / "model.safetensors").rename(folder / "model.safetensors"),
+        "a file is written over": lambda folder, other: (folder / "model.safetensors").write_bytes(
+            (other / "model.safetensors").read_bytes()
+        ),
+        "a file is added": lambda folder, _: (folder / "chat_template.jinja").write_text("{{ messages }}"),
+        "a file is taken away": lambda folder, _: (folder / "tokenizer_config.json").unlink(),
+        "a configuration is changed": lambda folder, _: edit(folder / "config.json", attn_implementation="eager"),
+        "a file comes and goes": lambda folder, _: [
+            shutil.copy(folder / "config.json", folder / ".old"),
+            edit(folder / "config.json", attn_implementation="eager"),
+            (folder / ".old").replace(folder / "config.json"),
+        ],
+    }
+
+    @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+    @pytest.mark.parametrize("moment", ["check", "tokenizer"])
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_is_noticed_whenever_it_does(
+        self, distilbert: Path, other: Path, monkeypatch: pytest.MonkeyPatch, change: Any, moment: str, settled: bool
+    ) -> None:
+        """Between hashing and loading, or between the weights and the tokenizer."""
+        if settled:
+            monkeypatch.setattr(content, "SETTLED_SECONDS", -60.0)
+        place, name = (snapshots, "check") if moment == "check" else (runtime, "_tokenizer")
+        original = getattr(place, name)
+
+        def changing(*arguments: Any) -> Any:
+            change(distilbert, other)
+            return original(*arguments)
+
+        monkeypatch.setattr(place, name, changing)
+
+        with pytest.raises(LoadFailed, match="changed while it was loaded; it will be loaded again"):
+            load(distilbert)
+
+        monkeypatch.setattr(place, name, original)
+        assert load(distilbert).version.revision == content_hash(distilbert)
+
+    def test_is_noticed_where_it_is_the_tokenizer_s(
+        self, made: Made, distilbert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = runtime._tokenizer
+
+        def changing(files: Any) -> Any:
+            edit(distilbert / "tokenizer_config.json", do_lower_case=False)
+            return original(files)
+
+        monkeypatch.setattr(runtime, "_tokenizer", changing)
+
+        with pytest.raises(LoadFailed, match=f"{distilbert} changed while it was loaded"):
+            load(made("distilbert"), tokenizer=str(distilbert))
+
+    def test_is_to_blame_where_it_can_t_be_loaded_meanwhile(
+        self, distilbert: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A model that is being copied is not unusable."""
+        original = snapshots.check
+
+        def truncating(*arguments: Any) -> Any:
+            original(*arguments)
+            (distilbert / "model.safetensors").write_bytes(b"")
+
+        monkeypatch.setattr(snapshots, "check", truncating)
+
+        with pytest.raises(LoadFailed, match="changed while it was loaded"):
+            load(distilbert)
+
+    @pytest.mark.parametrize("entry", [{}, {"quantization": "int8"}, {"deterministic": True}])
+    def test_later_changes_nothing_of_what_is_loaded(self, distilbert: Path, other: Path, entry: Any) -> None:
+        loaded = load(distilbert, **entry)
+        before = [tensor.clone() for tensor in loaded.model.parameters()]
+        weights = (other / "model.safetensors").read_bytes()
+
+        with (distilbert / "model.safetensors").open("r+b") as file:
+            file.write(weights)
+        assert all(map(torch.equal, before, loaded.model.parameters()))
+
+        (distilbert / "model.safetensors").write_bytes(b"")  # else reading the weights would be a bus error
+        assert all(map(torch.equal, before, loaded.model.parameters()))

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from models import pipeline as entries
 from models.content import content_hash
-from models.errors import LoadFailed, ModelError, Unreachable
+from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
 from models.pipeline import Pipeline
 from tests.models_made import pipeline
 from worker import snapshots
@@ -55,7 +55,7 @@ class TestFolder:
 
         assert (found.name, found.folder) == ("bundled:tiny", tmp_path / "tiny")
 
-    @pytest.mark.parametrize("key", ["auto_map", "_attn_implementation_internal", "custom_pipelines"])
+    @pytest.mark.parametrize("key", ["auto_map", "use_kernels", "custom_pipelines"])
     def test_that_asks_to_run_code_is_refused(self, tmp_path: Path, key: str) -> None:
         asking = write_model(tmp_path / "asking", **{key: {"AutoModel": "code.Model"}})
 
@@ -220,11 +220,17 @@ class TestHubErrors:
 
         monkeypatch.setattr(snapshots, "snapshot_download", refuse)
 
-    @pytest.mark.parametrize("status", [401, 403, 404])
-    def test_that_refuse_are_the_model_s(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_that_refuse_are_this_machine_s(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
         self.answer(monkeypatch, status)
 
-        with pytest.raises(ModelError, match=rf"the Hub refuses {REPOSITORY} at main: {status} from the Hub$"):
+        with pytest.raises(LoadFailed, match=rf"refuses {REPOSITORY} at main \({status}\); .* HF_TOKEN here$"):
+            snapshots.model(hub())
+
+    def test_that_have_no_such_model_say_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answer(monkeypatch, 404)
+
+        with pytest.raises(MissingModel, match=rf"the Hub has no {REPOSITORY}, .* check its name, and HF_TOKEN$"):
             snapshots.model(hub())
 
     def test_of_any_other_kind_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,5 +246,5 @@ class TestHubErrors:
     def test_that_pass_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
         self.answer(monkeypatch, status)
 
-        with pytest.raises(Unreachable, match=f"{status} from the Hub$"):
+        with pytest.raises(Unreachable, match=rf"can't give {REPOSITORY} now \({status}\); it will be tried again$"):
             snapshots.model(hub())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.suspicion import SUSPECT_DEATHS, SUSPECT_LAPSES, Verdict, suspect_of, verdict
+from worker.suspicion import HOPELESS_JOBS, SUSPECT_DEATHS, SUSPECT_LAPSES, Verdict, is_hopeless, suspect_of, verdict
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,9 @@ def test_a_killer_is_closed_after_at_most_max_attempts_deaths(most: int) -> None
         deaths += 1
     assert deaths == max(most, SUSPECT_DEATHS + 1)
     assert SUSPECT_LAPSES > SUSPECT_DEATHS
+
+
+def test_a_batch_is_hopeless_when_many_inputs_ended_their_workers_and_none_was_answered() -> None:
+    assert is_hopeless(HOPELESS_JOBS, 0)
+    assert not is_hopeless(HOPELESS_JOBS - 1, 0)
+    assert not is_hopeless(1_000_000, 1)

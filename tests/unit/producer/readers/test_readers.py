@@ -13,13 +13,15 @@ import pytest
 from models import tasks
 from models.errors import Unreachable, UnreadableSource, UsageError
 from producer import readers
+from producer.readers.access import Access
 from producer.readers.rows import Columns, Problem, Row, Source
 
 SPEC = tasks.find("sentiment-analysis")
+MEMORY = Access(schemes=frozenset({"memory", "s3", "nothing"}))
 
 
 def rows(path: Path | str, kind: str | None = None, columns: Columns | None = None) -> list[Row | Problem]:
-    with readers.opened(str(path), columns or Columns.of(SPEC), kind) as source:
+    with readers.opened(str(path), columns or Columns.of(SPEC), kind, MEMORY) as source:
         return list(source.rows)
 
 
@@ -112,7 +114,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         ("nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("a.jsonl.gz", "there is no file a.jsonl.gz"),
         ("nowhere-*.jsonl", r"no file matches nowhere-\*.jsonl"),
-        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: Protocol not known"),
+        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: nothing here reads such URLs"),
         ("memory://nowhere/a.jsonl", "there is no file memory://nowhere/a.jsonl"),
         ("a\0b.jsonl", "can't be opened"),
     ],
@@ -282,7 +284,7 @@ class TestSeveralFiles:
         for name in ("2", "1"):
             memory.pipe_file(f"/parts/{name}.jsonl", f'"{name}"\n'.encode())
 
-        with readers.opened("memory://parts/*.jsonl", Columns.of(SPEC)) as source:
+        with readers.opened("memory://parts/*.jsonl", Columns.of(SPEC), access=MEMORY) as source:
             assert self.texts(source) == ["1", "2"]
 
 

@@ -1,9 +1,12 @@
 """Where a webhook may call."""
 
+import ipaddress
+
 import pytest
 
 from models.errors import UsageError
 from producer.schedules import address
+from producer.schedules.address import Reach
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,52 @@ def test_nothing_else(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as raised:
         address.checked(url)
     assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1",
+        "169.254.169.254", "100.64.0.1", "100.127.255.255", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.9",
+        "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
+        "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "fe80::1",
+        "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2002:7f00:1::1", "2002:a00:1::",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "4000::1",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public(said: str) -> None:
+    assert not address.is_public(ipaddress.ip_address(said))
+    assert not Reach().allows("example.com", said)
+    assert Reach.of(["example.com"]).allows("EXAMPLE.com.", said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["1.1.1.1", "93.184.216.34", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
+)
+def test_addresses_that_are(said: str) -> None:
+    assert Reach().allows("example.com", said)
+
+
+def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
+    reach = Reach.of(["10.0.0.0/8", "fd00::/8", "[::1]", "192.168.1.7"])
+
+    for said in ("10.9.9.9", "::ffff:10.9.9.9", "fd00::7", "::1", "192.168.1.7"):
+        assert reach.allows("any.example", said)
+    for said in ("11.0.0.0", "192.168.1.8", "127.0.0.1", "fe80::1%eth0", "169.254.169.254"):
+        assert reach.allows("any.example", said) is (said == "11.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("https://127.0.0.1/", True),
+        ("http://localhost:8080/", True),
+        ("https://[::ffff:10.0.0.1]/", True),
+        ("https://1.1.1.1/", False),
+        ("https://hooks.example.com/", False),
+    ],
+)
+def test_an_address_that_says_by_itself_that_it_is_not_public(url: str, refused: bool) -> None:
+    assert address.is_refused(url, Reach()) is refused
+    assert not address.is_refused(url, Reach.of(["localhost", "127.0.0.1", "10.0.0.0/8"]))

@@ -1,12 +1,23 @@
 """One request: taken or not, and over in time."""
 
-from contextlib import suppress
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
-from producer.schedules.posting import NotTaken, post
+from producer.schedules import posting
+from producer.schedules.address import Reach
+from producer.schedules.posting import NotTaken
 from tests.receivers import receiver
+
+HERE = Reach.of(["127.0.0.1"])
+post = partial(posting.post, reach=HERE)
 
 
 def test_what_arrives() -> None:
@@ -70,3 +81,77 @@ def test_nobody_there() -> None:
 def test_a_certificate_that_nobody_knows_of() -> None:
     with receiver() as here, pytest.raises(NotTaken, match=r"did not answer \(SSL"):
         post(here.url.replace("http://", "https://"), b"{}", {})
+
+
+LOOPBACKS = [
+    "127.0.0.1", "LocalHost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]", "0.0.0.0", "[::1]", "[::]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", LOOPBACKS)
+def test_this_machine_is_out_of_reach_unless_it_is_allowed(host: str) -> None:
+    with receiver() as here:
+        url = here.url.replace("127.0.0.1", host)
+        with pytest.raises(NotTaken, match="no public address; where that is meant, name the host in webhook_allowed"):
+            posting.post(url, b"{}", {})
+
+        assert here.taken == []
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "LocalHost", "localhost.", "0.0.0.0/0"])
+def test_what_is_allowed_is_reached(allowed: str) -> None:
+    with receiver() as here:
+        posting.post(here.url.replace("127.0.0.1", "localhost"), b"{}", {}, reach=Reach.of([allowed, "::1"]))
+
+        assert len(here.taken) == 1
+
+
+@contextmanager
+def names_lead_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list[str]]:
+    """A resolver that gives these addresses, one answer after the other."""
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        addresses = answers[min(len(asked), len(answers)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+
+
+def test_a_name_is_looked_up_once_and_its_address_asked_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is public when it is looked at, and private when it is connected to."""
+    with receiver() as here, names_lead_to(monkeypatch, ["127.0.0.2"], ["127.0.0.1"]) as asked:
+        with pytest.raises(NotTaken, match="did not answer"):
+            posting.post(here.url.replace("127.0.0.1", "rebinds.example"), b"{}", {}, reach=Reach.of(["127.0.0.2/32"]))
+
+        assert (here.taken, asked) == ([], ["rebinds.example"])
+
+
+def test_of_several_addresses_only_those_in_reach_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver() as here, names_lead_to(monkeypatch, ["10.0.0.1", "169.254.169.254", "127.0.0.1"]):
+        url = here.url.replace("127.0.0.1", "several.example")
+        post(url, b"{}", {}, seconds=2)
+
+        [(headers, _)] = here.taken
+    assert headers["host"].startswith("several.example:")
+
+
+def test_a_name_that_is_looked_up_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    began = time.monotonic()
+
+    with pytest.raises(NotTaken, match="did not answer in time"):
+        posting.post("https://slow.example/", b"{}", {}, seconds=0.2)
+    over.set()
+
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".example", "x..example"])
+def test_a_name_that_leads_nowhere(host: str) -> None:
+    with pytest.raises(NotTaken, match="did not answer"):
+        posting.post(f"https://{host}/", b"{}", {}, seconds=5)

@@ -3,7 +3,7 @@
 import json
 
 from producer.schedules.quality import Gauge
-from producer.schedules.summary import summary
+from producer.schedules.summary import shown, summary
 from tests.results_made import FAILED, row
 
 
@@ -39,3 +39,21 @@ def test_it_is_held_against_the_nights_before_of_which_some_were_empty() -> None
     assert found["drift"]["worst"] == 1.0
     assert found["drift"]["sentence"].startswith("a 100 % → 0.0 %")
     assert found["changed"] == "the model changed: m@old → m@new"
+
+
+def test_labels_that_are_peoples_own_are_shown_as_hashes_and_drift_all_the_same() -> None:
+    def night(label: str) -> Gauge:
+        gauge = Gauge()
+        for _ in range(30):
+            gauge.note(row(output={"labels": [label, "canary rest"], "scores": [0.9, 0.1], "sequence": "canary"}))
+        return gauge
+
+    old = summary(night("canary a").quality(), 1.0, own_labels=True)
+    found = summary(night("canary b").quality(), 1.0, [old], own_labels=True)
+
+    assert found["drift"]["worst"] == 1.0
+    assert "sha256:" in found["drift"]["sentence"]
+    assert "canary" not in json.dumps([shown(found), found["drift"]])
+    assert list(found["quality"]["labels"]) == ["canary b"]  # to be held against, and for the report
+    assert shown(None) is None
+    assert shown({"quality": None, "own_labels": True}) == {"quality": None, "own_labels": True}

@@ -1,0 +1,82 @@
+"""Tracebacks for logs and terminals: where an error comes from, and nothing of what it happened over.
+
+Python prints each error's message. Those of drivers, parsers and models quote rows, inputs and parameters, so that only
+messages of known kinds are printed: our own, a driver's first line where it can quote no value, the system's.
+"""
+
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+
+from models.errors import BatchmillError
+
+OF_CODE = (AttributeError, NameError, ImportError)  # their messages name what is in code
+AFTER = {
+    True: "The above exception was the direct cause of the following exception:",
+    False: "During handling of the above exception, another exception occurred:",
+}
+
+
+def formatted(error: BaseException) -> str:
+    """An error with its frames, after those that it came of, without a newline at the end."""
+    parts = []
+    for link, came_of in _chain(error):
+        frames = "".join(traceback.format_tb(link.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{frames}{_named(link)}")
+        parts += [] if came_of is None else [AFTER[came_of]]
+    return "\n\n".join(parts)
+
+
+def words(error: BaseException) -> str | None:
+    """What may be printed of an error's message; None where it may quote somebody's data."""
+    if isinstance(error, BatchmillError):
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror
+    if isinstance(error, OF_CODE):
+        return str(error)
+    return _of_driver(error)
+
+
+def print_uncaught() -> None:
+    """From now on an error that ends this process or a thread of it is printed as `formatted`."""
+    sys.excepthook = _print
+    threading.excepthook = lambda ended: _print(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def _print(_kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
+    if error is not None and not isinstance(error, SystemExit) and sys.stderr is not None:
+        sys.stderr.write(f"{formatted(error)}\n")
+
+
+def _chain(error: BaseException) -> Iterator[tuple[BaseException, bool | None]]:
+    """The error's causes first, each with whether it is the next one's stated cause; None for the last."""
+    links: list[tuple[BaseException, bool | None]] = [(error, None)]
+    seen = {id(error)}
+    while True:
+        last = links[-1][0]
+        stated = last.__cause__ is not None
+        before = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if before is None or id(before) in seen:
+            return iter(reversed(links))
+        seen.add(id(before))
+        links.append((before, stated))
+
+
+def _named(error: BaseException) -> str:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    said = words(error)
+    return f"{name}: {said}" if said else name
+
+
+def _of_driver(error: BaseException) -> str | None:
+    if "sqlalchemy" not in sys.modules:
+        return None
+    from sqlalchemy.exc import DBAPIError
+
+    from models import driver_errors
+
+    return driver_errors.words(error) if isinstance(error, DBAPIError) else None

@@ -1,0 +1,44 @@
+"""What a running system leaves readable: in its logs, in its processes' arguments, and by the modes of its files."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import psutil
+
+from tests.mill import mill
+
+SECRET, TEXT = "canary-7f3a", "heron-51c2"
+PIPELINE = "sample-zero-shot-classification"
+
+
+def test_nothing_of_a_batch_is_in_logs_and_all_files_are_its_users(tmp_path: Path, postgresql_url: str) -> None:
+    lines = [json.dumps({"text": f"{TEXT} {place}"}) for place in range(20)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    labels = json.dumps([f"{SECRET} a", f"{SECRET} b"])
+    settings = {"log_format": "console", "log_level": "debug", "database_url": f"{postgresql_url}?password={SECRET}"}
+    before = os.umask(0)
+    try:
+        with mill(tmp_path, **settings) as ours:
+            up = ours.start("up", "--pipelines", PIPELINE, HF_TOKEN=f"hf_{SECRET}")
+            submitted = ours.run(
+                "submit", "in.jsonl", "--pipeline", PIPELINE, "--param", f"candidate_labels={labels}", "--wait",
+            )  # fmt: skip
+            family = psutil.Process(up.pid).children(recursive=True)
+            arguments = [" ".join(process.cmdline()) for process in family]
+            made = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").rglob("*")}
+            log = ours.log
+    finally:
+        os.umask(before)
+
+    assert submitted.returncode == 0, submitted.stderr
+    assert "claimed" in log
+    assert "sha256:" in log
+    for written in (log, submitted.stdout.decode(), submitted.stderr.decode(), *arguments):
+        assert SECRET not in written
+        assert TEXT not in written
+    assert len(arguments) == 3
+    assert {path.name for path in made} >= {"up.lock", "valkey", "valkey.log", "valkey.conf", "valkey.sock"}
+    assert {path.name: oct(mode) for path, mode in made.items() if mode & 0o077} == {}
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700

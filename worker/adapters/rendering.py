@@ -1,0 +1,62 @@
+"""Rendering: the process in which chat templates are run, which are programs that come with models.
+
+It reads a line of JSON for each conversation and answers with one. A template that does not end, or takes what memory
+it finds, costs this process, or a sentence; the worker goes on.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from models.errors import first_line
+
+CPU_SECONDS = 2.0  # for one conversation; a real template takes less than a thousandth of it
+MEMORY_BYTES = 512 << 20
+LONGEST = 8_000_000  # characters of a prompt: several times those of the longest conversation
+TOO_LONG = f"it writes more than {LONGEST:,} characters"
+
+
+def serve(lines: Iterable[str], answers: TextIO, cpu_seconds: float) -> None:
+    """Answer line by line until there is none. The first names the template and the special tokens that it may use."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    _limit_memory()
+    given: dict[str, Any] = {}
+    for line in lines:
+        asked = json.loads(line)
+        if not given:
+            given = asked
+            continue
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
+        try:
+            [text], _ = render_jinja_template(**asked, **given)
+            answer = (
+                {"text": text} if len(text) <= LONGEST else {"error": f"it writes more than {LONGEST:,} characters"}
+            )
+        except MemoryError:
+            answer = {"error": "it takes more memory than a prompt may"}
+        except Exception as error:  # a program raises what it likes
+            answer = {"error": first_line(error) or type(error).__name__}
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _limit_memory() -> None:
+    with suppress(OSError, ValueError):  # elsewhere than on Linux time alone is limited
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    spoken = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    serve(sys.stdin, spoken, float(sys.argv[1]))

@@ -1,0 +1,79 @@
+"""A tokenizer's trial: a `tokenizer.json` is a program, too, of replacements and patterns. One that grows a short text
+beyond all bounds, or does not come to its end, is found in a process of its own before a worker loads it.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from models.errors import LoadFailed, ModelError
+
+# Parts of a tokenizer that can do so; the usual ones have none, and are not tried.
+SUSPICIOUS = (b'"Replace"', b'"Regex"', b'"Prepend"')
+
+CPU_SECONDS = 20
+WALL_SECONDS = 300.0
+MEMORY_BYTES = 2 << 30  # besides what its file needs, at so many times its size
+MEMORY_PER_BYTE = 60
+MOST_TOKENS_PER_CHARACTER = 100
+
+PROBE = (
+    "The quick brown fox jumps over the lazy dog, 1234567890 times! éàüß ñ 你好 мир \U0001f600\n\n  "
+    + "".join(map(chr, range(32, 127)))
+    + "aaaaaaaaaaaaaaaa eeeeeeeeeeeeeeee                "
+)
+
+TOO_MANY, NO_MEMORY = 3, 4  # exit statuses
+
+
+def check(name: str, folder: Path) -> None:
+    """Raise ModelError where the tokenizer's file is not fit to be loaded, LoadFailed where that can't be found out."""
+    path = folder / "tokenizer.json"
+    if not path.is_file() or not any(part in path.read_bytes() for part in SUSPICIOUS):
+        return
+    status = _tried(name, path)
+    if status == -signal.SIGPROF:
+        raise ModelError(f"the tokenizer of {name} does not come to an end with a short text; take another")
+    if status in (NO_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
+        raise ModelError(f"the tokenizer of {name} takes more memory for a short text than any should; take another")
+    if status == TOO_MANY:
+        raise ModelError(f"the tokenizer of {name} makes more than a hundred tokens of a character; take another")
+
+
+def _tried(name: str, path: Path) -> int:
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-P", "-m", "worker.tokenizer_trial", str(path), str(CPU_SECONDS)]
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            timeout=WALL_SECONDS, env=environment, check=False,
+        ).returncode  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise LoadFailed(f"this machine is too busy to try the tokenizer of {name}") from None
+
+
+def main(path: str, cpu_seconds: float) -> int:
+    """Encode the probe under limits; returns the exit status. What else is wrong the load will say."""
+    from tokenizers import Tokenizer
+
+    with suppress(OSError, ValueError):  # elsewhere than on Linux time alone is limited
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = used + MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
+    try:
+        tokens = len(Tokenizer.from_file(path).encode(PROBE).ids)
+    except MemoryError:
+        return NO_MEMORY
+    except BaseException:  # a panic in a library written in Rust is no Exception
+        return 0
+    return TOO_MANY if tokens > MOST_TOKENS_PER_CHARACTER * len(PROBE) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], float(sys.argv[2])))
