@@ -89,8 +89,8 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: s
         for command in (
             ("ls",), ("show", first), ("results", first), ("errors", cancelled), ("attempts", first), ("audit",),
             ("workers",), ("schedule", "ls"), ("schedule", "show", "daily"), ("schedule", "history", "daily"),
-            ("schedule", "report", "daily"), ("schedule", "metrics"), ("doctor",), ("results", again, "-o", str(tmp_path / "a.csv")),
-            ("watch", first),
+            ("schedule", "report", "daily"), ("schedule", "metrics"), ("doctor",), ("watch", first),
+            ("results", again, "-o", str(tmp_path / "a.csv")),
         ):  # fmt: skip
             for user in (reader, submitter, worker):
                 user.run(*command)
