@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,25 +15,20 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import private, urls
+from models import postgresql, private, urls
 from models.driver_errors import translated_error
-from models.errors import SettingsError, TransactionConflict
+from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
+from models.turnstile import Turnstile
 
 # A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
 # so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
 IDLE_SECONDS = 30.0
 
-# A server whose machine or network is gone says nothing at all, and Linux would wait two hours for it: after 10 s of
-# silence it is asked every 5 s, and the third time without an answer, or 30 s with something unsent, ends the wait.
-FALLEN_SILENT = {
-    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000,
-}  # fmt: skip
-
 # So often a transaction is tried that others' break off, after pauses of up to 0.1, 0.2, 0.4 … seconds.
 MAX_TRIES = 6
 FIRST_PAUSE_SECONDS = 0.1
 
-PG_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
+POOL_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
 
 Done = TypeVar("Done")
 
@@ -81,34 +77,66 @@ FRAGMENTS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How PostgreSQL is connected to: so many connections at most, None for as many as there are threads at once.
+
+    A thread that needs one waits until another gives its own back. One that holds the last and needs another waits for
+    itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.engine`.
+    """
+
+    connections: int | None = None
+    is_shared: bool = False
+
+
+UNBOUNDED = Pool()
+
+
 class Database:
     """A database to read from and write to; connects on first use."""
 
     def __init__(
-        self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS, ours: bool = True
-    ) -> None:
+        self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS, ours: bool = True,
+        pool: Pool = UNBOUNDED,
+    ) -> None:  # fmt: skip
         """One that is not ours is taken as it is: it has to be there, and SQLite's settings in its file stay."""
         self.url = url
-        self.engine = _engine(url, connect_seconds, idle_seconds, ours)
+        self.engine = _engine(url, connect_seconds, idle_seconds, ours, pool)
         self.sql = FRAGMENTS[self.engine.dialect.name]
+        self._lock_seconds: float | None = None
+        is_bounded = pool.connections is not None and self.engine.dialect.name == "postgresql"
+        self._turnstile = Turnstile(pool.connections or 1) if is_bounded else None
+
+    def impatient(self, lock_seconds: float) -> "Database":
+        """The same connections, for transactions that wait for a lock so long at most, and then raise LockTimeout.
+
+        Who shares a connection must not keep it while somebody else's transaction goes on. SQLite has one writer, and
+        waits for it as ever.
+        """
+        hasty = copy(self)
+        hasty._lock_seconds = lock_seconds
+        return hasty
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
-        with translated(self.url), self.engine.begin() as connection:
+        with self._told(), self.engine.begin() as connection:
+            if self._lock_seconds is not None and self.engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._lock_seconds * 1000)}")
             yield connection
 
     def transact(self, work: Callable[[Connection], Done]) -> Done:
         """Do a short piece of work in a transaction, and again where the database breaks it off for another's sake.
 
         `work` may run several times, so it changes nothing but the database. Raises TransactionConflict when a deadlock
-        or a failed serialization comes again each time, and Unreachable.
+        or a failed serialization comes again each time, LockTimeout when a lock is not free each time, and Unreachable.
         """
+        again = TransactionConflict if self._lock_seconds is not None else (TransactionConflict, LockTimeout)
         for tries in range(1, MAX_TRIES):
             try:
                 with self.write() as connection:
                     return work(connection)
-            except TransactionConflict:
+            except again:
                 time.sleep(random.uniform(0.0, FIRST_PAUSE_SECONDS * 2 ** (tries - 1)))  # noqa: S311
         with self.write() as connection:
             return work(connection)
@@ -116,7 +144,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads; on SQLite it waits for no writer."""
-        with translated(self.url), self.engine.connect().execution_options(read_only=True) as connection:
+        with self._told(), self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
     @contextmanager
@@ -125,7 +153,7 @@ class Database:
         # SQLite's read transactions are snapshots anyway.
         one_moment: Any = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
         with (
-            translated(self.url),
+            self._told(),
             self.engine.connect().execution_options(read_only=True, **one_moment) as connection,
         ):
             yield connection
@@ -136,8 +164,24 @@ class Database:
 
         They may write, unless its execution option `read_only` is set before one.
         """
-        with translated(self.url), self.engine.connect() as connection:
+        with self._told(), self.engine.connect() as connection:
             yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Wait for a connection in the order of asking, and raise what is ours in the place of the driver's errors."""
+        if self._turnstile is not None and not self._turnstile.enter(POOL_SECONDS):
+            raise Unreachable(f"the database at {urls.shown(self.url)}: each connection of this process is in use")
+        try:
+            with translated(self.url):
+                yield
+        except DatabaseRefused as error:
+            from models import rights  # and what rights there are: for nobody but who lacks one
+
+            raise rights.explained(self.engine, error) from error.__cause__
+        finally:
+            if self._turnstile is not None:
+                self._turnstile.leave()
 
     def close(self) -> None:
         """Return every connection."""
@@ -203,26 +247,18 @@ def from_json(document: str | bytes) -> Any:
     return _DECODER.raw_decode(document if isinstance(document, str) else str(document, "utf-8"))[0]
 
 
-def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool) -> Engine:
+def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, pool: Pool) -> Engine:
     try:
         parsed = urls.parsed_database(url)
         if parsed.get_backend_name() == "sqlite":
             # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
             patience = max(15.0, connect_seconds)
             return _sqlite(url, parsed.database, patience, connect_seconds) if ours else _theirs(parsed, patience)
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            json_deserializer=from_json,
+        return postgresql.engine(
+            parsed, connect_seconds=connect_seconds, idle_seconds=idle_seconds, connections=pool.connections,
+            pooled=pool.is_shared, json_deserializer=from_json,
             hide_parameters=True,  # an error's text must not quote inputs
-            connect_args={
-                "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
-                "application_name": "batchmill",
-                **FALLEN_SILENT,
-                # What the URL itself says comes first; connect_args would hide it.
-                "options": f"{parsed.query.get('options', '')} {PG_OPTIONS.format(idle=round(idle_seconds * 1000))}",
-            },
-        )
+        )  # fmt: skip
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"  # and quotes it
         raise SettingsError(f"database_url: {reason}") from None

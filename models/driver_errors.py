@@ -10,13 +10,14 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from models.errors import BatchmillError, DatabaseRefused, TransactionConflict, Unreachable, first_line
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, TransactionConflict, Unreachable, first_line
 
 
 class Kind(Enum):
     """What an error asks of us."""
 
     CONFLICT = "conflict"  # another transaction won: the same work at once again
+    LOCKED = "locked"  # a lock was not free in time: the same work again
     FULL = "full"  # waits for a person, and passes then
     PASSING = "passing"  # the connection, the server or its machine: later again
     REFUSED = "refused"  # the same statement fails again
@@ -25,8 +26,9 @@ class Kind(Enum):
 
 # Connections, serialization and deadlocks, resources, an operator's shutdown, the system below.
 PASSING_CLASSES = ("08", "40", "53", "57P", "58")
-# A lock that was not free in time, and a session that the server ended since we were silent or slow in a transaction.
-PASSING_STATES = frozenset({"55P03", "25P03", "25P04"})
+# A session that the server ended since we were silent or slow in a transaction.
+PASSING_STATES = frozenset({"25P03", "25P04"})
+LOCK_TIMEOUT = "55P03"
 CONFLICTS = frozenset({"40001", "40P01"})
 FULL_STATE = "53100"
 
@@ -38,11 +40,16 @@ PASSING_CODES = frozenset({
 # Classes whose messages name tables, columns, constraints, roles and settings, and never a value of a row.
 QUOTED_CLASSES = ("0A", "23", "25", "28", "3D", "3F", "42", "54", "55", "57", *PASSING_CLASSES)
 
+POOLERS_WORDS = "unsupported startup parameter"
+IN_BETWEEN = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"
 ADVICE = {
     "42501": "give its role the right to",
     "25006": "name its primary server, which takes writes",
+    "3F000": "name a schema that there is in its role's search_path, and that it may make tables in",
     "42P01": "see whether its tables are this version's: batchmill doctor",
     "42703": "see whether its tables are this version's: batchmill doctor",
+    "26000": IN_BETWEEN,
+    "42P05": IN_BETWEEN,
     "57014": "if nobody cancelled it, raise the role's statement_timeout",
     sqlite3.SQLITE_ERROR: "see whether its tables are this version's: batchmill doctor",
     sqlite3.SQLITE_READONLY: "make the file and its folder writable",
@@ -57,6 +64,8 @@ def kind_of(error: DBAPIError) -> Kind:
     if isinstance(error, IntegrityError):
         return Kind.FOREIGN
     code = code_of(error)
+    if _is_of_a_pooler(error):
+        return Kind.REFUSED
     if code is None:
         return _kind_without_code(error)
     return _kind_of_state(code) if isinstance(code, str) else _kind_of_sqlite(error.orig)
@@ -76,12 +85,14 @@ def translated_error(database: str, error: DBAPIError) -> BatchmillError | None:
         return TransactionConflict(
             f"{database} broke a transaction off, since others changed the same rows at the same time; run it again"
         )
+    if kind is Kind.LOCKED:
+        return LockTimeout(f"{database} has rows that another transaction keeps locked; run it again when that is done")
     if kind is Kind.FULL:
         return Unreachable(f"{database} is full; make room on its disk")
     if kind is Kind.PASSING:
         return Unreachable(f"{database} does not answer: {words(error)}")
     if kind is Kind.REFUSED:
-        advice = ADVICE.get(code_of(error) or "", OTHER_ADVICE)
+        advice = IN_BETWEEN if _is_of_a_pooler(error) else ADVICE.get(code_of(error) or "", OTHER_ADVICE)
         return DatabaseRefused(f"{database} refused a statement: {words(error)}; {advice}")
     return None
 
@@ -95,6 +106,11 @@ def words(error: DBAPIError) -> str:
     if code is None and not isinstance(error, OperationalError):  # the driver's own, over a value that it can't take
         return type(original).__name__
     return first_line(original)
+
+
+def _is_of_a_pooler(error: DBAPIError) -> bool:
+    """Whether something between us and PostgreSQL does not take what we say when we connect; its words are English."""
+    return POOLERS_WORDS in str(error.orig)
 
 
 def _kind_without_code(error: DBAPIError) -> Kind:
@@ -111,6 +127,8 @@ def _kind_without_code(error: DBAPIError) -> Kind:
 def _kind_of_state(state: str) -> Kind:
     if state in CONFLICTS:
         return Kind.CONFLICT
+    if state == LOCK_TIMEOUT:
+        return Kind.LOCKED
     if state == FULL_STATE:
         return Kind.FULL
     passing = state in PASSING_STATES or state.startswith(PASSING_CLASSES)

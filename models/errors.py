@@ -13,8 +13,10 @@
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   ├── SchemaMismatch                   the tables are of another version
-    │   └── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
+    │   ├── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
+    │   └── LockTimeout             exit 1   another transaction kept rows locked for longer than is waited
     ├── DatabaseRefused             exit 1   the database answers, and will not do this however often it is asked
+    │   └── RightMissing                     the role lacks a GRANT, which the sentence has
     ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
     ├── NotYet                      exit 1   a source that a schedule's run may find later
     ├── WaitRanOut                  exit 124
@@ -145,10 +147,23 @@ class TransactionConflict(Unreachable):
     exit_code = 1
 
 
+class LockTimeout(Unreachable):
+    """Another transaction held a lock for longer than this one waits."""
+
+    code = "lock_timeout"
+    exit_code = 1
+
+
 class DatabaseRefused(BatchmillError):
     """The database refuses a statement: a right, a table or a setting is missing, or its file is broken."""
 
     code = "database_refused"
+
+
+class RightMissing(DatabaseRefused):
+    """The role that we connect as lacks rights; the sentence names them, and the GRANT that gives them."""
+
+    code = "right_missing"
 
 
 class WaitRanOut(BatchmillError):

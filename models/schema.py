@@ -3,13 +3,23 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
 from models import private
-from models.db import IDLE_SECONDS, Database
-from models.errors import BatchmillError, DatabaseRefused, SchemaMismatch
+from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
+from models.errors import BatchmillError, DatabaseRefused, RightMissing, SchemaMismatch
+from models.grants import grant, quoted
 from models.settings import Settings
+
+ELSEWHERE = """
+SELECT n.nspname AS schema, current_user AS role, has_schema_privilege(n.oid, 'USAGE') AS usable
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = 'alembic_version' AND EXISTS (
+    SELECT 1 FROM pg_class j WHERE j.relnamespace = c.relnamespace AND j.relname = 'job_results')
+ORDER BY n.nspname LIMIT 1
+"""
 
 HEAD = "0011"  # the newest migration; a test holds it against the scripts
 
@@ -23,6 +33,8 @@ def scripts() -> Path:
 def version(database: Database) -> str | None:
     """The version that the database's tables are of; None for an empty database."""
     with database.read() as connection:
+        if connection.dialect.name == "postgresql":
+            _check_encoding(connection)
         if not inspect(connection).has_table("alembic_version"):
             return None
         found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -35,6 +47,7 @@ def check(database: Database) -> None:
     if found == HEAD:
         return
     if found is None:
+        _refuse_elsewhere(database)
         raise SchemaMismatch("the database has no Batchmill tables yet; run: batchmill db upgrade")
     if found < HEAD:
         raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
@@ -81,9 +94,12 @@ def upgrade(database_url: str) -> None:
         database.close()
 
 
-def ready(database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS) -> Database:
+def ready(
+    database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS,
+    pool: Pool = UNBOUNDED,
+) -> Database:  # fmt: skip
     """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
-    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds)
+    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds, pool=pool)
     try:
         if embedded and version(database) != HEAD:
             upgrade(database_url)
@@ -94,13 +110,44 @@ def ready(database_url: str, *, embedded: bool, connect_seconds: float, idle_sec
     return database
 
 
-def opened(settings: Settings) -> Database:
-    """The database that the settings name, ready to be used."""
+def opened(settings: Settings, connections: int | None = None) -> Database:
+    """The database that the settings name, ready to be used; with so many connections at most, if it is PostgreSQL."""
     return ready(
         settings.database,
         embedded=settings.database_is_embedded,
         connect_seconds=settings.connect_seconds,
         idle_seconds=settings.lease_seconds,
+        pool=Pool(connections, settings.database_pooler),
+    )
+
+
+def _check_encoding(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    encoding = driver.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):
+        raise DatabaseRefused(
+            f"the database is encoded in {encoding}, which can't hold every text; make one with: "
+            "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def _refuse_elsewhere(database: Database) -> None:
+    """Raise a refusal where there are tables of ours in a schema that this role does not look into."""
+    if database.engine.dialect.name != "postgresql":
+        return
+    with database.read() as connection:
+        row = connection.execute(text(ELSEWHERE)).one_or_none()
+    if row is None:
+        return
+    schema, role = quoted(row.schema), quoted(row.role)
+    if not row.usable:
+        raise RightMissing(
+            f"role {role} lacks USAGE on schema {schema}, where the tables are; its owner gives it with: "
+            f"{grant('USAGE', 'SCHEMA', row.schema, row.role)}"
+        )
+    raise DatabaseRefused(
+        f"the tables are in schema {schema}, which is not in the search_path of role {role}; put it there: "
+        f"ALTER ROLE {role} SET search_path = {schema}"
     )
 
 

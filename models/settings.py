@@ -144,6 +144,9 @@ class Settings(BaseSettings):
         default=3.0, gt=0, description="How long ringing may take before SQL alone is trusted."
     )
     connect_seconds: float = Field(default=5.0, gt=0, description="How long connecting to the database may take.")
+    database_pooler: bool = Field(
+        default=False, description="Whether a pooler, such as PgBouncer, gives each transaction another session."
+    )
 
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

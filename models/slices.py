@@ -23,11 +23,17 @@ COLUMNS = ("batch_id", "first", "size", "state")
 HELD = "batch_id = :batch_id AND id = :slice_id AND token = :token AND state = 'leased'"
 LEASED = "batch_id = :batch_id AND state = 'leased'"
 
-# A lease that ran out unnoticed is still the holder's until somebody takes it: the token tells.
-RENEW = "UPDATE slices SET lease_expires_at = {later} WHERE {held}"
+# A lease that ran out unnoticed is still the holder's until somebody takes it: the token tells. Skips what its own
+# holder is writing at the moment: nobody can take that, and all other leases would wait for the end of the write.
+RENEW = """
+UPDATE slices SET lease_expires_at = {later} WHERE id = (SELECT id FROM slices WHERE {held} {skip_locked})
+"""
 
-# The write thread may close a slice while the heartbeat still believes it held.
-CLOSED = "SELECT 1 FROM slices WHERE batch_id = :batch_id AND id = :slice_id AND token = :token AND state = 'done'"
+# The write thread may close a slice, or be about to, while the heartbeat still believes it held.
+STILL_OURS = """
+SELECT 1 FROM slices
+WHERE batch_id = :batch_id AND id = :slice_id AND token = :token AND state IN ('leased', 'done')
+"""
 
 # Given back in good order: the claim does not count as an attempt.
 RELEASE = """
@@ -129,9 +135,9 @@ def queued(connection: Connection, batch_id: str, most: int | None = None) -> Se
 
 
 def renew(connection: Connection, sql: Fragments, held: Held, seconds: float) -> bool:
-    """Prolong a lease; False where it is lost, but not where its holder closed it."""
+    """Prolong a lease; False where it is lost, but not where its holder closes or closed it."""
     renewed = connection.execute(_sql(RENEW, sql), {**fence(held), "seconds": seconds}).rowcount
-    return renewed == 1 or connection.scalar(text(CLOSED), fence(held)) is not None
+    return renewed == 1 or connection.scalar(text(STILL_OURS), fence(held)) is not None
 
 
 def release(connection: Connection, held: Held) -> bool:
@@ -215,4 +221,4 @@ def _ahead(statement: str, sql: Fragments, ahead: Ahead) -> str:
 
 
 def _sql(statement: str, sql: Fragments) -> TextClause:
-    return text(statement.format(held=HELD, now=sql.now, later=sql.later))
+    return text(statement.format(held=HELD, now=sql.now, later=sql.later, skip_locked=sql.skip_locked))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, private, queries, schema, urls
+from models import broker, clock, private, queries, rights, schema, urls
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.settings import Settings, config_file
@@ -29,7 +29,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     redis = list(_redis(settings))
     yield from redis
     try:
-        database = schema.opened(settings)
+        database = schema.opened(settings, connections=2)
     except (Unreachable, DatabaseRefused) as error:
         advice = "nothing can be submitted or run until it is there"
         yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))
@@ -56,6 +56,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
     gone = MISSED_LEASES * settings.lease_seconds
     yield findings.of_database(vitals.server(database), urls.shown(settings.database))
+    if (standing_of_role := rights.standing(database)) is not None:
+        yield from findings.of_role(standing_of_role)
     there = workers.listed(database, settings.lease_seconds)
     failed = blockers.failures(database)
     yield from findings.of_workers(there)

@@ -8,10 +8,12 @@ from typing import Any
 
 from models import schema
 from models.broker import Facts
+from models.grants import Purpose, quoted
+from models.rights import Standing, command, named
 from models.seats import seat_of
 from models.settings import Settings
 from producer.blockers import Failure
-from producer.schedules.standing import Standing
+from producer.schedules.standing import Standing as ScheduleStanding
 from producer.vitals import Backlog, DutyView, Server, Unsettled
 from producer.workers import WorkerView
 
@@ -22,6 +24,7 @@ CLOCKS_APART_SECONDS = 5.0
 LITTLE_BYTES, NOTHING_BYTES = 1 << 30, 100 << 20  # a million short jobs with their results take about half of the first
 FULL = 0.9  # of Redis' memory
 OLDEST_REDIS = (6, 2)
+DOING = {Purpose.READING: "read", Purpose.SUBMITTING: "submit", Purpose.WORKING: "work"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,27 @@ def of_database(server: Server, url: str) -> Finding:
     return Finding(WARNING, "database", apart, "set the clocks: leases go by its clock, but logs by ours")
 
 
+def of_role(standing: Standing) -> Iterator[Finding]:
+    """What the database lets our role do, by purpose; that it is for less than everything is no fault."""
+    role, name = standing.role, quoted(standing.role.name)
+    if role.is_standby or role.only_reads:
+        why = "a standby" if role.is_standby else f"read-only for role {name}"
+        advice = "name its primary server" if role.is_standby else "see default_transaction_read_only"
+        yield Finding(WARNING, "role", f"the database is {why}: nothing can be submitted or run", advice)
+        return
+    for purpose in Purpose:
+        missing = standing.missing[purpose]
+        if missing and (purpose is Purpose.READING or purpose in standing.begun):
+            level = PROBLEM if purpose is Purpose.READING else WARNING
+            said = f"role {name} can't {DOING[purpose]}: it lacks {named(missing)}"
+            yield Finding(level, "role", said, f"its owner runs what this prints: {command(purpose, role.name)}")
+            return
+    may = [DOING[purpose] for purpose in Purpose if not standing.missing[purpose]]
+    can_t = [DOING[purpose] for purpose in Purpose if standing.missing[purpose]]
+    message = f"{name} may {' and '.join(may)}" + (f", and not {' or '.join(can_t)}" if can_t else "")
+    yield Finding(OK, "role", message)
+
+
 def of_workers(there: Sequence[WorkerView]) -> Iterator[Finding]:
     """Who works, on what, and who fell silent."""
     alive = [worker for worker in there if worker.alive]
@@ -151,7 +175,7 @@ def of_unsettled(found: Iterable[Unsettled]) -> Iterator[Finding]:
         yield Finding(WARNING, "batches", silent, f"{again}: batchmill cancel {batch.batch_id}")
 
 
-def of_schedules(standings: Sequence[Standing], given_up: Mapping[str, int]) -> Iterator[Finding]:
+def of_schedules(standings: Sequence[ScheduleStanding], given_up: Mapping[str, int]) -> Iterator[Finding]:
     """Which schedules need a look: nobody decides their slots, the last one came to nothing, or nobody was told."""
     bad = [standing for standing in standings if standing.bad]
     if standings and not bad and not given_up:
@@ -179,7 +203,8 @@ def of_duties(found: Iterable[DutyView], patience_seconds: float) -> Iterator[Fi
         message = f"{duty.name} {ran}{did}"
         if duty.failure is not None:
             advice = "it is tried again; the logs of workers and foreman say where that comes from"
-            yield Finding(PROBLEM, "duties", f"{message}; it failed by a defect ({duty.failure})", advice)
+            why = f"by a defect ({duty.failure})" if duty.failure.isidentifier() else f"since {duty.failure}"
+            yield Finding(PROBLEM, "duties", f"{message}; it failed {why}", advice)
         elif duty.overdue_seconds > patience_seconds:
             advice = "nobody does it: start a worker, or batchmill foreman"
             yield Finding(WARNING, "duties", f"{message}; overdue by {ago(duty.overdue_seconds)}", advice)
@@ -199,7 +224,7 @@ def _minute(moment: datetime | None) -> str:
     return "its time" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _why(standing: Standing) -> str:
+def _why(standing: ScheduleStanding) -> str:
     code = None if standing.last is None else standing.last.error_code
     return "" if code is None else f" ({code})"
 

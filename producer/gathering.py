@@ -1,9 +1,11 @@
 """Gathering: rows for a table that others read, in a temporary one first, which locks nobody out.
 
 It goes with its connection. Then everything is merged in one transaction: whoever reads the table sees all of it, or
-what was there before.
+what was there before. On PostgreSQL all of that is one transaction, since a pooler may give the next one another
+session, which has no such table.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +26,14 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Table as SqlTable
-from sqlalchemy.exc import IdentifierError
 
 from models.columns import Document
-from models.db import Database, insert_rows, translated
-from models.errors import UsageError, first_line
+from models.db import Database, insert_rows
+from models.errors import UsageError
 from producer.readers.limits import portions
 from producer.sheet import Kind
 
+LONGEST_NAME = {"postgresql": 63}  # bytes
 GATHERED = "batchmill_gathered"
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 TYPES: dict[Kind, Any] = {
@@ -81,10 +83,16 @@ class Gathered:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that may write, for the merge and whatever has to be true together with it."""
+        """A transaction that may write, for the merge and whatever has to be true together with it.
+
+        Rolled back it can be had again; committed it is the last.
+        """
         self._connection.execution_options(read_only=False)
-        with self._connection.begin():
+        gathering = self._connection.get_transaction()
+        with self._connection.begin_nested() if gathering else self._connection.begin():
             yield self._connection
+        if gathering:
+            gathering.commit()
 
     def difference(self, name: str) -> Difference:
         """Make the table where there is none, and hold what is there against the shape."""
@@ -118,16 +126,19 @@ class Gathered:
 @contextmanager
 def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) -> Iterator[Gathered]:
     """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
-    table = shape.table(GATHERED, keyed=False, prefixes=["TEMPORARY"])  # its key's index would be for nothing
-    with translated(database.url), database.engine.connect() as connection:
+    _check_names(database, shape)
+    how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
+    table = shape.table(GATHERED, keyed=False, **how)  # its key's index would be for nothing
+    with database.session() as connection:
         connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
         try:
-            _create(connection, table)
+            table.create(connection)
             yield Gathered(connection, shape, _gather(connection, table, rows))
         finally:
             connection.rollback()
-            table.drop(connection, checkfirst=True)
-            connection.commit()
+            if connection.dialect.name == "sqlite":
+                table.drop(connection, checkfirst=True)
+                connection.commit()
             connection.execution_options(read_only=False)
 
 
@@ -141,23 +152,31 @@ def plain(statement: str) -> TextClause:
     return text(statement.replace(":", "\\:"))
 
 
-def _create(connection: Connection, table: SqlTable) -> None:
-    try:
-        table.create(connection)
-    except IdentifierError as error:
-        raise UsageError(f"a column can't be called so in this database: {first_line(error)}") from None
+def _check_names(database: Database, shape: Shape) -> None:
+    """Raise UsageError where the database would refuse a column's name, or cut it: then it would be another's."""
+    longest = LONGEST_NAME.get(database.engine.dialect.name, math.inf)
+    for name, _ in shape.columns:
+        if not name:
+            raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")
+        if (size := len(name.encode())) > longest:
+            raise UsageError(
+                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {longest}; write a "
+                "file, or submit with a shorter one"
+            )
 
 
 def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
     names = [quoted(column.name) for column in table.columns]
-    as_text = connection.dialect.name == "sqlite"
+    is_sqlite = connection.dialect.name == "sqlite"
     count = 0
-    connection.commit()
-    for chunk in portions((_stored(row) if as_text else list(row) for row in rows), CHUNK_ROWS, CHUNK_BYTES):
-        connection.begin()
+    for chunk in portions((_stored(row) if is_sqlite else list(row) for row in rows), CHUNK_ROWS, CHUNK_BYTES):
         insert_rows(connection, GATHERED, names, chunk)
-        connection.commit()
+        if is_sqlite:
+            connection.commit()
+            connection.begin()
         count += len(chunk)
+    if is_sqlite:
+        connection.commit()  # for one that may write
     return count
 
 

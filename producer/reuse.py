@@ -1,6 +1,7 @@
 """Reuse: results that earlier batches have for the same input, by the same model, taken instead of computed again.
 
-They are looked for once all jobs are in, in a transaction that only reads, and taken in the one that accepts the batch.
+They are looked for once all jobs are in, in a transaction that only reads, and taken in the one that accepts the batch;
+on PostgreSQL those are one, since a pooler may give the next one another session. There it locks nothing until then.
 What is found stands in a temporary table, so memory does not grow with the batch. All that is taken was made by one
 model version: the one that computed last.
 """
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextClause, bindparam, text
+from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, Fragments
 from producer import recipe
@@ -38,7 +39,8 @@ DROP = "DROP TABLE IF EXISTS {temporary}.reusable"
 
 CREATE = """
 CREATE TEMPORARY TABLE reusable (position BIGINT PRIMARY KEY, from_batch TEXT NOT NULL, from_position BIGINT NOT NULL)
-"""
+{on_commit}"""
+ON_COMMIT = {"postgresql": "ON COMMIT DROP", "sqlite": ""}
 
 # What the rows of a new batch look like no statistics say yet, and one loop within another would never end.
 PLAN = ("SET LOCAL enable_nestloop = off", "SET LOCAL work_mem = '64MB'")
@@ -115,6 +117,10 @@ class Reusable:
     obstacle: str | None = None
     found: int = 0
 
+    def begin(self) -> RootTransaction:
+        """The transaction that accepts the batch."""
+        return self.connection.get_transaction() or self.connection.begin()
+
     def take(self, last_seq: int) -> int:
         """Insert the results into the batch, whose row is locked, behind those up to `last_seq`; returns how many.
 
@@ -132,7 +138,7 @@ class Reusable:
 
 @contextmanager
 def found(database: Database, entry: Entry, request: Request, jobs: int) -> Iterator[Reusable]:
-    """Look for what a batch of so many jobs can reuse, all of which are in; yields outside a transaction."""
+    """Look for what a batch of so many jobs can reuse, all of which are in; `begin` comes next."""
     pipeline, parameters = request.pipeline, request.parameters
     revision, obstacle = recipe.revision(pipeline), recipe.obstacle(pipeline, parameters)
     if revision is None and obstacle is None:
@@ -143,7 +149,7 @@ def found(database: Database, entry: Entry, request: Request, jobs: int) -> Iter
             return
         with _reading(connection):
             connection.execute(_drop(connection))
-            connection.execute(text(CREATE))
+            connection.execute(text(CREATE.format(on_commit=ON_COMMIT[connection.dialect.name])))
             named = {"recipe": recipe.recipe(pipeline, parameters), "revision": revision, "most": MOST_CANDIDATES}
             candidates = connection.execute(text(CANDIDATES), named).all()
             count = _find(connection, database.sql, entry.batch_id, candidates, jobs)
@@ -163,6 +169,11 @@ def open_positions(connection: Connection, batch_id: str) -> Iterator[Sequence[i
 @contextmanager
 def _reading(connection: Connection) -> Iterator[None]:
     """A transaction that writes to temporary tables alone: SQLite's other writers go on."""
+    if connection.dialect.name == "postgresql":
+        if not connection.in_transaction():
+            connection.begin()
+        yield
+        return
     connection.execution_options(read_only=True)
     with connection.begin():
         yield

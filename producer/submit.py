@@ -195,7 +195,7 @@ def _read(
     with (
         Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
         reuse.found(database, entry, request, jobs) as found,
-        found.connection.begin(),
+        found.begin(),
     ):
         if not _is_ours(found.connection, database.sql, entry):
             raise lost(found.connection, entry)

@@ -289,7 +289,7 @@ class Postgres(Server, PostgresDatabases):
         with contextlib.suppress(FileNotFoundError):
             lines = (self._data / "postmaster.pid").read_text().splitlines()
             # A killed server's file may still lie there: the number in the first line tells them apart.
-            return lines[:1] == [str(self.pid)] and lines[-1].rstrip() == "ready"
+            return lines[:1] == [str(self.pid)] and lines[-1].rstrip() in ("ready", "standby")
         return False
 
 

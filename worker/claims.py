@@ -5,7 +5,7 @@ its revision, before it touches a slice.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, column, text
 
 from models import slices, turns
 from models.columns import Document
-from models.db import FRAGMENTS, Database, Fragments, as_json
+from models.db import FRAGMENTS, Database, Fragments, as_json, as_numbers
 from worker.leasing import MOST_SLICES, Leasing, look
 from worker.quarantine import Waiting
 from worker.suspicion import suspect_of
@@ -83,6 +83,8 @@ jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.first AND j.position < 
                   AND r.position >= l.first AND r.position < l.past)
 """
 
+PORTION_JOBS = 4096  # whose inputs are read at once
+
 # All slices in one query, each looked up by itself.
 PENDING = {
     "postgresql": """
@@ -103,7 +105,7 @@ SELECT l.number, j.position, j.input FROM l CROSS JOIN {open} ORDER BY l.number,
 # Leased to us, and we never heard of it: the connection broke after the commit. Locked by id, as everywhere.
 RELEASE_STRAYS = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
-WHERE id IN (SELECT id FROM slices WHERE worker_id = :worker_id AND state = 'leased' AND id NOT IN :held
+WHERE id IN (SELECT id FROM slices WHERE worker_id = :worker_id AND state = 'leased' AND NOT id {in_numbers}
              ORDER BY id {for_update})
 """
 
@@ -152,20 +154,38 @@ def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
 
 
 def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
-    """The jobs of these slices that have no result yet: what was committed is never computed again."""
-    numbered = list(leases)
+    """The jobs of these slices that have no result yet: what was committed is never computed again.
+
+    Read a few slices at a time, so that the heartbeat, which shares the connection, has its turn in between.
+    """
+    return [job for some in _portions(leases) for job in _pending(database, some)]
+
+
+def _portions(leases: Iterable[Lease]) -> Iterator[list[Lease]]:
+    """As many slices together as have PORTION_JOBS, and at least one."""
+    some: list[Lease] = []
+    jobs = 0
+    for lease in leases:
+        if some and jobs + lease.size > PORTION_JOBS:
+            yield some
+            some, jobs = [], 0
+        some.append(lease)
+        jobs += lease.size
+    if some:
+        yield some
+
+
+def _pending(database: Database, leases: Sequence[Lease]) -> list[Job]:
     places = [
         {"number": number, "batch_id": lease.batch_id, "first": lease.first, "past": lease.first + lease.size}
-        for number, lease in enumerate(numbered)
+        for number, lease in enumerate(leases)
     ]
     query = text(PENDING[database.engine.dialect.name].format(open=OPEN)).columns(
         column("number"), column("position"), column("input", Document)
     )
     with database.read() as connection:
-        return [
-            Job(numbered[number], position, document)
-            for number, position, document in connection.execute(query, {"leases": as_json(places)})
-        ]
+        rows = connection.execute(query, {"leases": as_json(places)}).all()
+    return [Job(leases[number], position, document) for number, position, document in rows]
 
 
 def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
@@ -183,9 +203,9 @@ def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
 
 def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]) -> int:
     """Give back what is leased to us without our knowing; returns how many slices. Only for the thread that claims."""
-    for_update = FRAGMENTS[connection.dialect.name].for_update
-    query = text(RELEASE_STRAYS.format(for_update=for_update)).bindparams(bindparam("held", expanding=True))
-    named = {"worker_id": worker_id, "held": [lease.slice_id for lease in held]}
+    sql = FRAGMENTS[connection.dialect.name]
+    query = text(RELEASE_STRAYS.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
+    named = {"worker_id": worker_id, "numbers": as_numbers(lease.slice_id for lease in held)}
     return connection.execute(query, named).rowcount
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-from models.db import Database, Fragments
+from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
 from worker import answers, store
 from worker.adapters.base import Adapter
@@ -23,7 +23,7 @@ from worker.watchdog import Watchdog
 # In one transaction: small batches share a commit, and none has its row locked for long.
 BATCHES_TOGETHER, ANSWERS_TOGETHER = 64, 256
 
-LOCK_SLICES = "SELECT id FROM slices WHERE id IN :slice_ids ORDER BY id {for_update}"
+LOCK_SLICES = "SELECT id FROM slices WHERE id {in_numbers} ORDER BY id {for_update}"
 
 Backoff = Callable[[int], float]  # seconds to wait, by the number of the try that failed
 
@@ -172,9 +172,7 @@ def _by_batch(found: Iterable[Answer], leases: Iterable[Lease]) -> list[OfBatch]
 def _lock(connection: Connection, sql: Fragments, some: Sequence[OfBatch]) -> None:
     """All batches by id, then all slices by id: one batch after the other would take slices before batches."""
     leases = [lease for of_batch in some for lease in of_batch.leases]
-    named = {
-        "batch_ids": sorted({lease.batch_id for lease in leases}), "slice_ids": [lease.slice_id for lease in leases],
-    }  # fmt: skip
-    for statement, ids in ((LOCK_BATCHES, "batch_ids"), (LOCK_SLICES, "slice_ids")):
-        query = text(statement.format(for_update=sql.for_update)).bindparams(bindparam(ids, expanding=True))
-        connection.execute(query, {ids: named[ids]})
+    batches = text(LOCK_BATCHES.format(for_update=sql.for_update)).bindparams(bindparam("batch_ids", expanding=True))
+    connection.execute(batches, {"batch_ids": sorted({lease.batch_id for lease in leases})})
+    slices = text(LOCK_SLICES.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
+    connection.execute(slices, {"numbers": as_numbers(lease.slice_id for lease in leases)})

@@ -15,7 +15,7 @@ from sqlalchemy import column, text
 from models import endings, retention, schema
 from models.columns import Moment
 from models.db import Database
-from models.errors import DatabaseRefused, SchemaMismatch, Unreachable
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, Unreachable
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
@@ -234,6 +234,9 @@ class Duties(Background):
         failpoint("in_duty")
         try:
             acted = duty.run()
+        except LockTimeout as error:  # it is due again soon, and what it met is no reason to keep the others waiting
+            log.info("a duty met what others have locked", duty=duty.name, error=str(error))
+            return
         except Unreachable:
             raise
         except Exception as error:
@@ -250,13 +253,14 @@ class Duties(Background):
                 )
 
     def _note_failure(self, duty: Duty, error: Exception) -> None:
-        """Put a duty off that met what is no error of ours, each time for longer; its traceback is logged once."""
-        kind, times = type(error).__name__, 1
+        """Put a duty off that can't be done, each time for longer; the traceback of a defect is logged once."""
+        kind, times = str(error)[:500] if isinstance(error, BatchmillError) else type(error).__name__, 1
         if (before := self._failing.get(duty.name)) is not None and before[0] == kind:
             times = before[1] + 1
         self._failing[duty.name] = (kind, times)
+        trace = None if times > 1 or isinstance(error, BatchmillError) else error
         seconds = min(duty.seconds * 2.0 ** min(times, 16), max(LONGEST_BACKOFF, duty.seconds))
-        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=error if times == 1 else None)
+        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=trace)
         sql = self._database.sql
         with self._database.write() as connection:
             named = {"name": duty.name, "failure": kind, "seconds": seconds}

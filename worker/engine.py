@@ -58,8 +58,10 @@ class Engine:
         budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once,
         watchdog: Watchdog | None = None, on_defect: Callable[[], None],
         on_idle: Callable[[], None] = lambda: None, on_refusal: OnRefusal | None = None,
+        claiming: Database | None = None,
     ) -> None:  # fmt: skip
         self._database = database
+        self._claiming = claiming or database  # on a connection of its own, a claim and a write go on side by side
         self._runtime = runtime
         self._claimant = claimant
         self._spec = tasks.find(claimant.task)
@@ -143,7 +145,7 @@ class Engine:
             return False
         failpoint("after_claim")
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
-        jobs = patiently(lambda _again: claims.pending(self._database, leases))
+        jobs = patiently(lambda _again: claims.pending(self._claiming, leases))
         self._holdings.add(leases, jobs)
         self._log_claim(leases, jobs)
         self._windows.put(self._prepared(leases, jobs, asked))
@@ -152,20 +154,20 @@ class Engine:
     def _take(self) -> list[Lease]:
         held = self._holdings.leases()
         if self._claim_in_doubt:
-            with self._database.write() as connection:
+            with self._claiming.write() as connection:
                 claims.release_strays(connection, self._claimant.worker_id, held)
             self._claim_in_doubt = False
         if any(lease.suspect for lease in held):
             return []  # nothing else may die with it
-        waiting = claims.quarantined(self._database, self._claimant)
+        waiting = claims.quarantined(self._claiming, self._claimant)
         turn, self._share = quarantine.next_turn(self._share, waiting, time.monotonic(), holds=bool(held))
         if turn is Turn.QUARANTINED:
-            return claims.take(self._database, self._claimant, 1, self._slice_jobs, suspect=True)
+            return claims.take(self._claiming, self._claimant, 1, self._slice_jobs, suspect=True)
         return self._take_ordinary(bool(held)) if turn is Turn.ORDINARY else []
 
     def _take_ordinary(self, busy: bool) -> list[Lease]:
         room = self._pace.room()
-        take = partial(claims.take, self._database, self._claimant, slice_jobs=self._slice_jobs)
+        take = partial(claims.take, self._claiming, self._claimant, slice_jobs=self._slice_jobs)
         leases = take(room)
         taken = sum(lease.size for lease in leases)
         if leases and busy and taken < room and self._linger_seconds:

@@ -89,6 +89,10 @@ class Heartbeat(Background):
         except (DatabaseRefused, Unreachable) as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
+    def close(self) -> None:
+        """Return its connection."""
+        self._database.close()
+
     def run_once(self) -> None:
         """Renew what is held and say that this worker lives; raises Unreachable."""
         sql = self._database.sql

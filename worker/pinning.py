@@ -67,6 +67,7 @@ class Process:
     on_hang: Callable[[], None]
     on_refusal: OnRefusal | None = None
     device: str = "auto"
+    claiming: Database | None = None  # for claims alone, beside the heartbeat; unset: `database`
 
     @property
     def place(self) -> Place:
@@ -244,6 +245,7 @@ class Pinning:
             max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
             watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
             on_defect=process.on_defect, on_idle=self._idle.set, on_refusal=process.on_refusal,
+            claiming=process.claiming,
         )  # fmt: skip
         self._pinned = Pinned(target, pipeline, runtime, engine, budget, known)
         engine.start()

@@ -27,6 +27,11 @@ from worker.runtime import Runtime
 
 logger = structlog.get_logger(__name__)
 
+# A process has two connections. One is for what it computed, and between two writes for its duties and its pinning. The
+# other is for claims and the heartbeat. A claim is short, so a lease is renewed in time, however long a write goes on;
+# but it may meet a row that others keep locked, and a duty may as well. Neither keeps its connection for that.
+LOCK_SECONDS = 0.5
+
 DEAF_SECONDS = 5.0  # between two tries to listen, after one that Celery gave up
 
 
@@ -42,14 +47,15 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in names}
-    database = schema.opened(settings)
+    database, beating = (schema.opened(settings, connections=1) for _ in range(2))
     holdings = Holdings()
     on_refusal = partial(refusal.end_process, database, holdings)
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
         on_defect=_defect, on_hang=_hung, on_refusal=on_refusal, device=device,
+        claiming=beating.impatient(LOCK_SECONDS),
         heartbeat=Heartbeat(
-            database, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds,
+            beating, holdings, names, lease_seconds=settings.lease_seconds, beat_seconds=settings.heartbeat_seconds,
             on_refusal=on_refusal,
         ),
     )  # fmt: skip
@@ -57,8 +63,9 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     def load(pipeline: Pipeline) -> Runtime:
         return runtime.load(pipeline, device, threads=threads, tokens_per_batch=settings.tokens_per_batch)
 
+    hasty = database.impatient(LOCK_SECONDS)
     chores = Duties(
-        database, duties.standard(database, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
+        hasty, duties.standard(hasty, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
         on_outdated=on_refusal,
     )  # fmt: skip
     return _serve(process, names, Pinning(process, pipelines, load), chores)
@@ -80,6 +87,7 @@ def _serve(process: Process, names: Sequence[str], pinning: Pinning, chores: Dut
     chores.stop()
     process.heartbeat.stop()
     process.database.close()
+    process.heartbeat.close()
     logger.info("worker ended")
     return os.EX_OK
 

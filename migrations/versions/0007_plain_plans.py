@@ -65,7 +65,8 @@ TRUNCATE jobs, results;
 KNOWN_SMALL = ("batches", "model_versions", "workers", "slices", "attempts", "past_results")
 
 VIEWS = """
-SELECT viewname, definition FROM pg_views WHERE viewname IN ('job_results', 'job_attempts') AND schemaname = 'public'
+SELECT viewname, definition FROM pg_views
+WHERE viewname IN ('job_results', 'job_attempts') AND schemaname = current_schema()
 """
 
 

@@ -19,7 +19,7 @@ json_option = terminal.json_option
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
     """The database with tables of our version; raises Unreachable, or SchemaMismatch with the command that mends it."""
-    database = schema.opened(settings)
+    database = schema.opened(settings, connections=2)
     try:
         yield database
     finally:

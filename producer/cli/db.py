@@ -1,10 +1,18 @@
-"""`batchmill db`: the database's tables."""
+"""`batchmill db`: the database's tables, and the roles that may use them."""
+
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
 from models import schema, terminal, urls
+from models.db import Database
+from models.errors import UsageError
+from models.grants import Place, Purpose, statements
+from models.rights import Role
 from models.settings import Settings
 from producer.cli import context
+
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones
 
 
 @click.group(short_help="Look after the database's tables.")
@@ -24,3 +32,47 @@ def upgrade(as_json: bool) -> None:
         terminal.echo_json({"object": "schema", "version": version})
     else:
         terminal.notice(f"the tables at {urls.shown(settings.database)} are of version {version}")
+
+
+@db.command(short_help="Print the GRANTs that PostgreSQL's roles need.")
+@click.option("--worker", "workers", multiple=True, metavar="ROLE", help="Runs workers, foremen and schedules.")
+@click.option("--submitter", "submitters", multiple=True, metavar="ROLE", help="Submits, cancels, retries, deletes.")
+@click.option("--reader", "readers", multiple=True, metavar="ROLE", help="Reads batches, results and schedules.")
+@click.option("--own-tables", is_flag=True, help="They may also make tables: results --to-sql, and a schedule's into.")
+@context.json_option
+def grants(
+    workers: Sequence[str], submitters: Sequence[str], readers: Sequence[str], own_tables: bool, as_json: bool
+) -> None:
+    """Print what the owner of the tables has to run, so that each ROLE can do its work and nothing else.
+
+    It changes nothing: batchmill db grants --worker mill_worker | psql … does.
+    """
+    roles = {Purpose.WORKING: workers, Purpose.SUBMITTING: submitters, Purpose.READING: readers}
+    _check(roles)
+    with context.opened(Settings.load()) as database:
+        found = [*_statements(_place(database), roles, own_tables=own_tables)]
+    if as_json:
+        terminal.echo_json({"object": "grants", "statements": found})
+    else:
+        click.echo("\n".join(found))
+
+
+def _check(roles: Mapping[Purpose, Sequence[str]]) -> None:
+    if not any(roles.values()):
+        raise UsageError("name a role: --worker, --submitter or --reader")
+    for name in (name for names in roles.values() for name in names):
+        if not name or name.lower() == "public" or len(name.encode()) > LONGEST_NAME or "\0" in name:
+            raise UsageError(f"{name[:80]!r} is no role's name; take one that CREATE ROLE has made")
+
+
+def _place(database: Database) -> Place:
+    if database.engine.dialect.name != "postgresql":
+        raise UsageError("SQLite has no roles; who may use the database is a matter of its file's permissions")
+    with database.read() as connection:
+        return Role.of(connection).place
+
+
+def _statements(place: Place, roles: Mapping[Purpose, Sequence[str]], *, own_tables: bool) -> Iterator[str]:
+    for purpose, names in roles.items():
+        for name in names:
+            yield from statements(place, name, purpose, own_tables=own_tables)

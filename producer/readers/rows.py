@@ -91,6 +91,8 @@ class Columns:
         # A column that is named on purpose must be there; an optional field's own name need not.
         fields = tuple((f.name, inputs.get(f.name, f.name), f.required or f.name in inputs) for f in spec.fields)
         kept = tuple(dict.fromkeys(meta))
+        if "" in kept:
+            raise UsageError("a column to keep has no name; name it as the source does: --meta COLUMN")
         if not ids:
             return cls(fields, (), id_is_required=False, meta=kept)
         return cls(fields, (custom_id,) if custom_id else USUAL_IDS, id_is_required=bool(custom_id), meta=kept)

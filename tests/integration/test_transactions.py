@@ -140,7 +140,7 @@ class TestRefusals:
         reader = Database(url.render_as_string(hide_password=False))
 
         batches.newest(reader, 1)
-        with pytest.raises(DatabaseRefused, match="permission denied for table batches; give its role the right to"):
+        with pytest.raises(DatabaseRefused, match="lacks INSERT on batches; its owner gives it with: GRANT"):
             insert_batch(reader, 1)
 
         reader.close()

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from models import grants
 from models.settings import Settings
 from producer.cli.schedule import schedule
 from producer.schedules.definition import Schedule
@@ -18,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NIGHTLY = (ROOT / "docs" / "nightly.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", NIGHTLY, re.DOTALL)
+def blocks(language: str, page: str = NIGHTLY) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
@@ -62,3 +63,19 @@ def test_the_example_s_schedule_is_the_one_that_is_told_of() -> None:
     assert said == lived["schedules"]["nightly-tickets"]
     assert Schedule.of("nightly-tickets", said)
     Settings(**lived)
+
+
+def test_the_page_on_postgresql_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
+
+    assert "BATCHMILL_DATABASE_POOLER" in page
+    assert Settings.model_fields["database_pooler"].default is False
+    for purpose in grants.Purpose:
+        assert f"--{purpose.value} mill_{purpose.value}" in page
+    place = grants.Place("mill", "public")
+    for line, said in zip(
+        grants.statements(place, "mill_reader", grants.Purpose.READING),
+        blocks("sql", page)[1].splitlines(),
+        strict=True,
+    ):
+        assert re.fullmatch(re.escape(said).replace("…", ".*"), line)

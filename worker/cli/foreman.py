@@ -9,7 +9,8 @@ from functools import partial
 
 import click
 
-from models import failpoints, log, schema
+from models import failpoints, log, rights
+from models.grants import Purpose
 from models.settings import Settings
 from worker import duties, refusal
 from worker.duties import Duties
@@ -25,7 +26,7 @@ def foreman() -> None:
     settings = Settings.load()
     log.configure(settings, pid=os.getpid())
     failpoints.arm()
-    database = schema.opened(settings)
+    database = rights.opened(settings, Purpose.WORKING)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
         database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,

@@ -27,7 +27,7 @@ def models() -> None:
 def ls(as_json: bool) -> None:
     """List what the catalogue names, whether it is on this machine or not, and whatever else the Hub's cache holds."""
     settings = Settings.load()
-    database = schema.opened(settings)
+    database = schema.opened(settings, connections=1)
     found = inventory.items(database, Catalogue.load(settings))
     database.close()
     if as_json:
@@ -62,7 +62,7 @@ def show(pipeline: str, as_json: bool) -> None:
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
     files = snapshots.local(entry)
-    database = schema.opened(settings)
+    database = schema.opened(settings, connections=1)
     revision = files.revision if files else entry.revision
     uses = inventory.uses(database, entry.model, revision) if revision else []
     database.close()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, private, schema, urls
+from models import failpoints, log, parent, private, rights, urls
 from models.catalogue import Catalogue
 from models.errors import SettingsError, UsageError
+from models.grants import Purpose
 from models.settings import Settings
 from worker import devices, embedded
 from worker.mourning import Mourning
@@ -37,7 +38,7 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
     slots = _slots(names, devices.slots(asked))
-    with closing(schema.opened(settings)) as database:
+    with closing(rights.opened(settings, Purpose.WORKING)) as database:
         mourning = Mourning(database, settings)
         sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
@@ -58,7 +59,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         parent.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
-    with _only_one(settings.home_path), closing(schema.opened(settings)) as database:
+    with _only_one(settings.home_path), closing(rights.opened(settings, Purpose.WORKING)) as database:
         mourning = Mourning(database, settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True

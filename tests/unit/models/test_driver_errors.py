@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 
 from models import driver_errors
 from models.driver_errors import Kind
-from models.errors import DatabaseRefused, TransactionConflict, Unreachable
+from models.errors import DatabaseRefused, LockTimeout, TransactionConflict, Unreachable
 
 CANARY = "canary of a row"
 
@@ -31,7 +31,7 @@ def of_sqlite(code: int) -> DBAPIError:
     [
         ("08006", Kind.PASSING), ("08P01", Kind.PASSING), ("53200", Kind.PASSING), ("53300", Kind.PASSING),
         ("53100", Kind.FULL), ("57P01", Kind.PASSING), ("57P03", Kind.PASSING), ("57P05", Kind.PASSING),
-        ("58030", Kind.PASSING), ("55P03", Kind.PASSING), ("25P03", Kind.PASSING), ("40003", Kind.PASSING),
+        ("58030", Kind.PASSING), ("55P03", Kind.LOCKED), ("25P03", Kind.PASSING), ("40003", Kind.PASSING),
         ("40001", Kind.CONFLICT), ("40P01", Kind.CONFLICT),
         ("42501", Kind.REFUSED), ("42P01", Kind.REFUSED), ("42703", Kind.REFUSED), ("54000", Kind.REFUSED),
         ("22P02", Kind.REFUSED), ("57014", Kind.REFUSED), ("25006", Kind.REFUSED), ("XX001", Kind.REFUSED),
@@ -74,13 +74,28 @@ def test_a_constraint_is_the_caller_s_to_judge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "raised"), [("40P01", TransactionConflict), ("57P01", Unreachable), ("42501", DatabaseRefused)]
+    ("state", "raised"),
+    [
+        ("40P01", TransactionConflict),
+        ("55P03", LockTimeout),
+        ("57P01", Unreachable),
+        ("42501", DatabaseRefused),
+    ],
 )
 def test_each_becomes_an_error_of_ours(state: str, raised: type[Exception]) -> None:
     error = driver_errors.translated_error("the database", of_postgresql(state))
 
     assert type(error) is raised
     assert error.retryable is (raised is not DatabaseRefused)
+
+
+def test_a_pooler_that_refuses_what_we_ask_for() -> None:
+    words = psycopg.OperationalError("connection failed: FATAL:  unsupported startup parameter: options")
+
+    error = driver_errors.translated_error("the database", OperationalError(None, None, words))
+
+    assert isinstance(error, DatabaseRefused)
+    assert "set BATCHMILL_DATABASE_POOLER=1" in str(error)
 
 
 @pytest.mark.parametrize("state", ["22P02", "22003", "P0001", "XX000"])

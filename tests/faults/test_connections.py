@@ -1,0 +1,242 @@
+"""How many connections a process of ours has to PostgreSQL, and that none of its threads waits in vain for one."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import make_url, text
+
+from models import db, schema
+from models.db import Database, Pool
+from models.errors import LockTimeout, Unreachable
+from models.settings import Settings
+from tests.batches_made import claimant, execute, insert_batch, let_lapse, slice_row
+from tests.faults.toys import TOY, json_lines, numbered, toy_mill
+from tests.mill import until
+from worker import claims, process, store
+from worker.claims import Lease
+from worker.heartbeat import Heartbeat
+from worker.holdings import Holdings
+from worker.store import Answer
+
+MOST = {"worker": 2, "supervisor": 1, "foreman": 1, "tick": 2, "submit": 2}
+
+
+class Watcher:
+    """Looks all the time how many connections each process under this one has to a port."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop)
+        self.most: dict[str, int] = {}
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(0.1):
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    if (kind := _kind(child.cmdline())) is None:
+                        continue
+                    there = sum(1 for each in child.net_connections() if each.raddr and each.raddr.port == self._port)
+                except psutil.Error:
+                    continue
+                self.most[kind] = max(self.most.get(kind, 0), there)
+
+
+def _kind(words: list[str]) -> str | None:
+    if "worker.process" in words:
+        return "worker"
+    if "tick" in words:
+        return "tick"
+    return {"worker": "supervisor", "foreman": "foreman", "submit": "submit"}.get(words[4] if len(words) > 4 else "")
+
+
+def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
+    """Claims, writes, heartbeats, duties, a schedule with a table of its own, and submits that reuse."""
+    rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered(300))
+    for day in (0, 1):
+        (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
+    settings = {"database_url": postgresql_url, "redis_url": redis_url, "prune_days": "365"}
+    with (
+        toy_mill(tmp_path, **settings) as ours,
+        Watcher(make_url(postgresql_url).port or 5432) as watcher,
+    ):
+        made = ours.run("schedule", "create", "daily", "--cron", "0 0 * * *", "--pipeline", TOY, "--into", "answers",
+                        "--file", str(tmp_path / "{slot:%Y-%m-%d}.jsonl"), "--reuse")  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        assert ours.run("schedule", "trigger", "daily").returncode == 0
+        ours.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
+        ours.start("foreman")
+        ours.until_ready()
+        for _ in range(2):
+            submitted = ours.run(
+                "submit", "-", "--pipeline", TOY, "--reuse", "--wait", stdin=json_lines(numbered(3000))
+            )
+            assert submitted.returncode == 0, submitted.stderr
+        until(lambda: ours.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
+
+    assert watcher.most.keys() == MOST.keys()
+    assert all(watcher.most[kind] <= MOST[kind] for kind in MOST), watcher.most
+    assert watcher.most["worker"] == 2
+
+
+@pytest.fixture
+def pools(postgresql_url: str) -> Iterator[tuple[Database, Database]]:
+    """A worker process' two: for what it writes, and for claims and the heartbeat."""
+    both = tuple(Database(postgresql_url, pool=Pool(connections=1)) for _ in range(2))
+    yield both[0], both[1]
+    for each in both:
+        each.close()
+
+
+def held(database: Database, leases: list[Lease]) -> Holdings:
+    holdings = Holdings()
+    holdings.add(leases, claims.pending(database, leases))
+    return holdings
+
+
+def in_a_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+class TestLeases:
+    def test_they_are_renewed_while_a_long_write_goes_on(
+        self, postgresql_url: str, pools: tuple[Database, Database]
+    ) -> None:
+        writing, beating = pools
+        batch_id = insert_batch(writing, 12, slice_jobs=4)
+        leases = claims.take(beating, claimant(), 12, 4)
+        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, beat_seconds=5)
+        written, goes_on = threading.Event(), threading.Event()
+        first, *others = leases
+
+        def writes() -> None:
+            answers = [Answer(first, first.first, store.Outcome.SUCCEEDED, output="{}")]
+            with writing.write() as connection:
+                store.close(connection, writing.sql, answers, [first], set(), version_id=None)
+                written.set()
+                assert goes_on.wait(60)
+
+        thread = in_a_thread(writes)
+        assert written.wait(60)
+        let_lapse_without_waiting(postgresql_url, others)
+        began = time.monotonic()
+        heart.run_once()
+        took = time.monotonic() - began
+
+        renewed = [slice_row(beating, lease).lease_expires_at for lease in others]
+        goes_on.set()
+        thread.join()
+        now = time.time()
+        assert took < 5
+        assert all(moment.timestamp() > now + 20 for moment in renewed)
+        assert batch_id == first.batch_id
+
+    def test_what_is_being_written_is_not_lost(self, pools: tuple[Database, Database]) -> None:
+        writing, beating = pools
+        insert_batch(writing, 4, slice_jobs=4)
+        [lease] = claims.take(beating, claimant(), 4, 4)
+        with writing.write() as connection:
+            store.close(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            with beating.write() as other:
+                assert claims.renew(other, beating.sql, [lease], 30) == []
+
+        with beating.write() as other:
+            assert claims.renew(other, beating.sql, [lease], 30) == [], "closed by ourselves"
+
+    def test_they_are_renewed_while_a_claim_goes_on_and_on(
+        self, pools: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A claim of many jobs has their inputs read in portions, and the heartbeat has its turn in between."""
+        writing, beating = pools
+        insert_batch(writing, 4000, slice_jobs=4)
+        leases = claims.take(beating, claimant(), 2000, 4)
+        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, beat_seconds=5)
+        monkeypatch.setattr(claims, "PORTION_JOBS", 4)
+        ended, beats = threading.Event(), []
+
+        def reads() -> None:
+            while not ended.is_set():
+                claims.pending(beating, leases)
+
+        thread = in_a_thread(reads)
+        for _ in range(5):
+            began = time.monotonic()
+            heart.run_once()
+            beats.append(time.monotonic() - began)
+        ended.set()
+        thread.join()
+
+        assert max(beats) < 3, beats
+
+
+def let_lapse_without_waiting(url: str, leases: list[Lease]) -> None:
+    other = Database(url)
+    let_lapse(other, *leases)
+    other.close()
+
+
+class TestWhatOthersLock:
+    def test_an_impatient_transaction_gives_its_connection_back(self, postgresql_url: str) -> None:
+        ours, others = Database(postgresql_url, pool=Pool(1)), Database(postgresql_url)
+        batch_id = insert_batch(others, 1)
+        with others.write() as connection:
+            connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
+            began = time.monotonic()
+            with pytest.raises(LockTimeout, match="another transaction keeps locked"):
+                execute(ours.impatient(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
+            took = time.monotonic() - began
+            execute(ours, "UPDATE workers SET pid = 1")
+        execute(ours, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
+
+        assert took < 5
+        for each in (ours, others):
+            each.close()
+
+    def test_a_role_s_own_lock_timeout_is_tried_again(self, postgresql_url: str) -> None:
+        hasty = f"{postgresql_url}?options=-c%20lock_timeout%3D50"
+        ours, others = Database(hasty), Database(postgresql_url)
+        batch_id = insert_batch(others, 1)
+        with others.write() as connection:
+            connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
+            query = text("UPDATE batches SET name = 'ours' WHERE id = :id")
+            thread = in_a_thread(lambda: ours.transact(lambda found: found.execute(query, {"id": batch_id})))
+            time.sleep(0.2)
+        thread.join()
+
+        with ours.read() as connection:
+            assert connection.scalar(text("SELECT name FROM batches WHERE id = :id"), {"id": batch_id}) == "ours"
+        for each in (ours, others):
+            each.close()
+
+
+class TestPools:
+    def test_no_more_than_they_may(self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(db, "POOL_SECONDS", 0.2)
+        database = Database(postgresql_url, pool=Pool(connections=1))
+
+        with database.read(), pytest.raises(Unreachable, match="each connection of this process is in use"):
+            schema.version(database)
+        assert schema.version(database) == schema.HEAD
+        database.close()
+
+    def test_what_processes_open(self, postgresql_url: str) -> None:
+        database = schema.opened(Settings(database_url=postgresql_url), connections=1)
+
+        assert (database.engine.pool.size(), database.engine.pool._max_overflow) == (1, 0)  # type: ignore[attr-defined]
+        assert Settings().lease_seconds / 10 > process.LOCK_SECONDS
+        database.close()

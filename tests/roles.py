@@ -1,0 +1,65 @@
+"""Roles of a PostgreSQL database of the test's own, with the grants that `batchmill db grants` prints."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from models.grants import Place, Purpose, statements
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The names of the roles on one database, whose owner `owner_url` names."""
+
+    owner_url: str
+    names: dict[Purpose, str]
+
+    def url(self, purpose: Purpose) -> str:
+        """The database's URL for the role of this purpose."""
+        return self.url_of(self.names[purpose])
+
+    def url_of(self, role: str) -> str:
+        """The database's URL for a role."""
+        return make_url(self.owner_url).set(username=role).render_as_string(hide_password=False)
+
+    def execute(self, *commands: str) -> None:
+        """Run something as the owner."""
+        execute(self.owner_url, *commands)
+
+    def give(self, purpose: Purpose, *, own_tables: bool = False) -> None:
+        """Give a role its grants."""
+        place = Place(str(make_url(self.owner_url).database), "public")
+        self.execute(*statements(place, self.names[purpose], purpose, own_tables=own_tables))
+
+
+def execute(url: str, *commands: str) -> None:
+    """Run commands, each in a transaction of its own."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for command in commands:
+            connection.execute(command)
+
+
+@contextmanager
+def made(owner_url: str) -> Iterator[Roles]:
+    """A role for each purpose, with no rights yet; they go with the block, and what they own."""
+    mark = secrets.token_hex(4)
+    names = {purpose: f"mill_{purpose.value}_{mark}" for purpose in Purpose}
+    try:
+        execute(owner_url, *(f"CREATE ROLE {name} LOGIN" for name in names.values()))
+    except psycopg.errors.InsufficientPrivilege:
+        pytest.skip("the server that was given lets us make no roles")
+    try:
+        yield Roles(owner_url, names)
+    finally:
+        with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as connection:
+            for name in map(sql.Identifier, names.values()):
+                connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(name))
+                with contextlib.suppress(psycopg.errors.DependentObjectsStillExist):
+                    connection.execute(sql.SQL("DROP ROLE {}").format(name))
