@@ -905,15 +905,15 @@ class TestOutages:
         self, database: MadeDatabase, other: Database, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
-        reading, outages = claims.pending, [3]
+        reading, outages = claims.inputs, [3]
 
-        def pending(*arguments: Any) -> list[Job]:
+        def inputs(*arguments: Any) -> list[Job]:
             if outages[0]:
                 outages[0] -= 1
                 raise Unreachable("the database is away")
             return reading(*arguments)
 
-        monkeypatch.setattr(claims, "pending", pending)
+        monkeypatch.setattr(claims, "inputs", inputs)
 
         start()
         until_completed(other, batch_id)
