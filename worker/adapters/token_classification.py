@@ -1,10 +1,12 @@
 """Token classification: named entities, parts of speech and other tags, over texts of any length."""
 
 import warnings
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
@@ -12,6 +14,7 @@ from models.errors import JobError, ModelError
 from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
+from worker.adapters.long_texts import PIECE, Integers
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
@@ -25,9 +28,14 @@ WORDWISE = ("first", "average", "max")
 
 @dataclass(frozen=True, slots=True)
 class Window(Framed):
-    """A text, or a stretch of it; `offsets` says of each of its tokens where in the text it is, in characters."""
+    """A text, or a stretch of it; `places` are pairs: where in the text each token begins and ends, in characters."""
 
-    offsets: list[tuple[int, int]] | None
+    places: Integers | None
+
+    @property
+    def offsets(self) -> list[tuple[int, int]] | None:
+        """The same in Python's numbers, which take ten times as much memory."""
+        return None if self.places is None else [(begin, end) for begin, end in self.places.tolist()]
 
 
 class TokenClassification:
@@ -50,12 +58,9 @@ class TokenClassification:
         """Each text's windows, one unless it is read by stride; JobError where a text or the parameters can't be."""
         if not jobs:
             return []
-        wanted = {"return_offsets_mapping": True} if self._fast else {}
-        encoding = self._framing.encoding([job.input["text"] for job in jobs], **wanted)
-        offsets = encoding["offset_mapping"] if self._fast else [None] * len(jobs)
         return [
             self._refused(job, ids) or self._encoded(job, ids, places)
-            for job, ids, places in zip(jobs, encoding["input_ids"], offsets, strict=True)
+            for job, (ids, places) in zip(jobs, self._tokens(jobs), strict=True)
         ]
 
     @torch.inference_mode()
@@ -89,7 +94,24 @@ class TokenClassification:
             raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
         return stride
 
-    def _refused(self, job: Job, ids: list[int]) -> JobError | None:
+    def _tokens(self, jobs: Sequence[Job]) -> list["tuple[array[int], Integers | None]"]:
+        """Each text's tokens and their places; of a long one that is cut no more than is read."""
+        texts = [job.input["text"] for job in jobs]
+        if not self._fast:
+            return [(ids, None) for ids in self._framing.tokens(texts)]
+        found: list[tuple[array[int], Integers | None]] = [(array("i"), None)] * len(jobs)
+        short = [place for place, text in enumerate(texts) if len(text) <= PIECE]
+        if short:
+            encoding = self._framing.encoding([texts[place] for place in short], return_offsets_mapping=True)
+            for place, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
+                found[place] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
+        for place in sorted(set(range(len(jobs))).difference(short)):
+            cuts = self._limits.truncate and self._stride_of(jobs[place]) is None
+            stretch = self._framing.stretch(texts[place], self._framing.room if cuts else None)
+            found[place] = stretch.tokens, np.stack([stretch.begins, stretch.ends], axis=1)
+        return found
+
+    def _refused(self, job: Job, ids: "array[int]") -> JobError | None:
         """Why this model can't read a text with these parameters, if so."""
         strategy = job.lease.parameters.get("aggregation_strategy")
         room, stride = self._framing.room, self._stride_of(job)
@@ -111,20 +133,21 @@ class TokenClassification:
             return JobError("too_many_windows", f"more than {MOST_WINDOWS:,} windows; split the text or lower stride")
         return None
 
-    def _encoded(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded] | JobError:
+    def _encoded(self, job: Job, ids: "array[int]", places: Integers | None) -> list[Encoded] | JobError:
         try:
-            return self._rows(job, ids, offsets)
+            return self._rows(job, ids, places)
         except JobError as error:
             return error
 
-    def _rows(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded]:
+    def _rows(self, job: Job, ids: "array[int]", places: Integers | None) -> list[Encoded]:
         stride = self._stride_of(job)
         spans = list(self._spans(len(ids), stride))
         cut = stride is None and spans != [(0, len(ids))]
         return [
             self._encoder.row(
-                job, Window(self._framing.frame, (ids[start:stop],), offsets and offsets[start:stop]), truncated=cut,
-                part=part, parts=len(spans),
+                job,
+                Window(self._framing.frame, (ids[start:stop],), None if places is None else places[start:stop]),
+                truncated=cut, part=part, parts=len(spans),
             )
             for part, (start, stop) in enumerate(spans)
         ]  # fmt: skip
