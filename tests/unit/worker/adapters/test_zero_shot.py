@@ -59,7 +59,9 @@ class TestEncode:
         adapter = load(bert)
         calls: list[Sequence[str]] = []
         tokens = adapter._framing.tokens
-        monkeypatch.setattr(adapter._framing, "tokens", lambda texts: calls.append(texts) or tokens(texts))
+        monkeypatch.setattr(
+            adapter._framing, "tokens", lambda texts, *more: calls.append(texts) or tokens(texts, *more)
+        )
 
         adapter.encode(jobs(["love", "hate"], candidate_labels=["a", "b", "c"]))
 
