@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import JobError
 from worker import memory, portions, twins
 from worker.batching import Encoded
-from worker.bisection import isolate
+from worker.bisection import bare, isolate
 from worker.claims import Job
 from worker.watchdog import Watchdog
 
@@ -57,7 +57,7 @@ class Preparation:
             found = isolate(self._encode, some)
         for (job, alike), encoded in found:
             if isinstance(encoded, Exception):
-                refused.append((Encoded(job, None, 0, truncated=False, twins=alike), encoded))
+                refused.append((Encoded(job, None, 0, truncated=False, twins=alike), bare(encoded)))
             else:
                 rows += [replace(row, twins=alike) for row in encoded] if alike else encoded
         if sum(job.size for job, _ in some) > portions.CALL_BYTES:
