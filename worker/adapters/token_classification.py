@@ -4,6 +4,7 @@ import warnings
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,8 @@ from worker.claims import Job
 # 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
 # would make as many windows as the text has tokens.
 MOST_WINDOWS = 4_096
+# Each takes some 700 bytes until it is written. A tag for every word of a million characters is fewer.
+MOST_ENTITIES = 300_000
 # What neighbouring windows share where nobody says: one part in so many.
 SHARED_PART = 4
 WORDWISE = ("first", "average", "max")
@@ -71,16 +74,23 @@ class TokenClassification:
         return [tags[: row.length] for tags, row in zip(logits, batch.rows, strict=True)]
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
-        """The tokens or entities, in order. Raises JobError on scores that are not numbers."""
+        """The tokens or entities, in order. Raises JobError on scores that are no numbers, and on too many entities."""
         if not all(torch.isfinite(logits).all() for logits in raw):
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
         job = rows[0].job
-        outputs = [
-            _output(row.features, logits, job.input["text"]) for row, logits in zip(rows, raw, strict=True)
-        ]  # fmt: skip
         given = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
-        entities = self._pipeline.postprocess(outputs, **self._pipeline._sanitize_parameters(**given)[2])
-        return [{**entity, "score": float(entity["score"])} for entity in entities]
+        how = self._pipeline._sanitize_parameters(**given)[2]
+        entities: list[dict[str, Any]] = []
+        for row, logits in zip(rows, raw, strict=True):  # one by one: Python's own numbers take much memory
+            found = self._pipeline.postprocess([_output(row.features, logits, job.input["text"])], **how)
+            entities += [{**entity, "word": intern(entity["word"])} for entity in found]
+            if len(entities) > MOST_ENTITIES:
+                raise JobError("answer_too_large", f"more than {MOST_ENTITIES:,} entities; split the text")
+        if len(rows) > 1:
+            entities = self._pipeline.aggregate_overlapping_entities(entities)
+        for entity in entities:
+            entity["score"] = float(entity["score"])
+        return entities
 
     def _usual_stride(self) -> int:
         room, stride = self._framing.room, self._limits.stride
