@@ -38,7 +38,7 @@ Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
-    """What an operator can set; units stand in the names, sizes are in jobs or tokens."""
+    """What an operator can set; units stand in the names, sizes are in jobs, tokens or megabytes."""
 
     model_config = SettingsConfigDict(
         env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__", hide_input_in_errors=True
@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     window_seconds: float = Field(
         default=10.0, gt=0, description="A claim takes about this much work at the pace seen."
     )
+    window_mb: float = Field(
+        default=8.0, gt=0, le=1024,
+        description="Most megabytes of inputs, or of their tokens, that a worker prepares at a time; a larger input "
+        "comes alone.",
+    )  # fmt: skip
     tokens_per_batch: int | None = Field(
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )

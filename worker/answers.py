@@ -12,6 +12,7 @@ from models.errors import JobError
 from models.states import Outcome
 from worker.adapters.base import Adapter
 from worker.assembly import Parts
+from worker.bisection import bare
 from worker.budget import out_of_memory
 from worker.claims import Job
 from worker.retry import may_pass
@@ -51,20 +52,20 @@ def _answer(adapter: Adapter, parts: Parts) -> Answer | Exception:
         truncated=parts.truncated, tokens=parts.tokens, padded_tokens=parts.padded_tokens, seconds=parts.seconds,
     )  # fmt: skip
     try:
-        for one in raw:
-            if isinstance(one, Exception):
-                raise one
-        return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(parts.encoded, raw)))
-    except JobError as error:
-        return answer(status=Outcome.FAILED, error_code=error.code, error_message=str(error))
+        failure = next((one for one in raw if isinstance(one, Exception)), None)
+        if failure is None:
+            return answer(status=Outcome.SUCCEEDED, output=_checked(adapter.decode(parts.encoded, raw)))
     except Exception as error:
-        if out_of_memory(error):
-            return answer(status=Outcome.FAILED, error_code="out_of_memory", error_message=TOO_LARGE)
-        if may_pass(error):
-            return error
-        log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(error).__name__)
-        message = f"the model could not answer this input ({type(error).__name__})"
-        return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
+        failure = bare(error)
+    if isinstance(failure, JobError):
+        return answer(status=Outcome.FAILED, error_code=failure.code, error_message=str(failure))
+    if out_of_memory(failure):
+        return answer(status=Outcome.FAILED, error_code="out_of_memory", error_message=TOO_LARGE)
+    if may_pass(failure):
+        return failure
+    log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(failure).__name__)
+    message = f"the model could not answer this input ({type(failure).__name__})"
+    return answer(status=Outcome.FAILED, error_code="model_error", error_message=message)
 
 
 def _put_off(job: Job, error: Exception, most: int) -> Answer | Deferral:

@@ -8,6 +8,9 @@ from typing import Any
 
 from worker.claims import Job
 
+ROW_BYTES = 600  # of a row in memory beside its tokens: itself, its features and its place in a window
+TOKEN_BYTES = 8  # with the type of a token, or its place in a text
+
 # Embeddings and heads see even packed rows padded. That is little work, as long as the padding is of the tokens' order.
 PADDED = 2
 
@@ -38,6 +41,11 @@ class Encoded:
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is answered by this row."""
         return (self.job, *self.twins)
+
+    @property
+    def size(self) -> int:
+        """About what it takes in memory, in bytes, without its job's input."""
+        return ROW_BYTES + TOKEN_BYTES * self.length
 
     @property
     def padded(self) -> int:

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Error = TypeVar("Error", bound=BaseException)
 
 
 def isolate(
@@ -35,6 +36,19 @@ def apart(
     if isinstance(error, (KeyboardInterrupt, SystemExit, *through)):
         raise error
     if len(items) == 1:
-        return [(items[0], error if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
+        return [(items[0], bare(error) if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
     middle = len(items) // 2
     return isolate(work, items[:middle], through) + isolate(work, items[middle:], through)
+
+
+def bare(error: Error) -> Error:
+    """The same error without the frames that it went through, for whoever keeps it.
+
+    They hold inputs, and often the error itself: such circles stay until Python happens to look for them.
+    """
+    behind: list[BaseException | None] = [error]
+    while behind:
+        if (each := behind.pop()) is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            behind += [each.__cause__, each.__context__]
+    return error

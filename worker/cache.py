@@ -1,13 +1,13 @@
 """The cache: pipelines that were pinned lately and may be again stay in this machine's memory, within a bound."""
 
-import ctypes
 import gc
-import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import structlog
+
+from worker import memory
 
 if TYPE_CHECKING:  # torch is the runtime's to import
     from worker.runtime import Runtime
@@ -60,5 +60,4 @@ def free() -> None:
     """Give memory that nobody refers to back to the machine. Python and the C library would rather keep it."""
     gc.unfreeze()
     gc.collect()  # adapters and models refer to each other in circles
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.give_back()

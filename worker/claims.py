@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, column, text
+from sqlalchemy import Connection, Row, TextualSelect, bindparam, column, text
 
 from models import slices, turns
 from models.columns import Document
@@ -43,11 +43,30 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input of a held slice that has no result yet."""
+    """One input of a held slice that has no result yet; `size` is the input's, in bytes of JSON."""
 
     lease: Lease
     position: int
     input: dict[str, Any]
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the input of a job without result is, in bytes of JSON."""
+
+    lease: Lease
+    position: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a held slice: its positions from `first` on, before `past`."""
+
+    lease: Lease
+    first: int
+    past: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +107,25 @@ PORTION_JOBS = 4096  # whose inputs are read at once
 # All slices in one query, each looked up by itself.
 PENDING = {
     "postgresql": """
-SELECT l.number, j.position, j.input
-FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(number bigint, batch_id text, first bigint, past bigint)
-CROSS JOIN LATERAL (SELECT j.position, j.input FROM {open} OFFSET 0) AS j
+SELECT l.number, j.position, j.size {input}
+FROM jsonb_to_recordset(CAST(:stretches AS jsonb)) AS l(number bigint, batch_id text, first bigint, past bigint)
+CROSS JOIN LATERAL (SELECT j.position, j.input, {size} AS size FROM {open} OFFSET 0) AS j
 ORDER BY l.number, j.position
 """,
     "sqlite": """
 WITH l AS MATERIALIZED (
     SELECT json_extract(value, '$.number') AS number, json_extract(value, '$.batch_id') AS batch_id,
-           json_extract(value, '$.first') AS first, json_extract(value, '$.past') AS past FROM json_each(:leases)
+           json_extract(value, '$.first') AS first, json_extract(value, '$.past') AS past FROM json_each(:stretches)
 )
-SELECT l.number, j.position, j.input FROM l CROSS JOIN {open} ORDER BY l.number, j.position
+SELECT l.number, j.position, {size} AS size {input} FROM l CROSS JOIN {open} ORDER BY l.number, j.position
 """,
+}
+
+# PostgreSQL knows how large a document is without reading it, unless it was compressed.
+SIZE = {
+    "postgresql": """CASE WHEN pg_column_compression(j.input) IS NULL THEN pg_column_size(j.input)
+                     ELSE octet_length(CAST(j.input AS text)) END""",
+    "sqlite": "length(CAST(j.input AS BLOB))",
 }
 
 # Leased to us, and we never heard of it: the connection broke after the commit. Locked by id, as everywhere.
@@ -154,11 +180,23 @@ def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
 
 
 def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
-    """The jobs of these slices that have no result yet: what was committed is never computed again.
+    """The jobs of these slices that have no result yet: what was committed is never computed again."""
+    return inputs(database, [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases])
+
+
+def sizes(database: Database, leases: Iterable[Lease]) -> list[Size]:
+    """The same without their inputs, in the order of leases and positions.
 
     Read a few slices at a time, so that the heartbeat, which shares the connection, has its turn in between.
     """
-    return [job for some in _portions(leases) for job in _pending(database, some)]
+    return [size for some in _portions(leases) for size in _sizes(database, some)]
+
+
+def _sizes(database: Database, leases: Sequence[Lease]) -> list[Size]:
+    whole = [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases]
+    with database.read() as connection:
+        rows = connection.execute(_pending(database, with_inputs=False), _stretches(whole))
+        return [Size(whole[number].lease, position, size) for number, position, size in rows]
 
 
 def _portions(leases: Iterable[Lease]) -> Iterator[list[Lease]]:
@@ -175,17 +213,14 @@ def _portions(leases: Iterable[Lease]) -> Iterator[list[Lease]]:
         yield some
 
 
-def _pending(database: Database, leases: Sequence[Lease]) -> list[Job]:
-    places = [
-        {"number": number, "batch_id": lease.batch_id, "first": lease.first, "past": lease.first + lease.size}
-        for number, lease in enumerate(leases)
-    ]
-    query = text(PENDING[database.engine.dialect.name].format(open=OPEN)).columns(
-        column("number"), column("position"), column("input", Document)
-    )
+def inputs(database: Database, stretches: Sequence[Stretch]) -> list[Job]:
+    """The jobs of these stretches of slices that have no result yet, in their order."""
+    query = _pending(database, with_inputs=True)
     with database.read() as connection:
-        rows = connection.execute(query, {"leases": as_json(places)}).all()
-    return [Job(leases[number], position, document) for number, position, document in rows]
+        return [
+            Job(stretches[number].lease, position, document, size)
+            for number, position, size, document in connection.execute(query, _stretches(stretches))
+        ]
 
 
 def renew(connection: Connection, sql: Fragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
@@ -207,6 +242,21 @@ def release_strays(connection: Connection, worker_id: str, held: Sequence[Lease]
     query = text(RELEASE_STRAYS.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
     named = {"worker_id": worker_id, "numbers": as_numbers(lease.slice_id for lease in held)}
     return connection.execute(query, named).rowcount
+
+
+def _pending(database: Database, *, with_inputs: bool) -> TextualSelect:
+    name = database.engine.dialect.name
+    query = PENDING[name].format(open=OPEN, size=SIZE[name], input=", j.input" if with_inputs else "")
+    more = [column("input", Document)] if with_inputs else []
+    return text(query).columns(column("number"), column("position"), column("size"), *more)
+
+
+def _stretches(stretches: Iterable[Stretch]) -> dict[str, str]:
+    places = [
+        {"number": number, "batch_id": each.lease.batch_id, "first": each.first, "past": each.past}
+        for number, each in enumerate(stretches)
+    ]
+    return {"stretches": as_json(places)}
 
 
 def _lease(row: Row[Any], batch: Row[Any]) -> Lease:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
-from worker import answers, store
+from worker import answers, memory, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.claims import Lease
@@ -22,6 +22,8 @@ from worker.watchdog import Watchdog
 
 # In one transaction: small batches share a commit, and none has its row locked for long.
 BATCHES_TOGETHER, ANSWERS_TOGETHER = 64, 256
+# Answers may be far larger than what they answer: a text with each of a thousand words for its mask.
+WRITTEN_CHARACTERS = 8 * 2**20
 
 LOCK_SLICES = "SELECT id FROM slices WHERE id {in_numbers} ORDER BY id {for_update}"
 
@@ -68,26 +70,44 @@ class Closing:
         """Answer what came off the device, and the slices that turned out to have no open job."""
         held = set(self._holdings.leases())  # at most one for each slice, though it may have been claimed twice
         self._assembly.keep(held)
-        raws = [item for item in items if isinstance(item, Raw)]
-        unclosed = [lease for item in items if not isinstance(item, Raw) for lease in item]
-        with self._watchdog.watching():
-            found = [one for raw in raws for one in self._answered(raw, held) if one.lease in held]
-        leases = {lease.slice_id: lease for lease in unclosed if lease in held}
-        leases |= {answer.lease.slice_id: answer.lease for answer in found}
-        self._defer([one for one in found if isinstance(one, Deferral)], held)
+        self._deferred = {lease: of_it for lease, of_it in self._deferred.items() if lease in held}
+        leases = [lease for item in items if not isinstance(item, Raw) for lease in item if lease in held]
+        if leases:
+            self._close_all([], leases)
+        for found in self._decoded([item for item in items if isinstance(item, Raw)], held):
+            self._close_all(found, [one.lease for one in found])
+
+    def _decoded(self, raws: Sequence[Raw], held: Collection[Lease]) -> Iterator[list[Answer | Deferral]]:
+        """What they come to, as much of it as is written in one go."""
+        found: list[Answer | Deferral] = []
+        size = 0
+        answers_of_all = (one for raw in raws for one in self._answered(raw, held) if one.lease in held)
+        while True:
+            with self._watchdog.watching():
+                for one in answers_of_all:
+                    found.append(one)
+                    size += len(one.output or "") if isinstance(one, Answer) else 0
+                    if size > WRITTEN_CHARACTERS:
+                        break
+            if not found:
+                return
+            yield found
+            if size > WRITTEN_CHARACTERS:
+                memory.give_back()
+            found, size = [], 0
+
+    def _close_all(self, found: Sequence[Answer | Deferral], leases: Iterable[Lease]) -> None:
+        for one in found:
+            if isinstance(one, Deferral):
+                self._deferred.setdefault(one.lease, []).append(one)
         answered = [one for one in found if isinstance(one, Answer)]
-        for some in _portions(_by_batch(answered, leases.values())):
+        for some in _portions(_by_batch(answered, {lease.slice_id: lease for lease in leases}.values())):
             self._close_batches(some)
 
     def _answered(self, item: Raw, held: Collection[Lease]) -> Iterator[Answer | Deferral]:
         rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
         for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
             yield from answers.of(self._adapter, parts, self._max_attempts)
-
-    def _defer(self, deferrals: Iterable[Deferral], held: Collection[Lease]) -> None:
-        self._deferred = {lease: of_it for lease, of_it in self._deferred.items() if lease in held}
-        for deferral in deferrals:
-            self._deferred.setdefault(deferral.lease, []).append(deferral)
 
     def _close_batches(self, some: Sequence[OfBatch]) -> None:
         closes = [self._planned(of_batch) for of_batch in some]

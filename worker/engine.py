@@ -1,10 +1,11 @@
 """The engine: claim and tokenize → device → write, each in a thread of its own, joined by short queues.
 
-Read aloud:  leases = claims.take(room);  window = pack(encode(jobs));  for raw in passes.through(window):
-             answers = decode(raw);  store.close(answers)
+Read aloud:  leases = claims.take(room);  for jobs in portions:  window = pack(encode(jobs));
+             for raw in passes.through(window):  answers = decode(raw);  store.close(answers)
 
 So the device computes while the next window is read and the last one written. At most two windows wait for the device
-or are on it; what it has computed waits for the writer in a queue of its own.
+or are on it; what it has computed waits for the writer in a queue of its own. All three are bounded in bytes, so one
+claim of long inputs makes many windows.
 """
 
 import math
@@ -12,28 +13,28 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from models import redaction, tasks
 from models.db import Database
-from models.errors import DatabaseRefused, JobError, Unreachable
+from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
-from worker import claims, quarantine, twins
+from worker import claims, portions, quarantine
 from worker.batching import Encoded, Packing
-from worker.bisection import isolate
 from worker.budget import Budget
-from worker.claims import Claimant, Job, Lease
+from worker.claims import Claimant, Lease, Size
 from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
 from worker.holdings import Holdings
+from worker.outputs import Outputs
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.patience import patiently
+from worker.preparation import Preparation
 from worker.quarantine import Share, Turn
 from worker.refusal import OnRefusal
 from worker.watchdog import Watchdog
@@ -44,8 +45,7 @@ if TYPE_CHECKING:  # the engine itself runs without torch
 log = structlog.get_logger(__name__)
 
 WINDOWS_HELD = 2
-# The writer takes all that waits in one transaction; this bounds what may wait.
-MICRO_BATCHES_WAITING = 64
+WINDOW_BYTES = 8 * 2**20
 BATCHES_LOGGED = 16  # by name, of one claim; of more only how many
 
 
@@ -55,8 +55,8 @@ class Engine:
     def __init__(
         self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
         pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
-        budget: Budget | None = None, max_attempts: int = 3, backoff: Backoff = at_once,
-        watchdog: Watchdog | None = None, on_defect: Callable[[], None],
+        window_bytes: int = WINDOW_BYTES, budget: Budget | None = None, max_attempts: int = 3,
+        backoff: Backoff = at_once, watchdog: Watchdog | None = None, on_defect: Callable[[], None],
         on_idle: Callable[[], None] = lambda: None, on_refusal: OnRefusal | None = None,
         claiming: Database | None = None,
     ) -> None:  # fmt: skip
@@ -87,7 +87,9 @@ class Engine:
             watchdog=self._watchdog, log=self._log,
         )  # fmt: skip
         self._windows: queue.Queue[Window | None] = queue.Queue()
-        self._outputs: queue.Queue[Raw | Sequence[Lease] | None] = queue.Queue(MICRO_BATCHES_WAITING)
+        self._window_bytes = window_bytes
+        self._outputs = Outputs(window_bytes)
+        self._preparation = Preparation(runtime.adapter, self._spec.draws, self._watchdog, window_bytes)
         self._threads = [
             threading.Thread(target=self._guarded, args=(loop,), name=name)
             for name, loop in (("claim", self._claim), ("device", self._compute), ("write", self._write))
@@ -129,7 +131,7 @@ class Engine:
             self._windows.put(None)
 
     def _claim_once(self) -> bool:
-        """Take and prepare one window; False when there was none."""
+        """Take some slices, and prepare them in windows; False when there were none."""
         self._doorbell.look()
         asked = time.monotonic()
         failpoint("before_claim")
@@ -145,11 +147,40 @@ class Engine:
             return False
         failpoint("after_claim")
         self._holdings.add(leases, ())  # from here on the heartbeat keeps them
-        jobs = patiently(lambda _again: claims.pending(self._claiming, leases))
-        self._holdings.add(leases, jobs)
-        self._log_claim(leases, jobs)
-        self._windows.put(self._prepared(leases, jobs, asked))
+        sizes = patiently(lambda _again: claims.sizes(self._claiming, leases))
+        self._holdings.add(leases, sizes)
+        self._log_claim(leases, sizes)
+        unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
+        if unclosed:
+            self._outputs.put(unclosed)
+        self._prepare(leases, sizes, asked)
         return True
+
+    def _prepare(self, leases: list[Lease], sizes: Sequence[Size], claimed: float) -> None:
+        """Pass the jobs on in windows. There is room for the first; each further one waits for it."""
+        has_room = True
+        for rows in self._rows(sizes):
+            if not has_room:
+                self._room.acquire()
+            if self._stopping.is_set():
+                return
+            self._windows.put(Window(leases, Packing(rows, self._runtime.adapter.most_rows), claimed))
+            has_room, claimed = False, time.monotonic()
+        if has_room:
+            self._room.release()
+
+    def _rows(self, sizes: Sequence[Size]) -> Iterator[list[Encoded]]:
+        """The rows of each window. What the jobs ask is read as they are taken, and no more of it than fits."""
+        for stretches in portions.planned(sizes, self._window_bytes):
+            held = [each for each in stretches if self._holdings.holds(each.lease)]
+            if self._stopping.is_set() or not held:
+                continue
+            jobs = patiently(lambda _again, held=held: claims.inputs(self._claiming, held))  # type: ignore[misc]
+            for prepared in self._preparation.windows(jobs):
+                if prepared.refused:
+                    self._outputs.put(Raw(0, prepared.refused))
+                if prepared.rows:
+                    yield prepared.rows
 
     def _take(self) -> list[Lease]:
         held = self._holdings.leases()
@@ -181,26 +212,6 @@ class Engine:
                 self._claim_in_doubt = True  # what was claimed before is ours all the same
         return leases
 
-    def _prepared(self, leases: list[Lease], jobs: list[Job], claimed: float) -> Window:
-        with self._watchdog.watching():
-            found = isolate(self._encode, twins.found(jobs, self._spec.draws))
-        encoded: list[Encoded] = []
-        refused: list[tuple[Encoded, Any]] = []
-        for (job, alike), rows in found:
-            if isinstance(rows, Exception):
-                refused.append((Encoded(job, None, 0, truncated=False, twins=alike), rows))
-            else:
-                encoded += [replace(row, twins=alike) for row in rows] if alike else rows
-        if refused:
-            self._outputs.put(Raw(0, refused))
-        unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
-        if unclosed:
-            self._outputs.put(unclosed)
-        return Window(leases, Packing(encoded, self._runtime.adapter.most_rows), claimed)
-
-    def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:
-        return self._runtime.adapter.encode([job for job, _ in distinct])
-
     # ---- device
 
     def _compute(self) -> None:
@@ -216,9 +227,7 @@ class Engine:
 
     def _write(self) -> None:
         while True:
-            items = [self._outputs.get()]
-            while not self._outputs.empty():
-                items.append(self._outputs.get())
+            items = self._outputs.take()
             self._closing.close([item for item in items if item is not None])
             if not self._holdings.leases():
                 self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
@@ -255,7 +264,7 @@ class Engine:
             self._log.exception("a defect in the engine")
             self._on_defect()
 
-    def _log_claim(self, leases: Sequence[Lease], jobs: Sequence[Job]) -> None:
+    def _log_claim(self, leases: Sequence[Lease], jobs: Sequence[Size]) -> None:
         slices: dict[str, list[Lease]] = {}
         for lease in leases:
             slices.setdefault(lease.batch_id, []).append(lease)

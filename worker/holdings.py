@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
-from worker.claims import Job, Lease
+from worker.claims import Job, Lease, Size
 
 
 class Holdings:
@@ -15,7 +15,7 @@ class Holdings:
         self._leases: dict[int, Lease] = {}
         self._open: Counter[int] = Counter()
 
-    def add(self, leases: Iterable[Lease], jobs: Iterable[Job]) -> None:
+    def add(self, leases: Iterable[Lease], jobs: Iterable[Job | Size]) -> None:
         """Begin to hold these slices, of which these jobs are open."""
         with self._lock:
             for lease in leases:

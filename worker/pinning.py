@@ -241,7 +241,8 @@ class Pinning:
         engine = Engine(
             process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[pipeline.name],
             version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
-            linger_seconds=process.settings.linger_ms / 1000, budget=budget,
+            linger_seconds=process.settings.linger_ms / 1000, window_bytes=round(process.settings.window_mb * 2**20),
+            budget=budget,
             max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
             watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
             on_defect=process.on_defect, on_idle=self._idle.set, on_refusal=process.on_refusal,

@@ -14,7 +14,7 @@ from tests import batches_made
 from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, set_batch, slice_row, slices
 from tests.threads import at_once
 from worker import claims, reclaim, store
-from worker.claims import Claimant, Lease
+from worker.claims import Claimant, Lease, Stretch
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000
@@ -281,6 +281,37 @@ class TestPending:
         jobs = claims.pending(database, take(database)[1:2])
 
         assert [job.position for job in jobs] == [4, 5, 6, 7]
+
+
+class TestSizes:
+    def test_are_of_the_same_jobs_in_the_same_order(self, database: Database) -> None:
+        batch_id = insert_batch(database, 10)
+        answer(database, batch_id, 1, 2, 4, 9)
+        leases = take(database)
+
+        jobs, sizes = claims.pending(database, leases), claims.sizes(database, leases)
+
+        assert [(size.lease, size.position, size.size) for size in sizes] == [
+            (job.lease, job.position, job.size) for job in jobs
+        ]
+
+    @pytest.mark.parametrize("text", ["a" * 500_000, "漢" * 300_000, "a" * 100, "\x01" * 1_000, "no two alike"])
+    def test_are_no_less_than_the_text_s_however_it_is_stored(self, database: Database, text: str) -> None:
+        insert_batch(database, [{"text": text}])
+
+        [size] = claims.sizes(database, take(database))
+
+        assert len(text.encode()) <= size.size <= 6 * len(text.encode()) + 100
+
+
+class TestInputs:
+    def test_are_of_the_stretches_asked_for(self, database: Database) -> None:
+        insert_batch(database, 10)
+        [first, second, _] = take(database)
+
+        jobs = claims.inputs(database, [Stretch(first, 1, 3), Stretch(second, 7, 8)])
+
+        assert [(job.lease, job.position) for job in jobs] == [(first, 1), (first, 2), (second, 7)]
 
 
 class TestRenew:

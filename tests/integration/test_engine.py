@@ -34,7 +34,7 @@ from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job, Lease
 from worker.doorbell import Doorbell
-from worker.engine import Engine
+from worker.engine import WINDOW_BYTES, Engine
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.runtime import Runtime
@@ -201,6 +201,7 @@ def start(
         idle_seconds: float = 0.01,
         backoff: Callable[[int], float] = lambda _tries: 0.0,
         linger_seconds: float = 0.0,
+        window_bytes: int = WINDOW_BYTES,
         **claiming: str,
     ) -> Works:
         doorbell, holdings, defects = Doorbell(), Holdings(), []
@@ -210,7 +211,8 @@ def start(
         made = Engine(
             database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
             version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
-            linger_seconds=linger_seconds, backoff=backoff, on_defect=lambda: defects.append("defect"),
+            linger_seconds=linger_seconds, window_bytes=window_bytes, backoff=backoff,
+            on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
         made.start()
         started.append(Works(made, doorbell, holdings, defects))
@@ -309,6 +311,63 @@ class TestBacklog:
         until_completed(other, batch_id)
 
         assert sorted(adapter.computed) == [(batch_id, place) for place in range(4, 8)]
+
+
+class TestLargeInputs:
+    def test_are_read_and_computed_a_few_at_a_time(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[list[int]] = []
+        inputs = claims.inputs
+
+        def counted(*given: Any) -> list[Job]:
+            jobs = inputs(*given)
+            read.append([job.size for job in jobs])
+            return jobs
+
+        monkeypatch.setattr(claims, "inputs", counted)
+        words = [f"{place} " * (900 if place % 7 else 9_000) for place in range(40)]
+        batch_id = insert_batch(other, texts(*words), slice_jobs=40)
+
+        start(window_bytes=10_000)
+        until_completed(other, batch_id)
+
+        assert [row.output["words"] for row in results(other, batch_id)] == [len(word.split()) for word in words]
+        assert adapter.computed.total() == 40
+        assert all(len(sizes) == 1 or sum(sizes) <= 10_000 for sizes in read)
+        assert {row.attempts for row in results(other, batch_id)} == {1}
+
+    def test_are_given_back_where_the_engine_stops_among_them(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        gate = Gate(adapter, at_pass=3)
+        batch_id = insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_jobs=40)
+        works = start(window_bytes=10_000)
+        gate.wait()
+
+        works.engine.stop()
+        gate.open()
+        given_back = works.join()
+
+        assert [lease.batch_id for lease in given_back] == [batch_id]
+        assert 0 < len(results(other, batch_id)) < 40
+        start(window_bytes=10_000)
+        until_completed(other, batch_id)
+        assert set(adapter.computed.values()) == {1}
+
+    def test_of_slices_that_were_lost_meanwhile_are_not_read(
+        self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
+    ) -> None:
+        gate = Gate(adapter)
+        insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_jobs=40)
+        works = start(window_bytes=10_000)
+        gate.wait()
+
+        works.holdings.drop(works.holdings.leases())
+        gate.open()
+        works.until_idle()
+
+        assert len(adapter.encoded) < 20
 
 
 class TestTwins:
@@ -905,15 +964,15 @@ class TestOutages:
         self, database: MadeDatabase, other: Database, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
-        reading, outages = claims.pending, [3]
+        reading, outages = claims.inputs, [3]
 
-        def pending(*arguments: Any) -> list[Job]:
+        def inputs(*arguments: Any) -> list[Job]:
             if outages[0]:
                 outages[0] -= 1
                 raise Unreachable("the database is away")
             return reading(*arguments)
 
-        monkeypatch.setattr(claims, "pending", pending)
+        monkeypatch.setattr(claims, "inputs", inputs)
 
         start()
         until_completed(other, batch_id)

@@ -1,6 +1,7 @@
 """Fill-mask: the likeliest words at the masks of a text."""
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class FillMask:
         ]
         return filled[0] if alone else filled
 
-    def _encoded(self, job: Job, ids: list[int]) -> list[Encoded] | JobError:
+    def _encoded(self, job: Job, ids: "array[int]") -> list[Encoded] | JobError:
         frame, limit = self._framing.frame, self._limits.max_length
         kept = frame.cut(ids, self._framing.room)
         if not self._limits.truncate and len(kept) < len(ids):
@@ -131,8 +132,8 @@ class FillMask:
         found: list[int] = []
         for number, target in enumerate(targets, start=1):
             token = self._vocabulary().get(target)
-            pieces = self._framing.tokens([target])[0] if token is None else [token]
-            unknown = token is None and pieces == [self._tokenizer.unk_token_id]
+            pieces = self._framing.tokens([target])[0] if token is None else array("i", [token])
+            unknown = token is None and list(pieces) == [self._tokenizer.unk_token_id]
             if len(pieces) != 1 or unknown or pieces[0] >= self._words:
                 return JobError(
                     "unknown_target",

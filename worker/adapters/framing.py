@@ -4,12 +4,15 @@ Knowing it once, a text that takes part in many rows (a pair with each of its la
 once and cut anywhere, and no tokenizer's own way of cutting matters.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from models.errors import ModelError
+from worker.adapters import long_texts
+from worker.adapters.long_texts import PIECE, Stretch
 
 # Two for each text: the frame is found with the first and tried on the second.
 PROBES = (("a", "b c"), ("d e f", "g"))
@@ -32,7 +35,7 @@ class Frame:
         """How many special tokens there are."""
         return sum(map(len, self.special))
 
-    def cut(self, ids: list[Any], room: int | None) -> list[Any]:
+    def cut(self, ids: "array[int]", room: int | None) -> "array[int]":
         """The `room` tokens that are kept of a text; the rest is cut off on the tokenizer's side."""
         if room is None or len(ids) <= room:
             return ids
@@ -44,7 +47,7 @@ class Framed(Mapping[str, list[int]]):
     """The features of a row: texts in their frame, put together only when asked for, so rows share their texts."""
 
     frame: Frame
-    texts: tuple[list[int], ...]
+    texts: tuple[Sequence[int], ...]
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +73,7 @@ class Framed(Mapping[str, list[int]]):
         """1 for each token of the frame, 0 for each of a text."""
         return self._woven([[1] * len(ids) for ids in self.frame.special], [[0] * len(text) for text in self.texts])
 
-    def _woven(self, special: Sequence[list[int]], texts: Sequence[list[int]]) -> list[int]:
+    def _woven(self, special: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> list[int]:
         woven = list(special[0])
         for text, after in zip(texts, special[1:], strict=True):
             woven += text
@@ -84,6 +87,7 @@ class Framing:
     def __init__(self, tokenizer: Any, limit: int | None, *, texts: int = 1) -> None:
         """Raises ModelError when the frame depends on the text, or leaves no room for any."""
         self._tokenizer = tokenizer
+        self.long = long_texts.of(tokenizer)
         self.frame = self._found(PROBES[0][:texts])
         if limit is not None and self.frame.size >= limit:
             raise ModelError(f"max_length {limit} leaves no room for text: {self.frame.size} are special tokens")
@@ -94,9 +98,27 @@ class Framing:
         if dict(row) != self._whole(probe):
             raise ModelError("the tokenizer puts other special tokens around other texts; take another model")
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, in one call, neither framed nor cut."""
-        return self.encoding(texts)["input_ids"] if texts else []
+    def tokens(self, texts: Sequence[str], most: int | None = None) -> list["array[int]"]:
+        """The token ids of each text, neither framed nor cut.
+
+        most: how many will be kept. Of a long text then come as many and some more, None = all.
+        """
+        found: list[array[int]] = [array("i")] * len(texts)
+        short = [place for place, text in enumerate(texts) if self.long is None or len(text) <= PIECE]
+        if short:
+            for place, ids in zip(short, self.encoding([texts[place] for place in short])["input_ids"], strict=True):
+                found[place] = array("i", ids)
+        for place in sorted(set(range(len(texts))).difference(short)):
+            found[place] = self.stretch(texts[place], most).tokens
+        return found
+
+    def stretch(self, text: str, most: int | None = None) -> Stretch:
+        """The same of a long text, with the places of its tokens. Only of a fast tokenizer."""
+        long = self.long
+        assert long is not None
+        if most is None or (text_left := long.shortened(text, most, self.frame.side)) == text:
+            return long.whole(text)
+        return long.read(text_left, before=0 if self.frame.side == "right" else len(text) - len(text_left))
 
     def encoding(self, texts: Sequence[str], **wanted: bool) -> Any:
         """All that the tokenizer gives for at least one text, neither framed nor cut."""
@@ -136,8 +158,8 @@ def frame(tokenizer: Any, texts: int = 1) -> Frame | None:
         return None
 
 
-def _place(part: list[int], whole: list[int], start: int) -> int:
+def _place(part: Sequence[int], whole: list[int], start: int) -> int:
     for place in range(start, len(whole) - len(part) + 1):
-        if whole[place : place + len(part)] == part:
+        if whole[place : place + len(part)] == list(part):
             return place
     raise ModelError("the tokenizer changes a text's tokens when it adds special ones; take another model")

@@ -1,14 +1,14 @@
 """A passage: a question and a context, tokenized once and whole, and the windows in which a model reads it."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-
-NO_WORD = -1
+from worker.adapters.long_texts import NO_WORD, Integers, Stretch
 
 
 class Passage:
@@ -25,12 +25,35 @@ class Passage:
 
         `typed` says whether the model is told which text a token is of.
         """
-        self.ids: list[int] = encoding.ids
-        self.types: list[int] | None = encoding.type_ids if typed else None
-        self.offsets: Integers = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-        self.words: Integers = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int64)
-        inside = [place for place, sequence in enumerate(encoding.sequence_ids) if sequence == context]
-        self.begin, self.end = (inside[0], inside[-1] + 1) if inside else (0, 0)
+        ids, types = array("i", encoding.ids), array("i", encoding.type_ids)
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
+        self._settle(ids, types if typed else None, offsets, words, _place(encoding.sequence_ids, context))
+
+    @classmethod
+    def framed(cls, example: Any, texts: Sequence[Stretch], context: int, *, typed: bool) -> Self:
+        """The same of texts that were tokenized each by itself, in the frame that an `example` of a pair has."""
+        ids, types, parts = array("i"), array("i"), []
+        begin = end = 0
+        for sequence, group in groupby(enumerate(example.sequence_ids), key=itemgetter(1)):
+            places = [place for place, _ in group]
+            part = _nowhere([example.ids[place] for place in places]) if sequence is None else texts[sequence]
+            if sequence == context:
+                begin, end = len(ids), len(ids) + len(part)
+            ids += part.tokens
+            types += array("i", [example.type_ids[places[0]]]) * len(part)
+            parts.append(part)
+        passage = cls.__new__(cls)
+        offsets = np.concatenate([np.stack([part.begins, part.ends], axis=1) for part in parts])
+        words = np.concatenate([part.words for part in parts])
+        passage._settle(ids, types if typed else None, offsets, words, (begin, end))
+        return passage
+
+    def _settle(
+        self, ids: "array[int]", types: "array[int] | None", offsets: Integers, words: Integers, place: tuple[int, int]
+    ) -> None:
+        self.ids, self.types, self.offsets, self.words = ids, types, offsets, words
+        self.begin, self.end = place if place[0] < place[1] else (0, 0)
 
     @property
     def frame(self) -> int:
@@ -104,3 +127,13 @@ class Window(Mapping[str, Any]):
     def _rows(self, values: Integers) -> Integers:
         passage = self._passage
         return np.concatenate([values[: passage.begin], values[self._start : self._stop], values[passage.end :]])
+
+
+def _place(sequences: Sequence[int | None], context: int) -> tuple[int, int]:
+    inside = [place for place, sequence in enumerate(sequences) if sequence == context]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def _nowhere(special: Sequence[int]) -> Stretch:
+    nothing = np.zeros(len(special), np.int32)
+    return Stretch(np.array(special, np.int32), nothing, nothing, nothing + NO_WORD)

@@ -14,9 +14,10 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
-from worker.adapters import framing
+from worker.adapters import framing, long_texts
 from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
+from worker.adapters.long_texts import PIECE
 from worker.adapters.passage import Passage, Window
 from worker.adapters.spans import Floats, Spans, best
 from worker.batching import Encoded, MicroBatch
@@ -27,6 +28,10 @@ WINDOW, SHARED = 384, 128
 
 # A million characters in windows of 384 tokens with 128 shared are at most some 4,000.
 MOST_WINDOWS = 5_000
+
+# How a pair is tokenized before it is cut into windows, and any pair.
+WHOLE = {"truncation": False, "return_attention_mask": False}
+EXAMPLE = ("a", "b")
 
 # Models that tell the two texts apart by `token_type_ids`, but whose tokenizers in transformers 5 no longer say so.
 TYPED = {"albert", "funnel", "nystromformer", "rembert", "roformer", "splinter", "xlnet"}
@@ -45,9 +50,11 @@ class QuestionAnswering:
         self._limits = limits
         self._asked = cache(_parameters)
         self._encoder = Encoder(model, tokenizer, limits, framing.frame(tokenizer, texts=2))
+        self._long = long_texts.of(tokenizer) if framing.frame(tokenizer, texts=2) else None
         self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         # As in transformers, a tokenizer that pads on the left gets the context first, and all of the row may answer.
         self._left = tokenizer.padding_side == "left"
+        self._context = 0 if self._left else 1
         takes = inspect.signature(model.forward).parameters
         told = "token_type_ids" in tokenizer.model_input_names or model.config.model_type in TYPED
         self._typed = told and "token_type_ids" in takes
@@ -57,10 +64,13 @@ class QuestionAnswering:
         """Each job's windows; JobError where the question leaves no room for them, or where there would be too many."""
         if not jobs:
             return []
-        questions, contexts = ([job.input[name] for job in jobs] for name in ("question", "context"))
-        texts, place = ((contexts, questions), 0) if self._left else ((questions, contexts), 1)
-        encodings = self._tokenizer(*texts, truncation=False, return_attention_mask=False).encodings
-        passages = [Passage(encoding, place, typed=self._typed) for encoding in encodings]
+        long = {place for place, job in enumerate(jobs) if self._is_long(job)}
+        short = [self._texts(job) for place, job in enumerate(jobs) if place not in long]
+        found = iter(self._tokenizer(*map(list, zip(*short, strict=True)), **WHOLE).encodings if short else ())
+        passages = (
+            self._read_apart(job) if place in long else Passage(next(found), self._context, typed=self._typed)
+            for place, job in enumerate(jobs)
+        )
         return [self._rows(job, passage) for job, passage in zip(jobs, passages, strict=True)]
 
     @torch.inference_mode()
@@ -90,6 +100,19 @@ class QuestionAnswering:
             answers.append({"score": min(spans.null for _, spans in found), "start": 0, "end": 0, "answer": ""})
         answers = sorted(answers, key=lambda answer: answer["score"], reverse=True)[: asked.top_k]
         return answers[0] if len(answers) == 1 else answers
+
+    def _texts(self, job: Job) -> tuple[str, str]:
+        question, context = job.input["question"], job.input["context"]
+        return (context, question) if self._left else (question, context)
+
+    def _is_long(self, job: Job) -> bool:
+        return self._long is not None and sum(map(len, self._texts(job))) > PIECE
+
+    def _read_apart(self, job: Job) -> Passage:
+        """A passage whose texts are tokenized each by itself, in pieces."""
+        example = self._tokenizer(*EXAMPLE, **WHOLE).encodings[0]
+        texts = [self._long.whole(text) for text in self._texts(job)] if self._long else []
+        return Passage.framed(example, texts, self._context, typed=self._typed)
 
     def _rows(self, job: Job, passage: Passage) -> list[Encoded] | JobError:
         longest, shared = self._lengths(self._parameters(job))

@@ -1,5 +1,6 @@
 """Text classification: sentiment analysis and every other sequence classifier."""
 
+from array import array
 from collections.abc import Hashable, Sequence
 from functools import cache
 from typing import Any, ClassVar
@@ -8,20 +9,22 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from models.errors import JobError
-from worker.adapters import framing
+from worker.adapters import framing, long_texts
 from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
+from worker.adapters.long_texts import PIECE
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
 
 class TextClassification:
-    """Encodes a window in one tokenizer call; scores as transformers' own pipeline does."""
+    """Encodes jobs in one tokenizer call; scores as transformers' own pipeline does."""
 
     head: ClassVar[Any] = AutoModelForSequenceClassification
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._tokenizer = tokenizer
+        self._long = long_texts.of(tokenizer)
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._sanitized = cache(self._sanitize)
@@ -59,9 +62,10 @@ class TextClassification:
 
     def _encode(self, jobs: Sequence[Job], *, paired: bool) -> list[list[Encoded] | JobError]:
         limit = self._limits.max_length
+        texts = [self._shortened(job) for job in jobs]
         encoding = self._tokenizer(
-            [job.input["text"] for job in jobs],
-            [job.input["text_pair"] for job in jobs] if paired else None,
+            [text for text, _ in texts],
+            [pair for _, pair in texts] if paired else None,
             truncation=limit is not None,
             max_length=limit,
             return_attention_mask=False,
@@ -69,7 +73,7 @@ class TextClassification:
         columns = dict(encoding)
         rows: list[list[Encoded] | JobError] = []
         for row, job in enumerate(jobs):
-            features = {name: values[row] for name, values in columns.items()}
+            features = {name: array("i", values[row]) for name, values in columns.items()}
             cut = self._was_cut(encoding, row, job)
             if cut and not self._limits.truncate:
                 rows.append(
@@ -78,6 +82,16 @@ class TextClassification:
             else:
                 rows.append(self._row(job, features, cut=cut))
         return rows
+
+    def _shortened(self, job: Job) -> tuple[str, str | None]:
+        """A text, or a pair, without most of what is cut off anyway; cut as the whole it comes to the same tokens."""
+        text, pair, limit, long = job.input["text"], job.input.get("text_pair"), self._limits.max_length, self._long
+        if limit is None or long is None or len(text) + len(pair or "") <= PIECE:
+            return text, pair
+        side = self._tokenizer.truncation_side
+        return (
+            (long.shortened(text, limit, side), None) if pair is None else long.shortened_pair(text, pair, limit, side)
+        )
 
     def _row(self, job: Job, features: dict[str, Any], *, cut: bool) -> list[Encoded] | JobError:
         try:

@@ -1,6 +1,7 @@
 """Text generation: causal language models continue texts and answer conversations."""
 
 import inspect
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from threading import RLock
@@ -33,7 +34,7 @@ SHOWN = ("return_full_text", "continue_final_message", "skip_special_tokens")
 
 
 class TextGeneration:
-    """Encodes a window in one tokenizer call; writes as transformers' own pipeline does with one input.
+    """Encodes jobs in one tokenizer call; writes as transformers' own pipeline does with one input.
 
     What is sampled with a seed is the same in any company: it runs in passes whose shape depends on the row alone.
     """
@@ -125,7 +126,7 @@ class TextGeneration:
             for ids in sequences:
                 written = {
                     "generated_sequence": torch.tensor([[[*prompt, *ids]]]),
-                    "input_ids": torch.tensor([prompt]),
+                    "input_ids": torch.tensor([list(prompt)]),
                     "prompt_text": said,
                 }
                 with self._tokenizing:
@@ -140,7 +141,7 @@ class TextGeneration:
             fixed_rows=FIXED_ROWS,
         )  # fmt: skip
 
-    def _rows(self, job: Job, prompt: list[int]) -> list[Encoded]:
+    def _rows(self, job: Job, prompt: "array[int]") -> list[Encoded]:
         parameters = job.lease.parameters
         settings = self._generation.settings(parameters)
         if not prompt:
@@ -164,7 +165,7 @@ class TextGeneration:
             return [replace(row, width=None, most=1) for row in made]
         return [self._shaped(row, new_tokens[0]) for row in made]
 
-    def _fitting(self, prompt: list[int], settings: Settings, *, hole: bool) -> list[int]:
+    def _fitting(self, prompt: "array[int]", settings: Settings, *, hole: bool) -> "array[int]":
         most, _ = settings.new_tokens(len(prompt))
         limit = self._limits.max_length
         if most < 1:

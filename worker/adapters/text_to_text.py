@@ -4,6 +4,7 @@ transformers 5 has no pipelines for them any more; the reference is 4.57's.
 """
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,10 +17,11 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
-from worker.adapters import sameness, vocabulary
+from worker.adapters import long_texts, sameness, vocabulary
 from worker.adapters.base import Limits, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.languages import Languages, Pair
+from worker.adapters.long_texts import PIECE
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
@@ -31,7 +33,7 @@ RETURNED = {"summarization": "summary_text", "translation": "translation_text"}
 
 
 class TextToText:
-    """Encodes a window in one tokenizer call for each pair of languages; writes with equal settings together."""
+    """Encodes jobs in one tokenizer call for each pair of languages; writes with equal settings together."""
 
     head: ClassVar[Any] = AutoModelForSeq2SeqLM
     packs = False
@@ -45,6 +47,7 @@ class TextToText:
         model.generation_config = GenerationConfig()
         languages = Languages(tokenizer, defaults.task)
         self._tokenizer = tokenizer
+        self._long = long_texts.of(tokenizer)
         # It keeps a state (how to cut, the source language), and one thread encodes while another decodes.
         self._tokenizing = RLock()
         self._limits = limits
@@ -158,7 +161,7 @@ class TextToText:
         fixed = seeded or self._limits.deterministic
         sharing = self._sameness.of_row(max(len(ids), ask.config.max_length), fixed=fixed)
         row = self._collations[seeded].row(
-            job, {"input_ids": ids}, truncated=cut, key=(ask.key, seeded, sharing),
+            job, {"input_ids": array("i", ids)}, truncated=cut, key=(ask.key, seeded, sharing),
             equal_lengths=ask.unpadded or sharing is not Sharing.TOGETHER,
         )  # fmt: skip
         return [replace(row, width=None, most=1) if sharing is Sharing.ALONE else row]
@@ -166,12 +169,20 @@ class TextToText:
     def _tokens(self, texts: Sequence[str], languages: Pair | None, *, truncation: bool = False) -> Any:
         limit = self._limits.max_length if truncation else None
         how = {"truncation": limit is not None, "max_length": limit}
+        whole = [self._prefix + text for text in texts] if languages is None else texts
+        given = [text if limit is None else self._shortened(text, limit) for text in whole]
         if languages is None:
-            return self._tokenizer([self._prefix + text for text in texts], **how)
+            return self._tokenizer(given, **how)
         source, target = languages
         return self._tokenizer._build_translation_inputs(
-            list(texts), return_tensors=None, src_lang=source, tgt_lang=target, **how
+            given, return_tensors=None, src_lang=source, tgt_lang=target, **how
         )
+
+    def _shortened(self, text: str, limit: int) -> str:
+        """A text without most of what is cut off anyway; cut as the whole it comes to the same tokens."""
+        if self._long is None or len(text) <= PIECE:
+            return text
+        return self._long.shortened(text, limit, self._tokenizer.truncation_side)
 
     def _was_cut(self, encoding: Any, place: int, text: str, languages: Pair | None) -> bool:
         if encoding.encodings is not None:

@@ -1,10 +1,13 @@
 """Token classification: named entities, parts of speech and other tags, over texts of any length."""
 
 import warnings
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
@@ -12,12 +15,15 @@ from models.errors import JobError, ModelError
 from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
+from worker.adapters.long_texts import PIECE, Integers
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
 
 # 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
 # would make as many windows as the text has tokens.
 MOST_WINDOWS = 4_096
+# Each takes some 700 bytes until it is written. A tag for every word of a million characters is fewer.
+MOST_ENTITIES = 300_000
 # What neighbouring windows share where nobody says: one part in so many.
 SHARED_PART = 4
 WORDWISE = ("first", "average", "max")
@@ -25,9 +31,14 @@ WORDWISE = ("first", "average", "max")
 
 @dataclass(frozen=True, slots=True)
 class Window(Framed):
-    """A text, or a stretch of it; `offsets` says of each of its tokens where in the text it is, in characters."""
+    """A text, or a stretch of it; `places` are pairs: where in the text each token begins and ends, in characters."""
 
-    offsets: list[tuple[int, int]] | None
+    places: Integers | None
+
+    @property
+    def offsets(self) -> list[tuple[int, int]] | None:
+        """The same in Python's numbers, which take ten times as much memory."""
+        return None if self.places is None else [(begin, end) for begin, end in self.places.tolist()]
 
 
 class TokenClassification:
@@ -50,12 +61,9 @@ class TokenClassification:
         """Each text's windows, one unless it is read by stride; JobError where a text or the parameters can't be."""
         if not jobs:
             return []
-        wanted = {"return_offsets_mapping": True} if self._fast else {}
-        encoding = self._framing.encoding([job.input["text"] for job in jobs], **wanted)
-        offsets = encoding["offset_mapping"] if self._fast else [None] * len(jobs)
         return [
             self._refused(job, ids) or self._encoded(job, ids, places)
-            for job, ids, places in zip(jobs, encoding["input_ids"], offsets, strict=True)
+            for job, (ids, places) in zip(jobs, self._tokens(jobs), strict=True)
         ]
 
     @torch.inference_mode()
@@ -66,16 +74,23 @@ class TokenClassification:
         return [tags[: row.length] for tags, row in zip(logits, batch.rows, strict=True)]
 
     def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
-        """The tokens or entities, in order. Raises JobError on scores that are not numbers."""
+        """The tokens or entities, in order. Raises JobError on scores that are no numbers, and on too many entities."""
         if not all(torch.isfinite(logits).all() for logits in raw):
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
         job = rows[0].job
-        outputs = [
-            _output(row.features, logits, job.input["text"]) for row, logits in zip(rows, raw, strict=True)
-        ]  # fmt: skip
         given = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
-        entities = self._pipeline.postprocess(outputs, **self._pipeline._sanitize_parameters(**given)[2])
-        return [{**entity, "score": float(entity["score"])} for entity in entities]
+        how = self._pipeline._sanitize_parameters(**given)[2]
+        entities: list[dict[str, Any]] = []
+        for row, logits in zip(rows, raw, strict=True):  # one by one: Python's own numbers take much memory
+            found = self._pipeline.postprocess([_output(row.features, logits, job.input["text"])], **how)
+            entities += [{**entity, "word": intern(entity["word"])} for entity in found]
+            if len(entities) > MOST_ENTITIES:
+                raise JobError("answer_too_large", f"more than {MOST_ENTITIES:,} entities; split the text")
+        if len(rows) > 1:
+            entities = self._pipeline.aggregate_overlapping_entities(entities)
+        for entity in entities:
+            entity["score"] = float(entity["score"])
+        return entities
 
     def _usual_stride(self) -> int:
         room, stride = self._framing.room, self._limits.stride
@@ -89,7 +104,24 @@ class TokenClassification:
             raise ModelError(f"stride {stride} is too large: windows have {room} tokens; give fewer")
         return stride
 
-    def _refused(self, job: Job, ids: list[int]) -> JobError | None:
+    def _tokens(self, jobs: Sequence[Job]) -> list["tuple[array[int], Integers | None]"]:
+        """Each text's tokens and their places; of a long one that is cut no more than is read."""
+        texts = [job.input["text"] for job in jobs]
+        if not self._fast:
+            return [(ids, None) for ids in self._framing.tokens(texts)]
+        found: list[tuple[array[int], Integers | None]] = [(array("i"), None)] * len(jobs)
+        short = [place for place, text in enumerate(texts) if len(text) <= PIECE]
+        if short:
+            encoding = self._framing.encoding([texts[place] for place in short], return_offsets_mapping=True)
+            for place, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
+                found[place] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
+        for place in sorted(set(range(len(jobs))).difference(short)):
+            cuts = self._limits.truncate and self._stride_of(jobs[place]) is None
+            stretch = self._framing.stretch(texts[place], self._framing.room if cuts else None)
+            found[place] = stretch.tokens, np.stack([stretch.begins, stretch.ends], axis=1)
+        return found
+
+    def _refused(self, job: Job, ids: "array[int]") -> JobError | None:
         """Why this model can't read a text with these parameters, if so."""
         strategy = job.lease.parameters.get("aggregation_strategy")
         room, stride = self._framing.room, self._stride_of(job)
@@ -111,20 +143,21 @@ class TokenClassification:
             return JobError("too_many_windows", f"more than {MOST_WINDOWS:,} windows; split the text or lower stride")
         return None
 
-    def _encoded(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded] | JobError:
+    def _encoded(self, job: Job, ids: "array[int]", places: Integers | None) -> list[Encoded] | JobError:
         try:
-            return self._rows(job, ids, offsets)
+            return self._rows(job, ids, places)
         except JobError as error:
             return error
 
-    def _rows(self, job: Job, ids: list[int], offsets: list[tuple[int, int]] | None) -> list[Encoded]:
+    def _rows(self, job: Job, ids: "array[int]", places: Integers | None) -> list[Encoded]:
         stride = self._stride_of(job)
         spans = list(self._spans(len(ids), stride))
         cut = stride is None and spans != [(0, len(ids))]
         return [
             self._encoder.row(
-                job, Window(self._framing.frame, (ids[start:stop],), offsets and offsets[start:stop]), truncated=cut,
-                part=part, parts=len(spans),
+                job,
+                Window(self._framing.frame, (ids[start:stop],), None if places is None else places[start:stop]),
+                truncated=cut, part=part, parts=len(spans),
             )
             for part, (start, stop) in enumerate(spans)
         ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Zero-shot classification: a text and each label's sentence, as a pair, go through a model of inference (NLI)."""
 
+from array import array
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any, ClassVar
@@ -45,7 +46,8 @@ class ZeroShotClassification:
         sentences = [_sentences(job) for job in jobs]
         distinct = list(dict.fromkeys(sentence for each in sentences for sentence in each))
         tokens = dict(zip(distinct, self._framing.tokens(distinct), strict=True))
-        texts = self._framing.tokens([job.input["text"] for job in jobs])
+        kept = self._framing.room if self._limits.truncate else None
+        texts = self._framing.tokens([job.input["text"] for job in jobs], kept)
         return [
             self._encoded(job, text, [tokens[sentence] for sentence in each])
             for job, text, each in zip(jobs, texts, sentences, strict=True)
@@ -72,17 +74,18 @@ class ZeroShotClassification:
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
         return output
 
-    def _encoded(self, job: Job, text: list[int], sentences: list[list[int]]) -> list[Encoded] | JobError:
+    def _encoded(self, job: Job, text: "array[int]", sentences: list["array[int]"]) -> list[Encoded] | JobError:
         try:
             return self._rows(job, text, sentences)
         except JobError as error:
             return error
 
-    def _rows(self, job: Job, text: list[int], sentences: list[list[int]]) -> list[Encoded] | JobError:
+    def _rows(self, job: Job, text: "array[int]", sentences: list["array[int]"]) -> list[Encoded] | JobError:
         """Only the text is ever cut, never a label's sentence."""
         limit, frame = self._limits.max_length, self._framing.frame
         longest = max(map(len, sentences))
         rows = []
+        parts: dict[int | None, array[int]] = {}  # of the text, which labels of equal length share
         for part, sentence in enumerate(sentences):
             room = None if self._framing.room is None else self._framing.room - len(sentence)
             cut = room is not None and len(text) > room
@@ -98,7 +101,9 @@ class ZeroShotClassification:
                     f"a label's sentence has {longest:,} tokens, which leaves no room for the text within the "
                     f"{limit:,} that this pipeline takes; shorten the label or hypothesis_template",
                 )
-            features = Framed(frame, (frame.cut(text, room), sentence))
+            if room not in parts:
+                parts[room] = frame.cut(text, room)
+            features = Framed(frame, (parts[room], sentence))
             rows.append(
                 self._encoder.row(
                     job, features, truncated=cut, key=self._key(features), part=part, parts=len(sentences),

@@ -1,5 +1,7 @@
 """Bisection: whoever is to blame gets the exception, everybody else a result."""
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -92,3 +94,31 @@ class TestIsolate:
 
         assert isinstance(found.pop(3), RuntimeError)
         assert found == {1: 1, 2: 2, 4: 4}
+
+
+class TestKeptErrors:
+    @pytest.mark.parametrize("again", [False, True])
+    def test_let_go_of_what_they_went_through(self, again: bool) -> None:
+        class Large:
+            """Something that would be held by a frame."""
+
+        held: list[weakref.ref[Large]] = []
+
+        def work(items: Sequence[int]) -> list[int]:
+            large = Large()
+            held.append(weakref.ref(large))
+            try:
+                raise ValueError(items)
+            except ValueError as error:
+                if again:
+                    raise LookupError from error
+                raise
+
+        gc.disable()
+        try:
+            found = isolate(work, [1, 2, 3])
+
+            assert len(found) == 3
+            assert [each() for each in held] == [None] * len(held)
+        finally:
+            gc.enable()

@@ -156,6 +156,21 @@ class TestDecode:
         assert [each["score"] for each in together] == pytest.approx([each["score"] for each in apart], abs=1e-5)
         assert together[-1]["end"] > 100
 
+    @pytest.mark.parametrize(("most", "fits"), [(29, False), (30, True)])
+    def test_refuses_more_entities_than_are_held(
+        self, bert: Path, monkeypatch: pytest.MonkeyPatch, most: int, fits: bool
+    ) -> None:
+        monkeypatch.setattr(token_classification, "MOST_ENTITIES", most)
+        adapter = load(bert, max_length=12)
+        [windows] = map(rows, adapter.encode(jobs([LONG], ignore_labels=[], stride=0)))
+        raw = adapter.forward(MicroBatch(tuple(windows)))
+
+        if fits:
+            assert len(adapter.decode(windows, raw)) == 30
+        else:
+            with pytest.raises(JobError, match="more than 29 entities; split the text"):
+                adapter.decode(windows, raw)
+
     @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
     def test_gives_what_json_can_say(self, bert: Path, strategy: str) -> None:
         adapter = load(bert)

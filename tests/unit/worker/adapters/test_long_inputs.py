@@ -1,0 +1,138 @@
+"""Long inputs: what each task makes of them in pieces is what it makes of them in one call."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models import tasks
+from models.builtin import BUILT_IN
+from models.errors import JobError
+from worker import runtime
+from worker.adapters import (
+    framing,
+    prompts,
+    question_answering,
+    text_classification,
+    text_to_text,
+    token_classification,
+)
+from worker.adapters.passage import Window as PassageWindow
+from worker.adapters.token_classification import Window
+from worker.batching import Encoded
+from worker.claims import Job, Lease
+
+MODULES = (framing, prompts, question_answering, text_classification, text_to_text, token_classification)
+RANDOM = random.Random(2)
+WORDS = "Maria went to Berlin, didn't she? 1234 naïve 世界 😀".split()  # noqa: SIM905
+TEXT = " ".join(RANDOM.choices(WORDS, k=10_000))
+ONE_WORD = "".join(chr(RANDOM.randint(0x4E00, 0x9FA0)) for _ in range(40_000))
+SHORT = "Maria went to Berlin"
+
+Adapters = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def adapters() -> Adapters:
+    made: dict[Any, Any] = {}
+
+    def adapter(task: str, **entry: Any) -> Any:
+        key = (task, *entry.items())
+        if key not in made:
+            pipeline = next(each for each in BUILT_IN if each.name == f"sample-{task}")
+            made[key] = runtime.load(pipeline.model_copy(update=entry), "cpu", threads=1).adapter
+        return made[key]
+
+    return adapter
+
+
+def jobs(task: str, given: list[Any], parameters: Mapping[str, Any]) -> list[Job]:
+    spec = tasks.find(task)
+    checked = spec.check_parameters(parameters)
+    lease = Lease(1, "batch", 0, len(given), 1, 1, parameters=checked)
+    return [Job(lease, place, spec.normalise(one, checked)) for place, one in enumerate(given)]
+
+
+def told(encoded: list[Encoded] | JobError) -> Any:
+    """All that a pass and an answer see of it."""
+    if isinstance(encoded, JobError):
+        return encoded.code, str(encoded)
+    return [(row.length, row.truncated, row.part, row.parts, row.key, *features(row)) for row in encoded]
+
+
+def features(row: Encoded) -> list[Any]:
+    found: list[Any] = [{name: list(values) for name, values in row.features.items()}]
+    if isinstance(row.features, Window):
+        found.append(row.features.offsets)
+    if isinstance(row.features, PassageWindow):
+        places = np.arange(row.length)
+        for whole_words in (False, True):
+            found += [each.tolist() for each in row.features.characters(places, places, whole_words=whole_words)]
+    return found
+
+
+CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
+    "sentiment": ("sentiment-analysis", [TEXT, SHORT, ONE_WORD], {}, {}),
+    "sentiment, not cut": ("sentiment-analysis", [TEXT, SHORT], {}, {"truncation": "error"}),
+    "pairs": (
+        "sentiment-analysis",
+        [{"text": TEXT, "text_pair": SHORT}, {"text": SHORT, "text_pair": TEXT}, {"text": TEXT, "text_pair": TEXT}],
+        {}, {},
+    ),
+    "ner": ("ner", [TEXT, SHORT, ONE_WORD], {}, {}),
+    "ner, not cut": ("ner", [TEXT, SHORT], {}, {"truncation": "error"}),
+    "ner by stride": ("ner", [TEXT, SHORT, ONE_WORD], {"stride": 40}, {}),
+    "questions": (
+        "question-answering",
+        [{"question": "Who went?", "context": context} for context in (TEXT, SHORT, ONE_WORD)]
+        + [{"question": TEXT, "context": SHORT}],
+        {}, {},
+    ),
+    "zero-shot": ("zero-shot-classification", [TEXT, SHORT], {"candidate_labels": ["a", "two words", "b"]}, {}),
+    "zero-shot, not cut": (
+        "zero-shot-classification", [TEXT, SHORT], {"candidate_labels": ["a", "b"]}, {"truncation": "error"},
+    ),
+    "masks": ("fill-mask", [TEXT + " [MASK]", "[MASK] " + TEXT, "Maria went to [MASK]"], {}, {}),
+    "generation": ("text-generation", [TEXT, SHORT], {"max_new_tokens": 5}, {}),
+    "generation, cut": (
+        "text-generation", [TEXT, ONE_WORD], {"max_new_tokens": 5, "handle_long_generation": "hole"}, {},
+    ),
+    "summarization": ("summarization", [TEXT, SHORT, ONE_WORD], {}, {}),
+    "translation": ("translation", [TEXT, SHORT, ONE_WORD], {}, {"truncation": "error"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, given, parameters, entry = CASES[name]
+    adapter, asked = adapters(task, **entry), jobs(task, given, parameters)
+
+    in_pieces = [told(each) for each in adapter.encode(asked)]
+
+    for module in MODULES:
+        monkeypatch.setattr(module, "PIECE", 10**9)
+    assert in_pieces == [told(each) for each in adapter.encode(asked)]
+
+
+@pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "summarization"])
+def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = runtime._tokenizer
+    monkeypatch.setattr(runtime, "_tokenizer", lambda files: _left(tokenizer(files)))
+    pipeline = next(each for each in BUILT_IN if each.name == f"sample-{task}")
+    adapter = runtime.load(pipeline, "cpu", threads=1).adapter
+    asked = jobs(task, [TEXT + (" [MASK]" if task == "fill-mask" else " end")], {})
+
+    [[row]] = adapter.encode(asked)
+
+    for module in MODULES:
+        monkeypatch.setattr(module, "PIECE", 10**9)
+    [whole] = adapter.encode(asked)
+    assert told([row]) == told(whole)
+    assert row.truncated
+
+
+def _left(tokenizer: Any) -> Any:
+    tokenizer.truncation_side = "left"
+    return tokenizer

@@ -1,0 +1,75 @@
+"""Portions: what is read at a time is bounded, whole, and in order."""
+
+import random
+
+import pytest
+
+from worker import portions
+from worker.claims import Job, Lease, Size, Stretch
+
+
+def lease(number: int, jobs: int = 100) -> Lease:
+    return Lease(number, "batch", number * jobs, jobs, 1, 1)
+
+
+def sizes(*of_leases: tuple[Lease, list[int]]) -> list[Size]:
+    return [Size(each, each.first + place, size) for each, given in of_leases for place, size in enumerate(given)]
+
+
+def test_small_inputs_are_read_at_once_slice_by_slice() -> None:
+    one, two = lease(1), lease(2)
+
+    found = list(portions.planned(sizes((one, [10] * 100), (two, [10] * 100)), 2_000))
+
+    assert found == [[Stretch(one, 100, 200), Stretch(two, 200, 300)]]
+
+
+def test_what_is_too_large_is_read_alone() -> None:
+    one = lease(1)
+
+    found = list(portions.planned(sizes((one, [10, 5_000, 10, 10])), 100))
+
+    assert found == [[Stretch(one, 100, 101)], [Stretch(one, 101, 102)], [Stretch(one, 102, 104)]]
+
+
+def test_answered_jobs_between_open_ones_are_passed_over() -> None:
+    one = lease(1)
+
+    found = list(portions.planned([Size(one, 103, 10), Size(one, 150, 10)], 100))
+
+    assert found == [[Stretch(one, 103, 151)]]
+
+
+def test_nothing_is_read_of_nothing() -> None:
+    assert list(portions.planned([], 100)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_job_is_read_once_and_no_portion_is_too_large(seed: int) -> None:
+    source = random.Random(seed)
+    given = sizes(*((lease(number), [source.randint(1, 300) for _ in range(100)]) for number in range(3)))
+
+    found = list(portions.planned(given, 1_000))
+
+    read = [
+        [
+            size
+            for each in some
+            for size in given
+            if size.lease is each.lease and each.first <= size.position < each.past
+        ]
+        for some in found
+    ]
+    assert [size for some in read for size in some] == given
+    assert all(len(some) == 1 or sum(size.size for size in some) <= 1_000 for some in read)
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000, 1_000_000])
+def test_calls_of_a_tokenizer_are_bounded(size: int) -> None:
+    jobs: list[tuple[Job, tuple[Job, ...]]] = [(Job(lease(1), place, {}, size), ()) for place in range(600)]
+
+    found = list(portions.calls(jobs))
+
+    assert [job for some in found for job in some] == jobs
+    assert all(len(some) == 1 or sum(job.size for job, _ in some) <= portions.CALL_BYTES for some in found)
+    assert max(map(len, found)) <= portions.CALL_JOBS
