@@ -1,5 +1,6 @@
 """PostgreSQL's own: what a session is told when it connects, and how many a process may have."""
 
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -41,6 +42,8 @@ def engine(
 
         @event.listens_for(made, "begin")
         def _begin(connection: Connection) -> None:
-            connection.exec_driver_sql(SET_IDLE.format(idle=idle))
+            # By a cursor of its own: the connection's may be one on the server, which takes nothing but queries.
+            with closing(connection.connection.cursor()) as cursor:
+                cursor.execute(SET_IDLE.format(idle=idle))
 
     return made

@@ -211,15 +211,13 @@ class _Page:
 def _page(database: Database, query: TextualSelect, *, limit: int, **named: Any) -> _Page:
     rows: list[ResultRow] = []
     held = 0
-    with database.read() as connection:
-        if connection.dialect.name == "postgresql":  # SQLite finds rows as they are fetched anyway
-            connection = connection.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
-        with connection.execute(query, {**named, "limit": limit}) as result:
-            while some := result.fetchmany(FETCH_ROWS):
-                rows += map(_row, some)
-                held += sum(map(_size, rows[-len(some) :]))
-                if held > PAGE_BYTES:
-                    return _Page(rows, is_last=False)
+    streamed = query.execution_options(stream_results=True, max_row_buffer=FETCH_ROWS)
+    with database.read() as connection, connection.execute(streamed, {**named, "limit": limit}) as result:
+        while some := result.fetchmany(FETCH_ROWS):
+            rows += map(_row, some)
+            held += sum(map(_size, rows[-len(some) :]))
+            if held > PAGE_BYTES:
+                return _Page(rows, is_last=False)
     return _Page(rows, is_last=len(rows) < limit)
 
 

@@ -116,8 +116,21 @@ CASES: dict[str, list[Sequence[str]]] = {
     "workers": [(), ("--json",)],
     "doctor": [(), ("--json",)],
     "db upgrade": [(), ("--json",)],
+    "db grants": [("--reader", "r"), ("--worker", "w", "--json"), ("--submitter", "")],
 }
-UNDONE = {"audit", "demo", "doctor", "models pull", "models show", "retry", "wait", "watch", "worker", "up"}
+UNDONE = {
+    "audit",
+    "db grants",
+    "demo",
+    "doctor",
+    "models pull",
+    "models show",
+    "retry",
+    "wait",
+    "watch",
+    "worker",
+    "up",
+}
 SHOW_TEXTS = ("results", "errors", "attempts", "watch", "demo")
 
 # A value with a secret in it for each setting that may have one; the others are numbers, choices and places.
@@ -313,7 +326,7 @@ QUOTING = DBAPIError.instance(
 def test_what_a_driver_or_a_parser_quotes_is_not_repeated(
     error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def raising(*_: object) -> Any:
+    def raising(*_: object, **__: object) -> Any:
         raise error
 
     monkeypatch.setattr(schema, "opened", raising)

@@ -78,7 +78,7 @@ def test_it_finds_them() -> None:
         ("", "ValueError"),
         ("\n \n", "ValueError"),
         (":", "ValueError"),
-        ("All failures were:\n- host: 'a', refused\n- host: 'b'", "All failures were: - host: 'a', refused"),
+        ("All failures were:\n- host: 'a', refused\n- host: 'b'", "All failures were: host: 'a', refused"),
         ("the cause is:", "the cause is"),
         ("\n  first \nsecond", "first"),
     ],
