@@ -5,6 +5,7 @@ a time; and how long it all takes from the first claim to the last batch's end, 
 """
 
 import argparse
+import logging
 import math
 import os
 import sys
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import insert, text
 
 from benchmarks import report
@@ -44,6 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_batches", description=__doc__)
     parser.add_argument("--batches", type=int, default=10_000)
     batches = parser.parse_args().batches
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     print(f"load before: {os.getloadavg()[0]:.1f}", flush=True)
     rows, met = [], True
     with ExitStack() as stack:
