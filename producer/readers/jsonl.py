@@ -31,7 +31,7 @@ class _Refused(ValueError):
 def records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
     """Each line's value with the line's number; blank lines are skipped."""
     first = True
-    for number, line in lines.read(stream, name, meter):
+    for number, line in lines.read(stream, name, meter, passes_blank=True):
         if line.isspace():
             continue
         record = _record(number, line)

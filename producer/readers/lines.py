@@ -1,6 +1,7 @@
 """Lines of UTF-8: numbered, of bounded length, without the byte-order mark."""
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -25,11 +26,14 @@ NOT_TEXT = {
 }
 
 
-def read(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, bytes]]:
+def read(
+    stream: BinaryIO, name: str, meter: Meter | None = None, *, passes_blank: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
 
     A line over LONGEST_ROW comes cut, longer than that by a byte; the rest is passed over in bounded memory once the
-    next line is asked for. Raises UnreadableSource for what is no text at all, and SourceTooLarge.
+    next line is asked for. With `passes_blank` some of the empty lines don't come, though they count: a packed file may
+    have hundreds of millions. Raises UnreadableSource for what is no text at all, and SourceTooLarge.
     """
     number, meter = 0, meter or Meter()
     while line := stream.readline(LONGEST_ROW + 1):
@@ -39,12 +43,27 @@ def read(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tu
             _refuse_other_kinds(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
         goes_on = len(line) > LONGEST_ROW and not line.endswith(b"\n")
+        is_empty = line == b"\n"
         yield number, line
         line = b""  # so that it is not held beside the next one
         while goes_on:
             rest = stream.readline(LONGEST_ROW // 16)
             meter.add(len(rest), f"{name}, line {number}")
             goes_on = rest != b"" and not rest.endswith(b"\n")
+        if is_empty and passes_blank:
+            while empty := _pass_empty(stream):
+                number += empty
+                meter.add(empty, f"{name}, line {number}")
+
+
+def _pass_empty(stream: BinaryIO) -> int:
+    """Pass over the newlines that are next in the stream's buffer; returns how many."""
+    if not isinstance(stream, io.BufferedReader):
+        return 0
+    buffered = stream.peek(1)
+    if not buffered.startswith(b"\n"):
+        return 0
+    return len(stream.read(len(buffered) - len(buffered.lstrip(b"\n"))))
 
 
 def is_too_wide(line: bytes) -> bool:

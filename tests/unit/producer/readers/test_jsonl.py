@@ -198,3 +198,11 @@ def test_bytes_are_counted_as_they_are_passed_over() -> None:
     assert next(records) == Problem(2, "is longer than 16 MiB; split it", "row_too_large")
     with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 2: the source has more than"):
         next(records)
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2, 10_000, 100_000])
+def test_empty_lines_count(empty: int) -> None:
+    between = b"\n" * empty
+    source = io.BufferedReader(io.BytesIO(between + b'"a"\n' + between + b'"b"\n' + between))
+
+    assert list(jsonl.records(source, "f")) == [(empty + 1, "a"), (2 * empty + 2, "b")]
