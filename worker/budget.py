@@ -24,12 +24,15 @@ class Trial:
 
 
 class Budget:
-    """Of the device's thread alone. With `tunes` false it stays what it is, but for want of memory."""
+    """Of the device's thread alone. With `tunes` false it stays what it is, but for want of memory.
 
-    def __init__(self, tokens: int, *, tunes: bool = True) -> None:
-        self.tokens = tokens
+    `largest` is the most tokens that it tries by itself.
+    """
+
+    def __init__(self, tokens: int, *, tunes: bool = True, largest: int = LARGEST) -> None:
+        self.tokens = min(tokens, largest) if tunes else tokens
         self._given = None if tunes else tokens
-        self._ceiling = LARGEST
+        self._largest = self._ceiling = largest
         self._untried = [True, False]  # larger first: a GPU wants to be filled
         self._rest = 0
         self._trial: Trial | None = None
@@ -81,7 +84,7 @@ class Budget:
     def _rested(self) -> None:
         self._rest -= 1
         if self._rest <= 0:
-            self._ceiling = min(LARGEST, self._ceiling * 2)
+            self._ceiling = min(self._largest, self._ceiling * 2)
             self.tokens = self.tokens if self._given is None else min(self._given, self._ceiling)
             self._untried = [True, False]
             self._begin()

@@ -236,7 +236,8 @@ class Pinning:
         )  # fmt: skip
         version_id = patiently(lambda _again: store.register(process.database, version))
         known = patiently(lambda _again: store.remembered_budget(process.database, pipeline.name, version))
-        budget = Budget(known if known and runtime.tunes else runtime.tokens_per_batch, tunes=runtime.tunes)
+        tokens = known if known and runtime.tunes else runtime.tokens_per_batch
+        budget = Budget(tokens, tunes=runtime.tunes, largest=runtime.most_tokens)
         patiently(lambda _again: self._note_ready(claimant, version.device))
         engine = Engine(
             process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[pipeline.name],

@@ -16,6 +16,7 @@ from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
 from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
 from worker.adapters.base import Adapter, Limits
+from worker.budget import LARGEST
 from worker.snapshots import Snapshot
 from worker.store import Version
 
@@ -25,6 +26,10 @@ log = structlog.get_logger(__name__)
 # 512 faster than that by a tenth where it has AVX-512. A GPU wants to be filled; 16,384 tokens of a base-sized encoder
 # stay far below a gigabyte.
 CPU_TOKENS, GPU_TOKENS = 512, 16_384
+# What the budget may grow to on a CPU: there nothing is gained beyond, and no want of memory would stop it. A layer's
+# widest output has so many bytes, and a pass holds a few like it.
+LARGEST_CPU_TOKENS, LARGEST_OUTPUT_BYTES = 8_192, 32 * 2**20
+WIDTHS = ("intermediate_size", "ffn_dim", "encoder_ffn_dim", "hidden_dim", "d_ff", "n_inner", "hidden_size", "d_model")
 
 LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
 
@@ -41,6 +46,7 @@ class Runtime:
     threads: int
     size: int
     tunes: bool = False  # whether the budget may change to what proves faster
+    most_tokens: int = LARGEST  # up to so many
 
     @property
     def movable(self) -> bool:
@@ -90,6 +96,14 @@ def load(
         raise found from error
 
 
+def _most_tokens(config: Any) -> int:
+    """How many tokens of this model a pass on a CPU may have; never fewer than it begins with."""
+    text = config.get_text_config()
+    widths = (getattr(text, name, None) for name in WIDTHS)
+    widest = max((width for width in widths if isinstance(width, int)), default=1)
+    return max(CPU_TOKENS, min(LARGEST_CPU_TOKENS, LARGEST_OUTPUT_BYTES // (4 * max(1, widest))))
+
+
 def _changed(read: Sequence[Snapshot]) -> LoadFailed | None:
     """What was read may be of no revision that there ever was; another try will tell."""
     changed = next((snapshot.name for snapshot in read if snapshot.has_changed), None)
@@ -127,6 +141,7 @@ def _assembled(pipeline: Pipeline, read: list[Snapshot], target: torch.device, t
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         tunes=not (tokens_per_batch or pipeline.tokens_per_batch or pipeline.deterministic),
+        most_tokens=_most_tokens(model.config) if target.type == "cpu" else LARGEST,
     )
     if changed := _changed(read):
         raise changed

@@ -82,7 +82,7 @@ class Device:
 class Runtime:
     """As much of `worker.runtime.Runtime` as an engine needs."""
 
-    tokens_per_batch, size, tunes, movable = 512, 0, False, True
+    tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
 
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.store import Version

@@ -55,7 +55,8 @@ def load(pipeline: Any, _device: str, *, threads: int | None, tokens_per_batch: 
     version = Version("sentiment-analysis", "nobody/toy", "r", "nobody/toy", "r", "float32", None, "none", "cpu", {})
     del threads
     return Runtime(
-        adapter=Toy(), version=version, tokens_per_batch=tokens_per_batch or 10_000, tunes=False,
+        adapter=Toy(), version=version, tokens_per_batch=tokens_per_batch or 10_000, most_tokens=10_000,
+        tunes=False,
         release_memory=lambda: None,
     )  # fmt: skip
 

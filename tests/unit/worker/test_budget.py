@@ -45,6 +45,16 @@ class TestTuning:
         work(budget, lambda _tokens: 1000.0, 5 * REST)
         assert budget.tokens == 1024
 
+    @pytest.mark.parametrize("start", [512, 100_000])
+    def test_never_goes_beyond_the_largest(self, start: int) -> None:
+        budget = Budget(start, largest=5_000)
+        sizes = set()
+        for _ in range(5 * REST):
+            sizes.add(budget.next())
+            work(budget, peak(65_536), 1)
+        assert max(sizes) <= 5_000
+        assert budget.tokens > 2_500
+
     def test_follows_a_device_that_changes(self) -> None:
         budget = Budget(1024)
         work(budget, peak(1024), 100)
