@@ -12,6 +12,7 @@ from models.failpoints import failpoint
 from worker import answers, memory, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
+from worker.chunking import chunks
 from worker.claims import Lease
 from worker.holdings import Holdings
 from worker.leasing import LOCK_BATCHES
@@ -167,16 +168,7 @@ class Closing:
 
 def _portions(batches: Iterable[OfBatch]) -> Iterator[list[OfBatch]]:
     """Batches of few answers together, one of many by itself."""
-    some: list[OfBatch] = []
-    answers = 0
-    for of_batch in batches:
-        answers += len(of_batch.answers)
-        if some and (len(some) == BATCHES_TOGETHER or answers > ANSWERS_TOGETHER):
-            yield some
-            some, answers = [], len(of_batch.answers)
-        some.append(of_batch)
-    if some:
-        yield some
+    return chunks(batches, lambda of_batch: len(of_batch.answers), ANSWERS_TOGETHER, BATCHES_TOGETHER)
 
 
 def _by_batch(found: Iterable[Answer], leases: Iterable[Lease]) -> list[OfBatch]:

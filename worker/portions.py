@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from worker.chunking import chunks
 from worker.claims import Job, Size, Stretch
 
 # What goes to a tokenizer in one call: it takes up to 1,300 bytes for a character, and nobody hears of it meanwhile.
@@ -10,32 +11,16 @@ CALL_BYTES, CALL_JOBS = 65_536, 256
 
 def planned(sizes: Iterable[Size], most_bytes: int) -> Iterator[list[Stretch]]:
     """What to read at a time, in order: inputs of so many bytes, or one input."""
-    stretches: list[Stretch] = []
-    held = 0
-    for size in sizes:
-        if stretches and held + size.size > most_bytes:
-            yield stretches
-            stretches, held = [], 0
-        held += size.size
-        if stretches and stretches[-1].lease is size.lease:
-            stretches[-1] = Stretch(size.lease, stretches[-1].first, size.position + 1)
-        else:
-            stretches.append(Stretch(size.lease, size.position, size.position + 1))
-    if stretches:
+    for some in chunks(sizes, lambda size: size.size, most_bytes):
+        stretches: list[Stretch] = []
+        for size in some:
+            if stretches and stretches[-1].lease is size.lease:
+                stretches[-1] = Stretch(size.lease, stretches[-1].first, size.position + 1)
+            else:
+                stretches.append(Stretch(size.lease, size.position, size.position + 1))
         yield stretches
 
 
-def calls(
-    distinct: Sequence[tuple[Job, tuple[Job, ...]]]
-) -> Iterator[list[tuple[Job, tuple[Job, ...]]]]:  # fmt: skip
+def calls(distinct: Sequence[tuple[Job, tuple[Job, ...]]]) -> Iterator[list[tuple[Job, tuple[Job, ...]]]]:
     """Jobs with their twins, as many as are tokenized at a time."""
-    some: list[tuple[Job, tuple[Job, ...]]] = []
-    held = 0
-    for job, alike in distinct:
-        if some and (held + job.size > CALL_BYTES or len(some) == CALL_JOBS):
-            yield some
-            some, held = [], 0
-        held += job.size
-        some.append((job, alike))
-    if some:
-        yield some
+    return chunks(distinct, lambda one: one[0].size, CALL_BYTES, CALL_JOBS)
