@@ -217,8 +217,7 @@ def _explain(error: BaseException) -> int:
 def _print_uncaught(error: BaseException | None) -> None:
     from models import tracebacks  # here, since `--help` loads nothing of ours
 
-    if error is not None:
-        click.echo(tracebacks.formatted(error), err=True)
+    tracebacks.print_error(error)
 
 
 def _of_system(error: OSError | MemoryError) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from models import private
 from models.errors import MissingModel
 
 # File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
@@ -107,9 +108,8 @@ def _read(cache: Path) -> dict[str, tuple[str, str]]:
 def _write(cache: Path, known: dict[str, tuple[str, str]]) -> None:
     partial = cache.with_name(f".{cache.name}.{os.getpid()}")
     with suppress(OSError):
-        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(cache.parent)
         partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(private.new_file(partial), "w") as file:
             json.dump(known, file)
         partial.replace(cache)

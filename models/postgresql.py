@@ -12,6 +12,7 @@ FALLEN_SILENT = {
 }  # fmt: skip
 
 OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
+LONGEST_NAME = 63  # bytes; longer ones are cut, and may then be another's
 SET_IDLE = "SET LOCAL idle_in_transaction_session_timeout = {idle}"
 
 

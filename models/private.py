@@ -29,6 +29,11 @@ def open_file(path: Path, flags: int = os.O_WRONLY) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
 
+def new_file(path: Path, mode: int = FILE_MODE) -> int:
+    """The descriptor of a file that was not there, nor a link in its place; `mode` less the umask. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
 def foreign(path: Path) -> str | None:
     """Why a folder is not to be trusted with a socket, ending in advice; None where it is, or where there is none.
 

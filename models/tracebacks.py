@@ -8,7 +8,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from types import TracebackType
 
 from models.errors import BatchmillError
 
@@ -42,11 +41,12 @@ def words(error: BaseException) -> str | None:
 
 def print_uncaught() -> None:
     """From now on an error that ends this process or a thread of it is printed as `formatted`."""
-    sys.excepthook = _print
-    threading.excepthook = lambda ended: _print(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    sys.excepthook = lambda _kind, error, _trace: print_error(error)
+    threading.excepthook = lambda ended: print_error(ended.exc_value)
 
 
-def _print(_kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
+def print_error(error: BaseException | None) -> None:
+    """Print an error that nobody caught; one that only ends a thread or process is none."""
     if error is not None and not isinstance(error, SystemExit) and sys.stderr is not None:
         sys.stderr.write(f"{formatted(error)}\n")
 

@@ -25,8 +25,6 @@ FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF00
 PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # with a + it is no longer what it was
 UNSEEN = ("Z", "C")  # Unicode's categories of blanks, controls and marks without width
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -120,7 +118,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
     made = False
     try:
-        with os.fdopen(os.open(part, NEW_FILE, 0o666), "wb") as file:
+        with os.fdopen(private.new_file(part, 0o666), "wb") as file:
             made = True
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # by the umask, as for any new file
             os.fchmod(file.fileno(), private.FILE_MODE)

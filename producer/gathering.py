@@ -30,10 +30,10 @@ from sqlalchemy import Table as SqlTable
 from models.columns import Document
 from models.db import Database, insert_rows
 from models.errors import UsageError
+from models.postgresql import LONGEST_NAME
 from producer.readers.limits import portions
 from producer.sheet import Kind
 
-LONGEST_NAME = {"postgresql": 63}  # bytes
 GATHERED = "batchmill_gathered"
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 TYPES: dict[Kind, Any] = {
@@ -154,7 +154,7 @@ def plain(statement: str) -> TextClause:
 
 def _check_names(database: Database, shape: Shape) -> None:
     """Raise UsageError where the database would refuse a column's name, or cut it: then it would be another's."""
-    longest = LONGEST_NAME.get(database.engine.dialect.name, math.inf)
+    longest = LONGEST_NAME if database.engine.dialect.name == "postgresql" else math.inf
     for name, _ in shape.columns:
         if not name:
             raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")

@@ -1,7 +1,7 @@
 """Batches put straight into SQL, and what became of them: the tests of the worker need no producer."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,8 @@ from models.db import Database
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer import audit as auditor
-from worker.claims import Claimant, Lease
+from worker import claims
+from worker.claims import Claimant, Lease, Stretch
 from worker.store import Version
 
 PIPELINE = "reviews"
@@ -89,6 +90,11 @@ def slice_row(database: Database, lease: Lease) -> Any:
     """The row of a lease's slice."""
     with database.read() as connection:
         return connection.execute(select(Slice.__table__).where(Slice.id == lease.slice_id)).one()
+
+
+def pending(database: Database, leases: Iterable[Lease]) -> list[claims.Job]:
+    """The jobs of these slices that have no result yet."""
+    return claims.inputs(database, [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases])
 
 
 def let_lapse(database: Database, *leases: Lease) -> None:

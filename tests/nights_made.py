@@ -22,7 +22,7 @@ from producer.schedules import admission, registry, runs, tick
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import RunView
 from producer.schedules.tick import Tick
-from tests.batches_made import REVISION, VERSION
+from tests.batches_made import REVISION, VERSION, pending
 from worker import claims, store
 from worker.store import Answer
 
@@ -104,7 +104,7 @@ class Nights:
         while leases := claims.take(self.database, claimant, 10_000, self.settings.slice_jobs):
             for batch_id in {lease.batch_id for lease in leases}:
                 ours = [lease for lease in leases if lease.batch_id == batch_id]
-                jobs = sorted(claims.pending(self.database, ours), key=lambda job: job.position)
+                jobs = sorted(pending(self.database, ours), key=lambda job: job.position)
                 answers = [
                     Answer(job.lease, job.position, Outcome.FAILED, error_code="too_hard", error_message="too hard")
                     if number < failing

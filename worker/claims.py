@@ -5,7 +5,7 @@ its revision, before it touches a slice.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, TextualSelect, bindparam, column, text
 from models import slices, turns
 from models.columns import Document
 from models.db import FRAGMENTS, Database, Fragments, as_json, as_numbers
+from worker.chunking import chunks
 from worker.leasing import MOST_SLICES, Leasing, look
 from worker.quarantine import Waiting
 from worker.suspicion import suspect_of
@@ -102,7 +103,7 @@ jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.first AND j.position < 
                   AND r.position >= l.first AND r.position < l.past)
 """
 
-PORTION_JOBS = 4096  # whose inputs are read at once
+PORTION_JOBS = 4096  # the sizes of whose inputs are read at once
 
 # All slices in one query, each looked up by itself.
 PENDING = {
@@ -179,17 +180,14 @@ def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
         return list(connection.execute(query, {"pipelines": pipelines}))
 
 
-def pending(database: Database, leases: Iterable[Lease]) -> list[Job]:
-    """The jobs of these slices that have no result yet: what was committed is never computed again."""
-    return inputs(database, [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases])
-
-
 def sizes(database: Database, leases: Iterable[Lease]) -> list[Size]:
-    """The same without their inputs, in the order of leases and positions.
+    """The jobs of these slices that have no result yet, without their inputs; in the order of leases and positions.
+
+    What was committed is never computed again.
 
     Read a few slices at a time, so that the heartbeat, which shares the connection, has its turn in between.
     """
-    return [size for some in _portions(leases) for size in _sizes(database, some)]
+    return [size for some in chunks(leases, lambda lease: lease.size, PORTION_JOBS) for size in _sizes(database, some)]
 
 
 def _sizes(database: Database, leases: Sequence[Lease]) -> list[Size]:
@@ -197,20 +195,6 @@ def _sizes(database: Database, leases: Sequence[Lease]) -> list[Size]:
     with database.read() as connection:
         rows = connection.execute(_pending(database, with_inputs=False), _stretches(whole))
         return [Size(whole[number].lease, position, size) for number, position, size in rows]
-
-
-def _portions(leases: Iterable[Lease]) -> Iterator[list[Lease]]:
-    """As many slices together as have PORTION_JOBS, and at least one."""
-    some: list[Lease] = []
-    jobs = 0
-    for lease in leases:
-        if some and jobs + lease.size > PORTION_JOBS:
-            yield some
-            some, jobs = [], 0
-        some.append(lease)
-        jobs += lease.size
-    if some:
-        yield some
 
 
 def inputs(database: Database, stretches: Sequence[Stretch]) -> list[Job]:

@@ -3,14 +3,13 @@ beyond all bounds, or does not come to its end, is found in a process of its own
 """
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from models.errors import LoadFailed, ModelError
+from worker import memory
 
 # Parts of a tokenizer that can do so; the usual ones have none, and are not tried.
 SUSPICIOUS = (b'"Replace"', b'"Regex"', b'"Prepend"')
@@ -60,11 +59,7 @@ def main(path: str, cpu_seconds: float) -> int:
     """Encode the probe under limits; returns the exit status. What else is wrong the load will say."""
     from tokenizers import Tokenizer
 
-    with suppress(OSError, ValueError):  # elsewhere than on Linux time alone is limited
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        most = used + MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory.limit(MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
     try:
         tokens = len(Tokenizer.from_file(path).encode(PROBE).ids)

@@ -64,7 +64,7 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
     if lacking:
         # transformers would fill these with random numbers and only warn.
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
-    if pipeline.folder is not None:
+    if pipeline.folder is not None and target.type == "cpu":  # a move to another device copies them anyway
         _detach(model)
     if pipeline.quantization and target.type == "cpu":
         return _dynamic_int8(pipeline.quantization, files, model.eval())
@@ -78,8 +78,7 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
 def _detach(model: Any) -> None:
     """Copy weights that are read from their file as they are used: one that is written over would change them."""
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.device.type == "cpu":
-            tensor.data = tensor.data.clone()
+        tensor.data = tensor.data.clone()
 
 
 def _check_architecture(files: Snapshot, auto: Any) -> None:

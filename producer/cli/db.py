@@ -8,11 +8,10 @@ from models import schema, terminal, urls
 from models.db import Database
 from models.errors import UsageError
 from models.grants import Place, Purpose, statements
+from models.postgresql import LONGEST_NAME
 from models.rights import Role
 from models.settings import Settings
 from producer.cli import context
-
-LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones
 
 
 @click.group(short_help="Look after the database's tables.")

@@ -23,7 +23,7 @@ class Access:
 
     roots: tuple[Path, ...] | None = None
     schemes: frozenset[str] = frozenset()
-    seconds: float = 60.0
+    seconds: float = Settings.model_fields["source_seconds"].default
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

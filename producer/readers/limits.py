@@ -10,6 +10,8 @@ from models.settings import Settings
 # The longest text that a task takes has a million characters; written as JSON escapes these are 12 MB.
 LONGEST_ROW = 16 * 2**20  # bytes of one row: a line, a CSV record, or the values of a Parquet file's or query's row
 
+DEFAULTS = Settings.model_fields
+
 TOO_LARGE = "row_too_large"  # the code of such a row: what follows it may be as large
 TOO_LONG = f"is longer than {LONGEST_ROW // 2**20} MiB; split it"
 
@@ -21,9 +23,9 @@ FEW_KEYS = 64  # of an object, whose lengths don't matter
 class Limits:
     """What an operator allows of a source: the settings `max_input_characters`, `max_source_bytes` and `_rows`."""
 
-    input_characters: int = 1_000_000
-    source_bytes: int = 16 * 2**30
-    source_rows: int = 100_000_000
+    input_characters: int = DEFAULTS["max_input_characters"].default
+    source_bytes: int = DEFAULTS["max_source_bytes"].default
+    source_rows: int = DEFAULTS["max_source_rows"].default
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

@@ -4,20 +4,17 @@ All of it is done in a thread that is left behind where nothing comes for too lo
 own for everything.
 """
 
-import errno
 import io
-import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 from models import tracebacks, urls
 from models.errors import MissingSource
+from producer.timeouts import call_within
 
 BUFFER_BYTES = 1 << 20
-
-Value = TypeVar("Value")
+THREAD = "remote source"
 
 
 def found(url: str, seconds: float) -> list[str]:
@@ -25,8 +22,8 @@ def found(url: str, seconds: float) -> list[str]:
     if not any(character in url for character in "*["):  # a question mark begins a query
         return [url]
     with _told(url):
-        system, path = _in_time(lambda: _located(url), seconds)
-        names = _in_time(lambda: sorted(system.glob(path)), seconds)
+        system, path = call_within(seconds, lambda: _located(url), THREAD)
+        names = call_within(seconds, lambda: sorted(system.glob(path)), THREAD)
         return [system.unstrip_protocol(name) for name in names]
 
 
@@ -41,7 +38,7 @@ def opened(url: str, seconds: float) -> BinaryIO:
         return cast("BinaryIO", system.open(path, "rb"))
 
     with _told(url):
-        return io.BufferedReader(_Remote(_in_time(open_, seconds), seconds), BUFFER_BYTES)
+        return io.BufferedReader(_Remote(call_within(seconds, open_, THREAD), seconds), BUFFER_BYTES)
 
 
 class _Remote(io.RawIOBase):
@@ -59,12 +56,12 @@ class _Remote(io.RawIOBase):
         return self._stream.seekable()
 
     def readinto(self, buffer: Any) -> int:
-        data = _in_time(lambda: self._stream.read(len(buffer)), self._seconds)
+        data = call_within(self._seconds, lambda: self._stream.read(len(buffer)), THREAD)
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return _in_time(lambda: self._stream.seek(offset, whence), self._seconds)
+        return call_within(self._seconds, lambda: self._stream.seek(offset, whence), THREAD)
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -72,28 +69,8 @@ class _Remote(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             with suppress(TimeoutError):
-                _in_time(self._stream.close, self._seconds)
+                call_within(self._seconds, self._stream.close, THREAD)
         super().close()
-
-
-def _in_time(call: Callable[[], Value], seconds: float) -> Value:
-    """What the call gives; raises what it raises, and TimeoutError where it takes too long."""
-    done: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            done.put((call(), None))
-        except BaseException as error:  # whatever it is, the caller's thread is waiting for it
-            done.put((None, error))
-
-    Thread(target=work, daemon=True, name="remote source").start()
-    try:
-        value, error = done.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return cast("Value", value)
 
 
 def _located(url: str) -> tuple[Any, str]:

@@ -1,17 +1,17 @@
 """Posting: one HTTP request, with an end to it, to an address that it may reach, and that follows nobody anywhere."""
 
 import http.client
-import queue
 import socket
 import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from threading import Event, Thread, Timer
+from threading import Event, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
 from producer.schedules.address import Reach
+from producer.timeouts import call_within
 
 SECONDS = 10.0
 PORTS = {"https": 443, "http": 80}
@@ -99,25 +99,9 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _ways(host: str, port: int, seconds: float) -> list[Way]:
-    """Where a name leads; looked up in a thread that is left behind where it takes too long, as it takes no timeout."""
-    found: queue.SimpleQueue[list[Way] | OSError | UnicodeError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            found.put(error)
-        else:
-            found.put([(family, kind, protocol, address) for family, kind, protocol, _, address in known])
-
-    Thread(target=look_up, daemon=True, name="webhook's host").start()
-    try:
-        ways = found.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(ways, Exception):
-        raise ways
-    return ways
+    """Where a name leads."""
+    known = call_within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "webhook's host")
+    return [(family, kind, protocol, address) for family, kind, protocol, _, address in known]
 
 
 def _cut(connection: http.client.HTTPConnection, cut: Event) -> None:

@@ -14,7 +14,7 @@ from models import db, schema
 from models.db import Database, Pool
 from models.errors import LockTimeout, Unreachable
 from models.settings import Settings
-from tests.batches_made import claimant, execute, insert_batch, let_lapse, slice_row
+from tests.batches_made import claimant, execute, insert_batch, let_lapse, pending, slice_row
 from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import until
 from worker import claims, process, store
@@ -103,7 +103,7 @@ def pools(postgresql_url: str) -> Iterator[tuple[Database, Database]]:
 
 def held(database: Database, leases: list[Lease]) -> Holdings:
     holdings = Holdings()
-    holdings.add(leases, claims.pending(database, leases))
+    holdings.add(leases, pending(database, leases))
     return holdings
 
 
@@ -171,7 +171,7 @@ class TestLeases:
 
         def reads() -> None:
             while not ended.is_set():
-                claims.pending(beating, leases)
+                pending(beating, leases)
 
         thread = in_a_thread(reads)
         for _ in range(5):

@@ -17,7 +17,7 @@ from producer import audit, batches
 from producer.cancel import cancel
 from producer.replay import Choice, replay
 from tests import batches_sound
-from tests.batches_made import VERSION, claimant, insert_batch, let_lapse
+from tests.batches_made import VERSION, claimant, insert_batch, let_lapse, pending
 from tests.batches_made import audit as audited
 from tests.batches_sound import BATCH, run
 from worker import claims, reclaim, store
@@ -122,7 +122,7 @@ class TestLived:
                 Answer(lease, job.position, Outcome.FAILED, error_code="model_error", error_message="No.")
                 if job.position % 2
                 else Answer(lease, job.position, Outcome.SUCCEEDED, output="{}")
-                for job in claims.pending(database, [lease])
+                for job in pending(database, [lease])
             ]
             with database.write() as connection:
                 store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)

@@ -11,7 +11,7 @@ from models.db import Database
 from models.states import AttemptEnding, Outcome
 from models.tables import Result, Slice
 from tests import batches_made
-from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, set_batch, slice_row, slices
+from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, pending, set_batch, slice_row, slices
 from tests.threads import at_once
 from worker import claims, reclaim, store
 from worker.claims import Claimant, Lease, Stretch
@@ -256,7 +256,7 @@ class TestPending:
         insert_batch(database, [{"text": "one"}, {"text": "two", "text_pair": "zwei"}, {"text": "drei 世界 😀"}])
         leases = take(database)
 
-        jobs = claims.pending(database, leases)
+        jobs = pending(database, leases)
 
         assert [job.input for job in jobs] == [
             {"text": "one"},
@@ -270,7 +270,7 @@ class TestPending:
         batch_id = insert_batch(database, 10)
         answer(database, batch_id, 1, 2, 4, 9)
 
-        jobs = claims.pending(database, take(database))
+        jobs = pending(database, take(database))
 
         assert [job.position for job in jobs] == [0, 3, 5, 6, 7, 8]
 
@@ -278,7 +278,7 @@ class TestPending:
         insert_batch(database, 10)
         insert_batch(database, 10)
 
-        jobs = claims.pending(database, take(database)[1:2])
+        jobs = pending(database, take(database)[1:2])
 
         assert [job.position for job in jobs] == [4, 5, 6, 7]
 
@@ -289,7 +289,7 @@ class TestSizes:
         answer(database, batch_id, 1, 2, 4, 9)
         leases = take(database)
 
-        jobs, sizes = claims.pending(database, leases), claims.sizes(database, leases)
+        jobs, sizes = pending(database, leases), claims.sizes(database, leases)
 
         assert [(size.lease, size.position, size.size) for size in sizes] == [
             (job.lease, job.position, job.size) for job in jobs

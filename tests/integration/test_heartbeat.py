@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.tables import Worker
-from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, slice_row
+from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, pending, slice_row
 from tests.servers import wait_until
 from worker import claims, reclaim
 from worker.claims import Lease
@@ -74,7 +74,7 @@ def set_heartbeat(database: Database, worker_id: str, moment: datetime) -> None:
 
 def hold(database: Database, holdings: Holdings) -> list[Lease]:
     leases = claims.take(database, claimant(), 1000, SLICE)
-    holdings.add(leases, claims.pending(database, leases))
+    holdings.add(leases, pending(database, leases))
     return leases
 
 

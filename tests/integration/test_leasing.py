@@ -14,7 +14,7 @@ from models import turns
 from models.db import Database, insert_rows
 from models.tables import Batch, Slice
 from tests import batches_made
-from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, set_batch, slices
+from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, pending, set_batch, slices
 from tests.servers import wait_until
 from worker import claims, ringing
 from worker.claims import Claimant, Lease
@@ -213,7 +213,7 @@ class TestManySmallBatches:
         while True:
             with counted(database) as sent:
                 leases = take(database, room=4096)
-                jobs = claims.pending(database, leases)
+                jobs = pending(database, leases)
             if not leases:
                 break
             assert len(sent) <= 12

@@ -15,6 +15,7 @@ from models import endings
 from models.db import Database, insert_rows
 from producer import batches, results, standing
 from tests import answers
+from tests.batches_made import pending
 from tests.servers import PostgresDatabases
 from worker import claims
 from worker.claims import Claimant, Lease
@@ -167,7 +168,7 @@ def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -
     lease = Lease(1, LARGE, first=JOBS // 2, size=SLICE_JOBS, token=1, attempts=1)
 
     with most_read(planned, MOST_OF_A_PAGE):
-        assert claims.pending(planned, [lease]) == []
+        assert pending(planned, [lease]) == []
 
 
 def test_a_claim_reads_what_it_takes(planned: Database) -> None:

@@ -17,7 +17,7 @@ from producer import own_table, results
 from producer.schedules.sink import Sink
 from producer.sheet import Sheet
 from tests import answers, batches_made
-from tests.batches_made import VERSION, claimant, insert_batch
+from tests.batches_made import VERSION, claimant, insert_batch, pending
 from worker import claims, store
 from worker.store import Answer
 
@@ -90,7 +90,7 @@ def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     batch_id = insert_batch(database, 8)
     version = store.register(database, VERSION)
     leases = claims.take(database, claimant(), 8, 4)
-    jobs = claims.pending(database, leases)
+    jobs = pending(database, leases)
     found = [Answer(job.lease, job.position, store.Outcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
     with database.write() as connection:
         done = store.close(connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version)

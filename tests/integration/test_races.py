@@ -27,6 +27,7 @@ from tests.batches_made import (
     claimant,
     insert_batch,
     let_lapse,
+    pending,
     results,
     set_batch,
     slice_row,
@@ -114,9 +115,7 @@ def work_off(database: Database) -> None:
     """Have another worker do all that there is."""
     while leases := claims.take(database, claimant("worker-2"), 1000, SLICE):
         for lease in leases:
-            answers = [
-                Answer(job.lease, job.position, Outcome.SUCCEEDED, "{}") for job in claims.pending(database, [lease])
-            ]
+            answers = [Answer(job.lease, job.position, Outcome.SUCCEEDED, "{}") for job in pending(database, [lease])]
             with database.write() as connection:
                 store.close(connection, database.sql, answers, [lease], {lease.slice_id}, 1)
 

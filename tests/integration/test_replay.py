@@ -14,7 +14,7 @@ from producer import replay
 from producer.cancel import cancel
 from producer.deadline import Deadline
 from producer.replay import Choice
-from tests.batches_made import batch, claimant, execute, insert_batch, results, slices
+from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
 from worker import claims, store
 from worker.claims import Lease
 from worker.store import Answer
@@ -34,7 +34,7 @@ def run(database: Database, *failing: int, code: str = "model_error") -> list[in
     ran: list[int] = []
     while leases := claims.take(database, claimant(), 1000, SLICE):
         for lease in leases:
-            jobs = claims.pending(database, [lease])
+            jobs = pending(database, [lease])
             ran += [job.position for job in jobs]
             _close(database, lease, [_answer(lease, job.position, failing, code) for job in jobs])
     return ran

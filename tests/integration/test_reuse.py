@@ -24,7 +24,7 @@ from producer.replay import Choice
 from producer.request import Request
 from producer.submit import Submission
 from tests import batches_made
-from tests.batches_made import VERSION, audit, claimant, execute
+from tests.batches_made import VERSION, audit, claimant, execute, pending
 from worker import claims, store
 from worker.store import Answer
 
@@ -61,7 +61,7 @@ def compute(
     version_id, given = store.register(database, version), []
     while leases := claims.take(database, who, 1000, SLICE):
         for lease in leases:
-            jobs = claims.pending(database, [lease])
+            jobs = pending(database, [lease])
             given += [job.input["text"] for job in jobs]
             answers = [
                 Answer(lease, job.position, Outcome.FAILED, error_code="model_error", error_message="No.")

@@ -29,7 +29,7 @@ from producer import cancel, delete, replay, streamed
 from producer.entries import Entry
 from producer.replay import Choice
 from tests import batches_made
-from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse
+from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
 from worker import claims, clock_steps, duties, reclaim, store
 from worker.claims import Lease
 from worker.store import Answer, Deferral, PutOff
@@ -209,7 +209,7 @@ class Mill(RuleBasedStateMachine):
         lease = self.some_lease(data)
         answers, _ = self.answers(lease, outcomes)
         answered = {answer.position for answer in answers}
-        later = [job.position for job in claims.pending(self.database, [lease]) if job.position not in answered]
+        later = [job.position for job in pending(self.database, [lease]) if job.position not in answered]
         if later:
             deferrals = tuple(Deferral(lease, position, "unavailable", "Busy.") for position in later)
             self.write(lease, answers, finished=False, put_off=[PutOff(lease, -1.0, deferrals)])
@@ -357,7 +357,7 @@ class Mill(RuleBasedStateMachine):
 
     def answers(self, lease: Lease, outcomes: Sequence[Outcome]) -> tuple[list[Answer], int]:
         """Answers to the first open jobs of the slice, and how many jobs are left open."""
-        jobs = claims.pending(self.database, [lease])
+        jobs = pending(self.database, [lease])
         answers = [
             Answer(lease, job.position, outcome, output=f'"{lease.token}"')
             if outcome is Outcome.SUCCEEDED

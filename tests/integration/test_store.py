@@ -24,6 +24,7 @@ from tests.batches_made import (
     claimant,
     insert_batch,
     let_lapse,
+    pending,
     results,
     slice_row,
     slices,
@@ -121,7 +122,7 @@ class TestClose:
 
         assert slice_row(database, lease).state == "leased"
         assert slice_row(database, lease).done_at is None
-        assert [job.position for job in claims.pending(database, [lease])] == [0, 1, 3]
+        assert [job.position for job in pending(database, [lease])] == [0, 1, 3]
         audit(database, batch_id)
 
     def test_counts_seq_in_the_order_given_across_writes(self, database: Database, version_id: int) -> None:
@@ -261,9 +262,7 @@ class TestFence:
                 # A claim passes over a slice for the blink in which its former holder waits for it.
                 taken: list[Lease] = []
                 wait_until(lambda: bool(taken.extend(take(database, "thief")) or taken), "the thief to get the slice")
-                written = [
-                    Answer(taken[0], job.position, Outcome.SUCCEEDED, "1") for job in claims.pending(database, taken)
-                ]
+                written = [Answer(taken[0], job.position, Outcome.SUCCEEDED, "1") for job in pending(database, taken)]
                 return close(database, version_id, written, taken, finished=taken).ended == "completed"
 
             kept, stolen = at_once(holder, thief)

@@ -21,7 +21,7 @@ from producer.readers.rows import Problem, Row, Source
 from producer.replay import Choice
 from producer.request import Request
 from producer.submit import Submission
-from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, slices
+from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, pending, slices
 from worker import claims, duties, reclaim, store
 from worker.store import Answer
 
@@ -81,7 +81,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 Answer(lease, job.position, Outcome.FAILED, error_code="model_error", error_message="No.")
                 if failing == "*" or job.input["text"] in failing.split()
                 else Answer(lease, job.position, Outcome.SUCCEEDED, f'"{job.input["text"]}"')
-                for job in claims.pending(database, [lease])
+                for job in pending(database, [lease])
             ]
             with database.write() as connection:
                 store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)

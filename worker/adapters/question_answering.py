@@ -49,8 +49,9 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
         self._limits = limits
         self._asked = cache(_parameters)
-        self._encoder = Encoder(model, tokenizer, limits, framing.frame(tokenizer, texts=2))
-        self._long = long_texts.of(tokenizer) if framing.frame(tokenizer, texts=2) else None
+        frame = framing.frame(tokenizer, texts=2)
+        self._encoder = Encoder(model, tokenizer, limits, frame)
+        self._long = long_texts.of(tokenizer) if frame else None
         self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
         # As in transformers, a tokenizer that pads on the left gets the context first, and all of the row may answer.
         self._left = tokenizer.padding_side == "left"

@@ -6,15 +6,13 @@ it finds, costs this process, or a sentence; the worker goes on.
 
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, TextIO
 
 from models.errors import first_line
+from worker import memory
 
 CPU_SECONDS = 2.0  # for one conversation; a real template takes less than a thousandth of it
 MEMORY_BYTES = 512 << 20
@@ -26,7 +24,7 @@ def serve(lines: Iterable[str], answers: TextIO, cpu_seconds: float) -> None:
     """Answer line by line until there is none. The first names the template and the special tokens that it may use."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    _limit_memory()
+    memory.limit(MEMORY_BYTES)
     given: dict[str, Any] = {}
     for line in lines:
         asked = json.loads(line)
@@ -36,9 +34,7 @@ def serve(lines: Iterable[str], answers: TextIO, cpu_seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
         try:
             [text], _ = render_jinja_template(**asked, **given)
-            answer = (
-                {"text": text} if len(text) <= LONGEST else {"error": f"it writes more than {LONGEST:,} characters"}
-            )
+            answer = {"text": text} if len(text) <= LONGEST else {"error": TOO_LONG}
         except MemoryError:
             answer = {"error": "it takes more memory than a prompt may"}
         except Exception as error:  # a program raises what it likes
@@ -47,13 +43,6 @@ def serve(lines: Iterable[str], answers: TextIO, cpu_seconds: float) -> None:
             signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-def _limit_memory() -> None:
-    with suppress(OSError, ValueError):  # elsewhere than on Linux time alone is limited
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
