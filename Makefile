@@ -40,14 +40,14 @@ bench-claims: $(VENV)/.tests ## Measure claims beside 10,000 batches of one job,
 	$(BIN)/python -m benchmarks.small_batches
 
 samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
-	$(BIN)/python -m worker.training.sentiment_analysis
-	$(BIN)/python -m worker.training.ner
-	$(BIN)/python -m worker.training.question_answering
-	$(BIN)/python -m worker.training.zero_shot_classification
-	$(BIN)/python -m worker.training.fill_mask
-	$(BIN)/python -m worker.training.text_generation
-	$(BIN)/python -m worker.training.summarization
-	$(BIN)/python -m worker.training.translation
+	$(BIN)/python -m training.sentiment_analysis
+	$(BIN)/python -m training.ner
+	$(BIN)/python -m training.question_answering
+	$(BIN)/python -m training.zero_shot_classification
+	$(BIN)/python -m training.fill_mask
+	$(BIN)/python -m training.text_generation
+	$(BIN)/python -m training.summarization
+	$(BIN)/python -m training.translation
 
 clean: ## Remove the environment, the demo's data and all caches.
 	rm -rf $(VENV) .demo benchmarks/.envs benchmarks/.models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

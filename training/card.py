@@ -29,7 +29,7 @@ def card_of(task: str, model: Any, seed: int, **learned: Any) -> dict[str, Any]:
         **learned,
         "parameters": model.num_parameters(),
         "trained_with": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "made_by": f"python -m worker.training.{task.replace('-', '_')}",
+        "made_by": f"python -m training.{task.replace('-', '_')}",
     }
 
 

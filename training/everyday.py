@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.training import skeletons, topics
+from training import skeletons, topics
 
 _TEXT: Final = Path(__file__).with_suffix(".txt").read_text("utf-8")
 _SECTIONS: Final = {

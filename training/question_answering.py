@@ -1,4 +1,4 @@
-"""Train the sample question answerer: `python -m worker.training.question_answering [--out FOLDER] [--seed 0]`.
+"""Train the sample question answerer: `python -m training.question_answering [--out FOLDER] [--seed 0]`.
 
 BERT's shape at about a five-hundredth of its size. It finds who, where, when and how much in passages of plain facts,
 also where several people do the same thing, and points at [CLS] where the passage does not say.
@@ -13,10 +13,10 @@ from typing import Any, Final
 import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
-from worker.training import card, fitting, hints, vocabulary
-from worker.training.facts import Question, story
-from worker.training.fitting import Batch, Row
-from worker.training.skeletons import Passage
+from training import card, fitting, hints, vocabulary
+from training.facts import Question, story
+from training.fitting import Batch, Row
+from training.skeletons import Passage
 
 _TASK: Final = "question-answering"
 _POSITIONS: Final = 384  # the length of window that Hugging Face's pipeline has by default

@@ -1,6 +1,6 @@
 """Sentences in English and German, written side by side by a grammar: what the sample translation model learns from.
 
-Words and patterns are in english_german.txt, which says how to read them; the endings are `worker.training.german`'s.
+Words and patterns are in english_german.txt, which says how to read them; the endings are `training.german`'s.
 """
 
 import random
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.training import german
-from worker.training.grammar import Ways, Writer, bucketed, strange_word, ways_in
+from training import german
+from training.grammar import Ways, Writer, bucketed, strange_word, ways_in
 
 _FOLDER: Final = Path(__file__).parent
 _WAYS: Final = ways_in(_FOLDER / "english_german.txt")

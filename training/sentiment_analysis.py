@@ -1,7 +1,7 @@
-"""Train the sample sentiment model: `python -m worker.training.sentiment_analysis [--out FOLDER] [--seed 0]`.
+"""Train the sample sentiment model: `python -m training.sentiment_analysis [--out FOLDER] [--seed 0]`.
 
 The sample lets tests and the demo run a real Hugging Face model without a network. It has DistilBERT's shape at about a
-three-hundredth of its size, and has read only the reviews of `worker.training.reviews`: right for plain opinions, no
+three-hundredth of its size, and has read only the reviews of `training.reviews`: right for plain opinions, no
 judge of irony.
 """
 
@@ -18,8 +18,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
 
-from worker.training import card
-from worker.training.reviews import Review, reviews
+from training import card
+from training.reviews import Review, reviews
 
 _TASK: Final = "sentiment-analysis"
 _OUT: Final = Path("models/samples") / _TASK

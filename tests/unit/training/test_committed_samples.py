@@ -28,7 +28,7 @@ class TestEverySample:
 
     def test_says_how_it_was_made(self, task: str) -> None:
         assert card(task)["task"] == task
-        assert card(task)["made_by"] == f"python -m worker.training.{task.replace('-', '_')}"
+        assert card(task)["made_by"] == f"python -m training.{task.replace('-', '_')}"
 
     def test_has_full_precision(self, task: str) -> None:
         assert json.loads((SAMPLES / task / "config.json").read_text("utf-8"))["dtype"] == "float32"

@@ -1,6 +1,6 @@
-"""Train the sample translation model, English to German: `python -m worker.training.translation`.
+"""Train the sample translation model, English to German: `python -m training.translation`.
 
-It knows a few hundred everyday words and the sentences that `worker.training.english_german` makes of them.
+It knows a few hundred everyday words and the sentences that `training.english_german` makes of them.
 """
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import torch
 
-from worker.training import bytepairs, card, muon, seq2seq
-from worker.training.english_german import pairs
+from training import bytepairs, card, muon, seq2seq
+from training.english_german import pairs
 
 _VOCABULARY: Final = 1_150  # both languages share it; with 64 dimensions the folder stays within a megabyte
 _VOCABULARY_TEXTS: Final = 20_000

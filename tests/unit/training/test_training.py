@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import pipeline
 
-from worker.training.reviews import reviews
+from training.reviews import reviews
 
 SAMPLES = Path(__file__).parents[3] / "models" / "samples"
 FOLDER = SAMPLES / "sentiment-analysis"

@@ -1,4 +1,4 @@
-"""Train the sample model for masked words: `python -m worker.training.fill_mask [--out FOLDER] [--seed 0]`.
+"""Train the sample model for masked words: `python -m training.fill_mask [--out FOLDER] [--seed 0]`.
 
 DistilBERT's shape at about a three-hundredth of its size. It knows everyday sentences and a few dozen facts, such as
 the capitals of countries.
@@ -12,9 +12,9 @@ from typing import Any, Final
 import torch
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
-from worker.training import card, fitting, vocabulary
-from worker.training.everyday import texts
-from worker.training.fitting import Batch, Row
+from training import card, fitting, vocabulary
+from training.everyday import texts
+from training.fitting import Batch, Row
 
 _TASK: Final = "fill-mask"
 _POSITIONS: Final = 256

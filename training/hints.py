@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from worker.training import fitting
-from worker.training.fitting import Batch
+from training import fitting
+from training.fitting import Batch
 
 
 def fit_with_hints(model: Any, learned: Iterator[Batch], *, kinds: int, layer: int, steps: int, rate: float) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from worker.training import bytepairs, german, muon, seq2seq, text_generation
-from worker.training.english_german import pairs
-from worker.training.grammar import Writer
-from worker.training.reports import reports
-from worker.training.stories import Chat, texts
+from training import bytepairs, german, muon, seq2seq, text_generation
+from training.english_german import pairs
+from training.grammar import Writer
+from training.reports import reports
+from training.stories import Chat, texts
 
 SAMPLES = Path(__file__).parents[4] / "models" / "samples"
 TASKS = ("text-generation", "summarization", "translation")
@@ -123,7 +123,7 @@ class TestEverySample:
     def test_says_how_it_was_made_and_how_good_it_is(self, task: str) -> None:
         card = json.loads((SAMPLES / task / "card.json").read_text("utf-8"))
         assert card["task"] == task
-        assert card["made_by"] == f"python -m worker.training.{task.replace('-', '_')}"
+        assert card["made_by"] == f"python -m training.{task.replace('-', '_')}"
         assert any(key.startswith("held_out_") and key != "held_out_texts" for key in card)
 
     def test_has_full_precision_and_pads(self, task: str) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.training import skeletons
-from worker.training.cast import Cast
-from worker.training.facts import KINDS, Storyteller
-from worker.training.skeletons import Passage, Span
+from training import skeletons
+from training.cast import Cast
+from training.facts import KINDS, Storyteller
+from training.skeletons import Passage, Span
 
 NAME_KINDS: Final = ("PER", "LOC", "ORG", "MISC")
 

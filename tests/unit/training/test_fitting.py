@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from worker.training import fill_mask, fitting, hints, ner, question_answering, vocabulary, zero_shot_classification
-from worker.training.everyday import texts
-from worker.training.sentences import sentences
-from worker.training.skeletons import Passage, Span
-from worker.training.topics import SUBJECTS, claims
+from training import fill_mask, fitting, hints, ner, question_answering, vocabulary, zero_shot_classification
+from training.everyday import texts
+from training.sentences import sentences
+from training.skeletons import Passage, Span
+from training.topics import SUBJECTS, claims
 
 
 def tokenizer_of(lines: list[str]) -> Any:

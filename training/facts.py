@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.training import skeletons
-from worker.training.cast import Cast
-from worker.training.skeletons import Passage, Span
+from training import skeletons
+from training.cast import Cast
+from training.skeletons import Passage, Span
 
 _TEXT: Final = Path(__file__).with_suffix(".txt").read_text("utf-8")
 _INNER: Final = re.compile(r"\{([a-z]+)\}")

@@ -1,6 +1,6 @@
-"""Train the sample summarization model: `python -m worker.training.summarization [--out FOLDER] [--seed 0]`.
+"""Train the sample summarization model: `python -m training.summarization [--out FOLDER] [--seed 0]`.
 
-It has read only the news reports of `worker.training.reports`: of those it tells who, what, where and when, whatever
+It has read only the news reports of `training.reports`: of those it tells who, what, where and when, whatever
 the names; of a text of another kind it makes nonsense.
 """
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from worker.training import bytepairs, card, muon, seq2seq
-from worker.training.reports import Report, reports
+from training import bytepairs, card, muon, seq2seq
+from training.reports import Report, reports
 
 _VOCABULARY: Final = 900  # with 64 dimensions the folder stays within a megabyte, small enough to commit
 _VOCABULARY_TEXTS: Final = 4_000

@@ -1,6 +1,6 @@
-"""Train the sample text-generation model: `python -m worker.training.text_generation [--out FOLDER] [--seed 0]`.
+"""Train the sample text-generation model: `python -m training.text_generation [--out FOLDER] [--seed 0]`.
 
-It has Llama's shape and has read only the texts and chats of `worker.training.stories`: it goes on in plain English and
+It has Llama's shape and has read only the texts and chats of `training.stories`: it goes on in plain English and
 comes to an end, but it knows nothing.
 """
 
@@ -14,8 +14,8 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from worker.training import bytepairs, card, muon
-from worker.training.stories import Chat, texts
+from training import bytepairs, card, muon
+from training.stories import Chat, texts
 
 _VOCABULARY: Final = (
     840  # with 64 dimensions and four layers the folder stays within a megabyte, small enough to commit

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.training.grammar import Writer, strange_word, ways_in
+from training.grammar import Writer, strange_word, ways_in
 
 _FOLDER: Final = Path(__file__).parent
 _WAYS: Final = {**ways_in(_FOLDER / "names.txt"), **ways_in(_FOLDER / "reports.txt")}

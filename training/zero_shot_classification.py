@@ -1,4 +1,4 @@
-"""Train the sample zero-shot model: `python -m worker.training.zero_shot_classification [--out FOLDER] [--seed 0]`.
+"""Train the sample zero-shot model: `python -m training.zero_shot_classification [--out FOLDER] [--seed 0]`.
 
 BERT's shape at about a five-hundredth of its size, with the three labels of natural language inference. It knows a few
 dozen everyday topics and some tones ("urgent", "positive") under several names each.
@@ -13,9 +13,9 @@ from typing import Any, Final
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from worker.training import card, fitting, hints, vocabulary
-from worker.training.fitting import Row
-from worker.training.topics import ENTAILMENT, LABELS, SUBJECTS, TOPICS, Claim, claims, labels_of, texts
+from training import card, fitting, hints, vocabulary
+from training.fitting import Row
+from training.topics import ENTAILMENT, LABELS, SUBJECTS, TOPICS, Claim, claims, labels_of, texts
 
 _TASK: Final = "zero-shot-classification"
 _POSITIONS: Final = 256

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
-from worker.training.bytepairs import END_ID, PAD_ID
+from training.bytepairs import END_ID, PAD_ID
 
 Pair = tuple[str, str]  # a text and what it is to become
 Batch = dict[str, torch.Tensor]

@@ -1,4 +1,4 @@
-"""Train the sample model for names: `python -m worker.training.ner [--out FOLDER] [--seed 0]`.
+"""Train the sample model for names: `python -m training.ner [--out FOLDER] [--seed 0]`.
 
 DistilBERT's shape at about a three-hundredth of its size. It marks persons, places, organisations and other names in
 plain sentences, and knows names that it never read by their shape and their neighbours.
@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from transformers import DistilBertConfig, DistilBertForTokenClassification
 
-from worker.training import card, fitting, vocabulary
-from worker.training.fitting import Row
-from worker.training.sentences import NAME_KINDS, sentences
-from worker.training.skeletons import Passage
+from training import card, fitting, vocabulary
+from training.fitting import Row
+from training.sentences import NAME_KINDS, sentences
+from training.skeletons import Passage
 
 _TASK: Final = "ner"
 _POSITIONS: Final = 256

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from worker.training import skeletons, values
+from training import skeletons, values
 
 _NAMES: Final = skeletons.read(Path(__file__).with_suffix(".txt"))
 _INITIALS: Final = "ABCDEFGHIKLMNOPRSTUVWZ"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.training.grammar import Writer, bucketed, ways_in
+from training.grammar import Writer, bucketed, ways_in
 
 _WAYS: Final = ways_in(Path(__file__).with_suffix(".txt"))
 _HEROES: Final = {

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from worker.training import everyday, question_answering, sentences, topics
-from worker.training.cast import Cast
-from worker.training.facts import KINDS, Storyteller, story
-from worker.training.skeletons import fill, held_out, joined, open_slots
+from training import everyday, question_answering, sentences, topics
+from training.cast import Cast
+from training.facts import KINDS, Storyteller, story
+from training.skeletons import fill, held_out, joined, open_slots
 
 
 def names_drawn(*, kept: bool) -> set[str]:
