@@ -81,7 +81,7 @@ COMMANDS = {
         "producer.cli.attempts", "attempts", "Show the tries of a batch that did not just succeed, or of one job."
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
-    "foreman": Command("worker.cli.foreman", "foreman", "Look after things where no worker runs."),
+    "foreman": Command("worker.cli.maintain", "foreman", "Look after things where no worker runs."),
     "db": Command("producer.cli.db", "db", "Look after the database's tables."),
     "demo": Command("producer.cli.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
 }

@@ -27,7 +27,7 @@ from models.settings import Settings
 from producer.cli import stage
 from tests import answers
 from tests.servers import RedisDatabase
-from worker.cli import foreman
+from worker.cli import maintain
 from worker.cli import run as running
 
 SECRET = "canary-7f3a"  # of what is never shown
@@ -232,7 +232,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that would run for long end at once."""
     monkeypatch.setattr(running, "supervise", lambda *_a, **_k: 0)
-    monkeypatch.setattr(foreman, "threading", SimpleNamespace(Event=_Ended))
+    monkeypatch.setattr(maintain, "threading", SimpleNamespace(Event=_Ended))
     monkeypatch.setattr(stage, "running", _not_running)
 
 
