@@ -7,9 +7,9 @@ import sys
 
 from models import parent
 from models.errors import BatchmillError
-from worker import supervisor
 from worker.cli import run
-from worker.supervisor import Slot
+from worker.supervisor import supervisor
+from worker.supervisor.supervisor import Slot
 
 OWN_DEVICE = "--own-device"
 

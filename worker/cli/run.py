@@ -15,9 +15,9 @@ from models.catalogue import Catalogue
 from models.errors import SettingsError, UsageError
 from models.grants import Purpose
 from models.settings import Settings
-from worker import devices, embedded
-from worker.mourning import Mourning
-from worker.supervisor import Slot, supervise
+from worker.supervisor import devices, embedded_valkey
+from worker.supervisor.crash_recovery import Mourning
+from worker.supervisor.supervisor import Slot, supervise
 
 
 @click.command(short_help="Run worker processes for pipelines.")
@@ -71,10 +71,10 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         private.make_folder(path.parent)
         if settings.foreign_socket:
             raise SettingsError(settings.foreign_socket)
-        valkey = Slot("valkey", "worker.embedded", (str(path), str(settings.home_path / "valkey")))
+        valkey = Slot("valkey", "worker.supervisor.embedded_valkey", (str(path), str(settings.home_path / "valkey")))
         sys.exit(
             supervise(
-                [[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded.answers(path),
+                [[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded_valkey.answers(path),
                 on_death=mourning,
             )
         )  # fmt: skip
@@ -95,7 +95,7 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
         raise UsageError(
             "workers need torch and transformers; in the checkout, run: pip install -c constraints.txt '.[worker]'"
         )
-    if settings.redis_url is None and not embedded.installed():
+    if settings.redis_url is None and not embedded_valkey.installed():
         raise UsageError(
             "set BATCHMILL_REDIS_URL, or in the checkout, run: pip install -c constraints.txt '.[embedded]'"
         )

@@ -21,6 +21,6 @@ if "worker.process" in sys.orig_argv or "foreman" in sys.orig_argv:
 
         sys.modules["worker.runtime"] = toy
 elif "worker" in sys.orig_argv:
-    from worker import supervisor
+    from worker.supervisor import supervisor
 
     supervisor.FIRST_PAUSE_SECONDS = 0.1

@@ -16,7 +16,7 @@ from worker import load_failures, reclaim
 from worker.exits import HUNG, OUTDATED
 from worker.load_backoff import LoadBackoff
 from worker.load_failures import Place
-from worker.supervisor import Death
+from worker.supervisor.supervisor import Death
 
 log = structlog.get_logger(__name__)
 

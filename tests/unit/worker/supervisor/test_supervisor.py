@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests.servers import PATIENCE_SECONDS, has_ended, wait_until
-from worker import supervisor
-from worker.supervisor import LONGEST_PAUSE_SECONDS, Child, Death, Slot, pause_before
+from worker.supervisor import supervisor
+from worker.supervisor.supervisor import LONGEST_PAUSE_SECONDS, Child, Death, Slot, pause_before
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,7 +41,7 @@ while os.read(0, 1024):
 SUPERVISOR = """
 import pathlib, sys
 from worker import supervisor
-from worker.supervisor import Slot, supervise
+from worker.supervisor.supervisor import Slot, supervise
 
 supervisor.FIRST_PAUSE_SECONDS = supervisor.TICK_SECONDS = 0.01
 folder = sys.argv[1]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from models.errors import UsageError
-from worker import devices
+from worker.supervisor import devices
 
 
 @pytest.fixture

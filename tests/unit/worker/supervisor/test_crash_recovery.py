@@ -7,8 +7,8 @@ import pytest
 
 from models.states import AttemptEnding
 from worker.exits import AT_ONCE, DEFECT, HUNG, OUTDATED
-from worker.mourning import how
-from worker.supervisor import Death
+from worker.supervisor.crash_recovery import how
+from worker.supervisor.supervisor import Death
 
 
 @pytest.mark.parametrize(
