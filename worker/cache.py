@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from worker import memory
+from worker import process_memory
 
 if TYPE_CHECKING:  # torch is the runtime's to import
     from worker.runtime import Runtime
@@ -60,4 +60,4 @@ def free() -> None:
     """Give memory that nobody refers to back to the machine. Python and the C library would rather keep it."""
     gc.unfreeze()
     gc.collect()  # adapters and models refer to each other in circles
-    memory.give_back()
+    process_memory.give_back()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
-from worker import answers, memory, store
+from worker import answers, process_memory, store
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
 from worker.chunking import chunks
@@ -94,7 +94,7 @@ class Closing:
                 return
             yield found
             if size > WRITTEN_CHARACTERS:
-                memory.give_back()
+                process_memory.give_back()
             found, size = [], 0
 
     def _close_all(self, found: Sequence[Answer | Deferral], leases: Iterable[Lease]) -> None:

@@ -12,9 +12,9 @@ from models.failpoints import failpoint
 from worker.adapters.base import Flowing, Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
 from worker.bisection import apart, isolate
-from worker.breakage import DeviceBroken, breaks
 from worker.budget import Budget, out_of_memory
 from worker.claims import Lease
+from worker.failures import DeviceBroken, breaks
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.watchdog import Watchdog

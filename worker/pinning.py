@@ -20,12 +20,12 @@ from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
 from worker import cache, claims, load_errors, load_failures, retry, store
-from worker.breakage import breaks
 from worker.budget import Budget
 from worker.cache import RuntimeCache
 from worker.claims import Claimant
 from worker.doorbell import Doorbell
 from worker.engine import Engine
+from worker.failures import breaks
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.load_backoff import LoadBackoff

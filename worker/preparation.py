@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
-from worker import memory, portions, twins
+from worker import portions, process_memory, twins
 from worker.batching import Encoded
 from worker.bisection import bare, isolate
 from worker.claims import Job
@@ -61,7 +61,7 @@ class Preparation:
             else:
                 rows += [replace(row, twins=alike) for row in encoded] if alike else encoded
         if sum(job.size for job, _ in some) > portions.CALL_BYTES:
-            memory.give_back()  # a tokenizer takes and frees far more than it leaves behind
+            process_memory.give_back()  # a tokenizer takes and frees far more than it leaves behind
         return rows
 
     def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:

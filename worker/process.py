@@ -19,7 +19,7 @@ from models.settings import Settings
 from worker import app, duties, refusal, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
-from worker.exits import AT_ONCE, DEFECT, HUNG, status_of
+from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
 from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.pinning import Pinning, Process

@@ -10,7 +10,7 @@ import structlog
 from models import schema
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable
-from worker import claims, exits
+from worker import claims, exit_status
 from worker.holdings import Holdings
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ def ignore(_error: DatabaseRefused) -> None:
 
 def end_process(
     database: Database, holdings: Holdings, error: DatabaseRefused,
-    *, status_of: Callable[[BatchmillError], int] = exits.status_of,
+    *, status_of: Callable[[BatchmillError], int] = exit_status.status_of,
 ) -> NoReturn:  # fmt: skip
     """Give the leases back, so that nobody takes this for a death over an input, and end.
 

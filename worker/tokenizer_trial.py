@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from models.errors import LoadFailed, ModelError
-from worker import memory
+from worker import process_memory
 
 # Parts of a tokenizer that can do so; the usual ones have none, and are not tried.
 SUSPICIOUS = (b'"Replace"', b'"Regex"', b'"Prepend"')
@@ -59,7 +59,7 @@ def main(path: str, cpu_seconds: float) -> int:
     """Encode the probe under limits; returns the exit status. What else is wrong the load will say."""
     from tokenizers import Tokenizer
 
-    memory.limit(MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size)
+    process_memory.limit(MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
     try:
         tokens = len(Tokenizer.from_file(path).encode(PROBE).ids)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from models.errors import first_line
-from worker import memory
+from worker import process_memory
 
 CPU_SECONDS = 2.0  # for one conversation; a real template takes less than a thousandth of it
 MEMORY_BYTES = 512 << 20
@@ -24,7 +24,7 @@ def serve(lines: Iterable[str], answers: TextIO, cpu_seconds: float) -> None:
     """Answer line by line until there is none. The first names the template and the special tokens that it may use."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    memory.limit(MEMORY_BYTES)
+    process_memory.limit(MEMORY_BYTES)
     given: dict[str, Any] = {}
     for line in lines:
         asked = json.loads(line)

@@ -7,8 +7,8 @@ import torch
 
 from models.errors import ModelError, first_line
 from worker.adapters.framing import Frame, Framed
-from worker.breakage import breaks
 from worker.budget import out_of_memory
+from worker.failures import breaks
 from worker.retry import may_pass
 
 Row = Mapping[str, list[int]]

@@ -13,7 +13,7 @@ from models.errors import DatabaseRefused, LoadFailed, Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
 from worker import load_failures, reclaim
-from worker.exits import HUNG, OUTDATED
+from worker.exit_status import HUNG, OUTDATED
 from worker.load_backoff import LoadBackoff
 from worker.load_failures import Place
 from worker.supervisor.supervisor import Death

@@ -17,8 +17,8 @@ import structlog
 
 from models import seats
 from models.errors import SchemaMismatch
-from worker import memory
-from worker.exits import OUTDATED
+from worker import process_memory
+from worker.exit_status import OUTDATED
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +134,7 @@ class Child:
     def _start(self, now: float) -> None:
         self.starts += 1
         self.name = seats.worker_id(self.seat, self.starts) if self.slot.named else ""
-        self.starved_before = memory.kills()
+        self.starved_before = process_memory.kills()
         self.process = subprocess.Popen(
             # -P: a `models.py` in the current folder must not shadow ours.
             [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments, *([self.name] if self.name else [])],
@@ -154,7 +154,7 @@ class Child:
 
     @property
     def _starved(self) -> bool:
-        return memory.kills() > self.starved_before
+        return process_memory.kills() > self.starved_before
 
 
 def supervise(

@@ -9,9 +9,9 @@ import structlog
 from worker import passes as passes_module
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
-from worker.breakage import DeviceBroken
 from worker.budget import Budget
 from worker.claims import Job, Lease
+from worker.failures import DeviceBroken
 from worker.holdings import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from models.states import AttemptEnding
-from worker.exits import AT_ONCE, DEFECT, HUNG, OUTDATED
+from worker.exit_status import AT_ONCE, DEFECT, HUNG, OUTDATED
 from worker.supervisor.crash_recovery import how
 from worker.supervisor.supervisor import Death
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.breakage import breaks
+from worker.failures import breaks
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 
