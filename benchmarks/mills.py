@@ -116,7 +116,7 @@ def mill_on(
 def start_worker(mill: Mill, pipelines: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start a worker, and wait until it is ready; without pipelines its model does nothing."""
     module, arguments = ("benchmarks.noop_worker", [NO_OP]) if not pipelines else (
-        "worker.process", [",".join(pipelines), "cpu", str(THREADS), "bench"]
+        "worker.process.main", [",".join(pipelines), "cpu", str(THREADS), "bench"]
     )  # fmt: skip
     with (mill.folder / "log").open("ab") as log:
         process = subprocess.Popen(

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 
 from models.pipeline import Pipeline
-from worker import process, runtime
+from worker import runtime
 from worker.batching import Encoded, MicroBatch
 from worker.claims import Job
+from worker.process import main
 from worker.runtime import Runtime
 from worker.store import Version
 
@@ -48,4 +49,4 @@ def load(pipeline: Pipeline, _device: str, **_options: Any) -> Runtime:
 
 if __name__ == "__main__":
     runtime.load = load  # type: ignore[assignment]
-    sys.exit(process.main([sys.argv[1]], "cpu", 1, f"no-op-{os.getpid()}"))
+    sys.exit(main.main([sys.argv[1]], "cpu", 1, f"no-op-{os.getpid()}"))

@@ -17,10 +17,11 @@ from models.settings import Settings
 from tests.batches_made import claimant, execute, insert_batch, let_lapse, pending, slice_row
 from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import until
-from worker import claims, process, store
+from worker import claims, store
 from worker.claims import Lease
-from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
+from worker.process import main
+from worker.process.heartbeat import Heartbeat
 from worker.store import Answer
 
 MOST = {"worker": 2, "supervisor": 1, "foreman": 1, "tick": 2, "submit": 2}
@@ -56,7 +57,7 @@ class Watcher:
 
 
 def _kind(words: list[str]) -> str | None:
-    if "worker.process" in words:
+    if "worker.process.main" in words:
         return "worker"
     if "tick" in words:
         return "tick"
@@ -238,5 +239,5 @@ class TestPools:
         database = schema.opened(Settings(database_url=postgresql_url), connections=1)
 
         assert (database.engine.pool.size(), database.engine.pool._max_overflow) == (1, 0)  # type: ignore[attr-defined]
-        assert Settings().lease_seconds / 10 > process.LOCK_SECONDS
+        assert Settings().lease_seconds / 10 > main.LOCK_SECONDS
         database.close()

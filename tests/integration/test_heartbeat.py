@@ -16,8 +16,8 @@ from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, l
 from tests.servers import wait_until
 from worker import claims, reclaim
 from worker.claims import Lease
-from worker.heartbeat import GONE_SECONDS, Heartbeat
 from worker.holdings import Holdings
+from worker.process.heartbeat import GONE_SECONDS, Heartbeat
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 BEAT, DUTY = 5.0, 2.0  # seconds

@@ -20,9 +20,9 @@ from tests.servers import wait_until
 from worker import load_backoff
 from worker import load_failures as failing
 from worker.doorbell import Doorbell
-from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
-from worker.pinning import Pinning, Process
+from worker.process.heartbeat import Heartbeat
+from worker.process.pipeline_switcher import Pinning, Process
 from worker.runtime import Runtime
 
 NAMES = ("first", "second", "third")

@@ -1,6 +1,6 @@
 """A worker process with a device that isn't one: a text's answer is its hash, and now and then something goes wrong.
 
-It runs in the place of `worker.process`, and without torch, so that a worker that was killed is back within a second.
+It runs in the place of `worker.process.main`, and without torch, so that a worker that was killed is back within a second.
 """
 
 import hashlib
@@ -98,17 +98,17 @@ class Runtime:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`worker.process`, with this device."""
+    """`worker.process.main`, with this device."""
     fake = ModuleType("worker.runtime")
     fake.Runtime = Runtime  # type: ignore[attr-defined]
     fake.load = lambda pipeline, *_, **__: Runtime(pipeline)  # type: ignore[attr-defined]
     sys.modules["worker.runtime"] = fake  # before anything imports the real one, and torch with it
     from models.errors import BatchmillError
-    from worker import process
+    from worker.process import main
 
     names, device, threads, worker_id = arguments
     try:
-        return process.main(names.split(","), device, int(threads) or None, worker_id)
+        return main.main(names.split(","), device, int(threads) or None, worker_id)
     except BatchmillError as error:
         print(f"worker can't run: {error}", file=sys.stderr)
         return error.exit_code

@@ -103,7 +103,7 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
 
 def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
     threads = str(devices.threads_each(names))
-    return [Slot(name, "worker.process", (",".join(pipelines), name, threads), named=True) for name in names]
+    return [Slot(name, "worker.process.main", (",".join(pipelines), name, threads), named=True) for name in names]
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import app, duties, refusal, runtime
+from worker import duties, refusal, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
-from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
-from worker.pinning import Pinning, Process
+from worker.process import wakeup_listener
+from worker.process.heartbeat import Heartbeat
+from worker.process.pipeline_switcher import Pinning, Process
 from worker.runtime import Runtime
 
 logger = structlog.get_logger(__name__)
@@ -77,9 +78,11 @@ def _serve(process: Process, names: Sequence[str], pinning: Pinning, chores: Dut
     process.heartbeat.start()
     chores.start()
     pinning.start()
-    listener = app.listener(settings, names, process.doorbell)  # one: Celery keeps a name for whoever had it first
+    listener = wakeup_listener.listener(
+        settings, names, process.doorbell
+    )  # one: Celery keeps a name for whoever had it first
     while not stopping.is_set():
-        app.listen(listener, process.worker_id)
+        wakeup_listener.listen(listener, process.worker_id)
         # The engine looks at SQL by itself, so it never has to stop for Redis' sake.
         if not stopping.wait(DEAF_SECONDS):
             logger.warning("bells can't be heard; looking at SQL without them", seconds=settings.duty_seconds)
@@ -102,7 +105,7 @@ def _told_to_stop(process: Process, pinning: Pinning) -> threading.Event:
         stopping.set()
         pinning.stop()
         process.doorbell.close()
-        app.end()
+        wakeup_listener.end()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.rotation import Rotation, Target
+from worker.process.switch_policy import Rotation, Target
 
 NAMES = ["a", "b", "c"]
 A, B, C = TARGETS = [Target(name) for name in NAMES]

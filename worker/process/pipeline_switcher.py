@@ -26,14 +26,14 @@ from worker.claims import Claimant
 from worker.doorbell import Doorbell
 from worker.engine import Engine
 from worker.failures import breaks
-from worker.heartbeat import Heartbeat
 from worker.holdings import Holdings
 from worker.load_backoff import LoadBackoff
 from worker.load_failures import Place
 from worker.pace import Pace
 from worker.patience import patiently
+from worker.process.heartbeat import Heartbeat
+from worker.process.switch_policy import Rotation, Target
 from worker.refusal import OnRefusal
-from worker.rotation import Rotation, Target
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kombu import Queue
 from models import broker
 from models.settings import Settings
 from worker.doorbell import Doorbell
-from worker.transport import WakeupAMQP
+from worker.process.redis_transport import WakeupAMQP
 
 
 def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -> Celery:

@@ -18,8 +18,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from models import broker
-from worker import wakeups
-from worker.wakeups import NoWakeup, Refusals
+from worker.process import wakeup_messages
+from worker.process.wakeup_messages import NoWakeup, Refusals
 
 CHUNK_BYTES = 64 * 1024
 ASIDE_SECONDS = 1.0  # before a key is read again that is no list, or that we may not read
@@ -31,7 +31,7 @@ class BoundedBuffer(SocketBuffer):
 
     def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
         """Read a value of so many bytes; zeros in the place of a long one, just too many of them for a wakeup."""
-        if length <= wakeups.MAX_BYTES:
+        if length <= wakeup_messages.MAX_BYTES:
             return super().read(length, *args, **kwargs)
         left = length + len(b"\r\n")
         while left:
@@ -41,7 +41,7 @@ class BoundedBuffer(SocketBuffer):
                 self._buffer.seek(0)
                 self._buffer.truncate()
                 self._read_from_socket(*args, **kwargs)
-        return bytes(wakeups.MAX_BYTES + 1)
+        return bytes(wakeup_messages.MAX_BYTES + 1)
 
 
 class BoundedParser(_RESP2Parser):
@@ -109,11 +109,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _deliver(self, queue: str, item: bytes) -> None:
         try:
-            wakeup = wakeups.read(item, broker.pipeline_of(queue))
+            wakeup = wakeup_messages.read(item, broker.pipeline_of(queue))
         except NoWakeup as refusal:
             self._refusals.add(str(refusal), time.monotonic())
         else:
-            self.connection._deliver(wakeups.message(wakeup), queue)
+            self.connection._deliver(wakeup_messages.message(wakeup), queue)
 
     def _set_aside(self) -> None:
         now = time.monotonic()
