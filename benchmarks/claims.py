@@ -28,10 +28,11 @@ from models.settings import Settings
 from models.states import Outcome
 from models.tables import Batch
 from tests.servers import Postgres, Valkey
-from worker import claims, duties, store
-from worker.claims import Claimant, Lease
+from worker import duties
 from worker.duties import Duties, Duty
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.claims import Claimant, Lease
+from worker.leasing.commit import Answer
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "made/model", "a" * 40
 BATCHES, SLICE_JOBS = 50, 1024
@@ -140,7 +141,7 @@ def _close(database: Database, leases: Sequence[Lease], answers: int) -> None:
         places = range(lease.first, lease.first + min(answers, lease.size))
         written = [Answer(lease, place, Outcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
-            store.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            commit.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import THREADS, checkpoints, corpus, environments, loops, options, report
 from benchmarks.contest import Contestant, Standing, held
 from worker import batching
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
 TASK = "sentiment-analysis"

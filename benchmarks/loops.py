@@ -16,7 +16,7 @@ from models.errors import JobError
 from models.pipeline import Pipeline
 from worker import batching, runtime
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
 Loop = Callable[[], float]

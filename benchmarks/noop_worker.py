@@ -10,10 +10,10 @@ import torch
 from models.pipeline import Pipeline
 from worker import runtime
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
+from worker.leasing.commit import Version
 from worker.process import main
 from worker.runtime import Runtime
-from worker.store import Version
 
 TOKENS_PER_BATCH = 1_024
 OUTPUT = {"label": "NONE", "score": 1.0}

@@ -27,11 +27,11 @@ from models.db import Database, insert_rows
 from models.tables import Batch
 from tests.batches_made import pending
 from tests.servers import Postgres
-from worker import claims, store
-from worker.claims import Claimant
 from worker.doorbell import Doorbell
 from worker.engine import Engine
-from worker.holdings import Holdings
+from worker.leasing import claims, commit
+from worker.leasing.claims import Claimant
+from worker.leasing.leases import Holdings
 from worker.pace import Pace
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
@@ -115,7 +115,7 @@ def _worked_through(url: str, batches: int) -> float:
     runtime = load(builtin.BUILT_IN[0], "cpu")
     engine = Engine(
         database, runtime, WHO, Doorbell(), Holdings(), Pace(10.0, WINDOW_JOBS),
-        version_id=store.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
+        version_id=commit.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
         on_defect=lambda: os._exit(1),
     )  # fmt: skip
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Stands in for a worker: writes results and ends batches, as `worker/store.py` would."""
+"""Stands in for a worker: writes results and ends batches, as `worker/leasing/commit.py` would."""
 
 from collections.abc import Sequence
 from typing import Any

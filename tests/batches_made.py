@@ -11,9 +11,9 @@ from models.db import Database
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer import audit as auditor
-from worker import claims
-from worker.claims import Claimant, Lease, Stretch
-from worker.store import Version
+from worker.leasing import claims
+from worker.leasing.claims import Claimant, Lease, Stretch
+from worker.leasing.commit import Version
 
 PIPELINE = "reviews"
 TASK = "sentiment-analysis"

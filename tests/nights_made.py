@@ -23,8 +23,8 @@ from producer.schedules.definition import Schedule
 from producer.schedules.runs import RunView
 from producer.schedules.tick import Tick
 from tests.batches_made import REVISION, VERSION, pending
-from worker import claims, store
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.commit import Answer
 
 PIPELINE = "sample-sentiment-analysis"
 EVENING = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
@@ -99,7 +99,7 @@ class Nights:
             worker_id="worker", pipeline=PIPELINE, task=pipeline.task, model=pipeline.model, revision=self.revision,
             lease_seconds=60.0,
         )  # fmt: skip
-        version_id = store.register(self.database, replace(VERSION, revision=self.revision))
+        version_id = commit.register(self.database, replace(VERSION, revision=self.revision))
         usual = {"label": "NEGATIVE", "score": 0.9} if output is None else output
         while leases := claims.take(self.database, claimant, 10_000, self.settings.slice_jobs):
             for batch_id in {lease.batch_id for lease in leases}:
@@ -113,7 +113,7 @@ class Nights:
                 ]
                 finished = {lease.slice_id for lease in ours}
                 with self.database.write() as connection:
-                    store.close(connection, self.database.sql, answers, ours, finished, version_id)
+                    commit.close(connection, self.database.sql, answers, ours, finished, version_id)
 
     def night(self, now: datetime, output: Any = None) -> None:
         """A whole night: the slot, the answers, the end."""

@@ -12,7 +12,7 @@ from models.catalogue import Pipeline
 from tests import models_made_decoders
 from worker import batching, runtime
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 # Ends are likely: a row stops after a few tokens, each at its own time.
 ENDS = {"eos_token_id": [0, *range(60, 90)], "do_sample": False, "max_new_tokens": 40}

@@ -14,9 +14,9 @@ from worker.adapters.base import Adapter
 from worker.assembly import Parts
 from worker.bisection import bare
 from worker.budget import out_of_memory
-from worker.claims import Job
-from worker.retry import may_pass
-from worker.store import Answer, Deferral
+from worker.leasing.backoff import may_pass
+from worker.leasing.claims import Job
+from worker.leasing.commit import Answer, Deferral
 
 log = structlog.get_logger(__name__)
 

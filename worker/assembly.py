@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import Any
 
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 ROW_BYTES = 600  # of a row in memory beside its tokens: itself, its features and its place in a window
 TOKEN_BYTES = 8  # with the type of a token, or its place in a text

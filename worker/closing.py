@@ -9,16 +9,17 @@ from sqlalchemy import Connection, bindparam, text
 
 from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
-from worker import answers, process_memory, store
+from worker import answers, process_memory
 from worker.adapters.base import Adapter
 from worker.assembly import Assembly
-from worker.chunking import chunks
-from worker.claims import Lease
-from worker.holdings import Holdings
-from worker.leasing import LOCK_BATCHES
+from worker.leasing import commit
+from worker.leasing.chunking import chunks
+from worker.leasing.claim_statements import LOCK_BATCHES
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer, Deferral, PutOff
+from worker.leasing.leases import Holdings
+from worker.leasing.retry import patiently
 from worker.passes import Raw
-from worker.patience import patiently
-from worker.store import Answer, Deferral, PutOff
 from worker.watchdog import Watchdog
 
 # In one transaction: small batches share a commit, and none has its row locked for long.
@@ -113,12 +114,12 @@ class Closing:
     def _close_batches(self, some: Sequence[OfBatch]) -> None:
         closes = [self._planned(of_batch) for of_batch in some]
 
-        def write(again: bool) -> list[store.Closed]:
+        def write(again: bool) -> list[commit.Closed]:
             with self._database.write() as connection:
                 if len(closes) > 1:
                     _lock(connection, self._database.sql, some)
                 done = [
-                    store.close(
+                    commit.close(
                         connection, self._database.sql, each.answers, each.leases, finished, self._version_id,
                         put_off=put_off, again=again,
                     )
@@ -144,7 +145,7 @@ class Closing:
         ]
         return of_batch, finished, put_off
 
-    def _settle(self, of_batch: OfBatch, closed: store.Closed, put_off: Sequence[PutOff]) -> None:
+    def _settle(self, of_batch: OfBatch, closed: commit.Closed, put_off: Sequence[PutOff]) -> None:
         counts = of_batch.counts
         self._holdings.drop(lease for lease in of_batch.leases if lease.slice_id in closed.lost)
         self._holdings.drop(one.lease for one in put_off)
@@ -153,7 +154,7 @@ class Closing:
                 self._holdings.answered(lease, counts[lease.slice_id])
         self._log_close(of_batch.leases, closed, put_off)
 
-    def _log_close(self, leases: Sequence[Lease], closed: store.Closed, put_off: Sequence[PutOff]) -> None:
+    def _log_close(self, leases: Sequence[Lease], closed: commit.Closed, put_off: Sequence[PutOff]) -> None:
         batch = leases[0].batch_id
         for one in put_off:
             self._log.warning(

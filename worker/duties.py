@@ -19,9 +19,10 @@ from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMi
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
-from worker import clock_steps, reclaim, refusal, ringing
+from worker import clock_steps, ringing
 from worker.background import Background, Defects
-from worker.refusal import OnRefusal
+from worker.leasing import database_refusal, reclaim
+from worker.leasing.database_refusal import OnRefusal
 from worker.scheduling import Scheduling
 
 log = structlog.get_logger(__name__)
@@ -164,7 +165,7 @@ class Duties(Background):
 
     def __init__(
         self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float,
-        on_outdated: OnRefusal = refusal.ignore,
+        on_outdated: OnRefusal = database_refusal.ignore,
     ) -> None:  # fmt: skip
         super().__init__("duties")
         self._database = database

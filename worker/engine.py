@@ -23,20 +23,21 @@ from models import redaction, tasks
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
-from worker import claims, portions, quarantine
+from worker import portions
 from worker.batching import Encoded, Packing
 from worker.budget import Budget
-from worker.claims import Claimant, Lease, Size
 from worker.closing import Backoff, Closing, at_once
 from worker.doorbell import Doorbell
-from worker.holdings import Holdings
+from worker.leasing import claims, quarantine_turns
+from worker.leasing.claims import Claimant, Lease, Size
+from worker.leasing.database_refusal import OnRefusal
+from worker.leasing.leases import Holdings
+from worker.leasing.quarantine_turns import Share, Turn
+from worker.leasing.retry import patiently
 from worker.outputs import Outputs
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
-from worker.patience import patiently
 from worker.preparation import Preparation
-from worker.quarantine import Share, Turn
-from worker.refusal import OnRefusal
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:  # the engine itself runs without torch
@@ -191,7 +192,7 @@ class Engine:
         if any(lease.suspect for lease in held):
             return []  # nothing else may die with it
         waiting = claims.quarantined(self._claiming, self._claimant)
-        turn, self._share = quarantine.next_turn(self._share, waiting, time.monotonic(), holds=bool(held))
+        turn, self._share = quarantine_turns.next_turn(self._share, waiting, time.monotonic(), holds=bool(held))
         if turn is Turn.QUARANTINED:
             return claims.take(self._claiming, self._claimant, 1, self._slice_jobs, suspect=True)
         return self._take_ordinary(bool(held)) if turn is Turn.ORDINARY else []

@@ -6,7 +6,7 @@ from threading import Condition
 from typing import Any
 
 from worker.batching import Encoded
-from worker.claims import Lease
+from worker.leasing.claims import Lease
 from worker.passes import Raw
 
 # The writer takes all that waits in one transaction; this bounds what may wait.

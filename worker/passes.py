@@ -13,9 +13,9 @@ from worker.adapters.base import Flowing, Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
 from worker.bisection import apart, isolate
 from worker.budget import Budget, out_of_memory
-from worker.claims import Lease
 from worker.failures import DeviceBroken, breaks
-from worker.holdings import Holdings
+from worker.leasing.claims import Lease
+from worker.leasing.leases import Holdings
 from worker.pace import Pace
 from worker.watchdog import Watchdog
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from worker.chunking import chunks
-from worker.claims import Job, Size, Stretch
+from worker.leasing.chunking import chunks
+from worker.leasing.claims import Job, Size, Stretch
 
 # What goes to a tokenizer in one call: it takes up to 1,300 bytes for a character, and nobody hears of it meanwhile.
 CALL_BYTES, CALL_JOBS = 65_536, 256

@@ -8,7 +8,7 @@ from models.errors import JobError
 from worker import portions, process_memory, twins
 from worker.batching import Encoded
 from worker.bisection import bare, isolate
-from worker.claims import Job
+from worker.leasing.claims import Job
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:

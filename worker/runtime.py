@@ -17,8 +17,8 @@ from models.pipeline import Pipeline
 from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
 from worker.adapters.base import Adapter, Limits
 from worker.budget import LARGEST
+from worker.leasing.commit import Version
 from worker.snapshots import Snapshot
-from worker.store import Version
 
 log = structlog.get_logger(__name__)
 

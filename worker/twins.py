@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from models.db import as_json
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 
 def found(

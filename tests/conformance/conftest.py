@@ -9,10 +9,10 @@ from models import tasks
 from models.db import Database
 from tests.batches_made import audit, batch, claimant, insert_batch, results
 from tests.servers import wait_until
-from worker import store
 from worker.doorbell import Doorbell
 from worker.engine import Engine
-from worker.holdings import Holdings
+from worker.leasing import commit
+from worker.leasing.leases import Holdings
 from worker.pace import Pace
 from worker.runtime import Runtime
 
@@ -52,7 +52,7 @@ def work_through(database: Database, loaded: Runtime, batch_ids: Sequence[str]) 
     named = {"task": version.task, "model": version.model, "revision": version.revision}
     engine = Engine(
         database, loaded, claimant(**named), Doorbell(), Holdings(), Pace(1000.0, 200),
-        version_id=store.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
+        version_id=commit.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
         on_defect=lambda: pytest.fail("a defect in the engine"),
     )  # fmt: skip
     engine.start()

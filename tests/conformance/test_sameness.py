@@ -18,7 +18,7 @@ from models.errors import JobError, ModelError
 from tests import models_made_switching as made
 from worker import batching, runtime
 from worker.adapters.sameness import Sharing
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 WORDS = ["love", "hate", "terrible", "great", "product", "the", "a", "it", "is", "not", "what", "zed"]
 # Short texts beside long ones, twice: past every window and block, and past the length of the models' training.

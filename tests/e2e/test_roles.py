@@ -21,7 +21,8 @@ from tests.batches_made import claimant, execute, insert_batch, let_lapse
 from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import Mill, until
 from tests.roles import Roles
-from worker import claims, duties, reclaim
+from worker import duties
+from worker.leasing import claims, reclaim
 
 COMPLETED = "SELECT slot, batch_id FROM runs WHERE state = 'completed' ORDER BY slot"
 

@@ -17,12 +17,12 @@ from models.settings import Settings
 from tests.batches_made import claimant, execute, insert_batch, let_lapse, pending, slice_row
 from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import until
-from worker import claims, store
-from worker.claims import Lease
-from worker.holdings import Holdings
+from worker.leasing import claims, commit
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer
+from worker.leasing.leases import Holdings
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
-from worker.store import Answer
 
 MOST = {"worker": 2, "supervisor": 1, "foreman": 1, "tick": 2, "submit": 2}
 
@@ -126,9 +126,9 @@ class TestLeases:
         first, *others = leases
 
         def writes() -> None:
-            answers = [Answer(first, first.first, store.Outcome.SUCCEEDED, output="{}")]
+            answers = [Answer(first, first.first, commit.Outcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                store.close(connection, writing.sql, answers, [first], set(), version_id=None)
+                commit.close(connection, writing.sql, answers, [first], set(), version_id=None)
                 written.set()
                 assert goes_on.wait(60)
 
@@ -152,7 +152,7 @@ class TestLeases:
         insert_batch(writing, 4, slice_jobs=4)
         [lease] = claims.take(beating, claimant(), 4, 4)
         with writing.write() as connection:
-            store.close(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            commit.close(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 

@@ -20,8 +20,8 @@ from tests import batches_sound
 from tests.batches_made import VERSION, claimant, insert_batch, let_lapse, pending
 from tests.batches_made import audit as audited
 from tests.batches_sound import BATCH, run
-from worker import claims, reclaim, store
-from worker.store import Answer
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.commit import Answer
 
 LEASE_SECONDS = 30.0
 
@@ -114,7 +114,7 @@ class TestLived:
     @pytest.fixture
     def step(self, database: Database) -> Callable[[], None]:
         """Work on what can be claimed, one slice; every other job fails."""
-        version_id = store.register(database, VERSION)
+        version_id = commit.register(database, VERSION)
 
         def run_one() -> None:
             [lease, *others] = claims.take(database, claimant(), 4, 4)
@@ -125,7 +125,7 @@ class TestLived:
                 for job in pending(database, [lease])
             ]
             with database.write() as connection:
-                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
                 claims.release(connection, others)
 
         return run_one

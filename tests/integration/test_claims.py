@@ -13,8 +13,8 @@ from models.tables import Result, Slice
 from tests import batches_made
 from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, pending, set_batch, slice_row, slices
 from tests.threads import at_once
-from worker import claims, reclaim, store
-from worker.claims import Claimant, Lease, Stretch
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.claims import Claimant, Lease, Stretch
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000
@@ -360,7 +360,7 @@ class TestRenew:
         insert_batch(database, 8)
         closed, held = take(database)
         with database.write() as connection:
-            store.close(connection, database.sql, [], [closed], {closed.slice_id}, None)
+            commit.close(connection, database.sql, [], [closed], {closed.slice_id}, None)
 
         assert renew(database, [closed, held]) == []
 
@@ -540,8 +540,8 @@ class TestSilence:
         self.fall_silent(database, 4)
         [lease] = take(database)
         with database.write() as connection:
-            answer = store.Answer(lease, 0, Outcome.SUCCEEDED, output="{}")
-            store.close(connection, database.sql, [answer], [lease], set(), None)
+            answer = commit.Answer(lease, 0, Outcome.SUCCEEDED, output="{}")
+            commit.close(connection, database.sql, [answer], [lease], set(), None)
         let_lapse(database, lease)
 
         assert reclaim.lapsed(database, 3).queued == [lease.slice_id]
@@ -575,8 +575,8 @@ class TestHistory:
         reclaim.lapsed(database, 3)
         [lease] = take(database)
         with database.write() as connection:
-            written = [store.Answer(lease, place, Outcome.SUCCEEDED, output="{}") for place in range(4)]
-            store.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            written = [commit.Answer(lease, place, Outcome.SUCCEEDED, output="{}") for place in range(4)]
+            commit.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
 
         assert self.endings(database, batch_id) == [
             ("released", 1, 1, "worker-1", 0, 4),

@@ -19,8 +19,9 @@ from producer import entries, workers
 from producer.request import Request
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch
-from worker import claims, clock_steps, duties, reclaim
+from worker import clock_steps, duties
 from worker.duties import Duties, Duty
+from worker.leasing import claims, reclaim
 
 STEPS = [3_600.0, 86_400.0]
 MINUTE = 60.0

@@ -14,8 +14,9 @@ from models.settings import Settings
 from producer import findings, vitals
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.threads import at_once
-from worker import claims, duties, ringing
+from worker import duties, ringing
 from worker.duties import Duties, Duty
+from worker.leasing import claims
 
 HOUR = 3600.0
 

@@ -13,9 +13,10 @@ from producer.cancel import cancel
 from producer.inserts import FAILURE_COLUMNS
 from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once
-from worker import claims, duties, store
-from worker.claims import Lease
-from worker.store import Answer
+from worker import duties
+from worker.leasing import claims, commit
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer
 
 SLICE = 4
 
@@ -31,13 +32,13 @@ def take(database: Database, room: int = 1000, worker_id: str = "worker-1") -> l
     return claims.take(database, claimant(worker_id), room, SLICE)
 
 
-def answer(database: Database, lease: Lease, *places: int, status: Outcome = Outcome.SUCCEEDED) -> store.Closed:
+def answer(database: Database, lease: Lease, *places: int, status: Outcome = Outcome.SUCCEEDED) -> commit.Closed:
     """Write these jobs of a slice, or all of it."""
     written = [Answer(lease, lease.first + place, status, output="{}") for place in places or range(lease.size)]
     finished = set() if places else {lease.slice_id}
-    version_id = store.register(database, VERSION)
+    version_id = commit.register(database, VERSION)
     with database.write() as connection:
-        return store.close(connection, database.sql, written, [lease], finished, version_id)
+        return commit.close(connection, database.sql, written, [lease], finished, version_id)
 
 
 class TestCancel:

@@ -29,17 +29,17 @@ from tests.batches_made import (
     slices,
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker import claims, patience, quarantine, reclaim, store
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
 from worker.doorbell import Doorbell
 from worker.engine import WINDOW_BYTES, Engine
-from worker.holdings import Holdings
+from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
+from worker.leasing.claims import Job, Lease
+from worker.leasing.commit import Answer
+from worker.leasing.leases import Holdings
+from worker.leasing.quarantine import SUSPECT_DEATHS
 from worker.pace import Pace
 from worker.runtime import Runtime
-from worker.store import Answer
-from worker.suspicion import SUSPECT_DEATHS
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 FOREVER = 1000.0  # seconds; only a bell ends such a sleep
@@ -190,7 +190,7 @@ def start(
     database: MadeDatabase, adapter: MadeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Works]]:
     """Starts engines; ends the ones that the test left running, and finds defects."""
-    monkeypatch.setattr(patience, "RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.001,))
     started: list[Works] = []
 
     def start(
@@ -210,7 +210,7 @@ def start(
         runtime = Runtime(adapter, VERSION, tokens, None, None, 1, 0)
         made = Engine(
             database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
-            version_id=store.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
+            version_id=commit.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
             linger_seconds=linger_seconds, window_bytes=window_bytes, backoff=backoff,
             on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
@@ -302,9 +302,9 @@ class TestBacklog:
         batch_id = insert_batch(other, 8)
         [lease, untouched] = claims.take(other, claimant("stopped"), 1000, SLICE)
         written = [Answer(lease, place, Outcome.SUCCEEDED, "1") for place in range(4)]
-        version_id = store.register(other, VERSION)
+        version_id = commit.register(other, VERSION)
         with other.write() as connection:
-            store.close(connection, other.sql, written, [lease], [], version_id)
+            commit.close(connection, other.sql, written, [lease], [], version_id)
             claims.release(connection, [lease, untouched])
 
         start()
@@ -719,10 +719,10 @@ class TestLostLease:
         until_completed(other, kept_id)
         assert results(other, stolen_id) == [], "a write under a stale fence is refused"
 
-        version_id = store.register(other, VERSION)
+        version_id = commit.register(other, VERSION)
         with other.write() as connection:
             written = [Answer(taken, place, Outcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
-            store.close(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
+            commit.close(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
         assert {row.output for row in results(other, stolen_id)} == {"thief"}
         audit(other, stolen_id)
 
@@ -827,8 +827,8 @@ class TestSuspects:
     def test_leave_ordinary_work_its_share(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(quarantine, "TURN_SECONDS", 0.0)  # one at a time
-        monkeypatch.setattr(quarantine, "REST_SECONDS", FOREVER)
+        monkeypatch.setattr(quarantine_turns, "TURN_SECONDS", 0.0)  # one at a time
+        monkeypatch.setattr(quarantine_turns, "REST_SECONDS", FOREVER)
         suspect_id = insert_batch(other, 3, slice_jobs=1, priority=-1)
         with other.write() as connection:
             connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))

@@ -21,8 +21,8 @@ from producer import following, results
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch
 from tests.threads import at_once
-from worker import claims, store
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.commit import Answer
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"label": "POSITIVE", "score": 0.5}
@@ -52,7 +52,7 @@ class Writer:
                     rows = [Answer(lease, lease.first + n, Outcome.SUCCEEDED, output="{}") for n in half]
                     done = {lease.slice_id} if finished else set()
                     with database.write() as connection:
-                        written += store.close(connection, database.sql, rows, leases, done, self._version_id).written
+                        written += commit.close(connection, database.sql, rows, leases, done, self._version_id).written
         finally:
             database.close()
         return written
@@ -61,7 +61,7 @@ class Writer:
 def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Database, database_url: str) -> None:
     jobs = SLICE_JOBS * SLICES
     batch_id = insert_batch(database, jobs, slice_jobs=SLICE_JOBS)
-    version_id = store.register(database, VERSION)
+    version_id = commit.register(database, VERSION)
     started = threading.Event()
 
     def poll() -> int:

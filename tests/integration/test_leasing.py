@@ -16,10 +16,11 @@ from models.tables import Batch, Slice
 from tests import batches_made
 from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, pending, set_batch, slices
 from tests.servers import wait_until
-from worker import claims, ringing
-from worker.claims import Claimant, Lease
-from worker.leasing import MOST_SLICES
-from worker.suspicion import suspect_of
+from worker import ringing
+from worker.leasing import claims
+from worker.leasing.claim_statements import MOST_SLICES
+from worker.leasing.claims import Claimant, Lease
+from worker.leasing.quarantine import suspect_of
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000

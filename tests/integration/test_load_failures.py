@@ -23,8 +23,8 @@ from tests.batches_made import (
     insert_batch,
     results,
 )
-from worker import load_failures, store
-from worker.load_failures import FAILURES, MISSED_LEASES, MISSING_PATIENCE_SECONDS, PATIENCE_SECONDS, Place
+from worker.leasing import commit, load_failures
+from worker.leasing.load_failures import FAILURES, MISSED_LEASES, MISSING_PATIENCE_SECONDS, PATIENCE_SECONDS, Place
 
 PLACE = Place("host-a#1", "host", "cpu")
 ENTRY = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
@@ -152,7 +152,7 @@ class TestBegunBatches:
 
     def test_never_fail_of_a_model_that_anybody_ever_loaded(self, database: Database) -> None:
         insert_batch(database, 4)
-        store.register(database, VERSION)
+        commit.register(database, VERSION)
 
         assert fail(database, unusable()) == []
 

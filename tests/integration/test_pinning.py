@@ -17,10 +17,10 @@ from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results
 from tests.integration.test_engine import Gate, MadeAdapter
 from tests.servers import wait_until
-from worker import load_backoff
-from worker import load_failures as failing
 from worker.doorbell import Doorbell
-from worker.holdings import Holdings
+from worker.leasing import load_backoff
+from worker.leasing import load_failures as failing
+from worker.leasing.leases import Holdings
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_switcher import Pinning, Process
 from worker.runtime import Runtime

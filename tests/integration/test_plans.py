@@ -17,9 +17,9 @@ from producer import batches, results, standing
 from tests import answers
 from tests.batches_made import pending
 from tests.servers import PostgresDatabases
-from worker import claims
-from worker.claims import Claimant, Lease
-from worker.leasing import MOST_SLICES
+from worker.leasing import claims
+from worker.leasing.claim_statements import MOST_SLICES
+from worker.leasing.claims import Claimant, Lease
 
 JOBS = 60_000
 SLICE_JOBS = 1_000

@@ -18,8 +18,8 @@ from producer.schedules.sink import Sink
 from producer.sheet import Sheet
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch, pending
-from worker import claims, store
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.commit import Answer
 
 SAMPLE = "sample-sentiment-analysis"
 SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0})
@@ -88,12 +88,12 @@ def test_the_same_statement_many_times(database: Database) -> None:
 
 def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     batch_id = insert_batch(database, 8)
-    version = store.register(database, VERSION)
+    version = commit.register(database, VERSION)
     leases = claims.take(database, claimant(), 8, 4)
     jobs = pending(database, leases)
-    found = [Answer(job.lease, job.position, store.Outcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
+    found = [Answer(job.lease, job.position, commit.Outcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
     with database.write() as connection:
-        done = store.close(connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version)
+        done = commit.close(connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version)
 
     assert done.ended is BatchStatus.COMPLETED
     batches_made.audit(database, batch_id)

@@ -18,7 +18,7 @@ from tests import answers, roles
 from tests.batches_made import VERSION, claimant, execute, insert_batch
 from tests.roles import Roles
 from tests.servers import Postgres, PostgresDatabases
-from worker import claims, store
+from worker.leasing import claims, commit
 
 SAMPLE = "sample-sentiment-analysis"
 
@@ -182,11 +182,11 @@ class TestManyParameters:
 
     def test_results_checked_after_a_commit_in_doubt(self, database: Database) -> None:
         batch_id = insert_batch(database, self.COUNT, slice_jobs=self.COUNT)
-        version = store.register(database, VERSION)
+        version = commit.register(database, VERSION)
         [lease] = claims.take(database, claimant(), self.COUNT, self.COUNT)
-        found = [store.Answer(lease, place, store.Outcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
+        found = [commit.Answer(lease, place, commit.Outcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
         with database.write() as connection:
-            done = store.close(connection, database.sql, found, [lease], {lease.slice_id}, version, again=True)
+            done = commit.close(connection, database.sql, found, [lease], {lease.slice_id}, version, again=True)
         assert (done.written, batch_id) == (self.COUNT, lease.batch_id)
 
 

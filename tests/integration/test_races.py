@@ -34,9 +34,10 @@ from tests.batches_made import (
 )
 from tests.servers import PATIENCE_SECONDS
 from tests.threads import at_once
-from worker import claims, duties, reclaim, store
-from worker.claims import Lease
-from worker.store import Answer, Closed, Deferral, PutOff
+from worker import duties
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer, Closed, Deferral, PutOff
 
 ROUNDS = 6
 SLICE = 4
@@ -51,7 +52,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True)
 def version_id(database: Database) -> int:
-    return store.register(database, VERSION)
+    return commit.register(database, VERSION)
 
 
 def held(database: Database, jobs: int = SLICE, **columns: Any) -> tuple[str, list[Lease]]:
@@ -72,7 +73,7 @@ def close(
         if place not in later
     ]
     with database.write() as connection:
-        return store.close(
+        return commit.close(
             connection, database.sql, answers, [lease], set() if put_off else {lease.slice_id}, 1,
             put_off=[put_off] if put_off else (),
         )  # fmt: skip
@@ -117,7 +118,7 @@ def work_off(database: Database) -> None:
         for lease in leases:
             answers = [Answer(job.lease, job.position, Outcome.SUCCEEDED, "{}") for job in pending(database, [lease])]
             with database.write() as connection:
-                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, 1)
+                commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, 1)
 
 
 def test_of_two_that_close_the_same_slice_one_writes(database: Database) -> None:

@@ -15,9 +15,9 @@ from producer.cancel import cancel
 from producer.deadline import Deadline
 from producer.replay import Choice
 from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
-from worker import claims, store
-from worker.claims import Lease
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer
 
 SLICE = 4
 
@@ -48,7 +48,7 @@ def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) ->
 
 def _close(database: Database, lease: Lease, written: list[Answer]) -> None:
     with database.write() as connection:
-        store.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+        commit.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
 
 
 def past(database: Database, batch_id: str) -> list[Any]:

@@ -18,7 +18,8 @@ from producer import batches, delete, replay, results
 from producer.replay import Choice
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
-from worker import claims, duties
+from worker import duties
+from worker.leasing import claims
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 TABLES = ("jobs", "results", "past_results", "slices", "attempts")

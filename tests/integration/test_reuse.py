@@ -25,8 +25,8 @@ from producer.request import Request
 from producer.submit import Submission
 from tests import batches_made
 from tests.batches_made import VERSION, audit, claimant, execute, pending
-from worker import claims, store
-from worker.store import Answer
+from worker.leasing import claims, commit
+from worker.leasing.commit import Answer
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
 PINNED, FOLDER, WRITER = (
@@ -58,7 +58,7 @@ def compute(
     revision = recipes.revision(pipeline) or "c" * 40
     who = claimant(pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision)
     version = replace(VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries})
-    version_id, given = store.register(database, version), []
+    version_id, given = commit.register(database, version), []
     while leases := claims.take(database, who, 1000, SLICE):
         for lease in leases:
             jobs = pending(database, [lease])
@@ -70,7 +70,7 @@ def compute(
                 for job in jobs
             ]
             with database.write() as connection:
-                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
     return given
 
 
@@ -162,10 +162,10 @@ class TestTheSameInput:
         first = accept(database, ["a", "b", "c", "d", "e"], reuse=False)
         who = claimant(pipeline=PINNED.name, task=PINNED.task, model=PINNED.model, revision=PINNED.revision)
         [lease] = claims.take(database, who, SLICE, SLICE)
-        version_id = store.register(database, replace(VERSION, revision=PINNED.revision or ""))
+        version_id = commit.register(database, replace(VERSION, revision=PINNED.revision or ""))
         answers = [Answer(lease, place, Outcome.SUCCEEDED, as_json(said("abcd"[place]))) for place in range(SLICE)]
         with database.write() as connection:
-            store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+            commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
 
         running = accept(database, ["d", "e"])
         cancel(database, first.batch_id)

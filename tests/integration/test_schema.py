@@ -22,7 +22,7 @@ from tests import answers, batches_made
 from tests.batches_made import execute, insert_batch
 from tests.servers import PATIENCE_SECONDS, PostgresDatabases
 from tests.threads import at_once
-from worker import claims
+from worker.leasing import claims
 
 ROOT = Path(__file__).parents[2]
 FREE_OF_KEYS = ("jobs", "results", "past_results")

@@ -11,10 +11,10 @@ from producer import delete, replay
 from producer.replay import Choice
 from tests import batches_made
 from tests.batches_made import VERSION, claimant, execute, insert_batch
-from worker import claims, reclaim, store
-from worker.claims import Lease
-from worker.store import Answer
-from worker.suspicion import HOPELESS_JOBS
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer
+from worker.leasing.quarantine import HOPELESS_JOBS
 
 MAX_ATTEMPTS = 3
 MANY = 262_144  # jobs: the most that a window may have
@@ -27,11 +27,11 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def close(database: Database, lease: Lease, places: range, *, again: bool = False) -> store.Closed:
-    version = store.register(database, VERSION)
+def close(database: Database, lease: Lease, places: range, *, again: bool = False) -> commit.Closed:
+    version = commit.register(database, VERSION)
     answers = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in places]
     with database.write() as connection:
-        return store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version, again=again)
+        return commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version, again=again)
 
 
 class TestReclaim:
@@ -129,7 +129,7 @@ def test_the_largest_window_is_looked_up_whole(database: Database) -> None:
     [lease] = claims.take(database, claimant(), 4, 4)
     answers = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in range(MANY)]
     with database.write() as connection:
-        kept = store._unwritten(connection, database.sql, batch_id, answers)
+        kept = commit._unwritten(connection, database.sql, batch_id, answers)
         numbers = text(f"SELECT count(*) FROM jobs WHERE position {database.sql.in_numbers}")
         nobody = connection.scalar(numbers, {"numbers": ""})
 
@@ -139,10 +139,10 @@ def test_the_largest_window_is_looked_up_whole(database: Database) -> None:
 def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Database) -> None:
     batch_id = insert_batch(database, 8, slice_jobs=8)
     [lease] = claims.take(database, claimant(), 8, 8)
-    version = store.register(database, VERSION)
+    version = commit.register(database, VERSION)
     first = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in range(3)]
     with database.write() as connection:
-        store.close(connection, database.sql, first, [lease], set(), version)
+        commit.close(connection, database.sql, first, [lease], set(), version)
 
     closed = close(database, lease, range(8), again=True)
 

@@ -30,9 +30,10 @@ from producer.entries import Entry
 from producer.replay import Choice
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
-from worker import claims, clock_steps, duties, reclaim, store
-from worker.claims import Lease
-from worker.store import Answer, Deferral, PutOff
+from worker import clock_steps, duties
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer, Deferral, PutOff
 
 EXAMPLES, STEPS = int(os.environ.get("BATCHMILL_TEST_EXAMPLES", "25")), 40
 SLICE = 4
@@ -71,7 +72,7 @@ class Mill(RuleBasedStateMachine):
         super().__init__()
         self.database = database
         self.pipeline = f"p{uuid.uuid4().hex[:8]}"
-        self.version_id = store.register(database, VERSION)
+        self.version_id = commit.register(database, VERSION)
         self.batches: list[str] = []
         self.given: list[tuple[str, Lease]] = []  # every claim, to whom
         self.holding: dict[int, Lease] = {}
@@ -369,7 +370,7 @@ class Mill(RuleBasedStateMachine):
     def write(self, lease: Lease, answers: list[Answer], *, finished: bool, put_off: Sequence[PutOff] = ()) -> None:
         held = self.holds(lease)
         with self.database.write() as connection:
-            closed = store.close(
+            closed = commit.close(
                 connection, self.database.sql, answers, [lease], {lease.slice_id} if finished else set(),
                 self.version_id, put_off=put_off,
             )  # fmt: skip

@@ -31,9 +31,9 @@ from tests.batches_made import (
 )
 from tests.servers import wait_until
 from tests.threads import at_once
-from worker import claims, reclaim, store
-from worker.claims import Lease
-from worker.store import Answer, Closed
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer, Closed
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 
@@ -47,7 +47,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def version_id(database: Database) -> int:
-    return store.register(database, VERSION)
+    return commit.register(database, VERSION)
 
 
 def take(database: Database, worker_id: str = "worker-1", room: int = 1000) -> list[Lease]:
@@ -71,7 +71,7 @@ def close(
 ) -> Closed:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return store.close(connection, database.sql, written, leases, ids, version_id, again=again)
+        return commit.close(connection, database.sql, written, leases, ids, version_id, again=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
@@ -163,7 +163,7 @@ class TestClose:
 
         def close_and_fail() -> None:
             with database.write() as connection:
-                store.close(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
+                commit.close(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):
@@ -468,19 +468,19 @@ class TestRegister:
             return connection.scalar(select(func.count()).select_from(ModelVersion)) or 0
 
     def test_gives_the_same_id_for_the_same_version(self, database: Database) -> None:
-        first = store.register(database, VERSION)
+        first = commit.register(database, VERSION)
 
-        assert store.register(database, replace(VERSION, libraries={"torch": "1"})) == first
+        assert commit.register(database, replace(VERSION, libraries={"torch": "1"})) == first
         assert self.count(database) == 1
 
     @pytest.mark.parametrize("field", ["model", "revision", "tokenizer_revision", "dtype", "device", "attention"])
     def test_gives_another_id_for_another_version(self, database: Database, field: str) -> None:
-        first = store.register(database, VERSION)
+        first = commit.register(database, VERSION)
 
-        assert store.register(database, replace(VERSION, **{field: "another"})) != first
+        assert commit.register(database, replace(VERSION, **{field: "another"})) != first
 
     def test_keeps_every_field(self, database: Database) -> None:
-        version_id = store.register(database, VERSION)
+        version_id = commit.register(database, VERSION)
 
         with database.read() as connection:
             row = connection.execute(select(ModelVersion.__table__).where(ModelVersion.id == version_id)).one()
@@ -488,7 +488,7 @@ class TestRegister:
             assert getattr(row, field) == getattr(VERSION, field), field
 
     def test_by_many_at_once_makes_one_row(self, database: Database) -> None:
-        ids = at_once(*[lambda: store.register(database, VERSION)] * 6)
+        ids = at_once(*[lambda: commit.register(database, VERSION)] * 6)
 
         assert len(set(ids)) == 1
         assert self.count(database) == 1

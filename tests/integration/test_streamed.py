@@ -22,8 +22,9 @@ from producer.replay import Choice
 from producer.request import Request
 from producer.submit import Submission
 from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, pending, slices
-from worker import claims, duties, reclaim, store
-from worker.store import Answer
+from worker import duties
+from worker.leasing import claims, commit, reclaim
+from worker.leasing.commit import Answer
 
 PIPELINE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
 SLICE = 2
@@ -69,7 +70,7 @@ def the_batch(database: Database) -> str:
 
 def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
     """Have a worker answer what there is; returns how many jobs that were."""
-    version_id, done = store.register(database, VERSION), 0
+    version_id, done = commit.register(database, VERSION), 0
     while done < most:
         leases = claims.take(database, WHO, min(1000, most), SLICE) or claims.take(
             database, WHO, 1, SLICE, suspect=True
@@ -84,7 +85,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in pending(database, [lease])
             ]
             with database.write() as connection:
-                store.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
             done += len(answers)
     return done
 

@@ -18,7 +18,7 @@ from tests import batches_made
 from tests.batches_made import claimant, insert_batch
 from tests.servers import PATIENCE_SECONDS, PostgresDatabases
 from tests.threads import at_once
-from worker import claims
+from worker.leasing import claims
 
 RENAME = text("UPDATE batches SET name = :name WHERE id = :id")
 

@@ -20,7 +20,7 @@ from producer.replay import Choice
 from producer.standing import Observer
 from tests import answers
 from tests.batches_made import claimant, insert_batch
-from worker import claims
+from worker.leasing import claims
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"label": "POSITIVE", "score": 0.5}

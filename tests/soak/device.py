@@ -85,7 +85,7 @@ class Runtime:
     tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
 
     def __init__(self, pipeline: Pipeline) -> None:
-        from worker.store import Version
+        from worker.leasing.commit import Version
 
         self.adapter = Device()
         self.version = Version(

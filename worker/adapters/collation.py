@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 MOST_ROWS = 512
 

@@ -19,7 +19,7 @@ from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Frame, Framed, Framing
 from worker.adapters.narrowing import Narrowing
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 TOP_K = FillMaskParameters.model_fields["top_k"].default
 # Every word given carries the whole text filled in: what an answer may come to, in tokens, about 16 MB of text.

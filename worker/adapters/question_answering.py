@@ -21,7 +21,7 @@ from worker.adapters.long_texts import PIECE
 from worker.adapters.passage import Passage, Window
 from worker.adapters.spans import Floats, Spans, best
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 # The pipeline's own defaults, in tokens.
 WINDOW, SHARED = 384, 128

@@ -14,7 +14,7 @@ from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.long_texts import PIECE
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 
 class TextClassification:

@@ -21,7 +21,7 @@ from worker.adapters.prompts import Prompts
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 # The tokens, prompts and new ones of all beams, whose keys and values one run may keep. An 8-billion model with grouped
 # heads keeps 128 KiB for each: 8 GiB on a GPU. A CPU gains nothing from more rows than this allows.

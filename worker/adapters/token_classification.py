@@ -17,7 +17,7 @@ from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
 from worker.adapters.long_texts import PIECE, Integers
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 # 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
 # would make as many windows as the text has tokens.

@@ -9,7 +9,7 @@ from models.errors import ModelError, first_line
 from worker.adapters.framing import Frame, Framed
 from worker.budget import out_of_memory
 from worker.failures import breaks
-from worker.retry import may_pass
+from worker.leasing.backoff import may_pass
 
 Row = Mapping[str, list[int]]
 

@@ -15,7 +15,7 @@ from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.framing import Framed, Framing
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
+from worker.leasing.claims import Job
 
 TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 

@@ -12,11 +12,11 @@ from models.db import Database, as_json
 from models.errors import DatabaseRefused, Unreachable
 from models.pipeline import Pipeline
 from models.states import WorkerState
-from worker import claims, load_failures, refusal
 from worker.background import Background, Defects
-from worker.claims import Claimant
-from worker.holdings import Holdings
-from worker.refusal import OnRefusal
+from worker.leasing import claims, database_refusal, load_failures
+from worker.leasing.claims import Claimant
+from worker.leasing.database_refusal import OnRefusal
+from worker.leasing.leases import Holdings
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class Heartbeat(Background):
 
     def __init__(
         self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
-        beat_seconds: float, on_refusal: OnRefusal = refusal.ignore,
+        beat_seconds: float, on_refusal: OnRefusal = database_refusal.ignore,
     ) -> None:  # fmt: skip
         super().__init__("heartbeat")
         self._on_refusal = on_refusal

@@ -16,11 +16,12 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import duties, refusal, runtime
+from worker import duties, runtime
 from worker.doorbell import Doorbell
 from worker.duties import Duties
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
-from worker.holdings import Holdings
+from worker.leasing import database_refusal
+from worker.leasing.leases import Holdings
 from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_switcher import Pinning, Process
@@ -50,7 +51,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     pipelines = {name: catalogue[name] for name in names}
     database, beating = (schema.opened(settings, connections=1) for _ in range(2))
     holdings = Holdings()
-    on_refusal = partial(refusal.end_process, database, holdings)
+    on_refusal = partial(database_refusal.end_process, database, holdings)
     process = Process(
         worker_id=worker_id, settings=settings, database=database, doorbell=Doorbell(), holdings=holdings,
         on_defect=_defect, on_hang=_hung, on_refusal=on_refusal, device=device,

@@ -19,21 +19,22 @@ from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelErro
 from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
-from worker import cache, claims, load_errors, load_failures, retry, store
+from worker import cache, load_errors
 from worker.budget import Budget
 from worker.cache import RuntimeCache
-from worker.claims import Claimant
 from worker.doorbell import Doorbell
 from worker.engine import Engine
 from worker.failures import breaks
-from worker.holdings import Holdings
-from worker.load_backoff import LoadBackoff
-from worker.load_failures import Place
+from worker.leasing import backoff, claims, commit, load_failures
+from worker.leasing.claims import Claimant
+from worker.leasing.database_refusal import OnRefusal
+from worker.leasing.leases import Holdings
+from worker.leasing.load_backoff import LoadBackoff
+from worker.leasing.load_failures import Place
+from worker.leasing.retry import patiently
 from worker.pace import Pace
-from worker.patience import patiently
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import Rotation, Target
-from worker.refusal import OnRefusal
 from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ Load = Callable[[Pipeline], "Runtime"]
 
 def _backoff(settings: Settings) -> Callable[[int], float]:
     rng = Random()  # noqa: S311 - jitter keeps no secret
-    return lambda tries: retry.backoff(tries, settings.retry_seconds, settings.longest_retry_seconds, rng)
+    return lambda tries: backoff.backoff(tries, settings.retry_seconds, settings.longest_retry_seconds, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +235,8 @@ class Pinning:
             process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
             process.settings.lease_seconds, settles=target.revision is None,
         )  # fmt: skip
-        version_id = patiently(lambda _again: store.register(process.database, version))
-        known = patiently(lambda _again: store.remembered_budget(process.database, pipeline.name, version))
+        version_id = patiently(lambda _again: commit.register(process.database, version))
+        known = patiently(lambda _again: commit.remembered_budget(process.database, pipeline.name, version))
         tokens = known if known and runtime.tunes else runtime.tokens_per_batch
         budget = Budget(tokens, tunes=runtime.tunes, largest=runtime.most_tokens)
         patiently(lambda _again: self._note_ready(claimant, version.device))
@@ -308,7 +309,7 @@ class Pinning:
         name, tokens = pinned.pipeline.name, pinned.budget.tokens
         if pinned.runtime.tunes and tokens != pinned.known:
             try:
-                store.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
+                commit.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
             except Unreachable as error:
                 log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
 

@@ -12,10 +12,10 @@ from models.db import Database
 from models.errors import DatabaseRefused, LoadFailed, Unreachable
 from models.settings import Settings
 from models.states import AttemptEnding
-from worker import load_failures, reclaim
 from worker.exit_status import HUNG, OUTDATED
-from worker.load_backoff import LoadBackoff
-from worker.load_failures import Place
+from worker.leasing import load_failures, reclaim
+from worker.leasing.load_backoff import LoadBackoff
+from worker.leasing.load_failures import Place
 from worker.supervisor.supervisor import Death
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 
 from worker.adapters.base import never
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job
-from worker.store import Version
+from worker.leasing.claims import Job
+from worker.leasing.commit import Version
 
 Runtime = SimpleNamespace
 ROWS = 8

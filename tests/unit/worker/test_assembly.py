@@ -4,7 +4,7 @@ import pytest
 
 from worker.assembly import Assembly
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 
 @pytest.mark.parametrize(("packed", "computed"), [(False, 16), (True, 11)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.outputs import MOST_WAITING, Outputs
 from worker.passes import Raw
 

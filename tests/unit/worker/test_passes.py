@@ -10,9 +10,9 @@ from worker import passes as passes_module
 from worker.adapters.base import Interrupted
 from worker.batching import Encoded, MicroBatch, Packing
 from worker.budget import Budget
-from worker.claims import Job, Lease
 from worker.failures import DeviceBroken
-from worker.holdings import Holdings
+from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Holdings
 from worker.pace import Pace
 from worker.passes import Passes, Raw, Window
 from worker.runtime import Runtime

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from worker import portions
-from worker.claims import Job, Lease, Size, Stretch
+from worker.leasing.claims import Job, Lease, Size, Stretch
 
 
 def lease(number: int, jobs: int = 100) -> Lease:

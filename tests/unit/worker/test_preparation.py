@@ -8,7 +8,7 @@ import pytest
 from models.errors import JobError
 from worker import portions
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.preparation import Preparation, Prepared
 from worker.watchdog import Watchdog
 

@@ -12,7 +12,7 @@ from tests import models_made
 from tests.models_made import pipeline
 from worker import runtime, weights
 from worker.batching import MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
 LEASE = Lease(1, "b", 0, 4, 1, 1)

@@ -13,7 +13,7 @@ from tests import models_made_switching as made
 from tests.passes_made import load
 from worker import batching
 from worker.adapters import trials
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 MODELS = {
     "sentiment-analysis": "bert", "zero-shot-classification": "deberta-v2", "ner": "convbert",

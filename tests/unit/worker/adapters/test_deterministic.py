@@ -13,7 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from tests import models_made
 from worker import batching, runtime
 from worker.adapters.collation import Collation
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 LEASE = Lease(1, "b", 0, 200, 1, 1)
 JOB = Job(LEASE, 0, {})

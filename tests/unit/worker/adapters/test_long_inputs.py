@@ -22,7 +22,7 @@ from worker.adapters import (
 from worker.adapters.passage import Window as PassageWindow
 from worker.adapters.token_classification import Window
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 MODULES = (framing, prompts, question_answering, text_classification, text_to_text, token_classification)
 RANDOM = random.Random(2)

@@ -21,7 +21,7 @@ from tests.golden import models as golden
 from worker import runtime
 from worker.adapters import packed_attention
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
 PACKED = ("bert", "distilbert", "roberta", "electra", "xlm-roberta", "camembert", "modernbert", "albert")

@@ -16,7 +16,7 @@ from worker import batching, runtime
 from worker.adapters.base import Limits
 from worker.adapters.question_answering import QuestionAnswering
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 TOWN = "the river is in the city and the city is on the river, who was born in it is not known. "
 LONG = TOWN * 60

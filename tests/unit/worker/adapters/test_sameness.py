@@ -14,7 +14,7 @@ from worker import runtime
 from worker.adapters import sameness
 from worker.adapters.model_state import ModelState
 from worker.adapters.sameness import Sameness, Sharing
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 
 class TestModelState:

@@ -15,7 +15,7 @@ from worker import batching, runtime
 from worker.adapters.base import Limits
 from worker.adapters.text_classification import TextClassification
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 Made = Callable[[str], Path]
 

@@ -17,7 +17,7 @@ from worker import batching, runtime
 from worker.adapters.sampling import seeded
 from worker.adapters.text_generation import TextGeneration
 from worker.batching import Encoded
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]
 GREEDY = {"do_sample": False, "max_new_tokens": 10}

@@ -15,7 +15,7 @@ from worker import batching, runtime
 from worker.adapters import seq2seq_writing
 from worker.adapters.text_to_text import TextToText
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 

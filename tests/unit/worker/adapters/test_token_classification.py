@@ -16,7 +16,7 @@ from worker import runtime
 from worker.adapters import token_classification
 from worker.adapters.token_classification import TokenClassification, Window
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 LONG = "love hate great " * 10  # 30 tokens
 

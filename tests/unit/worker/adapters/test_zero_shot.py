@@ -13,7 +13,7 @@ from tests import models_made_encoders as encoders
 from worker import runtime
 from worker.adapters.zero_shot import ZeroShotClassification
 from worker.batching import Encoded, MicroBatch
-from worker.claims import Job, Lease
+from worker.leasing.claims import Job, Lease
 
 
 def jobs(inputs: Sequence[str | Mapping[str, Any]], **parameters: Any) -> list[Job]:

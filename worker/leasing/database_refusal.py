@@ -10,8 +10,9 @@ import structlog
 from models import schema
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable
-from worker import claims, exit_status
-from worker.holdings import Holdings
+from worker import exit_status
+from worker.leasing import claims
+from worker.leasing.leases import Holdings
 
 log = structlog.get_logger(__name__)
 

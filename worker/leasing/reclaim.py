@@ -14,10 +14,10 @@ from models import endings, slices
 from models.db import Database, Fragments
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
-from worker import store
-from worker.claims import Lease
-from worker.store import Answer
-from worker.suspicion import Verdict, is_hopeless, verdict
+from worker.leasing import commit
+from worker.leasing.claims import Lease
+from worker.leasing.commit import Answer
+from worker.leasing.quarantine import Verdict, is_hopeless, verdict
 
 # Whose leases: those that ran out, or all of one worker's.
 LAPSED = "state = 'leased' AND lease_expires_at < {now}"
@@ -136,7 +136,7 @@ def _bury(connection: Connection, sql: Fragments, row: Row[Any], ending: Attempt
     lease = Lease(row.slice_id, row.batch_id, row.first, row.size, row.token, row.attempts)
     message = f"{words} ({times} times); look at it, then: batchmill retry {row.batch_id}"
     answer = Answer(lease, row.first, Outcome.FAILED, error_code=code, error_message=message)
-    closed = store.close(connection, sql, [answer], [lease], {lease.slice_id}, version_id=None, by=ending)
+    closed = commit.close(connection, sql, [answer], [lease], {lease.slice_id}, version_id=None, by=ending)
     return closed.ended is not None or _end_hopeless(connection, sql, row.batch_id)
 
 

@@ -1,6 +1,6 @@
 """Claims: which slices a worker takes, keeps and gives back. SQL decides, by its own clock.
 
-Lock order, here and in `worker/store.py`: the batch's row first, then its slices. A claim locks a batch only to settle
+Lock order, here and in `worker/leasing/commit.py`: the batch's row first, then its slices. A claim locks a batch only to settle
 its revision, before it touches a slice.
 """
 
@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Row, TextualSelect, bindparam, column, text
 from models import slices, turns
 from models.columns import Document
 from models.db import FRAGMENTS, Database, Fragments, as_json, as_numbers
-from worker.chunking import chunks
-from worker.leasing import MOST_SLICES, Leasing, look
-from worker.quarantine import Waiting
-from worker.suspicion import suspect_of
+from worker.leasing.chunking import chunks
+from worker.leasing.claim_statements import MOST_SLICES, Leasing, look
+from worker.leasing.quarantine import suspect_of
+from worker.leasing.quarantine_turns import Waiting
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import JobError, ModelError, Unreachable
-from worker.retry import backoff, may_pass
+from worker.leasing.backoff import backoff, may_pass
 
 
 @pytest.mark.parametrize(

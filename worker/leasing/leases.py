@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
-from worker.claims import Job, Lease, Size
+from worker.leasing.claims import Job, Lease, Size
 
 
 class Holdings:

@@ -1,7 +1,7 @@
 """Holdings: what this process holds, and when it lets go."""
 
-from worker.claims import Job, Lease
-from worker.holdings import Holdings
+from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Holdings
 
 
 def lease(slice_id: int, token: int = 1) -> Lease:

@@ -13,7 +13,7 @@ from models.columns import Document, Moment
 from models.db import Database, Fragments
 
 if TYPE_CHECKING:
-    from worker.claims import Claimant
+    from worker.leasing.claims import Claimant
 
 MOST_SLICES = 640  # of one claim: leasing takes some 0.08 ms each, and nobody should wait for a claim much longer
 

@@ -18,7 +18,7 @@ from models.db import Database, Fragments, as_json, as_numbers, insert_rows
 from models.endings import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import ModelVersion
-from worker.claims import Lease
+from worker.leasing.claims import Lease
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.quarantine import REST_SECONDS, TURN_SECONDS, WAIT_SECONDS, Share, Turn, Waiting, next_turn
+from worker.leasing.quarantine_turns import REST_SECONDS, TURN_SECONDS, WAIT_SECONDS, Share, Turn, Waiting, next_turn
 
 NOW = 1000.0
 LONG = Waiting(is_next=False, seconds=WAIT_SECONDS)

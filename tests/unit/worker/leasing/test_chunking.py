@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.chunking import chunks
+from worker.leasing.chunking import chunks
 
 
 @pytest.mark.parametrize(

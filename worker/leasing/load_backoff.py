@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from random import Random
 
-from worker import retry
+from worker.leasing import backoff
 
 FIRST_SECONDS, LONGEST_SECONDS = 2.0, 30.0
 # A try keeps the process from its other pipelines, so the pause is so many times as long as the try took.
@@ -40,7 +40,7 @@ class LoadBackoff:
         """Note a try that took so many seconds; returns the tries, the pause, and whether the message is a new one."""
         before = self._rests.get(target, Rest(0, now))
         tries = before.tries + 1
-        jitter = retry.backoff(tries, FIRST_SECONDS, LONGEST_SECONDS, self._rng)
+        jitter = backoff.backoff(tries, FIRST_SECONDS, LONGEST_SECONDS, self._rng)
         pause = max(jitter / 2 + self.bound(tries) / 2, PAUSE_SHARE * seconds)
         self._rests[target] = Rest(tries, now + pause, message)
         return tries, pause, message != before.message
@@ -56,4 +56,4 @@ class LoadBackoff:
     @staticmethod
     def bound(tries: int) -> float:
         """The longest pause after so many tries, in seconds, but for loads that take long."""
-        return retry.backoff_bound(tries, FIRST_SECONDS, LONGEST_SECONDS)
+        return backoff.backoff_bound(tries, FIRST_SECONDS, LONGEST_SECONDS)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.suspicion import HOPELESS_JOBS, SUSPECT_DEATHS, SUSPECT_LAPSES, Verdict, is_hopeless, suspect_of, verdict
+from worker.leasing.quarantine import (
+    HOPELESS_JOBS,
+    SUSPECT_DEATHS,
+    SUSPECT_LAPSES,
+    Verdict,
+    is_hopeless,
+    suspect_of,
+    verdict,
+)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.load_backoff import LONGEST_SECONDS, PAUSE_SHARE, LoadBackoff
+from worker.leasing.load_backoff import LONGEST_SECONDS, PAUSE_SHARE, LoadBackoff
 
 
 def backoff() -> LoadBackoff:
