@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import THREADS, checkpoints, corpus, environments, loops, options, report
 from benchmarks.contest import Contestant, Standing, held
-from worker import batching
+from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
@@ -103,7 +103,7 @@ def _planned(loaded: Runtime, texts: list[str], budget: int) -> list[list[list[i
     lease = Lease(1, "engines", 0, len(texts), 1, 1)
     encoded = loaded.adapter.encode([Job(lease, place, {"text": text}) for place, text in enumerate(texts)])
     rows = [row for of_job in encoded if isinstance(of_job, list) for row in of_job]
-    planned = batching.plan(rows, budget, loaded.adapter.most_rows)
+    planned = planning.plan(rows, budget, loaded.adapter.most_rows)
     return [[list(row.features["input_ids"]) for row in batch.rows] for batch in planned]
 
 

@@ -14,8 +14,9 @@ from transformers import pipeline
 from benchmarks import THREADS
 from models.errors import JobError
 from models.pipeline import Pipeline
-from worker import batching, runtime
-from worker.batching import Encoded
+from worker import runtime
+from worker.engine import planning
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 
@@ -50,7 +51,7 @@ def bare(loaded: Runtime, inputs: Sequence[Mapping[str, Any]], parameters: Mappi
         started = time.perf_counter()
         rows = [row for encoded in loaded.adapter.encode(jobs) for row in _answerable(encoded)]
         parts: dict[int, list[tuple[Encoded, Any]]] = defaultdict(list)
-        for batch in batching.plan(rows, loaded.tokens_per_batch, loaded.adapter.most_rows):
+        for batch in planning.plan(rows, loaded.tokens_per_batch, loaded.adapter.most_rows):
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True):
                 parts[row.job.position].append((row, raw))
         answers = [loaded.adapter.decode(*_in_order(of_job)) for of_job in parts.values()]

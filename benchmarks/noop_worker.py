@@ -9,7 +9,7 @@ import torch
 
 from models.pipeline import Pipeline
 from worker import runtime
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 from worker.leasing.commit import Version
 from worker.process import main

@@ -27,12 +27,12 @@ from models.db import Database, insert_rows
 from models.tables import Batch
 from tests.batches_made import pending
 from tests.servers import Postgres
-from worker.doorbell import Doorbell
-from worker.engine import Engine
+from worker.engine.claim_size import Pace
+from worker.engine.engine import Engine
+from worker.engine.wakeup import Doorbell
 from worker.leasing import claims, commit
 from worker.leasing.claims import Claimant
 from worker.leasing.leases import Holdings
-from worker.pace import Pace
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
 WINDOW_JOBS, SLICE_JOBS = 4096, 1024

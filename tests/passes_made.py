@@ -10,8 +10,9 @@ import torch
 from models import tasks
 from models.catalogue import Pipeline
 from tests import models_made_decoders
-from worker import batching, runtime
-from worker.batching import Encoded
+from worker import runtime
+from worker.engine import planning
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 
 # Ends are likely: a row stops after a few tokens, each at its own time.
@@ -40,7 +41,7 @@ def written(adapter: Any, rows: Sequence[Encoded], budget: int = 10_000) -> dict
     """The raw outputs by position and part."""
     return {
         (row.job.position, row.part): raw
-        for batch in batching.plan(rows, budget, adapter.most_rows)
+        for batch in planning.plan(rows, budget, adapter.most_rows)
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True)
     }
 

@@ -16,7 +16,7 @@ from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
 from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
 from worker.adapters.base import Adapter, Limits
-from worker.budget import LARGEST
+from worker.engine.token_budget import LARGEST
 from worker.leasing.commit import Version
 from worker.snapshots import Snapshot
 

@@ -9,11 +9,11 @@ from models import tasks
 from models.db import Database
 from tests.batches_made import audit, batch, claimant, insert_batch, results
 from tests.servers import wait_until
-from worker.doorbell import Doorbell
-from worker.engine import Engine
+from worker.engine.claim_size import Pace
+from worker.engine.engine import Engine
+from worker.engine.wakeup import Doorbell
 from worker.leasing import commit
 from worker.leasing.leases import Holdings
-from worker.pace import Pace
 from worker.runtime import Runtime
 
 SLICE_JOBS = 25

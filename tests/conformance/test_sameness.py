@@ -16,8 +16,9 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made_switching as made
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters.sameness import Sharing
+from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 
 WORDS = ["love", "hate", "terrible", "great", "product", "the", "a", "it", "is", "not", "what", "zed"]
@@ -90,7 +91,7 @@ def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
     rows = [row for each in encoded if not isinstance(each, JobError) for row in each]
     raw = {
         id(row): output
-        for batch in batching.plan(rows, 10_000, adapter.most_rows)
+        for batch in planning.plan(rows, 10_000, adapter.most_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     for place, each in enumerate(encoded):

@@ -30,15 +30,15 @@ from tests.batches_made import (
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
 from worker.adapters.base import Interrupted
-from worker.batching import Encoded, MicroBatch
-from worker.doorbell import Doorbell
-from worker.engine import WINDOW_BYTES, Engine
+from worker.engine.claim_size import Pace
+from worker.engine.engine import WINDOW_BYTES, Engine
+from worker.engine.planning import Encoded, MicroBatch
+from worker.engine.wakeup import Doorbell
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
 from worker.leasing.claims import Job, Lease
 from worker.leasing.commit import Answer
 from worker.leasing.leases import Holdings
 from worker.leasing.quarantine import SUSPECT_DEATHS
-from worker.pace import Pace
 from worker.runtime import Runtime
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them

@@ -17,7 +17,7 @@ from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results
 from tests.integration.test_engine import Gate, MadeAdapter
 from tests.servers import wait_until
-from worker.doorbell import Doorbell
+from worker.engine.wakeup import Doorbell
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
 from worker.leasing.leases import Holdings

@@ -56,7 +56,7 @@ class Device:
 
     def encode(self, jobs: Sequence[Any]) -> list[list[Any]]:
         """A token for each word."""
-        from worker.batching import Encoded
+        from worker.engine.planning import Encoded
 
         return [[Encoded(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
 

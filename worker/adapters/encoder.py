@@ -20,7 +20,7 @@ from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import ReadingTrial
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 FIRST = ((0,),)  # where a head looks that reads a row's first state

@@ -18,7 +18,7 @@ from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Frame, Framed, Framing
 from worker.adapters.narrowing import Narrowing
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 TOP_K = FillMaskParameters.model_fields["top_k"].default

@@ -20,7 +20,7 @@ from worker.adapters.encoder import Encoder
 from worker.adapters.long_texts import PIECE
 from worker.adapters.passage import Passage, Window
 from worker.adapters.spans import Floats, Spans, best
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 # The pipeline's own defaults, in tokens.

@@ -13,7 +13,7 @@ from worker.adapters import framing, long_texts
 from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.long_texts import PIECE
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 

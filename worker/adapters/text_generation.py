@@ -20,7 +20,7 @@ from worker.adapters.generation import Entering, Generation, Settings
 from worker.adapters.prompts import Prompts
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 # The tokens, prompts and new ones of all beams, whose keys and values one run may keep. An 8-billion model with grouped

@@ -26,7 +26,7 @@ from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.seq2seq_writing import Ask, Writing
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 RETURNED = {"summarization": "summary_text", "translation": "translation_text"}

@@ -16,7 +16,7 @@ from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
 from worker.adapters.long_texts import PIECE, Integers
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 # 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length

@@ -14,7 +14,7 @@ from models.tasks.zero_shot_classification import ZeroShotParameters
 from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.framing import Framed, Framing
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
 TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default

@@ -17,8 +17,8 @@ from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
 from worker import duties, runtime
-from worker.doorbell import Doorbell
 from worker.duties import Duties
+from worker.engine.wakeup import Doorbell
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings

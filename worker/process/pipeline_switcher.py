@@ -20,10 +20,12 @@ from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
 from worker import cache, load_errors
-from worker.budget import Budget
 from worker.cache import RuntimeCache
-from worker.doorbell import Doorbell
-from worker.engine import Engine
+from worker.engine.claim_size import Pace
+from worker.engine.engine import Engine
+from worker.engine.token_budget import Budget
+from worker.engine.wakeup import Doorbell
+from worker.engine.watchdog import Watchdog
 from worker.failures import breaks
 from worker.leasing import backoff, claims, commit, load_failures
 from worker.leasing.claims import Claimant
@@ -32,10 +34,8 @@ from worker.leasing.leases import Holdings
 from worker.leasing.load_backoff import LoadBackoff
 from worker.leasing.load_failures import Place
 from worker.leasing.retry import patiently
-from worker.pace import Pace
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import Rotation, Target
-from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime

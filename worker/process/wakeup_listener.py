@@ -10,7 +10,7 @@ from kombu import Queue
 
 from models import broker
 from models.settings import Settings
-from worker.doorbell import Doorbell
+from worker.engine.wakeup import Doorbell
 from worker.process.redis_transport import WakeupAMQP
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.adapters.base import never
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 from worker.leasing.commit import Version
 

@@ -11,7 +11,7 @@ from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import pipeline
 from worker import runtime, weights
-from worker.batching import MicroBatch
+from worker.engine.planning import MicroBatch
 from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 

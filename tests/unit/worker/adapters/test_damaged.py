@@ -11,8 +11,8 @@ from models import tasks
 from models.errors import JobError
 from tests import models_made_switching as made
 from tests.passes_made import load
-from worker import batching
 from worker.adapters import trials
+from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 
 MODELS = {
@@ -50,7 +50,7 @@ def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
 
     with pytest.raises(JobError, match="not numbers") as caught:
         adapter.decode(
-            rows, [raw for batch in batching.plan(rows, 1_000, adapter.most_rows) for raw in adapter.forward(batch)]
+            rows, [raw for batch in planning.plan(rows, 1_000, adapter.most_rows) for raw in adapter.forward(batch)]
         )
 
     assert caught.value.code == "invalid_output"

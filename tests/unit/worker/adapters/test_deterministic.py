@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests import models_made
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters.collation import Collation
+from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 
 LEASE = Lease(1, "b", 0, 200, 1, 1)
@@ -45,7 +46,7 @@ def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> 
         rows = [row for rows in loaded.adapter.encode(jobs) if isinstance(rows, list) for row in rows]
         return {
             row.job.position: raw
-            for batch in batching.plan(rows, budget, loaded.adapter.most_rows)
+            for batch in planning.plan(rows, budget, loaded.adapter.most_rows)
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True)
         }
 
@@ -69,5 +70,5 @@ def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> Non
     assert row.most is not None
     assert length <= row.width <= limit
     assert row.most & (row.most - 1) == 0
-    [batch] = batching.plan([row], 1, 1)
+    [batch] = planning.plan([row], 1, 1)
     assert collation.tensors(batch)["input_ids"].shape == (row.most, row.width)

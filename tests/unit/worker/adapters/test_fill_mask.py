@@ -15,7 +15,7 @@ from worker import runtime
 from worker.adapters import fill_mask
 from worker.adapters.fill_mask import FillMask
 from worker.adapters.narrowing import Narrowing
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 TEXTS = ["a [MASK]", "love it [MASK] it", "[MASK] [MASK] great", "[MASK]"]

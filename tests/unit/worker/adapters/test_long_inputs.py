@@ -21,7 +21,7 @@ from worker.adapters import (
 )
 from worker.adapters.passage import Window as PassageWindow
 from worker.adapters.token_classification import Window
-from worker.batching import Encoded
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 
 MODULES = (framing, prompts, question_answering, text_classification, text_to_text, token_classification)

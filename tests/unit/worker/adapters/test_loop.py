@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests import models_made_decoders
 from tests.golden import seq2seq_models
 from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
-from worker import batching
 from worker.adapters import loop, sampling
 from worker.adapters.base import Interrupted
-from worker.batching import Encoded
+from worker.engine import planning
+from worker.engine.planning import Encoded
 
 ASKED = st.fixed_dictionaries(
     {},
@@ -286,7 +286,7 @@ def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path,
     alone = {
         place: adapter.decode([rows[place]], [raw]) for (place, _), raw in written(adapter, rows, budget=1).items()
     }
-    order = [row.job.position for batch in batching.plan(rows, 10_000, adapter.most_rows) for row in batch.rows]
+    order = [row.job.position for batch in planning.plan(rows, 10_000, adapter.most_rows) for row in batch.rows]
     assert together == [alone[place] for place in order]
     assert sizes[-1] < sizes[0] == len(texts)
 

@@ -20,7 +20,7 @@ from tests import models_made_encoders as encoders
 from tests.golden import models as golden
 from worker import runtime
 from worker.adapters import packed_attention
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 from worker.runtime import Runtime
 

@@ -12,10 +12,11 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters.base import Limits
 from worker.adapters.question_answering import QuestionAnswering
-from worker.batching import Encoded, MicroBatch
+from worker.engine import planning
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 TOWN = "the river is in the city and the city is on the river, who was born in it is not known. "
@@ -55,7 +56,7 @@ def answers(adapter: QuestionAnswering, given: Sequence[Job], budget: int) -> li
     encoded = [rows for rows in adapter.encode(given) if isinstance(rows, list)]
     raw = {
         (row.job.position, row.part): output
-        for batch in batching.plan([row for rows in encoded for row in rows], budget, adapter.most_rows)
+        for batch in planning.plan([row for rows in encoded for row in rows], budget, adapter.most_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     return [adapter.decode(rows, [raw[row.job.position, row.part] for row in rows]) for rows in encoded]

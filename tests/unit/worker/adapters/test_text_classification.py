@@ -11,10 +11,11 @@ from transformers import BertForSequenceClassification, ByT5Tokenizer
 from models.errors import JobError
 from tests import models_made
 from tests.models_made import pipeline
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters.base import Limits
 from worker.adapters.text_classification import TextClassification
-from worker.batching import Encoded, MicroBatch
+from worker.engine import planning
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 Made = Callable[[str], Path]
@@ -44,7 +45,7 @@ def logits(adapter: TextClassification, encoded: Sequence[Encoded], budget: int)
     """What the rows get when they are packed as the engine packs them, by position."""
     raw = {
         row.job.position: output
-        for batch in batching.plan(encoded, budget, adapter.most_rows)
+        for batch in planning.plan(encoded, budget, adapter.most_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     return torch.stack([raw[position] for position in sorted(raw)])

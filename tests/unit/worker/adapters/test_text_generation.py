@@ -13,10 +13,11 @@ from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made, models_made_decoders
 from tests.models_made_decoders import VOCABULARY, byte_pieces, generator
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters.sampling import seeded
 from worker.adapters.text_generation import TextGeneration
-from worker.batching import Encoded
+from worker.engine import planning
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 
 TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]
@@ -65,7 +66,7 @@ def written(adapter: TextGeneration, encoded: Sequence[Encoded], budget: int = 1
     """What the rows come to, packed as the engine packs them, by position and part."""
     return {
         (row.job.position, row.part): raw
-        for batch in batching.plan(encoded, budget, adapter.most_rows)
+        for batch in planning.plan(encoded, budget, adapter.most_rows)
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True)
     }
 
@@ -100,7 +101,7 @@ class TestPadding:
     def test_does_not_happen_where_a_model_is_not_told_of_positions(self, tmp_path: Path) -> None:
         adapter = load(models_made_decoders.bloom(tmp_path / "model"))
 
-        planned = batching.plan(rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512)
+        planned = planning.plan(rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512)
 
         assert sorted(len(batch.rows) for batch in planned) == [2, 3]
         assert all(row.length == batch.width for batch in planned for row in batch.rows)
@@ -202,7 +203,7 @@ class TestSampling:
         encoded = rows(adapter, given)
         reference = transformers_pipeline("text-generation", model=str(llama), device="cpu", dtype="float32")
 
-        planned = batching.plan(encoded, 10_000, adapter.most_rows)
+        planned = planning.plan(encoded, 10_000, adapter.most_rows)
         raw = written(adapter, encoded)
 
         assert [len(batch.rows) for batch in planned] == [1] * len(TEXTS)

@@ -11,10 +11,11 @@ from models.catalogue import Pipeline
 from models.errors import JobError
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
-from worker import batching, runtime
+from worker import runtime
 from worker.adapters import seq2seq_writing
 from worker.adapters.text_to_text import TextToText
-from worker.batching import Encoded, MicroBatch
+from worker.engine import planning
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
@@ -68,7 +69,7 @@ def errors(encoded: Sequence[list[Encoded] | JobError]) -> list[JobError]:
 def written(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
     """What the jobs come to, packed as the engine packs them, in the jobs' order."""
     found = {}
-    for batch in batching.plan(rows(adapter.encode(given)), budget, adapter.most_rows):
+    for batch in planning.plan(rows(adapter.encode(given)), budget, adapter.most_rows):
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True):
             found[row.job.lease, row.job.position] = adapter.decode([row], [raw])
     return [found[job.lease, job.position] for job in given]

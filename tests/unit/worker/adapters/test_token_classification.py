@@ -15,7 +15,7 @@ from tests.models_made import word_pieces
 from worker import runtime
 from worker.adapters import token_classification
 from worker.adapters.token_classification import TokenClassification, Window
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 LONG = "love hate great " * 10  # 30 tokens

@@ -12,7 +12,7 @@ from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from worker import runtime
 from worker.adapters.zero_shot import ZeroShotClassification
-from worker.batching import Encoded, MicroBatch
+from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 
 

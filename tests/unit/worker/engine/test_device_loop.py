@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import structlog
 
-from worker import passes as passes_module
 from worker.adapters.base import Interrupted
-from worker.batching import Encoded, MicroBatch, Packing
-from worker.budget import Budget
+from worker.engine import device_loop as passes_module
+from worker.engine.claim_size import Pace
+from worker.engine.device_loop import Passes, Raw, Window
+from worker.engine.planning import Encoded, MicroBatch, Packing
+from worker.engine.token_budget import Budget
+from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceBroken
 from worker.leasing.claims import Job, Lease
 from worker.leasing.leases import Holdings
-from worker.pace import Pace
-from worker.passes import Passes, Raw, Window
 from worker.runtime import Runtime
-from worker.watchdog import Watchdog
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)

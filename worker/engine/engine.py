@@ -23,22 +23,22 @@ from models import redaction, tasks
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
-from worker import portions
-from worker.batching import Encoded, Packing
-from worker.budget import Budget
-from worker.closing import Backoff, Closing, at_once
-from worker.doorbell import Doorbell
+from worker.engine import portions
+from worker.engine.claim_size import Pace
+from worker.engine.device_loop import Passes, Raw, Window
+from worker.engine.output_queue import Outputs
+from worker.engine.planning import Encoded, Packing
+from worker.engine.preparation import Preparation
+from worker.engine.token_budget import Budget
+from worker.engine.wakeup import Doorbell
+from worker.engine.watchdog import Watchdog
+from worker.engine.writer import Backoff, Closing, at_once
 from worker.leasing import claims, quarantine_turns
 from worker.leasing.claims import Claimant, Lease, Size
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Holdings
 from worker.leasing.quarantine_turns import Share, Turn
 from worker.leasing.retry import patiently
-from worker.outputs import Outputs
-from worker.pace import Pace
-from worker.passes import Passes, Raw, Window
-from worker.preparation import Preparation
-from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.runtime import Runtime

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from models.failpoints import failpoint
 from worker.adapters.base import Flowing, Interrupted
-from worker.batching import Encoded, MicroBatch, Packing
-from worker.bisection import apart, isolate
-from worker.budget import Budget, out_of_memory
+from worker.engine.bisection import apart, isolate
+from worker.engine.claim_size import Pace
+from worker.engine.planning import Encoded, MicroBatch, Packing
+from worker.engine.token_budget import Budget, out_of_memory
+from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceBroken, breaks
 from worker.leasing.claims import Lease
 from worker.leasing.leases import Holdings
-from worker.pace import Pace
-from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.runtime import Runtime

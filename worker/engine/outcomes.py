@@ -11,9 +11,9 @@ from models.db import as_json
 from models.errors import JobError
 from models.states import Outcome
 from worker.adapters.base import Adapter
-from worker.assembly import Parts
-from worker.bisection import bare
-from worker.budget import out_of_memory
+from worker.engine.assembly import Parts
+from worker.engine.bisection import bare
+from worker.engine.token_budget import out_of_memory
 from worker.leasing.backoff import may_pass
 from worker.leasing.claims import Job
 from worker.leasing.commit import Answer, Deferral

@@ -9,9 +9,12 @@ from sqlalchemy import Connection, bindparam, text
 
 from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
-from worker import answers, process_memory
+from worker import process_memory
 from worker.adapters.base import Adapter
-from worker.assembly import Assembly
+from worker.engine import outcomes
+from worker.engine.assembly import Assembly
+from worker.engine.device_loop import Raw
+from worker.engine.watchdog import Watchdog
 from worker.leasing import commit
 from worker.leasing.chunking import chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
@@ -19,8 +22,6 @@ from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Deferral, PutOff
 from worker.leasing.leases import Holdings
 from worker.leasing.retry import patiently
-from worker.passes import Raw
-from worker.watchdog import Watchdog
 
 # In one transaction: small batches share a commit, and none has its row locked for long.
 BATCHES_TOGETHER, ANSWERS_TOGETHER = 64, 256
@@ -109,7 +110,7 @@ class Closing:
     def _answered(self, item: Raw, held: Collection[Lease]) -> Iterator[Answer | Deferral]:
         rows = [(row, raw) for row, raw in item.rows if any(job.lease in held for job in row.jobs)]
         for parts in self._assembly.add(rows, item.width, item.seconds / len(item.rows)):
-            yield from answers.of(self._adapter, parts, self._max_attempts)
+            yield from outcomes.of(self._adapter, parts, self._max_attempts)
 
     def _close_batches(self, some: Sequence[OfBatch]) -> None:
         closes = [self._planned(of_batch) for of_batch in some]

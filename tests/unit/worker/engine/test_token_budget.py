@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.budget import LARGEST, REST, SMALLEST, Budget, out_of_memory
+from worker.engine.token_budget import LARGEST, REST, SMALLEST, Budget, out_of_memory
 
 Rate = Callable[[int], float]  # tokens a second at a size
 

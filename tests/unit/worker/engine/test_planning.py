@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import PADDED, Encoded, MicroBatch, Packing, plan
+from worker.engine.planning import PADDED, Encoded, MicroBatch, Packing, plan
 from worker.leasing.claims import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)

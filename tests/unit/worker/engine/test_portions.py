@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worker import portions
+from worker.engine import portions
 from worker.leasing.claims import Job, Lease, Size, Stretch
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.bisection import isolate
+from worker.engine.bisection import isolate
 
 
 class Poisoned(Exception):

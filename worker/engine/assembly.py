@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.batching import Encoded
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 
 

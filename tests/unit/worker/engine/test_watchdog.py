@@ -3,7 +3,7 @@
 import threading
 import time
 
-from worker.watchdog import Watchdog
+from worker.engine.watchdog import Watchdog
 
 
 def test_a_call_within_its_time_is_left_alone() -> None:

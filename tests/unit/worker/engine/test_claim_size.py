@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pace import Pace
+from worker.engine.claim_size import Pace
 
 durations = st.just(0.0) | st.floats(1e-9, 1e6)  # a monotonic clock counts in nanoseconds
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker.doorbell import Doorbell
+from worker.engine.wakeup import Doorbell
 
 
 class Ringer:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
-from worker import portions, process_memory, twins
-from worker.batching import Encoded
-from worker.bisection import bare, isolate
+from worker import process_memory
+from worker.engine import duplicates, portions
+from worker.engine.bisection import bare, isolate
+from worker.engine.planning import Encoded
+from worker.engine.watchdog import Watchdog
 from worker.leasing.claims import Job
-from worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from worker.adapters.base import Adapter
@@ -39,7 +40,7 @@ class Preparation:
         rows: list[Encoded] = []
         refused: list[tuple[Encoded, Exception]] = []
         held = 0
-        for some in portions.calls(twins.found(list(jobs), self._draws)):
+        for some in portions.calls(duplicates.found(list(jobs), self._draws)):
             added = self._prepared(some, refused)
             rows += added
             held += sum(row.size for row in added)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.assembly import Assembly
-from worker.batching import Encoded
+from worker.engine.assembly import Assembly
+from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 
 
