@@ -14,7 +14,7 @@ from benchmarks import THREADS, checkpoints, corpus, environments, loops, option
 from benchmarks.contest import Contestant, Standing, held
 from worker.engine import planning
 from worker.leasing.claims import Job, Lease
-from worker.runtime import Runtime
+from worker.loading.runtime import Runtime
 
 TASK = "sentiment-analysis"
 BUDGETS = (512, 1_024)

@@ -14,11 +14,11 @@ from transformers import pipeline
 from benchmarks import THREADS
 from models.errors import JobError
 from models.pipeline import Pipeline
-from worker import runtime
 from worker.engine import planning
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
-from worker.runtime import Runtime
+from worker.loading import runtime
+from worker.loading.runtime import Runtime
 
 Loop = Callable[[], float]
 

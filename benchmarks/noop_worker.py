@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from models.pipeline import Pipeline
-from worker import runtime
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 from worker.leasing.commit import Version
+from worker.loading import runtime
+from worker.loading.runtime import Runtime
 from worker.process import main
-from worker.runtime import Runtime
 
 TOKENS_PER_BATCH = 1_024
 OUTPUT = {"label": "NONE", "score": 1.0}

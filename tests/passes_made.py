@@ -10,10 +10,10 @@ import torch
 from models import tasks
 from models.catalogue import Pipeline
 from tests import models_made_decoders
-from worker import runtime
 from worker.engine import planning
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 # Ends are likely: a row stops after a few tokens, each at its own time.
 ENDS = {"eos_token_id": [0, *range(60, 90)], "do_sample": False, "max_new_tokens": 40}

@@ -14,7 +14,7 @@ from worker.engine.engine import Engine
 from worker.engine.wakeup import Doorbell
 from worker.leasing import commit
 from worker.leasing.leases import Holdings
-from worker.runtime import Runtime
+from worker.loading.runtime import Runtime
 
 SLICE_JOBS = 25
 

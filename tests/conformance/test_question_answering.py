@@ -12,7 +12,7 @@ from tests import models_made
 from tests.conformance.conftest import Answers
 from tests.golden.cases import FAILED, Case, cases, golden
 from tests.golden.made import digest
-from worker import runtime
+from worker.loading import runtime
 
 NAME = "question_answering"
 CASES = cases(NAME)

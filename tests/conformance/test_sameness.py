@@ -16,10 +16,10 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made_switching as made
-from worker import runtime
 from worker.adapters.sameness import Sharing
 from worker.engine import planning
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 WORDS = ["love", "hate", "terrible", "great", "product", "the", "a", "it", "is", "not", "what", "zed"]
 # Short texts beside long ones, twice: past every window and block, and past the length of the models' training.

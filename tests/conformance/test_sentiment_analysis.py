@@ -17,7 +17,7 @@ from models.builtin import BUILT_IN
 from models.pipeline import SAMPLES, Pipeline
 from tests import models_made
 from tests.conformance.conftest import Answers
-from worker import runtime
+from worker.loading import runtime
 
 CLOSE = 1e-4
 

@@ -13,7 +13,7 @@ from transformers import pipeline as transformers_pipeline
 from models.catalogue import Pipeline
 from tests import models_made_decoders
 from tests.conformance.conftest import Answers
-from worker import runtime
+from worker.loading import runtime
 
 TEXTS = [
     "a", "love", "the loved the", "Once upon a time", "世界 great 😀", "x" * 40, " it's " * 8, ".\n\n", "aaaa",

@@ -12,7 +12,7 @@ from models.pipeline import Pipeline
 from tests.conformance.conftest import Answers
 from tests.golden.cases import FAILED, Case, cases, golden
 from tests.golden.made import digest
-from worker import runtime
+from worker.loading import runtime
 
 # Marian's tokenizer says so on loading, and never uses it.
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")

@@ -9,7 +9,7 @@ from transformers import pipeline as transformers_pipeline
 
 from tests import models_made_encoders as encoders
 from tests.conformance.conftest import Answers
-from worker import runtime
+from worker.loading import runtime
 
 CLOSE = 1e-4
 

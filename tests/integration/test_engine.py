@@ -39,7 +39,7 @@ from worker.leasing.claims import Job, Lease
 from worker.leasing.commit import Answer
 from worker.leasing.leases import Holdings
 from worker.leasing.quarantine import SUSPECT_DEATHS
-from worker.runtime import Runtime
+from worker.loading.runtime import Runtime
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 FOREVER = 1000.0  # seconds; only a bell ends such a sleep

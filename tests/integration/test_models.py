@@ -16,8 +16,8 @@ from models.db import Database
 from models.schema import upgrade
 from tests import models_made
 from tests.batches_made import insert_batch
-from worker import conversion, runtime, snapshots
-from worker.runtime import Runtime
+from worker.loading import runtime, safetensors_conversion, snapshots
+from worker.loading.runtime import Runtime
 
 REPOSITORY, COMMIT = "made-org/made-model", "1234567890abcdef" * 2 + "12345678"
 
@@ -155,6 +155,6 @@ class TestConversion:
     def test_what_was_converted_is_not_converted_again(self, snapshot: Path) -> None:
         written = (snapshot / "model.safetensors").stat()
 
-        conversion.convert(REPOSITORY, snapshot)
+        safetensors_conversion.convert(REPOSITORY, snapshot)
 
         assert (snapshot / "model.safetensors").stat() == written

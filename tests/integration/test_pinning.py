@@ -21,9 +21,9 @@ from worker.engine.wakeup import Doorbell
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
 from worker.leasing.leases import Holdings
+from worker.loading.runtime import Runtime
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_switcher import Pinning, Process
-from worker.runtime import Runtime
 
 NAMES = ("first", "second", "third")
 

@@ -80,7 +80,7 @@ class Device:
 
 
 class Runtime:
-    """As much of `worker.runtime.Runtime` as an engine needs."""
+    """As much of `worker.loading.runtime.Runtime` as an engine needs."""
 
     tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
 
@@ -99,10 +99,10 @@ class Runtime:
 
 def main(arguments: Sequence[str]) -> int:
     """`worker.process.main`, with this device."""
-    fake = ModuleType("worker.runtime")
+    fake = ModuleType("worker.loading.runtime")
     fake.Runtime = Runtime  # type: ignore[attr-defined]
     fake.load = lambda pipeline, *_, **__: Runtime(pipeline)  # type: ignore[attr-defined]
-    sys.modules["worker.runtime"] = fake  # before anything imports the real one, and torch with it
+    sys.modules["worker.loading.runtime"] = fake  # before anything imports the real one, and torch with it
     from models.errors import BatchmillError
     from worker.process import main
 

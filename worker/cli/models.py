@@ -10,9 +10,9 @@ from models.catalogue import Catalogue
 from models.errors import UsageError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import inventory, snapshots
-from worker.inventory import Item
-from worker.snapshots import Snapshot
+from worker.loading import inventory, snapshots
+from worker.loading.inventory import Item
+from worker.loading.snapshots import Snapshot
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "BATCHES", "PIPELINES")
 
@@ -84,9 +84,9 @@ def _pulled(entry: Pipeline, *, convert: bool) -> Snapshot:
     if convert:
         if entry.folder is not None:
             raise UsageError(f"{entry.name} is a folder; --convert is for models of the Hub")
-        from worker import conversion  # torch takes seconds to load
+        from worker.loading import safetensors_conversion  # torch takes seconds to load
 
-        conversion.convert(entry.model, snapshots.found(entry).folder)
+        safetensors_conversion.convert(entry.model, snapshots.found(entry).folder)
     return snapshots.model(entry)
 
 

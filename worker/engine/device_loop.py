@@ -20,7 +20,7 @@ from worker.leasing.claims import Lease
 from worker.leasing.leases import Holdings
 
 if TYPE_CHECKING:
-    from worker.runtime import Runtime
+    from worker.loading.runtime import Runtime
 
 NOBODY_S_FAULT = (Interrupted, DeviceBroken)
 

@@ -41,7 +41,7 @@ from worker.leasing.quarantine_turns import Share, Turn
 from worker.leasing.retry import patiently
 
 if TYPE_CHECKING:  # the engine itself runs without torch
-    from worker.runtime import Runtime
+    from worker.loading.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

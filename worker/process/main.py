@@ -16,16 +16,17 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import duties, runtime
+from worker import duties
 from worker.duties import Duties
 from worker.engine.wakeup import Doorbell
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
+from worker.loading import runtime
+from worker.loading.runtime import Runtime
 from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_switcher import Pinning, Process
-from worker.runtime import Runtime
 
 logger = structlog.get_logger(__name__)
 

@@ -19,8 +19,6 @@ from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelErro
 from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
-from worker import cache, load_errors
-from worker.cache import RuntimeCache
 from worker.engine.claim_size import Pace
 from worker.engine.engine import Engine
 from worker.engine.token_budget import Budget
@@ -34,11 +32,13 @@ from worker.leasing.leases import Holdings
 from worker.leasing.load_backoff import LoadBackoff
 from worker.leasing.load_failures import Place
 from worker.leasing.retry import patiently
+from worker.loading import load_errors, model_cache
+from worker.loading.model_cache import RuntimeCache
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import Rotation, Target
 
 if TYPE_CHECKING:
-    from worker.runtime import Runtime
+    from worker.loading.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
@@ -230,7 +230,7 @@ class Pinning:
         if target.revision is None:
             self._revisions[pipeline.name] = version.revision
         self._backoff.succeeded(target)
-        cache.settle()
+        model_cache.settle()
         claimant = Claimant(
             process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
             process.settings.lease_seconds, settles=target.revision is None,
@@ -294,7 +294,7 @@ class Pinning:
         self._pinned = None
         self._cache.put(pinned.target, pinned.runtime)
         del pinned
-        cache.free()
+        model_cache.free()
 
     def _finish(self, pinned: Pinned) -> None:
         released = [lease.slice_id for lease in pinned.engine.join()]
@@ -329,7 +329,7 @@ class Pinning:
             log.warning("can't record what could not be loaded", failed=target.pipeline, error=str(away))
         if cause is not None and breaks(cause):  # only a new process can use the device again
             self._process.on_defect()
-        cache.free()
+        model_cache.free()
 
     def _record_failure(self, pipeline: Pipeline, error: BatchmillError, pause: float) -> None:
         process = self._process

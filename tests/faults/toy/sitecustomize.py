@@ -19,7 +19,7 @@ if "worker.process.main" in sys.orig_argv or "foreman" in sys.orig_argv:
     if os.environ.get("TOY_MODEL", "toy") == "toy":
         import toy
 
-        sys.modules["worker.runtime"] = toy
+        sys.modules["worker.loading.runtime"] = toy
 elif "worker" in sys.orig_argv:
     from worker.supervisor import supervisor
 

@@ -1,4 +1,4 @@
-"""A model without torch, in the place of `worker.runtime`: quick to start, and it does what its inputs say."""
+"""A model without torch, in the place of `worker.loading.runtime`: quick to start, and it does what its inputs say."""
 
 import os
 import resource

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from worker import runtime
+from worker.loading import runtime
 
 
 @pytest.mark.parametrize(

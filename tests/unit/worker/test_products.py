@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests import models_made
-from worker import products, runtime
+from worker import products
+from worker.loading import runtime
 from worker.products import DnnLinear
 
 INNER, OUTER = 96, 40

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests import models_made
-from worker import runtime
 from worker.adapters.collation import Collation
 from worker.engine import planning
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 LEASE = Lease(1, "b", 0, 200, 1, 1)
 JOB = Job(LEASE, 0, {})

@@ -10,7 +10,6 @@ import pytest
 from models import tasks
 from models.builtin import BUILT_IN
 from models.errors import JobError
-from worker import runtime
 from worker.adapters import (
     framing,
     prompts,
@@ -23,6 +22,7 @@ from worker.adapters.passage import Window as PassageWindow
 from worker.adapters.token_classification import Window
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 MODULES = (framing, prompts, question_answering, text_classification, text_to_text, token_classification)
 RANDOM = random.Random(2)

@@ -18,11 +18,11 @@ from transformers import pipeline
 from tests import models_made
 from tests import models_made_encoders as encoders
 from tests.golden import models as golden
-from worker import runtime
 from worker.adapters import packed_attention
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
-from worker.runtime import Runtime
+from worker.loading import runtime
+from worker.loading.runtime import Runtime
 
 PACKED = ("bert", "distilbert", "roberta", "electra", "xlm-roberta", "camembert", "modernbert", "albert")
 WORDS = ("love", "hate", "the", "great", "product", "it", "é", "terrible")

@@ -15,9 +15,10 @@ from transformers import (
 from models.errors import ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
-from worker import int8, runtime
+from worker import int8
 from worker.adapters import padding
 from worker.adapters.framing import Framing
+from worker.loading import runtime
 
 SIZES_OF: dict[str, dict[str, Any]] = {
     "convbert": {**SIZES, "embedding_size": 32}, "fnet": {**SIZES, "pad_token_id": 0},

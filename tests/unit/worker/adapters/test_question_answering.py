@@ -12,12 +12,12 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
-from worker import runtime
 from worker.adapters.base import Limits
 from worker.adapters.question_answering import QuestionAnswering
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 TOWN = "the river is in the city and the city is on the river, who was born in it is not known. "
 LONG = TOWN * 60

@@ -11,12 +11,12 @@ from transformers import BertForSequenceClassification, ByT5Tokenizer
 from models.errors import JobError
 from tests import models_made
 from tests.models_made import pipeline
-from worker import runtime
 from worker.adapters.base import Limits
 from worker.adapters.text_classification import TextClassification
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 Made = Callable[[str], Path]
 

@@ -11,12 +11,12 @@ from models.catalogue import Pipeline
 from models.errors import JobError
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
-from worker import runtime
 from worker.adapters import seq2seq_writing
 from worker.adapters.text_to_text import TextToText
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 

@@ -12,11 +12,11 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import word_pieces
-from worker import runtime
 from worker.adapters import token_classification
 from worker.adapters.token_classification import TokenClassification, Window
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
+from worker.loading import runtime
 
 LONG = "love hate great " * 10  # 30 tokens
 

@@ -16,7 +16,7 @@ from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceBroken
 from worker.leasing.claims import Job, Lease
 from worker.leasing.leases import Holdings
-from worker.runtime import Runtime
+from worker.loading.runtime import Runtime
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
 OTHER = Lease(2, "other", 0, 100, 1, 1)

@@ -13,8 +13,8 @@ import pytest
 
 from models.errors import ModelError
 from tests.models_made import pipeline
-from worker import runtime, vetting
-from worker.vetting import ATTENTIONS, CODE_KEYS
+from worker.loading import runtime, vetting
+from worker.loading.vetting import ATTENTIONS, CODE_KEYS
 
 KERNEL = "made-org/kernel"
 KERNELS = [KERNEL, f"{KERNEL}@v1", f"{KERNEL}:function", f"paged|{KERNEL}", "paged|sdpa", "sage", "EAGER", 7]

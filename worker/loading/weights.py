@@ -8,8 +8,9 @@ from transformers import AutoConfig
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import int8, load_errors, products, vetting
-from worker.snapshots import Snapshot
+from worker import int8, products
+from worker.loading import load_errors, vetting
+from worker.loading.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
 # weights' names (ModernBERT's for tokens and for texts), and would load without a word.

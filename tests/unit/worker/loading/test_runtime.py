@@ -17,9 +17,9 @@ from models.content import content_hash
 from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
-from worker import runtime, snapshots, weights
 from worker.adapters import text_classification
-from worker.runtime import Runtime
+from worker.loading import runtime, snapshots, weights
+from worker.loading.runtime import Runtime
 
 Made = Callable[[str], Path]
 

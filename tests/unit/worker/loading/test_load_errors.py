@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, SettingsError, Unreachable
-from worker.load_errors import classified
+from worker.loading.load_errors import classified
 
 REVISION = "a" * 40
 

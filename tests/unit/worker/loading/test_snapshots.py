@@ -13,8 +13,8 @@ from models.content import content_hash
 from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
 from models.pipeline import Pipeline
 from tests.models_made import pipeline
-from worker import snapshots
-from worker.snapshots import Snapshot
+from worker.loading import snapshots
+from worker.loading.snapshots import Snapshot
 
 REPOSITORY = "made-org/made-model"
 COMMIT, OTHER_COMMIT = "1234567890abcdef" * 2 + "12345678", "fedcba09" * 5

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 from models.content import State, content_hash
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
 from models.pipeline import Pipeline
-from worker import vetting
+from worker.loading import vetting
 
 # Weights as safetensors only: the other formats run code when they are opened.
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]

@@ -6,8 +6,8 @@ import psutil
 import pytest
 import torch
 
-from worker import cache
-from worker.cache import RuntimeCache
+from worker.loading import model_cache
+from worker.loading.model_cache import RuntimeCache
 
 MEBIBYTE = 2**20
 
@@ -55,7 +55,7 @@ class TestRuntimeCache:
 
 def test_memory_of_what_is_forgotten_goes_back_to_the_machine() -> None:
     kept, process = RuntimeCache(0), psutil.Process()
-    cache.free()
+    model_cache.free()
     before = process.memory_info().rss
     runtime = Parked(200 * MEBIBYTE)
     runtime.model = [torch.ones(MEBIBYTE // 4) for _ in range(200)]  # many blocks, as a model has, not one big one
@@ -64,7 +64,7 @@ def test_memory_of_what_is_forgotten_goes_back_to_the_machine() -> None:
 
     kept.put("a", runtime)
     del runtime
-    cache.free()
+    model_cache.free()
 
     assert held - before > 150 * MEBIBYTE
     assert process.memory_info().rss - before < 30 * MEBIBYTE

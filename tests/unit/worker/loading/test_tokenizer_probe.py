@@ -10,7 +10,7 @@ import pytest
 from models.errors import ModelError
 from models.pipeline import SAMPLES
 from tests.models_made import pipeline
-from worker import runtime, tokenizer_trial
+from worker.loading import runtime, tokenizer_probe
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("normalizer", BOMBS.values(), ids=BOMBS)
 def test_one_that_grows_a_short_text_is_refused(folder: Path, normalizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_trial, "CPU_SECONDS", 1)
+    monkeypatch.setattr(tokenizer_probe, "CPU_SECONDS", 1)
     edit(folder, normalizer=normalizer)
 
     with pytest.raises(ModelError, match=f"^the tokenizer of {folder} .*; take another$"):
@@ -60,13 +60,13 @@ def test_one_that_grows_a_short_text_is_refused(folder: Path, normalizer: Any, m
 def test_any_other_is_left_to_the_load(folder: Path, changes: Any) -> None:
     edit(folder, **changes)
 
-    tokenizer_trial.check("made", folder)
+    tokenizer_probe.check("made", folder)
 
 
 def test_the_usual_ones_cost_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_trial, "_tried", None)
+    monkeypatch.setattr(tokenizer_probe, "_tried", None)
 
     for sample in ("text-generation", "sentiment-analysis"):
-        tokenizer_trial.check(sample, SAMPLES / sample)
+        tokenizer_probe.check(sample, SAMPLES / sample)
     (folder / "tokenizer.json").unlink()
-    tokenizer_trial.check("made", folder)
+    tokenizer_probe.check("made", folder)

@@ -10,7 +10,7 @@ import structlog
 from worker import process_memory
 
 if TYPE_CHECKING:  # torch is the runtime's to import
-    from worker.runtime import Runtime
+    from worker.loading.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

@@ -14,11 +14,12 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import adapters, intact, load_errors, snapshots, tokenizer_trial, weights
+from worker import adapters
 from worker.adapters.base import Adapter, Limits
 from worker.engine.token_budget import LARGEST
 from worker.leasing.commit import Version
-from worker.snapshots import Snapshot
+from worker.loading import integrity, load_errors, snapshots, tokenizer_probe, weights
+from worker.loading.snapshots import Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,7 @@ def _changed(read: Sequence[Snapshot]) -> LoadFailed | None:
 
 
 def _damaged(pipeline: Pipeline, error: ModelError) -> LoadFailed | None:
-    damage = intact.damage(pipeline, error.revision) if type(error) is ModelError else None
+    damage = integrity.damage(pipeline, error.revision) if type(error) is ModelError else None
     return LoadFailed(damage) if damage else None
 
 
@@ -123,7 +124,7 @@ def _assembled(pipeline: Pipeline, read: list[Snapshot], target: torch.device, t
     words = snapshots.tokenizer(pipeline, files)
     if words is not files:
         read.append(words)
-    tokenizer_trial.check(words.name, words.folder)
+    tokenizer_probe.check(words.name, words.folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.of(pipeline.task)

@@ -10,10 +10,10 @@ from transformers import ModernBertConfig, ModernBertForTokenClassification
 from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import pipeline
-from worker import runtime, weights
 from worker.engine.planning import MicroBatch
 from worker.leasing.claims import Job, Lease
-from worker.runtime import Runtime
+from worker.loading import runtime, weights
+from worker.loading.runtime import Runtime
 
 LEASE = Lease(1, "b", 0, 4, 1, 1)
 
