@@ -29,7 +29,7 @@ from tests.batches_made import (
     slices,
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
-from worker.adapters.base import Interrupted
+from worker.adapters.interface import Interrupted
 from worker.engine.claim_size import Pace
 from worker.engine.engine import WINDOW_BYTES, Engine
 from worker.engine.planning import Encoded, MicroBatch

@@ -13,9 +13,9 @@ import torch
 
 from worker import int8
 from worker.adapters import neighbours, padding, sameness, trials, vocabulary
-from worker.adapters.base import Limits
 from worker.adapters.collation import Collation
 from worker.adapters.framing import Frame
+from worker.adapters.interface import Limits
 from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
 from worker.adapters.sameness import Sharing

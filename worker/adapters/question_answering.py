@@ -15,8 +15,8 @@ from transformers import AutoModelForQuestionAnswering
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
 from worker.adapters import framing, long_texts
-from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
+from worker.adapters.interface import Limits
 from worker.adapters.long_texts import PIECE
 from worker.adapters.passage import Passage, Window
 from worker.adapters.spans import Floats, Spans, best

@@ -10,8 +10,8 @@ from transformers import AutoModelForSequenceClassification, TextClassificationP
 
 from models.errors import JobError
 from worker.adapters import framing, long_texts
-from worker.adapters.base import Limits
 from worker.adapters.encoder import FIRST, Encoder
+from worker.adapters.interface import Limits
 from worker.adapters.long_texts import PIECE
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job

@@ -14,9 +14,9 @@ from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
 from worker.adapters import sameness, sampling, vocabulary
-from worker.adapters.base import Limits, More, never
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.generation import Entering, Generation, Settings
+from worker.adapters.interface import Limits, More, never
 from worker.adapters.prompts import Prompts
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little

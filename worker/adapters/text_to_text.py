@@ -18,8 +18,8 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 from models import tasks
 from models.errors import JobError
 from worker.adapters import long_texts, sameness, vocabulary
-from worker.adapters.base import Limits, never
 from worker.adapters.collation import FIXED_ROWS, Collation
+from worker.adapters.interface import Limits, never
 from worker.adapters.languages import Languages, Pair
 from worker.adapters.long_texts import PIECE
 from worker.adapters.sameness import Sharing

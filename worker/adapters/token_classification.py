@@ -12,9 +12,9 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
-from worker.adapters.base import Limits
 from worker.adapters.encoder import Encoder
 from worker.adapters.framing import Framed, Framing
+from worker.adapters.interface import Limits
 from worker.adapters.long_texts import PIECE, Integers
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
-from worker.adapters.base import Interrupted
 from worker.adapters.company import ByRow
+from worker.adapters.interface import Interrupted
 
 
 class Soundness(LogitsProcessor, ByRow):

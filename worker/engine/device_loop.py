@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from models.failpoints import failpoint
-from worker.adapters.base import Flowing, Interrupted
+from worker.adapters.interface import Flowing, Interrupted
 from worker.engine.bisection import apart, isolate
 from worker.engine.claim_size import Pace
 from worker.engine.planning import Encoded, MicroBatch, Packing

@@ -10,7 +10,7 @@ import structlog
 from models.db import as_json
 from models.errors import JobError
 from models.states import Outcome
-from worker.adapters.base import Adapter
+from worker.adapters.interface import Adapter
 from worker.engine.assembly import Parts
 from worker.engine.bisection import bare
 from worker.engine.token_budget import out_of_memory

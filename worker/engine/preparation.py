@@ -13,7 +13,7 @@ from worker.engine.watchdog import Watchdog
 from worker.leasing.claims import Job
 
 if TYPE_CHECKING:
-    from worker.adapters.base import Adapter
+    from worker.adapters.interface import Adapter
 
 
 @dataclass(frozen=True, slots=True)

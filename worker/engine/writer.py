@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, text
 from models.db import Database, Fragments, as_numbers
 from models.failpoints import failpoint
 from worker import process_memory
-from worker.adapters.base import Adapter
+from worker.adapters.interface import Adapter
 from worker.engine import outcomes
 from worker.engine.assembly import Assembly
 from worker.engine.device_loop import Raw

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
 from worker import adapters
-from worker.adapters.base import Adapter, Limits
+from worker.adapters.interface import Adapter, Limits
 from worker.engine.token_budget import LARGEST
 from worker.leasing.commit import Version
 from worker.loading import integrity, load_errors, snapshots, tokenizer_probe, weights

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from worker.adapters.base import never
+from worker.adapters.interface import never
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 from worker.leasing.commit import Version

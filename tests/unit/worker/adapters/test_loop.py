@@ -15,7 +15,7 @@ from tests import models_made_decoders
 from tests.golden import seq2seq_models
 from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
 from worker.adapters import loop, sampling
-from worker.adapters.base import Interrupted
+from worker.adapters.interface import Interrupted
 from worker.engine import planning
 from worker.engine.planning import Encoded
 

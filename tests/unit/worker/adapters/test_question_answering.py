@@ -12,7 +12,7 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
-from worker.adapters.base import Limits
+from worker.adapters.interface import Limits
 from worker.adapters.question_answering import QuestionAnswering
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch

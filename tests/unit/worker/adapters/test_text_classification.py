@@ -11,7 +11,7 @@ from transformers import BertForSequenceClassification, ByT5Tokenizer
 from models.errors import JobError
 from tests import models_made
 from tests.models_made import pipeline
-from worker.adapters.base import Limits
+from worker.adapters.interface import Limits
 from worker.adapters.text_classification import TextClassification
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import structlog
 
-from worker.adapters.base import Interrupted
+from worker.adapters.interface import Interrupted
 from worker.engine import device_loop as passes_module
 from worker.engine.claim_size import Pace
 from worker.engine.device_loop import Passes, Raw, Window
