@@ -10,16 +10,10 @@ import pytest
 from models import tasks
 from models.builtin import BUILT_IN
 from models.errors import JobError
-from worker.adapters import (
-    framing,
-    prompts,
-    question_answering,
-    text_classification,
-    text_to_text,
-    token_classification,
-)
+from worker.adapters import framing, prompts
 from worker.adapters.passage import Window as PassageWindow
-from worker.adapters.token_classification import Window
+from worker.adapters.tasks import question_answering, text_classification, text_to_text, token_classification
+from worker.adapters.tasks.token_classification import Window
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime

@@ -17,7 +17,7 @@ from models.content import content_hash
 from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
-from worker.adapters import text_classification
+from worker.adapters.tasks import text_classification
 from worker.loading import runtime, snapshots, weights
 from worker.loading.runtime import Runtime
 

@@ -12,7 +12,7 @@ from models.errors import JobError
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters import seq2seq_writing
-from worker.adapters.text_to_text import TextToText
+from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease

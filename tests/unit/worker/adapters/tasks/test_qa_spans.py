@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from worker.adapters.spans import Floats, best
+from worker.adapters.tasks.qa_spans import Floats, best
 
 Mask = npt.NDArray[np.bool_]
 

@@ -12,8 +12,8 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import word_pieces
-from worker.adapters import token_classification
-from worker.adapters.token_classification import TokenClassification, Window
+from worker.adapters.tasks import token_classification
+from worker.adapters.tasks.token_classification import TokenClassification, Window
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime

@@ -19,7 +19,7 @@ from worker.adapters.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.long_texts import PIECE
 from worker.adapters.passage import Passage, Window
-from worker.adapters.spans import Floats, Spans, best
+from worker.adapters.tasks.qa_spans import Floats, Spans, best
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 

@@ -13,7 +13,7 @@ from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
 from worker.adapters.interface import Limits
-from worker.adapters.question_answering import QuestionAnswering
+from worker.adapters.tasks.question_answering import QuestionAnswering
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease

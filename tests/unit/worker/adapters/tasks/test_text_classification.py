@@ -12,7 +12,7 @@ from models.errors import JobError
 from tests import models_made
 from tests.models_made import pipeline
 from worker.adapters.interface import Limits
-from worker.adapters.text_classification import TextClassification
+from worker.adapters.tasks.text_classification import TextClassification
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job, Lease
