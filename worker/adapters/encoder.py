@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from worker import int8
-from worker.adapters import neighbours, padding, sameness, trials, vocabulary
+from worker.adapters import neighbours, padding, sameness, trials
 from worker.adapters.collation import Collation
-from worker.adapters.framing import Frame
 from worker.adapters.interface import Limits
 from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import ReadingTrial
+from worker.adapters.tokenization import vocabulary
+from worker.adapters.tokenization.special_tokens import Frame
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 

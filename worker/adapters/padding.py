@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from worker import int8
-from worker.adapters import trials, vocabulary
-from worker.adapters.framing import Frame
+from worker.adapters import trials
+from worker.adapters.tokenization import vocabulary
+from worker.adapters.tokenization.special_tokens import Frame
 
 PADDING = 16  # behind the trial's text: more than the widest convolution
 

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from worker.adapters import loop, trials, vocabulary
+from worker.adapters import loop, trials
 from worker.adapters.company import ByRow
 from worker.adapters.loop import Crowd, Party
 from worker.adapters.sameness import Ids, Scores, Sharing, Way, put_back
 from worker.adapters.small_copy import LENGTHS, WORDS
+from worker.adapters.tokenization import vocabulary
 
 SWITCH = LENGTHS["original_max_position_embeddings"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from models.errors import ModelError, first_line
-from worker.adapters.framing import Frame, Framed
+from worker.adapters.tokenization.special_tokens import Frame, Framed
 from worker.engine.token_budget import out_of_memory
 from worker.failures import breaks
 from worker.leasing.backoff import may_pass

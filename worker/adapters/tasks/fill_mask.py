@@ -13,11 +13,11 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
-from worker.adapters import vocabulary
 from worker.adapters.encoder import Encoder
-from worker.adapters.framing import Frame, Framed, Framing
 from worker.adapters.interface import Limits
 from worker.adapters.narrowing import Narrowing
+from worker.adapters.tokenization import vocabulary
+from worker.adapters.tokenization.special_tokens import Frame, Framed, Framing
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 

@@ -14,12 +14,12 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
-from worker.adapters import framing, long_texts
 from worker.adapters.encoder import Encoder
 from worker.adapters.interface import Limits
-from worker.adapters.long_texts import PIECE
-from worker.adapters.passage import Passage, Window
 from worker.adapters.tasks.qa_spans import Floats, Spans, best
+from worker.adapters.tokenization import long_texts, special_tokens
+from worker.adapters.tokenization.long_texts import PIECE
+from worker.adapters.tokenization.qa_windows import Passage, Window
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
@@ -49,7 +49,7 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
         self._limits = limits
         self._asked = cache(_parameters)
-        frame = framing.frame(tokenizer, texts=2)
+        frame = special_tokens.frame(tokenizer, texts=2)
         self._encoder = Encoder(model, tokenizer, limits, frame)
         self._long = long_texts.of(tokenizer) if frame else None
         self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from models.errors import JobError
-from worker.adapters import framing, long_texts
 from worker.adapters.encoder import FIRST, Encoder
 from worker.adapters.interface import Limits
-from worker.adapters.long_texts import PIECE
+from worker.adapters.tokenization import long_texts, special_tokens
+from worker.adapters.tokenization.long_texts import PIECE
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 
@@ -28,7 +28,7 @@ class TextClassification:
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
         self._sanitized = cache(self._sanitize)
-        self._encoder = Encoder(model, tokenizer, limits, framing.frame(tokenizer), few=True)
+        self._encoder = Encoder(model, tokenizer, limits, special_tokens.frame(tokenizer), few=True)
         self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:

@@ -17,15 +17,16 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
-from worker.adapters import long_texts, sameness, vocabulary
+from worker.adapters import sameness
 from worker.adapters.collation import FIXED_ROWS, Collation
 from worker.adapters.interface import Limits, never
-from worker.adapters.languages import Languages, Pair
-from worker.adapters.long_texts import PIECE
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.seq2seq_writing import Ask, Writing
+from worker.adapters.tokenization import long_texts, vocabulary
+from worker.adapters.tokenization.language_codes import Languages, Pair
+from worker.adapters.tokenization.long_texts import PIECE
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 

@@ -13,9 +13,9 @@ from transformers import AutoModelForTokenClassification, TokenClassificationPip
 
 from models.errors import JobError, ModelError
 from worker.adapters.encoder import Encoder
-from worker.adapters.framing import Framed, Framing
 from worker.adapters.interface import Limits
-from worker.adapters.long_texts import PIECE, Integers
+from worker.adapters.tokenization.long_texts import PIECE, Integers
+from worker.adapters.tokenization.special_tokens import Framed, Framing
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 

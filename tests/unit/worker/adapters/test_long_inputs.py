@@ -10,15 +10,15 @@ import pytest
 from models import tasks
 from models.builtin import BUILT_IN
 from models.errors import JobError
-from worker.adapters import framing, prompts
-from worker.adapters.passage import Window as PassageWindow
 from worker.adapters.tasks import question_answering, text_classification, text_to_text, token_classification
 from worker.adapters.tasks.token_classification import Window
+from worker.adapters.tokenization import prompts, special_tokens
+from worker.adapters.tokenization.qa_windows import Window as PassageWindow
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime
 
-MODULES = (framing, prompts, question_answering, text_classification, text_to_text, token_classification)
+MODULES = (special_tokens, prompts, question_answering, text_classification, text_to_text, token_classification)
 RANDOM = random.Random(2)
 WORDS = "Maria went to Berlin, didn't she? 1234 naïve 世界 😀".split()  # noqa: SIM905
 TEXT = " ".join(RANDOM.choices(WORDS, k=10_000))

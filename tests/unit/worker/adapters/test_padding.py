@@ -17,7 +17,7 @@ from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
 from worker import int8
 from worker.adapters import padding
-from worker.adapters.framing import Framing
+from worker.adapters.tokenization.special_tokens import Framing
 from worker.loading import runtime
 
 SIZES_OF: dict[str, dict[str, Any]] = {

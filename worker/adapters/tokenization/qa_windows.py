@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from worker.adapters.long_texts import NO_WORD, Integers, Stretch
+from worker.adapters.tokenization.long_texts import NO_WORD, Integers, Stretch
 
 
 class Passage:

@@ -16,7 +16,7 @@ import structlog
 from transformers import PreTrainedTokenizerBase
 
 from models.errors import JobError, first_line
-from worker.adapters import rendering
+from worker.adapters.tokenization import template_process
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ class ChatTemplate:
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", rendering.__name__, str(rendering.CPU_SECONDS)],
+            [sys.executable, "-P", "-m", template_process.__name__, str(template_process.CPU_SECONDS)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
             env={name: os.environ[name] for name in VARIABLES if name in os.environ} | {"HF_HUB_OFFLINE": "1"},
         )  # fmt: skip

@@ -11,8 +11,8 @@ from itertools import chain
 from typing import Any
 
 from models.errors import ModelError
-from worker.adapters import long_texts
-from worker.adapters.long_texts import PIECE, Stretch
+from worker.adapters.tokenization import long_texts
+from worker.adapters.tokenization.long_texts import PIECE, Stretch
 
 # Two for each text: the frame is found with the first and tried on the second.
 PROBES = (("a", "b c"), ("d e f", "g"))

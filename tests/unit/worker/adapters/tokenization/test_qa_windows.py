@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tests.golden import models
 from tests.golden.question_answering import LONG, SHORT
-from worker.adapters.passage import Passage, Window
+from worker.adapters.tokenization.qa_windows import Passage, Window
 
 Make = Callable[[Path], Path]
 

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from models.pipeline import SAMPLES
 from tests import models_made
-from worker.adapters import long_texts
-from worker.adapters.long_texts import LongTexts
+from worker.adapters.tokenization import long_texts
+from worker.adapters.tokenization.long_texts import LongTexts
 
 LENGTH = 30_000  # characters
 PIECE, OVERLAPS = 8_192, (1_024, 1_027, 4_095)

@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from models.errors import JobError
 from models.pipeline import SAMPLES
-from worker.adapters import rendering, templates
-from worker.adapters.templates import HANGS, ChatTemplate
+from worker.adapters.tokenization import chat_templates, template_process
+from worker.adapters.tokenization.chat_templates import HANGS, ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -48,7 +48,7 @@ def tokenizer() -> Any:
 @pytest.fixture
 def made(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a template of a text."""
-    monkeypatch.setattr(rendering, "CPU_SECONDS", 0.5)
+    monkeypatch.setattr(template_process, "CPU_SECONDS", 0.5)
     before = tokenizer.chat_template
 
     def made(text: Any) -> ChatTemplate:
@@ -95,7 +95,7 @@ def test_of_several_the_default_is_taken(made: Any) -> None:
 def test_one_that_does_not_end_costs_a_sentence(made: Any, text: str) -> None:
     began = time.monotonic()
 
-    assert refusal(made(text)) == ("chat_template_hung", templates.HUNG)
+    assert refusal(made(text)) == ("chat_template_hung", chat_templates.HUNG)
 
     assert time.monotonic() - began < 30
 
@@ -122,16 +122,16 @@ def test_one_that_raises_says_what(made: Any, text: str) -> None:
 def test_after_some_hangs_in_a_row_it_is_not_tried_again(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made(LOOP)
     monkeypatch.setattr(template, "_hangs", HANGS - 1)
-    assert refusal(template)[1] == templates.HUNG
+    assert refusal(template)[1] == chat_templates.HUNG
     monkeypatch.setattr(template, "_start", None)
 
     for _ in range(1000):
-        assert refusal(template) == ("chat_template_hung", templates.GIVEN_UP)
+        assert refusal(template) == ("chat_template_hung", chat_templates.GIVEN_UP)
 
 
 def test_some_inputs_that_hang_cost_the_others_nothing(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made("{% if messages[0].content == 'hang' %}" + LOOP + "{% endif %}{{ messages[0].content }}")
-    monkeypatch.setattr(templates, "HANGS", 2)
+    monkeypatch.setattr(chat_templates, "HANGS", 2)
 
     for place in range(3):
         with pytest.raises(JobError):

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from models.errors import JobError, ModelError
-from worker.adapters.languages import Languages
+from worker.adapters.tokenization.language_codes import Languages
 
 CODES = {"en_XX": 4, "de_DE": 5, "xx_XX": 3}
 

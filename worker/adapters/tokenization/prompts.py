@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.errors import JobError
-from worker.adapters import framing, long_texts
-from worker.adapters.long_texts import PIECE
-from worker.adapters.templates import ChatTemplate
+from worker.adapters.tokenization import long_texts, special_tokens
+from worker.adapters.tokenization.chat_templates import ChatTemplate
+from worker.adapters.tokenization.long_texts import PIECE
 
 Prompt = array  # of C ints
 # What the tokenizer is asked for: a text and whether to put its special tokens around it.
@@ -21,7 +21,7 @@ class Prompts:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._template = ChatTemplate(tokenizer)
-        self._long, self._frame = long_texts.of(tokenizer), framing.frame(tokenizer)
+        self._long, self._frame = long_texts.of(tokenizer), special_tokens.frame(tokenizer)
 
     def encode(self, inputs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list["Prompt[int] | JobError"]:
         """For each input with its parameters, in order, token ids with the special ones; or why there are none."""
