@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM
 
 from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
-from worker.adapters.encoder import Encoder
+from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.narrowing import Narrowing
 from worker.adapters.tokenization import vocabulary

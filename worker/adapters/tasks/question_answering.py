@@ -14,7 +14,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
-from worker.adapters.encoder import Encoder
+from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.tasks.qa_spans import Floats, Spans, best
 from worker.adapters.tokenization import long_texts, special_tokens

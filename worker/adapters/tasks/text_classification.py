@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from models.errors import JobError
-from worker.adapters.encoder import FIRST, Encoder
+from worker.adapters.encoding.encoder import FIRST, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE

@@ -14,7 +14,7 @@ from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
 from worker.adapters import sameness, sampling
-from worker.adapters.collation import FIXED_ROWS, Collation
+from worker.adapters.encoding.collation import FIXED_ROWS, Collation
 from worker.adapters.generation import Entering, Generation, Settings
 from worker.adapters.interface import Limits, More, never
 from worker.adapters.sameness import Sharing

@@ -18,7 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 from models import tasks
 from models.errors import JobError
 from worker.adapters import sameness
-from worker.adapters.collation import FIXED_ROWS, Collation
+from worker.adapters.encoding.collation import FIXED_ROWS, Collation
 from worker.adapters.interface import Limits, never
 from worker.adapters.sameness import Sharing
 from worker.adapters.sameness_trials import WritingTrial, write_a_little

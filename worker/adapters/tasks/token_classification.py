@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForTokenClassification, TokenClassificationPipeline
 
 from models.errors import JobError, ModelError
-from worker.adapters.encoder import Encoder
+from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.tokenization.long_texts import PIECE, Integers
 from worker.adapters.tokenization.special_tokens import Framed, Framing

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, ZeroShotClassificat
 
 from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
-from worker.adapters.encoder import FIRST, Encoder
+from worker.adapters.encoding.encoder import FIRST, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.tokenization.special_tokens import Framed, Framing
 from worker.engine.planning import Encoded, MicroBatch

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests import models_made
-from worker.adapters.collation import Collation
+from worker.adapters.encoding.collation import Collation
 from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime

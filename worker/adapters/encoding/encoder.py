@@ -13,7 +13,7 @@ import torch
 
 from worker import int8
 from worker.adapters import neighbours, padding, sameness, trials
-from worker.adapters.collation import Collation
+from worker.adapters.encoding.collation import Collation
 from worker.adapters.interface import Limits
 from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
