@@ -16,7 +16,7 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made_switching as made
-from worker.adapters.sameness import Sharing
+from worker.adapters.probes.sameness import Sharing
 from worker.engine import planning
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from worker import int8
-from worker.adapters import neighbours, padding, sameness, trials
 from worker.adapters.encoding.collation import Collation
 from worker.adapters.interface import Limits
 from worker.adapters.packed import PackedLayers, possible
 from worker.adapters.packed_attention import Layout, Places
-from worker.adapters.sameness import Sharing
-from worker.adapters.sameness_trials import ReadingTrial
+from worker.adapters.probes import packing, padding, probe_rows, sameness
+from worker.adapters.probes.sameness import Sharing
+from worker.adapters.probes.sameness_trials import ReadingTrial
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
 from worker.engine.planning import Encoded, MicroBatch
@@ -48,7 +48,7 @@ class Encoder:
         self._few = False
         shares = self.most_rows > 1 and not self.apart and self._sameness.sharing is Sharing.TOGETHER
         if frame is not None and shares and not limits.deterministic and possible(model):
-            self._settle(trials.rows(tokenizer, frame), tokenizer.pad_token_id, few=few)
+            self._settle(probe_rows.rows(tokenizer, frame), tokenizer.pad_token_id, few=few)
 
     @property
     def packs(self) -> bool:
@@ -79,7 +79,7 @@ class Encoder:
         return self._layers.over(Layout(lengths, width, self._model.device, kept))
 
     @torch.inference_mode()
-    def _settle(self, rows: Sequence[trials.Row], pad: int, *, few: bool) -> None:
+    def _settle(self, rows: Sequence[probe_rows.Row], pad: int, *, few: bool) -> None:
         """Pack from here on, if rows come out as they do alone, whoever else is in the pass."""
         try:
             self._layers = PackedLayers(self._model)
@@ -87,7 +87,7 @@ class Encoder:
             return
         with int8.unrounded(self._model):
             for self._few in (True, False) if few else (False,):
-                if neighbours.harmless(self._model, rows, pad, self._pass, few=self._few):
+                if packing.harmless(self._model, rows, pad, self._pass, few=self._few):
                     return
         self._layers.remove()
         self._layers = None

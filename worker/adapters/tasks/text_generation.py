@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
-from worker.adapters import sameness, sampling
+from worker.adapters import sampling
 from worker.adapters.encoding.collation import FIXED_ROWS, Collation
 from worker.adapters.generation import Entering, Generation, Settings
 from worker.adapters.interface import Limits, More, never
-from worker.adapters.sameness import Sharing
-from worker.adapters.sameness_trials import WritingTrial, write_a_little
+from worker.adapters.probes import sameness
+from worker.adapters.probes.sameness import Sharing
+from worker.adapters.probes.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import Prompts
 from worker.engine.planning import Encoded, MicroBatch

@@ -17,11 +17,11 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 
 from models import tasks
 from models.errors import JobError
-from worker.adapters import sameness
 from worker.adapters.encoding.collation import FIXED_ROWS, Collation
 from worker.adapters.interface import Limits, never
-from worker.adapters.sameness import Sharing
-from worker.adapters.sameness_trials import WritingTrial, write_a_little
+from worker.adapters.probes import sameness
+from worker.adapters.probes.sameness import Sharing
+from worker.adapters.probes.sameness_trials import WritingTrial, write_a_little
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.seq2seq_writing import Ask, Writing
 from worker.adapters.tokenization import long_texts, vocabulary

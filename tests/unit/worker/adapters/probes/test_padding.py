@@ -16,7 +16,7 @@ from models.errors import ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
 from worker import int8
-from worker.adapters import padding
+from worker.adapters.probes import padding
 from worker.adapters.tokenization.special_tokens import Framing
 from worker.loading import runtime
 

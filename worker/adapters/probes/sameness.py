@@ -19,8 +19,8 @@ import torch
 
 from models.errors import ModelError
 from worker import int8
-from worker.adapters import small_copy, trials
 from worker.adapters.model_state import ModelState
+from worker.adapters.probes import probe_rows, small_copy
 
 log = structlog.get_logger(__name__)
 
@@ -271,7 +271,7 @@ def _groups(rows: Sequence[Ids], sharing: Sharing) -> list[list[int]]:
 
 
 def _agree(one: Scores, other: Scores) -> bool:
-    return one.shape == other.shape and trials.agree(one, other, CLOSE)
+    return one.shape == other.shape and probe_rows.agree(one, other, CLOSE)
 
 
 def _tells_apart(alone: Sequence[Scores]) -> bool:

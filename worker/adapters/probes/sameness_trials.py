@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from worker.adapters import loop, trials
+from worker.adapters import loop
 from worker.adapters.company import ByRow
 from worker.adapters.loop import Crowd, Party
-from worker.adapters.sameness import Ids, Scores, Sharing, Way, put_back
-from worker.adapters.small_copy import LENGTHS, WORDS
+from worker.adapters.probes import probe_rows
+from worker.adapters.probes.sameness import Ids, Scores, Sharing, Way, put_back
+from worker.adapters.probes.small_copy import LENGTHS, WORDS
 from worker.adapters.tokenization import vocabulary
 
 SWITCH = LENGTHS["original_max_position_embeddings"]
@@ -37,7 +38,7 @@ class ReadingTrial:
 
     def alone(self, model: Any, row: Ids) -> Scores:
         """As `Trial`."""
-        return trials.scores(model, _tensors(model, [row]))[0]
+        return probe_rows.scores(model, _tensors(model, [row]))[0]
 
     def together(self, model: Any, rows: Sequence[Ids], way: Way) -> Iterator[list[Scores]]:
         """As `Trial`; padded on the right, and by more than the longest needs."""
@@ -45,7 +46,7 @@ class ReadingTrial:
         wider = way[0] is Sharing.TOGETHER and longest > SWITCH
         for width in (longest, longest + 1, longest + 16) if wider else (longest,):
             put_back(model)
-            found = trials.scores(model, _tensors(model, rows, width))
+            found = probe_rows.scores(model, _tensors(model, rows, width))
             yield [one if one.dim() == 1 else one[: len(row)] for one, row in zip(found, rows, strict=True)]
 
     def is_short(self, row: Ids) -> bool:
@@ -94,7 +95,7 @@ def write_a_little(model: Any) -> None:
     try:
         model.generate(**start, generation_config=config)
     except Exception as error:
-        raise trials.refusal(model, error) from error
+        raise probe_rows.refusal(model, error) from error
     finally:
         model.generation_config = before
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from worker.adapters import trials
 from worker.adapters.packed_attention import Places
-from worker.adapters.trials import Row
+from worker.adapters.probes import probe_rows
+from worker.adapters.probes.probe_rows import Row
 
 # How much of the largest score other texts in a pass may move, its shape being the same: nothing.
 LEAK = 1e-6
@@ -23,13 +23,13 @@ def harmless(model: Any, rows: Sequence[Row], pad: int, packed: Pass, *, few: bo
     passes packed, of these lengths and this width; with `few` only what is looked at is held against the other.
     """
     try:
-        alone = [trials.scores(model, trials.tensors([row], pad, model.device))[0] for row in rows]
+        alone = [probe_rows.scores(model, probe_rows.tensors([row], pad, model.device))[0] for row in rows]
         places = [_places(row, scores, few=few) for row, scores in zip(rows, alone, strict=True)]
 
         def together(rows: Sequence[Row]) -> list[torch.Tensor]:
             lengths = [len(row["input_ids"]) for row in rows]
             with packed(lengths, max(lengths), places):
-                found = trials.scores(model, trials.tensors(rows, pad, model.device))
+                found = probe_rows.scores(model, probe_rows.tensors(rows, pad, model.device))
             return [
                 scores if scores.ndim == 1 else scores[of_row] for scores, of_row in zip(found, places, strict=True)
             ]
@@ -42,8 +42,8 @@ def harmless(model: Any, rows: Sequence[Row], pad: int, packed: Pass, *, few: bo
     except Exception:  # whatever a model says whose layers are of another kind
         return False
     return all(
-        trials.agree(scores if scores.ndim == 1 else scores[of_row], found)
-        and trials.agree(found, others[place % 2][place], LEAK)
+        probe_rows.agree(scores if scores.ndim == 1 else scores[of_row], found)
+        and probe_rows.agree(found, others[place % 2][place], LEAK)
         for place, (scores, of_row, found) in enumerate(zip(alone, places, beside, strict=True))
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from worker import int8
-from worker.adapters import trials
+from worker.adapters.probes import probe_rows
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
 
@@ -24,7 +24,7 @@ def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None
     wrong for models that look at the last position (XLNet). `longest` is the width that no pass goes past. Raises
     ModelError where the model can't read a row at all.
     """
-    row = trials.row(tokenizer, frame, words=vocabulary.size(model))
+    row = probe_rows.row(tokenizer, frame, words=vocabulary.size(model))
     with int8.unrounded(model), torch.inference_mode():
         alone = _alone(model, row)
         if tokenizer.padding_side == "left":
@@ -33,14 +33,14 @@ def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None
             return False  # then a row never shares a pass
         try:
             width = min(len(row["input_ids"]) + PADDING, longest or sys.maxsize)
-            padded = trials.scores(model, trials.tensors([row], tokenizer.pad_token_id, model.device, width))
+            padded = probe_rows.scores(model, probe_rows.tensors([row], tokenizer.pad_token_id, model.device, width))
         except Exception:  # whatever a model says to padding that it can't take; its rows stay apart
             return True
-    return not trials.agree(alone, padded[:, : alone.shape[1]])
+    return not probe_rows.agree(alone, padded[:, : alone.shape[1]])
 
 
-def _alone(model: Any, row: trials.Row) -> torch.Tensor:
+def _alone(model: Any, row: probe_rows.Row) -> torch.Tensor:
     try:
-        return trials.scores(model, trials.tensors([row], 0, model.device))
+        return probe_rows.scores(model, probe_rows.tensors([row], 0, model.device))
     except Exception as error:
-        raise trials.refusal(model, error) from error
+        raise probe_rows.refusal(model, error) from error
