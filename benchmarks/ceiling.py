@@ -6,7 +6,7 @@ import time
 import torch
 
 from benchmarks import THREADS, report
-from worker import products
+from worker.layers import onednn_linear
 
 LAYERS, STATE, INNER = 6, 768, 3072
 # Inner products of one layer: queries, keys, values and output; up; down.
@@ -18,12 +18,12 @@ ROWS = (512, 1_024, 2_048)
 def tokens_per_second(rows: int, repeats: int = 5) -> float:
     """fp32 products at the model's own shapes, for so many tokens at once; the fastest run, since it is a bound.
 
-    By torch's own choice and by oneDNN, whichever is faster here (worker/products.py).
+    By torch's own choice and by oneDNN, whichever is faster here (worker/layers/onednn_linear.py).
     """
     torch.set_num_threads(THREADS)
     plain = [torch.nn.Linear(*shape) for _ in range(LAYERS) for shape in SHAPES]
     quick = copy.deepcopy(plain)
-    products.quicken(torch.nn.ModuleList(quick))
+    onednn_linear.quicken(torch.nn.ModuleList(quick))
     inputs = {width: torch.randn(rows, width) for width in (STATE, INNER)}
     seconds = []
     for layers in (plain, quick) * (repeats + 1):

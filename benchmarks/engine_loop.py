@@ -23,7 +23,7 @@ from onnxruntime.transformers import optimizer
 from torch.ao.quantization import quantize_dynamic
 from transformers import AutoModelForSequenceClassification
 
-from worker import int8, products
+from worker.layers import int8_linear, onednn_linear
 
 WIDTHS = (16, 32, 64, 128, 256, 512)  # of the passes of fixed shape; each is a graph, and takes seconds to compile
 Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids and mask, int64 (rows, width), to float32 (rows, labels)
@@ -46,7 +46,7 @@ class Engines:
     def ours(self) -> Engine:
         """By oneDNN where that is faster."""
         model = copy.deepcopy(self._model)
-        products.quicken(model)
+        onednn_linear.quicken(model)
         return _by_torch(model)
 
     def compile_dynamic(self) -> Engine:
@@ -95,7 +95,7 @@ class Engines:
     def ours_int8(self) -> Engine:
         """A range for each token."""
         model = copy.deepcopy(self._model)
-        int8.quantize(model)
+        int8_linear.quantize(model)
         return _by_torch(model)
 
     def torch_int8(self) -> Engine:

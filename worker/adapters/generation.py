@@ -21,8 +21,8 @@ from models.errors import JobError
 from models.tasks.decoding import Decoding
 from worker.adapters import loop, sampling
 from worker.adapters.loop import Crowd, Party
-from worker.adapters.model_state import ModelState
 from worker.adapters.watchers import Ends, Interruption, Soundness, Watchers
+from worker.layers.model_state import ModelState
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
 TOLD = frozenset(Decoding.model_fields) - {"seed"}

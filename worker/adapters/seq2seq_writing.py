@@ -19,10 +19,10 @@ from transformers import (
 
 from models.errors import JobError, first_line
 from worker.adapters import loop, sampling
-from worker.adapters.model_state import ModelState
 from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
 from worker.adapters.tokenization.language_codes import Languages, Pair
 from worker.adapters.watchers import Interruption, Soundness
+from worker.layers.model_state import ModelState
 
 # Not for `generate`: they choose the input's tokens, the output's spaces and the random numbers.
 OURS = ("src_lang", "tgt_lang", "clean_up_tokenization_spaces", "seed")

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from models.errors import LoadFailed, ModelError
 from models.pipeline import Pipeline
-from worker import int8, products
+from worker.layers import int8_linear, onednn_linear
 from worker.loading import load_errors, vetting
 from worker.loading.snapshots import Snapshot
 
@@ -72,7 +72,7 @@ def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -
     model = (model if pipeline.quantization else model.to(target)).eval()
     # Where the same bits are promised in any company, it is by what MKL does with rows: see Collation.
     if target.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
-        products.quicken(model)
+        onednn_linear.quicken(model)
     return model
 
 
@@ -117,6 +117,6 @@ def _dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
         raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
     if model.dtype != torch.float32:
         raise LoadFailed("quantization int8 on a CPU goes with dtype float32 only; leave dtype at auto")
-    if not int8.quantize(model):
+    if not int8_linear.quantize(model):
         raise ModelError(f"{files.name} has no linear layers that int8 could quantize; leave quantization out")
     return model

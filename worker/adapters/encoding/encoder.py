@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from worker import int8
 from worker.adapters.encoding.collation import Collation
 from worker.adapters.interface import Limits
-from worker.adapters.packed import PackedLayers, possible
-from worker.adapters.packed_attention import Layout, Places
 from worker.adapters.probes import packing, padding, probe_rows, sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import ReadingTrial
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
 from worker.engine.planning import Encoded, MicroBatch
+from worker.layers import int8_linear
+from worker.layers.packed_attention import Layout, Places
+from worker.layers.packed_layers import PackedLayers, possible
 from worker.leasing.claims import Job
 
 FIRST = ((0,),)  # where a head looks that reads a row's first state
@@ -85,7 +85,7 @@ class Encoder:
             self._layers = PackedLayers(self._model)
         except ValueError:
             return
-        with int8.unrounded(self._model):
+        with int8_linear.unrounded(self._model):
             for self._few in (True, False) if few else (False,):
                 if packing.harmless(self._model, rows, pad, self._pass, few=self._few):
                     return

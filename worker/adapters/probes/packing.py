@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from worker.adapters.packed_attention import Places
 from worker.adapters.probes import probe_rows
 from worker.adapters.probes.probe_rows import Row
+from worker.layers.packed_attention import Places
 
 # How much of the largest score other texts in a pass may move, its shape being the same: nothing.
 LEAK = 1e-6

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from worker import int8
 from worker.adapters.probes import probe_rows
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
+from worker.layers import int8_linear
 
 PADDING = 16  # behind the trial's text: more than the widest convolution
 
@@ -25,7 +25,7 @@ def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None
     ModelError where the model can't read a row at all.
     """
     row = probe_rows.row(tokenizer, frame, words=vocabulary.size(model))
-    with int8.unrounded(model), torch.inference_mode():
+    with int8_linear.unrounded(model), torch.inference_mode():
         alone = _alone(model, row)
         if tokenizer.padding_side == "left":
             return True

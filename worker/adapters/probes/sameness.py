@@ -18,9 +18,9 @@ import structlog
 import torch
 
 from models.errors import ModelError
-from worker import int8
-from worker.adapters.model_state import ModelState
 from worker.adapters.probes import probe_rows, small_copy
+from worker.layers import int8_linear
+from worker.layers.model_state import ModelState
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +102,7 @@ def settle(model: Any, trial: Trial, max_length: int | None) -> Sameness:
     """How to compute a model's rows. Raises ModelError where it gives no answer twice, or can't be tried."""
     name, switch = type(model).__name__, _switch(model.config)
     past = _is_read_past_positions(model.config, max_length)
-    if int8.is_rounded_together(model):
+    if int8_linear.is_rounded_together(model):
         return _logged(name, Sameness(Sharing.ALONE, loops=False))
     found = _examined(_Asked(model, trial, past))
     if isinstance(found, str):

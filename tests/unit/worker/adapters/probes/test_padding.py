@@ -15,9 +15,9 @@ from transformers import (
 from models.errors import ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import SIZES, SPREAD, word_pieces
-from worker import int8
 from worker.adapters.probes import padding
 from worker.adapters.tokenization.special_tokens import Framing
+from worker.layers import int8_linear
 from worker.loading import runtime
 
 SIZES_OF: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ def test_is_tried_on_spans_too(architecture: str, expected: bool) -> None:
 
 
 def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "ENGINES", ())  # torch's own layers, which have one range for a whole pass
+    monkeypatch.setattr(int8_linear, "ENGINES", ())  # torch's own layers, which have one range for a whole pass
     entry = encoders.entry(encoders.tagger(tmp_path, "bert"), "ner", quantization="int8")
 
     assert not runtime.load(entry, "cpu", threads=1).adapter._encoder.apart  # type: ignore[attr-defined]

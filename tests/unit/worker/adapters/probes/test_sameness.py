@@ -10,9 +10,9 @@ from models.errors import JobError
 from tests import models_made, models_made_decoders
 from tests import models_made_switching as made
 from tests.passes_made import encoded, load, written
-from worker.adapters.model_state import ModelState
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sameness, Sharing
+from worker.layers.model_state import ModelState
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime
 

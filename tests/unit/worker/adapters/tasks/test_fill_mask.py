@@ -11,10 +11,10 @@ import torch
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import word_pieces
-from worker.adapters.narrowing import Narrowing
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
 from worker.engine.planning import Encoded, MicroBatch
+from worker.layers.sparse_lm_head import Narrowing
 from worker.leasing.claims import Job, Lease
 from worker.loading import runtime
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from worker.adapters.packed_attention import NAME, Held, Layout, current
+from worker.layers.packed_attention import NAME, Held, Layout, current
 
 HALF = (torch.float16, torch.bfloat16)  # what attention over texts of any length takes on CUDA
 

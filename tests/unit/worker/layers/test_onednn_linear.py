@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from tests import models_made
-from worker import products
+from worker.layers import onednn_linear
+from worker.layers.onednn_linear import DnnLinear
 from worker.loading import runtime
-from worker.products import DnnLinear
 
 INNER, OUTER = 96, 40
 
 
 @pytest.fixture(autouse=True)
 def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "dnn_is_faster", lambda: True)
+    monkeypatch.setattr(onednn_linear, "dnn_is_faster", lambda: True)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -33,7 +33,7 @@ def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) 
     layer = torch.nn.Linear(INNER, OUTER, bias=bias)
     wanted = layer(numbers)
 
-    assert products.quicken(torch.nn.Sequential(layer)) == 1
+    assert onednn_linear.quicken(torch.nn.Sequential(layer)) == 1
 
     assert isinstance(layer, DnnLinear)
     assert torch.allclose(layer(numbers), wanted, atol=1e-5)
@@ -43,16 +43,16 @@ def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
     model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 8, bias=False))
     model[1].weight = model[0].weight
 
-    products.quicken(model)
+    onednn_linear.quicken(model)
 
     assert model[1].weight is model[0].weight
 
 
 def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "dnn_is_faster", lambda: False)
+    monkeypatch.setattr(onednn_linear, "dnn_is_faster", lambda: False)
     layer = torch.nn.Linear(INNER, OUTER)
 
-    assert products.quicken(layer) == 0
+    assert onednn_linear.quicken(layer) == 0
     assert type(layer) is torch.nn.Linear
 
 
@@ -82,7 +82,7 @@ def test_the_processor_decides(
 ) -> None:
     monkeypatch.undo()
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n" if vendor else "processor\t: 0\n")
-    monkeypatch.setattr(products, "CPUS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(onednn_linear, "CPUS", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
-    assert products.dnn_is_faster.__wrapped__() is expected
+    assert onednn_linear.dnn_is_faster.__wrapped__() is expected

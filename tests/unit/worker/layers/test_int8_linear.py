@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from worker import int8
-from worker.int8 import Int8Linear
+from worker.layers import int8_linear
+from worker.layers.int8_linear import Int8Linear
 
 TOKENS, INNER, OUTER = 24, 96, 40
 
@@ -19,7 +19,7 @@ def linear() -> torch.nn.Linear:
 
 def made(linear: torch.nn.Linear) -> torch.nn.Module:
     model = torch.nn.Sequential(linear)
-    assert int8.quantize(model) == 1
+    assert int8_linear.quantize(model) == 1
     return model
 
 
@@ -76,12 +76,12 @@ def test_a_layer_without_bias(numbers: torch.Tensor) -> None:
     assert torch.allclose(made(plain)(numbers), wanted, atol=0.05)
 
 
-@pytest.mark.parametrize("engines", [int8.ENGINES, ()], ids=["ours", "torch's"])
+@pytest.mark.parametrize("engines", [int8_linear.ENGINES, ()], ids=["ours", "torch's"])
 @torch.inference_mode()
 def test_computes_in_float32_where_asked_and_nowhere_else(
     linear: torch.nn.Linear, numbers: torch.Tensor, engines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "ENGINES", engines)
+    monkeypatch.setattr(int8_linear, "ENGINES", engines)
     model = made(copy.deepcopy(linear))
 
     def rounding() -> float:
@@ -89,7 +89,7 @@ def test_computes_in_float32_where_asked_and_nowhere_else(
         one, other = numbers
         return float((model(one + other) - model(one) - model(other) + linear.bias).abs().max())
 
-    with int8.unrounded(model):
+    with int8_linear.unrounded(model):
         within = rounding()
 
     assert within < 1e-5 < 1e-3 < rounding()
@@ -99,11 +99,11 @@ class TestQuantize:
     def test_finds_linear_layers_wherever_they_are(self, linear: torch.nn.Linear) -> None:
         model = torch.nn.Sequential(torch.nn.Sequential(linear, torch.nn.GELU()), torch.nn.LayerNorm(OUTER))
 
-        assert int8.quantize(model) == 1
+        assert int8_linear.quantize(model) == 1
         assert isinstance(model[0][0], Int8Linear)
 
     def test_leaves_kinds_of_linear_layers_whose_weights_are_read_elsewhere(self) -> None:
-        assert int8.quantize(torch.nn.MultiheadAttention(16, 2)) == 0
+        assert int8_linear.quantize(torch.nn.MultiheadAttention(16, 2)) == 0
 
     @pytest.mark.skipif("qnnpack" not in torch.backends.quantized.supported_engines, reason="no other kernels here")
     @torch.inference_mode()
@@ -113,6 +113,6 @@ class TestQuantize:
         monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
         model = torch.nn.Sequential(copy.deepcopy(linear))
 
-        assert int8.quantize(model) == 1
+        assert int8_linear.quantize(model) == 1
 
         assert torch.allclose(model(numbers), linear(numbers), atol=0.1)
