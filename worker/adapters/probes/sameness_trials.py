@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from worker.adapters import loop
-from worker.adapters.company import ByRow
-from worker.adapters.loop import Crowd, Party
+from worker.adapters.generation import continuous_batching
+from worker.adapters.generation.continuous_batching import Crowd, Party
+from worker.adapters.generation.row_state import ByRow
 from worker.adapters.probes import probe_rows
 from worker.adapters.probes.sameness import Ids, Scores, Sharing, Way, put_back
 from worker.adapters.probes.small_copy import LENGTHS, WORDS
@@ -75,7 +75,7 @@ class WritingTrial:
         yield _generated(model, rows, None)
         if way[1]:
             put_back(model)
-            yield _generated(model, rows, loop.write)
+            yield _generated(model, rows, continuous_batching.write)
             if way[0] is Sharing.TOGETHER and not model.config.is_encoder_decoder:
                 put_back(model)
                 yield _entering(model, rows)

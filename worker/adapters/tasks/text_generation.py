@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
 
 from models.errors import JobError, ModelError
-from worker.adapters import sampling
 from worker.adapters.encoding.collation import FIXED_ROWS, Collation
-from worker.adapters.generation import Entering, Generation, Settings
+from worker.adapters.generation import sampling
+from worker.adapters.generation.causal_lm import Entering, Generation, Settings
 from worker.adapters.interface import Limits, More, never
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing

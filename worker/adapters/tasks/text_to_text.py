@@ -18,12 +18,12 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 from models import tasks
 from models.errors import JobError
 from worker.adapters.encoding.collation import FIXED_ROWS, Collation
+from worker.adapters.generation.seq2seq import Ask, Writing
+from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
 from worker.adapters.interface import Limits, never
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import WritingTrial, write_a_little
-from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
-from worker.adapters.seq2seq_writing import Ask, Writing
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import Languages, Pair
 from worker.adapters.tokenization.long_texts import PIECE

@@ -13,7 +13,7 @@ from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made, models_made_decoders
 from tests.models_made_decoders import VOCABULARY, byte_pieces, generator
-from worker.adapters.sampling import seeded
+from worker.adapters.generation.sampling import seeded
 from worker.adapters.tasks.text_generation import TextGeneration
 from worker.engine import planning
 from worker.engine.planning import Encoded

@@ -11,7 +11,7 @@ from models.catalogue import Pipeline
 from models.errors import JobError
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
-from worker.adapters import seq2seq_writing
+from worker.adapters.generation import seq2seq
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
 from worker.engine.planning import Encoded, MicroBatch
@@ -110,7 +110,7 @@ class TestCompany:
         adapter = load("bart", "summarization")
         given = jobs(TEXTS, {"num_beams": 2})
         whole = written(adapter, given)
-        monkeypatch.setattr(seq2seq_writing, "MOST_WRITTEN", 2 * 24 * 3)
+        monkeypatch.setattr(seq2seq, "MOST_WRITTEN", 2 * 24 * 3)
         seen: list[int] = []
         generate = adapter._writing._model.generate
         monkeypatch.setattr(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from worker.adapters.sampling import Sampler, draw, filters, noise, seeded
+from worker.adapters.generation.sampling import Sampler, draw, filters, noise, seeded
 
 TOKENS = 40
 PROMISED = [0.29065614174521737, 0.3715407796945581]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from worker.adapters import company
+from worker.adapters.generation import row_state
 
 # The score of what is no candidate, as transformers has it.
 HOPELESS = -1e9
@@ -25,7 +25,7 @@ def write(
     Behind that stands NOTHING; or whatever transformers puts there, where rows can't leave this model.
     """
     own_way = hasattr(model, "_reorder_cache")
-    if own_way or not company.may_leave(told, [*logits_processor, *stopping_criteria]):
+    if own_way or not row_state.may_leave(told, [*logits_processor, *stopping_criteria]):
         return type(model)._beam_search(
             model, input_ids, logits_processor, stopping_criteria, generation_config, **told
         )
@@ -95,7 +95,9 @@ class Search:
         if leave:
             self._leave((~goes_on).nonzero()[:, 0], staying)
         # Beams of one row share what its encoder said, so only what was written moves with them.
-        company.caches(self._told)[0].reorder_cache(self._beams.origins[..., self._length - self._width - 1].flatten())
+        row_state.caches(self._told)[0].reorder_cache(
+            self._beams.origins[..., self._length - self._width - 1].flatten()
+        )
         self._ids = self._beams.texts[..., : self._length].flatten(0, 1)
         return bool(self._rows)
 
@@ -108,7 +110,7 @@ class Search:
 
     def written(self) -> torch.Tensor:
         """The best texts of all rows, in their first order, when they have left."""
-        return company.filled([ids for row in sorted(self._left) for ids in self._left[row]])
+        return row_state.filled([ids for row in sorted(self._left) for ids in self._left[row]])
 
     def _step(self, scores: torch.Tensor) -> torch.Tensor:
         """Follow the best continuations, by the scores `(rows × beams, tokens)`; tells which rows go on, `(rows,)`."""
@@ -153,8 +155,8 @@ class Search:
         self._beams = self._beams.of(staying)
         beams = self._config.num_beams
         flat = (staying[:, None] * beams + torch.arange(beams, device=staying.device)).flatten()
-        self._told = company.kept(self._told, flat)
-        for cache in company.caches(self._told)[1:]:
+        self._told = row_state.kept(self._told, flat)
+        for cache in row_state.caches(self._told)[1:]:
             cache.reorder_cache(flat)
-        company.keep(self._processors, flat)
-        company.keep(self._criteria, staying)
+        row_state.keep(self._processors, flat)
+        row_state.keep(self._criteria, staying)

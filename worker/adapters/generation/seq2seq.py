@@ -18,10 +18,10 @@ from transformers import (
 )
 
 from models.errors import JobError, first_line
-from worker.adapters import loop, sampling
-from worker.adapters.seq2seq_defaults import Seq2SeqDefaults
+from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
+from worker.adapters.generation.stopping import Interruption, Soundness
 from worker.adapters.tokenization.language_codes import Languages, Pair
-from worker.adapters.watchers import Interruption, Soundness
 from worker.layers.model_state import ModelState
 
 # Not for `generate`: they choose the input's tokens, the output's spaces and the random numbers.
@@ -102,7 +102,7 @@ class Writing:
         written = self._model.generate(
             **tensors, generation_config=ask.config, logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList([self._interruption, *([ask.stops] if ask.stops else [])]),
-            custom_generate=None if fixed else loop.handed_over(ask.config),
+            custom_generate=None if fixed else continuous_batching.handed_over(ask.config),
         ).tolist()  # fmt: skip
         # What has left the loop is filled up with -1, and so are beams of a model that has no end.
         texts = [[token for token in ids if token >= 0] for ids in written]

@@ -19,9 +19,9 @@ from transformers.generation import GenerationMode
 
 from models.errors import JobError
 from models.tasks.decoding import Decoding
-from worker.adapters import loop, sampling
-from worker.adapters.loop import Crowd, Party
-from worker.adapters.watchers import Ends, Interruption, Soundness, Watchers
+from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation.continuous_batching import Crowd, Party
+from worker.adapters.generation.stopping import Ends, Interruption, Soundness, Watchers
 from worker.layers.model_state import ModelState
 
 # What `generate` is told. The seed is ours, and two batches that differ only in it share their passes.
@@ -126,7 +126,7 @@ class Generation:
         rows, width = tensors["input_ids"].shape
         watchers = self._watchers(tensors, settings)
         config = _limited(settings.config, new_tokens)
-        writer = None if fixed else loop.handed_over(config)
+        writer = None if fixed else continuous_batching.handed_over(config)
         written = self._generate(tensors, settings, config, watchers, noise, writer)
         new, ends = written[:, width:].tolist(), watchers.ends
         lengths = ends.lengths(width) if ends and settings.beams == 1 else [None] * len(new)
@@ -137,7 +137,7 @@ class Generation:
 
     def flows(self, settings: Settings) -> bool:
         """Whether rows may come and go with these settings."""
-        return loop.handed_over(settings.config) is loop.write
+        return continuous_batching.handed_over(settings.config) is continuous_batching.write
 
     def flow(
         self, settings: Settings, new_tokens: tuple[int, int], places: int, more: Callable[[int], Entering | None],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests import models_made_decoders
 from tests.golden import seq2seq_models
 from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
-from worker.adapters import loop, sampling
+from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.interface import Interrupted
 from worker.engine import planning
 from worker.engine.planning import Encoded
@@ -57,7 +57,7 @@ class TestLeaving:
         lengths = [len(ids) for [ids] in alone.values()]
         assert len(set(lengths)) > 3, "they end at different times"
         assert sizes[0] == len(TEXTS) > sizes[-1]
-        assert sum(sizes) <= sum(lengths) * loop.ONE_IN / (loop.ONE_IN - 1)
+        assert sum(sizes) <= sum(lengths) * continuous_batching.ONE_IN / (continuous_batching.ONE_IN - 1)
 
     def test_is_no_matter_of_padding(self, tmp_path: Path) -> None:
         adapter = decoder(tmp_path / "model", "bloom")
@@ -99,7 +99,7 @@ class TestLeaving:
         rows = encoded(llama, TEXTS, stop_sequence=["e", "W"], min_new_tokens=2)
         mine = written(llama, rows)
 
-        monkeypatch.setattr(loop, "handed_over", lambda _config: None)
+        monkeypatch.setattr(continuous_batching, "handed_over", lambda _config: None)
 
         assert written(llama, rows) == mine
 

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import GenerationMode
 
-from worker.adapters import beams, company
+from worker.adapters.generation import beam_search, row_state
 
 # Rows leave as soon as one in so many has ended. Caches are copied for it; but that happens with every token anyway.
 ONE_IN = 8
@@ -25,7 +25,7 @@ def handed_over(config: GenerationConfig) -> Callable[..., torch.Tensor] | None:
     """
     if config.cache_implementation not in (None, "dynamic") or config.token_healing or config.low_memory:
         return None
-    ours = {GenerationMode.GREEDY_SEARCH: write, GenerationMode.BEAM_SEARCH: beams.write}
+    ours = {GenerationMode.GREEDY_SEARCH: write, GenerationMode.BEAM_SEARCH: beam_search.write}
     return ours.get(config.get_generation_mode())
 
 
@@ -47,7 +47,7 @@ def write(
         written.update(row for _, left in crowd.leave() for row in left)
         if crowd:
             crowd.go_on()
-    return company.filled([written[row] for row in sorted(written)])
+    return row_state.filled([written[row] for row in sorted(written)])
 
 
 class Party:
@@ -76,12 +76,12 @@ class Party:
     @property
     def may_leave(self) -> bool:
         """Whether its rows can leave one by one."""
-        return company.may_leave(self.told, [*self._processors, *self._criteria])
+        return row_state.may_leave(self.told, [*self._processors, *self._criteria])
 
     @property
     def may_join(self) -> bool:
         """Whether it may be told to the model beside others."""
-        return self.may_leave and company.may_join(self._model, self.told)
+        return self.may_leave and row_state.may_join(self._model, self.told)
 
     @property
     def ended(self) -> torch.Tensor:
@@ -111,7 +111,7 @@ class Party:
         self._rows = [self._rows[place] for place in staying.tolist()]
         self.ids, self._lengths = self.ids[staying], self._lengths[staying]
         if self._rows:
-            company.keep((*self._processors, *self._criteria), staying)
+            row_state.keep((*self._processors, *self._criteria), staying)
         return left
 
 
@@ -134,7 +134,7 @@ class Crowd:
         """Let a party in that may leave; beside others only one that may join, and only where all may."""
         self.open = party.may_join
         party.begin()
-        self._told = company.joined(self._told, party.told) if self._parties else party.told
+        self._told = row_state.joined(self._told, party.told) if self._parties else party.told
         party.told = {}
         self._parties.append(party)
 
@@ -147,11 +147,11 @@ class Crowd:
         left = [(party, party.part(theirs)) for party, theirs in zip(self._parties, ended, strict=True)]
         self._parties = [party for party in self._parties if len(party)]
         if self._parties:
-            self._told = company.kept(self._told, staying)
-            for cache in company.caches(self._told):
+            self._told = row_state.kept(self._told, staying)
+            for cache in row_state.caches(self._told):
                 cache.reorder_cache(staying)
             if self.open:
-                self._told = company.trimmed(self._told)
+                self._told = row_state.trimmed(self._told)
         return [(party, rows) for party, rows in left if rows]
 
     def go_on(self) -> None:

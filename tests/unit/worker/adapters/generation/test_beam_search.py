@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.golden import seq2seq_models
 from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
-from worker.adapters import loop
+from worker.adapters.generation import continuous_batching
 
 SEARCHES = st.fixed_dictionaries(
     {"num_beams": st.integers(2, 4), "max_new_tokens": st.integers(4, 16)},
@@ -43,7 +43,7 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def alone(adapter: Any, rows: Any) -> Any:
         with monkeypatch.context() as patched:
-            patched.setattr(loop, "handed_over", lambda _config: None)
+            patched.setattr(continuous_batching, "handed_over", lambda _config: None)
             return written(adapter, rows, budget=1)
 
     return alone

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
-from worker.adapters.company import ByRow
+from worker.adapters.generation.row_state import ByRow
 from worker.adapters.interface import Interrupted
 
 

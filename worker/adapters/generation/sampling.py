@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from worker.adapters.company import ByRow
+from worker.adapters.generation.row_state import ByRow
 
 # What a generation config says about sampling, in the order in which transformers applies it.
 FILTERS = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
