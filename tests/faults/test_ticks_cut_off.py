@@ -13,7 +13,7 @@ from models.errors import Unreachable
 from tests.mill import until
 from tests.nights_made import Nights, at
 from tests.servers import Postgres
-from worker.scheduling import Scheduling
+from worker.maintenance.schedule_launcher import Scheduling
 
 NIGHT = at("03-02 02:00")
 HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"

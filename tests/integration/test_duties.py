@@ -14,9 +14,9 @@ from models.settings import Settings
 from producer import findings, vitals
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.threads import at_once
-from worker import duties, ringing
-from worker.duties import Duties, Duty
 from worker.leasing import claims
+from worker.maintenance import loop, resend_wakeups
+from worker.maintenance.loop import Duties, Duty
 
 HOUR = 3600.0
 
@@ -89,7 +89,7 @@ class TestReclaiming:
         insert_batch(database, 4)
         [lapsed] = claims.take(database, claimant("worker-2"), 1, 4)
         let_lapse(database, lapsed)
-        chores = one(database, lambda: duties.reclaimed(database, 3), seconds=1.0, name=duties.RECLAIM)
+        chores = one(database, lambda: loop.reclaimed(database, 3), seconds=1.0, name=loop.RECLAIM)
 
         def away() -> Any:
             raise Unreachable("away")
@@ -120,7 +120,7 @@ class TestBells:
         insert_batch(database, 40)
         self.make_old(database)
 
-        assert ringing.rung_anew(database, settings) == f"rang anew: {PIPELINE} (10 slices)"
+        assert resend_wakeups.rung_anew(database, settings) == f"rang anew: {PIPELINE} (10 slices)"
 
         assert self.depth(settings) == 10
 
@@ -129,7 +129,7 @@ class TestBells:
         self.make_old(database)
         broker.ring(settings, PIPELINE, [1])
 
-        assert ringing.rung_anew(database, settings) == ""
+        assert resend_wakeups.rung_anew(database, settings) == ""
 
         assert self.depth(settings) == 1
 
@@ -138,19 +138,19 @@ class TestBells:
         self.make_old(database)
         execute(database, "UPDATE slices SET not_before = '2100-01-01'")
 
-        assert ringing.rung_anew(database, settings) == ""
+        assert resend_wakeups.rung_anew(database, settings) == ""
 
     def test_do_not_ring_for_what_was_submitted_just_now(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 4)
         execute(database, f"UPDATE batches SET in_progress_at = {database.sql.now}")
 
-        assert ringing.rung_anew(database, settings) == ""
+        assert resend_wakeups.rung_anew(database, settings) == ""
 
     def test_that_cannot_ring_say_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
         self.make_old(database)
 
-        assert ringing.rung_anew(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""
+        assert resend_wakeups.rung_anew(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""
 
 
 class TestADefect:

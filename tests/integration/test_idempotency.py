@@ -24,7 +24,7 @@ from producer.request import Request
 from tests.batches_made import execute
 from tests.servers import wait_until
 from tests.threads import at_once
-from worker import duties
+from worker.maintenance import loop
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
@@ -168,8 +168,8 @@ class TestAbandoned:
 
     def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
         first = half_way(database, on_invalid=on_invalid)
-        assert first in duties.abandoned(database, 60.0)
-        duties.ended(database)
+        assert first in loop.abandoned(database, 60.0)
+        loop.ended(database)
 
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
@@ -193,7 +193,7 @@ class TestAbandoned:
 
         def abandoned() -> str:
             execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-            return duties.abandoned(database, 60.0)
+            return loop.abandoned(database, 60.0)
 
         with pytest.raises(BatchmillError, match="ended while it was"):
             accept(database, rows(), on_invalid=on_invalid)
@@ -413,8 +413,8 @@ class TestCommand:
     ) -> None:
         self.kill_half_way(path, database)
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-        assert "abandoned" in duties.abandoned(database, 86_400.0)
-        duties.ended(database)
+        assert "abandoned" in loop.abandoned(database, 86_400.0)
+        loop.ended(database)
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 

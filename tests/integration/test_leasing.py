@@ -16,11 +16,11 @@ from models.tables import Batch, Slice
 from tests import batches_made
 from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, pending, set_batch, slices
 from tests.servers import wait_until
-from worker import ringing
 from worker.leasing import claims
 from worker.leasing.claim_statements import MOST_SLICES
 from worker.leasing.claims import Claimant, Lease
 from worker.leasing.quarantine import suspect_of
+from worker.maintenance import resend_wakeups
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000
@@ -252,8 +252,8 @@ class TestManySmallBatches:
     def test_out_with_workers_leave_nothing_to_ring_for(self, database: Database) -> None:
         insert_small_batches(database, 50)
         execute(database, "UPDATE batches SET in_progress_at = created_at")
-        query = ringing.PIPELINES.format(
-            any_old=turns.any_queued(ringing.OLD.format(now=database.sql.now, later=database.sql.later))
+        query = resend_wakeups.PIPELINES.format(
+            any_old=turns.any_queued(resend_wakeups.OLD.format(now=database.sql.now, later=database.sql.later))
         )
 
         def pipelines() -> list[str]:
@@ -261,12 +261,12 @@ class TestManySmallBatches:
                 return list(connection.scalars(text(query), {"seconds": -2.0}))
 
         assert pipelines() == [PIPELINE]
-        assert len(ringing._waiting(database, PIPELINE)) == 50
+        assert len(resend_wakeups._waiting(database, PIPELINE)) == 50
 
         take(database)
 
         assert pipelines() == []
-        assert ringing._waiting(database, PIPELINE) == []
+        assert resend_wakeups._waiting(database, PIPELINE) == []
         assert claims.waiting(database, [PIPELINE]) == []
 
 

@@ -34,10 +34,10 @@ from tests.batches_made import (
 )
 from tests.servers import PATIENCE_SECONDS
 from tests.threads import at_once
-from worker import duties
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Closed, Deferral, PutOff
+from worker.maintenance import loop
 
 ROUNDS = 6
 SLICE = 4
@@ -156,9 +156,9 @@ def test_closing_and_a_deadline(database: Database) -> None:
 
         *closed, expired = at_once(
             *[lambda lease=lease: close(database, lease).written for lease in leases],
-            lambda: duties.expired(database) and 1,
+            lambda: loop.expired(database) and 1,
         )
-        duties.ended(database)
+        loop.ended(database)
 
         row = batch(database, batch_id)
         assert row.succeeded == sum(closed)

@@ -10,7 +10,7 @@ import pytest
 from models.agenda import NOTHING_DONE
 from producer.schedules import registry
 from tests.nights_made import EVENING, Nights, at
-from worker.scheduling import LONGEST_PAUSE, Scheduling
+from worker.maintenance.schedule_launcher import LONGEST_PAUSE, Scheduling
 
 NIGHT = at("03-02 02:00")
 NOON = "2026-03-02T12:00Z"  # by which the night's slot has come
@@ -63,7 +63,7 @@ def office(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Office:
         made.started.append(Process(command, **how))
         return made.started[-1]
 
-    monkeypatch.setattr("worker.scheduling.subprocess.Popen", start)
+    monkeypatch.setattr("worker.maintenance.schedule_launcher.subprocess.Popen", start)
     return made
 
 

@@ -30,10 +30,10 @@ from producer.entries import Entry
 from producer.replay import Choice
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
-from worker import clock_steps, duties
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Deferral, PutOff
+from worker.maintenance import clock_steps, loop
 
 EXAMPLES, STEPS = int(os.environ.get("BATCHMILL_TEST_EXAMPLES", "25")), 40
 SLICE = 4
@@ -113,7 +113,7 @@ class Mill(RuleBasedStateMachine):
             elif how == "broken off":
                 streamed.break_off(self.database, entry, "the source is gone")
             else:
-                duties.abandoned(self.database, DAY_SECONDS)
+                loop.abandoned(self.database, DAY_SECONDS)
         key = batches_made.batch(self.database, entry.batch_id).idempotency_key
         assert (key is None) == (how != "whole"), "a key is free exactly when nobody goes on with its batch"
 
@@ -232,7 +232,7 @@ class Mill(RuleBasedStateMachine):
             endings.end(self.database, batch_id, ending, "code", "message")
         elif ending is Ending.EXPIRED:
             execute(self.database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
-            duties.expired(self.database)
+            loop.expired(self.database)
         else:
             with suppress(UsageError):
                 cancel.cancel(self.database, batch_id)
@@ -253,7 +253,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_ends(self) -> None:
-        duties.ended(self.database)
+        loop.ended(self.database)
         assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
 
     @precondition(lambda self: self.batches)

@@ -22,9 +22,9 @@ from producer.replay import Choice
 from producer.request import Request
 from producer.submit import Submission
 from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, pending, slices
-from worker import duties
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import Answer
+from worker.maintenance import loop
 
 PIPELINE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
 SLICE = 2
@@ -184,7 +184,7 @@ class TestAnEndBeforeTheSourceS:
                 cancel(database, batch_id)
             elif kind == "deadline":
                 execute(database, "UPDATE batches SET expires_at = created_at")
-                duties.expired(database)
+                loop.expired(database)
                 endings.finish(database, batch_id)
             else:
                 endings.end(database, batch_id, Ending.FAILED, "model_error", "no weights")
@@ -325,7 +325,7 @@ class TestASubmitterThatIsGone:
             with database.write() as connection:
                 connection.exec_driver_sql("UPDATE batches SET heard_at = " + database.sql.later.replace(
                     ":seconds", str(-silent)))  # fmt: skip
-            told.append(duties.abandoned(database, 86_400.0))
+            told.append(loop.abandoned(database, 86_400.0))
 
         items: list[str | Problem | Step] = ["a", "b", silence, "c"]
         if ends:
@@ -344,7 +344,7 @@ class TestASubmitterThatIsGone:
         submission = accept(database, ["a", "b"])
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
 
-        assert duties.abandoned(database, 1.0) == ""
+        assert loop.abandoned(database, 1.0) == ""
         assert endings.end(database, submission.batch_id, Ending.FAILED, None, None, unread=True) is None
 
 
@@ -403,7 +403,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
         case "cancel" if number % 3 == 0:
             endings.end(database, batch_id, Ending.CANCELLED, None, None)
         case "finish":
-            duties.ended(database)
+            loop.ended(database)
         case "replay":
             with suppress(UsageError):
                 replay.replay(database, batch_id, Choice((Outcome.CANCELLED, Outcome.FAILED)), SLICE)

@@ -12,10 +12,10 @@ import click
 from models import failpoints, log, rights
 from models.grants import Purpose
 from models.settings import Settings
-from worker import duties
-from worker.duties import Duties
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
+from worker.maintenance import loop
+from worker.maintenance.loop import Duties
 
 
 @click.command(short_help="Look after things where no worker runs.")
@@ -30,7 +30,7 @@ def foreman() -> None:
     database = rights.opened(settings, Purpose.WORKING)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
-        database, duties.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
+        database, loop.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
         on_outdated=partial(database_refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code),
     )  # fmt: skip
     stopping = threading.Event()

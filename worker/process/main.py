@@ -16,14 +16,14 @@ from models.catalogue import Catalogue
 from models.errors import BatchmillError
 from models.pipeline import Pipeline
 from models.settings import Settings
-from worker import duties
-from worker.duties import Duties
 from worker.engine.wakeup import Doorbell
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
+from worker.maintenance import loop
+from worker.maintenance.loop import Duties
 from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
 from worker.process.pipeline_switcher import Pinning, Process
@@ -68,7 +68,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
 
     hasty = database.impatient(LOCK_SECONDS)
     chores = Duties(
-        hasty, duties.standard(hasty, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
+        hasty, loop.standard(hasty, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
         on_outdated=on_refusal,
     )  # fmt: skip
     return _serve(process, names, Pinning(process, pipelines, load), chores)

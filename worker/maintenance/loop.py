@@ -19,11 +19,11 @@ from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMi
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Ending
-from worker import clock_steps, ringing
 from worker.background import Background, Defects
 from worker.leasing import database_refusal, reclaim
 from worker.leasing.database_refusal import OnRefusal
-from worker.scheduling import Scheduling
+from worker.maintenance import clock_steps, resend_wakeups
+from worker.maintenance.schedule_launcher import Scheduling
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ def standard(database: Database, settings: Settings) -> list[Duty]:
         Duty("clock", clock_steps.SECONDS, lambda: clock_steps.taken_back(database, settings)),
         Duty("deadlines", settings.deadline_seconds, lambda: expired(database)),
         Duty("endings", settings.duty_seconds, lambda: ended(database)),
-        Duty("bells", settings.ring_seconds, lambda: ringing.rung_anew(database, settings)),
+        Duty("bells", settings.ring_seconds, lambda: resend_wakeups.rung_anew(database, settings)),
         Duty(
             "abandoned", min(60.0, settings.abandoned_seconds), lambda: abandoned(database, settings.abandoned_seconds)
         ),
