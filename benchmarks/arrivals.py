@@ -13,7 +13,7 @@ import redis
 
 from benchmarks.enqueues import short_text
 from benchmarks.mills import NO_OP
-from models.broker import queue_name
+from models.lifecycle.wakeups import queue_name
 from models.settings import Settings
 from tests.mill import Mill
 from tests.servers import Valkey

@@ -22,8 +22,9 @@ import psycopg
 from sqlalchemy import insert, make_url, text
 
 from benchmarks import report
-from models import broker, schema
+from models import schema
 from models.db import Database, insert_rows
+from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import Outcome
 from models.tables import Batch
@@ -204,13 +205,13 @@ def _rung_again(postgres: Postgres, valkey: Valkey, jobs: int) -> float:
         database = Database(url)
         with database.read() as connection:
             slices = list(connection.scalars(text("SELECT id FROM slices ORDER BY id")))
-        broker.ring(settings, PIPELINE, slices)
+        wakeups.ring(settings, PIPELINE, slices)
         bells: list[Duty] = [duty for duty in loop.standard(database, settings) if duty.name == "bells"]
         looking = Duties(database, bells, "benchmark", patience_seconds=0.0)
         looking.start()
         valkey.flush()
         started = time.monotonic()
-        while broker.depth(settings, [PIPELINE])[PIPELINE] < len(slices):
+        while wakeups.depth(settings, [PIPELINE])[PIPELINE] < len(slices):
             time.sleep(0.05)
         seconds = time.monotonic() - started
         looking.stop()

@@ -11,7 +11,7 @@ from sqlalchemy import column, literal_column, select, text
 
 from models.columns import Moment
 from models.db import Database
-from models.seats import seat_of
+from models.lifecycle.seats import seat_of
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
 from producer import workers

@@ -1,8 +1,8 @@
 """Cancelling: a batch stops within the micro-batch that is on the device; what is done stays, the rest is cancelled."""
 
-from models import endings
 from models.db import Database
 from models.errors import UsageError
+from models.lifecycle import termination
 from models.states import BatchStatus, Ending
 from producer import batches
 from producer.batches import BatchView
@@ -16,8 +16,8 @@ def cancel(database: Database, batch_id: str) -> BatchView:
     Raises NotFound, and UsageError where it has ended otherwise.
     """
     batch = batches.get(database, batch_id)
-    begun = endings.end(database, batch.id, Ending.CANCELLED, None, None, of=OPEN) is not None
-    endings.finish(database, batch.id)  # also what somebody else began and did not finish
+    begun = termination.end(database, batch.id, Ending.CANCELLED, None, None, of=OPEN) is not None
+    termination.finish(database, batch.id)  # also what somebody else began and did not finish
     batch = batches.get(database, batch_id)
     if not begun and batch.status is not BatchStatus.CANCELLED:
         raise UsageError(f"{batch_id} is {batch.status.value} already, so there is nothing to cancel")

@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 
-from models import retention
 from models.db import Database
 from models.errors import UsageError
+from models.lifecycle import retention
 from models.states import BatchStatus
 from producer import batches
 from producer import cancel as cancelling

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import broker, clock, private, queries, rights, schema, urls
+from models import clock, private, queries, rights, schema, urls
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
+from models.lifecycle import wakeups
 from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
@@ -46,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _redis(settings: Settings) -> Iterator[Finding]:
     try:
-        yield from findings.of_redis(broker.facts(settings), urls.shown(settings.redis))
+        yield from findings.of_redis(wakeups.facts(settings), urls.shown(settings.redis))
     except Unreachable as error:
         start = "run: batchmill up" if settings.redis_url is None else "start it, or mend redis_url"
         advice = f"{start}; until then work goes on, but each piece of it begins later"
@@ -81,7 +82,7 @@ def _schedules(database: Database, settings: Settings) -> Iterator[Finding]:
 
 def _bells(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
     try:
-        return broker.depth(settings, sorted({backlog.pipeline for backlog in backlogs}))
+        return wakeups.depth(settings, sorted({backlog.pipeline for backlog in backlogs}))
     except Unreachable:
         return {}  # it answered a moment ago, and the next look will tell
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
-from models import slices as slicing
 from models.db import Database, Fragments, as_numbers
-from models.endings import lock_batch
 from models.errors import UsageError
+from models.lifecycle import slices as slicing
+from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, Outcome
 from producer import batches
 from producer.deadline import Deadline

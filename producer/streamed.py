@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, text
 
-from models import endings, slices
 from models.db import Database, Fragments
+from models.lifecycle import slices, termination
 from models.states import Ending
 from producer.entries import Entry, lost
 from producer.intake import BROKE_OFF, Chunk
@@ -71,11 +71,11 @@ def finish(database: Database, entry: Entry, jobs: int, failures: Failures | Non
     def work(connection: Connection) -> Sequence[int]:
         if connection.execute(text(FINISH), named).rowcount == 0:
             raise lost(connection, entry)
-        batch = endings.lock_batch(connection, database.sql, entry.batch_id)
+        batch = termination.lock_batch(connection, database.sql, entry.batch_id)
         if batch is not None and allowed is not None and batch.failed > allowed:
             message = f"{batch.failed:,} jobs failed already, more than the {allowed:,} that this batch allows"
-            endings.begin(connection, database.sql, entry.batch_id, Ending.BURNED, endings.TOO_MANY, message)
-            endings.close_some(connection, database.sql, entry.batch_id)
+            termination.begin(connection, database.sql, entry.batch_id, Ending.BURNED, termination.TOO_MANY, message)
+            termination.close_some(connection, database.sql, entry.batch_id)
         elif batch is not None and batch.ended == batch.total:
             connection.execute(text(COMPLETE.format(now=database.sql.now)), named)
         return slices.queued(connection, entry.batch_id)
@@ -92,12 +92,12 @@ def break_off(database: Database, entry: Entry, reason: str) -> None:
         if connection.execute(held, named).one_or_none() is None:
             return False
         message = storable(f"it was not read to its end: {reason}")
-        connection.execute(text(endings.FREE_KEY), named)
-        endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
+        connection.execute(text(termination.FREE_KEY), named)
+        termination.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
         return True
 
     if database.transact(work):
-        endings.finish(database, entry.batch_id)
+        termination.finish(database, entry.batch_id)
 
 
 def first_queued(database: Database, batch_id: str) -> Sequence[int]:

@@ -13,9 +13,9 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from models import endings, slices
 from models.db import Database, Fragments
 from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
+from models.lifecycle import slices, termination
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from producer import entries, replay, reuse, streamed
@@ -139,18 +139,18 @@ def fail(database: Database, entry: Entry, code: str, message: str) -> None:
 
     def work(connection: Connection) -> None:
         if _is_ours(connection, database.sql, entry):
-            endings.begin(connection, database.sql, entry.batch_id, Ending.FAILED, code, message)
-            endings.close_some(connection, database.sql, entry.batch_id)
+            termination.begin(connection, database.sql, entry.batch_id, Ending.FAILED, code, message)
+            termination.close_some(connection, database.sql, entry.batch_id)
 
     database.transact(work)
 
 
 def ring(settings: Settings, submission: Submission) -> str | None:
     """Ring the bells of an accepted batch; a sentence when they can't be rung, which costs time but no job."""
-    from models import broker  # Celery takes a third of a second to import: not before the batch is safe
+    from models.lifecycle import wakeups  # Celery takes a third of a second to import: not before the batch is safe
 
     try:
-        broker.ring(settings, submission.pipeline, submission.slice_ids)
+        wakeups.ring(settings, submission.pipeline, submission.slice_ids)
     except Exception as error:  # the batch is accepted: nothing may look as if it were not
         why = str(error) if isinstance(error, BatchmillError) else f"the bells can't be rung ({type(error).__name__})"
         return f"{why}; the batch is safe in SQL and runs when a worker looks there"
@@ -260,8 +260,8 @@ def _accept(
         _lay_slices(connection, made, slice_jobs)
     if allowed is not None and made.failed > allowed:
         message = f"{made.failed:,} jobs failed already as invalid, more than the {allowed:,} that this batch allows"
-        endings.begin(connection, sql, entry.batch_id, Ending.BURNED, endings.TOO_MANY, message)
-        endings.close_some(connection, sql, entry.batch_id)
+        termination.begin(connection, sql, entry.batch_id, Ending.BURNED, termination.TOO_MANY, message)
+        termination.close_some(connection, sql, entry.batch_id)
     return list(slices.queued(connection, entry.batch_id))
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from models import retention, terminal
+from models import terminal
 from models.errors import UsageError
-from models.retention import Aged
+from models.lifecycle import retention
+from models.lifecycle.retention import Aged
 from models.settings import Settings
 from producer.cli import context
 from producer.deadline import age

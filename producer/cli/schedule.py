@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from models import agenda, clock, failpoints, log, parent, terminal
+from models import clock, failpoints, log, parent, terminal
 from models.catalogue import Catalogue
 from models.db import Database
+from models.lifecycle import due_runs
 from models.settings import Settings, config_file
 from producer import workers
 from producer.cli import context, night, nights
@@ -229,7 +230,7 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
     with context.opened(settings) as database:
         done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
     if end_with_stdin:
-        ctx.exit(0 if done else agenda.NOTHING_DONE)
+        ctx.exit(0 if done else due_runs.NOTHING_DONE)
     click.echo(nights.told(done), err=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from models import terminal
-from models.seats import seat_of
+from models.lifecycle.seats import seat_of
 from models.settings import Settings
 from producer import blockers
 from producer import workers as fleet

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from models import endings
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
+from models.lifecycle import termination
 from models.states import BatchStatus, Ending
 from producer.readers.storable import storable
 from producer.schedules import events
@@ -98,7 +98,7 @@ def meet(database: Database, run: RunView, step: str, error: BaseException, now:
         log.exception("run.failure_not_told", **about)
         _fail(database, run, code(error), "see the log", now, tells=False)
     if run.batch_id is not None:  # one that is accepted goes on, and has its results
-        endings.end(
+        termination.end(
             database, run.batch_id, Ending.FAILED, code(error), storable(sentence(error, step)),
             of=(BatchStatus.VALIDATING,),
         )  # fmt: skip

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from models import endings
 from models.db import Database, Fragments
 from models.errors import NotFound, UsageError
+from models.lifecycle import termination
 from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Ending
 from producer.schedules.definition import Schedule
@@ -103,7 +103,7 @@ def delete(database: Database, name: str) -> None:
         unread = connection.scalars(text(UNREAD), {"name": name}).all()
         connection.execute(text("DELETE FROM schedules WHERE name = :name"), {"name": name})
     for batch_id in unread:
-        endings.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
+        termination.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
 
 
 def sync(database: Database, wanted: Mapping[str, Schedule], at: datetime) -> list[tuple[str, str]]:

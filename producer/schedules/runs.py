@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
 
-from models import agenda
 from models.columns import Key, Moment
 from models.db import Database
+from models.lifecycle import due_runs
 from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
@@ -150,7 +150,7 @@ def iso_or_none(moment: datetime | None) -> str | None:
 _OUTER = Run.__table__.alias("outer_runs")
 _DUE = (
     text(
-        f"SELECT r.schedule, r.slot {agenda.RUNS} AND (r.schedule, r.slot) > (:schedule, :slot) "
+        f"SELECT r.schedule, r.slot {due_runs.RUNS} AND (r.schedule, r.slot) > (:schedule, :slot) "
         "ORDER BY r.schedule, r.slot LIMIT :most"
     )
     .bindparams(bindparam("moment", type_=Moment()), bindparam("slot", type_=Moment()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from models import broker
+from models.lifecycle import wakeups
 from models.settings import Settings
 from tests.faults.toys import TOY, check_outputs, ledger, numbered, toy_mill
 
@@ -25,7 +25,7 @@ def test_one_claim_wins_however_often_a_bell_rings(tmp_path: Path, database_url:
         batch = ours.client.submit(TOY, texts)
         [first] = ours.query("SELECT min(id) AS id FROM slices")
 
-        broker.ring(settings, TOY, [first.id] * 100)
+        wakeups.ring(settings, TOY, [first.id] * 100)
         batch.wait(90)
 
         ours.check(batch.id, JOBS)
@@ -41,7 +41,7 @@ def test_what_is_no_bell_of_ours_is_passed_over(tmp_path: Path, sqlite_url: str,
         [worker] = ours.until_ready()
         ours.client.submit(TOY, ["now it listens"]).wait(90)
         with redis.Redis.from_url(redis_url) as client:
-            client.lpush(broker.queue_name(TOY), *forgeries(settings, client))
+            client.lpush(wakeups.queue_name(TOY), *forgeries(settings, client))
 
         batch = ours.client.submit(TOY, numbered(JOBS)).wait(90)
 
@@ -52,8 +52,8 @@ def test_what_is_no_bell_of_ours_is_passed_over(tmp_path: Path, sqlite_url: str,
 
 def forgeries(settings: Settings, client: Any) -> list[bytes]:
     """Messages as a bell's, but for what is in them; and some that are none. The last one Celery can't get over."""
-    broker.ring(settings, "forge", [1])
-    real = json.loads(client.rpop(broker.queue_name("forge")))
+    wakeups.ring(settings, "forge", [1])
+    real = json.loads(client.rpop(wakeups.queue_name("forge")))
 
     def forged(arguments: object, **headers: str) -> bytes:
         body = json.dumps([arguments, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from models import broker
+from models.lifecycle import wakeups
 from models.settings import Settings
 from tests.faults.toys import TOY, numbered, toy_mill
 from tests.mill import Mill, until
@@ -22,7 +22,7 @@ from tests.servers import Valkey
 
 PAGE = Path(__file__).parents[2] / "docs/redis.md"
 BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
-QUEUE = broker.queue_name(TOY)
+QUEUE = wakeups.queue_name(TOY)
 FLOOD = 3000
 MIB = 1024 * 1024
 BOMB_BYTES = 300 * MIB
@@ -73,8 +73,8 @@ def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
 
 
 def real_message(settings: Settings, client: Any) -> dict[str, Any]:
-    broker.ring(settings, "forge", [1])
-    message: dict[str, Any] = json.loads(client.rpop(broker.queue_name("forge")))
+    wakeups.ring(settings, "forge", [1])
+    message: dict[str, Any] = json.loads(client.rpop(wakeups.queue_name("forge")))
     return message
 
 
@@ -125,7 +125,7 @@ def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str
         toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
         redis.Redis.from_url(redis_url) as client,
     ):
-        client.set(broker.queue_name("other"), "taken")
+        client.set(wakeups.queue_name("other"), "taken")
         ours.start("worker", TOY, "other")
         [worker] = ours.until_ready()
         until(lambda: dropped(ours), "the warning")
@@ -156,7 +156,7 @@ def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: st
         batch = ours.client.submit(TOY, numbered(20)).wait(30)
 
         assert batch.warning is None
-        assert broker.depth(Settings.load(redis_url=url), [TOY]) == {TOY: 0}
-        assert broker.facts(Settings.load(redis_url=url)).version
+        assert wakeups.depth(Settings.load(redis_url=url), [TOY]) == {TOY: 0}
+        assert wakeups.facts(Settings.load(redis_url=url)).version
         assert "secret" not in ours.log
         assert "Traceback" not in ours.log

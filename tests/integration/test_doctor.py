@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models import broker
 from models.db import Database
 from models.errors import Unreachable
+from models.lifecycle import wakeups
 from models.settings import Settings
 from producer.schedules import registry
 from producer.schedules.definition import Schedule
@@ -120,7 +120,7 @@ class TestHealthy:
 class TestWork:
     def test_bells_and_slices_and_nobody_there(self, database: Database) -> None:
         batches_sound.midway(database)
-        broker.ring(Settings.load(), "p", [4, 6, 6])
+        wakeups.ring(Settings.load(), "p", [4, 6, 6])
 
         findings = found(1)
 
@@ -217,10 +217,10 @@ class TestUnreachable:
 class TestBroker:
     def test_depth_and_facts(self, redis_url: str) -> None:
         settings = Settings.load(redis_url=redis_url)
-        broker.ring(settings, "a", [1, 2])
+        wakeups.ring(settings, "a", [1, 2])
 
-        assert broker.depth(settings, ["a", "b"]) == {"a": 2, "b": 0}
-        facts = broker.facts(settings)
+        assert wakeups.depth(settings, ["a", "b"]) == {"a": 2, "b": 0}
+        facts = wakeups.facts(settings)
         assert facts.kind in ("Valkey", "Redis")
         assert facts.used_bytes > 0
 
@@ -228,11 +228,11 @@ class TestBroker:
         own_valkey.config_set("maxmemory", 50_000_000)
         own_valkey.config_set("maxmemory-policy", "allkeys-lru")
 
-        facts = broker.facts(Settings.load(redis_url=own_valkey.url))
+        facts = wakeups.facts(Settings.load(redis_url=own_valkey.url))
 
         assert (facts.kind, facts.limit_bytes, facts.eviction) == ("Valkey", 50_000_000, "allkeys-lru")
 
-    @pytest.mark.parametrize("ask", [lambda settings: broker.depth(settings, ["a"]), broker.facts])
+    @pytest.mark.parametrize("ask", [lambda settings: wakeups.depth(settings, ["a"]), wakeups.facts])
     def test_nobody_there_is_unreachable(self, ask: Any) -> None:
         with pytest.raises(Unreachable, match="does not answer"):
             ask(Settings.load(redis_url=NOBODY, publish_seconds=0.5))
@@ -242,7 +242,7 @@ class TestBroker:
         own_valkey.pause()
 
         with pytest.raises(Unreachable, match="does not answer"):
-            broker.facts(settings)
+            wakeups.facts(settings)
 
 
 def test_it_never_imports_torch() -> None:

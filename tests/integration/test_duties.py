@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from models import broker
 from models.db import Database
 from models.errors import Unreachable
+from models.lifecycle import wakeups
 from models.settings import Settings
 from producer import findings, vitals
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
@@ -111,7 +111,7 @@ class TestBells:
         return Settings.load(redis_url=redis_url)
 
     def depth(self, settings: Settings) -> int:
-        return broker.depth(settings, [PIPELINE])[PIPELINE]
+        return wakeups.depth(settings, [PIPELINE])[PIPELINE]
 
     def make_old(self, database: Database) -> None:
         execute(database, "UPDATE batches SET in_progress_at = created_at")
@@ -127,7 +127,7 @@ class TestBells:
     def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
-        broker.ring(settings, PIPELINE, [1])
+        wakeups.ring(settings, PIPELINE, [1])
 
         assert resend_wakeups.rung_anew(database, settings) == ""
 

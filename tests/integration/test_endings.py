@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models import endings
 from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
+from models.lifecycle import termination
 from models.states import BatchStatus, Ending, Outcome
 from producer.cancel import cancel
 from producer.inserts import FAILURE_COLUMNS
@@ -71,7 +71,7 @@ class TestCancel:
         audit(database, batch_id)
 
     def test_in_chunks_comes_to_the_same(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        monkeypatch.setattr(termination, "CHUNK_JOBS", 3)
         batch_id = insert_batch(database, 10)
         answer(database, take(database, room=1)[0], 1)
 
@@ -83,9 +83,9 @@ class TestCancel:
     def test_that_was_broken_off_is_finished_by_a_duty(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        monkeypatch.setattr(termination, "CHUNK_JOBS", 3)
         batch_id = insert_batch(database, 10)
-        endings.end(database, batch_id, Ending.CANCELLED, None, None)
+        termination.end(database, batch_id, Ending.CANCELLED, None, None)
         half_way = batch(database, batch_id)
         assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
         assert take(database) == []
@@ -99,15 +99,15 @@ class TestCancel:
         batch_id = insert_batch(database, 10)
         endings_begun(database, batch_id)
 
-        step = endings.run_once(database, batch_id, after=6)
+        step = termination.run_once(database, batch_id, after=6)
         assert (step.jobs, step.reached, step.ended) == (3, -1, False)
-        assert endings.finish(database, batch_id) == 7
+        assert termination.finish(database, batch_id) == 7
 
         assert batch(database, batch_id).status == "cancelled"
         audit(database, batch_id)
 
     def test_by_many_at_once_closes_each_job_once(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(endings, "CHUNK_JOBS", 3)
+        monkeypatch.setattr(termination, "CHUNK_JOBS", 3)
         for _ in range(5):
             batch_id = insert_batch(database, 20)
 
@@ -170,8 +170,8 @@ def test_of_one_that_is_read_in_with_failed_rows_counts_them(database: Database)
 def endings_begun(database: Database, batch_id: str) -> None:
     """Begin to cancel, and close nothing yet."""
     with database.write() as connection:
-        endings.lock_batch(connection, database.sql, batch_id)
-        endings.begin(connection, database.sql, batch_id, Ending.CANCELLED, None, None)
+        termination.lock_batch(connection, database.sql, batch_id)
+        termination.begin(connection, database.sql, batch_id, Ending.CANCELLED, None, None)
 
 
 def cancel_if_open(database: Database, batch_id: str) -> bool:

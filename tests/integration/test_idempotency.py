@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import batchmill
-from models import endings
 from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
+from models.lifecycle import termination
 from models.states import BatchStatus, Ending
 from producer import Client, batches, entries, inserts, intake, results, submit
 from producer.readers.rows import Problem, Row, Source
@@ -150,7 +150,7 @@ class TestTheSameAgain:
 
     def test_of_a_batch_that_was_ended_half_way_is_that_batch_as_it_is(self, database: Database) -> None:
         batch_id = half_way(database)
-        endings.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
+        termination.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
 
         submission = accept(database, texts(10))
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, text, update
 
-from models import turns
 from models.db import Database, insert_rows
+from models.lifecycle import claim_order
 from models.tables import Batch, Slice
 from tests import batches_made
 from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, pending, set_batch, slices
@@ -155,12 +155,12 @@ class TestQuarantine:
             )  # fmt: skip
 
         found = {}
-        for which in (turns.ORDINARY, turns.QUARANTINED):
+        for which in (claim_order.ORDINARY, claim_order.QUARANTINED):
             with database.read() as connection:
                 rows = connection.execute(text(f"SELECT deaths, lapses FROM slices WHERE {which}")).all()
             found[which] = {suspect_of(row.deaths, row.lapses) for row in rows}
 
-        assert found == {turns.ORDINARY: {False}, turns.QUARANTINED: {True}}
+        assert found == {claim_order.ORDINARY: {False}, claim_order.QUARANTINED: {True}}
 
 
 class TestOrder:
@@ -253,7 +253,7 @@ class TestManySmallBatches:
         insert_small_batches(database, 50)
         execute(database, "UPDATE batches SET in_progress_at = created_at")
         query = resend_wakeups.PIPELINES.format(
-            any_old=turns.any_queued(resend_wakeups.OLD.format(now=database.sql.now, later=database.sql.later))
+            any_old=claim_order.any_queued(resend_wakeups.OLD.format(now=database.sql.now, later=database.sql.later))
         )
 
         def pipelines() -> list[str]:

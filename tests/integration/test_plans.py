@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from models import endings
 from models.db import Database, insert_rows
+from models.lifecycle import termination
 from producer import batches, results, standing
 from tests import answers
 from tests.batches_made import pending
@@ -199,13 +199,13 @@ def fill_small(database: Database) -> None:
 
 
 def test_a_step_of_an_early_end_reads_its_own_chunk(planned: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "CHUNK_JOBS", 1_000)
+    monkeypatch.setattr(termination, "CHUNK_JOBS", 1_000)
     with planned.write() as connection:
         ending = "UPDATE batches SET status = 'cancelling', ending = 'cancelled', total = total + 1 WHERE id = 'large'"
         connection.execute(text(ending))
     try:
         with most_read(planned, MOST_OF_A_PAGE):
-            step = endings.run_once(planned, LARGE, after=JOBS // 2)
+            step = termination.run_once(planned, LARGE, after=JOBS // 2)
     finally:
         with planned.write() as connection:
             undone = "UPDATE batches SET status = 'in_progress', ending = NULL, total = total - 1 WHERE id = 'large'"

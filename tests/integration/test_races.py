@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from models import endings
 from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, UsageError
+from models.lifecycle import termination
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import Job
 from producer import entries, intake, replay, submit
@@ -99,8 +99,8 @@ def release(database: Database, lease: Lease) -> bool:
 
 def ended(database: Database, batch_id: str, ending: Ending) -> bool:
     """Whether it was this that ended the batch."""
-    done = endings.end(database, batch_id, ending, None, None) is not None
-    endings.finish(database, batch_id)
+    done = termination.end(database, batch_id, ending, None, None) is not None
+    termination.finish(database, batch_id)
     return done
 
 

@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models import retention
 from models.db import Database
 from models.errors import NotFound, UsageError
+from models.lifecycle import retention
 from models.states import BatchStatus
 from producer import audit as auditor
 from producer import batches, delete, replay, results

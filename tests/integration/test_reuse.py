@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models import endings, retention
 from models.builtin import BUILT_IN
 from models.content import content_hash
 from models.db import Database, as_json
 from models.errors import BatchmillError, KeyConflict
+from models.lifecycle import retention, termination
 from models.pipeline import Pipeline
 from models.states import Ending, Outcome
 from producer import batches, intake, replay, results, reuse, submit
@@ -393,8 +393,8 @@ class TestAfterwards:
         compute(database)
         again = accept(database, ["a", "c", "b", "d"])
 
-        endings.end(database, again.batch_id, ending, "code", "message")
-        endings.finish(database, again.batch_id)
+        termination.end(database, again.batch_id, ending, "code", "message")
+        termination.finish(database, again.batch_id)
 
         assert [row.status for row in results.by_position(database, again.batch_id)][::2] == ["succeeded"] * 2
         audit(database, again.batch_id)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.agenda import NOTHING_DONE
+from models.lifecycle.due_runs import NOTHING_DONE
 from producer.schedules import registry
 from tests.nights_made import EVENING, Nights, at
 from worker.maintenance.schedule_launcher import LONGEST_PAUSE, Scheduling

@@ -20,9 +20,10 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, event, text
 
-from models import db, endings
+from models import db
 from models.db import Database
 from models.errors import TransactionConflict, UsageError
+from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from producer import cancel, delete, replay, streamed
@@ -229,7 +230,7 @@ class Mill(RuleBasedStateMachine):
         """As a user, a deadline or a broken model does it; or whoever does it dies after the first chunk."""
         batch_id = data.draw(st.sampled_from(self.batches))
         if not done:
-            endings.end(self.database, batch_id, ending, "code", "message")
+            termination.end(self.database, batch_id, ending, "code", "message")
         elif ending is Ending.EXPIRED:
             execute(self.database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
             loop.expired(self.database)
@@ -410,7 +411,7 @@ def database(database_url: str) -> Iterator[Contended]:
 
 
 def test_any_order_of_events_leaves_every_batch_sound(database: Contended, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endings, "CHUNK_JOBS", CHUNK)
+    monkeypatch.setattr(termination, "CHUNK_JOBS", CHUNK)
     monkeypatch.setattr(db, "FIRST_PAUSE_SECONDS", 0.0)
     run_state_machine_as_test(
         lambda: Mill(database),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from models import endings
 from models.db import Database
+from models.lifecycle import termination
 from models.states import Ending, Outcome
 from models.tables import ModelVersion, Result
 from tests import batches_made
@@ -243,7 +243,7 @@ class TestFence:
             with database.write() as connection:
                 claims.release(connection, [lease])
 
-        endings.end(database, batch_id, Ending.FAILED, "code", "message")
+        termination.end(database, batch_id, Ending.FAILED, "code", "message")
 
         assert [*tokens, slices(database, batch_id)[0].token] == [1, 2, 3, 4]
 
@@ -388,7 +388,7 @@ class TestConcurrentWriters:
 
 class TestFail:
     def fail(self, database: Database, batch_id: str) -> int:
-        return endings.end(database, batch_id, Ending.FAILED, "model_unusable", "The model has no weights.") or 0
+        return termination.end(database, batch_id, Ending.FAILED, "model_unusable", "The model has no weights.") or 0
 
     def test_ends_every_open_job(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 12)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models import endings
 from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageError
+from models.lifecycle import termination
 from models.states import Ending, Outcome
 from producer import batches, replay, results, submit
 from producer.cancel import cancel
@@ -185,10 +185,10 @@ class TestAnEndBeforeTheSourceS:
             elif kind == "deadline":
                 execute(database, "UPDATE batches SET expires_at = created_at")
                 loop.expired(database)
-                endings.finish(database, batch_id)
+                termination.finish(database, batch_id)
             else:
-                endings.end(database, batch_id, Ending.FAILED, "model_error", "no weights")
-                endings.finish(database, batch_id)
+                termination.end(database, batch_id, Ending.FAILED, "model_error", "no weights")
+                termination.finish(database, batch_id)
 
         with pytest.raises(BatchmillError, match="ended while it was read in; see: batchmill show"):
             accept(database, ["a", "b", "c", end, "d", "e"])
@@ -345,7 +345,7 @@ class TestASubmitterThatIsGone:
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
 
         assert loop.abandoned(database, 1.0) == ""
-        assert endings.end(database, submission.batch_id, Ending.FAILED, None, None, unread=True) is None
+        assert termination.end(database, submission.batch_id, Ending.FAILED, None, None, unread=True) is None
 
 
 STEPS = st.sampled_from(["row", "row", "row", "bad", "work", "some", "fail", "lapse", "cancel", "replay", "finish"])
@@ -401,7 +401,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
             let_lapse(database, *claims.take(database, WHO, 2, SLICE))
             reclaim.lapsed(database, 3)
         case "cancel" if number % 3 == 0:
-            endings.end(database, batch_id, Ending.CANCELLED, None, None)
+            termination.end(database, batch_id, Ending.CANCELLED, None, None)
         case "finish":
             loop.ended(database)
         case "replay":

@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models import broker
 from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
+from models.lifecycle import wakeups
 from models.pipeline import Pipeline
 from models.settings import Settings
 from producer import Client, batches, inserts, intake, results, submit
@@ -324,7 +324,7 @@ class TestRing:
             raise KeyError("canary")
 
         submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
-        monkeypatch.setattr(broker, "celery_app", refuse)
+        monkeypatch.setattr(wakeups, "celery_app", refuse)
 
         warning = submit.ring(self.settings("redis://127.0.0.1:1/0"), submission)
 
@@ -591,7 +591,9 @@ class TestOnceItIsAccepted:
     def environment(self, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", sqlite_url)
 
-    @pytest.mark.parametrize("target", ["models.broker.ring", "producer.workers.alive", "producer.batches.get"])
+    @pytest.mark.parametrize(
+        "target", ["models.lifecycle.wakeups.ring", "producer.workers.alive", "producer.batches.get"]
+    )
     @pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
     def test_nothing_looks_as_if_it_were_not(
         self, reviews: str, monkeypatch: pytest.MonkeyPatch, target: str, options: tuple[str, ...]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, make_url, text
 
-from models import attempts, db, slices
+from models import db
 from models.db import Database, insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
+from models.lifecycle import attempts, slices
 from models.states import AttemptEnding
 from producer import batches, streamed
 from producer.entries import Entry

@@ -11,8 +11,8 @@ import psutil
 import redis
 from sqlalchemy import text
 
-from models import broker
 from models.errors import Unreachable
+from models.lifecycle import wakeups
 from models.states import BatchStatus
 from tests.soak.plant import DATABASE, FAST, REAL, Keeper, Plant
 
@@ -143,10 +143,10 @@ class Faults:
         pipeline, there_is = self.rng.choice([FAST, REAL]), self.rng.randrange(1, 500)
         slices = self.rng.choice([[there_is] * FORGED, range(10**9, 10**9 + FORGED), range(-FORGED, 0)])
         with suppress(Unreachable):
-            broker.ring(self.plant.settings, pipeline, slices)
-            broker.ring(self.plant.settings, "no-such-pipeline", [1])
+            wakeups.ring(self.plant.settings, pipeline, slices)
+            wakeups.ring(self.plant.settings, "no-such-pipeline", [1])
             with redis.Redis.from_url(self.plant.valkey.url) as client:
-                client.delete(broker.queue_name("no-such-pipeline"))
+                client.delete(wakeups.queue_name("no-such-pipeline"))
         return True
 
     # ---- the database

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, column, text
 
-from models import turns
 from models.columns import Document, Moment
 from models.db import Database, Fragments
+from models.lifecycle import claim_order
 
 if TYPE_CHECKING:
     from worker.leasing.claims import Claimant
@@ -27,7 +27,7 @@ CLAIMABLE = """
 OF_PIPELINE, OF_BATCH = "pipeline = :pipeline", "batch_id = :batch_id"
 
 # Highest priority, nearest deadline, the slice with the least of its batch served before it, the oldest batch.
-ORDER = ", ".join(turns.KEY)
+ORDER = ", ".join(claim_order.KEY)
 
 LOOK = """
 SELECT id, batch_id, size, rank, due, leased_at, {now} AS now,

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, TextualSelect, bindparam, column, text
 
-from models import slices, turns
 from models.columns import Document
 from models.db import FRAGMENTS, Database, Fragments, as_json, as_numbers
+from models.lifecycle import claim_order, slices
 from worker.leasing.chunking import chunks
 from worker.leasing.claim_statements import MOST_SLICES, Leasing, look
 from worker.leasing.quarantine import suspect_of
@@ -143,7 +143,7 @@ def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, 
     First of the batch whose turn it is, then in the order of all. With `suspect` one quarantined slice, and nothing
     else. One transaction: where its commit is in doubt it raises, and nothing is known of any lease.
     """
-    which = turns.QUARANTINED if suspect else turns.ORDINARY
+    which = claim_order.QUARANTINED if suspect else claim_order.ORDINARY
     looked = [] if room <= 0 else look(database, claimant, which, room, slice_jobs)
     if not looked:
         return []
@@ -161,10 +161,10 @@ def take(database: Database, claimant: Claimant, room: int, slice_jobs: int, *, 
 
 def quarantined(database: Database, claimant: Claimant) -> Waiting | None:
     """The quarantined slice whose turn it is among its kind, as it stands beside ordinary work; None where none is."""
-    looked = look(database, claimant, turns.QUARANTINED)
+    looked = look(database, claimant, claim_order.QUARANTINED)
     if not looked:
         return None
-    ordinary = look(database, claimant, turns.ORDINARY)
+    ordinary = look(database, claimant, claim_order.ORDINARY)
     first, now, since = looked[0], looked[0].now, looked[0].leased_at
     return Waiting(
         is_next=not ordinary or (first.rank, first.due) < (ordinary[0].rank, ordinary[0].due),
@@ -174,7 +174,7 @@ def quarantined(database: Database, claimant: Claimant) -> Waiting | None:
 
 def waiting(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
     """`(pipeline, task, revision)` of each kind of batch that has slices to claim now, of these pipelines."""
-    any_claimable = turns.any_queued(CLAIMABLE_OF_KIND.format(now=database.sql.now))
+    any_claimable = claim_order.any_queued(CLAIMABLE_OF_KIND.format(now=database.sql.now))
     query = text(WAITING.format(any_claimable=any_claimable)).bindparams(bindparam("pipelines", expanding=True))
     with database.read() as connection:
         return list(connection.execute(query, {"pipelines": pipelines}))

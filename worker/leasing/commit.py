@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from models import endings, slices
 from models.db import Database, Fragments, as_json, as_numbers, insert_rows
-from models.endings import lock_batch
+from models.lifecycle import slices, termination
+from models.lifecycle.termination import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import ModelVersion
 from worker.leasing.claims import Lease
@@ -179,8 +179,8 @@ def close(
         ended = _end(connection, sql, batch_id, _burned(batch, failed) if burned else None)
         return Closed(len(kept), lost, ended)
     if burned:
-        endings.begin(connection, sql, batch_id, Ending.BURNED, endings.TOO_MANY, _burned(batch, failed))
-        endings.close_some(connection, sql, batch_id)
+        termination.begin(connection, sql, batch_id, Ending.BURNED, termination.TOO_MANY, _burned(batch, failed))
+        termination.close_some(connection, sql, batch_id)
         return Closed(len(kept), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
     return Closed(len(kept), lost, ended=None)
 
@@ -252,7 +252,7 @@ def _progress(connection: Connection, batch_id: str, answers: Sequence[Answer]) 
 
 def _end(connection: Connection, sql: Fragments, batch_id: str, burned: str | None) -> BatchStatus:
     status = BatchStatus.COMPLETED if burned is None else BatchStatus.FAILED
-    named = {"batch_id": batch_id, "code": burned and endings.TOO_MANY, "message": burned, "status": status.value}
+    named = {"batch_id": batch_id, "code": burned and termination.TOO_MANY, "message": burned, "status": status.value}
     connection.execute(text(END.format(status=status.value, now=sql.now)), named)
     return status
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, column, text
 
-from models import endings
 from models.columns import Document, Moment
 from models.db import Database, Fragments
 from models.errors import BatchmillError, MissingModel, ModelError
+from models.lifecycle import termination
+from models.lifecycle.seats import seat_of
 from models.pipeline import Pipeline
-from models.seats import seat_of
 from models.states import Ending, WorkerState
 
 FAILURES = 3  # tries of a load before a batch that nobody has begun fails of it
@@ -124,8 +124,8 @@ def fail_batches(
             continue
         if _may_be_served(database, place, pipeline.name, batch.revision, lease_seconds):
             continue
-        if endings.end(database, batch.id, Ending.FAILED, ModelError.code, str(error)) is not None:
-            endings.finish(database, batch.id)
+        if termination.end(database, batch.id, Ending.FAILED, ModelError.code, str(error)) is not None:
+            termination.finish(database, batch.id)
             failed.append(batch.id)
     return failed
 

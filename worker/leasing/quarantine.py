@@ -7,7 +7,7 @@ single result between them. A suspect slice is split into single jobs that run a
 
 from enum import Enum
 
-from models.turns import SUSPECT_DEATHS, SUSPECT_LAPSES
+from models.lifecycle.claim_order import SUSPECT_DEATHS, SUSPECT_LAPSES
 
 # Inputs that ended their workers, of a batch of which not one was answered: then it is hardly the inputs.
 HOPELESS_JOBS = 8

@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models import endings, slices
 from models.db import Database, Fragments
-from models.endings import lock_batch
+from models.lifecycle import slices, termination
+from models.lifecycle.termination import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from worker.leasing import commit
 from worker.leasing.claims import Lease
@@ -146,6 +146,6 @@ def _end_hopeless(connection: Connection, sql: Fragments, batch_id: str) -> bool
     if not is_hopeless(counts.buried, counts.answered):
         return False
     message = TOLD_CRASH_LOOP.format(count=counts.buried, batch_id=batch_id)
-    endings.begin(connection, sql, batch_id, Ending.FAILED, CRASH_LOOP, message)
-    endings.close_some(connection, sql, batch_id)
+    termination.begin(connection, sql, batch_id, Ending.FAILED, CRASH_LOOP, message)
+    termination.close_some(connection, sql, batch_id)
     return True

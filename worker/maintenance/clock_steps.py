@@ -10,9 +10,9 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
-from models import slices
 from models.db import Database, Fragments
-from models.endings import lock_batch
+from models.lifecycle import slices
+from models.lifecycle.termination import lock_batch
 from models.settings import Settings
 
 SECONDS = 15.0  # between two looks: with a lease of half a minute, nothing is late by more than a minute

@@ -12,11 +12,12 @@ from itertools import islice
 import structlog
 from sqlalchemy import column, text
 
-from models import endings, retention, schema
+from models import schema
 from models.columns import Moment
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, Unreachable
 from models.failpoints import failpoint
+from models.lifecycle import retention, termination
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from worker.background import Background, Defects
@@ -106,14 +107,14 @@ def expired(database: Database) -> str:
     ids = [
         batch_id
         for batch_id in _ids(database, PAST_DEADLINE)
-        if endings.end(database, batch_id, Ending.EXPIRED, None, None) is not None
+        if termination.end(database, batch_id, Ending.EXPIRED, None, None) is not None
     ]
     return f"deadline passed: {', '.join(ids)}" if ids else ""
 
 
 def ended(database: Database) -> str:
     """Close what is open of batches that began to end, whoever began it."""
-    jobs = {batch_id: endings.finish(database, batch_id, CHUNKS_A_TURN) for batch_id in _ids(database, ENDING)}
+    jobs = {batch_id: termination.finish(database, batch_id, CHUNKS_A_TURN) for batch_id in _ids(database, ENDING)}
     said = [f"{batch_id} ({count:,} jobs)" for batch_id, count in jobs.items()]
     return f"closed what was open: {', '.join(said)}" if said else ""
 
@@ -123,14 +124,14 @@ def abandoned(database: Database, seconds: float) -> str:
     ids = [
         batch_id
         for batch_id in _ids(database, ABANDONED, seconds=-seconds)
-        if endings.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,), frees_key=True)
+        if termination.end(database, batch_id, Ending.FAILED, *GONE, of=(BatchStatus.VALIDATING,), frees_key=True)
         is not None
     ]
     ids += [
         batch_id
         for any_key, silent in ((True, seconds), (False, min(seconds, UNREAD_SECONDS)))
         for batch_id in _ids(database, UNREAD, seconds=-silent, any_key=any_key)
-        if endings.end(database, batch_id, Ending.FAILED, *GONE, unread=True, frees_key=True) is not None
+        if termination.end(database, batch_id, Ending.FAILED, *GONE, unread=True, frees_key=True) is not None
     ]
     return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
 

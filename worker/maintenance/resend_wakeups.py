@@ -2,9 +2,9 @@
 
 from sqlalchemy import text
 
-from models import broker, turns
 from models.db import Database
 from models.errors import Unreachable
+from models.lifecycle import claim_order, wakeups
 from models.settings import Settings
 
 MOST_BELLS = 20_000  # of one pipeline in a run; what is left is rung for when these are dry
@@ -37,16 +37,16 @@ def rung_anew(database: Database, settings: Settings) -> str:
     """Ring for every slice that waits, of pipelines that have no bell on Redis; a sentence on what was done, or ""."""
     sql = database.sql
     with database.read() as connection:
-        query = text(PIPELINES.format(any_old=turns.any_queued(OLD.format(now=sql.now, later=sql.later))))
+        query = text(PIPELINES.format(any_old=claim_order.any_queued(OLD.format(now=sql.now, later=sql.later))))
         pipelines = connection.scalars(query, {"seconds": -YOUNG_SECONDS}).all()
     if not pipelines:
         return ""
     said = []
     try:
-        for pipeline, bells in broker.depth(settings, pipelines).items():
+        for pipeline, bells in wakeups.depth(settings, pipelines).items():
             if bells == 0:
                 slices = _waiting(database, pipeline)
-                broker.ring(settings, pipeline, slices)
+                wakeups.ring(settings, pipeline, slices)
                 said.append(f"{pipeline} ({len(slices):,} slices)")
     except Unreachable:
         pass  # workers look at SQL by themselves, and `batchmill doctor` tells of Redis
@@ -56,7 +56,7 @@ def rung_anew(database: Database, settings: Settings) -> str:
 def _waiting(database: Database, pipeline: str) -> list[int]:
     found: list[int] = []
     with database.read() as connection:
-        for which in (turns.ORDINARY, turns.QUARANTINED):
-            query = text(WAITING.format(which=which, now=database.sql.now, order=", ".join(turns.KEY)))
+        for which in (claim_order.ORDINARY, claim_order.QUARANTINED):
+            query = text(WAITING.format(which=which, now=database.sql.now, order=", ".join(claim_order.KEY)))
             found += connection.scalars(query, {"pipeline": pipeline, "most": MOST_BELLS - len(found)})
     return found

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import bindparam, text
 
-from models import agenda, clock
+from models import clock
 from models.columns import Moment
 from models.db import Database
+from models.lifecycle import due_runs
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -23,9 +24,9 @@ LONGEST_PAUSE = 15.0  # a slot that comes meanwhile is still on time
 
 DUE = f"""
 SELECT CASE
-    WHEN EXISTS (SELECT 1 {agenda.SLOTS}) THEN 'a slot'
-    WHEN EXISTS (SELECT 1 {agenda.RUNS} {agenda.NOT_HELD}) THEN 'a run'
-    WHEN EXISTS (SELECT 1 {agenda.EVENTS}) THEN 'an event'
+    WHEN EXISTS (SELECT 1 {due_runs.SLOTS}) THEN 'a slot'
+    WHEN EXISTS (SELECT 1 {due_runs.RUNS} {due_runs.NOT_HELD}) THEN 'a run'
+    WHEN EXISTS (SELECT 1 {due_runs.EVENTS}) THEN 'an event'
 END
 """
 
@@ -78,7 +79,7 @@ class Scheduling:
         if self._tick.stdin is not None:
             self._tick.stdin.close()
         self._tick = None
-        if status not in (0, agenda.NOTHING_DONE):
+        if status not in (0, due_runs.NOTHING_DONE):
             self._said = f"a tick ended with {status}"  # its own words are in this log already
         if status == 0:
             self._pause, self._not_before = 0.0, self._monotonic()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from models import broker
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
+from models.lifecycle import wakeups
 from models.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
@@ -301,7 +301,7 @@ class Pinning:
         self._remember(pinned)
         try:
             if released:
-                broker.ring(self._process.settings, pinned.pipeline.name, released)
+                wakeups.ring(self._process.settings, pinned.pipeline.name, released)
         except Unreachable as error:
             log.warning("could not ring for what was given back; others will find it in SQL", error=str(error))
 

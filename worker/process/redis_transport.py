@@ -17,7 +17,7 @@ from redis._parsers.socket import SocketBuffer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from models import broker
+from models.lifecycle import wakeups
 from worker.process import wakeup_messages
 from worker.process.wakeup_messages import NoWakeup, Refusals
 
@@ -109,7 +109,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _deliver(self, queue: str, item: bytes) -> None:
         try:
-            wakeup = wakeup_messages.read(item, broker.pipeline_of(queue))
+            wakeup = wakeup_messages.read(item, wakeups.pipeline_of(queue))
         except NoWakeup as refusal:
             self._refusals.add(str(refusal), time.monotonic())
         else:

@@ -8,7 +8,7 @@ from celery import Celery
 from celery.worker import WorkController, state
 from kombu import Queue
 
-from models import broker
+from models.lifecycle import wakeups
 from models.settings import Settings
 from worker.engine.wakeup import Doorbell
 from worker.process.redis_transport import WakeupAMQP
@@ -16,8 +16,8 @@ from worker.process.redis_transport import WakeupAMQP
 
 def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -> Celery:
     """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
-    app = broker.celery_app(settings, WakeupAMQP)
-    queues = [broker.queue_name(pipeline) for pipeline in pipelines]
+    app = wakeups.celery_app(settings, WakeupAMQP)
+    queues = [wakeups.queue_name(pipeline) for pipeline in pipelines]
     app.conf.update(
         task_queues=[Queue(queue, routing_key=queue) for queue in queues],
         task_default_queue=queues[0],
@@ -32,7 +32,7 @@ def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -
         worker_send_task_events=False,
     )
 
-    @app.task(name=broker.BELL)
+    @app.task(name=wakeups.BELL)
     def bell(rung_for: str, _slice_id: int) -> None:
         if rung_for in pipelines:
             doorbell.ring()

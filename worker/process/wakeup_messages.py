@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from models import broker
+from models.lifecycle import wakeups
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ def read(item: bytes, pipeline: str) -> Wakeup:
     except (ValueError, RecursionError):
         raise NoWakeup("not JSON") from None
     headers, properties = _object(message.get("headers")), _object(message.get("properties"))
-    if headers.get("task") != broker.BELL:
+    if headers.get("task") != wakeups.BELL:
         raise NoWakeup("another task")
     if any(map(headers.get, UNUSED_HEADERS)) or headers.get("timelimit") not in NO_LIMITS:
         raise NoWakeup("headers that a wakeup never has")
@@ -65,11 +65,11 @@ def message(wakeup: Wakeup) -> dict[str, Any]:
         "body": base64.b64encode(body).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {"lang": "py", "task": broker.BELL, "id": tag, "root_id": tag, "parent_id": None, "group": None},
+        "headers": {"lang": "py", "task": wakeups.BELL, "id": tag, "root_id": tag, "parent_id": None, "group": None},
         "properties": {
             "correlation_id": tag,
             "delivery_tag": tag,
-            "delivery_info": {"exchange": "", "routing_key": broker.queue_name(wakeup.pipeline)},
+            "delivery_info": {"exchange": "", "routing_key": wakeups.queue_name(wakeup.pipeline)},
             "body_encoding": "base64",
             "priority": 0,
         },

@@ -7,9 +7,9 @@ import time
 import structlog
 from sqlalchemy import text
 
-from models import broker
 from models.db import Database
 from models.errors import DatabaseRefused, LoadFailed, Unreachable
+from models.lifecycle import wakeups
 from models.settings import Settings
 from models.states import AttemptEnding
 from worker.exit_status import HUNG, OUTDATED
@@ -82,7 +82,7 @@ class Mourning:
         )  # fmt: skip
         for pipeline, slice_ids in found.bells.items():
             try:
-                broker.ring(self._settings, pipeline, slice_ids)
+                wakeups.ring(self._settings, pipeline, slice_ids)
             except Unreachable as error:
                 log.warning("could not ring for it; others will find it in SQL", error=str(error))
 

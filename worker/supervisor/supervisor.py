@@ -15,8 +15,8 @@ from types import FrameType
 
 import structlog
 
-from models import seats
 from models.errors import SchemaMismatch
+from models.lifecycle import seats
 from worker import process_memory
 from worker.exit_status import OUTDATED
 

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import batchmill
-from models import broker, private, schema
+from models import private, schema
 from models.errors import Unreachable
+from models.lifecycle import wakeups
 from models.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("wide")
@@ -100,7 +101,7 @@ class TestSocketElsewhere:
 
         assert str(folder) in (settings.foreign_socket or "")
         assert "BATCHMILL_HOME" in (settings.foreign_socket or "")
-        calls = (partial(broker.ring, pipeline="a", slice_ids=[1]), broker.facts, broker.celery_app)
+        calls = (partial(wakeups.ring, pipeline="a", slice_ids=[1]), wakeups.facts, wakeups.celery_app)
         for call in calls:
             with pytest.raises(Unreachable, match="BATCHMILL_HOME"):
                 call(settings)
@@ -116,7 +117,7 @@ class TestSocketElsewhere:
             theirs.listen()
             theirs.setblocking(False)
             with pytest.raises(Unreachable):
-                broker.depth(settings, ["a"])
+                wakeups.depth(settings, ["a"])
             with pytest.raises(BlockingIOError):
                 theirs.accept()
 

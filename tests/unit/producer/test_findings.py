@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from models.broker import Facts
+from models.lifecycle.wakeups import Facts
 from models.states import RunState
 from producer import findings
 from producer.schedules import standing as standings

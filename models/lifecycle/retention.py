@@ -15,7 +15,7 @@ from sqlalchemy import Connection, column, text
 
 from models.columns import Moment
 from models.db import Database
-from models.endings import FREE_KEY, lock_batch
+from models.lifecycle.termination import FREE_KEY, lock_batch
 from models.states import BatchStatus
 
 CHUNK_JOBS = 5_000

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models import slices
 from models.db import Database, Fragments
+from models.lifecycle import slices
 from models.states import BatchStatus, Ending
 
 CHUNK_JOBS = 20_000

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from models import attempts
 from models.db import Fragments, as_numbers, insert_rows
+from models.lifecycle import attempts
 from models.states import AttemptEnding, SliceState
 
 COLUMNS = ("batch_id", "first", "size", "state")
