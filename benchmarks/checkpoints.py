@@ -12,7 +12,7 @@ from transformers import (
     DistilBertForTokenClassification,
 )
 
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 
 FOLDER = Path(__file__).parent / ".models"
 

@@ -13,7 +13,7 @@ from transformers import pipeline
 
 from benchmarks import THREADS
 from models.errors import JobError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from worker.engine import planning
 from worker.engine.planning import Encoded
 from worker.leasing.claims import Job, Lease

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from worker.engine.planning import Encoded, MicroBatch
 from worker.leasing.claims import Job
 from worker.leasing.commit import Version

@@ -22,8 +22,9 @@ from sqlalchemy import insert, text
 
 from benchmarks import report
 from benchmarks.noop_worker import load
-from models import builtin, schema
+from models import schema
 from models.db import Database, insert_rows
+from models.pipelines import builtin
 from models.tables import Batch
 from tests.batches_made import pending
 from tests.servers import Postgres

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from benchmarks import checkpoints, corpus
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 
 SAMPLE = "translation"
 MEAN_TOKENS, MOST_TOKENS, BEAMS = 25, 128, 4

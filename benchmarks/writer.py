@@ -13,7 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks import checkpoints
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 
 SAMPLE = "text-generation"
 NUL = "Ā"  # as byte-level vocabularies spell it; a text with it fails, since no database stores it

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
 
-from models import redaction
 from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
+from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result, Slice
 

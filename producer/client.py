@@ -8,10 +8,10 @@ from os import PathLike
 from typing import Any, Self
 
 from models import schema
-from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import JobError, UsageError
-from models.pipeline import Pipeline
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer import batches, submit
 from producer.handle import BatchHandle

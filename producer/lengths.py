@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from producer.readers.limits import portions
 
 TOKENIZER = "tokenizer.json"

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from models.content import known_hash
 from models.db import as_json
 from models.errors import ModelError
-from models.pipeline import Pipeline
+from models.pipelines.folder_hash import known_hash
+from models.pipelines.pipeline import Pipeline
 from models.settings import hashes_file
 
 # What of a catalogue entry shows in an output. How many go through the model at once, and where, does not.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from models.errors import UsageError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from producer.deadline import Deadline
 from producer.readers.storable import is_storable
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 
 POSITIONS = 64
 

@@ -25,7 +25,7 @@ from transformers import (
     XLNetLMHeadModel,
 )
 
-from models.catalogue import Pipeline
+from models.pipelines.catalogue import Pipeline
 from tests.models_made import SIZES, SPREAD, _random, save
 
 POSITIONS = 128

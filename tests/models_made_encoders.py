@@ -16,7 +16,7 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from tests.models_made import (
     BYTES,
     DISTIL_SIZES,

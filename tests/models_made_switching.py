@@ -18,7 +18,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from tests.models_made import SIZES, SPREAD, WORD_PIECES, save, word_pieces
 from tests.models_made_decoders import VOCABULARY, byte_pieces
 from tests.models_made_encoders import NLI, TAGS

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from models.catalogue import Catalogue
 from models.db import Database, as_json
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Outcome
 from producer import audit

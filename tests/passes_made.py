@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from models import tasks
-from models.catalogue import Pipeline
+from models.pipelines.catalogue import Pipeline
 from tests import models_made_decoders
 from worker.engine import planning
 from worker.engine.planning import Encoded

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from models import redaction, terminal
-from models.catalogue import Catalogue
-from models.pipeline import Pipeline
+from models import terminal
+from models.pipelines import redaction
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer.cli import context
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from models import redaction, terminal
+from models import terminal
+from models.pipelines import redaction
 from models.states import BatchStatus
 from producer.batches import BatchView
 from producer.cli import answer

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from models import terminal
-from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import BatchmillError, UsageError
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, readers

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from models import queries
-from models.catalogue import Catalogue
 from models.errors import UnreadableSource, UsageError
+from models.pipelines.catalogue import Catalogue
 from models.queries import MOMENTS
 from models.settings import Settings
 from producer.readers.access import Access

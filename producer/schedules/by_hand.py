@@ -5,10 +5,10 @@ from itertools import islice
 
 from sqlalchemy.exc import IntegrityError
 
-from models.catalogue import Catalogue
 from models.columns import Moment
 from models.db import Database
 from models.errors import UsageError
+from models.pipelines.catalogue import Catalogue
 from models.states import Cause, RunState
 from producer.schedules import registry
 from producer.schedules.definition import Schedule

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import pi, sqrt
 from typing import Any
 
-from models import redaction
+from models.pipelines import redaction
 from producer.schedules.quality import Quality, Spread
 
 MOST_RUNS = 7  # a week of nights: each weekday once

@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, Row, insert, select, text
 
-from models.catalogue import Catalogue
 from models.columns import Document, Moment
 from models.db import Database
 from models.errors import BatchmillError, Unreachable, UsageError
 from models.failpoints import failpoint
-from models.pipeline import Pipeline
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
 from producer import entries

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, TextClause, text
 
-from models.catalogue import Catalogue
 from models.columns import Moment
 from models.db import Database
 from models.errors import BatchmillError, NotYet, Unreachable, UsageError
 from models.failpoints import failpoint
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Cause
 from producer import entries, submit

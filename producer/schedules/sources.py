@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 
 from models import queries, urls
-from models.catalogue import Catalogue
 from models.errors import (
     MissingSource,
     NotYet,
@@ -18,7 +17,8 @@ from models.errors import (
     UnreadableSource,
     UsageError,
 )
-from models.pipeline import Pipeline
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer import readers

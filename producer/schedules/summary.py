@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import redaction
+from models.pipelines import redaction
 from producer.schedules.drift import changes, drift
 from producer.schedules.quality import Quality
 

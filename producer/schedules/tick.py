@@ -8,8 +8,8 @@ from datetime import datetime
 
 import structlog
 
-from models.catalogue import Catalogue
 from models.db import Database
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.schedules import defects, finishing, planning, reading, runs, watching, webhook

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from transformers import pipeline as transformers_pipeline
 
-from models.builtin import BUILT_IN
-from models.pipeline import SAMPLES, Pipeline
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.pipeline import SAMPLES, Pipeline
 from tests import models_made
 from tests.conformance.conftest import Answers
 from worker.loading import runtime

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import pipeline as transformers_pipeline
 
-from models.catalogue import Pipeline
+from models.pipelines.catalogue import Pipeline
 from tests import models_made_decoders
 from tests.conformance.conftest import Answers
 from worker.loading import runtime

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from tests.conformance.conftest import Answers
 from tests.golden.cases import FAILED, Case, cases, golden
 from tests.golden.made import digest

@@ -10,7 +10,7 @@ import pytest
 from transformers import pipeline
 
 from models import tasks
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from tests.mill import Mill, mill
 
 CLOSE = 1e-4

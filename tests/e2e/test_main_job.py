@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import pipeline
 
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from tests.mill import PIPELINE, mill, texts
 
 LONG = "good " * 700

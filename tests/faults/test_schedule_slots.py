@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 240.0
 TICKER = """
 import sys
 from models import clock, failpoints
-from models.catalogue import Catalogue
+from models.pipelines.catalogue import Catalogue
 from models.db import Database
 from models.settings import Settings
 from producer.schedules import tick

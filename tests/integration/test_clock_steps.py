@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from models.builtin import BUILT_IN
 from models.columns import Moment
 from models.db import Database
+from models.pipelines.builtin import BUILT_IN
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import entries, workers

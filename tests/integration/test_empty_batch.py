@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from sqlalchemy import inspect
 
 import batchmill
-from models.builtin import BUILT_IN
 from models.db import Database
+from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
 from producer import audit, batches, entries, submit
 from producer.entries import Entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from tests.hub_server import GATED, NO_REPOSITORY, NO_REVISION, Hub, hub_server
 from tests.mill import mill, until
 
@@ -20,7 +20,7 @@ TOKEN = "hf_canary0123456789"
 ASK = """
 import json, sys
 from models.errors import BatchmillError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from worker import snapshots
 entry = Pipeline(name="made", task="sentiment-analysis", model=sys.argv[1], revision=sys.argv[2] or None)
 try:

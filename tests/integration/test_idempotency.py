@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import batchmill
-from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.lifecycle import termination
+from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus, Ending
 from producer import Client, batches, entries, inserts, intake, results, submit
 from producer.readers.rows import Problem, Row, Source

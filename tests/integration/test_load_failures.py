@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 
 from models.db import Database
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.tables import Batch, LoadFailure, Worker
 from tests.batches_made import (
     LEASE_SECONDS,

@@ -60,7 +60,7 @@ def run(*command: str) -> Result:
 
 
 def entry() -> Any:
-    from models.catalogue import Catalogue
+    from models.pipelines.catalogue import Catalogue
     from models.settings import Settings
 
     return Catalogue.load(Settings.load())["made"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.catalogue import Catalogue
 from models.errors import NotFound, UsageError
 from models.lifecycle import retention
+from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState
 from producer.schedules import by_hand, registry
 from tests.answers import end

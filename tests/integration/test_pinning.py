@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from models.db import Database
 from models.errors import LoadFailed, ModelError, Unreachable
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results

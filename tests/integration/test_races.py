@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, UsageError
 from models.lifecycle import termination
+from models.pipelines.builtin import BUILT_IN
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import Job
 from producer import entries, intake, replay, submit

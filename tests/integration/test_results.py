@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import NotFound, WaitRanOut
+from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
 from producer import Client, batches, results, submit, workers
 from producer.readers.rows import Row, Source

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.builtin import BUILT_IN
-from models.content import content_hash
 from models.db import Database, as_json
 from models.errors import BatchmillError, KeyConflict
 from models.lifecycle import retention, termination
-from models.pipeline import Pipeline
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.folder_hash import content_hash
+from models.pipelines.pipeline import Pipeline
 from models.states import Ending, Outcome
 from producer import batches, intake, replay, results, reuse, submit
 from producer import recipe as recipes

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from models import tasks
-from models.catalogue import Catalogue
 from models.db import Database
 from models.errors import MissingSource, NotYet, Unreachable, UnreadableSource, UsageError
+from models.pipelines.catalogue import Catalogue
 from models.queries import Query
 from models.settings import Settings
 from producer.readers import query

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageError
 from models.lifecycle import termination
+from models.pipelines.builtin import BUILT_IN
 from models.states import Ending, Outcome
 from producer import batches, replay, results, submit
 from producer.cancel import cancel

@@ -18,11 +18,11 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models.builtin import BUILT_IN
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
 from models.lifecycle import wakeups
-from models.pipeline import Pipeline
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer import Client, batches, inserts, intake, results, submit
 from producer.entries import Entry

@@ -28,7 +28,7 @@ LONGEST_WAIT_SECONDS = 300.0
 UNDISTURBED = """
 import json, sys
 from transformers import pipeline
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 model = pipeline("sentiment-analysis", model=str(SAMPLES / "sentiment-analysis"), device="cpu")
 print(json.dumps({text: model(text)[0] for text in json.load(sys.stdin)}))
 """

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, ClassVar
 
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 
 PASS_SECONDS, ROW_SECONDS = 0.002, 0.0005
 TROUBLE = 0.01  # the share of passes over several rows in which the device, and no text, is to blame

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from models import redaction, schema, terminal
-from models.catalogue import Catalogue
+from models import schema, terminal
 from models.errors import UsageError
-from models.pipeline import Pipeline
+from models.pipelines import redaction
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import Item

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from models import failpoints, log, parent, private, rights, urls
-from models.catalogue import Catalogue
 from models.errors import SettingsError, UsageError
 from models.grants import Purpose
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import Mourning

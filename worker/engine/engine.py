@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from models import redaction, tasks
+from models import tasks
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
+from models.pipelines import redaction
 from worker.engine import portions
 from worker.engine.claim_size import Pace
 from worker.engine.device_loop import Passes, Raw, Window

@@ -19,7 +19,7 @@ from models.db import Database, Fragments
 from models.errors import BatchmillError, MissingModel, ModelError
 from models.lifecycle import termination
 from models.lifecycle.seats import seat_of
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.states import Ending, WorkerState
 
 FAILURES = 3  # tries of a load before a batch that nobody has begun fails of it

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from models.errors import BatchmillError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 
 GIT_BLOB = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -8,10 +8,10 @@ from typing import Any
 from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 from sqlalchemy import Row, text
 
-from models.content import known_hash
 from models.db import Database
 from models.errors import ModelError
-from models.pipeline import BUNDLED, Pipeline
+from models.pipelines.folder_hash import known_hash
+from models.pipelines.pipeline import BUNDLED, Pipeline
 from models.settings import hashes_file
 
 USES_SHOWN = 20

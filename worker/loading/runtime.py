@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from worker import adapters
 from worker.adapters.interface import Adapter, Limits
 from worker.engine.token_budget import LARGEST

@@ -14,9 +14,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from models.content import State, content_hash
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
-from models.pipeline import Pipeline
+from models.pipelines.folder_hash import State, content_hash
+from models.pipelines.pipeline import Pipeline
 from worker.loading import vetting
 
 # Weights as safetensors only: the other formats run code when they are opened.

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig
 
 from models.errors import LoadFailed, ModelError
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from worker.layers import int8_linear, onednn_linear
 from worker.loading import load_errors, vetting
 from worker.loading.snapshots import Snapshot

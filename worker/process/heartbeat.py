@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from models.db import Database, as_json
 from models.errors import DatabaseRefused, Unreachable
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.background import Background, Defects
 from worker.leasing import claims, database_refusal, load_failures

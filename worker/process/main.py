@@ -12,9 +12,9 @@ from typing import NoReturn
 import structlog
 
 from models import failpoints, log, parent, schema, tracebacks
-from models.catalogue import Catalogue
 from models.errors import BatchmillError
-from models.pipeline import Pipeline
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from worker.engine.wakeup import Doorbell
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of

@@ -16,7 +16,7 @@ import structlog
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
 from models.lifecycle import wakeups
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
 from worker.engine.claim_size import Pace

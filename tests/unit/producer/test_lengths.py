@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from models.builtin import BUILT_IN
+from models.pipelines.builtin import BUILT_IN
 from producer.lengths import Lengths
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 import batchmill
 from models import tasks
-from models.builtin import BUILT_IN
+from models.pipelines.builtin import BUILT_IN
 
 
 def stdout(*arguments: str) -> str:

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from models.builtin import BUILT_IN
-from models.content import content_hash
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.folder_hash import content_hash
 from producer.recipe import SHOWS, obstacle, recipe, revision
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}

@@ -3,8 +3,8 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from models.builtin import BUILT_IN
 from models.errors import UnreadableSource
+from models.pipelines.builtin import BUILT_IN
 from producer import intake, rehearsal
 from producer.readers.rows import Problem, Row, Source
 from producer.rehearsal import Rehearsal

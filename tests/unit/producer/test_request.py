@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from models.builtin import BUILT_IN
 from models.errors import InvalidParameters, UsageError
+from models.pipelines.builtin import BUILT_IN
 from producer.request import Request
 
 PIPELINE = BUILT_IN[0]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from models.catalogue import Catalogue
 from models.errors import UsageError
+from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from producer.schedules.admission import admitted, doubts
 from producer.schedules.definition import Schedule

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from models import tasks
-from models.builtin import BUILT_IN
 from models.errors import UsageError
+from models.pipelines.builtin import BUILT_IN
 from producer.readers import KINDS
 from producer.request import Failures
 from producer.schedules.definition import Schedule

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models import tasks
-from models.builtin import BUILT_IN
 from models.errors import JobError
+from models.pipelines.builtin import BUILT_IN
 from worker.adapters.tasks import question_answering, text_classification, text_to_text, token_classification
 from worker.adapters.tasks.token_classification import Window
 from worker.adapters.tokenization import prompts, special_tokens

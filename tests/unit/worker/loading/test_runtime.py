@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, DistilBertForSequenceClassification
 
-from models import content
-from models.content import content_hash
 from models.errors import LoadFailed, ModelError
+from models.pipelines import folder_hash
+from models.pipelines.folder_hash import content_hash
 from tests import models_made
 from tests.models_made import POSITIONS, pipeline
 from worker.adapters.tasks import text_classification
@@ -345,7 +345,7 @@ class TestFolderThatChanges:
     ) -> None:
         """Between hashing and loading, or between the weights and the tokenizer."""
         if settled:
-            monkeypatch.setattr(content, "SETTLED_SECONDS", -60.0)
+            monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", -60.0)
         place, name = (snapshots, "check") if moment == "check" else (runtime, "_tokenizer")
         original = getattr(place, name)
 

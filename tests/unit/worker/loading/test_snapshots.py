@@ -8,10 +8,10 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from models import pipeline as entries
-from models.content import content_hash
 from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
-from models.pipeline import Pipeline
+from models.pipelines import pipeline as entries
+from models.pipelines.folder_hash import content_hash
+from models.pipelines.pipeline import Pipeline
 from tests.models_made import pipeline
 from worker.loading import snapshots
 from worker.loading.snapshots import Snapshot

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from tests.models_made import pipeline
 from worker.loading import runtime, tokenizer_probe
 

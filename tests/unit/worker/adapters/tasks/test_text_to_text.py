@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.catalogue import Pipeline
 from models.errors import JobError
+from models.pipelines.catalogue import Pipeline
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.generation import seq2seq

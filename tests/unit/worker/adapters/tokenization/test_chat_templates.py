@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from models.errors import JobError
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from worker.adapters.tokenization import chat_templates, template_process
 from worker.adapters.tokenization.chat_templates import HANGS, ChatTemplate
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from models.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES
 from tests import models_made
 from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.long_texts import LongTexts

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from models import content
-from models.content import State, content_hash, known_hash
 from models.errors import ModelError
+from models.pipelines import folder_hash
+from models.pipelines.folder_hash import State, content_hash, known_hash
 
 
 def write_model(folder: Path) -> Path:
@@ -93,8 +93,8 @@ class TestKnownHash:
     @pytest.fixture
     def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Where hashes are kept; every folder is large enough, and none was written to lately."""
-        monkeypatch.setattr(content, "FEWEST_BYTES", 0)
-        monkeypatch.setattr(content, "SETTLED_SECONDS", -60.0)
+        monkeypatch.setattr(folder_hash, "FEWEST_BYTES", 0)
+        monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", -60.0)
         return tmp_path / "home" / "hashes.json"
 
     @pytest.fixture
@@ -106,7 +106,7 @@ class TestKnownHash:
             hashed.append(folder)
             return content_hash(folder)
 
-        monkeypatch.setattr(content, "content_hash", counted)
+        monkeypatch.setattr(folder_hash, "content_hash", counted)
         return hashed
 
     def test_reads_a_folder_once(self, folder: Path, cache: Path, hashed: list[Path], tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ class TestKnownHash:
     def test_keeps_nothing_of_what_was_written_to_lately(
         self, folder: Path, cache: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(content, "SETTLED_SECONDS", 60.0)
+        monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", 60.0)
 
         known_hash(folder, cache)
 

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from models.builtin import BUILT_IN
 from models.errors import SettingsError, UnknownPipeline
-from models.pipeline import BUNDLED, Pipeline
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.pipeline import BUNDLED, Pipeline
 from models.settings import Settings, config_file
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
 from models.db import as_json
-from models.pipeline import Pipeline
+from models.pipelines.pipeline import Pipeline
 from models.tasks import SPECS
 
 HASH_DIGITS = 16

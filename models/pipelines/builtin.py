@@ -5,7 +5,7 @@ for the tasks that 5 dropped), in full as the Hub's cache names them.
 """
 
 from models import tasks
-from models.pipeline import BUNDLED, Pipeline
+from models.pipelines.pipeline import BUNDLED, Pipeline
 
 DEFAULTS = (
     Pipeline(

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from models import tasks
-from models.builtin import BUILT_IN
-from models.catalogue import Catalogue
 from models.errors import SettingsError, UnknownPipeline
-from models.pipeline import Pipeline
+from models.pipelines.builtin import BUILT_IN
+from models.pipelines.catalogue import Catalogue
+from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 
 
