@@ -15,10 +15,11 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import postgresql, private, urls
+from models import private, urls
 from models.driver_errors import translated_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
-from models.turnstile import Turnstile
+from models.postgresql import session
+from models.postgresql.turnstile import Turnstile
 
 # A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
 # so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
@@ -82,7 +83,7 @@ class Pool:
     """How PostgreSQL is connected to: so many connections at most, None for as many as there are threads at once.
 
     A thread that needs one waits until another gives its own back. One that holds the last and needs another waits for
-    itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.engine`.
+    itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.session.engine`.
     """
 
     connections: int | None = None
@@ -176,9 +177,9 @@ class Database:
             with translated(self.url):
                 yield
         except DatabaseRefused as error:
-            from models import rights  # and what rights there are: for nobody but who lacks one
+            from models.postgresql import privileges  # and what rights there are: for nobody but who lacks one
 
-            raise rights.explained(self.engine, error) from error.__cause__
+            raise privileges.explained(self.engine, error) from error.__cause__
         finally:
             if self._turnstile is not None:
                 self._turnstile.leave()
@@ -254,7 +255,7 @@ def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, p
             # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
             patience = max(15.0, connect_seconds)
             return _sqlite(url, parsed.database, patience, connect_seconds) if ours else _theirs(parsed, patience)
-        return postgresql.engine(
+        return session.engine(
             parsed, connect_seconds=connect_seconds, idle_seconds=idle_seconds, connections=pool.connections,
             pooled=pool.is_shared, json_deserializer=from_json,
             hide_parameters=True,  # an error's text must not quote inputs

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from models import private
 from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
 from models.errors import BatchmillError, DatabaseRefused, RightMissing, SchemaMismatch
-from models.grants import grant, quoted
+from models.postgresql.grants import grant, quoted
 from models.settings import Settings
 
 ELSEWHERE = """

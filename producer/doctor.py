@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import clock, private, queries, rights, schema, urls
+from models import clock, private, queries, schema, urls
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
+from models.postgresql import privileges
 from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
@@ -57,7 +58,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
     gone = MISSED_LEASES * settings.lease_seconds
     yield findings.of_database(vitals.server(database), urls.shown(settings.database))
-    if (standing_of_role := rights.standing(database)) is not None:
+    if (standing_of_role := privileges.standing(database)) is not None:
         yield from findings.of_role(standing_of_role)
     there = workers.listed(database, settings.lease_seconds)
     failed = blockers.failures(database)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from models import schema
-from models.grants import Purpose, quoted
 from models.lifecycle.seats import seat_of
 from models.lifecycle.wakeups import Facts
-from models.rights import Standing, command, named
+from models.postgresql.grants import Purpose, quoted
+from models.postgresql.privileges import Standing, command, named
 from models.settings import Settings
 from producer.blockers import Failure
 from producer.schedules.standing import Standing as ScheduleStanding

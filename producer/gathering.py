@@ -30,7 +30,7 @@ from sqlalchemy import Table as SqlTable
 from models.columns import Document
 from models.db import Database, insert_rows
 from models.errors import UsageError
-from models.postgresql import LONGEST_NAME
+from models.postgresql.session import LONGEST_NAME
 from producer.readers.limits import portions
 from producer.sheet import Kind
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from models.grants import Place, Purpose, statements
+from models.postgresql.grants import Place, Purpose, statements
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import click
 from models import schema, terminal, urls
 from models.db import Database
 from models.errors import UsageError
-from models.grants import Place, Purpose, statements
-from models.postgresql import LONGEST_NAME
-from models.rights import Role
+from models.postgresql.grants import Place, Purpose, statements
+from models.postgresql.privileges import Role
+from models.postgresql.session import LONGEST_NAME
 from models.settings import Settings
 from producer.cli import context
 

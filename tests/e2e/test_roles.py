@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import batchmill
 from models.db import Database
-from models.grants import Purpose
+from models.postgresql.grants import Purpose
 from models.settings import Settings
 from models.states import AttemptEnding
 from tests import roles

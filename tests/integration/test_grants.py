@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
-from models import grants, rights
 from models.db import Database
-from models.grants import Purpose
+from models.postgresql import grants, privileges
+from models.postgresql.grants import Purpose
 from models.schedule_tables import ALL
 from tests import answers, roles
 from tests.batches_made import insert_batch
@@ -48,7 +48,7 @@ def written_by(*rooms: str) -> set[tuple[str, str]]:
         source = path.read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= {pair for pair in rights.mentions(node.value) if pair[0] in ALL.tables}
+                found |= {pair for pair in privileges.mentions(node.value) if pair[0] in ALL.tables}
         found |= {(name, "INSERT") for name in re.findall(r'insert_rows\(\s*\w+, "(\w+)"', source)}
         found |= {(ORM[name], "INSERT") for name in re.findall(r"insert\((\w+)", source) if name in ORM}
     return {(table, right) for table, right in found if right not in ("SELECT", "OWNER")}
@@ -128,7 +128,7 @@ class TestTheCommand:
             printed = run(postgresql_url, "db", "grants", "--worker", name, "--own-tables").stdout.splitlines()
             given.execute(*printed)
             database = Database(given.url_of(name))
-            rights.require(database, Purpose.WORKING)
+            privileges.require(database, Purpose.WORKING)
             database.close()
         finally:
             given.execute(f"ALTER ROLE {as_sql} RENAME TO {role}")

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
 import batchmill
-from models import postgresql
 from models.db import Database, Pool
 from models.errors import DatabaseRefused
+from models.postgresql import session
 from models.states import BatchStatus
 from producer import own_table, results
 from producer.schedules.sink import Sink
@@ -45,14 +45,14 @@ def forget_after_each_transaction(engine: Engine) -> None:
 @pytest.fixture
 def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine of PostgreSQL is as behind such a pooler."""
-    make = postgresql.engine
+    make = session.engine
 
     def made(*given: Any, **how: Any) -> Engine:
         engine = make(*given, **how)
         forget_after_each_transaction(engine)
         return engine
 
-    monkeypatch.setattr(postgresql, "engine", made)
+    monkeypatch.setattr(session, "engine", made)
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from click.testing import CliRunner, Result
 from sqlalchemy import make_url
 
 import batchmill
-from models import rights, schema
+from models import schema
 from models.db import Database
 from models.errors import DatabaseRefused
-from models.grants import Purpose
+from models.postgresql import privileges
+from models.postgresql.grants import Purpose
 from models.settings import Settings
 from tests import answers, roles
 from tests.batches_made import VERSION, claimant, execute, insert_batch
@@ -141,7 +142,7 @@ class TestTimeoutsOfARole:
         role = given.names[Purpose.WORKING]
         given.give(Purpose.WORKING)
         given.execute(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '1ms'")
-        database = rights.opened(Settings(database_url=given.url(Purpose.WORKING)), Purpose.WORKING)
+        database = privileges.opened(Settings(database_url=given.url(Purpose.WORKING)), Purpose.WORKING)
         batch_id = insert_batch(database, 2)
 
         execute(database, "UPDATE batches SET name = 'x' WHERE id = :id", id=batch_id)

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from models import grants
+from models.postgresql import grants
 from models.settings import Settings
 from producer.cli.schedule import schedule
 from producer.schedules.definition import Schedule

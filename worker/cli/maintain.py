@@ -9,8 +9,9 @@ from functools import partial
 
 import click
 
-from models import failpoints, log, rights
-from models.grants import Purpose
+from models import failpoints, log
+from models.postgresql import privileges
+from models.postgresql.grants import Purpose
 from models.settings import Settings
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
@@ -27,7 +28,7 @@ def foreman() -> None:
     settings = Settings.load()
     log.configure(settings, pid=os.getpid())
     failpoints.arm()
-    database = rights.opened(settings, Purpose.WORKING)
+    database = privileges.opened(settings, Purpose.WORKING)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
         database, loop.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, private, rights, urls
+from models import failpoints, log, parent, private, urls
 from models.errors import SettingsError, UsageError
-from models.grants import Purpose
 from models.pipelines.catalogue import Catalogue
+from models.postgresql import privileges
+from models.postgresql.grants import Purpose
 from models.settings import Settings
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import Mourning
@@ -38,7 +39,7 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     names = list(dict.fromkeys(pipelines))
     _check(settings, names)
     slots = _slots(names, devices.slots(asked))
-    with closing(rights.opened(settings, Purpose.WORKING)) as database:
+    with closing(privileges.opened(settings, Purpose.WORKING)) as database:
         mourning = Mourning(database, settings)
         sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
 
@@ -59,7 +60,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         parent.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
-    with _only_one(settings.home_path), closing(rights.opened(settings, Purpose.WORKING)) as database:
+    with _only_one(settings.home_path), closing(privileges.opened(settings, Purpose.WORKING)) as database:
         mourning = Mourning(database, settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True

@@ -15,7 +15,7 @@ from models import schema, urls
 from models.db import Database
 from models.driver_errors import code_of
 from models.errors import BatchmillError, DatabaseRefused, RightMissing
-from models.grants import Place, Purpose, Rights, grant, quoted
+from models.postgresql.grants import Place, Purpose, Rights, grant, quoted
 from models.settings import Settings
 
 NO_RIGHT, READ_ONLY = "42501", "25006"
