@@ -195,8 +195,8 @@ def _write_anything(stream: Any) -> None:
 
 
 def _explain(error: BaseException) -> int:
-    from models import tracebacks
     from models.errors import BatchmillError
+    from models.privacy import tracebacks
 
     if os.environ.get("BATCHMILL_DEBUG", "").lower() in ("1", "true", "yes", "on"):
         click.echo(tracebacks.formatted(error), err=True)
@@ -215,7 +215,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _print_uncaught(error: BaseException | None) -> None:
-    from models import tracebacks  # here, since `--help` loads nothing of ours
+    from models.privacy import tracebacks  # here, since `--help` loads nothing of ours
 
     tracebacks.print_error(error)
 

@@ -15,11 +15,11 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from models import private, urls
 from models.driver_errors import translated_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import Turnstile
+from models.privacy import private_files, urls
 
 # A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
 # so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
@@ -269,7 +269,7 @@ def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float)
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
-        private.make_folder(Path(path).parent)
+        private_files.make_folder(Path(path).parent)
     except OSError as error:
         sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
         raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
@@ -282,7 +282,7 @@ def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float)
         # Before SQLite does, with the umask's mode; its log and index get the mode that the file has.
         if not Path(path).exists():
             with suppress(OSError):  # SQLite says what is wrong
-                private.make_file(Path(path))
+                private_files.make_file(Path(path))
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:

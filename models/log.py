@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from models import tracebacks
+from models.privacy import tracebacks
 from models.settings import Settings
 
 OURS = ("models", "producer", "worker", "batchmill", "__main__")

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import text
 
-from models import urls
 from models.errors import SettingsError, UsageError
+from models.privacy import urls
 from models.settings import Settings, config_file
 
 SQLITE = "sqlite:///"

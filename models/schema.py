@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from models import private
 from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
 from models.errors import BatchmillError, DatabaseRefused, RightMissing, SchemaMismatch
 from models.postgresql.grants import grant, quoted
+from models.privacy import private_files
 from models.settings import Settings
 
 ELSEWHERE = """
@@ -78,7 +78,7 @@ def upgrade(database_url: str) -> None:
         if database.engine.dialect.name == "sqlite":
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
-                os.fdopen(private.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
+                os.fdopen(private_files.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
                 database.session() as connection,
             ):
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -18,8 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from models import private, urls
 from models.errors import SettingsError
+from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
     def foreign_socket(self) -> str | None:
         """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
         folder = self.embedded_socket.parent
-        return None if folder == self.home_path else private.foreign(folder)
+        return None if folder == self.home_path else private_files.foreign(folder)
 
 
 def hashes_file() -> Path:

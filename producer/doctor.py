@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import clock, private, queries, schema, urls
+from models import clock, queries, schema
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
 from models.postgresql import privileges
+from models.privacy import private_files, urls
 from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
@@ -122,7 +123,7 @@ def _open_to_others(settings: Settings) -> list[Path]:
     ours = [settings.home_path]
     if database.get_backend_name() == "sqlite" and database.database:
         ours.append(Path(database.database))
-    return [path for path in ours if private.is_open_to_others(path)]
+    return [path for path in ours if private_files.is_open_to_others(path)]
 
 
 def _disk(settings: Settings) -> tuple[Path, int]:

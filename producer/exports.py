@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 from unicodedata import category
 
-from models import private
 from models.errors import UsageError
+from models.privacy import private_files
 from producer import parquet
 from producer.results import ResultRow, iso
 from producer.sheet import Sheet
@@ -118,10 +118,10 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
     made = False
     try:
-        with os.fdopen(private.new_file(part, 0o666), "wb") as file:
+        with os.fdopen(private_files.new_file(part, 0o666), "wb") as file:
             made = True
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # by the umask, as for any new file
-            os.fchmod(file.fileno(), private.FILE_MODE)
+            os.fchmod(file.fileno(), private_files.FILE_MODE)
             yield file
             file.flush()
             _allow_as_before(file.fileno(), path, mode)

@@ -11,8 +11,8 @@ from celery.app.amqp import AMQP
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from models import urls
 from models.errors import Unreachable
+from models.privacy import urls
 from models.settings import Settings
 
 BELL = "batchmill.bell"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from models import private
 from models.errors import MissingModel
+from models.privacy import private_files
 
 # File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
 # written to again and look the same.
@@ -108,8 +108,8 @@ def _read(cache: Path) -> dict[str, tuple[str, str]]:
 def _write(cache: Path, known: dict[str, tuple[str, str]]) -> None:
     partial = cache.with_name(f".{cache.name}.{os.getpid()}")
     with suppress(OSError):
-        private.make_folder(cache.parent)
+        private_files.make_folder(cache.parent)
         partial.unlink(missing_ok=True)
-        with os.fdopen(private.new_file(partial), "w") as file:
+        with os.fdopen(private_files.new_file(partial), "w") as file:
             json.dump(known, file)
         partial.replace(cache)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from models import schema, urls
+from models import schema
 from models.db import Database
 from models.driver_errors import code_of
 from models.errors import BatchmillError, DatabaseRefused, RightMissing
 from models.postgresql.grants import Place, Purpose, Rights, grant, quoted
+from models.privacy import urls
 from models.settings import Settings
 
 NO_RIGHT, READ_ONLY = "42501", "25006"

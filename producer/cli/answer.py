@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from models import terminal
+from models.privacy import terminal
 from producer.results import ResultRow
 
 SHOWN = 3  # of a list of labels or words

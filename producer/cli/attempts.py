@@ -4,8 +4,8 @@ from datetime import datetime
 
 import click
 
-from models import terminal
 from models.errors import UsageError
+from models.privacy import terminal
 from models.settings import Settings
 from producer import attempts as history
 from producer.attempts import AttemptView

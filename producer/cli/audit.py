@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import click
 
-from models import terminal
+from models.privacy import terminal
 from models.settings import Settings
 from producer import audit as auditor
 from producer.audit import Audited, Problem

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from models import schema, terminal
+from models import schema
 from models.db import Database
+from models.privacy import terminal
 from models.settings import Settings
 from producer import workers
 from producer.cli import render

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
-from models import schema, terminal, urls
+from models import schema
 from models.db import Database
 from models.errors import UsageError
 from models.postgresql.grants import Place, Purpose, statements
 from models.postgresql.privileges import Role
 from models.postgresql.session import LONGEST_NAME
+from models.privacy import terminal, urls
 from models.settings import Settings
 from producer.cli import context
 

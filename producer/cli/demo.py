@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from models import terminal
 from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import SAMPLES
+from models.privacy import terminal
 from models.settings import Settings
 from producer import readers, results, submit, waiting
 from producer.batches import BatchView

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import click
 
-from models import terminal
 from models.errors import SettingsError
+from models.privacy import terminal
 from models.settings import Settings
 from producer import doctor as practice
 from producer.cli import context

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from models import terminal
 from models.errors import UsageError
+from models.privacy import terminal
 from models.settings import Settings
 from producer import results
 from producer.cli import answer, context, printing

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from statistics import fmean
 
-from models import terminal
+from models.privacy import terminal
 from producer.cli import night
 from producer.schedules.quality import Quality
 

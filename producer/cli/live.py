@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from models import terminal
+from models.privacy import terminal
 from producer.batches import BatchView
 from producer.cli import progress, render
 from producer.forecast import Forecast

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import click
 
-from models import terminal
+from models.privacy import terminal
 from models.states import Cause, RunState
 from producer.schedules.definition import Schedule
 from producer.schedules.drift import CHANGED

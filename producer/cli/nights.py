@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from models import terminal
+from models.privacy import terminal
 from producer.cli import night
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView

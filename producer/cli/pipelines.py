@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from models import terminal
 from models.pipelines import redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import context
 

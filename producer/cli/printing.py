@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from models import tasks, terminal
+from models import tasks
 from models.db import Database
+from models.privacy import terminal
 from producer import batches, exports, own_table, results, sheet
 from producer.batches import BatchView
 from producer.cli import render

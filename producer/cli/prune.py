@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from models import terminal
 from models.errors import UsageError
 from models.lifecycle import retention
 from models.lifecycle.retention import Aged
+from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import context
 from producer.deadline import age

@@ -2,7 +2,7 @@
 
 import click
 
-from models import terminal
+from models.privacy import terminal
 from models.settings import Settings
 from producer import rehearsal
 from producer.cli import progress

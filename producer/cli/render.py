@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from models import terminal
 from models.pipelines import redaction
+from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches import BatchView
 from producer.cli import answer

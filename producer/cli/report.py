@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from models import clock, terminal
+from models import clock
 from models.errors import NotFound, UsageError
+from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState
 from producer.cli import context, gauges, night

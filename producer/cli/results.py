@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from models import terminal
 from models.db import Database
 from models.errors import UsageError
+from models.privacy import terminal
 from models.settings import Settings
 from producer import batches, following
 from producer import results as reading

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from models import clock, failpoints, log, parent, terminal
+from models import clock, failpoints, log, parent
 from models.db import Database
 from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
+from models.privacy import terminal
 from models.settings import Settings, config_file
 from producer import workers
 from producer.cli import context, night, nights

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from models import private, terminal
 from models.errors import BatchmillError
+from models.privacy import private_files, terminal
 
 LOG_LINES = 15
 STOP_SECONDS = 60.0
@@ -21,7 +21,7 @@ CONFIG = "# Settings of the demo in this folder; see `Settings` in models/settin
 @contextmanager
 def own_settings(home: Path) -> Iterator[None]:
     """The demo's own home and nothing else: it must not write to a database that the environment happens to name."""
-    private.make_folder(home)
+    private_files.make_folder(home)
     config = home / "batchmill.toml"
     if not config.exists():
         config.write_text(CONFIG)
@@ -43,7 +43,7 @@ def running(log: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]
     """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--end-with-stdin"]
     terminal.notice(f"starting: batchmill up\n     log: {near(log)}")
-    with os.fdopen(private.open_file(log, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+    with os.fdopen(private_files.open_file(log, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())
 
     def check() -> None:

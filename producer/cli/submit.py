@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from models import terminal
 from models.db import Database
 from models.errors import BatchmillError, UsageError
 from models.pipelines.catalogue import Catalogue
+from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, readers

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from models import tasks as all_tasks
-from models import terminal
+from models.privacy import terminal
 from models.tasks.spec import TaskSpec
 from producer.cli import context
 

@@ -2,8 +2,8 @@
 
 import click
 
-from models import terminal
 from models.db import Database
+from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, waiting

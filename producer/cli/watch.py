@@ -4,8 +4,8 @@ import time
 
 import click
 
-from models import terminal
 from models.db import Database
+from models.privacy import terminal
 from models.settings import Settings
 from producer import batches, waiting
 from producer.batches import BatchView

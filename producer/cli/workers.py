@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from models import terminal
 from models.lifecycle.seats import seat_of
+from models.privacy import terminal
 from models.settings import Settings
 from producer import blockers
 from producer import workers as fleet

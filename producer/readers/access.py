@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from models import urls
 from models.errors import MissingSource, UnreadableSource
+from models.privacy import urls
 from models.settings import Settings
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")

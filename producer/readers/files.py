@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from models import urls
 from models.errors import MissingSource, UnreadableSource, UsageError
+from models.privacy import urls
 from producer.readers import remote
 from producer.readers.access import ANYWHERE, Access, is_url
 from producer.readers.packing import unpacked

@@ -18,9 +18,10 @@ from urllib.parse import quote
 from sqlalchemy import Connection, CursorResult, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from models import driver_errors, urls
+from models import driver_errors
 from models.driver_errors import Kind, code_of, kind_of
 from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
+from models.privacy import urls
 from models.queries import Query
 from producer.readers import careful, rows_of
 from producer.readers.limits import DEFAULT_LIMITS, LONGEST_ROW, TOO_LARGE, TOO_LONG, Limits, Meter, size

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
-from models import tracebacks, urls
 from models.errors import MissingSource
+from models.privacy import tracebacks, urls
 from producer.timeouts import call_within
 
 BUFFER_BYTES = 1 << 20

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from models import urls
 from models.db import as_json
 from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
+from models.privacy import urls
 from models.queries import MOMENTS, Value
 from models.tasks.spec import TaskSpec
 from producer import own_table

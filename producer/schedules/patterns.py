@@ -12,8 +12,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from string import Formatter
 
-from models import urls
 from models.errors import UsageError
+from models.privacy import urls
 from producer.schedules.cron import Cron
 
 EXAMPLE = "in/{slot:%Y-%m-%d}.jsonl"

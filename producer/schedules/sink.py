@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from models import driver_errors, urls
+from models import driver_errors
 from models.db import Database
 from models.driver_errors import code_of
 from models.errors import DatabaseRefused, UsageError
+from models.privacy import urls
 from models.queries import Query
 from models.states import Outcome
 from producer import gathering

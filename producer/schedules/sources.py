@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from models import queries, urls
+from models import queries
 from models.errors import (
     MissingSource,
     NotYet,
@@ -19,6 +19,7 @@ from models.errors import (
 )
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.privacy import urls
 from models.settings import Settings
 from models.tasks.spec import TaskSpec
 from producer import readers

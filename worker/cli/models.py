@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from models import schema, terminal
+from models import schema
 from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.privacy import terminal
 from models.settings import Settings
 from worker.loading import inventory, snapshots
 from worker.loading.inventory import Item

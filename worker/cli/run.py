@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent, private, urls
+from models import failpoints, log, parent
 from models.errors import SettingsError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import privileges
 from models.postgresql.grants import Purpose
+from models.privacy import private_files, urls
 from models.settings import Settings
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import Mourning
@@ -69,7 +70,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         if settings.redis_url is not None:
             sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_death=mourning))
         path = settings.embedded_socket
-        private.make_folder(path.parent)
+        private_files.make_folder(path.parent)
         if settings.foreign_socket:
             raise SettingsError(settings.foreign_socket)
         valkey = Slot("valkey", "worker.supervisor.embedded_valkey", (str(path), str(settings.home_path / "valkey")))
@@ -110,8 +111,8 @@ def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     try:
-        private.make_folder(home)
-        descriptor = private.open_file(home / "up.lock")
+        private_files.make_folder(home)
+        descriptor = private_files.open_file(home / "up.lock")
     except OSError as error:
         raise SettingsError(f"{home} can't be written to: {error.strerror}; set BATCHMILL_HOME to another") from None
     with os.fdopen(descriptor, "w") as lock:

@@ -11,10 +11,11 @@ from typing import NoReturn
 
 import structlog
 
-from models import failpoints, log, parent, schema, tracebacks
+from models import failpoints, log, parent, schema
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
+from models.privacy import tracebacks
 from models.settings import Settings
 from worker.engine.wakeup import Doorbell
 from worker.exit_status import AT_ONCE, DEFECT, HUNG, status_of

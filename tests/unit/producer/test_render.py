@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models import terminal
+from models.privacy import terminal
 from producer.cli import render
 from producer.cli.progress import LINE_SECONDS, Lines
 

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import batchmill
-from models import private, schema
+from models import schema
 from models.errors import Unreachable
 from models.lifecycle import wakeups
+from models.privacy import private_files
 from models.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("wide")
@@ -53,7 +54,7 @@ def test_what_is_there_keeps_its_mode(batchmill_home: Path) -> None:
 
 
 def test_a_file_is_never_wider_than_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private, "make_file", lambda path: made.append(path) or private.open_file(path))
+    monkeypatch.setattr(private_files, "make_file", lambda path: made.append(path) or private_files.open_file(path))
     made: list[Path] = []
 
     schema.upgrade(f"sqlite:///{tmp_path / 'a.db'}")
@@ -63,7 +64,7 @@ def test_a_file_is_never_wider_than_ours(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_folders_above_are_made_the_same_way(tmp_path: Path) -> None:
-    private.make_folder(tmp_path / "a" / "b")
+    private_files.make_folder(tmp_path / "a" / "b")
 
     assert [mode(tmp_path / "a"), mode(tmp_path / "a" / "b")] == [0o700, 0o700]
 
@@ -80,7 +81,7 @@ class TestSocketElsewhere:
 
     def test_a_folder_of_our_own_is_fine(self, settings: Settings) -> None:
         assert settings.foreign_socket is None
-        private.make_folder(settings.embedded_socket.parent)
+        private_files.make_folder(settings.embedded_socket.parent)
         assert settings.foreign_socket is None
 
     @pytest.mark.parametrize("kind", ["link", "file", "group", "all", "another's"])

@@ -13,8 +13,9 @@ import pytest
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from models import log, tracebacks
+from models import log
 from models.errors import NotFound
+from models.privacy import tracebacks
 from models.settings import Settings
 
 CANARY = "canary-7f3a"

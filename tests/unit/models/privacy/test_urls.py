@@ -3,8 +3,8 @@
 import pytest
 from kombu import Connection
 
-from models import urls
 from models.errors import SettingsError
+from models.privacy import urls
 from models.settings import Settings
 
 GOOD = [
