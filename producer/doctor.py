@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from models import clock, queries, schema
+from models import clock, schema
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
@@ -15,6 +15,7 @@ from models.privacy import private_files, urls
 from models.settings import Settings, config_file
 from producer import blockers, findings, vitals, workers
 from producer.findings import OK, PROBLEM, WARNING, Finding
+from producer.readers.sql import sql_sources
 from producer.schedules import events, standing
 from producer.vitals import Backlog
 from producer.workers import MISSED_LEASES
@@ -104,7 +105,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
     for name in settings.sources:
         try:
-            queries.find(settings, name)
+            sql_sources.find(settings, name)
         except SettingsError as error:
             yield Finding(WARNING, "settings", str(error), "mend it: whatever names this source fails")
     if settings.heartbeat_seconds > settings.lease_seconds / 2:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from models import queries
 from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Source
+from producer.readers.sql import sql_sources
 
 
 def chosen(
@@ -25,6 +25,6 @@ def chosen(
         return readers.opened(paths, columns, kind, readers.Access.of(settings), Limits.of(settings))
     if kind is not None:
         raise UsageError("--format is of files, and --sql names a query")
-    from producer.readers import query
+    from producer.readers.sql import query
 
-    return query.opened(queries.find(settings, sql), bound, columns, limits=Limits.of(settings))
+    return query.opened(sql_sources.find(settings, sql), bound, columns, limits=Limits.of(settings))

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from models import queries
 from models.errors import UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
-from models.queries import MOMENTS
 from models.settings import Settings
 from producer.readers.access import Access
+from producer.readers.sql import sql_sources
+from producer.readers.sql.sql_sources import MOMENTS
 from producer.schedules import address, patterns
 from producer.schedules.address import Reach
 from producer.schedules.definition import Schedule
@@ -59,7 +59,7 @@ def doubts(schedule: Schedule, settings: Settings) -> list[str]:
 def _check_query(schedule: Schedule, settings: Settings) -> None:
     if schedule.sql is None or schedule.sql not in settings.sources:
         return
-    query = queries.find(settings, schedule.sql)
+    query = sql_sources.find(settings, schedule.sql)
     query.bound(schedule.bind, dict.fromkeys(MOMENTS, A_SLOT))
     if schedule.overlap == "allow" and "since" in query.names:
         raise UsageError(

@@ -12,11 +12,11 @@ from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
-from models.queries import MOMENTS, Value
 from models.tasks.spec import TaskSpec
 from producer import own_table
 from producer.readers.files import kind_of
 from producer.readers.rows import Columns
+from producer.readers.sql.sql_sources import MOMENTS, Value
 from producer.readers.storable import is_storable
 from producer.request import FAIL_ROW, ON_INVALID, Failures, Request
 from producer.schedules import address, fields, patterns, spans, zones

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, bindparam, text
 
-from models import queries, tasks
+from models import tasks
 from models.columns import Document
 from models.db import Database
 from models.errors import NotFound, Unreachable, UsageError
@@ -20,6 +20,7 @@ from models.settings import Settings
 from models.states import BatchStatus, Cause
 from producer import batches, results, sheet
 from producer.batches import BatchView
+from producer.readers.sql import sql_sources
 from producer.readers.storable import storable
 from producer.schedules import defects, marks, telling
 from producer.schedules.definition import Schedule
@@ -144,7 +145,7 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
                 ready.merge(connection)
                 failpoint("before_mark")
         return
-    with source_database(queries.find(settings, run.definition.into_source)) as elsewhere:
+    with source_database(sql_sources.find(settings, run.definition.into_source)) as elsewhere:
         with elsewhere.read() as connection:
             left = marks.is_left(connection, run.view.schedule, run.view.slot, batch.id)
         if left:

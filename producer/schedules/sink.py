@@ -18,10 +18,10 @@ from models.db import Database
 from models.driver_errors import code_of
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
-from models.queries import Query
 from models.states import Outcome
 from producer import gathering
 from producer.gathering import Gathered, Shape, quoted
+from producer.readers.sql.sql_sources import Query
 from producer.results import ResultRow
 from producer.schedules import marks
 from producer.sheet import Kind, Sheet

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from models import queries
 from models.errors import (
     MissingSource,
     NotYet,
@@ -27,6 +26,7 @@ from producer.readers import files
 from producer.readers.access import Access, is_url
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source
+from producer.readers.sql import sql_sources
 from producer.schedules import patterns
 from producer.schedules.definition import Schedule
 
@@ -74,11 +74,11 @@ def opened(
 def _queried(
     settings: Settings, name: str, schedule: Schedule, columns: Columns, moments: dict[str, datetime]
 ) -> AbstractContextManager[Source]:
-    from producer.readers import query
+    from producer.readers.sql import query
 
     if name not in settings.sources:
         raise NotYet(f"this machine has no [sources.{name}] in its batchmill.toml")
-    return query.opened(queries.find(settings, name), schedule.bind, columns, moments, Limits.of(settings))
+    return query.opened(sql_sources.find(settings, name), schedule.bind, columns, moments, Limits.of(settings))
 
 
 @contextmanager

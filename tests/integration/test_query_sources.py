@@ -10,15 +10,15 @@ from click.testing import CliRunner
 from sqlalchemy import CursorResult, text
 
 import batchmill
-from models import queries, tasks
+from models import tasks
 from models.db import Database
 from models.errors import SettingsError, SourceTooLarge, Unreachable, UnreadableSource, UsageError
-from models.queries import Query
 from models.settings import Settings
 from producer.intake import Intake
-from producer.readers import query
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row
+from producer.readers.sql import query, sql_sources
+from producer.readers.sql.sql_sources import Query
 from tests.batches_made import execute, insert_batch
 
 SPEC = tasks.find("sentiment-analysis")
@@ -201,7 +201,7 @@ class TestRefusals:
     def test_another_kind_of_database_is_refused(self) -> None:
         settings = Settings.load(sources={"other": {"url": "mysql://u:canary@x/y", "query": "SELECT 1 AS text"}})
         with pytest.raises(SettingsError, match=r"^\[sources.other\] url: it must begin with postgresql://") as caught:
-            queries.find(settings, "other")
+            sql_sources.find(settings, "other")
         assert "canary" not in str(caught.value)
 
 
@@ -209,20 +209,20 @@ class TestSettings:
     def test_a_source_is_found_by_its_name(self) -> None:
         settings = Settings.load(sources={"mine": {"url": "sqlite:///a.db", "query": "SELECT 1"}})
 
-        assert queries.find(settings, "mine").timeout_seconds == 300
+        assert sql_sources.find(settings, "mine").timeout_seconds == 300
         with pytest.raises(UsageError, match="there is no source 'other'; there are: mine; an operator adds"):
-            queries.find(settings, "other")
+            sql_sources.find(settings, "other")
 
     def test_a_wrong_entry_is_named(self) -> None:
         with pytest.raises(SettingsError, match=r"\[sources.mine\] url: Field required"):
-            queries.find(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
+            sql_sources.find(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
 
     def test_its_url_may_stand_in_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "batchmill.toml").write_text("[sources.mine]\nquery = 'SELECT 1'\n")
         monkeypatch.setenv("BATCHMILL_SOURCES__MINE__URL", "postgresql://me:secret@db/x")
 
-        assert queries.find(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
+        assert sql_sources.find(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
 
     def test_a_file_is_looked_for_from_the_settings_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BATCHMILL_CONFIG", str(tmp_path / "batchmill.toml"))
@@ -234,7 +234,7 @@ class TestSettings:
         ):
             (tmp_path / "batchmill.toml").write_text(f"[sources.mine]\nurl = '{url}'\nquery = 'SELECT 1'\n")
 
-            assert queries.find(Settings.load(), "mine").url == found
+            assert sql_sources.find(Settings.load(), "mine").url == found
 
 
 def test_the_command(

@@ -17,10 +17,10 @@ from models import tasks
 from models.db import Database
 from models.errors import MissingSource, NotYet, Unreachable, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
-from models.queries import Query
 from models.settings import Settings
-from producer.readers import query
 from producer.readers.rows import Columns, Row
+from producer.readers.sql import query
+from producer.readers.sql.sql_sources import Query
 from producer.schedules import sources
 from producer.schedules.definition import Schedule
 from tests.batches_made import execute

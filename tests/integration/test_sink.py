@@ -19,8 +19,8 @@ from sqlalchemy import inspect, make_url, text
 from models import tasks
 from models.db import Database
 from models.errors import Unreachable, UsageError
-from models.queries import Query
 from producer import results, sheet
+from producer.readers.sql.sql_sources import Query
 from producer.results import ResultRow
 from producer.schedules import marks, sink
 from producer.schedules.sink import Sink

@@ -22,10 +22,11 @@ from models import driver_errors
 from models.driver_errors import Kind, code_of, kind_of
 from models.errors import BatchmillError, SettingsError, Unreachable, UnreadableSource
 from models.privacy import urls
-from models.queries import Query
-from producer.readers import careful, rows_of
+from producer.readers import rows_of
 from producer.readers.limits import DEFAULT_LIMITS, LONGEST_ROW, TOO_LARGE, TOO_LONG, Limits, Meter, size
 from producer.readers.rows import Columns, Problem, Row, Source
+from producer.readers.sql import value_loading
+from producer.readers.sql.sql_sources import Query
 
 # In memory at once: so many rows, and fewer where some of those before were large. How large the next are is not known.
 FETCH_ROWS, FIRST_ROWS = 256, 16
@@ -135,7 +136,7 @@ def _engine(query: Query) -> tuple[Engine, _Clock]:
         options = f"-c default_transaction_read_only=on -c statement_timeout={round(query.timeout_seconds * 1000)}"
         arguments = {"options": options, "application_name": "batchmill source", "connect_timeout": 10}
         engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
-        event.listen(engine, "connect", lambda connection, _record: careful.load_values(connection))
+        event.listen(engine, "connect", lambda connection, _record: value_loading.load_values(connection))
         return engine, clock
     except ValueError as error:
         raise SettingsError(f"[sources.{query.name}] url: {error}") from None
@@ -145,7 +146,7 @@ def _sqlite(path: str, clock: _Clock) -> sqlite3.Connection:
     address = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
     connection = sqlite3.connect(address, uri=True, check_same_thread=False)
     connection.isolation_level = None  # we write BEGIN ourselves
-    connection.text_factory = careful.text_of
+    connection.text_factory = value_loading.text_of
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     connection.execute("PRAGMA query_only = ON")
     connection.set_progress_handler(clock.ran_out, STEPS)
