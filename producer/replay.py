@@ -19,7 +19,7 @@ from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, Outcome
 from producer import batches
-from producer.deadline import Deadline
+from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
 # A slice of few jobs that lie far apart would have its claimer look through all that lies between.

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from models.errors import UsageError
 from models.pipelines.pipeline import Pipeline
-from producer.deadline import Deadline
 from producer.readers.storable import is_storable
+from producer.times import Deadline
 
 LONGEST_NAME = 200
 LONGEST_IDEMPOTENCY_KEY = 255  # as Stripe has it

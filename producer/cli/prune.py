@@ -11,7 +11,7 @@ from models.lifecycle.retention import Aged
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import context
-from producer.deadline import age
+from producer.times import age
 
 DAY = 86_400.0
 HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")

@@ -8,8 +8,8 @@ from models.states import Outcome
 from producer import batches, replay
 from producer import submit as submitting
 from producer.cli import context, wait
-from producer.deadline import Deadline
 from producer.submit import Submission
+from producer.times import Deadline
 
 FAILED = Outcome.FAILED.value
 OUTCOMES = [outcome.value for outcome in Outcome if outcome is not Outcome.SUCCEEDED]

@@ -21,7 +21,6 @@ from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
 from producer import entries
-from producer.deadline import Deadline
 from producer.entries import Entry
 from producer.ids import new_batch_id
 from producer.readers.storable import storable
@@ -29,6 +28,7 @@ from producer.request import Request
 from producer.schedules import defects, events, slots
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
+from producer.times import Deadline
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from models.errors import NotFound, UsageError
 from models.states import Outcome
 from producer import replay
 from producer.cancel import cancel
-from producer.deadline import Deadline
 from producer.replay import Choice
+from producer.times import Deadline
 from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
 from worker.leasing import claims, commit
 from worker.leasing.claims import Lease

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from models.errors import UsageError
-from producer.deadline import Deadline
 from producer.request import Failures
+from producer.times import Deadline
 
 
 @pytest.mark.parametrize(
