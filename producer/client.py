@@ -13,11 +13,12 @@ from models.errors import JobError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import batches, submit
+from producer import batches
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source, checked_id, unexpected
-from producer.request import REFUSE, Request
+from producer.submission import submit
+from producer.submission.request import REFUSE, Request
 
 log = logging.getLogger(__name__)
 

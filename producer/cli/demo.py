@@ -14,12 +14,13 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import SAMPLES
 from models.privacy import terminal
 from models.settings import Settings
-from producer import readers, results, submit, waiting
+from producer import readers, results, waiting
 from producer.batches import BatchView
 from producer.cli import answer, context, progress, render, stage
 from producer.cli.wait import exit_code
 from producer.readers.rows import Columns
-from producer.request import Request
+from producer.submission import submit
+from producer.submission.request import Request
 
 ROWS_SHOWN = 12
 QUERY = "SELECT pipeline, status, count(*), model, revision FROM job_results GROUP BY 1, 2, 4, 5"

@@ -4,11 +4,11 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer import rehearsal
 from producer.cli import progress
 from producer.readers.rows import Source
-from producer.rehearsal import PROBLEMS_NAMED, Rehearsal
-from producer.request import Request
+from producer.submission import dry_run
+from producer.submission.dry_run import PROBLEMS_NAMED, Rehearsal
+from producer.submission.request import Request
 
 BAR_COLUMNS = 40
 
@@ -16,8 +16,8 @@ BAR_COLUMNS = 40
 def shown(settings: Settings, request: Request, source: Source, *, as_json: bool) -> bool:
     """Rehearse a submission and print what came of it; returns whether it would be accepted."""
     with progress.shown("checking") as report:
-        found = rehearsal.rehearsed(request, source, settings.slice_jobs, lambda rows: report(rows, None, ""))
-    found.jobs_per_second = rehearsal.pace(settings.database, request.pipeline.name)
+        found = dry_run.rehearsed(request, source, settings.slice_jobs, lambda rows: report(rows, None, ""))
+    found.jobs_per_second = dry_run.pace(settings.database, request.pipeline.name)
     if as_json:
         terminal.echo_json(found.as_dict())
     else:

@@ -6,9 +6,9 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import Outcome
 from producer import batches, replay
-from producer import submit as submitting
 from producer.cli import context, wait
-from producer.submit import Submission
+from producer.submission import submit as submitting
+from producer.submission.submit import Submission
 from producer.times import Deadline
 
 FAILED = Outcome.FAILED.value

@@ -13,12 +13,12 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer import batches, readers
-from producer import submit as submitting
 from producer.cli import context, progress, rehearse, wait
 from producer.cli import source as sources
 from producer.readers.rows import Columns, Source
-from producer.request import ON_INVALID, REFUSE, Request
-from producer.submit import Submission
+from producer.submission import submit as submitting
+from producer.submission.request import ON_INVALID, REFUSE, Request
+from producer.submission.submit import Submission
 
 
 @click.command(short_help="Submit a file of inputs as one batch.")

@@ -18,10 +18,10 @@ from producer.readers.files import kind_of
 from producer.readers.rows import Columns
 from producer.readers.sql.sql_sources import MOMENTS, Value
 from producer.readers.storable import is_storable
-from producer.request import FAIL_ROW, ON_INVALID, Failures, Request
 from producer.schedules import address, fields, patterns, spans, zones
 from producer.schedules.cron import Cron
 from producer.schedules.slots import Catchup
+from producer.submission.request import FAIL_ROW, ON_INVALID, Failures, Request
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST = 65_536  # of a definition as JSON

@@ -8,9 +8,9 @@ from sqlalchemy import TextClause, bindparam, text
 from models.columns import Moment
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
-from producer import tokens
 from producer.pulse import Pulse
 from producer.schedules.runs import RunView
+from producer.submission import holders
 
 HOLD_SECONDS = 15.0  # by the database's clock, until a holder of which nothing else is known is taken for dead
 PULSE_SECONDS = HOLD_SECONDS / 4  # three may be late
@@ -37,7 +37,7 @@ def held(database: Database, run: RunView) -> Iterator[str | None]:
 
     The token given must stand in `held_by` still when something final is written.
     """
-    token = tokens.new()
+    token = holders.new()
     if not _hold(database, run, token):
         yield None
         return
@@ -59,7 +59,7 @@ def _hold(database: Database, run: RunView, token: str) -> bool:
     sql = database.sql
     with database.read() as connection:
         holder = connection.scalar(at_moments(HOLDER), run.key)
-    dead = holder if holder is not None and tokens.has_died(holder) else None
+    dead = holder if holder is not None and holders.has_died(holder) else None
     named = {**run.key, "state": run.state.value, "token": token, "dead": dead, "seconds": HOLD_SECONDS}
     with database.write() as connection:
         return connection.execute(at_moments(HOLD.format(now=sql.now, later=sql.later)), named).rowcount == 1

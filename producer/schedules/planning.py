@@ -20,14 +20,14 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
-from producer import entries
-from producer.entries import Entry
-from producer.ids import new_batch_id
 from producer.readers.storable import storable
-from producer.request import Request
 from producer.schedules import defects, events, slots
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
+from producer.submission import open_submission
+from producer.submission.ids import new_batch_id
+from producer.submission.open_submission import Entry
+from producer.submission.request import Request
 from producer.times import Deadline
 
 log = structlog.get_logger(__name__)
@@ -142,7 +142,7 @@ def open_run(
     deadline_at = None if cause is Cause.BACKFILL else definition.deadline_at(slot)
     request = _request(definition, catalogue[definition.pipeline], slot, deadline_at, now)
     entry = Entry(new_batch_id(), submitter="")
-    entries.insert_batch(connection, database.sql, request, entry)
+    open_submission.insert_batch(connection, database.sql, request, entry)
     values = _row(definition, slot, cause, now) | {
         "state": RunState.WAITING.value, "batch_id": entry.batch_id, "deadline_at": deadline_at,
         "look_at": now, "since": since,

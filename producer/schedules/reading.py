@@ -13,13 +13,13 @@ from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Cause
-from producer import entries, submit
-from producer.entries import Entry
 from producer.readers.storable import storable
 from producer.schedules import defects, events, sources, watching
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments, held
 from producer.schedules.runs import RunView
+from producer.submission import open_submission, submit
+from producer.submission.open_submission import Entry
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +121,7 @@ def _begin(database: Database, definition: Schedule, run: RunView, token: str) -
         named = {**run.key, "token": token, "since": since, "until": until}
         if connection.execute(at_moments(TAKES, "since", "until"), named).rowcount == 0:
             return None
-        entry = entries.taken(connection, database.sql, run.batch_id or "")
+        entry = open_submission.taken(connection, database.sql, run.batch_id or "")
         return None if entry is None else _Begun(entry, since, until)
 
 

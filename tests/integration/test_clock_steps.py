@@ -15,8 +15,9 @@ from models.db import Database
 from models.pipelines.builtin import BUILT_IN
 from models.settings import Settings
 from models.states import BatchStatus
-from producer import entries, workers
-from producer.request import Request
+from producer import workers
+from producer.submission import open_submission
+from producer.submission.request import Request
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch
 from worker.leasing import claims, reclaim
@@ -189,12 +190,12 @@ class TestSubmitters:
     def batch_id(self, database: Database) -> str:
         """A batch under a key whose submitter is gone."""
         request = Request.checked(SAMPLE, idempotency_key="k")
-        entry = entries.enter(database, request)
+        entry = open_submission.enter(database, request)
         execute(database, "UPDATE batches SET submitter = :by", by=SUBMITTER)
         return entry.batch_id
 
-    def enter(self, database: Database, pauses: list[float]) -> entries.Entry:
-        return entries.enter(database, Request.checked(SAMPLE, idempotency_key="k"), pause=pauses.append)
+    def enter(self, database: Database, pauses: list[float]) -> open_submission.Entry:
+        return open_submission.enter(database, Request.checked(SAMPLE, idempotency_key="k"), pause=pauses.append)
 
     def test_that_are_gone_are_succeeded_after_one_wait(self, database: Database, batch_id: str, step: float) -> None:
         put_ahead(database, "batches", "heard_at", step)
@@ -203,7 +204,7 @@ class TestSubmitters:
         entry = self.enter(database, pauses)
 
         assert (entry.batch_id, entry.status) == (batch_id, BatchStatus.VALIDATING)
-        assert pauses == [entries.SILENT_SECONDS]
+        assert pauses == [open_submission.SILENT_SECONDS]
 
     @pytest.mark.parametrize("column", ["heard_at", "created_at"])
     def test_age_again_from_the_step_on(self, database: Database, batch_id: str, step: float, column: str) -> None:

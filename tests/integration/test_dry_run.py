@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 import batchmill
 from models.db import Database
-from producer import rehearsal
+from producer.submission import dry_run
 from tests.batches_made import FIRST_CREATED, execute, insert_batch
 
 SAMPLE = "sample-sentiment-analysis"
@@ -73,9 +73,9 @@ def test_the_pace_is_that_of_the_last_batches(database: Database, tmp_path: Path
         begun=begun.strftime(form), done=done.strftime(form),
     )  # fmt: skip
 
-    assert rehearsal.pace(database.url, SAMPLE) == 4.0
+    assert dry_run.pace(database.url, SAMPLE) == 4.0
     assert "about 0 s at 4.0 jobs/s" in dry_run(tmp_path, GOOD).stdout
-    assert rehearsal.pace(database.url, "nobody's") is None
+    assert dry_run.pace(database.url, "nobody's") is None
 
 
 def test_no_database_is_made_and_none_is_needed(tmp_path: Path, batchmill_home: Path) -> None:

@@ -13,11 +13,12 @@ import batchmill
 from models.db import Database
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import audit, batches, entries, submit
-from producer.entries import Entry
-from producer.ids import new_batch_id
+from producer import audit, batches
 from producer.readers.rows import Source
-from producer.request import Request
+from producer.submission import open_submission, submit
+from producer.submission.ids import new_batch_id
+from producer.submission.open_submission import Entry
+from producer.submission.request import Request
 
 SAMPLE = next(pipeline for pipeline in BUILT_IN if pipeline.name == "sample-sentiment-analysis")
 
@@ -35,9 +36,9 @@ def database(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch)
 def batch_id(database: Database) -> str:
     request, batch_id = Request.checked(SAMPLE, max_failures="2%", deadline="1h"), new_batch_id()
     with database.write() as connection:
-        entries.insert_batch(connection, database.sql, request, Entry(batch_id, ""))
+        open_submission.insert_batch(connection, database.sql, request, Entry(batch_id, ""))
     with database.write() as connection:
-        entry = entries.taken(connection, database.sql, batch_id)
+        entry = open_submission.taken(connection, database.sql, batch_id)
     assert entry is not None
     submission = submit.fill(database, 4, request, entry, Source("a.jsonl", "line", iter(())))
     assert (submission.jobs, submission.failed, list(submission.slice_ids)) == (0, 0, [])

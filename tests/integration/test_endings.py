@@ -10,7 +10,7 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.states import BatchStatus, Ending, Outcome
 from producer.cancel import cancel
-from producer.inserts import FAILURE_COLUMNS
+from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once
 from worker.leasing import claims, commit

@@ -18,9 +18,10 @@ from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus, Ending
-from producer import Client, batches, entries, inserts, intake, results, submit
+from producer import Client, batches, results
 from producer.readers.rows import Problem, Row, Source
-from producer.request import Request
+from producer.submission import chunks, job_writer, open_submission, submit
+from producer.submission.request import Request
 from tests.batches_made import execute
 from tests.servers import wait_until
 from tests.threads import at_once
@@ -35,8 +36,8 @@ ELSEWHERE = "another.example:1:abc"
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if request.cls is not TestCommand:
-        monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
-        monkeypatch.setattr(inserts, "LOOK_UP_IDS", 2)
+        monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
+        monkeypatch.setattr(job_writer, "LOOK_UP_IDS", 2)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ class TestTheSameAgain:
 
     def test_goes_on_in_chunks_of_another_size(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         batch_id = half_way(database)
-        monkeypatch.setattr(intake, "CHUNK_JOBS", 100)
+        monkeypatch.setattr(chunks, "CHUNK_JOBS", 100)
 
         submission = accept(database, texts(10))
 
@@ -183,7 +184,7 @@ class TestAbandoned:
     def test_a_submitter_that_wakes_up_writes_nothing_more(
         self, database: Database, on_invalid: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(entries, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
 
         def rows() -> Iterator[Row]:
             yield from texts(7)
@@ -287,7 +288,7 @@ class TestTwoAtOnce:
             execute(database, f"UPDATE batches SET heard_at = {database.sql.now}, read_jobs = 9")
 
         with pytest.raises(KeyBusy, match=f"batchmill wait {batch_id}"):
-            entries.enter(database, self.request(), pause=goes_on)
+            open_submission.enter(database, self.request(), pause=goes_on)
 
     def test_who_waits_until_the_other_is_done_has_its_batch(self, database: Database) -> None:
         half_way(database)
@@ -296,14 +297,14 @@ class TestTwoAtOnce:
         def accepted(_: float) -> None:
             execute(database, "UPDATE batches SET status = 'in_progress', total = 6")
 
-        assert entries.enter(database, self.request(), pause=accepted).status is BatchStatus.IN_PROGRESS
+        assert open_submission.enter(database, self.request(), pause=accepted).status is BatchStatus.IN_PROGRESS
 
     def test_who_waits_in_vain_takes_over(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         half_way(database)
         execute(database, f"UPDATE batches SET heard_at = {database.sql.now}")
 
-        entry = entries.enter(
-            database, self.request(), pause=lambda _: monkeypatch.setattr(entries, "SILENT_SECONDS", 0.0)
+        entry = open_submission.enter(
+            database, self.request(), pause=lambda _: monkeypatch.setattr(open_submission, "SILENT_SECONDS", 0.0)
         )
 
         assert (entry.status, entry.read_jobs) == (BatchStatus.VALIDATING, 6)
@@ -312,7 +313,7 @@ class TestTwoAtOnce:
     def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(entries, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
 
         def rows() -> Iterator[Row]:
             yield from texts(7)
@@ -328,7 +329,7 @@ class TestTwoAtOnce:
         assert column(database, "SELECT count(*) FROM jobs") == [10]
 
     def test_any_number_make_one_batch(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(entries, "SILENT_SECONDS", 0.02)
+        monkeypatch.setattr(open_submission, "SILENT_SECONDS", 0.02)
         said: list[str] = []
 
         def submits() -> None:
@@ -349,7 +350,7 @@ class TestTwoAtOnce:
 class TestPulse:
     def test_a_slow_source_s_submitter_is_heard(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between two chunks that may lie hours apart."""
-        monkeypatch.setattr(entries, "PULSE_SECONDS", 0.01)
+        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 0.01)
 
         def rows() -> Iterator[Row]:
             yield from texts(1)
@@ -362,9 +363,9 @@ class TestPulse:
         batch_id = half_way(database)
         before = column(database, "SELECT heard_at FROM batches")
 
-        assert not entries.beat(database, entries.Entry(batch_id, "not ours"))
+        assert not open_submission.beat(database, open_submission.Entry(batch_id, "not ours"))
         assert column(database, "SELECT heard_at FROM batches") == before
-        assert entries.beat(database, entries.Entry(batch_id, ELSEWHERE))
+        assert open_submission.beat(database, open_submission.Entry(batch_id, ELSEWHERE))
         assert column(database, "SELECT heard_at FROM batches") != before
 
 

@@ -414,7 +414,7 @@ class TestSources:
         nights.create()
         for number in range(5):
             nights.shop.open_ticket(at("03-01 21:00"), f"first {number}")
-        monkeypatch.setattr("producer.submit._accept", _dies("accepting"))
+        monkeypatch.setattr("producer.submission.submit._accept", _dies("accepting"))
         with pytest.raises(SystemExit):
             nights.tick(at("03-02 02:00"))
         assert len(nights.query("SELECT position FROM jobs")) == 5

@@ -14,11 +14,11 @@ from models import tasks
 from models.db import Database
 from models.errors import SettingsError, SourceTooLarge, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
-from producer.intake import Intake
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row
 from producer.readers.sql import query, sql_sources
 from producer.readers.sql.sql_sources import Query
+from producer.submission.chunks import Intake
 from tests.batches_made import execute, insert_batch
 
 SPEC = tasks.find("sentiment-analysis")

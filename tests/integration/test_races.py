@@ -14,11 +14,12 @@ from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import Job
-from producer import entries, intake, replay, submit
+from producer import replay
 from producer.cancel import cancel
 from producer.readers.rows import Problem, Row, Source
 from producer.replay import Choice
-from producer.request import Request
+from producer.submission import chunks, open_submission, submit
+from producer.submission.request import Request
 from tests.batches_made import (
     LEASE_SECONDS,
     VERSION,
@@ -358,11 +359,11 @@ def test_a_claim_and_a_cancellation(database: Database) -> None:
 
 
 def test_reading_in_and_a_cancellation(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", 5)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 5)
     request = Request.checked(BUILT_IN[0], on_invalid="fail-row")
     for number in range(ROUNDS):
         batch_id, begun = f"batch_race_{number}", threading.Event()
-        monkeypatch.setattr(entries, "new_batch_id", lambda batch_id=batch_id: batch_id)
+        monkeypatch.setattr(open_submission, "new_batch_id", lambda batch_id=batch_id: batch_id)
         source = Source("the inputs", "item", map(_row, range(200)))
 
         def read_in(source: Source = source, begun: threading.Event = begun) -> bool:

@@ -18,9 +18,10 @@ from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import Client, batches, results, submit, workers
+from producer import Client, batches, results, workers
 from producer.readers.rows import Row, Source
-from producer.request import Request
+from producer.submission import submit
+from producer.submission.request import Request
 from tests import answers
 
 ROOT = Path(__file__).parents[2]

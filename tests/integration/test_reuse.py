@@ -16,13 +16,14 @@ from models.pipelines.builtin import BUILT_IN
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
 from models.states import Ending, Outcome
-from producer import batches, intake, replay, results, reuse, submit
-from producer import recipe as recipes
+from producer import batches, replay, results
 from producer.cancel import cancel
 from producer.readers.rows import Problem, Row, Source
 from producer.replay import Choice
-from producer.request import Request
-from producer.submit import Submission
+from producer.submission import cache_key as recipes
+from producer.submission import chunks, reuse, submit
+from producer.submission.request import Request
+from producer.submission.submit import Submission
 from tests import batches_made
 from tests.batches_made import VERSION, audit, claimant, execute, pending
 from worker.leasing import claims, commit
@@ -417,7 +418,7 @@ class TestUnderAKey:
     def test_one_that_was_killed_before_it_was_accepted_goes_on(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(intake, "CHUNK_JOBS", 2)
+        monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
         accept(database, ["a", "b", "c"])
         compute(database)
 

@@ -26,9 +26,10 @@ from models.errors import TransactionConflict, UsageError
 from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
-from producer import cancel, delete, replay, streamed
-from producer.entries import Entry
+from producer import cancel, delete, replay
 from producer.replay import Choice
+from producer.submission import streaming
+from producer.submission.open_submission import Entry
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
 from worker.leasing import claims, commit, reclaim
@@ -110,9 +111,9 @@ class Mill(RuleBasedStateMachine):
             execute(self.database, "UPDATE batches SET heard_at = created_at WHERE id = :id", id=entry.batch_id)
         with self.contended(conflicts):
             if how == "whole":
-                streamed.finish(self.database, entry, batches_made.batch(self.database, entry.batch_id).total, None)
+                streaming.finish(self.database, entry, batches_made.batch(self.database, entry.batch_id).total, None)
             elif how == "broken off":
-                streamed.break_off(self.database, entry, "the source is gone")
+                streaming.break_off(self.database, entry, "the source is gone")
             else:
                 loop.abandoned(self.database, DAY_SECONDS)
         key = batches_made.batch(self.database, entry.batch_id).idempotency_key

@@ -15,12 +15,13 @@ from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageEr
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import Ending, Outcome
-from producer import batches, replay, results, submit
+from producer import batches, replay, results
 from producer.cancel import cancel
 from producer.readers.rows import Problem, Row, Source
 from producer.replay import Choice
-from producer.request import Request
-from producer.submit import Submission
+from producer.submission import submit
+from producer.submission.request import Request
+from producer.submission.submit import Submission
 from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, pending, slices
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import Answer

@@ -24,10 +24,11 @@ from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILT_IN
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import Client, batches, inserts, intake, results, submit
-from producer.entries import Entry
+from producer import Client, batches, results
 from producer.readers.rows import Problem, Row, Source
-from producer.request import Request
+from producer.submission import chunks, job_writer, submit
+from producer.submission.open_submission import Entry
+from producer.submission.request import Request
 from tests import answers
 from tests.servers import Valkey, wait_until
 
@@ -66,9 +67,9 @@ def rows_of_tables(database: Database) -> dict[str, int]:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
     monkeypatch.setattr(submit, "DISCARD_JOBS", 2)
-    monkeypatch.setattr(inserts, "LOOK_UP_IDS", 2)
+    monkeypatch.setattr(job_writer, "LOOK_UP_IDS", 2)
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -503,7 +504,7 @@ class TestAway:
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             assert process.stdin
-            process.stdin.write(b'"good"\n' * (intake.CHUNK_JOBS + 1))
+            process.stdin.write(b'"good"\n' * (chunks.CHUNK_JOBS + 1))
             process.stdin.flush()
             wait_until(lambda: rows_of_tables(database)["jobs"] > 0, "the first chunk")
 

@@ -13,8 +13,9 @@ from models.db import Database, insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import attempts, slices
 from models.states import AttemptEnding
-from producer import batches, streamed
-from producer.entries import Entry
+from producer import batches
+from producer.submission import streaming
+from producer.submission.open_submission import Entry
 from tests import batches_made
 from tests.batches_made import claimant, insert_batch
 from tests.servers import PATIENCE_SECONDS, PostgresDatabases
@@ -89,7 +90,7 @@ class TestConflicts:
             try:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(db, "MAX_TRIES", 1)
-                    streamed.break_off(database, Entry(batch_id, "s", "k"), "gone")
+                    streaming.break_off(database, Entry(batch_id, "s", "k"), "gone")
             except TransactionConflict as error:
                 conflicts.append(error)
 

@@ -13,9 +13,10 @@ from sqlalchemy import text
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.states import Outcome
-from producer import Client, cancel, intake, replay, submit
+from producer import Client, cancel, replay
 from producer.replay import Choice
-from producer.submit import Submission
+from producer.submission import chunks, submit
+from producer.submission.submit import Submission
 from tests.mill import PIPELINE as REAL
 from tests.mill import WORDS, texts
 
@@ -106,7 +107,7 @@ class Producer:
 
 def main(seed: int, record: Path) -> None:
     """Go on until killed."""
-    intake.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill finds it half-way
+    chunks.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill finds it half-way
     producer = Producer(seed, record)
     while True:
         producer.run_once()

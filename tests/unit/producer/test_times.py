@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from models.errors import UsageError
-from producer.request import Failures
+from producer.submission.request import Failures
 from producer.times import Deadline
 
 

@@ -10,8 +10,8 @@ from models import tasks
 from models.errors import UsageError
 from models.pipelines.builtin import BUILT_IN
 from producer.readers import KINDS
-from producer.request import Failures
 from producer.schedules.definition import Schedule
+from producer.submission.request import Failures
 
 SENTIMENT = next(entry for entry in BUILT_IN if entry.task == "sentiment-analysis")
 NIGHTLY: dict[str, Any] = {"pipeline": SENTIMENT.name, "cron": "0 2 * * *", "tz": "Europe/Berlin", "sql": "tickets"}

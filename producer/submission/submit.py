@@ -18,15 +18,16 @@ from models.errors import BatchmillError, DatabaseRefused, Unreachable, Unreadab
 from models.lifecycle import slices, termination
 from models.settings import Settings
 from models.states import BatchStatus, Ending
-from producer import entries, replay, reuse, streamed
-from producer.entries import Entry, enter, lost
-from producer.inserts import Inserts
-from producer.intake import Intake
+from producer import replay
 from producer.pulse import Pulse
 from producer.readers.rows import Source
 from producer.readers.storable import storable
-from producer.request import Request
-from producer.rereading import Rereading
+from producer.submission import open_submission, reuse, streaming
+from producer.submission.chunks import Intake
+from producer.submission.job_writer import Inserts
+from producer.submission.open_submission import Entry, enter, lost
+from producer.submission.request import Request
+from producer.submission.resume import Rereading
 
 STREAM_SECONDS = 1.0  # so long a slow source is read until what there is can be worked on
 DISCARD_JOBS = 50_000  # deleted at once, so that other writers of a SQLite file get their turn
@@ -113,7 +114,7 @@ def accept(
         if rereading.agrees and (entry.key is None or isinstance(error, UsageError)):
             with suppress(Unreachable, DatabaseRefused):
                 _discard(database, entry)
-                streamed.break_off(database, entry, str(error) or "that was interrupted")
+                streaming.break_off(database, entry, str(error) or "that was interrupted")
         raise
     if made.broke_off is not None and entry.key is not None:
         with suppress(Unreachable), database.write() as connection:
@@ -179,7 +180,7 @@ def _read(
         None
         if begun is None
         else lambda: begun(
-            Submission(entry.batch_id, request.pipeline.name, 0, 0, streamed.first_queued(database, entry.batch_id))
+            Submission(entry.batch_id, request.pipeline.name, 0, 0, streaming.first_queued(database, entry.batch_id))
         )
     )
     jobs, failed = _fill(database, entry, inserts, rereading, watch, hear)
@@ -187,13 +188,13 @@ def _read(
         entry.batch_id, request.pipeline.name, jobs, failed, (), entry.read_jobs, broke_off=intake.broke_off
     )
     if begun is not None:
-        return replace(made, slice_ids=streamed.finish(database, entry, jobs, request.max_failures))
+        return replace(made, slice_ids=streaming.finish(database, entry, jobs, request.max_failures))
     allowed = None if request.max_failures is None else request.max_failures.of(jobs)
     if not request.reuse:
         accepting = partial(_accept, sql=database.sql, entry=entry, made=made, slice_jobs=slice_jobs, allowed=allowed)
         return replace(made, slice_ids=database.transact(accepting))
     with (
-        Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
+        Pulse(lambda: open_submission.beat(database, entry), open_submission.PULSE_SECONDS),
         reuse.found(database, entry, request, jobs) as found,
         found.begin(),
     ):
@@ -226,7 +227,7 @@ def _fill(
     """Insert every job that is not in; returns how many there are, and how many of them have failed already."""
     jobs = 0
     with (
-        Pulse(lambda: entries.beat(database, entry), entries.PULSE_SECONDS),
+        Pulse(lambda: open_submission.beat(database, entry), open_submission.PULSE_SECONDS),
         inserts,
     ):
         for chunk in rereading.chunks():

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from models.pipelines.builtin import BUILT_IN
-from producer.lengths import Lengths
+from producer.submission.input_lengths import Lengths
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
 SAMPLE, HUB = NAMED["sample-sentiment-analysis"], NAMED["sentiment-analysis"]

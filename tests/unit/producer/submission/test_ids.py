@@ -1,6 +1,6 @@
 import re
 
-from producer.ids import ALPHABET, RANDOM_BITS, batch_id, new_batch_id
+from producer.submission.ids import ALPHABET, RANDOM_BITS, batch_id, new_batch_id
 
 
 def test_an_id_is_batch_and_twenty_characters() -> None:

@@ -18,10 +18,10 @@ from models.db import Database, Fragments, as_json
 from models.errors import BatchmillError, KeyBusy, KeyConflict
 from models.states import BatchStatus
 from models.tables import Batch
-from producer import tokens
-from producer.ids import new_batch_id
-from producer.recipe import recipe
-from producer.request import Request
+from producer.submission import holders
+from producer.submission.cache_key import recipe
+from producer.submission.ids import new_batch_id
+from producer.submission.request import Request
 
 SILENT_SECONDS = 6.0  # without news, until a submitter of which nothing else is known is taken for dead
 PULSE_SECONDS = SILENT_SECONDS / 3  # two may be late
@@ -114,7 +114,7 @@ def taken(connection: Connection, sql: Fragments, batch_id: str) -> Entry | None
     In the caller's transaction, which sees to it that the one who had it is at it no more: what that one got in is
     there still.
     """
-    entry = Entry(batch_id, tokens.new())
+    entry = Entry(batch_id, holders.new())
     named = {"batch_id": batch_id, "submitter": entry.submitter}
     return entry if connection.execute(text(TAKE.format(now=sql.now)), named).rowcount else None
 
@@ -166,7 +166,7 @@ def _find(database: Database, key: str) -> Row[Any] | None:
 
 def _made(database: Database, request: Request) -> Entry | None:
     """A new batch; None when somebody else made one under the same key at the same moment."""
-    entry = Entry(new_batch_id(), tokens.new(), request.idempotency_key)
+    entry = Entry(new_batch_id(), holders.new(), request.idempotency_key)
     try:
         with database.write() as connection:
             insert_batch(connection, database.sql, request, entry)
@@ -183,12 +183,12 @@ def _held(database: Database, request: Request, found: Row[Any], pause: Callable
         raise KeyConflict(_difference(request, found))
     status = BatchStatus(found.status)
     entry = Entry(
-        found.id, tokens.new(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
+        found.id, holders.new(), request.idempotency_key, status, found.read_jobs, found.read_digest, found.failed,
         whole=found.in_progress_at is not None and not found.reading, reading=bool(found.reading),
     )  # fmt: skip
     if not entry.is_open:
         return entry
-    if not (found.silent or tokens.has_died(found.submitter) or _stays_silent(database, found, entry.key, pause)):
+    if not (found.silent or holders.has_died(found.submitter) or _stays_silent(database, found, entry.key, pause)):
         return None
     named = {
         "batch_id": found.id,

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, Fragments
-from producer import recipe
-from producer.entries import Entry
-from producer.request import Request
+from producer.submission import cache_key
+from producer.submission.open_submission import Entry
+from producer.submission.request import Request
 
 MOST_CANDIDATES = 1_000
 # How far back to look, the newest batches first: so many times the batch's own jobs, and at least so many.
@@ -140,7 +140,7 @@ class Reusable:
 def found(database: Database, entry: Entry, request: Request, jobs: int) -> Iterator[Reusable]:
     """Look for what a batch of so many jobs can reuse, all of which are in; `begin` comes next."""
     pipeline, parameters = request.pipeline, request.parameters
-    revision, obstacle = recipe.revision(pipeline), recipe.obstacle(pipeline, parameters)
+    revision, obstacle = cache_key.revision(pipeline), cache_key.obstacle(pipeline, parameters)
     if revision is None and obstacle is None:
         obstacle = f"pipeline {pipeline.name} does not pin its model's revision"
     with database.session() as connection:
@@ -150,7 +150,7 @@ def found(database: Database, entry: Entry, request: Request, jobs: int) -> Iter
         with _reading(connection):
             connection.execute(_drop(connection))
             connection.execute(text(CREATE.format(on_commit=ON_COMMIT[connection.dialect.name])))
-            named = {"recipe": recipe.recipe(pipeline, parameters), "revision": revision, "most": MOST_CANDIDATES}
+            named = {"recipe": cache_key.recipe(pipeline, parameters), "revision": revision, "most": MOST_CANDIDATES}
             candidates = connection.execute(text(CANDIDATES), named).all()
             count = _find(connection, database.sql, entry.batch_id, candidates, jobs)
         yield Reusable(connection, entry.batch_id, revision, found=count)

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Iterator
 
 from models.errors import KeyConflict
-from producer.entries import Entry
-from producer.intake import Chunk, Intake
+from producer.submission.chunks import Chunk, Intake
+from producer.submission.open_submission import Entry
 
 
 class Rereading:

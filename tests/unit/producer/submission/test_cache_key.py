@@ -4,7 +4,7 @@ import pytest
 
 from models.pipelines.builtin import BUILT_IN
 from models.pipelines.folder_hash import content_hash
-from producer.recipe import SHOWS, obstacle, recipe, revision
+from producer.submission.cache_key import SHOWS, obstacle, recipe, revision
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
 PINNED, FOLDER = NAMED["sentiment-analysis"], NAMED["sample-sentiment-analysis"]

@@ -12,11 +12,11 @@ from models import schema
 from models.columns import Moment
 from models.db import Database
 from models.errors import BatchmillError
-from producer.intake import Chunk, Intake
-from producer.lengths import Lengths
 from producer.readers.rows import Source
-from producer.request import Request
-from producer.sightings import Sightings
+from producer.submission.chunks import Chunk, Intake
+from producer.submission.input_lengths import Lengths
+from producer.submission.request import Request
+from producer.submission.seen_ids import Sightings
 
 PROBLEMS_NAMED = 20
 

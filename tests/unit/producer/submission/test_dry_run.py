@@ -5,16 +5,16 @@ import pytest
 
 from models.errors import UnreadableSource
 from models.pipelines.builtin import BUILT_IN
-from producer import intake, rehearsal
 from producer.readers.rows import Problem, Row, Source
-from producer.rehearsal import Rehearsal
-from producer.request import Request
+from producer.submission import chunks, dry_run
+from producer.submission.dry_run import Rehearsal
+from producer.submission.request import Request
 
 HUB = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
 
 
 def rehearsed(rows: Iterable[Row | Problem]) -> Rehearsal:
-    return rehearsal.rehearsed(Request.checked(HUB), Source("a.jsonl", "line", iter(rows)), 4)
+    return dry_run.rehearsed(Request.checked(HUB), Source("a.jsonl", "line", iter(rows)), 4)
 
 
 def texts(count: int, first: int = 1) -> Iterator[Row]:
@@ -23,8 +23,8 @@ def texts(count: int, first: int = 1) -> Iterator[Row]:
 
 @pytest.mark.parametrize("chunk_jobs", [2, 100])
 def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch, chunk_jobs: int) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", chunk_jobs)
-    monkeypatch.setattr(rehearsal, "PROBLEMS_NAMED", 3)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", chunk_jobs)
+    monkeypatch.setattr(dry_run, "PROBLEMS_NAMED", 3)
     rows = [
         *texts(3),
         Row(4, "id 1", "again"),

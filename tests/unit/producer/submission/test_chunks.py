@@ -5,11 +5,11 @@ import pytest
 
 from models import tasks
 from models.errors import RefusedBatch, SourceTooLarge, UnreadableSource
-from producer import intake
-from producer.intake import Intake
-from producer.places import Places
 from producer.readers.limits import Limits
 from producer.readers.rows import Problem, Row, Source
+from producer.submission import chunks
+from producer.submission.chunks import Intake
+from producer.submission.source_lines import Places
 
 SPEC = tasks.find("sentiment-analysis")
 
@@ -29,7 +29,7 @@ def refusal(rows: Iterable[Row | Problem]) -> RefusedBatch:
 
 
 def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
 
     chunks = list(taken(texts(7, start=11)).chunks())
 
@@ -39,7 +39,7 @@ def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_BYTES", 200)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 200)
 
     chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
 
@@ -47,7 +47,7 @@ def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_source_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
     rows = texts(100)
 
     next(taken(rows).chunks())
@@ -77,7 +77,7 @@ def test_the_first_problems_are_named_and_not_all() -> None:
 
 
 def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK_JOBS", 2)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
     chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
 
     assert next(chunks).first == 0
@@ -86,7 +86,7 @@ def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_looking_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "LOOK_ON_ROWS", 50)
+    monkeypatch.setattr(chunks, "LOOK_ON_ROWS", 50)
     rows = texts(1_000_000, start=2)
 
     error = refusal(_then(Problem(1, "is bad"), rows))
@@ -134,7 +134,7 @@ def test_memory_is_bounded_where_texts_are_long() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 4 * intake.CHUNK_BYTES
+    assert highest < 4 * chunks.CHUNK_BYTES
 
 
 def test_memory_is_bounded_while_looking_on() -> None:
@@ -143,7 +143,7 @@ def test_memory_is_bounded_while_looking_on() -> None:
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert highest < 2 * intake.CHUNK_BYTES
+    assert highest < 2 * chunks.CHUNK_BYTES
 
 
 def test_places_are_exact_in_little_memory() -> None:

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from models.db import Database, insert_rows
 from models.states import Outcome
-from producer import streamed
-from producer.entries import Entry, lost, removed
-from producer.intake import MOST_PROBLEMS, Chunk, Intake
-from producer.places import Places
 from producer.readers.rows import Problem
+from producer.submission import streaming
+from producer.submission.chunks import MOST_PROBLEMS, Chunk, Intake
+from producer.submission.open_submission import Entry, lost, removed
+from producer.submission.source_lines import Places
 
 JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "meta")
 FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
@@ -101,7 +101,7 @@ class Inserts:
             if chunk.failures:
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failures(chunk, seq))
             if self._slice_jobs is not None:
-                streamed.lay_slices(connection, self._entry, chunk, self._slice_jobs)
+                streaming.lay_slices(connection, self._entry, chunk, self._slice_jobs)
 
         # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
         self._database.transact(work)
@@ -110,7 +110,7 @@ class Inserts:
         """Lock the batch's row; returns the `seq` of the chunk's first failure."""
         sql = self._database.sql
         if self._slice_jobs is not None:
-            return streamed.read_on(connection, sql, self._entry, chunk, digest, self._allowed)
+            return streaming.read_on(connection, sql, self._entry, chunk, digest, self._allowed)
         named = {
             "batch_id": self._batch_id, "submitter": self._entry.submitter, "read_jobs": chunk.end, "digest": digest,
         }  # fmt: skip

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from producer import tokens
-from producer.tokens import Place, Token
+from producer.submission import holders
+from producer.submission.holders import Place, Token
 
 NEW = "from producer import tokens; print(tokens.new(), flush=True)"
 LINUX = sys.platform == "linux"
@@ -27,53 +27,53 @@ def ended() -> int:
 
 
 def test_each_is_unlike_any_other_and_of_a_process_that_lives() -> None:
-    assert tokens.new() != tokens.new()
-    assert not tokens.has_died(tokens.new())
+    assert holders.new() != holders.new()
+    assert not holders.has_died(holders.new())
 
 
 def test_one_is_read_as_it_was_written() -> None:
     token = Token(Place("fe80::1", "boot", "4026531836"), 12, "345", "abc")
 
     assert Token.parsed(str(token)) == token
-    assert str(Token.parsed(tokens.new())).rpartition(":")[0] == tokens.new().rpartition(":")[0]
+    assert str(Token.parsed(holders.new())).rpartition(":")[0] == holders.new().rpartition(":")[0]
 
 
 def test_a_process_has_died_as_soon_as_it_ended_even_if_nobody_asks_how() -> None:
     with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         if LINUX:
-            assert tokens.has_died(of(process.pid))
+            assert holders.has_died(of(process.pid))
 
-    assert tokens.has_died(of(process.pid))
+    assert holders.has_died(of(process.pid))
 
 
 @pytest.mark.skipif(not LINUX, reason="only Linux says when a process began")
 def test_a_process_whose_id_is_another_s_now_has_died() -> None:
-    alive = Token.parsed(tokens.new())
+    alive = Token.parsed(holders.new())
     assert alive is not None
 
-    assert tokens.has_died(str(replace(alive, started="1")))
-    assert not tokens.has_died(str(alive))
-    assert not tokens.has_died(str(replace(alive, started=""))), "nothing is known of when that one began"
+    assert holders.has_died(str(replace(alive, started="1")))
+    assert not holders.has_died(str(alive))
+    assert not holders.has_died(str(replace(alive, started=""))), "nothing is known of when that one began"
 
 
 @pytest.mark.parametrize("where", ["host", "boot", "namespace"])
 def test_elsewhere_nothing_is_known(where: str) -> None:
     """A machine of the same name, the same one before it booted, or another container on it."""
     pid = ended()
-    assert tokens.has_died(of(pid))
+    assert holders.has_died(of(pid))
 
-    assert not tokens.has_died(of(pid, **{where: "another"}))
+    assert not holders.has_died(of(pid, **{where: "another"}))
 
 
 @pytest.mark.parametrize("pid", [1, None, 10**30], ids=["init", "ours", "nobody's"])
 def test_of_others_and_of_ourselves_nothing_is_known(pid: int | None) -> None:
-    assert not tokens.has_died(of(os.getpid() if pid is None else pid))
+    assert not holders.has_died(of(os.getpid() if pid is None else pid))
 
 
 @pytest.mark.parametrize("token", ["", "::", "host:words:abc", "host:4000000:abc", ":::::", "a:b:c:x:e:f"])
 def test_of_what_is_no_token_nothing_is_known(token: str) -> None:
-    assert not tokens.has_died(token)
+    assert not holders.has_died(token)
 
 
 @pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason="a PID namespace needs root")
@@ -88,7 +88,7 @@ def test_a_holder_in_another_pid_namespace_is_not_taken_for_dead(mounts: list[st
         assert process.stdout
         token, verdict = process.stdout.readline().strip(), process.stdout.readline().strip()
 
-        assert not tokens.has_died(token)
+        assert not holders.has_died(token)
         assert verdict == "False"
         process.communicate("go\n")
     assert Token.parsed(token) is not None

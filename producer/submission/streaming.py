@@ -11,10 +11,10 @@ from sqlalchemy import Connection, text
 from models.db import Database, Fragments
 from models.lifecycle import slices, termination
 from models.states import Ending
-from producer.entries import Entry, lost
-from producer.intake import BROKE_OFF, Chunk
 from producer.readers.storable import storable
-from producer.request import Failures
+from producer.submission.chunks import BROKE_OFF, Chunk
+from producer.submission.open_submission import Entry, lost
+from producer.submission.request import Failures
 
 BELLS = 16  # rung for while more is read
 

@@ -4,7 +4,7 @@ import pytest
 
 from models.errors import InvalidParameters, UsageError
 from models.pipelines.builtin import BUILT_IN
-from producer.request import Request
+from producer.submission.request import Request
 
 PIPELINE = BUILT_IN[0]
 
