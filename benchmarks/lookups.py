@@ -8,7 +8,8 @@ from typing import Any
 
 from batchmill import COLLECTION
 from models.db import Database
-from producer import batches, results, workers
+from producer import results
+from producer.batches import views, workers
 from producer.results import PAGE_ROWS, ResultRow
 
 LEASE_SECONDS = 30.0
@@ -45,7 +46,7 @@ def _kinds(database: Database, batch_id: str, jobs: int) -> dict[str, Callable[[
         # `seq` counts from 1 and positions from 0; both cursors are of the row before the page.
         kinds[f"seq, {place}"] = partial(_landed, database, batch_id, before)
         kinds[f"position, {place}"] = partial(results.page_by_position, database, batch_id, before - 1)
-    kinds[STATUS] = lambda: (batches.get(database, batch_id), workers.listed(database, LEASE_SECONDS))
+    kinds[STATUS] = lambda: (views.get(database, batch_id), workers.listed(database, LEASE_SECONDS))
     return kinds
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import TextualSelect, column, text
 from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
-from producer import batches
+from producer.batches import views
 from producer.results import iso
 
 # What just succeeded is told by the results. The newest, since the first of many tell little.
@@ -76,20 +76,20 @@ class AttemptView:
 
 def of_batch(database: Database, batch_id: str, limit: int) -> list[AttemptView]:
     """The claims that did not just succeed, the last `limit` of them, in their order; raises NotFound."""
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
     return _read(database, OF_BATCH, batch_id=batch_id, limit=limit)[::-1]
 
 
 def of_job(database: Database, batch_id: str, position: int) -> list[AttemptView]:
     """All that became of one job: its claims, results that a replay took back, and its result; raises NotFound."""
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
     _position(database, batch_id, "position", position)
     return _read(database, OF_JOB, batch_id=batch_id, position=position)
 
 
 def position_of(database: Database, batch_id: str, custom_id: str) -> int:
     """Where the job with this custom_id stands; raises NotFound."""
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
     return _position(database, batch_id, "custom_id", custom_id)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 from models.db import Database, Fragments
 from models.errors import NotFound
 from producer import soundness, tallies
-from producer.workers import MISSED_LEASES
+from producer.batches.workers import MISSED_LEASES
 
 PAGE_BATCHES = 500
 

@@ -13,7 +13,7 @@ from models.errors import JobError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import batches
+from producer.batches import views
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source, checked_id, unexpected
@@ -115,7 +115,7 @@ class Client:
 
     def batches(self, limit: int = 20) -> list[BatchHandle]:
         """The batches submitted last, the newest first."""
-        views = batches.newest(self.database, limit)
+        views = views.newest(self.database, limit)
         return [BatchHandle(self.database, view.id, view=view) for view in views]
 
     def close(self) -> None:

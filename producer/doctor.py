@@ -13,12 +13,13 @@ from models.lifecycle import wakeups
 from models.postgresql import privileges
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file
-from producer import blockers, findings, vitals, workers
+from producer import findings, vitals
+from producer.batches import blockers, workers
+from producer.batches.workers import MISSED_LEASES
 from producer.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
 from producer.schedules import events, standing
 from producer.vitals import Backlog
-from producer.workers import MISSED_LEASES
 
 WEEK = timedelta(days=7)
 URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them

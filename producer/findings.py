@@ -12,10 +12,10 @@ from models.lifecycle.wakeups import Facts
 from models.postgresql.grants import Purpose, quoted
 from models.postgresql.privileges import Standing, command, named
 from models.settings import Settings
-from producer.blockers import Failure
+from producer.batches.blockers import Failure
+from producer.batches.workers import WorkerView
 from producer.schedules.standing import Standing as ScheduleStanding
 from producer.vitals import Backlog, DutyView, Server, Unsettled
-from producer.workers import WorkerView
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

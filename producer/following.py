@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.db import Database
-from producer import batches, results, waiting
+from producer import results
+from producer.batches import polling, views
 from producer.results import ResultRow
 
 
@@ -15,12 +16,12 @@ def pages(
 
     Raises NotFound, also when the batch is deleted meanwhile.
     """
-    idle = waiting.pauses()
+    idle = polling.pauses()
     while True:
         # The status first: of a batch that has ended by now, all results are there to be read.
-        ended = batches.get(database, batch_id).status.ended
+        ended = views.get(database, batch_id).status.ended
         for page in results.pages_as_landed(database, batch_id, after):
-            after, idle = page[-1].seq, waiting.pauses()  # more is likely to come soon
+            after, idle = page[-1].seq, polling.pauses()  # more is likely to come soon
             yield page
         if ended:
             return

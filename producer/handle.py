@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import batches, blockers, cancel, delete, following, results, waiting
-from producer.batches import BatchView, Counts
-from producer.blockers import Blocker
+from producer import following, results
+from producer.batches import blockers, cancel, delete, polling, views
+from producer.batches.blockers import Blocker
+from producer.batches.views import BatchView, Counts
 from producer.results import ResultRow
 
 
@@ -50,12 +51,12 @@ class BatchHandle:
 
     def refresh(self) -> Self:
         """Look again; raises NotFound when the batch is gone."""
-        self._view = batches.get(self._database, self.id)
+        self._view = views.get(self._database, self.id)
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
-        self._view = waiting.until_ended(self._database, self.id, timeout)
+        self._view = polling.until_ended(self._database, self.id, timeout)
         return self
 
     def waiting_for(self) -> list[Blocker]:

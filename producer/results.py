@@ -11,7 +11,7 @@ from models.columns import Document, Moment
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
-from producer import batches
+from producer.batches import views
 from producer.readers.limits import size
 
 # In memory at once: a page has so many rows, and fewer where they are large.
@@ -117,7 +117,7 @@ def as_landed(database: Database, batch_id: str, after: int = 0, limit: int | No
 
     Read page by page, each in a transaction of its own, so that a slow reader holds nothing.
     """
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
     for page in pages_as_landed(database, batch_id, after, limit):
         yield from page
 
@@ -196,7 +196,7 @@ def at_positions(database: Database, batch_id: str, positions: Iterable[int]) ->
 
 def _check_kept(database: Database, batch_id: str) -> None:
     # What is deleted ends early, and must not pass for the whole.
-    if batches.get(database, batch_id).status is BatchStatus.DELETING:
+    if views.get(database, batch_id).status is BatchStatus.DELETING:
         raise NotFound(f"{batch_id} is being deleted; see which there are: batchmill ls")
 
 

@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer import cancel as cancelling
+from producer.batches import cancel as cancelling
 from producer.cli import context, render
 
 

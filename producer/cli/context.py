@@ -11,7 +11,7 @@ from models import schema
 from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
-from producer import workers
+from producer.batches import workers
 from producer.cli import render
 
 json_option = terminal.json_option

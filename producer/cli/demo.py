@@ -14,8 +14,9 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import SAMPLES
 from models.privacy import terminal
 from models.settings import Settings
-from producer import readers, results, waiting
-from producer.batches import BatchView
+from producer import readers, results
+from producer.batches import polling
+from producer.batches.views import BatchView
 from producer.cli import answer, context, progress, render, stage
 from producer.cli.wait import exit_code
 from producer.readers.rows import Columns
@@ -108,7 +109,7 @@ def _awaited(database: Database, batch_ids: Sequence[str], jobs: int, check: Che
             report(done, jobs, batch.pipeline if done else "the worker loads its first model")
 
         for batch_id in batch_ids:
-            ended.append(waiting.until_ended(database, batch_id, watch=watch))
+            ended.append(polling.until_ended(database, batch_id, watch=watch))
     return ended
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from models.privacy import terminal
-from producer.batches import BatchView
+from producer.batches.eta import Forecast
+from producer.batches.progress import Observer, Standing
+from producer.batches.views import BatchView
 from producer.cli import progress, render
-from producer.forecast import Forecast
-from producer.standing import Observer, Standing
 
 MOST_HOLDERS, MOST_CODES = 4, 6
 

@@ -5,7 +5,7 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
-from producer import batches
+from producer.batches import views
 from producer.cli import context, render
 
 HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
@@ -18,7 +18,7 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 def ls(limit: int, status: str | None, as_json: bool) -> None:
     """List batches, the newest first."""
     with context.opened(Settings.load()) as database:
-        found = batches.newest(database, limit, status=status)
+        found = views.newest(database, limit, status=status)
     if as_json:
         terminal.echo_list([batch.as_dict() for batch in found])
     elif found:

@@ -10,8 +10,9 @@ import click
 from models import tasks
 from models.db import Database
 from models.privacy import terminal
-from producer import batches, exports, own_table, results, sheet
-from producer.batches import BatchView
+from producer import exports, own_table, results, sheet
+from producer.batches import views
+from producer.batches.views import BatchView
 from producer.cli import render
 from producer.results import ResultRow
 
@@ -28,7 +29,7 @@ def of(*, as_json: bool) -> Callable[[ResultRow], object]:
 def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: Path) -> None:
     """Write a file and say what is in it, and whether more is to come."""
     kind = exports.check_target(output)
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     columns = partial(sheet.of_batch, database, batch_id, tasks.find(batch.task))
     tell(batch, exports.write(kind, output, rows, columns), str(output))
 
@@ -36,7 +37,7 @@ def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: 
 def write_table(database: Database, batch_id: str, after: int, name: str) -> None:
     """Write the results into a table of the user's own, and say so."""
     own_table.check_name(name)
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     columns = sheet.of_batch(database, batch_id, tasks.find(batch.task))
     rows = results.by_position(database, batch_id, after)
     tell(batch, own_table.write(database, batch_id, name, rows, columns), f"the table {name}")

@@ -6,7 +6,7 @@ from datetime import datetime
 from models.pipelines import redaction
 from models.privacy import terminal
 from models.states import BatchStatus
-from producer.batches import BatchView
+from producer.batches.views import BatchView
 from producer.cli import answer
 from producer.results import ResultRow, iso
 

@@ -11,8 +11,9 @@ from models.db import Database
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer import batches, following
+from producer import following
 from producer import results as reading
+from producer.batches import views
 from producer.cli import context, printing
 from producer.results import ResultRow
 
@@ -67,7 +68,7 @@ def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
 
 def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
     show = printing.of(as_json=as_json)
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
     try:
         pages = following.pages(database, batch_id, after)
         for row in itertools.islice(_flushed(pages), limit):

@@ -5,7 +5,7 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import Outcome
-from producer import batches, replay
+from producer.batches import retry, views
 from producer.cli import context, wait
 from producer.submission import submit as submitting
 from producer.submission.submit import Submission
@@ -36,10 +36,10 @@ def retry(
     What they came to before is kept: batchmill attempts ID.
     """
     settings = Settings.load()
-    choice = replay.Choice(tuple(map(Outcome, outcomes)), codes)
+    choice = retry.Choice(tuple(map(Outcome, outcomes)), codes)
     until = None if deadline is None else Deadline.read(deadline)
     with context.opened(settings) as database:
-        put_back = replay.replay(database, batch_id, choice, settings.slice_jobs, until)
+        put_back = retry.replay(database, batch_id, choice, settings.slice_jobs, until)
         terminal.notice(f"{terminal.counted(put_back.jobs, 'job')} of {batch_id} will be tried again")
         warning = submitting.ring(
             settings, Submission(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
@@ -48,4 +48,4 @@ def retry(
         if waits:
             ctx.exit(wait.followed(database, batch_id, timeout, as_json=as_json))
         if as_json:
-            terminal.echo_json(batches.get(database, batch_id).as_dict())
+            terminal.echo_json(views.get(database, batch_id).as_dict())

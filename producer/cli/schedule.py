@@ -12,7 +12,7 @@ from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings, config_file
-from producer import workers
+from producer.batches import workers
 from producer.cli import context, night, nights
 from producer.cli.defined import defined
 from producer.cli.report import report

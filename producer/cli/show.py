@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer import batches, blockers
+from producer.batches import blockers, views
 from producer.cli import context, render
 
 
@@ -15,7 +15,7 @@ def show(batch_id: str, as_json: bool) -> None:
     """Show how the batch ID stands, what made its results and how fast, and why nobody works on it, if so."""
     settings = Settings.load()
     with context.opened(settings) as database:
-        batch = batches.get(database, batch_id)
+        batch = views.get(database, batch_id)
         waiting_for = blockers.of_batch(database, batch, settings.lease_seconds)
     if as_json:
         reasons = {} if batch.status.ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}

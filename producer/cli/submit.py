@@ -12,7 +12,8 @@ from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
-from producer import batches, readers
+from producer import readers
+from producer.batches import views
 from producer.cli import context, progress, rehearse, wait
 from producer.cli import source as sources
 from producer.readers.rows import Columns, Source
@@ -158,7 +159,7 @@ def _say_id(database: Database, submission: Submission, *, as_json: bool, waits:
     elif not waits:
         document: dict[str, Any] = {"object": "batch", "id": submission.batch_id}
         with _accepted_all_the_same(submission):
-            document = batches.get(database, submission.batch_id).as_dict()
+            document = views.get(database, submission.batch_id).as_dict()
         terminal.echo_json(document)
 
 
@@ -201,7 +202,7 @@ def _tell(settings: Settings, database: Database, submission: Submission) -> Non
 
 def _exit_code(database: Database, submission: Submission) -> int:
     """As `batchmill wait` exits, for a batch that was there before: it may have come to nothing since."""
-    batch = batches.get(database, submission.batch_id)
+    batch = views.get(database, submission.batch_id)
     return wait.exit_code(batch) if batch.status.ended or batch.status is BatchStatus.CANCELLING else wait.DONE
 
 

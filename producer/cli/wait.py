@@ -6,10 +6,10 @@ from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
-from producer import batches, waiting
-from producer.batches import BatchView
+from producer.batches import polling, views
+from producer.batches.progress import Observer
+from producer.batches.views import BatchView
 from producer.cli import context, live, render
-from producer.standing import Observer
 
 DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
 
@@ -30,10 +30,10 @@ def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool
 
 def followed(database: Database, batch_id: str, timeout: float | None, *, as_json: bool, again: str = "wait") -> int:
     """Show a batch until it has ended; returns the exit code. `again` is the command to come back with."""
-    batches.get(database, batch_id)  # no bar for what is not there
+    views.get(database, batch_id)  # no bar for what is not there
     try:
         with live.shown(Observer(database, batch_id)) as see:
-            batch = waiting.until_ended(database, batch_id, timeout, see)
+            batch = polling.until_ended(database, batch_id, timeout, see)
     except KeyboardInterrupt:
         terminal.notice(f"\n{batch_id} goes on; come back: batchmill {again} {batch_id}")
         raise

@@ -7,11 +7,11 @@ import click
 from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
-from producer import batches, waiting
-from producer.batches import BatchView
+from producer.batches import polling, views
+from producer.batches.progress import Observer
+from producer.batches.views import BatchView
 from producer.cli import context, wait
 from producer.cli.progress import LINE_SECONDS
-from producer.standing import Observer
 
 
 @click.command(short_help="Watch a batch while it runs.")
@@ -34,7 +34,7 @@ def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: boo
 
 def _printed(observer: Observer, database: Database, batch_id: str, timeout: float | None) -> int:
     due = 0.0
-    batches.get(database, batch_id)
+    views.get(database, batch_id)
 
     def see(batch: BatchView) -> None:
         nonlocal due
@@ -44,4 +44,4 @@ def _printed(observer: Observer, database: Database, batch_id: str, timeout: flo
             due = now + LINE_SECONDS
             terminal.echo_json(observer.standing(batch).as_dict())
 
-    return wait.exit_code(waiting.until_ended(database, batch_id, timeout, see))
+    return wait.exit_code(polling.until_ended(database, batch_id, timeout, see))

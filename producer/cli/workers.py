@@ -8,11 +8,11 @@ import click
 from models.lifecycle.seats import seat_of
 from models.privacy import terminal
 from models.settings import Settings
-from producer import blockers
-from producer import workers as fleet
-from producer.blockers import Failure
+from producer.batches import blockers
+from producer.batches import workers as fleet
+from producer.batches.blockers import Failure
+from producer.batches.workers import WorkerView
 from producer.cli import context
-from producer.workers import WorkerView
 
 HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
 

@@ -18,8 +18,9 @@ from models.errors import NotFound, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Cause
-from producer import batches, results, sheet
-from producer.batches import BatchView
+from producer import results, sheet
+from producer.batches import views
+from producer.batches.views import BatchView
 from producer.readers.sql import sql_sources
 from producer.readers.storable import storable
 from producer.schedules import defects, marks, telling
@@ -109,7 +110,7 @@ def finish(database: Database, settings: Settings, run: RunView, now: datetime) 
 
 def _batch(database: Database, run: RunView) -> BatchView | None:
     try:
-        batch = batches.get(database, run.batch_id or "")
+        batch = views.get(database, run.batch_id or "")
     except NotFound:
         return None
     return None if batch.status is BatchStatus.DELETING else batch

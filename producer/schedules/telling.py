@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from models import tasks
 from models.columns import Document
 from models.states import RunState
-from producer.batches import BatchView
+from producer.batches.views import BatchView
 from producer.schedules import events
 from producer.schedules.definition import Schedule
 from producer.schedules.drift import MOST_RUNS

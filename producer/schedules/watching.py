@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from models.db import Database
-from producer import batches
+from producer.batches import views
 from producer.schedules import events
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments
@@ -42,7 +42,7 @@ def told_overdue(database: Database, run: RunView, now: datetime) -> bool:
 def _forecast(database: Database, run: RunView, deadline_at: datetime, now: datetime) -> None:
     if run.batch_id is None or run.started_at is None:
         return
-    batch = batches.get(database, run.batch_id)
+    batch = views.get(database, run.batch_id)
     pace, left = batch.jobs_per_second, (deadline_at - now).total_seconds()
     if pace is None:
         if now - run.started_at > (deadline_at - run.started_at) / 2:

@@ -18,7 +18,7 @@ from models.errors import BatchmillError, DatabaseRefused, Unreachable, Unreadab
 from models.lifecycle import slices, termination
 from models.settings import Settings
 from models.states import BatchStatus, Ending
-from producer import replay
+from producer.batches import retry
 from producer.pulse import Pulse
 from producer.readers.rows import Source
 from producer.readers.storable import storable
@@ -269,7 +269,7 @@ def _accept(
 def _lay_slices(connection: Connection, made: Submission, slice_jobs: int) -> None:
     # Few jobs have failed already, and a slice passes over them; of what was reused little may be left in between.
     whole = ((first, min(slice_jobs, made.jobs - first)) for first in range(0, made.jobs, slice_jobs))
-    some = (replay.slices(positions, slice_jobs) for positions in reuse.open_positions(connection, made.batch_id))
+    some = (retry.slices(positions, slice_jobs) for positions in reuse.open_positions(connection, made.batch_id))
     for pieces in some if made.reused else (whole,):
         slices.lay(connection, made.batch_id, pieces)
 

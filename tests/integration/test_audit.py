@@ -13,9 +13,10 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
-from producer import audit, batches
-from producer.cancel import cancel
-from producer.replay import Choice, replay
+from producer import audit
+from producer.batches import views
+from producer.batches.cancel import cancel
+from producer.batches.retry import Choice, replay
 from tests import batches_sound
 from tests.batches_made import VERSION, claimant, insert_batch, let_lapse, pending
 from tests.batches_made import audit as audited
@@ -144,10 +145,10 @@ class TestLived:
         for choice in (Choice((Outcome.FAILED, Outcome.CANCELLED)), Choice()):
             replay(database, batch_id, choice, 4)
             audited(database, batch_id)
-            while batches.get(database, batch_id).status is BatchStatus.IN_PROGRESS:
+            while views.get(database, batch_id).status is BatchStatus.IN_PROGRESS:
                 step()
                 audited(database, batch_id)
-        assert batches.get(database, batch_id).counts.as_dict()["completed"] == 8
+        assert views.get(database, batch_id).counts.as_dict()["completed"] == 8
 
     def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
         batch_id = insert_batch(database, 8)

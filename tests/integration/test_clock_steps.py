@@ -15,7 +15,7 @@ from models.db import Database
 from models.pipelines.builtin import BUILT_IN
 from models.settings import Settings
 from models.states import BatchStatus
-from producer import workers
+from producer.batches import workers
 from producer.submission import open_submission
 from producer.submission.request import Request
 from tests import batches_made

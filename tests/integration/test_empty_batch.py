@@ -13,7 +13,8 @@ import batchmill
 from models.db import Database
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import audit, batches
+from producer import audit
+from producer.batches import views
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
 from producer.submission.ids import new_batch_id
@@ -52,7 +53,7 @@ def invoke(*arguments: str, exit_code: int = 0) -> Result:
 
 
 def test_it_has_ended_as_soon_as_it_is_accepted(database: Database, batch_id: str) -> None:
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     assert batch.status is BatchStatus.COMPLETED
     assert batch.counts.total == batch.counts.open == 0
     assert batch.moments["completed_at"] is not None
@@ -86,6 +87,6 @@ def test_its_table_has_no_rows(database: Database, batch_id: str) -> None:
 def test_there_is_nothing_to_retry_or_cancel_and_it_can_be_deleted(database: Database, batch_id: str) -> None:
     for command in ("retry", "cancel"):
         CliRunner().invoke(batchmill.cli, [command, batch_id])
-        assert batches.get(database, batch_id).status is BatchStatus.COMPLETED
+        assert views.get(database, batch_id).status is BatchStatus.COMPLETED
     invoke("delete", batch_id)
-    assert batches.newest(database, 5) == []
+    assert views.newest(database, 5) == []

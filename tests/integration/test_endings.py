@@ -9,7 +9,7 @@ from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.states import BatchStatus, Ending, Outcome
-from producer.cancel import cancel
+from producer.batches.cancel import cancel
 from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once

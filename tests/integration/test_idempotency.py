@@ -18,7 +18,8 @@ from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus, Ending
-from producer import Client, batches, results
+from producer import Client, results
+from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, job_writer, open_submission, submit
 from producer.submission.request import Request
@@ -66,7 +67,7 @@ def half_way(database: Database, count: int = 7, **fields: Any) -> str:
     with pytest.raises(KeyboardInterrupt):
         accept(database, broken_off(count), **fields)
     execute(database, "UPDATE batches SET submitter = :by, heard_at = '2020-01-01'", by=ELSEWHERE)
-    (batch,) = batches.newest(database, 2)
+    (batch,) = views.newest(database, 2)
     return batch.id
 
 
@@ -175,7 +176,7 @@ class TestAbandoned:
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
         assert (submission.batch_id != first, submission.known, submission.jobs) == (True, None, 10)
-        assert batches.get(database, first).status is BatchStatus.FAILED
+        assert views.get(database, first).status is BatchStatus.FAILED
         rows = column(
             database, f"SELECT custom_id FROM jobs WHERE batch_id = '{submission.batch_id}' ORDER BY position"
         )
@@ -253,7 +254,7 @@ class TestAnother:
         with pytest.raises(KeyConflict, match=f"was submitted with another .*{word}"):
             accept(database, texts(4), **fields)
 
-        assert len(batches.newest(database, 5)) == 1
+        assert len(views.newest(database, 5)) == 1
 
 
 class TestBadRows:
@@ -263,7 +264,7 @@ class TestBadRows:
         with pytest.raises(RefusedBatch, match="line 9: is bad"):
             accept(database, iter([*texts(8), Problem(9, "is bad")]))
 
-        assert batches.newest(database, 5) == []
+        assert views.newest(database, 5) == []
         assert accept(database, texts(4)).known is None
 
     def test_in_what_is_in_are_another_source_s(self, database: Database) -> None:
@@ -324,7 +325,7 @@ class TestTwoAtOnce:
         with pytest.raises(KeyBusy, match="another process submits"):
             accept(database, rows())
 
-        (batch,) = batches.newest(database, 5)
+        (batch,) = views.newest(database, 5)
         assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 10)
         assert column(database, "SELECT count(*) FROM jobs") == [10]
 
@@ -340,7 +341,7 @@ class TestTwoAtOnce:
 
         at_once(*[submits] * 4)
 
-        (batch,) = batches.newest(database, 5)
+        (batch,) = views.newest(database, 5)
         assert batch.id in said
         assert set(said) <= {batch.id, "idempotency_busy"}
         assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 20)

@@ -244,9 +244,9 @@ def test_a_batch_that_failed_can_be_tried_again(database: Database) -> None:
     batch_id = insert_batch(database, 4)
     assert fail(database, unusable()) == [batch_id]
 
-    from producer import replay
+    from producer.batches import retry
 
-    replayed = replay.replay(database, batch_id, replay.Choice(), 4)
+    replayed = retry.replay(database, batch_id, retry.Choice(), 4)
 
     assert replayed.jobs == 4
     assert batch(database, batch_id).status == "in_progress"

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event, text
 
 from models.db import Database, insert_rows
 from models.lifecycle import termination
-from producer import batches, results, standing
+from producer import results
+from producer.batches import progress, views
 from tests import answers
 from tests.batches_made import pending
 from tests.servers import PostgresDatabases
@@ -155,11 +156,11 @@ def test_so_does_one_of_the_view(planned: Database, cursor: int, query: str) -> 
 
 def test_a_status_reads_next_to_nothing(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
-        batch = batches.get(planned, LARGE)
+        batch = views.get(planned, LARGE)
         example = results.example(planned, LARGE)
         with planned.read() as connection:
-            last = connection.scalar(text(standing.LAST_SEQ), {"batch_id": LARGE})
-            holders = connection.execute(text(standing.HOLDERS), {"batch_id": LARGE}).all()
+            last = connection.scalar(text(progress.LAST_SEQ), {"batch_id": LARGE})
+            holders = connection.execute(text(progress.HOLDERS), {"batch_id": LARGE}).all()
 
     assert (batch.counts.ended, batch.device, example, last, holders) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
 

@@ -14,10 +14,10 @@ from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from models.tables import Job
-from producer import replay
-from producer.cancel import cancel
+from producer.batches import retry
+from producer.batches.cancel import cancel
+from producer.batches.retry import Choice
 from producer.readers.rows import Problem, Row, Source
-from producer.replay import Choice
 from producer.submission import chunks, open_submission, submit
 from producer.submission.request import Request
 from tests.batches_made import (
@@ -108,7 +108,7 @@ def ended(database: Database, batch_id: str, ending: Ending) -> bool:
 def rerun(database: Database, batch_id: str, *outcomes: Outcome) -> int:
     """How many jobs were put back."""
     try:
-        return replay.replay(database, batch_id, Choice(outcomes), SLICE).jobs
+        return retry.replay(database, batch_id, Choice(outcomes), SLICE).jobs
     except UsageError:
         return 0
 
@@ -296,7 +296,7 @@ def test_of_two_replays_one_puts_back(database: Database) -> None:
 
 
 def test_of_two_replays_in_chunks_no_job_is_put_back_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(retry, "CHUNK_JOBS", 3)
     for _ in range(ROUNDS):
         batch_id, leases = held(database, 4 * SLICE)
         for lease in leases:
@@ -313,7 +313,7 @@ def test_of_two_replays_in_chunks_no_job_is_put_back_twice(database: Database, m
 
 
 def test_a_replay_in_chunks_and_a_cancellation(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(retry, "CHUNK_JOBS", 3)
     for _ in range(ROUNDS):
         batch_id, leases = held(database, 4 * SLICE)
         for lease in leases:

@@ -10,9 +10,9 @@ from sqlalchemy import text
 from models.db import Database
 from models.errors import NotFound, UsageError
 from models.states import Outcome
-from producer import replay
-from producer.cancel import cancel
-from producer.replay import Choice
+from producer.batches import retry
+from producer.batches.cancel import cancel
+from producer.batches.retry import Choice
 from producer.times import Deadline
 from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
 from worker.leasing import claims, commit
@@ -57,8 +57,8 @@ def past(database: Database, batch_id: str) -> list[Any]:
         return list(connection.execute(query, {"id": batch_id}))
 
 
-def try_again(database: Database, batch_id: str, deadline: Deadline | None = None, **choice: Any) -> replay.Replay:
-    return replay.replay(database, batch_id, Choice(**choice), SLICE, deadline)
+def try_again(database: Database, batch_id: str, deadline: Deadline | None = None, **choice: Any) -> retry.Replay:
+    return retry.replay(database, batch_id, Choice(**choice), SLICE, deadline)
 
 
 def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> None:
@@ -119,7 +119,7 @@ def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
 
 
 def test_in_chunks_comes_to_the_same(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "CHUNK_JOBS", 3)
+    monkeypatch.setattr(retry, "CHUNK_JOBS", 3)
     batch_id = insert_batch(database, 40)
     failing = [place for place in range(40) if place % 3]
     run(database, *failing)

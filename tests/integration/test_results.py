@@ -18,7 +18,8 @@ from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import Client, batches, results, workers
+from producer import Client, results
+from producer.batches import views, workers
 from producer.readers.rows import Row, Source
 from producer.submission import submit
 from producer.submission.request import Request
@@ -134,7 +135,7 @@ class TestPages:
 
 class TestBatch:
     def test_a_new_one(self, database: Database, submitted: Submitted) -> None:
-        batch = batches.get(database, submitted(5))
+        batch = views.get(database, submitted(5))
 
         assert batch.counts.as_dict() == {
             "total": 5, "completed": 0, "failed": 0, "cancelled": 0, "expired": 0, "open": 5,
@@ -146,7 +147,7 @@ class TestBatch:
         answers.land(database, batch_id, [(1, "text_too_long"), *((n, GOOD) for n in (0, 2, 3, 4))])
         answers.end(database, batch_id)
 
-        batch = batches.get(database, batch_id)
+        batch = views.get(database, batch_id)
 
         assert batch.status == "completed"
         assert batch.counts.as_dict() == {
@@ -162,8 +163,8 @@ class TestBatch:
         ids = [submitted(1) for _ in range(5)]
         answers.end(database, ids[0], BatchStatus.CANCELLED)
 
-        assert [batch.id for batch in batches.newest(database, 3)] == ids[:1:-1]
-        assert [batch.id for batch in batches.newest(database, 3, status="cancelled")] == ids[:1]
+        assert [batch.id for batch in views.newest(database, 3)] == ids[:1:-1]
+        assert [batch.id for batch in views.newest(database, 3, status="cancelled")] == ids[:1]
 
 
 class TestWorkers:
@@ -255,7 +256,7 @@ class TestPolling:
         assert facts["padding"] == "25.0% of the tokens"
         assert f"batchmill results {batch_id}" in result.stderr
         document = json.loads(run("show", batch_id, "--json").stdout)
-        assert document == batches.get(database, batch_id).as_dict()
+        assert document == views.get(database, batch_id).as_dict()
 
     @pytest.mark.parametrize(
         ("ending", "status", "code"),

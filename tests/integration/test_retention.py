@@ -14,8 +14,9 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
 from producer import audit as auditor
-from producer import batches, delete, replay, results
-from producer.replay import Choice
+from producer import results
+from producer.batches import delete, retry, views
+from producer.batches.retry import Choice
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
 from worker.leasing import claims
@@ -60,7 +61,7 @@ def left(database: Database, batch_id: str) -> dict[str, int]:
 
 
 def ids(database: Database) -> set[str]:
-    return {view.id for view in batches.newest(database, 100)}
+    return {view.id for view in views.newest(database, 100)}
 
 
 class TestDeleting:
@@ -70,7 +71,7 @@ class TestDeleting:
     ) -> None:
         monkeypatch.setattr(retention, "CHUNK_JOBS", chunk)
         batch_id, other = ended(database), ended(database)
-        replay.replay(database, batch_id, Choice(), 4)
+        retry.replay(database, batch_id, Choice(), 4)
         claims.take(database, claimant(), 1, 4)
         answers.land(database, batch_id, [(0, GOOD)])
         answers.end(database, batch_id)
@@ -109,7 +110,7 @@ class TestDeleting:
         assert left(database, batch_id)["results"] == 3
         assert auditor.one(database, batch_id, LEASE_SECONDS).sound, "half of it is not a loss"
         with pytest.raises(UsageError):
-            replay.replay(database, batch_id, Choice(), 4)
+            retry.replay(database, batch_id, Choice(), 4)
         delete.delete(database, batch_id)
 
         assert ids(database) == set()
@@ -162,7 +163,7 @@ class TestPruning:
 
     def test_one_that_a_replay_opened_again_stays(self, database: Database) -> None:
         batch_id = ended(database, days=31)
-        replay.replay(database, batch_id, Choice(), 4)
+        retry.replay(database, batch_id, Choice(), 4)
 
         assert run("prune", "--older-than", "0s").stderr == "0 batches with 0 jobs deleted\n"
 
@@ -171,7 +172,7 @@ class TestPruning:
     def test_one_that_is_opened_while_it_is_looked_at_stays(self, database: Database) -> None:
         batch_id = ended(database, days=31)
         [found] = retention.aged(database, 30 * DAYS)
-        replay.replay(database, batch_id, Choice(), 4)
+        retry.replay(database, batch_id, Choice(), 4)
 
         assert not retention.mark(database, found.id)
 

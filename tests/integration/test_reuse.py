@@ -16,10 +16,11 @@ from models.pipelines.builtin import BUILT_IN
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
 from models.states import Ending, Outcome
-from producer import batches, replay, results
-from producer.cancel import cancel
+from producer import results
+from producer.batches import retry, views
+from producer.batches.cancel import cancel
+from producer.batches.retry import Choice
 from producer.readers.rows import Problem, Row, Source
-from producer.replay import Choice
 from producer.submission import cache_key as recipes
 from producer.submission import chunks, reuse, submit
 from producer.submission.request import Request
@@ -100,7 +101,7 @@ class TestTheSameInput:
             (PINNED.model, PINNED.revision, True, 0)
         }
         assert compute(database) == ["d"]
-        batch = batches.get(database, again.batch_id)
+        batch = views.get(database, again.batch_id)
         assert (batch.status, batch.reused, batch.counts.as_dict()["completed"]) == ("completed", 3, 4)
         assert outputs(database, again.batch_id) == [said(text) for text in "cdac"]
         audit(database, again.batch_id)
@@ -111,7 +112,7 @@ class TestTheSameInput:
 
         again = accept(database, ["b", "a"])
 
-        batch = batches.get(database, again.batch_id)
+        batch = views.get(database, again.batch_id)
         assert (batch.status, again.slice_ids, batch.jobs_per_second) == ("completed", [], None)
         assert batch.moments["completed_at"] is not None
         assert outputs(database, again.batch_id) == [said("b"), said("a")]
@@ -195,7 +196,7 @@ class TestTheSameInput:
         assert (again.reused, again.failed) == (1, 2)
         audit(database, again.batch_id)
         assert compute(database) == ["c"]
-        assert batches.get(database, again.batch_id).status == "completed"
+        assert views.get(database, again.batch_id).status == "completed"
         audit(database, again.batch_id)
 
     def test_in_a_batch_that_allows_no_failures(self, database: Database) -> None:
@@ -206,7 +207,7 @@ class TestTheSameInput:
 
         again = submit.accept(database, SLICE, request, Source("a.jsonl", "line", iter(rows)))
 
-        batch = batches.get(database, again.batch_id)
+        batch = views.get(database, again.batch_id)
         assert (batch.status, batch.counts.as_dict()["completed"], batch.counts.cancelled) == ("failed", 1, 1)
         audit(database, again.batch_id)
 
@@ -282,7 +283,7 @@ class TestAnythingElse:
         again = accept(database, ["a"], loose)
 
         assert (again.reused, again.obstacle) == (0, "pipeline sentiment-analysis does not pin its model's revision")
-        assert batches.get(database, again.batch_id).revision is None
+        assert views.get(database, again.batch_id).revision is None
 
     def test_a_tokenizer_that_nobody_pinned(self, database: Database) -> None:
         loose = PINNED.model_copy(update={"tokenizer": "somebody/else"})
@@ -301,13 +302,13 @@ class TestAFolder:
 
         assert again.reused == 1
         assert FOLDER.folder is not None
-        assert batches.get(database, again.batch_id).revision == content_hash(FOLDER.folder)
+        assert views.get(database, again.batch_id).revision == content_hash(FOLDER.folder)
         assert compute(database, FOLDER) == ["b"]
 
     def test_settles_nothing_where_there_is_nothing(self, database: Database) -> None:
         fresh = accept(database, ["a"], FOLDER)
 
-        assert (fresh.reused, batches.get(database, fresh.batch_id).revision) == (0, None)
+        assert (fresh.reused, views.get(database, fresh.batch_id).revision) == (0, None)
 
     def test_that_changed_is_another_model(self, database: Database, tmp_path: Path) -> None:
         folder = tmp_path / "model"
@@ -382,11 +383,11 @@ class TestAfterwards:
         again = accept(database, ["a", "c", "b", "d"])
         compute(database, failing=["c"])
 
-        assert replay.replay(database, again.batch_id, Choice(), SLICE).jobs == 1
+        assert retry.replay(database, again.batch_id, Choice(), SLICE).jobs == 1
         audit(database, again.batch_id)
         assert compute(database) == ["c"]
         audit(database, again.batch_id)
-        assert batches.get(database, again.batch_id).reused == 2
+        assert views.get(database, again.batch_id).reused == 2
 
     @pytest.mark.parametrize("ending", list(Ending))
     def test_an_early_end_leaves_it_too(self, database: Database, ending: Ending) -> None:

@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.states import AttemptEnding, Outcome
-from producer import delete, replay
-from producer.replay import Choice
+from producer.batches import delete, retry
+from producer.batches.retry import Choice
 from tests import batches_made
 from tests.batches_made import VERSION, claimant, execute, insert_batch
 from worker.leasing import claims, commit, reclaim
@@ -47,7 +47,7 @@ class TestReclaim:
         assert batches_made.batch(database, batch_id).status == "failed"
         assert {row.state for row in batches_made.slices(database, batch_id)} == {"done"}
         batches_made.audit(database, batch_id)
-        assert replay.replay(database, batch_id, Choice((Outcome.FAILED, Outcome.CANCELLED)), 4).jobs == 5
+        assert retry.replay(database, batch_id, Choice((Outcome.FAILED, Outcome.CANCELLED)), 4).jobs == 5
         batches_made.audit(database, batch_id)
 
     @pytest.mark.parametrize("ending", [AttemptEnding.DIED, AttemptEnding.HUNG])
@@ -67,7 +67,7 @@ class TestReclaim:
         assert (batch.status, batch.error_code, batch.failed) == ("failed", "crash_loop", 1000)
         assert batch.error_message.startswith("8 inputs in a row ended or hung their workers, and none was answered")
         batches_made.audit(database, batch_id)
-        assert replay.replay(database, batch_id, Choice((Outcome.FAILED,)), 4).jobs == 1000
+        assert retry.replay(database, batch_id, Choice((Outcome.FAILED,)), 4).jobs == 1000
         batches_made.audit(database, batch_id)
 
     def test_of_a_batch_with_an_answer_goes_on_however_many_inputs_end_their_workers(self, database: Database) -> None:

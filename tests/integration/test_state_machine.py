@@ -26,8 +26,8 @@ from models.errors import TransactionConflict, UsageError
 from models.lifecycle import termination
 from models.settings import Settings
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
-from producer import cancel, delete, replay
-from producer.replay import Choice
+from producer.batches import cancel, delete, retry
+from producer.batches.retry import Choice
 from producer.submission import streaming
 from producer.submission.open_submission import Entry
 from tests import batches_made
@@ -264,7 +264,7 @@ class Mill(RuleBasedStateMachine):
         batch_id = data.draw(st.sampled_from(self.batches))
         before = self.rows(batch_id)
         try:
-            replay.replay(self.database, batch_id, Choice(tuple(outcomes)), SLICE)
+            retry.replay(self.database, batch_id, Choice(tuple(outcomes)), SLICE)
         except UsageError:
             return
         self.replayed |= {(batch_id, row.seq) for row in before if not row.old and row.status in outcomes}

@@ -15,10 +15,11 @@ from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageEr
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import Ending, Outcome
-from producer import batches, replay, results
-from producer.cancel import cancel
+from producer import results
+from producer.batches import retry, views
+from producer.batches.cancel import cancel
+from producer.batches.retry import Choice
 from producer.readers.rows import Problem, Row, Source
-from producer.replay import Choice
 from producer.submission import submit
 from producer.submission.request import Request
 from producer.submission.submit import Submission
@@ -64,7 +65,7 @@ def _rows(items: Sequence[str | Problem | Step]) -> Iterator[Row | Problem]:
 
 
 def the_batch(database: Database) -> str:
-    [only] = batches.newest(database, 10)
+    [only] = views.newest(database, 10)
     audit(database, only.id)
     return only.id
 
@@ -97,25 +98,25 @@ class TestWhileItIsReadIn:
 
         def look() -> None:
             assert work_off(database) == 2
-            found = batches.get(database, the_batch(database))
+            found = views.get(database, the_batch(database))
             seen.append((found.status, found.reading, found.counts.total, found.counts.completed, found.counts.open))
 
         submission = accept(database, ["a", "b", look, "c", "d", look, "e"])
 
         assert seen == [("in_progress", True, 2, 2, 0), ("in_progress", True, 4, 4, 0)]
-        found = batches.get(database, submission.batch_id)
+        found = views.get(database, submission.batch_id)
         assert (found.status, found.reading, found.counts.total, len(submission.slice_ids)) == (
             "in_progress", False, 5, 1,
         )  # fmt: skip
         work_off(database)
-        assert batches.get(database, submission.batch_id).status == "completed"
+        assert views.get(database, submission.batch_id).status == "completed"
         assert [row.output for row in results.by_position(database, submission.batch_id)] == ["a", "b", "c", "d", "e"]
         audit(database, submission.batch_id)
 
     def test_all_answered_by_the_source_s_end_it_is_completed_then(self, database: Database) -> None:
         submission = accept(database, ["a", "b", lambda: work_off(database)])
 
-        found = batches.get(database, submission.batch_id)
+        found = views.get(database, submission.batch_id)
         assert (found.status, found.counts.completed, found.reading) == ("completed", 2, False)
         assert found.moments["completed_at"] is not None
         audit(database, submission.batch_id)
@@ -133,13 +134,13 @@ class TestWhileItIsReadIn:
             (6, 5, "failed"),
         ]  # fmt: skip
         assert submission.failed == 4
-        assert batches.get(database, submission.batch_id).status == "completed"
+        assert views.get(database, submission.batch_id).status == "completed"
         audit(database, submission.batch_id)
 
     def test_of_failures_alone_there_is_nothing_to_claim(self, database: Database) -> None:
         submission = accept(database, [Problem(1, "bad"), Problem(2, "bad")])
 
-        assert batches.get(database, submission.batch_id).status == "completed"
+        assert views.get(database, submission.batch_id).status == "completed"
         assert slices(database, submission.batch_id) == []
         audit(database, submission.batch_id)
 
@@ -159,19 +160,19 @@ class TestWhileItIsReadIn:
     ) -> None:
         accept(database, ["a", "b", lambda: _expect(work_off(database) == 0), "c"], **fields)
 
-        assert batches.get(database, the_batch(database)).counts.total == 3
+        assert views.get(database, the_batch(database)).counts.total == 3
 
     def test_a_replay_waits_for_the_end(self, database: Database) -> None:
         def again() -> None:
             work_off(database, failing="a")
             with pytest.raises(UsageError, match="wait until it has ended"):
-                replay.replay(database, the_batch(database), Choice(), SLICE)
+                retry.replay(database, the_batch(database), Choice(), SLICE)
 
         submission = accept(database, ["a", again, "b", lambda: work_off(database)])
 
-        assert replay.replay(database, submission.batch_id, Choice(), SLICE).jobs == 1
+        assert retry.replay(database, submission.batch_id, Choice(), SLICE).jobs == 1
         work_off(database)
-        assert batches.get(database, submission.batch_id).status == "completed"
+        assert views.get(database, submission.batch_id).status == "completed"
         audit(database, submission.batch_id)
 
 
@@ -194,7 +195,7 @@ class TestAnEndBeforeTheSourceS:
         with pytest.raises(BatchmillError, match="ended while it was read in; see: batchmill show"):
             accept(database, ["a", "b", "c", end, "d", "e"])
 
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert found.status == {"cancel": "cancelled", "deadline": "expired", "broken": "failed"}[kind]
         assert (found.counts.total, found.counts.completed, found.counts.open, found.reading) == (3, 1, 0, False)
 
@@ -202,7 +203,7 @@ class TestAnEndBeforeTheSourceS:
         with pytest.raises(BatchmillError, match="ended while it was read in"):
             accept(database, ["a", "b", lambda: work_off(database, failing="a b"), "c", "d"], max_failures=1)
 
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert (found.status, found.error_code) == ("failed", "too_many_failures")
 
     def test_a_share_of_failures_counts_at_the_source_s_end(self, database: Database) -> None:
@@ -210,7 +211,7 @@ class TestAnEndBeforeTheSourceS:
             database, ["a", "b", lambda: work_off(database, failing="a b"), "c", "d", "e"], max_failures="30%"
         )
 
-        found = batches.get(database, submission.batch_id)
+        found = views.get(database, submission.batch_id)
         assert (found.status, found.error_code, found.counts.failed, found.counts.cancelled) == (
             "failed", "too_many_failures", 2, 3,
         )  # fmt: skip
@@ -223,7 +224,7 @@ class TestAnEndBeforeTheSourceS:
 
         assert batch(database, submission.batch_id).max_failures == 1
         work_off(database)
-        assert batches.get(database, submission.batch_id).status == "completed"
+        assert views.get(database, submission.batch_id).status == "completed"
 
 
 def _expect(holds: bool) -> None:
@@ -243,7 +244,7 @@ class TestASourceThatBreaksOff:
         submission = accept(database, ["a", lambda: work_off(database), "b", "c", _break(error), "d"])
 
         work_off(database)
-        found = batches.get(database, submission.batch_id)
+        found = views.get(database, submission.batch_id)
         assert (found.status, found.counts.total, found.counts.completed, found.counts.failed) == ("completed", 4, 3, 1)
         assert submission.broke_off == str(error)
         [failed] = results.failed(database, submission.batch_id)
@@ -258,7 +259,7 @@ class TestASourceThatBreaksOff:
         with pytest.raises(type(error)):
             accept(database, ["a", lambda: work_off(database), "b", _break(error), "c"])
 
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert (found.status, found.error_code) == ("failed", "source_broke_off")
         assert (found.counts.total, found.counts.completed, found.counts.failed) == (2, 1, 1)
 
@@ -266,7 +267,7 @@ class TestASourceThatBreaksOff:
         with pytest.raises(OSError, match="gone"):
             accept(database, [_break(OSError("gone")), "a"])
 
-        assert batches.newest(database, 10) == []
+        assert views.newest(database, 10) == []
 
     def test_with_a_key_it_goes_on_where_it_stopped(self, database: Database) -> None:
         def dies() -> None:
@@ -274,7 +275,7 @@ class TestASourceThatBreaksOff:
 
         with pytest.raises(KeyboardInterrupt):
             accept(database, ["a", "b", lambda: work_off(database), dies], idempotency_key="k")
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert (found.status, found.reading, found.counts.completed) == ("in_progress", True, 2)
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
 
@@ -284,7 +285,7 @@ class TestASourceThatBreaksOff:
         assert (again.batch_id, again.skipped, again.jobs) == (found.id, 2, 3)
         assert (known.batch_id, known.known) == (found.id, "in_progress")
         assert work_off(database) == 1
-        assert batches.get(database, found.id).status == "completed"
+        assert views.get(database, found.id).status == "completed"
         audit(database, found.id)
 
     def test_with_a_key_what_can_t_be_read_is_let_go(self, database: Database) -> None:
@@ -292,7 +293,7 @@ class TestASourceThatBreaksOff:
 
         mended = accept(database, ["b", "a"], idempotency_key="k")
 
-        assert [found.counts.failed for found in batches.newest(database, 10)] == [0, 1]
+        assert [found.counts.failed for found in views.newest(database, 10)] == [0, 1]
         assert mended.known is None
 
     def test_ended_early_it_is_known_by_the_rows_that_it_has(self, database: Database) -> None:
@@ -310,7 +311,7 @@ class TestASourceThatBreaksOff:
             accept(database, ["a", taken_over, "b", "c"], idempotency_key="k")
 
         work_off(database)
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert (found.status, found.counts.completed) == ("completed", 2)
 
 
@@ -336,7 +337,7 @@ class TestASubmitterThatIsGone:
             accept(database, items, idempotency_key=key)
 
         assert [bool(one) for one in told] == [ends]
-        found = batches.get(database, the_batch(database))
+        found = views.get(database, the_batch(database))
         assert (found.status, found.error_code) == (
             ("failed", "submit_abandoned") if ends else ("in_progress", None)
         )  # fmt: skip
@@ -377,9 +378,9 @@ def _carry_out(database: Database, plan: list[str], allowed: str | int | None) -
         assert "ended while it was read in" in str(error)  # noqa: PT017 - whether it is raised depends on the plan
     batch_id = the_batch(database)
     for status in ("validating", "cancelling"):
-        assert batches.get(database, batch_id).status != status
+        assert views.get(database, batch_id).status != status
     work_off(database)
-    found = batches.get(database, the_batch(database))
+    found = views.get(database, the_batch(database))
     assert found.status.ended
     assert found.counts.open == 0
 
@@ -407,4 +408,4 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
             loop.ended(database)
         case "replay":
             with suppress(UsageError):
-                replay.replay(database, batch_id, Choice((Outcome.CANCELLED, Outcome.FAILED)), SLICE)
+                retry.replay(database, batch_id, Choice((Outcome.CANCELLED, Outcome.FAILED)), SLICE)

@@ -24,7 +24,8 @@ from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILT_IN
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import Client, batches, results
+from producer import Client, results
+from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, job_writer, submit
 from producer.submission.open_submission import Entry
@@ -82,7 +83,7 @@ class TestInvalidRowsThatFailAlone:
 
         submission = accept(database, rows, on_invalid="fail-row")
 
-        view = batches.get(database, submission.batch_id)
+        view = views.get(database, submission.batch_id)
         assert (submission.jobs, submission.failed) == (8, 5)
         assert (view.counts.total, view.counts.failed, view.counts.open) == (8, 5, 3)
         landed = list(results.as_landed(database, submission.batch_id))
@@ -99,7 +100,7 @@ class TestInvalidRowsThatFailAlone:
     def test_a_batch_of_nothing_else_has_ended(self, database: Database) -> None:
         submission = accept(database, [Row(where, None, None) for where in range(1, 8)], on_invalid="fail-row")
 
-        view = batches.get(database, submission.batch_id)
+        view = views.get(database, submission.batch_id)
         assert (view.status, view.counts.failed, submission.slice_ids) == ("completed", 7, [])
 
     def test_a_word_that_is_not_known_is_refused(self, database: Database) -> None:
@@ -131,7 +132,7 @@ class TestAccept:
             priority=5,
         )
 
-        batch = batches.get(database, submission.batch_id)
+        batch = views.get(database, submission.batch_id)
         assert batch.status == "in_progress"
         assert batch.counts.as_dict()["open"] == batch.counts.total == 2
         assert (batch.pipeline, batch.task, batch.model) == (HUB.name, HUB.task, HUB.model)
@@ -148,7 +149,7 @@ class TestAccept:
         assert created <= begun
 
     def test_an_unpinned_revision_is_left_to_the_first_worker(self, database: Database) -> None:
-        assert batches.get(database, accept(database, texts(1)).batch_id).revision is None
+        assert views.get(database, accept(database, texts(1)).batch_id).revision is None
 
     @pytest.mark.usefixtures("small_chunks")
     def test_nobody_can_claim_a_batch_that_is_being_read(self, database: Database) -> None:
@@ -156,7 +157,7 @@ class TestAccept:
 
         def rows() -> Iterator[Row]:
             for row in texts(7):
-                (batch,) = batches.newest(database, 1)
+                (batch,) = views.newest(database, 1)
                 seen.append((batch.status, batch.counts.total, rows_of_tables(database)["slices"]))
                 yield row
 
@@ -363,7 +364,7 @@ class TestCommand:
                      "--metadata", "team=toys", "--priority", "3")  # fmt: skip
 
         assert result.exit_code == 0, result.stderr
-        batch = batches.get(database, result.stdout.removesuffix("\n"))
+        batch = views.get(database, result.stdout.removesuffix("\n"))
         assert (batch.name, batch.parameters, batch.metadata, batch.priority) == (
             "mine", {"top_k": 2}, {"team": "toys"}, 3,
         )  # fmt: skip
@@ -593,7 +594,7 @@ class TestOnceItIsAccepted:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", sqlite_url)
 
     @pytest.mark.parametrize(
-        "target", ["models.lifecycle.wakeups.ring", "producer.workers.alive", "producer.batches.get"]
+        "target", ["models.lifecycle.wakeups.ring", "producer.batches.workers.alive", "producer.batches.views.get"]
     )
     @pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
     def test_nothing_looks_as_if_it_were_not(

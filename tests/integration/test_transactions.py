@@ -13,7 +13,7 @@ from models.db import Database, insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import attempts, slices
 from models.states import AttemptEnding
-from producer import batches
+from producer.batches import views
 from producer.submission import streaming
 from producer.submission.open_submission import Entry
 from tests import batches_made
@@ -141,7 +141,7 @@ class TestRefusals:
         url = make_url(postgresql_url).set(username=role, password="secret")
         reader = Database(url.render_as_string(hide_password=False))
 
-        batches.newest(reader, 1)
+        views.newest(reader, 1)
         with pytest.raises(DatabaseRefused, match="lacks INSERT on batches; its owner gives it with: GRANT"):
             insert_batch(reader, 1)
 

@@ -15,9 +15,9 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.tables import Worker
-from producer import replay
-from producer.replay import Choice
-from producer.standing import Observer
+from producer.batches import retry
+from producer.batches.progress import Observer
+from producer.batches.retry import Choice
 from tests import answers
 from tests.batches_made import claimant, insert_batch
 from worker.leasing import claims
@@ -79,7 +79,7 @@ class TestObserver:
         observer = Observer(database, batch_id)
         assert len(observer.look(0.0).failures) == 2
 
-        replay.replay(database, batch_id, Choice(codes=("empty_text",)), 4)
+        retry.replay(database, batch_id, Choice(codes=("empty_text",)), 4)
 
         assert observer.look(1.0).failures == (("text_too_long", 1),)
 

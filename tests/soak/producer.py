@@ -13,8 +13,9 @@ from sqlalchemy import text
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.states import Outcome
-from producer import Client, cancel, replay
-from producer.replay import Choice
+from producer import Client
+from producer.batches import cancel, retry
+from producer.batches.retry import Choice
 from producer.submission import chunks, submit
 from producer.submission.submit import Submission
 from tests.mill import PIPELINE as REAL
@@ -96,7 +97,7 @@ class Producer:
             return
         outcomes = self._rng.choice([(Outcome.FAILED,), (Outcome.FAILED, Outcome.CANCELLED)])
         slice_jobs = self._client.settings.slice_jobs
-        again = replay.replay(database, self._rng.choice(found), Choice(outcomes), slice_jobs)
+        again = retry.replay(database, self._rng.choice(found), Choice(outcomes), slice_jobs)
         told = Submission(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
         submit.ring(self._client.settings, told)
 

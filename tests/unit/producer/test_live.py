@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from models.states import BatchStatus
-from producer.batches import MOMENTS, BatchView, Counts
+from producer.batches.eta import Forecast
+from producer.batches.progress import Holder, Standing
+from producer.batches.views import MOMENTS, BatchView, Counts
 from producer.cli import live, render
-from producer.forecast import Forecast
-from producer.standing import Holder, Standing
 
 FORECAST = Forecast(1_000.0, 170.0, 120.0, 300.0)
 

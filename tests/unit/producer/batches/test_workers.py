@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from models.states import BatchStatus
-from producer.batches import MOMENTS, BatchView, Counts
-from producer.workers import WorkerView, other_revisions
+from producer.batches.views import MOMENTS, BatchView, Counts
+from producer.batches.workers import WorkerView, other_revisions
 
 
 def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:

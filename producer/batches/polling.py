@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 from models.db import Database
 from models.errors import WaitRanOut
-from producer import batches
-from producer.batches import BatchView
+from producer.batches import views
+from producer.batches.views import BatchView
 
 SHORTEST_SECONDS, LONGEST_SECONDS, GROWTH = 0.05, 1.0, 1.3
 
@@ -28,7 +28,7 @@ def until_ended(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     for pause in pauses():
-        batch = batches.get(database, batch_id)
+        batch = views.get(database, batch_id)
         if watch is not None:
             watch(batch)
         if batch.status.ended:

@@ -1,6 +1,6 @@
 import itertools
 
-from producer.waiting import LONGEST_SECONDS, SHORTEST_SECONDS, pauses
+from producer.batches.polling import LONGEST_SECONDS, SHORTEST_SECONDS, pauses
 
 
 def test_pauses_grow_gently_to_a_second() -> None:

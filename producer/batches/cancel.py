@@ -4,8 +4,8 @@ from models.db import Database
 from models.errors import UsageError
 from models.lifecycle import termination
 from models.states import BatchStatus, Ending
-from producer import batches
-from producer.batches import BatchView
+from producer.batches import views
+from producer.batches.views import BatchView
 
 OPEN = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 
@@ -15,10 +15,10 @@ def cancel(database: Database, batch_id: str) -> BatchView:
 
     Raises NotFound, and UsageError where it has ended otherwise.
     """
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     begun = termination.end(database, batch.id, Ending.CANCELLED, None, None, of=OPEN) is not None
     termination.finish(database, batch.id)  # also what somebody else began and did not finish
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     if not begun and batch.status is not BatchStatus.CANCELLED:
         raise UsageError(f"{batch_id} is {batch.status.value} already, so there is nothing to cancel")
     return batch

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import text
 
 from models.db import Database
-from producer import batches, blockers
-from producer.batches import BatchView
-from producer.blockers import Blocker
-from producer.forecast import Forecast, Forecaster
+from producer.batches import blockers, views
+from producer.batches.blockers import Blocker
+from producer.batches.eta import Forecast, Forecaster
+from producer.batches.views import BatchView
 
 HOLDERS = """
 SELECT s.worker_id, w.host, w.device, count(*) AS slices, sum(s.size) AS jobs
@@ -85,7 +85,7 @@ class Observer:
 
     def look(self, at: float) -> Standing:
         """The batch as it stands now; raises NotFound."""
-        batch = batches.get(self._database, self._batch_id)
+        batch = views.get(self._database, self._batch_id)
         self.note(at, batch)
         return self.standing(batch)
 

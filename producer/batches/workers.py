@@ -9,7 +9,7 @@ from sqlalchemy import literal_column, select, text
 from models.columns import Moment
 from models.db import Database
 from models.tables import Worker
-from producer.batches import BatchView
+from producer.batches.views import BatchView
 
 MISSED_LEASES = 3  # a process that was silent for so many leases is not there any more
 ATTENDED_SECONDS = 60.0  # since the duty's last turn, of which there is one every few seconds

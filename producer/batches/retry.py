@@ -18,7 +18,7 @@ from models.errors import UsageError
 from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, Outcome
-from producer import batches
+from producer.batches import views
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
@@ -94,7 +94,7 @@ def replay(
 
     Raises NotFound, and UsageError where the batch has not ended or nothing of it is chosen.
     """
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     if not batch.status.ended:
         raise UsageError(f"{batch_id} is {batch.status.value}; wait until it has ended: batchmill wait {batch_id}")
     with database.read() as connection:

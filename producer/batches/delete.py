@@ -6,8 +6,8 @@ from models.db import Database
 from models.errors import UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
-from producer import batches
-from producer import cancel as cancelling
+from producer.batches import cancel as cancelling
+from producer.batches import views
 
 
 def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
@@ -15,11 +15,11 @@ def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
 
     With `cancel` an open one is cancelled first. Raises NotFound, and UsageError where it is open.
     """
-    batch = batches.get(database, batch_id)
+    batch = views.get(database, batch_id)
     if cancel and not batch.status.ended and batch.status is not BatchStatus.DELETING:
         with suppress(UsageError):  # it has ended otherwise meanwhile
             cancelling.cancel(database, batch_id)
     if not retention.mark(database, batch_id):
-        status = batches.get(database, batch_id).status.value  # NotFound where somebody else was as quick
+        status = views.get(database, batch_id).status.value  # NotFound where somebody else was as quick
         raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")
     retention.finish(database, batch_id)

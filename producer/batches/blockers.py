@@ -14,9 +14,9 @@ from models.db import Database
 from models.lifecycle.seats import seat_of
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
-from producer import workers
-from producer.batches import BatchView
-from producer.workers import WorkerView
+from producer.batches import workers
+from producer.batches.views import BatchView
+from producer.batches.workers import WorkerView
 
 LEASE_SECONDS = 30.0  # the setting's default: a worker is taken for gone after three of these
 

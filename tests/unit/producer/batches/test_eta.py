@@ -1,6 +1,6 @@
 import pytest
 
-from producer.forecast import FEWEST_SECONDS, PARTS, SPAN_SECONDS, Forecast, Forecaster
+from producer.batches.eta import FEWEST_SECONDS, PARTS, SPAN_SECONDS, Forecast, Forecaster
 
 
 def seen(*ended: int, every: float = 1.0) -> Forecaster:

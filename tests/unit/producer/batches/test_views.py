@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.states import BatchStatus
-from producer.batches import MOMENTS, BatchView, Counts, pace
+from producer.batches.views import MOMENTS, BatchView, Counts, pace
 from producer.cli.wait import exit_code
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)

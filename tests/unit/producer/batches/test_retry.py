@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.replay import WIDEST, slices
+from producer.batches.retry import WIDEST, slices
 
 
 @given(st.sets(st.integers(0, 5_000), min_size=1), st.integers(1, 50))
