@@ -16,7 +16,7 @@ from benchmarks import arrivals, environments, lookups, mills, options, report
 from benchmarks.arrivals import Arrival
 from benchmarks.contest import Contestant, held
 from benchmarks.lookups import STATUS, percentile
-from producer.results import PAGE_ROWS
+from producer.results.pages import PAGE_ROWS
 from tests.mill import Mill
 from tests.servers import Postgres, Valkey
 

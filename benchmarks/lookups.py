@@ -8,9 +8,9 @@ from typing import Any
 
 from batchmill import COLLECTION
 from models.db import Database
-from producer import results
 from producer.batches import views, workers
-from producer.results import PAGE_ROWS, ResultRow
+from producer.results import pages
+from producer.results.pages import PAGE_ROWS, ResultRow
 
 LEASE_SECONDS = 30.0
 LOOKS = 100
@@ -45,10 +45,10 @@ def _kinds(database: Database, batch_id: str, jobs: int) -> dict[str, Callable[[
     for place, before in (("beginning", 0), ("middle", last // 2), ("end", last)):
         # `seq` counts from 1 and positions from 0; both cursors are of the row before the page.
         kinds[f"seq, {place}"] = partial(_landed, database, batch_id, before)
-        kinds[f"position, {place}"] = partial(results.page_by_position, database, batch_id, before - 1)
+        kinds[f"position, {place}"] = partial(pages.page_by_position, database, batch_id, before - 1)
     kinds[STATUS] = lambda: (views.get(database, batch_id), workers.listed(database, LEASE_SECONDS))
     return kinds
 
 
 def _landed(database: Database, batch_id: str, after: int) -> list[ResultRow]:
-    return next(results.pages_as_landed(database, batch_id, after, PAGE_ROWS))
+    return next(pages.pages_as_landed(database, batch_id, after, PAGE_ROWS))

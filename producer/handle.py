@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from models.db import Database
-from producer import following, results
 from producer.batches import blockers, cancel, delete, polling, views
 from producer.batches.blockers import Blocker
 from producer.batches.views import BatchView, Counts
-from producer.results import ResultRow
+from producer.results import following, pages
+from producer.results.pages import ResultRow
 
 
 class BatchHandle:
@@ -77,7 +77,7 @@ class BatchHandle:
 
         Stops at what has landed so far: wait first to have all, or come back with the last row's `seq`.
         """
-        return results.as_landed(self._database, self.id, after)
+        return pages.as_landed(self._database, self.id, after)
 
     def follow(self, after: int = 0) -> Iterator[ResultRow]:
         """The same, and what lands from now on; stops when the batch has ended and all of it was given."""
@@ -86,4 +86,4 @@ class BatchHandle:
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
         """The jobs that failed, of one error code or of all, in the order of the inputs."""
-        return results.failed(self._database, self.id, code)
+        return pages.failed(self._database, self.id, code)

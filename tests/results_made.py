@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.states import Outcome
-from producer.results import ResultRow
+from producer.results.pages import ResultRow
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 

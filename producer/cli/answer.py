@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.privacy import terminal
-from producer.results import ResultRow
+from producer.results.pages import ResultRow
 
 SHOWN = 3  # of a list of labels or words
 WRITTEN = ("generated_text", "summary_text", "translation_text")

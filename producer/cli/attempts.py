@@ -7,9 +7,9 @@ import click
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer import attempts as history
-from producer.attempts import AttemptView
 from producer.cli import context
+from producer.results import attempts as history
+from producer.results.attempts import AttemptView
 
 HEADER = ("POSITIONS", "TRY", "ENDING", "CLAIMED", "ENDED", "WORKER", "ERROR")
 ERROR_COLUMNS = 60

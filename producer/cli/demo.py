@@ -14,12 +14,13 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import SAMPLES
 from models.privacy import terminal
 from models.settings import Settings
-from producer import readers, results
+from producer import readers
 from producer.batches import polling
 from producer.batches.views import BatchView
 from producer.cli import answer, context, progress, render, stage
 from producer.cli.wait import exit_code
 from producer.readers.rows import Columns
+from producer.results import pages
 from producer.submission import submit
 from producer.submission.request import Request
 
@@ -116,7 +117,7 @@ def _awaited(database: Database, batch_ids: Sequence[str], jobs: int, check: Che
 def _show(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
     positions = sorted({total * part // ROWS_SHOWN for part in range(ROWS_SHOWN)})
-    rows = [(answer.given(row), answer.told(row)) for row in results.at_positions(database, batch.id, positions)]
+    rows = [(answer.given(row), answer.told(row)) for row in pages.at_positions(database, batch.id, positions)]
     click.echo(f"\n{batch.task}: {len(rows)} of {terminal.counted(total, 'result')}")
     width = max(60, terminal.terminal_width())
     if max(terminal.wide(told) for _, told in rows) <= width // 2:

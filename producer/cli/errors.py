@@ -8,9 +8,9 @@ import click
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer import results
 from producer.cli import answer, context, printing
-from producer.results import ResultRow
+from producer.results import pages
+from producer.results.pages import ResultRow
 
 HEADER = ("POSITION", "ID", "CODE", "WHY", "INPUT")
 SHOWN = 100
@@ -37,13 +37,13 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
     in_columns = sys.stdout.isatty() and not as_json
     with context.opened(Settings.load()) as database:
         if output is not None:
-            printing.write(database, batch_id, results.failed(database, batch_id, code), output)
+            printing.write(database, batch_id, pages.failed(database, batch_id, code), output)
         elif in_columns:
-            found = results.failed(database, batch_id, code, (limit or SHOWN) + 1)
+            found = pages.failed(database, batch_id, code, (limit or SHOWN) + 1)
             _table(batch_id, [_line(row) for row in found], limit or SHOWN)
         else:
             show = printing.of(as_json=as_json)
-            for row in results.failed(database, batch_id, code, limit):
+            for row in pages.failed(database, batch_id, code, limit):
                 show(row)
 
 

@@ -10,37 +10,37 @@ import click
 from models import tasks
 from models.db import Database
 from models.privacy import terminal
-from producer import exports, own_table, results, sheet
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.cli import render
-from producer.results import ResultRow
+from producer.results import files, pages, tabular, user_table
+from producer.results.pages import ResultRow
 
 
 def of(*, as_json: bool) -> Callable[[ResultRow], object]:
     """What prints a row: in columns on a terminal, as a line of JSON into a pipe or where that is asked for."""
     if as_json or not sys.stdout.isatty():
         ascii_only = terminal.takes_ascii_only()
-        return lambda row: sys.stdout.write(exports.jsonl_line(row, ascii_only=ascii_only))
+        return lambda row: sys.stdout.write(files.jsonl_line(row, ascii_only=ascii_only))
     width = terminal.terminal_width()
     return lambda row: click.echo(render.result_lines([row], width)[0])
 
 
 def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: Path) -> None:
     """Write a file and say what is in it, and whether more is to come."""
-    kind = exports.check_target(output)
+    kind = files.check_target(output)
     batch = views.get(database, batch_id)
-    columns = partial(sheet.of_batch, database, batch_id, tasks.find(batch.task))
-    tell(batch, exports.write(kind, output, rows, columns), str(output))
+    columns = partial(tabular.of_batch, database, batch_id, tasks.find(batch.task))
+    tell(batch, files.write(kind, output, rows, columns), str(output))
 
 
 def write_table(database: Database, batch_id: str, after: int, name: str) -> None:
     """Write the results into a table of the user's own, and say so."""
-    own_table.check_name(name)
+    user_table.check_name(name)
     batch = views.get(database, batch_id)
-    columns = sheet.of_batch(database, batch_id, tasks.find(batch.task))
-    rows = results.by_position(database, batch_id, after)
-    tell(batch, own_table.write(database, batch_id, name, rows, columns), f"the table {name}")
+    columns = tabular.of_batch(database, batch_id, tasks.find(batch.task))
+    rows = pages.by_position(database, batch_id, after)
+    tell(batch, user_table.write(database, batch_id, name, rows, columns), f"the table {name}")
 
 
 def tell(batch: BatchView, count: int, where: str) -> None:

@@ -8,7 +8,7 @@ from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.views import BatchView
 from producer.cli import answer
-from producer.results import ResultRow, iso
+from producer.results.pages import ResultRow, iso
 
 
 def batch_line(batch: BatchView) -> list[object]:

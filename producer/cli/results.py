@@ -11,11 +11,11 @@ from models.db import Database
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer import following
-from producer import results as reading
 from producer.batches import views
 from producer.cli import context, printing
-from producer.results import ResultRow
+from producer.results import following
+from producer.results import pages as reading
+from producer.results.pages import ResultRow
 
 
 @click.command(short_help="Print a batch's results, or write them to a file.")

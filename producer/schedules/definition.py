@@ -13,11 +13,11 @@ from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.tasks.spec import TaskSpec
-from producer import own_table
 from producer.readers.files import kind_of
 from producer.readers.rows import Columns
 from producer.readers.sql.sql_sources import MOMENTS, Value
 from producer.readers.storable import is_storable
+from producer.results import user_table
 from producer.schedules import address, fields, patterns, spans, zones
 from producer.schedules.cron import Cron
 from producer.schedules.slots import Catchup
@@ -87,7 +87,7 @@ class Schedule(BaseModel):
     source_timeout: Span = Field(default="1h", description="How long a run waits for its source.")
     lag: Span = Field(default="0s", description="How long after they are made rows may take to be seen.")
     since: datetime | None = Field(default=None, description="Where the first run begins; unset: 1970.")
-    into: Annotated[str, _kept(own_table.check_name)] | None = None
+    into: Annotated[str, _kept(user_table.check_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
     alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
     webhook: Annotated[str, _kept(address.checked)] | None = Field(default=None, repr=False)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from models.db import FRAGMENTS, Database
 from models.schedule_tables import Event
 from producer.readers.storable import storable
-from producer.results import iso
+from producer.results.pages import iso
 
 log = structlog.get_logger(__name__)
 

@@ -18,11 +18,11 @@ from models.errors import NotFound, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.settings import Settings
 from models.states import BatchStatus, Cause
-from producer import results, sheet
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.readers.sql import sql_sources
 from producer.readers.storable import storable
+from producer.results import pages, tabular
 from producer.schedules import defects, marks, telling
 from producer.schedules.definition import Schedule
 from producer.schedules.holding import at_moments, held
@@ -128,7 +128,7 @@ def _why(batch: BatchView | None) -> tuple[str, str]:
 
 def _complete(database: Database, settings: Settings, run: _Run, batch: BatchView) -> None:
     gauge = Gauge()
-    rows = gauge.noting(results.by_position(database, batch.id))
+    rows = gauge.noting(pages.by_position(database, batch.id))
     into = run.definition.into
     if into is None or not batch.counts.completed:
         for _ in rows:
@@ -137,7 +137,7 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
         with database.write() as connection:
             _mark(connection, database, run, batch, gauge)
         return
-    sink = Sink(into, sheet.of_batch(database, batch.id, tasks.find(batch.task)), run.view.slot)
+    sink = Sink(into, tabular.of_batch(database, batch.id, tasks.find(batch.task)), run.view.slot)
     if run.definition.into_source is None:
         with sink.gathered(database, rows) as ready:
             failpoint("in_finish")

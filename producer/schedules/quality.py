@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from models.states import Outcome
-from producer.results import ResultRow
+from producer.results.pages import ResultRow
 from producer.schedules.outputs import said
 
 MOST_LABELS = 50  # by name; the rest is counted together, so that a summary stays small

@@ -13,7 +13,7 @@ from models.lifecycle import due_runs
 from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
-from producer.results import iso
+from producer.results.pages import iso
 from producer.schedules import summary as summaries
 
 AT_ONCE = 50

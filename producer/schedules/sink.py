@@ -19,12 +19,12 @@ from models.driver_errors import code_of
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
 from models.states import Outcome
-from producer import gathering
-from producer.gathering import Gathered, Shape, quoted
 from producer.readers.sql.sql_sources import Query
-from producer.results import ResultRow
+from producer.results import staging
+from producer.results.pages import ResultRow
+from producer.results.staging import Gathered, Shape, quoted
+from producer.results.tabular import Kind, Sheet
 from producer.schedules import marks
-from producer.sheet import Kind, Sheet
 
 ID = ("id", Kind.TEXT)
 STAMPS = (
@@ -76,7 +76,7 @@ class Sink:
         values = (fitted.values(row) for row in rows if row.status is Outcome.SUCCEEDED)
         with ExitStack() as stack:
             with _writable(self.name):
-                found = stack.enter_context(gathering.gathered(database, self.shape, values))
+                found = stack.enter_context(staging.gathered(database, self.shape, values))
             yield Ready(self, found)
 
 

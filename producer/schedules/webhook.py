@@ -21,7 +21,7 @@ from models.columns import Moment
 from models.db import Database
 from models.errors import SettingsError
 from models.settings import Settings
-from producer.results import iso
+from producer.results.pages import iso
 from producer.schedules.address import Reach
 from producer.schedules.posting import NotTaken, post
 from producer.schedules.signing import Secret

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from producer import attempts
+from producer.results import attempts
 from tests import batches_sound
 from tests.batches_sound import BATCH, run
 

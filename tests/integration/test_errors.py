@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 import batchmill
 from models.db import Database
-from producer import results
+from producer.results import pages
 from tests import answers
 from tests.batches_made import insert_batch
 
@@ -42,11 +42,11 @@ def run(*arguments: str) -> Result:
 def test_failed_rows_come_by_position(
     database: Database, batch_id: str, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr(results, "PAGE_ROWS", page)
+    monkeypatch.setattr(pages, "PAGE_ROWS", page)
 
-    assert [row.position for row in results.failed(database, batch_id)] == [1, 2, 4]
-    assert [row.position for row in results.failed(database, batch_id, "empty_text")] == [2, 4]
-    assert [row.position for row in results.failed(database, batch_id, limit=2)] == [1, 2]
+    assert [row.position for row in pages.failed(database, batch_id)] == [1, 2, 4]
+    assert [row.position for row in pages.failed(database, batch_id, "empty_text")] == [2, 4]
+    assert [row.position for row in pages.failed(database, batch_id, limit=2)] == [1, 2]
 
 
 def test_into_a_pipe_they_are_lines_of_the_results(batch_id: str) -> None:
@@ -97,7 +97,7 @@ def _results(batch_id: str) -> list[dict[str, object]]:
 def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
     dialect = database.engine.dialect.name
     explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
-    query = f"{explain} {results._FAILED[dialect].element.text}"
+    query = f"{explain} {pages._FAILED[dialect].element.text}"
     with database.read() as connection:
         if dialect == "postgresql":
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest

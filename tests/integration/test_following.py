@@ -17,7 +17,7 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.states import Outcome
-from producer import following, results
+from producer.results import following, pages
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch
 from tests.threads import at_once
@@ -70,7 +70,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
         try:
             while len(seen) < jobs and looks < 100_000:
                 # A page of three: most looks end amid what is being written.
-                page = list(results.as_landed(reader, batch_id, cursor, 3))
+                page = list(pages.as_landed(reader, batch_id, cursor, 3))
                 seen += [row.position for row in page]
                 cursor = page[-1].seq if page else cursor
                 looks += 1
@@ -88,7 +88,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
 
     assert sum(written) == jobs
     assert counted == jobs
-    assert [row.seq for row in results.as_landed(database, batch_id)] == list(range(1, jobs + 1))
+    assert [row.seq for row in pages.as_landed(database, batch_id)] == list(range(1, jobs + 1))
     batches_made.audit(database, batch_id)
 
 

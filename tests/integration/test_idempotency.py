@@ -18,9 +18,10 @@ from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus, Ending
-from producer import Client, results
+from producer import Client
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
+from producer.results import pages
 from producer.submission import chunks, job_writer, open_submission, submit
 from producer.submission.request import Request
 from tests.batches_made import execute
@@ -143,7 +144,7 @@ class TestTheSameAgain:
         submission = accept(database, second(), on_invalid="fail-row")
 
         assert (submission.jobs, submission.failed, submission.skipped) == (8, 3, 6)
-        landed = list(results.as_landed(database, submission.batch_id))
+        landed = list(pages.as_landed(database, submission.batch_id))
         assert [(row.seq, row.position, row.error_message) for row in landed] == [
             (1, 1, "line 2: is bad"),
             (2, 3, "line 4: has custom_id 'a', which line 1 has already"),

@@ -12,8 +12,8 @@ from sqlalchemy import inspect, text
 import batchmill
 from models.db import Database
 from models.errors import UsageError
-from producer import own_table, results
-from producer.sheet import Sheet
+from producer.results import pages, user_table
+from producer.results.tabular import Sheet
 from tests import answers
 from tests.batches_made import batch, execute, insert_batch
 
@@ -94,30 +94,30 @@ def test_only_what_is_new_and_several_batches(database: Database, batch_id: str)
 def test_whole_or_not_at_all(database: Database, batch_id: str) -> None:
     run("results", batch_id, "--to-sql", "labels")
     before = rows(database)
-    found = list(results.by_position(database, batch_id))
+    found = list(pages.by_position(database, batch_id))
 
-    def breaks_off() -> Iterator[results.ResultRow]:
+    def breaks_off() -> Iterator[pages.ResultRow]:
         yield found[2]
         raise KeyboardInterrupt
 
     execute(database, "UPDATE labels SET score = 7")
     with pytest.raises(KeyboardInterrupt):
-        own_table.write(database, batch_id, "labels", breaks_off(), SHEET)
+        user_table.write(database, batch_id, "labels", breaks_off(), SHEET)
 
     assert [row.score for row in rows(database)] == [7.0] * len(before)
-    assert own_table.write(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
+    assert user_table.write(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
     assert rows(database) == before
 
 
 def test_while_it_gathers_others_write(database: Database, batch_id: str) -> None:
-    def meanwhile() -> Iterator[results.ResultRow]:
-        for row in results.by_position(database, batch_id):
+    def meanwhile() -> Iterator[pages.ResultRow]:
+        for row in pages.by_position(database, batch_id):
             answers.land(database, other, [(row.position, good(0))])
             yield row
 
     other = insert_batch(database, 4)
 
-    assert own_table.write(database, batch_id, "labels", meanwhile(), SHEET) == 3
+    assert user_table.write(database, batch_id, "labels", meanwhile(), SHEET) == 3
     assert batch(database, other).succeeded == 3
 
 
@@ -138,7 +138,7 @@ def test_a_table_with_other_columns_is_left_alone(database: Database, batch_id: 
 )
 def test_names_that_are_not_one_s_own(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
-        own_table.check_name(name)
+        user_table.check_name(name)
 
 
 def test_it_does_not_go_with_a_cursor_s_options(batch_id: str, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, event, text
 
 from models.db import Database, insert_rows
 from models.lifecycle import termination
-from producer import results
 from producer.batches import progress, views
+from producer.results import pages
 from tests import answers
 from tests.batches_made import pending
 from tests.servers import PostgresDatabases
@@ -138,9 +138,9 @@ def planned(database: Database, request: pytest.FixtureRequest) -> Database:
 @pytest.mark.parametrize("cursor", [0, JOBS // 2, JOBS - 2_000])
 def test_a_page_reads_what_is_on_it(planned: Database, cursor: int) -> None:
     with most_read(planned, MOST_OF_A_PAGE):
-        [landed] = results.pages_as_landed(planned, LARGE, cursor, results.PAGE_ROWS)
-        placed = results.page_by_position(planned, LARGE, cursor - 1)
-        failed = list(results.failed(planned, LARGE, limit=500))
+        [landed] = pages.pages_as_landed(planned, LARGE, cursor, pages.PAGE_ROWS)
+        placed = pages.page_by_position(planned, LARGE, cursor - 1)
+        failed = list(pages.failed(planned, LARGE, limit=500))
 
     assert [row.seq for row in landed] == list(range(cursor + 1, cursor + 1_001))
     assert [row.position for row in placed] == list(range(cursor, cursor + 1_000))
@@ -157,7 +157,7 @@ def test_so_does_one_of_the_view(planned: Database, cursor: int, query: str) -> 
 def test_a_status_reads_next_to_nothing(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
         batch = views.get(planned, LARGE)
-        example = results.example(planned, LARGE)
+        example = pages.example(planned, LARGE)
         with planned.read() as connection:
             last = connection.scalar(text(progress.LAST_SEQ), {"batch_id": LARGE})
             holders = connection.execute(text(progress.HOLDERS), {"batch_id": LARGE}).all()

@@ -13,9 +13,9 @@ from models.db import Database, Pool
 from models.errors import DatabaseRefused
 from models.postgresql import session
 from models.states import BatchStatus
-from producer import own_table, results
+from producer.results import pages, user_table
+from producer.results.tabular import Sheet
 from producer.schedules.sink import Sink
-from producer.sheet import Sheet
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch, pending
 from worker.leasing import claims, commit
@@ -106,9 +106,9 @@ def test_tables_of_one_s_own(database: Database) -> None:
     answers.land(database, batch_id, [(place, {"label": "A", "score": 0.5}) for place in range(3)])
 
     for _ in range(2):
-        assert own_table.write(database, batch_id, "labels", results.by_position(database, batch_id), SHEET) == 3
+        assert user_table.write(database, batch_id, "labels", pages.by_position(database, batch_id), SHEET) == 3
     sink = Sink("sunk", SHEET, batches_made.FIRST_CREATED)
-    with sink.gathered(database, results.by_position(database, batch_id)) as ready:
+    with sink.gathered(database, pages.by_position(database, batch_id)) as ready:
         ready.merge_marked("daily", batch_id)
 
     with database.read() as connection:

@@ -18,9 +18,10 @@ from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import Client, results
+from producer import Client
 from producer.batches import views, workers
 from producer.readers.rows import Row, Source
+from producer.results import pages
 from producer.submission import submit
 from producer.submission.request import Request
 from tests import answers
@@ -67,7 +68,7 @@ class TestPages:
         answers.land(database, batch_id, [(3, GOOD), (1, "text_too_long")])
         answers.land(database, batch_id, [(0, GOOD)])
 
-        rows = list(results.as_landed(database, batch_id))
+        rows = list(pages.as_landed(database, batch_id))
 
         assert [(row.seq, row.position, row.custom_id, row.input) for row in rows] == [
             (1, 3, "id 3", {"text": "text 3"}), (2, 1, "id 1", {"text": "text 1"}), (3, 0, "id 0", {"text": "text 0"}),
@@ -80,12 +81,12 @@ class TestPages:
     def test_a_cursor_goes_on_where_it_was(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
         answers.land(database, batch_id, [(3, GOOD), (1, GOOD)])
-        last = list(results.as_landed(database, batch_id))[-1].seq
-        assert list(results.as_landed(database, batch_id, last)) == []
+        last = list(pages.as_landed(database, batch_id))[-1].seq
+        assert list(pages.as_landed(database, batch_id, last)) == []
 
         answers.land(database, batch_id, [(0, GOOD)])
 
-        assert [row.position for row in results.as_landed(database, batch_id, last)] == [0]
+        assert [row.position for row in pages.as_landed(database, batch_id, last)] == [0]
 
     @pytest.mark.parametrize(
         ("rows", "held", "fetched"),
@@ -95,28 +96,28 @@ class TestPages:
         self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch, rows: int, held: int,
         fetched: int,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr(results, "PAGE_ROWS", rows)
-        monkeypatch.setattr(results, "PAGE_BYTES", held)
-        monkeypatch.setattr(results, "FETCH_ROWS", fetched)
+        monkeypatch.setattr(pages, "PAGE_ROWS", rows)
+        monkeypatch.setattr(pages, "PAGE_BYTES", held)
+        monkeypatch.setattr(pages, "FETCH_ROWS", fetched)
         batch_id, other = submitted(7), submitted(3)
         order = [6, 2, 4, 0, 1, 5, 3]
         answers.land(database, batch_id, [(position, GOOD) for position in order])
         answers.land(database, other, [(0, GOOD)])
 
-        assert [row.position for row in results.as_landed(database, batch_id)] == order
-        assert [row.position for row in results.by_position(database, batch_id)] == sorted(order)
-        assert [row.position for row in results.by_position(database, batch_id, after=4)] == [1, 3, 5]
-        assert [row.position for row in results.as_landed(database, batch_id, limit=5)] == order[:5]
+        assert [row.position for row in pages.as_landed(database, batch_id)] == order
+        assert [row.position for row in pages.by_position(database, batch_id)] == sorted(order)
+        assert [row.position for row in pages.by_position(database, batch_id, after=4)] == [1, 3, 5]
+        assert [row.position for row in pages.as_landed(database, batch_id, limit=5)] == order[:5]
 
     def test_a_page_of_large_rows_is_short(
         self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch
     ) -> None:  # fmt: skip
-        monkeypatch.setattr(results, "FETCH_ROWS", 1)
-        monkeypatch.setattr(results, "PAGE_BYTES", 3_000)
+        monkeypatch.setattr(pages, "FETCH_ROWS", 1)
+        monkeypatch.setattr(pages, "PAGE_BYTES", 3_000)
         batch_id = submitted(10)
         answers.land(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
-        pages = list(results.pages_as_landed(database, batch_id))
+        pages = list(pages.pages_as_landed(database, batch_id))
 
         assert [len(page) for page in pages] == [3, 3, 3, 1]
 
@@ -124,13 +125,13 @@ class TestPages:
         batch_id = submitted(5)
         answers.land(database, batch_id, [(0, GOOD), (4, GOOD)])
 
-        assert [row.position for row in results.at_positions(database, batch_id, [0, 4])] == [0, 4]
+        assert [row.position for row in pages.at_positions(database, batch_id, [0, 4])] == [0, 4]
 
     def test_there_must_be_a_batch(self, database: Database) -> None:
         with pytest.raises(NotFound, match="batchmill ls"):
-            list(results.as_landed(database, "batch_nope"))
+            list(pages.as_landed(database, "batch_nope"))
         with pytest.raises(NotFound):
-            list(results.by_position(database, "batch_nope"))
+            list(pages.by_position(database, "batch_nope"))
 
 
 class TestBatch:
@@ -418,12 +419,12 @@ def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) 
     answers.land(database, batch_id, [(2, GOOD), (0, "text_too_long")])
 
     with database.read() as connection:
-        query = f"SELECT {', '.join(results.NAMES)} FROM job_results ORDER BY position"
-        seen = [dict(row) for row in connection.execute(results._typed(query)).mappings()]
+        query = f"SELECT {', '.join(pages.NAMES)} FROM job_results ORDER BY position"
+        seen = [dict(row) for row in connection.execute(pages._typed(query)).mappings()]
 
-    for pages in (results.by_position(database, batch_id), results.as_landed(database, batch_id)):
+    for pages in (pages.by_position(database, batch_id), pages.as_landed(database, batch_id)):
         rows = sorted(pages, key=lambda row: row.position)
-        assert [{name: getattr(row, name) for name in results.NAMES} for row in rows] == seen
+        assert [{name: getattr(row, name) for name in pages.NAMES} for row in rows] == seen
 
 
 def test_the_view_is_the_documented_one(database: Database) -> None:

@@ -14,9 +14,9 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
 from producer import audit as auditor
-from producer import results
 from producer.batches import delete, retry, views
 from producer.batches.retry import Choice
+from producer.results import pages
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
 from worker.leasing import claims
@@ -118,9 +118,9 @@ class TestDeleting:
     def test_an_export_does_not_take_half_of_it_for_the_whole(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(results, "PAGE_ROWS", 2)
+        monkeypatch.setattr(pages, "PAGE_ROWS", 2)
         batch_id = ended(database)
-        rows = results.by_position(database, batch_id)
+        rows = pages.by_position(database, batch_id)
         next(rows)
         retention.mark(database, batch_id)
         retention.finish(database, batch_id, most_chunks=1)
@@ -128,7 +128,7 @@ class TestDeleting:
         with pytest.raises(NotFound, match="being deleted"):
             list(rows)
         with pytest.raises(NotFound, match="being deleted"):
-            list(results.failed(database, batch_id))
+            list(pages.failed(database, batch_id))
 
     def test_there_must_be_one(self, database: Database) -> None:
         assert run("delete", "batch_nope").exit_code == 4

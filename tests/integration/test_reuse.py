@@ -16,11 +16,11 @@ from models.pipelines.builtin import BUILT_IN
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
 from models.states import Ending, Outcome
-from producer import results
 from producer.batches import retry, views
 from producer.batches.cancel import cancel
 from producer.batches.retry import Choice
 from producer.readers.rows import Problem, Row, Source
+from producer.results import pages
 from producer.submission import cache_key as recipes
 from producer.submission import chunks, reuse, submit
 from producer.submission.request import Request
@@ -81,7 +81,7 @@ def said(text: str) -> list[dict[str, Any]]:
 
 
 def outputs(database: Database, batch_id: str) -> list[Any]:
-    return [row.output for row in results.by_position(database, batch_id)]
+    return [row.output for row in pages.by_position(database, batch_id)]
 
 
 class TestTheSameInput:
@@ -93,7 +93,7 @@ class TestTheSameInput:
 
         assert (first.reused, again.reused, again.obstacle) == (0, 3, None)
         audit(database, again.batch_id)
-        rows = list(results.by_position(database, again.batch_id))
+        rows = list(pages.by_position(database, again.batch_id))
         assert [(row.position, row.seq, row.output, row.reused_from) for row in rows] == [
             (0, 1, said("c"), first.batch_id), (2, 2, said("a"), first.batch_id), (3, 3, said("c"), first.batch_id),
         ]  # fmt: skip
@@ -136,7 +136,7 @@ class TestTheSameInput:
         fourth = accept(database, ["b"])
 
         for submission in (second, third, fourth):
-            origins = {row.reused_from for row in results.by_position(database, submission.batch_id)}
+            origins = {row.reused_from for row in pages.by_position(database, submission.batch_id)}
             assert origins == {first.batch_id}
             audit(database, submission.batch_id)
 
@@ -398,7 +398,7 @@ class TestAfterwards:
         termination.end(database, again.batch_id, ending, "code", "message")
         termination.finish(database, again.batch_id)
 
-        assert [row.status for row in results.by_position(database, again.batch_id)][::2] == ["succeeded"] * 2
+        assert [row.status for row in pages.by_position(database, again.batch_id)][::2] == ["succeeded"] * 2
         audit(database, again.batch_id)
 
     def test_the_audit_knows_what_was_reused_from_what_merely_lacks_its_claim(self, database: Database) -> None:

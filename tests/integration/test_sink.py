@@ -19,12 +19,12 @@ from sqlalchemy import inspect, make_url, text
 from models import tasks
 from models.db import Database
 from models.errors import Unreachable, UsageError
-from producer import results, sheet
 from producer.readers.sql.sql_sources import Query
-from producer.results import ResultRow
+from producer.results import pages, tabular
+from producer.results.pages import ResultRow
+from producer.results.tabular import Sheet
 from producer.schedules import marks, sink
 from producer.schedules.sink import Sink
-from producer.sheet import Sheet
 from tests import answers
 from tests.batches_made import execute, insert_batch
 from tests.results_made import row
@@ -80,8 +80,8 @@ def night(database: Database, *landed: tuple[int, Any], meta: str | None = None)
 
 
 def merge(database: Database, batch_id: str, slot: datetime = FIRST) -> int:
-    columns = sheet.of_batch(database, batch_id, tasks.find("sentiment-analysis"))
-    return put(database, results.by_position(database, batch_id), columns, slot)
+    columns = tabular.of_batch(database, batch_id, tasks.find("sentiment-analysis"))
+    return put(database, pages.by_position(database, batch_id), columns, slot)
 
 
 def put(
@@ -157,7 +157,7 @@ def test_a_night_without_news_leaves_the_table_alone(database: Database) -> None
 
 def test_the_merge_and_what_the_caller_marks_are_one(database: Database) -> None:
     batch_id = night(database, (0, good("POSITIVE")))
-    with Sink("labels", LABELS, FIRST).gathered(database, results.by_position(database, batch_id)) as ready:
+    with Sink("labels", LABELS, FIRST).gathered(database, pages.by_position(database, batch_id)) as ready:
         with suppress(KeyboardInterrupt), ready.transaction() as connection:
             ready.merge(connection)
             raise KeyboardInterrupt
@@ -176,7 +176,7 @@ def test_while_it_gathers_nobody_waits(database: Database) -> None:
     batch_id, other = night(database, (0, good("POSITIVE")), (1, good("POSITIVE"))), insert_batch(database, 4)
 
     def meanwhile() -> Iterator[ResultRow]:
-        for found in results.by_position(database, batch_id):
+        for found in pages.by_position(database, batch_id):
             answers.land(database, other, [(found.position, good("POSITIVE"))])
             yield found
 
@@ -325,7 +325,7 @@ def test_into_another_database_with_a_mark(database: Database, theirs: Database)
     assert not _is_left(theirs, "nightly", FIRST, batch_id)
 
     for _ in range(2):
-        with Sink("labels", LABELS, FIRST).gathered(theirs, results.by_position(database, batch_id)) as ready:
+        with Sink("labels", LABELS, FIRST).gathered(theirs, pages.by_position(database, batch_id)) as ready:
             ready.merge_marked("nightly", batch_id)
 
     assert [(found.id, found.label, found.batch_id) for found in rows(theirs)] == [("t-0", "POSITIVE", batch_id)]
@@ -381,7 +381,7 @@ import os, signal, sys
 from datetime import UTC, datetime
 from models.db import Database
 from producer.schedules.sink import Sink
-from producer.sheet import Sheet
+from producer.results.tabular import Sheet
 from tests.results_made import row
 
 url, step = sys.argv[1:]

@@ -15,11 +15,11 @@ from models.errors import BatchmillError, Unreachable, UnreadableSource, UsageEr
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import Ending, Outcome
-from producer import results
 from producer.batches import retry, views
 from producer.batches.cancel import cancel
 from producer.batches.retry import Choice
 from producer.readers.rows import Problem, Row, Source
+from producer.results import pages
 from producer.submission import submit
 from producer.submission.request import Request
 from producer.submission.submit import Submission
@@ -110,7 +110,7 @@ class TestWhileItIsReadIn:
         )  # fmt: skip
         work_off(database)
         assert views.get(database, submission.batch_id).status == "completed"
-        assert [row.output for row in results.by_position(database, submission.batch_id)] == ["a", "b", "c", "d", "e"]
+        assert [row.output for row in pages.by_position(database, submission.batch_id)] == ["a", "b", "c", "d", "e"]
         audit(database, submission.batch_id)
 
     def test_all_answered_by_the_source_s_end_it_is_completed_then(self, database: Database) -> None:
@@ -128,7 +128,7 @@ class TestWhileItIsReadIn:
             database, [bad[0], "a", lambda: work_off(database), bad[1], "b", lambda: work_off(database), bad[2], bad[3]]
         )
 
-        rows = list(results.as_landed(database, submission.batch_id))
+        rows = list(pages.as_landed(database, submission.batch_id))
         assert [(row.seq, row.position, row.status) for row in rows] == [
             (1, 0, "failed"), (2, 1, "succeeded"), (3, 2, "failed"), (4, 3, "succeeded"), (5, 4, "failed"),
             (6, 5, "failed"),
@@ -247,7 +247,7 @@ class TestASourceThatBreaksOff:
         found = views.get(database, submission.batch_id)
         assert (found.status, found.counts.total, found.counts.completed, found.counts.failed) == ("completed", 4, 3, 1)
         assert submission.broke_off == str(error)
-        [failed] = results.failed(database, submission.batch_id)
+        [failed] = pages.failed(database, submission.batch_id)
         assert (failed.position, failed.error_code) == (3, "source_broke_off")
         assert str(failed.error_message).endswith(f"the source broke off: {error}")
         audit(database, submission.batch_id)

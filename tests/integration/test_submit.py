@@ -24,9 +24,10 @@ from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILT_IN
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import Client, results
+from producer import Client
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
+from producer.results import pages
 from producer.submission import chunks, job_writer, submit
 from producer.submission.open_submission import Entry
 from producer.submission.request import Request
@@ -86,7 +87,7 @@ class TestInvalidRowsThatFailAlone:
         view = views.get(database, submission.batch_id)
         assert (submission.jobs, submission.failed) == (8, 5)
         assert (view.counts.total, view.counts.failed, view.counts.open) == (8, 5, 3)
-        landed = list(results.as_landed(database, submission.batch_id))
+        landed = list(pages.as_landed(database, submission.batch_id))
         assert [row.seq for row in landed] == list(range(1, 6))
         assert {row.position: (row.error_code, row.custom_id) for row in landed} == {
             1: ("empty_text", "b"), 2: ("invalid_row", None), 3: ("not_text", None), 4: ("duplicate_id", None),
@@ -180,7 +181,7 @@ class TestAccept:
         submission = accept(database, [Row(1, None, raw[0]), Row(2, None, raw[1])])
         answers.land(database, submission.batch_id, [(0, {}), (1, {})])
 
-        inputs = [row.input for row in results.by_position(database, submission.batch_id)]
+        inputs = [row.input for row in pages.by_position(database, submission.batch_id)]
         assert inputs == [{"text": raw[0]}, {"text": "a", "text_pair": "b"}]
 
 

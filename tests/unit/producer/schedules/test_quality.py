@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.states import Outcome
-from producer.results import ResultRow
+from producer.results.pages import ResultRow
 from producer.schedules import quality
 from producer.schedules.quality import Gauge, Quality
 from tests.results_made import FAILED, row

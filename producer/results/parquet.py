@@ -6,8 +6,8 @@ from typing import IO, Any
 
 from models.errors import UsageError
 from producer.readers.limits import portions
-from producer.results import ResultRow
-from producer.sheet import Kind, Sheet
+from producer.results.pages import ResultRow
+from producer.results.tabular import Kind, Sheet
 
 # In memory at once: readers skip whole groups, so few and large ones.
 GROUP_ROWS = 50_000

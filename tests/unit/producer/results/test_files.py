@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
-from producer import exports
-from producer.exports import guarded
-from producer.results import ResultRow, iso
-from producer.sheet import Sheet
+from producer.results import files
+from producer.results.files import guarded
+from producer.results.pages import ResultRow, iso
+from producer.results.tabular import Sheet
 from tests.results_made import FAILED, NOON, row
 
 
@@ -64,7 +64,7 @@ class TestPlace:
     def test_a_new_file_goes_by_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
         before = os.umask(umask)
         try:
-            exports.write_jsonl(tmp_path / "new.jsonl", [row()])
+            files.write_jsonl(tmp_path / "new.jsonl", [row()])
         finally:
             os.umask(before)
 
@@ -76,7 +76,7 @@ class TestPlace:
         path.touch(0o600)
         path.chmod(mode)
 
-        exports.write_csv(path, [row()], Sheet.of(["text"], row().output))
+        files.write_csv(path, [row()], Sheet.of(["text"], row().output))
 
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert path.read_text().startswith("position,")
@@ -87,7 +87,7 @@ class TestPlace:
         path.touch()
         os.chown(path, 1234, 4321)
 
-        exports.write_jsonl(path, [row()])
+        files.write_jsonl(path, [row()])
 
         assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
 
@@ -97,10 +97,10 @@ class TestPlace:
         path = tmp_path / "labels.jsonl"
         path.touch()
         path.chmod(0o660)
-        monkeypatch.setattr(exports, "_group_of", lambda _status: 4321)
+        monkeypatch.setattr(files, "_group_of", lambda _status: 4321)
         monkeypatch.setattr(os, "fchown", _refuse)
 
-        exports.write_jsonl(path, [row()])
+        files.write_jsonl(path, [row()])
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -110,7 +110,7 @@ class TestPlace:
             [part] = tmp_path.glob(".*.part")
             assert stat.S_IMODE(part.stat().st_mode) == 0o600
 
-        exports.write_jsonl(tmp_path / "out.jsonl", rows())
+        files.write_jsonl(tmp_path / "out.jsonl", rows())
 
         assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
@@ -119,11 +119,11 @@ class TestPlace:
     ) -> None:
         victim = tmp_path / "victim"
         victim.write_text("mine")
-        monkeypatch.setattr(exports.secrets, "token_hex", lambda _count: "guessed")
+        monkeypatch.setattr(files.secrets, "token_hex", lambda _count: "guessed")
         (tmp_path / ".out.jsonl.guessed.part").symlink_to(victim)
 
         with pytest.raises(UsageError, match="can't be written: File exists"):
-            exports.write_jsonl(tmp_path / "out.jsonl", [row()])
+            files.write_jsonl(tmp_path / "out.jsonl", [row()])
 
         assert victim.read_text() == "mine"
         assert (tmp_path / ".out.jsonl.guessed.part").is_symlink()
@@ -132,7 +132,7 @@ class TestPlace:
         (tmp_path / "there.jsonl").touch()
         (tmp_path / "link.jsonl").symlink_to(tmp_path / "there.jsonl")
 
-        exports.write_jsonl(tmp_path / "link.jsonl", [row()])
+        files.write_jsonl(tmp_path / "link.jsonl", [row()])
 
         assert (tmp_path / "link.jsonl").is_symlink()
         assert (tmp_path / "there.jsonl").stat().st_size > 0
@@ -146,7 +146,7 @@ class TestFiles:
     def test_the_header_is_guarded(self, tmp_path: Path) -> None:
         columns = ["=cmd()", " =1", "plain"]
 
-        exports.write_csv(tmp_path / "out.csv", [], Sheet.of(["text"], {"label": "a"}, meta=columns))
+        files.write_csv(tmp_path / "out.csv", [], Sheet.of(["text"], {"label": "a"}, meta=columns))
 
         with (tmp_path / "out.csv").open(newline="") as file:
             assert {"'=cmd()", "' =1", "plain"} <= set(next(csv.reader(file)))
@@ -156,7 +156,7 @@ class TestFiles:
         texts = ['a, "b"\nc', "=cmd()", "ä\u2028"]
         rows = [row(place, input={"text": text}) for place, text in enumerate(texts)]
 
-        assert exports.write_csv(path, rows, Sheet.of(["text"], rows[0].output)) == 3
+        assert files.write_csv(path, rows, Sheet.of(["text"], rows[0].output)) == 3
 
         with path.open(newline="", encoding="utf-8") as file:
             read = list(csv.DictReader(file))
@@ -166,7 +166,7 @@ class TestFiles:
     def test_jsonl_reads_back(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
 
-        assert exports.write_jsonl(path, [row(0), row(1)]) == 2
+        assert files.write_jsonl(path, [row(0), row(1)]) == 2
 
         assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
             row(0).as_dict(),
@@ -183,7 +183,7 @@ class TestFiles:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            exports.write_jsonl(path, rows())
+            files.write_jsonl(path, rows())
 
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]
@@ -193,14 +193,14 @@ class TestFiles:
         target.touch()
         link.symlink_to(target)
 
-        exports.write_jsonl(link, [row()])
+        files.write_jsonl(link, [row()])
 
         assert link.is_symlink()
         assert target.read_text()
 
     def test_the_target_is_checked(self, tmp_path: Path) -> None:
-        assert exports.check_target(tmp_path / "a.CSV") == "csv"
-        assert exports.check_target(tmp_path / "a.ndjson") == "jsonl"
+        assert files.check_target(tmp_path / "a.CSV") == "csv"
+        assert files.check_target(tmp_path / "a.ndjson") == "jsonl"
         (tmp_path / "folder.csv").mkdir()
         device = tmp_path / "device.csv"
         device.symlink_to("/dev/null")
@@ -211,4 +211,4 @@ class TestFiles:
             (tmp_path / "nowhere" / "a.csv", "there is no folder"),
         ):
             with pytest.raises(UsageError, match=words):
-                exports.check_target(path)
+                files.check_target(path)

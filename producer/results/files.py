@@ -16,9 +16,9 @@ from unicodedata import category
 
 from models.errors import UsageError
 from models.privacy import private_files
-from producer import parquet
-from producer.results import ResultRow, iso
-from producer.sheet import Sheet
+from producer.results import parquet
+from producer.results.pages import ResultRow, iso
+from producer.results.tabular import Sheet
 
 # What makes a spreadsheet take a cell for a formula; a plain number is none.
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001

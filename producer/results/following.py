@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.db import Database
-from producer import results
 from producer.batches import polling, views
-from producer.results import ResultRow
+from producer.results import pages
+from producer.results.pages import ResultRow
 
 
 def pages(
@@ -20,7 +20,7 @@ def pages(
     while True:
         # The status first: of a batch that has ended by now, all results are there to be read.
         ended = views.get(database, batch_id).status.ended
-        for page in results.pages_as_landed(database, batch_id, after):
+        for page in pages.pages_as_landed(database, batch_id, after):
             after, idle = page[-1].seq, polling.pauses()  # more is likely to come soon
             yield page
         if ended:

@@ -32,7 +32,7 @@ from models.db import Database, insert_rows
 from models.errors import UsageError
 from models.postgresql.session import LONGEST_NAME
 from producer.readers.limits import portions
-from producer.sheet import Kind
+from producer.results.tabular import Kind
 
 GATHERED = "batchmill_gathered"
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once

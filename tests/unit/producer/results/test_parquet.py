@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from models.errors import UsageError
-from producer import exports, parquet
-from producer.results import ResultRow
-from producer.sheet import Sheet
+from producer.results import files, parquet
+from producer.results.pages import ResultRow
+from producer.results.tabular import Sheet
 from tests.results_made import FAILED, NOON, row
 
 SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0}, meta=["region"])
@@ -17,7 +17,7 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else object())
 
     with pytest.raises(UsageError, match=r"pip install .*\.\[parquet\]"):
-        exports.check_target(tmp_path / "out.parquet")
+        files.check_target(tmp_path / "out.parquet")
 
 
 class TestFile:
@@ -33,7 +33,7 @@ class TestFile:
         path = tmp_path / "out.parquet"
         rows = [row(0, meta={"region": "EU"}, custom_id="=a"), row(1, **FAILED), row(2)]
 
-        assert exports.write_parquet(path, rows, SHEET) == 3
+        assert files.write_parquet(path, rows, SHEET) == 3
 
         table = read_table(path)
         types = {field.name: str(field.type) for field in table.schema}
@@ -49,7 +49,7 @@ class TestFile:
 
         path = tmp_path / "out.parquet"
 
-        assert exports.write_parquet(path, [], SHEET) == 0
+        assert files.write_parquet(path, [], SHEET) == 0
 
         assert read_table(path).column_names == SHEET.header
 
@@ -62,7 +62,7 @@ class TestFile:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            exports.write_parquet(path, rows(), SHEET)
+            files.write_parquet(path, rows(), SHEET)
 
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]

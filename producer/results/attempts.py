@@ -10,7 +10,7 @@ from models.columns import Moment
 from models.db import Database
 from models.errors import NotFound
 from producer.batches import views
-from producer.results import iso
+from producer.results.pages import iso
 
 # What just succeeded is told by the results. The newest, since the first of many tell little.
 OF_BATCH = """

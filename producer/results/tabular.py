@@ -9,8 +9,8 @@ from typing import Any
 from models.db import Database
 from models.errors import UsageError
 from models.tasks.spec import TaskSpec
-from producer import results
-from producer.results import ResultRow
+from producer.results import pages
+from producer.results.pages import ResultRow
 
 
 class Kind(Enum):
@@ -112,7 +112,7 @@ class Sheet:
 def of_batch(database: Database, batch_id: str, task: TaskSpec) -> Sheet:
     """The columns of a batch: by its task, its first output, and what was kept of its first rows."""
     fields = [field.name for field in task.fields]
-    return Sheet.of(fields, results.example(database, batch_id), meta=results.kept_columns(database, batch_id))
+    return Sheet.of(fields, pages.example(database, batch_id), meta=pages.kept_columns(database, batch_id))
 
 
 def kind_of(value: Any) -> Kind:

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from models.errors import UsageError
-from producer.exports import cells
-from producer.sheet import Kind, Sheet
+from producer.results.files import cells
+from producer.results.tabular import Kind, Sheet
 from tests.results_made import FAILED, NOON, row
 
 

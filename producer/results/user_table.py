@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from models.db import Database
 from models.errors import UsageError
 from models.schedule_tables import ALL
-from producer.gathering import GATHERED, Shape, gathered
-from producer.results import ResultRow
-from producer.sheet import Kind, Sheet
+from producer.results.pages import ResultRow
+from producer.results.staging import GATHERED, Shape, gathered
+from producer.results.tabular import Kind, Sheet
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 OURS = {*ALL.tables, "job_results", "job_attempts", "alembic_version", "batchmill_runs", GATHERED}
