@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, text, update
 from models.db import Database
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
-from producer import audit as auditor
+from producer.health import audit as auditor
 from worker.leasing import claims
 from worker.leasing.claims import Claimant, Lease, Stretch
 from worker.leasing.commit import Version

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 from sqlalchemy import NullPool, create_engine, text
 
-from producer import Client, audit
+from producer import Client
+from producer.health import audit
 
 PIPELINE = "sample-sentiment-analysis"
 PATIENCE_SECONDS = 90.0

@@ -17,7 +17,7 @@ from models.db import Database, as_json
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Outcome
-from producer import audit
+from producer.health import audit
 from producer.schedules import admission, registry, runs, tick
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import RunView

@@ -6,9 +6,9 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer import audit as auditor
-from producer.audit import Audited, Problem
 from producer.cli import context
+from producer.health import audit as auditor
+from producer.health.audit import Audited, Problem
 
 FOUND_PROBLEMS = 1
 

@@ -7,9 +7,9 @@ import click
 from models.errors import SettingsError
 from models.privacy import terminal
 from models.settings import Settings
-from producer import doctor as practice
 from producer.cli import context
-from producer.findings import PROBLEM, Finding
+from producer.health import doctor as practice
+from producer.health.findings import PROBLEM, Finding
 
 FOUND_PROBLEMS, UNREACHABLE = 1, 5
 

@@ -13,10 +13,10 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
-from producer import audit
 from producer.batches import views
 from producer.batches.cancel import cancel
 from producer.batches.retry import Choice, replay
+from producer.health import audit
 from tests import batches_sound
 from tests.batches_made import VERSION, claimant, insert_batch, let_lapse, pending
 from tests.batches_made import audit as audited

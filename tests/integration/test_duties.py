@@ -11,7 +11,7 @@ from models.db import Database
 from models.errors import Unreachable
 from models.lifecycle import wakeups
 from models.settings import Settings
-from producer import findings, vitals
+from producer.health import database_stats, findings
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.threads import at_once
 from worker.leasing import claims
@@ -175,7 +175,7 @@ class TestADefect:
         assert [line["exc_info"] is not None for line in failed] == [True, False, False]
         assert [line["seconds"] for line in failed] == [HOUR, HOUR, HOUR]
         assert row(database, "ails").failure == "KeyError"
-        views = {view.name: view for view in vitals.duties(database)}
+        views = {view.name: view for view in database_stats.duties(database)}
         assert (views["ails"].failure, views["sweep"].failure) == ("KeyError", None)
         assert [finding.level for finding in findings.of_duties(views.values(), 2 * HOUR)] == ["problem", "ok"]
 
@@ -192,5 +192,5 @@ class TestADefect:
         execute(database, "UPDATE duties SET due_at = ran_at")
         mine.run_once(HOUR + 1)
 
-        [view] = vitals.duties(database)
+        [view] = database_stats.duties(database)
         assert view.failure is None

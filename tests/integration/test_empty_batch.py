@@ -13,8 +13,8 @@ import batchmill
 from models.db import Database
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import audit
 from producer.batches import views
+from producer.health import audit
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
 from producer.submission.ids import new_batch_id

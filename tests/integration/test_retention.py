@@ -13,9 +13,9 @@ from models.db import Database
 from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
-from producer import audit as auditor
 from producer.batches import delete, retry, views
 from producer.batches.retry import Choice
+from producer.health import audit as auditor
 from producer.results import pages
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch

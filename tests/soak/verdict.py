@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from producer import audit
+from producer.health import audit
 from tests.soak import device
 from tests.soak.faults import Kill
 from tests.soak.plant import FAST, Plant

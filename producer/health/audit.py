@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, text
 
 from models.db import Database, Fragments
 from models.errors import NotFound
-from producer import soundness, tallies
 from producer.batches.workers import MISSED_LEASES
+from producer.health import counter_checks, row_checks
 
 PAGE_BATCHES = 500
 
@@ -79,7 +79,7 @@ def _page(database: Database, after: str) -> list[str]:
 
 def _audited(database: Database, batch_id: str, lease_seconds: float) -> Audited | None:
     with database.snapshot() as connection:
-        numbers = connection.execute(text(tallies.NUMBERS), {"batch_id": batch_id}).one_or_none()
+        numbers = connection.execute(text(counter_checks.NUMBERS), {"batch_id": batch_id}).one_or_none()
         if numbers is None:
             return None
         problems = [
@@ -90,11 +90,11 @@ def _audited(database: Database, batch_id: str, lease_seconds: float) -> Audited
 
 
 def _mismatches(connection: Connection, batch_id: str, numbers: Row[Any]) -> Iterator[Problem]:
-    for found in tallies.compared(numbers):
+    for found in counter_checks.compared(numbers):
         noun, places = "", ()
         if found.places:
             noun = "position" if found.fault == "positions" else "seq"
-            named = {"batch_id": batch_id, "most": soundness.SHOWN_PLACES}
+            named = {"batch_id": batch_id, "most": row_checks.SHOWN_PLACES}
             places = tuple(connection.scalars(text(found.places), named))
         yield Problem(batch_id, found.fault, found.message, noun, places)
 
@@ -103,16 +103,16 @@ def _offenders(
     connection: Connection, sql: Fragments, batch_id: str, status: str, lease_seconds: float
 ) -> Iterator[Problem]:
     named = {
-        "batch_id": batch_id, "most": soundness.SHOWN_PLACES, "seconds": -MISSED_LEASES * lease_seconds,
+        "batch_id": batch_id, "most": row_checks.SHOWN_PLACES, "seconds": -MISSED_LEASES * lease_seconds,
     }  # fmt: skip
-    for check in soundness.CHECKS:
+    for check in row_checks.CHECKS:
         if status in check.statuses:
-            query = soundness.COUNTED.format(query=check.query.format(later=sql.later))
+            query = row_checks.COUNTED.format(query=check.query.format(later=sql.later))
             yield from _told(batch_id, connection.execute(text(query), named))
 
 
 def _told(batch_id: str, rows: Iterable[Row[Any]]) -> Iterator[Problem]:
     for code, group in groupby(rows, key=lambda row: row.fault):
-        found, fault = list(group), soundness.FAULTS[code]
+        found, fault = list(group), row_checks.FAULTS[code]
         message, places = f"{fault.counted}: {found[0].many:,}", tuple(row.place for row in found)
         yield Problem(batch_id, code, message, fault.noun, places, found[0].many, warning=fault.warning)

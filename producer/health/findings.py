@@ -14,8 +14,8 @@ from models.postgresql.privileges import Standing, command, named
 from models.settings import Settings
 from producer.batches.blockers import Failure
 from producer.batches.workers import WorkerView
+from producer.health.database_stats import Backlog, DutyView, Server, Unsettled
 from producer.schedules.standing import Standing as ScheduleStanding
-from producer.vitals import Backlog, DutyView, Server, Unsettled
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

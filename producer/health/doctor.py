@@ -13,13 +13,13 @@ from models.lifecycle import wakeups
 from models.postgresql import privileges
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file
-from producer import findings, vitals
 from producer.batches import blockers, workers
 from producer.batches.workers import MISSED_LEASES
-from producer.findings import OK, PROBLEM, WARNING, Finding
+from producer.health import database_stats, findings
+from producer.health.database_stats import Backlog
+from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
 from producer.schedules import events, standing
-from producer.vitals import Backlog
 
 WEEK = timedelta(days=7)
 URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
@@ -60,17 +60,17 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
     gone = MISSED_LEASES * settings.lease_seconds
-    yield findings.of_database(vitals.server(database), urls.shown(settings.database))
+    yield findings.of_database(database_stats.server(database), urls.shown(settings.database))
     if (standing_of_role := privileges.standing(database)) is not None:
         yield from findings.of_role(standing_of_role)
     there = workers.listed(database, settings.lease_seconds)
     failed = blockers.failures(database)
     yield from findings.of_workers(there)
     yield from findings.of_load_failures(failed)
-    backlogs = vitals.backlogs(database, gone)
+    backlogs = database_stats.backlogs(database, gone)
     yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {}, failed)
-    yield from findings.of_unsettled(vitals.unsettled(database))
-    yield from findings.of_duties(vitals.duties(database), gone)
+    yield from findings.of_unsettled(database_stats.unsettled(database))
+    yield from findings.of_duties(database_stats.duties(database), gone)
     yield from _schedules(database, settings)
 
 

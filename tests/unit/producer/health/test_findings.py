@@ -8,14 +8,14 @@ import pytest
 
 from models.lifecycle.wakeups import Facts
 from models.states import RunState
-from producer import findings
 from producer.batches.workers import WorkerView
+from producer.health import findings
+from producer.health.database_stats import Backlog, DutyView, Server, Unsettled
 from producer.schedules import standing as standings
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
 from producer.schedules.standing import Standing
-from producer.vitals import Backlog, DutyView, Server, Unsettled
 
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 SLOT, DAY = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)
