@@ -9,7 +9,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers import lines
+from producer.readers import text_lines
 from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Meter
 from producer.readers.rows import Problem
 
@@ -43,7 +43,7 @@ class Table:
 
     def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
-        self._text = _Text(lines.read(stream, name, meter), delimiter)
+        self._text = _Text(text_lines.read(stream, name, meter), delimiter)
         csv.field_size_limit(LONGEST_FIELD)  # the whole process', and 128 KiB by default
         self._reader = csv.reader(self._text, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
@@ -174,13 +174,13 @@ class _Text:
         if len(self._record) > LONGEST_ROW:
             # Most likely an open quote, which swallows the rest of the file.
             raise _TooLarge(TOO_LONG if self.number == self._first else OPEN_ROW)
-        if lines.is_too_wide(line):
-            raise _TooLarge(lines.TOO_WIDE)
+        if text_lines.is_too_wide(line):
+            raise _TooLarge(text_lines.TOO_WIDE)
         self._count_cells(line)
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            self.problem = Problem(self.number, lines.not_utf8(error))
+            self.problem = Problem(self.number, text_lines.not_utf8(error))
             return line.decode(errors="replace")  # so that the record's end is found all the same
 
     def _next_line(self) -> bytes | None:

@@ -13,7 +13,7 @@ from models.errors import MissingSource, UnreadableSource, UsageError
 from models.privacy import urls
 from producer.readers import remote
 from producer.readers.access import ANYWHERE, Access, is_url
-from producer.readers.packing import unpacked
+from producer.readers.compression import unpacked
 
 STDIN = "-"
 KINDS = ("jsonl", "csv", "tsv", "parquet")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NoReturn
 
 from models.errors import UnreadableSource
-from producer.readers import lines
+from producer.readers import text_lines
 from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Meter
 from producer.readers.rows import Problem
 
@@ -31,7 +31,7 @@ class _Refused(ValueError):
 def records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
     """Each line's value with the line's number; blank lines are skipped."""
     first = True
-    for number, line in lines.read(stream, name, meter, passes_blank=True):
+    for number, line in text_lines.read(stream, name, meter, passes_blank=True):
         if line.isspace():
             continue
         record = _record(number, line)
@@ -55,7 +55,7 @@ def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
     try:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
-        return Problem(number, lines.not_utf8(error))
+        return Problem(number, text_lines.not_utf8(error))
     except json.JSONDecodeError as error:
         return Problem(number, f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line")
     except _Refused as error:
@@ -70,8 +70,8 @@ def _too_large(line: bytes) -> str | None:
     """Why a line can't be read in bounded memory; None where it can."""
     if len(line) > LONGEST_ROW:
         return TOO_LONG
-    if lines.is_too_wide(line):
-        return lines.TOO_WIDE
+    if text_lines.is_too_wide(line):
+        return text_lines.TOO_WIDE
     return TOO_MANY if _has_too_many(line) else None
 
 

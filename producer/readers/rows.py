@@ -8,7 +8,7 @@ from uuid import UUID
 
 from models.errors import JobError, UnreadableSource, UsageError
 from models.tasks.spec import TaskSpec
-from producer.readers import metadata
+from producer.readers import kept_columns
 from producer.readers.limits import DEFAULT_LIMITS, Limits
 from producer.readers.storable import Unreadable, is_storable
 
@@ -135,7 +135,7 @@ class Columns:
             if column not in record:
                 raise JobError("missing_meta", f"has no {column!r} to keep; it has: {_listed(record)}")
             kept[column] = record[column]
-        return metadata.checked(kept)
+        return kept_columns.checked(kept)
 
     def _insist(self, record: dict[str, Any]) -> None:
         for _, column, required in self.fields:
