@@ -6,11 +6,12 @@ from functools import partial
 from typing import BinaryIO
 
 from models.errors import BatchmillError, JobError, Unreachable, UnreadableSource, first_line
-from producer.readers import files, jsonl, parquet
+from producer.readers import files, jsonl
 from producer.readers.access import ANYWHERE, Access
 from producer.readers.delimited import Table
 from producer.readers.files import KINDS, STDIN, File
 from producer.readers.limits import DEFAULT_LIMITS, Limits, Meter
+from producer.readers.parquet import reader
 from producer.readers.rows import FILE_STEP, Columns, Problem, Row, Source, unexpected
 
 __all__ = ["KINDS", "STDIN", "Access", "opened", "rows_of"]
@@ -87,7 +88,7 @@ def _rows(file: File, columns: Columns, meter: Meter) -> Iterator[Row | Problem]
 
 def _records(stream: BinaryIO, file: File, columns: Columns, meter: Meter) -> Records:
     if file.kind == "parquet":
-        return parquet.records(stream, file.name, columns, meter)
+        return reader.records(stream, file.name, columns, meter)
     if file.kind not in DELIMITERS:
         return jsonl.records(stream, file.name, meter)
     table = Table(stream, file.name, DELIMITERS[file.kind], meter)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers.large_pages import LargeColumn
-from producer.readers.pages import BY_DICTIONARY, DELTA_STRINGS, DICTIONARY, Page, pages
+from producer.readers.parquet.large_pages import LargeColumn
+from producer.readers.parquet.pages import BY_DICTIONARY, DELTA_STRINGS, DICTIONARY, Page, pages
 
 LARGEST_PAGE = 4 * 2**20  # bytes, unpacked; such as are larger are read apart
 MOST_HELD_BYTES = 48 * 2**20  # in the pages and dictionaries of all columns, packed and unpacked

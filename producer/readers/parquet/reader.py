@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource, first_line
-from producer.readers.blocks import BrokenBlock
 from producer.readers.limits import LONGEST_ROW, TOO_LONG, Meter, size
-from producer.readers.pages import BrokenHeader
-from producer.readers.row_groups import Leaf, Plan, leaves, plan
+from producer.readers.parquet.decompression import BrokenBlock
+from producer.readers.parquet.pages import BrokenHeader
+from producer.readers.parquet.row_groups import Leaf, Plan, leaves, plan
 from producer.readers.rows import Columns
 from producer.readers.spool import spool
 from producer.readers.storable import Unreadable

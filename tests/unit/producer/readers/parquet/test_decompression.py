@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from producer.readers import blocks
-from producer.readers.blocks import BrokenBlock, Span, Stream, unpacked
+from producer.readers.parquet import decompression
+from producer.readers.parquet.decompression import BrokenBlock, Span, Stream, unpacked
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 importlib.import_module("pyarrow")
@@ -78,4 +78,4 @@ def test_a_bomb_comes_piece_by_piece(codec: str) -> None:
 
     largest = max(map(len, pieces._pieces))
 
-    assert largest <= 2 * blocks.PIECE
+    assert largest <= 2 * decompression.PIECE

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from models import tasks
 from models.errors import SourceTooLarge, UnreadableSource
-from producer.readers import limits, parquet, row_groups, rows_of
+from producer.readers import limits, rows_of
+from producer.readers.parquet import reader, row_groups
 from producer.readers.rows import Columns, Problem, Row
 from producer.readers.storable import Unreadable
 
@@ -31,14 +32,14 @@ def written(table: Any, **how: Any) -> io.BytesIO:
 
 def read(file: io.BytesIO, columns: Columns | None = None) -> list[Row | Problem]:
     columns = columns or Columns.of(SPEC)
-    return list(rows_of(parquet.records(file, "a.parquet", columns), columns))
+    return list(rows_of(reader.records(file, "a.parquet", columns), columns))
 
 
 def test_only_the_wanted_columns_are_read() -> None:
     table = pyarrow.table({"body": ["a", "b"], "big": ["x", "y"], "sku": [7, 8], "region": ["eu", None]})
     columns = Columns.of(SPEC, {"text": "body"}, "sku", meta=["region"])
 
-    assert list(parquet.records(written(table), "a.parquet", columns)) == [
+    assert list(reader.records(written(table), "a.parquet", columns)) == [
         (1, {"body": "a", "sku": 7, "region": "eu"}), (2, {"body": "b", "sku": 8, "region": None}),
     ]  # fmt: skip
     assert read(written(table), columns) == [
@@ -152,7 +153,7 @@ LONG = [None if number % 5 == 3 else " ".join(RANDOM.choices(WORDS, k=6_000)) fo
 
 
 def texts_of(file: io.BytesIO) -> list[object]:
-    return [row[1]["text"] for row in parquet.records(file, "a.parquet", Columns.of(SPEC))]
+    return [row[1]["text"] for row in reader.records(file, "a.parquet", Columns.of(SPEC))]
 
 
 @pytest.mark.parametrize("codec", ["snappy", "lz4", "gzip", "zstd", "brotli", "none"])
@@ -213,7 +214,7 @@ def test_lists_and_objects_are_read_with_their_dictionaries() -> None:
     columns = Columns.of(chat)
     file = written(pyarrow.table({"messages": messages}))
 
-    assert [row[1]["messages"] for row in parquet.records(file, "a.parquet", columns)] == messages
+    assert [row[1]["messages"] for row in reader.records(file, "a.parquet", columns)] == messages
 
 
 def test_a_list_of_a_dictionary_s_texts_that_is_too_long_costs_no_other() -> None:
@@ -250,7 +251,7 @@ def test_nanoseconds_that_are_kept_are_all_there(kind: Any, zone: str) -> None:
 def test_what_is_read_is_counted() -> None:
     """A dictionary's text is as large as it is often named."""
     table = pyarrow.table({"text": ["a" * 10_000] * 1_000})
-    records = parquet.records(written(table), "a.parquet", Columns.of(SPEC), limits.Meter(limits.Limits(10, 95_000)))
+    records = reader.records(written(table), "a.parquet", Columns.of(SPEC), limits.Meter(limits.Limits(10, 95_000)))
 
     with pytest.raises(SourceTooLarge, match=r"a\.parquet, row 10: the source has more than 95,000 bytes"):
         list(records)
@@ -272,7 +273,7 @@ def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> Non
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
 
     with suppress(UnreadableSource):
-        for _ in parquet.records(io.BytesIO(bytes(whole)), "a.parquet", Columns.of(SPEC)):
+        for _ in reader.records(io.BytesIO(bytes(whole)), "a.parquet", Columns.of(SPEC)):
             pass
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, BinaryIO
 
-from producer.readers.blocks import BrokenBlock, Span, Stream, unpacked, varint
 from producer.readers.limits import LONGEST_ROW, TOO_LONG, Meter
-from producer.readers.pages import BY_DICTIONARY, DATA_V2, DICTIONARY, PLAIN, Page, pages
+from producer.readers.parquet.decompression import BrokenBlock, Span, Stream, unpacked, varint
+from producer.readers.parquet.pages import BY_DICTIONARY, DATA_V2, DICTIONARY, PLAIN, Page, pages
 from producer.readers.spool import spool
 from producer.readers.storable import Unreadable
 
