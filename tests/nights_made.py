@@ -18,7 +18,7 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Outcome
 from producer.health import audit
-from producer.schedules import admission, registry, runs, tick
+from producer.schedules import registry, runs, tick, validation
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import RunView
 from producer.schedules.tick import Tick
@@ -84,7 +84,7 @@ class Nights:
         fields = {**usual, **fields}
         if "file" in fields:
             fields.pop("sql")
-        definition = admission.admitted(name, fields, self.settings, self.catalogue)
+        definition = validation.admitted(name, fields, self.settings, self.catalogue)
         registry.create(self.database, definition, now)
         return definition
 

@@ -11,7 +11,7 @@ from producer.schedules.definition import Schedule
 from producer.schedules.drift import CHANGED
 from producer.schedules.events import EventView, Kind
 from producer.schedules.runs import RunView
-from producer.schedules.standing import BAD
+from producer.schedules.status import BAD
 
 COUNTED = ("total", "computed", "reused", "failed", "truncated")
 RUNS_HEADER = ("SLOT", "STATE", "ROWS", *(name.upper() for name in COUNTED[1:]), "DRIFT", "NOTE")

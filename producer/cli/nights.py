@@ -10,7 +10,7 @@ from producer.cli import night
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
-from producer.schedules.standing import Standing
+from producer.schedules.status import Standing
 from producer.schedules.tick import Tick
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")

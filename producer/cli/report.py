@@ -18,7 +18,7 @@ from producer.schedules.drift import MOST_RUNS
 from producer.schedules.quality import Quality
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
-from producer.schedules.standing import BAD
+from producer.schedules.status import BAD
 
 A_DAY, A_MINUTE = timedelta(days=1), timedelta(minutes=1)  # what a person names by a date, and by a time
 MOST_EVENTS = 20

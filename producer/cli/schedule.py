@@ -16,7 +16,7 @@ from producer.batches import workers
 from producer.cli import context, night, nights
 from producer.cli.defined import defined
 from producer.cli.report import report
-from producer.schedules import admission, by_hand, events, metrics, registry, runs, standing
+from producer.schedules import by_hand, events, metrics, registry, runs, status, validation
 from producer.schedules import tick as ticking
 from producer.schedules.definition import Schedule
 
@@ -55,7 +55,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
     """Add a schedule called NAME. The same may stand in batchmill.toml as [schedules.NAME]: batchmill schedule sync."""
     fields = {field: _plain(value) for field, value in given.items() if value not in (None, (), {})}
     settings = Settings.load()
-    definition = admission.admitted(name, fields, settings, Catalogue.load(settings))
+    definition = validation.admitted(name, fields, settings, Catalogue.load(settings))
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
         registry.create(database, definition, now, replace=replace)
@@ -74,7 +74,7 @@ def ls(as_json: bool) -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
-        views = standing.of_all(database, now)
+        views = status.of_all(database, now)
     if as_json:
         terminal.echo_list([view.as_dict() for view in views])
     elif views:
@@ -94,7 +94,7 @@ def show(name: str, as_json: bool) -> None:
         view = registry.get(database, name)
         past = runs.newest(database, name, RUNS_SHOWN)
         told = events.newest(database, name, EVENTS_SHOWN)
-    stands = standing.of(view, past[0] if past else None, now)
+    stands = status.of(view, past[0] if past else None, now)
     if as_json:
         document = stands.as_dict() | {"next": nights.iso_next(view, now, NEXT_SHOWN)}
         runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
@@ -198,7 +198,7 @@ def sync() -> None:
     catalogue, found = Catalogue.load(settings), config_file()
     folder = None if found is None else found.absolute().parent
     wanted = {
-        name: admission.admitted(name, fields, settings, catalogue, folder)
+        name: validation.admitted(name, fields, settings, catalogue, folder)
         for name, fields in settings.schedules.items()
     }
     with context.opened(settings) as database:
@@ -257,7 +257,7 @@ def _echo_next(view: registry.ScheduleView, now: datetime) -> None:
 
 def _tell_doubts(schedules: Iterable[Schedule], settings: Settings) -> None:
     """Say what they need that is not here; it may be where they run."""
-    for doubt in sorted({doubt for one in schedules for doubt in admission.doubts(one, settings)}):
+    for doubt in sorted({doubt for one in schedules for doubt in validation.doubts(one, settings)}):
         terminal.notice(doubt)
 
 

@@ -19,7 +19,7 @@ from producer.health import database_stats, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
-from producer.schedules import events, standing
+from producer.schedules import events, status
 
 WEEK = timedelta(days=7)
 URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
@@ -77,7 +77,7 @@ def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) ->
 def _schedules(database: Database, settings: Settings) -> Iterator[Finding]:
     now = clock.of(settings, database)()
     try:
-        standings = standing.of_all(database, now)
+        standings = status.of_all(database, now)
     except UsageError as error:  # made by a version that knew other words
         yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it anew")
         return

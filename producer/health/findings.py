@@ -15,7 +15,7 @@ from models.settings import Settings
 from producer.batches.blockers import Failure
 from producer.batches.workers import WorkerView
 from producer.health.database_stats import Backlog, DutyView, Server, Unsettled
-from producer.schedules.standing import Standing as ScheduleStanding
+from producer.schedules.status import Standing as ScheduleStanding
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

@@ -11,11 +11,11 @@ from models.states import RunState
 from producer.batches.workers import WorkerView
 from producer.health import findings
 from producer.health.database_stats import Backlog, DutyView, Server, Unsettled
-from producer.schedules import standing as standings
+from producer.schedules import status as standings
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import RunView
-from producer.schedules.standing import Standing
+from producer.schedules.status import Standing
 
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30
 SLOT, DAY = datetime(2026, 3, 2, 2, tzinfo=UTC), timedelta(days=1)

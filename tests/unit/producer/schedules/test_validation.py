@@ -8,8 +8,8 @@ import pytest
 from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.schedules.admission import admitted, doubts
 from producer.schedules.definition import Schedule
+from producer.schedules.validation import admitted, doubts
 
 SOURCES = {
     "tickets": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t WHERE at >= :since AND at < :until"},
