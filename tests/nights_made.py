@@ -18,10 +18,11 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Outcome
 from producer.health import audit
-from producer.schedules import registry, runs, tick, validation
+from producer.schedules import registry, validation
 from producer.schedules.definition import Schedule
-from producer.schedules.runs import RunView
-from producer.schedules.tick import Tick
+from producer.schedules.runs import run_views, tick
+from producer.schedules.runs.run_views import RunView
+from producer.schedules.runs.tick import Tick
 from tests.batches_made import REVISION, VERSION, pending
 from worker.leasing import claims, commit
 from worker.leasing.commit import Answer
@@ -123,7 +124,7 @@ class Nights:
 
     def runs(self, name: str = "nightly") -> list[RunView]:
         """All runs, the first slot first."""
-        return runs.newest(self.database, name, 10_000)[::-1]
+        return run_views.newest(self.database, name, 10_000)[::-1]
 
     def states(self, name: str = "nightly") -> list[str]:
         """What they came to."""

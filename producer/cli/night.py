@@ -10,7 +10,7 @@ from models.states import Cause, RunState
 from producer.schedules.definition import Schedule
 from producer.schedules.drift import CHANGED
 from producer.schedules.events import EventView, Kind
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import BAD
 
 COUNTED = ("total", "computed", "reused", "failed", "truncated")

@@ -9,9 +9,9 @@ from models.privacy import terminal
 from producer.cli import night
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_views import RunView
+from producer.schedules.runs.tick import Tick
 from producer.schedules.status import Standing
-from producer.schedules.tick import Tick
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")
 

@@ -12,12 +12,13 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState
 from producer.cli import context, gauges, night
-from producer.schedules import events, registry, runs
+from producer.schedules import events, registry
 from producer.schedules.definition import EPOCH, Schedule
 from producer.schedules.drift import MOST_RUNS
 from producer.schedules.quality import Quality
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import RunView
+from producer.schedules.runs import run_views
+from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import BAD
 
 A_DAY, A_MINUTE = timedelta(days=1), timedelta(minutes=1)  # what a person names by a date, and by a time
@@ -37,12 +38,12 @@ def report(name: str, slot: str | None, as_json: bool) -> None:
     with context.opened(settings) as database:
         view = registry.get(database, name)
         first, past = _span(slot, view.definition, clock.of(settings, database)())
-        run = runs.latest_in(database, name, first, past)
+        run = run_views.latest_in(database, name, first, past)
         if run is None:
             raise NotFound(
                 f"{name} has had no slot {'yet' if slot is None else 'then'}: batchmill schedule show {name}"
             )
-        before = runs.completed_before(database, name, run.slot, MOST_RUNS)
+        before = run_views.completed_before(database, name, run.slot, MOST_RUNS)
         told = events.newest(database, name, MOST_EVENTS, slot=run.slot)
     if as_json:
         terminal.echo_json(run.as_dict() | {"summary": run.summary, "events": [event.as_dict() for event in told]})

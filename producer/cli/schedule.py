@@ -16,9 +16,10 @@ from producer.batches import workers
 from producer.cli import context, night, nights
 from producer.cli.defined import defined
 from producer.cli.report import report
-from producer.schedules import by_hand, events, metrics, registry, runs, status, validation
-from producer.schedules import tick as ticking
+from producer.schedules import events, metrics, registry, status, validation
 from producer.schedules.definition import Schedule
+from producer.schedules.runs import manual_runs, run_views
+from producer.schedules.runs import tick as ticking
 
 NEXT_SHOWN, RUNS_SHOWN, EVENTS_SHOWN = 5, 7, 5
 
@@ -92,7 +93,7 @@ def show(name: str, as_json: bool) -> None:
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
         view = registry.get(database, name)
-        past = runs.newest(database, name, RUNS_SHOWN)
+        past = run_views.newest(database, name, RUNS_SHOWN)
         told = events.newest(database, name, EVENTS_SHOWN)
     stands = status.of(view, past[0] if past else None, now)
     if as_json:
@@ -137,7 +138,7 @@ def trigger(name: str) -> None:
     """Run NAME for this moment, besides its slots: everything since the last run that completed."""
     settings = Settings.load()
     with context.opened(settings) as database:
-        batch_id = by_hand.trigger(database, Catalogue.load(settings), name, clock.of(settings, database)())
+        batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.of(settings, database)())
         click.echo(batch_id)
         terminal.notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
         _tell_unattended(database)
@@ -156,7 +157,7 @@ def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
     settings = Settings.load()
     with context.opened(settings) as database:
         now = clock.of(settings, database)()
-        begun, kept = by_hand.backfill(database, Catalogue.load(settings), name, first, last, now, again=again)
+        begun, kept = manual_runs.backfill(database, Catalogue.load(settings), name, first, last, now, again=again)
         click.echo(f"{terminal.counted(len(begun), 'slot')} of {name} will run")
         if kept:
             others = "are at it" if again else "have completed, or are at it"
@@ -182,7 +183,7 @@ def history(name: str, limit: int, as_json: bool) -> None:
     """List the runs of NAME, the latest first: what came of each, and how far results moved."""
     with context.opened(Settings.load()) as database:
         view = registry.get(database, name)
-        found = runs.newest(database, name, limit)
+        found = run_views.newest(database, name, limit)
     if as_json:
         terminal.echo_list([run.as_dict() for run in found])
     elif found:

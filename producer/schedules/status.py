@@ -6,9 +6,10 @@ from typing import Any
 
 from models.db import Database
 from models.states import RunState
-from producer.schedules import registry, runs
+from producer.schedules import registry
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import RunView, iso_or_none
+from producer.schedules.runs import run_views
+from producer.schedules.runs.run_views import RunView, iso_or_none
 
 OVERDUE = timedelta(seconds=60)  # a slot that nobody has decided for so long: nobody is there
 BAD = (RunState.FAILED, RunState.MISSED)
@@ -47,7 +48,7 @@ def of(view: ScheduleView, last: RunView | None, now: datetime) -> Standing:
 
 def of_all(database: Database, now: datetime) -> list[Standing]:
     """How all of them do, by name; raises Unreachable, and UsageError where one can't be read."""
-    last = runs.last_of_each(database)
+    last = run_views.last_of_each(database)
     return [of(view, last.get(view.name), now) for view in registry.listed(database)]
 
 

@@ -10,7 +10,8 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState
-from producer.schedules import by_hand, registry
+from producer.schedules import registry
+from producer.schedules.runs import manual_runs
 from tests.answers import end
 from tests.nights_made import EVENING, PIPELINE, Nights, at
 from tests.threads import at_once
@@ -108,7 +109,7 @@ class TestASlot:
 
     def test_is_in_sql_together_with_its_batch(self, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
         nights.create()
-        monkeypatch.setattr("producer.schedules.planning.failpoint", _dies("in_plan"))
+        monkeypatch.setattr("producer.schedules.runs.planning.failpoint", _dies("in_plan"))
         with pytest.raises(SystemExit):
             nights.tick(at("03-02 02:00"))
 
@@ -142,11 +143,11 @@ class TestTrouble:
         assert nights.states() == ["completed"]
 
     def test_with_runs_that_cannot_go_on(self, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("producer.schedules.runs.AT_ONCE", self.MANY - 1)
+        monkeypatch.setattr("producer.schedules.runs.run_views.AT_ONCE", self.MANY - 1)
         for number in range(self.MANY):
             nights.create(f"broken-{number:02}")
         nights.create()
-        monkeypatch.setattr("producer.schedules.reading.failpoint", _dies("in_read"))
+        monkeypatch.setattr("producer.schedules.runs.read_source.failpoint", _dies("in_read"))
         with pytest.raises(SystemExit):
             nights.tick(at("03-02 02:00"))
         assert nights.states() == ["waiting"]
@@ -275,7 +276,7 @@ class TestByHand:
     def test_trigger_runs_at_once_and_moves_the_watermark(self, nights: Nights) -> None:
         nights.create()
         nights.shop.open_ticket(at("03-01 19:00"))
-        batch_id = by_hand.trigger(nights.database, nights.catalogue, "nightly", EVENING)
+        batch_id = manual_runs.trigger(nights.database, nights.catalogue, "nightly", EVENING)
         nights.night(EVENING)
         assert nights.runs()[0].batch_id == batch_id
         nights.shop.open_ticket(at("03-01 23:00"))
@@ -283,7 +284,7 @@ class TestByHand:
 
         assert [nights.read(run) for run in nights.runs()] == [["1"], ["2"]]
         with pytest.raises(UsageError, match="very second"):
-            by_hand.trigger(nights.database, nights.catalogue, "nightly", EVENING)
+            manual_runs.trigger(nights.database, nights.catalogue, "nightly", EVENING)
 
     def test_backfill_runs_what_never_completed_over_its_own_span(self, nights: Nights) -> None:
         nights.create(catchup="none")
@@ -292,7 +293,7 @@ class TestByHand:
         nights.night(at("03-04 02:00"))
         assert nights.states() == ["missed", "missed", "completed"]
 
-        begun, kept = by_hand.backfill(
+        begun, kept = manual_runs.backfill(
             nights.database, nights.catalogue, "nightly", at("03-02 00:00"), at("03-04 02:00"), at("03-04 12:00")
         )
         assert (begun, kept) == ([at("03-02 02:00"), at("03-03 02:00")], [at("03-04 02:00")])
@@ -315,7 +316,7 @@ class TestByHand:
         nights.night(at("03-04 02:00"), {"label": "WRONG", "score": 0.9})
         before = nights.runs()
 
-        begun, kept = by_hand.backfill(
+        begun, kept = manual_runs.backfill(
             nights.database, nights.catalogue, "nightly", at("03-03 02:00"), at("03-03 02:00"), at("03-04 12:00"),
             again=True,
         )  # fmt: skip
@@ -474,7 +475,7 @@ class TestTheTable:
         nights.shop.open_ticket(at("03-01 21:00"))
         nights.tick(at("03-02 02:00"))
         nights.answer()
-        monkeypatch.setattr("producer.schedules.finishing.failpoint", _dies(point))
+        monkeypatch.setattr("producer.schedules.runs.finish.failpoint", _dies(point))
         with pytest.raises(SystemExit):
             nights.tick(at("03-02 02:05"))
         assert nights.states() == ["running"]

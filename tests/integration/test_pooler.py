@@ -15,7 +15,7 @@ from models.postgresql import session
 from models.states import BatchStatus
 from producer.results import pages, user_table
 from producer.results.tabular import Sheet
-from producer.schedules.sink import Sink
+from producer.schedules.runs.output_table import Sink
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch, pending
 from worker.leasing import claims, commit

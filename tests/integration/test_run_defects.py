@@ -12,21 +12,18 @@ from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 
 from models.states import RunState
-from producer.schedules import (
-    defects,
-    events,
-    finishing,
-    planning,
-    reading,
-    registry,
-    sink,
-    slots,
-    sources,
-    telling,
-    watching,
-    webhook,
-)
+from producer.schedules import events, registry, slots, webhook
 from producer.schedules.quality import Gauge
+from producer.schedules.runs import (
+    deadline_watch,
+    finish,
+    output_table,
+    planning,
+    read_source,
+    run_alerts,
+    run_errors,
+    sources,
+)
 from tests.nights_made import Nights, at
 
 LATER = at("03-02 02:05")
@@ -41,14 +38,14 @@ class Panic(BaseException):
 STAGES: dict[str, tuple[Any, str, bool]] = {
     "planning": (planning, "open_run", False),
     "opening the source": (sources, "opened", False),
-    "reading it": (reading.submit, "fill", False),
-    "emptying a batch": (reading.submit, "clear", False),
-    "watching": (watching, "told_overdue", False),
-    "summing up": (telling, "summed_up", True),
+    "reading it": (read_source.submit, "fill", False),
+    "emptying a batch": (read_source.submit, "clear", False),
+    "watching": (deadline_watch, "told_overdue", False),
+    "summing up": (run_alerts, "summed_up", True),
     "quality": (Gauge, "quality", True),
-    "merging": (sink.Ready, "merge", True),
-    "telling": (telling, "tell", True),
-    "the batch": (finishing, "_batch", True),
+    "merging": (output_table.Ready, "merge", True),
+    "telling": (run_alerts, "tell", True),
+    "the batch": (finish, "_batch", True),
 }
 LASTING = [
     ValueError("\0\ud800" + "x" * 9_000),
@@ -164,7 +161,7 @@ def test_one_schedule_s_trouble_is_its_own(nights: Nights, monkeypatch: pytest.M
 def test_a_night_that_can_not_even_be_told_of_is_failed(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(nights, read=True)
     with monkeypatch.context() as patched:
-        patched.setattr(telling, "summed_up", raising(ValueError()))
+        patched.setattr(run_alerts, "summed_up", raising(ValueError()))
         patched.setattr(events, "note", raising(KeyError()))
         nights.tick(LATER)
 
@@ -191,7 +188,7 @@ def test_a_step_that_kills_its_process_is_not_begun_for_ever(nights: Nights, poi
         assert nights.start_tick(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
     [row] = nights.query("SELECT starts FROM runs")
     assert row.starts == 2
-    nights.write("UPDATE runs SET starts = :most", most=defects.MOST_STARTS)
+    nights.write("UPDATE runs SET starts = :most", most=run_errors.MOST_STARTS)
 
     assert nights.start_tick(LATER, f"{point}:kill").wait(60) == 0
 

@@ -21,8 +21,8 @@ from models.settings import Settings
 from producer.readers.rows import Columns, Row
 from producer.readers.sql import query
 from producer.readers.sql.sql_sources import Query
-from producer.schedules import sources
 from producer.schedules.definition import Schedule
+from producer.schedules.runs import sources
 from tests.batches_made import execute
 
 SPEC = tasks.find("sentiment-analysis")

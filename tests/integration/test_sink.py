@@ -23,8 +23,8 @@ from producer.readers.sql.sql_sources import Query
 from producer.results import pages, tabular
 from producer.results.pages import ResultRow
 from producer.results.tabular import Sheet
-from producer.schedules import marks, sink
-from producer.schedules.sink import Sink
+from producer.schedules.runs import merge_marks, output_table
+from producer.schedules.runs.output_table import Sink
 from tests import answers
 from tests.batches_made import execute, insert_batch
 from tests.results_made import row
@@ -54,12 +54,12 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
     if request.param == "sqlite":
         with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
             connection.execute("CREATE TABLE tickets (id INTEGER)")
-        with sink.source_database(query(f"sqlite:///{tmp_path / 'shop.db'}")) as database:
+        with output_table.source_database(query(f"sqlite:///{tmp_path / 'shop.db'}")) as database:
             yield database
         return
     server: PostgresDatabases = request.getfixturevalue("postgres_server")
     name = f"shop_{uuid.uuid4().hex[:12]}"
-    with sink.source_database(query(server.create_database(name))) as database:
+    with output_table.source_database(query(server.create_database(name))) as database:
         yield database
     server.drop_database(name)
 
@@ -340,7 +340,7 @@ def test_the_settings_in_somebody_else_s_sqlite_file_stay(tmp_path: Path) -> Non
     path = tmp_path / "shop.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE tickets (id INTEGER)")
-    with sink.source_database(query(f"sqlite:///{path}")) as theirs:
+    with output_table.source_database(query(f"sqlite:///{path}")) as theirs:
         put(theirs, [row(custom_id="t-0")], marked=True)
 
     with closing(sqlite3.connect(path)) as connection:
@@ -348,7 +348,7 @@ def test_the_settings_in_somebody_else_s_sqlite_file_stay(tmp_path: Path) -> Non
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with sink.source_database(query(f"sqlite:///{tmp_path / 'gone.db'}")) as theirs, pytest.raises(Unreachable):
+    with output_table.source_database(query(f"sqlite:///{tmp_path / 'gone.db'}")) as theirs, pytest.raises(Unreachable):
         put(theirs, [row(custom_id="t-0")], marked=True)
 
     assert not (tmp_path / "gone.db").exists()
@@ -360,7 +360,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 )
 def test_a_database_that_is_read_only(kind: str, url: str, request: pytest.FixtureRequest) -> None:
     address: str = request.getfixturevalue(f"{kind}_url")
-    with sink.source_database(query(address + url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
+    with output_table.source_database(query(address + url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
         put(theirs, [row(custom_id="t-0")], marked=True)
 
 
@@ -370,7 +370,7 @@ def test_a_role_without_the_right_to_write(postgresql_url: str) -> None:
     with closing(Database(postgresql_url)) as owner:
         execute(owner, f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
         try:
-            with sink.source_database(query(url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
+            with output_table.source_database(query(url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
                 put(theirs, [row(custom_id="t-0")], marked=True)
         finally:
             execute(owner, f"DROP ROLE {role}")
@@ -380,7 +380,7 @@ KILLED = """
 import os, signal, sys
 from datetime import UTC, datetime
 from models.db import Database
-from producer.schedules.sink import Sink
+from producer.schedules.runs.output_table import Sink
 from producer.results.tabular import Sheet
 from tests.results_made import row
 
@@ -419,4 +419,4 @@ def test_two_make_the_table_at_once(database: Database) -> None:
 
 def _is_left(theirs: Database, schedule: str, slot: datetime, batch_id: str) -> bool:
     with theirs.read() as connection:
-        return marks.is_left(connection, schedule, slot, batch_id)
+        return merge_marks.is_left(connection, schedule, slot, batch_id)

@@ -14,7 +14,7 @@ from producer.health.database_stats import Backlog, DutyView, Server, Unsettled
 from producer.schedules import status as standings
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import Standing
 
 MEGABYTE, GIGABYTE = 1 << 20, 1 << 30

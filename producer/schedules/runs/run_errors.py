@@ -15,8 +15,8 @@ from models.lifecycle import termination
 from models.states import BatchStatus, Ending
 from producer.readers.storable import storable
 from producer.schedules import events
-from producer.schedules.holding import at_moments
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_lease import at_moments
+from producer.schedules.runs.run_views import RunView
 
 log = structlog.get_logger(__name__)
 

@@ -12,11 +12,12 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.schedules import defects, finishing, planning, reading, runs, watching, webhook
-from producer.schedules.finishing import STEP as FINISHING
-from producer.schedules.reading import STEP as READING
-from producer.schedules.runs import RunView
-from producer.schedules.watching import STEP as WATCHING
+from producer.schedules import webhook
+from producer.schedules.runs import deadline_watch, finish, planning, read_source, run_errors, run_views
+from producer.schedules.runs.deadline_watch import STEP as WATCHING
+from producer.schedules.runs.finish import STEP as FINISHING
+from producer.schedules.runs.read_source import STEP as READING
+from producer.schedules.runs.run_views import RunView
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
         log.info(
             "slots decided", schedule=one.schedule, runs=len(one.runs), skipped=len(one.skipped), missed=one.missed
         )
-    reading.started(database, now)
+    read_source.started(database, now)
     read, ended = _work(database, settings, catalogue, now)
     decided = sum(len(one.runs) + len(one.skipped) + one.missed for one in planned)
     return Tick(decided, read, ended, webhook.send_due(database, settings))
@@ -57,7 +58,7 @@ def _work(database: Database, settings: Settings, catalogue: Catalogue, now: dat
     tried: set[tuple[object, ...]] = set()
     while True:
         before = len(tried)
-        for run in runs.due(database, now):
+        for run in run_views.due(database, now):
             step = (run.schedule, run.slot, run.state, run.ends)
             if step in tried:
                 continue
@@ -74,12 +75,12 @@ def _stepped(database: Database, settings: Settings, catalogue: Catalogue, run: 
     step = _next_of(run)
     try:
         if step == FINISHING:
-            return "ended" if finishing.finish(database, settings, run, now) else None
+            return "ended" if finish.finish(database, settings, run, now) else None
         if step == READING:
-            return "read" if reading.read(database, settings, catalogue, run, now) else None
-        watching.watch(database, run, now)
+            return "read" if read_source.read(database, settings, catalogue, run, now) else None
+        deadline_watch.watch(database, run, now)
     except BaseException as error:  # some packages raise what is no Exception
-        defects.meet(database, run, step, error, now)
+        run_errors.meet(database, run, step, error, now)
     return None
 
 

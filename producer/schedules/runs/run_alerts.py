@@ -12,10 +12,10 @@ from producer.batches.views import BatchView
 from producer.schedules import events
 from producer.schedules.definition import Schedule
 from producer.schedules.drift import MOST_RUNS
-from producer.schedules.holding import at_moments
 from producer.schedules.quality import Quality
-from producer.schedules.runs import RunView
-from producer.schedules.summary import summary
+from producer.schedules.runs.run_lease import at_moments
+from producer.schedules.runs.run_summary import summary
+from producer.schedules.runs.run_views import RunView
 
 BEFORE = """
 SELECT summary FROM runs WHERE schedule = :schedule AND slot < :slot AND state = 'completed' AND summary IS NOT NULL

@@ -6,8 +6,8 @@ from models.db import Database
 from producer.batches import views
 from producer.schedules import events
 from producer.schedules.definition import Schedule
-from producer.schedules.holding import at_moments
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_lease import at_moments
+from producer.schedules.runs.run_views import RunView
 
 STEP = "its deadline was watched"
 

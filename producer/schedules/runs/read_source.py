@@ -14,10 +14,11 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Cause
 from producer.readers.storable import storable
-from producer.schedules import defects, events, sources, watching
+from producer.schedules import events
 from producer.schedules.definition import Schedule
-from producer.schedules.holding import at_moments, held
-from producer.schedules.runs import RunView
+from producer.schedules.runs import deadline_watch, run_errors, sources
+from producer.schedules.runs.run_lease import at_moments, held
+from producer.schedules.runs.run_views import RunView
 from producer.submission import open_submission, submit
 from producer.submission.open_submission import Entry
 
@@ -66,11 +67,11 @@ def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunV
     definition = Schedule.of(run.schedule, run.definition)
     with held(database, run) as token:
         if token is not None:
-            defects.begin(database, run, token, STEP)
+            run_errors.begin(database, run, token, STEP)
         begun = None if token is None else _begin(database, definition, run, token)
         if token is None or begun is None:
             return False
-        overdue = watching.told_overdue(database, run, now)
+        overdue = deadline_watch.told_overdue(database, run, now)
         failpoint("in_read")
         try:
             try:
@@ -84,7 +85,7 @@ def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunV
         except BatchmillError as error:  # the batch was cancelled under our hands, or we were taken for dead
             log.warning("a run's batch is not ours any more", schedule=run.schedule, error=str(error))
             return False
-    defects.ended(database, run)
+    run_errors.ended(database, run)
     started(database, now)
     return True
 

@@ -21,9 +21,10 @@ from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
 from producer.readers.storable import storable
-from producer.schedules import defects, events, slots
+from producer.schedules import events, slots
 from producer.schedules.definition import Schedule
-from producer.schedules.holding import at_moments
+from producer.schedules.runs import run_errors
+from producer.schedules.runs.run_lease import at_moments
 from producer.submission import open_submission
 from producer.submission.ids import new_batch_id
 from producer.submission.open_submission import Entry
@@ -66,7 +67,7 @@ def plan(database: Database, catalogue: Catalogue, now: datetime) -> list[Planne
         try:
             found.append(plan_one(database, catalogue, name, now))
         except BaseException as error:  # such as a definition that a version before this one took
-            if isinstance(error, (*defects.TO_END_US, Unreachable)):
+            if isinstance(error, (*run_errors.TO_END_US, Unreachable)):
                 raise
             found.append(_fail_slots(database, catalogue, name, error, now))
     return [planned for planned in found if planned is not None]
@@ -101,13 +102,13 @@ def _fail_slots(
     database: Database, catalogue: Catalogue, name: str, error: BaseException, now: datetime
 ) -> Planned | None:
     """Decide the slots of a schedule as failed by what is no error of ours; what may pass has a while for that."""
-    defect = BatchmillError(defects.sentence(error, STEP))
+    defect = BatchmillError(run_errors.sentence(error, STEP))
     try:
         with database.write() as connection:
             row = _locked(connection, database, name, now)
             if row is None:
                 return None
-            if isinstance(error, defects.MAY_PASS) and now - row.next_at < PATIENCE:
+            if isinstance(error, run_errors.MAY_PASS) and now - row.next_at < PATIENCE:
                 log.warning("slots.put_off", schedule=name, error=type(error).__name__)
                 return None
             definition = Schedule.of(name, row.definition)
@@ -125,7 +126,7 @@ def _tell_undecided(database: Database, name: str, error: Exception, now: dateti
     """Tell, once, that nothing can be decided of a schedule before somebody mends it."""
     with database.write() as connection:
         row = _locked(connection, database, name, now)
-        told = f"{defects.code(error)}: {defects.sentence(error, STEP)}"
+        told = f"{run_errors.code(error)}: {run_errors.sentence(error, STEP)}"
         if row is not None and events.note(connection, name, row.next_at, "failed", told, at=now):
             log.error("slots.undecided", schedule=name, exc_info=error)
 

@@ -9,7 +9,7 @@ from models.columns import Moment
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from producer.pulse import Pulse
-from producer.schedules.runs import RunView
+from producer.schedules.runs.run_views import RunView
 from producer.submission import holders
 
 HOLD_SECONDS = 15.0  # by the database's clock, until a holder of which nothing else is known is taken for dead

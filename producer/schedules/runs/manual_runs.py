@@ -12,8 +12,8 @@ from models.pipelines.catalogue import Catalogue
 from models.states import Cause, RunState
 from producer.schedules import registry
 from producer.schedules.definition import Schedule
-from producer.schedules.holding import at_moments
-from producer.schedules.planning import open_run
+from producer.schedules.runs.planning import open_run
+from producer.schedules.runs.run_lease import at_moments
 
 MOST_BACKFILLED = 1000
 

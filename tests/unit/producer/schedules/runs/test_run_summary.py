@@ -3,7 +3,7 @@
 import json
 
 from producer.schedules.quality import Gauge
-from producer.schedules.summary import shown, summary
+from producer.schedules.runs.run_summary import shown, summary
 from tests.results_made import FAILED, row
 
 

@@ -14,7 +14,7 @@ from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, Cause, RunState
 from models.tables import Batch
 from producer.results.pages import iso
-from producer.schedules import summary as summaries
+from producer.schedules.runs import run_summary as summaries
 
 AT_ONCE = 50
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ from producer.results import staging
 from producer.results.pages import ResultRow
 from producer.results.staging import Gathered, Shape, quoted
 from producer.results.tabular import Kind, Sheet
-from producer.schedules import marks
+from producer.schedules.runs import merge_marks
 
 ID = ("id", Kind.TEXT)
 STAMPS = (
@@ -118,9 +118,9 @@ class Ready:
         """
         with self.transaction() as connection:
             self._lock(connection)
-            if not marks.is_left(connection, schedule, self._sink.slot, batch_id):
+            if not merge_marks.is_left(connection, schedule, self._sink.slot, batch_id):
                 self.merge(connection)
-                marks.leave(connection, schedule, self._sink.slot, batch_id)
+                merge_marks.leave(connection, schedule, self._sink.slot, batch_id)
 
     def _lock(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":

@@ -23,12 +23,12 @@ from producer.batches.views import BatchView
 from producer.readers.sql import sql_sources
 from producer.readers.storable import storable
 from producer.results import pages, tabular
-from producer.schedules import defects, marks, telling
 from producer.schedules.definition import Schedule
-from producer.schedules.holding import at_moments, held
 from producer.schedules.quality import Gauge
-from producer.schedules.runs import RunView
-from producer.schedules.sink import Sink, source_database
+from producer.schedules.runs import merge_marks, run_alerts, run_errors
+from producer.schedules.runs.output_table import Sink, source_database
+from producer.schedules.runs.run_lease import at_moments, held
+from producer.schedules.runs.run_views import RunView
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ def finish(database: Database, settings: Settings, run: RunView, now: datetime) 
     with held(database, run) as token:
         if token is None:
             return False
-        defects.begin(database, run, token, STEP)
+        run_errors.begin(database, run, token, STEP)
         held_run = _Run(run, definition, token, now)
         batch = _batch(database, run)
         try:
@@ -148,7 +148,7 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
         return
     with source_database(sql_sources.find(settings, run.definition.into_source)) as elsewhere:
         with elsewhere.read() as connection:
-            left = marks.is_left(connection, run.view.schedule, run.view.slot, batch.id)
+            left = merge_marks.is_left(connection, run.view.schedule, run.view.slot, batch.id)
         if left:
             for _ in rows:
                 pass
@@ -163,19 +163,19 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
 
 def _mark(connection: Connection, database: Database, run: _Run, batch: BatchView, gauge: Gauge) -> None:
     """Mark the run as completed in the caller's transaction; raises _LostHold, which must undo all of it."""
-    made = telling.summed_up(connection, run.view, batch, gauge.quality())
+    made = run_alerts.summed_up(connection, run.view, batch, gauge.quality())
     _end(connection, database, run, COMPLETE, summary=made)
     if run.view.cause is not Cause.BACKFILL:
         advance = {"schedule": run.view.schedule, "until": run.view.until}
         connection.execute(at_moments(ADVANCE, "until"), advance)
-    telling.tell(connection, run.definition, run.view, made, run.now)
+    run_alerts.tell(connection, run.definition, run.view, made, run.now)
 
 
 def _fail(database: Database, run: _Run, batch: BatchView | None, code: str, message: str) -> None:
     with database.write() as connection:
-        counted = None if batch is None else telling.counted(batch)
+        counted = None if batch is None else run_alerts.counted(batch)
         _end(connection, database, run, FAIL, summary=counted, code=code, message=storable(message))
-        telling.tell_failed(connection, run.definition, run.view, f"{code}: {message}", run.now)
+        run_alerts.tell_failed(connection, run.definition, run.view, f"{code}: {message}", run.now)
 
 
 def _end(connection: Connection, database: Database, run: _Run, statement: str, **named: Any) -> None:
