@@ -18,9 +18,10 @@ from producer.readers.rows import Columns
 from producer.readers.sql.sql_sources import MOMENTS, Value
 from producer.readers.storable import is_storable
 from producer.results import user_table
-from producer.schedules import address, fields, patterns, spans, zones
-from producer.schedules.cron import Cron
-from producer.schedules.slots import Catchup
+from producer.schedules import address
+from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
+from producer.schedules.timing.cron import Cron
+from producer.schedules.timing.due_times import Catchup
 from producer.submission.request import FAIL_ROW, ON_INVALID, Failures, Request
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,7 +52,7 @@ def _as_words(said: object) -> object:
     return str(said) if isinstance(said, int) and not isinstance(said, bool) else said
 
 
-Span = Annotated[str, _kept(spans.read)]
+Span = Annotated[str, _kept(deadlines.read)]
 
 
 class Schedule(BaseModel):
@@ -63,8 +64,8 @@ class Schedule(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     pipeline: str
-    cron: Annotated[str, AfterValidator(lambda said: _told(fields.spelled, said))]
-    tz: Annotated[str, _kept(zones.checked)] = "UTC"
+    cron: Annotated[str, AfterValidator(lambda said: _told(cron_fields.spelled, said))]
+    tz: Annotated[str, _kept(timezones.checked)] = "UTC"
     sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
     file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {slot:%Y-%m-%d}.")
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
@@ -81,7 +82,7 @@ class Schedule(BaseModel):
     catchup: Catchup = Field(default="latest", description="Which slots run that came while nobody was there.")
     catchup_window: Span = Field(default="24h", description="Older slots are missed.")
     overlap: Overlap = Field(default="skip", description="What a slot does while the run before it is open.")
-    deadline: Annotated[str, _kept(spans.check_deadline)] | None = Field(
+    deadline: Annotated[str, _kept(deadlines.check_deadline)] | None = Field(
         default=None, description="A span after the slot, or a time of day in the zone."
     )
     source_timeout: Span = Field(default="1h", description="How long a run waits for its source.")
@@ -115,8 +116,8 @@ class Schedule(BaseModel):
         if own := [name for name in self.bind if name in MOMENTS]:
             raise ValueError(f"bind {own[0]!r} is what the schedule binds itself; leave it out")
         if self.file is not None:
-            _told(patterns.checked, self.file, self.times)
-            _told(kind_of, patterns.named(self.file, EPOCH, self.times)) if self.format is None else None
+            _told(file_templates.checked, self.file, self.times)
+            _told(kind_of, file_templates.named(self.file, EPOCH, self.times)) if self.format is None else None
         self._check_storable()
         return self
 
@@ -132,17 +133,17 @@ class Schedule(BaseModel):
     @property
     def window(self) -> timedelta:
         """How late a slot may run."""
-        return spans.read(self.catchup_window)
+        return deadlines.read(self.catchup_window)
 
     @property
     def patience(self) -> timedelta:
         """How long a run waits for its source."""
-        return spans.read(self.source_timeout)
+        return deadlines.read(self.source_timeout)
 
     @property
     def lag_span(self) -> timedelta:
         """How far a run stays behind its slot."""
-        return spans.read(self.lag)
+        return deadlines.read(self.lag)
 
     @property
     def begins_at(self) -> datetime:
@@ -152,7 +153,7 @@ class Schedule(BaseModel):
 
     def deadline_at(self, slot: datetime) -> datetime | None:
         """By when the slot's run should be done."""
-        return None if self.deadline is None else spans.deadline_after(slot, self.deadline, self.times)
+        return None if self.deadline is None else deadlines.deadline_after(slot, self.deadline, self.times)
 
     def columns(self, spec: TaskSpec) -> Columns:
         """Which columns of its source hold what; raises UsageError."""

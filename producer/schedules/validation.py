@@ -11,9 +11,10 @@ from models.settings import Settings
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import MOMENTS
-from producer.schedules import address, patterns
+from producer.schedules import address
 from producer.schedules.address import Reach
 from producer.schedules.definition import Schedule
+from producer.schedules.timing import file_templates
 
 A_SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any, to see what becomes of one
 
@@ -28,7 +29,7 @@ def admitted(
     (see `doubts`), but where it is, the query's parameters must be right.
     """
     if isinstance(said.get("file"), str):
-        said = {**said, "file": patterns.located(said["file"], folder or Path.cwd())}
+        said = {**said, "file": file_templates.located(said["file"], folder or Path.cwd())}
     schedule = Schedule.of(name, said)
     try:
         pipeline = catalogue[schedule.pipeline]
@@ -50,7 +51,7 @@ def doubts(schedule: Schedule, settings: Settings) -> list[str]:
         found.append("the webhook's address is not public; whoever runs schedules needs it in webhook_allowed_hosts")
     if schedule.file is not None:
         try:
-            Access.of(settings).admitted(patterns.named(schedule.file, A_SLOT, schedule.times))
+            Access.of(settings).admitted(file_templates.named(schedule.file, A_SLOT, schedule.times))
         except UnreadableSource as error:
             found.append(f"here {error}; whoever runs schedules must be allowed it")
     return found

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from producer.schedules import registry
-from producer.schedules.cron import Cron
+from producer.schedules.timing.cron import Cron
 from tests.mill import until
 from tests.nights_made import Nights, at
 from tests.servers import RedisDatabase

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 
 from models.states import RunState
-from producer.schedules import events, registry, slots, webhook
+from producer.schedules import events, registry, webhook
 from producer.schedules.quality import Gauge
 from producer.schedules.runs import (
     deadline_watch,
@@ -24,6 +24,7 @@ from producer.schedules.runs import (
     run_errors,
     sources,
 )
+from producer.schedules.timing import due_times
 from tests.nights_made import Nights, at
 
 LATER = at("03-02 02:05")
@@ -171,7 +172,7 @@ def test_a_night_that_can_not_even_be_told_of_is_failed(nights: Nights, monkeypa
 def test_slots_that_nobody_can_decide_are_told_once(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(nights, read=False)
     with monkeypatch.context() as patched, capture_logs() as logs:
-        patched.setattr(slots, "decide", raising(OverflowError()))
+        patched.setattr(due_times, "decide", raising(OverflowError()))
         for minute in range(3):
             nights.tick(LATER + timedelta(minutes=minute))
 

@@ -12,8 +12,8 @@ from models.settings import Settings
 from producer.cli.schedule import schedule
 from producer.schedules.definition import Schedule
 from producer.schedules.events import Kind
-from producer.schedules.patterns import NUMBERS
 from producer.schedules.signing import Secret
+from producer.schedules.timing.file_templates import NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]
 NIGHTLY = (ROOT / "docs" / "nightly.md").read_text("utf-8")

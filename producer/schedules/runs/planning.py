@@ -21,10 +21,11 @@ from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
 from producer.readers.storable import storable
-from producer.schedules import events, slots
+from producer.schedules import events
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import run_errors
 from producer.schedules.runs.run_lease import at_moments
+from producer.schedules.timing import due_times
 from producer.submission import open_submission
 from producer.submission.ids import new_batch_id
 from producer.submission.open_submission import Entry
@@ -168,7 +169,7 @@ def _decide(
     now: datetime, defect: BatchmillError | None = None,
 ) -> Planned:  # fmt: skip
     name = definition.name
-    decision = slots.decide(
+    decision = due_times.decide(
         definition.times, decided_at=row.decided_at, now=now, catchup=definition.catchup,
         window=definition.window,
     )  # fmt: skip

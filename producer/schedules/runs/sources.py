@@ -27,8 +27,8 @@ from producer.readers.access import Access, is_url
 from producer.readers.limits import Limits
 from producer.readers.rows import Columns, Problem, Row, Source
 from producer.readers.sql import sql_sources
-from producer.schedules import patterns
 from producer.schedules.definition import Schedule
+from producer.schedules.timing import file_templates
 
 # A file that was written to so lately is taken to be still on its way: writers flush every few seconds.
 SETTLED_SECONDS = 10.0
@@ -64,7 +64,7 @@ def opened(
                 moments = {"slot": slot, "since": since, "until": until}
                 source = stack.enter_context(_queried(settings, schedule.sql, schedule, columns, moments))
             else:
-                name = patterns.named(schedule.file or "", slot, schedule.times)
+                name = file_templates.named(schedule.file or "", slot, schedule.times)
                 bounds = Access.of(settings), Limits.of(settings)
                 source = stack.enter_context(_filed(name, schedule.format, columns, *bounds, clock))
         rows = _patient(source.rows)

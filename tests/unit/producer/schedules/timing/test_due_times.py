@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.schedules.cron import Cron
-from producer.schedules.slots import MOST_DUE, MOST_MISSED, PUNCTUAL, Catchup, Decision, decide
+from producer.schedules.timing.cron import Cron
+from producer.schedules.timing.due_times import MOST_DUE, MOST_MISSED, PUNCTUAL, Catchup, Decision, decide
 
 FOREVER = timedelta.max
 DAY, HOUR, MINUTE, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)

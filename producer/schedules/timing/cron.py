@@ -7,9 +7,9 @@ from itertools import takewhile
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from producer.schedules import fields, zones
-from producer.schedules.fields import Fields
-from producer.schedules.zones import Stretch
+from producer.schedules.timing import cron_fields, timezones
+from producer.schedules.timing.cron_fields import Fields
+from producer.schedules.timing.timezones import Stretch
 
 INSTANT = timedelta.resolution
 
@@ -39,12 +39,12 @@ class Cron:
         There are names for months and days of the week, and as well `L` (the last day of the month), `LW` (its last
         weekday), `FRI#2` (the second Friday) and `5L` (the last one).
         """
-        return cls(fields.spelled(expression), zones.checked(zone))
+        return cls(cron_fields.spelled(expression), timezones.checked(zone))
 
     def after(self, moment: datetime) -> Iterator[datetime]:
         """The instants after this one."""
         last = moment
-        for stretch in zones.stretches(self.clock, moment):
+        for stretch in timezones.stretches(self.clock, moment):
             for wall in self._fields.between(self._first(stretch), stretch.past):
                 instant = stretch.instant(wall)
                 if instant > last:
@@ -54,7 +54,7 @@ class Cron:
     def before(self, moment: datetime) -> Iterator[datetime]:
         """The instants before this one, the last first, back to 1970."""
         last = moment
-        for stretch in zones.stretches_back(self.clock, moment):
+        for stretch in timezones.stretches_back(self.clock, moment):
             for wall in self._fields.back(stretch.past, self._first(stretch)):
                 instant = stretch.instant(wall)
                 if instant < last:
@@ -68,7 +68,7 @@ class Cron:
     def count(self, after: datetime, until: datetime) -> int:
         """How many these are, a day of them at a time: years of minutes cost a millisecond or two."""
         total, last = 0, until.astimezone(UTC)
-        for stretch in takewhile(lambda stretch: stretch.start <= last, zones.stretches(self.clock, after)):
+        for stretch in takewhile(lambda stretch: stretch.start <= last, timezones.stretches(self.clock, after)):
             new = stretch.start > after
             begin = stretch.first if new else stretch.first + INSTANT
             past = min(stretch.past, stretch.read(last) + INSTANT)
@@ -78,7 +78,7 @@ class Cron:
 
     @property
     def _fields(self) -> Fields:
-        return fields.parsed(self.expression)
+        return cron_fields.parsed(self.expression)
 
     @property
     def clock(self) -> ZoneInfo:

@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import UsageError
-from producer.schedules import fields
+from producer.schedules.timing import cron_fields
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from producer.schedules import fields
     ],
 )
 def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
-    assert fields.spelled(said) == spelled
-    assert fields.spelled(spelled) == spelled
+    assert cron_fields.spelled(said) == spelled
+    assert cron_fields.spelled(spelled) == spelled
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
 )
 def test_one_sentence_says_what_is_wrong(said: str, sentence: str) -> None:
     with pytest.raises(UsageError) as raised:
-        fields.spelled(said)
+        cron_fields.spelled(said)
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 500
@@ -68,4 +68,4 @@ def test_one_sentence_says_what_is_wrong(said: str, sentence: str) -> None:
     ],
 )
 def test_a_star_in_minute_or_hour_makes_a_rhythm(expression: str, is_fixed: bool) -> None:
-    assert fields.parsed(expression).is_fixed is is_fixed
+    assert cron_fields.parsed(expression).is_fixed is is_fixed

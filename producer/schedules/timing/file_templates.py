@@ -14,7 +14,7 @@ from string import Formatter
 
 from models.errors import UsageError
 from models.privacy import urls
-from producer.schedules.cron import Cron
+from producer.schedules.timing.cron import Cron
 
 EXAMPLE = "in/{slot:%Y-%m-%d}.jsonl"
 # What gives digits alone, in every locale: year, month, day, hour, minute, second, day of the year, year of two digits,

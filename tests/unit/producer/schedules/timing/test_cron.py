@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.errors import UsageError
-from producer.schedules.cron import Cron
+from producer.schedules.timing.cron import Cron
 
 MINUTE = timedelta(minutes=1)
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import Literal, NamedTuple
 
-from producer.schedules.cron import Cron
+from producer.schedules.timing.cron import Cron
 
 Catchup = Literal["latest", "all", "none"]
 

@@ -4,7 +4,7 @@ import re
 from datetime import datetime, timedelta
 
 from models.errors import UsageError
-from producer.schedules.cron import Cron
+from producer.schedules.timing.cron import Cron
 from producer.times import age, span
 
 TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")

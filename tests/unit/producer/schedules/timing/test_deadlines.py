@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from models.errors import UsageError
-from producer.schedules import spans
-from producer.schedules.cron import Cron
+from producer.schedules.timing import deadlines
+from producer.schedules.timing.cron import Cron
 
 BERLIN = Cron.checked("0 2 * * *", "Europe/Berlin")
 SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
@@ -14,18 +14,18 @@ SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize(("said", "hours"), [("4h", 4), ("1d", 24), ("90m", 1.5), ("0s", 0)])
 def test_a_span(said: str, hours: float) -> None:
-    assert spans.read(said) == timedelta(hours=hours)
+    assert deadlines.read(said) == timedelta(hours=hours)
 
 
 @pytest.mark.parametrize("said", ["", "4", "-1h", "soon", "9000d"])
 def test_what_is_none(said: str) -> None:
     with pytest.raises(UsageError, match="not an age"):
-        spans.read(said)
+        deadlines.read(said)
 
 
 @pytest.mark.parametrize("said", ["4h", "06:00", "6:00", "23:59", "1h30m"])
 def test_a_deadline(said: str) -> None:
-    spans.check_deadline(said)
+    deadlines.check_deadline(said)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_deadline(said: str) -> None:
 )  # fmt: skip
 def test_what_is_no_deadline(said: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        spans.check_deadline(said)
+        deadlines.check_deadline(said)
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_what_is_no_deadline(said: str, words: str) -> None:
     ],
 )
 def test_the_moment_of_a_deadline(said: str, slot: str, deadline: str) -> None:
-    found = spans.deadline_after(datetime.fromisoformat(slot), said, BERLIN)
+    found = deadlines.deadline_after(datetime.fromisoformat(slot), said, BERLIN)
     assert found == datetime.fromisoformat(deadline)
