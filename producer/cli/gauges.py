@@ -5,7 +5,7 @@ from statistics import fmean
 
 from models.privacy import terminal
 from producer.cli import night
-from producer.schedules.quality import Quality
+from producer.schedules.quality.stats import Quality
 
 MOST_LABELS = 8
 LABEL_WIDTH = 32

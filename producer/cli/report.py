@@ -14,8 +14,8 @@ from models.states import RunState
 from producer.cli import context, gauges, night
 from producer.schedules import events, registry
 from producer.schedules.definition import EPOCH, Schedule
-from producer.schedules.drift import MOST_RUNS
-from producer.schedules.quality import Quality
+from producer.schedules.quality.drift import MOST_RUNS
+from producer.schedules.quality.stats import Quality
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs import run_views
 from producer.schedules.runs.run_views import RunView

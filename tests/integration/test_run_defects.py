@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from models.states import RunState
 from producer.schedules import events, registry, webhook
-from producer.schedules.quality import Gauge
+from producer.schedules.quality.stats import Gauge
 from producer.schedules.runs import (
     deadline_watch,
     finish,

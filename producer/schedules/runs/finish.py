@@ -24,7 +24,7 @@ from producer.readers.sql import sql_sources
 from producer.readers.storable import storable
 from producer.results import pages, tabular
 from producer.schedules.definition import Schedule
-from producer.schedules.quality import Gauge
+from producer.schedules.quality.stats import Gauge
 from producer.schedules.runs import merge_marks, run_alerts, run_errors
 from producer.schedules.runs.output_table import Sink, source_database
 from producer.schedules.runs.run_lease import at_moments, held

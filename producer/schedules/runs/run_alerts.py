@@ -11,8 +11,8 @@ from models.states import RunState
 from producer.batches.views import BatchView
 from producer.schedules import events
 from producer.schedules.definition import Schedule
-from producer.schedules.drift import MOST_RUNS
-from producer.schedules.quality import Quality
+from producer.schedules.quality.drift import MOST_RUNS
+from producer.schedules.quality.stats import Quality
 from producer.schedules.runs.run_lease import at_moments
 from producer.schedules.runs.run_summary import summary
 from producer.schedules.runs.run_views import RunView

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.pipelines import redaction
-from producer.schedules.drift import changes, drift
-from producer.schedules.quality import Quality
+from producer.schedules.quality.drift import changes, drift
+from producer.schedules.quality.stats import Quality
 
 
 def summary(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from producer.cli import gauges
-from producer.schedules.quality import Quality, Spread
+from producer.schedules.quality.stats import Quality, Spread
 
 NOTHING = Quality(
     rows=0, succeeded=0, failed=0, reused=0, truncated=0, empty=0, codes={}, labels={}, other_labels=0, labelled=0,

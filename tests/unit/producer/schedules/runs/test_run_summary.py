@@ -2,7 +2,7 @@
 
 import json
 
-from producer.schedules.quality import Gauge
+from producer.schedules.quality.stats import Gauge
 from producer.schedules.runs.run_summary import shown, summary
 from tests.results_made import FAILED, row
 

@@ -6,7 +6,7 @@ from math import pi, sqrt
 from typing import Any
 
 from models.pipelines import redaction
-from producer.schedules.quality import Quality, Spread
+from producer.schedules.quality.stats import Quality, Spread
 
 MOST_RUNS = 7  # a week of nights: each weekday once
 FEWEST_ROWS = 20  # of fewer, one odd row makes a large share

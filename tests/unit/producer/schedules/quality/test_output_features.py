@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models import tasks
-from producer.schedules.outputs import NOTHING, UNKNOWN, Said, said
+from producer.schedules.quality.output_features import NOTHING, UNKNOWN, Said, said
 
 
 @pytest.mark.parametrize(

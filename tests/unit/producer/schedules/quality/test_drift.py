@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from producer.schedules import quality
-from producer.schedules.drift import MOST_RUNS, Drift, changes, drift
-from producer.schedules.quality import Gauge, Quality
+from producer.schedules.quality import stats
+from producer.schedules.quality.drift import MOST_RUNS, Drift, changes, drift
+from producer.schedules.quality.stats import Gauge, Quality
 from tests.results_made import FAILED, row
 
 
@@ -80,7 +80,7 @@ def test_distance_of_distributions() -> None:
 
 def test_labels_that_one_night_has_no_room_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before = night({"a": 500, "b": 300, "c": 199, "d": 1})
-    monkeypatch.setattr(quality, "MOST_LABELS", 2)
+    monkeypatch.setattr(stats, "MOST_LABELS", 2)
     now = night({"a": 500, "c": 300, "b": 200})
 
     assert (now.labels, now.other_labels) == ({"a": 500, "c": 300}, 200)

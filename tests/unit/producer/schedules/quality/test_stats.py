@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from models.states import Outcome
 from producer.results.pages import ResultRow
-from producer.schedules import quality
-from producer.schedules.quality import Gauge, Quality
+from producer.schedules.quality import stats
+from producer.schedules.quality.stats import Gauge, Quality
 from tests.results_made import FAILED, row
 
 
@@ -69,8 +69,8 @@ def test_models_that_answered() -> None:
 
 
 def test_rare_labels_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "MOST_LABELS", 2)
-    monkeypatch.setattr(quality, "MOST_SEEN", 4)
+    monkeypatch.setattr(stats, "MOST_LABELS", 2)
+    monkeypatch.setattr(stats, "MOST_SEEN", 4)
 
     found = gauged(*map(labelled, "aaabbcdefg"), labelled("a"))
 

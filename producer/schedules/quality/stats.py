@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from models.states import Outcome
 from producer.results.pages import ResultRow
-from producer.schedules.outputs import said
+from producer.schedules.quality.output_features import said
 
 MOST_LABELS = 50  # by name; the rest is counted together, so that a summary stays small
 MOST_SEEN = 10_000  # a label that comes up after so many different ones goes to the rest, so that memory stays bounded
