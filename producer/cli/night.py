@@ -7,8 +7,8 @@ import click
 
 from models.privacy import terminal
 from models.states import Cause, RunState
+from producer.schedules.alerts.events import EventView, Kind
 from producer.schedules.definition import Schedule
-from producer.schedules.events import EventView, Kind
 from producer.schedules.quality.drift import CHANGED
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import BAD

@@ -12,7 +12,8 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState
 from producer.cli import context, gauges, night
-from producer.schedules import events, registry
+from producer.schedules import registry
+from producer.schedules.alerts import events
 from producer.schedules.definition import EPOCH, Schedule
 from producer.schedules.quality.drift import MOST_RUNS
 from producer.schedules.quality.stats import Quality

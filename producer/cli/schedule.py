@@ -16,7 +16,8 @@ from producer.batches import workers
 from producer.cli import context, night, nights
 from producer.cli.defined import defined
 from producer.cli.report import report
-from producer.schedules import events, metrics, registry, status, validation
+from producer.schedules import metrics, registry, status, validation
+from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import manual_runs, run_views
 from producer.schedules.runs import tick as ticking

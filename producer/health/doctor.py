@@ -19,7 +19,8 @@ from producer.health import database_stats, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
 from producer.readers.sql import sql_sources
-from producer.schedules import events, status
+from producer.schedules import status
+from producer.schedules.alerts import events
 
 WEEK = timedelta(days=7)
 URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them

@@ -18,7 +18,7 @@ from producer.readers.rows import Columns
 from producer.readers.sql.sql_sources import MOMENTS, Value
 from producer.readers.storable import is_storable
 from producer.results import user_table
-from producer.schedules import address
+from producer.schedules.alerts import webhook_address
 from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
 from producer.schedules.timing.cron import Cron
 from producer.schedules.timing.due_times import Catchup
@@ -91,7 +91,7 @@ class Schedule(BaseModel):
     into: Annotated[str, _kept(user_table.check_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
     alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
-    webhook: Annotated[str, _kept(address.checked)] | None = Field(default=None, repr=False)
+    webhook: Annotated[str, _kept(webhook_address.checked)] | None = Field(default=None, repr=False)
 
     @classmethod
     def of(cls, name: str, said: Mapping[str, Any]) -> Self:

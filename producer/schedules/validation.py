@@ -11,8 +11,8 @@ from models.settings import Settings
 from producer.readers.access import Access
 from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import MOMENTS
-from producer.schedules import address
-from producer.schedules.address import Reach
+from producer.schedules.alerts import webhook_address
+from producer.schedules.alerts.webhook_address import Reach
 from producer.schedules.definition import Schedule
 from producer.schedules.timing import file_templates
 
@@ -47,7 +47,9 @@ def doubts(schedule: Schedule, settings: Settings) -> list[str]:
     found = [f"there is no [sources.{name}] here; whoever runs schedules needs it" for name in sorted(map(str, names))]
     if schedule.webhook is not None and settings.webhook_secret is None:
         found.append("webhook_secret is not set here; whoever runs schedules needs it, or nothing is sent")
-    if schedule.webhook is not None and address.is_refused(schedule.webhook, Reach.of(settings.webhook_allowed_hosts)):
+    if schedule.webhook is not None and webhook_address.is_refused(
+        schedule.webhook, Reach.of(settings.webhook_allowed_hosts)
+    ):
         found.append("the webhook's address is not public; whoever runs schedules needs it in webhook_allowed_hosts")
     if schedule.file is not None:
         try:

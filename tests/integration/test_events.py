@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from models.db import Database
 from models.schedule_tables import Schedule
-from producer.schedules import events
-from producer.schedules.events import Kind
+from producer.schedules.alerts import events
+from producer.schedules.alerts.events import Kind
 from tests.threads import at_once
 
 SLOT = datetime(2026, 3, 1, 1, tzinfo=UTC)

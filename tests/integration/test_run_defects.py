@@ -12,7 +12,8 @@ from sqlalchemy.exc import DataError
 from structlog.testing import capture_logs
 
 from models.states import RunState
-from producer.schedules import events, registry, webhook
+from producer.schedules import registry
+from producer.schedules.alerts import events, webhook
 from producer.schedules.quality.stats import Gauge
 from producer.schedules.runs import (
     deadline_watch,

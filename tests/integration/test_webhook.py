@@ -17,10 +17,10 @@ from structlog.testing import capture_logs
 from models.db import Database
 from models.schedule_tables import Run, Schedule
 from models.settings import Settings
-from producer.schedules import events, webhook
-from producer.schedules.events import Kind
-from producer.schedules.posting import NotTaken, post
-from producer.schedules.signing import Secret
+from producer.schedules.alerts import events, webhook
+from producer.schedules.alerts.events import Kind
+from producer.schedules.alerts.http_post import NotTaken, post
+from producer.schedules.alerts.signing import Secret
 from tests.batches_made import execute
 from tests.receivers import Receiver, receiver
 from tests.servers import PATIENCE_SECONDS

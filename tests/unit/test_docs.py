@@ -10,9 +10,9 @@ from typing import Any
 from models.postgresql import grants
 from models.settings import Settings
 from producer.cli.schedule import schedule
+from producer.schedules.alerts.events import Kind
+from producer.schedules.alerts.signing import Secret
 from producer.schedules.definition import Schedule
-from producer.schedules.events import Kind
-from producer.schedules.signing import Secret
 from producer.schedules.timing.file_templates import NUMBERS
 
 ROOT = Path(__file__).resolve().parents[2]

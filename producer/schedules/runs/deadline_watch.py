@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from models.db import Database
 from producer.batches import views
-from producer.schedules import events
+from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
 from producer.schedules.runs.run_lease import at_moments
 from producer.schedules.runs.run_views import RunView

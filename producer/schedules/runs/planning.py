@@ -21,7 +21,7 @@ from models.pipelines.pipeline import Pipeline
 from models.schedule_tables import Run
 from models.states import Cause, RunState
 from producer.readers.storable import storable
-from producer.schedules import events
+from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import run_errors
 from producer.schedules.runs.run_lease import at_moments

@@ -14,7 +14,7 @@ from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Cause
 from producer.readers.storable import storable
-from producer.schedules import events
+from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
 from producer.schedules.runs import deadline_watch, run_errors, sources
 from producer.schedules.runs.run_lease import at_moments, held

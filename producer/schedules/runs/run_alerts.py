@@ -9,7 +9,7 @@ from models import tasks
 from models.columns import Document
 from models.states import RunState
 from producer.batches.views import BatchView
-from producer.schedules import events
+from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
 from producer.schedules.quality.drift import MOST_RUNS
 from producer.schedules.quality.stats import Quality

@@ -14,7 +14,7 @@ from models.errors import BatchmillError, Unreachable
 from models.lifecycle import termination
 from models.states import BatchStatus, Ending
 from producer.readers.storable import storable
-from producer.schedules import events
+from producer.schedules.alerts import events
 from producer.schedules.runs.run_lease import at_moments
 from producer.schedules.runs.run_views import RunView
 

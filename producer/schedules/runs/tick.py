@@ -12,7 +12,7 @@ from models.db import Database
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import BatchStatus
-from producer.schedules import webhook
+from producer.schedules.alerts import webhook
 from producer.schedules.runs import deadline_watch, finish, planning, read_source, run_errors, run_views
 from producer.schedules.runs.deadline_watch import STEP as WATCHING
 from producer.schedules.runs.finish import STEP as FINISHING

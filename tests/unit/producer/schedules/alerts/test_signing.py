@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from models.errors import SettingsError
-from producer.schedules.signing import Secret
+from producer.schedules.alerts.signing import Secret
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 
 from models.errors import UsageError
-from producer.schedules import address
-from producer.schedules.address import Reach
+from producer.schedules.alerts import webhook_address
+from producer.schedules.alerts.webhook_address import Reach
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from producer.schedules.address import Reach
     ],
 )
 def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
-    assert address.checked(url) == url
+    assert webhook_address.checked(url) == url
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
 )
 def test_nothing_else(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as raised:
-        address.checked(url)
+        webhook_address.checked(url)
     assert "canary" not in str(raised.value)
 
 
@@ -64,7 +64,7 @@ def test_nothing_else(url: str, words: str) -> None:
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(said: str) -> None:
-    assert not address.is_public(ipaddress.ip_address(said))
+    assert not webhook_address.is_public(ipaddress.ip_address(said))
     assert not Reach().allows("example.com", said)
     assert Reach.of(["example.com"]).allows("EXAMPLE.com.", said)
 
@@ -97,5 +97,5 @@ def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
     ],
 )
 def test_an_address_that_says_by_itself_that_it_is_not_public(url: str, refused: bool) -> None:
-    assert address.is_refused(url, Reach()) is refused
-    assert not address.is_refused(url, Reach.of(["localhost", "127.0.0.1", "10.0.0.0/8"]))
+    assert webhook_address.is_refused(url, Reach()) is refused
+    assert not webhook_address.is_refused(url, Reach.of(["localhost", "127.0.0.1", "10.0.0.0/8"]))

@@ -22,9 +22,9 @@ from models.db import Database
 from models.errors import SettingsError
 from models.settings import Settings
 from producer.results.pages import iso
-from producer.schedules.address import Reach
-from producer.schedules.posting import NotTaken, post
-from producer.schedules.signing import Secret
+from producer.schedules.alerts.http_post import NotTaken, post
+from producer.schedules.alerts.signing import Secret
+from producer.schedules.alerts.webhook_address import Reach
 
 log = structlog.get_logger(__name__)
 

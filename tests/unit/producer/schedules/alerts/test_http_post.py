@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from producer.schedules import posting
-from producer.schedules.address import Reach
-from producer.schedules.posting import NotTaken
+from producer.schedules.alerts import http_post
+from producer.schedules.alerts.http_post import NotTaken
+from producer.schedules.alerts.webhook_address import Reach
 from tests.receivers import receiver
 
 HERE = Reach.of(["127.0.0.1"])
-post = partial(posting.post, reach=HERE)
+post = partial(http_post.post, reach=HERE)
 
 
 def test_what_arrives() -> None:
@@ -94,7 +94,7 @@ def test_this_machine_is_out_of_reach_unless_it_is_allowed(host: str) -> None:
     with receiver() as here:
         url = here.url.replace("127.0.0.1", host)
         with pytest.raises(NotTaken, match="no public address; where that is meant, name the host in webhook_allowed"):
-            posting.post(url, b"{}", {})
+            http_post.post(url, b"{}", {})
 
         assert here.taken == []
 
@@ -102,7 +102,7 @@ def test_this_machine_is_out_of_reach_unless_it_is_allowed(host: str) -> None:
 @pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "LocalHost", "localhost.", "0.0.0.0/0"])
 def test_what_is_allowed_is_reached(allowed: str) -> None:
     with receiver() as here:
-        posting.post(here.url.replace("127.0.0.1", "localhost"), b"{}", {}, reach=Reach.of([allowed, "::1"]))
+        http_post.post(here.url.replace("127.0.0.1", "localhost"), b"{}", {}, reach=Reach.of([allowed, "::1"]))
 
         assert len(here.taken) == 1
 
@@ -125,7 +125,9 @@ def test_a_name_is_looked_up_once_and_its_address_asked_of(monkeypatch: pytest.M
     """A name that is public when it is looked at, and private when it is connected to."""
     with receiver() as here, names_lead_to(monkeypatch, ["127.0.0.2"], ["127.0.0.1"]) as asked:
         with pytest.raises(NotTaken, match="did not answer"):
-            posting.post(here.url.replace("127.0.0.1", "rebinds.example"), b"{}", {}, reach=Reach.of(["127.0.0.2/32"]))
+            http_post.post(
+                here.url.replace("127.0.0.1", "rebinds.example"), b"{}", {}, reach=Reach.of(["127.0.0.2/32"])
+            )
 
         assert (here.taken, asked) == ([], ["rebinds.example"])
 
@@ -145,7 +147,7 @@ def test_a_name_that_is_looked_up_for_too_long(monkeypatch: pytest.MonkeyPatch) 
     began = time.monotonic()
 
     with pytest.raises(NotTaken, match="did not answer in time"):
-        posting.post("https://slow.example/", b"{}", {}, seconds=0.2)
+        http_post.post("https://slow.example/", b"{}", {}, seconds=0.2)
     over.set()
 
     assert time.monotonic() - began < 5
@@ -154,4 +156,4 @@ def test_a_name_that_is_looked_up_for_too_long(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".example", "x..example"])
 def test_a_name_that_leads_nowhere(host: str) -> None:
     with pytest.raises(NotTaken, match="did not answer"):
-        posting.post(f"https://{host}/", b"{}", {}, seconds=5)
+        http_post.post(f"https://{host}/", b"{}", {}, seconds=5)

@@ -10,7 +10,7 @@ from threading import Event, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
-from producer.schedules.address import Reach
+from producer.schedules.alerts.webhook_address import Reach
 from producer.timeouts import call_within
 
 SECONDS = 10.0
