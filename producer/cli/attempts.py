@@ -7,7 +7,7 @@ import click
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 from producer.results import attempts as history
 from producer.results.attempts import AttemptView
 
@@ -20,7 +20,7 @@ ERROR_COLUMNS = 60
 @click.option("--position", type=click.IntRange(min=0), help="Only the job at this position, and all about it.")
 @click.option("--id", "custom_id", help="Only the job with this custom_id, and all about it.")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=100_000), default=100, show_default=True)
-@context.json_option
+@common.json_option
 def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: int, as_json: bool) -> None:
     """Show how claims of the batch ID ended that did not just succeed: the last ones, oldest first.
 
@@ -28,7 +28,7 @@ def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: 
     """
     if position is not None and custom_id is not None:
         raise UsageError("--position and --id both name the job; give one of them")
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         if custom_id is not None:
             position = history.position_of(database, batch_id, custom_id)
         if position is not None:

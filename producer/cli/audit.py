@@ -6,7 +6,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 from producer.health import audit as auditor
 from producer.health.audit import Audited, Problem
 
@@ -15,7 +15,7 @@ FOUND_PROBLEMS = 1
 
 @click.command(short_help="Prove from the rows that nothing is lost and nothing twice.")
 @click.argument("batch_id", metavar="[ID]", required=False)
-@context.json_option
+@common.json_option
 @click.pass_context
 def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
     """Recompute from the rows what the batch ID, or every batch, says of itself: counters, order, slices and fences.
@@ -24,7 +24,7 @@ def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
     is lost, twice or contradicts itself.
     """
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         found = (
             [auditor.one(database, batch_id, settings.lease_seconds)]
             if batch_id

@@ -5,15 +5,15 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import cancel as cancelling
-from producer.cli import context, render
+from producer.cli import common, render
 
 
 @click.command(short_help="Cancel a batch.")
 @click.argument("batch_id", metavar="ID")
-@context.json_option
+@common.json_option
 def cancel(batch_id: str, as_json: bool) -> None:
     """Cancel the batch ID: what is answered stays, what is not is cancelled, and no later answer is written."""
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         batch = cancelling.cancel(database, batch_id)
     if as_json:
         terminal.echo_json(batch.as_dict())

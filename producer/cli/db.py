@@ -12,7 +12,7 @@ from models.postgresql.privileges import Role
 from models.postgresql.session import LONGEST_NAME
 from models.privacy import terminal, urls
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 
 
 @click.group(short_help="Look after the database's tables.")
@@ -21,12 +21,12 @@ def db() -> None:
 
 
 @db.command(short_help="Bring the tables to this Batchmill's version.")
-@context.json_option
+@common.json_option
 def upgrade(as_json: bool) -> None:
     """Make the tables, or bring them to this Batchmill's version; harmless when they are."""
     settings = Settings.load()
     schema.upgrade(settings.database)
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         version = schema.version(database)
     if as_json:
         terminal.echo_json({"object": "schema", "version": version})
@@ -39,7 +39,7 @@ def upgrade(as_json: bool) -> None:
 @click.option("--submitter", "submitters", multiple=True, metavar="ROLE", help="Submits, cancels, retries, deletes.")
 @click.option("--reader", "readers", multiple=True, metavar="ROLE", help="Reads batches, results and schedules.")
 @click.option("--own-tables", is_flag=True, help="They may also make tables: results --to-sql, and a schedule's into.")
-@context.json_option
+@common.json_option
 def grants(
     workers: Sequence[str], submitters: Sequence[str], readers: Sequence[str], own_tables: bool, as_json: bool
 ) -> None:
@@ -49,7 +49,7 @@ def grants(
     """
     roles = {Purpose.WORKING: workers, Purpose.SUBMITTING: submitters, Purpose.READING: readers}
     _check(roles)
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         found = [*_statements(_place(database), roles, own_tables=own_tables)]
     if as_json:
         terminal.echo_json({"object": "grants", "statements": found})

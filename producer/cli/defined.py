@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from producer.cli import context
+from producer.cli import common
 
 
 def defined(command: Callable[..., None]) -> Callable[..., None]:
@@ -15,13 +15,13 @@ def defined(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline."),
         click.option("--sql", metavar="NAME", help="The query [sources.NAME]; it may name :slot, :since and :until."),
         click.option("--file", metavar="PATTERN", help="Or a file, such as in/{slot:%Y-%m-%d}.jsonl."),
-        click.option("--bind", multiple=True, callback=context.values, metavar="NAME=VALUE",
+        click.option("--bind", multiple=True, callback=common.values, metavar="NAME=VALUE",
                      help="Another parameter of the query. May be repeated."),
-        click.option("--input", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
+        click.option("--input", multiple=True, callback=common.pairs, metavar="FIELD=COLUMN",
                      help="Which column holds a field of the task. May be repeated."),
         click.option("--id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id."),
         click.option("--meta", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
-        click.option("--param", "params", multiple=True, callback=context.values, metavar="NAME=VALUE",
+        click.option("--param", "params", multiple=True, callback=common.values, metavar="NAME=VALUE",
                      help="A parameter of the task. May be repeated."),
         click.option("--priority", type=int, help="Batches with a higher one go first."),
         click.option("--on-invalid", help="What a row that can't be a job comes to: refuse, or fail-row, if unset."),

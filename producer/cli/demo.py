@@ -17,7 +17,7 @@ from models.settings import Settings
 from producer import readers
 from producer.batches import polling
 from producer.batches.views import BatchView
-from producer.cli import answer, context, progress, render, stage
+from producer.cli import answer, common, progress, render, stage
 from producer.cli.wait import exit_code
 from producer.readers.rows import Columns
 from producer.results import pages
@@ -72,7 +72,7 @@ def demo(ctx: click.Context, /, home: Path) -> None:
         settings = Settings.load()
         with (
             stage.running(home / "up.log", [act.pipeline for act in ACTS]) as check,
-            context.opened(settings) as database,
+            common.opened(settings) as database,
         ):
             batches = _worked(settings, database, check)
             for batch in batches:

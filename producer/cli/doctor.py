@@ -7,7 +7,7 @@ import click
 from models.errors import SettingsError
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 from producer.health import doctor as practice
 from producer.health.findings import PROBLEM, Finding
 
@@ -15,7 +15,7 @@ FOUND_PROBLEMS, UNREACHABLE = 1, 5
 
 
 @click.command(short_help="Look whether everything is there and healthy.")
-@context.json_option
+@common.json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Look at settings, disk, Redis, the database, workers, waiting work, stuck batches, duties and schedules.

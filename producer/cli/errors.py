@@ -8,7 +8,7 @@ import click
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import answer, context, printing
+from producer.cli import answer, common, printing
 from producer.results import pages
 from producer.results.pages import ResultRow
 
@@ -26,7 +26,7 @@ ID_COLUMNS, WHY_COLUMNS, INPUT_COLUMNS = 24, 60, 40
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
     help="Write a .jsonl, .csv or .parquet file, whole or not at all.",
 )  # fmt: skip
-@context.json_option
+@common.json_option
 def errors(batch_id: str, code: str | None, limit: int | None, output: Path | None, as_json: bool) -> None:
     """Show the failed jobs of the batch ID in the order of the source: a table on a terminal, else JSON lines.
 
@@ -35,7 +35,7 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
     if output is not None and limit is not None:
         raise UsageError("-o writes all that there is; leave out --limit")
     in_columns = sys.stdout.isatty() and not as_json
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         if output is not None:
             printing.write(database, batch_id, pages.failed(database, batch_id, code), output)
         elif in_columns:

@@ -6,7 +6,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import views
-from producer.cli import context, render
+from producer.cli import common, render
 
 HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 
@@ -14,10 +14,10 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 @click.command(short_help="List batches, the newest first.")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
 @click.option("--status", type=click.Choice([status.value for status in BatchStatus]), help="Only these.")
-@context.json_option
+@common.json_option
 def ls(limit: int, status: str | None, as_json: bool) -> None:
     """List batches, the newest first."""
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         found = views.newest(database, limit, status=status)
     if as_json:
         terminal.echo_list([batch.as_dict() for batch in found])

@@ -9,13 +9,13 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 
 HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 
 
 @click.command(short_help="List the catalogue's pipelines.")
-@context.json_option
+@common.json_option
 def pipelines(as_json: bool) -> None:
     """List the catalogue's pipelines: what `--pipeline` can name."""
     found = Catalogue.load(Settings.load()).values()

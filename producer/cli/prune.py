@@ -10,7 +10,7 @@ from models.lifecycle import retention
 from models.lifecycle.retention import Aged
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import context
+from producer.cli import common
 from producer.times import age
 
 DAY = 86_400.0
@@ -20,7 +20,7 @@ HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
 @click.command(short_help="Delete the batches that ended long ago.")
 @click.option("--older-than", metavar="SPAN", help="Such as 30d or 12h; unset: the setting prune_days.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@context.json_option
+@common.json_option
 def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the batches that ended longer ago than a span, with their jobs and results; open ones are never touched.
     So do the runs of schedules, but the newest 50 of each, and their events.
@@ -29,7 +29,7 @@ def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """
     settings = Settings.load()
     seconds = _seconds(older_than, settings)
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         found = list(retention.aged(database, seconds))
         gone = found if dry_run else [batch for batch in found if retention.mark(database, batch.id)]
         if not dry_run:

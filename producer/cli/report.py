@@ -11,7 +11,7 @@ from models.errors import NotFound, UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState
-from producer.cli import context, gauges, night
+from producer.cli import common, gauges, night
 from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.schedules.definition import EPOCH, Schedule
@@ -29,14 +29,14 @@ MOST_EVENTS = 20
 @click.command(short_help="Tell how a run was.")
 @click.argument("name")
 @click.option("--slot", metavar="TIME", help="Which, such as 2026-11-24 or 2026-11-24T02:00; unset: the last one.")
-@context.json_option
+@common.json_option
 def report(name: str, slot: str | None, as_json: bool) -> None:
     """Tell how the last run of NAME was: what it took in, how good the results are, how far they moved, what to do.
 
     TIME is by the schedule's zone.
     """
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         view = registry.get(database, name)
         first, past = _span(slot, view.definition, clock.of(settings, database)())
         run = run_views.latest_in(database, name, first, past)

@@ -12,7 +12,7 @@ from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import views
-from producer.cli import context, printing
+from producer.cli import common, printing
 from producer.results import following
 from producer.results import pages as reading
 from producer.results.pages import ResultRow
@@ -31,7 +31,7 @@ from producer.results.pages import ResultRow
     "--to-sql", "table", metavar="TABLE",
     help="Write a table of your own beside the results, typed, made or brought up to date, whole or not at all.",
 )  # fmt: skip
-@context.json_option
+@common.json_option
 def results(
     batch_id: str, after: int, limit: int | None, follow: bool, output: Path | None, table: str | None, as_json: bool
 ) -> None:
@@ -41,7 +41,7 @@ def results(
     """
     if (output is not None or table is not None) and (follow or limit is not None):
         raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         if table is not None:
             printing.write_table(database, batch_id, after, table)
         if output is not None:

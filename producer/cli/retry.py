@@ -6,7 +6,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import Outcome
 from producer.batches import retry, views
-from producer.cli import context, wait
+from producer.cli import common, wait
 from producer.submission import submit as submitting
 from producer.submission.submit import Submission
 from producer.times import Deadline
@@ -25,7 +25,7 @@ OUTCOMES = [outcome.value for outcome in Outcome if outcome is not Outcome.SUCCE
 @click.option("--deadline", metavar="WHEN", help="A new one, such as 6h; without, one that has passed is dropped.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
-@context.json_option
+@common.json_option
 @click.pass_context
 def retry(
     ctx: click.Context, batch_id: str, codes: tuple[str, ...], outcomes: tuple[str, ...], deadline: str | None,
@@ -38,13 +38,13 @@ def retry(
     settings = Settings.load()
     choice = retry.Choice(tuple(map(Outcome, outcomes)), codes)
     until = None if deadline is None else Deadline.read(deadline)
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         put_back = retry.replay(database, batch_id, choice, settings.slice_jobs, until)
         terminal.notice(f"{terminal.counted(put_back.jobs, 'job')} of {batch_id} will be tried again")
         warning = submitting.ring(
             settings, Submission(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
         )
-        context.tell_unserved(database, settings, put_back.pipeline, warning)
+        common.tell_unserved(database, settings, put_back.pipeline, warning)
         if waits:
             ctx.exit(wait.followed(database, batch_id, timeout, as_json=as_json))
         if as_json:

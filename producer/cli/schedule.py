@@ -13,7 +13,7 @@ from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings, config_file
 from producer.batches import workers
-from producer.cli import context, night, nights
+from producer.cli import common, night, nights
 from producer.cli.defined import defined
 from producer.cli.report import report
 from producer.schedules import metrics, registry, status, validation
@@ -58,7 +58,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
     fields = {field: _plain(value) for field, value in given.items() if value not in (None, (), {})}
     settings = Settings.load()
     definition = validation.admitted(name, fields, settings, Catalogue.load(settings))
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         registry.create(database, definition, now, replace=replace)
         click.echo(f"{name} runs {nights.spelled_times(definition)}; next:")
@@ -70,11 +70,11 @@ def create(name: str, replace: bool, **given: Any) -> None:
 
 
 @schedule.command(short_help="List schedules.")
-@context.json_option
+@common.json_option
 def ls(as_json: bool) -> None:
     """List the schedules, with their last and next runs; what needs a look is red."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         views = status.of_all(database, now)
     if as_json:
@@ -87,11 +87,11 @@ def ls(as_json: bool) -> None:
 
 @schedule.command(short_help="Show one schedule.")
 @click.argument("name")
-@context.json_option
+@common.json_option
 def show(name: str, as_json: bool) -> None:
     """Show what schedule NAME says, its next five runs in its zone, its last ones, and what happened."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         view = registry.get(database, name)
         past = run_views.newest(database, name, RUNS_SHOWN)
@@ -116,7 +116,7 @@ def show(name: str, as_json: bool) -> None:
 def suspend(name: str) -> None:
     """Let no slot of NAME come until it is resumed; a run that is at it goes on."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         registry.suspend(database, name, clock.of(settings, database)())
     click.echo(f"{name} rests; go on with: batchmill schedule resume {name}")
 
@@ -126,7 +126,7 @@ def suspend(name: str) -> None:
 def resume(name: str) -> None:
     """Go on with NAME from its next slot; those that it rested through are not caught up (see backfill)."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         registry.resume(database, name, now)
         click.echo(f"{name} goes on; next:")
@@ -138,7 +138,7 @@ def resume(name: str) -> None:
 def trigger(name: str) -> None:
     """Run NAME for this moment, besides its slots: everything since the last run that completed."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.of(settings, database)())
         click.echo(batch_id)
         terminal.notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
@@ -156,7 +156,7 @@ def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
     The watermark stays: what the next night takes in does not change.
     """
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         begun, kept = manual_runs.backfill(database, Catalogue.load(settings), name, first, last, now, again=again)
         click.echo(f"{terminal.counted(len(begun), 'slot')} of {name} will run")
@@ -171,7 +171,7 @@ def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
 @click.argument("name")
 def delete(name: str) -> None:
     """Take NAME away with its history. Batches that run go on, results and the table that it wrote stay."""
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         registry.delete(database, name)
     click.echo(f"{name} is gone")
 
@@ -179,10 +179,10 @@ def delete(name: str) -> None:
 @schedule.command(short_help="List a schedule's runs.")
 @click.argument("name")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
-@context.json_option
+@common.json_option
 def history(name: str, limit: int, as_json: bool) -> None:
     """List the runs of NAME, the latest first: what came of each, and how far results moved."""
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         view = registry.get(database, name)
         found = run_views.newest(database, name, limit)
     if as_json:
@@ -203,7 +203,7 @@ def sync() -> None:
         name: validation.admitted(name, fields, settings, catalogue, folder)
         for name, fields in settings.schedules.items()
     }
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         now = clock.of(settings, database)()
         done = registry.sync(database, wanted, now)
         for what, name in done:
@@ -230,7 +230,7 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
     failpoints.arm()
     if end_with_stdin:
         parent.end_with_it()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
     if end_with_stdin:
         ctx.exit(0 if done else due_runs.NOTHING_DONE)
@@ -241,7 +241,7 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
 def print_metrics() -> None:
     """Print how schedules stand in Prometheus' text format, for a textfile collector."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         click.echo(metrics.text(metrics.figures(database, clock.of(settings, database)())), nl=False)
 
 

@@ -5,16 +5,16 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import blockers, views
-from producer.cli import context, render
+from producer.cli import common, render
 
 
 @click.command(short_help="Show one batch.")
 @click.argument("batch_id", metavar="ID")
-@context.json_option
+@common.json_option
 def show(batch_id: str, as_json: bool) -> None:
     """Show how the batch ID stands, what made its results and how fast, and why nobody works on it, if so."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         batch = views.get(database, batch_id)
         waiting_for = blockers.of_batch(database, batch, settings.lease_seconds)
     if as_json:

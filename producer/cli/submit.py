@@ -14,7 +14,7 @@ from models.settings import Settings
 from models.states import BatchStatus
 from producer import readers
 from producer.batches import views
-from producer.cli import context, progress, rehearse, wait
+from producer.cli import common, progress, rehearse, wait
 from producer.cli import source as sources
 from producer.readers.rows import Columns, Source
 from producer.submission import submit as submitting
@@ -28,11 +28,11 @@ from producer.submission.submit import Submission
 @click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by a file's name; - is jsonl.")
 @click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
 @click.option(
-    "--bind", "bound", multiple=True, callback=context.values, metavar="NAME=VALUE",
+    "--bind", "bound", multiple=True, callback=common.values, metavar="NAME=VALUE",
     help="A parameter of that query, as JSON or text. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--input", "inputs", multiple=True, callback=context.pairs, metavar="FIELD=COLUMN",
+    "--input", "inputs", multiple=True, callback=common.pairs, metavar="FIELD=COLUMN",
     help="Which column holds a field of the task, such as text=review_body. May be repeated.",
 )  # fmt: skip
 @click.option("--id", "custom_id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id.")
@@ -44,13 +44,13 @@ from producer.submission.submit import Submission
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of yours, even where such a column is there.")
 @click.option(
-    "--param", "parameters", multiple=True, callback=context.values, metavar="NAME=VALUE",
+    "--param", "parameters", multiple=True, callback=common.values, metavar="NAME=VALUE",
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )  # fmt: skip
 @click.option("--name", help="A name for people; it need not be unique.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher one go first.")
 @click.option(
-    "--metadata", multiple=True, callback=context.pairs, metavar="KEY=VALUE",
+    "--metadata", multiple=True, callback=common.pairs, metavar="KEY=VALUE",
     help="Kept with the batch; up to 16. May be repeated.",
 )  # fmt: skip
 @click.option(
@@ -76,7 +76,7 @@ from producer.submission.submit import Submission
 )
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
-@context.json_option
+@common.json_option
 @click.pass_context
 def submit(
     ctx: click.Context,
@@ -111,7 +111,7 @@ def submit(
     if dry_run:
         with source as rows:
             ctx.exit(0 if rehearse.shown(settings, request, rows, as_json=as_json) else UsageError.exit_code)
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         with source as rows:
             submission = _accepted(database, settings, request, rows)
         _say_id(database, submission, as_json=as_json, waits=waits)
@@ -197,7 +197,7 @@ def _tell(settings: Settings, database: Database, submission: Submission) -> Non
     if not submission.slice_ids:
         return
     warning = submitting.ring(settings, submission)
-    context.tell_unserved(database, settings, submission.pipeline, warning)
+    common.tell_unserved(database, settings, submission.pipeline, warning)
 
 
 def _exit_code(database: Database, submission: Submission) -> int:

@@ -7,14 +7,14 @@ import click
 from models import tasks as all_tasks
 from models.privacy import terminal
 from models.tasks.spec import TaskSpec
-from producer.cli import context
+from producer.cli import common
 
 BOUNDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "over", "exclusiveMaximum": "under"}
 
 
 @click.command(short_help="List the tasks, or explain one.")
 @click.argument("name", required=False)
-@context.json_option
+@common.json_option
 def tasks(name: str | None, as_json: bool) -> None:
     """List the tasks, or explain the task NAME: its inputs, its parameters and its output."""
     found = [all_tasks.find(name)] if name else list(all_tasks.TASKS.values())

@@ -9,7 +9,7 @@ from models.states import BatchStatus
 from producer.batches import polling, views
 from producer.batches.progress import Observer
 from producer.batches.views import BatchView
-from producer.cli import context, live, render
+from producer.cli import common, live, render
 
 DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
 
@@ -17,14 +17,14 @@ DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
 @click.command(short_help="Wait until a batch has ended.")
 @click.argument("batch_id", metavar="ID")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long at most; then exit 124.")
-@context.json_option
+@common.json_option
 @click.pass_context
 def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait until the batch ID has ended.
 
     Exits 0 when all its jobs succeeded, 3 when it is done with failed jobs, 1 when it failed, expired or was cancelled.
     """
-    with context.opened(Settings.load()) as database:
+    with common.opened(Settings.load()) as database:
         ctx.exit(followed(database, batch_id, timeout, as_json=as_json))
 
 

@@ -10,14 +10,14 @@ from models.settings import Settings
 from producer.batches import polling, views
 from producer.batches.progress import Observer
 from producer.batches.views import BatchView
-from producer.cli import context, wait
+from producer.cli import common, wait
 from producer.cli.progress import LINE_SECONDS
 
 
 @click.command(short_help="Watch a batch while it runs.")
 @click.argument("batch_id", metavar="ID")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="How long at most; then exit 124.")
-@context.json_option
+@common.json_option
 @click.pass_context
 def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
     """Watch the batch ID until it has ended: progress, pace, when it will be done, workers, padding, failures by code.
@@ -26,7 +26,7 @@ def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: boo
     `batchmill wait` does.
     """
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         if as_json:
             ctx.exit(_printed(Observer(database, batch_id, settings.lease_seconds), database, batch_id, timeout))
         ctx.exit(wait.followed(database, batch_id, timeout, as_json=False, again="watch"))

@@ -12,17 +12,17 @@ from producer.batches import blockers
 from producer.batches import workers as fleet
 from producer.batches.blockers import Failure
 from producer.batches.workers import WorkerView
-from producer.cli import context
+from producer.cli import common
 
 HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
 
 
 @click.command(short_help="List the worker processes.")
-@context.json_option
+@common.json_option
 def workers(as_json: bool) -> None:
     """List the worker processes, and what they can't load; one that was silent for three leases is `gone`."""
     settings = Settings.load()
-    with context.opened(settings) as database:
+    with common.opened(settings) as database:
         found = fleet.listed(database, settings.lease_seconds)
         failed = blockers.failures(database)
     if as_json:
