@@ -18,7 +18,7 @@ from producer import readers
 from producer.batches import polling
 from producer.batches.views import BatchView
 from producer.cli import answer, common, progress, render, stage
-from producer.cli.wait import exit_code
+from producer.cli.batches.wait import exit_code
 from producer.readers.rows import Columns
 from producer.results import pages
 from producer.submission import submit

@@ -6,7 +6,7 @@ import pytest
 
 from models.states import BatchStatus
 from producer.batches.views import MOMENTS, BatchView, Counts, pace
-from producer.cli.wait import exit_code
+from producer.cli.batches.wait import exit_code
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 

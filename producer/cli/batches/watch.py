@@ -10,7 +10,8 @@ from models.settings import Settings
 from producer.batches import polling, views
 from producer.batches.progress import Observer
 from producer.batches.views import BatchView
-from producer.cli import common, wait
+from producer.cli import common
+from producer.cli.batches import wait
 from producer.cli.progress import LINE_SECONDS
 
 

@@ -6,7 +6,8 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import Outcome
 from producer.batches import retry, views
-from producer.cli import common, wait
+from producer.cli import common
+from producer.cli.batches import wait
 from producer.submission import submit as submitting
 from producer.submission.submit import Submission
 from producer.times import Deadline
