@@ -68,8 +68,8 @@ COMMANDS = {
     "retry": Command("producer.cli.batches.retry", "retry", "Try again what failed."),
     "delete": Command("producer.cli.batches.delete", "delete", "Delete a batch with its jobs and results."),
     "prune": Command("producer.cli.batches.prune", "prune", "Delete the batches that ended long ago."),
-    "results": Command("producer.cli.results", "results", "Print a batch's results, or write them to a file."),
-    "errors": Command("producer.cli.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
+    "results": Command("producer.cli.results.results", "results", "Print a batch's results, or write them to a file."),
+    "errors": Command("producer.cli.results.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
     "schedule": Command("producer.cli.schedule", "schedule", "Run a pipeline every night."),
     "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
@@ -78,7 +78,9 @@ COMMANDS = {
     "audit": Command("producer.cli.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."),
     "doctor": Command("producer.cli.doctor", "doctor", "Look whether everything is there and healthy."),
     "attempts": Command(
-        "producer.cli.attempts", "attempts", "Show the tries of a batch that did not just succeed, or of one job."
+        "producer.cli.results.attempts",
+        "attempts",
+        "Show the tries of a batch that did not just succeed, or of one job.",
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "foreman": Command("worker.cli.maintain", "foreman", "Look after things where no worker runs."),
