@@ -70,7 +70,7 @@ COMMANDS = {
     "prune": Command("producer.cli.batches.prune", "prune", "Delete the batches that ended long ago."),
     "results": Command("producer.cli.results.results", "results", "Print a batch's results, or write them to a file."),
     "errors": Command("producer.cli.results.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
-    "schedule": Command("producer.cli.schedule", "schedule", "Run a pipeline every night."),
+    "schedule": Command("producer.cli.schedules.schedule", "schedule", "Run a pipeline every night."),
     "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.postgresql import grants
 from models.settings import Settings
-from producer.cli.schedule import schedule
+from producer.cli.schedules.schedule import schedule
 from producer.schedules.alerts.events import Kind
 from producer.schedules.alerts.signing import Secret
 from producer.schedules.definition import Schedule

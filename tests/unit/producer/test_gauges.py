@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from producer.cli import gauges
+from producer.cli.schedules import quality_table
 from producer.schedules.quality.stats import Quality, Spread
 
 NOTHING = Quality(
@@ -21,7 +21,7 @@ def made(**labels: int) -> Quality:
 
 
 def lines(now: Quality, *before: Quality, moved: tuple[str, ...] = ()) -> list[list[str]]:
-    return [line.split() for line in click.unstyle(gauges.table(now, before, moved)).splitlines()]
+    return [line.split() for line in click.unstyle(quality_table.table(now, before, moved)).splitlines()]
 
 
 def test_shares_are_held_against_the_mean_of_the_runs_before() -> None:
@@ -39,11 +39,11 @@ def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
 
     named = [line[0] for line in lines(many) if line and line[0].startswith("L")]
 
-    assert named == [f"L{number:02}" for number in range(19, 19 - gauges.MOST_LABELS, -1)]
+    assert named == [f"L{number:02}" for number in range(19, 19 - quality_table.MOST_LABELS, -1)]
 
 
 def test_what_moved_is_yellow() -> None:
-    shown = gauges.table(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
+    shown = quality_table.table(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
 
     [yellow] = [line for line in shown if line.startswith("\x1b[33m")]
     assert "mean score" in yellow

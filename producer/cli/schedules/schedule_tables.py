@@ -6,7 +6,7 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from models.privacy import terminal
-from producer.cli import night
+from producer.cli.schedules import run_tables
 from producer.schedules.definition import Schedule
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
@@ -19,7 +19,7 @@ HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO
 def table(standings: Sequence[Standing]) -> str:
     """All schedules, red where a person should look."""
     rows = [_line(standing) for standing in standings]
-    return night.coloured(terminal.table(HEADER, rows), map(_colour, standings))
+    return run_tables.coloured(terminal.table(HEADER, rows), map(_colour, standings))
 
 
 def facts(standing: Standing, slots: Sequence[str]) -> str:
@@ -81,13 +81,13 @@ def _line(standing: Standing) -> list[object]:
 def _colour(standing: Standing) -> str | None:
     if standing.bad:
         return "red"
-    return None if standing.last is None else night.colour(standing.last)
+    return None if standing.last is None else run_tables.colour(standing.last)
 
 
 def _came_to(run: RunView) -> str:
     rows = (run.summary or {}).get("total")
     parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.counted(rows, 'row')}"]
-    return ", ".join([*parts, "drifted"] if night.alarms(run) else parts)
+    return ", ".join([*parts, "drifted"] if run_tables.alarms(run) else parts)
 
 
 def _next(view: ScheduleView, now: datetime, count: int) -> list[datetime]:

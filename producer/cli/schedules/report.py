@@ -11,7 +11,8 @@ from models.errors import NotFound, UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import RunState
-from producer.cli import common, gauges, night
+from producer.cli import common
+from producer.cli.schedules import quality_table, run_tables
 from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.schedules.definition import EPOCH, Schedule
@@ -53,7 +54,7 @@ def report(name: str, slot: str | None, as_json: bool) -> None:
     if shown := _gauges(run, before):
         click.echo("\n" + shown)
     if told:
-        click.echo("\n" + night.happened(told, view.definition))
+        click.echo("\n" + run_tables.happened(told, view.definition))
     for advice in _advice(run, view):
         terminal.notice("\n" + advice)
 
@@ -85,7 +86,7 @@ def _facts(run: RunView, definition: Schedule) -> str:
         ("table", definition.into and _table(run, definition)),
     ]
     lines = terminal.facts([(name, value) for name, value in known if value]).split("\n")
-    told = (click.style(line, fg=night.colour(run)) if line.startswith("state") else line for line in lines)
+    told = (click.style(line, fg=run_tables.colour(run)) if line.startswith("state") else line for line in lines)
     return "\n".join(told)
 
 
@@ -98,15 +99,15 @@ def _taken_in(run: RunView, definition: Schedule) -> str | None:
 
 def _state(run: RunView, definition: Schedule) -> str:
     parts = [run.state.value if run.finished_at is None else f"{run.state.value} {definition.spelled(run.finished_at)}"]
-    left = night.time_left(run)
+    left = run_tables.time_left(run)
     if left is not None and left >= timedelta():
-        parts.append(f"{night.lasting(left)} before its deadline")
-    return ", ".join([*parts, *filter(None, (night.CAUSES.get(run.cause), night.late(run)))])
+        parts.append(f"{run_tables.lasting(left)} before its deadline")
+    return ", ".join([*parts, *filter(None, (run_tables.CAUSES.get(run.cause), run_tables.late(run)))])
 
 
 def _counted(summary: dict[str, Any]) -> str:
-    named = [(name, summary.get(name)) for name in (*night.COUNTED[1:], "expired", "cancelled")]
-    told = [f"{count:,} {name}" for name, count in named if count or (count == 0 and name in night.COUNTED)]
+    named = [(name, summary.get(name)) for name in (*run_tables.COUNTED[1:], "expired", "cancelled")]
+    told = [f"{count:,} {name}" for name, count in named if count or (count == 0 and name in run_tables.COUNTED)]
     return f"{summary['total']:,}: {', '.join(told)}"
 
 
@@ -126,7 +127,7 @@ def _gauges(run: RunView, before: Sequence[RunView]) -> str:
         return ""
     now, *earlier = map(Quality.of, stored)
     moved = {move["what"] for move in (run.summary["drift"] or {}).get("moves", ()) if move["counts"]}
-    return gauges.table(now, earlier, moved)
+    return quality_table.table(now, earlier, moved)
 
 
 def _advice(run: RunView, view: ScheduleView) -> list[str]:
@@ -140,7 +141,7 @@ def _advice(run: RunView, view: ScheduleView) -> list[str]:
         told.append(f"what failed, and why: batchmill errors {batch}")
     if run.state is RunState.RUNNING:
         told.append(f"how it goes: batchmill watch {batch}")
-    if night.alarms(run):
+    if run_tables.alarms(run):
         told.append(f"look at some: batchmill results {batch}")
         slot = run.slot.astimezone(view.definition.times.clock).isoformat()
         told.append(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from statistics import fmean
 
 from models.privacy import terminal
-from producer.cli import night
+from producer.cli.schedules import run_tables
 from producer.schedules.quality.stats import Quality
 
 MOST_LABELS = 8
@@ -22,7 +22,7 @@ def table(now: Quality, before: Sequence[Quality], moved: Collection[str]) -> st
     header = ("", "THIS RUN", "", f"{many} BEFORE" if before else "", "")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rows = [(row[0], row[1].rjust(widths[1]), row[2], row[3].rjust(widths[3]), row[4]) for row in rows]
-    return night.coloured(terminal.table(header, rows), ["yellow" if row[-1] else None for row in rows])
+    return run_tables.coloured(terminal.table(header, rows), ["yellow" if row[-1] else None for row in rows])
 
 
 def _labels(now: Quality, before: Sequence[Quality], moved: bool) -> list[Line]:

@@ -13,9 +13,10 @@ from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings, config_file
 from producer.batches import workers
-from producer.cli import common, night, nights
-from producer.cli.defined import defined
-from producer.cli.report import report
+from producer.cli import common
+from producer.cli.schedules import run_tables, schedule_tables
+from producer.cli.schedules.options import defined
+from producer.cli.schedules.report import report
 from producer.schedules import metrics, registry, status, validation
 from producer.schedules.alerts import events
 from producer.schedules.definition import Schedule
@@ -61,7 +62,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
     with common.opened(settings) as database:
         now = clock.of(settings, database)()
         registry.create(database, definition, now, replace=replace)
-        click.echo(f"{name} runs {nights.spelled_times(definition)}; next:")
+        click.echo(f"{name} runs {schedule_tables.spelled_times(definition)}; next:")
         _echo_next(registry.get(database, name), now)
         if definition.into is not None and definition.id is None:
             terminal.notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
@@ -80,7 +81,7 @@ def ls(as_json: bool) -> None:
     if as_json:
         terminal.echo_list([view.as_dict() for view in views])
     elif views:
-        click.echo(nights.table(views))
+        click.echo(schedule_tables.table(views))
     else:
         terminal.notice("there are no schedules yet; add one: batchmill schedule create NAME --cron …")
 
@@ -98,15 +99,15 @@ def show(name: str, as_json: bool) -> None:
         told = events.newest(database, name, EVENTS_SHOWN)
     stands = status.of(view, past[0] if past else None, now)
     if as_json:
-        document = stands.as_dict() | {"next": nights.iso_next(view, now, NEXT_SHOWN)}
+        document = stands.as_dict() | {"next": schedule_tables.iso_next(view, now, NEXT_SHOWN)}
         runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
         terminal.echo_json(document | runs_told)
         return
-    click.echo(nights.facts(stands, nights.next_lines(view, now, NEXT_SHOWN)))
+    click.echo(schedule_tables.facts(stands, schedule_tables.next_lines(view, now, NEXT_SHOWN)))
     if past:
-        click.echo("\n" + night.history(past, view.definition))
+        click.echo("\n" + run_tables.history(past, view.definition))
     if told:
-        click.echo("\n" + night.happened(told, view.definition))
+        click.echo("\n" + run_tables.happened(told, view.definition))
     if past:
         terminal.notice(f"\nmore on the last one: batchmill schedule report {name}")
 
@@ -188,7 +189,7 @@ def history(name: str, limit: int, as_json: bool) -> None:
     if as_json:
         terminal.echo_list([run.as_dict() for run in found])
     elif found:
-        click.echo(night.history(found, view.definition))
+        click.echo(run_tables.history(found, view.definition))
     else:
         terminal.notice(f"{name} has had no slot yet")
 
@@ -207,7 +208,7 @@ def sync() -> None:
         now = clock.of(settings, database)()
         done = registry.sync(database, wanted, now)
         for what, name in done:
-            coming = nights.next_lines(registry.get(database, name), now, 1) if name in wanted else []
+            coming = schedule_tables.next_lines(registry.get(database, name), now, 1) if name in wanted else []
             click.echo("; next: ".join([f"{what} {name}", *coming]))
         if not done:
             terminal.notice(f"nothing to do: {terminal.counted(len(wanted), 'declared schedule')}")
@@ -234,7 +235,7 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
         done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
     if end_with_stdin:
         ctx.exit(0 if done else due_runs.NOTHING_DONE)
-    click.echo(nights.told(done), err=True)
+    click.echo(schedule_tables.told(done), err=True)
 
 
 @schedule.command("metrics", short_help="Print metrics.")
@@ -253,7 +254,7 @@ def _plain(value: Any) -> Any:
 
 
 def _echo_next(view: registry.ScheduleView, now: datetime) -> None:
-    for line in nights.next_lines(view, now, NEXT_SHOWN):
+    for line in schedule_tables.next_lines(view, now, NEXT_SHOWN):
         click.echo(f"  {line}")
 
 
