@@ -71,12 +71,14 @@ COMMANDS = {
     "results": Command("producer.cli.results.results", "results", "Print a batch's results, or write them to a file."),
     "errors": Command("producer.cli.results.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
     "schedule": Command("producer.cli.schedules.schedule", "schedule", "Run a pipeline every night."),
-    "pipelines": Command("producer.cli.pipelines", "pipelines", "List the catalogue's pipelines."),
-    "tasks": Command("producer.cli.tasks", "tasks", "List the tasks, or explain one."),
+    "pipelines": Command("producer.cli.operations.pipelines", "pipelines", "List the catalogue's pipelines."),
+    "tasks": Command("producer.cli.operations.tasks", "tasks", "List the tasks, or explain one."),
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
-    "workers": Command("producer.cli.workers", "workers", "List the worker processes."),
-    "audit": Command("producer.cli.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."),
-    "doctor": Command("producer.cli.doctor", "doctor", "Look whether everything is there and healthy."),
+    "workers": Command("producer.cli.operations.workers", "workers", "List the worker processes."),
+    "audit": Command(
+        "producer.cli.operations.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."
+    ),
+    "doctor": Command("producer.cli.operations.doctor", "doctor", "Look whether everything is there and healthy."),
     "attempts": Command(
         "producer.cli.results.attempts",
         "attempts",
@@ -84,7 +86,7 @@ COMMANDS = {
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "foreman": Command("worker.cli.maintain", "foreman", "Look after things where no worker runs."),
-    "db": Command("producer.cli.db", "db", "Look after the database's tables."),
+    "db": Command("producer.cli.operations.db", "db", "Look after the database's tables."),
     "demo": Command("producer.cli.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
 }
 
