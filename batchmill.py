@@ -87,7 +87,7 @@ COMMANDS = {
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
     "foreman": Command("worker.cli.maintain", "foreman", "Look after things where no worker runs."),
     "db": Command("producer.cli.operations.db", "db", "Look after the database's tables."),
-    "demo": Command("producer.cli.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
+    "demo": Command("producer.cli.demo.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
 }
 
 

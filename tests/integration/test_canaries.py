@@ -24,7 +24,7 @@ from models import schema
 from models.db import Database
 from models.errors import Unreachable
 from models.settings import Settings
-from producer.cli import stage
+from producer.cli.demo import sandbox
 from tests import answers
 from tests.servers import RedisDatabase
 from worker.cli import maintain
@@ -233,7 +233,7 @@ def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that would run for long end at once."""
     monkeypatch.setattr(running, "supervise", lambda *_a, **_k: 0)
     monkeypatch.setattr(maintain, "threading", SimpleNamespace(Event=_Ended))
-    monkeypatch.setattr(stage, "running", _not_running)
+    monkeypatch.setattr(sandbox, "running", _not_running)
 
 
 class _Ended:

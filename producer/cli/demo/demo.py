@@ -17,8 +17,9 @@ from models.settings import Settings
 from producer import readers
 from producer.batches import polling
 from producer.batches.views import BatchView
-from producer.cli import answer, common, progress, render, stage
+from producer.cli import answer, common, progress, render
 from producer.cli.batches.wait import exit_code
+from producer.cli.demo import sandbox
 from producer.readers.rows import Columns
 from producer.results import pages
 from producer.submission import submit
@@ -68,10 +69,10 @@ ACTS = (
 def demo(ctx: click.Context, /, home: Path) -> None:
     """Start Valkey, a SQLite file and one worker, give it a batch for each of the eight tasks, and show the answers."""
     home = home.absolute()
-    with stage.own_settings(home):
+    with sandbox.own_settings(home):
         settings = Settings.load()
         with (
-            stage.running(home / "up.log", [act.pipeline for act in ACTS]) as check,
+            sandbox.running(home / "up.log", [act.pipeline for act in ACTS]) as check,
             common.opened(settings) as database,
         ):
             batches = _worked(settings, database, check)
@@ -144,12 +145,12 @@ def _show_models(batches: Sequence[BatchView]) -> None:
 
 
 def _tell_more(home: Path, batches: Sequence[BatchView], catalogue: Catalogue) -> None:
-    file = stage.near(home / "batchmill.db")
-    program = f"BATCHMILL_HOME={stage.near(home)} {stage.program()}"
+    file = sandbox.near(home / "batchmill.db")
+    program = f"BATCHMILL_HOME={sandbox.near(home)} {sandbox.program()}"
     default = catalogue[REVIEWS.task]
     click.echo(
         f"""The same in SQL, in {file}:
-  {stage.sql_shell(file)}"{QUERY}"
+  {sandbox.sql_shell(file)}"{QUERY}"
 
 Look further:
   {program} ls
