@@ -5,7 +5,8 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import cancel as cancelling
-from producer.cli import common, render
+from producer.cli import common
+from producer.cli.display import batches
 
 
 @click.command(short_help="Cancel a batch.")
@@ -18,4 +19,4 @@ def cancel(batch_id: str, as_json: bool) -> None:
     if as_json:
         terminal.echo_json(batch.as_dict())
     else:
-        terminal.notice(render.summary(batch))
+        terminal.notice(batches.summary(batch))

@@ -4,7 +4,7 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli import progress
+from producer.cli.display import progress
 from producer.readers.rows import Source
 from producer.submission import dry_run
 from producer.submission.dry_run import PROBLEMS_NAMED, Rehearsal

@@ -6,7 +6,8 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import views
-from producer.cli import common, render
+from producer.cli import common
+from producer.cli.display import batches
 
 HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 
@@ -22,6 +23,6 @@ def ls(limit: int, status: str | None, as_json: bool) -> None:
     if as_json:
         terminal.echo_list([batch.as_dict() for batch in found])
     elif found:
-        click.echo(terminal.table(HEADER, [render.batch_line(batch) for batch in found]))
+        click.echo(terminal.table(HEADER, [batches.batch_line(batch) for batch in found]))
     else:
         terminal.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")

@@ -5,7 +5,8 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import blockers, views
-from producer.cli import common, render
+from producer.cli import common
+from producer.cli.display import batches
 
 
 @click.command(short_help="Show one batch.")
@@ -21,7 +22,7 @@ def show(batch_id: str, as_json: bool) -> None:
         reasons = {} if batch.status.ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
         terminal.echo_json({**batch.as_dict(), **reasons})
         return
-    click.echo(render.batch_facts(batch))
+    click.echo(batches.batch_facts(batch))
     for blocker in waiting_for:
         terminal.notice(f"waiting: {terminal.printable(blocker.message)}")
     if batch.counts.ended:

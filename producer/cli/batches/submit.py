@@ -14,9 +14,10 @@ from models.settings import Settings
 from models.states import BatchStatus
 from producer import readers
 from producer.batches import views
-from producer.cli import common, progress
+from producer.cli import common
 from producer.cli.batches import dry_run, wait
 from producer.cli.batches import input_source as sources
+from producer.cli.display import progress
 from producer.readers.rows import Columns, Source
 from producer.submission import submit as submitting
 from producer.submission.request import ON_INVALID, REFUSE, Request

@@ -12,7 +12,7 @@ from producer.batches.progress import Observer
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches import wait
-from producer.cli.progress import LINE_SECONDS
+from producer.cli.display.progress import LINE_SECONDS
 
 
 @click.command(short_help="Watch a batch while it runs.")

@@ -12,7 +12,8 @@ from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import views
-from producer.cli import common, printing
+from producer.cli import common
+from producer.cli.display import results
 from producer.results import following
 from producer.results import pages as reading
 from producer.results.pages import ResultRow
@@ -43,9 +44,9 @@ def results(
         raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
     with common.opened(Settings.load()) as database:
         if table is not None:
-            printing.write_table(database, batch_id, after, table)
+            results.write_table(database, batch_id, after, table)
         if output is not None:
-            printing.write(database, batch_id, reading.by_position(database, batch_id, after), output)
+            results.write(database, batch_id, reading.by_position(database, batch_id, after), output)
         if table is not None or output is not None:
             return
         if follow:
@@ -55,7 +56,7 @@ def results(
 
 
 def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
-    last, show = None, printing.of(as_json=as_json)
+    last, show = None, results.of(as_json=as_json)
     for last in rows:
         show(last)
     if as_json or not sys.stdout.isatty():
@@ -67,7 +68,7 @@ def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
 
 
 def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
-    show = printing.of(as_json=as_json)
+    show = results.of(as_json=as_json)
     views.get(database, batch_id)
     try:
         pages = following.pages(database, batch_id, after)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from producer.cli import answer
+from producer.cli.display import outputs
 
 ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "B-LOC", "word": "London", "score": 0.9}]
 
@@ -28,4 +28,4 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
     ],
 )
 def test_each_shape_has_its_words(output: Any, words: str) -> None:
-    assert answer.output(output) == words
+    assert outputs.output(output) == words
