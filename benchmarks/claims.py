@@ -30,10 +30,11 @@ from models.states import Outcome
 from models.tables import Batch
 from tests.servers import Postgres, Valkey
 from worker.leasing import claims, commit
-from worker.leasing.claims import Claimant, Lease
 from worker.leasing.commit import Answer
-from worker.maintenance import loop
-from worker.maintenance.loop import Duties, Duty
+from worker.leasing.leases import Claimant, Lease
+from worker.maintenance import tasks
+from worker.maintenance.loop import Duties
+from worker.maintenance.tasks import Duty
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "made/model", "a" * 40
 BATCHES, SLICE_JOBS = 50, 1024
@@ -206,7 +207,7 @@ def _rung_again(postgres: Postgres, valkey: Valkey, jobs: int) -> float:
         with database.read() as connection:
             slices = list(connection.scalars(text("SELECT id FROM slices ORDER BY id")))
         wakeups.ring(settings, PIPELINE, slices)
-        bells: list[Duty] = [duty for duty in loop.standard(database, settings) if duty.name == "bells"]
+        bells: list[Duty] = [duty for duty in tasks.standard(database, settings) if duty.name == "bells"]
         looking = Duties(database, bells, "benchmark", patience_seconds=0.0)
         looking.start()
         valkey.flush()

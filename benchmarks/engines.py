@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import THREADS, checkpoints, corpus, environments, loops, options, report
 from benchmarks.contest import Contestant, Standing, held
 from worker.engine import planning
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading.runtime import Runtime
 
 TASK = "sentiment-analysis"

@@ -14,9 +14,9 @@ from transformers import pipeline
 from benchmarks import THREADS
 from models.errors import JobError
 from models.pipelines.pipeline import Pipeline
+from worker.adapters.rows import Encoded
 from worker.engine import planning
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
 

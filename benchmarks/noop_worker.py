@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 from models.pipelines.pipeline import Pipeline
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
-from worker.leasing.commit import Version
+from worker.adapters.rows import Encoded, MicroBatch
+from worker.leasing.leases import Job
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
+from worker.loading.versions import Version
 from worker.process import main
 
 TOKENS_PER_BATCH = 1_024

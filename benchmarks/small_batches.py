@@ -31,9 +31,9 @@ from tests.servers import Postgres
 from worker.engine.claim_size import Pace
 from worker.engine.engine import Engine
 from worker.engine.wakeup import Doorbell
-from worker.leasing import claims, commit
-from worker.leasing.claims import Claimant
-from worker.leasing.leases import Holdings
+from worker.leasing import claims
+from worker.leasing.leases import Claimant, Holdings
+from worker.loading import versions
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
 WINDOW_JOBS, SLICE_JOBS = 4096, 1024
@@ -116,7 +116,7 @@ def _worked_through(url: str, batches: int) -> float:
     runtime = load(builtin.BUILT_IN[0], "cpu")
     engine = Engine(
         database, runtime, WHO, Doorbell(), Holdings(), Pace(10.0, WINDOW_JOBS),
-        version_id=commit.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
+        version_id=versions.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
         on_defect=lambda: os._exit(1),
     )  # fmt: skip
     started = time.monotonic()

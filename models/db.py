@@ -1,6 +1,5 @@
 """The database: one engine, two dialects, and the few SQL fragments in which they differ."""
 
-import json
 import random
 import sqlite3
 import time
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from models.documents import from_json
 from models.driver_errors import translated_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
@@ -32,10 +32,6 @@ FIRST_PAUSE_SECONDS = 0.1
 POOL_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
 
 Done = TypeVar("Done")
-
-# Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,17 +231,6 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
 def as_numbers(values: Iterable[int]) -> str:
     """Whole numbers as one value for `:numbers`: a parameter for each would meet the drivers' limits."""
     return ",".join(map(str, values))
-
-
-def as_json(value: Any) -> str:
-    """A document as both databases take it: NaN is refused, text stays readable."""
-    return _ENCODER.encode(value)
-
-
-def from_json(document: str | bytes) -> Any:
-    """A document as a database gives it back: JSON that starts with its value, in UTF-8 where it is bytes."""
-    # json.loads would guess the encoding and look for blanks, which takes longer than to read a short document.
-    return _DECODER.raw_decode(document if isinstance(document, str) else str(document, "utf-8"))[0]
 
 
 def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, pool: Pool) -> Engine:

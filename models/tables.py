@@ -123,7 +123,7 @@ class Slice(Table):
     claimed_at: Mapped[datetime | None]  # for the first time
     leased_at: Mapped[datetime | None]  # for the last time
     done_at: Mapped[datetime | None]
-    # Its place in the order of claims, as `models/lifecycle/claim_order.py` says. Triggers fill it in: no writer of slices has to.
+    # Its place in the order of claims, see `lifecycle/claim_order.py`. Triggers fill it in: no writer of slices has to.
     pipeline: Mapped[str | None]
     rank: Mapped[int | None] = mapped_column(Integer)
     due: Mapped[int | None]
@@ -274,7 +274,7 @@ class Worker(Table):
 
 
 class LoadFailure(Table):
-    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: see `models/lifecycle/seats.py`."""
+    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: see `lifecycle/seats.py`."""
 
     __tablename__ = "load_failures"
 

@@ -115,8 +115,8 @@ class Client:
 
     def batches(self, limit: int = 20) -> list[BatchHandle]:
         """The batches submitted last, the newest first."""
-        views = views.newest(self.database, limit)
-        return [BatchHandle(self.database, view.id, view=view) for view in views]
+        newest = views.newest(self.database, limit)
+        return [BatchHandle(self.database, view.id, view=view) for view in newest]
 
     def close(self) -> None:
         """Return the database's connections; the next call connects again."""

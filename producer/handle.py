@@ -7,7 +7,7 @@ from models.db import Database
 from producer.batches import blockers, cancel, delete, polling, views
 from producer.batches.blockers import Blocker
 from producer.batches.views import BatchView, Counts
-from producer.results import following, pages
+from producer.results import pages
 from producer.results.pages import ResultRow
 
 
@@ -81,7 +81,7 @@ class BatchHandle:
 
     def follow(self, after: int = 0) -> Iterator[ResultRow]:
         """The same, and what lands from now on; stops when the batch has ended and all of it was given."""
-        for page in following.pages(self._database, self.id, after):
+        for page in pages.follow(self._database, self.id, after):
             yield from page
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:

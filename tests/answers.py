@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
-from models.db import Database, as_json, insert_rows
+from models.db import Database, insert_rows
+from models.documents import as_json
 from models.states import BatchStatus, Outcome
 from models.tables import ModelVersion, Worker
 

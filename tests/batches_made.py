@@ -11,9 +11,9 @@ from models.db import Database
 from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer.health import audit as auditor
-from worker.leasing import claims
-from worker.leasing.claims import Claimant, Lease, Stretch
-from worker.leasing.commit import Version
+from worker.leasing import claims, leases
+from worker.leasing.leases import Claimant, Lease, Stretch
+from worker.loading.versions import Version
 
 PIPELINE = "reviews"
 TASK = "sentiment-analysis"
@@ -53,7 +53,7 @@ def insert_batch(
     } | columns  # fmt: skip
     batch_id: str = values["id"]
     jobs = [{"batch_id": batch_id, "position": place, "input": row} for place, row in enumerate(rows)]
-    slices = [
+    slice_rows = [
         {
             "batch_id": batch_id, "first": first, "size": min(slice_jobs, len(rows) - first),
             "state": SliceState.QUEUED.value,
@@ -63,7 +63,7 @@ def insert_batch(
     with database.write() as connection:
         connection.execute(insert(Batch).values(**values))
         connection.execute(insert(Job), jobs)
-        connection.execute(insert(Slice), slices)
+        connection.execute(insert(Slice), slice_rows)
     return batch_id
 
 
@@ -92,7 +92,7 @@ def slice_row(database: Database, lease: Lease) -> Any:
         return connection.execute(select(Slice.__table__).where(Slice.id == lease.slice_id)).one()
 
 
-def pending(database: Database, leases: Iterable[Lease]) -> list[claims.Job]:
+def pending(database: Database, leases: Iterable[Lease]) -> list[leases.Job]:
     """The jobs of these slices that have no result yet."""
     return claims.inputs(database, [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases])
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from models.db import Database, as_json
+from models.db import Database
+from models.documents import as_json
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import Outcome
@@ -24,8 +25,9 @@ from producer.schedules.runs import run_views, tick
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import Tick
 from tests.batches_made import REVISION, VERSION, pending
-from worker.leasing import claims, commit
+from worker.leasing import claims, commit, leases
 from worker.leasing.commit import Answer
+from worker.loading import versions
 
 PIPELINE = "sample-sentiment-analysis"
 EVENING = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
@@ -96,15 +98,15 @@ class Nights:
     def answer(self, output: Any = None, *, failing: int = 0) -> None:
         """Answer every job that waits, as a worker would, the first ones of each claim with a failure."""
         pipeline = self.catalogue[PIPELINE]
-        claimant = claims.Claimant(
+        claimant = leases.Claimant(
             worker_id="worker", pipeline=PIPELINE, task=pipeline.task, model=pipeline.model, revision=self.revision,
             lease_seconds=60.0,
         )  # fmt: skip
-        version_id = commit.register(self.database, replace(VERSION, revision=self.revision))
+        version_id = versions.register(self.database, replace(VERSION, revision=self.revision))
         usual = {"label": "NEGATIVE", "score": 0.9} if output is None else output
-        while leases := claims.take(self.database, claimant, 10_000, self.settings.slice_jobs):
-            for batch_id in {lease.batch_id for lease in leases}:
-                ours = [lease for lease in leases if lease.batch_id == batch_id]
+        while claimed := claims.take(self.database, claimant, 10_000, self.settings.slice_jobs):
+            for batch_id in {lease.batch_id for lease in claimed}:
+                ours = [lease for lease in claimed if lease.batch_id == batch_id]
                 jobs = sorted(pending(self.database, ours), key=lambda job: job.position)
                 answers = [
                     Answer(job.lease, job.position, Outcome.FAILED, error_code="too_hard", error_message="too hard")

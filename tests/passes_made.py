@@ -10,9 +10,9 @@ import torch
 from models import tasks
 from models.pipelines.catalogue import Pipeline
 from tests import models_made_decoders
+from worker.adapters.rows import Encoded
 from worker.engine import planning
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 # Ends are likely: a row stops after a few tokens, each at its own time.

@@ -4,6 +4,8 @@ To go on would fail every input that follows with the error of one. The process 
 the culprit, if there is one, as with any input that kills.
 """
 
+import errno
+
 # After these each further call fails alike until the process is started anew: CUDA Runtime API, cudaError_t, 700 to
 # 719. An uncorrectable ECC error (214) leaves memory that nobody should compute with.
 LASTING = (
@@ -31,3 +33,34 @@ def breaks(error: BaseException) -> bool:
     """Whether this error, of torch's, is one that the process can't get over."""
     said = str(error)
     return isinstance(error, RuntimeError) and "error" in said and any(words in said for words in LASTING)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this says that the device's memory, or the machine's, did not suffice."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)
+
+
+# What an operating system says when it is busy, or when something at the other end of a wire is.
+PASSING = frozenset({
+    errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED,
+    errno.EPIPE, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ESTALE,
+    errno.EIO,
+})  # fmt: skip
+
+
+# What CUDA says of a device that somebody else occupies; torch has one class for all that CUDA says.
+BUSY_DEVICE = ("devices are busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same work may succeed later without anybody changing anything."""
+    retryable = getattr(error, "retryable", None)
+    if isinstance(retryable, bool):
+        return retryable
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in PASSING
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in BUSY_DEVICE)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Row, TextClause, text
 
 from models.db import Fragments, as_numbers, insert_rows
-from models.lifecycle import attempts
 from models.states import AttemptEnding, SliceState
 
 COLUMNS = ("batch_id", "first", "size", "state")
@@ -142,7 +141,7 @@ def renew(connection: Connection, sql: Fragments, held: Held, seconds: float) ->
 
 def release(connection: Connection, held: Held) -> bool:
     """Give a slice back in good order; False where it is lost."""
-    attempts.note(connection, HELD, fence(held), AttemptEnding.RELEASED)
+    note(connection, HELD, fence(held), AttemptEnding.RELEASED)
     return connection.execute(text(RELEASE.format(held=HELD)), fence(held)).rowcount == 1
 
 
@@ -167,7 +166,7 @@ def lock_leased(
 
 def requeue(connection: Connection, row: Row[Any], ending: AttemptEnding, *, deaths: int, lapses: int) -> bool:
     """Queue a locked slice again, whose claim ended so; False where it is lost."""
-    attempts.note(connection, HELD, fence(row), ending)
+    note(connection, HELD, fence(row), ending)
     named = {**fence(row), "deaths": deaths, "lapses": lapses}
     return connection.execute(text(REQUEUE.format(held=HELD)), named).rowcount == 1
 
@@ -176,7 +175,7 @@ def split(
     connection: Connection, sql: Fragments, row: Row[Any], ending: AttemptEnding, *, deaths: int, lapses: int
 ) -> bool:
     """Replace a locked slice, whose claim ended so, by one for each open job; False where it is lost."""
-    attempts.note(connection, HELD, fence(row), ending)
+    note(connection, HELD, fence(row), ending)
     if connection.execute(_sql(RETIRE, sql), fence(row)).rowcount == 0:
         return False
     named = {
@@ -191,7 +190,7 @@ def end_open(connection: Connection, sql: Fragments, batch_id: str, code: str | 
     """Take all open slices of a batch away, whose row is locked, under new tokens."""
     named = {"batch_id": batch_id}
     connection.execute(text(LOCK_OPEN.format(for_update=sql.for_update)), named).all()
-    attempts.note(connection, LEASED, named, AttemptEnding.STOPPED, code)
+    note(connection, LEASED, named, AttemptEnding.STOPPED, code)
     connection.execute(text(END_OPEN.format(now=sql.now)), named)
 
 
@@ -200,7 +199,7 @@ def note_done(
 ) -> None:
     """Note how the claims of these slices ended, which were written as finished in the same transaction."""
     which = f"batch_id = :batch_id AND id {sql.in_numbers}"
-    attempts.note(connection, which, {"batch_id": batch_id, "numbers": as_numbers(ids)}, ending)
+    note(connection, which, {"batch_id": batch_id, "numbers": as_numbers(ids)}, ending)
 
 
 def batches_ahead(connection: Connection, sql: Fragments, ahead: Ahead) -> Sequence[str]:
@@ -222,3 +221,17 @@ def _ahead(statement: str, sql: Fragments, ahead: Ahead) -> str:
 
 def _sql(statement: str, sql: Fragments) -> TextClause:
     return text(statement.format(held=HELD, now=sql.now, later=sql.later, skip_locked=sql.skip_locked))
+
+
+NOTE = """
+INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, claimed_at)
+SELECT batch_id, id, first, first + size, attempts, token, worker_id, :ending, :code, leased_at FROM slices
+WHERE {which}
+"""
+
+
+def note(
+    connection: Connection, which: str, named: dict[str, Any], ending: AttemptEnding, code: str | None = None
+) -> None:
+    """Note that the claims of these slices ended so. `which` is a condition on `slices` that names what is `named`."""
+    connection.execute(text(NOTE.format(which=which)), {**named, "ending": ending.value, "code": code})

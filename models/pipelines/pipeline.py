@@ -10,7 +10,7 @@ from models.errors import InvalidParameters, UsageError
 from models.tasks.spec import TaskSpec
 
 BUNDLED = "bundled:"
-SAMPLES = Path(__file__).resolve().parent / "samples"
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
 
 class Pipeline(BaseModel):

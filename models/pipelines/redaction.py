@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from models.db import as_json
+from models.documents import as_json
 from models.pipelines.pipeline import Pipeline
 from models.tasks import SPECS
 

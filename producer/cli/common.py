@@ -12,7 +12,7 @@ from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import workers
-from producer.cli.display import batches
+from producer.cli.display import batch_tables
 
 json_option = terminal.json_option
 
@@ -31,7 +31,7 @@ def tell_unserved(database: Database, settings: Settings, pipeline: str, warning
     """Say so where nobody serves the pipeline, or where the bells did not ring."""
     alive = workers.alive(database, pipeline, settings.lease_seconds)
     if not alive:
-        terminal.notice(batches.unserved(pipeline))
+        terminal.notice(batch_tables.unserved(pipeline))
     # With the embedded Valkey and no worker, that it is away is nothing new.
     if warning and (alive or settings.redis_url is not None):
         terminal.notice(f"warning: {warning}")

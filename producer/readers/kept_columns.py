@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from models.db import as_json
+from models.documents import as_json
 from models.errors import JobError
 from producer.readers.storable import Unreadable, is_storable
 

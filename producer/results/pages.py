@@ -1,6 +1,7 @@
 """Results: pages of the view `job_results`, as they land or by position."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from models.columns import Document, Moment
 from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, Outcome
-from producer.batches import views
+from producer.batches import polling, views
 from producer.readers.limits import size
 
 # In memory at once: a page has so many rows, and fewer where they are large.
@@ -250,3 +251,22 @@ _FAILED = {
     "sqlite": _typed(FAILED.format(results_failed=FROM.replace("results r", "results r INDEXED BY results_failed"))),
 }
 _EXAMPLE = _typed(EXAMPLE)
+
+
+def follow(
+    database: Database, batch_id: str, after: int = 0, pause: Callable[[float], object] | None = None
+) -> Iterator[list[ResultRow]]:
+    """Pages of what landed after `after` (a `seq`), as they land; ends once the batch has ended and all of it is read.
+
+    Raises NotFound, also when the batch is deleted meanwhile.
+    """
+    idle = polling.pauses()
+    while True:
+        # The status first: of a batch that has ended by now, all results are there to be read.
+        ended = views.get(database, batch_id).status.ended
+        for page in pages_as_landed(database, batch_id, after):
+            after, idle = page[-1].seq, polling.pauses()  # more is likely to come soon
+            yield page
+        if ended:
+            return
+        (pause or time.sleep)(next(idle))

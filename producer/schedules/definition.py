@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from models.db import as_json
+from models.documents import as_json
 from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from models.db import as_json
+from models.documents import as_json
 from models.errors import ModelError
 from models.pipelines.folder_hash import known_hash
 from models.pipelines.pipeline import Pipeline

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any
 
-from models.db import as_json
+from models.documents import as_json
 from models.errors import BatchmillError, JobError, RefusedBatch, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
 from producer.readers.limits import TOO_LARGE, characters

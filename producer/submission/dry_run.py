@@ -1,10 +1,13 @@
 """The rehearsal of a submission: all rows are read and checked, and nothing is written."""
 
+import json
+import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from sqlalchemy import column, make_url, text
 
@@ -16,7 +19,6 @@ from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, Intake
 from producer.submission.input_lengths import Lengths
 from producer.submission.request import Request
-from producer.submission.seen_ids import Sightings
 
 PROBLEMS_NAMED = 20
 
@@ -128,3 +130,25 @@ def _count(found: Rehearsal, intake: Intake, chunk: Chunk) -> None:
             found.problems.append(intake.located(problem))
     bad = {position - chunk.first for position in chunk.failures}
     found.lengths.add([one for place, one in enumerate(chunk.documents) if place not in bad])
+
+
+class Sightings:
+    """Ids with the place where each was seen first. Use as a context; what it keeps is gone with it."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("")  # a temporary file of SQLite's own, in memory while it is small
+        self._file.execute("PRAGMA journal_mode = OFF")
+        self._file.execute("CREATE TABLE seen (id TEXT PRIMARY KEY, place INTEGER) WITHOUT ROWID")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+    def note(self, places: Mapping[str, int]) -> dict[str, int]:
+        """Take ids in; returns those that were seen before, with where."""
+        query = "SELECT id, place FROM seen WHERE id IN (SELECT value FROM json_each(?))"
+        known = dict(self._file.execute(query, [json.dumps(list(places))]))
+        self._file.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", places.items())
+        return known

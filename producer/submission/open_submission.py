@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import Document
-from models.db import Database, Fragments, as_json
+from models.db import Database, Fragments
+from models.documents import as_json
 from models.errors import BatchmillError, KeyBusy, KeyConflict
 from models.states import BatchStatus
 from models.tables import Batch

@@ -13,13 +13,13 @@ from functools import partial
 
 from sqlalchemy import Connection, text
 
+from models.background import Pulse
 from models.db import Database, Fragments
 from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
 from models.lifecycle import slices, termination
 from models.settings import Settings
 from models.states import BatchStatus, Ending
 from producer.batches import retry
-from producer.pulse import Pulse
 from producer.readers.rows import Source
 from producer.readers.storable import storable
 from producer.submission import open_submission, reuse, streaming

@@ -12,8 +12,8 @@ from tests.servers import wait_until
 from worker.engine.claim_size import Pace
 from worker.engine.engine import Engine
 from worker.engine.wakeup import Doorbell
-from worker.leasing import commit
 from worker.leasing.leases import Holdings
+from worker.loading import versions
 from worker.loading.runtime import Runtime
 
 SLICE_JOBS = 25
@@ -52,7 +52,7 @@ def work_through(database: Database, loaded: Runtime, batch_ids: Sequence[str]) 
     named = {"task": version.task, "model": version.model, "revision": version.revision}
     engine = Engine(
         database, loaded, claimant(**named), Doorbell(), Holdings(), Pace(1000.0, 200),
-        version_id=commit.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
+        version_id=versions.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
         on_defect=lambda: pytest.fail("a defect in the engine"),
     )  # fmt: skip
     engine.start()

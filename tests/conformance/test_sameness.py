@@ -18,7 +18,7 @@ from models.errors import JobError, ModelError
 from tests import models_made_switching as made
 from worker.adapters.probes.sameness import Sharing
 from worker.engine import planning
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 WORDS = ["love", "hate", "terrible", "great", "product", "the", "a", "it", "is", "not", "what", "zed"]

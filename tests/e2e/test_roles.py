@@ -22,7 +22,7 @@ from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import Mill, until
 from tests.roles import Roles
 from worker.leasing import claims, reclaim
-from worker.maintenance import loop
+from worker.maintenance import tasks
 
 COMPLETED = "SELECT slot, batch_id FROM runs WHERE state = 'completed' ORDER BY slot"
 
@@ -117,7 +117,7 @@ def test_every_duty_has_its_rights(given: Roles, tmp_path: Path, redis_url: str)
     execute(database, "UPDATE slices SET not_before = now() + interval '1 day' WHERE batch_id = :id", id=lapsed)
     reclaim.of_worker(database, "nobody", AttemptEnding.DIED, 3)
 
-    done = {duty.name: duty.run() for duty in loop.standard(database, settings) if duty.name != "schedules"}
+    done = {duty.name: duty.run() for duty in tasks.standard(database, settings) if duty.name != "schedules"}
 
     assert {name for name, did in done.items() if did} >= {"reclaim", "deadlines", "endings", "abandoned", "retention"}
     database.close()

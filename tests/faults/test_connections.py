@@ -18,9 +18,8 @@ from tests.batches_made import claimant, execute, insert_batch, let_lapse, pendi
 from tests.faults.toys import TOY, json_lines, numbered, toy_mill
 from tests.mill import until
 from worker.leasing import claims, commit
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Lease
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
 

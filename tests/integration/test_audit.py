@@ -23,6 +23,7 @@ from tests.batches_made import audit as audited
 from tests.batches_sound import BATCH, run
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import Answer
+from worker.loading import versions
 
 LEASE_SECONDS = 30.0
 
@@ -115,7 +116,7 @@ class TestLived:
     @pytest.fixture
     def step(self, database: Database) -> Callable[[], None]:
         """Work on what can be claimed, one slice; every other job fails."""
-        version_id = commit.register(database, VERSION)
+        version_id = versions.register(database, VERSION)
 
         def run_one() -> None:
             [lease, *others] = claims.take(database, claimant(), 4, 4)

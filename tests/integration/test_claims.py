@@ -14,7 +14,7 @@ from tests import batches_made
 from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, pending, set_batch, slice_row, slices
 from tests.threads import at_once
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.claims import Claimant, Lease, Stretch
+from worker.leasing.leases import Claimant, Lease, Stretch
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000

@@ -21,8 +21,9 @@ from producer.submission.request import Request
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch
 from worker.leasing import claims, reclaim
-from worker.maintenance import clock_steps, loop
-from worker.maintenance.loop import Duties, Duty
+from worker.maintenance import clock_steps, tasks
+from worker.maintenance.loop import Duties
+from worker.maintenance.tasks import Duty
 
 STEPS = [3_600.0, 86_400.0]
 MINUTE = 60.0
@@ -87,7 +88,7 @@ class TestDuties:
         assert len(ran) == 2, "once after the step, and not again before its next turn"
 
     def test_look_for_steps_themselves(self, database: Database) -> None:
-        [clock] = [duty for duty in loop.standard(database, Settings()) if duty.name == "clock"]
+        [clock] = [duty for duty in tasks.standard(database, Settings()) if duty.name == "clock"]
 
         assert clock.seconds + LEASE_SECONDS <= MINUTE
         assert clock.run() == ""
@@ -214,7 +215,7 @@ class TestSubmitters:
 
         assert seconds_ahead(database, "batches", "heard_at") <= 0
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-        assert batch_id in loop.abandoned(database, 60.0)
+        assert batch_id in tasks.abandoned(database, 60.0)
 
 
 def test_deadlines_stay_where_they_are(database: Database, step: float) -> None:

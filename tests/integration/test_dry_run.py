@@ -27,14 +27,14 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
     database.close()
 
 
-def dry_run(tmp_path: Path, content: str, *more: str) -> Result:
+def submit_dry(tmp_path: Path, content: str, *more: str) -> Result:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     return CliRunner().invoke(batchmill.cli, ["submit", str(path), "-p", SAMPLE, "--dry-run", *more])
 
 
 def test_it_tells_what_would_be_and_writes_nothing(database: Database, tmp_path: Path) -> None:
-    result = dry_run(tmp_path, GOOD, "--idempotency-key", "night")
+    result = submit_dry(tmp_path, GOOD, "--idempotency-key", "night")
 
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[:4] == [
@@ -47,17 +47,17 @@ def test_it_tells_what_would_be_and_writes_nothing(database: Database, tmp_path:
 
 
 def test_bad_rows_would_refuse_it(database: Database, tmp_path: Path) -> None:
-    result = dry_run(tmp_path, BAD)
+    result = submit_dry(tmp_path, BAD)
 
     assert result.exit_code == 2
     assert "bad rows  2 (1 duplicate_id, 1 invalid_row):" in result.stdout
     assert "line 3: has custom_id '2', which line 2 has already" in result.stdout
     assert "and this would be refused" in result.stderr
-    assert dry_run(tmp_path, BAD, "--on-invalid", "fail-row").exit_code == 0
+    assert submit_dry(tmp_path, BAD, "--on-invalid", "fail-row").exit_code == 0
 
 
 def test_json(database: Database, tmp_path: Path) -> None:
-    document = json.loads(dry_run(tmp_path, BAD, "--json").stdout)
+    document = json.loads(submit_dry(tmp_path, BAD, "--json").stdout)
 
     assert (document["rows"], document["jobs"], document["bad_rows"], document["duplicate_ids"]) == (4, 2, 2, 1)
     assert sum(row["inputs"] for row in document["lengths"]["histogram"]) == 2
@@ -74,12 +74,12 @@ def test_the_pace_is_that_of_the_last_batches(database: Database, tmp_path: Path
     )  # fmt: skip
 
     assert dry_run.pace(database.url, SAMPLE) == 4.0
-    assert "about 0 s at 4.0 jobs/s" in dry_run(tmp_path, GOOD).stdout
+    assert "about 0 s at 4.0 jobs/s" in submit_dry(tmp_path, GOOD).stdout
     assert dry_run.pace(database.url, "nobody's") is None
 
 
 def test_no_database_is_made_and_none_is_needed(tmp_path: Path, batchmill_home: Path) -> None:
-    assert dry_run(tmp_path, GOOD).exit_code == 0
+    assert submit_dry(tmp_path, GOOD).exit_code == 0
     assert not batchmill_home.exists()
 
     away = CliRunner().invoke(

@@ -15,8 +15,9 @@ from producer.health import database_stats, findings
 from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
 from tests.threads import at_once
 from worker.leasing import claims
-from worker.maintenance import loop, resend_wakeups
-from worker.maintenance.loop import Duties, Duty
+from worker.maintenance import resend_wakeups, tasks
+from worker.maintenance.loop import Duties
+from worker.maintenance.tasks import Duty
 
 HOUR = 3600.0
 
@@ -89,7 +90,7 @@ class TestReclaiming:
         insert_batch(database, 4)
         [lapsed] = claims.take(database, claimant("worker-2"), 1, 4)
         let_lapse(database, lapsed)
-        chores = one(database, lambda: loop.reclaimed(database, 3), seconds=1.0, name=loop.RECLAIM)
+        chores = one(database, lambda: tasks.reclaimed(database, 3), seconds=1.0, name=tasks.RECLAIM)
 
         def away() -> Any:
             raise Unreachable("away")

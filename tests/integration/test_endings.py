@@ -14,9 +14,10 @@ from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.batches_made import VERSION, audit, batch, claimant, insert_batch, results, set_batch, slices
 from tests.threads import at_once
 from worker.leasing import claims, commit
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer
-from worker.maintenance import loop
+from worker.leasing.leases import Lease
+from worker.loading import versions
+from worker.maintenance import tasks
 
 SLICE = 4
 
@@ -36,7 +37,7 @@ def answer(database: Database, lease: Lease, *places: int, status: Outcome = Out
     """Write these jobs of a slice, or all of it."""
     written = [Answer(lease, lease.first + place, status, output="{}") for place in places or range(lease.size)]
     finished = set() if places else {lease.slice_id}
-    version_id = commit.register(database, VERSION)
+    version_id = versions.register(database, VERSION)
     with database.write() as connection:
         return commit.close(connection, database.sql, written, [lease], finished, version_id)
 
@@ -90,7 +91,7 @@ class TestCancel:
         assert (half_way.status, half_way.cancelled) == ("cancelling", 3)
         assert take(database) == []
 
-        assert batch_id in loop.ended(database)
+        assert batch_id in tasks.ended(database)
 
         assert batch(database, batch_id).status == "cancelled"
         audit(database, batch_id)
@@ -188,7 +189,7 @@ class TestDeadline:
         answer(database, take(database, room=1)[0])
         set_batch(database, batch_id, expires_at=datetime.now(UTC) - timedelta(seconds=1))
 
-        assert batch_id in loop.expired(database)
+        assert batch_id in tasks.expired(database)
 
         row = batch(database, batch_id)
         assert (row.status, row.succeeded, row.expired) == ("expired", 4, 4)
@@ -204,7 +205,7 @@ class TestDeadline:
     def test_to_come_changes_nothing(self, database: Database) -> None:
         batch_id = insert_batch(database, 8, expires_at=datetime.now(UTC) + timedelta(hours=1))
 
-        assert loop.expired(database) == ""
+        assert tasks.expired(database) == ""
 
         assert batch(database, batch_id).status == "in_progress"
 
@@ -251,7 +252,7 @@ class TestAbandoned:
         old = insert_batch(database, 6, status="validating", total=0, heard_at=silent)
         young = insert_batch(database, 6, status="validating", total=0, heard_at=datetime.now(UTC))
 
-        assert old in loop.abandoned(database, 3600.0)
+        assert old in tasks.abandoned(database, 3600.0)
 
         row = batch(database, old)
         assert (row.status, row.total, row.failed, row.error_code) == ("failed", 6, 6, "submit_abandoned")

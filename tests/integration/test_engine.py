@@ -30,15 +30,15 @@ from tests.batches_made import (
 )
 from tests.servers import PATIENCE_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.engine.claim_size import Pace
 from worker.engine.engine import WINDOW_BYTES, Engine
-from worker.engine.planning import Encoded, MicroBatch
 from worker.engine.wakeup import Doorbell
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
-from worker.leasing.claims import Job, Lease
 from worker.leasing.commit import Answer
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Job, Lease
 from worker.leasing.quarantine import SUSPECT_DEATHS
+from worker.loading import versions
 from worker.loading.runtime import Runtime
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
@@ -210,7 +210,7 @@ def start(
         runtime = Runtime(adapter, VERSION, tokens, None, None, 1, 0)
         made = Engine(
             database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
-            version_id=commit.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
+            version_id=versions.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
             linger_seconds=linger_seconds, window_bytes=window_bytes, backoff=backoff,
             on_defect=lambda: defects.append("defect"),
         )  # fmt: skip
@@ -302,7 +302,7 @@ class TestBacklog:
         batch_id = insert_batch(other, 8)
         [lease, untouched] = claims.take(other, claimant("stopped"), 1000, SLICE)
         written = [Answer(lease, place, Outcome.SUCCEEDED, "1") for place in range(4)]
-        version_id = commit.register(other, VERSION)
+        version_id = versions.register(other, VERSION)
         with other.write() as connection:
             commit.close(connection, other.sql, written, [lease], [], version_id)
             claims.release(connection, [lease, untouched])
@@ -719,7 +719,7 @@ class TestLostLease:
         until_completed(other, kept_id)
         assert results(other, stolen_id) == [], "a write under a stale fence is refused"
 
-        version_id = commit.register(other, VERSION)
+        version_id = versions.register(other, VERSION)
         with other.write() as connection:
             written = [Answer(taken, place, Outcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
             commit.close(connection, other.sql, written, [taken], {taken.slice_id}, version_id)

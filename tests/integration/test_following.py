@@ -17,12 +17,13 @@ import batchmill
 from models.db import Database
 from models.errors import NotFound
 from models.states import Outcome
-from producer.results import following, pages
+from producer.results import pages as results_pages
 from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch
 from tests.threads import at_once
 from worker.leasing import claims, commit
 from worker.leasing.commit import Answer
+from worker.loading import versions
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"label": "POSITIVE", "score": 0.5}
@@ -61,7 +62,7 @@ class Writer:
 def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Database, database_url: str) -> None:
     jobs = SLICE_JOBS * SLICES
     batch_id = insert_batch(database, jobs, slice_jobs=SLICE_JOBS)
-    version_id = commit.register(database, VERSION)
+    version_id = versions.register(database, VERSION)
     started = threading.Event()
 
     def poll() -> int:
@@ -70,7 +71,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
         try:
             while len(seen) < jobs and looks < 100_000:
                 # A page of three: most looks end amid what is being written.
-                page = list(pages.as_landed(reader, batch_id, cursor, 3))
+                page = list(results_pages.as_landed(reader, batch_id, cursor, 3))
                 seen += [row.position for row in page]
                 cursor = page[-1].seq if page else cursor
                 looks += 1
@@ -88,7 +89,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
 
     assert sum(written) == jobs
     assert counted == jobs
-    assert [row.seq for row in pages.as_landed(database, batch_id)] == list(range(1, jobs + 1))
+    assert [row.seq for row in results_pages.as_landed(database, batch_id)] == list(range(1, jobs + 1))
     batches_made.audit(database, batch_id)
 
 
@@ -106,7 +107,7 @@ class TestFollowing:
                 answers.land(database, batch_id, [(2, GOOD)])
                 answers.end(database, batch_id)
 
-        pages = [[row.position for row in page] for page in following.pages(database, batch_id, 0, meanwhile)]
+        pages = [[row.position for row in page] for page in results_pages.follow(database, batch_id, 0, meanwhile)]
 
         assert pages == [[0, 1], [3], [2]]
         assert pauses[0] < pauses[1]
@@ -117,7 +118,7 @@ class TestFollowing:
         answers.land(database, batch_id, [(place, GOOD) for place in (2, 0, 1)])
         answers.end(database, batch_id)
 
-        assert [[row.position for row in page] for page in following.pages(database, batch_id, 1)] == [[0, 1]]
+        assert [[row.position for row in page] for page in results_pages.follow(database, batch_id, 1)] == [[0, 1]]
 
     def test_a_batch_that_goes_away_is_said(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
@@ -126,7 +127,7 @@ class TestFollowing:
             batches_made.execute(database, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
         with pytest.raises(NotFound):
-            list(following.pages(database, batch_id, 0, vanish))
+            list(results_pages.follow(database, batch_id, 0, vanish))
 
 
 class TestCommand:
@@ -153,7 +154,7 @@ class TestCommand:
         batch_id = insert_batch(database, 3)
         answers.land(database, batch_id, [(0, GOOD), (2, GOOD)])
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
-        monkeypatch.setattr(following.time, "sleep", interrupt)
+        monkeypatch.setattr(results_pages.time, "sleep", interrupt)
 
         result = CliRunner().invoke(batchmill.cli, ["results", batch_id, "--follow"])
 

@@ -15,8 +15,7 @@ from models.tables import Worker
 from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, pending, slice_row
 from tests.servers import wait_until
 from worker.leasing import claims, reclaim
-from worker.leasing.claims import Lease
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Lease
 from worker.process.heartbeat import GONE_SECONDS, Heartbeat
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them

@@ -27,7 +27,7 @@ from producer.submission.request import Request
 from tests.batches_made import execute
 from tests.servers import wait_until
 from tests.threads import at_once
-from worker.maintenance import loop
+from worker.maintenance import tasks
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
@@ -171,8 +171,8 @@ class TestAbandoned:
 
     def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
         first = half_way(database, on_invalid=on_invalid)
-        assert first in loop.abandoned(database, 60.0)
-        loop.ended(database)
+        assert first in tasks.abandoned(database, 60.0)
+        tasks.ended(database)
 
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
@@ -196,7 +196,7 @@ class TestAbandoned:
 
         def abandoned() -> str:
             execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-            return loop.abandoned(database, 60.0)
+            return tasks.abandoned(database, 60.0)
 
         with pytest.raises(BatchmillError, match="ended while it was"):
             accept(database, rows(), on_invalid=on_invalid)
@@ -416,8 +416,8 @@ class TestCommand:
     ) -> None:
         self.kill_half_way(path, database)
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-        assert "abandoned" in loop.abandoned(database, 86_400.0)
-        loop.ended(database)
+        assert "abandoned" in tasks.abandoned(database, 86_400.0)
+        tasks.ended(database)
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 

@@ -18,7 +18,7 @@ from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_bat
 from tests.servers import wait_until
 from worker.leasing import claims
 from worker.leasing.claim_statements import MOST_SLICES
-from worker.leasing.claims import Claimant, Lease
+from worker.leasing.leases import Claimant, Lease
 from worker.leasing.quarantine import suspect_of
 from worker.maintenance import resend_wakeups
 

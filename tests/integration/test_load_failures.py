@@ -23,8 +23,9 @@ from tests.batches_made import (
     insert_batch,
     results,
 )
-from worker.leasing import commit, load_failures
+from worker.leasing import load_failures
 from worker.leasing.load_failures import FAILURES, MISSED_LEASES, MISSING_PATIENCE_SECONDS, PATIENCE_SECONDS, Place
+from worker.loading import versions
 
 PLACE = Place("host-a#1", "host", "cpu")
 ENTRY = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
@@ -152,7 +153,7 @@ class TestBegunBatches:
 
     def test_never_fail_of_a_model_that_anybody_ever_loaded(self, database: Database) -> None:
         insert_batch(database, 4)
-        commit.register(database, VERSION)
+        versions.register(database, VERSION)
 
         assert fail(database, unusable()) == []
 

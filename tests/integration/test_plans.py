@@ -20,7 +20,7 @@ from tests.batches_made import pending
 from tests.servers import PostgresDatabases
 from worker.leasing import claims
 from worker.leasing.claim_statements import MOST_SLICES
-from worker.leasing.claims import Claimant, Lease
+from worker.leasing.leases import Claimant, Lease
 
 JOBS = 60_000
 SLICE_JOBS = 1_000

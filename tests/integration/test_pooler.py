@@ -20,6 +20,7 @@ from tests import answers, batches_made
 from tests.batches_made import VERSION, claimant, insert_batch, pending
 from worker.leasing import claims, commit
 from worker.leasing.commit import Answer
+from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"
 SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0})
@@ -88,7 +89,7 @@ def test_the_same_statement_many_times(database: Database) -> None:
 
 def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     batch_id = insert_batch(database, 8)
-    version = commit.register(database, VERSION)
+    version = versions.register(database, VERSION)
     leases = claims.take(database, claimant(), 8, 4)
     jobs = pending(database, leases)
     found = [Answer(job.lease, job.position, commit.Outcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]

@@ -19,7 +19,8 @@ from tests import answers, roles
 from tests.batches_made import VERSION, claimant, execute, insert_batch
 from tests.roles import Roles
 from tests.servers import Postgres, PostgresDatabases
-from worker.leasing import claims, commit
+from worker.leasing import claims, commit, leases
+from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"
 
@@ -169,10 +170,10 @@ class TestManyParameters:
         yield database
         database.close()
 
-    def leases(self, database: Database) -> list[claims.Lease]:
+    def leases(self, database: Database) -> list[leases.Lease]:
         insert_batch(database, 4, slice_jobs=2)
         ours = claims.take(database, claimant(), 4, 2)
-        others = [claims.Lease(10**9 + number, "batch_x", 0, 1, 1, 1) for number in range(self.COUNT)]
+        others = [leases.Lease(10**9 + number, "batch_x", 0, 1, 1, 1) for number in range(self.COUNT)]
         return [*ours, *others]
 
     def test_strays_among_many_leases(self, database: Database) -> None:
@@ -183,7 +184,7 @@ class TestManyParameters:
 
     def test_results_checked_after_a_commit_in_doubt(self, database: Database) -> None:
         batch_id = insert_batch(database, self.COUNT, slice_jobs=self.COUNT)
-        version = commit.register(database, VERSION)
+        version = versions.register(database, VERSION)
         [lease] = claims.take(database, claimant(), self.COUNT, self.COUNT)
         found = [commit.Answer(lease, place, commit.Outcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
         with database.write() as connection:

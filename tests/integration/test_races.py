@@ -36,9 +36,10 @@ from tests.batches_made import (
 from tests.servers import PATIENCE_SECONDS
 from tests.threads import at_once
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Closed, Deferral, PutOff
-from worker.maintenance import loop
+from worker.leasing.leases import Lease
+from worker.loading import versions
+from worker.maintenance import tasks
 
 ROUNDS = 6
 SLICE = 4
@@ -53,7 +54,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True)
 def version_id(database: Database) -> int:
-    return commit.register(database, VERSION)
+    return versions.register(database, VERSION)
 
 
 def held(database: Database, jobs: int = SLICE, **columns: Any) -> tuple[str, list[Lease]]:
@@ -157,9 +158,9 @@ def test_closing_and_a_deadline(database: Database) -> None:
 
         *closed, expired = at_once(
             *[lambda lease=lease: close(database, lease).written for lease in leases],
-            lambda: loop.expired(database) and 1,
+            lambda: tasks.expired(database) and 1,
         )
-        loop.ended(database)
+        tasks.ended(database)
 
         row = batch(database, batch_id)
         assert row.succeeded == sum(closed)

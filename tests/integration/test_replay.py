@@ -16,8 +16,8 @@ from producer.batches.retry import Choice
 from producer.times import Deadline
 from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
 from worker.leasing import claims, commit
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer
+from worker.leasing.leases import Lease
 
 SLICE = 4
 

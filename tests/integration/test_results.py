@@ -117,9 +117,9 @@ class TestPages:
         batch_id = submitted(10)
         answers.land(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
-        pages = list(pages.pages_as_landed(database, batch_id))
+        listing = list(pages.pages_as_landed(database, batch_id))
 
-        assert [len(page) for page in pages] == [3, 3, 3, 1]
+        assert [len(page) for page in listing] == [3, 3, 3, 1]
 
     def test_a_sample_of_positions(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
@@ -422,8 +422,8 @@ def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) 
         query = f"SELECT {', '.join(pages.NAMES)} FROM job_results ORDER BY position"
         seen = [dict(row) for row in connection.execute(pages._typed(query)).mappings()]
 
-    for pages in (pages.by_position(database, batch_id), pages.as_landed(database, batch_id)):
-        rows = sorted(pages, key=lambda row: row.position)
+    for listing in (pages.by_position(database, batch_id), pages.as_landed(database, batch_id)):
+        rows = sorted(listing, key=lambda row: row.position)
         assert [{name: getattr(row, name) for name in pages.NAMES} for row in rows] == seen
 
 

@@ -20,7 +20,7 @@ from producer.results import pages
 from tests import answers
 from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
 from worker.leasing import claims
-from worker.maintenance import loop
+from worker.maintenance import loop, tasks
 
 GOOD = {"label": "POSITIVE", "score": 0.5}
 TABLES = ("jobs", "results", "past_results", "slices", "attempts")
@@ -213,23 +213,23 @@ class TestDuty:
     def test_deletes_what_is_old_where_that_is_set(self, database: Database) -> None:
         old, young = ended(database, days=31), ended(database)
 
-        assert loop.deleted(database, None) == ""
-        assert loop.deleted(database, 30.0) == f"deleted: {old}"
+        assert tasks.deleted(database, None) == ""
+        assert tasks.deleted(database, 30.0) == f"deleted: {old}"
 
         assert ids(database) == {young}
-        assert loop.deleted(database, 30.0) == ""
+        assert tasks.deleted(database, 30.0) == ""
 
     def test_goes_on_with_what_somebody_began(self, database: Database) -> None:
         batch_id = ended(database)
         retention.mark(database, batch_id)
 
-        assert loop.deleted(database, None) == f"deleted: {batch_id}"
+        assert tasks.deleted(database, None) == f"deleted: {batch_id}"
 
     def test_takes_only_so_long(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "DELETING_SECONDS", 0.0)
         old = ended(database, days=31)
 
-        assert loop.deleted(database, 30.0) == ""
+        assert tasks.deleted(database, 30.0) == ""
 
         set_batch(database, old, name="still there")
         assert batch(database, old).status == "deleting"
@@ -237,7 +237,7 @@ class TestDuty:
     def test_is_one_of_the_standard_ones(self, database: Database) -> None:
         from models.settings import Settings
 
-        assert "retention" in {duty.name for duty in loop.standard(database, Settings())}
+        assert "retention" in {duty.name for duty in tasks.standard(database, Settings())}
 
 
 def test_what_is_being_deleted_is_shown_as_that(database: Database) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.db import Database, as_json
+from models.db import Database
+from models.documents import as_json
 from models.errors import BatchmillError, KeyConflict
 from models.lifecycle import retention, termination
 from models.pipelines.builtin import BUILT_IN
@@ -29,6 +30,7 @@ from tests import batches_made
 from tests.batches_made import VERSION, audit, claimant, execute, pending
 from worker.leasing import claims, commit
 from worker.leasing.commit import Answer
+from worker.loading import versions
 
 NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
 PINNED, FOLDER, WRITER = (
@@ -60,7 +62,7 @@ def compute(
     revision = recipes.revision(pipeline) or "c" * 40
     who = claimant(pipeline=pipeline.name, task=pipeline.task, model=pipeline.model, revision=revision)
     version = replace(VERSION, task=pipeline.task, model=pipeline.model, revision=revision, libraries={"t": libraries})
-    version_id, given = commit.register(database, version), []
+    version_id, given = versions.register(database, version), []
     while leases := claims.take(database, who, 1000, SLICE):
         for lease in leases:
             jobs = pending(database, [lease])
@@ -164,7 +166,7 @@ class TestTheSameInput:
         first = accept(database, ["a", "b", "c", "d", "e"], reuse=False)
         who = claimant(pipeline=PINNED.name, task=PINNED.task, model=PINNED.model, revision=PINNED.revision)
         [lease] = claims.take(database, who, SLICE, SLICE)
-        version_id = commit.register(database, replace(VERSION, revision=PINNED.revision or ""))
+        version_id = versions.register(database, replace(VERSION, revision=PINNED.revision or ""))
         answers = [Answer(lease, place, Outcome.SUCCEEDED, as_json(said("abcd"[place]))) for place in range(SLICE)]
         with database.write() as connection:
             commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)

@@ -23,7 +23,7 @@ from producer.readers.sql.sql_sources import Query
 from producer.results import pages, tabular
 from producer.results.pages import ResultRow
 from producer.results.tabular import Sheet
-from producer.schedules.runs import merge_marks, output_table
+from producer.schedules.runs import output_table
 from producer.schedules.runs.output_table import Sink
 from tests import answers
 from tests.batches_made import execute, insert_batch
@@ -419,4 +419,4 @@ def test_two_make_the_table_at_once(database: Database) -> None:
 
 def _is_left(theirs: Database, schedule: str, slot: datetime, batch_id: str) -> bool:
     with theirs.read() as connection:
-        return merge_marks.is_left(connection, schedule, slot, batch_id)
+        return output_table.is_left(connection, schedule, slot, batch_id)

@@ -12,9 +12,10 @@ from producer.batches.retry import Choice
 from tests import batches_made
 from tests.batches_made import VERSION, claimant, execute, insert_batch
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer
+from worker.leasing.leases import Lease
 from worker.leasing.quarantine import HOPELESS_JOBS
+from worker.loading import versions
 
 MAX_ATTEMPTS = 3
 MANY = 262_144  # jobs: the most that a window may have
@@ -28,7 +29,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def close(database: Database, lease: Lease, places: range, *, again: bool = False) -> commit.Closed:
-    version = commit.register(database, VERSION)
+    version = versions.register(database, VERSION)
     answers = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in places]
     with database.write() as connection:
         return commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version, again=again)
@@ -139,7 +140,7 @@ def test_the_largest_window_is_looked_up_whole(database: Database) -> None:
 def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Database) -> None:
     batch_id = insert_batch(database, 8, slice_jobs=8)
     [lease] = claims.take(database, claimant(), 8, 8)
-    version = commit.register(database, VERSION)
+    version = versions.register(database, VERSION)
     first = [Answer(lease, place, Outcome.SUCCEEDED, "{}") for place in range(3)]
     with database.write() as connection:
         commit.close(connection, database.sql, first, [lease], set(), version)

@@ -33,9 +33,10 @@ from producer.submission.open_submission import Entry
 from tests import batches_made
 from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Deferral, PutOff
-from worker.maintenance import clock_steps, loop
+from worker.leasing.leases import Lease
+from worker.loading import versions
+from worker.maintenance import clock_steps, tasks
 
 EXAMPLES, STEPS = int(os.environ.get("BATCHMILL_TEST_EXAMPLES", "25")), 40
 SLICE = 4
@@ -74,7 +75,7 @@ class Mill(RuleBasedStateMachine):
         super().__init__()
         self.database = database
         self.pipeline = f"p{uuid.uuid4().hex[:8]}"
-        self.version_id = commit.register(database, VERSION)
+        self.version_id = versions.register(database, VERSION)
         self.batches: list[str] = []
         self.given: list[tuple[str, Lease]] = []  # every claim, to whom
         self.holding: dict[int, Lease] = {}
@@ -115,7 +116,7 @@ class Mill(RuleBasedStateMachine):
             elif how == "broken off":
                 streaming.break_off(self.database, entry, "the source is gone")
             else:
-                loop.abandoned(self.database, DAY_SECONDS)
+                tasks.abandoned(self.database, DAY_SECONDS)
         key = batches_made.batch(self.database, entry.batch_id).idempotency_key
         assert (key is None) == (how != "whole"), "a key is free exactly when nobody goes on with its batch"
 
@@ -234,7 +235,7 @@ class Mill(RuleBasedStateMachine):
             termination.end(self.database, batch_id, ending, "code", "message")
         elif ending is Ending.EXPIRED:
             execute(self.database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
-            loop.expired(self.database)
+            tasks.expired(self.database)
         else:
             with suppress(UsageError):
                 cancel.cancel(self.database, batch_id)
@@ -255,7 +256,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_ends(self) -> None:
-        loop.ended(self.database)
+        tasks.ended(self.database)
         assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
 
     @precondition(lambda self: self.batches)

@@ -32,8 +32,9 @@ from tests.batches_made import (
 from tests.servers import wait_until
 from tests.threads import at_once
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Closed
+from worker.leasing.leases import Lease
+from worker.loading import versions
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 
@@ -47,7 +48,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def version_id(database: Database) -> int:
-    return commit.register(database, VERSION)
+    return versions.register(database, VERSION)
 
 
 def take(database: Database, worker_id: str = "worker-1", room: int = 1000) -> list[Lease]:
@@ -468,19 +469,19 @@ class TestRegister:
             return connection.scalar(select(func.count()).select_from(ModelVersion)) or 0
 
     def test_gives_the_same_id_for_the_same_version(self, database: Database) -> None:
-        first = commit.register(database, VERSION)
+        first = versions.register(database, VERSION)
 
-        assert commit.register(database, replace(VERSION, libraries={"torch": "1"})) == first
+        assert versions.register(database, replace(VERSION, libraries={"torch": "1"})) == first
         assert self.count(database) == 1
 
     @pytest.mark.parametrize("field", ["model", "revision", "tokenizer_revision", "dtype", "device", "attention"])
     def test_gives_another_id_for_another_version(self, database: Database, field: str) -> None:
-        first = commit.register(database, VERSION)
+        first = versions.register(database, VERSION)
 
-        assert commit.register(database, replace(VERSION, **{field: "another"})) != first
+        assert versions.register(database, replace(VERSION, **{field: "another"})) != first
 
     def test_keeps_every_field(self, database: Database) -> None:
-        version_id = commit.register(database, VERSION)
+        version_id = versions.register(database, VERSION)
 
         with database.read() as connection:
             row = connection.execute(select(ModelVersion.__table__).where(ModelVersion.id == version_id)).one()
@@ -488,7 +489,7 @@ class TestRegister:
             assert getattr(row, field) == getattr(VERSION, field), field
 
     def test_by_many_at_once_makes_one_row(self, database: Database) -> None:
-        ids = at_once(*[lambda: commit.register(database, VERSION)] * 6)
+        ids = at_once(*[lambda: versions.register(database, VERSION)] * 6)
 
         assert len(set(ids)) == 1
         assert self.count(database) == 1

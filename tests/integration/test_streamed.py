@@ -26,7 +26,8 @@ from producer.submission.submit import Submission
 from tests.batches_made import VERSION, audit, batch, claimant, execute, let_lapse, pending, slices
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import Answer
-from worker.maintenance import loop
+from worker.loading import versions
+from worker.maintenance import tasks
 
 PIPELINE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
 SLICE = 2
@@ -72,7 +73,7 @@ def the_batch(database: Database) -> str:
 
 def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
     """Have a worker answer what there is; returns how many jobs that were."""
-    version_id, done = commit.register(database, VERSION), 0
+    version_id, done = versions.register(database, VERSION), 0
     while done < most:
         leases = claims.take(database, WHO, min(1000, most), SLICE) or claims.take(
             database, WHO, 1, SLICE, suspect=True
@@ -186,7 +187,7 @@ class TestAnEndBeforeTheSourceS:
                 cancel(database, batch_id)
             elif kind == "deadline":
                 execute(database, "UPDATE batches SET expires_at = created_at")
-                loop.expired(database)
+                tasks.expired(database)
                 termination.finish(database, batch_id)
             else:
                 termination.end(database, batch_id, Ending.FAILED, "model_error", "no weights")
@@ -327,7 +328,7 @@ class TestASubmitterThatIsGone:
             with database.write() as connection:
                 connection.exec_driver_sql("UPDATE batches SET heard_at = " + database.sql.later.replace(
                     ":seconds", str(-silent)))  # fmt: skip
-            told.append(loop.abandoned(database, 86_400.0))
+            told.append(tasks.abandoned(database, 86_400.0))
 
         items: list[str | Problem | Step] = ["a", "b", silence, "c"]
         if ends:
@@ -346,7 +347,7 @@ class TestASubmitterThatIsGone:
         submission = accept(database, ["a", "b"])
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
 
-        assert loop.abandoned(database, 1.0) == ""
+        assert tasks.abandoned(database, 1.0) == ""
         assert termination.end(database, submission.batch_id, Ending.FAILED, None, None, unread=True) is None
 
 
@@ -405,7 +406,7 @@ def _act(database: Database, step: str, batch_id: str, number: int) -> None:
         case "cancel" if number % 3 == 0:
             termination.end(database, batch_id, Ending.CANCELLED, None, None)
         case "finish":
-            loop.ended(database)
+            tasks.ended(database)
         case "replay":
             with suppress(UsageError):
                 retry.replay(database, batch_id, Choice((Outcome.CANCELLED, Outcome.FAILED)), SLICE)

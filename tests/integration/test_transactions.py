@@ -11,7 +11,7 @@ from sqlalchemy import Connection, make_url, text
 from models import db
 from models.db import Database, insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
-from models.lifecycle import attempts, slices
+from models.lifecycle import slices
 from models.states import AttemptEnding
 from producer.batches import views
 from producer.submission import streaming
@@ -80,7 +80,7 @@ class TestConflicts:
 
         def release() -> None:
             with database.write() as connection:
-                attempts.note(connection, slices.HELD, slices.fence(lease), AttemptEnding.RELEASED)
+                slices.note(connection, slices.HELD, slices.fence(lease), AttemptEnding.RELEASED)
                 noted.set()
                 time.sleep(0.3)  # the other waits for a lock by now
                 connection.execute(text(slices.RELEASE.format(held=slices.HELD)), slices.fence(lease))

@@ -1,6 +1,6 @@
 """A worker process with a device that isn't one: a text's answer is its hash, and now and then something goes wrong.
 
-It runs in the place of `worker.process.main`, and without torch, so that a worker that was killed is back within a second.
+It runs in place of `worker.process.main`, without torch, so that a killed worker is back within a second.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Device:
 
     def encode(self, jobs: Sequence[Any]) -> list[list[Any]]:
         """A token for each word."""
-        from worker.engine.planning import Encoded
+        from worker.adapters.rows import Encoded
 
         return [[Encoded(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
 
@@ -85,7 +85,7 @@ class Runtime:
     tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
 
     def __init__(self, pipeline: Pipeline) -> None:
-        from worker.leasing.commit import Version
+        from worker.loading.versions import Version
 
         self.adapter = Device()
         self.version = Version(
@@ -104,11 +104,11 @@ def main(arguments: Sequence[str]) -> int:
     fake.load = lambda pipeline, *_, **__: Runtime(pipeline)  # type: ignore[attr-defined]
     sys.modules["worker.loading.runtime"] = fake  # before anything imports the real one, and torch with it
     from models.errors import BatchmillError
-    from worker.process import main
+    from worker.process import main as worker_main
 
     names, device, threads, worker_id = arguments
     try:
-        return main.main(names.split(","), device, int(threads) or None, worker_id)
+        return worker_main.main(names.split(","), device, int(threads) or None, worker_id)
     except BatchmillError as error:
         print(f"worker can't run: {error}", file=sys.stderr)
         return error.exit_code

@@ -5,7 +5,7 @@ Restarts come fast, since here workers die all the time.
 
 import sys
 
-from models import parent
+from models import background
 from models.errors import BatchmillError
 from worker.cli import run
 from worker.supervisor import supervisor
@@ -16,7 +16,7 @@ OWN_DEVICE = "--own-device"
 
 def main(arguments: list[str]) -> None:
     """Run the command as the command line would."""
-    parent.end_with_it()
+    background.end_with_it()
     supervisor.LONGEST_PAUSE_SECONDS = 1.0
     if OWN_DEVICE in arguments:
         arguments = [argument for argument in arguments if argument != OWN_DEVICE]

@@ -9,18 +9,18 @@ from models import tasks
 
 # Imported only when its task is pinned: each brings its own part of transformers along.
 ADAPTERS = {
-    "sentiment-analysis": "text_classification.TextClassification",
-    "text-generation": "text_generation.TextGeneration",
-    "zero-shot-classification": "zero_shot.ZeroShotClassification",
-    "question-answering": "question_answering.QuestionAnswering",
-    "fill-mask": "fill_mask.FillMask",
-    "summarization": "text_to_text.TextToText",
-    "ner": "token_classification.TokenClassification",
-    "translation": "text_to_text.TextToText",
+    "sentiment-analysis": "tasks.text_classification.TextClassification",
+    "text-generation": "tasks.text_generation.TextGeneration",
+    "zero-shot-classification": "tasks.zero_shot.ZeroShotClassification",
+    "question-answering": "tasks.question_answering.QuestionAnswering",
+    "fill-mask": "tasks.fill_mask.FillMask",
+    "summarization": "tasks.text_to_text.TextToText",
+    "ner": "tasks.token_classification.TokenClassification",
+    "translation": "tasks.text_to_text.TextToText",
 }
 
 
 def of(task: str) -> Any:
     """The adapter's class for a task."""
-    module, _, name = ADAPTERS[tasks.find(task).name].partition(".")
+    module, _, name = ADAPTERS[tasks.find(task).name].rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)

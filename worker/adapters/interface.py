@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.adapters.rows import Encoded, MicroBatch
+from worker.leasing.leases import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from models.postgresql.grants import Purpose
 from models.settings import Settings
 from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
-from worker.maintenance import loop
+from worker.maintenance import tasks
 from worker.maintenance.loop import Duties
 
 
@@ -31,8 +31,10 @@ def foreman() -> None:
     database = privileges.opened(settings, Purpose.WORKING)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
     chores = Duties(
-        database, loop.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
-        on_outdated=partial(database_refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code),
+        database, tasks.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
+        on_outdated=partial(
+            database_refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code
+        ),
     )  # fmt: skip
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from models import failpoints, log, parent
+from models import background, failpoints, log
 from models.errors import SettingsError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import privileges
@@ -58,7 +58,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     """
     settings = _settings()
     if end_with_stdin:
-        parent.end_with_it()
+        background.end_with_it()
     pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
     _check(settings, pipelines)
     with _only_one(settings.home_path), closing(privileges.opened(settings, Purpose.WORKING)) as database:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.adapters.rows import Encoded
+from worker.leasing.leases import Job, Lease
 
 
 @dataclass(slots=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from models.failpoints import failpoint
 from worker.adapters.interface import Flowing, Interrupted
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.engine.bisection import apart, isolate
 from worker.engine.claim_size import Pace
-from worker.engine.planning import Encoded, MicroBatch, Packing
-from worker.engine.token_budget import Budget, out_of_memory
+from worker.engine.planning import Packing
+from worker.engine.token_budget import Budget
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceBroken, breaks
-from worker.leasing.claims import Lease
-from worker.leasing.leases import Holdings
+from worker.failures import DeviceBroken, breaks, out_of_memory
+from worker.leasing.leases import Holdings, Lease
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime

@@ -24,20 +24,20 @@ from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
 from models.pipelines import redaction
-from worker.engine import portions
+from worker.adapters.rows import Encoded
+from worker.engine import preparation
 from worker.engine.claim_size import Pace
 from worker.engine.device_loop import Passes, Raw, Window
 from worker.engine.output_queue import Outputs
-from worker.engine.planning import Encoded, Packing
+from worker.engine.planning import Packing
 from worker.engine.preparation import Preparation
 from worker.engine.token_budget import Budget
 from worker.engine.wakeup import Doorbell
 from worker.engine.watchdog import Watchdog
 from worker.engine.writer import Backoff, Closing, at_once
 from worker.leasing import claims, quarantine_turns
-from worker.leasing.claims import Claimant, Lease, Size
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Claimant, Holdings, Lease, Size
 from worker.leasing.quarantine_turns import Share, Turn
 from worker.leasing.retry import patiently
 
@@ -173,7 +173,7 @@ class Engine:
 
     def _rows(self, sizes: Sequence[Size]) -> Iterator[list[Encoded]]:
         """The rows of each window. What the jobs ask is read as they are taken, and no more of it than fits."""
-        for stretches in portions.planned(sizes, self._window_bytes):
+        for stretches in preparation.planned(sizes, self._window_bytes):
             held = [each for each in stretches if self._holdings.holds(each.lease)]
             if self._stopping.is_set() or not held:
                 continue

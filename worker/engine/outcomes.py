@@ -7,16 +7,15 @@ from typing import Any
 
 import structlog
 
-from models.db import as_json
+from models.documents import as_json
 from models.errors import JobError
 from models.states import Outcome
 from worker.adapters.interface import Adapter
 from worker.engine.assembly import Parts
 from worker.engine.bisection import bare
-from worker.engine.token_budget import out_of_memory
-from worker.leasing.backoff import may_pass
-from worker.leasing.claims import Job
+from worker.failures import may_pass, out_of_memory
 from worker.leasing.commit import Answer, Deferral
+from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from threading import Condition
 from typing import Any
 
+from worker.adapters.rows import Encoded
 from worker.engine.device_loop import Raw
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Lease
+from worker.leasing.leases import Lease
 
 # The writer takes all that waits in one transaction; this bounds what may wait.
 MOST_WAITING = 64

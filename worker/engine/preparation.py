@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
 from worker import process_memory
-from worker.engine import duplicates, portions
+from worker.adapters.rows import Encoded
+from worker.engine import planning
 from worker.engine.bisection import bare, isolate
-from worker.engine.planning import Encoded
 from worker.engine.watchdog import Watchdog
-from worker.leasing.claims import Job
+from worker.leasing.chunking import chunks
+from worker.leasing.leases import Job, Size, Stretch
 
 if TYPE_CHECKING:
     from worker.adapters.interface import Adapter
@@ -40,7 +41,7 @@ class Preparation:
         rows: list[Encoded] = []
         refused: list[tuple[Encoded, Exception]] = []
         held = 0
-        for some in portions.calls(duplicates.found(list(jobs), self._draws)):
+        for some in calls(planning.found(list(jobs), self._draws)):
             added = self._prepared(some, refused)
             rows += added
             held += sum(row.size for row in added)
@@ -61,9 +62,30 @@ class Preparation:
                 refused.append((Encoded(job, None, 0, truncated=False, twins=alike), bare(encoded)))
             else:
                 rows += [replace(row, twins=alike) for row in encoded] if alike else encoded
-        if sum(job.size for job, _ in some) > portions.CALL_BYTES:
+        if sum(job.size for job, _ in some) > CALL_BYTES:
             process_memory.give_back()  # a tokenizer takes and frees far more than it leaves behind
         return rows
 
     def _encode(self, distinct: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Encoded] | JobError]:
         return self._adapter.encode([job for job, _ in distinct])
+
+
+# What goes to a tokenizer in one call: it takes up to 1,300 bytes for a character, and nobody hears of it meanwhile.
+CALL_BYTES, CALL_JOBS = 65_536, 256
+
+
+def planned(sizes: Iterable[Size], most_bytes: int) -> Iterator[list[Stretch]]:
+    """What to read at a time, in order: inputs of so many bytes, or one input."""
+    for some in chunks(sizes, lambda size: size.size, most_bytes):
+        stretches: list[Stretch] = []
+        for size in some:
+            if stretches and stretches[-1].lease is size.lease:
+                stretches[-1] = Stretch(size.lease, stretches[-1].first, size.position + 1)
+            else:
+                stretches.append(Stretch(size.lease, size.position, size.position + 1))
+        yield stretches
+
+
+def calls(distinct: Sequence[tuple[Job, tuple[Job, ...]]]) -> Iterator[list[tuple[Job, tuple[Job, ...]]]]:
+    """Jobs with their twins, as many as are tokenized at a time."""
+    return chunks(distinct, lambda one: one[0].size, CALL_BYTES, CALL_JOBS)

@@ -7,7 +7,9 @@ between the two is the size. The better one of enough pairs stays, and the next 
 from dataclasses import dataclass, field
 from statistics import median
 
-SMALLEST, LARGEST = 64, 2**20
+from worker.adapters.rows import LARGEST
+
+SMALLEST = 64
 PAIRS = 5  # an odd number: their median decides
 BETTER = 1.03  # what another size must gain to be worth changing for; less is noise
 FULL = 0.6  # a micro-batch that fills less of its budget says nothing about the budget
@@ -88,10 +90,3 @@ class Budget:
             self.tokens = self.tokens if self._given is None else min(self._given, self._ceiling)
             self._untried = [True, False]
             self._begin()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this says that the device's memory, or the machine's, did not suffice."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return "can't allocate memory" in str(error)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from worker.background import Background
+from models.background import Background
 
 LOOKS = 8  # within the limit: a hang is noticed so much later at most
 LONGEST_PAUSE_SECONDS = 1.0

@@ -18,9 +18,8 @@ from worker.engine.watchdog import Watchdog
 from worker.leasing import commit
 from worker.leasing.chunking import chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer, Deferral, PutOff
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Lease
 from worker.leasing.retry import patiently
 
 # In one transaction: small batches share a commit, and none has its row locked for long.

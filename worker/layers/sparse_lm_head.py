@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from worker.adapters.probes import probe_rows
+from worker.layers import tolerance
 
 # How far the two ways may be apart, as a part of the largest score: what a product of another shape may cost.
 CLOSE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -56,7 +56,7 @@ class Narrowing:
             return False
         if narrow.shape != wide.shape:
             return False
-        allowed = CLOSE.get(wide.dtype, 0.0) * probe_rows.largest(wide)
+        allowed = CLOSE.get(wide.dtype, 0.0) * tolerance.largest(wide)
         return torch.allclose(narrow, wide, rtol=0.0, atol=allowed, equal_nan=True)
 
     def _gather(self, _body: Any, _given: Any, output: Any) -> Any:

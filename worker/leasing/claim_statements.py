@@ -13,7 +13,7 @@ from models.db import Database, Fragments
 from models.lifecycle import claim_order
 
 if TYPE_CHECKING:
-    from worker.leasing.claims import Claimant
+    from worker.leasing.leases import Claimant
 
 MOST_SLICES = 640  # of one claim: leasing takes some 0.08 ms each, and nobody should wait for a claim much longer
 

@@ -3,8 +3,73 @@
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from worker.leasing.claims import Job, Lease, Size
+from worker.leasing.quarantine import suspect_of
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A slice that this process holds; `token` is the fence that every closing write must name."""
+
+    slice_id: int
+    batch_id: str
+    first: int
+    size: int
+    token: int
+    attempts: int
+    parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    deaths: int = 0
+    lapses: int = 0
+    retries: int = 0
+    max_attempts: int | None = None  # of its batch; None leaves it to the setting
+
+    @property
+    def suspect(self) -> bool:
+        """True when workers died over it: it must be run alone, so that another death names it."""
+        return suspect_of(self.deaths, self.lapses)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One input of a held slice that has no result yet; `size` is the input's, in bytes of JSON."""
+
+    lease: Lease
+    position: int
+    input: dict[str, Any]
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims, and with which model: a batch once begun takes no other."""
+
+    worker_id: str
+    pipeline: str
+    task: str
+    model: str
+    revision: str
+    lease_seconds: float
+    settles: bool = True  # whether it may begin batches; not with a revision that is older than the catalogue's
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the input of a job without result is, in bytes of JSON."""
+
+    lease: Lease
+    position: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a held slice: its positions from `first` on, before `past`."""
+
+    lease: Lease
+    first: int
+    past: int
 
 
 class Holdings:

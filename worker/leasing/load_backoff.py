@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from random import Random
 
-from worker.leasing import backoff
+from models import backoff
 
 FIRST_SECONDS, LONGEST_SECONDS = 2.0, 30.0
 # A try keeps the process from its other pipelines, so the pause is so many times as long as the try took.

@@ -15,8 +15,8 @@ from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptEnding, BatchStatus, Ending, Outcome
 from worker.leasing import commit
-from worker.leasing.claims import Lease
 from worker.leasing.commit import Answer
+from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Verdict, is_hopeless, verdict
 
 # Whose leases: those that ran out, or all of one worker's.

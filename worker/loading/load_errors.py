@@ -8,7 +8,7 @@ import errno
 from collections.abc import Iterator
 
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable, first_line
-from worker.engine.token_budget import out_of_memory
+from worker.failures import out_of_memory
 
 # What drivers and allocators say. torch has one or two classes for all of it.
 DEVICE_TROUBLE = (

@@ -16,10 +16,10 @@ from models.errors import LoadFailed, ModelError
 from models.pipelines.pipeline import Pipeline
 from worker import adapters
 from worker.adapters.interface import Adapter, Limits
-from worker.engine.token_budget import LARGEST
-from worker.leasing.commit import Version
+from worker.adapters.rows import LARGEST
 from worker.loading import integrity, load_errors, snapshots, tokenizer_probe, weights
 from worker.loading.snapshots import Snapshot
+from worker.loading.versions import Version
 
 log = structlog.get_logger(__name__)
 

@@ -8,15 +8,15 @@ from typing import Any
 import structlog
 from sqlalchemy import text
 
-from models.db import Database, as_json
+from models.background import Background, Defects
+from models.db import Database
+from models.documents import as_json
 from models.errors import DatabaseRefused, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
-from worker.background import Background, Defects
 from worker.leasing import claims, database_refusal, load_failures
-from worker.leasing.claims import Claimant
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Claimant, Holdings
 
 log = structlog.get_logger(__name__)
 

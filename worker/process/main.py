@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from models import failpoints, log, parent, schema
+from models import background, failpoints, log, schema
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
@@ -23,7 +23,7 @@ from worker.leasing import database_refusal
 from worker.leasing.leases import Holdings
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
-from worker.maintenance import loop
+from worker.maintenance import tasks
 from worker.maintenance.loop import Duties
 from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
@@ -45,7 +45,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
     The supervisor knows `worker_id`: should this process die, it gives back at once what was leased under that name.
     """
     signal.signal(signal.SIGTERM, _end)
-    parent.end_with_it()
+    background.end_with_it()
     settings = Settings.load()
     log.configure(settings, pid=os.getpid(), device=device)
     failpoints.arm()
@@ -69,7 +69,7 @@ def main(names: Sequence[str], device: str, threads: int | None, worker_id: str)
 
     hasty = database.impatient(LOCK_SECONDS)
     chores = Duties(
-        hasty, loop.standard(hasty, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
+        hasty, tasks.standard(hasty, settings), worker_id, patience_seconds=settings.heartbeat_seconds,
         on_outdated=on_refusal,
     )  # fmt: skip
     return _serve(process, names, Pinning(process, pipelines, load), chores)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from models import backoff
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LoadFailed, ModelError, Unreachable
 from models.lifecycle import wakeups
@@ -25,14 +26,13 @@ from worker.engine.token_budget import Budget
 from worker.engine.wakeup import Doorbell
 from worker.engine.watchdog import Watchdog
 from worker.failures import breaks
-from worker.leasing import backoff, claims, commit, load_failures
-from worker.leasing.claims import Claimant
+from worker.leasing import claims, load_failures
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Claimant, Holdings
 from worker.leasing.load_backoff import LoadBackoff
 from worker.leasing.load_failures import Place
 from worker.leasing.retry import patiently
-from worker.loading import load_errors, model_cache
+from worker.loading import load_errors, model_cache, versions
 from worker.loading.model_cache import RuntimeCache
 from worker.process.heartbeat import Heartbeat
 from worker.process.switch_policy import Rotation, Target
@@ -235,8 +235,8 @@ class Pinning:
             process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
             process.settings.lease_seconds, settles=target.revision is None,
         )  # fmt: skip
-        version_id = patiently(lambda _again: commit.register(process.database, version))
-        known = patiently(lambda _again: commit.remembered_budget(process.database, pipeline.name, version))
+        version_id = patiently(lambda _again: versions.register(process.database, version))
+        known = patiently(lambda _again: versions.remembered_budget(process.database, pipeline.name, version))
         tokens = known if known and runtime.tunes else runtime.tokens_per_batch
         budget = Budget(tokens, tunes=runtime.tunes, largest=runtime.most_tokens)
         patiently(lambda _again: self._note_ready(claimant, version.device))
@@ -309,7 +309,7 @@ class Pinning:
         name, tokens = pinned.pipeline.name, pinned.budget.tokens
         if pinned.runtime.tunes and tokens != pinned.known:
             try:
-                commit.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
+                versions.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
             except Unreachable as error:
                 log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
 

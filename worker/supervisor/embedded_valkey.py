@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from models import log, parent
+from models import background, log
 from models.privacy import private_files, tracebacks
 from models.settings import Settings
 
@@ -41,7 +41,7 @@ def main(path: Path, data: Path) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    parent.end_with_it()
+    background.end_with_it()
     private_files.make_folder(path.parent)
     if answers(path):
         # Whoever started us holds the lock of this home, so this is what a killed one left behind.

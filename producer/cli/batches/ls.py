@@ -7,7 +7,7 @@ from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import views
 from producer.cli import common
-from producer.cli.display import batches
+from producer.cli.display import batch_tables
 
 HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 
@@ -23,6 +23,6 @@ def ls(limit: int, status: str | None, as_json: bool) -> None:
     if as_json:
         terminal.echo_list([batch.as_dict() for batch in found])
     elif found:
-        click.echo(terminal.table(HEADER, [batches.batch_line(batch) for batch in found]))
+        click.echo(terminal.table(HEADER, [batch_tables.batch_line(batch) for batch in found]))
     else:
         terminal.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")

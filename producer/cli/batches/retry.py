@@ -5,7 +5,8 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import Outcome
-from producer.batches import retry, views
+from producer.batches import views
+from producer.batches.retry import Choice, replay
 from producer.cli import common
 from producer.cli.batches import wait
 from producer.submission import submit as submitting
@@ -37,10 +38,10 @@ def retry(
     What they came to before is kept: batchmill attempts ID.
     """
     settings = Settings.load()
-    choice = retry.Choice(tuple(map(Outcome, outcomes)), codes)
+    choice = Choice(tuple(map(Outcome, outcomes)), codes)
     until = None if deadline is None else Deadline.read(deadline)
     with common.opened(settings) as database:
-        put_back = retry.replay(database, batch_id, choice, settings.slice_jobs, until)
+        put_back = replay(database, batch_id, choice, settings.slice_jobs, until)
         terminal.notice(f"{terminal.counted(put_back.jobs, 'job')} of {batch_id} will be tried again")
         warning = submitting.ring(
             settings, Submission(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)

@@ -6,7 +6,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import blockers, views
 from producer.cli import common
-from producer.cli.display import batches
+from producer.cli.display import batch_tables
 
 
 @click.command(short_help="Show one batch.")
@@ -22,7 +22,7 @@ def show(batch_id: str, as_json: bool) -> None:
         reasons = {} if batch.status.ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
         terminal.echo_json({**batch.as_dict(), **reasons})
         return
-    click.echo(batches.batch_facts(batch))
+    click.echo(batch_tables.batch_facts(batch))
     for blocker in waiting_for:
         terminal.notice(f"waiting: {terminal.printable(blocker.message)}")
     if batch.counts.ended:

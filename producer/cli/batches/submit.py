@@ -15,8 +15,9 @@ from models.states import BatchStatus
 from producer import readers
 from producer.batches import views
 from producer.cli import common
-from producer.cli.batches import dry_run, wait
 from producer.cli.batches import input_source as sources
+from producer.cli.batches import wait
+from producer.cli.batches.dry_run import shown
 from producer.cli.display import progress
 from producer.readers.rows import Columns, Source
 from producer.submission import submit as submitting
@@ -112,7 +113,7 @@ def submit(
     source = sources.chosen(settings, columns, paths=paths, kind=kind, sql=sql, bound=bound)
     if dry_run:
         with source as rows:
-            ctx.exit(0 if dry_run.shown(settings, request, rows, as_json=as_json) else UsageError.exit_code)
+            ctx.exit(0 if shown(settings, request, rows, as_json=as_json) else UsageError.exit_code)
     with common.opened(settings) as database:
         with source as rows:
             submission = _accepted(database, settings, request, rows)

@@ -10,7 +10,7 @@ from producer.batches import polling, views
 from producer.batches.progress import Observer
 from producer.batches.views import BatchView
 from producer.cli import common
-from producer.cli.display import batches, live
+from producer.cli.display import batch_tables, live
 
 DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
 
@@ -38,7 +38,7 @@ def followed(database: Database, batch_id: str, timeout: float | None, *, as_jso
     except KeyboardInterrupt:
         terminal.notice(f"\n{batch_id} goes on; come back: batchmill {again} {batch_id}")
         raise
-    terminal.notice(batches.summary(batch))
+    terminal.notice(batch_tables.summary(batch))
     if as_json:
         terminal.echo_json(batch.as_dict())
     return exit_code(batch)

@@ -20,7 +20,7 @@ from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches.wait import exit_code
 from producer.cli.demo import sandbox
-from producer.cli.display import batches, outputs, progress
+from producer.cli.display import batch_tables, output_text, progress
 from producer.readers.rows import Columns
 from producer.results import pages
 from producer.submission import submit
@@ -119,7 +119,9 @@ def _awaited(database: Database, batch_ids: Sequence[str], jobs: int, check: Che
 def _show(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
     positions = sorted({total * part // ROWS_SHOWN for part in range(ROWS_SHOWN)})
-    rows = [(outputs.given(row), outputs.told(row)) for row in pages.at_positions(database, batch.id, positions)]
+    rows = [
+        (output_text.given(row), output_text.told(row)) for row in pages.at_positions(database, batch.id, positions)
+    ]
     click.echo(f"\n{batch.task}: {len(rows)} of {terminal.counted(total, 'result')}")
     width = max(60, terminal.terminal_width())
     if max(terminal.wide(told) for _, told in rows) <= width // 2:
@@ -138,7 +140,7 @@ def _show_models(batches: Sequence[BatchView]) -> None:
     rows = [
         (
             f"{batch.model}@{(batch.revision or '')[:19]}", f"{batch.dtype} on {batch.device}",
-            batches.rate(batch.jobs_per_second), batches.share(batch.padding_share),
+            batch_tables.rate(batch.jobs_per_second), batch_tables.share(batch.padding_share),
         )
         for batch in batches
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from models.privacy import terminal
 from producer.batches.eta import Forecast
 from producer.batches.progress import Observer, Standing
 from producer.batches.views import BatchView
-from producer.cli.display import batches, progress
+from producer.cli.display import batch_tables, progress
 
 MOST_HOLDERS, MOST_CODES = 4, 6
 
@@ -51,10 +51,10 @@ def noted(standing: Standing) -> list[str]:
 def facts(standing: Standing) -> str:
     """What stands under the bar."""
     pairs = [
-        ("jobs", ", ".join(f"{count:,} {name}" for name, count in batches.counted(standing.batch))),
+        ("jobs", ", ".join(f"{count:,} {name}" for name, count in batch_tables.counted(standing.batch))),
         ("pace", ", ".join(part for part in (pace(standing), remaining(standing.forecast)) if part)),
         ("workers", holders(standing)),
-        ("padding", batches.share(standing.batch.padding_share)),
+        ("padding", batch_tables.share(standing.batch.padding_share)),
         ("failures", failures(standing)),
         ("waiting", waiting(standing)),
     ]
@@ -64,15 +64,15 @@ def facts(standing: Standing) -> str:
 def pace(standing: Standing) -> str | None:
     """How fast it goes at present; since its beginning where that is not known yet."""
     forecast = standing.forecast
-    return batches.rate(standing.batch.jobs_per_second if forecast is None else forecast.jobs_per_second)
+    return batch_tables.rate(standing.batch.jobs_per_second if forecast is None else forecast.jobs_per_second)
 
 
 def remaining(forecast: Forecast | None) -> str | None:
     """How long it will take, and between which bounds that is likely: `about 3 min left (2 min to 5 min)`."""
     if forecast is None:
         return None
-    latest = "no telling" if forecast.latest is None else batches.lasting(forecast.latest)
-    return f"about {batches.lasting(forecast.seconds)} left ({batches.lasting(forecast.soonest)} to {latest})"
+    latest = "no telling" if forecast.latest is None else batch_tables.lasting(forecast.latest)
+    return f"about {batch_tables.lasting(forecast.seconds)} left ({batch_tables.lasting(forecast.soonest)} to {latest})"
 
 
 def padding(batch: BatchView) -> str | None:

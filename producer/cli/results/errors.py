@@ -9,7 +9,7 @@ from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.cli.display import outputs, results
+from producer.cli.display import output_text, result_writers
 from producer.results import pages
 from producer.results.pages import ResultRow
 
@@ -38,12 +38,12 @@ def errors(batch_id: str, code: str | None, limit: int | None, output: Path | No
     in_columns = sys.stdout.isatty() and not as_json
     with common.opened(Settings.load()) as database:
         if output is not None:
-            results.write(database, batch_id, pages.failed(database, batch_id, code), output)
+            result_writers.write(database, batch_id, pages.failed(database, batch_id, code), output)
         elif in_columns:
             found = pages.failed(database, batch_id, code, (limit or SHOWN) + 1)
             _table(batch_id, [_line(row) for row in found], limit or SHOWN)
         else:
-            show = results.of(as_json=as_json)
+            show = result_writers.of(as_json=as_json)
             for row in pages.failed(database, batch_id, code, limit):
                 show(row)
 
@@ -60,5 +60,6 @@ def _table(batch_id: str, rows: list[list[object]], most: int) -> None:
 def _line(row: ResultRow) -> list[object]:
     return [
         row.position, terminal.shortened(row.custom_id or "", ID_COLUMNS), row.error_code,
-        terminal.shortened(row.error_message or "", WHY_COLUMNS), terminal.shortened(outputs.given(row), INPUT_COLUMNS),
+        terminal.shortened(row.error_message or "", WHY_COLUMNS),
+        terminal.shortened(output_text.given(row), INPUT_COLUMNS),
     ]  # fmt: skip

@@ -13,8 +13,7 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import views
 from producer.cli import common
-from producer.cli.display import results
-from producer.results import following
+from producer.cli.display import result_writers
 from producer.results import pages as reading
 from producer.results.pages import ResultRow
 
@@ -44,9 +43,9 @@ def results(
         raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
     with common.opened(Settings.load()) as database:
         if table is not None:
-            results.write_table(database, batch_id, after, table)
+            result_writers.write_table(database, batch_id, after, table)
         if output is not None:
-            results.write(database, batch_id, reading.by_position(database, batch_id, after), output)
+            result_writers.write(database, batch_id, reading.by_position(database, batch_id, after), output)
         if table is not None or output is not None:
             return
         if follow:
@@ -56,7 +55,7 @@ def results(
 
 
 def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
-    last, show = None, results.of(as_json=as_json)
+    last, show = None, result_writers.of(as_json=as_json)
     for last in rows:
         show(last)
     if as_json or not sys.stdout.isatty():
@@ -68,10 +67,10 @@ def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
 
 
 def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
-    show = results.of(as_json=as_json)
+    show = result_writers.of(as_json=as_json)
     views.get(database, batch_id)
     try:
-        pages = following.pages(database, batch_id, after)
+        pages = reading.follow(database, batch_id, after)
         for row in itertools.islice(_flushed(pages), limit):
             show(row)
             after = row.seq

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from models import clock, failpoints, log, parent
+from models import background, clock, failpoints, log
 from models.db import Database
 from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
@@ -230,7 +230,7 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
     log.configure(settings)
     failpoints.arm()
     if end_with_stdin:
-        parent.end_with_it()
+        background.end_with_it()
     with common.opened(settings) as database:
         done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
     if end_with_stdin:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from models import driver_errors
-from models.db import Database
+from models.columns import Moment
+from models.db import FRAGMENTS, Database
 from models.driver_errors import code_of
 from models.errors import DatabaseRefused, UsageError
 from models.privacy import urls
@@ -24,7 +26,6 @@ from producer.results import staging
 from producer.results.pages import ResultRow
 from producer.results.staging import Gathered, Shape, quoted
 from producer.results.tabular import Kind, Sheet
-from producer.schedules.runs import merge_marks
 
 ID = ("id", Kind.TEXT)
 STAMPS = (
@@ -118,9 +119,9 @@ class Ready:
         """
         with self.transaction() as connection:
             self._lock(connection)
-            if not merge_marks.is_left(connection, schedule, self._sink.slot, batch_id):
+            if not is_left(connection, schedule, self._sink.slot, batch_id):
                 self.merge(connection)
-                merge_marks.leave(connection, schedule, self._sink.slot, batch_id)
+                leave(connection, schedule, self._sink.slot, batch_id)
 
     def _lock(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
@@ -160,3 +161,36 @@ def _writable(name: str) -> Iterator[None]:
             advice = "give its role the right to, or name another database with into_source"
             raise UsageError(f"the table {name} can't be written: {driver_errors.words(error)}; {advice}") from None
         raise
+
+
+RUNS = Table(
+    "batchmill_runs",
+    MetaData(),
+    Column("schedule", Text, primary_key=True),
+    Column("slot", Moment, primary_key=True),
+    Column("batch_id", Text, nullable=False),
+    Column("finished_at", Moment, nullable=False),
+)
+
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('batchmill_runs', 0))"
+
+
+def leave(connection: Connection, schedule: str, slot: datetime, batch_id: str) -> None:
+    """Note that this batch's results are in, in the caller's transaction; makes the table where there is none."""
+    name = connection.dialect.name
+    if name == "postgresql":
+        connection.execute(text(LOCK))  # two would make the table at once, and one of them fail
+    RUNS.create(connection, checkfirst=True)
+    values = {"schedule": schedule, "slot": slot, "batch_id": batch_id, "finished_at": text(FRAGMENTS[name].now)}
+    insert = (postgresql if name == "postgresql" else sqlite).insert(RUNS).values(values)
+    renewed = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
+    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "slot"], set_=renewed))
+
+
+def is_left(connection: Connection, schedule: str, slot: datetime, batch_id: str) -> bool:
+    """Whether this batch's results are in."""
+    if not inspect(connection).has_table(RUNS.name):
+        return False
+    query = select(RUNS.c.batch_id).where(RUNS.c.schedule == schedule, RUNS.c.slot == slot)
+    return connection.scalar(query) == batch_id

@@ -5,10 +5,10 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import TextClause, bindparam, text
 
+from models.background import Pulse
 from models.columns import Moment
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
-from producer.pulse import Pulse
 from producer.schedules.runs.run_views import RunView
 from producer.submission import holders
 

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from worker.adapters.interface import never
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
-from worker.leasing.commit import Version
+from worker.adapters.rows import Encoded, MicroBatch
+from worker.leasing.leases import Job
+from worker.loading.versions import Version
 
 Runtime = SimpleNamespace
 ROWS = 8

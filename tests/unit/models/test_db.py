@@ -11,7 +11,8 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import Moment
-from models.db import Database, as_json, from_json, insert_rows
+from models.db import Database, insert_rows
+from models.documents import as_json, from_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.tables import Batch
 

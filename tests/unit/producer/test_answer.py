@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from producer.cli.display import outputs
+from producer.cli.display import output_text
 
 ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "B-LOC", "word": "London", "score": 0.9}]
 
@@ -28,4 +28,4 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
     ],
 )
 def test_each_shape_has_its_words(output: Any, words: str) -> None:
-    assert outputs.output(output) == words
+    assert output_text.output(output) == words

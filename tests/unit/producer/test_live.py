@@ -7,7 +7,7 @@ from models.states import BatchStatus
 from producer.batches.eta import Forecast
 from producer.batches.progress import Holder, Standing
 from producer.batches.views import MOMENTS, BatchView, Counts
-from producer.cli.display import batches, live
+from producer.cli.display import batch_tables, live
 
 FORECAST = Forecast(1_000.0, 170.0, 120.0, 300.0)
 
@@ -72,4 +72,4 @@ def test_a_pace_that_varies_too_much() -> None:
     ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (10 * 86_400, "10 d")]
 )
 def test_lengths_of_time(seconds: float, words: str) -> None:
-    assert batches.lasting(seconds) == words
+    assert batch_tables.lasting(seconds) == words

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
-SAMPLES = Path(__file__).parents[4] / "models" / "samples"
+SAMPLES = Path(__file__).parents[3] / "models" / "samples"
 TASKS = ("ner", "question-answering", "zero-shot-classification", "fill-mask")
 
 

@@ -16,7 +16,7 @@ from training.grammar import Writer
 from training.reports import reports
 from training.stories import Chat, texts
 
-SAMPLES = Path(__file__).parents[4] / "models" / "samples"
+SAMPLES = Path(__file__).parents[3] / "models" / "samples"
 TASKS = ("text-generation", "summarization", "translation")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from worker.background import Defects
+from models.background import Defects
 
 
 def raised(error: Exception, defects: Defects) -> None:

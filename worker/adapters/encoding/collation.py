@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.adapters.rows import Encoded, MicroBatch
+from worker.leasing.leases import Job
 
 MOST_ROWS = 512
 

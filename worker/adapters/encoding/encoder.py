@@ -16,13 +16,13 @@ from worker.adapters.interface import Limits
 from worker.adapters.probes import packing, padding, probe_rows, sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import ReadingTrial
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
-from worker.engine.planning import Encoded, MicroBatch
 from worker.layers import int8_linear
 from worker.layers.packed_attention import Layout, Places
 from worker.layers.packed_layers import PackedLayers, possible
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 FIRST = ((0,),)  # where a head looks that reads a row's first state
 

@@ -8,6 +8,7 @@ import torch
 
 from worker.adapters.probes import probe_rows
 from worker.adapters.probes.probe_rows import Row
+from worker.layers import tolerance
 from worker.layers.packed_attention import Places
 
 # How much of the largest score other texts in a pass may move, its shape being the same: nothing.
@@ -42,8 +43,8 @@ def harmless(model: Any, rows: Sequence[Row], pad: int, packed: Pass, *, few: bo
     except Exception:  # whatever a model says whose layers are of another kind
         return False
     return all(
-        probe_rows.agree(scores if scores.ndim == 1 else scores[of_row], found)
-        and probe_rows.agree(found, others[place % 2][place], LEAK)
+        tolerance.agree(scores if scores.ndim == 1 else scores[of_row], found)
+        and tolerance.agree(found, others[place % 2][place], LEAK)
         for place, (scores, of_row, found) in enumerate(zip(alone, places, beside, strict=True))
     )
 

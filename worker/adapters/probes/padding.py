@@ -12,7 +12,7 @@ import torch
 from worker.adapters.probes import probe_rows
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame
-from worker.layers import int8_linear
+from worker.layers import int8_linear, tolerance
 
 PADDING = 16  # behind the trial's text: more than the widest convolution
 
@@ -36,7 +36,7 @@ def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None
             padded = probe_rows.scores(model, probe_rows.tensors([row], tokenizer.pad_token_id, model.device, width))
         except Exception:  # whatever a model says to padding that it can't take; its rows stay apart
             return True
-    return not probe_rows.agree(alone, padded[:, : alone.shape[1]])
+    return not tolerance.agree(alone, padded[:, : alone.shape[1]])
 
 
 def _alone(model: Any, row: probe_rows.Row) -> torch.Tensor:

@@ -7,14 +7,10 @@ import torch
 
 from models.errors import ModelError, first_line
 from worker.adapters.tokenization.special_tokens import Frame, Framed
-from worker.engine.token_budget import out_of_memory
-from worker.failures import breaks
-from worker.leasing.backoff import may_pass
+from worker.failures import breaks, may_pass, out_of_memory
 
 Row = Mapping[str, list[int]]
 
-# How far two passes may be apart, as a part of the largest score: what a product of another shape may cost.
-CLOSE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 # Tokens of a trial's longest text, and of the others: two rows of the same length, and shorter ones.
 TEXT = 16
@@ -65,14 +61,3 @@ def refusal(model: Any, error: Exception) -> Exception:
     if out_of_memory(error) or breaks(error) or may_pass(error):
         return error
     return ModelError(f"{type(model).__name__} fails on a text of a few words: {first_line(error)}; take another model")
-
-
-def agree(one: torch.Tensor, other: torch.Tensor, allowed: float | None = None) -> bool:
-    """Whether two passes' scores are so close, as a part of the largest; None allows what their precision may cost."""
-    part = CLOSE.get(one.dtype, 0.0) if allowed is None else allowed
-    return torch.allclose(one, other, rtol=0.0, atol=part * largest(one), equal_nan=True)
-
-
-def largest(scores: torch.Tensor) -> float:
-    """The largest size among scores that are numbers, 0.0 where none is: damaged weights answer with NaN."""
-    return torch.nan_to_num(scores.abs(), nan=0.0, posinf=0.0).max().item()

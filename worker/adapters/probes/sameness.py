@@ -18,8 +18,8 @@ import structlog
 import torch
 
 from models.errors import ModelError
-from worker.adapters.probes import probe_rows, small_copy
-from worker.layers import int8_linear
+from worker.adapters.probes import small_copy
+from worker.layers import int8_linear, tolerance
 from worker.layers.model_state import ModelState
 
 log = structlog.get_logger(__name__)
@@ -271,7 +271,7 @@ def _groups(rows: Sequence[Ids], sharing: Sharing) -> list[list[int]]:
 
 
 def _agree(one: Scores, other: Scores) -> bool:
-    return one.shape == other.shape and probe_rows.agree(one, other, CLOSE)
+    return one.shape == other.shape and tolerance.agree(one, other, CLOSE)
 
 
 def _tells_apart(alone: Sequence[Scores]) -> bool:

@@ -15,11 +15,11 @@ from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Frame, Framed, Framing
-from worker.engine.planning import Encoded, MicroBatch
 from worker.layers.sparse_lm_head import Narrowing
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 TOP_K = FillMaskParameters.model_fields["top_k"].default
 # Every word given carries the whole text filled in: what an answer may come to, in tokens, about 16 MB of text.

@@ -16,12 +16,12 @@ from models.errors import JobError, ModelError
 from models.tasks.question_answering import QuestionAnsweringParameters
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks.qa_spans import Floats, Spans, best
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE
 from worker.adapters.tokenization.qa_windows import Passage, Window
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 # The pipeline's own defaults, in tokens.
 WINDOW, SHARED = 384, 128

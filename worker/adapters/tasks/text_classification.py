@@ -11,10 +11,10 @@ from transformers import AutoModelForSequenceClassification, TextClassificationP
 from models.errors import JobError
 from worker.adapters.encoding.encoder import FIRST, Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 
 class TextClassification:

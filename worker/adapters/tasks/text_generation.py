@@ -20,10 +20,10 @@ from worker.adapters.interface import Limits, More, never
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import WritingTrial, write_a_little
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import Prompts
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 # The tokens, prompts and new ones of all beams, whose keys and values one run may keep. An 8-billion model with grouped
 # heads keeps 128 KiB for each: 8 GiB on a GPU. A CPU gains nothing from more rows than this allows.

@@ -24,11 +24,11 @@ from worker.adapters.interface import Limits, never
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import WritingTrial, write_a_little
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import Languages, Pair
 from worker.adapters.tokenization.long_texts import PIECE
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 RETURNED = {"summarization": "summary_text", "translation": "translation_text"}
 

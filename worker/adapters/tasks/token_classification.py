@@ -14,10 +14,10 @@ from transformers import AutoModelForTokenClassification, TokenClassificationPip
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization.long_texts import PIECE, Integers
 from worker.adapters.tokenization.special_tokens import Framed, Framing
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 # 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
 # would make as many windows as the text has tokens.

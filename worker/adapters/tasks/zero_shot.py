@@ -13,9 +13,9 @@ from models.errors import JobError, ModelError
 from models.tasks.zero_shot_classification import ZeroShotParameters
 from worker.adapters.encoding.encoder import FIRST, Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tokenization.special_tokens import Framed, Framing
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job
+from worker.leasing.leases import Job
 
 TEMPLATE = ZeroShotParameters.model_fields["hypothesis_template"].default
 

@@ -9,7 +9,7 @@ from producer.readers.limits import Limits
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks
 from producer.submission.chunks import Intake
-from producer.submission.source_lines import Places
+from producer.submission.job_writer import Places
 
 SPEC = tasks.find("sentiment-analysis")
 
@@ -31,19 +31,19 @@ def refusal(rows: Iterable[Row | Problem]) -> RefusedBatch:
 def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
 
-    chunks = list(taken(texts(7, start=11)).chunks())
+    taken_chunks = list(taken(texts(7, start=11)).chunks())
 
-    assert [(chunk.first, chunk.end) for chunk in chunks] == [(0, 3), (3, 6), (6, 7)]
-    assert chunks[1].documents == [f'{{"text":"text {where}"}}' for where in (14, 15, 16)]
-    assert chunks[1].places == [14, 15, 16]
+    assert [(chunk.first, chunk.end) for chunk in taken_chunks] == [(0, 3), (3, 6), (6, 7)]
+    assert taken_chunks[1].documents == [f'{{"text":"text {where}"}}' for where in (14, 15, 16)]
+    assert taken_chunks[1].places == [14, 15, 16]
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 200)
 
-    chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
+    taken_chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
 
-    assert [len(chunk.documents) for chunk in chunks] == [2, 2, 1]
+    assert [len(chunk.documents) for chunk in taken_chunks] == [2, 2, 1]
 
 
 def test_the_source_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +78,11 @@ def test_the_first_problems_are_named_and_not_all() -> None:
 
 def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
-    chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
+    taken_chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
 
-    assert next(chunks).first == 0
+    assert next(taken_chunks).first == 0
     with pytest.raises(RefusedBatch):
-        next(chunks)
+        next(taken_chunks)
 
 
 def test_looking_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:

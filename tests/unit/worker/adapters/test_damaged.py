@@ -11,9 +11,9 @@ from models import tasks
 from models.errors import JobError
 from tests import models_made_switching as made
 from tests.passes_made import load
-from worker.adapters.probes import probe_rows
 from worker.engine import planning
-from worker.leasing.claims import Job, Lease
+from worker.layers import tolerance
+from worker.leasing.leases import Job, Lease
 
 MODELS = {
     "sentiment-analysis": "bert", "zero-shot-classification": "deberta-v2", "ner": "convbert",
@@ -60,6 +60,6 @@ def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
 def test_scores_are_compared_whatever_they_are(value: float) -> None:
     scores = torch.tensor([[1.0, value], [value, 2.0]])
 
-    assert probe_rows.agree(scores, scores.clone())
-    assert not probe_rows.agree(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-    assert probe_rows.agree(torch.full((2, 2), value), torch.full((2, 2), value))
+    assert tolerance.agree(scores, scores.clone())
+    assert not tolerance.agree(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert tolerance.agree(torch.full((2, 2), value), torch.full((2, 2), value))

@@ -13,7 +13,7 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from tests import models_made
 from worker.adapters.encoding.collation import Collation
 from worker.engine import planning
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 LEASE = Lease(1, "b", 0, 200, 1, 1)

@@ -10,12 +10,12 @@ import pytest
 from models import tasks
 from models.errors import JobError
 from models.pipelines.builtin import BUILT_IN
+from worker.adapters.rows import Encoded
 from worker.adapters.tasks import question_answering, text_classification, text_to_text, token_classification
 from worker.adapters.tasks.token_classification import Window
 from worker.adapters.tokenization import prompts, special_tokens
 from worker.adapters.tokenization.qa_windows import Window as PassageWindow
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 MODULES = (special_tokens, prompts, question_answering, text_classification, text_to_text, token_classification)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from worker.adapters.rows import Encoded
 from worker.engine.assembly import Assembly
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 
 
 @pytest.mark.parametrize(("packed", "computed"), [(False, 16), (True, 11)])

@@ -7,15 +7,15 @@ import pytest
 import structlog
 
 from worker.adapters.interface import Interrupted
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.engine import device_loop as passes_module
 from worker.engine.claim_size import Pace
 from worker.engine.device_loop import Passes, Raw, Window
-from worker.engine.planning import Encoded, MicroBatch, Packing
+from worker.engine.planning import Packing
 from worker.engine.token_budget import Budget
 from worker.engine.watchdog import Watchdog
 from worker.failures import DeviceBroken
-from worker.leasing.claims import Job, Lease
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Job, Lease
 from worker.loading.runtime import Runtime
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from worker.adapters.rows import Encoded
 from worker.engine.device_loop import Raw
 from worker.engine.output_queue import MOST_WAITING, Outputs
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10, 1, 1)
 SMALL_BYTES = 100_000

@@ -6,8 +6,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.planning import PADDED, Encoded, MicroBatch, Packing, plan
-from worker.leasing.claims import Job, Lease
+from worker.adapters.rows import PADDED, Encoded, MicroBatch
+from worker.engine.planning import Packing, plan
+from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from models.errors import JobError
+from worker.adapters.rows import Encoded
 from worker.engine import portions
-from worker.engine.planning import Encoded
 from worker.engine.preparation import Preparation, Prepared
 from worker.engine.watchdog import Watchdog
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 1_000, 1, 1)
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.token_budget import LARGEST, REST, SMALLEST, Budget, out_of_memory
+from worker.adapters.rows import LARGEST
+from worker.engine.token_budget import REST, SMALLEST, Budget
+from worker.failures import out_of_memory
 
 Rate = Callable[[int], float]  # tokens a second at a size
 

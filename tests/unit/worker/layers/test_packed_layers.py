@@ -18,9 +18,9 @@ from transformers import pipeline
 from tests import models_made
 from tests import models_made_encoders as encoders
 from tests.golden import models as golden
-from worker.engine.planning import Encoded, MicroBatch
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.layers import packed_attention
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.backoff import backoff
 from models.errors import JobError, ModelError, Unreachable
-from worker.leasing.backoff import backoff, may_pass
+from worker.failures import may_pass
 
 
 @pytest.mark.parametrize(

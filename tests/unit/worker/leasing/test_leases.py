@@ -1,7 +1,6 @@
 """Holdings: what this process holds, and when it lets go."""
 
-from worker.leasing.claims import Job, Lease
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import Holdings, Job, Lease
 
 
 def lease(slice_id: int, token: int = 1) -> Lease:

@@ -10,8 +10,8 @@ from transformers import ModernBertConfig, ModernBertForTokenClassification
 from models.errors import LoadFailed, ModelError
 from tests import models_made
 from tests.models_made import pipeline
-from worker.engine.planning import MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.adapters.rows import MicroBatch
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime, weights
 from worker.loading.runtime import Runtime
 

@@ -16,8 +16,8 @@ from tests.golden import seq2seq_models
 from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.interface import Interrupted
+from worker.adapters.rows import Encoded
 from worker.engine import planning
-from worker.engine.planning import Encoded
 
 ASKED = st.fixed_dictionaries(
     {},

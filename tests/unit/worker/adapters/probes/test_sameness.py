@@ -13,7 +13,7 @@ from tests.passes_made import encoded, load, written
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sameness, Sharing
 from worker.layers.model_state import ModelState
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 

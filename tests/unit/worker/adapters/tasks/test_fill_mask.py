@@ -11,11 +11,11 @@ import torch
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import word_pieces
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
-from worker.engine.planning import Encoded, MicroBatch
 from worker.layers.sparse_lm_head import Narrowing
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 TEXTS = ["a [MASK]", "love it [MASK] it", "[MASK] [MASK] great", "[MASK]"]

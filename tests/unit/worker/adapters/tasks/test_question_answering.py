@@ -13,10 +13,10 @@ from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks.question_answering import QuestionAnswering
 from worker.engine import planning
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 TOWN = "the river is in the city and the city is on the river, who was born in it is not known. "

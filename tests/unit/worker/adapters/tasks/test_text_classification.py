@@ -12,10 +12,10 @@ from models.errors import JobError
 from tests import models_made
 from tests.models_made import pipeline
 from worker.adapters.interface import Limits
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks.text_classification import TextClassification
 from worker.engine import planning
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 Made = Callable[[str], Path]

@@ -14,10 +14,10 @@ from models.errors import JobError, ModelError
 from tests import models_made, models_made_decoders
 from tests.models_made_decoders import VOCABULARY, byte_pieces, generator
 from worker.adapters.generation.sampling import seeded
+from worker.adapters.rows import Encoded
 from worker.adapters.tasks.text_generation import TextGeneration
 from worker.engine import planning
-from worker.engine.planning import Encoded
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 TEXTS = ["a", "love it", "the loved the loved", "x" * 25, "world", "great " * 5, "0 1 2", "hi"]

@@ -12,10 +12,10 @@ from models.pipelines.catalogue import Pipeline
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.generation import seq2seq
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")

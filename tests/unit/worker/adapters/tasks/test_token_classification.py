@@ -12,10 +12,10 @@ from transformers import ByT5Tokenizer
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
 from tests.models_made import word_pieces
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks import token_classification
 from worker.adapters.tasks.token_classification import TokenClassification, Window
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 LONG = "love hate great " * 10  # 30 tokens

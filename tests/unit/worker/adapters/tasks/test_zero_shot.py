@@ -10,9 +10,9 @@ from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
+from worker.adapters.rows import Encoded, MicroBatch
 from worker.adapters.tasks.zero_shot import ZeroShotClassification
-from worker.engine.planning import Encoded, MicroBatch
-from worker.leasing.claims import Job, Lease
+from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
 

@@ -1,9 +1,15 @@
-"""Background: what looks around from a thread of its own, beside the work, until it is told to stop."""
+"""TODO."""
 
+import os
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from models.errors import DatabaseRefused, Unreachable
 
 
 class Defects:
@@ -48,3 +54,42 @@ class Background(ABC):
     @abstractmethod
     def _loop(self) -> None:
         """Wait on `_stopping`, act, and wait again."""
+
+
+class Pulse:
+    """Beats from a thread of its own while the block runs; `beat` is one, and says whether there is to be another."""
+
+    def __init__(self, beat: Callable[[], bool], seconds: float) -> None:
+        self._beat = beat
+        self._seconds = seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            try:
+                if not self._beat():
+                    return  # what is written next says so
+            except Unreachable:
+                continue  # as does what is written next, if that lasts
+            except DatabaseRefused:
+                return
+
+
+def end_with_it() -> None:
+    """Have SIGTERM sent to this process when standard input ends. A SIGKILL of the parent shows here as well."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -7,7 +7,7 @@ from models.pipelines import redaction
 from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.views import BatchView
-from producer.cli.display import outputs
+from producer.cli.display import output_text
 from producer.results.pages import ResultRow, iso
 
 
@@ -64,9 +64,9 @@ def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
     """Results in columns: position, custom_id, answer and the beginning of the input, `width` columns in all."""
     lines = []
     for row in rows:
-        name, outcome = terminal.shortened(row.custom_id or "", 16), terminal.shortened(outputs.told(row), 40)
+        name, outcome = terminal.shortened(row.custom_id or "", 16), terminal.shortened(output_text.told(row), 40)
         start = f"{row.position:>7}  {name:<16}  {outcome:<28}  "
-        lines.append(start + terminal.shortened(outputs.given(row), max(20, width - terminal.wide(start))))
+        lines.append(start + terminal.shortened(output_text.given(row), max(20, width - terminal.wide(start))))
     return lines
 
 

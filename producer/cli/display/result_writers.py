@@ -12,7 +12,7 @@ from models.db import Database
 from models.privacy import terminal
 from producer.batches import views
 from producer.batches.views import BatchView
-from producer.cli.display import batches
+from producer.cli.display import batch_tables
 from producer.results import files, pages, tabular, user_table
 from producer.results.pages import ResultRow
 
@@ -23,7 +23,7 @@ def of(*, as_json: bool) -> Callable[[ResultRow], object]:
         ascii_only = terminal.takes_ascii_only()
         return lambda row: sys.stdout.write(files.jsonl_line(row, ascii_only=ascii_only))
     width = terminal.terminal_width()
-    return lambda row: click.echo(batches.result_lines([row], width)[0])
+    return lambda row: click.echo(batch_tables.result_lines([row], width)[0])
 
 
 def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: Path) -> None:

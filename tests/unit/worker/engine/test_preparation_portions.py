@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from worker.engine import portions
-from worker.leasing.claims import Job, Lease, Size, Stretch
+from worker.engine import preparation
+from worker.leasing.leases import Job, Lease, Size, Stretch
 
 
 def lease(number: int, jobs: int = 100) -> Lease:
@@ -19,7 +19,7 @@ def sizes(*of_leases: tuple[Lease, list[int]]) -> list[Size]:
 def test_small_inputs_are_read_at_once_slice_by_slice() -> None:
     one, two = lease(1), lease(2)
 
-    found = list(portions.planned(sizes((one, [10] * 100), (two, [10] * 100)), 2_000))
+    found = list(preparation.planned(sizes((one, [10] * 100), (two, [10] * 100)), 2_000))
 
     assert found == [[Stretch(one, 100, 200), Stretch(two, 200, 300)]]
 
@@ -27,7 +27,7 @@ def test_small_inputs_are_read_at_once_slice_by_slice() -> None:
 def test_what_is_too_large_is_read_alone() -> None:
     one = lease(1)
 
-    found = list(portions.planned(sizes((one, [10, 5_000, 10, 10])), 100))
+    found = list(preparation.planned(sizes((one, [10, 5_000, 10, 10])), 100))
 
     assert found == [[Stretch(one, 100, 101)], [Stretch(one, 101, 102)], [Stretch(one, 102, 104)]]
 
@@ -35,13 +35,13 @@ def test_what_is_too_large_is_read_alone() -> None:
 def test_answered_jobs_between_open_ones_are_passed_over() -> None:
     one = lease(1)
 
-    found = list(portions.planned([Size(one, 103, 10), Size(one, 150, 10)], 100))
+    found = list(preparation.planned([Size(one, 103, 10), Size(one, 150, 10)], 100))
 
     assert found == [[Stretch(one, 103, 151)]]
 
 
 def test_nothing_is_read_of_nothing() -> None:
-    assert list(portions.planned([], 100)) == []
+    assert list(preparation.planned([], 100)) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -49,7 +49,7 @@ def test_every_job_is_read_once_and_no_portion_is_too_large(seed: int) -> None:
     source = random.Random(seed)
     given = sizes(*((lease(number), [source.randint(1, 300) for _ in range(100)]) for number in range(3)))
 
-    found = list(portions.planned(given, 1_000))
+    found = list(preparation.planned(given, 1_000))
 
     read = [
         [
@@ -68,8 +68,8 @@ def test_every_job_is_read_once_and_no_portion_is_too_large(seed: int) -> None:
 def test_calls_of_a_tokenizer_are_bounded(size: int) -> None:
     jobs: list[tuple[Job, tuple[Job, ...]]] = [(Job(lease(1), place, {}, size), ()) for place in range(600)]
 
-    found = list(portions.calls(jobs))
+    found = list(preparation.calls(jobs))
 
     assert [job for some in found for job in some] == jobs
-    assert all(len(some) == 1 or sum(job.size for job, _ in some) <= portions.CALL_BYTES for some in found)
-    assert max(map(len, found)) <= portions.CALL_JOBS
+    assert all(len(some) == 1 or sum(job.size for job, _ in some) <= preparation.CALL_BYTES for some in found)
+    assert max(map(len, found)) <= preparation.CALL_JOBS
