@@ -274,7 +274,7 @@ class Worker(Table):
 
 
 class LoadFailure(Table):
-    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: see `lifecycle/seats.py`."""
+    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: `lifecycle/seats.py`."""
 
     __tablename__ = "load_failures"
 

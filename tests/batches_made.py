@@ -46,7 +46,7 @@ def insert_batch(
     """Put in a batch in progress with its jobs and slices; a later one is younger. Returns its id."""
     number = next(_numbers)
     rows = [{"text": f"text {place}"} for place in range(inputs)] if isinstance(inputs, int) else list(inputs)
-    values = {
+    values: dict[str, Any] = {
         "id": f"batch_{number:04}", "pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION,
         "parameters": {}, "metadata_": {}, "status": BatchStatus.IN_PROGRESS.value, "total": len(rows),
         "created_at": FIRST_CREATED + timedelta(seconds=number),
