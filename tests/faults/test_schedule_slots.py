@@ -34,7 +34,7 @@ from models import clock, failpoints
 from models.pipelines.catalogue import Catalogue
 from models.db import Database
 from models.settings import Settings
-from producer.schedules import tick
+from producer.schedules.runs import tick
 
 failpoints.arm()
 settings = Settings.load()

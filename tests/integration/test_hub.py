@@ -21,7 +21,7 @@ ASK = """
 import json, sys
 from models.errors import BatchmillError
 from models.pipelines.pipeline import Pipeline
-from worker import snapshots
+from worker.loading import snapshots
 entry = Pipeline(name="made", task="sentiment-analysis", model=sys.argv[1], revision=sys.argv[2] or None)
 try:
     found = snapshots.model(entry)

@@ -5,7 +5,7 @@ touches torch.
 from importlib import import_module
 from typing import Any
 
-from models import tasks
+from models.tasks import find
 
 # Imported only when its task is pinned: each brings its own part of transformers along.
 ADAPTERS = {
@@ -22,5 +22,5 @@ ADAPTERS = {
 
 def of(task: str) -> Any:
     """The adapter's class for a task."""
-    module, _, name = ADAPTERS[tasks.find(task).name].rpartition(".")
+    module, _, name = ADAPTERS[find(task).name].rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)

@@ -207,6 +207,10 @@ def _told(name: str, pyarrow: Any) -> Iterator[None]:
         raise UnreadableSource(f"{name} can't be read as Parquet: a page has no header; write it again") from None
     except BrokenBlock as error:
         raise UnreadableSource(f"{name} can't be read as Parquet: of a page too large for memory, {error}") from None
+    except UnicodeDecodeError:
+        raise UnreadableSource(
+            f"{name} can't be read as Parquet: a column's name is not UTF-8; write it again"
+        ) from None
     except pyarrow.ArrowException as error:
         raise UnreadableSource(f"{name} can't be read as Parquet: {first_line(error)}") from None
 

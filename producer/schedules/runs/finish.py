@@ -25,7 +25,7 @@ from producer.readers.storable import storable
 from producer.results import pages, tabular
 from producer.schedules.definition import Schedule
 from producer.schedules.quality.stats import Gauge
-from producer.schedules.runs import output_table, run_errors, run_summary
+from producer.schedules.runs import output_table, run_alerts, run_errors
 from producer.schedules.runs.output_table import Sink, source_database
 from producer.schedules.runs.run_lease import at_moments, held
 from producer.schedules.runs.run_views import RunView
@@ -163,19 +163,19 @@ def _complete(database: Database, settings: Settings, run: _Run, batch: BatchVie
 
 def _mark(connection: Connection, database: Database, run: _Run, batch: BatchView, gauge: Gauge) -> None:
     """Mark the run as completed in the caller's transaction; raises _LostHold, which must undo all of it."""
-    made = run_summary.summed_up(connection, run.view, batch, gauge.quality())
+    made = run_alerts.summed_up(connection, run.view, batch, gauge.quality())
     _end(connection, database, run, COMPLETE, summary=made)
     if run.view.cause is not Cause.BACKFILL:
         advance = {"schedule": run.view.schedule, "until": run.view.until}
         connection.execute(at_moments(ADVANCE, "until"), advance)
-    run_summary.tell(connection, run.definition, run.view, made, run.now)
+    run_alerts.tell(connection, run.definition, run.view, made, run.now)
 
 
 def _fail(database: Database, run: _Run, batch: BatchView | None, code: str, message: str) -> None:
     with database.write() as connection:
-        counted = None if batch is None else run_summary.counted(batch)
+        counted = None if batch is None else run_alerts.counted(batch)
         _end(connection, database, run, FAIL, summary=counted, code=code, message=storable(message))
-        run_summary.tell_failed(connection, run.definition, run.view, f"{code}: {message}", run.now)
+        run_alerts.tell_failed(connection, run.definition, run.view, f"{code}: {message}", run.now)
 
 
 def _end(connection: Connection, database: Database, run: _Run, statement: str, **named: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from producer.submission import holders
 from producer.submission.holders import Place, Token
 
-NEW = "from producer import tokens; print(tokens.new(), flush=True)"
+NEW = "from producer.submission import holders; print(holders.new(), flush=True)"
 LINUX = sys.platform == "linux"
 
 
@@ -82,7 +82,7 @@ def test_a_holder_in_another_pid_namespace_is_not_taken_for_dead(mounts: list[st
     """Its id is one that nobody has here, or that somebody else has; and so are ours over there."""
     inside = [
         "unshare", "--pid", "--fork", *mounts, sys.executable, "-c",
-        f"import sys; {NEW}; print(tokens.has_died(sys.argv[1]), flush=True); sys.stdin.readline()", of(ended()),
+        f"import sys; {NEW}; print(holders.has_died(sys.argv[1]), flush=True); sys.stdin.readline()", of(ended()),
     ]  # fmt: skip
     with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

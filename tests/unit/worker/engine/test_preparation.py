@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import JobError
 from worker.adapters.rows import Encoded
-from worker.engine import portions
+from worker.engine import preparation
 from worker.engine.preparation import Preparation, Prepared
 from worker.engine.watchdog import Watchdog
 from worker.leasing.leases import Job, Lease
@@ -72,7 +72,7 @@ def test_each_call_is_watched_by_itself() -> None:
     prepared(adapter, [f"{place} " + "x" * 30_000 for place in range(10)], 10**9, watchdog)
 
     assert watchdog.times == len(adapter.calls) == 5
-    assert all(sum(job.size for job in jobs) <= portions.CALL_BYTES for jobs in adapter.calls)
+    assert all(sum(job.size for job in jobs) <= preparation.CALL_BYTES for jobs in adapter.calls)
 
 
 def test_what_is_refused_comes_along_with_its_reason_and_nothing_else() -> None:

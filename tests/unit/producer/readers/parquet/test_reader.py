@@ -265,6 +265,13 @@ def test_a_header_that_is_none_is_said() -> None:
         read(io.BytesIO(bytes(whole)))
 
 
+def test_a_column_whose_name_is_not_utf_8_is_said() -> None:
+    whole = written(pyarrow.table({"text": ["a"], "zebra": ["b"]}), compression="none").getvalue()
+
+    with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet: a column's name is not UTF-8"):
+        read(io.BytesIO(whole.replace(b"zebra", b"\x80ebra")))
+
+
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> None:
