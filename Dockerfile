@@ -10,6 +10,7 @@ COPY models models
 COPY producer producer
 COPY worker worker
 COPY migrations migrations
+COPY build_hooks build_hooks
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/batchmill/bin/pip install -c constraints.txt ".${EXTRAS}"
 

@@ -1,25 +1,31 @@
-"""The console command, and the check that `models`, `producer` and `worker` are Batchmill's own.
+"""Batchmill: Hugging Face pipelines over bulk data. The console command and the Python API.
 
-Everyday package names get shadowed: a script's own `models.py`, a folder on PYTHONPATH. This module bears a name that
-nobody else uses, so it can look before anything of ours is imported. A command's module is imported only when it runs,
-so that `--help` loads nothing but click.
+    from batchmill import Client, NotFound
+
+Commands, `Client` and the errors are imported on first use, so that `batchmill --help` loads nothing but click. In a
+checkout this is a module beside the packages `models`, `producer` and `worker`; in the wheel it is the package that
+holds them.
 """
 
 import gc
 import importlib
-import importlib.util
 import io
 import os
 import sys
 import threading
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
+if TYPE_CHECKING:
+    from models.errors import *  # noqa: F403
+    from producer.client import Client as Client
+    from producer.handle import BatchHandle as BatchHandle
+
 VERSION = "0.1.0"  # as in pyproject.toml; a test holds them together
-PACKAGES = ("models", "producer", "worker")
-HERE = Path(__file__).resolve().parent
+PREFIX = f"{__name__}." if "__path__" in globals() else ""  # of our packages: they are inside this one in the wheel
+
+API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # beside the errors
 
 OF_WORKERS = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
 
@@ -33,20 +39,14 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has
 COLLECTION = (50_000, 20, 100)
 
 
-def refuse_shadows(*packages: str) -> None:
-    """Raise ImportError, saying what to do, unless Python would import these packages from beside this file.
-
-    Looks without importing, and also at what is imported already.
-    """
-    for package in packages:
-        found = _location(package)
-        if found is None:
-            raise ImportError(f"Batchmill's package {package!r} is missing from {HERE}; install Batchmill again")
-        if found != HERE / package:
-            raise ImportError(
-                f"{found} shadows Batchmill's own package {package!r}, so Python imports it instead; "
-                f"rename it, run from another folder, or take its folder off PYTHONPATH"
-            )
+def __getattr__(name: str) -> Any:
+    """`Client`, `BatchHandle` and the errors."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(PREFIX + API.get(name, "models.errors"))
+    if name in API or isinstance(getattr(module, name, None), type):
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Command(NamedTuple):
@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
+        command: click.Command = getattr(importlib.import_module(PREFIX + entry.module), entry.attribute)
         return command
 
     def resolve_command(
@@ -161,28 +161,10 @@ def cli(ctx: click.Context, /, **flags: str | None) -> None:
 
 def main() -> NoReturn:
     """The console command."""
-    try:
-        refuse_shadows(*PACKAGES)
-    except ImportError as error:
-        _say(str(error))
-        sys.exit(2)
     gc.set_threshold(*COLLECTION)
     sys.excepthook = lambda _kind, error, _trace: _print_uncaught(error)
     threading.excepthook = lambda ended: _print_uncaught(ended.exc_value)
     sys.exit(cli(prog_name="batchmill"))
-
-
-def _location(package: str) -> Path | None:
-    loaded = sys.modules.get(package)
-    if loaded is not None:
-        file, folders = getattr(loaded, "__file__", None), getattr(loaded, "__path__", ())
-    else:
-        spec = importlib.util.find_spec(package)
-        if spec is None:
-            return None
-        file, folders = spec.origin if spec.has_location else None, spec.submodule_search_locations or ()
-    path = Path(file or next(iter(folders), package)).resolve()
-    return path.parent if path.name == "__init__.py" else path
 
 
 def _set_for_this_run(ctx: click.Context, variable: str, value: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from sqlalchemy import NullPool, create_engine, text
 
-from producer import Client
+from batchmill import Client
 from producer.health import audit
 
 PIPELINE = "sample-sentiment-analysis"

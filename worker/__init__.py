@@ -2,10 +2,6 @@
 
 import sys
 
-from batchmill import refuse_shadows
-
-refuse_shadows("models")
-
 # Where they are installed, transformers fetches native code with one, and other models with the other, because a
 # model's files say so. To it they are not there.
 for _package in ("kernels", "peft"):

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 import batchmill
+from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
 from models.lifecycle import termination
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus, Ending
-from producer import Client
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages

@@ -14,11 +14,11 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
+from batchmill import Client
 from models.db import Database
 from models.errors import NotFound, WaitRanOut
 from models.pipelines.builtin import BUILT_IN
 from models.states import BatchStatus
-from producer import Client
 from producer.batches import views, workers
 from producer.readers.rows import Row, Source
 from producer.results import pages

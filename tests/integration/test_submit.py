@@ -18,13 +18,13 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
+from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
 from models.lifecycle import wakeups
 from models.pipelines.builtin import BUILT_IN
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
-from producer import Client
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages

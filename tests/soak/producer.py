@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import text
 
+from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.states import Outcome
-from producer import Client
 from producer.batches import cancel, retry
 from producer.batches.retry import Choice
 from producer.submission import chunks, submit

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 import batchmill
 from models.errors import BatchmillError, NotFound, Unreachable
+from producer.client import Client
+from producer.handle import BatchHandle
 
 ROOT = Path(batchmill.__file__).parent
 HEAVY = ("torch", "transformers", "numpy", "sqlalchemy", "celery", "rich", "pydantic", "alembic")
@@ -59,15 +61,15 @@ class TestHelp:
         assert "Commands:" in result.stdout
         assert not loaded & {*HEAVY, "models", "producer", "worker"}
 
-    def test_importing_the_producer_imports_next_to_nothing(self) -> None:
-        result = python("-X", "importtime", "-c", "import producer")
+    def test_importing_batchmill_imports_next_to_nothing(self) -> None:
+        result = python("-X", "importtime", "-c", "import batchmill")
 
         loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
-        assert "producer" in loaded
-        assert not loaded & {*HEAVY, "models"}
+        assert "batchmill" in loaded
+        assert not loaded & {*HEAVY, "models", "producer"}
 
     def test_the_client_never_imports_torch(self) -> None:
-        result = python("-c", "from producer import Client; import sys; Client(); print(*sys.modules)")
+        result = python("-c", "from batchmill import Client; import sys; Client(); print(*sys.modules)")
 
         loaded = {name.partition(".")[0] for name in result.stdout.split()}
         assert "sqlalchemy" in loaded
@@ -80,60 +82,16 @@ class TestHelp:
         assert batchmill.VERSION in CliRunner().invoke(batchmill.cli, ["--version"]).stdout
 
 
-class TestShadows:
-    def test_ours_are_ours(self) -> None:
-        batchmill.refuse_shadows(*batchmill.PACKAGES)
+class TestApi:
+    def test_the_client_and_the_errors_are_here(self) -> None:
+        assert batchmill.Client is Client
+        assert batchmill.BatchHandle is BatchHandle
+        assert batchmill.NotFound is NotFound
 
-    @pytest.mark.parametrize("package", batchmill.PACKAGES)
-    @pytest.mark.parametrize("kind", ["module", "package"])
-    def test_the_command_names_what_shadows_us(self, tmp_path: Path, package: str, kind: str) -> None:
-        shadow = tmp_path / f"{package}.py" if kind == "module" else tmp_path / package / "__init__.py"
-        shadow.parent.mkdir(exist_ok=True)
-        shadow.touch()
-
-        result = python("-m", "batchmill", "ls", cwd=tmp_path)
-
-        assert result.returncode == 2
-        assert result.stdout == ""
-        (line,) = result.stderr.splitlines()
-        named = shadow if kind == "module" else shadow.parent
-        assert line.startswith(f"batchmill: {named} shadows Batchmill's own package '{package}'")
-        assert "rename it" in line
-
-    def test_a_folder_without_a_package_shadows_nothing(self, tmp_path: Path) -> None:
-        (tmp_path / "models").mkdir()
-
-        assert python("-m", "batchmill", "tasks", cwd=tmp_path).returncode == 0
-
-    def test_a_script_beside_a_models_module_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / "models.py").write_text("class Review: ...\n")
-        (tmp_path / "submit.py").write_text("from producer import Client\n")
-
-        result = python("submit.py", cwd=tmp_path)
-
-        last = result.stderr.splitlines()[-1]
-        assert last.startswith(f"ImportError: {tmp_path / 'models.py'} shadows Batchmill's own package 'models'")
-
-    def test_a_models_module_that_is_imported_already_is_noticed(self, tmp_path: Path) -> None:
-        (tmp_path / "models.py").write_text("class Review: ...\n")
-        script = "import sys; sys.path.insert(0, '.'); import models; sys.path.pop(0); from producer import Client"
-
-        result = python("-P", "-c", script, cwd=tmp_path)
-
-        assert result.stderr.splitlines()[-1].startswith("ImportError: ")
-        assert "shadows Batchmill's own package 'models'" in result.stderr
-
-    def test_a_script_named_as_we_are_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / "batchmill.py").write_text("from producer import Client\n")
-
-        result = python("batchmill.py", cwd=tmp_path)
-
-        last = result.stderr.splitlines()[-1]
-        assert last.startswith("ImportError: another batchmill.py shadows Batchmill's own")
-
-    def test_a_missing_package_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ImportError, match="package 'no_such_package' is missing"):
-            batchmill.refuse_shadows("no_such_package")
+    @pytest.mark.parametrize("name", ["Nothing", "_private", "first_line", "os"])
+    def test_nothing_else_is(self, name: str) -> None:
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            batchmill.__getattr__(name)
 
 
 class TestErrors:

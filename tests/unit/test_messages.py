@@ -20,7 +20,10 @@ INTRODUCES = {f"{HOLE} runs {HOLE}; next:", f"{HOLE} goes on; next:"}
 def sources() -> list[Path]:
     """All modules but those that only train the samples."""
     found = [
-        path for room in batchmill.PACKAGES for path in (ROOT / room).rglob("*.py") if "training" not in path.parts
+        path
+        for room in ("models", "producer", "worker")
+        for path in (ROOT / room).rglob("*.py")
+        if "training" not in path.parts
     ]
     return [ROOT / "batchmill.py", *found]
 

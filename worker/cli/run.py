@@ -12,6 +12,7 @@ import click
 
 from models import background, failpoints, log
 from models.errors import SettingsError, UsageError
+from models.packages import import_name
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import privileges
 from models.postgresql.grants import Purpose
@@ -20,6 +21,9 @@ from models.settings import Settings
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import Mourning
 from worker.supervisor.supervisor import Slot, supervise
+
+VALKEY = import_name("worker.supervisor.embedded_valkey")
+PROCESS = import_name("worker.process.main")
 
 
 @click.command(short_help="Run worker processes for pipelines.")
@@ -73,7 +77,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
         private_files.make_folder(path.parent)
         if settings.foreign_socket:
             raise SettingsError(settings.foreign_socket)
-        valkey = Slot("valkey", "worker.supervisor.embedded_valkey", (str(path), str(settings.home_path / "valkey")))
+        valkey = Slot("valkey", VALKEY, (str(path), str(settings.home_path / "valkey")))
         sys.exit(
             supervise(
                 [[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded_valkey.answers(path),
@@ -105,7 +109,7 @@ def _check(settings: Settings, pipelines: list[str]) -> None:
 
 def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
     threads = str(devices.threads_each(names))
-    return [Slot(name, "worker.process.main", (",".join(pipelines), name, threads), named=True) for name in names]
+    return [Slot(name, PROCESS, (",".join(pipelines), name, threads), named=True) for name in names]
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def check(name: str, folder: Path) -> None:
 
 def _tried(name: str, path: Path) -> int:
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-P", "-m", "worker.loading.tokenizer_probe", str(path), str(CPU_SECONDS)]
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(CPU_SECONDS)]
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

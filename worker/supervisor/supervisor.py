@@ -136,7 +136,7 @@ class Child:
         self.name = seats.worker_id(self.seat, self.starts) if self.slot.named else ""
         self.starved_before = process_memory.kills()
         self.process = subprocess.Popen(
-            # -P: a `models.py` in the current folder must not shadow ours.
+            # -P: nothing in the current folder may shadow a package of ours or of our dependencies.
             [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments, *([self.name] if self.name else [])],
             stdin=subprocess.PIPE,  # its end tells the child that we are gone, even by SIGKILL
             start_new_session=True,  # Ctrl-C is ours alone to pass on
