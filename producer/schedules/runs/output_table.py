@@ -36,7 +36,7 @@ STAMPS = (
 OTHERWISE = "results that differ so have no table; leave into out, and read them from job_results"
 
 # One merge into a table at a time: two would lock its rows in different orders. SQLite has one writer anyway.
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
+LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
 READ_ONLY = {"25006", "42501"}  # PostgreSQL: a read-only transaction, no such right
 SQLITE_READONLY = 8
 
@@ -125,7 +125,7 @@ class Ready:
 
     def _lock(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            connection.execute(text(LOCK), {"table": f"batchmill sink {self._sink.name}"})
+            connection.execute(text(LOCK_NAME), {"table": f"batchmill sink {self._sink.name}"})
 
     def _fit(self) -> None:
         name, differs = self._sink.name, self._found.difference(self._sink.name)
@@ -173,14 +173,11 @@ RUNS = Table(
 )
 
 
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('batchmill_runs', 0))"
-
-
 def leave(connection: Connection, schedule: str, slot: datetime, batch_id: str) -> None:
     """Note that this batch's results are in, in the caller's transaction; makes the table where there is none."""
     name = connection.dialect.name
     if name == "postgresql":
-        connection.execute(text(LOCK))  # two would make the table at once, and one of them fail
+        connection.execute(text(LOCK_NAME), {"table": "batchmill_runs"})  # two would make the table at once, and one of them fail
     RUNS.create(connection, checkfirst=True)
     values = {"schedule": schedule, "slot": slot, "batch_id": batch_id, "finished_at": text(FRAGMENTS[name].now)}
     insert = (postgresql if name == "postgresql" else sqlite).insert(RUNS).values(values)
