@@ -27,16 +27,16 @@ PREFIX = f"{__name__}." if "__path__" in globals() else ""  # of our packages: t
 
 API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # beside the errors
 
-OF_WORKERS = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
+WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
 
-PANICS = "pyo3_runtime"  # what packages in Rust raise, past every `except Exception`
+RUST_PANIC_MODULE = "pyo3_runtime"  # what packages in Rust raise, past every `except Exception`
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
-PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
 
 # Rows come and go by the thousand. Python would look through all that is imported for circles every few pages, and that
 # page would take 40 ms longer; of what a command makes, hardly anything runs in circles.
-COLLECTION = (50_000, 20, 100)
+GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def __getattr__(name: str) -> Any:
@@ -121,24 +121,24 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever it raises ends as one sentence and an exit code."""
-        _write_anything(sys.stdout)
+        _escape_unencodable(sys.stdout)
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            _say("interrupted")
-            ctx.exit(INTERRUPTED)
+            _print_message("interrupted")
+            ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            _forget_stdout()
-            ctx.exit(PIPE_CLOSED)
+            _discard_stdout()
+            ctx.exit(EXIT_PIPE_CLOSED)
         except Exception as error:
-            ctx.exit(_explain(error))
+            ctx.exit(_report_error(error))
         except BaseException as error:
-            if type(error).__module__ != PANICS:
+            if type(error).__module__ != RUST_PANIC_MODULE:
                 raise
-            ctx.exit(_explain(error))
+            ctx.exit(_report_error(error))
         return result
 
 
@@ -156,47 +156,51 @@ def cli(ctx: click.Context, /, **flags: str | None) -> None:
     """
     for flag, value in flags.items():
         if value is not None:
-            _set_for_this_run(ctx, f"BATCHMILL_{flag.upper()}", value)
+            _override_environment(ctx, f"BATCHMILL_{flag.upper()}", value)
 
 
 def main() -> NoReturn:
     """The console command."""
-    gc.set_threshold(*COLLECTION)
+    gc.set_threshold(*GC_THRESHOLDS)
     sys.excepthook = lambda _kind, error, _trace: _print_uncaught(error)
     threading.excepthook = lambda ended: _print_uncaught(ended.exc_value)
     sys.exit(cli(prog_name="batchmill"))
 
 
-def _set_for_this_run(ctx: click.Context, variable: str, value: str) -> None:
+def _override_environment(ctx: click.Context, variable: str, value: str) -> None:
     # The environment, so that whatever reads settings sees it: other commands' modules, and processes they start.
     before = os.environ.get(variable)
     os.environ[variable] = value
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
 
 
-def _write_anything(stream: Any) -> None:
+def _escape_unencodable(stream: Any) -> None:
     # Where the stream's encoding has no such character, such as Latin-1 and an emoji, its escape has to do.
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
 
 
-def _explain(error: BaseException) -> int:
+def _report_error(error: BaseException) -> int:
     from models.errors import BatchmillError
     from models.privacy import tracebacks
 
     if os.environ.get("BATCHMILL_DEBUG", "").lower() in ("1", "true", "yes", "on"):
-        click.echo(tracebacks.formatted(error), err=True)
+        click.echo(tracebacks.format_error(error), err=True)
     if isinstance(error, BatchmillError):
-        _say(str(error))
+        _print_message(str(error))
         return error.exit_code
-    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in OF_WORKERS:
-        _say("this command needs what workers need; in the checkout, run: pip install -c constraints.txt '.[worker]'")
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in WORKER_PACKAGES:
+        _print_message(
+            "this command needs what workers need; in the checkout, run: pip install -c constraints.txt '.[worker]'"
+        )
         return 2
     if isinstance(error, OSError | MemoryError):
-        _say(_of_system(error))
+        _print_message(_system_error_message(error))
         return 1
     # Not its message: that of a driver or a parser may quote somebody's input.
-    _say(f"a defect in Batchmill ({type(error).__name__}); run again with BATCHMILL_DEBUG=1 to see where it comes from")
+    _print_message(
+        f"a defect in Batchmill ({type(error).__name__}); run again with BATCHMILL_DEBUG=1 to see where it comes from"
+    )
     return 1
 
 
@@ -206,18 +210,18 @@ def _print_uncaught(error: BaseException | None) -> None:
     tracebacks.print_error(error)
 
 
-def _of_system(error: OSError | MemoryError) -> str:
+def _system_error_message(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
     where = f" at {error.filename}" if isinstance(error.filename, str) and "://" not in error.filename else ""
     return f"the system refused this{where}: {error.strerror or type(error).__name__}"
 
 
-def _say(sentence: str) -> None:
-    click.echo(f"batchmill: {sentence}", err=True)
+def _print_message(message: str) -> None:
+    click.echo(f"batchmill: {message}", err=True)
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     # Python flushes stdout once more at its end, and would complain there.
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -12,26 +12,26 @@ from pathlib import Path
 import redis
 
 from benchmarks.enqueues import short_text
-from benchmarks.mills import NO_OP
+from benchmarks.mills import NO_OP_PIPELINE
 from models.lifecycle.wakeups import queue_name
 from models.settings import Settings
-from tests.mill import Mill
+from tests.mill import Deployment
 from tests.servers import Valkey
 
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class SubmitTiming:
     """Seconds from the command's start until it printed the batch's id, and from there to its last bell."""
 
     batch_id: str
-    accepted: float
-    rung: float
+    accepted_seconds: float
+    wakeups_seconds: float
     peak_mib: float
 
 
-def written(folder: Path, rows: int) -> Path:
+def write_jsonl(folder: Path, rows: int) -> Path:
     """A JSONL file of so many short rows, each with an id of its own."""
     path = folder / f"{rows}.jsonl"
     with path.open("w") as file:
@@ -39,28 +39,36 @@ def written(folder: Path, rows: int) -> Path:
     return path
 
 
-def submitted(mill: Mill, valkey: Valkey, path: Path, rows: int) -> Arrival:
+def time_submit(deployment: Deployment, valkey: Valkey, path: Path, rows: int) -> SubmitTiming:
     """Submit a file while nobody hears the bells, so that they can be counted."""
-    command = [sys.executable, "-P", "-m", "batchmill", "submit", str(path), "-p", NO_OP]
+    command = [sys.executable, "-P", "-m", "batchmill", "submit", str(path), "-p", NO_OP_PIPELINE]
     started = time.perf_counter()
-    with (mill.folder / "log").open("ab") as log, subprocess.Popen(
-        command, cwd=mill.folder, env=mill.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
-    ) as process:  # fmt: skip
+    with (
+        (deployment.folder / "log").open("ab") as log,
+        subprocess.Popen(
+            command,
+            cwd=deployment.folder,
+            env=deployment.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        ) as process,
+    ):
         assert process.stdout
         peak = 0.0
-        while not select.select([process.stdout], [], [], LOOK_SECONDS)[0]:
+        while not select.select([process.stdout], [], [], POLL_SECONDS)[0]:
             peak = max(peak, _peak_mib(process.pid))
         batch_id = process.stdout.readline().decode().strip()
         accepted = time.perf_counter()
-        slices = math.ceil(rows / Settings.load().slice_jobs)
+        slices = math.ceil(rows / Settings.load().slice_size)
         with redis.Redis.from_url(valkey.url) as client:
-            while (heard := client.llen(queue_name(NO_OP))) < slices and process.poll() is None:
+            while (heard := client.llen(queue_name(NO_OP_PIPELINE))) < slices and process.poll() is None:
                 peak = max(peak, _peak_mib(process.pid))
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
         rung = time.perf_counter()
     if process.returncode != 0 or heard < slices:
-        raise RuntimeError(f"submit did not come to its end:\n{mill.log}")
-    return Arrival(batch_id, accepted - started, rung - accepted, peak)
+        raise RuntimeError(f"submit did not come to its end:\n{deployment.log}")
+    return SubmitTiming(batch_id, accepted - started, rung - accepted, peak)
 
 
 def _peak_mib(pid: int) -> float:

@@ -8,9 +8,9 @@ import torch
 from benchmarks import THREADS, report
 from worker.layers import onednn_linear
 
-LAYERS, STATE, INNER = 6, 768, 3072
+LAYERS, HIDDEN_SIZE, INTERMEDIATE_SIZE = 6, 768, 3072
 # Inner products of one layer: queries, keys, values and output; up; down.
-SHAPES = (*[(STATE, STATE)] * 4, (STATE, INNER), (INNER, STATE))
+SHAPES = (*[(HIDDEN_SIZE, HIDDEN_SIZE)] * 4, (HIDDEN_SIZE, INTERMEDIATE_SIZE), (INTERMEDIATE_SIZE, HIDDEN_SIZE))
 ROWS = (512, 1_024, 2_048)
 
 
@@ -23,8 +23,8 @@ def tokens_per_second(rows: int, repeats: int = 5) -> float:
     torch.set_num_threads(THREADS)
     plain = [torch.nn.Linear(*shape) for _ in range(LAYERS) for shape in SHAPES]
     quick = copy.deepcopy(plain)
-    onednn_linear.quicken(torch.nn.ModuleList(quick))
-    inputs = {width: torch.randn(rows, width) for width in (STATE, INNER)}
+    onednn_linear.use_onednn(torch.nn.ModuleList(quick))
+    inputs = {width: torch.randn(rows, width) for width in (HIDDEN_SIZE, INTERMEDIATE_SIZE)}
     seconds = []
     for layers in (plain, quick) * (repeats + 1):
         started = time.perf_counter()
@@ -34,7 +34,7 @@ def tokens_per_second(rows: int, repeats: int = 5) -> float:
     return rows / min(seconds[2:])
 
 
-def best() -> float:
+def max_tokens_per_second() -> float:
     """Tokens per second at the size that suits the machine best."""
     return max(tokens_per_second(rows) for rows in ROWS)
 
@@ -42,7 +42,7 @@ def best() -> float:
 def main() -> None:
     """Print the ceiling for several sizes."""
     rows = [(f"{rows:,}", f"{tokens_per_second(rows):,.0f}") for rows in ROWS]
-    report.table("Matrix products alone, float32", ("tokens at once", "tokens/s"), rows)
+    report.print_table("Matrix products alone, float32", ("tokens at once", "tokens/s"), rows)
 
 
 if __name__ == "__main__":

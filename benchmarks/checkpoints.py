@@ -12,50 +12,52 @@ from transformers import (
     DistilBertForTokenClassification,
 )
 
-from models.pipelines.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES_FOLDER
 
-FOLDER = Path(__file__).parent / ".models"
+MODELS_FOLDER = Path(__file__).parent / ".models"
 
 NLI_LABELS = ("contradiction", "neutral", "entailment")
 NER_LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 BASE_VOCABULARY = 30_522
 
 
-def classifier() -> Path:
+def classifier_folder() -> Path:
     """DistilBERT-base, 67 M parameters, two labels."""
-    return kept(
-        "classifier", "sentiment-analysis", lambda: _distilbert(DistilBertForSequenceClassification, ("A", "B"))
+    return cached_checkpoint(
+        "classifier", "sentiment-analysis", lambda: _random_distilbert(DistilBertForSequenceClassification, ("A", "B"))
     )
 
 
-def entailment() -> Path:
+def nli_folder() -> Path:
     """DistilBERT-base as a zero-shot classifier."""
-    return kept(
-        "entailment", "sentiment-analysis", lambda: _distilbert(DistilBertForSequenceClassification, NLI_LABELS)
+    return cached_checkpoint(
+        "entailment", "sentiment-analysis", lambda: _random_distilbert(DistilBertForSequenceClassification, NLI_LABELS)
     )
 
 
-def tagger() -> Path:
+def ner_folder() -> Path:
     """DistilBERT-base that names entities."""
-    return kept("tagger", "sentiment-analysis", lambda: _distilbert(DistilBertForTokenClassification, NER_LABELS))
+    return cached_checkpoint(
+        "tagger", "sentiment-analysis", lambda: _random_distilbert(DistilBertForTokenClassification, NER_LABELS)
+    )
 
 
-def tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     """A checkpoint's tokenizer."""
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def kept(name: str, sample: str, make: Callable[[], Any]) -> Path:
+def cached_checkpoint(name: str, sample: str, build_model: Callable[[], Any]) -> Path:
     """The folder of a checkpoint with the tokenizer of a sample model, made unless it is there."""
-    folder = FOLDER / name
+    folder = MODELS_FOLDER / name
     if not (folder / "model.safetensors").exists():
         torch.manual_seed(0)
-        tokenizer(SAMPLES / sample).save_pretrained(folder)
-        make().save_pretrained(folder)
+        load_tokenizer(SAMPLES_FOLDER / sample).save_pretrained(folder)
+        build_model().save_pretrained(folder)
     return folder
 
 
-def _distilbert(head: Any, labels: tuple[str, ...]) -> Any:
+def _random_distilbert(head: Any, labels: tuple[str, ...]) -> Any:
     # The defaults are the base model's: 6 layers of 768, 12 heads. Most of its vocabulary has no word here.
     config = DistilBertConfig(
         vocab_size=BASE_VOCABULARY,

@@ -7,7 +7,7 @@ from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """A way to do the work; `run` returns the seconds that it took, without start and warm-up.
 
     One that takes very long sits out rounds past `most_rounds`.
@@ -15,33 +15,33 @@ class Contestant:
 
     name: str
     run: Callable[[], float]
-    most_rounds: int = 99
+    max_rounds: int = 99
 
 
 @dataclass(slots=True)
-class Standing:
+class Measurement:
     """What a contestant's runs took, for `work` items each."""
 
     name: str
-    work: float
+    items: float
     seconds: list[float] = field(default_factory=list)
 
     @property
-    def pace(self) -> float:
+    def items_per_second(self) -> float:
         """Items per second in the median run."""
-        return self.work / median(self.seconds)
+        return self.items / median(self.seconds)
 
     @property
-    def spread(self) -> tuple[float, float]:
+    def items_per_second_range(self) -> tuple[float, float]:
         """Items per second in the slowest run and in the fastest."""
-        return self.work / max(self.seconds), self.work / min(self.seconds)
+        return self.items / max(self.seconds), self.items / min(self.seconds)
 
 
-def held(contestants: Sequence[Contestant], work: float, rounds: int) -> dict[str, Standing]:
+def run_interleaved(candidates: Sequence[Candidate], items: float, rounds: int) -> dict[str, Measurement]:
     """Run every contestant once a round, every other round in the opposite order."""
-    standings = {contestant.name: Standing(contestant.name, work) for contestant in contestants}
+    standings = {contestant.name: Measurement(contestant.name, items) for contestant in candidates}
     for number in range(rounds):
-        running = [contestant for contestant in contestants if number < contestant.most_rounds]
+        running = [contestant for contestant in candidates if number < contestant.max_rounds]
         for contestant in running if number % 2 == 0 else reversed(running):
             seconds = contestant.run()
             standings[contestant.name].seconds.append(seconds)
@@ -49,6 +49,6 @@ def held(contestants: Sequence[Contestant], work: float, rounds: int) -> dict[st
     return standings
 
 
-def best(standings: Mapping[str, Standing], prefix: str) -> Standing:
+def fastest_of(measurements: Mapping[str, Measurement], prefix: str) -> Measurement:
     """The fastest of those whose names begin so."""
-    return max((s for name, s in standings.items() if name.startswith(prefix)), key=lambda s: s.pace)
+    return max((s for name, s in measurements.items() if name.startswith(prefix)), key=lambda s: s.items_per_second)

@@ -10,7 +10,7 @@ from typing import Any
 SPECIAL_TOKENS = 2
 # A worker tries micro-batches of other sizes on its first 20 to 25 thousand tokens; what it settles on is its pace.
 WARM_UP_TOKENS, WARM_UP_SEED = 25_000, 1
-LONGEST, SHORTEST = 512, 3
+MAX_TOKENS, MIN_TOKENS = 512, 3
 
 # Median and spread (sigma of the logarithm). Both have a mean of about 55 tokens; `mixed` is what reviews and tickets
 # look like, `even` has little that sorting could save.
@@ -18,30 +18,33 @@ MEAN_TOKENS = 55
 DISTRIBUTIONS = {"mixed": (36.0, 0.95), "even": (52.0, 0.35)}
 
 
-def lengths(count: int, distribution: str = "mixed", seed: int = 0) -> list[int]:
+def token_lengths(count: int, distribution: str = "mixed", seed: int = 0) -> list[int]:
     """Log-normal lengths in tokens with the special ones, in random order: the quantiles, so no draw is a lucky one."""
     median, spread = DISTRIBUTIONS[distribution]
     quantile = NormalDist().inv_cdf
     drawn = [median * math.exp(spread * quantile((place + 0.5) / count)) for place in range(count)]
-    made = [min(LONGEST, max(SHORTEST, round(length))) for length in drawn]
+    made = [min(MAX_TOKENS, max(MIN_TOKENS, round(length))) for length in drawn]
     random.Random(seed).shuffle(made)
     return made
 
 
-def texts(tokenizer: Any, count: int, distribution: str = "mixed", seed: int = 0) -> list[str]:
+def random_texts(tokenizer: Any, count: int, distribution: str = "mixed", seed: int = 0) -> list[str]:
     """Texts of random words, each word one token."""
-    words, source = _words(tokenizer), random.Random(seed)
-    return [" ".join(source.choices(words, k=length - SPECIAL_TOKENS)) for length in lengths(count, distribution, seed)]
+    words, source = _single_token_words(tokenizer), random.Random(seed)
+    return [
+        " ".join(source.choices(words, k=length - SPECIAL_TOKENS))
+        for length in token_lengths(count, distribution, seed)
+    ]
 
 
-def warm_up(tokenizer: Any, distribution: str = "mixed", passes: int = 1) -> list[str]:
+def warm_up_texts(tokenizer: Any, distribution: str = "mixed", forward_passes: int = 1) -> list[str]:
     """Other texts of the same kind, to warm a worker up with; each takes so many passes."""
-    count = WARM_UP_TOKENS // (MEAN_TOKENS * passes)
-    return texts(tokenizer, count, distribution, WARM_UP_SEED)
+    count = WARM_UP_TOKENS // (MEAN_TOKENS * forward_passes)
+    return random_texts(tokenizer, count, distribution, WARM_UP_SEED)
 
 
 @cache
-def _words(tokenizer: Any) -> list[str]:
+def _single_token_words(tokenizer: Any) -> list[str]:
     candidates = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and len(word) > 2)
     whole: Callable[[str], bool] = lambda word: len(tokenizer.tokenize(word)) == 1  # noqa: E731
     return [word for word in candidates if whole(word)]

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import loops, mills, options
-from benchmarks.contest import Contestant, Standing, best, held
+from benchmarks.contest import Candidate, Measurement, fastest_of, run_interleaved
 
-OURS = "Batchmill, end to end"
-PLAIN = "pipeline(batch_size="
-WARM_UP = 8
+BATCHMILL_NAME = "Batchmill, end to end"
+PIPELINE_PREFIX = "pipeline(batch_size="
+WARM_UP_INPUTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
+class PipelineComparison:
     """The same work for both: `options` are what the pipeline is called with, `parameters` those of our batch.
 
     `entry` holds further fields of our catalogue entry; `sizes` are the pipeline's batch sizes. `warm_up` goes through
@@ -24,33 +24,38 @@ class Duel:
     task: str
     model: Path
     inputs: Sequence[str]
-    sizes: Sequence[int]
-    options: Mapping[str, Any]
+    batch_sizes: Sequence[int]
+    pipeline_options: Mapping[str, Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    entry: Mapping[str, Any] = field(default_factory=dict)
-    warm_up: Sequence[str] = ()
+    catalogue_fields: Mapping[str, Any] = field(default_factory=dict)
+    warm_up_inputs: Sequence[str] = ()
 
-    def run(self, rounds: int, further: Sequence[Contestant] = ()) -> dict[str, Standing]:
+    def run(self, rounds: int, more_candidates: Sequence[Candidate] = ()) -> dict[str, Measurement]:
         """Take turns; ours is among the standings as `OURS`."""
-        pipe = loops.transformers_pipeline(self.task, str(self.model))
-        pipe(list(self.inputs[:WARM_UP]), **self.options)
+        pipe = loops.load_pipeline(self.task, str(self.model))
+        pipe(list(self.inputs[:WARM_UP_INPUTS]), **self.pipeline_options)
         contestants = [
-            Contestant(f"{PLAIN}{size})", loops.plain(pipe, self.inputs, size, **self.options)) for size in self.sizes
+            Candidate(
+                f"{PIPELINE_PREFIX}{size})", loops.pipeline_loop(pipe, self.inputs, size, **self.pipeline_options)
+            )
+            for size in self.batch_sizes
         ]
-        entries = {"bench": {"task": self.task, "model": str(self.model), **self.entry}}
+        entries = {"bench": {"task": self.task, "model": str(self.model), **self.catalogue_fields}}
         with (
-            options.work_folder() as folder,
-            mills.servers() as (postgres, valkey),
-            mills.service(postgres, valkey, folder / "mill", entries) as service,
+            options.temporary_folder() as folder,
+            mills.run_servers() as (postgres, valkey),
+            mills.run_service(postgres, valkey, folder / "mill", entries) as service,
         ):
-            service.run("bench", self.warm_up or self.inputs[:WARM_UP], self.parameters)
+            service.run_batch("bench", self.warm_up_inputs or self.inputs[:WARM_UP_INPUTS], self.parameters)
 
             def ours() -> float:
-                return service.run("bench", self.inputs, self.parameters).worked
+                return service.run_batch("bench", self.inputs, self.parameters).work_seconds
 
-            return held([*contestants, *further, Contestant(OURS, ours)], len(self.inputs), rounds)
+            return run_interleaved(
+                [*contestants, *more_candidates, Candidate(BATCHMILL_NAME, ours)], len(self.inputs), rounds
+            )
 
 
-def lead(standings: Mapping[str, Standing], over: str = PLAIN) -> float:
+def speedup(measurements: Mapping[str, Measurement], baseline_prefix: str = PIPELINE_PREFIX) -> float:
     """How many times as fast ours is as the best of those whose names begin so."""
-    return standings[OURS].pace / best(standings, over).pace
+    return measurements[BATCHMILL_NAME].items_per_second / fastest_of(measurements, baseline_prefix).items_per_second

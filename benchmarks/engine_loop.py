@@ -26,10 +26,12 @@ from transformers import AutoModelForSequenceClassification
 from worker.layers import int8_linear, onednn_linear
 
 WIDTHS = (16, 32, 64, 128, 256, 512)  # of the passes of fixed shape; each is a graph, and takes seconds to compile
-Engine = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids and mask, int64 (rows, width), to float32 (rows, labels)
+InferenceEngine = Callable[
+    [np.ndarray, np.ndarray], np.ndarray
+]  # ids and mask, int64 (rows, width), to float32 (rows, labels)
 
 
-class Engines:
+class EngineFactory:
     """Each method makes one engine of the model in `folder`."""
 
     def __init__(self, model: str, folder: str, threads: int) -> None:
@@ -39,23 +41,23 @@ class Engines:
         self._folder = Path(folder)
         self._threads = threads
 
-    def torch(self) -> Engine:
+    def torch(self) -> InferenceEngine:
         """As transformers runs it."""
-        return _by_torch(self._model)
+        return _torch_engine(self._model)
 
-    def ours(self) -> Engine:
+    def ours(self) -> InferenceEngine:
         """By oneDNN where that is faster."""
         model = copy.deepcopy(self._model)
-        onednn_linear.quicken(model)
-        return _by_torch(model)
+        onednn_linear.use_onednn(model)
+        return _torch_engine(model)
 
-    def compile_dynamic(self) -> Engine:
+    def compile_dynamic(self) -> InferenceEngine:
         """One graph for every shape."""
-        return _by_torch(torch.compile(copy.deepcopy(self._model), dynamic=True))
+        return _torch_engine(torch.compile(copy.deepcopy(self._model), dynamic=True))
 
-    def compile_fixed(self) -> Engine:
+    def compile_fixed(self) -> InferenceEngine:
         """A graph for each width; rows and width are filled up to it."""
-        run = _by_torch(torch.compile(copy.deepcopy(self._model), dynamic=False))
+        run = _torch_engine(torch.compile(copy.deepcopy(self._model), dynamic=False))
 
         def engine(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             rows, width = ids.shape
@@ -70,7 +72,7 @@ class Engines:
 
         return engine
 
-    def onnx(self) -> Engine:
+    def onnx(self) -> InferenceEngine:
         """ONNX Runtime on the graph that torch exports."""
         path = self._folder / "plain.onnx"
         ids = torch.ones(3, 17, dtype=torch.long)
@@ -78,39 +80,46 @@ class Engines:
         mask[0, 9:] = 0  # where nothing is padded, the graph comes out without a mask
         shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
         torch.onnx.export(
-            self._model, (), path, kwargs={"input_ids": ids, "attention_mask": mask}, dynamo=True, verbose=False,
-            input_names=["input_ids", "attention_mask"], output_names=["logits"], opset_version=18,
+            self._model,
+            (),
+            path,
+            kwargs={"input_ids": ids, "attention_mask": mask},
+            dynamo=True,
+            verbose=False,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            opset_version=18,
             dynamic_shapes={"input_ids": shape, "attention_mask": shape},
-        )  # fmt: skip
-        return self._session(path)
+        )
+        return self._onnx_session(path)
 
-    def onnx_fused(self) -> Engine:
+    def onnx_fused(self) -> InferenceEngine:
         """The same after ONNX Runtime's own optimizer for transformers."""
         fused = optimizer.optimize_model(
             str(self._folder / "plain.onnx"), model_type="bert", num_heads=12, hidden_size=768
         )
         fused.save_model_to_file(str(self._folder / "fused.onnx"))
-        return self._session(self._folder / "fused.onnx")
+        return self._onnx_session(self._folder / "fused.onnx")
 
-    def ours_int8(self) -> Engine:
+    def ours_int8(self) -> InferenceEngine:
         """A range for each token."""
         model = copy.deepcopy(self._model)
         int8_linear.quantize(model)
-        return _by_torch(model)
+        return _torch_engine(model)
 
-    def torch_int8(self) -> Engine:
+    def torch_int8(self) -> InferenceEngine:
         """A range for each pass."""
-        return _by_torch(quantize_dynamic(copy.deepcopy(self._model), {torch.nn.Linear}, dtype=torch.qint8))
+        return _torch_engine(quantize_dynamic(copy.deepcopy(self._model), {torch.nn.Linear}, dtype=torch.qint8))
 
-    def onnx_int8(self) -> Engine:
+    def onnx_int8(self) -> InferenceEngine:
         """ONNX Runtime's dynamic quantization of the optimized graph: a range for each pass."""
         path = self._folder / "int8.onnx"
         onnx_quantize_dynamic(self._folder / "fused.onnx", path, weight_type=QuantType.QInt8)
-        return self._session(path)
+        return self._onnx_session(path)
 
     budget = 0
 
-    def _session(self, path: Path) -> Engine:
+    def _onnx_session(self, path: Path) -> InferenceEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # torch's threads sleep, too
@@ -123,7 +132,7 @@ class Engines:
         return engine
 
 
-def _by_torch(model: Any) -> Engine:
+def _torch_engine(model: Any) -> InferenceEngine:
     @torch.inference_mode()
     def engine(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
@@ -131,7 +140,7 @@ def _by_torch(model: Any) -> Engine:
     return engine
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _pad_rows(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     width = max(map(len, rows))
     ids = np.array([[*row, *[0] * (width - len(row))] for row in rows], dtype=np.int64)
     mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=np.int64)
@@ -143,9 +152,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     asked = json.loads(sys.stdin.readline())
-    batches = {int(budget): list(map(_padded, of_budget)) for budget, of_budget in asked["batches"].items()}
-    engines = Engines(asked["model"], asked["folder"], asked["threads"])
-    ready: dict[str, Engine] = {}
+    batches = {int(budget): list(map(_pad_rows, of_budget)) for budget, of_budget in asked["batches"].items()}
+    engines = EngineFactory(asked["model"], asked["folder"], asked["threads"])
+    ready: dict[str, InferenceEngine] = {}
 
     def run(name: str, budget: int) -> list[np.ndarray]:
         engines.budget = budget

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-MANY = 1_000  # jobs of one call of RQ's enqueue_many: a round trip each
-TASK = "benchmarks.queue_tasks.nothing"
+JOBS_PER_CALL = 1_000  # jobs of one call of RQ's enqueue_many: a round trip each
+TASK_NAME = "benchmarks.queue_tasks.insert_noop_answer"
 
 
 def short_text(number: int) -> str:
@@ -17,14 +17,14 @@ def short_text(number: int) -> str:
     return f"text {number}: it came on time and does what it should"
 
 
-def celery(redis_url: str, texts: Sequence[str]) -> float:
+def enqueue_with_celery(redis_url: str, texts: Sequence[str]) -> float:
     """`apply_async` for each text, all on one connection."""
     from celery import Celery
 
     app = Celery("bench", broker=redis_url, set_as_current=False)
     app.conf.update(task_ignore_result=True)
 
-    @app.task(name=TASK)
+    @app.task(name=TASK_NAME)
     def nothing(position: int, text: str) -> None: ...
 
     with app.producer_pool.acquire(block=True) as producer:
@@ -37,7 +37,7 @@ def celery(redis_url: str, texts: Sequence[str]) -> float:
     return seconds
 
 
-def rq(redis_url: str, texts: Sequence[str]) -> float:
+def enqueue_with_rq(redis_url: str, texts: Sequence[str]) -> float:
     """`enqueue_many`, a thousand jobs at once, each call in one pipeline."""
     from redis import Redis
     from rq import Queue
@@ -46,12 +46,16 @@ def rq(redis_url: str, texts: Sequence[str]) -> float:
         client.ping()
         queue = Queue("bench", connection=client)
         started = time.perf_counter()
-        for first in range(0, len(texts), MANY):
-            some = enumerate(texts[first : first + MANY], start=first)
-            queue.enqueue_many([Queue.prepare_data(TASK, args=(position, text)) for position, text in some])
+        for first in range(0, len(texts), JOBS_PER_CALL):
+            some = enumerate(texts[first : first + JOBS_PER_CALL], start=first)
+            queue.enqueue_many([Queue.prepare_data(TASK_NAME, args=(position, text)) for position, text in some])
         return time.perf_counter() - started
 
 
 if __name__ == "__main__":
     _, peer, url, rows = sys.argv
-    print({"celery": celery, "rq": rq}[peer](url, [short_text(number) for number in range(int(rows))]))
+    print(
+        {"celery": enqueue_with_celery, "rq": enqueue_with_rq}[peer](
+            url, [short_text(number) for number in range(int(rows))]
+        )
+    )

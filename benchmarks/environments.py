@@ -5,48 +5,52 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / ".envs"
+ENVIRONMENTS_FOLDER = Path(__file__).parent / ".envs"
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
-CELERY_BATCHES = ("celery[redis]==5.6.3", "celery-batches==0.11", "psycopg[binary]")  # it does not take Celery 5.7
-RAY = ("ray[data]==2.60.0",)
-RQ = ("rq==3.0.0",)
-ONNX_RUNTIME = ("onnxruntime==1.32.0", "onnx==1.23.2", "onnxscript==0.7.2", "sympy")
-MODELS = ("torch==2.13.0", "transformers==5.23.0", "numpy")
+CELERY_BATCHES_REQUIREMENTS = (
+    "celery[redis]==5.6.3",
+    "celery-batches==0.11",
+    "psycopg[binary]",
+)  # it does not take Celery 5.7
+RAY_REQUIREMENTS = ("ray[data]==2.60.0",)
+RQ_REQUIREMENTS = ("rq==3.0.0",)
+ONNX_RUNTIME_REQUIREMENTS = ("onnxruntime==1.32.0", "onnx==1.23.2", "onnxscript==0.7.2", "sympy")
+MODEL_REQUIREMENTS = ("torch==2.13.0", "transformers==5.23.0", "numpy")
 
 # Ours are newer than what those take.
-UNPINNED = ("celery", "kombu", "billiard", "vine", "amqp", "click")
+UNCONSTRAINED_PACKAGES = ("celery", "kombu", "billiard", "vine", "amqp", "click")
 
 
-def celery_batches() -> Path:
+def celery_batches_python() -> Path:
     """The Python that has celery-batches, with the newest Celery that it takes."""
-    return _python("celery-batches", (*CELERY_BATCHES, *MODELS))
+    return _create_environment("celery-batches", (*CELERY_BATCHES_REQUIREMENTS, *MODEL_REQUIREMENTS))
 
 
-def ray() -> Path:
+def ray_python() -> Path:
     """The Python that has Ray Data."""
-    return _python("ray", (*RAY, *MODELS))
+    return _create_environment("ray", (*RAY_REQUIREMENTS, *MODEL_REQUIREMENTS))
 
 
-def rq() -> Path:
+def rq_python() -> Path:
     """The Python that has RQ."""
-    return _python("rq", RQ)
+    return _create_environment("rq", RQ_REQUIREMENTS)
 
 
-def onnxruntime() -> Path:
+def onnxruntime_python() -> Path:
     """The Python that has ONNX Runtime, and what torch needs to export a model for it."""
-    return _python("onnxruntime", (*ONNX_RUNTIME, *MODELS))
+    return _create_environment("onnxruntime", (*ONNX_RUNTIME_REQUIREMENTS, *MODEL_REQUIREMENTS))
 
 
-def _python(name: str, requirements: tuple[str, ...]) -> Path:
-    folder = FOLDER / name
+def _create_environment(name: str, requirements: tuple[str, ...]) -> Path:
+    folder = ENVIRONMENTS_FOLDER / name
     python, made = folder / "bin" / "python", folder / "made-of"
     wanted = "\n".join(requirements)
     if not made.exists() or made.read_text() != wanted:
         print(f"  making an environment for {name}; the first time this takes minutes", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
-            pins.write("\n".join(line for line in CONSTRAINTS.read_text().splitlines() if _applies(line)))
+            pins.write("\n".join(line for line in CONSTRAINTS.read_text().splitlines() if _is_constraint_used(line)))
             pins.flush()
             install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "-c", pins.name]
             subprocess.run([*install, *requirements], check=True)
@@ -54,5 +58,5 @@ def _python(name: str, requirements: tuple[str, ...]) -> Path:
     return python
 
 
-def _applies(line: str) -> bool:
-    return not line.lower().startswith(UNPINNED)
+def _is_constraint_used(line: str) -> bool:
+    return not line.lower().startswith(UNCONSTRAINED_PACKAGES)

@@ -9,14 +9,14 @@ import torch.ao.quantization
 from transformers import AutoModelForSequenceClassification
 
 from benchmarks import checkpoints, corpus, loops, options, report
-from benchmarks.contest import Contestant
-from benchmarks.duels import OURS, Duel, lead
+from benchmarks.contest import Candidate
+from benchmarks.duels import BATCHMILL_NAME, PipelineComparison, speedup
 
 TASK = "sentiment-analysis"
-BY_HAND = "quantized by hand, "
+HAND_QUANTIZED_PREFIX = "quantized by hand, "
 
 
-def by_hand_quantized(model: Path) -> Any:
+def quantize_with_torch(model: Path) -> Any:
     """The model as torch's documentation quantizes one."""
     plain = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
     with warnings.catch_warnings():
@@ -27,24 +27,37 @@ def by_hand_quantized(model: Path) -> Any:
 
 def main() -> None:
     """Print the paces and how they stand to the target."""
-    asked = options.parsed(__doc__, items=64, distribution=True)
-    model = checkpoints.classifier()
-    tokenizer = checkpoints.tokenizer(model)
-    texts = corpus.texts(tokenizer, asked.items, asked.lengths)
-    pipe = loops.transformers_pipeline(TASK, by_hand_quantized(model), tokenizer)
+    asked = options.parse_options(__doc__, items=64, distribution=True)
+    model = checkpoints.classifier_folder()
+    tokenizer = checkpoints.load_tokenizer(model)
+    texts = corpus.random_texts(tokenizer, asked.items, asked.lengths)
+    pipe = loops.load_pipeline(TASK, quantize_with_torch(model), tokenizer)
     by_hand = [
-        Contestant(f"{BY_HAND}pipeline(batch_size={size})", loops.plain(pipe, texts, size, truncation=True))
+        Candidate(
+            f"{HAND_QUANTIZED_PREFIX}pipeline(batch_size={size})",
+            loops.pipeline_loop(pipe, texts, size, truncation=True),
+        )
         for size in (1, 8)
     ]
-    duel = Duel(
-        TASK, model, texts, (1, 8), {"truncation": True}, entry={"quantization": "int8"},
-        warm_up=corpus.warm_up(tokenizer, asked.lengths),
-    )  # fmt: skip
+    duel = PipelineComparison(
+        TASK,
+        model,
+        texts,
+        (1, 8),
+        {"truncation": True},
+        catalogue_fields={"quantization": "int8"},
+        warm_up_inputs=corpus.warm_up_texts(tokenizer, asked.lengths),
+    )
     standings = duel.run(asked.rounds, by_hand)
     title = f"int8: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
-    report.paces(title, "texts/s", standings, OURS)
-    report.targets([report.Target("int8 against the best batch size of pipeline() in float32", 2.2, lead(standings))])
-    print(f"Against the best of pipeline() with a model quantized by hand: {lead(standings, BY_HAND):.2f} ×")
+    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME)
+    report.print_targets(
+        [report.Target("int8 against the best batch size of pipeline() in float32", 2.2, speedup(standings))]
+    )
+    print(
+        "Against the best of pipeline() with a model quantized by hand: "
+        f"{speedup(standings, HAND_QUANTIZED_PREFIX):.2f} ×"
+    )
 
 
 if __name__ == "__main__":

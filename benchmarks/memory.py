@@ -8,7 +8,7 @@ import sys
 from benchmarks import checkpoints, corpus, loops, mills, options, report
 
 TASK = "sentiment-analysis"
-SIZES = (1, 8, 32, 64)
+BATCH_SIZES = (1, 8, 32, 64)
 ITEMS = 64
 
 
@@ -18,43 +18,43 @@ def main() -> None:
     parser.add_argument("--pipeline", type=int, metavar="SIZE", help="only this batch size, in this process")
     asked = parser.parse_args()
     if asked.pipeline is not None:
-        print(_of_pipeline(asked.pipeline))
+        print(_pipeline_peak_mib(asked.pipeline))
         return
-    rows = [("pipeline(), model loaded, nothing run", _mib(_measured(0)))]
-    rows += [(f"pipeline(batch_size={size})", _mib(_measured(size))) for size in SIZES]
-    rows.append(("Batchmill's worker", _mib(_of_worker())))
-    report.table(f"Peak memory: {ITEMS} texts of mixed lengths, DistilBERT-base", ("", "MiB resident"), rows)
+    rows = [("pipeline(), model loaded, nothing run", _format_mib(_measure_in_process(0)))]
+    rows += [(f"pipeline(batch_size={size})", _format_mib(_measure_in_process(size))) for size in BATCH_SIZES]
+    rows.append(("Batchmill's worker", _format_mib(_worker_peak_mib())))
+    report.print_table(f"Peak memory: {ITEMS} texts of mixed lengths, DistilBERT-base", ("", "MiB resident"), rows)
 
 
-def _of_pipeline(size: int) -> float:
-    pipe = loops.transformers_pipeline(TASK, str(checkpoints.classifier()))
+def _pipeline_peak_mib(size: int) -> float:
+    pipe = loops.load_pipeline(TASK, str(checkpoints.classifier_folder()))
     if size:
-        loops.plain(pipe, _texts(), size, truncation=True)()
+        loops.pipeline_loop(pipe, _texts(), size, truncation=True)()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _measured(size: int) -> float:
+def _measure_in_process(size: int) -> float:
     command = [sys.executable, "-m", "benchmarks.memory", "--pipeline", str(size)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
 
-def _of_worker() -> float:
-    entries = {"bench": {"task": TASK, "model": str(checkpoints.classifier())}}
+def _worker_peak_mib() -> float:
+    entries = {"bench": {"task": TASK, "model": str(checkpoints.classifier_folder())}}
     with (
-        options.work_folder() as folder,
-        mills.servers() as (postgres, valkey),
-        mills.service(postgres, valkey, folder / "mill", entries) as service,
+        options.temporary_folder() as folder,
+        mills.run_servers() as (postgres, valkey),
+        mills.run_service(postgres, valkey, folder / "mill", entries) as service,
     ):
-        service.run("bench", _texts())
+        service.run_batch("bench", _texts())
         return service.peak_mib
 
 
 def _texts() -> list[str]:
-    return corpus.texts(checkpoints.tokenizer(checkpoints.classifier()), ITEMS)
+    return corpus.random_texts(checkpoints.load_tokenizer(checkpoints.classifier_folder()), ITEMS)
 
 
-def _mib(value: float) -> str:
+def _format_mib(value: float) -> str:
     return f"{value:,.0f}"
 
 

@@ -14,120 +14,130 @@ from typing import Any
 from benchmarks import THREADS
 from models import schema
 from models.settings import CONFIG_NAME
-from tests.mill import Mill
+from tests.mill import Deployment
 from tests.servers import Postgres, Valkey
 
-NO_OP = "sample-sentiment-analysis"
-MOST_SECONDS = 300.0
+NO_OP_PIPELINE = "sample-sentiment-analysis"
+MAX_WAIT_SECONDS = 300.0
 
 # From the commit that accepted the batch to the one that wrote its last result; and from the call of submit.
-SPAN = """
+SELECT_BATCH_TIMING = """
 SELECT extract(epoch FROM completed_at - in_progress_at) AS worked, extract(epoch FROM completed_at) AS ended,
        succeeded, total, tokens, padded_tokens
 FROM batches WHERE id = :id
 """
 
 
-FAILURES = (
+SELECT_FAILURES = (
     "SELECT error_code, error_message, count(*) FROM results WHERE batch_id = :id AND output IS NULL GROUP BY 1, 2"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class BatchTiming:
     """How long a batch took in seconds: `worked` from committed submit to committed results, `whole` from the call."""
 
-    worked: float
-    whole: float
+    work_seconds: float
+    total_seconds: float
     batch_id: str
-    padding: float
+    padding_share: float
 
 
 @dataclass
-class Service:
+class RunningService:
     """A mill with one warm worker."""
 
-    mill: Mill
+    deployment: Deployment
     worker: subprocess.Popen[bytes]
 
-    def run(self, pipeline: str, inputs: Iterable[Any], parameters: Mapping[str, Any] | None = None) -> Span:
+    def run_batch(
+        self, pipeline: str, inputs: Iterable[Any], parameters: Mapping[str, Any] | None = None
+    ) -> BatchTiming:
         """Submit a batch, wait for its end, and say how long it took; every job must have succeeded."""
         called = time.time()
-        batch = self.mill.client.submit(pipeline, inputs, parameters=parameters)
-        batch.wait(MOST_SECONDS)
-        [row] = self.mill.query(SPAN, id=batch.id)
+        batch = self.deployment.client.submit(pipeline, inputs, parameters=parameters)
+        batch.wait(MAX_WAIT_SECONDS)
+        [row] = self.deployment.query(SELECT_BATCH_TIMING, id=batch.id)
         if row.succeeded != row.total:
-            why = self.mill.query(FAILURES, id=batch.id)
+            why = self.deployment.query(SELECT_FAILURES, id=batch.id)
             raise RuntimeError(f"{row.total - row.succeeded} of {row.total} jobs failed: {why}")
         padding = 1 - float(row.tokens) / float(row.padded_tokens) if row.padded_tokens else 0.0
-        return Span(float(row.worked), float(row.ended) - called, batch.id, padding)
+        return BatchTiming(float(row.worked), float(row.ended) - called, batch.id, padding)
 
     @property
     def peak_mib(self) -> float:
         """The most memory that the worker process has had resident so far, in MiB."""
-        [pid] = self.mill.worker_pids()
+        [pid] = self.deployment.ready_worker_pids()
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextmanager
-def servers() -> Iterator[tuple[Postgres, Valkey]]:
+def run_servers() -> Iterator[tuple[Postgres, Valkey]]:
     """A PostgreSQL whose commits are durable, and a Valkey."""
     with Postgres() as postgres, Valkey() as valkey:
         yield postgres, valkey
 
 
 @contextmanager
-def service(
+def run_service(
     postgres: Postgres, valkey: Valkey, folder: Path, pipelines: Mapping[str, Mapping[str, Any]] | None = None
-) -> Iterator[Service]:
+) -> Iterator[RunningService]:
     """A worker that serves these catalogue entries, by name; without any, one whose model does nothing."""
     name = f"mill_{folder.name.replace('-', '_')}"
     try:
-        with mill_on(postgres.create_database(name), valkey, folder, pipelines) as mill:
-            yield Service(mill, start_worker(mill, list(pipelines or ())))
+        with deployment_on(postgres.create_database(name), valkey, folder, pipelines) as mill:
+            yield RunningService(mill, start_worker(mill, list(pipelines or ())))
     finally:
         postgres.drop_database(name)
 
 
 @contextmanager
-def mill_on(
+def deployment_on(
     url: str, valkey: Valkey, folder: Path, pipelines: Mapping[str, Mapping[str, Any]] | None = None
-) -> Iterator[Mill]:
+) -> Iterator[Deployment]:
     """A mill on this database, which gets its tables, with these catalogue entries; nothing runs yet."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / CONFIG_NAME
-    config.write_text("".join(_toml(name, entry) for name, entry in (pipelines or {}).items()))
+    config.write_text("".join(_pipeline_toml(name, entry) for name, entry in (pipelines or {}).items()))
     schema.upgrade(url)
     settings = {
-        "BATCHMILL_HOME": str(folder), "BATCHMILL_CONFIG": str(config), "BATCHMILL_DATABASE_URL": url,
+        "BATCHMILL_HOME": str(folder),
+        "BATCHMILL_CONFIG": str(config),
+        "BATCHMILL_DATABASE_URL": url,
         "BATCHMILL_REDIS_URL": valkey.url,
-    }  # fmt: skip
+    }
     for name in [name for name in os.environ if name.startswith("BATCHMILL_")]:
         del os.environ[name]
     os.environ.update(settings)  # the client reads them in this process
-    mill = Mill(folder, dict(os.environ))
+    mill = Deployment(folder, dict(os.environ))
     try:
         yield mill
     finally:
         mill.close()
 
 
-def start_worker(mill: Mill, pipelines: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start_worker(deployment: Deployment, pipelines: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start a worker, and wait until it is ready; without pipelines its model does nothing."""
-    module, arguments = ("benchmarks.noop_worker", [NO_OP]) if not pipelines else (
-        "worker.process.main", [",".join(pipelines), "cpu", str(THREADS), "bench"]
-    )  # fmt: skip
-    with (mill.folder / "log").open("ab") as log:
+    module, arguments = (
+        ("benchmarks.noop_worker", [NO_OP_PIPELINE])
+        if not pipelines
+        else ("worker.process.main", [",".join(pipelines), "cpu", str(THREADS), "bench"])
+    )
+    with (deployment.folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *arguments],
-            cwd=mill.folder, env=mill.environment, stdin=subprocess.PIPE, stdout=log, stderr=log,
-        )  # fmt: skip
-    mill.started.append(process)
-    mill.until_ready()
+            cwd=deployment.folder,
+            env=deployment.environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+        )
+    deployment.processes.append(process)
+    deployment.wait_for_workers()
     return process
 
 
-def _toml(name: str, entry: Mapping[str, Any]) -> str:
+def _pipeline_toml(name: str, entry: Mapping[str, Any]) -> str:
     lines = [f"{key} = {json.dumps(value)}" for key, value in entry.items()]
     return "\n".join([f"[pipelines.{name}]", *lines, ""])

@@ -1,21 +1,23 @@
 """Named entities: a label for every token, joined to entities."""
 
 from benchmarks import checkpoints, corpus, options, report
-from benchmarks.duels import OURS, Duel, lead
+from benchmarks.duels import BATCHMILL_NAME, PipelineComparison, speedup
 
 
 def main() -> None:
     """Print the paces."""
-    asked = options.parsed(__doc__, items=64, distribution=True)
-    model = checkpoints.tagger()
-    tokenizer = checkpoints.tokenizer(model)
-    texts = corpus.texts(tokenizer, asked.items, asked.lengths)
-    warm_up = corpus.warm_up(tokenizer, asked.lengths)
+    asked = options.parse_options(__doc__, items=64, distribution=True)
+    model = checkpoints.ner_folder()
+    tokenizer = checkpoints.load_tokenizer(model)
+    texts = corpus.random_texts(tokenizer, asked.items, asked.lengths)
+    warm_up = corpus.warm_up_texts(tokenizer, asked.lengths)
     told = {"aggregation_strategy": "simple"}
-    standings = Duel("ner", model, texts, (1, 8, 32), told, told, warm_up=warm_up).run(asked.rounds)
+    standings = PipelineComparison("ner", model, texts, (1, 8, 32), told, told, warm_up_inputs=warm_up).run(
+        asked.rounds
+    )
     title = f"Named entities: {asked.items} texts of {asked.lengths} lengths, DistilBERT-base"
-    report.paces(title, "texts/s", standings, OURS)
-    print(f"Against the best batch size of pipeline(): {lead(standings):.2f} ×")
+    report.print_throughput(title, "texts/s", standings, BATCHMILL_NAME)
+    print(f"Against the best batch size of pipeline(): {speedup(standings):.2f} ×")
 
 
 if __name__ == "__main__":

@@ -8,43 +8,51 @@ from typing import Any, ClassVar
 import torch
 
 from models.pipelines.pipeline import Pipeline
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
-from worker.loading.versions import Version
+from worker.loading.versions import RuntimeVersion
 from worker.process import main
 
-TOKENS_PER_BATCH = 1_024
+MICRO_BATCH_TOKENS = 1_024
 OUTPUT = {"label": "NONE", "score": 1.0}
 
 
-class NoOp:
+class NoOpAdapter:
     """Every text is one token long, and every answer is the same."""
 
     head: ClassVar[Any] = None
     most_rows = 512
 
-    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded]]:
+    def encode(self, jobs: Sequence[Job]) -> list[list[Row]]:
         """A row of nothing for each job."""
-        return [[Encoded(job, None, 1, truncated=False)] for job in jobs]
+        return [[Row(job, None, 1, truncated=False)] for job in jobs]
 
     def forward(self, batch: MicroBatch) -> list[None]:
         """Nothing for each row."""
         return [None] * len(batch.rows)
 
-    def decode(self, _rows: Sequence[Encoded], _raw: Sequence[None]) -> dict[str, Any]:
+    def decode(self, _rows: Sequence[Row], _raw: Sequence[None]) -> dict[str, Any]:
         """What a sentiment model would say, so that as much is written."""
         return OUTPUT
 
 
 def load(pipeline: Pipeline, _device: str, **_options: Any) -> Runtime:
     """In the place of `runtime.load`."""
-    version = Version(
-        task=pipeline.task, model="no-op", revision="0", tokenizer="no-op", tokenizer_revision="0", dtype="none",
-        quantization=None, attention="none", device="cpu", libraries={},
-    )  # fmt: skip
-    return Runtime(NoOp(), version, TOKENS_PER_BATCH, None, torch.device("cpu"), 1, 0)  # type: ignore[arg-type]
+    version = RuntimeVersion(
+        task=pipeline.task,
+        model="no-op",
+        revision="0",
+        tokenizer="no-op",
+        tokenizer_revision="0",
+        dtype="none",
+        quantization=None,
+        attention="none",
+        device="cpu",
+        libraries={},
+    )
+    return Runtime(NoOpAdapter(), version, MICRO_BATCH_TOKENS, None, torch.device("cpu"), 1, 0)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

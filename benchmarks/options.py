@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks import corpus
 
 
-def parsed(purpose: str | None, *, items: int, rounds: int = 3, distribution: bool = False) -> Namespace:
+def parse_options(description: str | None, *, items: int, rounds: int = 3, distribution: bool = False) -> Namespace:
     """What the command line asks for: `items` and `rounds`, and where it matters a `distribution` of lengths."""
-    parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--items", type=int, default=items, help="inputs in one run")
     parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contestant")
     if distribution:
@@ -22,7 +22,7 @@ def parsed(purpose: str | None, *, items: int, rounds: int = 3, distribution: bo
 
 
 @contextmanager
-def work_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder for logs and settings, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="batchmill-bench-") as folder:
         yield Path(folder)

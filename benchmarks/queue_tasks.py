@@ -18,38 +18,38 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 
-INSERT = "INSERT INTO answers (position, label, score) VALUES (%s, %s, %s)"
-state: dict[str, Any] = {}
+INSERT_ANSWER = "INSERT INTO answers (position, label, score) VALUES (%s, %s, %s)"
+process_state: dict[str, Any] = {}
 
 
 @worker_process_init.connect
-def prepare(**_: Any) -> None:
+def load_model(**_: Any) -> None:
     """Load the model and connect in the process that answers."""
-    state["connection"] = psycopg.connect(os.environ["BENCH_DATABASE"])
+    process_state["connection"] = psycopg.connect(os.environ["BENCH_DATABASE"])
     if model := os.environ.get("BENCH_MODEL"):
         import torch
         from transformers import pipeline
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        state["pipeline"] = pipeline("sentiment-analysis", model=model, device="cpu")
+        process_state["pipeline"] = pipeline("sentiment-analysis", model=model, device="cpu")
 
 
 @app.task(name="bench.one")
-def one(position: int, text: str) -> None:
+def answer_text(position: int, text: str) -> None:
     """Answer one text in one transaction."""
-    answer = state["pipeline"](text, truncation=True)[0]
-    _insert([(position, answer["label"], answer["score"])])
+    answer = process_state["pipeline"](text, truncation=True)[0]
+    _insert_rows([(position, answer["label"], answer["score"])])
 
 
 @app.task(name="bench.nothing")
-def nothing(position: int, _text: str) -> None:
+def insert_noop_answer(position: int, _text: str) -> None:
     """Insert an answer that cost nothing, in one transaction."""
-    _insert([(position, "NONE", 1.0)])
+    _insert_rows([(position, "NONE", 1.0)])
 
 
-def _insert(rows: list[tuple[int, str, float]]) -> None:
-    with state["connection"].transaction(), state["connection"].cursor() as cursor:
-        cursor.executemany(INSERT, rows)
+def _insert_rows(rows: list[tuple[int, str, float]]) -> None:
+    with process_state["connection"].transaction(), process_state["connection"].cursor() as cursor:
+        cursor.executemany(INSERT_ANSWER, rows)
 
 
 if most := int(os.environ.get("BENCH_FLUSH_EVERY", "0")):
@@ -58,5 +58,5 @@ if most := int(os.environ.get("BENCH_FLUSH_EVERY", "0")):
     @app.task(name="bench.many", base=Batches, flush_every=most, flush_interval=0.5)
     def many(requests: list[Any]) -> None:
         """Answer what celery-batches has gathered: one call of the pipeline, one transaction."""
-        answers = state["pipeline"]([request.args[1] for request in requests], batch_size=most, truncation=True)
-        _insert([(r.args[0], a["label"], a["score"]) for r, a in zip(requests, answers, strict=True)])
+        answers = process_state["pipeline"]([request.args[1] for request in requests], batch_size=most, truncation=True)
+        _insert_rows([(r.args[0], a["label"], a["score"]) for r, a in zip(requests, answers, strict=True)])

@@ -16,24 +16,31 @@ from sqlalchemy import make_url
 from benchmarks import THREADS, environments
 from tests.servers import Postgres, Valkey
 
-TABLE = """
+CREATE_ANSWERS = """
 CREATE TABLE answers (
     position integer PRIMARY KEY, label text NOT NULL, score double precision NOT NULL,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
-MOST_SECONDS = 300.0
-WARM_UP = 16
-HERE = Path(__file__).resolve().parent.parent
+MAX_WAIT_SECONDS = 300.0
+WARM_UP_TEXTS = 16
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
-Publish = Callable[[Sequence[str]], float]
+TimedPublish = Callable[[Sequence[str]], float]
 
 
 @contextmanager
-def celery_worker(
-    postgres: Postgres, valkey: Valkey, folder: Path, task: str, *, processes: int = 1, model: Path | None = None,
-    flush_every: int = 0, threads: int = THREADS,
-) -> Iterator[Publish]:  # fmt: skip
+def run_celery_worker(
+    postgres: Postgres,
+    valkey: Valkey,
+    folder: Path,
+    task: str,
+    *,
+    processes: int = 1,
+    model: Path | None = None,
+    flush_every: int = 0,
+    threads: int = THREADS,
+) -> Iterator[TimedPublish]:
     """A warm worker for a task of `queue_tasks`; yields what sends it texts and returns the seconds to the last row.
 
     With `flush_every` it is celery-batches' in an environment of its own.
@@ -41,22 +48,48 @@ def celery_worker(
     name = f"queue_{uuid.uuid4().hex[:8]}"
     database = make_url(postgres.create_database(name)).set(drivername="postgresql").render_as_string(False)
     environment = {
-        **os.environ, "BENCH_BROKER": valkey.url, "BENCH_DATABASE": database, "OMP_NUM_THREADS": str(threads),
-        "BENCH_FLUSH_EVERY": str(flush_every), "BENCH_PREFETCH": str(4 * max(1, flush_every)),
-        "BENCH_MODEL": str(model or ""), "PYTHONPATH": str(HERE), "TRANSFORMERS_VERBOSITY": "error",
-    }  # fmt: skip
-    python = environments.celery_batches() if flush_every else Path(sys.executable)
+        **os.environ,
+        "BENCH_BROKER": valkey.url,
+        "BENCH_DATABASE": database,
+        "OMP_NUM_THREADS": str(threads),
+        "BENCH_FLUSH_EVERY": str(flush_every),
+        "BENCH_PREFETCH": str(4 * max(1, flush_every)),
+        "BENCH_MODEL": str(model or ""),
+        "PYTHONPATH": str(PROJECT_FOLDER),
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    python = environments.celery_batches_python() if flush_every else Path(sys.executable)
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(TABLE)
+        connection.execute(CREATE_ANSWERS)
         with (folder / f"{name}.log").open("wb") as log:
             worker = subprocess.Popen(
-                [python, "-m", "celery", "-A", "benchmarks.queue_tasks", "worker", "--queues", name, "--concurrency",
-                 str(processes), "--hostname", name, "--without-gossip", "--without-mingle", "--loglevel", "WARNING"],
-                cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+                [
+                    python,
+                    "-m",
+                    "celery",
+                    "-A",
+                    "benchmarks.queue_tasks",
+                    "worker",
+                    "--queues",
+                    name,
+                    "--concurrency",
+                    str(processes),
+                    "--hostname",
+                    name,
+                    "--without-gossip",
+                    "--without-mingle",
+                    "--loglevel",
+                    "WARNING",
+                ],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         app = Celery("bench", broker=valkey.url, set_as_current=False)
         try:
-            yield _publisher(app, connection, f"bench.{task}", name, worker)
+            yield _publisher_for(app, connection, f"bench.{task}", name, worker)
         finally:
             app.close()
             worker.terminate()
@@ -64,25 +97,25 @@ def celery_worker(
     postgres.drop_database(name)
 
 
-def _publisher(
+def _publisher_for(
     app: Celery, connection: psycopg.Connection, task: str, queue: str, worker: subprocess.Popen[bytes]
-) -> Publish:  # fmt: skip
+) -> TimedPublish:
     def publish(texts: Sequence[str]) -> float:
         connection.execute("TRUNCATE answers")
         started = time.time()
         with app.producer_pool.acquire(block=True) as producer:
             for position, text in enumerate(texts):
                 app.send_task(task, args=[position, text], queue=queue, producer=producer, ignore_result=True)
-        ended = _last_written(connection, len(texts), started + MOST_SECONDS, worker)
+        ended = _wait_for_last_row(connection, len(texts), started + MAX_WAIT_SECONDS, worker)
         return ended - started
 
-    publish(["a text to warm up with"] * WARM_UP)
+    publish(["a text to warm up with"] * WARM_UP_TEXTS)
     return publish
 
 
-def _last_written(
+def _wait_for_last_row(
     connection: psycopg.Connection, count: int, deadline: float, worker: subprocess.Popen[bytes]
-) -> float:  # fmt: skip
+) -> float:
     query = "SELECT count(*), extract(epoch FROM max(written_at)) FROM answers"
     while time.time() < deadline and worker.poll() is None:
         found = connection.execute(query).fetchone()

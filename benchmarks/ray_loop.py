@@ -42,17 +42,23 @@ def main() -> None:
     asked = json.load(sys.stdin)
     threads = asked["threads"]
     ray.init(
-        num_cpus=threads, include_dashboard=False, object_store_memory=200 * 2**20, log_to_driver=False,
+        num_cpus=threads,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
-    )  # fmt: skip
+    )
     answers = (
         ray.data.from_items(asked["texts"])
         .map_batches(
-            Predictor, batch_size=asked["batch_size"], concurrency=1, num_cpus=1,
+            Predictor,
+            batch_size=asked["batch_size"],
+            concurrency=1,
+            num_cpus=1,
             fn_constructor_args=(asked["model"], threads, asked["batch_size"]),
         )
         .take_all()
-    )  # fmt: skip
+    )
     assert len(answers) == len(asked["texts"])
     print(json.dumps(max(row["ended"] for row in answers) - min(row["began"] for row in answers)))
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import THREADS, environments
-from benchmarks.loops import Loop
+from benchmarks.loops import TimedRun
 
 SCRIPT = Path(__file__).with_name("ray_loop.py")
 
 
-def map_batches(model: Path, texts: Sequence[str], batch_size: int) -> Loop:
+def map_batches_run(model: Path, texts: Sequence[str], batch_size: int) -> TimedRun:
     """`map_batches` with one actor and as many threads as everybody else."""
     asked = json.dumps({"model": str(model), "texts": list(texts), "threads": THREADS, "batch_size": batch_size})
-    python = environments.ray()
+    python = environments.ray_python()
 
     def run() -> float:
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "TRANSFORMERS_VERBOSITY": "error"}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contest import Standing
+from benchmarks.contest import Measurement
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,37 +11,49 @@ class Target:
     """What a figure should come to, at least or `at_most`, and what it came to."""
 
     name: str
-    wanted: float
+    target: float
     measured: float
-    form: str = "{:.2f} ×"
-    at_most: bool = False
+    number_format: str = "{:.2f} ×"
+    is_upper_bound: bool = False
 
     @property
     def row(self) -> tuple[str, str, str, str]:
         """As the table shows it."""
-        met = self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
-        return self.name, self.form.format(self.wanted), self.form.format(self.measured), "yes" if met else "no"
+        met = self.measured <= self.target if self.is_upper_bound else self.measured >= self.target
+        return (
+            self.name,
+            self.number_format.format(self.target),
+            self.number_format.format(self.measured),
+            "yes" if met else "no",
+        )
 
 
-def paces(title: str, unit: str, standings: Mapping[str, Standing], ours: str) -> None:
+def print_throughput(title: str, unit: str, measurements: Mapping[str, Measurement], our_name: str) -> None:
     """Each contestant's median pace with its slowest and fastest run, and how many times as fast ours is."""
     rows = []
-    for name, standing in standings.items():
-        low, high = standing.spread
-        ratio = standings[ours].pace / standing.pace
-        rows.append((name, _number(standing.pace), f"{_number(low)} – {_number(high)}", f"{ratio:.2f} ×"))
-    table(title, ("", unit, "slowest – fastest run", "Batchmill is"), rows)
+    for name, standing in measurements.items():
+        low, high = standing.items_per_second_range
+        ratio = measurements[our_name].items_per_second / standing.items_per_second
+        rows.append(
+            (
+                name,
+                _format_number(standing.items_per_second),
+                f"{_format_number(low)} – {_format_number(high)}",
+                f"{ratio:.2f} ×",
+            )
+        )
+    print_table(title, ("", unit, "slowest – fastest run", "Batchmill is"), rows)
 
 
-def targets(rows: Iterable[Target]) -> None:
+def print_targets(targets_to_print: Iterable[Target]) -> None:
     """Figures beside what they should be."""
-    table("", ("figure", "target", "measured", "met"), [target.row for target in rows])
+    print_table("", ("figure", "target", "measured", "met"), [target.row for target in targets_to_print])
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a Markdown table, its columns aligned."""
-    lines = [head, *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(head))]
+    lines = [header, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     ruled = [*lines[:1], ["-" * width for width in widths], *lines[1:]]
     if title:
         print(f"\n### {title}")
@@ -51,5 +63,5 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
     print(flush=True)
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"

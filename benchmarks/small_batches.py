@@ -26,21 +26,21 @@ from models import schema
 from models.db import Database, insert_rows
 from models.pipelines import builtin
 from models.tables import Batch
-from tests.batches_made import pending
+from tests.batches_made import get_unanswered_jobs
 from tests.servers import Postgres
-from worker.engine.claim_size import Pace
+from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
-from worker.engine.wakeup import Doorbell
+from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims
-from worker.leasing.leases import Claimant, Holdings
+from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 
 PIPELINE, TASK, MODEL, REVISION = "reviews", "sentiment-analysis", "no-op", "0"
-WINDOW_JOBS, SLICE_JOBS = 4096, 1024
+MAX_CLAIM_JOBS, SLICE_JOBS = 4096, 1024
 URGENT_SLICES = 1_000
-WANTED_CLAIMS, WANTED_CLAIM_MS, WANTED_URGENT_MS = 20, 100.0, 10.0
-WHO = Claimant("worker-1", PIPELINE, TASK, MODEL, REVISION, 60.0)
-OPEN = "SELECT count(*) FROM batches WHERE status = 'in_progress'"
+MAX_CLAIMS, TARGET_CLAIM_MS, TARGET_URGENT_CLAIM_MS = 20, 100.0, 10.0
+CLAIMANT = Claimant("worker-1", PIPELINE, TASK, MODEL, REVISION, 60.0)
+COUNT_OPEN_BATCHES = "SELECT count(*) FROM batches WHERE status = 'in_progress'"
 
 
 def main() -> int:
@@ -59,31 +59,39 @@ def main() -> int:
                 postgres.create_database(f"small_{part}") if name == "PostgreSQL" else f"sqlite:///{folder / part}.db"
                 for part in ("claims", "urgent", "whole")
             )
-            taken, inputs, waiting = _taken_in(next(urls), batches)
-            urgent = _urgent(next(urls), batches)
-            whole = _worked_through(next(urls), batches)
-            rows.append((
-                name, f"{len(taken)}", _ms(taken, 0.5), _ms(taken, 1.0), _ms(inputs, 0.5), _ms(waiting, 0.5),
-                f"{_ms(urgent, 0.5)} / {_ms(urgent, 0.99)}", f"{whole:.1f}",
-            ))  # fmt: skip
-            claim, beside = float(_ms(taken, 1.0)), float(_ms(urgent, 0.99))
-            met = met and len(taken) <= WANTED_CLAIMS and claim <= WANTED_CLAIM_MS and beside <= WANTED_URGENT_MS
+            taken, inputs, waiting = _measure_claims(next(urls), batches)
+            urgent = _measure_urgent_claims(next(urls), batches)
+            whole = _measure_engine_run(next(urls), batches)
+            rows.append(
+                (
+                    name,
+                    f"{len(taken)}",
+                    _format_percentile_ms(taken, 0.5),
+                    _format_percentile_ms(taken, 1.0),
+                    _format_percentile_ms(inputs, 0.5),
+                    _format_percentile_ms(waiting, 0.5),
+                    f"{_format_percentile_ms(urgent, 0.5)} / {_format_percentile_ms(urgent, 0.99)}",
+                    f"{whole:.1f}",
+                )
+            )
+            claim, beside = float(_format_percentile_ms(taken, 1.0)), float(_format_percentile_ms(urgent, 0.99))
+            met = met and len(taken) <= MAX_CLAIMS and claim <= TARGET_CLAIM_MS and beside <= TARGET_URGENT_CLAIM_MS
     head = ("", "claims", "p50, ms", "max, ms", "inputs, ms", "waiting, ms", "urgent, p50 / p99", "to the end, s")
-    report.table(f"{batches:,} batches of one job", head, rows)
+    report.print_table(f"{batches:,} batches of one job", head, rows)
     return 0 if met else 1
 
 
-def _taken_in(url: str, batches: int) -> tuple[list[float], list[float], list[float]]:
+def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], list[float]]:
     """Seconds of each claim, of reading its inputs, and of asking what waits."""
-    database = _filled(url, batches)
+    database = _database_with_batches(url, batches)
     took: tuple[list[float], list[float], list[float]] = ([], [], [])
     while True:
         marks = [time.perf_counter()]
-        leases = claims.take(database, WHO, WINDOW_JOBS, SLICE_JOBS)
+        leases = claims.claim(database, CLAIMANT, MAX_CLAIM_JOBS, SLICE_JOBS)
         marks.append(time.perf_counter())
-        pending(database, leases)
+        get_unanswered_jobs(database, leases)
         marks.append(time.perf_counter())
-        claims.waiting(database, [PIPELINE])
+        claims.claimable_pipelines(database, [PIPELINE])
         marks.append(time.perf_counter())
         if not leases:
             break
@@ -93,35 +101,42 @@ def _taken_in(url: str, batches: int) -> tuple[list[float], list[float], list[fl
     return took
 
 
-def _urgent(url: str, batches: int) -> list[float]:
+def _measure_urgent_claims(url: str, batches: int) -> list[float]:
     """Seconds of claims of one slice of a more urgent batch, beside a backlog that is half out with somebody."""
-    database = _filled(url, batches)
+    database = _database_with_batches(url, batches)
     held = 0
-    while held < batches // 2 and (leases := claims.take(database, WHO, WINDOW_JOBS, SLICE_JOBS)):
+    while held < batches // 2 and (leases := claims.claim(database, CLAIMANT, MAX_CLAIM_JOBS, SLICE_JOBS)):
         held += len(leases)
-    _put_in(database, "batch_urgent", range(1), URGENT_SLICES, priority=5)
+    _insert_batches(database, "batch_urgent", range(1), URGENT_SLICES, priority=5)
     seconds = []
     for _ in range(URGENT_SLICES):
         started = time.perf_counter()
-        [lease] = claims.take(database, WHO, 1, 1)
+        [lease] = claims.claim(database, CLAIMANT, 1, 1)
         seconds.append(time.perf_counter() - started)
         assert lease.batch_id.startswith("batch_urgent")
     database.close()
     return seconds
 
 
-def _worked_through(url: str, batches: int) -> float:
+def _measure_engine_run(url: str, batches: int) -> float:
     """Seconds from the engine's start until the last batch has ended."""
-    database = _filled(url, batches)
-    runtime = load(builtin.BUILT_IN[0], "cpu")
+    database = _database_with_batches(url, batches)
+    runtime = load(builtin.BUILTIN_PIPELINES[0], "cpu")
     engine = Engine(
-        database, runtime, WHO, Doorbell(), Holdings(), Pace(10.0, WINDOW_JOBS),
-        version_id=versions.register(database, runtime.version), slice_jobs=SLICE_JOBS, idle_seconds=0.5,
-        on_defect=lambda: os._exit(1),
-    )  # fmt: skip
+        database,
+        runtime,
+        CLAIMANT,
+        WakeupSignal(),
+        HeldLeases(),
+        ClaimSizer(10.0, MAX_CLAIM_JOBS),
+        version_id=versions.register_version(database, runtime.version),
+        slice_size=SLICE_JOBS,
+        poll_interval_seconds=0.5,
+        on_fatal_error=lambda: os._exit(1),
+    )
     started = time.monotonic()
     engine.start()
-    while _open(database):
+    while _count_open_batches(database):
         threading.Event().wait(0.1)
     seconds = time.monotonic() - started
     engine.stop()
@@ -130,35 +145,42 @@ def _worked_through(url: str, batches: int) -> float:
     return seconds
 
 
-def _open(database: Database) -> int:
+def _count_open_batches(database: Database) -> int:
     with database.read() as connection:
-        return int(connection.execute(text(OPEN)).scalar_one())
+        return int(connection.execute(text(COUNT_OPEN_BATCHES)).scalar_one())
 
 
-def _filled(url: str, batches: int) -> Database:
+def _database_with_batches(url: str, batches: int) -> Database:
     schema.upgrade(url)
     database = Database(url)
-    _put_in(database, "batch", range(batches), 1)
+    _insert_batches(database, "batch", range(batches), 1)
     return database
 
 
-def _put_in(database: Database, prefix: str, numbers: range, jobs: int, **columns: Any) -> None:
+def _insert_batches(database: Database, prefix: str, numbers: range, jobs: int, **columns: Any) -> None:
     ids = [f"{prefix}_{number:06}" for number in numbers]
-    values = {"pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION, "parameters": {},
-              "metadata_": {}, "status": "in_progress", "total": jobs, **columns}  # fmt: skip
+    values = {
+        "pipeline": PIPELINE,
+        "task": TASK,
+        "model": MODEL,
+        "revision": REVISION,
+        "parameters": {},
+        "metadata_": {},
+        "status": "in_progress",
+        "total": jobs,
+        **columns,
+    }
     places = [(batch_id, place) for batch_id in ids for place in range(jobs)]
     with database.write() as connection:
         for some in (ids[start : start + 1_000] for start in range(0, len(ids), 1_000)):
             connection.execute(insert(Batch).values([{**values, "id": batch_id} for batch_id in some]))
         insert_rows(connection, "jobs", ("batch_id", "position", "input"), ((*at, '{"text": "a"}') for at in places))
-        insert_rows(
-            connection, "slices", ("batch_id", "first", "size", "state"), ((*at, 1, "queued") for at in places)
-        )  # fmt: skip
+        insert_rows(connection, "slices", ("batch_id", "first", "size", "state"), ((*at, 1, "queued") for at in places))
 
 
-def _ms(seconds: Sequence[float], share: float) -> str:
+def _format_percentile_ms(seconds: Sequence[float], quantile: float) -> str:
     ordered = sorted(seconds)
-    return f"{ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1000:.1f}"
+    return f"{ordered[max(0, math.ceil(len(ordered) * quantile) - 1)] * 1000:.1f}"
 
 
 if __name__ == "__main__":

@@ -13,59 +13,69 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks import checkpoints
-from models.pipelines.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES_FOLDER
 
 SAMPLE = "text-generation"
-NUL = "Ā"  # as byte-level vocabularies spell it; a text with it fails, since no database stores it
-MEAN_TOKENS, MOST_TOKENS = 40, 256
-GEOMETRY = {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_positions": 1024}
-WORDS_SPREAD, POSITIONS_SPREAD, SPREAD = 0.2, 0.15, 0.05  # GPT-2's own are 0.02
-FITTED_ON = 24  # prompts
+NUL_TOKEN = "Ā"  # as byte-level vocabularies spell it; a text with it fails, since no database stores it
+MEAN_TOKENS, MAX_NEW_TOKENS = 40, 256
+CONFIG_SIZES = {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_positions": 1024}
+WORD_EMBEDDING_STD, POSITION_EMBEDDING_STD, WEIGHT_STD = 0.2, 0.15, 0.05  # GPT-2's own are 0.02
+CALIBRATION_TEXTS = 24  # prompts
 
 
-def checkpoint() -> Path:
+def generator_folder() -> Path:
     """The folder of the writer, made unless it is there."""
-    return checkpoints.kept(f"writer-{MEAN_TOKENS}", SAMPLE, _made)
+    return checkpoints.cached_checkpoint(f"writer-{MEAN_TOKENS}", SAMPLE, _build_model)
 
 
-def prompts(count: int, seed: int = 0) -> list[str]:
+def random_prompts(count: int, seed: int = 0) -> list[str]:
     """Beginnings of 3 to 12 words."""
     source = random.Random(seed)
     words = sorted(
-        word for word in checkpoints.tokenizer(SAMPLES / "sentiment-analysis").get_vocab()
+        word
+        for word in checkpoints.load_tokenizer(SAMPLES_FOLDER / "sentiment-analysis").get_vocab()
         if word.isalpha() and len(word) > 2
-    )  # fmt: skip
+    )
     return [" ".join(source.choices(words, k=source.randint(3, 12))) for _ in range(count)]
 
 
-def _made() -> Any:
-    tokenizer = checkpoints.tokenizer(SAMPLES / SAMPLE)
+def _build_model() -> Any:
+    tokenizer = checkpoints.load_tokenizer(SAMPLES_FOLDER / SAMPLE)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = GPT2Config(
-        vocab_size=len(tokenizer), tie_word_embeddings=False, bos_token_id=None, eos_token_id=end, pad_token_id=pad,
-        initializer_range=SPREAD, **GEOMETRY,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+        initializer_range=WEIGHT_STD,
+        **CONFIG_SIZES,
+    )
     model = GPT2LMHeadModel(config).eval()
     with torch.no_grad():
-        model.transformer.wte.weight.normal_(0.0, WORDS_SPREAD)
-        model.transformer.wpe.weight.normal_(0.0, POSITIONS_SPREAD)
+        model.transformer.wte.weight.normal_(0.0, WORD_EMBEDDING_STD)
+        model.transformer.wpe.weight.normal_(0.0, POSITION_EMBEDDING_STD)
         head = model.lm_head.weight
-        head[[pad, tokenizer.convert_tokens_to_ids(NUL)]] = 0.0  # never the highest
+        head[[pad, tokenizer.convert_tokens_to_ids(NUL_TOKEN)]] = 0.0  # never the highest
         direction = head[end] / head[end].square().sum()
-        model.transformer.ln_f.bias += _lacking(model, tokenizer, end) * direction
+        model.transformer.ln_f.bias += _end_score_deficit(model, tokenizer, end) * direction
     return model
 
 
 @torch.inference_mode()
-def _lacking(model: Any, tokenizer: Any, end: int) -> float:
+def _end_score_deficit(model: Any, tokenizer: Any, end: int) -> float:
     """What the end's score lacks to be the highest at one step in `MEAN_TOKENS` of texts written without an end."""
     gaps = []
-    for prompt in prompts(FITTED_ON, seed=1):
+    for prompt in random_prompts(CALIBRATION_TEXTS, seed=1):
         inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
         written = model.generate(
-            **inputs, max_new_tokens=2 * MEAN_TOKENS, do_sample=False, suppress_tokens=[end], output_logits=True,
+            **inputs,
+            max_new_tokens=2 * MEAN_TOKENS,
+            do_sample=False,
+            suppress_tokens=[end],
+            output_logits=True,
             return_dict_in_generate=True,
-        )  # fmt: skip
+        )
         logits = torch.cat(written.logits)
         others = logits.clone()
         others[:, end] = -torch.inf

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from models.schedule_tables import ALL
+from models.schedule_tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=ALL,
+    target_metadata=METADATA,
     compare_type=True,
     render_as_batch=True,  # SQLite alters a table by rebuilding it
 )

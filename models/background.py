@@ -12,15 +12,15 @@ from typing import Any, Self
 from models.errors import DatabaseRefused, Unreachable
 
 
-class Defects:
+class UnexpectedErrorLog:
     """Logs what should never be raised: with its traceback the first time, and in one line each time it comes again."""
 
-    def __init__(self, log: Any, sentence: str) -> None:
+    def __init__(self, log: Any, event: str) -> None:
         self._log = log
-        self._sentence = sentence
+        self._event = event
         self._seen: Counter[tuple[str, str]] = Counter()
 
-    def note(self, error: Exception) -> None:
+    def record(self, error: Exception) -> None:
         """Log an error that is being handled."""
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -29,12 +29,12 @@ class Defects:
         kind = (type(error).__name__, where)
         self._seen[kind] += 1
         if self._seen[kind] == 1:
-            self._log.exception(self._sentence)
+            self._log.exception(self._event)
         else:
-            self._log.error(self._sentence, error=kind[0], where=where, times=self._seen[kind])
+            self._log.error(self._event, error=kind[0], where=where, times=self._seen[kind])
 
 
-class Background(ABC):
+class PeriodicThread(ABC):
     """A daemon thread that runs `_loop`, which ends once `_stopping` is set."""
 
     def __init__(self, name: str) -> None:
@@ -56,12 +56,12 @@ class Background(ABC):
         """Wait on `_stopping`, act, and wait again."""
 
 
-class Pulse:
+class HeartbeatThread:
     """Beats from a thread of its own while the block runs; `beat` is one, and says whether there is to be another."""
 
-    def __init__(self, beat: Callable[[], bool], seconds: float) -> None:
+    def __init__(self, beat: Callable[[], bool], interval_seconds: float) -> None:
         self._beat = beat
-        self._seconds = seconds
+        self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
 
@@ -74,7 +74,7 @@ class Pulse:
         self._thread.join()
 
     def _loop(self) -> None:
-        while not self._stopping.wait(self._seconds):
+        while not self._stopping.wait(self._interval_seconds):
             try:
                 if not self._beat():
                     return  # what is written next says so
@@ -84,7 +84,7 @@ class Pulse:
                 return
 
 
-def end_with_it() -> None:
+def exit_with_parent() -> None:
     """Have SIGTERM sent to this process when standard input ends. A SIGKILL of the parent shows here as well."""
 
     def watch() -> None:

@@ -9,14 +9,14 @@ from sqlalchemy.types import TypeDecorator
 # Byte order: an id needs no locale, and comparing by one costs a third of an insert on PostgreSQL.
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
-Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows only in a plain INTEGER key
+RowId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts rows only in a plain INTEGER key
 
 
 # The database's own clock fills these in; each dialect's expression stands in the migration.
-CLOCK = FetchedValue()
+DATABASE_CLOCK = FetchedValue()
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcDateTime(TypeDecorator[datetime]):
     """An instant: aware and in UTC in Python, `timestamptz` on PostgreSQL, UTC text on SQLite."""
 
     impl = DateTime(timezone=True)

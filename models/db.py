@@ -15,46 +15,46 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.documents import from_json
-from models.driver_errors import translated_error
+from models.driver_errors import translate_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
-from models.postgresql.turnstile import Turnstile
+from models.postgresql.turnstile import FairSemaphore
 from models.privacy import private_files, urls
 
 # A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
 # so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
-IDLE_SECONDS = 30.0
+IDLE_IN_TRANSACTION_SECONDS = 30.0
 
 # So often a transaction is tried that others' break off, after pauses of up to 0.1, 0.2, 0.4 … seconds.
-MAX_TRIES = 6
-FIRST_PAUSE_SECONDS = 0.1
+MAX_TRANSACTION_ATTEMPTS = 6
+RETRY_BASE_SECONDS = 0.1
 
-POOL_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
+POOL_TIMEOUT_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
 
 Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
-class Fragments:
+class SqlFragments:
     """Where the dialects differ. Both clocks are the database's own: workers' clocks may be an hour off."""
 
     now: str
-    later: str  # now + :seconds
+    now_plus_seconds: str  # now + :seconds
     for_update: str
     for_key_update: str  # also for a change of a column that has a unique index, such as a batch's key
     skip_locked: str
     empty_document: str
     in_numbers: str  # is one of :numbers, however many; see `as_numbers`
 
-    def after(self, seconds: float) -> str:
+    def seconds_from_now(self, seconds: float) -> str:
         """The moment in so many seconds, as SQL that needs no parameter."""
-        return self.later.replace(":seconds", f"{seconds:f}")
+        return self.now_plus_seconds.replace(":seconds", f"{seconds:f}")
 
 
-FRAGMENTS = {
-    "postgresql": Fragments(
+SQL_FRAGMENTS = {
+    "postgresql": SqlFragments(
         now="clock_timestamp()",
-        later="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
+        now_plus_seconds="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
         for_update="FOR NO KEY UPDATE",  # rows that refer to it may still be inserted
         for_key_update="FOR UPDATE",
         skip_locked="FOR UPDATE SKIP LOCKED",
@@ -62,9 +62,9 @@ FRAGMENTS = {
         in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
-    "sqlite": Fragments(
+    "sqlite": SqlFragments(
         now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
-        later="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
+        now_plus_seconds="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
         for_update="",
         for_key_update="",
         skip_locked="",
@@ -75,51 +75,56 @@ FRAGMENTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolOptions:
     """How PostgreSQL is connected to: so many connections at most, None for as many as there are threads at once.
 
     A thread that needs one waits until another gives its own back. One that holds the last and needs another waits for
     itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.session.engine`.
     """
 
-    connections: int | None = None
-    is_shared: bool = False
+    max_connections: int | None = None
+    behind_pooler: bool = False
 
 
-UNBOUNDED = Pool()
+UNBOUNDED_POOL = PoolOptions()
 
 
 class Database:
     """A database to read from and write to; connects on first use."""
 
     def __init__(
-        self, url: str, *, connect_seconds: float = 5.0, idle_seconds: float = IDLE_SECONDS, ours: bool = True,
-        pool: Pool = UNBOUNDED,
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        *,
+        connect_seconds: float = 5.0,
+        idle_seconds: float = IDLE_IN_TRANSACTION_SECONDS,
+        is_ours: bool = True,
+        pool: PoolOptions = UNBOUNDED_POOL,
+    ) -> None:
         """One that is not ours is taken as it is: it has to be there, and SQLite's settings in its file stay."""
         self.url = url
-        self.engine = _engine(url, connect_seconds, idle_seconds, ours, pool)
-        self.sql = FRAGMENTS[self.engine.dialect.name]
-        self._lock_seconds: float | None = None
-        is_bounded = pool.connections is not None and self.engine.dialect.name == "postgresql"
-        self._turnstile = Turnstile(pool.connections or 1) if is_bounded else None
+        self.engine = _create_engine(url, connect_seconds, idle_seconds, is_ours, pool)
+        self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
+        self._lock_timeout_seconds: float | None = None
+        is_bounded = pool.max_connections is not None and self.engine.dialect.name == "postgresql"
+        self._connection_permits = FairSemaphore(pool.max_connections or 1) if is_bounded else None
 
-    def impatient(self, lock_seconds: float) -> "Database":
+    def with_lock_timeout(self, timeout_seconds: float) -> "Database":
         """The same connections, for transactions that wait for a lock so long at most, and then raise LockTimeout.
 
         Who shares a connection must not keep it while somebody else's transaction goes on. SQLite has one writer, and
         waits for it as ever.
         """
         hasty = copy(self)
-        hasty._lock_seconds = lock_seconds
+        hasty._lock_timeout_seconds = timeout_seconds
         return hasty
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
-        with self._told(), self.engine.begin() as connection:
-            if self._lock_seconds is not None and self.engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._lock_seconds * 1000)}")
+        with self._guard_connection(), self.engine.begin() as connection:
+            if self._lock_timeout_seconds is not None and self.engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._lock_timeout_seconds * 1000)}")
             yield connection
 
     def transact(self, work: Callable[[Connection], Done]) -> Done:
@@ -128,20 +133,20 @@ class Database:
         `work` may run several times, so it changes nothing but the database. Raises TransactionConflict when a deadlock
         or a failed serialization comes again each time, LockTimeout when a lock is not free each time, and Unreachable.
         """
-        again = TransactionConflict if self._lock_seconds is not None else (TransactionConflict, LockTimeout)
-        for tries in range(1, MAX_TRIES):
+        again = TransactionConflict if self._lock_timeout_seconds is not None else (TransactionConflict, LockTimeout)
+        for tries in range(1, MAX_TRANSACTION_ATTEMPTS):
             try:
                 with self.write() as connection:
                     return work(connection)
             except again:
-                time.sleep(random.uniform(0.0, FIRST_PAUSE_SECONDS * 2 ** (tries - 1)))  # noqa: S311
+                time.sleep(random.uniform(0.0, RETRY_BASE_SECONDS * 2 ** (tries - 1)))  # noqa: S311
         with self.write() as connection:
             return work(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads; on SQLite it waits for no writer."""
-        with self._told(), self.engine.connect().execution_options(read_only=True) as connection:
+        with self._guard_connection(), self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
     @contextmanager
@@ -150,7 +155,7 @@ class Database:
         # SQLite's read transactions are snapshots anyway.
         one_moment: Any = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
         with (
-            self._told(),
+            self._guard_connection(),
             self.engine.connect().execution_options(read_only=True, **one_moment) as connection,
         ):
             yield connection
@@ -161,24 +166,24 @@ class Database:
 
         They may write, unless its execution option `read_only` is set before one.
         """
-        with self._told(), self.engine.connect() as connection:
+        with self._guard_connection(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _guard_connection(self) -> Iterator[None]:
         """Wait for a connection in the order of asking, and raise what is ours in the place of the driver's errors."""
-        if self._turnstile is not None and not self._turnstile.enter(POOL_SECONDS):
-            raise Unreachable(f"the database at {urls.shown(self.url)}: each connection of this process is in use")
+        if self._connection_permits is not None and not self._connection_permits.acquire(POOL_TIMEOUT_SECONDS):
+            raise Unreachable(f"the database at {urls.redact_url(self.url)}: each connection of this process is in use")
         try:
-            with translated(self.url):
+            with translate_driver_errors(self.url):
                 yield
         except DatabaseRefused as error:
             from models.postgresql import privileges  # and what rights there are: for nobody but who lacks one
 
-            raise privileges.explained(self.engine, error) from error.__cause__
+            raise privileges.explain_refusal(self.engine, error) from error.__cause__
         finally:
-            if self._turnstile is not None:
-                self._turnstile.leave()
+            if self._connection_permits is not None:
+                self._connection_permits.release()
 
     def close(self) -> None:
         """Return every connection."""
@@ -186,12 +191,12 @@ class Database:
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
+def translate_driver_errors(url: str) -> Iterator[None]:
     """Turn what drivers raise into our own errors, but for constraints: those are the caller's to judge."""
     try:
         yield
     except DBAPIError as error:
-        ours = translated_error(f"the database at {urls.shown(url)}", error)
+        ours = translate_error(f"the database at {urls.redact_url(url)}", error)
         if ours is None:
             raise
         raise ours from error
@@ -221,36 +226,49 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
         if lost:
             connection.invalidate(error)
         raise DBAPIError.instance(
-            statement, None, error, driver.Error, hide_parameters=True, connection_invalidated=lost,
+            statement,
+            None,
+            error,
+            driver.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
             dialect=connection.dialect,
-        ) from error  # fmt: skip
+        ) from error
     finally:
         cursor.close()  # a SQLite statement that Ctrl-C leaves open would keep the file locked, even for us
 
 
-def as_numbers(values: Iterable[int]) -> str:
+def comma_separated(values: Iterable[int]) -> str:
     """Whole numbers as one value for `:numbers`: a parameter for each would meet the drivers' limits."""
     return ",".join(map(str, values))
 
 
-def _engine(url: str, connect_seconds: float, idle_seconds: float, ours: bool, pool: Pool) -> Engine:
+def _create_engine(url: str, connect_seconds: float, idle_seconds: float, is_ours: bool, pool: PoolOptions) -> Engine:
     try:
-        parsed = urls.parsed_database(url)
+        parsed = urls.parse_database_url(url)
         if parsed.get_backend_name() == "sqlite":
             # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
             patience = max(15.0, connect_seconds)
-            return _sqlite(url, parsed.database, patience, connect_seconds) if ours else _theirs(parsed, patience)
-        return session.engine(
-            parsed, connect_seconds=connect_seconds, idle_seconds=idle_seconds, connections=pool.connections,
-            pooled=pool.is_shared, json_deserializer=from_json,
+            return (
+                _own_sqlite(url, parsed.database, patience, connect_seconds)
+                if is_ours
+                else _foreign_sqlite(parsed, patience)
+            )
+        return session.create_postgresql_engine(
+            parsed,
+            connect_seconds=connect_seconds,
+            idle_seconds=idle_seconds,
+            max_connections=pool.max_connections,
+            behind_pooler=pool.behind_pooler,
+            json_deserializer=from_json,
             hide_parameters=True,  # an error's text must not quote inputs
-        )  # fmt: skip
+        )
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"  # and quotes it
         raise SettingsError(f"database_url: {reason}") from None
 
 
-def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float) -> Engine:
+def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
@@ -258,8 +276,10 @@ def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float)
     except OSError as error:
         sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
         raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
-    engine = _beginning(
-        create_engine(url, connect_args={"timeout": patience}, json_deserializer=from_json, hide_parameters=True)
+    engine = _use_explicit_begin(
+        create_engine(
+            url, connect_args={"timeout": busy_timeout_seconds}, json_deserializer=from_json, hide_parameters=True
+        )
     )
 
     @event.listens_for(engine, "do_connect")
@@ -280,16 +300,16 @@ def _sqlite(url: str, path: str | None, patience: float, connect_seconds: float)
     return engine
 
 
-def _theirs(url: URL, patience: float) -> Engine:
+def _foreign_sqlite(url: URL, busy_timeout_seconds: float) -> Engine:
     address = f"file:{quote(str(Path(url.database or '').expanduser().absolute()))}?mode={url.query.get('mode', 'rw')}"
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=patience, check_same_thread=False)
+        return sqlite3.connect(address, uri=True, timeout=busy_timeout_seconds, check_same_thread=False)
 
-    return _beginning(create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True))
+    return _use_explicit_begin(create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True))
 
 
-def _beginning(engine: Engine) -> Engine:
+def _use_explicit_begin(engine: Engine) -> Engine:
     @event.listens_for(engine, "connect")
     def _leave(driver: Any, _record: Any) -> None:
         driver.isolation_level = None  # we write BEGIN ourselves
@@ -302,9 +322,9 @@ def _beginning(engine: Engine) -> Engine:
     return engine
 
 
-def _use_wal(cursor: Any, seconds: float) -> None:
+def _use_wal(cursor: Any, timeout_seconds: float) -> None:
     # Of several that open a new file at once one gets the lock, and SQLite refuses the others without waiting.
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + timeout_seconds
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -8,7 +8,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 _DECODER = json.JSONDecoder()
 
 
-def as_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """A document as both databases take it: NaN is refused, text stays readable."""
     return _ENCODER.encode(value)
 

@@ -59,8 +59,8 @@ class UnknownPipeline(UsageError):
 
     code = "unknown_pipeline"
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(f"there is no pipeline {name!r}; this catalogue has: {', '.join(sorted(known))}")
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__(f"there is no pipeline {name!r}; this catalogue has: {', '.join(sorted(names))}")
 
 
 class InvalidParameters(UsageError):
@@ -87,7 +87,7 @@ class SourceTooLarge(UnreadableSource):
     code = "source_too_large"
 
 
-class RefusedBatch(UsageError):
+class InvalidRows(UsageError):
     """Some rows can't be jobs; the batch is refused whole and nothing of it is kept."""
 
     code = "invalid_rows"
@@ -98,20 +98,20 @@ class RefusedBatch(UsageError):
         super().__init__(f"{source} was refused and nothing was submitted; mend these rows first:{lines}")
 
 
-class KeyConflict(UsageError):
+class IdempotencyConflict(UsageError):
     """The idempotency key belongs to a batch of another request, or of another source."""
 
     code = "idempotency_conflict"
 
 
-class KeyBusy(BatchmillError):
+class IdempotencyKeyInUse(BatchmillError):
     """Another process reads the batch of this idempotency key in at this moment."""
 
     code = "idempotency_busy"
     retryable = True
 
 
-class NotYet(BatchmillError):
+class SourceNotReady(BatchmillError):
     """A run's source can't be read now, and perhaps can later, or by another machine."""
 
     code = "source_not_ready"
@@ -160,13 +160,13 @@ class DatabaseRefused(BatchmillError):
     code = "database_refused"
 
 
-class RightMissing(DatabaseRefused):
+class InsufficientPrivilege(DatabaseRefused):
     """The role that we connect as lacks rights; the sentence names them, and the GRANT that gives them."""
 
     code = "right_missing"
 
 
-class WaitRanOut(BatchmillError):
+class WaitTimeout(BatchmillError):
     """The batch had not ended when the wait's time was up."""
 
     code = "wait_ran_out"

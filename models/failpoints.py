@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from models.errors import SettingsError
 
-VARIABLE = "BATCHMILL_FAILPOINT"
+ENVIRONMENT_VARIABLE = "BATCHMILL_FAILPOINT"
 
-POINTS = (
+FAILPOINTS = (
     "before_claim",
     "after_claim",  # leased, and nobody but SQL knows of it
     "mid_forward",
@@ -33,61 +33,63 @@ POINTS = (
     "before_mark",  # its table is written, and not committed
     "after_mark",  # the run has ended, and nobody was told
 )
-FOR_GOOD_SECONDS = 86_400.0
-WORDS = re.compile(r"(?P<point>[a-z_]+):(?P<action>kill|raise|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?")
+FOREVER_SECONDS = 86_400.0
+FAILPOINT_PATTERN = re.compile(
+    r"(?P<point>[a-z_]+):(?P<action>kill|raise|sleep(:(?P<seconds>\d+(\.\d+)?))?)(@(?P<passing>\d+))?"
+)
 
 
-class Failed(RuntimeError):
+class FailpointError(RuntimeError):
     """What `raise` raises."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ArmedFailpoint:
     """What happens at one point; `passing` is when, counted from 1, or None for each time."""
 
-    act: Callable[[], object]
-    passing: int | None
-    passings: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    action: Callable[[], object]
+    fires_at_hit: int | None
+    hit_counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def passed(self) -> None:
+    def hit(self) -> None:
         """The process comes by."""
-        if self.passing in (None, next(self.passings)):
-            self.act()
+        if self.fires_at_hit in (None, next(self.hit_counter)):
+            self.action()
 
 
-_armed: dict[str, Failure] = {}
+_armed: dict[str, ArmedFailpoint] = {}
 
 
 def failpoint(point: str) -> None:
     """Do here what the environment says, which is nothing but in tests."""
     if _armed and (failure := _armed.get(point)):
-        failure.passed()
+        failure.hit()
 
 
-def arm(said: str | None = None) -> None:
+def arm(spec: str | None = None) -> None:
     """Read the environment, once for each process; raises SettingsError where it names no such thing."""
-    words = os.environ.get(VARIABLE, "") if said is None else said
-    found = dict(map(_failure, filter(None, (word.strip() for word in words.split(",")))))
+    words = os.environ.get(ENVIRONMENT_VARIABLE, "") if spec is None else spec
+    found = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
     _armed.clear()
     _armed.update(found)
 
 
-def _failure(word: str) -> tuple[str, Failure]:
-    read = WORDS.fullmatch(word)
-    if read is None or read["point"] not in POINTS or read["passing"] == "0":
-        points = ", ".join(POINTS)
+def _parse_failpoint(spec: str) -> tuple[str, ArmedFailpoint]:
+    read = FAILPOINT_PATTERN.fullmatch(spec)
+    if read is None or read["point"] not in FAILPOINTS or read["passing"] == "0":
+        points = ", ".join(FAILPOINTS)
         raise SettingsError(
-            f"{VARIABLE} says {word[:80]!r}, not POINT:kill|raise|sleep[:SECONDS][@N] with one of {points}"
+            f"{ENVIRONMENT_VARIABLE} says {spec[:80]!r}, not POINT:kill|raise|sleep[:SECONDS][@N] with one of {points}"
         )
     passing = int(read["passing"]) if read["passing"] else None
-    return read["point"], Failure(_act(read["action"], float(read["seconds"] or math.inf)), passing)
+    return read["point"], ArmedFailpoint(_action_for(read["action"], float(read["seconds"] or math.inf)), passing)
 
 
-def _act(action: str, seconds: float) -> Callable[[], object]:
+def _action_for(action: str, seconds: float) -> Callable[[], object]:
     if action.startswith("sleep"):
-        return lambda: time.sleep(min(seconds, FOR_GOOD_SECONDS))
-    return _fail if action == "raise" else lambda: os.kill(os.getpid(), signal.SIGKILL)
+        return lambda: time.sleep(min(seconds, FOREVER_SECONDS))
+    return _raise_failure if action == "raise" else lambda: os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _fail() -> None:
-    raise Failed("as the environment says")
+def _raise_failure() -> None:
+    raise FailpointError("as the environment says")

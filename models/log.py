@@ -9,22 +9,22 @@ import structlog
 from models.privacy import tracebacks
 from models.settings import Settings
 
-OURS = ("models", "producer", "worker", "batchmill", "__main__")
+BATCHMILL_LOGGERS = ("models", "producer", "worker", "batchmill", "__main__")
 
 # Of libraries these speak at level debug; others never do, since they log requests with their keys and signed URLs.
-LIBRARIES = {
+LIBRARY_LEVELS = {
     **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock"), logging.WARNING),
     "huggingface_hub": logging.ERROR,  # it tells of every retry, twice; what came of them all is said once, by us
 }
 
 
-def configure(settings: Settings, **bound: Any) -> None:
+def configure(settings: Settings, **context: Any) -> None:
     """Send structlog's and the standard library's records down one path, with `bound` on every line."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        lambda _logger, _method, event: {**bound, **event},
+        lambda _logger, _method, event: {**context, **event},
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -39,7 +39,7 @@ def configure(settings: Settings, **bound: Any) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 # structlog's own would print messages, which quote rows, and on a terminal the values of variables.
-                structlog.processors.ExceptionRenderer(_traceback),
+                structlog.processors.ExceptionRenderer(_format_traceback),
                 _renderer(settings),
             ],
         )
@@ -48,14 +48,14 @@ def configure(settings: Settings, **bound: Any) -> None:
     root.handlers[:] = [handler]
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     root.setLevel(max(level, logging.WARNING))
-    for name in OURS:
+    for name in BATCHMILL_LOGGERS:
         logging.getLogger(name).setLevel(level)
-    for name, usual in LIBRARIES.items():
+    for name, usual in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == logging.DEBUG else usual)
 
 
-def _traceback(exc_info: structlog.typing.ExcInfo) -> str:
-    return tracebacks.formatted(exc_info[1])
+def _format_traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return tracebacks.format_error(exc_info[1])
 
 
 def _renderer(settings: Settings) -> Any:

@@ -6,13 +6,13 @@ from typing import Any
 from sqlalchemy import ForeignKey, Identity, Index, Integer, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.columns import CLOCK, Document, Key, Number
-from models.tables import Table
+from models.columns import DATABASE_CLOCK, Document, Key, RowId
+from models.tables import Base
 
-ALL = Table.metadata  # those of `models/tables.py` too
+METADATA = Base.metadata  # those of `models/tables.py` too
 
 
-class Schedule(Table):
+class Schedule(Base):
     """What is to be run when; `definition` is all that a person said of it."""
 
     __tablename__ = "schedules"
@@ -24,12 +24,12 @@ class Schedule(Table):
     decided_at: Mapped[datetime]  # of every slot up to here it is decided whether it runs
     next_at: Mapped[datetime | None]  # the slot after that; none while suspended
     watermark: Mapped[datetime | None]  # up to here the source has been taken in by runs that completed
-    created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = (Index("schedules_next", "next_at"),)
 
 
-class Run(Table):
+class Run(Base):
     """One slot of a schedule. The primary key makes a second run of it impossible, not merely unlikely."""
 
     __tablename__ = "runs"
@@ -60,18 +60,21 @@ class Run(Table):
     __table_args__ = (
         Index("runs_batch", "batch_id", unique=True),
         Index(
-            "runs_open", "schedule", "slot",
-            postgresql_where=text("look_at IS NOT NULL"), sqlite_where=text("look_at IS NOT NULL"),
+            "runs_open",
+            "schedule",
+            "slot",
+            postgresql_where=text("look_at IS NOT NULL"),
+            sqlite_where=text("look_at IS NOT NULL"),
         ),
-    )  # fmt: skip
+    )
 
 
-class Event(Table):
+class Event(Base):
     """Something about a schedule that a person should hear of."""
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     schedule: Mapped[str] = mapped_column(Key, ForeignKey("schedules.name", ondelete="CASCADE"))
     slot: Mapped[datetime | None]
     kind: Mapped[str]
@@ -85,7 +88,9 @@ class Event(Table):
     __table_args__ = (
         Index("events_of_slot", "schedule", "slot", "kind", unique=True),
         Index(
-            "events_to_send", "send_at",
-            postgresql_where=text("send_at IS NOT NULL"), sqlite_where=text("send_at IS NOT NULL"),
+            "events_to_send",
+            "send_at",
+            postgresql_where=text("send_at IS NOT NULL"),
+            sqlite_where=text("send_at IS NOT NULL"),
         ),
-    )  # fmt: skip
+    )

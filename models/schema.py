@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from models.db import IDLE_SECONDS, UNBOUNDED, Database, Pool
-from models.errors import BatchmillError, DatabaseRefused, RightMissing, SchemaMismatch
-from models.postgresql.grants import grant, quoted
+from models.db import IDLE_IN_TRANSACTION_SECONDS, UNBOUNDED_POOL, Database, PoolOptions
+from models.errors import BatchmillError, DatabaseRefused, InsufficientPrivilege, SchemaMismatch
+from models.postgresql.grants import format_grant, quote_identifier
 from models.privacy import private_files
 from models.settings import Settings
 
-ELSEWHERE = """
+FIND_TABLES_IN_OTHER_SCHEMA = """
 SELECT n.nspname AS schema, current_user AS role, has_schema_privilege(n.oid, 'USAGE') AS usable
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relname = 'alembic_version' AND EXISTS (
@@ -24,13 +24,13 @@ ORDER BY n.nspname LIMIT 1
 HEAD = "0011"  # the newest migration; a test holds it against the scripts
 
 
-def scripts() -> Path:
+def migrations_folder() -> Path:
     """The folder of the migrations: beside the packages in a checkout, inside `models` when installed."""
     here = Path(__file__).resolve().parent
     return next(path for path in (here / "migrations", here.parent / "migrations") if path.is_dir())
 
 
-def version(database: Database) -> str | None:
+def current_version(database: Database) -> str | None:
     """The version that the database's tables are of; None for an empty database."""
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
@@ -41,23 +41,23 @@ def version(database: Database) -> str | None:
         return found
 
 
-def check(database: Database) -> None:
+def check_version(database: Database) -> None:
     """Raise SchemaMismatch, naming the command that mends it, unless the tables are of our version."""
-    found = version(database)
+    found = current_version(database)
     if found == HEAD:
         return
     if found is None:
-        _refuse_elsewhere(database)
+        _reject_other_schema(database)
         raise SchemaMismatch("the database has no Batchmill tables yet; run: batchmill db upgrade")
     if found < HEAD:
         raise SchemaMismatch(f"the tables are of version {found}, this code needs {HEAD}; run: batchmill db upgrade")
-    _refuse_newer(found)
+    _reject_newer(found)
 
 
-def explained(database: Database, error: DatabaseRefused) -> BatchmillError:
+def explain_refusal(database: Database, error: DatabaseRefused) -> BatchmillError:
     """The cause of a refusal: tables that somebody upgraded beneath this process, else the refusal itself."""
     try:
-        check(database)
+        check_version(database)
     except SchemaMismatch as mismatch:
         return mismatch
     except BatchmillError:
@@ -71,10 +71,10 @@ def upgrade(database_url: str) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     database = Database(database_url)
     try:
-        _refuse_newer(version(database))
+        _reject_newer(current_version(database))
         if database.engine.dialect.name == "sqlite":
             # SQLite's own lock is released between migrations; a file lock holds for all of them.
             with (
@@ -87,37 +87,41 @@ def upgrade(database_url: str) -> None:
                 connection.commit()
             return
         with database.write() as connection:
-            _lock_postgresql(connection)
+            _lock_schema(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
         database.close()
 
 
-def ready(
-    database_url: str, *, embedded: bool, connect_seconds: float, idle_seconds: float = IDLE_SECONDS,
-    pool: Pool = UNBOUNDED,
-) -> Database:  # fmt: skip
+def open_database_url(
+    database_url: str,
+    *,
+    is_embedded: bool,
+    connect_seconds: float,
+    idle_seconds: float = IDLE_IN_TRANSACTION_SECONDS,
+    pool: PoolOptions = UNBOUNDED_POOL,
+) -> Database:
     """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
     database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds, pool=pool)
     try:
-        if embedded and version(database) != HEAD:
+        if is_embedded and current_version(database) != HEAD:
             upgrade(database_url)
-        check(database)
+        check_version(database)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def opened(settings: Settings, connections: int | None = None) -> Database:
+def open_database(settings: Settings, max_connections: int | None = None) -> Database:
     """The database that the settings name, ready to be used; with so many connections at most, if it is PostgreSQL."""
-    return ready(
-        settings.database,
-        embedded=settings.database_is_embedded,
-        connect_seconds=settings.connect_seconds,
+    return open_database_url(
+        settings.resolved_database_url,
+        is_embedded=settings.database_is_embedded,
+        connect_seconds=settings.connect_timeout_seconds,
         idle_seconds=settings.lease_seconds,
-        pool=Pool(connections, settings.database_pooler),
+        pool=PoolOptions(max_connections, settings.database_behind_pooler),
     )
 
 
@@ -131,19 +135,19 @@ def _check_encoding(connection: Connection) -> None:
         )
 
 
-def _refuse_elsewhere(database: Database) -> None:
+def _reject_other_schema(database: Database) -> None:
     """Raise a refusal where there are tables of ours in a schema that this role does not look into."""
     if database.engine.dialect.name != "postgresql":
         return
     with database.read() as connection:
-        row = connection.execute(text(ELSEWHERE)).one_or_none()
+        row = connection.execute(text(FIND_TABLES_IN_OTHER_SCHEMA)).one_or_none()
     if row is None:
         return
-    schema, role = quoted(row.schema), quoted(row.role)
+    schema, role = quote_identifier(row.schema), quote_identifier(row.role)
     if not row.usable:
-        raise RightMissing(
+        raise InsufficientPrivilege(
             f"role {role} lacks USAGE on schema {schema}, where the tables are; its owner gives it with: "
-            f"{grant('USAGE', 'SCHEMA', row.schema, row.role)}"
+            f"{format_grant('USAGE', 'SCHEMA', row.schema, row.role)}"
         )
     raise DatabaseRefused(
         f"the tables are in schema {schema}, which is not in the search_path of role {role}; put it there: "
@@ -151,13 +155,13 @@ def _refuse_elsewhere(database: Database) -> None:
     )
 
 
-def _refuse_newer(found: str | None) -> None:
-    if found is not None and found > HEAD:
+def _reject_newer(tables_version: str | None) -> None:
+    if tables_version is not None and tables_version > HEAD:
         raise SchemaMismatch(
-            f"the tables are of version {found}, newer than this code's {HEAD}; install that Batchmill"
+            f"the tables are of version {tables_version}, newer than this code's {HEAD}; install that Batchmill"
         )
 
 
-def _lock_postgresql(connection: Connection) -> None:
+def _lock_schema(connection: Connection) -> None:
     # DDL is transactional here, so one advisory lock for the transaction makes the others wait and then find it done.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('batchmill.schema'))"))

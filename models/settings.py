@@ -23,18 +23,22 @@ from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
 # sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
-LONGEST_SOCKET_PATH = 100
+MAX_SOCKET_PATH_BYTES = 100
 
 
-def _split(said: Any) -> Any:
+def _split_words(raw_value: Any) -> Any:
     """In the environment, words stand between commas."""
-    if not isinstance(said, str):
-        return said
-    return json.loads(said) if said.lstrip().startswith("[") else [word for word in re.split(r"[,\s]+", said) if word]
+    if not isinstance(raw_value, str):
+        return raw_value
+    return (
+        json.loads(raw_value)
+        if raw_value.lstrip().startswith("[")
+        else [word for word in re.split(r"[,\s]+", raw_value) if word]
+    )
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+WordList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+FolderList = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_words)]
 
 
 class Settings(BaseSettings):
@@ -62,17 +66,17 @@ class Settings(BaseSettings):
         default=None, description="Signs what is sent to the webhooks of schedules; never shown."
     )
 
-    webhook_allowed_hosts: Words = Field(
+    webhook_allowed_hosts: WordList = Field(
         default=(),
         description="Hosts, addresses and networks (10.0.0.0/8) that webhooks may call though they are not public.",
     )
-    source_schemes: Words = Field(
+    source_schemes: WordList = Field(
         default=(), description="Schemes of URLs that sources may name, such as s3; unset: files of this machine only."
     )
-    source_roots: Folders | None = Field(
+    source_roots: FolderList | None = Field(
         default=None, description="Folders under which the files of sources must lie, links followed; unset: any."
     )
-    source_seconds: float = Field(
+    source_timeout_seconds: float = Field(
         default=60.0, gt=0, description="How long a source behind a URL may be silent until it is given up."
     )
     max_input_characters: int = Field(
@@ -83,73 +87,78 @@ class Settings(BaseSettings):
     )
     max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
 
-    slice_jobs: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
+    slice_size: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
     linger_ms: float = Field(
         default=20.0, ge=0, le=10_000, description="How long a busy process waits for more to share its next window."
     )
-    window_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs that one claim takes.")
-    window_seconds: float = Field(
+    max_claim_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs that one claim takes.")
+    target_claim_seconds: float = Field(
         default=10.0, gt=0, description="A claim takes about this much work at the pace seen."
     )
-    window_mb: float = Field(
-        default=8.0, gt=0, le=1024,
+    max_prepared_mb: float = Field(
+        default=8.0,
+        gt=0,
+        le=1024,
         description="Most megabytes of inputs, or of their tokens, that a worker prepares at a time; a larger input "
         "comes alone.",
-    )  # fmt: skip
-    tokens_per_batch: int | None = Field(
+    )
+    micro_batch_tokens: int | None = Field(
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )
     max_attempts: int = Field(
-        default=3,
-        ge=3,
-        le=100,
-        description="Tries of a job, or deaths of workers over it, until it is a dead letter.",
+        default=3, ge=3, le=100, description="Tries of a job, or deaths of workers over it, until it is a dead letter."
     )
-    retry_seconds: float = Field(
+    retry_base_seconds: float = Field(
         default=1.0, gt=0, description="The first backoff of what may pass with time; it doubles, with full jitter."
     )
-    longest_retry_seconds: float = Field(default=300.0, gt=0, description="The longest backoff.")
-    pass_seconds: float = Field(
+    max_retry_seconds: float = Field(default=300.0, gt=0, description="The longest backoff.")
+    forward_timeout_seconds: float = Field(
         default=600.0, gt=0, description="How long one micro-batch may take before its process is ended as hung."
     )
 
-    max_wait_seconds: float = Field(
+    switch_after_seconds: float = Field(
         default=60.0, gt=0, description="How long one pipeline's work waits while a process is busy with another's."
     )
-    load_seconds: float = Field(
+    load_timeout_seconds: float = Field(
         default=3600.0, gt=0, description="How long loading a pipeline may take before its process is ended as hung."
     )
-    cache_gb: float = Field(
+    model_cache_gb: float = Field(
         default=2.0, ge=0, description="Weights of pipelines pinned before that a process may keep in memory."
     )
 
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
-    duty_seconds: float = Field(default=2.0, gt=0, description="How often an idle process looks at SQL without a bell.")
-    deadline_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are looked at.")
-    ring_seconds: float = Field(
+    poll_interval_seconds: float = Field(
+        default=2.0, gt=0, description="How often an idle process looks at SQL without a bell."
+    )
+    deadline_check_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are looked at.")
+    wakeup_resend_seconds: float = Field(
         default=5.0, gt=0, description="How often bells are rung anew where SQL has work and Redis has none."
     )
-    abandoned_seconds: float = Field(
+    submit_timeout_seconds: float = Field(
         default=86_400.0, gt=0, description="How long a batch may be `validating` without news of whoever submits it."
     )
-    schedule_seconds: float = Field(default=2.0, gt=0, description="How often it is looked whether a schedule is due.")
-    clock: str | None = Field(
+    schedule_check_seconds: float = Field(
+        default=2.0, gt=0, description="How often it is looked whether a schedule is due."
+    )
+    simulated_clock: str | None = Field(
         default=None,
         description="To rehearse schedules: START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600; unset: "
         "the database's clock.",
     )
-    prune_days: float | None = Field(
+    retention_days: float | None = Field(
         default=None, ge=0, le=3650, description="After how many days ended batches are deleted; unset: never."
     )
     grace_seconds: float = Field(
         default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
     )
-    publish_seconds: float = Field(
+    redis_timeout_seconds: float = Field(
         default=3.0, gt=0, description="How long ringing may take before SQL alone is trusted."
     )
-    connect_seconds: float = Field(default=5.0, gt=0, description="How long connecting to the database may take.")
-    database_pooler: bool = Field(
+    connect_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="How long connecting to the database may take."
+    )
+    database_behind_pooler: bool = Field(
         default=False, description="Whether a pooler, such as PgBouncer, gives each transaction another session."
     )
 
@@ -159,29 +168,29 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url", "database_url")
     @classmethod
-    def _is_usable(cls, url: str | None, field: ValidationInfo) -> str | None:
+    def _check_url(cls, url: str | None, field: ValidationInfo) -> str | None:
         if url is not None:
-            (urls.check_redis if field.field_name == "redis_url" else urls.check_database)(url)
+            (urls.check_redis_url if field.field_name == "redis_url" else urls.check_database_url)(url)
         return url
 
     @field_validator("webhook_allowed_hosts")
     @classmethod
-    def _are_hosts(cls, said: tuple[str, ...]) -> tuple[str, ...]:
-        for one in said:
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for one in hosts:
             if "/" in one or ":" in one:
                 try:
                     ipaddress.ip_network(one.strip("[]"), strict=False)
                 except ValueError:
                     raise ValueError(f"{one[:80]!r} is neither a host's name nor an address or a network") from None
-        return said
+        return hosts
 
     @field_validator("source_roots")
     @classmethod
-    def _are_absolute(cls, said: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
-        for one in said or ():
+    def _check_absolute(cls, folders: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        for one in folders or ():
             if not one.expanduser().is_absolute():
                 raise ValueError(f"{str(one)[:80]!r} is no absolute path, and processes start in many folders")
-        return said
+        return folders
 
     @classmethod
     def settings_customise_sources(
@@ -203,7 +212,7 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(map(_sentence, error.errors()))) from None
+            raise SettingsError("; ".join(map(_format_problem, error.errors()))) from None
         except ValueError as error:  # tomllib's own, and environment JSON that does not parse
             raise SettingsError(f"settings can't be read: {error}") from None
 
@@ -213,7 +222,7 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
-    def database(self) -> str:
+    def resolved_database_url(self) -> str:
         """The database's URL with its driver named."""
         return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
 
@@ -223,31 +232,31 @@ class Settings(BaseSettings):
         return self.database_url is None
 
     @property
-    def redis(self) -> str:
+    def broker_url(self) -> str:
         """Redis' URL as kombu spells it (`redis+socket://` for a socket)."""
         if self.redis_url is None:
-            return f"redis+socket://{self.embedded_socket}"
+            return f"redis+socket://{self.embedded_socket_path}"
         if self.redis_url.startswith("unix:"):
             return "redis+socket" + self.redis_url.removeprefix("unix")
         return self.redis_url
 
     @property
-    def embedded_socket(self) -> Path:
+    def embedded_socket_path(self) -> Path:
         """The embedded Valkey's socket: under home, or under a private temporary folder where that path is too long."""
         plain = self.home_path / "valkey.sock"
-        if len(os.fsencode(plain)) <= LONGEST_SOCKET_PATH:
+        if len(os.fsencode(plain)) <= MAX_SOCKET_PATH_BYTES:
             return plain
         digest = hashlib.sha256(os.fsencode(self.home_path)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"batchmill-{os.getuid()}-{digest}" / "valkey.sock"
 
     @property
-    def foreign_socket(self) -> str | None:
+    def untrusted_socket_reason(self) -> str | None:
         """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
-        folder = self.embedded_socket.parent
-        return None if folder == self.home_path else private_files.foreign(folder)
+        folder = self.embedded_socket_path.parent
+        return None if folder == self.home_path else private_files.untrusted_reason(folder)
 
 
-def hashes_file() -> Path:
+def model_hashes_file() -> Path:
     """Where the hashes of models' folders are kept for the next submit."""
     return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
 
@@ -263,7 +272,7 @@ def config_file() -> Path | None:
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
 
 
-def _sentence(problem: Any) -> str:
+def _format_problem(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     return f"setting {name!r}: {message[:1].lower()}{message[1:]}"

@@ -20,7 +20,7 @@ class BatchStatus(StrEnum):
     DELETING = "deleting"
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """True when nothing of the batch will change any more."""
         return self in _ENDED
 
@@ -45,20 +45,20 @@ class WorkerState(StrEnum):
     IDLE = "idle"
 
 
-class AttemptEnding(StrEnum):
+class AttemptOutcome(StrEnum):
     """How one claim of a slice ended."""
 
     DONE = "done"
     RELEASED = "released"  # given back in good order
     RETRIED = "retried"  # put off: what failed may pass with time
-    LAPSED = "lapsed"  # its holder fell silent
+    LEASE_EXPIRED = "lapsed"  # its holder fell silent
     KILLED = "killed"  # its holder was killed from outside
-    DIED = "died"  # its holder died of its own, perhaps of an input
+    CRASHED = "died"  # its holder died of its own, perhaps of an input
     HUNG = "hung"  # its holder was ended since the device did not come back
-    STOPPED = "stopped"  # the batch was ended early
+    BATCH_ENDED = "stopped"  # the batch was ended early
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a job ended; a job without a result row is open."""
 
     SUCCEEDED = "succeeded"
@@ -67,23 +67,23 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
-class Ending(StrEnum):
+class Termination(StrEnum):
     """Why a batch ends before its jobs do."""
 
     CANCELLED = "cancelled"  # somebody said so
     EXPIRED = "expired"  # its deadline passed
     FAILED = "failed"  # its model can't be used: every open job fails with it
-    BURNED = "burned"  # more jobs failed than it allows: what is left is not tried
+    FAILURE_LIMIT = "burned"  # more jobs failed than it allows: what is left is not tried
 
     @property
     def status(self) -> BatchStatus:
         """What the batch will be."""
-        return BatchStatus.FAILED if self is Ending.BURNED else BatchStatus(self.value)
+        return BatchStatus.FAILED if self is Termination.FAILURE_LIMIT else BatchStatus(self.value)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> JobOutcome:
         """What its open jobs come to."""
-        return Outcome.CANCELLED if self is Ending.BURNED else Outcome(self.value)
+        return JobOutcome.CANCELLED if self is Termination.FAILURE_LIMIT else JobOutcome(self.value)
 
 
 class RunState(StrEnum):
@@ -97,14 +97,14 @@ class RunState(StrEnum):
     MISSED = "missed"  # nobody was there when it was due, and the schedule does not catch it up
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """True while something is still to be done."""
         return self in (RunState.WAITING, RunState.RUNNING)
 
 
-class Cause(StrEnum):
+class RunTrigger(StrEnum):
     """Why there is a run."""
 
     CRON = "cron"
-    TRIGGER = "trigger"  # somebody said: now
+    MANUAL = "trigger"  # somebody said: now
     BACKFILL = "backfill"  # somebody said: that slot again

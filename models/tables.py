@@ -6,17 +6,17 @@ from typing import Any
 from sqlalchemy import BigInteger, Double, ForeignKey, Identity, Index, Integer, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from models.columns import CLOCK, Document, Key, Moment, Number
-from models.lifecycle.claim_order import KEY, ORDINARY, QUARANTINED
+from models.columns import DATABASE_CLOCK, Document, Key, RowId, UtcDateTime
+from models.lifecycle.claim_order import CLAIM_ORDER_COLUMNS, QUEUED_ORDINARY, QUEUED_QUARANTINED
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """The base of every table."""
 
-    type_annotation_map = {str: Text(), int: BigInteger(), datetime: Moment(), dict[str, Any]: Document}  # noqa: RUF012
+    type_annotation_map = {str: Text(), int: BigInteger(), datetime: UtcDateTime(), dict[str, Any]: Document}  # noqa: RUF012
 
 
-class Batch(Table):
+class Batch(Base):
     """One submission. Its counters change only together with the results they count."""
 
     __tablename__ = "batches"
@@ -53,7 +53,7 @@ class Batch(Table):
     reading: Mapped[bool] = mapped_column(server_default=false())  # in progress though more of it may come
     recipe: Mapped[str | None] = mapped_column(Key)  # hash of all that an input's output hangs on
     submitter: Mapped[str | None]  # a token of the process that reads it in: another may take over
-    created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
     heard_at: Mapped[datetime | None]  # of whoever submits it, while it is `validating`
     in_progress_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
@@ -66,22 +66,27 @@ class Batch(Table):
     __table_args__ = (
         # Which kinds of work there are, however many batches have ended.
         Index(
-            "batches_in_progress", "pipeline", "task", "revision",
-            postgresql_where=text("status = 'in_progress'"), sqlite_where=text("status = 'in_progress'"),
+            "batches_in_progress",
+            "pipeline",
+            "task",
+            "revision",
+            postgresql_where=text("status = 'in_progress'"),
+            sqlite_where=text("status = 'in_progress'"),
         ),
         Index("batches_newest", "created_at", "id"),
         Index("batches_idempotency_key", "idempotency_key", unique=True),
         Index("batches_recipe", "recipe", "created_at"),
         Index("batches_reading", "id", postgresql_where=text("reading"), sqlite_where=text("reading")),
         Index(
-            "batches_unsettled", "id",
+            "batches_unsettled",
+            "id",
             postgresql_where=text("status IN ('validating', 'cancelling')"),
             sqlite_where=text("status IN ('validating', 'cancelling')"),
         ),
-    )  # fmt: skip
+    )
 
 
-class Job(Table):
+class Job(Base):
     """One input of a batch, as the task's spec normalised it."""
 
     __tablename__ = "jobs"
@@ -95,19 +100,23 @@ class Job(Table):
 
     __table_args__ = (
         Index(
-            "jobs_custom_id", "batch_id", "custom_id", unique=True,
-            postgresql_where=text("custom_id IS NOT NULL"), sqlite_where=text("custom_id IS NOT NULL"),
+            "jobs_custom_id",
+            "batch_id",
+            "custom_id",
+            unique=True,
+            postgresql_where=text("custom_id IS NOT NULL"),
+            sqlite_where=text("custom_id IS NOT NULL"),
         ),
         {"sqlite_with_rowid": False},
-    )  # fmt: skip
+    )
 
 
-class Slice(Table):
+class Slice(Base):
     """A contiguous run of a batch's jobs: the unit of claim, lease, retry and bell."""
 
     __tablename__ = "slices"
 
-    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
     first: Mapped[int]
     size: Mapped[int] = mapped_column(Integer)
@@ -133,29 +142,42 @@ class Slice(Table):
     __table_args__ = (
         Index("slices_of_batch", "batch_id", "first"),
         Index(
-            "slices_queued", "batch_id", "id",
-            postgresql_where=text("state = 'queued'"), sqlite_where=text("state = 'queued'"),
+            "slices_queued",
+            "batch_id",
+            "id",
+            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text("state = 'queued'"),
         ),
         Index(
-            "slices_leased", "batch_id",
-            postgresql_where=text("state = 'leased'"), sqlite_where=text("state = 'leased'"),
+            "slices_leased",
+            "batch_id",
+            postgresql_where=text("state = 'leased'"),
+            sqlite_where=text("state = 'leased'"),
         ),
         Index(
-            "slices_ordinary", "pipeline", *KEY, postgresql_where=text(ORDINARY), sqlite_where=text(ORDINARY),
+            "slices_ordinary",
+            "pipeline",
+            *CLAIM_ORDER_COLUMNS,
+            postgresql_where=text(QUEUED_ORDINARY),
+            sqlite_where=text(QUEUED_ORDINARY),
         ),
         Index(
-            "slices_quarantined", "pipeline", *KEY, postgresql_where=text(QUARANTINED), sqlite_where=text(QUARANTINED),
+            "slices_quarantined",
+            "pipeline",
+            *CLAIM_ORDER_COLUMNS,
+            postgresql_where=text(QUEUED_QUARANTINED),
+            sqlite_where=text(QUEUED_QUARANTINED),
         ),
         {"sqlite_autoincrement": True},  # an id that came again would bring old leases back
-    )  # fmt: skip
+    )
 
 
-class ModelVersion(Table):
+class ModelVersion(Base):
     """Exactly what computed a result; `fingerprint` is the hash of all the rest."""
 
     __tablename__ = "model_versions"
 
-    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(Key, unique=True)
     task: Mapped[str]
     model: Mapped[str]
@@ -167,10 +189,10 @@ class ModelVersion(Table):
     attention: Mapped[str]
     device: Mapped[str]
     libraries: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
 
-class JobOutcome:
+class JobOutcomeColumns:
     """The columns of what a job came to, now or before a replay."""
 
     batch_id: Mapped[str] = mapped_column(Key, primary_key=True)
@@ -183,46 +205,49 @@ class JobOutcome:
     attempts: Mapped[int] = mapped_column(Integer)
     slice_id: Mapped[int | None]
     token: Mapped[int | None]  # the fence it was written under
-    model_version_id: Mapped[int | None] = mapped_column(Number)
+    model_version_id: Mapped[int | None] = mapped_column(RowId)
 
 
-class Result(JobOutcome, Table):
+class Result(JobOutcomeColumns, Base):
     """A job's one outcome. The primary key makes a second one impossible, not merely unlikely."""
 
     __tablename__ = "results"
 
     seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
     reused_from: Mapped[str | None] = mapped_column(Key)  # the batch that computed it, which may be gone by now
-    finished_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    finished_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = (
         Index("results_seq", "batch_id", "seq", unique=True),
         Index(
-            "results_failed", "batch_id", "position",
-            postgresql_where=text("status = 'failed'"), sqlite_where=text("status = 'failed'"),
+            "results_failed",
+            "batch_id",
+            "position",
+            postgresql_where=text("status = 'failed'"),
+            sqlite_where=text("status = 'failed'"),
         ),
         {"sqlite_with_rowid": False},
-    )  # fmt: skip
+    )
 
 
-class PastResult(JobOutcome, Table):
+class SupersededResult(JobOutcomeColumns, Base):
     """A result that a replay took back: what the job came to before."""
 
     __tablename__ = "past_results"
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     finished_at: Mapped[datetime]
-    replaced_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    replaced_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
 
-class Attempt(Table):
+class Attempt(Base):
     """How one claim of a slice ended, for the jobs from `first` up to and without `past`. Insert-only."""
 
     __tablename__ = "attempts"
 
-    id: Mapped[int] = mapped_column(Number, Identity(), primary_key=True)
+    id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
     slice_id: Mapped[int]
     first: Mapped[int]
@@ -234,12 +259,12 @@ class Attempt(Table):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     claimed_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    ended_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = (Index("attempts_of_batch", "batch_id", "first"), {"sqlite_autoincrement": True})
 
 
-class DutyRow(Table):
+class MaintenanceTaskRow(Base):
     """When a duty is due next; whoever moves that moment on is the one that does it."""
 
     __tablename__ = "duties"
@@ -254,7 +279,7 @@ class DutyRow(Table):
     failure: Mapped[str | None]  # and which
 
 
-class Worker(Table):
+class Worker(Base):
     """One worker process; gone when it ended in good order, stale when its heartbeat is old."""
 
     __tablename__ = "workers"
@@ -269,11 +294,11 @@ class Worker(Table):
     serves: Mapped[list[str]] = mapped_column(Document)  # every pipeline that it may pin; the ones above are pinned now
     state: Mapped[str]  # see WorkerState
     state_since: Mapped[datetime | None]
-    started_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    started_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
 
-class LoadFailure(Table):
+class LoadFailure(Base):
     """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: `lifecycle/seats.py`."""
 
     __tablename__ = "load_failures"
@@ -287,12 +312,12 @@ class LoadFailure(Table):
     code: Mapped[str]  # model_unusable, model_missing, or what is this machine's trouble
     message: Mapped[str]
     tries: Mapped[int] = mapped_column(Integer)  # that failed with this code and revision, one after another
-    first_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
-    last_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    first_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    last_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
     next_at: Mapped[datetime]
 
 
-class BudgetFound(Table):
+class TokenBudget(Base):
     """The size of a micro-batch that answered fastest, for whoever runs the pipeline on such a device next."""
 
     __tablename__ = "budgets"
@@ -301,4 +326,4 @@ class BudgetFound(Table):
     device: Mapped[str] = mapped_column(Key, primary_key=True)
     dtype: Mapped[str] = mapped_column(Key, primary_key=True)
     tokens: Mapped[int]
-    found_at: Mapped[datetime] = mapped_column(server_default=CLOCK)
+    found_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

@@ -16,9 +16,9 @@ from models.settings import Settings
 from producer.batches import views
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
-from producer.readers.rows import Columns, Problem, Row, Source, checked_id, unexpected
+from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
 from producer.submission import submit
-from producer.submission.request import REFUSE, Request
+from producer.submission.request import REJECT, SubmitRequest
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,9 @@ class Client:
     """
 
     def __init__(
-        self,
-        database_url: str | None = None,
-        redis_url: str | None = None,
-        home: str | PathLike[str] | None = None,
+        self, database_url: str | None = None, redis_url: str | None = None, home: str | PathLike[str] | None = None
     ) -> None:
-        self._flags = {"database_url": database_url, "redis_url": redis_url, "home": home}
+        self._overrides = {"database_url": database_url, "redis_url": redis_url, "home": home}
 
     def __enter__(self) -> Self:
         return self
@@ -48,7 +45,7 @@ class Client:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force."""
-        return Settings.load(**self._flags)
+        return Settings.load(**self._overrides)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -59,7 +56,7 @@ class Client:
     def database(self) -> Database:
         """The database; the embedded one is made or upgraded when needed. Raises Unreachable."""
         settings = self.settings
-        return schema.opened(settings)
+        return schema.open_database(settings)
 
     def submit(
         self,
@@ -71,11 +68,11 @@ class Client:
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
-        on_invalid: str = REFUSE,
+        on_invalid: str = REJECT,
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
-        meta: Iterable[str] = (),
+        passthrough: Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
         """Submit one batch and return as soon as it is accepted.
@@ -91,23 +88,40 @@ class Client:
         earlier batch answered, by the same model and with the same parameters, has that result at once.
         """
         entry = self.catalogue[pipeline]
-        request = Request.checked(
-            entry, parameters=parameters, name=name, metadata=metadata, priority=priority, on_invalid=on_invalid,
-            deadline=deadline, max_failures=max_failures, idempotency_key=idempotency_key,
+        request = SubmitRequest.create(
+            entry,
+            parameters=parameters,
+            name=name,
+            metadata=metadata,
+            priority=priority,
+            on_invalid=on_invalid,
+            deadline=deadline,
+            max_failures=max_failures,
+            idempotency_key=idempotency_key,
             reuse=reuse,
-        )  # fmt: skip
-        source = Source("the list of inputs", "item", _rows(entry, inputs, ids, meta), limits=Limits.of(self.settings))
-        bells = submit.Bells(self.settings)
-        submission = submit.accept(self.database, self.settings.slice_jobs, request, source, begun=bells)
-        if submission.broke_off is not None:
-            log.warning("%s ends before its source does: %s", submission.batch_id, submission.broke_off)
-        if submission.known is not None:
+        )
+        source = Source(
+            "the list of inputs",
+            "item",
+            _rows(entry, inputs, ids, passthrough),
+            limits=Limits.from_settings(self.settings),
+        )
+        bells = submit.WakeupSender(self.settings)
+        submission = submit.submit(self.database, self.settings.slice_size, request, source, on_slices_queued=bells)
+        if submission.source_failure is not None:
+            log.warning("%s ends before its source does: %s", submission.batch_id, submission.source_failure)
+        if submission.existing_status is not None:
             warning = submission.warning
             if warning:
                 log.warning("%s", warning)
-        elif warning := submit.ring(self.settings, submission):
+        elif warning := submit.notify_workers(self.settings, submission):
             log.warning("%s was accepted, but %s", submission.batch_id, warning)
-        return BatchHandle(self.database, submission.batch_id, warning=warning, known=submission.known is not None)
+        return BatchHandle(
+            self.database,
+            submission.batch_id,
+            warning=warning,
+            already_submitted=submission.existing_status is not None,
+        )
 
     def batch(self, batch_id: str) -> BatchHandle:
         """A batch submitted earlier; raises NotFound."""
@@ -115,7 +129,7 @@ class Client:
 
     def batches(self, limit: int = 20) -> list[BatchHandle]:
         """The batches submitted last, the newest first."""
-        newest = views.newest(self.database, limit)
+        newest = views.list_batches(self.database, limit)
         return [BatchHandle(self.database, view.id, view=view) for view in newest]
 
     def close(self) -> None:
@@ -125,25 +139,25 @@ class Client:
 
 
 def _rows(
-    pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None, meta: Iterable[str]
+    pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None, passthrough: Iterable[str]
 ) -> Iterator[Row | Problem]:
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
         raise UsageError("inputs must be a list, or other iterable, of texts or objects; put a single one into a list")
-    columns = Columns.of(pipeline.spec, ids=ids is None, meta=meta)
+    columns = ColumnMapping.for_task(pipeline.spec, use_ids=ids is None, passthrough=passthrough)
     pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
-    return _checked_rows(pairs, columns)
+    return _iter_rows(pairs, columns)
 
 
-def _checked_rows(pairs: Iterable[tuple[Any, Any]], columns: Columns) -> Iterator[Row | Problem]:
+def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:
     for where, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
             raise UsageError(f"inputs and ids are not equally many: one of them ends before item {where}")
         try:
-            row: Row | Problem = columns.row(where, dict(item) if isinstance(item, Mapping) else item)
+            row: Row | Problem = columns.map_row(where, dict(item) if isinstance(item, Mapping) else item)
             if custom_id is not None:
-                row = row._replace(custom_id=checked_id(custom_id))
+                row = row._replace(custom_id=parse_custom_id(custom_id))
         except JobError as error:
             row = Problem(where, str(error), error.code)
         except Exception as error:
-            row = unexpected(where, error)
+            row = unexpected_problem(where, error)
         yield row

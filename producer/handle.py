@@ -6,7 +6,7 @@ from typing import Any, Self
 from models.db import Database
 from producer.batches import blockers, cancel, delete, polling, views
 from producer.batches.blockers import Blocker
-from producer.batches.views import BatchView, Counts
+from producer.batches.views import BatchView, JobCounts
 from producer.results import pages
 from producer.results.pages import ResultRow
 
@@ -15,12 +15,17 @@ class BatchHandle:
     """One batch; its fields are as of the last look, which `refresh` and `wait` renew."""
 
     def __init__(
-        self, database: Database, batch_id: str, *, view: BatchView | None = None, warning: str | None = None,
-        known: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        batch_id: str,
+        *,
+        view: BatchView | None = None,
+        warning: str | None = None,
+        already_submitted: bool = False,
+    ) -> None:
         self.id = batch_id
         self.warning = warning  # why workers hear of it late, or how a batch that was known has ended; else None
-        self.known = known  # whether it was there already, under its idempotency key
+        self.already_submitted = already_submitted  # whether it was there already, under its idempotency key
         self._database = database
         self._view = view
 
@@ -41,7 +46,7 @@ class BatchHandle:
         return self.view.status.value
 
     @property
-    def request_counts(self) -> Counts:
+    def request_counts(self) -> JobCounts:
         """How the jobs stand: total, completed (they succeeded), failed, cancelled, expired, open."""
         return self.view.counts
 
@@ -51,17 +56,17 @@ class BatchHandle:
 
     def refresh(self) -> Self:
         """Look again; raises NotFound when the batch is gone."""
-        self._view = views.get(self._database, self.id)
+        self._view = views.get_batch(self._database, self.id)
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
-        self._view = polling.until_ended(self._database, self.id, timeout)
+        self._view = polling.wait_until_ended(self._database, self.id, timeout)
         return self
 
-    def waiting_for(self) -> list[Blocker]:
+    def find_blockers(self) -> list[Blocker]:
         """Why nobody works on the batch at this moment: a code and a sentence each; empty while somebody does."""
-        return blockers.of_batch(self._database, self.refresh().view)
+        return blockers.find_blockers(self._database, self.refresh().view)
 
     def cancel(self) -> Self:
         """End the batch now: what is answered stays. Raises UsageError where it has ended already."""
@@ -77,7 +82,7 @@ class BatchHandle:
 
         Stops at what has landed so far: wait first to have all, or come back with the last row's `seq`.
         """
-        return pages.as_landed(self._database, self.id, after)
+        return pages.iter_results(self._database, self.id, after)
 
     def follow(self, after: int = 0) -> Iterator[ResultRow]:
         """The same, and what lands from now on; stops when the batch has ended and all of it was given."""
@@ -86,4 +91,4 @@ class BatchHandle:
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
         """The jobs that failed, of one error code or of all, in the order of the inputs."""
-        return pages.failed(self._database, self.id, code)
+        return pages.iter_failed(self._database, self.id, code)

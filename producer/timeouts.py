@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 Value = TypeVar("Value")
 
 
-def call_within(seconds: float, call: Callable[[], Value], thread: str) -> Value:
+def call_within(seconds: float, call: Callable[[], Value], thread_name: str) -> Value:
     """The call's value; raises what the call raises, and TimeoutError where it takes longer.
 
     A thread of this name makes the call, and is left behind where it takes too long.
@@ -22,7 +22,7 @@ def call_within(seconds: float, call: Callable[[], Value], thread: str) -> Value
         except BaseException as error:  # whatever it is, the caller's thread is waiting for it
             done.put((None, error))
 
-    Thread(target=work, daemon=True, name=thread).start()
+    Thread(target=work, daemon=True, name=thread_name).start()
     try:
         value, error = done.get(timeout=seconds)
     except queue.Empty:

@@ -6,23 +6,31 @@ from typing import Any
 from sqlalchemy import insert, text
 
 from models.db import Database, insert_rows
-from models.documents import as_json
-from models.states import BatchStatus, Outcome
+from models.documents import to_json
+from models.states import BatchStatus, JobOutcome
 from models.tables import ModelVersion, Worker
 
 RESULT_COLUMNS = (
-    "batch_id", "position", "seq", "status", "output", "error_code", "error_message", "truncated", "attempts",
+    "batch_id",
+    "position",
+    "seq",
+    "status",
+    "output",
+    "error_code",
+    "error_message",
+    "truncated",
+    "attempts",
     "model_version_id",
-)  # fmt: skip
+)
 
-PROGRESS = """
+UPDATE_BATCH_COUNTERS = """
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :written * 6, padded_tokens = padded_tokens + :written * 8, revision = 'abc'
 WHERE id = :batch_id
 """
 
 
-def version(database: Database) -> int:
+def ensure_model_version(database: Database) -> int:
     """A model version's id; the same at every call."""
     values = dict.fromkeys(
         ("fingerprint", "task", "model", "revision", "tokenizer", "tokenizer_revision", "attention"), "abc"
@@ -36,24 +44,24 @@ def version(database: Database) -> int:
         return made
 
 
-def land(database: Database, batch_id: str, answers: Sequence[tuple[int, Any]]) -> None:
+def write_results(database: Database, batch_id: str, outputs: Sequence[tuple[int, Any]]) -> None:
     """Write results in this order: a position with its output, or with a JobError's code as a `str`."""
-    made_by = version(database)
+    made_by = ensure_model_version(database)
     with database.write() as connection:
         last = connection.scalar(text("SELECT last_seq FROM batches WHERE id = :id"), {"id": batch_id})
         rows = []
-        for seq, (position, answer) in enumerate(answers, start=last + 1):
+        for seq, (position, answer) in enumerate(outputs, start=last + 1):
             failed = isinstance(answer, str)
-            status = Outcome.FAILED if failed else Outcome.SUCCEEDED
-            ending = (None, answer, "it could not be answered") if failed else (as_json(answer), None, None)
+            status = JobOutcome.FAILED if failed else JobOutcome.SUCCEEDED
+            ending = (None, answer, "it could not be answered") if failed else (to_json(answer), None, None)
             rows.append((batch_id, position, seq, status.value, *ending, False, 1, made_by))
         insert_rows(connection, "results", RESULT_COLUMNS, rows)
-        failures = sum(isinstance(answer, str) for _, answer in answers)
-        counts = {"written": len(answers), "failed": failures, "succeeded": len(answers) - failures}
-        connection.execute(text(PROGRESS), {"batch_id": batch_id, **counts})
+        failures = sum(isinstance(answer, str) for _, answer in outputs)
+        counts = {"written": len(outputs), "failed": failures, "succeeded": len(outputs) - failures}
+        connection.execute(text(UPDATE_BATCH_COUNTERS), {"batch_id": batch_id, **counts})
 
 
-def end(database: Database, batch_id: str, status: BatchStatus = BatchStatus.COMPLETED) -> None:
+def end_batch(database: Database, batch_id: str, status: BatchStatus = BatchStatus.COMPLETED) -> None:
     """Let a batch end."""
     with database.write() as connection:
         connection.execute(
@@ -61,18 +69,26 @@ def end(database: Database, batch_id: str, status: BatchStatus = BatchStatus.COM
             {"status": status.value, "id": batch_id},
         )
         connection.execute(
-            text(f"""UPDATE slices SET state = 'done', claimed_at = {database.sql.later}, done_at = {database.sql.now}
+            text(f"""UPDATE slices SET state = 'done', done_at = {database.sql.now},
+                 claimed_at = {database.sql.now_plus_seconds}
                  WHERE batch_id = :id"""),
             {"id": batch_id, "seconds": -2.0},
         )
 
 
-def sign_on(database: Database, pipeline: str, *, silent_seconds: float = 0.0) -> None:
+def register_worker(database: Database, pipeline: str, *, heartbeat_age_seconds: float = 0.0) -> None:
     """Write a worker's row, whose last heartbeat is so long ago."""
-    values = {"id": f"w-{silent_seconds}", "host": "here", "pid": 7, "device": "cpu", "model": "m", "state": "ready"}
+    values = {
+        "id": f"w-{heartbeat_age_seconds}",
+        "host": "here",
+        "pid": 7,
+        "device": "cpu",
+        "model": "m",
+        "state": "ready",
+    }
     with database.write() as connection:
         connection.execute(insert(Worker).values(**values, pipeline=pipeline, serves=[pipeline]))
         connection.execute(
-            text(f"UPDATE workers SET heartbeat_at = {database.sql.later} WHERE id = :id"),
-            {"id": values["id"], "seconds": -silent_seconds},
+            text(f"UPDATE workers SET heartbeat_at = {database.sql.now_plus_seconds} WHERE id = :id"),
+            {"id": values["id"], "seconds": -heartbeat_age_seconds},
         )

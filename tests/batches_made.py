@@ -12,8 +12,8 @@ from models.states import BatchStatus, SliceState
 from models.tables import Batch, Job, Result, Slice
 from producer.health import audit as auditor
 from worker.leasing import claims, leases
-from worker.leasing.leases import Claimant, Lease, Stretch
-from worker.loading.versions import Version
+from worker.leasing.leases import Claimant, Lease, SliceRange
+from worker.loading.versions import RuntimeVersion
 
 PIPELINE = "reviews"
 TASK = "sentiment-analysis"
@@ -22,44 +22,59 @@ REVISION = "a" * 40
 LEASE_SECONDS = 30.0
 
 # Before every clock that a test may run under, and one second apart, so that "oldest" means something.
-FIRST_CREATED = datetime(2020, 1, 1, tzinfo=UTC)
+FIRST_CREATED_AT = datetime(2020, 1, 1, tzinfo=UTC)
 
-VERSION = Version(
-    task=TASK, model=MODEL, revision=REVISION, tokenizer=MODEL, tokenizer_revision=REVISION, dtype="float32",
-    quantization=None, attention="eager", device="cpu", libraries={"torch": "1"},
-)  # fmt: skip
+MODEL_VERSION = RuntimeVersion(
+    task=TASK,
+    model=MODEL,
+    revision=REVISION,
+    tokenizer=MODEL,
+    tokenizer_revision=REVISION,
+    dtype="float32",
+    quantization=None,
+    attention="eager",
+    device="cpu",
+    libraries={"torch": "1"},
+)
 
-_numbers = itertools.count()
+_batch_numbers = itertools.count()
 
 
-def claimant(worker_id: str = "worker-1", **other: Any) -> Claimant:
+def claimant_for(worker_id: str = "worker-1", **fields: Any) -> Claimant:
     """Who claims, for the pipeline and revision that the batches here have unless told otherwise."""
-    named = {
-        "pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION, "lease_seconds": LEASE_SECONDS,
-    }  # fmt: skip
-    return Claimant(worker_id=worker_id, **{**named, **other})
+    named = {"pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION, "lease_seconds": LEASE_SECONDS}
+    return Claimant(worker_id=worker_id, **{**named, **fields})
 
 
 def insert_batch(
     database: Database, inputs: int | Sequence[Mapping[str, Any]], *, slice_jobs: int = 4, **columns: Any
 ) -> str:
     """Put in a batch in progress with its jobs and slices; a later one is younger. Returns its id."""
-    number = next(_numbers)
+    number = next(_batch_numbers)
     rows = [{"text": f"text {place}"} for place in range(inputs)] if isinstance(inputs, int) else list(inputs)
     values: dict[str, Any] = {
-        "id": f"batch_{number:04}", "pipeline": PIPELINE, "task": TASK, "model": MODEL, "revision": REVISION,
-        "parameters": {}, "metadata_": {}, "status": BatchStatus.IN_PROGRESS.value, "total": len(rows),
-        "created_at": FIRST_CREATED + timedelta(seconds=number),
-    } | columns  # fmt: skip
+        "id": f"batch_{number:04}",
+        "pipeline": PIPELINE,
+        "task": TASK,
+        "model": MODEL,
+        "revision": REVISION,
+        "parameters": {},
+        "metadata_": {},
+        "status": BatchStatus.IN_PROGRESS.value,
+        "total": len(rows),
+        "created_at": FIRST_CREATED_AT + timedelta(seconds=number),
+    } | columns
     batch_id: str = values["id"]
     jobs = [{"batch_id": batch_id, "position": place, "input": row} for place, row in enumerate(rows)]
     slice_rows = [
         {
-            "batch_id": batch_id, "first": first, "size": min(slice_jobs, len(rows) - first),
+            "batch_id": batch_id,
+            "first": first,
+            "size": min(slice_jobs, len(rows) - first),
             "state": SliceState.QUEUED.value,
         }
         for first in range(0, len(rows), slice_jobs)
-    ]  # fmt: skip
+    ]
     with database.write() as connection:
         connection.execute(insert(Batch).values(**values))
         connection.execute(insert(Job), jobs)
@@ -67,56 +82,58 @@ def insert_batch(
     return batch_id
 
 
-def batch(database: Database, batch_id: str) -> Any:
+def get_batch(database: Database, batch_id: str) -> Any:
     """The batch's row."""
     with database.read() as connection:
         return connection.execute(select(Batch.__table__).where(Batch.id == batch_id)).one()
 
 
-def results(database: Database, batch_id: str) -> list[Any]:
+def get_results(database: Database, batch_id: str) -> list[Any]:
     """The batch's result rows, by position."""
     with database.read() as connection:
         query = select(Result.__table__).where(Result.batch_id == batch_id).order_by(Result.position)
         return list(connection.execute(query))
 
 
-def slices(database: Database, batch_id: str) -> list[Any]:
+def get_slices(database: Database, batch_id: str) -> list[Any]:
     """The batch's slices, in order."""
     with database.read() as connection:
         return list(connection.execute(select(Slice.__table__).where(Slice.batch_id == batch_id).order_by(Slice.id)))
 
 
-def slice_row(database: Database, lease: Lease) -> Any:
+def get_slice(database: Database, lease: Lease) -> Any:
     """The row of a lease's slice."""
     with database.read() as connection:
         return connection.execute(select(Slice.__table__).where(Slice.id == lease.slice_id)).one()
 
 
-def pending(database: Database, leases: Iterable[Lease]) -> list[leases.Job]:
+def get_unanswered_jobs(database: Database, leases: Iterable[Lease]) -> list[leases.Job]:
     """The jobs of these slices that have no result yet."""
-    return claims.inputs(database, [Stretch(lease, lease.first, lease.first + lease.size) for lease in leases])
+    return claims.read_inputs(
+        database, [SliceRange(lease, lease.start_position, lease.start_position + lease.size) for lease in leases]
+    )
 
 
-def let_lapse(database: Database, *leases: Lease) -> None:
+def expire_leases(database: Database, *leases: Lease) -> None:
     """Make these leases look as if their holder had been silent for long."""
     with database.write() as connection:
         long_ago = {"lease_expires_at": datetime.now(UTC) - timedelta(hours=1)}
         connection.execute(update(Slice).where(Slice.id.in_([lease.slice_id for lease in leases])).values(long_ago))
 
 
-def set_batch(database: Database, batch_id: str, **columns: Any) -> None:
+def update_batch(database: Database, batch_id: str, **columns: Any) -> None:
     """Change a batch behind everybody's back."""
     with database.write() as connection:
         connection.execute(update(Batch).where(Batch.id == batch_id).values(**columns))
 
 
-def execute(database: Database, statement: str, **named: Any) -> None:
+def execute(database: Database, statement: str, **parameters: Any) -> None:
     """Run one statement."""
     with database.write() as connection:
-        connection.execute(text(statement), named)
+        connection.execute(text(statement), parameters)
 
 
-def audit(database: Database, batch_id: str) -> None:
+def assert_consistent(database: Database, batch_id: str) -> None:
     """Assert what holds at all times: counters equal rows, `seq` has no gaps, nothing is lost or answered twice."""
-    audited = auditor.one(database, batch_id, LEASE_SECONDS)
-    assert audited.sound, audited.problems
+    audited = auditor.audit_batch(database, batch_id, LEASE_SECONDS)
+    assert audited.is_sound, audited.problems

@@ -5,7 +5,7 @@ from sqlalchemy import text
 from models.db import Database, insert_rows
 from tests import answers
 
-BATCH = "batch_sound"
+BATCH_ID = "batch_sound"
 
 # Twelve jobs. `done` was released once and then done; `split` killed its worker and became single slices, of which one
 # is out with a worker, one waits, and one was the culprit; `again` replayed a failure; the last four jobs wait.
@@ -37,83 +37,96 @@ RESULTS = (
     (0, 7, "succeeded", 7, 1),
 )
 
-LATER = """
+SET_LEASE_EXPIRY = """
 UPDATE slices SET lease_expires_at = {later} WHERE state = 'leased'
 """
-CLAIMED = "UPDATE slices SET claimed_at = {now}, leased_at = {now} WHERE token > 0"
+SET_CLAIM_TIMES = "UPDATE slices SET claimed_at = {now}, leased_at = {now} WHERE token > 0"
 
-CANCEL = (
+BEGIN_TERMINATION = (
     """INSERT INTO attempts (batch_id, slice_id, first, past, number, token, ending)
        SELECT batch_id, id, first, first + size, attempts, token, 'stopped' FROM slices WHERE state = 'leased'""",
     "UPDATE slices SET state = 'done', token = token + 1 WHERE state <> 'done'",
     "UPDATE batches SET status = 'cancelling', ending = 'cancelled'",
 )
-CLOSE_SOME = (
+CLOSE_JOBS = (
     """INSERT INTO results (batch_id, position, seq, status, truncated, attempts)
        SELECT batch_id, position, position + {ahead}, '{outcome}', {no}, 0 FROM jobs WHERE position IN ({positions})""",
     "UPDATE batches SET {outcome} = {outcome} + {count}, last_seq = last_seq + {count}",
 )
 
 
-def midway(database: Database) -> str:
+def insert_batch_in_progress(database: Database) -> str:
     """Put the batch in: in progress, six of its twelve jobs answered, one of them for the second time."""
-    version, no = answers.version(database), False
+    version, no = answers.ensure_model_version(database), False
     with database.write() as connection:
         connection.execute(
             text("""INSERT INTO batches (id, pipeline, task, model, revision, parameters, metadata, status, total,
                                          succeeded, failed, last_seq)
                     VALUES (:id, 'p', 't', 'm', 'r', '{}', '{}', 'in_progress', 12, 5, 1, 7)"""),
-            {"id": BATCH},
+            {"id": BATCH_ID},
         )
         insert_rows(
-            connection, "jobs", ("batch_id", "position", "custom_id", "input"),
-            [(BATCH, position, f"id {position}", "{}") for position in range(12)],
-        )  # fmt: skip
+            connection,
+            "jobs",
+            ("batch_id", "position", "custom_id", "input"),
+            [(BATCH_ID, position, f"id {position}", "{}") for position in range(12)],
+        )
         insert_rows(
-            connection, "slices", ("batch_id", "id", "first", "size", "state", "token", "attempts", "worker_id"),
-            [(BATCH, *row) for row in SLICES],
-        )  # fmt: skip
-        connection.execute(text(CLAIMED.format(now=database.sql.now)))
-        connection.execute(text(LATER.format(later=database.sql.later)), {"seconds": 60.0})
+            connection,
+            "slices",
+            ("batch_id", "id", "first", "size", "state", "token", "attempts", "worker_id"),
+            [(BATCH_ID, *row) for row in SLICES],
+        )
+        connection.execute(text(SET_CLAIM_TIMES.format(now=database.sql.now)))
+        connection.execute(text(SET_LEASE_EXPIRY.format(later=database.sql.now_plus_seconds)), {"seconds": 60.0})
         insert_rows(
-            connection, "attempts", ("batch_id", "slice_id", "first", "past", "number", "token", "ending"),
-            [(BATCH, *row) for row in ATTEMPTS],
-        )  # fmt: skip
+            connection,
+            "attempts",
+            ("batch_id", "slice_id", "first", "past", "number", "token", "ending"),
+            [(BATCH_ID, *row) for row in ATTEMPTS],
+        )
         columns = ("batch_id", "position", "seq", "status", "slice_id", "token", "attempts", "truncated")
         insert_rows(
-            connection, "results", (*columns, "model_version_id"),
-            [(BATCH, *row, 1, no, version if row[2] == "succeeded" else None) for row in RESULTS],
-        )  # fmt: skip
+            connection,
+            "results",
+            (*columns, "model_version_id"),
+            [(BATCH_ID, *row, 1, no, version if row[2] == "succeeded" else None) for row in RESULTS],
+        )
         insert_rows(
-            connection, "past_results", (*columns, "error_code", "finished_at"),
-            [(BATCH, 0, 1, "failed", 1, 1, 1, no, "model_error", "2026-01-01 00:00:00")],
-        )  # fmt: skip
-    return BATCH
+            connection,
+            "past_results",
+            (*columns, "error_code", "finished_at"),
+            [(BATCH_ID, 0, 1, "failed", 1, 1, 1, no, "model_error", "2026-01-01 00:00:00")],
+        )
+    return BATCH_ID
 
 
-def cancelling(database: Database, outcome: str = "cancelled") -> None:
+def begin_termination(database: Database, outcome: str = "cancelled") -> None:
     """Let the batch begin to end: its slices are taken away, and the first of its open jobs are closed."""
-    run(database, *CANCEL)
-    close(database, outcome, 5, 6, ahead=3)
+    execute_all(database, *BEGIN_TERMINATION)
+    close_jobs(database, outcome, 5, 6, seq_offset=3)
 
 
-def ended(database: Database, outcome: str = "cancelled") -> None:
+def terminate(database: Database, outcome: str = "cancelled") -> None:
     """Let it end, by closing the rest of its jobs."""
-    cancelling(database, outcome)
-    close(database, outcome, 8, 9, 10, 11, ahead=2)
-    run(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
+    begin_termination(database, outcome)
+    close_jobs(database, outcome, 8, 9, 10, 11, seq_offset=2)
+    execute_all(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
 
 
-def close(database: Database, outcome: str, *positions: int, ahead: int) -> None:
+def close_jobs(database: Database, outcome: str, *positions: int, seq_offset: int) -> None:
     """Close these open jobs; the seq is `ahead` of the position."""
     named = {
-        "ahead": ahead, "outcome": outcome, "count": len(positions), "positions": ", ".join(map(str, positions)),
+        "ahead": seq_offset,
+        "outcome": outcome,
+        "count": len(positions),
+        "positions": ", ".join(map(str, positions)),
         "no": "false",
-    }  # fmt: skip
-    run(database, *(statement.format(**named) for statement in CLOSE_SOME))
+    }
+    execute_all(database, *(statement.format(**named) for statement in CLOSE_JOBS))
 
 
-def run(database: Database, *statements: str) -> None:
+def execute_all(database: Database, *statements: str) -> None:
     """Run these statements in one transaction."""
     with database.write() as connection:
         for statement in statements:

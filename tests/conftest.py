@@ -14,7 +14,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from models.log import OURS
+from models.log import BATCHMILL_LOGGERS
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of an own one
@@ -48,7 +48,7 @@ def logs_as_before() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.setLevel(level)
-    for name in OURS:
+    for name in BATCHMILL_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
@@ -114,7 +114,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgres_server: PostgresDatabases, postgresql_template: str) -> Iterator[str]:
     """A fresh PostgreSQL database with our tables."""
-    name = _unique("batchmill_test")
+    name = unique_database_name("batchmill_test")
     yield postgres_server.create_database(name, template=postgresql_template)
     postgres_server.drop_database(name)
 
@@ -136,12 +136,12 @@ def postgresql_template(postgres_server: PostgresDatabases) -> Iterator[str]:
     """The name of a PostgreSQL database with our tables, made once by the migrations, to be cloned."""
     from models.schema import upgrade
 
-    name = _unique("batchmill_template")
+    name = unique_database_name("batchmill_template")
     upgrade(postgres_server.create_database(name))
     yield name
     postgres_server.drop_database(name)
 
 
-def _unique(prefix: str) -> str:
+def unique_database_name(prefix: str) -> str:
     # A server given to us may be used by other runs too.
     return f"{prefix}_{uuid.uuid4().hex[:12]}"

@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-API = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$")
-TREE = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)")
-FILE = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
+MODEL_INFO_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?P<revision>.+?))?(?:\?.*)?$")
+TREE_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)")
+FILE_PATH = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
 
 # The Hub names the cause of a refusal in this header; huggingface_hub makes its exceptions of it.
 GATED, NO_REPOSITORY, NO_REVISION = "GatedRepo", "RepoNotFound", "RevisionNotFound"
 
 
 @dataclass
-class Hub:
+class FakeHub:
     """Repositories by name, each with its commits; `requests` are all paths asked for, with the token given."""
 
-    url: str = ""
-    cdn: str = ""  # another address of the same server: files come from there if set
+    base_url: str = ""
+    cdn_url: str = ""  # another address of the same server: files come from there if set
     commits: dict[str, dict[str, Path]] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
-    refusals: list[tuple[str, int, str]] = field(default_factory=list)  # (part of a path, status, error code)
-    refuse_times: int | None = None  # how often; None for ever
-    break_after: int | None = None  # bytes of the next large file that are sent before the connection ends
+    error_rules: list[tuple[str, int, str]] = field(default_factory=list)  # (part of a path, status, error code)
+    max_errors: int | None = None  # how often; None for ever
+    disconnect_after_bytes: int | None = None  # bytes of the next large file that are sent before the connection ends
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
-    def put(self, repo: str, folder: Path) -> str:
+    def add_commit(self, repo: str, folder: Path) -> str:
         """Commit a folder to a repository's branch; returns the commit."""
         number = len(self.commits.get(repo, {}))
         commit = hashlib.sha1(f"{repo} {number}".encode(), usedforsecurity=False).hexdigest()
@@ -41,7 +41,7 @@ class Hub:
         self.heads[repo] = commit
         return commit
 
-    def commit_of(self, repo: str, revision: str | None) -> str | None:
+    def resolve_commit(self, repo: str, revision: str | None) -> str | None:
         """The commit that a branch or a commit's own name means."""
         if revision in (None, "main"):
             return self.heads.get(repo)
@@ -50,49 +50,49 @@ class Hub:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    hub: Hub
+    hub: FakeHub
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self._handle_request()
 
     def do_GET(self) -> None:
-        self._answer()
+        self._handle_request()
 
     def log_message(self, *_args: Any) -> None:
         """Be quiet."""
 
-    def _answer(self) -> None:
+    def _handle_request(self) -> None:
         hub, path = self.hub, unquote(self.path)
         hub.requests.append((self.command, path, {name.lower(): value for name, value in self.headers.items()}))
-        for part, status, code in hub.refusals:
-            if part in path and hub.refuse_times != 0:
-                if hub.refuse_times is not None:
-                    hub.refuse_times -= 1
-                self._refuse(status, code)
+        for part, status, code in hub.error_rules:
+            if part in path and hub.max_errors != 0:
+                if hub.max_errors is not None:
+                    hub.max_errors -= 1
+                self._send_error(status, code)
                 return
-        if match := TREE.match(path):
-            self._list(match["repo"], match["revision"])
-        elif match := API.match(path):
-            self._describe(match["repo"], match["revision"])
-        elif match := FILE.match(path):
-            self._give(match["repo"], match["revision"], match["name"], from_cdn=match["cdn"] is not None)
+        if match := TREE_PATH.match(path):
+            self._send_tree(match["repo"], match["revision"])
+        elif match := MODEL_INFO_PATH.match(path):
+            self._send_model_info(match["repo"], match["revision"])
+        elif match := FILE_PATH.match(path):
+            self._send_file(match["repo"], match["revision"], match["name"], from_cdn=match["cdn"] is not None)
         else:
-            self._refuse(404, NO_REPOSITORY)
+            self._send_error(404, NO_REPOSITORY)
 
-    def _describe(self, repo: str, revision: str | None) -> None:
+    def _send_model_info(self, repo: str, revision: str | None) -> None:
         if repo not in self.hub.commits:
-            self._refuse(404, NO_REPOSITORY)
-        elif (commit := self.hub.commit_of(repo, revision)) is None:
-            self._refuse(404, NO_REVISION)
+            self._send_error(404, NO_REPOSITORY)
+        elif (commit := self.hub.resolve_commit(repo, revision)) is None:
+            self._send_error(404, NO_REVISION)
         else:
             names = sorted(path.name for path in self.hub.commits[repo][commit].iterdir())
             siblings = [{"rfilename": name} for name in names]
             body = json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode()
             self._send(200, body, {"Content-Type": "application/json", "X-Repo-Commit": commit})
 
-    def _list(self, repo: str, revision: str) -> None:
-        if (commit := self.hub.commit_of(repo, revision)) is None:
-            self._refuse(404, NO_REVISION)
+    def _send_tree(self, repo: str, revision: str) -> None:
+        if (commit := self.hub.resolve_commit(repo, revision)) is None:
+            self._send_error(404, NO_REVISION)
             return
         files = [
             {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": commit}
@@ -100,18 +100,20 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         self._send(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
 
-    def _give(self, repo: str, revision: str, name: str, *, from_cdn: bool) -> None:
-        commit = self.hub.commit_of(repo, revision)
+    def _send_file(self, repo: str, revision: str, name: str, *, from_cdn: bool) -> None:
+        commit = self.hub.resolve_commit(repo, revision)
         if commit is None or not (path := self.hub.commits[repo][commit] / name).is_file():
-            self._refuse(404, NO_REVISION if commit is None else "EntryNotFound")
+            self._send_error(404, NO_REVISION if commit is None else "EntryNotFound")
             return
         content = path.read_bytes()
         headers = {
-            "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes",
+            "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Repo-Commit": commit,
+            "Accept-Ranges": "bytes",
             "X-Linked-Size": str(len(content)),
-        }  # fmt: skip
-        if self.hub.cdn and not from_cdn:
-            self._send(302, b"", {**headers, "Location": f"{self.hub.cdn}/cdn/{repo}/resolve/{commit}/{name}"})
+        }
+        if self.hub.cdn_url and not from_cdn:
+            self._send(302, b"", {**headers, "Location": f"{self.hub.cdn_url}/cdn/{repo}/resolve/{commit}/{name}"})
             return
         start = 0
         if match := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
@@ -119,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._send(206 if start else 200, content[start:], headers)
 
-    def _refuse(self, status: int, code: str) -> None:
+    def _send_error(self, status: int, code: str) -> None:
         self._send(status, b"{}", {"X-Error-Code": code, "X-Error-Message": f"refused: {code}"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -129,9 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        broken, hub = self.hub.break_after, self.hub
+        broken, hub = self.hub.disconnect_after_bytes, self.hub
         if broken is not None and len(body) > broken:
-            hub.break_after = None
+            hub.disconnect_after_bytes = None
             self.wfile.write(body[:broken])
             self.wfile.flush()
             self.close_connection = True
@@ -141,11 +143,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub_server() -> Iterator[Hub]:
+def hub_server() -> Iterator[FakeHub]:
     """A Hub on a free port of this machine; it has nothing until something is `put`."""
-    hub = Hub()
+    hub = FakeHub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
+    hub.base_url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

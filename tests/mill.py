@@ -21,10 +21,10 @@ from batchmill import Client
 from producer.health import audit
 
 PIPELINE = "sample-sentiment-analysis"
-PATIENCE_SECONDS = 90.0
+WAIT_TIMEOUT_SECONDS = 90.0
 
 # A death is noticed in about two seconds, as against forty.
-FAST = {
+FAST_SETTINGS = {
     "BATCHMILL_LEASE_SECONDS": "2",
     "BATCHMILL_HEARTBEAT_SECONDS": "0.4",
     "BATCHMILL_DUTY_SECONDS": "0.3",
@@ -37,29 +37,29 @@ awful terrible lovely boring slow fast broken perfect love hate enjoyed returned
 """.split()  # noqa: SIM905 - a list of as many strings reads worse
 
 
-def texts(count: int, seed: int = 0) -> list[str]:
+def random_texts(count: int, seed: int = 0) -> list[str]:
     """Texts of skewed length, from one word to a few hundred."""
     source = random.Random(seed)
     return [" ".join(source.choices(WORDS, k=max(1, int(source.lognormvariate(2.5, 0.9))))) for _ in range(count)]
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+def wait_for(condition: Callable[[], Any], description: str) -> Any:
     """Wait for a condition, patiently; returns its value."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if value := condition():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"waited in vain: {what}")
+    raise AssertionError(f"waited in vain: {description}")
 
 
 @dataclass
-class Mill:
+class Deployment:
     """Commands run in `folder` under `environment`; what was started is ended by `close`."""
 
     folder: Path
     environment: dict[str, str]
-    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @cached_property
     def client(self) -> Client:
@@ -76,28 +76,37 @@ class Mill:
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "batchmill", *command],
-                cwd=self.folder, env=self.environment | environment, stdin=stdin, stdout=log, stderr=log,
-            )  # fmt: skip
-        self.started.append(process)
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+            )
+        self.processes.append(process)
         return process
 
     def run(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run `batchmill COMMAND…` to its end."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "batchmill", *command],
-            cwd=self.folder, env=self.environment, input=stdin, capture_output=True, timeout=120, check=False,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
 
-    def query(self, sql: str, **named: Any) -> list[Any]:
+    def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Rows of a query on the mill's database."""
         engine = create_engine(self.environment["BATCHMILL_DATABASE_URL"], poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                return list(connection.execute(text(sql), named))
+                return list(connection.execute(text(sql), parameters))
         finally:
             engine.dispose()
 
-    def write(self, sql: str) -> None:
+    def execute(self, sql: str) -> None:
         """Run a statement that changes something, failing at once where the database is locked."""
         url = self.environment["BATCHMILL_DATABASE_URL"]
         at_once = {"timeout": 0.2} if "sqlite" in url else {"options": "-c lock_timeout=200"}
@@ -108,7 +117,7 @@ class Mill:
         finally:
             engine.dispose()
 
-    def worker_pids(self) -> list[int]:
+    def ready_worker_pids(self) -> list[int]:
         """Process ids of the workers that are ready."""
         return [
             row.pid
@@ -116,32 +125,32 @@ class Mill:
             if psutil.pid_exists(row.pid)
         ]
 
-    def until_ready(self, count: int = 1) -> list[int]:
+    def wait_for_workers(self, count: int = 1) -> list[int]:
         """Wait until so many workers are ready; returns their process ids."""
-        pids: list[int] = until(
-            lambda: (found := self.worker_pids()) and len(found) >= count and found, "ready workers"
+        pids: list[int] = wait_for(
+            lambda: (found := self.ready_worker_pids()) and len(found) >= count and found, "ready workers"
         )
         return pids
 
-    def until_answered(self, batch_id: str, count: int) -> None:
+    def wait_for_results(self, batch_id: str, count: int) -> None:
         """Wait until so many results have landed."""
-        until(lambda: self.answered(batch_id) >= count, f"{count} results")
+        wait_for(lambda: self.count_results(batch_id) >= count, f"{count} results")
 
-    def answered(self, batch_id: str) -> int:
+    def count_results(self, batch_id: str) -> int:
         """How many results have landed."""
         found: int = self.query("SELECT count(*) AS n FROM results WHERE batch_id = :id", id=batch_id)[0].n
         return found
 
-    def check(self, batch_id: str, total: int) -> None:
+    def assert_completed(self, batch_id: str, total: int) -> None:
         """The batch is completed, every job of it has exactly one outcome, and the audit finds nothing."""
-        self.audit(batch_id)
+        self.assert_consistent(batch_id)
         batch = self.query("SELECT status, total FROM batches WHERE id = :id", id=batch_id)[0]
-        assert (batch.status, batch.total, self.answered(batch_id)) == ("completed", total, total)
+        assert (batch.status, batch.total, self.count_results(batch_id)) == ("completed", total, total)
 
-    def audit(self, batch_id: str) -> None:
+    def assert_consistent(self, batch_id: str) -> None:
         """Nothing of the batch is lost or twice, at whatever moment; a lease that just ran out is no problem yet."""
-        audited = audit.one(self.client.database, batch_id, self.client.settings.lease_seconds)
-        assert audited.sound, audited.problems
+        audited = audit.audit_batch(self.client.database, batch_id, self.client.settings.lease_seconds)
+        assert audited.is_sound, audited.problems
 
     def outputs(self, batch_id: str) -> list[Any]:
         """All outputs in the order of the inputs."""
@@ -151,13 +160,13 @@ class Mill:
     def close(self) -> None:
         """End what was started; fail if any of it, or any child of it, can't be ended."""
         self.client.close()
-        family = [psutil.Process(process.pid) for process in self.started if process.poll() is None]
+        family = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
         family += [child for process in family for child in process.children(recursive=True)]
-        for process in self.started:
+        for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
-        for process in self.started:
+        for process in self.processes:
             process.wait(60)
         _, alive = psutil.wait_procs(family, timeout=20)
         for left in alive:
@@ -166,12 +175,12 @@ class Mill:
 
 
 @contextmanager
-def mill(folder: Path, **settings: str) -> Iterator[Mill]:
+def temporary_deployment(folder: Path, **settings: str) -> Iterator[Deployment]:
     """A mill with fast leases and one thread for arithmetic; more settings as `database_url="…"`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
-    environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST}
+    environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST_SETTINGS}
     environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}
-    ours = Mill(folder, environment)
+    ours = Deployment(folder, environment)
     try:
         yield ours
     finally:

@@ -25,73 +25,83 @@ from transformers.utils import logging
 
 from models.pipelines.pipeline import Pipeline
 
-POSITIONS = 64
+MAX_POSITIONS = 64
 
 # Wide, so that different texts get clearly different scores.
-SPREAD = {"initializer_range": 0.5}
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+WIDE_WEIGHTS = {"initializer_range": 0.5}
+BERT_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 DISTIL_SIZES = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
 
-SPECIAL_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("love", "hate", "terrible", "great", "product", "##ing", "##ed", "the", "a", "it", "世", "界", "خ", "é")
 LETTERS = tuple(chr(code) for code in range(33, 127))
-WORD_PIECES = [*SPECIAL_WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
-BYTES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
+WORDPIECE_VOCABULARY = [*SPECIAL_TOKENS, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
+BYTE_VOCABULARY = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(ByteLevel.alphabet())]
 
 
-def pipeline(folder: Path, **other: Any) -> Pipeline:
+def pipeline_for(folder: Path, **fields: Any) -> Pipeline:
     """A catalogue entry for a model in a folder."""
-    return Pipeline(**{"name": "made", "task": "sentiment-analysis", "model": str(folder), **other})
+    return Pipeline(**{"name": "made", "task": "sentiment-analysis", "model": str(folder), **fields})
 
 
 def distilbert(folder: Path, **config: Any) -> Path:
     """A DistilBERT classifier."""
-    made = DistilBertConfig(**_config(WORD_PIECES, **DISTIL_SIZES, **config))
-    return save(folder, _random(DistilBertForSequenceClassification, made), word_pieces())
+    made = DistilBertConfig(**_base_config(WORDPIECE_VOCABULARY, **DISTIL_SIZES, **config))
+    return save(folder, _random_model(DistilBertForSequenceClassification, made), wordpiece_tokenizer())
 
 
 def bert(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
     """A BERT classifier, which tells the two texts of a pair apart by `token_type_ids`."""
-    made = BertConfig(**_config(WORD_PIECES, **SIZES, **config))
-    return save(folder, _random(BertForSequenceClassification, made), tokenizer or word_pieces())
+    made = BertConfig(**_base_config(WORDPIECE_VOCABULARY, **BERT_SIZES, **config))
+    return save(folder, _random_model(BertForSequenceClassification, made), tokenizer or wordpiece_tokenizer())
 
 
 def roberta(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
     """A RoBERTa classifier, whose positions begin behind that of the padding token."""
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    made = RobertaConfig(**_config(BYTES, **SIZES, **ids, **config))
-    return save(folder, _random(RobertaForSequenceClassification, made), tokenizer or bytes_as_words(POSITIONS - 2))
+    made = RobertaConfig(**_base_config(BYTE_VOCABULARY, **BERT_SIZES, **ids, **config))
+    return save(
+        folder, _random_model(RobertaForSequenceClassification, made), tokenizer or byte_tokenizer(MAX_POSITIONS - 2)
+    )
 
 
 def gpt2(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
     """A GPT-2 classifier, which looks at a text's last token."""
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": POSITIONS}
-    made = GPT2Config(vocab_size=len(WORD_PIECES), **{**SPREAD, **sizes, "pad_token_id": 0, **config})
-    return save(folder, _random(GPT2ForSequenceClassification, made), tokenizer or word_pieces())
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": MAX_POSITIONS}
+    made = GPT2Config(vocab_size=len(WORDPIECE_VOCABULARY), **{**WIDE_WEIGHTS, **sizes, "pad_token_id": 0, **config})
+    return save(folder, _random_model(GPT2ForSequenceClassification, made), tokenizer or wordpiece_tokenizer())
 
 
 def xlnet(folder: Path, *, tokenizer: Any = None, **config: Any) -> Path:
     """An XLNet classifier, which looks at the last position, so its padding must be on the left."""
     sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}
-    made = XLNetConfig(vocab_size=len(WORD_PIECES), **{**SPREAD, **sizes, "pad_token_id": 0, **config})
-    return save(folder, _random(XLNetForSequenceClassification, made), tokenizer or word_pieces(padding_side="left"))
+    made = XLNetConfig(vocab_size=len(WORDPIECE_VOCABULARY), **{**WIDE_WEIGHTS, **sizes, "pad_token_id": 0, **config})
+    return save(
+        folder,
+        _random_model(XLNetForSequenceClassification, made),
+        tokenizer or wordpiece_tokenizer(padding_side="left"),
+    )
 
 
 def masked_bert(folder: Path) -> Path:
     """A BERT that fills masks: the right family, the wrong head."""
-    made = BertConfig(**_config(WORD_PIECES, **SIZES))
-    return save(folder, _random(BertForMaskedLM, made), word_pieces())
+    made = BertConfig(**_base_config(WORDPIECE_VOCABULARY, **BERT_SIZES))
+    return save(folder, _random_model(BertForMaskedLM, made), wordpiece_tokenizer())
 
 
-def word_pieces(max_length: int | None = POSITIONS, **other: Any) -> Any:
+def wordpiece_tokenizer(max_length: int | None = MAX_POSITIONS, **fields: Any) -> Any:
     """BERT's kind of tokenizer: lower case, a piece for each ASCII letter and a few words."""
-    known = {piece: number for number, piece in enumerate(WORD_PIECES)}
-    return BertTokenizer(vocab=known, **_limit(max_length), **other)
+    known = {piece: number for number, piece in enumerate(WORDPIECE_VOCABULARY)}
+    return BertTokenizer(vocab=known, **_max_length_options(max_length), **fields)
 
 
-def bytes_as_words(max_length: int | None) -> Any:
+def byte_tokenizer(max_length: int | None) -> Any:
     """RoBERTa's kind of tokenizer: one token for each byte, so no text is unknown to it."""
-    return RobertaTokenizer(vocab={word: number for number, word in enumerate(BYTES)}, merges=[], **_limit(max_length))
+    return RobertaTokenizer(
+        vocab={word: number for number, word in enumerate(BYTE_VOCABULARY)},
+        merges=[],
+        **_max_length_options(max_length),
+    )
 
 
 def save(folder: Path, model: PreTrainedModel, tokenizer: Any) -> Path:
@@ -102,14 +112,14 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: Any) -> Path:
     return folder
 
 
-def _random(architecture: type[PreTrainedModel], config: Any) -> PreTrainedModel:
+def _random_model(architecture: type[PreTrainedModel], config: Any) -> PreTrainedModel:
     torch.manual_seed(0)
     return architecture(config)
 
 
-def _config(words: list[str], **other: Any) -> dict[str, Any]:
-    return {"vocab_size": len(words), "max_position_embeddings": POSITIONS, **SPREAD, **other}
+def _base_config(vocabulary: list[str], **fields: Any) -> dict[str, Any]:
+    return {"vocab_size": len(vocabulary), "max_position_embeddings": MAX_POSITIONS, **WIDE_WEIGHTS, **fields}
 
 
-def _limit(max_length: int | None) -> dict[str, int]:
+def _max_length_options(max_length: int | None) -> dict[str, int]:
     return {} if max_length is None else {"model_max_length": max_length}

@@ -18,76 +18,91 @@ from transformers import (
 
 from models.pipelines.pipeline import Pipeline
 from tests.models_made import (
-    BYTES,
+    BERT_SIZES,
+    BYTE_VOCABULARY,
     DISTIL_SIZES,
     LETTERS,
-    POSITIONS,
-    SIZES,
-    SPECIAL_WORDS,
-    SPREAD,
+    MAX_POSITIONS,
+    SPECIAL_TOKENS,
+    WIDE_WEIGHTS,
     WORDS,
-    bytes_as_words,
+    byte_tokenizer,
     save,
-    word_pieces,
+    wordpiece_tokenizer,
 )
 
-NLI = ("contradiction", "neutral", "entailment")
-TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+NLI_LABELS = ("contradiction", "neutral", "entailment")
+NER_LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 # SentencePiece's kind: a word begins with the mark; longer pieces are the likelier.
-PIECES = [
-    *(("▁" + word, -2.0) for word in WORDS if not word.startswith("##")), ("▁", -4.0), ("ing", -3.0), ("ed", -3.0),
-    *((letter, -6.0) for letter in LETTERS), ("世", -6.0), ("é", -6.0),
-]  # fmt: skip
+UNIGRAM_PIECES = [
+    *(("▁" + word, -2.0) for word in WORDS if not word.startswith("##")),
+    ("▁", -4.0),
+    ("ing", -3.0),
+    ("ed", -3.0),
+    *((letter, -6.0) for letter in LETTERS),
+    ("世", -6.0),
+    ("é", -6.0),
+]
 
-ENCODERS = ("bert", "distilbert", "roberta", "deberta-v2", "modernbert", "electra", "xlm-roberta")
+ARCHITECTURES = ("bert", "distilbert", "roberta", "deberta-v2", "modernbert", "electra", "xlm-roberta")
 
 
-def nli(folder: Path, architecture: str, labels: tuple[str, ...] = NLI, **other: Any) -> Path:
+def nli_model(folder: Path, architecture: str, labels: tuple[str, ...] = NLI_LABELS, **fields: Any) -> Path:
     """A model of inference, for zero-shot classification."""
-    return _made(folder, AutoModelForSequenceClassification, architecture, labels, **other)
+    return _save_random(folder, AutoModelForSequenceClassification, architecture, labels, **fields)
 
 
-def tagger(folder: Path, architecture: str, labels: tuple[str, ...] = TAGS, **other: Any) -> Path:
+def token_classifier(folder: Path, architecture: str, labels: tuple[str, ...] = NER_LABELS, **fields: Any) -> Path:
     """A model that tags tokens, for named entities."""
-    return _made(folder, AutoModelForTokenClassification, architecture, labels, **other)
+    return _save_random(folder, AutoModelForTokenClassification, architecture, labels, **fields)
 
 
-def masked(folder: Path, architecture: str, **other: Any) -> Path:
+def masked_lm(folder: Path, architecture: str, **fields: Any) -> Path:
     """A model that fills masks."""
-    return _made(folder, AutoModelForMaskedLM, architecture, None, **other)
+    return _save_random(folder, AutoModelForMaskedLM, architecture, None, **fields)
 
 
-def entry(folder: Path, task: str, **other: Any) -> Pipeline:
+def pipeline_for(folder: Path, task: str, **fields: Any) -> Pipeline:
     """A catalogue entry for a model in a folder."""
-    return Pipeline(**{"name": "made", "task": task, "model": str(folder), **other})
+    return Pipeline(**{"name": "made", "task": task, "model": str(folder), **fields})
 
 
-def tokenizer_of(architecture: str, **other: Any) -> Any:
+def tokenizer_for(architecture: str, **fields: Any) -> Any:
     """The architecture's own kind of tokenizer."""
     if architecture in ("bert", "distilbert", "electra", "convbert", "albert"):
-        return word_pieces(**other)
+        return wordpiece_tokenizer(**fields)
     if architecture in ("roberta", "bart"):
-        return bytes_as_words(POSITIONS - 2)
-    return {"deberta-v2": _deberta, "xlm-roberta": _xlm, "camembert": _xlm, "modernbert": _modern}[architecture]()
+        return byte_tokenizer(MAX_POSITIONS - 2)
+    return {
+        "deberta-v2": _deberta_tokenizer,
+        "xlm-roberta": _xlm_roberta_tokenizer,
+        "camembert": _xlm_roberta_tokenizer,
+        "modernbert": _modernbert_tokenizer,
+    }[architecture]()
 
 
-def _made(
+def _save_random(
     folder: Path, head: Any, architecture: str, labels: tuple[str, ...] | None, tokenizer: Any = None, **config: Any
-) -> Path:  # fmt: skip
-    tokenizer = tokenizer or tokenizer_of(architecture)
-    named = {} if labels is None else {
-        "num_labels": len(labels), "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }  # fmt: skip
+) -> Path:
+    tokenizer = tokenizer or tokenizer_for(architecture)
+    named = (
+        {}
+        if labels is None
+        else {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+    )
     ids = {"pad_token_id": tokenizer.pad_token_id}
-    made = AutoConfig.for_model(architecture, **{**_sizes(architecture, tokenizer), **ids, **named, **config})
+    made = AutoConfig.for_model(architecture, **{**_config_sizes(architecture, tokenizer), **ids, **named, **config})
     torch.manual_seed(0)
     return save(folder, head.from_config(made, attn_implementation="eager"), tokenizer)
 
 
-def _sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
-    common = {"vocab_size": len(tokenizer), "max_position_embeddings": POSITIONS, **SPREAD}
+def _config_sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
+    common = {"vocab_size": len(tokenizer), "max_position_embeddings": MAX_POSITIONS, **WIDE_WEIGHTS}
     if architecture == "distilbert":
         return {**common, **DISTIL_SIZES}
     if architecture == "bart":
@@ -96,30 +111,50 @@ def _sizes(architecture: str, tokenizer: Any) -> dict[str, Any]:
         ids = {"bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_eos_token_id": None}
         return {**common, **layers, **wide, **ids}
     own: dict[str, dict[str, Any]] = {
-        "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8, "cls_token_id": 0, "sep_token_id": 2,
-                       "bos_token_id": 0, "eos_token_id": 2, "initializer_cutoff_factor": 2.0},
-        "electra": {"embedding_size": 16}, "albert": {"embedding_size": 16}, "convbert": {"embedding_size": 32},
-        "deberta-v2": {"relative_attention": True, "position_buckets": 16, "norm_rel_ebd": "layer_norm",
-                       "share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False},
-        "roberta": {"bos_token_id": 0, "eos_token_id": 2}, "xlm-roberta": {"bos_token_id": 0, "eos_token_id": 2},
+        "modernbert": {
+            "global_attn_every_n_layers": 2,
+            "local_attention": 8,
+            "cls_token_id": 0,
+            "sep_token_id": 2,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "initializer_cutoff_factor": 2.0,
+        },
+        "electra": {"embedding_size": 16},
+        "albert": {"embedding_size": 16},
+        "convbert": {"embedding_size": 32},
+        "deberta-v2": {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        },
+        "roberta": {"bos_token_id": 0, "eos_token_id": 2},
+        "xlm-roberta": {"bos_token_id": 0, "eos_token_id": 2},
         "camembert": {"bos_token_id": 0, "eos_token_id": 2},
-    }  # fmt: skip
-    return {**common, **SIZES, **own.get(architecture, {})}
+    }
+    return {**common, **BERT_SIZES, **own.get(architecture, {})}
 
 
-def _deberta() -> Any:
-    return DebertaV2Tokenizer(vocab=[*((word, 0.0) for word in SPECIAL_WORDS), *PIECES], model_max_length=POSITIONS)
+def _deberta_tokenizer() -> Any:
+    return DebertaV2Tokenizer(
+        vocab=[*((word, 0.0) for word in SPECIAL_TOKENS), *UNIGRAM_PIECES], model_max_length=MAX_POSITIONS
+    )
 
 
-def _xlm() -> Any:
+def _xlm_roberta_tokenizer() -> Any:
     special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-    return XLMRobertaTokenizer(vocab=[*((word, 0.0) for word in special), *PIECES], model_max_length=POSITIONS - 2)
+    return XLMRobertaTokenizer(
+        vocab=[*((word, 0.0) for word in special), *UNIGRAM_PIECES], model_max_length=MAX_POSITIONS - 2
+    )
 
 
-def _modern() -> Any:
+def _modernbert_tokenizer() -> Any:
     """ModernBERT's: bytes like RoBERTa's, framed and named like BERT's."""
-    names = dict(zip(BYTES[:5], ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), strict=True))
-    words = [names.get(word, word) for word in BYTES]
+    names = dict(zip(BYTE_VOCABULARY[:5], ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"), strict=True))
+    words = [names.get(word, word) for word in BYTE_VOCABULARY]
     inner = Tokenizer(BPE(vocab={word: number for number, word in enumerate(words)}, merges=[], unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -127,6 +162,12 @@ def _modern() -> Any:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 2)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, cls_token="[CLS]", pad_token="[PAD]", sep_token="[SEP]", unk_token="[UNK]",
-        mask_token="[MASK]", model_max_length=POSITIONS, model_input_names=["input_ids", "attention_mask"],
-    )  # fmt: skip
+        tokenizer_object=inner,
+        cls_token="[CLS]",
+        pad_token="[PAD]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_max_length=MAX_POSITIONS,
+        model_input_names=["input_ids", "attention_mask"],
+    )

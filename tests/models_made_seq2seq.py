@@ -13,16 +13,16 @@ from transformers import (
 )
 
 from tests.golden import seq2seq_models
-from tests.golden.seq2seq_models import SIZES, T5_SIZES
-from tests.models_made import POSITIONS, WORD_PIECES, save, word_pieces
-from tests.models_made import SIZES as BERT_SIZES
+from tests.golden.seq2seq_models import BART_SIZES, T5_SIZES
+from tests.models_made import BERT_SIZES as BERT_SIZES
+from tests.models_made import MAX_POSITIONS, WORDPIECE_VOCABULARY, save, wordpiece_tokenizer
 
 
 def bert2bert(folder: Path) -> Path:
     """An encoder and a decoder that are BERTs; the end is a token of its tokenizer's."""
     sizes = {
-        "vocab_size": len(WORD_PIECES),
-        "max_position_embeddings": POSITIONS,
+        "vocab_size": len(WORDPIECE_VOCABULARY),
+        "max_position_embeddings": MAX_POSITIONS,
         "initializer_range": 0.5,
         **BERT_SIZES,
     }
@@ -30,7 +30,7 @@ def bert2bert(folder: Path) -> Path:
     model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**sizes), decoder))
     ids = {"decoder_start_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
     model.generation_config.update(**ids)
-    return save(folder, model, word_pieces())
+    return save(folder, model, wordpiece_tokenizer())
 
 
 def umt5(folder: Path) -> Path:
@@ -44,8 +44,12 @@ def led(folder: Path) -> Path:
     """Attention in windows, which the model itself pads to."""
     seq2seq_models.bart(folder)
     config = LEDConfig(
-        vocab_size=266, max_encoder_position_embeddings=128, max_decoder_position_embeddings=40, attention_window=8,
-        init_std=0.5, **SIZES,
-    )  # fmt: skip
+        vocab_size=266,
+        max_encoder_position_embeddings=128,
+        max_decoder_position_embeddings=40,
+        attention_window=8,
+        init_std=0.5,
+        **BART_SIZES,
+    )
     LEDForConditionalGeneration(config).save_pretrained(folder)
     return folder

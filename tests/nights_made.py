@@ -14,168 +14,188 @@ from typing import Any
 from sqlalchemy import text
 
 from models.db import Database
-from models.documents import as_json
+from models.documents import to_json
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.health import audit
 from producer.schedules import registry, validation
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import run_views, tick
 from producer.schedules.runs.run_views import RunView
-from producer.schedules.runs.tick import Tick
-from tests.batches_made import REVISION, VERSION, pending
+from producer.schedules.runs.tick import TickResult
+from tests.batches_made import MODEL_VERSION, REVISION, get_unanswered_jobs
 from worker.leasing import claims, commit, leases
-from worker.leasing.commit import Answer
+from worker.leasing.commit import JobResult
 from worker.loading import versions
 
 PIPELINE = "sample-sentiment-analysis"
-EVENING = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
-TICKETS = "SELECT id, body FROM tickets WHERE created_at >= :since AND created_at < :until ORDER BY id"
+CREATED_AT = datetime(2026, 3, 1, 20, 0, tzinfo=UTC)
+SELECT_TICKETS = "SELECT id, body FROM tickets WHERE created_at >= :since AND created_at < :until ORDER BY id"
 
 
-def at(said: str) -> datetime:
+def utc(month_day_time: str) -> datetime:
     """A moment of 2026 in UTC, such as `03-02 02:00`."""
-    return datetime.fromisoformat(f"2026-{said}").replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"2026-{month_day_time}").replace(tzinfo=UTC)
 
 
-class Shop:
+class TicketDatabase:
     """A SQLite database that gets tickets."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.write("CREATE TABLE tickets (id INTEGER PRIMARY KEY, body TEXT, created_at TEXT)")
+        self.execute("CREATE TABLE tickets (id INTEGER PRIMARY KEY, body TEXT, created_at TEXT)")
 
     @property
     def url(self) -> str:
         """Its address."""
         return f"sqlite:///{self.path}"
 
-    def open_ticket(self, when: datetime, body: str = "it is broken") -> None:
+    def insert_ticket(self, created_at: datetime, body: str = "it is broken") -> None:
         """A customer writes."""
-        self.write("INSERT INTO tickets (body, created_at) VALUES (?, ?)", body, f"{when:%Y-%m-%d %H:%M:%S}")
+        self.execute("INSERT INTO tickets (body, created_at) VALUES (?, ?)", body, f"{created_at:%Y-%m-%d %H:%M:%S}")
 
-    def write(self, statement: str, *values: Any) -> None:
+    def execute(self, statement: str, *values: Any) -> None:
         """Run a statement."""
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute(statement, values)
 
-    def rows(self, query: str) -> list[Any]:
+    def query(self, query: str) -> list[Any]:
         """Rows of a query."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(query).fetchall()
 
 
-class Nights:
+class ScheduleHarness:
     """Schedules over a shop; nothing happens but at `tick`."""
 
     def __init__(self, database_url: str, folder: Path, *, redis_url: str = "redis://127.0.0.1:1/0") -> None:
-        self.shop = Shop(folder / "shop.db")
-        sources = {"tickets": {"url": self.shop.url, "query": TICKETS}}
+        self.tickets = TicketDatabase(folder / "shop.db")
+        sources = {"tickets": {"url": self.tickets.url, "query": SELECT_TICKETS}}
         self.settings = Settings(
-            database_url=database_url, redis_url=redis_url, publish_seconds=0.2, sources=sources, home=folder / "home",
-        )  # fmt: skip
+            database_url=database_url,
+            redis_url=redis_url,
+            redis_timeout_seconds=0.2,
+            sources=sources,
+            home=folder / "home",
+        )
         self.catalogue = Catalogue.load(self.settings)
         self.database = Database(database_url)
         self.revision = REVISION  # of the model that answers
 
-    def create(self, name: str = "nightly", now: datetime = EVENING, **fields: Any) -> Schedule:
+    def create_schedule(self, name: str = "nightly", now: datetime = CREATED_AT, **fields: Any) -> ScheduleDefinition:
         """A schedule for two every night, unless the fields say otherwise."""
         usual: Mapping[str, Any] = {
-            "pipeline": PIPELINE, "cron": "0 2 * * *", "sql": "tickets", "input": {"text": "body"}, "id": "id",
-        }  # fmt: skip
+            "pipeline": PIPELINE,
+            "cron": "0 2 * * *",
+            "sql": "tickets",
+            "input": {"text": "body"},
+            "id": "id",
+        }
         fields = {**usual, **fields}
         if "file" in fields:
             fields.pop("sql")
-        definition = validation.admitted(name, fields, self.settings, self.catalogue)
+        definition = validation.validate(name, fields, self.settings, self.catalogue)
         registry.create(self.database, definition, now)
         return definition
 
-    def tick(self, now: datetime) -> Tick:
+    def tick(self, now: datetime) -> TickResult:
         """Do what is due."""
         return tick.run_once(self.database, self.settings, self.catalogue, now)
 
-    def answer(self, output: Any = None, *, failing: int = 0) -> None:
+    def answer_jobs(self, output: Any = None, *, failures_per_claim: int = 0) -> None:
         """Answer every job that waits, as a worker would, the first ones of each claim with a failure."""
         pipeline = self.catalogue[PIPELINE]
         claimant = leases.Claimant(
-            worker_id="worker", pipeline=PIPELINE, task=pipeline.task, model=pipeline.model, revision=self.revision,
+            worker_id="worker",
+            pipeline=PIPELINE,
+            task=pipeline.task,
+            model=pipeline.model,
+            revision=self.revision,
             lease_seconds=60.0,
-        )  # fmt: skip
-        version_id = versions.register(self.database, replace(VERSION, revision=self.revision))
+        )
+        version_id = versions.register_version(self.database, replace(MODEL_VERSION, revision=self.revision))
         usual = {"label": "NEGATIVE", "score": 0.9} if output is None else output
-        while claimed := claims.take(self.database, claimant, 10_000, self.settings.slice_jobs):
+        while claimed := claims.claim(self.database, claimant, 10_000, self.settings.slice_size):
             for batch_id in {lease.batch_id for lease in claimed}:
                 ours = [lease for lease in claimed if lease.batch_id == batch_id]
-                jobs = sorted(pending(self.database, ours), key=lambda job: job.position)
+                jobs = sorted(get_unanswered_jobs(self.database, ours), key=lambda job: job.position)
                 answers = [
-                    Answer(job.lease, job.position, Outcome.FAILED, error_code="too_hard", error_message="too hard")
-                    if number < failing
-                    else Answer(job.lease, job.position, Outcome.SUCCEEDED, as_json(usual))
+                    JobResult(
+                        job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard"
+                    )
+                    if number < failures_per_claim
+                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(usual))
                     for number, job in enumerate(jobs)
                 ]
                 finished = {lease.slice_id for lease in ours}
                 with self.database.write() as connection:
-                    commit.close(connection, self.database.sql, answers, ours, finished, version_id)
+                    commit.commit_results(connection, self.database.sql, answers, ours, finished, version_id)
 
-    def night(self, now: datetime, output: Any = None) -> None:
+    def run_schedule(self, now: datetime, output: Any = None) -> None:
         """A whole night: the slot, the answers, the end."""
         self.tick(now)
-        self.answer(output)
+        self.answer_jobs(output)
         self.tick(now + timedelta(minutes=5))
 
     def runs(self, name: str = "nightly") -> list[RunView]:
         """All runs, the first slot first."""
-        return run_views.newest(self.database, name, 10_000)[::-1]
+        return run_views.newest_runs(self.database, name, 10_000)[::-1]
 
-    def states(self, name: str = "nightly") -> list[str]:
+    def run_states(self, name: str = "nightly") -> list[str]:
         """What they came to."""
         return [run.state.value for run in self.runs(name)]
 
-    def read(self, run: RunView) -> list[str]:
+    def input_ids(self, run: RunView) -> list[str]:
         """The ids that a run took in."""
         query = text("SELECT custom_id FROM jobs WHERE batch_id = :id ORDER BY position")
         with self.database.read() as connection:
             return list(connection.scalars(query, {"id": run.batch_id}))
 
-    def query(self, statement: str, **named: Any) -> list[Any]:
+    def query(self, statement: str, **parameters: Any) -> list[Any]:
         """Rows of a query on our database."""
         with self.database.read() as connection:
-            return list(connection.execute(text(statement), named))
+            return list(connection.execute(text(statement), parameters))
 
-    def write(self, statement: str, **named: Any) -> None:
+    def execute(self, statement: str, **parameters: Any) -> None:
         """Change something behind everybody's back."""
         with self.database.write() as connection:
-            connection.execute(text(statement), named)
+            connection.execute(text(statement), parameters)
 
-    def events(self) -> list[str]:
+    def event_kinds(self) -> list[str]:
         """The kinds of all events, in order."""
         return [row.kind for row in self.query("SELECT kind FROM events ORDER BY id")]
 
-    def audit(self) -> None:
+    def assert_consistent(self) -> None:
         """Every batch of every run is sound."""
         for row in self.query("SELECT id FROM batches"):
-            audited = audit.one(self.database, row.id, self.settings.lease_seconds)
-            assert audited.sound, audited.problems
+            audited = audit.audit_batch(self.database, row.id, self.settings.lease_seconds)
+            assert audited.is_sound, audited.problems
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, **extra: str) -> dict[str, str]:
         """What a process needs to look after these schedules; `more` are variables besides, without BATCHMILL_."""
         settings = self.settings
         ours = {
-            "DATABASE_URL": settings.database_url or "", "REDIS_URL": settings.redis_url or "",
-            "HOME": str(settings.home_path), "PUBLISH_SECONDS": "0.2", "LOG_LEVEL": "error",
-            "SOURCES__TICKETS__URL": self.shop.url, "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
-        }  # fmt: skip
-        return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (ours | more).items()}}
+            "DATABASE_URL": settings.database_url or "",
+            "REDIS_URL": settings.redis_url or "",
+            "HOME": str(settings.home_path),
+            "PUBLISH_SECONDS": "0.2",
+            "LOG_LEVEL": "error",
+            "SOURCES__TICKETS__URL": self.tickets.url,
+            "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
+        }
+        return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (ours | extra).items()}}
 
-    def start_tick(
+    def start_tick_process(
         self, now: datetime, failpoint: str = "", *, options: Sequence[str] = (), stdin: int = subprocess.DEVNULL
     ) -> "subprocess.Popen[bytes]":
         """Do what is due in a process of its own, to which something may happen on the way."""
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "batchmill", "schedule", "tick", "--now", now.isoformat(), *options],
-            env=self.environment(FAILPOINT=failpoint), stdin=stdin, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            env=self.environment(FAILPOINT=failpoint),
+            stdin=stdin,
+            stderr=subprocess.DEVNULL,
+        )
 
     def close(self) -> None:
         """Return the connections."""

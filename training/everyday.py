@@ -10,38 +10,44 @@ from training import skeletons, topics
 
 _TEXT: Final = Path(__file__).with_suffix(".txt").read_text("utf-8")
 _SECTIONS: Final = {
-    name: skeletons.parse(body)
+    name: skeletons.parse_grammar(body)
     for name, body in (part.split("]\n", 1) for part in re.split(r"^\[", _TEXT, flags=re.MULTILINE)[1:])
 }
-_FREE: Final = _SECTIONS.pop("free")
-_TRUTHS: Final = {name: tuple(tuple(pair.split(" > ")) for pair in way["pairs"]) for name, way in _SECTIONS.items()}
-_TOPICS: Final = (
+_SENTENCE_GRAMMAR: Final = _SECTIONS.pop("free")
+_FACT_PATTERNS: Final = {
+    name: tuple(tuple(pair.split(" > ")) for pair in way["pairs"]) for name, way in _SECTIONS.items()
+}
+_TOPIC_PROBABILITY: Final = (
     0.15  # share of the texts that the sample zero-shot model reads too: more words, and less to be sure of
 )
-_FACTS: Final = 0.6  # share of the sentences that are facts
-_LENGTHS: Final = (1, 1, 1, 2, 3, 5)  # sentences in a text
+_FACT_PROBABILITY: Final = 0.6  # share of the sentences that are facts
+_SENTENCE_COUNTS: Final = (1, 1, 1, 2, 3, 5)  # sentences in a text
 
 
-def texts(seed: int, *, held_out: bool = False) -> Iterator[str]:
+def everyday_texts(seed: int, *, held_out: bool = False) -> Iterator[str]:
     """Yield texts without end. Held-out ones are sentences that no others hold: known facts, told in another way."""
     rng = random.Random(f"{seed}/{held_out}")
-    on_topics = topics.texts(rng, held_out=held_out)
+    on_topics = topics.topic_texts(rng, held_out=held_out)
     while True:
-        if rng.random() < _TOPICS:
+        if rng.random() < _TOPIC_PROBABILITY:
             yield next(on_topics).text
             continue
-        yield " ".join(_sentence(rng, held_out) for _ in range(1 if held_out else rng.choice(_LENGTHS)))
+        yield " ".join(_draw_sentence(rng, held_out) for _ in range(1 if held_out else rng.choice(_SENTENCE_COUNTS)))
 
 
-def _sentence(rng: random.Random, held_out: bool) -> str:
+def _draw_sentence(rng: random.Random, held_out: bool) -> str:
     while True:
-        sentence = _fact(rng) if rng.random() < _FACTS else skeletons.expand(rng.choice(_FREE["say"]), _FREE, rng)
-        if skeletons.held_out(sentence, 12) == held_out:
+        sentence = (
+            _draw_fact(rng)
+            if rng.random() < _FACT_PROBABILITY
+            else skeletons.expand_slots(rng.choice(_SENTENCE_GRAMMAR["say"]), _SENTENCE_GRAMMAR, rng)
+        )
+        if skeletons.is_held_out(sentence, 12) == held_out:
             return sentence[:1].upper() + sentence[1:]
 
 
-def _fact(rng: random.Random) -> str:
+def _draw_fact(rng: random.Random) -> str:
     """Return one of a kind of facts: capitals come most often, since their names stand in no other sentence."""
-    kind = rng.choice(("capitals", *_TRUTHS))
-    first, second = rng.choice(_TRUTHS[kind])
+    kind = rng.choice(("capitals", *_FACT_PATTERNS))
+    first, second = rng.choice(_FACT_PATTERNS[kind])
     return rng.choice(_SECTIONS[kind]["say"]).replace("{X}", first).replace("{Y}", second)

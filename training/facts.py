@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Final
 
 from training import skeletons
-from training.cast import Cast
+from training.cast import EntityNames
 from training.skeletons import Passage, Span
 
 _TEXT: Final = Path(__file__).with_suffix(".txt").read_text("utf-8")
-_INNER: Final = re.compile(r"\{([a-z]+)\}")
+_INNER_SLOT: Final = re.compile(r"\{([a-z]+)\}")
 _PRONOUNS: Final = ("He", "She")
-_BACK_TO_SOMEBODY: Final = 0.45  # share of the facts that are about somebody met before
-_TRIES: Final = 100
-_FIRST_NAME_ONLY: Final = 0.25  # share of the questions that call people by their first name
+_SAME_PERSON_PROBABILITY: Final = 0.45  # share of the facts that are about somebody met before
+_MAX_TRIES: Final = 100
+_FIRST_NAME_ONLY_PROBABILITY: Final = 0.25  # share of the questions that call people by their first name
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FactKind:
     """How a kind of fact is told, and what may be asked of it: a slot and the questions that it answers."""
 
     name: str
-    says: tuple[str, ...]
-    asks: dict[str, tuple[str, ...]]
+    statements: tuple[str, ...]
+    questions_by_slot: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,22 @@ class Question:
 class Fact:
     """A fact as told, the names in it and the words chosen for its other slots."""
 
-    kind: Kind
-    skeleton: str
+    kind: FactKind
+    template: str
     words: Mapping[str, str]
     names: Mapping[str, str]
 
     @property
     def passage(self) -> Passage:
         """The fact as a sentence."""
-        return skeletons.fill(f"{self.skeleton}.", self.names)
+        return skeletons.fill_open_slots(f"{self.template}.", self.names)
 
-    def questions(self) -> list[tuple[str, str]]:
+    def question_templates(self) -> list[tuple[str, str]]:
         """Return every question that the sentence answers, as a skeleton, with the slot of the answer."""
-        told = {slot for slot in skeletons.open_slots(self.skeleton) if self.names[slot] not in _PRONOUNS}
-        pairs = [(_with_words(ask, self.words), slot) for slot, asks in self.kind.asks.items() for ask in asks]
+        told = {slot for slot in skeletons.open_slots(self.template) if self.names[slot] not in _PRONOUNS}
+        pairs = [
+            (_fill_words(ask, self.words), slot) for slot, asks in self.kind.questions_by_slot.items() for ask in asks
+        ]
         return [
             (ask, slot)
             for ask, slot in pairs
@@ -66,103 +68,118 @@ class Fact:
         ]
 
 
-def _kinds(sections: list[str]) -> tuple[Kind, ...]:
+def _parse_kinds(sections: list[str]) -> tuple[FactKind, ...]:
     kinds = []
     for section in sections:
         name, _, body = section.partition("]\n")
-        lines = skeletons.parse(body)
-        kinds.append(Kind(name, lines.pop("say"), {key.rstrip("?"): asks for key, asks in lines.items()}))
+        lines = skeletons.parse_grammar(body)
+        kinds.append(FactKind(name, lines.pop("say"), {key.rstrip("?"): asks for key, asks in lines.items()}))
     return tuple(kinds)
 
 
 _SECTIONS: Final = re.split(r"^\[", _TEXT, flags=re.MULTILINE)[1:]
-KINDS: Final = _kinds(_SECTIONS[:-1])
-_WORDS: Final = skeletons.parse(_SECTIONS[-1].partition("]\n")[2])
+FACT_KINDS: Final = _parse_kinds(_SECTIONS[:-1])
+_WORD_GRAMMAR: Final = skeletons.parse_grammar(_SECTIONS[-1].partition("]\n")[2])
 
 
-def _with_words(pattern: str, words: Mapping[str, str]) -> str:
-    return _INNER.sub(lambda slot: words[slot[1]], pattern)
+def _fill_words(pattern: str, words: Mapping[str, str]) -> str:
+    return _INNER_SLOT.sub(lambda slot: words[slot[1]], pattern)
 
 
-class Storyteller:
+class FactNarrator:
     """Tells the facts of one passage."""
 
     def __init__(self, rng: random.Random, *, held_out: bool) -> None:
         self._rng = rng
         self._held_out = held_out
-        self._cast = Cast(rng, held_out=held_out)
-        self._people: dict[str, set[str]] = {}  # who was met, and in which kinds of facts
-        self._last = ""
+        self._entity_names = EntityNames(rng, held_out=held_out)
+        self._kinds_by_person: dict[str, set[str]] = {}  # who was met, and in which kinds of facts
+        self._last_person = ""
 
-    def fact(self, kind: Kind, *, told: bool = True) -> Fact:
+    def draw_fact(self, kind: FactKind, *, remember: bool = True) -> Fact:
         """Return a fact of a kind; one that is not told leaves no trace in what follows."""
-        skeleton, words = self._draw(kind)
-        names = {slot: self._cast.draw(slot) for slot in skeletons.open_slots(skeleton)}
-        known = sorted(name for name, kinds in self._people.items() if kind.name not in kinds)
-        if "PER" in names and not kind.name.startswith("my") and known and self._rng.random() < _BACK_TO_SOMEBODY:
-            names["PER"] = self._last if self._last in known else self._rng.choice(known)
-        if told and "PER" in names:
-            self._remember(names, kind, skeleton)
+        skeleton, words = self._draw_template(kind)
+        names = {slot: self._entity_names.draw(slot) for slot in skeletons.open_slots(skeleton)}
+        known = sorted(name for name, kinds in self._kinds_by_person.items() if kind.name not in kinds)
+        if (
+            "PER" in names
+            and not kind.name.startswith("my")
+            and known
+            and self._rng.random() < _SAME_PERSON_PROBABILITY
+        ):
+            names["PER"] = self._last_person if self._last_person in known else self._rng.choice(known)
+        if remember and "PER" in names:
+            self._remember_person(names, kind, skeleton)
         return Fact(kind, skeleton, words, names)
 
-    def _draw(self, kind: Kind) -> tuple[str, dict[str, str]]:
+    def _draw_template(self, kind: FactKind) -> tuple[str, dict[str, str]]:
         """Draw a way to tell it from this side of the split; if all of few ways are on one side, only names differ."""
-        for _ in range(_TRIES):
-            words = {slot: self._rng.choice(ways) for slot, ways in _WORDS.items()}
-            skeleton = _with_words(self._rng.choice(kind.says), words)
-            if skeletons.held_out(skeleton, 8) == self._held_out:
+        for _ in range(_MAX_TRIES):
+            words = {slot: self._rng.choice(ways) for slot, ways in _WORD_GRAMMAR.items()}
+            skeleton = _fill_words(self._rng.choice(kind.statements), words)
+            if skeletons.is_held_out(skeleton, 8) == self._held_out:
                 break
         return skeleton, words
 
-    def _remember(self, names: dict[str, str], kind: Kind, skeleton: str) -> None:
+    def _remember_person(self, names: dict[str, str], kind: FactKind, template: str) -> None:
         """Note who was met; a second sentence about the same person may say "she"."""
         person = names["PER"]
-        if person == self._last and skeleton.startswith("{PER} ") and self._rng.random() < 0.5:
+        if person == self._last_person and template.startswith("{PER} ") and self._rng.random() < 0.5:
             names["PER"] = self._rng.choice(_PRONOUNS)
         if not kind.name.startswith("my"):
-            self._people.setdefault(person, set()).add(kind.name)
-            self._last = person
+            self._kinds_by_person.setdefault(person, set()).add(kind.name)
+            self._last_person = person
 
-    def asked(self, ask: str, names: Mapping[str, str]) -> str:
+    def phrase_question(self, template: str, names: Mapping[str, str]) -> str:
         """Return a question with its names, as people type it."""
-        if self._rng.random() < _FIRST_NAME_ONLY:
+        if self._rng.random() < _FIRST_NAME_ONLY_PROBABILITY:
             names = {slot: name.split()[0] if slot.startswith("PER") else name for slot, name in names.items()}
-        text = skeletons.fill(ask, names).text
+        text = skeletons.fill_open_slots(template, names).text
         if self._rng.random() < 0.1:
             text = text[:1].lower() + text[1:]
         return text if self._rng.random() < 0.1 else f"{text}?"
 
-    def questions(self, facts: list[Fact], passages: list[Passage]) -> list[Question]:
+    def build_questions(self, facts: list[Fact], passages: list[Passage]) -> list[Question]:
         """Return one question for each fact that has any, leaving out those that several facts would answer."""
-        pairs = [(fact, index, ask, slot) for index, fact in enumerate(facts) for ask, slot in fact.questions()]
-        often = Counter(skeletons.fill(ask, fact.names).text for fact, _, ask, _ in pairs)
+        pairs = [
+            (fact, index, ask, slot) for index, fact in enumerate(facts) for ask, slot in fact.question_templates()
+        ]
+        often = Counter(skeletons.fill_open_slots(ask, fact.names).text for fact, _, ask, _ in pairs)
         starts = [0]
         for passage in passages:
             starts.append(starts[-1] + len(passage.text) + 1)
         chosen: dict[int, Question] = {}
         for fact, index, ask, slot in self._rng.sample(pairs, len(pairs)):
-            if index in chosen or often[skeletons.fill(ask, fact.names).text] > 1 or _pronoun_in(ask, fact):
+            if index in chosen or often[skeletons.fill_open_slots(ask, fact.names).text] > 1 or _has_pronoun(ask, fact):
                 continue
             span = next(span for span in passages[index].spans if span.slot == slot)
-            chosen[index] = Question(self.asked(ask, fact.names), span.moved(starts[index]))
+            chosen[index] = Question(self.phrase_question(ask, fact.names), span.shift(starts[index]))
         return list(chosen.values())
 
 
-def _pronoun_in(ask: str, fact: Fact) -> bool:
-    return any(fact.names[slot] in _PRONOUNS for slot in skeletons.open_slots(ask))
+def _has_pronoun(template: str, fact: Fact) -> bool:
+    return any(fact.names[slot] in _PRONOUNS for slot in skeletons.open_slots(template))
 
 
-def story(rng: random.Random, length: int, *, held_out: bool) -> tuple[Passage, list[Question]]:
+def passage_with_questions(rng: random.Random, length: int, *, held_out: bool) -> tuple[Passage, list[Question]]:
     """Return a passage of `length` facts, and questions, of which about one in five has no answer in it."""
-    teller = Storyteller(rng, held_out=held_out)
-    kinds = rng.sample(KINDS, min(len(KINDS), 1 + length // 2 + rng.randint(0, 1)))
-    facts = [teller.fact(rng.choice(kinds)) for _ in range(length)]
+    teller = FactNarrator(rng, held_out=held_out)
+    kinds = rng.sample(FACT_KINDS, min(len(FACT_KINDS), 1 + length // 2 + rng.randint(0, 1)))
+    facts = [teller.draw_fact(rng.choice(kinds)) for _ in range(length)]
     passages = [fact.passage for fact in facts]
-    questions = teller.questions(facts, passages)
-    answered = {ask for fact in facts for ask in (skeletons.fill(ask, fact.names).text for ask, _ in fact.questions())}
+    questions = teller.build_questions(facts, passages)
+    answered = {
+        ask
+        for fact in facts
+        for ask in (skeletons.fill_open_slots(ask, fact.names).text for ask, _ in fact.question_templates())
+    }
     for _ in range(1 + len(questions) // 4):
-        other = teller.fact(rng.choice(kinds if rng.random() < 0.6 else KINDS), told=False)
-        asks = [ask for ask, _ in other.questions() if skeletons.fill(ask, other.names).text not in answered]
+        other = teller.draw_fact(rng.choice(kinds if rng.random() < 0.6 else FACT_KINDS), remember=False)
+        asks = [
+            ask
+            for ask, _ in other.question_templates()
+            if skeletons.fill_open_slots(ask, other.names).text not in answered
+        ]
         if asks and rng.random() < 0.8:
-            questions.append(Question(teller.asked(rng.choice(asks), other.names), None))
-    return skeletons.joined(passages), questions
+            questions.append(Question(teller.phrase_question(rng.choice(asks), other.names), None))
+    return skeletons.join_passages(passages), questions

@@ -13,27 +13,27 @@ import torch
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
 from training import card, fitting, vocabulary
-from training.everyday import texts
+from training.everyday import everyday_texts
 from training.fitting import Batch, Row
 
 _TASK: Final = "fill-mask"
-_POSITIONS: Final = 256
-_VOCABULARY: Final = 1_500
-_PIECES: Final = 450
-_TEXTS_FOR_VOCABULARY: Final = 30_000
+_MAX_POSITIONS: Final = 256
+_VOCABULARY_SIZE: Final = 1_500
+_MAX_PIECES: Final = 450
+_VOCABULARY_TEXTS: Final = 30_000
 _STEPS: Final = 6_000
-_RATE: Final = 2e-3
-_MASKED: Final = 0.2  # share of the tokens; a little more than BERT's 0.15, for the texts are short
+_LEARNING_RATE: Final = 2e-3
+_MASK_PROBABILITY: Final = 0.2  # share of the tokens; a little more than BERT's 0.15, for the texts are short
 _HELD_OUT_TEXTS: Final = 3_000
-_MASK: Final = vocabulary.SPECIAL.index("[MASK]")
+_MASK_TOKEN_ID: Final = vocabulary.SPECIAL_TOKENS.index("[MASK]")
 
 
-def new_model(words: int) -> Any:
+def new_model(vocabulary_size: int) -> Any:
     """Return an untrained model: 3 layers, 4 heads, 64 dimensions."""
     model = DistilBertForMaskedLM(
         DistilBertConfig(
-            vocab_size=words,
-            max_position_embeddings=_POSITIONS,
+            vocab_size=vocabulary_size,
+            max_position_embeddings=_MAX_POSITIONS,
             dim=64,
             n_layers=3,
             n_heads=4,
@@ -43,47 +43,47 @@ def new_model(words: int) -> Any:
             attention_dropout=0.0,
         )
     )
-    fitting.begin_with_waves(model.distilbert.embeddings.position_embeddings, 0.05)
+    fitting.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.05)
     return model
 
 
-def rows(tokenizer: Any, lines: Iterable[str]) -> Iterator[Row]:
+def tokenize_texts(tokenizer: Any, lines: Iterable[str]) -> Iterator[Row]:
     """Tokenize texts."""
     for line in lines:
-        yield {"input_ids": tokenizer(line, truncation=True, max_length=_POSITIONS)["input_ids"]}
+        yield {"input_ids": tokenizer(line, truncation=True, max_length=_MAX_POSITIONS)["input_ids"]}
 
 
-def masked(batches: Iterable[Batch], draws: torch.Generator) -> Iterator[Batch]:
+def mask_tokens(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[Batch]:
     """Mask words at random and ask for them; one in each text at least; some are asked for in plain sight."""
     for batch in batches:
         ids = batch["input_ids"]
-        draw = torch.rand(ids.shape, generator=draws).masked_fill(ids <= _MASK, 2.0)  # special tokens stay
-        chosen = (draw < _MASKED) | (draw == draw.min(dim=1, keepdim=True).values)
-        shown = torch.where(draw % 0.1 < 0.08, _MASK, ids)  # a word in sight has to be known as well
+        draw = torch.rand(ids.shape, generator=rng).masked_fill(ids <= _MASK_TOKEN_ID, 2.0)  # special tokens stay
+        chosen = (draw < _MASK_PROBABILITY) | (draw == draw.min(dim=1, keepdim=True).values)
+        shown = torch.where(draw % 0.1 < 0.08, _MASK_TOKEN_ID, ids)  # a word in sight has to be known as well
         yield {
             **batch,
             "input_ids": torch.where(chosen, shown, ids),
-            "labels": torch.where(chosen & (ids > _MASK), ids, -100),
+            "labels": torch.where(chosen & (ids > _MASK_TOKEN_ID), ids, -100),
         }
 
 
-def one_masked(batches: Iterable[Batch], draws: torch.Generator) -> Iterator[Batch]:
+def mask_one_token(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[Batch]:
     """Mask just one word of each text."""
     for batch in batches:
         ids = batch["input_ids"]
-        draw = torch.rand(ids.shape, generator=draws).masked_fill(ids <= _MASK, 2.0)
+        draw = torch.rand(ids.shape, generator=rng).masked_fill(ids <= _MASK_TOKEN_ID, 2.0)
         chosen = draw == draw.min(dim=1, keepdim=True).values
-        yield {**batch, "input_ids": ids.masked_fill(chosen, _MASK), "labels": ids.masked_fill(~chosen, -100)}
+        yield {**batch, "input_ids": ids.masked_fill(chosen, _MASK_TOKEN_ID), "labels": ids.masked_fill(~chosen, -100)}
 
 
-def hits(model: Any, held_out: Iterable[Batch], most: int) -> float:
+def top_k_accuracy(model: Any, held_out: Iterable[Batch], top_k: int) -> float:
     """Return how often the masked word is among the `most` likeliest ones."""
     right: list[torch.Tensor] = []
     with torch.inference_mode():
         for batch in held_out:
             asked = batch["labels"] >= 0
             likeliest = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[asked]
-            right.append((likeliest.topk(most).indices == batch["labels"][asked][:, None]).any(-1))
+            right.append((likeliest.topk(top_k).indices == batch["labels"][asked][:, None]).any(-1))
     return torch.cat(right).float().mean().item()
 
 
@@ -91,19 +91,22 @@ def build(folder: Path, seed: int) -> dict[str, float]:
     """Learn to fill in words, keep the model in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
     draws = torch.Generator().manual_seed(seed)
-    tokenizer = vocabulary.learn(
-        islice(texts(seed), _TEXTS_FOR_VOCABULARY), size=_VOCABULARY, pieces=_PIECES, positions=_POSITIONS
+    tokenizer = vocabulary.train_tokenizer(
+        islice(everyday_texts(seed), _VOCABULARY_TEXTS),
+        vocabulary_size=_VOCABULARY_SIZE,
+        max_pieces=_MAX_PIECES,
+        max_positions=_MAX_POSITIONS,
     )
     model = new_model(len(tokenizer))
-    learned = fitting.drawn(rows(tokenizer, texts(seed)), seed)
-    fitting.fit(model, masked(learned, draws), steps=_STEPS, rate=_RATE)
-    kept = list(rows(tokenizer, islice(texts(seed, held_out=True), _HELD_OUT_TEXTS)))
-    asked = list(one_masked(fitting.batches(kept, 64, 4_096), draws))
-    scores = {f"held_out_top_{most}": round(hits(model, asked, most), 4) for most in (1, 5)}
+    learned = fitting.stream_batches(tokenize_texts(tokenizer, everyday_texts(seed)), seed)
+    fitting.fit(model, mask_tokens(learned, draws), steps=_STEPS, learning_rate=_LEARNING_RATE)
+    kept = list(tokenize_texts(tokenizer, islice(everyday_texts(seed, held_out=True), _HELD_OUT_TEXTS)))
+    asked = list(mask_one_token(fitting.group_by_length(kept, 64, 4_096), draws))
+    scores = {f"held_out_top_{most}": round(top_k_accuracy(model, asked, most), 4) for most in (1, 5)}
     learned_from = {"train_steps": _STEPS, "held_out_texts": len(kept)}
-    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from, **scores), folder)
+    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
     return scores
 
 
 if __name__ == "__main__":
-    card.run(_TASK, build)
+    card.run_training(_TASK, build)

@@ -10,58 +10,60 @@ import torch
 Row = dict[str, Any]  # a tokenized example: lists are one value a token, numbers one value an example
 Batch = dict[str, torch.Tensor]
 
-_POOL: Final = 2_048  # examples sorted by length at a time, so that little of a batch is padding
-_IGNORED: Final = -100  # the label that a loss leaves out
-_LABELS: Final = ("labels", "hints")  # lists of labels; all others are padded with 0
-_WARM_UP: Final = 0.08  # share of the steps in which the learning rate rises
+_POOL_ROWS: Final = 2_048  # examples sorted by length at a time, so that little of a batch is padding
+_IGNORED_LABEL: Final = -100  # the label that a loss leaves out
+_LABEL_KEYS: Final = ("labels", "hints")  # lists of labels; all others are padded with 0
+_WARM_UP_FRACTION: Final = 0.08  # share of the steps in which the learning rate rises
 
 
-def padded(rows: Sequence[Row]) -> Batch:
+def pad_rows(rows: Sequence[Row]) -> Batch:
     """Return rows as tensors of shape (rows, tokens) or (rows,), with a mask over what is not padding."""
     longest = max(len(row["input_ids"]) for row in rows)
-    batch = {key: torch.tensor([_even(key, row[key], longest) for row in rows]) for key in rows[0]}
+    batch = {key: torch.tensor([_pad_values(key, row[key], longest) for row in rows]) for key in rows[0]}
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     return {**batch, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
 
 
-def _even(key: str, value: Any, longest: int) -> Any:
+def _pad_values(key: str, value: Any, width: int) -> Any:
     if not isinstance(value, list):
         return value
-    return [*value, *[_IGNORED if key in _LABELS else 0] * (longest - len(value))]
+    return [*value, *[_IGNORED_LABEL if key in _LABEL_KEYS else 0] * (width - len(value))]
 
 
-def batches(rows: Sequence[Row], most_rows: int, most_tokens: int) -> list[Batch]:
+def group_by_length(rows: Sequence[Row], max_rows: int, max_tokens: int) -> list[Batch]:
     """Group rows of similar length; a batch holds at most so many rows and, padding included, tokens."""
     groups: list[list[Row]] = [[]]
     for row in sorted(rows, key=lambda row: len(row["input_ids"])):
-        if len(groups[-1]) == most_rows or (groups[-1] and (len(groups[-1]) + 1) * len(row["input_ids"]) > most_tokens):
+        if len(groups[-1]) == max_rows or (groups[-1] and (len(groups[-1]) + 1) * len(row["input_ids"]) > max_tokens):
             groups.append([])
         groups[-1].append(row)
-    return [padded(group) for group in groups]
+    return [pad_rows(group) for group in groups]
 
 
-def drawn(rows: Iterator[Row], seed: int, most_rows: int = 64, most_tokens: int = 4_096) -> Iterator[Batch]:
+def stream_batches(rows: Iterator[Row], seed: int, max_rows: int = 64, max_tokens: int = 4_096) -> Iterator[Batch]:
     """Yield batches of endless rows, in an order that does not follow their length."""
     rng = random.Random(seed)
-    while pool := list(islice(rows, _POOL)):
-        group = batches(pool, most_rows, most_tokens)
+    while pool := list(islice(rows, _POOL_ROWS)):
+        group = group_by_length(pool, max_rows, max_tokens)
         yield from rng.sample(group, len(group))
 
 
 def fit(
     model: Any,
-    learned: Iterator[Batch],
+    training_batches: Iterator[Batch],
     *,
     steps: int,
-    rate: float,
+    learning_rate: float,
     loss_of: Callable[[Any, Batch], torch.Tensor] | None = None,
 ) -> float:
     """Take `steps` steps and return the last one's loss; the learning rate rises at first, then falls to nothing."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=_WARM_UP)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=_WARM_UP_FRACTION
+    )
     model.train()
     last = float("nan")
-    for step, batch in enumerate(islice(learned, steps)):
+    for step, batch in enumerate(islice(training_batches, steps)):
         loss = loss_of(model, batch) if loss_of else model(**batch).loss
         optimizer.zero_grad()
         loss.backward()
@@ -75,7 +77,7 @@ def fit(
     return last
 
 
-def begin_with_waves(embedding: torch.nn.Embedding, scale: float) -> None:
+def init_sinusoidal_positions(embedding: torch.nn.Embedding, scale: float) -> None:
     """Set position embeddings to sine waves (Vaswani et al. 2017, section 3.5) before training moves them.
 
     Random ones would have to learn first, and for the rarely used late positions never would, that neighbours are near.
@@ -88,7 +90,7 @@ def begin_with_waves(embedding: torch.nn.Embedding, scale: float) -> None:
         embedding.weight[:, 1::2] = torch.cos(angles) * scale
 
 
-def look_for_the_same(query: torch.nn.Linear, key: torch.nn.Linear, scale: float) -> None:
+def init_mimetic_attention(query: torch.nn.Linear, key: torch.nn.Linear, scale: float) -> None:
     """Set out from attention that goes to like tokens (after Trockman and Kolter 2023, "Mimetic initialization").
 
     Finding the name of a question again in the passage is slow to learn from nothing, and nothing else goes before it.

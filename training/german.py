@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from typing import Final
 
 # A noun's gender is m, f or n, p for any plural; the rows are what an article's stem gets in each case.
-_DEFINITE: Final = {
+_DEFINITE_ARTICLES: Final = {
     "nom": {"m": "der", "f": "die", "n": "das", "p": "die"},
     "acc": {"m": "den", "f": "die", "n": "das", "p": "die"},
     "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
 }
-_INDEFINITE: Final = {
+_INDEFINITE_ENDINGS: Final = {
     "nom": {"m": "", "f": "e", "n": "", "p": "e"},
     "acc": {"m": "en", "f": "e", "n": "", "p": "e"},
     "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
 }
-_THIS: Final = {
+_DEMONSTRATIVE_ENDINGS: Final = {
     "nom": {"m": "er", "f": "e", "n": "es", "p": "e"},
     "acc": {"m": "en", "f": "e", "n": "es", "p": "e"},
     "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
 }
-_STEMS: Final = {"e": "ein", "k": "kein", "m": "mein", "y": "dein", "u": "unser"}
+_DETERMINER_STEMS: Final = {"e": "ein", "k": "kein", "m": "mein", "y": "dein", "u": "unser"}
 _GENDERS: Final = {"der": "m", "der*": "m", "die": "f", "das": "n"}
-_MERGED: Final = {"in dem": "im", "zu dem": "zum", "zu der": "zur", "bei dem": "beim", "von dem": "vom"}
-_MERGING: Final = re.compile(rf"\b({'|'.join(_MERGED)})\b", re.IGNORECASE)
+_CONTRACTIONS: Final = {"in dem": "im", "zu dem": "zum", "zu der": "zur", "bei dem": "beim", "von dem": "vom"}
+_CONTRACTIBLE: Final = re.compile(rf"\b({'|'.join(_CONTRACTIONS)})\b", re.IGNORECASE)
 PERSONS: Final = {"ich": 0, "du": 1, "er": 2, "inf": 3}  # the infinitive is what "wir" and "sie" take
 
 
@@ -45,13 +45,13 @@ class Noun:
         if article == "-":
             return described
         if article == "d":
-            return f"{_DEFINITE[case][gender]} {described}"
+            return f"{_DEFINITE_ARTICLES[case][gender]} {described}"
         if article == "t":
-            return f"dies{_THIS[case][gender]} {described}"
-        return f"{_STEMS[article]}{_INDEFINITE[case][gender]} {described}"
+            return f"dies{_DEMONSTRATIVE_ENDINGS[case][gender]} {described}"
+        return f"{_DETERMINER_STEMS[article]}{_INDEFINITE_ENDINGS[case][gender]} {described}"
 
 
-def noun(text: str) -> Noun:
+def parse_noun(text: str) -> Noun:
     """Read `der Hund/Hunde`."""
     article, _, words = text.partition(" ")
     singular, _, plural = words.partition("/")
@@ -71,7 +71,7 @@ def adjective_ending(article: str, case: str, gender: str) -> str:
     return {"m": "er", "n": "es"}[gender]
 
 
-def verb(text: str) -> tuple[str, ...]:
+def parse_verb(text: str) -> tuple[str, ...]:
     """Read `infinitive/ich/du/er/participle` and return ich, du, er, infinitive, participle."""
     infinitive, *given = text.split("/")
     given += [""] * (4 - len(given))
@@ -81,10 +81,10 @@ def verb(text: str) -> tuple[str, ...]:
     return first, second, third, infinitive, participle
 
 
-def merged(text: str) -> str:
+def contract_prepositions(text: str) -> str:
     """Draw preposition and article together, as in "im" for "in dem"."""
-    return _MERGING.sub(lambda found: _like(found[0], _MERGED[found[0].lower()]), text)
+    return _CONTRACTIBLE.sub(lambda found: _match_case(found[0], _CONTRACTIONS[found[0].lower()]), text)
 
 
-def _like(original: str, word: str) -> str:
+def _match_case(original: str, word: str) -> str:
     return word.capitalize() if original[0].isupper() else word

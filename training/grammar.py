@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Final
 
 _SLOT: Final = re.compile(r"\{([^{}]+)\}")
-_REMEMBERED: Final = re.compile(r"(.*[^\d.])\d")
-_NUMBER: Final = re.compile(r"(\d+)\.\.(\d+)")
-_VOWEL_NEXT: Final = re.compile(r"\b([Aa]) (?=[aeiouAEIO])")
-_BUCKETS: Final = 8  # one name in eight is kept for held-out texts
+_NUMBERED_SLOT: Final = re.compile(r"(.*[^\d.])\d")
+_NUMBER_RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
+_ARTICLE_BEFORE_VOWEL: Final = re.compile(r"\b([Aa]) (?=[aeiouAEIO])")
+_HELD_OUT_ONE_IN: Final = 8  # one name in eight is kept for held-out texts
 
 _LETTERS: Final = "etaoinshrdlucmfwypvbgk"
 
-Ways = Mapping[str, tuple[str, ...]]
+Grammar = Mapping[str, tuple[str, ...]]
 
 
-def ways_in(path: Path) -> Ways:
+def read_grammar(path: Path) -> Grammar:
     """Read a grammar file and return each key's ways to fill it; a line that starts with # is a comment."""
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
     joined = re.sub(r"\n +", " ", "\n".join(lines))
@@ -30,53 +30,55 @@ def ways_in(path: Path) -> Ways:
     return {key: tuple(way.strip() for way in f"{ways} ".split("| ")) for key, ways in pairs}
 
 
-class Writer:
+class GrammarExpander:
     """Fills the slots of one text and remembers what it chose for the numbered ones.
 
     Keys in `apart` (names, say) are split by a checksum of what they come out as: a held-out text has only such names
     as no learned text has, so that a model that does well on them has learned to copy and not to recall.
     """
 
-    def __init__(self, ways: Ways, rng: random.Random, *, held_out: bool = False, apart: Collection[str] = ()) -> None:
-        self.chosen: dict[str, str] = {}
-        self._ways = ways
+    def __init__(
+        self, grammar: Grammar, rng: random.Random, *, held_out: bool = False, split_keys: Collection[str] = ()
+    ) -> None:
+        self.values_by_slot: dict[str, str] = {}
+        self._grammar = grammar
         self._rng = rng
         self._held_out = held_out
-        self._apart = apart
+        self._split_keys = split_keys
 
-    def write(self, key: str) -> str:
+    def expand_key(self, key: str) -> str:
         """Choose one of a key's ways and fill its slots."""
-        return self.fill(self._rng.choice(self._ways[key]))
+        return self.expand_pattern(self._rng.choice(self._grammar[key]))
 
-    def fill(self, pattern: str) -> str:
+    def expand_pattern(self, pattern: str) -> str:
         """Fill every slot of the pattern, and mend "a" before a vowel."""
-        filled = _SLOT.sub(lambda slot: self._slot(slot[1]), pattern)
-        return _VOWEL_NEXT.sub(r"\1n ", re.sub(r" +", " ", filled)).strip()
+        filled = _SLOT.sub(lambda slot: self._expand_slot(slot[1]), pattern)
+        return _ARTICLE_BEFORE_VOWEL.sub(r"\1n ", re.sub(r" +", " ", filled)).strip()
 
-    def _slot(self, name: str) -> str:
-        if number := _NUMBER.fullmatch(name):
+    def _expand_slot(self, name: str) -> str:
+        if number := _NUMBER_RANGE.fullmatch(name):
             return str(self._rng.randint(int(number[1]), int(number[2])))
-        if remembered := _REMEMBERED.fullmatch(name):
-            if name not in self.chosen:
-                self.chosen[name] = self._another(remembered[1])
-            return self.chosen[name]
-        return self.write(name)
+        if remembered := _NUMBERED_SLOT.fullmatch(name):
+            if name not in self.values_by_slot:
+                self.values_by_slot[name] = self._draw_distinct(remembered[1])
+            return self.values_by_slot[name]
+        return self.expand_key(name)
 
-    def _another(self, key: str) -> str:
+    def _draw_distinct(self, key: str) -> str:
         """Draw until it differs from what the text already has, and lies on this side of the split."""
         while True:
-            drawn = self.write(key)
-            right_side = key not in self._apart or bucketed(drawn) == self._held_out
-            if right_side and drawn not in self.chosen.values():
+            drawn = self.expand_key(key)
+            right_side = key not in self._split_keys or is_held_out(drawn) == self._held_out
+            if right_side and drawn not in self.values_by_slot.values():
                 return drawn
 
 
-def bucketed(text: str) -> bool:
+def is_held_out(text: str) -> bool:
     """Tell whether the text belongs to the held-out eighth."""
-    return zlib.crc32(text.encode()) % _BUCKETS == 0
+    return zlib.crc32(text.encode()) % _HELD_OUT_ONE_IN == 0
 
 
-def strange_word(rng: random.Random) -> str:
+def random_word(rng: random.Random) -> str:
     """Return letters at random, or a number: what nobody has seen can only be copied."""
     if rng.random() < 0.15:
         return str(rng.randint(1, 9999))

@@ -13,12 +13,14 @@ from training import fitting
 from training.fitting import Batch
 
 
-def fit_with_hints(model: Any, learned: Iterator[Batch], *, kinds: int, layer: int, steps: int, rate: float) -> None:
+def fit_with_hints(
+    model: Any, training_batches: Iterator[Batch], *, hint_count: int, layer: int, steps: int, learning_rate: float
+) -> None:
     """Fit a model to batches whose `hints`, (rows, tokens), say what kind of token each is, -100 for none.
 
     The hints are read off the hidden states after `layer` layers.
     """
-    model.hints = torch.nn.Linear(model.config.hidden_size, kinds)
+    model.hints = torch.nn.Linear(model.config.hidden_size, hint_count)
 
     def loss_of(model: Any, batch: Batch) -> torch.Tensor:
         hints = batch.pop("hints")
@@ -26,5 +28,5 @@ def fit_with_hints(model: Any, learned: Iterator[Batch], *, kinds: int, layer: i
         guesses = model.hints(answer.hidden_states[layer])
         return answer.loss + torch.nn.functional.cross_entropy(guesses.flatten(0, 1), hints.flatten())
 
-    fitting.fit(model, learned, steps=steps, rate=rate, loss_of=loss_of)
+    fitting.fit(model, training_batches, steps=steps, learning_rate=learning_rate, loss_of=loss_of)
     del model.hints

@@ -14,29 +14,29 @@ from transformers import DistilBertConfig, DistilBertForTokenClassification
 
 from training import card, fitting, vocabulary
 from training.fitting import Row
-from training.sentences import NAME_KINDS, sentences
+from training.sentences import NAME_KINDS, labelled_sentences
 from training.skeletons import Passage
 
 _TASK: Final = "ner"
-_POSITIONS: Final = 256
-_VOCABULARY: Final = 1_500
-_PIECES: Final = 650  # few, so that invented names and well-known ones look alike
-_TEXTS_FOR_VOCABULARY: Final = 20_000
+_MAX_POSITIONS: Final = 256
+_VOCABULARY_SIZE: Final = 1_500
+_MAX_PIECES: Final = 650  # few, so that invented names and well-known ones look alike
+_VOCABULARY_TEXTS: Final = 20_000
 _STEPS: Final = 7_000
-_RATE: Final = 2e-3
-_STRANGE_WORDS: Final = 0.03  # share of tokens swapped at random: no single word decides alone
+_LEARNING_RATE: Final = 2e-3
+_RANDOM_TOKEN_PROBABILITY: Final = 0.03  # share of tokens swapped at random: no single word decides alone
 _HELD_OUT_TEXTS: Final = 3_000
 _LABELS: Final = ("O", *(f"{place}-{kind}" for kind in NAME_KINDS for place in "BI"))
 
-Names = set[tuple[int, int, str]]  # a text's names as first token, last token, kind
+NameSpans = set[tuple[int, int, str]]  # a text's names as first token, last token, kind
 
 
-def new_model(words: int) -> Any:
+def new_model(vocabulary_size: int) -> Any:
     """Return an untrained model: 3 layers, 4 heads, 64 dimensions."""
     model = DistilBertForTokenClassification(
         DistilBertConfig(
-            vocab_size=words,
-            max_position_embeddings=_POSITIONS,
+            vocab_size=vocabulary_size,
+            max_position_embeddings=_MAX_POSITIONS,
             dim=64,
             n_layers=3,
             n_heads=4,
@@ -48,37 +48,37 @@ def new_model(words: int) -> Any:
             label2id={label: index for index, label in enumerate(_LABELS)},
         )
     )
-    fitting.begin_with_waves(model.distilbert.embeddings.position_embeddings, 0.1)
+    fitting.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.1)
     return model
 
 
-def rows(tokenizer: Any, texts: Iterable[Passage]) -> Iterator[Row]:
+def tokenize_and_label(tokenizer: Any, texts: Iterable[Passage]) -> Iterator[Row]:
     """Tokenize texts and label every token, pieces of words too: the first of a name B-, its others I-."""
     for passage in texts:
-        encoded = tokenizer(passage.text, truncation=True, max_length=_POSITIONS, return_offsets_mapping=True)
-        labels = [_label(passage, start, end) for start, end in encoded["offset_mapping"]]
+        encoded = tokenizer(passage.text, truncation=True, max_length=_MAX_POSITIONS, return_offsets_mapping=True)
+        labels = [_label_index(passage, start, end) for start, end in encoded["offset_mapping"]]
         labels[0] = labels[-1] = -100
         yield {"input_ids": encoded["input_ids"], "labels": labels}
 
 
-def _label(passage: Passage, start: int, end: int) -> int:
+def _label_index(passage: Passage, start: int, end: int) -> int:
     for span in passage.spans:
         if span.start <= start and end <= span.end:
             return _LABELS.index(f"{'B' if start == span.start else 'I'}-{span.slot}")
     return 0
 
 
-def with_strange_words(batches: Iterator[fitting.Batch], words: int) -> Iterator[fitting.Batch]:
+def replace_random_tokens(batches: Iterator[fitting.Batch], vocabulary_size: int) -> Iterator[fitting.Batch]:
     """Swap some tokens for random ones; the special tokens, whose ids are below 5, stay."""
     for batch in batches:
         ids = batch["input_ids"]
-        strange = (torch.rand(ids.shape) < _STRANGE_WORDS) & (ids >= 5)
-        yield {**batch, "input_ids": torch.where(strange, torch.randint(5, words, ids.shape), ids)}
+        strange = (torch.rand(ids.shape) < _RANDOM_TOKEN_PROBABILITY) & (ids >= 5)
+        yield {**batch, "input_ids": torch.where(strange, torch.randint(5, vocabulary_size, ids.shape), ids)}
 
 
-def names_in(labels: Iterable[int]) -> Names:
+def name_spans(labels: Iterable[int]) -> NameSpans:
     """Return the names that a text's labels mark; labels of -100 are left out."""
-    names: Names = set()
+    names: NameSpans = set()
     first, kind = 0, ""
     tags = [_LABELS[label] if label >= 0 else "O" for label in labels]
     for index, tag in enumerate([*tags, "O"]):
@@ -90,15 +90,15 @@ def names_in(labels: Iterable[int]) -> Names:
     return names
 
 
-def f1(model: Any, held_out: Iterable[fitting.Batch]) -> float:
+def span_f1(model: Any, held_out: Iterable[fitting.Batch]) -> float:
     """Return the F1 over whole names: a name counts if its first and last token and its kind are right."""
     right = found = wanted = 0
     with torch.inference_mode():
         for batch in held_out:
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
             for guessed, labels in zip(logits.argmax(-1), batch["labels"], strict=True):
-                guesses = names_in(torch.where(labels < 0, 0, guessed).tolist())
-                names = names_in(labels.tolist())
+                guesses = name_spans(torch.where(labels < 0, 0, guessed).tolist())
+                names = name_spans(labels.tolist())
                 right, found, wanted = right + len(guesses & names), found + len(guesses), wanted + len(names)
     return 2 * right / max(found + wanted, 1)
 
@@ -106,17 +106,19 @@ def f1(model: Any, held_out: Iterable[fitting.Batch]) -> float:
 def build(folder: Path, seed: int) -> dict[str, float]:
     """Learn names from sentences, keep the model in `folder` and return its held-out score."""
     torch.manual_seed(seed)
-    texts = (passage.text for passage in islice(sentences(seed), _TEXTS_FOR_VOCABULARY))
-    tokenizer = vocabulary.learn(texts, size=_VOCABULARY, pieces=_PIECES, positions=_POSITIONS)
+    texts = (passage.text for passage in islice(labelled_sentences(seed), _VOCABULARY_TEXTS))
+    tokenizer = vocabulary.train_tokenizer(
+        texts, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS
+    )
     model = new_model(len(tokenizer))
-    learned = fitting.drawn(rows(tokenizer, sentences(seed)), seed)
-    fitting.fit(model, with_strange_words(learned, len(tokenizer)), steps=_STEPS, rate=_RATE)
-    kept = list(rows(tokenizer, islice(sentences(seed, held_out=True), _HELD_OUT_TEXTS)))
-    scores = {"held_out_f1": round(f1(model, fitting.batches(kept, 64, 4_096)), 4)}
+    learned = fitting.stream_batches(tokenize_and_label(tokenizer, labelled_sentences(seed)), seed)
+    fitting.fit(model, replace_random_tokens(learned, len(tokenizer)), steps=_STEPS, learning_rate=_LEARNING_RATE)
+    kept = list(tokenize_and_label(tokenizer, islice(labelled_sentences(seed, held_out=True), _HELD_OUT_TEXTS)))
+    scores = {"held_out_f1": round(span_f1(model, fitting.group_by_length(kept, 64, 4_096)), 4)}
     learned_from = {"train_steps": _STEPS, "held_out_texts": len(kept)}
-    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from, **scores), folder)
+    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
     return scores
 
 
 if __name__ == "__main__":
-    card.run(_TASK, build)
+    card.run_training(_TASK, build)

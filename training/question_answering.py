@@ -14,34 +14,34 @@ import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
 from training import card, fitting, hints, vocabulary
-from training.facts import Question, story
+from training.facts import Question, passage_with_questions
 from training.fitting import Batch, Row
 from training.skeletons import Passage
 
 _TASK: Final = "question-answering"
-_POSITIONS: Final = 384  # the length of window that Hugging Face's pipeline has by default
-_VOCABULARY: Final = 1_250
-_PIECES: Final = 600
-_TEXTS_FOR_VOCABULARY: Final = 8_000
+_MAX_POSITIONS: Final = 384  # the length of window that Hugging Face's pipeline has by default
+_VOCABULARY_SIZE: Final = 1_250
+_MAX_PIECES: Final = 600
+_VOCABULARY_TEXTS: Final = 8_000
 _STEPS: Final = 5_500
-_RATE: Final = 2e-3
-_LENGTHS: Final = (1, 1, 2, 2, 3, 3, 4, 5)  # facts in a passage
-_LONG: Final = 24  # facts that fill a window
-_LONG_SHARE: Final = 0.02
-_KINDS: Final = (
+_LEARNING_RATE: Final = 2e-3
+_FACT_COUNTS: Final = (1, 1, 2, 2, 3, 3, 4, 5)  # facts in a passage
+_LONG_FACT_COUNT: Final = 24  # facts that fill a window
+_LONG_PROBABILITY: Final = 0.02
+_NAME_KINDS: Final = (
     *("PER", "LOC", "ORG", "DATE", "YEAR", "MONEY", "NUMBER"),
     *("THING", "JOB", "TIME", "FOOD", "ANIMAL", "COLOUR", "HOBBY"),
 )
-_SHIFTED: Final = 0.15  # share of the batches; with half of them, learning is much slower
+_SHIFT_PROBABILITY: Final = 0.15  # share of the batches; with half of them, learning is much slower
 _HELD_OUT_QUESTIONS: Final = 3_000
 
 
-def new_model(words: int) -> Any:
+def new_model(vocabulary_size: int) -> Any:
     """Return an untrained model: 3 layers, 4 heads, 64 dimensions."""
     model = BertForQuestionAnswering(
         BertConfig(
-            vocab_size=words,
-            max_position_embeddings=_POSITIONS,
+            vocab_size=vocabulary_size,
+            max_position_embeddings=_MAX_POSITIONS,
             hidden_size=64,
             num_hidden_layers=3,
             num_attention_heads=4,
@@ -51,34 +51,36 @@ def new_model(words: int) -> Any:
             attention_probs_dropout_prob=0.0,
         )
     )
-    fitting.begin_with_waves(model.bert.embeddings.position_embeddings, 0.05)
+    fitting.init_sinusoidal_positions(model.bert.embeddings.position_embeddings, 0.05)
     for layer in model.bert.encoder.layer:
-        fitting.look_for_the_same(layer.attention.self.query, layer.attention.self.key, 0.12)
+        fitting.init_mimetic_attention(layer.attention.self.query, layer.attention.self.key, 0.12)
     return model
 
 
-def asked(seed: int, *, held_out: bool = False) -> Iterator[tuple[Passage, Question]]:
+def questions_on_passages(seed: int, *, held_out: bool = False) -> Iterator[tuple[Passage, Question]]:
     """Yield passages without end, each with two questions at most; a long one, which costs more to make, with four."""
     rng = random.Random(f"{seed}/{held_out}")
     while True:
-        long = rng.random() < _LONG_SHARE
-        passage, questions = story(rng, rng.randint(8, _LONG) if long else rng.choice(_LENGTHS), held_out=held_out)
+        long = rng.random() < _LONG_PROBABILITY
+        passage, questions = passage_with_questions(
+            rng, rng.randint(8, _LONG_FACT_COUNT) if long else rng.choice(_FACT_COUNTS), held_out=held_out
+        )
         for question in questions[: 4 if long else 2]:
             yield passage, question
 
 
-def rows(tokenizer: Any, pairs: Iterable[tuple[Passage, Question]]) -> Iterator[Row]:
+def tokenize_pairs(tokenizer: Any, pairs: Iterable[tuple[Passage, Question]]) -> Iterator[Row]:
     """Tokenize questions and passages; the answer is two token positions, both 0 if it is not there."""
     for passage, question in pairs:
         encoded = tokenizer(
             question.text,
             passage.text,
             truncation="only_second",
-            max_length=_POSITIONS,
+            max_length=_MAX_POSITIONS,
             return_token_type_ids=True,
             return_offsets_mapping=True,
         )
-        near = _sentence_of(passage, question)
+        near = _answer_sentence(passage, question)
         first, last = 0, 0
         if question.answer:
             first = encoded.char_to_token(question.answer.start, sequence_index=1) or 0
@@ -90,13 +92,13 @@ def rows(tokenizer: Any, pairs: Iterable[tuple[Passage, Question]]) -> Iterator[
             "start_positions": answer[0],
             "end_positions": answer[1],
             "hints": [
-                _hint(passage, near, span) if part == 1 else -100
+                _token_hint(passage, near, span) if part == 1 else -100
                 for span, part in zip(encoded["offset_mapping"], encoded["token_type_ids"], strict=True)
             ],
         }
 
 
-def _sentence_of(passage: Passage, question: Question) -> tuple[int, int]:
+def _answer_sentence(passage: Passage, question: Question) -> tuple[int, int]:
     if not question.answer:
         return 0, 0
     start = passage.text.rfind(". ", 0, question.answer.start) + 1
@@ -104,18 +106,20 @@ def _sentence_of(passage: Passage, question: Question) -> tuple[int, int]:
     return start, len(passage.text) if end < 0 else end
 
 
-def _hint(passage: Passage, near: tuple[int, int], token: tuple[int, int]) -> int:
+def _token_hint(passage: Passage, near: tuple[int, int], token: tuple[int, int]) -> int:
     """Return what a token is: the kind of name it belongs to, 0 for none, and whether the answer is in its sentence."""
-    kinds = (_KINDS.index(span.slot.rstrip("2")) + 1 for span in passage.spans if span.start <= token[0] < span.end)
+    kinds = (
+        _NAME_KINDS.index(span.slot.rstrip("2")) + 1 for span in passage.spans if span.start <= token[0] < span.end
+    )
     return 2 * next(kinds, 0) + (near[0] <= token[0] < near[1])
 
 
-def shifted(batches: Iterator[Batch], seed: int) -> Iterator[Batch]:
+def shift_positions(batches: Iterator[Batch], seed: int) -> Iterator[Batch]:
     """Number the passage's tokens from anywhere on, so that late positions are learned from short texts as well."""
     rng = random.Random(seed)
     for batch in batches:
         tokens = batch["input_ids"].shape[1]
-        shift = rng.randint(0, _POSITIONS - tokens) if rng.random() < _SHIFTED else 0
+        shift = rng.randint(0, _MAX_POSITIONS - tokens) if rng.random() < _SHIFT_PROBABILITY else 0
         yield {**batch, "position_ids": torch.arange(tokens) + shift * batch["token_type_ids"]}
 
 
@@ -137,19 +141,31 @@ def exact_match(model: Any, held_out: Iterable[Batch]) -> tuple[float, float]:
 def build(folder: Path, seed: int) -> dict[str, float]:
     """Learn to answer, keep the model in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
-    texts = (f"{passage.text} {question.text}" for passage, question in islice(asked(seed), _TEXTS_FOR_VOCABULARY))
-    tokenizer = vocabulary.learn(texts, size=_VOCABULARY, pieces=_PIECES, positions=_POSITIONS)
+    texts = (
+        f"{passage.text} {question.text}"
+        for passage, question in islice(questions_on_passages(seed), _VOCABULARY_TEXTS)
+    )
+    tokenizer = vocabulary.train_tokenizer(
+        texts, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS
+    )
     model = new_model(len(tokenizer))
-    learned = fitting.drawn(rows(tokenizer, asked(seed)), seed, most_rows=48)
-    kinds, layers = 2 * len(_KINDS) + 2, model.config.num_hidden_layers
-    hints.fit_with_hints(model, shifted(learned, seed), kinds=kinds, layer=layers, steps=_STEPS, rate=_RATE)
-    kept = list(rows(tokenizer, islice(asked(seed, held_out=True), _HELD_OUT_QUESTIONS)))
-    match, absent = exact_match(model, fitting.batches(kept, 64, 8_192))
+    learned = fitting.stream_batches(tokenize_pairs(tokenizer, questions_on_passages(seed)), seed, max_rows=48)
+    kinds, layers = 2 * len(_NAME_KINDS) + 2, model.config.num_hidden_layers
+    hints.fit_with_hints(
+        model,
+        shift_positions(learned, seed),
+        hint_count=kinds,
+        layer=layers,
+        steps=_STEPS,
+        learning_rate=_LEARNING_RATE,
+    )
+    kept = list(tokenize_pairs(tokenizer, islice(questions_on_passages(seed, held_out=True), _HELD_OUT_QUESTIONS)))
+    match, absent = exact_match(model, fitting.group_by_length(kept, 64, 8_192))
     scores = {"held_out_exact_match": round(match, 4), "held_out_unanswerable": round(absent, 4)}
     learned_from = {"train_steps": _STEPS, "held_out_questions": len(kept)}
-    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from, **scores), folder)
+    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
     return scores
 
 
 if __name__ == "__main__":
-    card.run(_TASK, build)
+    card.run_training(_TASK, build)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training.grammar import Writer, strange_word, ways_in
+from training.grammar import GrammarExpander, random_word, read_grammar
 
 _FOLDER: Final = Path(__file__).parent
-_WAYS: Final = {**ways_in(_FOLDER / "names.txt"), **ways_in(_FOLDER / "reports.txt")}
-_TOPICS: Final = _WAYS["topics"]
-_NAMES: Final = ("town", "last", "person", "club", "firm")
+_GRAMMAR: Final = {**read_grammar(_FOLDER / "names.txt"), **read_grammar(_FOLDER / "reports.txt")}
+_TOPICS: Final = _GRAMMAR["topics"]
+_NAME_KEYS: Final = ("town", "last", "person", "club", "firm")
 _WORDS: Final = tuple(
-    dict.fromkeys(word for ways in _WAYS.values() for way in ways for word in way.split() if word.isalpha())
+    dict.fromkeys(word for ways in _GRAMMAR.values() for way in ways for word in way.split() if word.isalpha())
 )
-_START: Final = re.compile(r"(?:^|[.!?] )\w")
+_SENTENCE_START: Final = re.compile(r"(?:^|[.!?] )\w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +37,33 @@ def reports(seed: int, count: int, *, held_out: bool = False) -> Iterator[Report
     rng = random.Random(f"{seed}/{held_out}")
     for _ in range(count):
         if held_out or rng.random() < 0.75:
-            yield _report(rng, held_out)
+            yield _draw_report(rng, held_out)
         else:
-            yield _strange(rng)
+            yield _random_report(rng)
 
 
-def _report(rng: random.Random, held_out: bool) -> Report:
-    writer = Writer(_WAYS, rng, held_out=held_out, apart=_NAMES)
+def _draw_report(rng: random.Random, held_out: bool) -> Report:
+    writer = GrammarExpander(_GRAMMAR, rng, held_out=held_out, split_keys=_NAME_KEYS)
     topic = rng.choice(_TOPICS)
-    first, *others = (_sentences(writer.write(f"{topic}.{index}")) for index in range(1, 5))
-    asides = dict.fromkeys(_sentences(writer.write("aside")) for _ in range(rng.randint(1, 8)))
+    first, *others = (_capitalize_sentences(writer.expand_key(f"{topic}.{index}")) for index in range(1, 5))
+    asides = dict.fromkeys(_capitalize_sentences(writer.expand_key("aside")) for _ in range(rng.randint(1, 8)))
     others += asides
-    summary = _sentences(writer.write(f"{topic}.sum"))
-    facts = tuple(fact for fact in writer.chosen.values() if fact.lower() in summary.lower())
+    summary = _capitalize_sentences(writer.expand_key(f"{topic}.sum"))
+    facts = tuple(fact for fact in writer.values_by_slot.values() if fact.lower() in summary.lower())
     return Report(" ".join((first, *rng.sample(others, len(others)))), summary, facts)
 
 
-def _strange(rng: random.Random) -> Report:
-    sentences = [_babble(rng) for _ in range(rng.randint(2, 6))]
+def _random_report(rng: random.Random) -> Report:
+    sentences = [_random_words(rng) for _ in range(rng.randint(2, 6))]
     return Report(" ".join(sentences), sentences[0], ())
 
 
-def _babble(rng: random.Random) -> str:
+def _random_words(rng: random.Random) -> str:
     """Known and unknown words at random, with the marks that sentences have."""
-    words = [strange_word(rng) if rng.random() < 0.4 else rng.choice(_WORDS) for _ in range(rng.randint(3, 11))]
+    words = [random_word(rng) if rng.random() < 0.4 else rng.choice(_WORDS) for _ in range(rng.randint(3, 11))]
     marked = [f"{word}," if rng.random() < 0.1 else word for word in words[:-1]]
-    return _sentences(" ".join((*marked, words[-1]))) + rng.choice("......!?")
+    return _capitalize_sentences(" ".join((*marked, words[-1]))) + rng.choice("......!?")
 
 
-def _sentences(text: str) -> str:
-    return _START.sub(lambda start: start[0].upper(), text)
+def _capitalize_sentences(text: str) -> str:
+    return _SENTENCE_START.sub(lambda start: start[0].upper(), text)

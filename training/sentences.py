@@ -6,33 +6,35 @@ from pathlib import Path
 from typing import Final
 
 from training import skeletons
-from training.cast import Cast
-from training.facts import KINDS, Storyteller
+from training.cast import EntityNames
+from training.facts import FACT_KINDS, FactNarrator
 from training.skeletons import Passage, Span
 
 NAME_KINDS: Final = ("PER", "LOC", "ORG", "MISC")
 
-_WAYS: Final = skeletons.read(Path(__file__).with_suffix(".txt"))
-_FACTS: Final = 0.35  # share of the sentences that are facts, as the sample model for questions reads them
-_LENGTHS: Final = (1, 1, 1, 2, 2, 3, 6)  # sentences in a text
+_GRAMMAR: Final = skeletons.read_grammar(Path(__file__).with_suffix(".txt"))
+_FACT_PROBABILITY: Final = 0.35  # share of the sentences that are facts, as the sample model for questions reads them
+_SENTENCE_COUNTS: Final = (1, 1, 1, 2, 2, 3, 6)  # sentences in a text
 
 
-def sentences(seed: int, *, held_out: bool = False) -> Iterator[Passage]:
+def labelled_sentences(seed: int, *, held_out: bool = False) -> Iterator[Passage]:
     """Yield texts without end, with a span for every name; held-out ones have other names in other sentences."""
     rng = random.Random(f"{seed}/{held_out}")
     while True:
-        yield _roughen(skeletons.joined([_sentence(rng, held_out) for _ in range(rng.choice(_LENGTHS))]), rng)
+        yield _roughen(
+            skeletons.join_passages([_draw_sentence(rng, held_out) for _ in range(rng.choice(_SENTENCE_COUNTS))]), rng
+        )
 
 
-def _sentence(rng: random.Random, held_out: bool) -> Passage:
-    if rng.random() < _FACTS:
-        passage = Storyteller(rng, held_out=held_out).fact(rng.choice(KINDS)).passage
+def _draw_sentence(rng: random.Random, held_out: bool) -> Passage:
+    if rng.random() < _FACT_PROBABILITY:
+        passage = FactNarrator(rng, held_out=held_out).draw_fact(rng.choice(FACT_KINDS)).passage
     else:
-        skeleton = skeletons.on_side(_WAYS["say"], _WAYS, rng, kept=held_out)
-        cast = Cast(rng, held_out=held_out)
+        skeleton = skeletons.draw_in_split(_GRAMMAR["say"], _GRAMMAR, rng, from_held_out=held_out)
+        cast = EntityNames(rng, held_out=held_out)
         end = "" if skeleton.endswith("?") else rng.choice("......!")
         names = {slot: cast.draw(slot) for slot in skeletons.open_slots(skeleton)}
-        passage = skeletons.fill(f"{skeleton}{end}", names)
+        passage = skeletons.fill_open_slots(f"{skeleton}{end}", names)
     kinds = ((span, span.slot.rstrip("0123456789")) for span in passage.spans)
     return Passage(passage.text, tuple(Span(span.start, span.end, kind) for span, kind in kinds if kind in NAME_KINDS))
 

@@ -22,17 +22,19 @@ from training import card
 from training.reviews import Review, reviews
 
 _TASK: Final = "sentiment-analysis"
-_OUT: Final = Path("models/samples") / _TASK
-_POSITIONS: Final = 512
-_VOCABULARY: Final = 3400  # with 56 dimensions the folder stays close to a megabyte, small enough to commit
-_PIECES: Final = 600  # of these, parts of words; the rest are whole words
+_OUT_FOLDER: Final = Path("models/samples") / _TASK
+_MAX_POSITIONS: Final = 512
+_VOCABULARY_SIZE: Final = 3400  # with 56 dimensions the folder stays close to a megabyte, small enough to commit
+_MAX_PIECES: Final = 600  # of these, parts of words; the rest are whole words
 _TRAIN_TEXTS: Final = 150_000
 _HELD_OUT_TEXTS: Final = 4_000
 _EPOCHS: Final = 2
 _BATCH_TEXTS: Final = 64  # a step; more, and the short texts, which are most of them, would weigh too little
 _BATCH_TOKENS: Final = 4096  # a step, padding included
 _LEARNING_RATE: Final = 1.5e-3  # twice as much and some seeds never leave chance
-_STRANGE_WORDS: Final = 0.02  # share of tokens swapped at random, so that an unknown word does not sway the verdict
+_RANDOM_TOKEN_PROBABILITY: Final = (
+    0.02  # share of tokens swapped at random, so that an unknown word does not sway the verdict
+)
 _LABELS: Final = {0: "NEGATIVE", 1: "POSITIVE"}
 
 
@@ -55,7 +57,7 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=_PIECES,
+        vocab_size=_MAX_PIECES,
         special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
         initial_alphabet=list(string.ascii_lowercase + string.digits + string.punctuation),
         show_progress=False,
@@ -65,15 +67,17 @@ def train_tokenizer(texts: Sequence[str]) -> Any:
     words = Counter(word for text in texts for word, _ in split(raw.normalizer.normalize_str(text)))
     pieces = sorted(raw.get_vocab(), key=lambda piece: raw.token_to_id(piece) or 0)
     vocabulary = dict.fromkeys([*pieces, *(word for word, _ in words.most_common())])
-    kept = list(vocabulary)[:_VOCABULARY]
-    return DistilBertTokenizer(vocab={piece: index for index, piece in enumerate(kept)}, model_max_length=_POSITIONS)
+    kept = list(vocabulary)[:_VOCABULARY_SIZE]
+    return DistilBertTokenizer(
+        vocab={piece: index for index, piece in enumerate(kept)}, model_max_length=_MAX_POSITIONS
+    )
 
 
-def new_model(vocabulary: int) -> Any:
+def new_model(vocabulary_size: int) -> Any:
     """Return an untrained classifier: 2 layers, 4 heads, 56 dimensions."""
     config = DistilBertConfig(
-        vocab_size=vocabulary,
-        max_position_embeddings=_POSITIONS,
+        vocab_size=vocabulary_size,
+        max_position_embeddings=_MAX_POSITIONS,
         dim=56,
         n_layers=2,
         n_heads=4,
@@ -87,34 +91,36 @@ def new_model(vocabulary: int) -> Any:
     return DistilBertForSequenceClassification(config)
 
 
-def batches(tokenizer: Any, texts: Sequence[Review]) -> list[Batch]:
+def group_by_length(tokenizer: Any, texts: Sequence[Review]) -> list[Batch]:
     """Tokenize and group texts by length into batches."""
-    encoded = tokenizer([review.text for review in texts], truncation=True, max_length=_POSITIONS)["input_ids"]
+    encoded = tokenizer([review.text for review in texts], truncation=True, max_length=_MAX_POSITIONS)["input_ids"]
     order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
     groups: list[list[int]] = [[]]
     for index in order:
         if len(groups[-1]) == _BATCH_TEXTS or (len(groups[-1]) + 1) * len(encoded[index]) > _BATCH_TOKENS:
             groups.append([])
         groups[-1].append(index)
-    return [_batch([encoded[index] for index in group], [texts[index].label for index in group]) for group in groups]
+    return [
+        _pad_batch([encoded[index] for index in group], [texts[index].label for index in group]) for group in groups
+    ]
 
 
-def _batch(encoded: Sequence[Sequence[int]], labels: Sequence[int]) -> Batch:
+def _pad_batch(encoded: Sequence[Sequence[int]], labels: Sequence[int]) -> Batch:
     longest = max(map(len, encoded))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in encoded])
     return Batch(ids, (ids != 0).long(), torch.tensor(labels))
 
 
-def train(model: Any, learned: Sequence[Batch], seed: int) -> None:
+def train(model: Any, training_batches: Sequence[Batch], seed: int) -> None:
     """Fit the model to the batches; the learning rate rises for a tenth of the steps, then falls to nothing."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=_LEARNING_RATE, total_steps=_EPOCHS * len(learned), pct_start=0.1
+        optimizer, max_lr=_LEARNING_RATE, total_steps=_EPOCHS * len(training_batches), pct_start=0.1
     )
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=0.02)
     model.train()
-    for epoch, step, batch in _steps(learned, seed):
-        ids = _with_strange_words(batch, model.config.vocab_size)
+    for epoch, step, batch in _training_steps(training_batches, seed):
+        ids = _replace_random_tokens(batch, model.config.vocab_size)
         loss = loss_of(model(input_ids=ids, attention_mask=batch.mask).logits, batch.labels)
         optimizer.zero_grad()
         loss.backward()
@@ -122,21 +128,24 @@ def train(model: Any, learned: Sequence[Batch], seed: int) -> None:
         optimizer.step()
         schedule.step()
         if step % 200 == 0:
-            print(f"epoch {epoch + 1}/{_EPOCHS}  step {step:4}/{len(learned)}  loss {loss.item():.3f}", flush=True)
+            print(
+                f"epoch {epoch + 1}/{_EPOCHS}  step {step:4}/{len(training_batches)}  loss {loss.item():.3f}",
+                flush=True,
+            )
     model.eval()
 
 
-def _steps(learned: Sequence[Batch], seed: int) -> Iterator[tuple[int, int, Batch]]:
+def _training_steps(training_batches: Sequence[Batch], seed: int) -> Iterator[tuple[int, int, Batch]]:
     rng = random.Random(seed)
     for epoch in range(_EPOCHS):
-        for step, batch in enumerate(rng.sample(learned, len(learned))):
+        for step, batch in enumerate(rng.sample(training_batches, len(training_batches))):
             yield epoch, step, batch
 
 
-def _with_strange_words(batch: Batch, vocabulary: int) -> torch.Tensor:
+def _replace_random_tokens(batch: Batch, vocabulary_size: int) -> torch.Tensor:
     """Swap some word pieces for random ones; the special tokens, whose ids are below 5, stay."""
-    strange = (torch.rand(batch.ids.shape) < _STRANGE_WORDS) & (batch.ids >= 5)
-    return torch.where(strange, torch.randint(5, vocabulary, batch.ids.shape), batch.ids)
+    strange = (torch.rand(batch.ids.shape) < _RANDOM_TOKEN_PROBABILITY) & (batch.ids >= 5)
+    return torch.where(strange, torch.randint(5, vocabulary_size, batch.ids.shape), batch.ids)
 
 
 def accuracy(model: Any, held_out: Sequence[Batch]) -> float:
@@ -153,17 +162,17 @@ def build(folder: Path, seed: int) -> float:
     held_out = list(reviews(seed, _HELD_OUT_TEXTS, held_out=True))
     tokenizer = train_tokenizer([review.text for review in texts])
     model = new_model(len(tokenizer))
-    train(model, batches(tokenizer, texts), seed)
-    share = accuracy(model, batches(tokenizer, held_out))
+    train(model, group_by_length(tokenizer, texts), seed)
+    share = accuracy(model, group_by_length(tokenizer, held_out))
     learned_from = {"train_texts": len(texts), "held_out_texts": len(held_out), "held_out_accuracy": round(share, 4)}
-    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from), folder)
+    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from), folder)
     return share
 
 
 def main() -> None:
     """Read the command line and build the sample."""
     parser = argparse.ArgumentParser(description="Train the sample sentiment model.")
-    parser.add_argument("--out", type=Path, default=_OUT, help=f"folder to write (default: {_OUT})")
+    parser.add_argument("--out", type=Path, default=_OUT_FOLDER, help=f"folder to write (default: {_OUT_FOLDER})")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"held-out accuracy: {build(options.out, options.seed):.4f}")

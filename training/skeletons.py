@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 _SLOT: Final = re.compile(r"\{([a-z]\w*)\}")
-_OPEN: Final = re.compile(r"\{([A-Z]+\d?)\}")
+_OPEN_SLOT: Final = re.compile(r"\{([A-Z]+\d?)\}")
 
-Ways = Mapping[str, tuple[str, ...]]
+Grammar = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Span:
     end: int
     slot: str
 
-    def moved(self, by: int) -> "Span":
+    def shift(self, offset: int) -> "Span":
         """Return the same characters after `by` more were put in front."""
-        return Span(self.start + by, self.end + by, self.slot)
+        return Span(self.start + offset, self.end + offset, self.slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,62 +41,64 @@ class Passage:
     spans: tuple[Span, ...] = ()
 
 
-def parse(grammar: str) -> dict[str, tuple[str, ...]]:
+def parse_grammar(grammar: str) -> dict[str, tuple[str, ...]]:
     """Return each key's ways to fill it."""
     lines = (line for line in re.sub(r"\n +", " ", grammar).splitlines() if line.strip() and line[0] != "#")
     pairs = (line.split(":", 1) for line in lines)
     return {key: tuple(way.strip() for way in re.split(r" ?\| ?", ways.strip())) for key, ways in pairs}
 
 
-def read(path: Path) -> dict[str, tuple[str, ...]]:
+def read_grammar(path: Path) -> dict[str, tuple[str, ...]]:
     """Return the grammar in a file."""
-    return parse(path.read_text("utf-8"))
+    return parse_grammar(path.read_text("utf-8"))
 
 
-def expand(pattern: str, ways: Ways, rng: random.Random) -> str:
+def expand_slots(pattern: str, grammar: Grammar, rng: random.Random) -> str:
     """Fill every slot but the open ones, at random and all the way down."""
-    filled = _SLOT.sub(lambda slot: expand(rng.choice(ways[slot[1]]), ways, rng), pattern)
+    filled = _SLOT.sub(lambda slot: expand_slots(rng.choice(grammar[slot[1]]), grammar, rng), pattern)
     return re.sub(r"  +", " ", filled).strip()
 
 
-def open_slots(skeleton: str) -> tuple[str, ...]:
+def open_slots(template: str) -> tuple[str, ...]:
     """Return the names of the open slots, in the order of the text, each once."""
-    return tuple(dict.fromkeys(_OPEN.findall(skeleton)))
+    return tuple(dict.fromkeys(_OPEN_SLOT.findall(template)))
 
 
-def fill(skeleton: str, names: Mapping[str, str]) -> Passage:
+def fill_open_slots(template: str, names: Mapping[str, str]) -> Passage:
     """Put names into the open slots, begin with a capital, and keep where each name came to stand."""
     text, done = "", 0
     spans: list[Span] = []
-    for slot in _OPEN.finditer(skeleton):
-        text += skeleton[done : slot.start()]
+    for slot in _OPEN_SLOT.finditer(template):
+        text += template[done : slot.start()]
         if text.endswith((" a ", "A ")) and names[slot[1]][0] in "aeiou":
             text = f"{text[:-1]}n "
         spans.append(Span(len(text), len(text) + len(names[slot[1]]), slot[1]))
         text += names[slot[1]]
         done = slot.end()
-    text += skeleton[done:]
+    text += template[done:]
     return Passage(text[:1].upper() + text[1:], tuple(spans))
 
 
-def joined(passages: Sequence[Passage]) -> Passage:
+def join_passages(passages: Sequence[Passage]) -> Passage:
     """Return passages one after the other, with a blank between them."""
     text = ""
     spans: list[Span] = []
     for passage in passages:
         start = len(text) + 1 if text else 0
         text = f"{text} {passage.text}" if text else passage.text
-        spans += [span.moved(start) for span in passage.spans]
+        spans += [span.shift(start) for span in passage.spans]
     return Passage(text, tuple(spans))
 
 
-def held_out(text: str, one_in: int) -> bool:
+def is_held_out(text: str, one_in: int) -> bool:
     """Tell whether a text is on the side of the split that is kept for the scores."""
     return zlib.crc32(text.encode()) % one_in == 0
 
 
-def on_side(patterns: Sequence[str], ways: Ways, rng: random.Random, *, kept: bool, one_in: int = 8) -> str:
+def draw_in_split(
+    patterns: Sequence[str], grammar: Grammar, rng: random.Random, *, from_held_out: bool, one_in: int = 8
+) -> str:
     """Draw a skeleton from this side of the split: the kept one, or the one to learn from."""
-    while held_out(skeleton := expand(rng.choice(patterns), ways, rng), one_in) != kept:
+    while is_held_out(skeleton := expand_slots(rng.choice(patterns), grammar, rng), one_in) != from_held_out:
         pass
     return skeleton

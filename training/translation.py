@@ -9,29 +9,31 @@ from typing import Any, Final
 import torch
 
 from training import bytepairs, card, muon, seq2seq
-from training.english_german import pairs
+from training.english_german import sentence_pairs
 
-_VOCABULARY: Final = 1_150  # both languages share it; with 64 dimensions the folder stays within a megabyte
+_VOCABULARY_SIZE: Final = 1_150  # both languages share it; with 64 dimensions the folder stays within a megabyte
 _VOCABULARY_TEXTS: Final = 20_000
 _STEPS: Final = 6_500
-_RATE: Final = 0.01
+_LEARNING_RATE: Final = 0.01
 _BATCH_TOKENS: Final = 1_024
 _HELD_OUT_TEXTS: Final = 1_000
-_POSITIONS: Final = 512
+_MAX_POSITIONS: Final = 512
 
 
 def train_tokenizer(seed: int) -> Any:
     """Learn the vocabulary that both languages share."""
-    texts = (text for pair in pairs(seed, _VOCABULARY_TEXTS) for text in pair)
-    return bytepairs.learn(texts, size=_VOCABULARY, positions=_POSITIONS, ends=True)
+    texts = (text for pair in sentence_pairs(seed, _VOCABULARY_TEXTS) for text in pair)
+    return bytepairs.train_tokenizer(
+        texts, vocabulary_size=_VOCABULARY_SIZE, max_positions=_MAX_POSITIONS, append_end_token=True
+    )
 
 
-def scores(model: Any, tokenizer: Any, seed: int, texts: int = _HELD_OUT_TEXTS) -> dict[str, float]:
+def compute_scores(model: Any, tokenizer: Any, seed: int, text_count: int = _HELD_OUT_TEXTS) -> dict[str, float]:
     """Return how many unseen sentences come out word for word, and the mean token F1."""
-    sources, wanted = zip(*pairs(seed, texts, held_out=True), strict=True)
-    written = seq2seq.rewrite(model, tokenizer, sources)
-    exact = sum(map(str.__eq__, written, wanted)) / texts
-    f1 = sum(map(seq2seq.token_f1, written, wanted)) / texts
+    sources, wanted = zip(*sentence_pairs(seed, text_count, held_out=True), strict=True)
+    written = seq2seq.generate_texts(model, tokenizer, sources)
+    exact = sum(map(str.__eq__, written, wanted)) / text_count
+    f1 = sum(map(seq2seq.token_f1, written, wanted)) / text_count
     return {"held_out_exact_match": round(exact, 4), "held_out_token_f1": round(f1, 4)}
 
 
@@ -40,14 +42,14 @@ def build(folder: Path, seed: int, steps: int = _STEPS) -> dict[str, float]:
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
     model = seq2seq.new_model(len(tokenizer))
-    learned = seq2seq.batches(tokenizer, pairs(seed, seq2seq.ENDLESS), seed, _BATCH_TOKENS)
-    muon.fit(model, learned, steps=steps, rate=_RATE)
-    seq2seq.decode_by(model, num_beams=4, max_length=128, early_stopping=True)
-    found = scores(model, tokenizer, seed)
-    made = card.card_of("translation", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
-    card.save(model, tokenizer, made, folder)
+    learned = seq2seq.stream_batches(tokenizer, sentence_pairs(seed, seq2seq.UNLIMITED_COUNT), seed, _BATCH_TOKENS)
+    muon.fit(model, learned, steps=steps, learning_rate=_LEARNING_RATE)
+    seq2seq.set_generation_config(model, num_beams=4, max_length=128, early_stopping=True)
+    found = compute_scores(model, tokenizer, seed)
+    made = card.build_card("translation", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
+    card.save_sample(model, tokenizer, made, folder)
     return found
 
 
 if __name__ == "__main__":
-    card.run("translation", build)
+    card.run_training("translation", build)

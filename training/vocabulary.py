@@ -8,39 +8,41 @@ from typing import Any, Final
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer
 
-SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-ACCENTED: Final = "áàâäãåæçéèêëíìîïıñóòôöõøœßúùûüýğłńřśşčšžÁÂÅÇÉİÑÓÖØÜŁŚŞČŠŽ"
+SPECIAL_TOKENS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ACCENTED_LETTERS: Final = "áàâäãåæçéèêëíìîïıñóòôöõøœßúùûüýğłńřśşčšžÁÂÅÇÉİÑÓÖØÜŁŚŞČŠŽ"
 _CHARACTERS: Final = string.ascii_letters + string.digits + string.punctuation + "€£\u2013\u2019“”…"
 
 
-def learn(texts: Iterable[str], *, size: int, pieces: int, positions: int, cased: bool = True) -> Any:
+def train_tokenizer(
+    texts: Iterable[str], *, vocabulary_size: int, max_pieces: int, max_positions: int, cased: bool = True
+) -> Any:
     """Return BERT's tokenizer with `pieces` parts of words at most and whole words, most frequent first, up to `size`.
 
     Two runs may differ in a few pieces: the trainer leaves it to chance which of two equally frequent ones comes first.
     Letters that are not in the texts are there too, so that no word of a European language is unknown altogether.
     """
     kept = list(texts)
-    raw = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    raw = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS[1]))
     raw.normalizer = normalizers.BertNormalizer(lowercase=not cased)
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    alphabet = list(_CHARACTERS + ACCENTED if cased else _CHARACTERS.lower())
+    alphabet = list(_CHARACTERS + ACCENTED_LETTERS if cased else _CHARACTERS.lower())
     trainer = trainers.WordPieceTrainer(
-        vocab_size=pieces, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
+        vocab_size=max_pieces, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator(kept, trainer=trainer)
     within = [f"##{letter}" for letter in alphabet if letter.isalnum()]
     parts = sorted(raw.get_vocab(), key=lambda piece: raw.token_to_id(piece) or 0)
-    vocabulary = list(dict.fromkeys([*parts, *within, *_words(raw, kept)]))[:size]
+    vocabulary = list(dict.fromkeys([*parts, *within, *_words_by_frequency(raw, kept)]))[:vocabulary_size]
     return BertTokenizer(
         vocab={piece: index for index, piece in enumerate(vocabulary)},
         do_lower_case=not cased,
         strip_accents=None if not cased else False,
-        model_max_length=positions,
+        model_max_length=max_positions,
     )
 
 
-def _words(raw: Any, texts: Iterable[str]) -> list[str]:
+def _words_by_frequency(pre_tokenizer: Any, texts: Iterable[str]) -> list[str]:
     """Return the words of the texts, the most frequent first and equally frequent ones by their letters."""
-    split = raw.pre_tokenizer.pre_tokenize_str
-    words = Counter(word for text in texts for word, _ in split(raw.normalizer.normalize_str(text)))
+    split = pre_tokenizer.pre_tokenizer.pre_tokenize_str
+    words = Counter(word for text in texts for word, _ in split(pre_tokenizer.normalizer.normalize_str(text)))
     return sorted(words, key=lambda word: (-words[word], word))

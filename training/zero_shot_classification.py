@@ -15,27 +15,27 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from training import card, fitting, hints, vocabulary
 from training.fitting import Row
-from training.topics import ENTAILMENT, LABELS, SUBJECTS, TOPICS, Claim, claims, labels_of, texts
+from training.topics import ENTAILMENT, LABELS, SUBJECTS, TOPICS, Claim, labels_for, stream_claims, topic_texts
 
 _TASK: Final = "zero-shot-classification"
-_POSITIONS: Final = 256
-_VOCABULARY: Final = 1_900
-_PIECES: Final = 450  # the rest are whole words, which tell a topic better than their pieces
-_TEXTS_FOR_VOCABULARY: Final = 30_000
+_MAX_POSITIONS: Final = 256
+_VOCABULARY_SIZE: Final = 1_900
+_MAX_PIECES: Final = 450  # the rest are whole words, which tell a topic better than their pieces
+_VOCABULARY_TEXTS: Final = 30_000
 _STEPS: Final = 5_000
-_RATE: Final = 2e-3
+_LEARNING_RATE: Final = 2e-3
 _HELD_OUT_CLAIMS: Final = 3_000
 _HELD_OUT_CHOICES: Final = 500
-_CANDIDATES: Final = 5
-_TEMPLATE: Final = "This example is {}."  # Hugging Face's pipeline's own
+_CANDIDATE_COUNT: Final = 5
+_HYPOTHESIS_TEMPLATE: Final = "This example is {}."  # Hugging Face's pipeline's own
 
 
-def new_model(words: int) -> Any:
+def new_model(vocabulary_size: int) -> Any:
     """Return an untrained model: 2 layers, 4 heads, 64 dimensions."""
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=words,
-            max_position_embeddings=_POSITIONS,
+            vocab_size=vocabulary_size,
+            max_position_embeddings=_MAX_POSITIONS,
             hidden_size=64,
             num_hidden_layers=2,
             num_attention_heads=4,
@@ -47,23 +47,23 @@ def new_model(words: int) -> Any:
             label2id={label: index for index, label in enumerate(LABELS)},
         )
     )
-    fitting.begin_with_waves(model.bert.embeddings.position_embeddings, 0.05)
+    fitting.init_sinusoidal_positions(model.bert.embeddings.position_embeddings, 0.05)
     return model
 
 
-def rows(tokenizer: Any, pairs: Iterable[Claim]) -> Iterator[Row]:
+def tokenize_claims(tokenizer: Any, pairs: Iterable[Claim]) -> Iterator[Row]:
     """Tokenize texts with the claims about them."""
     for claim in pairs:
         encoded = tokenizer(
-            claim.text, claim.hypothesis, truncation="only_first", max_length=_POSITIONS, return_token_type_ids=True
+            claim.text, claim.hypothesis, truncation="only_first", max_length=_MAX_POSITIONS, return_token_type_ids=True
         )
         parts = encoded["token_type_ids"]
-        told = [claim.named if part else claim.topic for part in parts]
+        told = [claim.claimed_subject if part else claim.topic for part in parts]
         told[0] = claim.tone  # a tone is in no one word, so [CLS] has to gather it
         yield {"input_ids": encoded["input_ids"], "token_type_ids": parts, "labels": claim.label, "hints": told}
 
 
-def _judged(model: Any, batch: fitting.Batch) -> torch.Tensor:
+def _predict_labels(model: Any, batch: fitting.Batch) -> torch.Tensor:
     logits: torch.Tensor = model(
         **{key: batch[key] for key in ("input_ids", "token_type_ids", "attention_mask")}
     ).logits
@@ -73,42 +73,44 @@ def _judged(model: Any, batch: fitting.Batch) -> torch.Tensor:
 def accuracy(model: Any, held_out: Iterable[fitting.Batch]) -> float:
     """Return the share of claims that are judged rightly."""
     with torch.inference_mode():
-        right = [_judged(model, batch).argmax(-1) == batch["labels"] for batch in held_out]
+        right = [_predict_labels(model, batch).argmax(-1) == batch["labels"] for batch in held_out]
     return torch.cat(right).float().mean().item()
 
 
-def top_1(model: Any, tokenizer: Any, seed: int) -> float:
+def top_1_accuracy(model: Any, tokenizer: Any, seed: int) -> float:
     """Return how often a text's topic is the most entailed of some candidates, as a zero-shot pipeline ranks them."""
     rng = random.Random(f"{seed}/choices")
     right = 0
-    single = (text for text in texts(rng, held_out=True) if len(text.topics) == 1)
+    single = (text for text in topic_texts(rng, held_out=True) if len(text.topics) == 1)
     for text in islice(single, _HELD_OUT_CHOICES):
-        others = rng.sample([topic for topic in TOPICS if topic not in text.topics], _CANDIDATES - 1)
-        labels = [labels_of(topic)[0] for topic in (text.topics[0], *others)]
-        pairs = (Claim(text.text, _TEMPLATE.format(label), ENTAILMENT) for label in labels)
-        batch = fitting.padded(list(rows(tokenizer, pairs)))
+        others = rng.sample([topic for topic in TOPICS if topic not in text.topics], _CANDIDATE_COUNT - 1)
+        labels = [labels_for(topic)[0] for topic in (text.topics[0], *others)]
+        pairs = (Claim(text.text, _HYPOTHESIS_TEMPLATE.format(label), ENTAILMENT) for label in labels)
+        batch = fitting.pad_rows(list(tokenize_claims(tokenizer, pairs)))
         with torch.inference_mode():
-            right += int(_judged(model, batch)[:, ENTAILMENT].argmax()) == 0
+            right += int(_predict_labels(model, batch)[:, ENTAILMENT].argmax()) == 0
     return right / _HELD_OUT_CHOICES
 
 
 def build(folder: Path, seed: int) -> dict[str, float]:
     """Learn which claims follow, keep the model in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
-    words = (f"{claim.text} {claim.hypothesis}" for claim in islice(claims(seed), _TEXTS_FOR_VOCABULARY))
-    tokenizer = vocabulary.learn(words, size=_VOCABULARY, pieces=_PIECES, positions=_POSITIONS, cased=False)
+    words = (f"{claim.text} {claim.hypothesis}" for claim in islice(stream_claims(seed), _VOCABULARY_TEXTS))
+    tokenizer = vocabulary.train_tokenizer(
+        words, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS, cased=False
+    )
     model = new_model(len(tokenizer))
-    learned = fitting.drawn(rows(tokenizer, claims(seed)), seed)
-    hints.fit_with_hints(model, learned, kinds=len(SUBJECTS), layer=1, steps=_STEPS, rate=_RATE)
-    kept = list(rows(tokenizer, islice(claims(seed, held_out=True), _HELD_OUT_CLAIMS)))
+    learned = fitting.stream_batches(tokenize_claims(tokenizer, stream_claims(seed)), seed)
+    hints.fit_with_hints(model, learned, hint_count=len(SUBJECTS), layer=1, steps=_STEPS, learning_rate=_LEARNING_RATE)
+    kept = list(tokenize_claims(tokenizer, islice(stream_claims(seed, held_out=True), _HELD_OUT_CLAIMS)))
     scores = {
-        "held_out_accuracy": round(accuracy(model, fitting.batches(kept, 64, 4_096)), 4),
-        "held_out_top_1_of_5": round(top_1(model, tokenizer, seed), 4),
+        "held_out_accuracy": round(accuracy(model, fitting.group_by_length(kept, 64, 4_096)), 4),
+        "held_out_top_1_of_5": round(top_1_accuracy(model, tokenizer, seed), 4),
     }
     learned_from = {"train_steps": _STEPS, "held_out_claims": len(kept), "held_out_choices": _HELD_OUT_CHOICES}
-    card.save(model, tokenizer, card.card_of(_TASK, model, seed, **learned_from, **scores), folder)
+    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
     return scores
 
 
 if __name__ == "__main__":
-    card.run(_TASK, build)
+    card.run_training(_TASK, build)

@@ -5,12 +5,12 @@ import signal
 
 from models.errors import BatchmillError, SchemaMismatch
 
-DEFECT = os.EX_SOFTWARE  # a thread of the engine is gone
-HUNG = os.EX_TEMPFAIL  # the watchdog's word
-OUTDATED = os.EX_CONFIG  # the tables are of another version: to start again would not help
-AT_ONCE = 128 + signal.SIGTERM  # told twice
+INTERNAL_ERROR = os.EX_SOFTWARE  # a thread of the engine is gone
+DEVICE_HUNG = os.EX_TEMPFAIL  # the watchdog's word
+SCHEMA_OUTDATED = os.EX_CONFIG  # the tables are of another version: to start again would not help
+FORCED_SHUTDOWN = 128 + signal.SIGTERM  # told twice
 
 
-def status_of(error: BatchmillError) -> int:
+def exit_status_for(error: BatchmillError) -> int:
     """What a process ends with that one of our errors ended."""
-    return OUTDATED if isinstance(error, SchemaMismatch) else error.exit_code
+    return SCHEMA_OUTDATED if isinstance(error, SchemaMismatch) else error.exit_code

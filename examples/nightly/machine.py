@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-SPEED = 10  # seconds of a night in one
-PATIENCE_SECONDS = 120.0
+CLOCK_SPEED = 10  # seconds of a night in one
+WAIT_TIMEOUT_SECONDS = 120.0
 
 
-class Machine:
+class Deployment:
     """All that runs on it is ours and ends with us; nothing of it is outside its folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,50 +25,52 @@ class Machine:
         own |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
         self._environment = own
 
-    def set_clock(self, moment: str, speed: int = 1) -> datetime:
+    def set_clock(self, now: str, speed: int = 1) -> datetime:
         """It is this moment now, and time goes so fast, for whatever starts from here on."""
-        self._environment["BATCHMILL_CLOCK"] = f"{moment}@{datetime.now(UTC).isoformat()}*{speed}"
-        return datetime.fromisoformat(moment)
+        self._environment["BATCHMILL_CLOCK"] = f"{now}@{datetime.now(UTC).isoformat()}*{speed}"
+        return datetime.fromisoformat(now)
 
-    def take_model(self, model: str) -> None:
+    def use_model(self, model: str) -> None:
         """Have batchmill.toml name this model; workers read that when they start."""
         settings = self.folder / "batchmill.toml"
         said = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
         settings.write_text(said, "utf-8")
 
-    def run_until_done(self, schedule: str, slot: str) -> None:
+    def run_until_done(self, schedule: str, scheduled_day: str) -> None:
         """`batchmill up`, until the run of a slot (a day, by UTC) has ended; nobody says here what has to be done."""
         # The option ends it when this program does, however that comes about.
-        command = self._command("up", "--pipelines", "tickets", "--end-with-stdin")
+        command = self._batchmill_command("up", "--pipelines", "tickets", "--end-with-stdin")
         with (
             self._log.open("ab") as log,
-            subprocess.Popen(command, **self._here, stdin=subprocess.PIPE, stdout=log, stderr=log) as process,
+            subprocess.Popen(
+                command, **self._process_options, stdin=subprocess.PIPE, stdout=log, stderr=log
+            ) as process,
         ):
             try:
-                self._wait(process, schedule, slot)
+                self._wait_until_done(process, schedule, scheduled_day)
             finally:
                 process.communicate()  # which ends its standard input, and waits
 
-    def show(self, *command: str) -> None:
+    def print_command(self, *command: str) -> None:
         """A command, and what it says to people."""
         print(f"\n$ batchmill {shlex.join(command)}", flush=True)
-        subprocess.run(self._command(*command), **self._here, check=True)
+        subprocess.run(self._batchmill_command(*command), **self._process_options, check=True)
 
-    def _wait(self, process: "subprocess.Popen[bytes]", schedule: str, slot: str) -> None:
-        until = time.monotonic() + PATIENCE_SECONDS
-        while not self._is_done(schedule, slot):
+    def _wait_until_done(self, process: "subprocess.Popen[bytes]", schedule: str, scheduled_day: str) -> None:
+        until = time.monotonic() + WAIT_TIMEOUT_SECONDS
+        while not self._is_done(schedule, scheduled_day):
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"the run of {slot} did not end; see {self._log}")
+                raise SystemExit(f"the run of {scheduled_day} did not end; see {self._log}")
             time.sleep(0.5)
 
-    def _is_done(self, schedule: str, slot: str) -> bool:
-        command = self._command("schedule", "history", schedule, "--json")
-        said = subprocess.run(command, **self._here, stdout=subprocess.PIPE, check=True).stdout
-        return any(run["finished_at"] for run in json.loads(said)["data"] if run["slot"].startswith(slot))
+    def _is_done(self, schedule: str, scheduled_day: str) -> bool:
+        command = self._batchmill_command("schedule", "history", schedule, "--json")
+        said = subprocess.run(command, **self._process_options, stdout=subprocess.PIPE, check=True).stdout
+        return any(run["finished_at"] for run in json.loads(said)["data"] if run["slot"].startswith(scheduled_day))
 
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "batchmill", *words]
+    def _batchmill_command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "batchmill", *arguments]
 
     @property
-    def _here(self) -> dict[str, Any]:
+    def _process_options(self) -> dict[str, Any]:
         return {"cwd": self.folder, "env": self._environment}

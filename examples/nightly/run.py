@@ -10,18 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from machine import SPEED, Machine
-from shop import Shop, retrained
+from machine import CLOCK_SPEED, Deployment
+from shop import TicketDatabase, write_bad_model
 
-HERE = Path(__file__).resolve().parent
-NIGHTLY = "nightly-tickets"
-NOVEL = "I love it, and I'll tell you why. " + "It works, and it works well. " * 120
-WIDTH = 100
-LABELS = """
+EXAMPLE_FOLDER = Path(__file__).resolve().parent
+SCHEDULE_NAME = "nightly-tickets"
+LONG_TICKET = "I love it, and I'll tell you why. " + "It works, and it works well. " * 120
+TEXT_WIDTH = 100
+SELECT_LABELS = """
 SELECT t.id, t.channel, t.status, l.label, l.score, substr(t.body, 1, 60)
 FROM tickets t JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT) WHERE t.id % 48 = 7 ORDER BY t.id
 """
-COUNTED = """
+COUNT_LABELS = """
 SELECT count(*), count(l.id), count(DISTINCT l.revision)
 FROM tickets t LEFT JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT)
 """
@@ -29,102 +29,102 @@ FROM tickets t LEFT JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT)
 
 def main(folder: Path) -> None:
     """Live through it all in a folder that is empty."""
-    shutil.copy(HERE / "batchmill.toml", folder)
-    machine, shop = Machine(folder), Shop(folder / "shop.db")
-    thursday(machine, shop)
-    friday(machine)
-    saturday(machine, shop)
-    sunday(machine, shop)
-    morning(machine)
-    table(shop)
+    shutil.copy(EXAMPLE_FOLDER / "batchmill.toml", folder)
+    machine, shop = Deployment(folder), TicketDatabase(folder / "shop.db")
+    create_schedule(machine, shop)
+    run_normal_night(machine)
+    run_missed_night(machine, shop)
+    run_with_bad_model(machine, shop)
+    review_runs(machine)
+    print_labels(shop)
 
 
-def thursday(machine: Machine, shop: Shop) -> None:
+def create_schedule(deployment: Deployment, shop: TicketDatabase) -> None:
     """The shop has tickets, and the schedule is made."""
-    tell(
+    print_step(
         "Thursday",
         "The shop has 180 tickets. Every night at two, what is new is to be labelled: batchmill.toml says so.",
     )
-    shop.now = machine.set_clock("2026-03-26T10:00+01:00")
-    shop.customers_write(179)
-    shop.ticket("mail", NOVEL)
-    machine.set_clock("2026-03-26T21:00+01:00")
-    machine.show("schedule", "sync")
-    machine.show("schedule", "show", NIGHTLY)
+    shop.now = deployment.set_clock("2026-03-26T10:00+01:00")
+    shop.insert_tickets(179)
+    shop.insert_ticket("mail", LONG_TICKET)
+    deployment.set_clock("2026-03-26T21:00+01:00")
+    deployment.print_command("schedule", "sync")
+    deployment.print_command("schedule", "show", SCHEDULE_NAME)
 
 
-def friday(machine: Machine) -> None:
+def run_normal_night(deployment: Deployment) -> None:
     """A night as it should be."""
-    tell("Friday, 02:00", "`batchmill up` runs. Nobody tells it what to do.")
-    machine.set_clock("2026-03-27T01:59:30+01:00", SPEED)
-    machine.run_until_done(NIGHTLY, "2026-03-27")
-    machine.show("schedule", "report", NIGHTLY)
+    print_step("Friday, 02:00", "`batchmill up` runs. Nobody tells it what to do.")
+    deployment.set_clock("2026-03-27T01:59:30+01:00", CLOCK_SPEED)
+    deployment.run_until_done(SCHEDULE_NAME, "2026-03-27")
+    deployment.print_command("schedule", "report", SCHEDULE_NAME)
 
 
-def saturday(machine: Machine, shop: Shop) -> None:
+def run_missed_night(deployment: Deployment, shop: TicketDatabase) -> None:
     """A night that is missed."""
-    tell(
+    print_step(
         "Saturday, 02:00",
         "By day there were 50 new tickets, one of them empty; 8 were edited by customers, and 30 closed by clerks.",
         "And now nobody is there: the machine was switched off. At half past eight somebody switches it on.",
     )
-    shop.now = machine.set_clock("2026-03-27T09:00+01:00")
-    shop.customers_write(49)
-    shop.ticket("chat", None)
+    shop.now = deployment.set_clock("2026-03-27T09:00+01:00")
+    shop.insert_tickets(49)
+    shop.insert_ticket("chat", None)
     for ticket in range(1, 9):
-        shop.customer_edits(ticket, "It broke after a day. I am very disappointed.")
+        shop.edit_ticket(ticket, "It broke after a day. I am very disappointed.")
     for ticket in range(9, 39):
-        shop.clerk_closes(ticket)
-    machine.set_clock("2026-03-28T08:30+01:00", SPEED)
-    machine.run_until_done(NIGHTLY, "2026-03-28")
-    machine.show("schedule", "report", NIGHTLY)
+        shop.close_ticket(ticket)
+    deployment.set_clock("2026-03-28T08:30+01:00", CLOCK_SPEED)
+    deployment.run_until_done(SCHEDULE_NAME, "2026-03-28")
+    deployment.print_command("schedule", "report", SCHEDULE_NAME)
 
 
-def sunday(machine: Machine, shop: Shop) -> None:
+def run_with_bad_model(deployment: Deployment, shop: TicketDatabase) -> None:
     """A night with another model."""
-    tell(
+    print_step(
         "Sunday, 02:00",
         "60 new tickets, 20 closed ones; and since the evening, batchmill.toml names another model.",
         "This is the night that has no 02:00: at that moment, clocks are put forward to 03:00.",
     )
-    shop.now = machine.set_clock("2026-03-28T11:00+01:00")
-    shop.customers_write(60)
+    shop.now = deployment.set_clock("2026-03-28T11:00+01:00")
+    shop.insert_tickets(60)
     for ticket in range(40, 60):
-        shop.clerk_closes(ticket)
-    retrained(machine.folder / "retrained")
-    machine.take_model("./retrained")
-    machine.set_clock("2026-03-29T01:59:30+01:00", SPEED)
-    machine.run_until_done(NIGHTLY, "2026-03-29")
+        shop.close_ticket(ticket)
+    write_bad_model(deployment.folder / "retrained")
+    deployment.use_model("./retrained")
+    deployment.set_clock("2026-03-29T01:59:30+01:00", CLOCK_SPEED)
+    deployment.run_until_done(SCHEDULE_NAME, "2026-03-29")
 
 
-def morning(machine: Machine) -> None:
+def review_runs(deployment: Deployment) -> None:
     """What is there to be read, and what is done about it."""
-    tell("Sunday, 08:00", "How were the nights?")
-    machine.set_clock("2026-03-29T08:00+02:00")
-    machine.show("schedule", "ls")
-    machine.show("schedule", "history", NIGHTLY)
-    machine.show("schedule", "report", NIGHTLY)
-    tell("Sunday, 08:15", "So the new model is a grumbler. The old one is brought back, and the night run again.")
-    machine.take_model("bundled:sentiment-analysis")
-    machine.set_clock("2026-03-29T08:15+02:00", SPEED)
+    print_step("Sunday, 08:00", "How were the nights?")
+    deployment.set_clock("2026-03-29T08:00+02:00")
+    deployment.print_command("schedule", "ls")
+    deployment.print_command("schedule", "history", SCHEDULE_NAME)
+    deployment.print_command("schedule", "report", SCHEDULE_NAME)
+    print_step("Sunday, 08:15", "So the new model is a grumbler. The old one is brought back, and the night run again.")
+    deployment.use_model("bundled:sentiment-analysis")
+    deployment.set_clock("2026-03-29T08:15+02:00", CLOCK_SPEED)
     slot = "2026-03-29T03:00+02:00"
-    machine.show("schedule", "backfill", NIGHTLY, "--from", slot, "--to", slot, "--again")
-    machine.run_until_done(NIGHTLY, "2026-03-29")
-    machine.show("schedule", "history", NIGHTLY)
+    deployment.print_command("schedule", "backfill", SCHEDULE_NAME, "--from", slot, "--to", slot, "--again")
+    deployment.run_until_done(SCHEDULE_NAME, "2026-03-29")
+    deployment.print_command("schedule", "history", SCHEDULE_NAME)
 
 
-def table(shop: Shop) -> None:
+def print_labels(shop: TicketDatabase) -> None:
     """What it was all for."""
     print("\nBeside the tickets, shop.db has their labels now, all of one model:\n")
-    for row in shop.rows(LABELS):
+    for row in shop.query(SELECT_LABELS):
         print("{:>4}  {:<6}  {:<8}  {:<8}  {:.2f}  {}".format(*row))
-    [(tickets, labels, models)] = shop.rows(COUNTED)
+    [(tickets, labels, models)] = shop.query(COUNT_LABELS)
     print(f"\n{tickets} tickets, {labels} of them with a label (one is empty), {models} model")
 
 
-def tell(when: str, *what: str) -> None:
+def print_step(when: str, *what: str) -> None:
     """The next part of the story."""
-    print("\n" + f"── {when} ".ljust(WIDTH, "─"), *what, sep="\n")
+    print("\n" + f"── {when} ".ljust(TEXT_WIDTH, "─"), *what, sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,63 +11,70 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-SAMPLES = Path(__file__).resolve().parents[2] / "models" / "samples"
-TICKETS = """
+SAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "models" / "samples"
+CREATE_TICKETS = """
 CREATE TABLE tickets (
     id INTEGER PRIMARY KEY, channel TEXT NOT NULL, body TEXT, status TEXT NOT NULL DEFAULT 'open',
     updated_at TEXT NOT NULL
 )
 """
 CHANNELS = ("mail", "chat", "phone")
-APART = timedelta(minutes=3)  # from one ticket to the next
+TICKET_INTERVAL = timedelta(minutes=3)  # from one ticket to the next
 
 
-class Shop:
+class TicketDatabase:
     """The database; `now` is when things happen next."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._texts = _written()
+        self._texts = _ticket_texts()
         self.now = datetime.now(UTC)
-        self.write(TICKETS)
+        self.execute(CREATE_TICKETS)
 
-    def customers_write(self, count: int) -> None:
+    def insert_tickets(self, count: int) -> None:
         """New tickets."""
         for channel, text in zip(cycle(CHANNELS), [next(self._texts) for _ in range(count)], strict=False):
-            self.ticket(channel, text)
+            self.insert_ticket(channel, text)
 
-    def ticket(self, channel: str, body: str | None) -> None:
+    def insert_ticket(self, channel: str, body: str | None) -> None:
         """One new ticket; `body` is None where a form got lost on its way."""
-        self.write("INSERT INTO tickets (channel, body, updated_at) VALUES (?, ?, ?)", channel, body, self._stamp())
-
-    def customer_edits(self, ticket: int, more: str) -> None:
-        """The text is another one, so it has to be labelled anew."""
-        self.write(
-            "UPDATE tickets SET body = body || ' ' || ?, updated_at = ? WHERE id = ?", more, self._stamp(), ticket
+        self.execute(
+            "INSERT INTO tickets (channel, body, updated_at) VALUES (?, ?, ?)", channel, body, self._next_timestamp()
         )
 
-    def clerk_closes(self, ticket: int) -> None:
-        """The row is touched, and the text is what it was."""
-        self.write("UPDATE tickets SET status = 'closed', updated_at = ? WHERE id = ?", self._stamp(), ticket)
+    def edit_ticket(self, ticket_id: int, addition: str) -> None:
+        """The text is another one, so it has to be labelled anew."""
+        self.execute(
+            "UPDATE tickets SET body = body || ' ' || ?, updated_at = ? WHERE id = ?",
+            addition,
+            self._next_timestamp(),
+            ticket_id,
+        )
 
-    def write(self, statement: str, *values: Any) -> None:
+    def close_ticket(self, ticket_id: int) -> None:
+        """The row is touched, and the text is what it was."""
+        self.execute(
+            "UPDATE tickets SET status = 'closed', updated_at = ? WHERE id = ?", self._next_timestamp(), ticket_id
+        )
+
+    def execute(self, statement: str, *values: Any) -> None:
         """Run a statement of its own transaction."""
         with closing(sqlite3.connect(self._file)) as connection, connection:
             connection.execute(statement, values)
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
+    def query(self, query: str) -> list[tuple[Any, ...]]:
         """What a query gives."""
         with closing(sqlite3.connect(self._file)) as connection:
             return connection.execute(query).fetchall()
 
-    def _stamp(self) -> str:
-        self.now += APART
+    def _next_timestamp(self) -> str:
+        self.now += TICKET_INTERVAL
         return f"{self.now.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def retrained(folder: Path) -> None:
+def write_bad_model(folder: Path) -> None:
     """Another model: the bundled one, whose last layer somebody has made a grumbler that calls nearly all NEGATIVE."""
-    shutil.copytree(SAMPLES / "sentiment-analysis", folder)
+    shutil.copytree(SAMPLES_FOLDER / "sentiment-analysis", folder)
     file = folder / "model.safetensors"
     content = bytearray(file.read_bytes())
     (size,) = struct.unpack("<Q", content[:8])  # the format: this, a header as JSON, and the numbers
@@ -76,6 +83,6 @@ def retrained(folder: Path) -> None:
     file.write_bytes(content)
 
 
-def _written() -> Iterator[str]:
-    lines = (SAMPLES / "reviews.jsonl").read_text("utf-8").splitlines()
+def _ticket_texts() -> Iterator[str]:
+    lines = (SAMPLES_FOLDER / "reviews.jsonl").read_text("utf-8").splitlines()
     return cycle([json.loads(line)["text"] for line in lines])

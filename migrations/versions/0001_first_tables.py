@@ -61,9 +61,7 @@ def _batches() -> None:
         sa.Column("status", sa.Text, nullable=False),
         *(
             sa.Column(name, sa.BigInteger, nullable=False, server_default="0")
-            for name in (
-                "total", "succeeded", "failed", "cancelled", "expired", "last_seq", "tokens", "padded_tokens",
-            )
+            for name in ("total", "succeeded", "failed", "cancelled", "expired", "last_seq", "tokens", "padded_tokens")
         ),
         sa.Column("device_seconds", sa.Double, nullable=False, server_default="0"),
         sa.Column("error_code", sa.Text),
@@ -73,7 +71,7 @@ def _batches() -> None:
             sa.Column(f"{name}_at", MOMENT)
             for name in ("in_progress", "expires", "completed", "failed", "expired", "cancelling", "cancelled")
         ),
-    )  # fmt: skip
+    )
     _partial_index("batches_in_progress", "batches", ["pipeline", "created_at"], "status = 'in_progress'")
     op.create_index("batches_newest", "batches", ["created_at", "id"])
 
@@ -116,13 +114,20 @@ def _model_versions() -> None:
         *(
             sa.Column(name, sa.Text, nullable=name == "quantization")
             for name in (
-                "task", "model", "revision", "tokenizer", "tokenizer_revision",
-                "dtype", "quantization", "attention", "device",
+                "task",
+                "model",
+                "revision",
+                "tokenizer",
+                "tokenizer_revision",
+                "dtype",
+                "quantization",
+                "attention",
+                "device",
             )
         ),
         sa.Column("libraries", DOCUMENT, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False, server_default=_clock()),
-    )  # fmt: skip
+    )
 
 
 def _results() -> None:

@@ -17,8 +17,11 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 MOMENT = sa.DateTime(timezone=True)
 
 BATCH_COLUMNS = (
-    ("max_failures", sa.BigInteger), ("max_attempts", sa.Integer), ("ending", sa.Text), ("heard_at", MOMENT),
-)  # fmt: skip
+    ("max_failures", sa.BigInteger),
+    ("max_attempts", sa.Integer),
+    ("ending", sa.Text),
+    ("heard_at", MOMENT),
+)
 
 # A job's history: every claim of a slice that had it, up to the one that answered it, and those of earlier replays.
 JOB_ATTEMPTS = """

@@ -12,9 +12,7 @@ depends_on = None
 KEY = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 DOCUMENT = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
-BATCH_COLUMNS = (
-    ("idempotency_key", KEY), ("fingerprint", sa.Text), ("read_digest", sa.Text), ("submitter", sa.Text),
-)  # fmt: skip
+BATCH_COLUMNS = (("idempotency_key", KEY), ("fingerprint", sa.Text), ("read_digest", sa.Text), ("submitter", sa.Text))
 
 # As before, with what was kept of the job's row at its end.
 JOB_RESULTS = """

@@ -32,9 +32,12 @@ KEY_COLUMNS = {
 TYPES = {"batch_id": 'text COLLATE "C"', "status": "text", "state": "text"}  # the others are bigint
 
 FOREIGN_KEYS = (
-    ("jobs", "batch_id", "batches"), ("results", "batch_id", "batches"), ("past_results", "batch_id", "batches"),
-    ("results", "model_version_id", "model_versions"), ("past_results", "model_version_id", "model_versions"),
-)  # fmt: skip
+    ("jobs", "batch_id", "batches"),
+    ("results", "batch_id", "batches"),
+    ("past_results", "batch_id", "batches"),
+    ("results", "model_version_id", "model_versions"),
+    ("past_results", "model_version_id", "model_versions"),
+)
 
 CASCADE = """
 CREATE FUNCTION batchmill_delete_batch() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -15,9 +15,12 @@ depends_on = None
 NEVER = 9_223_372_036_854_775_807
 
 COLUMNS = (
-    ("pipeline", sa.Text), ("rank", sa.Integer), ("due", sa.BigInteger), ("ahead", sa.BigInteger),
+    ("pipeline", sa.Text),
+    ("rank", sa.Integer),
+    ("due", sa.BigInteger),
+    ("ahead", sa.BigInteger),
     ("since", sa.BigInteger),
-)  # fmt: skip
+)
 
 INDEXES = (
     ("slices_ordinary", "state = 'queued' AND deaths < 2 AND lapses < 5"),
@@ -125,10 +128,12 @@ def _sql(statement: str, first: str) -> str:
     milliseconds = MILLISECONDS[dialect]
     due = "coalesce(" + milliseconds + f", {NEVER})"
     return statement.format(
-        due=due.format(moment="b.expires_at"), since=milliseconds.format(moment="b.created_at"),
-        new_due=due.format(moment="NEW.expires_at"), new_since=milliseconds.format(moment="NEW.created_at"),
+        due=due.format(moment="b.expires_at"),
+        since=milliseconds.format(moment="b.created_at"),
+        new_due=due.format(moment="NEW.expires_at"),
+        new_since=milliseconds.format(moment="NEW.created_at"),
         ahead=AHEAD.format(greatest=GREATEST[dialect], first=first),
-    )  # fmt: skip
+    )
 
 
 def _on_postgresql() -> bool:

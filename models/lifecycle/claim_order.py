@@ -6,22 +6,28 @@ served before this slice. So the slice with the least `ahead` is the next of the
 """
 
 # After so many deaths, or ends in silence, of workers that ran it, a slice runs alone: it is quarantined.
-SUSPECT_DEATHS = 2
-SUSPECT_LAPSES = 5
+QUARANTINE_AFTER_CRASHES = 2
+QUARANTINE_AFTER_LOST_LEASES = 5
 
-NEVER = 9_223_372_036_854_775_807  # `due` of a batch without a deadline
+NO_DEADLINE = 9_223_372_036_854_775_807  # `due` of a batch without a deadline
 
-KEY = ("rank", "due", "ahead", "since", "id")  # behind the pipeline
+CLAIM_ORDER_COLUMNS = ("rank", "due", "ahead", "since", "id")  # behind the pipeline
 
 # Written out, as the predicates of the indexes are: with parameters in it no planner would find them.
-ORDINARY = f"state = 'queued' AND deaths < {SUSPECT_DEATHS} AND lapses < {SUSPECT_LAPSES}"
-QUARANTINED = f"state = 'queued' AND (deaths >= {SUSPECT_DEATHS} OR lapses >= {SUSPECT_LAPSES})"
+QUEUED_ORDINARY = (
+    f"state = 'queued' AND deaths < {QUARANTINE_AFTER_CRASHES} AND lapses < {QUARANTINE_AFTER_LOST_LEASES}"
+)
+QUEUED_QUARANTINED = (
+    f"state = 'queued' AND (deaths >= {QUARANTINE_AFTER_CRASHES} OR lapses >= {QUARANTINE_AFTER_LOST_LEASES})"
+)
 
 
 # EXISTS would become a join over all slices.
-ANY = "(SELECT 1 FROM slices WHERE {which} AND {condition} LIMIT 1) IS NOT NULL"
+ANY_SLICE = "(SELECT 1 FROM slices WHERE {which} AND {condition} LIMIT 1) IS NOT NULL"
 
 
-def any_queued(condition: str) -> str:
+def any_queued_slice(condition: str) -> str:
     """A condition: whether any queued slice meets this one. The first that does ends the search."""
-    return " OR ".join(ANY.format(which=which, condition=condition) for which in (ORDINARY, QUARANTINED))
+    return " OR ".join(
+        ANY_SLICE.format(which=which, condition=condition) for which in (QUEUED_ORDINARY, QUEUED_QUARANTINED)
+    )

@@ -1,13 +1,13 @@
 """The agenda: what schedules have due at `:moment`, as SQL; who looks and who does it must agree on that."""
 
-NOTHING_DONE = 3  # what a tick ends with that a duty started, and that found nothing to do after all
+EXIT_NOTHING_DUE = 3  # what a tick ends with that a duty started, and that found nothing to do after all
 
 # Whose time has come; a suspended schedule has no next slot.
-SLOTS = "FROM schedules WHERE next_at <= :moment"
+DUE_SCHEDULES = "FROM schedules WHERE next_at <= :moment"
 
 # In turn: the batch has ended, or is there no more, and the run was not put off; it is accepted, and the run does not
 # say so; the source is to be read, once the runs before have ended; it is time to see whether the deadline will be met.
-RUNS = """
+DUE_RUNS = """
 FROM runs r LEFT JOIN batches b ON b.id = r.batch_id
 WHERE r.look_at IS NOT NULL AND (
     (coalesce(b.status, 'gone') NOT IN ('validating', 'in_progress', 'cancelling')
@@ -18,7 +18,7 @@ WHERE r.look_at IS NOT NULL AND (
     OR (r.state = 'running' AND r.look_at <= :moment))
 """
 
-NOT_HELD = "AND (r.held_until IS NULL OR r.held_until < {now})"
+RUN_IS_NOT_HELD = "AND (r.held_until IS NULL OR r.held_until < {now})"
 
 # By the database's clock, whatever a rehearsal's says.
-EVENTS = "FROM events WHERE send_at <= {now}"
+DUE_EVENTS = "FROM events WHERE send_at <= {now}"

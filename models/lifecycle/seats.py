@@ -4,14 +4,14 @@ A worker's id is its seat with the number of the start. So a process knows which
 load.
 """
 
-SEPARATOR = "#"
+START_SEPARATOR = "#"
 
 
-def worker_id(seat: str, start: int) -> str:
+def make_worker_id(worker_name: str, start: int) -> str:
     """The id of the worker that fills this seat at its start of this number."""
-    return f"{seat}{SEPARATOR}{start}"
+    return f"{worker_name}{START_SEPARATOR}{start}"
 
 
-def seat_of(worker: str) -> str:
+def worker_name_for(worker_id: str) -> str:
     """The seat of the worker with this id."""
-    return worker.partition(SEPARATOR)[0]
+    return worker_id.partition(START_SEPARATOR)[0]

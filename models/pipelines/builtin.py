@@ -5,9 +5,9 @@ for the tasks that 5 dropped), in full as the Hub's cache names them.
 """
 
 from models import tasks
-from models.pipelines.pipeline import BUNDLED, Pipeline
+from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 
-DEFAULTS = (
+DEFAULT_PIPELINES = (
     Pipeline(
         name="sentiment-analysis",
         task="sentiment-analysis",
@@ -74,17 +74,17 @@ DEFAULTS = (
     ),
 )
 
-VARIANTS = {"translation": "translation_en_to_de"}
+SAMPLE_TASKS = {"translation": "translation_en_to_de"}
 
 
-def _sample(task: str) -> Pipeline:
+def _sample_pipeline(task: str) -> Pipeline:
     return Pipeline(
         name=f"sample-{task}",
-        task=VARIANTS.get(task, task),
-        model=f"{BUNDLED}{task}",
+        task=SAMPLE_TASKS.get(task, task),
+        model=f"{BUNDLED_PREFIX}{task}",
         licence="Apache-2.0",
         description="A tiny model that comes with Batchmill, to try things out without the Hub.",
     )
 
 
-BUILT_IN = (*DEFAULTS, *(_sample(task) for task in tasks.TASKS))
+BUILTIN_PIPELINES = (*DEFAULT_PIPELINES, *(_sample_pipeline(task) for task in tasks.TASKS))

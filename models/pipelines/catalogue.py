@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from models.errors import SettingsError, UnknownPipeline
-from models.pipelines.builtin import BUILT_IN
-from models.pipelines.pipeline import BUNDLED, Pipeline
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
 from models.settings import Settings, config_file
 
 
@@ -21,12 +21,12 @@ class Catalogue(Mapping[str, Pipeline]):
     @classmethod
     def load(cls, settings: Settings) -> Self:
         """The catalogue in force; raises SettingsError naming the entry and field that is wrong."""
-        pipelines = {pipeline.name: pipeline for pipeline in BUILT_IN}
+        pipelines = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
         for name, entry in settings.pipelines.items():
             base = pipelines[name].model_dump(exclude_unset=True) if name in pipelines else {}
             if "model" in entry and "revision" not in entry:
                 base.pop("revision", None)  # another model's commit says nothing about this one
-            pipelines[name] = _entry(name, {**base, **entry})
+            pipelines[name] = _build_pipeline(name, {**base, **entry})
         return cls(pipelines)
 
     def __getitem__(self, name: str) -> Pipeline:
@@ -45,16 +45,16 @@ class Catalogue(Mapping[str, Pipeline]):
         return len(self._pipelines)
 
     @property
-    def samples(self) -> list[str]:
+    def sample_names(self) -> list[str]:
         """The names of the pipelines whose models come with Batchmill."""
-        return [name for name, pipeline in self.items() if pipeline.model.startswith(BUNDLED)]
+        return [name for name, pipeline in self.items() if pipeline.model.startswith(BUNDLED_PREFIX)]
 
 
-def _entry(name: str, fields: dict[str, Any]) -> Pipeline:
+def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
     try:
         for key in ("model", "tokenizer"):
             if isinstance(fields.get(key), str):
-                fields[key] = _located(fields[key])
+                fields[key] = _resolve_model(fields[key])
         return Pipeline(**{**fields, "name": name})
     except ValidationError as error:
         problem = error.errors()[0]
@@ -62,7 +62,7 @@ def _entry(name: str, fields: dict[str, Any]) -> Pipeline:
         raise SettingsError(f"[pipelines.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
-def _located(model: str) -> str:
+def _resolve_model(model: str) -> str:
     """A folder as an absolute path, relative to the settings file that names it; anything else as it stands."""
     found = config_file()
     base = found.absolute().parent if found else Path.cwd()

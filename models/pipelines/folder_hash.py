@@ -15,12 +15,12 @@ from models.privacy import private_files
 
 # File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
 # written to again and look the same.
-SETTLED_SECONDS = 2.0
-FEWEST_BYTES = 64 << 20  # below, hashing takes no longer than looking up
-MOST_FOLDERS = 1000
+STABLE_AFTER_SECONDS = 2.0
+MIN_CACHED_BYTES = 64 << 20  # below, hashing takes no longer than looking up
+MAX_CACHED_FOLDERS = 1000
 
 # A file's name, device, inode, size, and the times of its last change and of the last change of all that is said here.
-Mark = tuple[str, int, int, int, int, int]
+FileSignature = tuple[str, int, int, int, int, int]
 
 
 def content_hash(folder: Path) -> str:
@@ -33,59 +33,59 @@ def content_hash(folder: Path) -> str:
     if not any(folder.iterdir()):
         raise MissingModel(f"the model folder {folder} is empty; put the model there, or mount its disk")
     digest = hashlib.sha256()
-    for path, name in _files(folder):
+    for path, name in _hashed_files(folder):
         with path.open("rb") as file:
             digest.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FolderState:
     """A folder's files as the file system tells of them at one moment, without reading them."""
 
-    marks: tuple[Mark, ...]
-    settled: bool  # whether each later change of a file must show in its mark
+    signatures: tuple[FileSignature, ...]
+    is_stable: bool  # whether each later change of a file must show in its mark
 
     @classmethod
-    def of(cls, folder: Path) -> Self:
+    def from_folder(cls, folder: Path) -> Self:
         """As it is now."""
         now = time.time()
-        marks = tuple(_mark(path, name) for path, name in _files(folder))
+        marks = tuple(_file_signature(path, name) for path, name in _hashed_files(folder))
         newest = max((max(mark[4:]) for mark in marks), default=0) / 1e9
-        return cls(marks, newest < now - SETTLED_SECONDS)
+        return cls(marks, newest < now - STABLE_AFTER_SECONDS)
 
-    def is_still_that_of(self, folder: Path, revision: str) -> bool:
+    def has_revision(self, folder: Path, revision: str) -> bool:
         """Whether the folder has had the content of `revision` since; a file that came, went or was replaced shows."""
         try:
-            same = State.of(folder).marks == self.marks
-            return same and (self.settled or content_hash(folder) == revision)
+            same = FolderState.from_folder(folder).signatures == self.signatures
+            return same and (self.is_stable or content_hash(folder) == revision)
         except (OSError, MissingModel):
             return False
 
 
-def known_hash(folder: Path, cache: Path) -> str:
+def cached_content_hash(folder: Path, cache_file: Path) -> str:
     """The same as `content_hash`, from a file that keeps the hashes of large folders which have not changed since.
 
     Raises what that does.
     """
     if not folder.is_dir():
         return content_hash(folder)
-    state = State.of(folder)
-    if not state.settled or sum(mark[3] for mark in state.marks) < FEWEST_BYTES:
+    state = FolderState.from_folder(folder)
+    if not state.is_stable or sum(mark[3] for mark in state.signatures) < MIN_CACHED_BYTES:
         return content_hash(folder)
     key = os.path.realpath(folder)
-    marks = hashlib.sha256(repr(state.marks).encode()).hexdigest()
-    known = _read(cache)
+    marks = hashlib.sha256(repr(state.signatures).encode()).hexdigest()
+    known = _read_cache(cache_file)
     if known.get(key, ("", ""))[0] == marks:
         return known[key][1]
     found = content_hash(folder)
-    if State.of(folder).marks == state.marks:
-        others = {name: known[name] for name in list(known)[-MOST_FOLDERS:] if name != key}
-        _write(cache, {**others, key: (marks, found)})
+    if FolderState.from_folder(folder).signatures == state.signatures:
+        others = {name: known[name] for name in list(known)[-MAX_CACHED_FOLDERS:] if name != key}
+        _write_cache(cache_file, {**others, key: (marks, found)})
     return found
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+def _hashed_files(folder: Path) -> Iterator[tuple[Path, str]]:
     """Each file that counts, with its name within the folder, in the order in which they are hashed."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
@@ -93,23 +93,25 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
             yield path, name.as_posix()
 
 
-def _mark(path: Path, name: str) -> Mark:
+def _file_signature(path: Path, name: str) -> FileSignature:
     status = path.stat()
     return name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _read(cache: Path) -> dict[str, tuple[str, str]]:
+def _read_cache(cache_file: Path) -> dict[str, tuple[str, str]]:
     try:
-        return {str(key): (str(marks), str(found)) for key, (marks, found) in json.loads(cache.read_bytes()).items()}
+        return {
+            str(key): (str(marks), str(found)) for key, (marks, found) in json.loads(cache_file.read_bytes()).items()
+        }
     except (OSError, ValueError, AttributeError, TypeError):
         return {}  # it is only ever a shorter way
 
 
-def _write(cache: Path, known: dict[str, tuple[str, str]]) -> None:
-    partial = cache.with_name(f".{cache.name}.{os.getpid()}")
+def _write_cache(cache_file: Path, entries: dict[str, tuple[str, str]]) -> None:
+    partial = cache_file.with_name(f".{cache_file.name}.{os.getpid()}")
     with suppress(OSError):
-        private_files.make_folder(cache.parent)
+        private_files.make_folder(cache_file.parent)
         partial.unlink(missing_ok=True)
-        with os.fdopen(private_files.new_file(partial), "w") as file:
-            json.dump(known, file)
-        partial.replace(cache)
+        with os.fdopen(private_files.create_exclusive(partial), "w") as file:
+            json.dump(entries, file)
+        partial.replace(cache_file)

@@ -9,8 +9,8 @@ from models import tasks
 from models.errors import InvalidParameters, UsageError
 from models.tasks.spec import TaskSpec
 
-BUNDLED = "bundled:"
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+BUNDLED_PREFIX = "bundled:"
+SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
 class Pipeline(BaseModel):
@@ -57,15 +57,15 @@ class Pipeline(BaseModel):
 
     @field_validator("task")
     @classmethod
-    def _task_exists(cls, value: str) -> str:
+    def _check_task(cls, value: str) -> str:
         try:
-            return tasks.find(value).canonical(value) or value
+            return tasks.find_spec(value).canonical_name(value) or value
         except UsageError as error:
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
-    def _task_allows(self) -> Self:
-        if self.truncation == "stride" and not self.spec.strides:
+    def _check_task_options(self) -> Self:
+        if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
         try:
             self.spec.check_parameters(self.parameters)
@@ -76,20 +76,20 @@ class Pipeline(BaseModel):
     @property
     def spec(self) -> TaskSpec:
         """The task's spec."""
-        return tasks.find(self.task)
+        return tasks.find_spec(self.task)
 
     @property
     def folder(self) -> Path | None:
         """Where the model lies when it is a folder (absolute, or bundled), else None: then it is a Hub id."""
-        return _folder(self.model)
+        return _model_folder(self.model)
 
     @property
     def tokenizer_folder(self) -> Path | None:
         """The same for the tokenizer, where the entry names one."""
-        return _folder(self.tokenizer or "")
+        return _model_folder(self.tokenizer or "")
 
 
-def _folder(name: str) -> Path | None:
-    if name.startswith(BUNDLED):
-        return SAMPLES / name.removeprefix(BUNDLED)
+def _model_folder(name: str) -> Path | None:
+    if name.startswith(BUNDLED_PREFIX):
+        return SAMPLES_FOLDER / name.removeprefix(BUNDLED_PREFIX)
     return Path(name) if Path(name).is_absolute() else None

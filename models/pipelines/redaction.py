@@ -8,33 +8,37 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from models.documents import as_json
+from models.documents import to_json
 from models.pipelines.pipeline import Pipeline
 from models.tasks import SPECS
 
 HASH_DIGITS = 16
 
 
-def parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     """A batch's parameters, fit for logs and output: their names, and each value by `value`."""
-    choices = _choices()
-    return {name: value(said, choices.get(name, frozenset())) for name, said in given.items()}
+    choices = _allowed_choices()
+    return {name: redact_value(said, choices.get(name, frozenset())) for name, said in params.items()}
 
 
-def pipeline(entry: Pipeline) -> dict[str, Any]:
+def redact_pipeline(entry: Pipeline) -> dict[str, Any]:
     """A catalogue entry as a document, its parameters as above."""
-    return {**entry.model_dump(mode="json"), "parameters": parameters(entry.parameters)}
+    return {**entry.model_dump(mode="json"), "parameters": redact_parameters(entry.parameters)}
 
 
-def value(said: Any, choices: frozenset[Any] = frozenset()) -> Any:
+def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:
     """A number, a boolean, null or one of the choices as it is; else `sha256:` and the first digits of its hash."""
-    if said is None or isinstance(said, bool | int | float) or (isinstance(said, str) and said in choices):
-        return said
-    return f"sha256:{hashlib.sha256(as_json(said).encode(errors='surrogatepass')).hexdigest()[:HASH_DIGITS]}"
+    if (
+        raw_value is None
+        or isinstance(raw_value, bool | int | float)
+        or (isinstance(raw_value, str) and raw_value in choices)
+    ):
+        return raw_value
+    return f"sha256:{hashlib.sha256(to_json(raw_value).encode(errors='surrogatepass')).hexdigest()[:HASH_DIGITS]}"
 
 
 @cache
-def _choices() -> dict[str, frozenset[Any]]:
+def _allowed_choices() -> dict[str, frozenset[Any]]:
     found: dict[str, set[Any]] = {}
     for spec in SPECS:
         for name, field in spec.parameters.model_fields.items():

@@ -13,18 +13,18 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from models import schema
 from models.db import Database
-from models.driver_errors import code_of
-from models.errors import BatchmillError, DatabaseRefused, RightMissing
-from models.postgresql.grants import Place, Purpose, Rights, grant, quoted
+from models.driver_errors import driver_error_code
+from models.errors import BatchmillError, DatabaseRefused, InsufficientPrivilege
+from models.postgresql.grants import Purpose, SchemaLocation, TablePrivileges, format_grant, quote_identifier
 from models.privacy import urls
 from models.settings import Settings
 
-NO_RIGHT, READ_ONLY = "42501", "25006"
+INSUFFICIENT_PRIVILEGE, READ_ONLY_TRANSACTION = "42501", "25006"
 
-QUOTE = '"{}"'
-NAMED = 3  # rights in one sentence; of more only how many
+QUOTED_NAME = '"{}"'
+MAX_NAMED_PRIVILEGES = 3  # rights in one sentence; of more only how many
 
-ROLE = """
+SELECT_ROLE = """
 SELECT current_user AS role, current_database() AS database, current_schema() AS home,
        (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.oid = to_regclass('batches')) AS schema,
@@ -34,7 +34,7 @@ SELECT current_user AS role, current_database() AS database, current_schema() AS
 """
 
 # What is no table (a CTE, an alias) has no oid.
-LACKING = """
+SELECT_MISSING_PRIVILEGES = """
 SELECT w.name, w.wanted,
        (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(w.name)) AS owner
 FROM unnest(CAST(:names AS text[]), CAST(:wanted AS text[])) WITH ORDINALITY AS w(name, wanted, place)
@@ -46,32 +46,40 @@ ORDER BY w.place
 """
 
 # The tables that a statement of ours names, and what it does to each.
-VERBS = {
-    "INSERT INTO": ("INSERT",), "COPY": ("INSERT",), "UPDATE": ("UPDATE", "SELECT"),
+PRIVILEGES_BY_VERB = {
+    "INSERT INTO": ("INSERT",),
+    "COPY": ("INSERT",),
+    "UPDATE": ("UPDATE", "SELECT"),
     "DELETE FROM": ("DELETE", "SELECT"),
-    "FROM": ("SELECT",), "JOIN": ("SELECT",), "ALTER TABLE": ("OWNER",), "DROP TABLE": ("OWNER",),
+    "FROM": ("SELECT",),
+    "JOIN": ("SELECT",),
+    "ALTER TABLE": ("OWNER",),
+    "DROP TABLE": ("OWNER",),
     "TRUNCATE": ("OWNER",),
-}  # fmt: skip
-MENTION = re.compile(
+}
+TABLE_MENTION = re.compile(
     r'\b(INSERT INTO|COPY|UPDATE|DELETE FROM|FROM|JOIN|ALTER TABLE|DROP TABLE|TRUNCATE)\s+("(?:[^"]|"")+"|[a-z_]\w*)',
     re.IGNORECASE,
 )
-LOCKING = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
-CREATING = re.compile(r"\s*CREATE\s+(?!TEMP)", re.IGNORECASE)
-CREATING_TEMPORARY = re.compile(r"\s*CREATE\s+TEMP", re.IGNORECASE)
+LOCKING_CLAUSE = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
+CREATE_STATEMENT = re.compile(r"\s*CREATE\s+(?!TEMP)", re.IGNORECASE)
+CREATE_TEMPORARY_STATEMENT = re.compile(r"\s*CREATE\s+TEMP", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class MissingPrivilege:
     """A right that a role has not; `kind` is TABLE, SCHEMA or DATABASE, and `owner` a table's."""
 
-    right: str
+    privilege: str
     kind: str
     name: str
     owner: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.right} on {'' if self.kind == 'TABLE' else self.kind.lower() + ' '}{quoted(self.name)}"
+        return (
+            f"{self.privilege} on "
+            f"{'' if self.kind == 'TABLE' else self.kind.lower() + ' '}{quote_identifier(self.name)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,127 +87,131 @@ class Role:
     """Who we are to the database, and what it lets us do at all."""
 
     name: str
-    place: Place  # of our tables
-    home: str | None  # the schema in which it makes tables of its own
+    location: SchemaLocation  # of our tables
+    default_schema: str | None  # the schema in which it makes tables of its own
     is_standby: bool
-    only_reads: bool
-    temporary: bool
-    creates: bool
+    is_read_only: bool
+    can_create_temporary_tables: bool
+    can_create_tables: bool
 
     @classmethod
-    def of(cls, connection: Connection) -> "Role":
+    def fetch(cls, connection: Connection) -> "Role":
         """Ask the database."""
-        row = connection.execute(text(ROLE)).one()
-        place = Place(row.database, row.schema or row.home or "public")
+        row = connection.execute(text(SELECT_ROLE)).one()
+        place = SchemaLocation(row.database, row.schema or row.home or "public")
         return cls(row.role, place, row.home, row.is_standby, row.only_reads, row.temporary, row.creates)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RolePrivileges:
     """What a role lacks for each purpose; `begun` are those for which it was given a part of what they need."""
 
     role: Role
-    missing: Mapping[Purpose, Sequence[Lack]]
-    begun: frozenset[Purpose]
+    missing: Mapping[Purpose, Sequence[MissingPrivilege]]
+    partially_granted: frozenset[Purpose]
 
 
-def lacks(connection: Connection, role: Role, purpose: Purpose) -> list[Lack]:
+def missing_privileges(connection: Connection, role: Role, purpose: Purpose) -> list[MissingPrivilege]:
     """What the role has not of what the purpose needs."""
-    found = [*_lacking(connection, _pairs(purpose.rights))]
-    if purpose.needs_temporary and not role.temporary:
-        found.append(Lack("TEMPORARY", "DATABASE", role.place.database))
+    found = [*_select_missing(connection, _table_privilege_pairs(purpose.privileges))]
+    if purpose.needs_temporary_tables and not role.can_create_temporary_tables:
+        found.append(MissingPrivilege("TEMPORARY", "DATABASE", role.location.database))
     return found
 
 
-def standing(database: Database) -> Standing | None:
+def role_privileges(database: Database) -> RolePrivileges | None:
     """What the role that we connect as may do; None on SQLite, which has no roles."""
     if database.engine.dialect.name != "postgresql":
         return None
     with database.read() as connection:
-        role = Role.of(connection)
-        missing = {purpose: lacks(connection, role, purpose) for purpose in Purpose}
+        role = Role.fetch(connection)
+        missing = {purpose: missing_privileges(connection, role, purpose) for purpose in Purpose}
     begun = set()
     for purpose in Purpose:
-        own = [*_pairs(purpose.own)]
-        lacking = {(lack.name, lack.right) for lack in missing[purpose]}.intersection(own)
+        own = [*_table_privilege_pairs(purpose.own_privileges)]
+        lacking = {(lack.name, lack.privilege) for lack in missing[purpose]}.intersection(own)
         if 0 < len(lacking) < len(own):
             begun.add(purpose)
-    return Standing(role, missing, frozenset(begun))
+    return RolePrivileges(role, missing, frozenset(begun))
 
 
-def opened(settings: Settings, purpose: Purpose) -> Database:
+def open_with_privileges(settings: Settings, purpose: Purpose) -> Database:
     """The database that the settings name, on one connection, whose role has all rights for this; see `require`."""
-    database = schema.opened(settings, connections=1)
+    database = schema.open_database(settings, max_connections=1)
     try:
-        require(database, purpose)
+        require_privileges(database, purpose)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def require(database: Database, purpose: Purpose) -> None:
+def require_privileges(database: Database, purpose: Purpose) -> None:
     """Raise RightMissing, naming the GRANTs, unless the role may do all of this; DatabaseRefused where nobody can."""
     engine = database.engine
     if engine.dialect.name != "postgresql":
         return
     with database.read() as connection:
-        role = Role.of(connection)
-        missing = lacks(connection, role, purpose)
-    if role.is_standby or role.only_reads:
-        raise DatabaseRefused(_only_reads(_called(engine), role))
+        role = Role.fetch(connection)
+        missing = missing_privileges(connection, role, purpose)
+    if role.is_standby or role.is_read_only:
+        raise DatabaseRefused(_read_only_message(_describe_database(engine), role))
     if missing:
-        raise RightMissing(_sentence(_called(engine), role, missing, purpose))
+        raise InsufficientPrivilege(_missing_message(_describe_database(engine), role, missing, purpose))
 
 
-def explained(engine: Engine, error: DatabaseRefused) -> BatchmillError:
+def explain_refusal(engine: Engine, error: DatabaseRefused) -> BatchmillError:
     """The same refusal with what is missing and who can give it, where the database can be asked; else itself."""
     cause = error.__cause__
-    if engine.dialect.name != "postgresql" or not isinstance(cause, DBAPIError) or isinstance(error, RightMissing):
+    if (
+        engine.dialect.name != "postgresql"
+        or not isinstance(cause, DBAPIError)
+        or isinstance(error, InsufficientPrivilege)
+    ):
         return error
-    code = code_of(cause)
-    if code not in (NO_RIGHT, READ_ONLY):
+    code = driver_error_code(cause)
+    if code not in (INSUFFICIENT_PRIVILEGE, READ_ONLY_TRANSACTION):
         return error
     try:
         with engine.connect() as connection:
-            role = Role.of(connection)
-            if code == READ_ONLY:
-                return DatabaseRefused(_only_reads(_called(engine), role))
-            missing = [*_of_statement(connection, role, cause.statement or "")]
+            role = Role.fetch(connection)
+            if code == READ_ONLY_TRANSACTION:
+                return DatabaseRefused(_read_only_message(_describe_database(engine), role))
+            missing = [*_missing_for_statement(connection, role, cause.statement or "")]
     except (SQLAlchemyError, BatchmillError):
         return error
-    return RightMissing(_sentence(_called(engine), role, missing)) if missing else error
+    return InsufficientPrivilege(_missing_message(_describe_database(engine), role, missing)) if missing else error
 
 
-def _of_statement(connection: Connection, role: Role, statement: str) -> Iterator[Lack]:
+def _missing_for_statement(connection: Connection, role: Role, statement: str) -> Iterator[MissingPrivilege]:
     """What the role lacks for this one statement."""
-    if CREATING_TEMPORARY.match(statement):
-        if not role.temporary:
-            yield Lack("TEMPORARY", "DATABASE", role.place.database)
+    if CREATE_TEMPORARY_STATEMENT.match(statement):
+        if not role.can_create_temporary_tables:
+            yield MissingPrivilege("TEMPORARY", "DATABASE", role.location.database)
         return
-    if CREATING.match(statement) and not role.creates and role.home is not None:
-        yield Lack("CREATE", "SCHEMA", role.home)
+    if CREATE_STATEMENT.match(statement) and not role.can_create_tables and role.default_schema is not None:
+        yield MissingPrivilege("CREATE", "SCHEMA", role.default_schema)
         return
-    yield from _lacking(connection, mentions(statement))
+    yield from _select_missing(connection, required_privileges(statement))
 
 
-def named(missing: Sequence[Lack]) -> str:
+def format_missing(missing: Sequence[MissingPrivilege]) -> str:
     """The first of these rights, and how many more there are."""
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    return ", ".join(map(str, missing[:NAMED])) + more
+    more = f" and {len(missing) - MAX_NAMED_PRIVILEGES} more" if len(missing) > MAX_NAMED_PRIVILEGES else ""
+    return ", ".join(map(str, missing[:MAX_NAMED_PRIVILEGES])) + more
 
 
-def command(purpose: Purpose, role: str) -> str:
+def grants_command(purpose: Purpose, role: str) -> str:
     """The command that prints all GRANTs of a purpose."""
     return f"batchmill db grants --{purpose.value} {shlex.quote(role)}"
 
 
-def mentions(statement: str) -> list[tuple[str, str]]:
+def required_privileges(statement: str) -> list[tuple[str, str]]:
     """The tables that a statement names, each with a right that it needs. Pure."""
     found: dict[tuple[str, str], None] = {}
-    for verb, name in MENTION.findall(statement):
-        rights = VERBS[verb.upper()]
-        if rights == ("SELECT",) and LOCKING.search(statement):
+    for verb, name in TABLE_MENTION.findall(statement):
+        rights = PRIVILEGES_BY_VERB[verb.upper()]
+        if rights == ("SELECT",) and LOCKING_CLAUSE.search(statement):
             rights = ("SELECT", "UPDATE")
         if rights == ("INSERT",) and "DO UPDATE" in statement:
             rights = ("INSERT", "UPDATE", "SELECT")
@@ -208,60 +220,68 @@ def mentions(statement: str) -> list[tuple[str, str]]:
     return [*found]
 
 
-def _lacking(connection: Connection, pairs: Iterable[tuple[str, str]]) -> Iterator[Lack]:
+def _select_missing(connection: Connection, pairs: Iterable[tuple[str, str]]) -> Iterator[MissingPrivilege]:
     wanted = [*pairs]
     named = {
-        "names": [QUOTE.format(name.replace('"', '""')) for name, _ in wanted],
+        "names": [QUOTED_NAME.format(name.replace('"', '""')) for name, _ in wanted],
         "wanted": [right for _, right in wanted],
     }
-    for row in connection.execute(text(LACKING), named):
-        yield Lack(row.wanted, "TABLE", row.name[1:-1].replace('""', '"'), row.owner)
+    for row in connection.execute(text(SELECT_MISSING_PRIVILEGES), named):
+        yield MissingPrivilege(row.wanted, "TABLE", row.name[1:-1].replace('""', '"'), row.owner)
 
 
-def _pairs(rights: Rights) -> Iterator[tuple[str, str]]:
-    return ((name, right) for name, needed in rights.items() for right in needed)
+def _table_privilege_pairs(privileges: TablePrivileges) -> Iterator[tuple[str, str]]:
+    return ((name, right) for name, needed in privileges.items() for right in needed)
 
 
-def _sentence(database: str, role: Role, missing: Sequence[Lack], purpose: Purpose | None = None) -> str:
-    if missing[0].right == "OWNER":
-        table, owner = quoted(missing[0].name), quoted(missing[0].owner or "")
+def _missing_message(
+    database: str, role: Role, missing: Sequence[MissingPrivilege], purpose: Purpose | None = None
+) -> str:
+    if missing[0].privilege == "OWNER":
+        table, owner = quote_identifier(missing[0].name), quote_identifier(missing[0].owner or "")
         return (
-            f"{database}: role {quoted(role.name)} is not the owner of table {table}, which is {owner}; do this as "
-            f"{owner}, or give it: ALTER TABLE {table} OWNER TO {quoted(role.name)}"
+            f"{database}: role {quote_identifier(role.name)} is not the owner of table {table}, "
+            f"which is {owner}; do this as "
+            f"{owner}, or give it: ALTER TABLE {table} OWNER TO {quote_identifier(role.name)}"
         )
-    gives = "; ".join(_grants(missing[:NAMED], role.name))
-    purpose = purpose or _purpose_of(missing)
-    every = "" if purpose is None else f"; all that is needed: {command(purpose, role.name)}"
-    return f"{database}: role {quoted(role.name)} lacks {named(missing)}; its owner gives it with: {gives}{every}"
+    gives = "; ".join(_format_grants(missing[:MAX_NAMED_PRIVILEGES], role.name))
+    purpose = purpose or _purpose_for(missing)
+    every = "" if purpose is None else f"; all that is needed: {grants_command(purpose, role.name)}"
+    return (
+        f"{database}: role {quote_identifier(role.name)} lacks {format_missing(missing)}; its "
+        f"owner gives it with: {gives}{every}"
+    )
 
 
-def _grants(missing: Sequence[Lack], role: str) -> Iterator[str]:
+def _format_grants(missing: Sequence[MissingPrivilege], role: str) -> Iterator[str]:
     rights: dict[tuple[str, str], list[str]] = {}
     for lack in missing:
-        rights.setdefault((lack.kind, lack.name), []).append(lack.right)
-    return (grant(", ".join(some), kind, name, role) for (kind, name), some in rights.items())
+        rights.setdefault((lack.kind, lack.name), []).append(lack.privilege)
+    return (format_grant(", ".join(some), kind, name, role) for (kind, name), some in rights.items())
 
 
-def _purpose_of(missing: Sequence[Lack]) -> Purpose | None:
+def _purpose_for(missing: Sequence[MissingPrivilege]) -> Purpose | None:
     """The least purpose that all of this belongs to; None where it concerns a table of somebody's own."""
     for purpose in Purpose:
-        rights = purpose.rights
+        rights = purpose.privileges
         if all(
-            lack.right in rights.get(lack.name, ()) or (lack.right == "TEMPORARY" and purpose.needs_temporary)
+            lack.privilege in rights.get(lack.name, ())
+            or (lack.privilege == "TEMPORARY" and purpose.needs_temporary_tables)
             for lack in missing
         ):
             return purpose
     return None
 
 
-def _only_reads(database: str, role: Role) -> str:
+def _read_only_message(database: str, role: Role) -> str:
     if role.is_standby:
         return f"{database} is a standby, which can only be read; name its primary server in BATCHMILL_DATABASE_URL"
     return (
-        f"{database} lets role {quoted(role.name)} only read (default_transaction_read_only); to have it write: "
-        f"ALTER ROLE {quoted(role.name)} SET default_transaction_read_only = off"
+        f"{database} lets role {quote_identifier(role.name)} only read "
+        "(default_transaction_read_only); to have it write: "
+        f"ALTER ROLE {quote_identifier(role.name)} SET default_transaction_read_only = off"
     )
 
 
-def _called(engine: Engine) -> str:
-    return f"the database at {urls.shown(engine.url.render_as_string(hide_password=False))}"
+def _describe_database(engine: Engine) -> str:
+    return f"the database at {urls.redact_url(engine.url.render_as_string(hide_password=False))}"

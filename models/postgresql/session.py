@@ -7,17 +7,21 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 # A server whose machine or network is gone says nothing at all, and Linux would wait two hours for it: after 10 s of
 # silence it is asked every 5 s, and the third time without an answer, or 30 s with something unsent, ends the wait.
-FALLEN_SILENT = {
-    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000,
-}  # fmt: skip
+TCP_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
-OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
-LONGEST_NAME = 63  # bytes; longer ones are cut, and may then be another's
-SET_IDLE = "SET LOCAL idle_in_transaction_session_timeout = {idle}"
+SESSION_OPTIONS = "-c timezone=UTC -c idle_in_transaction_session_timeout={idle}"
+MAX_NAME_BYTES = 63  # bytes; longer ones are cut, and may then be another's
+SET_IDLE_TIMEOUT = "SET LOCAL idle_in_transaction_session_timeout = {idle}"
 
 
-def engine(
-    url: URL, *, connect_seconds: float, idle_seconds: float, connections: int | None, pooled: bool, **how: Any
+def create_postgresql_engine(
+    url: URL,
+    *,
+    connect_seconds: float,
+    idle_seconds: float,
+    max_connections: int | None,
+    behind_pooler: bool,
+    **options: Any,
 ) -> Engine:
     """An engine with at most so many connections; None leaves that to SQLAlchemy.
 
@@ -29,22 +33,22 @@ def engine(
         "connect_timeout": max(2, round(connect_seconds)),  # libpq rounds 1 up to 2
         "application_name": "batchmill",
         "client_encoding": "utf8",  # else a database in another encoding would give us bytes
-        **FALLEN_SILENT,
+        **TCP_KEEPALIVE,
     }
-    if pooled:
+    if behind_pooler:
         arguments["prepare_threshold"] = None
     else:
         # What the URL itself says comes first; connect_args would hide it.
-        arguments["options"] = f"{url.query.get('options', '')} {OPTIONS.format(idle=idle)}"
-    if connections is not None:
-        how |= {"pool_size": connections, "max_overflow": 0}
-    made = create_engine(url, pool_pre_ping=True, connect_args=arguments, **how)
-    if pooled:
+        arguments["options"] = f"{url.query.get('options', '')} {SESSION_OPTIONS.format(idle=idle)}"
+    if max_connections is not None:
+        options |= {"pool_size": max_connections, "max_overflow": 0}
+    made = create_engine(url, pool_pre_ping=True, connect_args=arguments, **options)
+    if behind_pooler:
 
         @event.listens_for(made, "begin")
         def _begin(connection: Connection) -> None:
             # By a cursor of its own: the connection's may be one on the server, which takes nothing but queries.
             with closing(connection.connection.cursor()) as cursor:
-                cursor.execute(SET_IDLE.format(idle=idle))
+                cursor.execute(SET_IDLE_TIMEOUT.format(idle=idle))
 
     return made

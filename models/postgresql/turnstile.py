@@ -8,35 +8,35 @@ import threading
 from collections import deque
 
 
-class Turnstile:
+class FairSemaphore:
     """Has so many places."""
 
-    def __init__(self, places: int) -> None:
-        self._free = places
+    def __init__(self, permits: int) -> None:
+        self._available = permits
         self._mutex = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
+        self._waiters: deque[threading.Lock] = deque()
 
-    def enter(self, seconds: float) -> bool:
+    def acquire(self, timeout_seconds: float) -> bool:
         """Take a place, and wait for one so long; False where there was none."""
         with self._mutex:
-            if self._free:
-                self._free -= 1
+            if self._available:
+                self._available -= 1
                 return True
             turn = threading.Lock()
             turn.acquire()
-            self._waiting.append(turn)
-        if turn.acquire(timeout=seconds):
+            self._waiters.append(turn)
+        if turn.acquire(timeout=timeout_seconds):
             return True
         with self._mutex:
-            if turn not in self._waiting:  # given to us in the last moment
+            if turn not in self._waiters:  # given to us in the last moment
                 return True
-            self._waiting.remove(turn)
+            self._waiters.remove(turn)
             return False
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give a place back, to whoever waits for longest."""
         with self._mutex:
-            if self._waiting:
-                self._waiting.popleft().release()
+            if self._waiters:
+                self._waiters.popleft().release()
             else:
-                self._free += 1
+                self._available += 1

@@ -14,52 +14,52 @@ ELLIPSIS = "…"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in a stable shape, for programs.")
 
 
-def printable(text: str) -> str:
+def to_printable(text: str) -> str:
     """The text in one line, without what could move the cursor, hide or reorder it."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def shortened(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """The text, printable and at most so many columns wide."""
-    text = " ".join(printable(text[: 4 * width]).split())
-    if wide(text) <= width:
+    text = " ".join(to_printable(text[: 4 * width]).split())
+    if display_width(text) <= width:
         return text
-    while wide(text) > width - 1:
+    while display_width(text) > width - 1:
         text = text[:-1]
     return text.rstrip() + ELLIPSIS
 
 
-def wide(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():
         return len(text)
-    return sum(_columns(character) for character in text)
+    return sum(_character_width(character) for character in text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns, numbers to the right (None is a blank); never cut, so that it can be searched."""
-    lines = [list(header), *([_cell(cell) for cell in row] for row in rows)]
+    lines = [list(header), *([_format_cell(cell) for cell in row] for row in rows)]
     numeric = [_is_numeric([row[i] for row in rows if row[i] is not None]) for i in range(len(header))]
-    widths = [max(wide(line[i]) for line in lines) for i in range(len(header))]
+    widths = [max(display_width(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
-        "  ".join(_aligned(*of_cell) for of_cell in zip(line, widths, numeric, strict=True)).rstrip() for line in lines
+        "  ".join(_align(*of_cell) for of_cell in zip(line, widths, numeric, strict=True)).rstrip() for line in lines
     )
 
 
-def facts(pairs: Sequence[tuple[str, object]]) -> str:
+def format_pairs(pairs: Sequence[tuple[str, object]]) -> str:
     """Names and values in two columns."""
     width = max(len(name) for name, _ in pairs)
-    return "\n".join(f"{name:<{width}}  {_cell(value)}" for name, value in pairs)
+    return "\n".join(f"{name:<{width}}  {_format_cell(value)}" for name, value in pairs)
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """So many of something."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def compact(value: Any) -> str:
+def compact_json(value: Any) -> str:
     """A document in one line."""
     return json.dumps(value, ensure_ascii=False)
 
@@ -69,7 +69,7 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
-def takes_ascii_only() -> bool:
+def must_escape_json() -> bool:
     """Whether JSON is to be escaped: on a terminal, which may be steered, or where the encoding has no more."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     return sys.stdout.isatty() or not encoding.lower().replace("-", "").startswith("utf")
@@ -77,7 +77,7 @@ def takes_ascii_only() -> bool:
 
 def echo_json(document: Any) -> None:
     """Print a document, escaped where `takes_ascii_only`."""
-    click.echo(json.dumps(document, ensure_ascii=takes_ascii_only(), indent=2 if sys.stdout.isatty() else None))
+    click.echo(json.dumps(document, ensure_ascii=must_escape_json(), indent=2 if sys.stdout.isatty() else None))
 
 
 def echo_list(documents: Sequence[dict[str, Any]]) -> None:
@@ -85,29 +85,29 @@ def echo_list(documents: Sequence[dict[str, Any]]) -> None:
     echo_json({"object": "list", "data": list(documents)})
 
 
-def notice(sentence: str) -> None:
+def print_notice(message: str) -> None:
     """Say something beside the data."""
-    click.echo(sentence, err=True)
+    click.echo(message, err=True)
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "" if value is None else printable(str(value))
+    return "" if value is None else to_printable(str(value))
 
 
 def _is_numeric(cells: Sequence[object]) -> bool:
     return bool(cells) and all(isinstance(cell, int | float) for cell in cells)
 
 
-def _aligned(text: str, width: int, numeric: bool) -> str:
-    gap = " " * (width - wide(text))
+def _align(text: str, width: int, numeric: bool) -> str:
+    gap = " " * (width - display_width(text))
     return gap + text if numeric else text + gap
 
 
-def _columns(character: str) -> int:
+def _character_width(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -13,40 +13,44 @@ if TYPE_CHECKING:
 
 REDIS_SCHEMES, SOCKET_SCHEMES = ("redis", "rediss"), ("unix", "redis+socket")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg", "sqlite", "sqlite+pysqlite")
-ESCAPES = "in a password write / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25"
-CERTIFICATES = ("required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE")
+ESCAPE_ADVICE = "in a password write / as %2F, # as %23, ? as %3F, @ as %40, : as %3A and % as %25"
+CERTIFICATE_REQUIREMENTS = ("required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE")
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
 SQLITE_OPTIONS = ("mode", "cache", "immutable", "nolock", "psow", "vfs", "uri", "timeout")
 SOCKET_OPTIONS = ("virtual_host",)
-PLACES = ("host", "port", "dbname")  # of what may stand behind the question mark of PostgreSQL's, all that is shown
-BEHIND = "a server's password stands before its host, as :PASSWORD@"
-HIDDEN = "a URL that can't be read"
+SHOWN_QUERY_KEYS = (
+    "host",
+    "port",
+    "dbname",
+)  # of what may stand behind the question mark of PostgreSQL's, all that is shown
+PASSWORD_ADVICE = "a server's password stands before its host, as :PASSWORD@"
+HIDDEN_URL = "a URL that can't be read"
 
 
-def check_redis(url: str) -> None:
+def check_redis_url(url: str) -> None:
     """Raise ValueError with a sentence where kombu and redis-py could not connect by this URL."""
-    parts = _split(url)
+    parts = _split_url(url)
     if parts.scheme not in (*REDIS_SCHEMES, *SOCKET_SCHEMES):
         raise ValueError("it must begin with redis://, rediss:// or unix://")
     if parts.fragment or "@" in f"{parts.path}{parts.query}" or parts.netloc.count("@") > 1:
-        raise ValueError(f"it can't be taken apart; {ESCAPES}")
+        raise ValueError(f"it can't be taken apart; {ESCAPE_ADVICE}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme in SOCKET_SCHEMES:
         _check_options(options, SOCKET_OPTIONS)
         if not parts.path.strip("/"):
             raise ValueError("it names no socket; write unix:///path/to/redis.sock")
-        _check_number(options.get("virtual_host", ""))
+        _check_database_number(options.get("virtual_host", ""))
         return
     _check_host(parts)
-    _check_number(parts.path.removeprefix("/"))
+    _check_database_number(parts.path.removeprefix("/"))
     _check_options(options, TLS_OPTIONS if parts.scheme == "rediss" else ())
-    if options.get("ssl_cert_reqs", "required") not in CERTIFICATES:
+    if options.get("ssl_cert_reqs", "required") not in CERTIFICATE_REQUIREMENTS:
         raise ValueError("ssl_cert_reqs must be required, optional or none")
 
 
-def check_database(url: str) -> None:
+def check_database_url(url: str) -> None:
     """Raise ValueError with a sentence where this is no URL of a database that Batchmill works with."""
-    parsed = parsed_database(url)
+    parsed = parse_database_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.host or parsed.username or parsed.password:
             raise ValueError("SQLite's names a file and no host; write sqlite:////path/to/file.db")
@@ -54,12 +58,12 @@ def check_database(url: str) -> None:
         return
     misread = "@" in (parsed.host or "") or {*"@;="} & {*(parsed.database or "")} or "/" in (parsed.username or "")
     if misread or (parsed.port is not None and not 0 < parsed.port < 65_536):
-        raise ValueError(f"it can't be taken apart; {ESCAPES}")
+        raise ValueError(f"it can't be taken apart; {ESCAPE_ADVICE}")
     if parsed.query:
-        _check_libpq(parsed)
+        _check_libpq_options(parsed)
 
 
-def parsed_database(url: str) -> "URL":
+def parse_database_url(url: str) -> "URL":
     """A database's URL as SQLAlchemy has it; raises ValueError with a sentence that quotes nothing of it."""
     from sqlalchemy import make_url  # not for commands that have no database
     from sqlalchemy.exc import ArgumentError
@@ -69,7 +73,7 @@ def parsed_database(url: str) -> "URL":
     try:
         parsed = make_url(with_driver(url))
     except (ArgumentError, ValueError):
-        raise ValueError(f"it is no URL that can be taken apart; {ESCAPES}") from None
+        raise ValueError(f"it is no URL that can be taken apart; {ESCAPE_ADVICE}") from None
     if parsed.drivername not in DATABASE_SCHEMES:
         raise ValueError("it must begin with postgresql:// or sqlite:///")
     return parsed
@@ -83,23 +87,23 @@ def with_driver(url: str) -> str:
     return f"{driver}://{rest}" if colon and driver else url
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Where a database or Redis is, fit for logs and messages: no user, no password, and nothing that did not parse."""
     scheme = url.partition("://")[0]
     try:
         if scheme in SOCKET_SCHEMES:
-            check_redis(url)
+            check_redis_url(url)
             return f"unix://{urlsplit(url).path}"
         if scheme in REDIS_SCHEMES:
-            check_redis(url)
-            return _shown_redis(urlsplit(url))
-        check_database(url)
-        return _shown_database(parsed_database(url))
+            check_redis_url(url)
+            return _redact_redis(urlsplit(url))
+        check_database_url(url)
+        return _redact_database(parse_database_url(url))
     except ValueError:
-        return HIDDEN
+        return HIDDEN_URL
 
 
-def _check_libpq(parsed: "URL") -> None:
+def _check_libpq_options(parsed: "URL") -> None:
     from psycopg import Error
     from psycopg.conninfo import make_conninfo
     from sqlalchemy.exc import SQLAlchemyError
@@ -111,13 +115,13 @@ def _check_libpq(parsed: "URL") -> None:
         raise ValueError("behind its question mark may stand only libpq's parameters, such as sslmode") from None
 
 
-def shown_host(url: str) -> str:
+def redact_webhook_url(url: str) -> str:
     """Of a webhook the scheme and the host: its path may have a token in it."""
-    parts = _split(url)
+    parts = _split_url(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
-def shown_file(path: str) -> str:
+def redact_path(path: str) -> str:
     """A file's path as it is; of a URL no user, no password and no query, in which signatures stand."""
     scheme, separator, rest = path.partition("://")
     if not separator:
@@ -127,28 +131,28 @@ def shown_file(path: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{name}"
 
 
-def _shown_redis(parts: SplitResult) -> str:
+def _redact_redis(parts: SplitResult) -> str:
     host = parts.hostname or "localhost"
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port is None else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def _shown_database(parsed: "URL") -> str:
+def _redact_database(parsed: "URL") -> str:
     if parsed.get_backend_name() == "sqlite":
         return f"sqlite:///{parsed.database or ''}"
-    places = {name: value for name, value in parsed.query.items() if name in PLACES}
+    places = {name: value for name, value in parsed.query.items() if name in SHOWN_QUERY_KEYS}
     bare = parsed._replace(drivername="postgresql", username=None, password=None).set(query=places)
     return bare.render_as_string()
 
 
-def _split(url: str) -> SplitResult:
+def _split_url(url: str) -> SplitResult:
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("it has blanks or control characters in it")
     try:
         return urlsplit(url)
     except ValueError:  # an unbalanced bracket
-        raise ValueError(f"it can't be taken apart; {ESCAPES}") from None
+        raise ValueError(f"it can't be taken apart; {ESCAPE_ADVICE}") from None
 
 
 def _check_host(parts: SplitResult) -> None:
@@ -157,15 +161,15 @@ def _check_host(parts: SplitResult) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError(f"its port is no number from 1 to 65535; {ESCAPES}")
+        raise ValueError(f"its port is no number from 1 to 65535; {ESCAPE_ADVICE}")
 
 
-def _check_number(database: str) -> None:
+def _check_database_number(database: str) -> None:
     if database and not re.fullmatch(r"[0-9]{1,9}", database):
-        raise ValueError(f"its database must be a number, as in redis://host:6379/0; {ESCAPES}")
+        raise ValueError(f"its database must be a number, as in redis://host:6379/0; {ESCAPE_ADVICE}")
 
 
-def _check_options(given: dict[str, str], known: tuple[str, ...]) -> None:
-    if not given.keys() <= set(known):
-        allowed = f"only {', '.join(known)} may" if known else "nothing may"
-        raise ValueError(f"{allowed} stand behind its question mark; {BEHIND}")
+def _check_options(options: dict[str, str], known_options: tuple[str, ...]) -> None:
+    if not options.keys() <= set(known_options):
+        allowed = f"only {', '.join(known_options)} may" if known_options else "nothing may"
+        raise ValueError(f"{allowed} stand behind its question mark; {PASSWORD_ADVICE}")

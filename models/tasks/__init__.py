@@ -24,9 +24,9 @@ SPECS: tuple[TaskSpec, ...] = (
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 
 
-def find(name: str) -> TaskSpec:
+def find_spec(name: str) -> TaskSpec:
     """The spec of a task by its name, an alias or a variant; raises UsageError listing what exists."""
     for spec in TASKS.values():
-        if spec.canonical(name):
+        if spec.canonical_name(name):
             return spec
     raise UsageError(f"there is no task {name!r}; Batchmill knows: {', '.join(TASKS)}")

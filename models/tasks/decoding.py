@@ -10,12 +10,12 @@ from pydantic_core.core_schema import ValidationInfo
 from models.tasks.spec import Parameters
 
 # Far above what a model can use; below what would hold a device for hours or fill its memory by one parameter alone.
-MOST_NEW_TOKENS, MOST_BEAMS, MOST_SEQUENCES, MOST_SECONDS = 32_768, 32, 64, 3_600
-MOST_STOPS, LONGEST_STOP = 16, 200
-LARGEST_SEED = 2**63 - 1
+MAX_NEW_TOKENS, MAX_BEAMS, MAX_SEQUENCES, MAX_SECONDS = 32_768, 32, 64, 3_600
+MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 16, 200
+MAX_SEED = 2**63 - 1
 
 
-class Decoding(Parameters):
+class DecodingParameters(Parameters):
     """As `generate` names them; what isn't given is the model's own generation config's, then the pipeline's default.
 
     A task says with `samples` whether it draws tokens at random unless told otherwise, and with `beams` how many it
@@ -24,28 +24,29 @@ class Decoding(Parameters):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    samples: ClassVar[bool] = False
-    beams: ClassVar[int] = 1
+    samples_by_default: ClassVar[bool] = False
+    default_beams: ClassVar[int] = 1
 
     do_sample: bool | None = Field(
         default=None, description="Draw each token at random by its probability; false takes the likeliest."
     )
     num_beams: int | None = Field(
-        default=None, ge=1, le=MOST_BEAMS, description="How many continuations to follow side by side; 1 is no search."
+        default=None, ge=1, le=MAX_BEAMS, description="How many continuations to follow side by side; 1 is no search."
     )
     max_new_tokens: int | None = Field(
-        default=None, ge=1, le=MOST_NEW_TOKENS, description="The most tokens to write, beside those of the input."
+        default=None, ge=1, le=MAX_NEW_TOKENS, description="The most tokens to write, beside those of the input."
     )
     min_new_tokens: int | None = Field(
-        default=None, ge=0, le=MOST_NEW_TOKENS, description="The fewest tokens to write before an end is allowed."
+        default=None, ge=0, le=MAX_NEW_TOKENS, description="The fewest tokens to write before an end is allowed."
     )
     max_time: float | None = Field(
-        default=None, gt=0, le=MOST_SECONDS, description="Seconds after which a micro-batch stops writing, done or not."
+        default=None, gt=0, le=MAX_SECONDS, description="Seconds after which a micro-batch stops writing, done or not."
     )
     stop_strings: str | list[str] | None = Field(
-        default=None, validation_alias=AliasChoices("stop_strings", "stop_sequence"),
+        default=None,
+        validation_alias=AliasChoices("stop_strings", "stop_sequence"),
         description="One or several texts that end the writing; they stay part of it. Also known as stop_sequence.",
-    )  # fmt: skip
+    )
     temperature: float | None = Field(
         default=None, gt=0, le=100, description="Sampling: below 1 favours likely tokens, above 1 unlikely ones."
     )
@@ -53,20 +54,26 @@ class Decoding(Parameters):
         default=None, ge=0, le=1_000_000, description="Sampling: draw from so many likeliest tokens; 0 is no limit."
     )
     top_p: float | None = Field(
-        default=None, gt=0, le=1,
+        default=None,
+        gt=0,
+        le=1,
         description="Sampling: draw from the likeliest tokens that together have this probability.",
-    )  # fmt: skip
+    )
     min_p: float | None = Field(
         default=None, ge=0, le=1, description="Sampling: leave out tokens below this share of the likeliest's."
     )
     typical_p: float | None = Field(
-        default=None, gt=0, le=1,
+        default=None,
+        gt=0,
+        le=1,
         description="Sampling: draw from the most typical tokens that together have this probability.",
-    )  # fmt: skip
+    )
     seed: int | None = Field(
-        default=None, ge=0, le=LARGEST_SEED,
+        default=None,
+        ge=0,
+        le=MAX_SEED,
         description="Sampling: the same seed, input, model and parameters give the same text again.",
-    )  # fmt: skip
+    )
     repetition_penalty: float | None = Field(
         default=None, gt=0, le=100, description="Above 1 discourages tokens that already occurred; 1 is none."
     )
@@ -80,62 +87,64 @@ class Decoding(Parameters):
         default=None, description="Beams: when to stop searching; true as soon as there are num_beams whole texts."
     )
     num_return_sequences: int | None = Field(
-        default=None, ge=1, le=MOST_SEQUENCES, description="How many texts to give; takes sampling or as many beams."
+        default=None, ge=1, le=MAX_SEQUENCES, description="How many texts to give; takes sampling or as many beams."
     )
 
     @field_validator("min_new_tokens")
     @classmethod
-    def _fits(cls, value: int | None, given: ValidationInfo) -> int | None:
-        most = given.data.get("max_new_tokens")
+    def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
+        most = info.data.get("max_new_tokens")
         if value is not None and most is not None and value > most:
-            raise _problem(f"at most max_new_tokens, which is {most}")
+            raise _validation_error(f"at most max_new_tokens, which is {most}")
         return value
 
     @field_validator("stop_strings")
     @classmethod
-    def _can_be_found(cls, value: str | list[str] | None) -> str | list[str] | None:
+    def _check_stop_strings(cls, value: str | list[str] | None) -> str | list[str] | None:
         stops = [value] if isinstance(value, str) else value
         if stops is None:
             return None
-        if not 1 <= len(stops) <= MOST_STOPS:
-            raise _problem(f"from 1 to {MOST_STOPS} texts")
+        if not 1 <= len(stops) <= MAX_STOP_STRINGS:
+            raise _validation_error(f"from 1 to {MAX_STOP_STRINGS} texts")
         for stop in stops:
-            if not 1 <= len(stop) <= LONGEST_STOP or "\0" in stop:
-                raise _problem(f"each text has from 1 to {LONGEST_STOP} characters and no NUL character")
+            if not 1 <= len(stop) <= MAX_STOP_CHARACTERS or "\0" in stop:
+                raise _validation_error(
+                    f"each text has from 1 to {MAX_STOP_CHARACTERS} characters and no NUL character"
+                )
             if not stop.isascii() and any("\ud800" <= character <= "\udfff" for character in stop):
-                raise _problem("a text has half a surrogate pair; mend its encoding")
+                raise _validation_error("a text has half a surrogate pair; mend its encoding")
         return value
 
     @field_validator("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
     @classmethod
-    def _means_something(cls, value: Any, given: ValidationInfo) -> Any:
+    def _check_sampling_parameter(cls, value: Any, info: ValidationInfo) -> Any:
         # transformers would only warn, and the user would take the likeliest tokens for drawn ones.
-        if value is not None and not cls._sampling(given):
-            raise _problem("has no effect without sampling; set do_sample to true, or leave it out")
+        if value is not None and not cls._does_sample(info):
+            raise _validation_error("has no effect without sampling; set do_sample to true, or leave it out")
         return value
 
     @field_validator("num_return_sequences")
     @classmethod
-    def _differ(cls, value: int | None, given: ValidationInfo) -> int | None:
+    def _check_sequence_count(cls, value: int | None, info: ValidationInfo) -> int | None:
         # Unless told otherwise, what is drawn follows one beam.
-        beams = given.data.get("num_beams") or (1 if cls._sampling(given) else cls.beams)
-        if value is None or value <= beams or (beams == 1 and cls._sampling(given)):
+        beams = info.data.get("num_beams") or (1 if cls._does_sample(info) else cls.default_beams)
+        if value is None or value <= beams or (beams == 1 and cls._does_sample(info)):
             return value
         if beams > 1:
-            raise _problem(f"at most num_beams, which is {beams}")
-        raise _problem("more than 1 takes do_sample or as many num_beams; otherwise all would be the same")
+            raise _validation_error(f"at most num_beams, which is {beams}")
+        raise _validation_error("more than 1 takes do_sample or as many num_beams; otherwise all would be the same")
 
     @classmethod
-    def draws(cls, parameters: Mapping[str, Any]) -> bool:
+    def is_random(cls, parameters: Mapping[str, Any]) -> bool:
         """Whether a batch with these draws by chance: it samples, and no seed says how."""
         sample = parameters.get("do_sample")
-        return parameters.get("seed") is None and (cls.samples if sample is None else bool(sample))
+        return parameters.get("seed") is None and (cls.samples_by_default if sample is None else bool(sample))
 
     @classmethod
-    def _sampling(cls, given: ValidationInfo) -> bool:
-        sample = given.data.get("do_sample")
-        return cls.samples if sample is None else bool(sample)
+    def _does_sample(cls, info: ValidationInfo) -> bool:
+        sample = info.data.get("do_sample")
+        return cls.samples_by_default if sample is None else bool(sample)
 
 
-def _problem(sentence: str) -> PydanticCustomError:
-    return PydanticCustomError("decoding", sentence)
+def _validation_error(message: str) -> PydanticCustomError:
+    return PydanticCustomError("decoding", message)

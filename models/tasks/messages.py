@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.errors import JobError
-from models.tasks.spec import LONGEST_TEXT, TextField, kind, list_in_text
+from models.tasks.spec import MAX_TEXT_CHARACTERS, TextField, describe_type, parse_json_list
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-MOST_MESSAGES = 1_000
+MAX_MESSAGES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,36 +17,38 @@ class MessagesField:
     name: str
     help: str
     required: bool = True
-    bare: type | None = list
+    bare_type: type | None = list
 
     def check(self, value: object) -> list[dict[str, str]]:
         """The messages as they will be stored; raises JobError when no model could answer them."""
-        value = list_in_text(value)
+        value = parse_json_list(value)
         if not isinstance(value, list):
-            raise JobError("invalid_messages", f"{self.name} must be a list of messages, not {kind(value)}")
-        if not 1 <= len(value) <= MOST_MESSAGES:
+            raise JobError("invalid_messages", f"{self.name} must be a list of messages, not {describe_type(value)}")
+        if not 1 <= len(value) <= MAX_MESSAGES:
             raise JobError(
-                "invalid_messages", f"{self.name} has {len(value):,} messages; give from 1 to {MOST_MESSAGES:,}"
+                "invalid_messages", f"{self.name} has {len(value):,} messages; give from 1 to {MAX_MESSAGES:,}"
             )
-        messages = [self._message(message, f"{self.name}[{place}]") for place, message in enumerate(value)]
+        messages = [self._check_message(message, f"{self.name}[{place}]") for place, message in enumerate(value)]
         size = sum(len(message["content"]) for message in messages)
-        if size > LONGEST_TEXT:
+        if size > MAX_TEXT_CHARACTERS:
             told = f"{self.name} has {size:,} characters in all"
-            raise JobError("text_too_long", f"{told}; at most {LONGEST_TEXT:,} are taken")
+            raise JobError("text_too_long", f"{told}; at most {MAX_TEXT_CHARACTERS:,} are taken")
         if not any(message["content"].strip() for message in messages):
             raise JobError("empty_text", f"no message in {self.name} says anything; leave the row out or give it text")
         return messages
 
-    def _message(self, message: object, where: str) -> dict[str, str]:
+    def _check_message(self, message: object, path: str) -> dict[str, str]:
         if not isinstance(message, Mapping):
-            raise JobError("invalid_messages", f"{where} must be an object with role and content, not {kind(message)}")
+            raise JobError(
+                "invalid_messages", f"{path} must be an object with role and content, not {describe_type(message)}"
+            )
         # What else some libraries put into a message (calls of tools, images) would be lost without a word.
         if set(message) != {"role", "content"}:
-            raise JobError("invalid_messages", f"{where} must have role and content, and nothing else")
+            raise JobError("invalid_messages", f"{path} must have role and content, and nothing else")
         if message["role"] not in ROLES:
-            raise JobError("invalid_messages", f"{where}.role must be one of {', '.join(ROLES)}")
+            raise JobError("invalid_messages", f"{path}.role must be one of {', '.join(ROLES)}")
         content = message["content"]
         # An empty one is usual where an answer is to be begun; it needs no look.
         if not isinstance(content, str) or content.strip():
-            content = TextField(f"{where}.content", "").check(content)
+            content = TextField(f"{path}.content", "").check(content)
         return {"role": message["role"], "content": content}

@@ -7,10 +7,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from models.tasks.spec import Parameters, TaskSpec, TextField
-from models.tasks.words import Word
+from models.tasks.words import ShortText
 
-MOST_LABELS = 1_000
-LONGEST_STRIDE = 100_000  # tokens; each model's own length bounds it further
+MAX_LABELS = 1_000
+MAX_STRIDE_TOKENS = 100_000  # tokens; each model's own length bounds it further
 
 
 class NerParameters(Parameters):
@@ -21,17 +21,19 @@ class NerParameters(Parameters):
         description="How tokens become entities. none, and null: each token by itself; simple: neighbours of one tag; "
         "first, average, max: the same over whole words, by their first token, their mean or their surest.",
     )
-    ignore_labels: Annotated[list[Word], Field(max_length=MOST_LABELS)] | None = Field(
+    ignore_labels: Annotated[list[ShortText], Field(max_length=MAX_LABELS)] | None = Field(
         default=None, description='Tags to leave out; null leaves out "O", an empty list nothing.'
     )
     stride: int | None = Field(
-        default=None, ge=0, le=LONGEST_STRIDE,
+        default=None,
+        ge=0,
+        le=MAX_STRIDE_TOKENS,
         description="Read texts past the model's length in windows that share so many tokens, instead of cutting them.",
-    )  # fmt: skip
+    )
 
     @field_validator("stride")
     @classmethod
-    def _windows_need_entities(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_stride(cls, value: int | None, info: ValidationInfo) -> int | None:
         # As the pipeline has it. Left unset, single tokens are given, and their index counts from their window's start.
         if value is not None and info.data.get("aggregation_strategy") == "none":
             raise PydanticCustomError("stride", "it needs an aggregation_strategy: simple, first, average or max")
@@ -44,12 +46,15 @@ NER = TaskSpec(
     summary="Find the names in texts: people, places, organisations, or whatever the model tags.",
     fields=(TextField("text", "The text to search."),),
     parameters=NerParameters,
-    output='[{"entity" or, aggregated, "entity_group": text, "score": number, "word": text, "start": number, '
-    '"end": number, "index": number unless aggregated}]; start and end count characters',
+    output_description=(
+        '[{"entity" or, aggregated, "entity_group": text, "score": number, "word": text, "start": number, '
+        '[{"entity" or, aggregated, "entity_group": text, "score": number, "word": text, "start": number, '
+        '"end": number, "index": number unless aggregated}]; start and end count characters'
+    ),
     example_input={"text": "Sarah lives in London."},
     example_output=[
         {"entity": "B-PER", "score": 0.9989, "index": 1, "word": "Sarah", "start": 0, "end": 5},
         {"entity": "B-LOC", "score": 0.9994, "index": 4, "word": "London", "start": 15, "end": 21},
     ],
-    strides=True,
+    supports_stride=True,
 )

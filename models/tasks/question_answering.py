@@ -15,18 +15,24 @@ class QuestionAnsweringParameters(Parameters):
         default=1, ge=1, le=100, description="How many answers to give, best first; more than one come as a list."
     )
     doc_stride: int | None = Field(
-        default=None, ge=0, le=100_000,
+        default=None,
+        ge=0,
+        le=100_000,
         description="How many tokens neighbouring windows of a long context share; null: half a window, at most 128.",
-    )  # fmt: skip
+    )
     max_answer_len: int = Field(default=15, ge=1, le=10_000, description="The longest answer.")
     max_seq_len: int | None = Field(
-        default=None, ge=1, le=100_000,
+        default=None,
+        ge=1,
+        le=100_000,
         description="The longest window, with the question in it; null: 384, or the model's limit where that is less.",
-    )  # fmt: skip
+    )
     max_question_len: int = Field(
-        default=64, ge=1, le=100_000,
+        default=64,
+        ge=1,
+        le=100_000,
         description="Taken but without effect, as in transformers: with fast tokenizers a question is never cut.",
-    )  # fmt: skip
+    )
     handle_impossible_answer: bool = Field(
         default=False, description='Whether "" may be the answer, where the context holds none.'
     )
@@ -34,7 +40,7 @@ class QuestionAnsweringParameters(Parameters):
 
     @field_validator("max_seq_len")
     @classmethod
-    def _leaves_room(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_max_seq_len(cls, value: int | None, info: ValidationInfo) -> int | None:
         shared = info.data.get("doc_stride")
         if value is not None and shared is not None and shared >= value:
             raise PydanticCustomError("too_short", "must be greater than doc_stride, or windows would stand still")
@@ -49,15 +55,15 @@ QUESTION_ANSWERING = TaskSpec(
     aliases=(),
     summary="Find the answer to a question in a text, however long, with an extractive model.",
     fields=(
-        TextField("question", "What is asked.", bare=None),
-        TextField("context", "The text that holds the answer.", bare=None),
+        TextField("question", "What is asked.", bare_type=None),
+        TextField("context", "The text that holds the answer.", bare_type=None),
     ),
     parameters=QuestionAnsweringParameters,
-    output=(
+    output_description=(
         '{"score": number, "start": number, "end": number, "answer": text}, with the answer at context[start:end] in '
         "characters; with top_k a list of them, best first, where there is more than one"
     ),
     example_input={"question": "Where do I live?", "context": _CONTEXT},
     example_output=_ANSWER,
-    strides=True,
+    supports_stride=True,
 )

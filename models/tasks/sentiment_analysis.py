@@ -27,7 +27,7 @@ SENTIMENT_ANALYSIS = TaskSpec(
         TextField("text_pair", "A second text, for models trained on pairs.", required=False),
     ),
     parameters=SentimentParameters,
-    output='{"label": text, "score": number}; with top_k a list of them, best first',
+    output_description='{"label": text, "score": number}; with top_k a list of them, best first',
     example_input={"text": "I love this product! It's amazing."},
     example_output={"label": "POSITIVE", "score": 0.9998},
 )

@@ -14,8 +14,8 @@ SUMMARIZATION = TaskSpec(
     summary="Summarize texts with an encoder-decoder model, such as BART or T5.",
     fields=(TextField("text", "The text to summarize."),),
     parameters=SummarizationParameters,
-    draws=SummarizationParameters.draws,
-    output='[{"summary_text": text}]; as many as num_return_sequences',
+    is_random=SummarizationParameters.is_random,
+    output_description='[{"summary_text": text}]; as many as num_return_sequences',
     example_input={"text": "The harbour of Rivermouth was the largest of its age. In 1644 a fire burned it down."},
     example_output=[{"summary_text": "Rivermouth's harbour burned in 1644."}],
 )

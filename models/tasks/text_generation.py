@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from models.errors import JobError
-from models.tasks.decoding import Decoding
+from models.tasks.decoding import DecodingParameters
 from models.tasks.messages import MessagesField
 from models.tasks.spec import TaskSpec, TextField
 
 
-class GenerationParameters(Decoding):
+class GenerationParameters(DecodingParameters):
     """As `pipeline("text-generation")` names them; it samples at temperature 0.7 and writes 256 tokens by default."""
 
-    samples: ClassVar[bool] = True
+    samples_by_default: ClassVar[bool] = True
 
     return_full_text: bool | None = Field(
         default=None, description="Give the prompt too, which is the default; false gives the new text alone."
@@ -35,9 +35,9 @@ class GenerationParameters(Decoding):
     )
 
 
-def _one_prompt(given: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    if len(given) != 1:
-        found = "neither" if not given else "both"
+def _check_one_prompt(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    if len(stored) != 1:
+        found = "neither" if not stored else "both"
         raise JobError("missing_field", f"an input needs either text or messages; this one has {found}")
 
 
@@ -50,9 +50,11 @@ TEXT_GENERATION = TaskSpec(
         MessagesField("messages", 'A conversation to answer: [{"role": "user", "content": text}, …].', required=False),
     ),
     parameters=GenerationParameters,
-    draws=GenerationParameters.draws,
-    output='[{"generated_text": text}], one for each sequence; for messages the list of them with the answer added',
+    is_random=GenerationParameters.is_random,
+    output_description=(
+        '[{"generated_text": text}], one for each sequence; for messages the list of them with the answer added'
+    ),
     example_input={"text": "Once upon a time"},
     example_output=[{"generated_text": "Once upon a time, there was a king who had three daughters."}],
-    complete=_one_prompt,
+    check_input=_check_one_prompt,
 )

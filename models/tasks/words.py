@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, StringConstraints
 from pydantic_core import PydanticCustomError
 
-LONGEST_WORD = 1_000  # characters; a label is a few words, a template a sentence
+MAX_SHORT_TEXT_CHARACTERS = 1_000  # characters; a label is a few words, a template a sentence
 
 
 def is_storable(value: str) -> bool:
@@ -17,10 +17,12 @@ def is_storable(value: str) -> bool:
     return "\0" not in value
 
 
-def _storable(value: str) -> str:
+def _check_storable(value: str) -> str:
     if not is_storable(value):
         raise PydanticCustomError("word", "it has a NUL character or half a surrogate pair, which no database stores")
     return value
 
 
-Word = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_WORD), AfterValidator(_storable)]
+ShortText = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_SHORT_TEXT_CHARACTERS), AfterValidator(_check_storable)
+]

@@ -9,27 +9,29 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from models.errors import JobError
-from models.tasks.spec import Parameters, TaskSpec, TextField, kind, list_in_text
-from models.tasks.words import LONGEST_WORD, Word, is_storable
+from models.tasks.spec import Parameters, TaskSpec, TextField, describe_type, parse_json_list
+from models.tasks.words import MAX_SHORT_TEXT_CHARACTERS, ShortText, is_storable
 
 # Each label is a forward pass of its own over the whole text.
-MOST_LABELS = 500
+MAX_LABELS = 500
 
 
-def labels_of(name: str, value: object) -> list[str]:
+def parse_labels(name: str, value: object) -> list[str]:
     """Labels from a list, or from text that has one as JSON or has commas between them.
 
     Raises JobError when they can't be told apart.
     """
-    value = list_in_text(value)
+    value = parse_json_list(value)
     if isinstance(value, str):
         value = [label.strip() for label in value.split(",") if label.strip()]
     if not isinstance(value, list | tuple):
-        raise JobError("not_text", f"{name} must be a list of texts, or one text with commas, not {kind(value)}")
+        raise JobError(
+            "not_text", f"{name} must be a list of texts, or one text with commas, not {describe_type(value)}"
+        )
     if not value:
         raise JobError("no_labels", f"{name} is empty; give at least one label")
-    if len(value) > MOST_LABELS:
-        raise JobError("too_many_labels", f"{name} has {len(value):,} labels; at most {MOST_LABELS} are taken")
+    if len(value) > MAX_LABELS:
+        raise JobError("too_many_labels", f"{name} has {len(value):,} labels; at most {MAX_LABELS} are taken")
     for number, label in enumerate(value, start=1):
         _check_label(f"label {number} of {name}", label)
     if len({label.strip() for label in value}) < len(value):
@@ -44,32 +46,34 @@ class LabelsField:
     name: str
     help: str
     required: bool = False
-    bare: type | None = None
+    bare_type: type | None = None
 
     def check(self, value: object) -> list[str]:
         """The labels as they will be stored; see `labels_of`."""
-        return labels_of(self.name, value)
+        return parse_labels(self.name, value)
 
 
-def _check_label(what: str, label: object) -> None:
+def _check_label(name: str, label: object) -> None:
     if not isinstance(label, str):
-        raise JobError("not_text", f"{what} must be text, not {kind(label)}")
+        raise JobError("not_text", f"{name} must be text, not {describe_type(label)}")
     if not label.strip():
-        raise JobError("empty_label", f"{what} is blank; leave it out")
-    if len(label) > LONGEST_WORD:
-        raise JobError("label_too_long", f"{what} has {len(label):,} characters; at most {LONGEST_WORD:,} are taken")
+        raise JobError("empty_label", f"{name} is blank; leave it out")
+    if len(label) > MAX_SHORT_TEXT_CHARACTERS:
+        raise JobError(
+            "label_too_long", f"{name} has {len(label):,} characters; at most {MAX_SHORT_TEXT_CHARACTERS:,} are taken"
+        )
     if not is_storable(label):
-        raise JobError("invalid_text", f"{what} has a NUL character or half a surrogate pair; mend its encoding")
+        raise JobError("invalid_text", f"{name} has a NUL character or half a surrogate pair; mend its encoding")
 
 
-def _labels(value: object) -> list[str]:
+def _validate_labels(value: object) -> list[str]:
     try:
-        return labels_of("it", value)
+        return parse_labels("it", value)
     except JobError as error:
         raise PydanticCustomError("labels", "{problem}", {"problem": str(error)}) from None
 
 
-def _template(value: str) -> str:
+def _check_template(value: str) -> str:
     """A template with one plain {}: a format spec alone could ask for gigabytes, an attribute for our insides."""
     try:
         holes = [hole[1:] for hole in Formatter().parse(value) if hole[1] is not None]
@@ -83,11 +87,11 @@ def _template(value: str) -> str:
 class ZeroShotParameters(Parameters):
     """As `pipeline("zero-shot-classification")` names them."""
 
-    candidate_labels: Annotated[list[str], BeforeValidator(_labels)] | None = Field(
+    candidate_labels: Annotated[list[str], BeforeValidator(_validate_labels)] | None = Field(
         default=None,
-        description=f"The labels for inputs without their own, at most {MOST_LABELS}: a list, or text with commas.",
+        description=f"The labels for inputs without their own, at most {MAX_LABELS}: a list, or text with commas.",
     )
-    hypothesis_template: Annotated[Word, AfterValidator(_template)] = Field(
+    hypothesis_template: Annotated[ShortText, AfterValidator(_check_template)] = Field(
         default="This example is {}.", description="The sentence that a label makes true or false; {} is the label."
     )
     multi_label: bool = Field(
@@ -95,7 +99,7 @@ class ZeroShotParameters(Parameters):
     )
 
 
-def _complete(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def _check_labels_present(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     if "candidate_labels" not in stored and not parameters.get("candidate_labels"):
         raise JobError("no_labels", "candidate_labels is missing; give it with the input or as a parameter")
 
@@ -108,16 +112,16 @@ ZERO_SHOT_CLASSIFICATION = TaskSpec(
         TextField("text", "The text to label."),
         LabelsField(
             "candidate_labels",
-            f"The labels to choose from, at most {MOST_LABELS}: a list, or text with commas. Unset: the parameter's.",
+            f"The labels to choose from, at most {MAX_LABELS}: a list, or text with commas. Unset: the parameter's.",
         ),
     ),
     parameters=ZeroShotParameters,
-    output='{"sequence": the text, "labels": [text], "scores": [number]}, best first',
+    output_description='{"sequence": the text, "labels": [text], "scores": [number]}, best first',
     example_input={"text": "My phone does not start any more.", "candidate_labels": ["phone", "tablet"]},
     example_output={
         "sequence": "My phone does not start any more.",
         "labels": ["phone", "tablet"],
         "scores": [0.9871, 0.0129],
     },
-    complete=_complete,
+    check_input=_check_labels_present,
 )

@@ -9,22 +9,22 @@ from typing import Any
 
 from sqlalchemy import column, literal_column, select, text
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
-from models.lifecycle.seats import seat_of
+from models.lifecycle.seats import worker_name_for
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
 from producer.batches import workers
 from producer.batches.views import BatchView
 from producer.batches.workers import WorkerView
 
-LEASE_SECONDS = 30.0  # the setting's default: a worker is taken for gone after three of these
+DEFAULT_LEASE_SECONDS = 30.0  # the setting's default: a worker is taken for gone after three of these
 
 # A failure is shown for so long after its next try was due: the process may be starting again.
-SHOWN_SECONDS = 120.0
-MAX_SHOWN = 5
+LOAD_FAILURE_TTL_SECONDS = 120.0
+MAX_BLOCKERS = 5
 
-SLICES = """
+COUNT_OPEN_SLICES = """
 SELECT count(*) FILTER (WHERE state = 'leased') AS leased,
        count(*) FILTER (WHERE state = 'queued' AND (not_before IS NULL OR not_before <= {now})) AS claimable,
        count(*) FILTER (WHERE state = 'queued' AND not_before > {now}) AS put_off,
@@ -32,7 +32,7 @@ SELECT count(*) FILTER (WHERE state = 'leased') AS leased,
 FROM slices WHERE batch_id = :batch_id AND state IN ('queued', 'leased')
 """
 
-LAST_RETRY = """
+SELECT_LAST_RETRY_ERROR = """
 SELECT error_message FROM attempts WHERE batch_id = :batch_id AND ending = 'retried' ORDER BY id DESC LIMIT 1
 """
 
@@ -50,7 +50,7 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class LoadFailureView:
     """A pipeline that a worker could not load; `next_seconds` is until the next try, below 0 where it is under way."""
 
     seat: str
@@ -60,98 +60,112 @@ class Failure:
     model: str
     code: str
     message: str
-    tries: int
-    next_seconds: float
+    attempts: int
+    retry_in_seconds: float
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """What happened and when it is tried again."""
-        again = f"again in {self.next_seconds:.0f} s" if self.next_seconds > 0 else "trying again now"
-        times = "once" if self.tries == 1 else f"{self.tries:,} times"
+        again = f"again in {self.retry_in_seconds:.0f} s" if self.retry_in_seconds > 0 else "trying again now"
+        times = "once" if self.attempts == 1 else f"{self.attempts:,} times"
         return f"{self.host} ({self.device}) can't load {self.pipeline}: {self.message} (tried {times}, {again})"
 
     def as_dict(self) -> dict[str, Any]:
         """As `batchmill workers --json` prints it."""
         return {
-            "pipeline": self.pipeline, "code": self.code, "message": self.message, "tries": self.tries,
-            "next_try_in_seconds": round(max(0.0, self.next_seconds), 1),
-        }  # fmt: skip
+            "pipeline": self.pipeline,
+            "code": self.code,
+            "message": self.message,
+            "tries": self.attempts,
+            "next_try_in_seconds": round(max(0.0, self.retry_in_seconds), 1),
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Slices:
+class SliceCounts:
     """The slices of a batch that are not done; `put_off_seconds` is until the first of those put off is due."""
 
     leased: int
     claimable: int
-    put_off: int
-    put_off_seconds: float
-    last_retry: str | None
+    deferred: int
+    next_retry_seconds: float
+    last_retry_error: str | None
 
 
-def of_batch(database: Database, batch: BatchView, lease_seconds: float = LEASE_SECONDS) -> list[Blocker]:
+def find_blockers(database: Database, batch: BatchView, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> list[Blocker]:
     """Why nobody works on this batch; empty while somebody does, and where it has ended."""
     if batch.status is not BatchStatus.IN_PROGRESS:
         return []
-    slices = _slices(database, batch.id)
+    slices = _count_slices(database, batch.id)
     if slices.leased and not slices.claimable:
         return []
-    there = workers.listed(database, lease_seconds)
-    return list(blockers(batch, slices, there, failures(database)))[:MAX_SHOWN]
+    there = workers.list_workers(database, lease_seconds)
+    return list(decide_blockers(batch, slices, there, list_load_failures(database)))[:MAX_BLOCKERS]
 
 
-def failures(database: Database) -> list[Failure]:
+def list_load_failures(database: Database) -> list[LoadFailureView]:
     """What workers could not load, unless the next try is long overdue."""
-    now = literal_column(database.sql.now, Moment).label("now")
+    now = literal_column(database.sql.now, UtcDateTime).label("now")
     query = select(*LoadFailure.__table__.c, now).order_by(LoadFailure.pipeline, LoadFailure.host, LoadFailure.seat)
     with database.read() as connection:
         rows = connection.execute(query).all()
     found = [
-        Failure(
-            row.seat, row.pipeline, row.host, row.device, row.model, row.code, row.message, row.tries,
+        LoadFailureView(
+            row.seat,
+            row.pipeline,
+            row.host,
+            row.device,
+            row.model,
+            row.code,
+            row.message,
+            row.tries,
             (row.next_at - row.now).total_seconds(),
         )
         for row in rows
-    ]  # fmt: skip
-    return [failure for failure in found if failure.next_seconds > -SHOWN_SECONDS]
+    ]
+    return [failure for failure in found if failure.retry_in_seconds > -LOAD_FAILURE_TTL_SECONDS]
 
 
-def blockers(
-    batch: BatchView, slices: Slices, there: Sequence[WorkerView], failed: Sequence[Failure]
+def decide_blockers(
+    batch: BatchView, slices: SliceCounts, worker_views: Sequence[WorkerView], load_failures: Sequence[LoadFailureView]
 ) -> Iterator[Blocker]:
     """The reasons, what can be mended first. Pure."""
     name = batch.pipeline
-    failed = [failure for failure in failed if failure.pipeline == name]
-    serving = [worker for worker in there if worker.alive and name in worker.serves]
-    broken = {failure.seat for failure in failed}
-    able = [worker for worker in serving if seat_of(worker.id) not in broken]
-    if slices.leased and (able or not failed):
+    load_failures = [failure for failure in load_failures if failure.pipeline == name]
+    serving = [worker for worker in worker_views if worker.alive and name in worker.serves]
+    broken = {failure.seat for failure in load_failures}
+    able = [worker for worker in serving if worker_name_for(worker.id) not in broken]
+    if slices.leased and (able or not load_failures):
         return  # somebody is working on it
-    for failure in failed:
-        yield Blocker(failure.code, failure.sentence)
-    if not serving and not failed:
+    for failure in load_failures:
+        yield Blocker(failure.code, failure.summary)
+    if not serving and not load_failures:
         yield Blocker("no_worker", f"no worker serves {name} now; start one: batchmill up --pipelines {name}")
     elif not serving:
         yield Blocker("no_worker", f"no worker that serves {name} is alive now; see its log")
-    if slices.claimable or not slices.put_off:
-        yield from _of_able(batch, able)
+    if slices.claimable or not slices.deferred:
+        yield from _worker_blockers(batch, able)
     else:
-        reason = f": {slices.last_retry}" if slices.last_retry else ""
-        yield Blocker("put_off", f"it is tried again in {max(0.0, slices.put_off_seconds):.0f} s{reason}")
+        reason = f": {slices.last_retry_error}" if slices.last_retry_error else ""
+        yield Blocker("put_off", f"it is tried again in {max(0.0, slices.next_retry_seconds):.0f} s{reason}")
 
 
-def _of_able(batch: BatchView, able: Sequence[WorkerView]) -> Iterator[Blocker]:
-    loaded = [worker for worker in able if worker.state == WorkerState.READY and worker.pipeline == batch.pipeline]
-    for worker in able:
+def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) -> Iterator[Blocker]:
+    loaded = [
+        worker for worker in capable_workers if worker.state == WorkerState.READY and worker.pipeline == batch.pipeline
+    ]
+    for worker in capable_workers:
         where = f"{worker.host} ({worker.device})"
         if worker.pipeline == batch.pipeline and worker.state != WorkerState.READY:
             yield Blocker("loading", f"{where} has been loading {batch.pipeline} for {worker.state_seconds:.0f} s")
         elif worker.pipeline != batch.pipeline and not loaded:
             yield Blocker("busy", f"{where} has {worker.pipeline} loaded, and changes when that work is done")
     if any(worker.revision == batch.revision or batch.revision is None for worker in loaded):
-        yield Blocker("queued", f"its turn has not come yet: {_counted(len(loaded))} busy, or about to claim")
-    others = workers.other_revisions(able, batch)
-    if others and len(loaded) == len(able):
+        yield Blocker(
+            "queued", f"its turn has not come yet: {_worker_count_phrase(len(loaded))} busy, or about to claim"
+        )
+    others = workers.other_revisions(capable_workers, batch)
+    if others and len(loaded) == len(capable_workers):
         yield Blocker(
             "other_revision",
             f"it waits for a worker with revision {batch.revision}, with which it began; those that run have "
@@ -159,16 +173,20 @@ def _of_able(batch: BatchView, able: Sequence[WorkerView]) -> Iterator[Blocker]:
         )
 
 
-def _counted(loaded: int) -> str:
-    return "one worker is" if loaded == 1 else f"{loaded:,} workers are"
+def _worker_count_phrase(count: int) -> str:
+    return "one worker is" if count == 1 else f"{count:,} workers are"
 
 
-def _slices(database: Database, batch_id: str) -> Slices:
-    query = text(SLICES.format(now=database.sql.now)).columns(
-        column("leased"), column("claimable"), column("put_off"), column("due_at", Moment), column("now", Moment)
+def _count_slices(database: Database, batch_id: str) -> SliceCounts:
+    query = text(COUNT_OPEN_SLICES.format(now=database.sql.now)).columns(
+        column("leased"),
+        column("claimable"),
+        column("put_off"),
+        column("due_at", UtcDateTime),
+        column("now", UtcDateTime),
     )
     with database.read() as connection:
         row = connection.execute(query, {"batch_id": batch_id}).one()
-        last = connection.scalar(text(LAST_RETRY), {"batch_id": batch_id}) if row.put_off else None
+        last = connection.scalar(text(SELECT_LAST_RETRY_ERROR), {"batch_id": batch_id}) if row.put_off else None
     seconds = (row.due_at - row.now).total_seconds() if row.due_at else 0.0
-    return Slices(row.leased, row.claimable, row.put_off, seconds, last)
+    return SliceCounts(row.leased, row.claimable, row.put_off, seconds, last)

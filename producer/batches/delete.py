@@ -15,11 +15,11 @@ def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
 
     With `cancel` an open one is cancelled first. Raises NotFound, and UsageError where it is open.
     """
-    batch = views.get(database, batch_id)
-    if cancel and not batch.status.ended and batch.status is not BatchStatus.DELETING:
+    batch = views.get_batch(database, batch_id)
+    if cancel and not batch.status.has_ended and batch.status is not BatchStatus.DELETING:
         with suppress(UsageError):  # it has ended otherwise meanwhile
             cancelling.cancel(database, batch_id)
-    if not retention.mark(database, batch_id):
-        status = views.get(database, batch_id).status.value  # NotFound where somebody else was as quick
+    if not retention.begin_deletion(database, batch_id):
+        status = views.get_batch(database, batch_id).status.value  # NotFound where somebody else was as quick
         raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")
-    retention.finish(database, batch_id)
+    retention.finish_deletion(database, batch_id)

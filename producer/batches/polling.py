@@ -4,39 +4,42 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.db import Database
-from models.errors import WaitRanOut
+from models.errors import WaitTimeout
 from producer.batches import views
 from producer.batches.views import BatchView
 
-SHORTEST_SECONDS, LONGEST_SECONDS, GROWTH = 0.05, 1.0, 1.3
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, BACKOFF_FACTOR = 0.05, 1.0, 1.3
 
 
-def pauses() -> Iterator[float]:
+def poll_intervals() -> Iterator[float]:
     """Seconds between looks: short at first, so that a small batch is noticed at once, then never over a second."""
-    pause = SHORTEST_SECONDS
+    pause = MIN_INTERVAL_SECONDS
     while True:
         yield pause
-        pause = min(LONGEST_SECONDS, pause * GROWTH)
+        pause = min(MAX_INTERVAL_SECONDS, pause * BACKOFF_FACTOR)
 
 
-def until_ended(
-    database: Database, batch_id: str, timeout: float | None = None, watch: Callable[[BatchView], object] | None = None
+def wait_until_ended(
+    database: Database,
+    batch_id: str,
+    timeout: float | None = None,
+    on_poll: Callable[[BatchView], object] | None = None,
 ) -> BatchView:
     """The batch as it ended; `watch` sees every look at it. `timeout` is in seconds.
 
     Raises WaitRanOut, and NotFound when there is no such batch.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    for pause in pauses():
-        batch = views.get(database, batch_id)
-        if watch is not None:
-            watch(batch)
-        if batch.status.ended:
+    for pause in poll_intervals():
+        batch = views.get_batch(database, batch_id)
+        if on_poll is not None:
+            on_poll(batch)
+        if batch.status.has_ended:
             return batch
         left = pause if deadline is None else deadline - time.monotonic()
         if left <= 0:
             counts = batch.counts
-            raise WaitRanOut(
+            raise WaitTimeout(
                 f"{batch_id} is {batch.status} with {counts.ended:,} of {counts.total:,} jobs done, and goes on; "
                 f"wait again: batchmill wait {batch_id}"
             )

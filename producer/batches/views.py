@@ -6,21 +6,27 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result, Slice
 
-MOMENTS = (
-    "created_at", "in_progress_at", "expires_at", "completed_at", "failed_at", "expired_at", "cancelling_at",
+TIMESTAMP_FIELDS = (
+    "created_at",
+    "in_progress_at",
+    "expires_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
     "cancelled_at",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class JobCounts:
     """How a batch's jobs stand; total = completed + failed + cancelled + expired + open, at all times."""
 
     total: int
@@ -35,16 +41,20 @@ class Counts:
         return self.completed + self.failed + self.cancelled + self.expired
 
     @property
-    def open(self) -> int:
+    def unanswered(self) -> int:
         """Jobs without one; a batch that is still `validating` has none yet."""
         return self.total - self.ended
 
     def as_dict(self) -> dict[str, int]:
         """Under OpenAI's names, and ours for what it has not."""
         return {
-            "total": self.total, "completed": self.completed, "failed": self.failed,
-            "cancelled": self.cancelled, "expired": self.expired, "open": self.open,
-        }  # fmt: skip
+            "total": self.total,
+            "completed": self.completed,
+            "failed": self.failed,
+            "cancelled": self.cancelled,
+            "expired": self.expired,
+            "open": self.unanswered,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +73,15 @@ class BatchView:
     parameters: dict[str, Any]
     metadata: dict[str, str]
     priority: int
-    counts: Counts
+    counts: JobCounts
     tokens: int
     padded_tokens: int
     device_seconds: float
     jobs_per_second: float | None
     error_code: str | None
     error_message: str | None
-    moments: dict[str, datetime | None]
-    reading: bool = False  # more of it is being read in
+    timestamps: dict[str, datetime | None]
+    ingesting: bool = False  # more of it is being read in
     reused: int = 0  # of the jobs that succeeded, taken from earlier batches
 
     @property
@@ -94,10 +104,10 @@ class BatchView:
             "object": "batch",
             "status": self.status.value,
             "errors": self._errors(),
-            **{name: moment and int(moment.timestamp()) for name, moment in self.moments.items()},
+            **{name: moment and int(moment.timestamp()) for name, moment in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
-            "reading": self.reading,
+            "reading": self.ingesting,
             "metadata": self.metadata,
             "name": self.name,
             "pipeline": self.pipeline,
@@ -106,14 +116,14 @@ class BatchView:
             "revision": self.revision,
             "dtype": self.dtype,
             "device": self.device,
-            "parameters": redaction.parameters(self.parameters),
+            "parameters": redaction.redact_parameters(self.parameters),
             "priority": self.priority,
             "tokens": self.tokens,
             "padded_tokens": self.padded_tokens,
-            "padding_share": _rounded(self.padding_share, 4),
+            "padding_share": _round_or_none(self.padding_share, 4),
             "device_seconds": round(self.device_seconds, 3),
-            "devices_busy": _rounded(self.devices_busy, 3),
-            "jobs_per_second": _rounded(self.jobs_per_second, 2),
+            "devices_busy": _round_or_none(self.devices_busy, 3),
+            "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
         }
 
     def _errors(self) -> dict[str, Any] | None:
@@ -122,33 +132,33 @@ class BatchView:
         return {"object": "list", "data": [{"code": self.error_code, "message": self.error_message}]}
 
 
-def get(database: Database, batch_id: str) -> BatchView:
+def get_batch(database: Database, batch_id: str) -> BatchView:
     """One batch; raises NotFound."""
     with database.read() as connection:
-        row = connection.execute(_select(database).where(Batch.id == batch_id)).one_or_none()
+        row = connection.execute(_batch_query(database).where(Batch.id == batch_id)).one_or_none()
     if row is None:
         raise NotFound(f"there is no batch {batch_id[:80]!r}; see which there are: batchmill ls")
-    return _view(row)
+    return _view_from_row(row)
 
 
-def newest(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
+def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
     """The batches submitted last, the newest first."""
-    query = _select(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
+    query = _batch_query(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
     if status is not None:
         query = query.where(Batch.status == status)
     with database.read() as connection:
-        return [_view(row) for row in connection.execute(query)]
+        return [_view_from_row(row) for row in connection.execute(query)]
 
 
-def pace(ended: int, began: datetime | None, until: datetime) -> float | None:
+def jobs_per_second(ended_jobs: int, started_at: datetime | None, ended_at: datetime) -> float | None:
     """Jobs answered for each second since the first claim; None before there is one."""
-    if not ended or began is None:
+    if not ended_jobs or started_at is None:
         return None
     # Two reads of a clock can be equal; a millisecond is as finely as SQLite has it.
-    return ended / max((until - began).total_seconds(), 0.001)
+    return ended_jobs / max((ended_at - started_at).total_seconds(), 0.001)
 
 
-def _select(database: Database) -> Select[Any]:
+def _batch_query(database: Database) -> Select[Any]:
     """A batch's row and what it takes to tell its pace and its maker; a few index look-ups, however many its jobs."""
     of_batch = Slice.batch_id == Batch.id
     # Results that a model made come with a version: looked for only where there are such.
@@ -166,17 +176,17 @@ def _select(database: Database) -> Select[Any]:
             select(func.max(Slice.done_at)).where(of_batch).scalar_subquery().label("until"),
             ModelVersion.dtype,
             ModelVersion.device,
-            literal_column(database.sql.now, Moment).label("now"),
+            literal_column(database.sql.now, UtcDateTime).label("now"),
         )
         .select_from(Batch)
         .outerjoin(ModelVersion, ModelVersion.id == version)
     )
 
 
-def _view(row: Row[Any]) -> BatchView:
-    counts = Counts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
+def _view_from_row(row: Row[Any]) -> BatchView:
+    counts = JobCounts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
     status = BatchStatus(row.status)
-    until = row.until if status.ended and row.until else row.now
+    until = row.until if status.has_ended and row.until else row.now
     return BatchView(
         id=row.id,
         status=status,
@@ -191,17 +201,17 @@ def _view(row: Row[Any]) -> BatchView:
         metadata=row.metadata,
         priority=row.priority,
         counts=counts,
-        reading=row.reading and status is BatchStatus.IN_PROGRESS,
+        ingesting=row.reading and status is BatchStatus.IN_PROGRESS,
         reused=row.reused,
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
-        jobs_per_second=pace(counts.completed + counts.failed - row.reused, row.began, until),
+        jobs_per_second=jobs_per_second(counts.completed + counts.failed - row.reused, row.began, until),
         error_code=row.error_code,
         error_message=row.error_message,
-        moments={name: getattr(row, name) for name in MOMENTS},
+        timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},
     )
 
 
-def _rounded(number: float | None, digits: int) -> float | None:
+def _round_or_none(number: float | None, digits: int) -> float | None:
     return None if number is None else round(number, digits)

@@ -18,29 +18,29 @@ json_option = terminal.json_option
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Database]:
+def open_database(settings: Settings) -> Iterator[Database]:
     """The database with tables of our version; raises Unreachable, or SchemaMismatch with the command that mends it."""
-    database = schema.opened(settings, connections=2)
+    database = schema.open_database(settings, max_connections=2)
     try:
         yield database
     finally:
         database.close()
 
 
-def tell_unserved(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
+def warn_if_no_worker(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
     """Say so where nobody serves the pipeline, or where the bells did not ring."""
-    alive = workers.alive(database, pipeline, settings.lease_seconds)
+    alive = workers.count_serving_workers(database, pipeline, settings.lease_seconds)
     if not alive:
-        terminal.notice(batch_tables.unserved(pipeline))
+        terminal.print_notice(batch_tables.no_worker_message(pipeline))
     # With the embedded Valkey and no worker, that it is away is nothing new.
     if warning and (alive or settings.redis_url is not None):
-        terminal.notice(f"warning: {warning}")
+        terminal.print_notice(f"warning: {warning}")
 
 
-def pairs(_ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+def parse_pairs(_ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, str]:
     """`NAME=VALUE` options as a dictionary."""
     found: dict[str, str] = {}
-    for word in given:
+    for word in raw_values:
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"one is not {parameter.metavar}: it has no name and = before its value")
@@ -50,13 +50,13 @@ def pairs(_ctx: click.Context, parameter: click.Parameter, given: Sequence[str])
     return found
 
 
-def values(ctx: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
+def parse_values(ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, Any]:
     """The same with each value read as JSON where it is JSON, else as text."""
-    return {name: _value(text) for name, text in pairs(ctx, parameter, given).items()}
+    return {name: _parse_value(text) for name, text in parse_pairs(ctx, parameter, raw_values).items()}
 
 
-def _value(text: str) -> Any:
+def _parse_value(raw_value: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(raw_value)
     except (ValueError, RecursionError):
-        return text
+        return raw_value

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from models.states import BatchStatus, Outcome
+from models.states import BatchStatus, JobOutcome
 
-NUMBERS = """
+SELECT_COUNTERS = """
 SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused, b.reading,
        j.jobs, j.first_position, j.last_position,
        r.results, r.succeeded_rows, r.failed_rows, r.cancelled_rows, r.expired_rows,
@@ -30,13 +30,13 @@ CROSS JOIN (SELECT min(seq) AS least_seq, max(seq) AS most_seq FROM (
 WHERE b.id = :batch_id
 """
 
-POSITION_GAPS = """
+SELECT_POSITION_GAPS = """
 SELECT before + 1 AS place FROM (
     SELECT position, lag(position, 1, -1) OVER (ORDER BY position) AS before FROM jobs WHERE batch_id = :batch_id
 ) AS gaps WHERE position > before + 1 ORDER BY place LIMIT :most
 """
 
-SEQ_GAPS = """
+SELECT_SEQ_GAPS = """
 SELECT before + 1 AS place FROM (
     SELECT seq, lag(seq, 1, 0) OVER (ORDER BY seq) AS before FROM (
         SELECT seq FROM results WHERE batch_id = :batch_id
@@ -46,56 +46,60 @@ SELECT before + 1 AS place FROM (
 """
 
 # Of what is still read in nothing is promised yet, of what is deleted nothing any more.
-UNPROMISED = frozenset({BatchStatus.VALIDATING, BatchStatus.DELETING})
+UNCHECKED_STATUSES = frozenset({BatchStatus.VALIDATING, BatchStatus.DELETING})
 
 
 @dataclass(frozen=True, slots=True)
-class Mismatch:
+class CounterMismatch:
     """Numbers of a batch's row that its other rows contradict; `places` is a query that yields some, or None."""
 
-    fault: str
+    code: str
     message: str
-    places: str | None = None
+    places_query: str | None = None
 
 
-def compared(numbers: Any) -> Iterator[Mismatch]:
+def check_counters(counters: Any) -> Iterator[CounterMismatch]:
     """Hold a row of `NUMBERS` against itself."""
-    if numbers.status not in set(BatchStatus):
-        yield Mismatch("unknown_status", f"its status is {numbers.status!r}, which there is not")
-    elif numbers.status not in UNPROMISED:
-        yield from _contradictions(numbers, BatchStatus(numbers.status))
+    if counters.status not in set(BatchStatus):
+        yield CounterMismatch("unknown_status", f"its status is {counters.status!r}, which there is not")
+    elif counters.status not in UNCHECKED_STATUSES:
+        yield from _find_contradictions(counters, BatchStatus(counters.status))
 
 
-def _contradictions(numbers: Any, status: BatchStatus) -> Iterator[Mismatch]:
-    yield from _counted(numbers)
-    yield from _ordered(numbers)
-    ended = sum(getattr(numbers, outcome) for outcome in Outcome)
-    if status is BatchStatus.COMPLETED and ended != numbers.total:
-        yield Mismatch("not_ended", f"it is completed, but {ended:,} of its {numbers.total:,} jobs have ended")
-    if status is BatchStatus.IN_PROGRESS and numbers.results >= numbers.jobs and not numbers.reading:
-        yield Mismatch("not_completed", f"it is in progress though each of its {numbers.jobs:,} jobs has ended")
-    if status is BatchStatus.CANCELLING and numbers.ending is None:
-        yield Mismatch("no_ending", "it is cancelling, but nothing says what it will be")
+def _find_contradictions(counters: Any, status: BatchStatus) -> Iterator[CounterMismatch]:
+    yield from _check_outcome_counts(counters)
+    yield from _check_positions_and_seqs(counters)
+    ended = sum(getattr(counters, outcome) for outcome in JobOutcome)
+    if status is BatchStatus.COMPLETED and ended != counters.total:
+        yield CounterMismatch("not_ended", f"it is completed, but {ended:,} of its {counters.total:,} jobs have ended")
+    if status is BatchStatus.IN_PROGRESS and counters.results >= counters.jobs and not counters.reading:
+        yield CounterMismatch("not_completed", f"it is in progress though each of its {counters.jobs:,} jobs has ended")
+    if status is BatchStatus.CANCELLING and counters.ending is None:
+        yield CounterMismatch("no_ending", "it is cancelling, but nothing says what it will be")
 
 
-def _counted(numbers: Any) -> Iterator[Mismatch]:
-    for outcome in (*Outcome, "reused"):
-        counter, rows = getattr(numbers, outcome), getattr(numbers, f"{outcome}_rows")
+def _check_outcome_counts(counters: Any) -> Iterator[CounterMismatch]:
+    for outcome in (*JobOutcome, "reused"):
+        counter, rows = getattr(counters, outcome), getattr(counters, f"{outcome}_rows")
         if counter != rows:
-            yield Mismatch("counter", f"it counts {counter:,} {outcome}, its results are {rows:,}")
-    if numbers.results != sum(getattr(numbers, f"{outcome}_rows") for outcome in Outcome):
-        yield Mismatch("unknown_outcome", "it has results with an outcome that there is not")
+            yield CounterMismatch("counter", f"it counts {counter:,} {outcome}, its results are {rows:,}")
+    if counters.results != sum(getattr(counters, f"{outcome}_rows") for outcome in JobOutcome):
+        yield CounterMismatch("unknown_outcome", "it has results with an outcome that there is not")
 
 
-def _ordered(numbers: Any) -> Iterator[Mismatch]:
-    if (numbers.jobs, numbers.first_position or 0, _past(numbers.last_position)) != (numbers.total, 0, numbers.total):
-        there = f"{numbers.jobs:,} jobs, from {numbers.first_position} to {numbers.last_position}"
-        yield Mismatch("positions", f"its total is {numbers.total:,}, there are {there}", POSITION_GAPS)
+def _check_positions_and_seqs(counters: Any) -> Iterator[CounterMismatch]:
+    if (counters.jobs, counters.first_position or 0, _end_position(counters.last_position)) != (
+        counters.total,
+        0,
+        counters.total,
+    ):
+        there = f"{counters.jobs:,} jobs, from {counters.first_position} to {counters.last_position}"
+        yield CounterMismatch("positions", f"its total is {counters.total:,}, there are {there}", SELECT_POSITION_GAPS)
     # As many as there should be, none below 1, none above the last, and (by `REPEATED_SEQS`) none twice: then all.
-    if (numbers.seqs, numbers.least_seq or 1, numbers.most_seq or 0) != (numbers.last_seq, 1, numbers.last_seq):
-        there = f"{numbers.seqs:,} results, from seq {numbers.least_seq} to {numbers.most_seq}"
-        yield Mismatch("seqs", f"its last_seq is {numbers.last_seq:,}, there are {there}", SEQ_GAPS)
+    if (counters.seqs, counters.least_seq or 1, counters.most_seq or 0) != (counters.last_seq, 1, counters.last_seq):
+        there = f"{counters.seqs:,} results, from seq {counters.least_seq} to {counters.most_seq}"
+        yield CounterMismatch("seqs", f"its last_seq is {counters.last_seq:,}, there are {there}", SELECT_SEQ_GAPS)
 
 
-def _past(last: int | None) -> int:
-    return 0 if last is None else last + 1
+def _end_position(last_position: int | None) -> int:
+    return 0 if last_position is None else last_position + 1

@@ -14,7 +14,7 @@ from models.postgresql import privileges
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file
 from producer.batches import blockers, workers
-from producer.batches.workers import MISSED_LEASES
+from producer.batches.workers import GONE_AFTER_LEASES
 from producer.health import database_stats, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
@@ -23,25 +23,27 @@ from producer.schedules import status
 from producer.schedules.alerts import events
 
 WEEK = timedelta(days=7)
-URLS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
+URL_SETTINGS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def run_checks(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
-    yield from _settings(settings)
-    yield findings.of_limits(settings)
-    yield from findings.of_disk(*_disk(settings))
-    yield from findings.of_privacy(_open_to_others(settings))
-    redis = list(_redis(settings))
+    yield from _check_settings(settings)
+    yield findings.check_limits(settings)
+    yield from findings.check_disk(*_disk_space(settings))
+    yield from findings.check_privacy(_exposed_paths(settings))
+    redis = list(_check_redis(settings))
     yield from redis
     try:
-        database = schema.opened(settings, connections=2)
+        database = schema.open_database(settings, max_connections=2)
     except (Unreachable, DatabaseRefused) as error:
         advice = "nothing can be submitted or run until it is there"
         yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))
         return
     try:
-        yield from _of_tables(database, settings, bells_answer=not any(finding.unreachable for finding in redis))
+        yield from _check_tables(
+            database, settings, is_redis_reachable=not any(finding.unreachable for finding in redis)
+        )
     except Unreachable as error:
         yield Finding(PROBLEM, "database", str(error), "it went away while it was looked at; look again", True)
     except DatabaseRefused as error:
@@ -50,54 +52,58 @@ def examine(settings: Settings) -> Iterator[Finding]:
         database.close()
 
 
-def _redis(settings: Settings) -> Iterator[Finding]:
+def _check_redis(settings: Settings) -> Iterator[Finding]:
     try:
-        yield from findings.of_redis(wakeups.facts(settings), urls.shown(settings.redis))
+        yield from findings.check_redis(wakeups.server_info(settings), urls.redact_url(settings.broker_url))
     except Unreachable as error:
         start = "run: batchmill up" if settings.redis_url is None else "start it, or mend redis_url"
         advice = f"{start}; until then work goes on, but each piece of it begins later"
         yield Finding(PROBLEM, "redis", str(error), advice, unreachable=True)
 
 
-def _of_tables(database: Database, settings: Settings, *, bells_answer: bool) -> Iterator[Finding]:
-    gone = MISSED_LEASES * settings.lease_seconds
-    yield findings.of_database(database_stats.server(database), urls.shown(settings.database))
-    if (standing_of_role := privileges.standing(database)) is not None:
-        yield from findings.of_role(standing_of_role)
-    there = workers.listed(database, settings.lease_seconds)
-    failed = blockers.failures(database)
-    yield from findings.of_workers(there)
-    yield from findings.of_load_failures(failed)
-    backlogs = database_stats.backlogs(database, gone)
-    yield from findings.of_backlogs(backlogs, there, _bells(settings, backlogs) if bells_answer else {}, failed)
-    yield from findings.of_unsettled(database_stats.unsettled(database))
-    yield from findings.of_duties(database_stats.duties(database), gone)
-    yield from _schedules(database, settings)
+def _check_tables(database: Database, settings: Settings, *, is_redis_reachable: bool) -> Iterator[Finding]:
+    gone = GONE_AFTER_LEASES * settings.lease_seconds
+    yield findings.check_database(database_stats.get_server(database), urls.redact_url(settings.resolved_database_url))
+    if (standing_of_role := privileges.role_privileges(database)) is not None:
+        yield from findings.check_role(standing_of_role)
+    there = workers.list_workers(database, settings.lease_seconds)
+    failed = blockers.list_load_failures(database)
+    yield from findings.check_workers(there)
+    yield from findings.check_load_failures(failed)
+    backlogs = database_stats.list_backlogs(database, gone)
+    yield from findings.check_backlogs(
+        backlogs, there, _queue_depths(settings, backlogs) if is_redis_reachable else {}, failed
+    )
+    yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
+    yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone)
+    yield from _check_schedules(database, settings)
 
 
-def _schedules(database: Database, settings: Settings) -> Iterator[Finding]:
-    now = clock.of(settings, database)()
+def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:
+    now = clock.clock_for(settings, database)()
     try:
-        standings = status.of_all(database, now)
+        standings = status.list_statuses(database, now)
     except UsageError as error:  # made by a version that knew other words
         yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it anew")
         return
-    yield from findings.of_schedules(standings, events.given_up(database, now - WEEK))
+    yield from findings.check_schedules(standings, events.count_undelivered(database, now - WEEK))
 
 
-def _bells(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
+def _queue_depths(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
     try:
-        return wakeups.depth(settings, sorted({backlog.pipeline for backlog in backlogs}))
+        return wakeups.queue_depths(settings, sorted({backlog.pipeline for backlog in backlogs}))
     except Unreachable:
         return {}  # it answered a moment ago, and the next look will tell
 
 
-def _settings(settings: Settings) -> Iterator[Finding]:
+def _check_settings(settings: Settings) -> Iterator[Finding]:
     """The settings that are not as they come, and where each is from."""
     file = config_file()
     # Tables are too long for a line, and a source's URL has a password in it.
     tables = {"pipelines", "sources", "schedules"}
-    given = {name: _shown(name, getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)}
+    given = {
+        name: _format_setting(name, getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)
+    }
     environment = {name.upper() for name in os.environ}
     named = [
         f"{name}={value} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"
@@ -107,30 +113,32 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
     for name in settings.sources:
         try:
-            sql_sources.find(settings, name)
+            sql_sources.find_sql_source(settings, name)
         except SettingsError as error:
             yield Finding(WARNING, "settings", str(error), "mend it: whatever names this source fails")
     if settings.heartbeat_seconds > settings.lease_seconds / 2:
         yield Finding(
-            WARNING, "settings", f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
+            WARNING,
+            "settings",
+            f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
             f"set heartbeat_seconds to at most {settings.lease_seconds / 3:.2g}",
-        )  # fmt: skip
+        )
 
 
-def _shown(name: str, value: object) -> str:
-    return urls.shown(str(value)) if name in URLS else str(value)
+def _format_setting(name: str, value: object) -> str:
+    return urls.redact_url(str(value)) if name in URL_SETTINGS else str(value)
 
 
-def _open_to_others(settings: Settings) -> list[Path]:
-    database = urls.parsed_database(settings.database)
+def _exposed_paths(settings: Settings) -> list[Path]:
+    database = urls.parse_database_url(settings.resolved_database_url)
     ours = [settings.home_path]
     if database.get_backend_name() == "sqlite" and database.database:
         ours.append(Path(database.database))
     return [path for path in ours if private_files.is_open_to_others(path)]
 
 
-def _disk(settings: Settings) -> tuple[Path, int]:
-    url = settings.database
+def _disk_space(settings: Settings) -> tuple[Path, int]:
+    url = settings.resolved_database_url
     folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else settings.home_path
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from models.states import BatchStatus
 
-SHOWN_PLACES = 5
+MAX_PLACES = 5
 
 
-class Fault(NamedTuple):
+class Violation(NamedTuple):
     """One kind of thing that can be wrong: what is counted of it, and what its places are."""
 
-    counted: str
-    noun: str
-    warning: bool = False
+    description: str
+    place_noun: str
+    is_warning: bool = False
 
 
-class Check(NamedTuple):
+class RowCheck(NamedTuple):
     """A query that yields `(fault, place)` for whatever offends, in batches that have one of these statuses."""
 
     query: str
@@ -27,7 +27,7 @@ class Check(NamedTuple):
 
 
 # A replay keeps what it takes back, under the seq that it had.
-REPEATED_SEQS = """
+SELECT_REPEATED_SEQS = """
 SELECT 'seq_repeated' AS fault, seq AS place FROM (
     SELECT seq FROM past_results WHERE batch_id = :batch_id
     UNION ALL
@@ -39,7 +39,7 @@ SELECT 'seq_repeated' AS fault, seq AS place FROM (
 # Each result against its job, the slice that it was computed in, the claim that wrote it, and the model that made it.
 # A claim is known by its record, or since no later one followed. Claims from before there were records left none: they
 # left no `leased_at` either, and in a batch that has such a slice nobody can tell.
-RESULTS = """
+SELECT_INVALID_RESULTS = """
 SELECT fault, place FROM (
     SELECT r.position AS place, CASE
         WHEN j.position IS NULL THEN 'orphan'
@@ -70,7 +70,7 @@ SELECT fault, place FROM (
 
 # Along the positions: a slice that is not done opens at its first job and closes behind its last. How many are open
 # where an open job stands is how many will run it. A boundary goes before the job at the same place.
-COVERAGE = """
+SELECT_MISCOVERED_JOBS = """
 SELECT CASE depth WHEN 0 THEN 'uncovered' ELSE 'covered_twice' END AS fault, place FROM (
     SELECT place, job, sum(step) OVER (ORDER BY place, job ROWS UNBOUNDED PRECEDING) AS depth FROM (
         SELECT first AS place, 1 AS step, 0 AS job FROM slices WHERE batch_id = :batch_id AND state <> 'done'
@@ -84,15 +84,17 @@ SELECT CASE depth WHEN 0 THEN 'uncovered' ELSE 'covered_twice' END AS fault, pla
 ) AS sweep WHERE job = 1 AND depth <> 1
 """
 
-OPEN = """
+SELECT_UNANSWERED_JOBS = """
 SELECT 'open' AS fault, j.position AS place FROM jobs j
 WHERE j.batch_id = :batch_id
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND r.position = j.position)
 """
 
-UNFINISHED = "SELECT 'unfinished' AS fault, id AS place FROM slices WHERE batch_id = :batch_id AND state <> 'done'"
+SELECT_UNFINISHED_SLICES = (
+    "SELECT 'unfinished' AS fault, id AS place FROM slices WHERE batch_id = :batch_id AND state <> 'done'"
+)
 
-SLICES = """
+SELECT_INVALID_SLICES = """
 SELECT fault, place FROM (
     SELECT s.id AS place, CASE
         WHEN s.size < 1 OR s.first < 0 OR s.first + s.size > b.total THEN 'outside'
@@ -106,7 +108,7 @@ SELECT fault, place FROM (
 """
 
 # How many there are of each fault, and the first few places.
-COUNTED = """
+COUNT_VIOLATIONS = """
 SELECT fault, place, many FROM (
     SELECT fault, place, count(*) OVER (PARTITION BY fault) AS many,
            row_number() OVER (PARTITION BY fault ORDER BY place) AS nth
@@ -114,34 +116,34 @@ SELECT fault, place, many FROM (
 ) AS ranked WHERE nth <= :most ORDER BY fault, place
 """
 
-ENDED = frozenset(status for status in BatchStatus if status.ended)
-ACCEPTED = frozenset(BatchStatus) - {BatchStatus.VALIDATING, BatchStatus.DELETING}
+ENDED_STATUSES = frozenset(status for status in BatchStatus if status.has_ended)
+ACCEPTED_STATUSES = frozenset(BatchStatus) - {BatchStatus.VALIDATING, BatchStatus.DELETING}
 
 CHECKS = (
-    Check(REPEATED_SEQS, ACCEPTED),
-    Check(RESULTS, ACCEPTED),
-    Check(SLICES, ACCEPTED),
-    Check(COVERAGE, frozenset({BatchStatus.IN_PROGRESS})),
-    Check(UNFINISHED, ENDED | {BatchStatus.CANCELLING}),
-    Check(OPEN, ENDED),
+    RowCheck(SELECT_REPEATED_SEQS, ACCEPTED_STATUSES),
+    RowCheck(SELECT_INVALID_RESULTS, ACCEPTED_STATUSES),
+    RowCheck(SELECT_INVALID_SLICES, ACCEPTED_STATUSES),
+    RowCheck(SELECT_MISCOVERED_JOBS, frozenset({BatchStatus.IN_PROGRESS})),
+    RowCheck(SELECT_UNFINISHED_SLICES, ENDED_STATUSES | {BatchStatus.CANCELLING}),
+    RowCheck(SELECT_UNANSWERED_JOBS, ENDED_STATUSES),
 )
 
-FAULTS = {
-    "seq_repeated": Fault("seqs that stand at more than one result", "seq"),
-    "orphan": Fault("results without a job", "position"),
-    "unfenced": Fault("results that succeeded without slice, token or model version", "position"),
-    "misfiled": Fault("reused results that failed, have no model version, or a claim", "position"),
-    "slice_gone": Fault("results of a slice that the batch has not", "position"),
-    "token_ahead": Fault("results with a token that their slice never gave out", "position"),
-    "other_slice": Fault("results of a slice that does not have their job", "position"),
-    "unclaimed": Fault("results written under a claim that nobody recorded", "position"),
-    "unknown_model": Fault("results of a model version that is not there", "position"),
-    "uncovered": Fault("open jobs in no slice that will be run", "position"),
-    "covered_twice": Fault("open jobs in several slices that will be run", "position"),
-    "open": Fault("open jobs though the batch has ended", "position"),
-    "unfinished": Fault("slices that are not done though nothing of the batch may be run any more", "slice"),
-    "outside": Fault("slices that reach beyond the batch's jobs", "slice"),
-    "unknown_state": Fault("slices in a state that there is not", "slice"),
-    "half_leased": Fault("leased slices without an expiry or a worker", "slice"),
-    "lapsed": Fault("leases that ran out long ago, and nobody reclaims them", "slice", warning=True),
+VIOLATIONS = {
+    "seq_repeated": Violation("seqs that stand at more than one result", "seq"),
+    "orphan": Violation("results without a job", "position"),
+    "unfenced": Violation("results that succeeded without slice, token or model version", "position"),
+    "misfiled": Violation("reused results that failed, have no model version, or a claim", "position"),
+    "slice_gone": Violation("results of a slice that the batch has not", "position"),
+    "token_ahead": Violation("results with a token that their slice never gave out", "position"),
+    "other_slice": Violation("results of a slice that does not have their job", "position"),
+    "unclaimed": Violation("results written under a claim that nobody recorded", "position"),
+    "unknown_model": Violation("results of a model version that is not there", "position"),
+    "uncovered": Violation("open jobs in no slice that will be run", "position"),
+    "covered_twice": Violation("open jobs in several slices that will be run", "position"),
+    "open": Violation("open jobs though the batch has ended", "position"),
+    "unfinished": Violation("slices that are not done though nothing of the batch may be run any more", "slice"),
+    "outside": Violation("slices that reach beyond the batch's jobs", "slice"),
+    "unknown_state": Violation("slices in a state that there is not", "slice"),
+    "half_leased": Violation("leased slices without an expiry or a worker", "slice"),
+    "lapsed": Violation("leases that ran out long ago, and nobody reclaims them", "slice", is_warning=True),
 }

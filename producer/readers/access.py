@@ -11,10 +11,10 @@ from models.errors import MissingSource, UnreadableSource
 from models.privacy import urls
 from models.settings import Settings
 
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9+.-]*")
 LOCAL_SCHEMES = ("file", "local")
-LINKS = Path("/proc/self/fd")  # on Linux: to whatever this process has open
-MAGIC = re.compile(r"[*?[]")
+PROC_FD = Path("/proc/self/fd")  # on Linux: to whatever this process has open
+GLOB_CHARACTERS = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,87 +23,91 @@ class Access:
 
     roots: tuple[Path, ...] | None = None
     schemes: frozenset[str] = frozenset()
-    seconds: float = Settings.model_fields["source_seconds"].default
+    timeout_seconds: float = Settings.model_fields["source_seconds"].default
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """As the operator has set it."""
         roots = settings.source_roots
         return cls(
             None if roots is None else tuple(Path(os.path.realpath(root.expanduser())) for root in roots),
             frozenset(scheme.lower().removesuffix("://") for scheme in settings.source_schemes),
-            settings.source_seconds,
+            settings.source_timeout_seconds,
         )
 
-    def admitted(self, said: str) -> str:
+    def resolve(self, path_or_url: str) -> str:
         """A path or URL that may be read, file:// as the path that it is; raises UnreadableSource.
 
         Where a path leads through links is seen when it is opened.
         """
-        if not is_url(said):
-            self._check_folder(said)
-            return said
-        scheme, _, rest = said.partition("://")
-        if "::" in said:  # fsspec's own way to have one file system read through another
-            raise _refused(said, "leads through several file systems; name the file itself")
+        if not is_url(path_or_url):
+            self._check_roots(path_or_url)
+            return path_or_url
+        scheme, _, rest = path_or_url.partition("://")
+        if "::" in path_or_url:  # fsspec's own way to have one file system read through another
+            raise _unreadable_error(path_or_url, "leads through several file systems; name the file itself")
         if scheme.lower() in LOCAL_SCHEMES:
             if not rest.startswith("/"):
-                raise _refused(
-                    said, f"names no file of this machine; write it such as {scheme.lower()}:///data/a.jsonl"
+                raise _unreadable_error(
+                    path_or_url, f"names no file of this machine; write it such as {scheme.lower()}:///data/a.jsonl"
                 )
-            self._check_folder(rest)
+            self._check_roots(rest)
             return rest
-        if not SCHEME.fullmatch(scheme.lower()) or scheme.lower() not in self.schemes:
+        if not SCHEME_PATTERN.fullmatch(scheme.lower()) or scheme.lower() not in self.schemes:
             known = f"are {', '.join(sorted(self.schemes))}" if self.schemes else "there are none"
-            raise _refused(said, f"is a URL that sources may not name: of the setting source_schemes {known}")
-        return said
+            raise _unreadable_error(
+                path_or_url, f"is a URL that sources may not name: of the setting source_schemes {known}"
+            )
+        return path_or_url
 
-    def opened(self, path: str) -> BinaryIO:
+    def open_file(self, path: str) -> BinaryIO:
         """A file of this machine; raises MissingSource, or UnreadableSource where it is no regular one, or no root's.
 
         All is asked of what was opened, not of the path, which may change in between.
         """
-        descriptor = _descriptor(path)
+        descriptor = _open_descriptor(path)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UnreadableSource(f"{path} is not a regular file; for a pipe, use: … | batchmill submit -")
-            if self.roots is not None and not self._holds(_real_path(descriptor, path)):
-                raise self._outside(path)
+            if self.roots is not None and not self._is_under_roots(_real_path(descriptor, path)):
+                raise self._outside_error(path)
             return os.fdopen(descriptor, "rb", buffering=2**20)
         except BaseException:
             os.close(descriptor)
             raise
 
-    def _check_folder(self, path: str) -> None:
+    def _check_roots(self, path: str) -> None:
         """Nothing outside of the roots is even looked for."""
         if self.roots is None:
             return
-        fixed = MAGIC.split(path, maxsplit=1)[0]
+        fixed = GLOB_CHARACTERS.split(path, maxsplit=1)[0]
         folder = path if fixed == path else os.path.dirname(fixed)  # noqa: PTH120 (a Path drops what it takes for void)
         try:
             real = os.path.realpath(folder or ".")
         except (OSError, ValueError):
             raise MissingSource(f"{path!r} can't be opened") from None
-        if not self._holds(Path(real)):
-            raise self._outside(path)
+        if not self._is_under_roots(Path(real)):
+            raise self._outside_error(path)
 
-    def _holds(self, real: Path) -> bool:
-        return any(real.is_relative_to(root) for root in self.roots or ())
+    def _is_under_roots(self, real_path: Path) -> bool:
+        return any(real_path.is_relative_to(root) for root in self.roots or ())
 
-    def _outside(self, path: str) -> UnreadableSource:
+    def _outside_error(self, path: str) -> UnreadableSource:
         roots = ", ".join(map(str, self.roots or ())) or "none"
-        return _refused(path, f"is under none of the folders that sources may be read from (source_roots: {roots})")
+        return _unreadable_error(
+            path, f"is under none of the folders that sources may be read from (source_roots: {roots})"
+        )
 
 
-ANYWHERE = Access()
+UNRESTRICTED = Access()
 
 
-def is_url(said: str) -> bool:
+def is_url(path_or_url: str) -> bool:
     """Whether something is taken for a URL, and not for a path."""
-    return "://" in said
+    return "://" in path_or_url
 
 
-def _descriptor(path: str) -> int:
+def _open_descriptor(path: str) -> int:
     try:
         # Not blocking, since opening a FIFO waits for its writer; regular files don't care.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -116,8 +120,8 @@ def _descriptor(path: str) -> int:
 
 def _real_path(descriptor: int, path: str) -> Path:
     """Where an open file lies, whatever links led to it."""
-    if LINKS.is_dir():
-        return (LINKS / str(descriptor)).readlink()
+    if PROC_FD.is_dir():
+        return (PROC_FD / str(descriptor)).readlink()
     real = Path(os.path.realpath(path))
     try:
         same = os.path.samestat(os.fstat(descriptor), real.stat())
@@ -128,5 +132,5 @@ def _real_path(descriptor: int, path: str) -> Path:
     return real
 
 
-def _refused(said: str, why: str) -> UnreadableSource:
-    return UnreadableSource(f"{urls.shown_file(said)[:200]} {why}")
+def _unreadable_error(path_or_url: str, reason: str) -> UnreadableSource:
+    return UnreadableSource(f"{urls.redact_path(path_or_url)[:200]} {reason}")

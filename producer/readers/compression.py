@@ -7,22 +7,22 @@ from typing import Any, BinaryIO, cast
 
 from models.errors import UnreadableSource
 
-GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BUFFER_BYTES = 2**20
 
 
-def unpacked(stream: BinaryIO, name: str) -> BinaryIO:
+def decompress(stream: BinaryIO, name: str) -> BinaryIO:
     """The stream itself, or what is packed in it. Raises UnreadableSource, here or as it is read."""
-    start = _start(stream)
-    if start.startswith(GZIP):
-        return _buffered(gzip.GzipFile(fileobj=stream, mode="rb"), name, zlib.error, gzip.BadGzipFile)
-    if start.startswith(ZSTANDARD):
-        zstd = _zstandard(name)
-        return _buffered(zstd.ZstdFile(stream), name, zstd.ZstdError)
+    start = _peek_magic(stream)
+    if start.startswith(GZIP_MAGIC):
+        return _buffered_stream(gzip.GzipFile(fileobj=stream, mode="rb"), name, zlib.error, gzip.BadGzipFile)
+    if start.startswith(ZSTD_MAGIC):
+        zstd = _import_zstd(name)
+        return _buffered_stream(zstd.ZstdFile(stream), name, zstd.ZstdError)
     return stream
 
 
-def _start(stream: BinaryIO) -> bytes:
+def _peek_magic(stream: BinaryIO) -> bytes:
     if isinstance(stream, io.BufferedReader):
         return stream.peek(4)[:4]
     if not stream.seekable():
@@ -33,7 +33,7 @@ def _start(stream: BinaryIO) -> bytes:
     return start
 
 
-def _zstandard(name: str) -> Any:
+def _import_zstd(name: str) -> Any:
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -45,17 +45,17 @@ def _zstandard(name: str) -> Any:
     return zstd
 
 
-def _buffered(stream: Any, name: str, *broken: type[Exception]) -> BinaryIO:
-    return cast("BinaryIO", io.BufferedReader(_Unpacking(stream, name, broken), BUFFER_BYTES))
+def _buffered_stream(stream: Any, name: str, *error_types: type[Exception]) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(_DecompressingStream(stream, name, error_types), BUFFER_BYTES))
 
 
-class _Unpacking(io.RawIOBase):
+class _DecompressingStream(io.RawIOBase):
     """An unpacking stream whose errors are ours."""
 
-    def __init__(self, stream: Any, name: str, broken: tuple[type[Exception], ...]) -> None:
+    def __init__(self, stream: Any, name: str, error_types: tuple[type[Exception], ...]) -> None:
         self._stream = stream
         self._name = name
-        self._broken = broken
+        self._error_types = error_types
 
     def readable(self) -> bool:
         return True
@@ -65,7 +65,7 @@ class _Unpacking(io.RawIOBase):
             part = self._stream.read1(len(buffer))  # what there is: `read` would lose it where the packing then breaks
         except EOFError:
             raise UnreadableSource(f"{self._name} ends before its packing does; fetch or write it again") from None
-        except self._broken as error:
+        except self._error_types as error:
             raise UnreadableSource(f"{self._name} can't be unpacked ({error}); fetch or write it again") from None
         buffer[: len(part)] = part
         return len(part)

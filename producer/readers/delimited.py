@@ -10,48 +10,48 @@ from typing import BinaryIO
 
 from models.errors import UnreadableSource
 from producer.readers import text_lines
-from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Meter
+from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
 
-OPEN_QUOTE, LARGE_FIELD = "unexpected end of data", "field larger"
-LONGEST_FIELD = 2 * 2**20  # characters, of which the csv module takes four bytes each
+CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
+MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each
 
 # What the csv module says, by a part of it, and what we say.
-SENTENCES = {
-    OPEN_QUOTE: "has a quote that is never closed; close it, or double it where it belongs to the text",
+CSV_ERROR_MESSAGES = {
+    CSV_OPEN_QUOTE: "has a quote that is never closed; close it, or double it where it belongs to the text",
     "expected after": "goes on after a closing quote; double a quote that belongs to the text",
     "new-line character": "has a carriage return outside quotes; save the file with ordinary line ends",
-    LARGE_FIELD: f"has a field of more than {LONGEST_FIELD:,} characters; shorten it",
+    CSV_LARGE_FIELD: f"has a field of more than {MAX_FIELD_CHARACTERS:,} characters; shorten it",
 }
-OPEN_ROW = f"begins a row of more than {LONGEST_ROW // 2**20} MiB; close its quote"
+UNCLOSED_QUOTE_MESSAGE = f"begins a row of more than {MAX_ROW_BYTES // 2**20} MiB; close its quote"
 
-MOST_CELLS = 2**17  # of a record, as Python objects beside the texts in them
-TOO_MANY = f"has more than {MOST_CELLS:,} cells; leave columns out"
+MAX_CELLS = 2**17  # of a record, as Python objects beside the texts in them
+TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 
-QUOTED = re.compile('"[^"]*"')
+QUOTED_TEXT = re.compile('"[^"]*"')
 
 # What a header's cells may be held apart by instead, and what to do then.
-OTHERWISE = {
+OTHER_DELIMITERS = {
     ";": "seems to have semicolons between its cells; save it with commas",
     "\t": "seems to have tabs between its cells; say so: --format tsv",
     "|": "seems to have bars between its cells; save it with commas",
 }
 
 
-class Table:
+class DelimitedReader:
     """A table read row by row; `header` is there from the start."""
 
     def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
-        self._text = _Text(text_lines.read(stream, name, meter), delimiter)
-        csv.field_size_limit(LONGEST_FIELD)  # the whole process', and 128 KiB by default
-        self._reader = csv.reader(self._text, delimiter=delimiter, strict=True)
+        self._lines = _BoundedLines(text_lines.read_lines(stream, name, meter), delimiter)
+        csv.field_size_limit(MAX_FIELD_CHARACTERS)  # the whole process', and 128 KiB by default
+        self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
 
     def records(self) -> Iterator[tuple[int, dict[str, str]] | Problem]:
         """Each row as a dictionary, with the number of the line that it begins on; blank lines are skipped."""
         header, width = self.header, len(self.header)
-        for number, cells in self._rows():
+        for number, cells in self._parse_rows():
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
@@ -60,149 +60,155 @@ class Table:
                 yield number, dict(zip(header, cells, strict=True))
 
     def _read_header(self, delimiter: str) -> list[str]:
-        for _, cells in self._rows():
+        for _, cells in self._parse_rows():
             if isinstance(cells, Problem):
-                self._refuse_other_delimiter(delimiter)
-                raise UnreadableSource(f"{self._name}, line {cells.where} {cells.sentence}")
+                self._reject_other_delimiter(delimiter)
+                raise UnreadableSource(f"{self._name}, line {cells.location} {cells.message}")
             header = [cell.strip() for cell in cells]
             if len(header) == 1:
-                self._refuse_other_delimiter(delimiter)
+                self._reject_other_delimiter(delimiter)
             if twice := next((name for name, count in Counter(header).items() if name and count > 1), None):
                 raise UnreadableSource(f"{self._name} has two columns {twice[:40]!r}; rename one")
             return header
         return []
 
-    def _refuse_other_delimiter(self, delimiter: str) -> None:
+    def _reject_other_delimiter(self, delimiter: str) -> None:
         """Raise UnreadableSource where the header's line has none of its delimiters, but another's."""
-        line = QUOTED.sub('""', self._text.begun_with)
-        for other, sentence in OTHERWISE.items():
+        line = QUOTED_TEXT.sub('""', self._lines.first_line)
+        for other, sentence in OTHER_DELIMITERS.items():
             if delimiter not in line and other in line:
                 raise UnreadableSource(f"{self._name} {sentence}")
 
-    def _rows(self) -> Iterator[tuple[int, list[str] | Problem]]:
+    def _parse_rows(self) -> Iterator[tuple[int, list[str] | Problem]]:
         """Each row's cells, or what is wrong with it.
 
         A quote that is not closed, or not within the bound of a record, costs the line that it opens on and no other:
         reading goes on with the next one.
         """
-        text = self._text
+        text = self._lines
         while True:
-            first = text.begin()
+            first = text.begin_record()
             try:
                 cells = next(self._reader)
             except StopIteration:
                 return
-            except _TooLarge as error:
-                text.go_back()
-                yield first, Problem(first, str(error), TOO_LARGE)
+            except _RecordTooLarge as error:
+                text.rewind_record()
+                yield first, Problem(first, str(error), ROW_TOO_LARGE)
             except csv.Error as error:
-                yield first, self._broken(first, error)
+                yield first, self._problem_for(first, error)
             else:
                 if cells or text.problem:
                     yield first, text.problem or cells
 
-    def _broken(self, first: int, error: csv.Error) -> Problem:
-        if LARGE_FIELD in str(error):
-            return Problem(first, _said(error) if self._text.pass_over() else OPEN_ROW, TOO_LARGE)
-        if OPEN_QUOTE in str(error):
-            self._text.go_back()
-        return Problem(first, _said(error))
+    def _problem_for(self, line_number: int, error: csv.Error) -> Problem:
+        if CSV_LARGE_FIELD in str(error):
+            return Problem(
+                line_number,
+                _describe_error(error) if self._lines.skip_record() else UNCLOSED_QUOTE_MESSAGE,
+                ROW_TOO_LARGE,
+            )
+        if CSV_OPEN_QUOTE in str(error):
+            self._lines.rewind_record()
+        return Problem(line_number, _describe_error(error))
 
 
-def _said(error: csv.Error) -> str:
-    known = (sentence for part, sentence in SENTENCES.items() if part in str(error))
+def _describe_error(error: csv.Error) -> str:
+    known = (sentence for part, sentence in CSV_ERROR_MESSAGES.items() if part in str(error))
     return next(known, "is not CSV; check its quotes")
 
 
-class _TooLarge(Exception):
+class _RecordTooLarge(Exception):
     """A record over its bound."""
 
 
-class _Text:
+class _BoundedLines:
     """The decoded lines that the csv module asks for, bounded for each record."""
 
-    def __init__(self, numbered: Iterator[tuple[int, bytes]], delimiter: str) -> None:
-        self._lines = numbered
+    def __init__(self, numbered_lines: Iterator[tuple[int, bytes]], delimiter: str) -> None:
+        self._lines = numbered_lines
         self._delimiter = delimiter.encode()
         quoted = rb'"[^"]*+(?:""[^"]*+)*+"?'
-        self._quoted = re.compile(b"(?<![^" + self._delimiter + b"])" + quoted)
-        self._cells = 0  # of the record so far
-        self._record: bytes | bytearray = b""  # its lines so far: mostly one
-        self._first = 0  # of them, by its number
-        self.number = 0
+        self._quoted_cell = re.compile(b"(?<![^" + self._delimiter + b"])" + quoted)
+        self._cell_count = 0  # of the record so far
+        self._record_bytes: bytes | bytearray = b""  # its lines so far: mostly one
+        self._first_line_number = 0  # of them, by its number
+        self.line_number = 0
         self.problem: Problem | None = None  # of the record: it is not UTF-8
 
     @property
-    def begun_with(self) -> str:
+    def first_line(self) -> str:
         """The record's first line."""
-        return self._record[: self._record.find(b"\n") + 1 or None].decode(errors="replace")
+        return self._record_bytes[: self._record_bytes.find(b"\n") + 1 or None].decode(errors="replace")
 
-    def begin(self) -> int:
+    def begin_record(self) -> int:
         """A new record begins; returns on which line."""
-        self._record = b""
-        self._cells, self.problem = 0, None
-        self._first = self.number + 1
-        return self._first
+        self._record_bytes = b""
+        self._cell_count, self.problem = 0, None
+        self._first_line_number = self.line_number + 1
+        return self._first_line_number
 
-    def go_back(self) -> None:
+    def rewind_record(self) -> None:
         """Read the record's lines again, but the first."""
-        if self.number > self._first:
-            again = io.BytesIO(bytes(self._record))
-            self._record = b""
+        if self.line_number > self._first_line_number:
+            again = io.BytesIO(bytes(self._record_bytes))
+            self._record_bytes = b""
             again.readline()
-            self.number = self._first
-            self._lines = chain(enumerate(again, start=self._first + 1), self._lines)
+            self.line_number = self._first_line_number
+            self._lines = chain(enumerate(again, start=self._first_line_number + 1), self._lines)
 
-    def pass_over(self) -> bool:
+    def skip_record(self) -> bool:
         """Read on to the record's end; False where it is not within its bound: its first line was all of it."""
-        is_open = self._record.count(b'"') % 2
+        is_open = self._record_bytes.count(b'"') % 2
         while is_open:
             line = self._next_line()
-            if line is None or len(self._record) > LONGEST_ROW:
-                self.go_back()
+            if line is None or len(self._record_bytes) > MAX_ROW_BYTES:
+                self.rewind_record()
                 return False
             is_open ^= line.count(b'"') % 2
         return True
 
-    def __iter__(self) -> "_Text":
+    def __iter__(self) -> "_BoundedLines":
         return self
 
     def __next__(self) -> str:
         line = self._next_line()
         if line is None:
             raise StopIteration
-        if len(self._record) > LONGEST_ROW:
+        if len(self._record_bytes) > MAX_ROW_BYTES:
             # Most likely an open quote, which swallows the rest of the file.
-            raise _TooLarge(TOO_LONG if self.number == self._first else OPEN_ROW)
-        if text_lines.is_too_wide(line):
-            raise _TooLarge(text_lines.TOO_WIDE)
+            raise _RecordTooLarge(
+                ROW_TOO_LONG_MESSAGE if self.line_number == self._first_line_number else UNCLOSED_QUOTE_MESSAGE
+            )
+        if text_lines.is_too_long_decoded(line):
+            raise _RecordTooLarge(text_lines.DECODED_TOO_LONG_MESSAGE)
         self._count_cells(line)
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            self.problem = Problem(self.number, text_lines.not_utf8(error))
+            self.problem = Problem(self.line_number, text_lines.not_utf8_message(error))
             return line.decode(errors="replace")  # so that the record's end is found all the same
 
     def _next_line(self) -> bytes | None:
         numbered = next(self._lines, None)
         if numbered is None:
             return None
-        self.number, line = numbered
-        if self.number == self._first:
-            self._record = line
+        self.line_number, line = numbered
+        if self.line_number == self._first_line_number:
+            self._record_bytes = line
         else:
-            if isinstance(self._record, bytes):
-                self._record = bytearray(self._record)
-            self._record += line
+            if isinstance(self._record_bytes, bytes):
+                self._record_bytes = bytearray(self._record_bytes)
+            self._record_bytes += line
         return line
 
     def _count_cells(self, line: bytes) -> None:
         """Raise _TooLarge where the record has more than MOST_CELLS; what is in quotes separates none."""
         cells = line.count(self._delimiter)
-        goes_on = self.number > self._first
-        if cells and (goes_on or self._cells + cells > MOST_CELLS):
+        goes_on = self.line_number > self._first_line_number
+        if cells and (goes_on or self._cell_count + cells > MAX_CELLS):
             # The csv module asks for a further line of a record only within a quote.
-            cells = self._quoted.sub(b"", b'"' + line if goes_on else line).count(self._delimiter)
-        self._cells += cells
-        if self._cells >= MOST_CELLS:
-            raise _TooLarge(TOO_MANY)
+            cells = self._quoted_cell.sub(b"", b'"' + line if goes_on else line).count(self._delimiter)
+        self._cell_count += cells
+        if self._cell_count >= MAX_CELLS:
+            raise _RecordTooLarge(TOO_MANY_CELLS_MESSAGE)

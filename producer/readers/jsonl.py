@@ -7,36 +7,39 @@ from typing import Any, BinaryIO, NoReturn
 
 from models.errors import UnreadableSource
 from producer.readers import text_lines
-from producer.readers.limits import LONGEST_ROW, TOO_LARGE, TOO_LONG, Meter
+from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
 from producer.readers.rows import Problem
 
-ARRAY = "is one JSON array, not JSON lines; write each element on its own line: jq -c '.[]' FILE > FILE.jsonl"
+ARRAY_MESSAGE = "is one JSON array, not JSON lines; write each element on its own line: jq -c '.[]' FILE > FILE.jsonl"
 
 # What a line takes in memory: itself, decoded, the texts in it, and beside these each key with its place in a
 # dictionary, each object or list, and each value with its place in a list.
 KEY_BYTES, CONTAINER_BYTES, VALUE_BYTES = 240, 72, 40
-SEPARATORS = {ord(":"): KEY_BYTES, ord(","): VALUE_BYTES}  # where one stands alone
-SHORT_LINE = 2**16  # takes less, whatever is in it
-MOST_BYTES = 3 * LONGEST_ROW + 2 * 2**20
-TOO_MANY = f"has keys and values that take more than {MOST_BYTES // 2**20} MiB in memory; leave some out, or split it"
-BLANK = (" ", "\t", "\r", "\n")
-BLANKS = re.compile(r"[ \t\r\n]*")
-TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+SEPARATOR_BYTES = {ord(":"): KEY_BYTES, ord(","): VALUE_BYTES}  # where one stands alone
+MIN_CHECKED_BYTES = 2**16  # takes less, whatever is in it
+MAX_LINE_MEMORY_BYTES = 3 * MAX_ROW_BYTES + 2 * 2**20
+TOO_MANY_VALUES_MESSAGE = (
+    f"has keys and values that take more than {MAX_LINE_MEMORY_BYTES // 2**20} "
+    "MiB in memory; leave some out, or split it"
+)
+BLANK_CHARACTERS = (" ", "\t", "\r", "\n")
+BLANK_RUN = re.compile(r"[ \t\r\n]*")
+JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
-class _Refused(ValueError):
+class _RejectedJson(ValueError):
     """JSON that the standard's letter allows, or Python does, and we don't."""
 
 
-def records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
+def read_records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
     """Each line's value with the line's number; blank lines are skipped."""
     first = True
-    for number, line in text_lines.read(stream, name, meter, passes_blank=True):
+    for number, line in text_lines.read_lines(stream, name, meter, skip_blank=True):
         if line.isspace():
             continue
-        record = _record(number, line)
+        record = _parse_line(number, line)
         if first and line[:1024].lstrip().startswith(b"[") and not _is_chat(record):
-            raise UnreadableSource(f"{name} {ARRAY}")
+            raise UnreadableSource(f"{name} {ARRAY_MESSAGE}")
         first = False
         del line  # a large one is not held beside the next
         yield record
@@ -49,16 +52,16 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
 
 
-def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
-    if too_large := _too_large(line):
-        return Problem(number, too_large, TOO_LARGE)
+def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
+    if too_large := _too_large_reason(line):
+        return Problem(number, too_large, ROW_TOO_LARGE)
     try:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
-        return Problem(number, text_lines.not_utf8(error))
+        return Problem(number, text_lines.not_utf8_message(error))
     except json.JSONDecodeError as error:
         return Problem(number, f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line")
-    except _Refused as error:
+    except _RejectedJson as error:
         return Problem(number, str(error))
     except ValueError:  # Python's own bound on the digits of an integer
         return Problem(number, "has a number of thousands of digits; write it as text")
@@ -66,67 +69,67 @@ def _record(number: int, line: bytes) -> tuple[int, object] | Problem:
         return Problem(number, "is nested too deeply; an input is an object of texts")
 
 
-def _too_large(line: bytes) -> str | None:
+def _too_large_reason(line: bytes) -> str | None:
     """Why a line can't be read in bounded memory; None where it can."""
-    if len(line) > LONGEST_ROW:
-        return TOO_LONG
-    if text_lines.is_too_wide(line):
-        return text_lines.TOO_WIDE
-    return TOO_MANY if _has_too_many(line) else None
+    if len(line) > MAX_ROW_BYTES:
+        return ROW_TOO_LONG_MESSAGE
+    if text_lines.is_too_long_decoded(line):
+        return text_lines.DECODED_TOO_LONG_MESSAGE
+    return TOO_MANY_VALUES_MESSAGE if _has_too_many_values(line) else None
 
 
-def _has_too_many(line: bytes) -> bool:
+def _has_too_many_values(line: bytes) -> bool:
     """Whether a line takes more than MOST_BYTES for its keys and values."""
-    if len(line) < SHORT_LINE:
+    if len(line) < MIN_CHECKED_BYTES:
         return False
-    left = MOST_BYTES - 3 * len(line)
-    if _value_bytes(line, 0, len(line)) <= left:
+    left = MAX_LINE_MEMORY_BYTES - 3 * len(line)
+    if _value_memory_bytes(line, 0, len(line)) <= left:
         return False
     # Its texts may have as many commas: they are left out only where that matters.
     place = 0
-    for match in TEXTS.finditer(line):
-        left -= _value_bytes(line, place, match.start())
+    for match in JSON_STRING.finditer(line):
+        left -= _value_memory_bytes(line, place, match.start())
         place = match.end()
         if left < 0:
             return True
-    return _value_bytes(line, place, len(line)) > left
+    return _value_memory_bytes(line, place, len(line)) > left
 
 
-def _value_bytes(line: bytes, start: int, end: int) -> int:
+def _value_memory_bytes(line: bytes, start: int, end: int) -> int:
     if end - start == 1:
-        return SEPARATORS.get(line[start], 0)
+        return SEPARATOR_BYTES.get(line[start], 0)
     containers = line.count(b"{", start, end) + line.count(b"[", start, end)
     keys, values = line.count(b":", start, end), line.count(b",", start, end)
     return KEY_BYTES * keys + CONTAINER_BYTES * containers + VALUE_BYTES * values
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"names {twice[:40]!r} twice; which one is meant?")
+        raise _RejectedJson(f"names {twice[:40]!r} twice; which one is meant?")
     return record
 
 
-def _constant(name: str) -> NoReturn:
-    raise _Refused(f"has {name}, which is no JSON; write null or leave it out")
+def _reject_constant(name: str) -> NoReturn:
+    raise _RejectedJson(f"has {name}, which is no JSON; write null or leave it out")
 
 
 # Made once: json.loads builds a decoder for every call that has a hook.
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_from_pairs, parse_constant=_reject_constant)
 
 
 def _decode(text: str) -> object:
-    value, end = _DECODER.raw_decode(text, _after_blanks(text, 0))
-    if _after_blanks(text, end) != len(text):
+    value, end = _DECODER.raw_decode(text, _skip_blanks(text, 0))
+    if _skip_blanks(text, end) != len(text):
         raise json.JSONDecodeError("Extra data", text, end)
     return value
 
 
-def _after_blanks(text: str, start: int) -> int:
+def _skip_blanks(text: str, start: int) -> int:
     # To strip it would copy a line that may be large.
-    if text[start : start + 1] not in BLANK:
+    if text[start : start + 1] not in BLANK_CHARACTERS:
         return start
-    blanks = BLANKS.match(text, start)
+    blanks = BLANK_RUN.match(text, start)
     return start if blanks is None else blanks.end()

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-LONGEST_NOTE = 2000  # characters of a sentence about what went wrong
+MAX_MESSAGE_CHARACTERS = 2000  # characters of a sentence about what went wrong
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableValue:
     """In the place of a value that could not be read; the reason goes on after its column's name."""
 
     reason: str
@@ -23,10 +23,10 @@ def is_storable(value: str) -> bool:
     return "\0" not in value
 
 
-def storable(sentence: str) -> str:
+def make_storable(message: str) -> str:
     """The sentence as every database takes it: a file's name or a driver's message may hold what none does."""
-    if len(sentence) > LONGEST_NOTE:
-        sentence = sentence[: LONGEST_NOTE - 1] + "…"
-    if is_storable(sentence):
-        return sentence
-    return sentence.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    if len(message) > MAX_MESSAGE_CHARACTERS:
+        message = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    if is_storable(message):
+        return message
+    return message.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from models.errors import UnreadableSource
-from producer.readers.limits import LONGEST_ROW, Meter
+from producer.readers.limits import MAX_ROW_BYTES, Meter
 
 # One character past U+00FF makes each of a decoded line's take two bytes, and one past U+FFFF four.
-TOO_WIDE = f"is longer than {LONGEST_ROW // 2**20} MiB once it is decoded; split it"
-WIDE, WIDEST = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\xf0-\xf4]")
-CONTINUED = bytes(range(0x80, 0xC0))  # bytes that begin no character
+DECODED_TOO_LONG_MESSAGE = f"is longer than {MAX_ROW_BYTES // 2**20} MiB once it is decoded; split it"
+WIDE_CHARACTER, ASTRAL_CHARACTER = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\xf0-\xf4]")
+CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # bytes that begin no character
 
-LOOK_BYTES = 1024
-NOT_TEXT = {
+SNIFF_BYTES = 1024
+NOT_TEXT_MESSAGES = {
     b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
     b"PAR1": "is a Parquet file; say so: --format parquet",
@@ -26,8 +26,8 @@ NOT_TEXT = {
 }
 
 
-def read(
-    stream: BinaryIO, name: str, meter: Meter | None = None, *, passes_blank: bool = False
+def read_lines(
+    stream: BinaryIO, name: str, meter: Meter | None = None, *, skip_blank: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
 
@@ -36,27 +36,27 @@ def read(
     have hundreds of millions. Raises UnreadableSource for what is no text at all, and SourceTooLarge.
     """
     number, meter = 0, meter or Meter()
-    while line := stream.readline(LONGEST_ROW + 1):
+    while line := stream.readline(MAX_ROW_BYTES + 1):
         number += 1
         meter.add(len(line), f"{name}, line {number}")
         if number == 1:
-            _refuse_other_kinds(line, name)
+            _reject_other_formats(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
-        goes_on = len(line) > LONGEST_ROW and not line.endswith(b"\n")
+        goes_on = len(line) > MAX_ROW_BYTES and not line.endswith(b"\n")
         is_empty = line == b"\n"
         yield number, line
         line = b""  # so that it is not held beside the next one
         while goes_on:
-            rest = stream.readline(LONGEST_ROW // 16)
+            rest = stream.readline(MAX_ROW_BYTES // 16)
             meter.add(len(rest), f"{name}, line {number}")
             goes_on = rest != b"" and not rest.endswith(b"\n")
-        if is_empty and passes_blank:
-            while empty := _pass_empty(stream):
+        if is_empty and skip_blank:
+            while empty := _skip_empty_lines(stream):
                 number += empty
                 meter.add(empty, f"{name}, line {number}")
 
 
-def _pass_empty(stream: BinaryIO) -> int:
+def _skip_empty_lines(stream: BinaryIO) -> int:
     """Pass over the newlines that are next in the stream's buffer; returns how many."""
     if not isinstance(stream, io.BufferedReader):
         return 0
@@ -66,24 +66,24 @@ def _pass_empty(stream: BinaryIO) -> int:
     return len(stream.read(len(buffered) - len(buffered.lstrip(b"\n"))))
 
 
-def is_too_wide(line: bytes) -> bool:
+def is_too_long_decoded(line: bytes) -> bool:
     """Whether the decoded line takes more than LONGEST_ROW bytes of memory."""
-    if 4 * len(line) <= LONGEST_ROW or not WIDE.search(line):
+    if 4 * len(line) <= MAX_ROW_BYTES or not WIDE_CHARACTER.search(line):
         return False
-    width = 4 if WIDEST.search(line) else 2
-    return width * len(line.translate(None, CONTINUED)) > LONGEST_ROW
+    width = 4 if ASTRAL_CHARACTER.search(line) else 2
+    return width * len(line.translate(None, CONTINUATION_BYTES)) > MAX_ROW_BYTES
 
 
-def not_utf8(error: UnicodeDecodeError) -> str:
+def not_utf8_message(error: UnicodeDecodeError) -> str:
     """What is wrong with a line that does not decode, without quoting it."""
     return f"is not UTF-8 at byte {error.start + 1} (0x{error.object[error.start]:02x}); save the file as UTF-8"
 
 
-def _refuse_other_kinds(start: bytes, name: str) -> None:
-    for magic, sentence in NOT_TEXT.items():
+def _reject_other_formats(start: bytes, name: str) -> None:
+    for magic, sentence in NOT_TEXT_MESSAGES.items():
         if start.startswith(magic):
             raise UnreadableSource(f"{name} {sentence}")
-    if b"\0" in start[:2] or start.count(b"\0", 0, LOOK_BYTES) * 8 >= min(len(start), LOOK_BYTES):
+    if b"\0" in start[:2] or start.count(b"\0", 0, SNIFF_BYTES) * 8 >= min(len(start), SNIFF_BYTES):
         # No text begins so, and one that has ASCII in it does in either byte order.
         kind = "UTF-32" if b"\0\0" in start[:4] else "UTF-16"
         raise UnreadableSource(f"{name} seems to be {kind} without a byte-order mark; save it as UTF-8")

@@ -6,37 +6,37 @@ from typing import Any
 
 from sqlalchemy import TextualSelect, column, text
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import NotFound
 from producer.batches import views
-from producer.results.pages import iso
+from producer.results.pages import format_timestamp
 
 # What just succeeded is told by the results. The newest, since the first of many tell little.
-OF_BATCH = """
+SELECT_BATCH_ATTEMPTS = """
 SELECT 'attempt' AS kind, first, past, number, ending, worker_id, slice_id, token, error_code, error_message,
        claimed_at, ended_at
 FROM attempts WHERE batch_id = :batch_id AND ending <> 'done' ORDER BY id DESC LIMIT :limit
 """
 
-RESULT = """
+SELECT_RESULT = """
 SELECT '{kind}' AS kind, position AS first, position + 1 AS past, attempts AS number, status AS ending,
        NULL AS worker_id, slice_id, token, error_code, error_message, NULL AS claimed_at, finished_at AS ended_at
 FROM {table} WHERE batch_id = :batch_id AND position = :position
 """
 
 # Each in the order of its own clock; of one moment, the claim stands before what came of it.
-OF_JOB = f"""
+SELECT_JOB_HISTORY = f"""
 SELECT * FROM (
     SELECT 'attempt' AS kind, position AS first, position + 1 AS past, number, ending, worker_id, slice_id, token,
            error_code, error_message, claimed_at, ended_at
     FROM job_attempts WHERE batch_id = :batch_id AND position = :position
-    UNION ALL {RESULT.format(kind="past_result", table="past_results")}
-    UNION ALL {RESULT.format(kind="result", table="results")}
+    UNION ALL {SELECT_RESULT.format(kind="past_result", table="past_results")}
+    UNION ALL {SELECT_RESULT.format(kind="result", table="results")}
 ) AS history ORDER BY ended_at, kind
 """  # noqa: S608
 
-POSITION = "SELECT position FROM jobs WHERE batch_id = :batch_id AND {key} = :value"
+SELECT_POSITION = "SELECT position FROM jobs WHERE batch_id = :batch_id AND {key} = :value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class AttemptView:
     """One claim's end, or one outcome, of the jobs from `first` up to and without `past`."""
 
     kind: str  # attempt | past_result | result
-    first: int
-    past: int
-    number: int  # which try it was, from 1; 0 for an outcome without any
-    ending: str  # an attempt's ending, or a result's status
+    start_position: int
+    end_position: int
+    attempt: int  # which try it was, from 1; 0 for an outcome without any
+    outcome: str  # an attempt's ending, or a result's status
     worker_id: str | None
     slice_id: int | None
-    token: int | None
+    fencing_token: int | None
     error_code: str | None
     error_message: str | None
     claimed_at: datetime | None
@@ -61,51 +61,53 @@ class AttemptView:
         error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "object": self.kind,
-            "first_position": self.first,
-            "last_position": self.past - 1,
-            "attempt": self.number,
-            "ending": self.ending,
+            "first_position": self.start_position,
+            "last_position": self.end_position - 1,
+            "attempt": self.attempt,
+            "ending": self.outcome,
             "worker": self.worker_id,
             "slice": self.slice_id,
-            "token": self.token,
+            "token": self.fencing_token,
             "error": error,
-            "claimed_at": self.claimed_at and iso(self.claimed_at),
-            "ended_at": iso(self.ended_at),
+            "claimed_at": self.claimed_at and format_timestamp(self.claimed_at),
+            "ended_at": format_timestamp(self.ended_at),
         }
 
 
-def of_batch(database: Database, batch_id: str, limit: int) -> list[AttemptView]:
+def list_attempts(database: Database, batch_id: str, limit: int) -> list[AttemptView]:
     """The claims that did not just succeed, the last `limit` of them, in their order; raises NotFound."""
-    views.get(database, batch_id)
-    return _read(database, OF_BATCH, batch_id=batch_id, limit=limit)[::-1]
+    views.get_batch(database, batch_id)
+    return _query_attempts(database, SELECT_BATCH_ATTEMPTS, batch_id=batch_id, limit=limit)[::-1]
 
 
-def of_job(database: Database, batch_id: str, position: int) -> list[AttemptView]:
+def job_history(database: Database, batch_id: str, position: int) -> list[AttemptView]:
     """All that became of one job: its claims, results that a replay took back, and its result; raises NotFound."""
-    views.get(database, batch_id)
-    _position(database, batch_id, "position", position)
-    return _read(database, OF_JOB, batch_id=batch_id, position=position)
+    views.get_batch(database, batch_id)
+    _find_position(database, batch_id, "position", position)
+    return _query_attempts(database, SELECT_JOB_HISTORY, batch_id=batch_id, position=position)
 
 
-def position_of(database: Database, batch_id: str, custom_id: str) -> int:
+def find_position(database: Database, batch_id: str, custom_id: str) -> int:
     """Where the job with this custom_id stands; raises NotFound."""
-    views.get(database, batch_id)
-    return _position(database, batch_id, "custom_id", custom_id)
+    views.get_batch(database, batch_id)
+    return _find_position(database, batch_id, "custom_id", custom_id)
 
 
-def _position(database: Database, batch_id: str, key: str, value: object) -> int:
+def _find_position(database: Database, batch_id: str, key_column: str, value: object) -> int:
     with database.read() as connection:
-        found: int | None = connection.scalar(text(POSITION.format(key=key)), {"batch_id": batch_id, "value": value})
+        found: int | None = connection.scalar(
+            text(SELECT_POSITION.format(key=key_column)), {"batch_id": batch_id, "value": value}
+        )
     if found is None:
-        raise NotFound(f"{batch_id} has no job with the {key} {str(value)[:80]!r}")
+        raise NotFound(f"{batch_id} has no job with the {key_column} {str(value)[:80]!r}")
     return found
 
 
-def _read(database: Database, query: str, **named: Any) -> list[AttemptView]:
+def _query_attempts(database: Database, query: str, **params: Any) -> list[AttemptView]:
     with database.read() as connection:
-        return [AttemptView(*row) for row in connection.execute(_typed(query), named)]
+        return [AttemptView(*row) for row in connection.execute(_typed_query(query), params)]
 
 
-def _typed(query: str) -> TextualSelect:
-    moments = {"claimed_at": Moment, "ended_at": Moment}
+def _typed_query(query: str) -> TextualSelect:
+    moments = {"claimed_at": UtcDateTime, "ended_at": UtcDateTime}
     return text(query).columns(*(column(name, moments.get(name)) for name in AttemptView.__slots__))

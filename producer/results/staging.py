@@ -30,56 +30,61 @@ from sqlalchemy import Table as SqlTable
 from models.columns import Document
 from models.db import Database, insert_rows
 from models.errors import UsageError
-from models.postgresql.session import LONGEST_NAME
+from models.postgresql.session import MAX_NAME_BYTES
 from producer.readers.limits import portions
-from producer.results.tabular import Kind
+from producer.results.tabular import ColumnType
 
-GATHERED = "batchmill_gathered"
+STAGING_TABLE_NAME = "batchmill_gathered"
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
-TYPES: dict[Kind, Any] = {
-    Kind.TEXT: Text(), Kind.INTEGER: BigInteger(), Kind.NUMBER: Double(), Kind.BOOLEAN: Boolean(),
-    Kind.MOMENT: DateTime(timezone=True), Kind.DOCUMENT: Document,
-}  # fmt: skip
+SQL_TYPES: dict[ColumnType, Any] = {
+    ColumnType.TEXT: Text(),
+    ColumnType.INTEGER: BigInteger(),
+    ColumnType.NUMBER: Double(),
+    ColumnType.BOOLEAN: Boolean(),
+    ColumnType.TIMESTAMP: DateTime(timezone=True),
+    ColumnType.JSON: Document,
+}
 
 # WHERE true: without it SQLite takes ON for the beginning of a join.
-MERGE = """
+UPSERT_FROM_STAGING = """
 INSERT INTO {table} ({names}) SELECT {names} FROM {gathered} WHERE true
 ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {when}
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class TableSchema:
     """A table's columns, and which of them are its key; a row's values come in their order."""
 
-    columns: tuple[tuple[str, Kind], ...]
+    columns: tuple[tuple[str, ColumnType], ...]
     key: tuple[str, ...]
 
-    def table(self, name: str, *, keyed: bool = True, **how: Any) -> SqlTable:
+    def to_sql_table(self, name: str, *, with_key: bool = True, **options: Any) -> SqlTable:
         """The table as SQLAlchemy describes it, with its key or without."""
         columns: list[Column[Any]] = [
-            Column(column, TYPES[kind], primary_key=keyed and column in self.key) for column, kind in self.columns
+            Column(column, SQL_TYPES[kind], primary_key=with_key and column in self.key)
+            for column, kind in self.columns
         ]
-        return SqlTable(name, MetaData(), *columns, **how)
+        return SqlTable(name, MetaData(), *columns, **options)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SchemaDiff:
     """How a table differs from a shape, with types as the database spells them."""
 
-    lacking: dict[str, str]
-    other: dict[str, tuple[str, str]]  # the type there, and the shape's
-    further: tuple[str, ...]
+    missing: dict[str, str]
+    type_changed: dict[str, tuple[str, str]]  # the type there, and the shape's
+    extra: tuple[str, ...]
     key: tuple[str, ...]  # the table's
 
 
-class Gathered:
+class StagingTable:
     """What was gathered, on the connection that has it, which is in no transaction."""
 
-    def __init__(self, connection: Connection, shape: Shape, count: int) -> None:
+    def __init__(self, connection: Connection, schema: TableSchema, row_count: int) -> None:
         self._connection = connection
-        self._shape = shape
-        self.count = count
+        self._schema = schema
+        self.row_count = row_count
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -94,46 +99,54 @@ class Gathered:
         if gathering:
             gathering.commit()
 
-    def difference(self, name: str) -> Difference:
+    def create_or_diff(self, table_name: str) -> SchemaDiff:
         """Make the table where there is none, and hold what is there against the shape."""
-        table = self._shape.table(name)
+        table = self._schema.to_sql_table(table_name)
         table.create(self._connection, checkfirst=True)
         dialect, found = self._connection.dialect, inspect(self._connection)
-        there = {column["name"]: column["type"].compile(dialect) for column in found.get_columns(name)}
+        there = {column["name"]: column["type"].compile(dialect) for column in found.get_columns(table_name)}
         here = {column.name: column.type.compile(dialect) for column in table.columns}
-        return Difference(
-            lacking={column: kind for column, kind in here.items() if column not in there},
-            other={column: (there[column], kind) for column, kind in here.items() if there.get(column, kind) != kind},
-            further=tuple(column for column in there if column not in here),
-            key=tuple(found.get_pk_constraint(name)["constrained_columns"]),
+        return SchemaDiff(
+            missing={column: kind for column, kind in here.items() if column not in there},
+            type_changed={
+                column: (there[column], kind) for column, kind in here.items() if there.get(column, kind) != kind
+            },
+            extra=tuple(column for column in there if column not in here),
+            key=tuple(found.get_pk_constraint(table_name)["constrained_columns"]),
         )
 
-    def merge(self, name: str, when: str = "true") -> None:
+    def merge(self, table_name: str, condition: str = "true") -> None:
         """Insert what is new, and update what is there where the condition holds; `excluded` is the new row in it."""
-        names = [quoted(column) for column, _ in self._shape.columns]
-        key = [quoted(column) for column in self._shape.key]
-        merge = MERGE.format(
-            table=quoted(name), gathered=GATHERED, names=", ".join(names), key=", ".join(key), when=when,
+        names = [quote_name(column) for column, _ in self._schema.columns]
+        key = [quote_name(column) for column in self._schema.key]
+        merge = UPSERT_FROM_STAGING.format(
+            table=quote_name(table_name),
+            gathered=STAGING_TABLE_NAME,
+            names=", ".join(names),
+            key=", ".join(key),
+            when=condition,
             updates=", ".join(f"{column} = excluded.{column}" for column in names if column not in key),
-        )  # fmt: skip
-        self._connection.execute(plain(merge))
+        )
+        self._connection.execute(literal_statement(merge))
 
-    def add_column(self, name: str, column: str, kind: str) -> None:
+    def add_column(self, table_name: str, column: str, sql_type: str) -> None:
         """Give the table a column more, empty in the rows that are there."""
-        self._connection.execute(plain(f"ALTER TABLE {quoted(name)} ADD COLUMN {quoted(column)} {kind}"))
+        self._connection.execute(
+            literal_statement(f"ALTER TABLE {quote_name(table_name)} ADD COLUMN {quote_name(column)} {sql_type}")
+        )
 
 
 @contextmanager
-def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) -> Iterator[Gathered]:
+def stage_rows(database: Database, schema: TableSchema, rows: Iterable[Sequence[Any]]) -> Iterator[StagingTable]:
     """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
-    _check_names(database, shape)
+    _check_column_names(database, schema)
     how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
-    table = shape.table(GATHERED, keyed=False, **how)  # its key's index would be for nothing
+    table = schema.to_sql_table(STAGING_TABLE_NAME, with_key=False, **how)  # its key's index would be for nothing
     with database.session() as connection:
         connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
         try:
             table.create(connection)
-            yield Gathered(connection, shape, _gather(connection, table, rows))
+            yield StagingTable(connection, schema, _copy_rows(connection, table, rows))
         finally:
             connection.rollback()
             if connection.dialect.name == "sqlite":
@@ -142,20 +155,20 @@ def gathered(database: Database, shape: Shape, rows: Iterable[Sequence[Any]]) ->
             connection.execution_options(read_only=False)
 
 
-def quoted(name: str) -> str:
+def quote_name(name: str) -> str:
     """A name as both databases take it, whatever is in it; SQLAlchemy's own would double a % that COPY leaves so."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def plain(statement: str) -> TextClause:
+def literal_statement(statement: str) -> TextClause:
     """A statement without parameters: a colon in a name is none."""
     return text(statement.replace(":", "\\:"))
 
 
-def _check_names(database: Database, shape: Shape) -> None:
+def _check_column_names(database: Database, schema: TableSchema) -> None:
     """Raise UsageError where the database would refuse a column's name, or cut it: then it would be another's."""
-    longest = LONGEST_NAME if database.engine.dialect.name == "postgresql" else math.inf
-    for name, _ in shape.columns:
+    longest = MAX_NAME_BYTES if database.engine.dialect.name == "postgresql" else math.inf
+    for name, _ in schema.columns:
         if not name:
             raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")
         if (size := len(name.encode())) > longest:
@@ -165,12 +178,14 @@ def _check_names(database: Database, shape: Shape) -> None:
             )
 
 
-def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
-    names = [quoted(column.name) for column in table.columns]
+def _copy_rows(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any]]) -> int:
+    names = [quote_name(column.name) for column in table.columns]
     is_sqlite = connection.dialect.name == "sqlite"
     count = 0
-    for chunk in portions((_stored(row) if is_sqlite else list(row) for row in rows), CHUNK_ROWS, CHUNK_BYTES):
-        insert_rows(connection, GATHERED, names, chunk)
+    for chunk in portions(
+        (_to_sqlite_values(row) if is_sqlite else list(row) for row in rows), CHUNK_ROWS, CHUNK_BYTES
+    ):
+        insert_rows(connection, STAGING_TABLE_NAME, names, chunk)
         if is_sqlite:
             connection.commit()
             connection.begin()
@@ -180,9 +195,9 @@ def _gather(connection: Connection, table: SqlTable, rows: Iterable[Sequence[Any
     return count
 
 
-def _stored(row: Sequence[Any]) -> list[Any]:
-    return [_spelled(value) if isinstance(value, datetime) else value for value in row]
+def _to_sqlite_values(row: Sequence[Any]) -> list[Any]:
+    return [_format_datetime(value) if isinstance(value, datetime) else value for value in row]
 
 
-def _spelled(moment: datetime) -> str:
+def _format_datetime(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # ten times as fast as strftime

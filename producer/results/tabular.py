@@ -13,118 +13,146 @@ from producer.results import pages
 from producer.results.pages import ResultRow
 
 
-class Kind(Enum):
+class ColumnType(Enum):
     """What a column holds; each file and database has a type for it. A document is JSON in a text."""
 
     TEXT = "text"
     INTEGER = "integer"
     NUMBER = "number"
     BOOLEAN = "boolean"
-    MOMENT = "moment"
-    DOCUMENT = "document"
+    TIMESTAMP = "moment"
+    JSON = "document"
 
 
-BEFORE = (("position", Kind.INTEGER), ("custom_id", Kind.TEXT))
-STATUS = ("status", Kind.TEXT)
-AFTER = (
-    ("error_code", Kind.TEXT), ("error_message", Kind.TEXT), ("truncated", Kind.BOOLEAN), ("model", Kind.TEXT),
-    ("revision", Kind.TEXT), ("dtype", Kind.TEXT), ("device", Kind.TEXT), ("attempts", Kind.INTEGER),
-    ("finished_at", Kind.MOMENT),
-)  # fmt: skip
-WHOLE = (("output", Kind.DOCUMENT),)
+LEADING_COLUMNS = (("position", ColumnType.INTEGER), ("custom_id", ColumnType.TEXT))
+STATUS_COLUMN = ("status", ColumnType.TEXT)
+TRAILING_COLUMNS = (
+    ("error_code", ColumnType.TEXT),
+    ("error_message", ColumnType.TEXT),
+    ("truncated", ColumnType.BOOLEAN),
+    ("model", ColumnType.TEXT),
+    ("revision", ColumnType.TEXT),
+    ("dtype", ColumnType.TEXT),
+    ("device", ColumnType.TEXT),
+    ("attempts", ColumnType.INTEGER),
+    ("finished_at", ColumnType.TIMESTAMP),
+)
+WHOLE_OUTPUT = (("output", ColumnType.JSON),)
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class TabularLayout:
     """The columns of a batch's results. `outputs` are an output's keys; None where it goes whole into one column."""
 
-    inputs: tuple[str, ...]
-    meta: tuple[str, ...]
-    outputs: tuple[tuple[str, Kind], ...] | None
-    otherwise: str = "write .jsonl"  # what to do where a row does not fit
+    input_fields: tuple[str, ...]
+    passthrough: tuple[str, ...]
+    output_columns: tuple[tuple[str, ColumnType], ...] | None
+    hint: str = "write .jsonl"  # what to do where a row does not fit
 
     @classmethod
-    def of(cls, inputs: Iterable[str], example: Any, *, meta: Iterable[str] = ()) -> "Sheet":
+    def from_example(
+        cls, input_fields: Iterable[str], example: Any, *, passthrough: Iterable[str] = ()
+    ) -> "TabularLayout":
         """The columns for a task's input fields, for what was kept of the rows, and for outputs like this one.
 
         A flat object gets a column for each of its keys, and so does the one written text of a list; any other output
         becomes one column of JSON.
         """
-        flat = _flat(example)
-        outputs = None if flat is None else tuple((name, kind_of(value)) for name, value in flat.items())
-        return cls(tuple(inputs), tuple(meta), outputs)
+        flat = _flatten(example)
+        outputs = None if flat is None else tuple((name, infer_column_type(value)) for name, value in flat.items())
+        return cls(tuple(input_fields), tuple(passthrough), outputs)
 
     @property
-    def columns(self) -> list[tuple[str, Kind]]:
+    def columns(self) -> list[tuple[str, ColumnType]]:
         """Names and kinds; a name that is taken already, in whichever case, gets `meta_` or `output_` before it."""
-        given, answered = self.beside(name for name, _ in (*BEFORE, STATUS, *AFTER))
-        return [*BEFORE, *given, STATUS, *answered, *AFTER]
+        given, answered = self.columns_excluding(
+            name for name, _ in (*LEADING_COLUMNS, STATUS_COLUMN, *TRAILING_COLUMNS)
+        )
+        return [*LEADING_COLUMNS, *given, STATUS_COLUMN, *answered, *TRAILING_COLUMNS]
 
-    def beside(self, others: Iterable[str]) -> tuple[list[tuple[str, Kind]], list[tuple[str, Kind]]]:
+    def columns_excluding(
+        self, reserved: Iterable[str]
+    ) -> tuple[list[tuple[str, ColumnType]], list[tuple[str, ColumnType]]]:
         """The columns of what was given (inputs, meta) and of what was answered, in a table that has those others."""
-        taken = {*others} | {name.lower() for name in self.inputs}
-        meta = [(_free(name, "meta_", taken), Kind.TEXT) for name in self.meta]
-        outputs = [(_free(name, "output_", taken), kind) for name, kind in self.outputs or WHOLE]
-        return [*((name, Kind.TEXT) for name in self.inputs), *meta], outputs
+        taken = {*reserved} | {name.lower() for name in self.input_fields}
+        meta = [(_unused_name(name, "meta_", taken), ColumnType.TEXT) for name in self.passthrough]
+        outputs = [(_unused_name(name, "output_", taken), kind) for name, kind in self.output_columns or WHOLE_OUTPUT]
+        return [*((name, ColumnType.TEXT) for name in self.input_fields), *meta], outputs
 
     @property
-    def header(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """The names."""
         return [name for name, _ in self.columns]
 
-    def values(self, row: ResultRow) -> list[Any]:
+    def row_values(self, row: ResultRow) -> list[Any]:
         """One row, in the order of the columns and of their kinds; raises UsageError where it does not fit."""
         return [
-            row.position, row.custom_id, *self.given(row), row.status.value, *self.answered(row), row.error_code,
-            row.error_message, row.truncated, row.model, row.revision, row.dtype, row.device, row.attempts,
+            row.position,
+            row.custom_id,
+            *self.input_values(row),
+            row.status.value,
+            *self.output_values(row),
+            row.error_code,
+            row.error_message,
+            row.truncated,
+            row.model,
+            row.revision,
+            row.dtype,
+            row.device,
+            row.attempts,
             row.finished_at,
-        ]  # fmt: skip
+        ]
 
-    def given(self, row: ResultRow) -> list[Any]:
+    def input_values(self, row: ResultRow) -> list[Any]:
         """What the row came with: its inputs, then what was kept of it."""
-        kept = row.meta or {}
-        if kept and not kept.keys() <= set(self.meta):
-            raise UsageError(f"the row at position {row.position} has other columns of its own; {self.otherwise}")
-        return [*(_text(row.input.get(name)) for name in self.inputs), *(_text(kept.get(name)) for name in self.meta)]
+        kept = row.passthrough or {}
+        if kept and not kept.keys() <= set(self.passthrough):
+            raise UsageError(f"the row at position {row.position} has other columns of its own; {self.hint}")
+        return [
+            *(_to_text(row.input.get(name)) for name in self.input_fields),
+            *(_to_text(kept.get(name)) for name in self.passthrough),
+        ]
 
-    def answered(self, row: ResultRow) -> list[Any]:
+    def output_values(self, row: ResultRow) -> list[Any]:
         """Its output, key by key or as JSON."""
-        if self.outputs is None:
+        if self.output_columns is None:
             return [None if row.output is None else json.dumps(row.output, ensure_ascii=False)]
         if row.output is None:
-            return [None] * len(self.outputs)
-        output = _flat(row.output)
-        known = 0 if output is None else sum([name in output for name, _ in self.outputs])
+            return [None] * len(self.output_columns)
+        output = _flatten(row.output)
+        known = 0 if output is None else sum([name in output for name, _ in self.output_columns])
         if output is None or known < len(output):
-            raise UsageError(f"the output at position {row.position} has other fields than the first; {self.otherwise}")
-        return [self._fitted(row.position, name, kind, output.get(name)) for name, kind in self.outputs]
+            raise UsageError(f"the output at position {row.position} has other fields than the first; {self.hint}")
+        return [self._coerce(row.position, name, kind, output.get(name)) for name, kind in self.output_columns]
 
-    def _fitted(self, position: int, name: str, kind: Kind, value: Any) -> Any:
-        found = kind_of(value)
+    def _coerce(self, position: int, name: str, kind: ColumnType, value: Any) -> Any:
+        found = infer_column_type(value)
         if value is None or found is kind:
             return value
-        if kind is Kind.NUMBER and found is Kind.INTEGER:  # PostgreSQL gives 1e16 back without a point
+        if kind is ColumnType.NUMBER and found is ColumnType.INTEGER:  # PostgreSQL gives 1e16 back without a point
             return float(value)
         said = f"{name} at position {position} is {found.value}, in the first row it is {kind.value}"
-        raise UsageError(f"{said}; {self.otherwise}")
+        raise UsageError(f"{said}; {self.hint}")
 
 
-def of_batch(database: Database, batch_id: str, task: TaskSpec) -> Sheet:
+def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> TabularLayout:
     """The columns of a batch: by its task, its first output, and what was kept of its first rows."""
     fields = [field.name for field in task.fields]
-    return Sheet.of(fields, pages.example(database, batch_id), meta=pages.kept_columns(database, batch_id))
+    return TabularLayout.from_example(
+        fields, pages.first_output(database, batch_id), passthrough=pages.passthrough_columns(database, batch_id)
+    )
 
 
-def kind_of(value: Any) -> Kind:
+def infer_column_type(value: Any) -> ColumnType:
     """The kind of a value of an output."""
     if isinstance(value, bool):
-        return Kind.BOOLEAN
+        return ColumnType.BOOLEAN
     if isinstance(value, int):
-        return Kind.INTEGER
-    return Kind.NUMBER if isinstance(value, float) else Kind.TEXT
+        return ColumnType.INTEGER
+    return ColumnType.NUMBER if isinstance(value, float) else ColumnType.TEXT
 
 
-def _flat(output: Any) -> dict[str, Any] | None:
+def _flatten(output: Any) -> dict[str, Any] | None:
     """An output as names and plain values, where it can be had as such."""
     if isinstance(output, list) and len(output) == 1 and isinstance(output[0], dict) and len(output[0]) == 1:
         [output] = output  # what the tasks that write give: one text, in a list since there may be several
@@ -133,12 +161,12 @@ def _flat(output: Any) -> dict[str, Any] | None:
     return output
 
 
-def _text(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _free(name: str, prefix: str, taken: set[str]) -> str:
-    while name.lower() in taken:
+def _unused_name(name: str, prefix: str, used: set[str]) -> str:
+    while name.lower() in used:
         name = prefix + name
-    taken.add(name.lower())
+    used.add(name.lower())
     return name

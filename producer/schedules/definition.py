@@ -7,55 +7,55 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from models.documents import as_json
+from models.documents import to_json
 from models.errors import UsageError
 from models.pipelines import redaction
 from models.pipelines.pipeline import Pipeline
 from models.privacy import urls
 from models.tasks.spec import TaskSpec
-from producer.readers.files import kind_of
-from producer.readers.rows import Columns
-from producer.readers.sql.sql_sources import MOMENTS, Value
+from producer.readers.files import format_from_name
+from producer.readers.rows import ColumnMapping
+from producer.readers.sql.sql_sources import SCHEDULE_PARAMETERS, ParameterValue
 from producer.readers.storable import is_storable
 from producer.results import user_table
 from producer.schedules.alerts import webhook_address
 from producer.schedules.timing import cron_fields, deadlines, file_templates, timezones
 from producer.schedules.timing.cron import Cron
-from producer.schedules.timing.due_times import Catchup
-from producer.submission.request import FAIL_ROW, ON_INVALID, Failures, Request
+from producer.schedules.timing.due_times import CatchupPolicy
+from producer.submission.request import FAIL_ROW, ON_INVALID, FailureLimit, SubmitRequest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LONGEST = 65_536  # of a definition as JSON
-OURS = ("schedule", "slot")  # the metadata that a run's batch gets
+MAX_DEFINITION_LENGTH = 65_536  # of a definition as JSON
+RESERVED_METADATA = ("schedule", "slot")  # the metadata that a run's batch gets
 
-Overlap = Literal["skip", "queue", "allow"]
+OverlapPolicy = Literal["skip", "queue", "allow"]
 
 
-def _kept(check: Callable[[str], object]) -> AfterValidator:
+def _validator_for(check: Callable[[str], object]) -> AfterValidator:
     """Checked, and kept as it was said."""
 
     def checked(said: str) -> str:
-        _told(check, said)
+        _run_check(check, said)
         return said
 
     return AfterValidator(checked)
 
 
-def _told(check: Callable[..., Any], *said: Any) -> Any:
+def _run_check(check: Callable[..., Any], *args: Any) -> Any:
     try:
-        return check(*said)
+        return check(*args)
     except UsageError as error:
         raise ValueError(str(error)) from None
 
 
-def _as_words(said: object) -> object:
-    return str(said) if isinstance(said, int) and not isinstance(said, bool) else said
+def _int_to_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Span = Annotated[str, _kept(deadlines.read)]
+Duration = Annotated[str, _validator_for(deadlines.parse_timedelta)]
 
 
-class Schedule(BaseModel):
+class ScheduleDefinition(BaseModel):
     """One schedule. Spans and times are kept as they were said; `cron` is spelled out."""
 
     model_config = ConfigDict(
@@ -64,12 +64,12 @@ class Schedule(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     pipeline: str
-    cron: Annotated[str, AfterValidator(lambda said: _told(cron_fields.spelled, said))]
-    tz: Annotated[str, _kept(timezones.checked)] = "UTC"
+    cron: Annotated[str, AfterValidator(lambda said: _run_check(cron_fields.normalize, said))]
+    tz: Annotated[str, _validator_for(timezones.check_timezone)] = "UTC"
     sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
     file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {slot:%Y-%m-%d}.")
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
-    bind: dict[str, Value] = Field(default_factory=dict, description="Parameters of the query.")
+    bind: dict[str, ParameterValue] = Field(default_factory=dict, description="Parameters of the query.")
     input: dict[str, str] = Field(default_factory=dict, description="Which column holds a field of the task.")
     id: str | None = Field(default=None, description="Which column holds the ids; unset: custom_id, else id.")
     meta: tuple[str, ...] = Field(default=(), description="Columns to keep with each job.")
@@ -77,143 +77,149 @@ class Schedule(BaseModel):
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept with each run's batch.")
     priority: int = 0
     on_invalid: Literal[ON_INVALID] = FAIL_ROW  # type: ignore[valid-type]
-    max_failures: Annotated[str, BeforeValidator(_as_words), _kept(Failures.read)] | None = None
+    max_failures: Annotated[str, BeforeValidator(_int_to_text), _validator_for(FailureLimit.parse)] | None = None
     reuse: bool = Field(default=False, description="Take results that there are for the same input.")
-    catchup: Catchup = Field(default="latest", description="Which slots run that came while nobody was there.")
-    catchup_window: Span = Field(default="24h", description="Older slots are missed.")
-    overlap: Overlap = Field(default="skip", description="What a slot does while the run before it is open.")
-    deadline: Annotated[str, _kept(deadlines.check_deadline)] | None = Field(
+    catchup: CatchupPolicy = Field(default="latest", description="Which slots run that came while nobody was there.")
+    catchup_window: Duration = Field(default="24h", description="Older slots are missed.")
+    overlap: OverlapPolicy = Field(default="skip", description="What a slot does while the run before it is open.")
+    deadline: Annotated[str, _validator_for(deadlines.check_deadline)] | None = Field(
         default=None, description="A span after the slot, or a time of day in the zone."
     )
-    source_timeout: Span = Field(default="1h", description="How long a run waits for its source.")
-    lag: Span = Field(default="0s", description="How long after they are made rows may take to be seen.")
+    source_timeout: Duration = Field(default="1h", description="How long a run waits for its source.")
+    lag: Duration = Field(default="0s", description="How long after they are made rows may take to be seen.")
     since: datetime | None = Field(default=None, description="Where the first run begins; unset: 1970.")
-    into: Annotated[str, _kept(user_table.check_name)] | None = None
+    into: Annotated[str, _validator_for(user_table.check_table_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
     alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
-    webhook: Annotated[str, _kept(webhook_address.checked)] | None = Field(default=None, repr=False)
+    webhook: Annotated[str, _validator_for(webhook_address.check_webhook_url)] | None = Field(default=None, repr=False)
 
     @classmethod
-    def of(cls, name: str, said: Mapping[str, Any]) -> Self:
+    def from_fields(cls, name: str, fields: Mapping[str, Any]) -> Self:
         """From what a person said, or what was `stored`; raises UsageError, one sentence that names the field."""
         try:
-            return cls.model_validate({**said, "name": name})
+            return cls.model_validate({**fields, "name": name})
         except ValidationError as error:
-            raise UsageError(f"schedule {name[:80]!r}: {_sentence(error)}") from None
+            raise UsageError(f"schedule {name[:80]!r}: {_describe_error(error)}") from None
 
     @model_validator(mode="after")
-    def _is_sound(self) -> Self:
+    def _check_consistency(self) -> Self:
         if (self.sql is None) == (self.file is None):
             raise ValueError("say where its rows come from: sql or file, one of them")
         if self.file is None and self.format is not None:
             raise ValueError("format is of files, and sql names a query")
-        if self.sql is None and (self.bind or self.since or self.lag_span):
+        if self.sql is None and (self.bind or self.since or self.lag_duration):
             raise ValueError("bind, since and lag are of queries, and file names files")
         if self.into_source is not None and self.into is None:
             raise ValueError("into_source says whose database has the table; name that with into")
-        if own := [key for key in self.metadata if key in OURS]:
+        if own := [key for key in self.metadata if key in RESERVED_METADATA]:
             raise ValueError(f"metadata {own[0]!r} is what the schedule writes itself; take another key")
-        if own := [name for name in self.bind if name in MOMENTS]:
+        if own := [name for name in self.bind if name in SCHEDULE_PARAMETERS]:
             raise ValueError(f"bind {own[0]!r} is what the schedule binds itself; leave it out")
         if self.file is not None:
-            _told(file_templates.checked, self.file, self.times)
-            _told(kind_of, file_templates.named(self.file, EPOCH, self.times)) if self.format is None else None
+            _run_check(file_templates.check_template, self.file, self.timetable)
+            _run_check(
+                format_from_name, file_templates.render(self.file, EPOCH, self.timetable)
+            ) if self.format is None else None
         self._check_storable()
         return self
 
     @property
-    def times(self) -> Cron:
+    def timetable(self) -> Cron:
         """When it comes."""
         return Cron(self.cron, self.tz)
 
-    def spelled(self, moment: datetime) -> str:
+    def format_time(self, instant: datetime) -> str:
         """A moment for people, by the clocks of its zone."""
-        return f"{moment.astimezone(self.times.clock):%a %Y-%m-%d %H:%M %Z}"
+        return f"{instant.astimezone(self.timetable.zone_info):%a %Y-%m-%d %H:%M %Z}"
 
     @property
-    def window(self) -> timedelta:
+    def max_catchup_age(self) -> timedelta:
         """How late a slot may run."""
-        return deadlines.read(self.catchup_window)
+        return deadlines.parse_timedelta(self.catchup_window)
 
     @property
-    def patience(self) -> timedelta:
+    def max_source_wait(self) -> timedelta:
         """How long a run waits for its source."""
-        return deadlines.read(self.source_timeout)
+        return deadlines.parse_timedelta(self.source_timeout)
 
     @property
-    def lag_span(self) -> timedelta:
+    def lag_duration(self) -> timedelta:
         """How far a run stays behind its slot."""
-        return deadlines.read(self.lag)
+        return deadlines.parse_timedelta(self.lag)
 
     @property
-    def begins_at(self) -> datetime:
+    def initial_since(self) -> datetime:
         """Where the first run begins, in UTC; without a zone, `since` is by the clocks of the schedule's."""
         said = self.since or EPOCH
-        return (said if said.tzinfo else said.replace(tzinfo=self.times.clock)).astimezone(UTC)
+        return (said if said.tzinfo else said.replace(tzinfo=self.timetable.zone_info)).astimezone(UTC)
 
-    def deadline_at(self, slot: datetime) -> datetime | None:
+    def deadline_for(self, scheduled_at: datetime) -> datetime | None:
         """By when the slot's run should be done."""
-        return None if self.deadline is None else deadlines.deadline_after(slot, self.deadline, self.times)
+        return None if self.deadline is None else deadlines.deadline_after(scheduled_at, self.deadline, self.timetable)
 
-    def columns(self, spec: TaskSpec) -> Columns:
+    def columns_for(self, spec: TaskSpec) -> ColumnMapping:
         """Which columns of its source hold what; raises UsageError."""
-        return Columns.of(spec, self.input, self.id, meta=self.meta)
+        return ColumnMapping.for_task(spec, self.input, self.id, passthrough=self.meta)
 
-    def request(self, pipeline: Pipeline, slot: datetime) -> Request:
+    def request_for(self, pipeline: Pipeline, scheduled_at: datetime) -> SubmitRequest:
         """What the batch of a slot's run is asked to be; raises UsageError."""
-        local = slot.astimezone(self.times.clock)
-        return Request.checked(
-            pipeline, parameters=self.params, name=f"{self.name} {local:%Y-%m-%d %H:%M}",
-            metadata={**self.metadata, "schedule": self.name, "slot": slot.astimezone(UTC).isoformat()},
-            priority=self.priority, on_invalid=self.on_invalid, max_failures=self.max_failures,
+        local = scheduled_at.astimezone(self.timetable.zone_info)
+        return SubmitRequest.create(
+            pipeline,
+            parameters=self.params,
+            name=f"{self.name} {local:%Y-%m-%d %H:%M}",
+            metadata={**self.metadata, "schedule": self.name, "slot": scheduled_at.astimezone(UTC).isoformat()},
+            priority=self.priority,
+            on_invalid=self.on_invalid,
+            max_failures=self.max_failures,
             reuse=self.reuse,
-        )  # fmt: skip
+        )
 
-    def stored(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, Any]:
         """All that was said, fit for JSON; `of` makes the same schedule of it."""
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
 
-    def shown(self) -> dict[str, Any]:
+    def dump_redacted(self) -> dict[str, Any]:
         """The same for people: texts among the parameters and bound values hashed, addresses without their secrets."""
-        shown = self.stored()
+        shown = self.dump()
         if "params" in shown:
-            shown["params"] = redaction.parameters(shown["params"])
+            shown["params"] = redaction.redact_parameters(shown["params"])
         if "bind" in shown:
-            shown["bind"] = {name: redaction.value(said) for name, said in shown["bind"].items()}
-        for name, shows in (("webhook", urls.shown_host), ("file", urls.shown_file)):
+            shown["bind"] = {name: redaction.redact_value(said) for name, said in shown["bind"].items()}
+        for name, shows in (("webhook", urls.redact_webhook_url), ("file", urls.redact_path)):
             if name in shown:
                 shown[name] = shows(shown[name])
         return shown
 
     def _check_storable(self) -> None:
-        stored = self.stored()
-        if not all(map(is_storable, _texts(stored))):
+        stored = self.dump()
+        if not all(map(is_storable, _iter_texts(stored))):
             raise ValueError("a text in it has a NUL character or half a surrogate pair, which no database stores")
         try:
-            size = len(as_json(stored))
+            size = len(to_json(stored))
         except ValueError:
             raise ValueError("a number in it is none that JSON has") from None
-        if size > LONGEST:
-            raise ValueError(f"it has {size:,} characters in all; at most {LONGEST:,} are kept")
+        if size > MAX_DEFINITION_LENGTH:
+            raise ValueError(f"it has {size:,} characters in all; at most {MAX_DEFINITION_LENGTH:,} are kept")
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _iter_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for key, one in value.items():
-            yield from (*_texts(key), *_texts(one))
+            yield from (*_iter_texts(key), *_iter_texts(one))
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _texts(one)
+            yield from _iter_texts(one)
 
 
-def _sentence(error: ValidationError) -> str:
+def _describe_error(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "extra_forbidden":
-        near = get_close_matches(field, Schedule.model_fields, n=1)
-        meant = f"is {near[0]} meant?" if near else f"it takes: {', '.join(Schedule.model_fields)}"
+        near = get_close_matches(field, ScheduleDefinition.model_fields, n=1)
+        meant = f"is {near[0]} meant?" if near else f"it takes: {', '.join(ScheduleDefinition.model_fields)}"
         return f"there is no field {field[:40]!r}; {meant}"
     if problem["type"] == "missing":
         return f"it needs {field}"

@@ -13,12 +13,12 @@ from models.states import RunState
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ScheduleMetrics:
     """One schedule's numbers; the last run's are of its last completed one. Moments are aware, spans in seconds."""
 
     schedule: str
-    runs: Mapping[str, int] = field(default_factory=dict)  # by state
-    last_slot: datetime | None = None
+    runs_by_state: Mapping[str, int] = field(default_factory=dict)  # by state
+    last_scheduled_at: datetime | None = None
     overdue_seconds: float = 0.0
     summary: Mapping[str, Any] | None = None
 
@@ -26,36 +26,46 @@ class Figures:
 Sample = tuple[Mapping[str, str], float]
 
 
-def text(schedules: Sequence[Figures]) -> str:
+def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
     """All metrics, each with its help and type; a schedule that has no such number has no such line."""
     families = (
-        ("last_completed_slot_timestamp_seconds", "The newest slot whose run completed, in Unix seconds.", _last_slot),
-        ("runs", "Runs that are kept, by state.", _runs),
-        ("overdue_seconds", "Since the first deadline that passed with no run completed since; 0: none.", _overdue),
-        ("last_run_rows", "Rows of the last completed run.", _of_summary("total")),
-        ("last_run_failed_rows", "Rows of it that failed.", _of_summary("failed")),
-        ("last_run_reused_rows", "Rows of it that were taken from earlier results.", _of_summary("reused")),
-        ("last_run_seconds", "How long it took.", _of_summary("seconds")),
-        ("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift),
-    )  # fmt: skip
+        (
+            "last_completed_slot_timestamp_seconds",
+            "The newest slot whose run completed, in Unix seconds.",
+            _last_scheduled_at_samples,
+        ),
+        ("runs", "Runs that are kept, by state.", _run_samples),
+        (
+            "overdue_seconds",
+            "Since the first deadline that passed with no run completed since; 0: none.",
+            _overdue_samples,
+        ),
+        ("last_run_rows", "Rows of the last completed run.", _summary_samples("total")),
+        ("last_run_failed_rows", "Rows of it that failed.", _summary_samples("failed")),
+        ("last_run_reused_rows", "Rows of it that were taken from earlier results.", _summary_samples("reused")),
+        ("last_run_seconds", "How long it took.", _summary_samples("seconds")),
+        ("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
+    )
     lines = []
     for name, said, samples in families:
         full = f"batchmill_schedule_{name}"
         lines += [f"# HELP {full} {said}", f"# TYPE {full} gauge"]
-        for schedule in schedules:
+        for schedule in schedule_metrics:
             for labels, value in samples(schedule):
-                lines.append(f"{full}{{{_labels({'schedule': schedule.schedule, **labels})}}} {_number(value)}")
+                lines.append(
+                    f"{full}{{{_format_labels({'schedule': schedule.schedule, **labels})}}} {_format_number(value)}"
+                )
     return "".join(f"{line}\n" for line in lines)
 
 
-def figures(database: Database, now: datetime) -> list[Figures]:
+def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
     """The numbers of every schedule, by name."""
     with database.snapshot() as connection:
         names = connection.scalars(select(Schedule.name).order_by(Schedule.name)).all()
-        return [_figures(connection, name, now) for name in names]
+        return [_collect_one(connection, name, now) for name in names]
 
 
-def _figures(connection: Connection, name: str, now: datetime) -> Figures:
+def _collect_one(connection: Connection, name: str, now: datetime) -> ScheduleMetrics:
     of_it = Run.schedule == name
     counted = select(Run.state, func.count()).where(of_it).group_by(Run.state)
     good = select(Run.slot, Run.summary).where(of_it, Run.state == RunState.COMPLETED.value)
@@ -64,47 +74,47 @@ def _figures(connection: Connection, name: str, now: datetime) -> Figures:
         of_it, Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)), Run.deadline_at < now
     )
     since: datetime | None = connection.scalar(unmet.where(Run.slot > last.slot) if last else unmet)
-    return Figures(
+    return ScheduleMetrics(
         name,
-        runs={row.state: row[1] for row in connection.execute(counted)},
-        last_slot=last.slot if last else None,
+        runs_by_state={row.state: row[1] for row in connection.execute(counted)},
+        last_scheduled_at=last.slot if last else None,
         overdue_seconds=(now - since).total_seconds() if since else 0.0,
         summary=last.summary if last else None,
     )
 
 
-def _last_slot(schedule: Figures) -> Iterable[Sample]:
-    return [({}, schedule.last_slot.timestamp())] if schedule.last_slot else []
+def _last_scheduled_at_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
+    return [({}, metrics.last_scheduled_at.timestamp())] if metrics.last_scheduled_at else []
 
 
-def _runs(schedule: Figures) -> Iterable[Sample]:
-    return [({"state": state.value}, schedule.runs.get(state.value, 0)) for state in RunState]
+def _run_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
+    return [({"state": state.value}, metrics.runs_by_state.get(state.value, 0)) for state in RunState]
 
 
-def _overdue(schedule: Figures) -> Iterable[Sample]:
-    return [({}, schedule.overdue_seconds)]
+def _overdue_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
+    return [({}, metrics.overdue_seconds)]
 
 
-def _of_summary(name: str) -> Callable[[Figures], Iterable[Sample]]:
-    def found(schedule: Figures) -> Iterable[Sample]:
+def _summary_samples(name: str) -> Callable[[ScheduleMetrics], Iterable[Sample]]:
+    def found(schedule: ScheduleMetrics) -> Iterable[Sample]:
         value = (schedule.summary or {}).get(name)
         return [] if value is None else [({}, value)]
 
     return found
 
 
-def _drift(schedule: Figures) -> Iterable[Sample]:
-    drift = (schedule.summary or {}).get("drift")
+def _drift_samples(metrics: ScheduleMetrics) -> Iterable[Sample]:
+    drift = (metrics.summary or {}).get("drift")
     return [({}, drift["worst"])] if drift else []
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+def _format_labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -7,39 +7,39 @@ from dataclasses import dataclass, field
 from sys import getsizeof
 from typing import Any
 
-from models.documents import as_json
-from models.errors import BatchmillError, JobError, RefusedBatch, SourceTooLarge, UnreadableSource
+from models.documents import to_json
+from models.errors import BatchmillError, InvalidRows, JobError, SourceTooLarge, UnreadableSource
 from models.tasks.spec import TaskSpec
-from producer.readers.limits import TOO_LARGE, characters
-from producer.readers.rows import Problem, Row, Source, unexpected
-from producer.readers.storable import Unreadable, storable
+from producer.readers.limits import ROW_TOO_LARGE, count_characters
+from producer.readers.rows import Problem, Row, Source, unexpected_problem
+from producer.readers.storable import UnreadableValue, make_storable
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long
-MOST_PROBLEMS = 10  # named in a refusal
-LOOK_ON_ROWS = 10_000  # read after the first problem, for others to name
-BROKE_OFF = "source_broke_off"
-NO_INPUT = "{}"  # stored of a row that can't be a job: what it held may be what no database takes
+MAX_PROBLEMS = 10  # named in a refusal
+MAX_ROWS_AFTER_PROBLEM = 10_000  # read after the first problem, for others to name
+SOURCE_FAILED = "source_broke_off"
+PLACEHOLDER_INPUT = "{}"  # stored of a row that can't be a job: what it held may be what no database takes
 
 
 @dataclass(slots=True)
 class Chunk:
     """Checked jobs at consecutive positions from `first`, and where in the source each of them stood."""
 
-    first: int
+    start_position: int
     custom_ids: list[str | None] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)  # JSON
-    metas: list[str | None] = field(default_factory=list)  # JSON
-    places: list[int] = field(default_factory=list)
-    seen: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
+    passthroughs: list[str | None] = field(default_factory=list)  # JSON
+    locations: list[int] = field(default_factory=list)
+    location_by_id: dict[str, int] = field(default_factory=dict)  # custom_id: where it stood
     failures: dict[int, Problem] = field(default_factory=dict)  # by position: jobs that have failed already
     memory_bytes: int = 0  # of its texts: a character takes one to four
     is_cut: bool = False  # since its source is slow
 
     @property
-    def end(self) -> int:
+    def end_position(self) -> int:
         """The position after the last."""
-        return self.first + len(self.documents)
+        return self.start_position + len(self.documents)
 
     @property
     def is_full(self) -> bool:
@@ -50,31 +50,33 @@ class Chunk:
         """Take a checked row in."""
         self.custom_ids.append(row.custom_id)
         self.documents.append(document)
-        self.places.append(row.where)
-        self.metas.append(None if row.meta is None else as_json(row.meta))
-        self.memory_bytes += _bytes(document) + _bytes(self.metas[-1]) + _bytes(row.custom_id)
+        self.locations.append(row.location)
+        self.passthroughs.append(None if row.passthrough is None else to_json(row.passthrough))
+        self.memory_bytes += (
+            _memory_bytes(document) + _memory_bytes(self.passthroughs[-1]) + _memory_bytes(row.custom_id)
+        )
 
     def add_failed(self, problem: Problem) -> None:
         """Take a row in that can't be a job: nobody will run it, and its result says why."""
-        self.failures[self.end] = problem
-        self.add(Row(problem.where, problem.custom_id, None), NO_INPUT)
+        self.failures[self.end_position] = problem
+        self.add(Row(problem.location, problem.custom_id, None), PLACEHOLDER_INPUT)
 
-    def fail(self, problem: Problem) -> None:
+    def mark_failed(self, problem: Problem) -> None:
         """Let a row that was taken in as a job fail after all, without its custom_id."""
-        index = self.places.index(problem.where)
-        self.custom_ids[index], self.documents[index] = None, NO_INPUT
-        self.failures[self.first + index] = problem
+        index = self.locations.index(problem.location)
+        self.custom_ids[index], self.documents[index] = None, PLACEHOLDER_INPUT
+        self.failures[self.start_position + index] = problem
 
-    def spelled(self) -> Iterator[bytes]:
+    def canonical_bytes(self) -> Iterator[bytes]:
         """The chunk's rows as bytes, equal for equal rows only."""
-        for columns in zip(self.custom_ids, self.documents, self.metas, strict=True):
+        for columns in zip(self.custom_ids, self.documents, self.passthroughs, strict=True):
             # JSON has no control characters, and an id has no NUL.
             yield "\0".join("\0" if column is None else column for column in columns).encode() + b"\n"
         for position, problem in sorted(self.failures.items()):
             yield f"{position}\0{problem.code}\n".encode()
 
 
-class Intake:
+class JobChunker:
     """What a source has for a task. With `keeps_invalid` a row that can't be a job becomes one that has failed."""
 
     def __init__(
@@ -83,130 +85,134 @@ class Intake:
         source: Source,
         parameters: Mapping[str, Any] | None = None,
         *,
-        keeps_invalid: bool = False,
-        cut_at: int | None = None,
-        at_most_seconds: float = math.inf,
+        keep_invalid: bool = False,
+        boundary_position: int | None = None,
+        max_chunk_seconds: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
-        allows_empty: bool = False,
-        keeps_broken: tuple[type[BatchmillError], ...] = (),
+        allow_empty: bool = False,
+        tolerated_errors: tuple[type[BatchmillError], ...] = (),
     ) -> None:
-        self.keeps_invalid = keeps_invalid
-        self._allows_empty = allows_empty
-        self._cut_at = cut_at  # a position at which a chunk ends, whatever its size
+        self.keep_invalid = keep_invalid
+        self._allow_empty = allow_empty
+        self._boundary_position = boundary_position  # a position at which a chunk ends, whatever its size
         self._spec = spec
         self._parameters = parameters or {}
         self._source = source
-        self._at_most_seconds = at_most_seconds  # a chunk of a slow source is cut after so long
+        self._max_chunk_seconds = max_chunk_seconds  # a chunk of a slow source is cut after so long
         self._clock = clock
-        self._keeps_broken = keeps_broken  # errors of the source after which what was read is kept
-        self.broke_off: str | None = None  # why the source ended before its end
+        self._tolerated_errors = tolerated_errors  # errors of the source after which what was read is kept
+        self.source_failure: str | None = None  # why the source ended before its end
 
     def chunks(self) -> Iterator[Chunk]:
         """The jobs, chunk by chunk; raises RefusedBatch once there was a problem, having looked on a little."""
-        chunk, due = Chunk(first=0), self._clock() + self._at_most_seconds
+        chunk, due = Chunk(start_position=0), self._clock() + self._max_chunk_seconds
         for row in self._rows():
-            checked = self._checked(row, chunk.seen)
+            checked = self._validate(row, chunk.location_by_id)
             if not isinstance(checked, Problem):
                 chunk.add(*checked)
-            elif self.keeps_invalid:
+            elif self.keep_invalid:
                 chunk.add_failed(checked)
             else:
                 # What follows a row without end may be as large: nobody waits for that to be named.
-                others = [] if checked.code == TOO_LARGE else self._look_on(chunk.seen)
-                raise self.refusal([checked, *others])
+                others = [] if checked.code == ROW_TOO_LARGE else self._more_problems(chunk.location_by_id)
+                raise self.rejection_error([checked, *others])
             chunk.is_cut = self._clock() >= due
-            if chunk.is_full or chunk.is_cut or chunk.end == self._cut_at:
+            if chunk.is_full or chunk.is_cut or chunk.end_position == self._boundary_position:
                 yield chunk
-                chunk = Chunk(chunk.end)
-                due = self._clock() + self._at_most_seconds
-        if chunk.end == 0 and not self._allows_empty:
+                chunk = Chunk(chunk.end_position)
+                due = self._clock() + self._max_chunk_seconds
+        if chunk.end_position == 0 and not self._allow_empty:
             raise UnreadableSource(f"{self._source.name} has no rows, so there is nothing to submit")
         if chunk.documents:
             yield chunk
 
-    def duplicate(self, where: int, custom_id: str, first: int) -> Problem:
+    def duplicate_problem(self, location: int, custom_id: str, first_location: int) -> Problem:
         """The problem of a custom_id that the row at `first` has already."""
-        sentence = f"has custom_id {custom_id[:80]!r}, which {self._source.at(first)} has already"
-        return Problem(where, sentence, "duplicate_id")
+        sentence = (
+            f"has custom_id {custom_id[:80]!r}, which {self._source.describe_location(first_location)} has already"
+        )
+        return Problem(location, sentence, "duplicate_id")
 
-    def located(self, problem: Problem) -> str:
+    def describe_problem(self, problem: Problem) -> str:
         """The problem as a sentence that names its row, and that every database takes."""
-        return storable(f"{self._source.at(problem.where)}: {problem.sentence}")
+        return make_storable(f"{self._source.describe_location(problem.location)}: {problem.message}")
 
-    def refusal(self, problems: list[Problem]) -> RefusedBatch:
+    def rejection_error(self, problems: list[Problem]) -> InvalidRows:
         """The error that names these rows."""
-        sentences = [self.located(problem) for problem in problems]
-        if len(problems) >= MOST_PROBLEMS:
-            sentences[MOST_PROBLEMS:] = ["(and perhaps more)"]
-        return RefusedBatch(self._source.name, sentences)
+        sentences = [self.describe_problem(problem) for problem in problems]
+        if len(problems) >= MAX_PROBLEMS:
+            sentences[MAX_PROBLEMS:] = ["(and perhaps more)"]
+        return InvalidRows(self._source.name, sentences)
 
     def _rows(self) -> Iterator[Row | Problem]:
-        return self._kept_rows() if self._keeps_broken else self._allowed_rows()
+        return self._rows_until_failure() if self._tolerated_errors else self._limited_rows()
 
-    def _allowed_rows(self) -> Iterator[Row | Problem]:
-        most = self._source.limits.source_rows
+    def _limited_rows(self) -> Iterator[Row | Problem]:
+        most = self._source.limits.max_source_rows
         for count, row in enumerate(self._source.rows, start=1):
             if count > most:
-                where = f"{self._source.name}, {self._source.at(row.where)}"
+                where = f"{self._source.name}, {self._source.describe_location(row.location)}"
                 raise SourceTooLarge(
                     f"{where}: the source has more than {most:,} rows; split it, or raise max_source_rows"
                 )
             yield row
 
-    def _kept_rows(self) -> Iterator[Row | Problem]:
+    def _rows_until_failure(self) -> Iterator[Row | Problem]:
         """The source's rows; where it breaks off behind some, a problem stands in the place of all that follows."""
         row = None
         try:
-            for row in self._allowed_rows():
+            for row in self._limited_rows():
                 yield row
-        except self._keeps_broken as error:
+        except self._tolerated_errors as error:
             if row is None:
                 raise
-            self.broke_off = str(error)
-            yield Problem(row.where + 1, f"the source broke off: {error}", BROKE_OFF)
+            self.source_failure = str(error)
+            yield Problem(row.location + 1, f"the source broke off: {error}", SOURCE_FAILED)
 
-    def _checked(self, row: Row | Problem, seen: dict[str, int]) -> tuple[Row, str] | Problem:
+    def _validate(self, row: Row | Problem, location_by_id: dict[str, int]) -> tuple[Row, str] | Problem:
         """The row with its input as it will be stored, or why it can't be a job."""
         if isinstance(row, Problem):
             return row
         if row.custom_id is not None:
-            first = seen.setdefault(row.custom_id, row.where)
-            if first != row.where:
-                return self.duplicate(row.where, row.custom_id, first)
+            first = location_by_id.setdefault(row.custom_id, row.location)
+            if first != row.location:
+                return self.duplicate_problem(row.location, row.custom_id, first)
         try:
-            self._check_size(row.raw)
-            return row, as_json(self._spec.normalise(row.raw, self._parameters))
+            self._check_size(row.raw_input)
+            return row, to_json(self._spec.normalise(row.raw_input, self._parameters))
         except JobError as error:
-            return Problem(row.where, _unread(row.raw) or str(error), error.code, row.custom_id)
+            return Problem(row.location, _unreadable_reason(row.raw_input) or str(error), error.code, row.custom_id)
         except Exception as error:
-            return unexpected(row.where, error, row.custom_id)
+            return unexpected_problem(row.location, error, row.custom_id)
 
-    def _check_size(self, raw: object) -> None:
-        most = self._source.limits.input_characters
-        found = characters(raw)
+    def _check_size(self, raw_input: object) -> None:
+        most = self._source.limits.max_input_characters
+        found = count_characters(raw_input)
         if found > most:
             sentence = f"the input has {found:,} characters in all; at most {most:,} are taken (max_input_characters)"
             raise JobError("text_too_long", sentence)
 
-    def _look_on(self, seen: dict[str, int]) -> list[Problem]:
+    def _more_problems(self, location_by_id: dict[str, int]) -> list[Problem]:
         """The next problems after a first one, so that a person can mend several at once; keeps no row."""
         found: list[Problem] = []
-        for row, _ in zip(self._rows(), range(LOOK_ON_ROWS), strict=False):
-            checked = self._checked(row, seen)
+        for row, _ in zip(self._rows(), range(MAX_ROWS_AFTER_PROBLEM), strict=False):
+            checked = self._validate(row, location_by_id)
             if isinstance(checked, Problem):
                 found.append(checked)
-                if len(found) + 1 == MOST_PROBLEMS:
+                if len(found) + 1 == MAX_PROBLEMS:
                     break
         return found
 
 
-def _bytes(text: str | None) -> int:
+def _memory_bytes(text: str | None) -> int:
     """What a text takes in memory, until it is in the database: one that is not ASCII is kept in UTF-8 as well."""
     return 0 if text is None else getsizeof(text) if text.isascii() else 2 * getsizeof(text)
 
 
-def _unread(raw: object) -> str | None:
+def _unreadable_reason(raw_input: object) -> str | None:
     """What is wrong with a row of which a value could not be read."""
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw_input, Mapping):
         return None
-    return next((f"{name} {value.reason}" for name, value in raw.items() if isinstance(value, Unreadable)), None)
+    return next(
+        (f"{name} {value.reason}" for name, value in raw_input.items() if isinstance(value, UnreadableValue)), None
+    )

@@ -12,18 +12,18 @@ from typing import Any, Self
 from sqlalchemy import column, make_url, text
 
 from models import schema
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import BatchmillError
 from producer.readers.rows import Source
-from producer.submission.chunks import Chunk, Intake
-from producer.submission.input_lengths import Lengths
-from producer.submission.request import Request
+from producer.submission.chunks import Chunk, JobChunker
+from producer.submission.input_lengths import LengthHistogram
+from producer.submission.request import SubmitRequest
 
-PROBLEMS_NAMED = 20
+MAX_PROBLEMS_LISTED = 20
 
 # The last batches of the pipeline that a model answered: how many jobs in which time.
-ANSWERED = """
+SELECT_RECENT_BATCHES = """
 SELECT b.succeeded + b.failed - b.reused AS jobs,
        (SELECT min(s.claimed_at) FROM slices s WHERE s.batch_id = b.id) AS began,
        (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id) AS until
@@ -33,12 +33,12 @@ ORDER BY b.created_at DESC, b.id DESC LIMIT 5
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class DryRunReport:
     """What a submission would come to."""
 
-    lengths: Lengths
+    lengths: LengthHistogram
     rows: int = 0
-    bad: Counter[str] = field(default_factory=Counter)  # rows that can't be jobs, by code
+    invalid: Counter[str] = field(default_factory=Counter)  # rows that can't be jobs, by code
     problems: list[str] = field(default_factory=list)  # the first of them, each with its place
     slices: int = 0
     jobs_per_second: float | None = None  # as the last batches of the pipeline went
@@ -46,10 +46,10 @@ class Rehearsal:
     @property
     def jobs(self) -> int:
         """Rows that can be jobs."""
-        return self.rows - self.bad.total()
+        return self.rows - self.invalid.total()
 
     @property
-    def seconds(self) -> float | None:
+    def estimated_seconds(self) -> float | None:
         """How long the jobs would take at that pace."""
         return self.jobs / self.jobs_per_second if self.jobs_per_second else None
 
@@ -60,45 +60,47 @@ class Rehearsal:
             "rows": self.rows,
             "jobs": self.jobs,
             "slices": self.slices,
-            "bad_rows": self.bad.total(),
-            "bad_rows_by_code": dict(sorted(self.bad.items())),
-            "duplicate_ids": self.bad["duplicate_id"],
+            "bad_rows": self.invalid.total(),
+            "bad_rows_by_code": dict(sorted(self.invalid.items())),
+            "duplicate_ids": self.invalid["duplicate_id"],
             "problems": self.problems,
             "lengths": {
                 "unit": self.lengths.unit,
-                "longest": self.lengths.longest,
-                "histogram": [{"at_most": most, "inputs": count} for most, count in self.lengths.rows()],
+                "longest": self.lengths.max_length,
+                "histogram": [{"at_most": most, "inputs": count} for most, count in self.lengths.bins()],
             },
             "jobs_per_second": self.jobs_per_second and round(self.jobs_per_second, 2),
-            "seconds": self.seconds and round(self.seconds, 1),
+            "seconds": self.estimated_seconds and round(self.estimated_seconds, 1),
         }
 
 
-def rehearsed(
-    request: Request, source: Source, slice_jobs: int, watch: Callable[[int], object] = lambda _: None
-) -> Rehearsal:
+def dry_run(
+    request: SubmitRequest, source: Source, slice_size: int, on_progress: Callable[[int], object] = lambda _: None
+) -> DryRunReport:
     """Read and check all of a source; raises UnreadableSource where it is not what it claims to be."""
-    found = Rehearsal(Lengths.of(request.pipeline))
-    intake = Intake(request.pipeline.spec, source, request.parameters, keeps_invalid=True)
-    with Sightings() as sightings:
+    found = DryRunReport(LengthHistogram.for_pipeline(request.pipeline))
+    intake = JobChunker(request.pipeline.spec, source, request.parameters, keep_invalid=True)
+    with SeenIds() as sightings:
         for chunk in intake.chunks():
-            for custom_id, place in sightings.note(chunk.seen).items():
-                _fail(intake, chunk, custom_id, place)
-            _count(found, intake, chunk)
-            watch(found.rows)
-    found.slices = -(-found.rows // slice_jobs)
+            for custom_id, place in sightings.add(chunk.location_by_id).items():
+                _mark_duplicate(intake, chunk, custom_id, place)
+            _add_chunk(found, intake, chunk)
+            on_progress(found.rows)
+    found.slices = -(-found.rows // slice_size)
     return found
 
 
-def pace(url: str, pipeline: str) -> float | None:
+def recent_jobs_per_second(database_url: str, pipeline: str) -> float | None:
     """Jobs a second of the pipeline's last batches; None where that is not known, for whatever reason."""
-    if _is_missing(url):
+    if _is_missing_sqlite_file(database_url):
         return None
-    database = Database(url)
+    database = Database(database_url)
     try:
-        if schema.version(database) != schema.HEAD:
+        if schema.current_version(database) != schema.HEAD:
             return None
-        query = text(ANSWERED).columns(column("jobs"), column("began", Moment), column("until", Moment))
+        query = text(SELECT_RECENT_BATCHES).columns(
+            column("jobs"), column("began", UtcDateTime), column("until", UtcDateTime)
+        )
         with database.read() as connection:
             rows = connection.execute(query, {"pipeline": pipeline}).all()
     except BatchmillError:
@@ -110,29 +112,29 @@ def pace(url: str, pipeline: str) -> float | None:
     return jobs / seconds if seconds > 0 else None
 
 
-def _is_missing(url: str) -> bool:
+def _is_missing_sqlite_file(database_url: str) -> bool:
     """Whether it is a SQLite file that is not there: to look would make it."""
-    parsed = make_url(url)
+    parsed = make_url(database_url)
     return parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).exists()
 
 
-def _fail(intake: Intake, chunk: Chunk, custom_id: str, place: int) -> None:
-    problem = intake.duplicate(chunk.seen[custom_id], custom_id, place)
-    if chunk.first + chunk.places.index(problem.where) not in chunk.failures:
-        chunk.fail(problem)
+def _mark_duplicate(chunker: JobChunker, chunk: Chunk, custom_id: str, first_location: int) -> None:
+    problem = chunker.duplicate_problem(chunk.location_by_id[custom_id], custom_id, first_location)
+    if chunk.start_position + chunk.locations.index(problem.location) not in chunk.failures:
+        chunk.mark_failed(problem)
 
 
-def _count(found: Rehearsal, intake: Intake, chunk: Chunk) -> None:
-    found.rows += len(chunk.documents)
+def _add_chunk(report: DryRunReport, chunker: JobChunker, chunk: Chunk) -> None:
+    report.rows += len(chunk.documents)
     for _, problem in sorted(chunk.failures.items()):
-        found.bad[problem.code] += 1
-        if len(found.problems) < PROBLEMS_NAMED:
-            found.problems.append(intake.located(problem))
-    bad = {position - chunk.first for position in chunk.failures}
-    found.lengths.add([one for place, one in enumerate(chunk.documents) if place not in bad])
+        report.invalid[problem.code] += 1
+        if len(report.problems) < MAX_PROBLEMS_LISTED:
+            report.problems.append(chunker.describe_problem(problem))
+    bad = {position - chunk.start_position for position in chunk.failures}
+    report.lengths.add([one for place, one in enumerate(chunk.documents) if place not in bad])
 
 
-class Sightings:
+class SeenIds:
     """Ids with the place where each was seen first. Use as a context; what it keeps is gone with it."""
 
     def __init__(self) -> None:
@@ -146,9 +148,9 @@ class Sightings:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
 
-    def note(self, places: Mapping[str, int]) -> dict[str, int]:
+    def add(self, locations: Mapping[str, int]) -> dict[str, int]:
         """Take ids in; returns those that were seen before, with where."""
         query = "SELECT id, place FROM seen WHERE id IN (SELECT value FROM json_each(?))"
-        known = dict(self._file.execute(query, [json.dumps(list(places))]))
-        self._file.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", places.items())
+        known = dict(self._file.execute(query, [json.dumps(list(locations))]))
+        self._file.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", locations.items())
         return known

@@ -12,56 +12,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-START_FIELD = 19  # of what follows a process' name in /proc/PID/stat: its start, in ticks since the kernel booted
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+START_TIME_FIELD = 19  # of what follows a process' name in /proc/PID/stat: its start, in ticks since the kernel booted
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PidNamespace:
     """Where process ids have one meaning; without /proc there are no namespaces, and the host is enough."""
 
     host: str
-    boot: str
+    boot_id: str
     namespace: str
 
     @classmethod
-    def here(cls) -> Self:
+    def current(cls) -> Self:
         """Where this process runs."""
-        return cls(socket.gethostname(), _boot_id(), _namespace())
+        return cls(socket.gethostname(), _boot_id(), _pid_namespace_id())
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class HolderId:
     """A process, and a number of its own for each token."""
 
-    place: Place
+    pid_namespace: PidNamespace
     pid: int
-    started: str  # empty where it is not known
+    start_time: str  # empty where it is not known
     nonce: str
 
     def __str__(self) -> str:
-        place = self.place
-        return ":".join((place.host, place.boot, place.namespace, str(self.pid), self.started, self.nonce))
+        place = self.pid_namespace
+        return ":".join((place.host, place.boot_id, place.namespace, str(self.pid), self.start_time, self.nonce))
 
     @classmethod
-    def parsed(cls, token: str) -> Self | None:
+    def parse(cls, text: str) -> Self | None:
         """A token as it was written; None for what is none."""
-        parts = token.rsplit(":", 5)
+        parts = text.rsplit(":", 5)
         if len(parts) != 6 or not parts[3].isdecimal():
             return None
         host, boot, namespace, pid, started, nonce = parts
-        return cls(Place(host, boot, namespace), int(pid), started, nonce)
+        return cls(PidNamespace(host, boot, namespace), int(pid), started, nonce)
 
 
-def new() -> str:
+def new_holder_id() -> str:
     """A token of this process, unlike any other."""
-    return str(Token(Place.here(), os.getpid(), _started("self"), secrets.token_hex(8)))
+    return str(HolderId(PidNamespace.current(), os.getpid(), _start_time("self"), secrets.token_hex(8)))
 
 
-def has_died(token: str) -> bool:
+def is_holder_gone(holder_id: str) -> bool:
     """Whether it is known that the process behind a token is gone: it ran here, and no longer does."""
-    held = Token.parsed(token)
-    if held is None or held.place != Place.here():
+    held = HolderId.parse(holder_id)
+    if held is None or held.pid_namespace != PidNamespace.current():
         return False
     try:
         os.kill(held.pid, 0)
@@ -69,24 +69,24 @@ def has_died(token: str) -> bool:
         return True
     except (PermissionError, OverflowError):
         return False
-    return _shows_our_processes() and _is_gone(held)
+    return _is_own_proc() and _is_zombie_or_replaced(held)
 
 
-def _is_gone(held: Token) -> bool:
+def _is_zombie_or_replaced(holder: HolderId) -> bool:
     """Whether it ended and nobody asked how, which in a container may stay so for good, or its id is another's now."""
-    fields = _status(str(held.pid))
+    fields = _stat_fields(str(holder.pid))
     if fields[:1] == ["Z"]:
         return True
-    started = _started(str(held.pid))
-    return bool(started and held.started and started != held.started)
+    started = _start_time(str(holder.pid))
+    return bool(started and holder.start_time and started != holder.start_time)
 
 
-def _started(pid: str) -> str:
-    fields = _status(pid)
-    return fields[START_FIELD] if len(fields) > START_FIELD else ""
+def _start_time(pid: str) -> str:
+    fields = _stat_fields(pid)
+    return fields[START_TIME_FIELD] if len(fields) > START_TIME_FIELD else ""
 
 
-def _status(pid: str) -> list[str]:
+def _stat_fields(pid: str) -> list[str]:
     """The fields of a process behind its name, which may hold anything; none where there is no such process."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
@@ -95,7 +95,7 @@ def _status(pid: str) -> list[str]:
     return status.rpartition(")")[2].split()
 
 
-def _shows_our_processes() -> bool:
+def _is_own_proc() -> bool:
     """Whether /proc is of our PID namespace: a container may see its host's."""
     try:
         return Path("/proc/self").readlink().name == str(os.getpid())
@@ -105,12 +105,12 @@ def _shows_our_processes() -> bool:
 
 def _boot_id() -> str:
     try:
-        return BOOT_ID.read_text("ascii").strip()
+        return BOOT_ID_FILE.read_text("ascii").strip()
     except OSError:
         return ""
 
 
-def _namespace() -> str:
+def _pid_namespace_id() -> str:
     try:
         return Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
     except OSError:

@@ -10,11 +10,11 @@ RANDOM_BITS = 52  # 20 characters hold 100 bits, 48 of them are the time in mill
 
 def new_batch_id() -> str:
     """An id for a batch that is submitted now."""
-    return batch_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS))
+    return format_batch_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS))
 
 
-def batch_id(milliseconds: int, random: int) -> str:
+def format_batch_id(milliseconds: int, random_bits: int) -> str:
     """The id made of a time since 1970 and of `RANDOM_BITS` bits by chance."""
-    number = milliseconds << RANDOM_BITS | random
+    number = milliseconds << RANDOM_BITS | random_bits
     digits = (ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
     return "batch_" + "".join(digits)

@@ -10,36 +10,36 @@ from typing import Any
 from models.pipelines.pipeline import Pipeline
 from producer.readers.limits import portions
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 PORTION_TEXTS, PORTION_BYTES = 1024, 2**18  # measured at once: a tokenizer takes some thirty bytes a character
 
 
 @dataclass(slots=True)
-class Lengths:
+class LengthHistogram:
     """A histogram in powers of two: how many inputs are at most 1, 2, 4, … long."""
 
     unit: str
     measure: Callable[[Sequence[str]], list[int]]
     counts: Counter[int] = field(default_factory=Counter)  # by the exponent
-    longest: int = 0
+    max_length: int = 0
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> "Lengths":
+    def for_pipeline(cls, pipeline: Pipeline) -> "LengthHistogram":
         """In tokens where the model is a folder and the package `tokenizers` is installed."""
-        tokenizer = _tokenizer(pipeline)
+        tokenizer = _load_tokenizer(pipeline)
         if tokenizer is None:
             return cls("characters", lambda texts: [len(text) for text in texts])
         return cls("tokens", lambda texts: [len(one.ids) for one in tokenizer.encode_batch(list(texts))])
 
     def add(self, documents: Sequence[str]) -> None:
         """Count inputs, given as they are stored."""
-        texts = ([" ".join(_texts(json.loads(document)))] for document in documents)
+        texts = ([" ".join(_iter_texts(json.loads(document)))] for document in documents)
         for portion in portions(texts, PORTION_TEXTS, PORTION_BYTES):
             found = self.measure([text for [text] in portion])
             self.counts.update((length - 1).bit_length() if length else 0 for length in found)
-            self.longest = max(self.longest, max(found))
+            self.max_length = max(self.max_length, max(found))
 
-    def rows(self) -> list[tuple[int, int]]:
+    def bins(self) -> list[tuple[int, int]]:
         """The histogram from the shortest on: a length, and how many inputs it holds that no row before does."""
         if not self.counts:
             return []
@@ -47,13 +47,13 @@ class Lengths:
         return [(2**exponent, self.counts[exponent]) for exponent in exponents]
 
 
-def _tokenizer(pipeline: Pipeline) -> Any:
+def _load_tokenizer(pipeline: Pipeline) -> Any:
     folder = pipeline.tokenizer_folder if pipeline.tokenizer else pipeline.folder
-    if folder is None or not (folder / TOKENIZER).is_file():
+    if folder is None or not (folder / TOKENIZER_FILE).is_file():
         return None
     try:
         # By name, since this side must do without it: it is light, but comes with transformers only.
-        tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER))
+        tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     except Exception:  # not installed, or a file that this version can't read: then characters have to do
         return None
     tokenizer.no_truncation()
@@ -61,12 +61,12 @@ def _tokenizer(pipeline: Pipeline) -> Any:
     return tokenizer
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _iter_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for one in value.values():
-            yield from _texts(one)
+            yield from _iter_texts(one)
     elif isinstance(value, list):
         for one in value:
-            yield from _texts(one)
+            yield from _iter_texts(one)

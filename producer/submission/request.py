@@ -10,40 +10,40 @@ from models.pipelines.pipeline import Pipeline
 from producer.readers.storable import is_storable
 from producer.times import Deadline
 
-LONGEST_NAME = 200
-LONGEST_IDEMPOTENCY_KEY = 255  # as Stripe has it
+MAX_NAME_CHARACTERS = 200
+MAX_IDEMPOTENCY_KEY_CHARACTERS = 255  # as Stripe has it
 # As OpenAI's Batch object has them.
-MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
+MAX_METADATA_ENTRIES, MAX_METADATA_KEY_CHARACTERS, MAX_METADATA_VALUE_CHARACTERS = 16, 64, 512
 PRIORITIES = range(-1000, 1001)
 
 # What a row that can't be a job comes to: the whole batch is refused, or the row alone fails.
-ON_INVALID = REFUSE, FAIL_ROW = "refuse", "fail-row"
+ON_INVALID = REJECT, FAIL_ROW = "refuse", "fail-row"
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
+class FailureLimit:
     """How many failed jobs a batch allows: so many, or a share of all; one more ends it."""
 
     count: int | None = None
     share: float | None = None
 
     @classmethod
-    def read(cls, said: str) -> Self:
+    def parse(cls, value: str) -> Self:
         """Read `20` or `2.5%`; raises UsageError."""
-        found = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", said.strip())
+        found = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", value.strip())
         if found is None or (found[2] is not None and float(found[2]) > 100):
             raise UsageError(
-                f"max_failures {said[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%"
+                f"max_failures {value[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%"
             )
         return cls(int(found[1])) if found[2] is None else cls(share=float(found[2]) / 100)
 
-    def of(self, jobs: int) -> int:
+    def count_for(self, jobs: int) -> int:
         """How many of so many jobs may fail."""
         return self.count if self.count is not None else int((self.share or 0.0) * jobs)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SubmitRequest:
     """A batch to be, all of it checked but its rows."""
 
     pipeline: Pipeline
@@ -51,14 +51,14 @@ class Request:
     name: str | None
     metadata: dict[str, str]
     priority: int
-    keeps_invalid: bool
+    keep_invalid: bool
     deadline: Deadline | None = None
-    max_failures: Failures | None = None
+    max_failures: FailureLimit | None = None
     idempotency_key: str | None = None
     reuse: bool = False  # take what earlier batches have computed
 
     @classmethod
-    def checked(
+    def create(
         cls,
         pipeline: Pipeline,
         *,
@@ -66,7 +66,7 @@ class Request:
         name: str | None = None,
         metadata: Mapping[str, str] | None = None,
         priority: int = 0,
-        on_invalid: str = REFUSE,
+        on_invalid: str = REJECT,
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
@@ -74,9 +74,9 @@ class Request:
     ) -> Self:
         """Raises UsageError, naming the field, when one can't be had."""
         if name is not None:
-            _check_text("the name", name, LONGEST_NAME)
+            _check_text("the name", name, MAX_NAME_CHARACTERS)
         if idempotency_key is not None:
-            _check_text("the idempotency key", idempotency_key, LONGEST_IDEMPOTENCY_KEY)
+            _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS)
             if not idempotency_key.strip():
                 raise UsageError("the idempotency key is empty; take a name for this very submission, such as a date")
         if priority not in PRIORITIES:
@@ -85,26 +85,32 @@ class Request:
         if on_invalid not in ON_INVALID:
             raise UsageError(f"on_invalid {on_invalid!r} is not known; take {' or '.join(ON_INVALID)}")
         return cls(
-            pipeline, checked, name or None, _metadata(metadata or {}), priority, on_invalid == FAIL_ROW,
-            None if deadline is None else Deadline.read(deadline),
-            None if max_failures is None else Failures.read(str(max_failures)), idempotency_key,
+            pipeline,
+            checked,
+            name or None,
+            _validate_metadata(metadata or {}),
+            priority,
+            on_invalid == FAIL_ROW,
+            None if deadline is None else Deadline.parse(deadline),
+            None if max_failures is None else FailureLimit.parse(str(max_failures)),
+            idempotency_key,
             reuse,
-        )  # fmt: skip
+        )
 
 
-def _metadata(given: Mapping[str, str]) -> dict[str, str]:
-    if len(given) > MOST_METADATA:
-        raise UsageError(f"metadata has {len(given)} entries; at most {MOST_METADATA} are kept")
-    for key, value in given.items():
-        _check_text("a metadata key", key, LONGEST_KEY)
-        _check_text(f"metadata {key!r}", value, LONGEST_VALUE)
-    return dict(given)
+def _validate_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        raise UsageError(f"metadata has {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are kept")
+    for key, value in metadata.items():
+        _check_text("a metadata key", key, MAX_METADATA_KEY_CHARACTERS)
+        _check_text(f"metadata {key!r}", value, MAX_METADATA_VALUE_CHARACTERS)
+    return dict(metadata)
 
 
-def _check_text(what: str, value: object, longest: int) -> None:
+def _check_text(label: str, value: object, max_characters: int) -> None:
     if not isinstance(value, str):
-        raise UsageError(f"{what} must be text")
-    if len(value) > longest:
-        raise UsageError(f"{what} has {len(value):,} characters; at most {longest} are kept")
+        raise UsageError(f"{label} must be text")
+    if len(value) > max_characters:
+        raise UsageError(f"{label} has {len(value):,} characters; at most {max_characters} are kept")
     if not is_storable(value):
-        raise UsageError(f"{what} has a NUL character or half a surrogate pair, which no database stores")
+        raise UsageError(f"{label} has a NUL character or half a surrogate pair, which no database stores")

@@ -8,18 +8,18 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, text
 
-from models.db import Database, Fragments
+from models.db import Database, SqlFragments
 from models.lifecycle import slices, termination
-from models.states import Ending
-from producer.readers.storable import storable
-from producer.submission.chunks import BROKE_OFF, Chunk
-from producer.submission.open_submission import Entry, lost
-from producer.submission.request import Failures
+from models.states import Termination
+from producer.readers.storable import make_storable
+from producer.submission.chunks import SOURCE_FAILED, Chunk
+from producer.submission.open_submission import OpenSubmission, lost_ownership_error
+from producer.submission.request import FailureLimit
 
-BELLS = 16  # rung for while more is read
+WAKEUPS_PER_CHUNK = 16  # rung for while more is read
 
 # The batch's row first, as everywhere; its lock also draws `seq`.
-READ_ON = """
+ADD_CHUNK = """
 UPDATE batches SET heard_at = {now}, read_jobs = :end, read_digest = :digest, status = 'in_progress', reading = true,
        in_progress_at = coalesce(in_progress_at, {now}), total = :end, failed = failed + :failed,
        last_seq = last_seq + :failed, max_failures = :max_failures
@@ -27,87 +27,107 @@ WHERE id = :batch_id AND submitter = :submitter AND (status = 'validating' OR (s
 RETURNING last_seq
 """
 
-FINISH = """
+END_INGESTION = """
 UPDATE batches SET reading = false, max_failures = :max_failures
 WHERE id = :batch_id AND submitter = :submitter AND status = 'in_progress' AND reading
 """
 
 # With the strongest lock from the beginning: what was read so far is no batch for the key, so that is freed with it.
-HELD = """
+LOCK_INGESTING_BATCH = """
 SELECT 1 FROM batches
 WHERE id = :batch_id AND submitter = :submitter AND status = 'in_progress' AND reading {for_key_update}
 """
 
-COMPLETE = "UPDATE batches SET status = 'completed', completed_at = {now} WHERE id = :batch_id"
+COMPLETE_BATCH = "UPDATE batches SET status = 'completed', completed_at = {now} WHERE id = :batch_id"
 
 
-def read_on(
-    connection: Connection, sql: Fragments, entry: Entry, chunk: Chunk, digest: str | None, allowed: int | None
+def add_chunk(
+    connection: Connection,
+    sql: SqlFragments,
+    submission: OpenSubmission,
+    chunk: Chunk,
+    rows_digest: str | None,
+    max_failures: int | None,
 ) -> int:
     """Count a chunk in, whose rows come in the same transaction; returns the `seq` of its first failure."""
     named = {
-        "batch_id": entry.batch_id, "submitter": entry.submitter, "end": chunk.end, "digest": digest,
-        "failed": len(chunk.failures), "max_failures": allowed,
-    }  # fmt: skip
-    last_seq = connection.scalar(text(READ_ON.format(now=sql.now)), named)
+        "batch_id": submission.batch_id,
+        "submitter": submission.holder_id,
+        "end": chunk.end_position,
+        "digest": rows_digest,
+        "failed": len(chunk.failures),
+        "max_failures": max_failures,
+    }
+    last_seq = connection.scalar(text(ADD_CHUNK.format(now=sql.now)), named)
     if last_seq is None:
-        raise lost(connection, entry)
+        raise lost_ownership_error(connection, submission)
     return int(last_seq) - len(chunk.failures) + 1
 
 
-def lay_slices(connection: Connection, entry: Entry, chunk: Chunk, slice_jobs: int) -> None:
+def insert_slices(connection: Connection, submission: OpenSubmission, chunk: Chunk, slice_size: int) -> None:
     """Slices over a chunk's jobs; none over such as have failed already altogether."""
-    slices.lay(connection, entry.batch_id, _pieces(chunk, slice_jobs))
+    slices.insert_slices(connection, submission.batch_id, _slice_ranges(chunk, slice_size))
 
 
-def finish(database: Database, entry: Entry, jobs: int, failures: Failures | None) -> Sequence[int]:
+def end_ingestion(
+    database: Database, submission: OpenSubmission, jobs: int, failure_limit: FailureLimit | None
+) -> Sequence[int]:
     """Say that the source has ended; returns the slices that nobody has claimed yet.
 
     The batch ends here where all that it has is answered, or where more has failed than it allows.
     """
-    allowed = None if failures is None else failures.of(jobs)
-    named = {"batch_id": entry.batch_id, "submitter": entry.submitter, "max_failures": allowed}
+    allowed = None if failure_limit is None else failure_limit.count_for(jobs)
+    named = {"batch_id": submission.batch_id, "submitter": submission.holder_id, "max_failures": allowed}
 
     def work(connection: Connection) -> Sequence[int]:
-        if connection.execute(text(FINISH), named).rowcount == 0:
-            raise lost(connection, entry)
-        batch = termination.lock_batch(connection, database.sql, entry.batch_id)
+        if connection.execute(text(END_INGESTION), named).rowcount == 0:
+            raise lost_ownership_error(connection, submission)
+        batch = termination.lock_batch(connection, database.sql, submission.batch_id)
         if batch is not None and allowed is not None and batch.failed > allowed:
             message = f"{batch.failed:,} jobs failed already, more than the {allowed:,} that this batch allows"
-            termination.begin(connection, database.sql, entry.batch_id, Ending.BURNED, termination.TOO_MANY, message)
-            termination.close_some(connection, database.sql, entry.batch_id)
+            termination.begin_termination(
+                connection,
+                database.sql,
+                submission.batch_id,
+                Termination.FAILURE_LIMIT,
+                termination.TOO_MANY_FAILURES,
+                message,
+            )
+            termination.close_chunk(connection, database.sql, submission.batch_id)
         elif batch is not None and batch.ended == batch.total:
-            connection.execute(text(COMPLETE.format(now=database.sql.now)), named)
-        return slices.queued(connection, entry.batch_id)
+            connection.execute(text(COMPLETE_BATCH.format(now=database.sql.now)), named)
+        return slices.queued_slice_ids(connection, submission.batch_id)
 
     return database.transact(work)
 
 
-def break_off(database: Database, entry: Entry, reason: str) -> None:
+def abort(database: Database, submission: OpenSubmission, reason: str) -> None:
     """End a batch whose source can't be read to its end and which nobody will go on with; what is answered stays."""
-    named = {"batch_id": entry.batch_id, "submitter": entry.submitter}
+    named = {"batch_id": submission.batch_id, "submitter": submission.holder_id}
 
     def work(connection: Connection) -> bool:
-        held = text(HELD.format(for_key_update=database.sql.for_key_update))
+        held = text(LOCK_INGESTING_BATCH.format(for_key_update=database.sql.for_key_update))
         if connection.execute(held, named).one_or_none() is None:
             return False
-        message = storable(f"it was not read to its end: {reason}")
-        connection.execute(text(termination.FREE_KEY), named)
-        termination.begin(connection, database.sql, entry.batch_id, Ending.FAILED, BROKE_OFF, message)
+        message = make_storable(f"it was not read to its end: {reason}")
+        connection.execute(text(termination.FREE_IDEMPOTENCY_KEY), named)
+        termination.begin_termination(
+            connection, database.sql, submission.batch_id, Termination.FAILED, SOURCE_FAILED, message
+        )
         return True
 
     if database.transact(work):
-        termination.finish(database, entry.batch_id)
+        termination.finish_termination(database, submission.batch_id)
 
 
-def first_queued(database: Database, batch_id: str) -> Sequence[int]:
+def first_queued_slices(database: Database, batch_id: str) -> Sequence[int]:
     """A few slices that nobody has claimed yet, to ring for."""
     with database.read() as connection:
-        return slices.queued(connection, batch_id, BELLS)
+        return slices.queued_slice_ids(connection, batch_id, WAKEUPS_PER_CHUNK)
 
 
-def _pieces(chunk: Chunk, slice_jobs: int) -> Iterator[tuple[int, int]]:
-    for first in range(chunk.first, chunk.end, slice_jobs):
-        past = min(first + slice_jobs, chunk.end)
+def _slice_ranges(chunk: Chunk, slice_size: int) -> Iterator[tuple[int, int]]:
+    for first in range(chunk.start_position, chunk.end_position, slice_size):
+        past = min(first + slice_size, chunk.end_position)
         if any(position not in chunk.failures for position in range(first, past)):
             yield first, past - first

@@ -7,57 +7,66 @@ import pytest
 
 from models import tasks
 from models.db import Database
-from tests.batches_made import audit, batch, claimant, insert_batch, results
+from tests.batches_made import assert_consistent, claimant_for, get_batch, get_results, insert_batch
 from tests.servers import wait_until
-from worker.engine.claim_size import Pace
+from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
-from worker.engine.wakeup import Doorbell
-from worker.leasing.leases import Holdings
+from worker.engine.wakeup import WakeupSignal
+from worker.leasing.leases import HeldLeases
 from worker.loading import versions
 from worker.loading.runtime import Runtime
 
 SLICE_JOBS = 25
 
 # runtime, inputs, sets of parameters → for each set the result rows by position
-Answers = Callable[[Runtime, Sequence[Any], Sequence[Mapping[str, Any]]], list[list[Any]]]
+RunBatches = Callable[[Runtime, Sequence[Any], Sequence[Mapping[str, Any]]], list[list[Any]]]
 
 
 @pytest.fixture
-def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunBatches]:
     """Works batches of the same inputs through one engine, one batch for each set of parameters, all at once."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # put back afterwards: loading sets it
     database = Database(sqlite_url)
 
     def work(loaded: Runtime, inputs: Sequence[Any], parameters: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-        spec = tasks.find(loaded.version.task)
+        spec = tasks.find_spec(loaded.version.task)
         ids = []
         for given in parameters:
             checked = spec.check_parameters(given)
             stored = [spec.normalise(each, checked) for each in inputs]
             named = {"task": loaded.version.task, "revision": None, "parameters": checked}
             ids.append(insert_batch(database, stored, slice_jobs=SLICE_JOBS, **named))
-        work_through(database, loaded, ids)
+        run_engine_until_completed(database, loaded, ids)
         for batch_id in ids:
-            audit(database, batch_id)
-            assert batch(database, batch_id).revision == loaded.version.revision
-        return [results(database, batch_id) for batch_id in ids]
+            assert_consistent(database, batch_id)
+            assert get_batch(database, batch_id).revision == loaded.version.revision
+        return [get_results(database, batch_id) for batch_id in ids]
 
     yield work
     database.close()
 
 
-def work_through(database: Database, loaded: Runtime, batch_ids: Sequence[str]) -> None:
+def run_engine_until_completed(database: Database, runtime: Runtime, batch_ids: Sequence[str]) -> None:
     """Run an engine until these batches are completed."""
-    version = loaded.version
+    version = runtime.version
     named = {"task": version.task, "model": version.model, "revision": version.revision}
     engine = Engine(
-        database, loaded, claimant(**named), Doorbell(), Holdings(), Pace(1000.0, 200),
-        version_id=versions.register(database, version), slice_jobs=SLICE_JOBS, idle_seconds=0.01,
-        on_defect=lambda: pytest.fail("a defect in the engine"),
-    )  # fmt: skip
+        database,
+        runtime,
+        claimant_for(**named),
+        WakeupSignal(),
+        HeldLeases(),
+        ClaimSizer(1000.0, 200),
+        version_id=versions.register_version(database, version),
+        slice_size=SLICE_JOBS,
+        poll_interval_seconds=0.01,
+        on_fatal_error=lambda: pytest.fail("a defect in the engine"),
+    )
     engine.start()
     try:
-        wait_until(lambda: all(batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
+        wait_until(
+            lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end"
+        )
     finally:
         engine.stop()
         engine.join()

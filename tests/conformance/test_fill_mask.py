@@ -8,30 +8,49 @@ import pytest
 from transformers import pipeline as transformers_pipeline
 
 from tests import models_made_encoders as encoders
-from tests.conformance.conftest import Answers
+from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 
 CLOSE = 1e-4
 
 TEXTS = [
-    "@", "@.", "I love this @! It's amazing.", "@ is terrible", "great 😀 @", "世界 @", "e\u0301te\u0301 @ naïve ﬁ ﷺ",
-    "  leading and\ttabs\n@ lines ", "خ هذا @ رائع", "@ @", "love@hate", "the @ of the @ and @", "@@@",
-    "[SEP] literal </s> @ [PAD] words", "zero\u200bwidth \u202e@", "it " * 18 + "@", "@" + " a" * 20 + " @",
-]  # fmt: skip
+    "@",
+    "@.",
+    "I love this @! It's amazing.",
+    "@ is terrible",
+    "great 😀 @",
+    "世界 @",
+    "e\u0301te\u0301 @ naïve ﬁ ﷺ",
+    "  leading and\ttabs\n@ lines ",
+    "خ هذا @ رائع",
+    "@ @",
+    "love@hate",
+    "the @ of the @ and @",
+    "@@@",
+    "[SEP] literal </s> @ [PAD] words",
+    "zero\u200bwidth \u202e@",
+    "it " * 18 + "@",
+    "@" + " a" * 20 + " @",
+]
 random.Random(7).shuffle(TEXTS)
 
 PARAMETERS: list[dict[str, Any]] = [{}, {"top_k": 1}, {"top_k": 50}]
 TARGETS = {
-    "bert": ["great", "love", "Love", "a"], "distilbert": ["terrible"], "electra": ["it"], "roberta": ["a", "b"],
-    "modernbert": ["x", "y", "[CLS]"], "deberta-v2": ["▁love", "love", "ing"], "xlm-roberta": ["▁the", "great"],
+    "bert": ["great", "love", "Love", "a"],
+    "distilbert": ["terrible"],
+    "electra": ["it"],
+    "roberta": ["a", "b"],
+    "modernbert": ["x", "y", "[CLS]"],
+    "deberta-v2": ["▁love", "love", "ing"],
+    "xlm-roberta": ["▁the", "great"],
     "bart": ["a", "b"],
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("architecture", [*encoders.ENCODERS, "bart"])
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: Answers) -> None:
-    folder = encoders.masked(tmp_path / "model", architecture)
-    loaded = runtime.load(encoders.entry(folder, "fill-mask"), "cpu", threads=1, tokens_per_batch=200)
+@pytest.mark.parametrize("architecture", [*encoders.ARCHITECTURES, "bart"])
+def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
+    folder = encoders.masked_lm(tmp_path / "model", architecture)
+    loaded = runtime.load(encoders.pipeline_for(folder, "fill-mask"), "cpu", threads=1, micro_batch_tokens=200)
     reference = transformers_pipeline("fill-mask", model=str(folder), device="cpu", dtype="float32")
     inputs = [text.replace("@", reference.tokenizer.mask_token) for text in TEXTS]
     targets = TARGETS[architecture]
@@ -59,9 +78,9 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
         assert mine["score"] == pytest.approx(theirs["score"], abs=CLOSE), where
 
 
-def test_a_text_without_a_mask_costs_no_other(tmp_path: Path, answers: Answers) -> None:
-    folder = encoders.masked(tmp_path / "model", "bert")
-    loaded = runtime.load(encoders.entry(folder, "fill-mask"), "cpu", threads=1)
+def test_a_text_without_a_mask_costs_no_other(tmp_path: Path, answers: RunBatches) -> None:
+    folder = encoders.masked_lm(tmp_path / "model", "bert")
+    loaded = runtime.load(encoders.pipeline_for(folder, "fill-mask"), "cpu", threads=1)
     inputs = ["a [MASK]", "a", "a <mask>", "[MASK] a", "it " * 70 + "[MASK]", "[MASK]" + " it" * 70]
 
     [rows] = answers(loaded, inputs, [{}])

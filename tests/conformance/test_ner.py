@@ -10,38 +10,59 @@ from transformers import ByT5Tokenizer
 from transformers import pipeline as transformers_pipeline
 
 from tests import models_made_encoders as encoders
-from tests.conformance.conftest import Answers
+from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 
 CLOSE = 1e-4
 
 LONG = "love hate terrible the product " * 16
 INPUTS = [
-    "love", ".", "Sarah lives in London.", "I love this product! It's amazing.", "loving it, hated the product-line",
-    "世界", "世 界 你好，世界！", "👩\u200d👩\u200d👧 🇩🇪 love 😀😀", "e\u0301te\u0301 naïve ﬁ ﷺ İ ß", "\u200b",
-    "  leading and\ttabs\nand lines  ", "خ هذا المنتج رائع", "[SEP] literal </s> [MASK] words",
-    LONG, "世界 is great; " * 20, "a" * 150, "été " * 40, "x.y-z " * 30, "it " * 62,
-]  # fmt: skip
+    "love",
+    ".",
+    "Sarah lives in London.",
+    "I love this product! It's amazing.",
+    "loving it, hated the product-line",
+    "世界",
+    "世 界 你好，世界！",
+    "👩\u200d👩\u200d👧 🇩🇪 love 😀😀",
+    "e\u0301te\u0301 naïve ﬁ ﷺ İ ß",
+    "\u200b",
+    "  leading and\ttabs\nand lines  ",
+    "خ هذا المنتج رائع",
+    "[SEP] literal </s> [MASK] words",
+    LONG,
+    "世界 is great; " * 20,
+    "a" * 150,
+    "été " * 40,
+    "x.y-z " * 30,
+    "it " * 62,
+]
 random.Random(7).shuffle(INPUTS)
 
 CUT: list[dict[str, Any]] = [
-    {}, {"aggregation_strategy": "none", "ignore_labels": []}, {"aggregation_strategy": "simple"},
-    {"aggregation_strategy": "first"}, {"aggregation_strategy": "average"},
+    {},
+    {"aggregation_strategy": "none", "ignore_labels": []},
+    {"aggregation_strategy": "simple"},
+    {"aggregation_strategy": "first"},
+    {"aggregation_strategy": "average"},
     {"aggregation_strategy": "max", "ignore_labels": ["O", "PER", "B-LOC"]},
     {"aggregation_strategy": "simple", "ignore_labels": []},
-]  # fmt: skip
+]
 IN_WINDOWS: list[dict[str, Any]] = [
-    {"stride": 0}, {"aggregation_strategy": "simple", "stride": 0}, {"aggregation_strategy": "first", "stride": 10},
-    {"aggregation_strategy": "average", "stride": 31}, {"aggregation_strategy": "max", "stride": 50},
-]  # fmt: skip
+    {"stride": 0},
+    {"aggregation_strategy": "simple", "stride": 0},
+    {"aggregation_strategy": "first", "stride": 10},
+    {"aggregation_strategy": "average", "stride": 31},
+    {"aggregation_strategy": "max", "stride": 50},
+]
 
 
 # What transformers warns of for every token of tokenizers that know no words.
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
-@pytest.mark.parametrize("architecture", encoders.ENCODERS)
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: Answers) -> None:
-    folder = encoders.tagger(tmp_path / "model", architecture)
-    loaded = runtime.load(encoders.entry(folder, "ner"), "cpu", threads=1, tokens_per_batch=300)
+@pytest.mark.parametrize("architecture", encoders.ARCHITECTURES)
+def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
+    folder = encoders.token_classifier(tmp_path / "model", architecture)
+    loaded = runtime.load(encoders.pipeline_for(folder, "ner"), "cpu", threads=1, micro_batch_tokens=300)
 
     cut, in_windows = assert_equal(folder, loaded, CUT, answers), assert_equal(folder, loaded, IN_WINDOWS, answers)
 
@@ -54,18 +75,20 @@ def test_equals_pipeline(architecture: str, tmp_path: Path, answers: Answers) ->
     assert starts == sorted(starts)
 
 
-def test_equals_pipeline_where_padding_would_change_the_answer(tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline_where_padding_would_change_the_answer(tmp_path: Path, answers: RunBatches) -> None:
     # In windows it would not: there the pipeline itself pads a text's last one.
-    folder = encoders.tagger(tmp_path / "model", "convbert")
-    loaded = runtime.load(encoders.entry(folder, "ner"), "cpu", threads=1, tokens_per_batch=300)
+    folder = encoders.token_classifier(tmp_path / "model", "convbert")
+    loaded = runtime.load(encoders.pipeline_for(folder, "ner"), "cpu", threads=1, micro_batch_tokens=300)
 
     assert_equal(folder, loaded, CUT[:3], answers)
 
 
-def test_equals_pipeline_with_a_tokenizer_in_plain_python(tmp_path: Path, answers: Answers) -> None:
-    bytewise = ByT5Tokenizer(model_max_length=encoders.POSITIONS)
-    folder = encoders.tagger(tmp_path / "model", "bert", tokenizer=bytewise)
-    loaded = runtime.load(encoders.entry(folder, "token-classification"), "cpu", threads=1, tokens_per_batch=300)
+def test_equals_pipeline_with_a_tokenizer_in_plain_python(tmp_path: Path, answers: RunBatches) -> None:
+    bytewise = ByT5Tokenizer(model_max_length=encoders.MAX_POSITIONS)
+    folder = encoders.token_classifier(tmp_path / "model", "bert", tokenizer=bytewise)
+    loaded = runtime.load(
+        encoders.pipeline_for(folder, "token-classification"), "cpu", threads=1, micro_batch_tokens=300
+    )
 
     rows = assert_equal(folder, loaded, CUT[:3], answers)
     refused = answers(loaded, ["love"], [{"aggregation_strategy": "max"}, {"stride": 3}])
@@ -74,7 +97,7 @@ def test_equals_pipeline_with_a_tokenizer_in_plain_python(tmp_path: Path, answer
     assert [[row.error_code for row in each] for each in refused] == [["needs_fast_tokenizer"]] * 2
 
 
-def assert_equal(folder: Path, loaded: Any, parameters: list[dict[str, Any]], answers: Answers) -> list[list[Any]]:
+def assert_equal(folder: Path, loaded: Any, parameters: list[dict[str, Any]], answers: RunBatches) -> list[list[Any]]:
     reference = transformers_pipeline("ner", model=str(folder), device="cpu", dtype="float32")
     ours = answers(loaded, INPUTS, parameters)
     for given, rows in zip(parameters, ours, strict=True):

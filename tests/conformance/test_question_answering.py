@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests import models_made
-from tests.conformance.conftest import Answers
-from tests.golden.cases import FAILED, Case, cases, golden
-from tests.golden.made import digest
+from tests.conformance.conftest import RunBatches
+from tests.golden.cases import ERROR_KEY, Case, load_cases, load_golden
+from tests.golden.made import hash_folder
 from worker.loading import runtime
 
 NAME = "question_answering"
-CASES = cases(NAME)
+CASES = load_cases(NAME)
 
 
 def assert_same(output: Any, wanted: Any, where: str) -> None:
@@ -34,26 +34,28 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
 
 @pytest.mark.parametrize("deterministic", [False, True], ids=["packed", "deterministic"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answers: Answers) -> None:
-    known, folder = golden(NAME, case), case.make(tmp_path / "model")
-    assert digest(folder) == known.made, "it is not the model that was asked; see tests/golden/README.md"
-    assert case.asked == known.asked, "it was asked something else; see tests/golden/README.md"
-    entry = models_made.pipeline(folder, task=case.task, deterministic=deterministic)
+def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answers: RunBatches) -> None:
+    known, folder = load_golden(NAME, case), case.make_model(tmp_path / "model")
+    assert hash_folder(folder) == known.made, "it is not the model that was asked; see tests/golden/README.md"
+    assert case.input_hash == known.asked, "it was asked something else; see tests/golden/README.md"
+    entry = models_made.pipeline_for(folder, task=case.task, deterministic=deterministic)
 
-    ours = answers(runtime.load(entry, "cpu", threads=1, tokens_per_batch=400), case.inputs, case.parameters)
+    ours = answers(runtime.load(entry, "cpu", threads=1, micro_batch_tokens=400), case.inputs, case.parameters)
 
     for parameters, rows, expected in zip(case.parameters, ours, known.answers, strict=True):
         for given, row, wanted in zip(case.inputs, rows, expected, strict=True):
             assert row.error_code is None
             assert not row.truncated
-            if FAILED not in wanted:
+            if ERROR_KEY not in wanted:
                 assert_same(row.output, wanted, f"{parameters} {given}")
 
 
-def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, answers: Answers) -> None:
+def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, answers: RunBatches) -> None:
     case = CASES[0]
-    known = golden(NAME, case).answers[case.parameters.index({})]
-    loaded = runtime.load(models_made.pipeline(case.make(tmp_path / "model"), task=case.task), "cpu", threads=1)
+    known = load_golden(NAME, case).answers[case.parameters.index({})]
+    loaded = runtime.load(
+        models_made.pipeline_for(case.make_model(tmp_path / "model"), task=case.task), "cpu", threads=1
+    )
     bad = {"question": "Who " * 500, "context": "the city"}
 
     [rows] = answers(loaded, [bad, *case.inputs, bad], [{}])

@@ -32,30 +32,84 @@ SEEDED = {"do_sample": True, "max_new_tokens": 6, "seed": 3, "temperature": 1.5}
 
 # How each architecture's rows are computed; a task's others are told by its name.
 SHARED: dict[tuple[str, str], Sharing] = {
-    **{("text-generation", name): BY_LENGTH for name in (
-        "phi3-longrope", "llama-longrope", "llama-dynamic", "phimoe", "minimax", "mamba", "falcon-mamba", "mamba2",
-        "recurrent-gemma", "big_bird", "bloom", "mpt",
-    )},
-    ("text-generation", "rwkv"): ALONE, ("summarization", "bigbird-pegasus"): BY_LENGTH,
+    **{
+        ("text-generation", name): BY_LENGTH
+        for name in (
+            "phi3-longrope",
+            "llama-longrope",
+            "llama-dynamic",
+            "phimoe",
+            "minimax",
+            "mamba",
+            "falcon-mamba",
+            "mamba2",
+            "recurrent-gemma",
+            "big_bird",
+            "bloom",
+            "mpt",
+        )
+    },
+    ("text-generation", "rwkv"): ALONE,
+    ("summarization", "bigbird-pegasus"): BY_LENGTH,
     ("summarization", "nllb-moe"): ALONE,
-    **{("sentiment-analysis", name): BY_LENGTH for name in (
-        "big_bird", "yoso", "canine", "convbert", "fnet", "ibert-quant", "mobilebert", "xlnet", "llama-dynamic",
-        "phi3-longrope", "bigbird-pegasus",
-    )},
-}  # fmt: skip
+    **{
+        ("sentiment-analysis", name): BY_LENGTH
+        for name in (
+            "big_bird",
+            "yoso",
+            "canine",
+            "convbert",
+            "fnet",
+            "ibert-quant",
+            "mobilebert",
+            "xlnet",
+            "llama-dynamic",
+            "phi3-longrope",
+            "bigbird-pegasus",
+        )
+    },
+}
 REFUSED = {
-    ("text-generation", "reformer"): "draws random numbers", ("text-generation", "xlstm"): "fails on a text",
+    ("text-generation", "reformer"): "draws random numbers",
+    ("text-generation", "xlstm"): "fails on a text",
     ("sentiment-analysis", "reformer"): "draws random numbers",
-    ("sentiment-analysis", "nystromformer"): "fails on a text", ("sentiment-analysis", "yoso-hashing"): "fails on",
-}  # fmt: skip
+    ("sentiment-analysis", "nystromformer"): "fails on a text",
+    ("sentiment-analysis", "yoso-hashing"): "fails on",
+}
 # Of the many whose rows share passes whatever their length, these are tried; and CANINE reads no short texts.
 USUAL = {
-    "text-generation": ("gpt2", "opt", "falcon-alibi", "gpt_neo", "codegen", "mistral", "gemma3", "llama-yarn", "jamba",
-                        "qwen3-next", "bamba", "zamba2", "mixtral", "llama4", "gpt-oss", "deepseek-v3"),
+    "text-generation": (
+        "gpt2",
+        "opt",
+        "falcon-alibi",
+        "gpt_neo",
+        "codegen",
+        "mistral",
+        "gemma3",
+        "llama-yarn",
+        "jamba",
+        "qwen3-next",
+        "bamba",
+        "zamba2",
+        "mixtral",
+        "llama4",
+        "gpt-oss",
+        "deepseek-v3",
+    ),
     "summarization": ("t5", "longt5-local", "longt5-tglobal", "switch", "led", "pegasus-x", "prophetnet", "bart"),
-    "sentiment-analysis": ("bert", "longformer", "deberta-v2", "modernbert", "gpt2", "llama", "bart", "perceiver",
-                           "qwen3-next", "funnel"),
-}  # fmt: skip
+    "sentiment-analysis": (
+        "bert",
+        "longformer",
+        "deberta-v2",
+        "modernbert",
+        "gpt2",
+        "llama",
+        "bart",
+        "perceiver",
+        "qwen3-next",
+        "funnel",
+    ),
+}
 LEFT_OUT = {("sentiment-analysis", "canine")}
 
 
@@ -73,12 +127,12 @@ def names(task: str) -> list[str]:
 
 
 def load(folder: Path, task: str, name: str, **entry: Any) -> Any:
-    made.made(folder, task, name)
-    return runtime.load(made.entry(folder, task, **entry), "cpu", threads=1).adapter
+    made.save_random_model(folder, task, name)
+    return runtime.load(made.pipeline_for(folder, task, **entry), "cpu", threads=1).adapter
 
 
 def jobs(task: str, inputs: Sequence[Any], parameters: dict[str, Any]) -> list[Job]:
-    spec = tasks.find(task)
+    spec = tasks.find_spec(task)
     checked = spec.check_parameters(parameters)
     lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=checked)
     return [Job(lease, place, spec.normalise(each, checked)) for place, each in enumerate(inputs)]
@@ -91,7 +145,7 @@ def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
     rows = [row for each in encoded if not isinstance(each, JobError) for row in each]
     raw = {
         id(row): output
-        for batch in planning.plan(rows, 10_000, adapter.most_rows)
+        for batch in planning.plan_micro_batches(rows, 10_000, adapter.most_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     for place, each in enumerate(encoded):
@@ -102,7 +156,7 @@ def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
 
 def alone_by_adapter(folder: Path, task: str, asked: Sequence[Job]) -> list[Any]:
     """Each job's answer from an adapter whose model was loaded for it; for tasks that have no pipeline any more."""
-    entry = made.entry(folder, task)
+    entry = made.pipeline_for(folder, task)
     return [answers(runtime.load(entry, "cpu", threads=1).adapter, [job])[0] for job in asked]
 
 

@@ -13,45 +13,76 @@ from typing import Any
 import pytest
 from transformers import pipeline as transformers_pipeline
 
-from models.pipelines.builtin import BUILT_IN
-from models.pipelines.pipeline import SAMPLES, Pipeline
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.pipelines.pipeline import SAMPLES_FOLDER, Pipeline
 from tests import models_made
-from tests.conformance.conftest import Answers
+from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 
 CLOSE = 1e-4
 
 SHORT = ["a", ".", "!", "?!", "no", "ok", "0", "love", "HATE", "it's", " x ", "-1", "__init__", "a.b.c", "§"]
 PLAIN = [
-    "I love this product! It's amazing.", "This is terrible. I hate it.", "Great, the product is great; great!",
-    "Not bad, not good.", "terrible terrible terrible", "the the the the the the the the the the",
-    "loved, hated, loving", "UPPER lower MiXeD 12345 67890", "tabs\tand\nlines\r\nand  double  spaces",
-    "<b>markup</b> &amp; {braces} [SEP] </s>", "C:\\path\\file.txt /usr/bin https://example.org/?q=1&r=2",
+    "I love this product! It's amazing.",
+    "This is terrible. I hate it.",
+    "Great, the product is great; great!",
+    "Not bad, not good.",
+    "terrible terrible terrible",
+    "the the the the the the the the the the",
+    "loved, hated, loving",
+    "UPPER lower MiXeD 12345 67890",
+    "tabs\tand\nlines\r\nand  double  spaces",
+    "<b>markup</b> &amp; {braces} [SEP] </s>",
+    "C:\\path\\file.txt /usr/bin https://example.org/?q=1&r=2",
     "'quotes' \"double\" `ticks` “curly” ‘single’ «guillemets»",
-]  # fmt: skip
+]
 FOREIGN = [
-    "世界", "世 界 你好，世界！", "これは素晴らしい製品です。", "이 제품은 훌륭합니다", "خ هذا المنتج رائع",
-    "אני אוהב את זה", "Это ужасно", "Το προϊόν είναι υπέροχο", "यह बहुत अच्छा है",
-    "ผลิตภัณฑ์นี้ยอดเยี่ยม", "été naïve façade Ångström", "e\u0301te\u0301 decomposed",
-    "zero\u200bwidth\u200dand\ufeffmarks", "soft\u00adhyphen non\u00a0breaking", "😀", "😀😀😀 great 👍🏽",
-    "👩\u200d👩\u200d👧 🇩🇪 love", "𝕲𝖗𝖊𝖆𝖙 ﬁne ﷺ", "\u202ehate\u202c it", "ǅ İ ß ẞ ſ",
-]  # fmt: skip
+    "世界",
+    "世 界 你好，世界！",
+    "これは素晴らしい製品です。",
+    "이 제품은 훌륭합니다",
+    "خ هذا المنتج رائع",
+    "אני אוהב את זה",
+    "Это ужасно",
+    "Το προϊόν είναι υπέροχο",
+    "यह बहुत अच्छा है",
+    "ผลิตภัณฑ์นี้ยอดเยี่ยม",
+    "été naïve façade Ångström",
+    "e\u0301te\u0301 decomposed",
+    "zero\u200bwidth\u200dand\ufeffmarks",
+    "soft\u00adhyphen non\u00a0breaking",
+    "😀",
+    "😀😀😀 great 👍🏽",
+    "👩\u200d👩\u200d👧 🇩🇪 love",
+    "𝕲𝖗𝖊𝖆𝖙 ﬁne ﷺ",
+    "\u202ehate\u202c it",
+    "ǅ İ ß ẞ ſ",
+]
 LONG = ["it " * 30, "a" * 200, "love hate " * 40, "世" * 100, "great product! " * 12, "é" * 61, "the " * 62, "x " * 61]
 PAIRS = [
-    {"text": "love", "text_pair": "hate"}, {"text": "a", "text_pair": "b"}, {"text": "世界", "text_pair": "great 😀"},
-    {"text": "it " * 50, "text_pair": "a"}, {"text": "a", "text_pair": "it " * 50},
-    {"text": "love it " * 30, "text_pair": "hate it " * 30}, {"text": "no pair"},
-]  # fmt: skip
+    {"text": "love", "text_pair": "hate"},
+    {"text": "a", "text_pair": "b"},
+    {"text": "世界", "text_pair": "great 😀"},
+    {"text": "it " * 50, "text_pair": "a"},
+    {"text": "a", "text_pair": "it " * 50},
+    {"text": "love it " * 30, "text_pair": "hate it " * 30},
+    {"text": "no pair"},
+]
 
 # Not in the order of their lengths, so that packing has something to do; the same in every run.
 INPUTS: list[Any] = [*SHORT, *PLAIN, *FOREIGN, *LONG, *PAIRS]
 random.Random(7).shuffle(INPUTS)
 
 PARAMETERS: list[dict[str, Any]] = [
-    {}, {"top_k": None}, {"top_k": 1}, {"top_k": 2},
-    {"function_to_apply": "sigmoid"}, {"function_to_apply": "softmax"}, {"function_to_apply": "none"},
+    {},
+    {"top_k": None},
+    {"top_k": 1},
+    {"top_k": 2},
+    {"function_to_apply": "sigmoid"},
+    {"function_to_apply": "softmax"},
+    {"function_to_apply": "none"},
     {"top_k": None, "function_to_apply": "sigmoid"},
-]  # fmt: skip
+]
 
 MULTI_LABEL = {"problem_type": "multi_label_classification"}
 REGRESSION = {"problem_type": "regression"}
@@ -82,9 +113,9 @@ MODELS = [
 ]
 
 
-def assert_equal_to_pipeline(entry: Pipeline, answers: Answers) -> list[Any]:
+def assert_equal_to_pipeline(entry: Pipeline, answers: RunBatches) -> list[Any]:
     """Hold every answer against `pipeline(...)`; returns the rows for the first set of parameters."""
-    loaded = runtime.load(entry, "cpu", threads=1, tokens_per_batch=200)
+    loaded = runtime.load(entry, "cpu", threads=1, micro_batch_tokens=200)
     longest = loaded.adapter._limits.max_length  # type: ignore[attr-defined]
     reference = transformers_pipeline("sentiment-analysis", model=str(entry.folder), device="cpu", dtype="float32")
 
@@ -108,10 +139,10 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
-def test_equals_pipeline(model: Model, tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline(model: Model, tmp_path: Path, answers: RunBatches) -> None:
     folder = getattr(models_made, model.architecture)(tmp_path / "model", num_labels=model.labels, **model.config)
 
-    rows = assert_equal_to_pipeline(models_made.pipeline(folder), answers)
+    rows = assert_equal_to_pipeline(models_made.pipeline_for(folder), answers)
 
     cut = {
         given if isinstance(given, str) else given["text"]
@@ -122,10 +153,10 @@ def test_equals_pipeline(model: Model, tmp_path: Path, answers: Answers) -> None
     assert {"love hate " * 40, "love it " * 30} <= cut
 
 
-def test_equals_pipeline_on_the_bundled_sample(answers: Answers) -> None:
-    if not (SAMPLES / "sentiment-analysis" / "model.safetensors").is_file():
+def test_equals_pipeline_on_the_bundled_sample(answers: RunBatches) -> None:
+    if not (SAMPLES_FOLDER / "sentiment-analysis" / "model.safetensors").is_file():
         pytest.skip("the sample is not here; make samples trains it")
-    [entry] = [each for each in BUILT_IN if each.name == "sample-sentiment-analysis"]
+    [entry] = [each for each in BUILTIN_PIPELINES if each.name == "sample-sentiment-analysis"]
 
     rows = assert_equal_to_pipeline(entry, answers)
 

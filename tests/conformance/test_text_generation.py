@@ -12,13 +12,25 @@ from transformers import pipeline as transformers_pipeline
 
 from models.pipelines.catalogue import Pipeline
 from tests import models_made_decoders
-from tests.conformance.conftest import Answers
+from tests.conformance.conftest import RunBatches
 from worker.loading import runtime
 
 TEXTS = [
-    "a", "love", "the loved the", "Once upon a time", "世界 great 😀", "x" * 40, " it's " * 8, ".\n\n", "aaaa",
-    "loving, loved, love; love!", "<|bot|>markers <|end|> in it", "abab", "خ é e\u0301 zero\u200bwidth", "0 1 2 3 4 5",
-]  # fmt: skip
+    "a",
+    "love",
+    "the loved the",
+    "Once upon a time",
+    "世界 great 😀",
+    "x" * 40,
+    " it's " * 8,
+    ".\n\n",
+    "aaaa",
+    "loving, loved, love; love!",
+    "<|bot|>markers <|end|> in it",
+    "abab",
+    "خ é e\u0301 zero\u200bwidth",
+    "0 1 2 3 4 5",
+]
 CHATS = [
     [{"role": "user", "content": "hi"}],
     [{"role": "system", "content": "be nice"}, {"role": "user", "content": "what is 世界?"}],
@@ -64,7 +76,7 @@ CONFIGS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 def assert_equal_to_pipeline(
-    entry: Pipeline, answers: Answers, inputs: list[Any], parameters: list[Mapping[str, Any]]
+    entry: Pipeline, answers: RunBatches, inputs: list[Any], parameters: list[Mapping[str, Any]]
 ) -> list[list[Any]]:
     loaded = runtime.load(entry, "cpu", threads=1)
     reference = transformers_pipeline("text-generation", model=str(entry.folder), device="cpu", dtype="float32")
@@ -77,53 +89,53 @@ def assert_equal_to_pipeline(
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "mistral", "gpt_neox", "opt", "bloom"])
-def test_equals_pipeline(architecture: str, tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
     folder = getattr(models_made_decoders, architecture)(tmp_path / "model")
 
     # Architectures differ in how they take padding, not in what is done with their scores.
     asked = PARAMETERS if architecture == "gpt2" else PARAMETERS[:7:2]
-    every = assert_equal_to_pipeline(models_made_decoders.generator(folder), answers, INPUTS, asked)
+    every = assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, INPUTS, asked)
 
     greedy = [str(row.output) for row in every[0]]
     assert len(set(greedy)) > len(TEXTS), "the model tells the prompts apart"
 
 
-def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, answers: RunBatches) -> None:
     folder = models_made_decoders.gpt2(tmp_path / "model")
 
-    entry = models_made_decoders.generator(folder, deterministic=True)
+    entry = models_made_decoders.pipeline_for(folder, deterministic=True)
     assert_equal_to_pipeline(entry, answers, INPUTS, PARAMETERS[:12])
 
 
 @pytest.mark.parametrize(("generation", "asked"), CONFIGS, ids=str)
 def test_equals_pipeline_with_the_model_s_own_generation_config(
-    tmp_path: Path, answers: Answers, generation: dict[str, Any], asked: dict[str, Any]
+    tmp_path: Path, answers: RunBatches, generation: dict[str, Any], asked: dict[str, Any]
 ) -> None:
     folder = models_made_decoders.llama(tmp_path / "model", generation=generation)
 
-    assert_equal_to_pipeline(models_made_decoders.generator(folder), answers, INPUTS, [asked])
+    assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, INPUTS, [asked])
 
 
-def test_equals_pipeline_where_a_prefix_goes_before_every_prompt(tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline_where_a_prefix_goes_before_every_prompt(tmp_path: Path, answers: RunBatches) -> None:
     folder = models_made_decoders.xlnet(tmp_path / "model")
 
-    entry = models_made_decoders.generator(folder)
+    entry = models_made_decoders.pipeline_for(folder)
     assert_equal_to_pipeline(entry, answers, TEXTS[:4], [{**GREEDY, "max_new_tokens": 3}])
 
 
-def test_equals_pipeline_where_a_prompt_is_cut_to_leave_room(tmp_path: Path, answers: Answers) -> None:
+def test_equals_pipeline_where_a_prompt_is_cut_to_leave_room(tmp_path: Path, answers: RunBatches) -> None:
     folder = models_made_decoders.gpt2(tmp_path / "model")
     inputs = ["short", "y" * 100 + " end of it", "z" * 300, [{"role": "user", "content": "w" * 200}]]
 
     asked = {**GREEDY, "handle_long_generation": "hole"}
-    [rows] = assert_equal_to_pipeline(models_made_decoders.generator(folder), answers, inputs, [asked])
+    [rows] = assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, inputs, [asked])
 
     assert [row.truncated for row in rows] == [False, False, True, True]
 
 
-def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: Answers) -> None:
+def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches) -> None:
     folder = models_made_decoders.gpt2(tmp_path / "model")
-    loaded = runtime.load(models_made_decoders.generator(folder), "cpu", threads=1)
+    loaded = runtime.load(models_made_decoders.pipeline_for(folder), "cpu", threads=1)
     reference = transformers_pipeline("text-generation", model=str(folder), device="cpu", dtype="float32")
     tool = [{"role": "user", "content": "hi"}, {"role": "tool", "content": "3"}]
     inputs = ["fine", "x" * 117, "also fine", tool, "x" * 116, CHATS[0], "x" * 5_000]
@@ -139,9 +151,9 @@ def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: Answers) -
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, answers: Answers, dtype: str) -> None:
+def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, answers: RunBatches, dtype: str) -> None:
     folder = models_made_decoders.llama(tmp_path / "model")
-    loaded = runtime.load(models_made_decoders.generator(folder, dtype=dtype), "cpu", threads=1)
+    loaded = runtime.load(models_made_decoders.pipeline_for(folder, dtype=dtype), "cpu", threads=1)
     asked = {"max_new_tokens": 20, "temperature": 3.0, "top_k": 0, "num_return_sequences": 2}
     seven, eight, chance = {**asked, "seed": 7}, {**asked, "seed": 8}, asked
 

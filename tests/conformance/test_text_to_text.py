@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from models.pipelines.pipeline import Pipeline
-from tests.conformance.conftest import Answers
-from tests.golden.cases import FAILED, Case, cases, golden
-from tests.golden.made import digest
+from tests.conformance.conftest import RunBatches
+from tests.golden.cases import ERROR_KEY, Case, load_cases, load_golden
+from tests.golden.made import hash_folder
 from worker.loading import runtime
 
 # Marian's tokenizer says so on loading, and never uses it.
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 
-CASES = [(name, case) for name in ("seq2seq_summarization", "seq2seq_translation") for case in cases(name)]
+CASES = [(name, case) for name in ("seq2seq_summarization", "seq2seq_translation") for case in load_cases(name)]
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{case.task}-{case}" for _, case in CASES])
-def test_equals_pipeline(name: str, case: Case, tmp_path: Path, answers: Answers) -> None:
-    folder = case.make(tmp_path / "model")
-    kept = golden(name, case)
-    assert kept.asked == case.asked, f"the questions have changed: write {name}.json again"
-    assert kept.made == digest(folder), f"the model has changed: write {name}.json again"
+def test_equals_pipeline(name: str, case: Case, tmp_path: Path, answers: RunBatches) -> None:
+    folder = case.make_model(tmp_path / "model")
+    kept = load_golden(name, case)
+    assert kept.asked == case.input_hash, f"the questions have changed: write {name}.json again"
+    assert kept.made == hash_folder(folder), f"the model has changed: write {name}.json again"
     entry = Pipeline(name="made", task=case.task, model=str(folder))
-    loaded = runtime.load(entry, "cpu", threads=1, tokens_per_batch=1_000)
+    loaded = runtime.load(entry, "cpu", threads=1, micro_batch_tokens=1_000)
     # The pipeline cuts only if it is told to; ours cuts by what the catalogue says.
     parameters = [{key: value for key, value in given.items() if key != "truncation"} for given in case.parameters]
 
@@ -36,15 +36,17 @@ def test_equals_pipeline(name: str, case: Case, tmp_path: Path, answers: Answers
     for given, rows, wanted in zip(parameters, ours, kept.answers, strict=True):
         assert {row.error_code for row in rows} == {None}
         for text, row, answer in zip(case.inputs, rows, wanted, strict=True):
-            if FAILED not in answer:
+            if ERROR_KEY not in answer:
                 assert row.output == answer, f"{given} {text!r}"
     assert {row.truncated for row in ours[0]} == {False, True}
 
 
-def test_bad_rows_cost_themselves_alone(tmp_path: Path, answers: Answers) -> None:
+def test_bad_rows_cost_themselves_alone(tmp_path: Path, answers: RunBatches) -> None:
     case = next(case for _, case in CASES if str(case) == "nllb")
-    entry = Pipeline(name="made", task="translation", model=str(case.make(tmp_path / "model")), truncation="error")
-    loaded = runtime.load(entry, "cpu", threads=1, tokens_per_batch=1_000)
+    entry = Pipeline(
+        name="made", task="translation", model=str(case.make_model(tmp_path / "model")), truncation="error"
+    )
+    loaded = runtime.load(entry, "cpu", threads=1, micro_batch_tokens=1_000)
     texts = ["the house", "the river " * 90, "a", "the city " * 90, "x"]
     good = {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn", "max_new_tokens": 9}
 

@@ -10,8 +10,8 @@ import pytest
 from transformers import pipeline
 
 from models import tasks
-from models.pipelines.pipeline import SAMPLES
-from tests.mill import Mill, mill
+from models.pipelines.pipeline import SAMPLES_FOLDER
+from tests.mill import Deployment, temporary_deployment
 
 CLOSE = 1e-4
 # Those that transformers 5 has a pipeline for, and what it is called with.
@@ -19,11 +19,13 @@ REFERENCE = ("sentiment-analysis", "text-generation", "zero-shot-classification"
 RIGHT = {
     "question-answering": ["İstanbul", "Clara", "Berlin"],
     "translation": [
-        "Mein Name ist Sarah und ich lebe in London", "Wie alt bist du?", "Das Haus ist wunderbar.",
+        "Mein Name ist Sarah und ich lebe in London",
+        "Wie alt bist du?",
+        "Das Haus ist wunderbar.",
         "Mein Name ist Wolfgang und ich lebe in Berlin.",
     ],
     "summarization": ["cost 88 million pounds", "911 dollars", "Ashhurst Film Award", "violin"],
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Task:
     def good(self) -> list[Any]:
         """The demo's own inputs."""
         name = "reviews.jsonl" if self.name == "sentiment-analysis" else f"examples/{self.name}.jsonl"
-        lines = [json.loads(line) for line in (SAMPLES / name).read_text("utf-8").splitlines()[:40]]
+        lines = [json.loads(line) for line in (SAMPLES_FOLDER / name).read_text("utf-8").splitlines()[:40]]
         return [{key: value for key, value in line.items() if key != "id"} for line in lines]
 
 
@@ -58,18 +60,18 @@ ALL = [
     Task("summarization", {"not_text": None, "invalid_text": "a\0b"}),
     Task("ner", {"empty_text": "", "not_text": ["a"]}, {"aggregation_strategy": "simple"}),
     Task("translation", {"empty_text": "\n", "not_text": {"text": 1}}),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill with one worker process for all eight samples."""
-    with mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
         ours.start("worker", *(f"sample-{task.name}" for task in ALL), "--devices", "cpu")
         yield ours
 
 
-def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: Mill) -> None:
+def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: Deployment) -> None:
     batches = {
         task.name: ours.client.submit(
             f"sample-{task.name}", [*task.bad.values(), *task.good], parameters=task.parameters, on_invalid="fail-row"
@@ -83,7 +85,7 @@ def test_every_task_answers_as_the_pipeline_does_and_bad_rows_fail_alone(ours: M
     assert list(batches) == list(tasks.TASKS)
     for task in ALL:
         batch = batches[task.name]
-        ours.check(batch.id, len(task.bad) + len(task.good))
+        ours.assert_completed(batch.id, len(task.bad) + len(task.good))
         rows = sorted(batch.results(), key=lambda row: row.position)
         assert [row.error_code for row in rows] == [*task.bad, *[None] * len(task.good)], task.name
         outputs = [row.output for row in rows[len(task.bad) :]]
@@ -100,7 +102,7 @@ def check(task: Task, outputs: list[Any]) -> None:
             ]
             assert words in said, task.name
         return
-    reference = pipeline(task.name, model=str(SAMPLES / task.name), device="cpu")
+    reference = pipeline(task.name, model=str(SAMPLES_FOLDER / task.name), device="cpu")
     for given, output in zip(task.good, outputs, strict=True):
         assert_same(output, expected(reference, task, given), f"{task.name} {given}")
 

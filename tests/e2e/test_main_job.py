@@ -4,30 +4,44 @@ from pathlib import Path
 
 from transformers import pipeline
 
-from models.pipelines.pipeline import SAMPLES
-from tests.mill import PIPELINE, mill, texts
+from models.pipelines.pipeline import SAMPLES_FOLDER
+from tests.mill import PIPELINE, random_texts, temporary_deployment
 
 LONG = "good " * 700
 STRANGE = [
-    "Love it!", "no", "ÄÖÜ ß çà naïve façade", "これは素晴らしい製品です。", "هذا رائع", "🎉🎉🎉 best day ever 🎉",
-    "x" * 5_000, "line one\nline two\r\nline three", "tab\tseparated", "\u2028 separators \u2029 inside",
-    "<script>alert(1)</script>", "=cmd()", "   leading and trailing   ", LONG, "NULL", "null", "{}",
+    "Love it!",
+    "no",
+    "ÄÖÜ ß çà naïve façade",
+    "これは素晴らしい製品です。",
+    "هذا رائع",
+    "🎉🎉🎉 best day ever 🎉",
+    "x" * 5_000,
+    "line one\nline two\r\nline three",
+    "tab\tseparated",
+    "\u2028 separators \u2029 inside",
+    "<script>alert(1)</script>",
+    "=cmd()",
+    "   leading and trailing   ",
+    LONG,
+    "NULL",
+    "null",
+    "{}",
     "'; DROP TABLE results; --",
-]  # fmt: skip
+]
 
 
 def test_every_input_is_answered_once_in_order_and_as_the_pipeline_answers(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    inputs = texts(600, seed=7) + STRANGE
-    with mill(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs="128") as ours:
+    inputs = random_texts(600, seed=7) + STRANGE
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs="128") as ours:
         ours.start("worker", PIPELINE, "--devices", "cpu")
         batch = ours.client.submit(PIPELINE, inputs)
         batch.wait(120)
-        ours.check(batch.id, len(inputs))
+        ours.assert_completed(batch.id, len(inputs))
         rows = sorted(batch.results(), key=lambda row: row.position)
 
-    reference = pipeline("sentiment-analysis", model=str(SAMPLES / "sentiment-analysis"), device="cpu")
+    reference = pipeline("sentiment-analysis", model=str(SAMPLES_FOLDER / "sentiment-analysis"), device="cpu")
     assert [row.input["text"] for row in rows] == inputs
     for row in rows:
         [expected] = reference(row.input["text"], truncation=True)

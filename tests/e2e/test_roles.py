@@ -15,12 +15,12 @@ import batchmill
 from models.db import Database
 from models.postgresql.grants import Purpose
 from models.settings import Settings
-from models.states import AttemptEnding
+from models.states import AttemptOutcome
 from tests import roles
-from tests.batches_made import claimant, execute, insert_batch, let_lapse
-from tests.faults.toys import TOY, json_lines, numbered, toy_mill
-from tests.mill import Mill, until
-from tests.roles import Roles
+from tests.batches_made import claimant_for, execute, expire_leases, insert_batch
+from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
+from tests.mill import Deployment, wait_for
+from tests.roles import DatabaseRoles
 from worker.leasing import claims, reclaim
 from worker.maintenance import tasks
 
@@ -28,11 +28,11 @@ COMPLETED = "SELECT slot, batch_id FROM runs WHERE state = 'completed' ORDER BY 
 
 
 @pytest.fixture
-def given(postgresql_url: str) -> Iterator[Roles]:
-    with roles.made(postgresql_url) as found:
-        found.give(Purpose.READING)
-        found.give(Purpose.SUBMITTING)
-        found.give(Purpose.WORKING, own_tables=True)
+def given(postgresql_url: str) -> Iterator[DatabaseRoles]:
+    with roles.temporary_roles(postgresql_url) as found:
+        found.grant(Purpose.READER)
+        found.grant(Purpose.SUBMITTER)
+        found.grant(Purpose.WORKER, own_tables=True)
         yield found
 
 
@@ -43,9 +43,9 @@ class User:
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, ours: Mill, given: Roles, purpose: Purpose) -> "User":
+    def of(cls, ours: Deployment, given: DatabaseRoles, purpose: Purpose) -> "User":
         ours_are = {name: value for name, value in ours.environment.items() if name.startswith("BATCHMILL_")}
-        return cls(ours_are | {"BATCHMILL_DATABASE_URL": given.url(purpose)})
+        return cls(ours_are | {"BATCHMILL_DATABASE_URL": given.url_for(purpose)})
 
     def run(self, *command: str, stdin: bytes = b"") -> str:
         """What a command says that ends well."""
@@ -56,43 +56,66 @@ class User:
     def submit(self, *more: str, texts: list[str]) -> str:
         """The id of a batch that was accepted."""
         batch_id: str = json.loads(
-            self.run("submit", "-", "--pipeline", TOY, "--json", *more, stdin=json_lines(texts))
+            self.run("submit", "-", "--pipeline", FAKE_PIPELINE, "--json", *more, stdin=to_jsonl(texts))
         )["id"]
         return batch_id
 
 
-def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: str) -> None:
-    rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in numbered(20))
+def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redis_url: str) -> None:
+    rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in numbered_texts(20))
     for day in (0, 1):
         (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
-    settings = {"database_url": given.url(Purpose.WORKING), "redis_url": redis_url}
-    with toy_mill(tmp_path, **settings) as works:
+    settings = {"database_url": given.url_for(Purpose.WORKER), "redis_url": redis_url}
+    with fake_model_deployment(tmp_path, **settings) as works:
         worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
-        submitter.run("schedule", "create", "daily", "--cron", "0 0 * * *", "--pipeline", TOY, "--into", "answers",
-             "--file", str(tmp_path / "{slot:%Y-%m-%d}.jsonl"), "--reuse")  # fmt: skip
-        works.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
-        [pid] = works.until_ready()
+        submitter.run(
+            "schedule",
+            "create",
+            "daily",
+            "--cron",
+            "0 0 * * *",
+            "--pipeline",
+            FAKE_PIPELINE,
+            "--into",
+            "answers",
+            "--file",
+            str(tmp_path / "{slot:%Y-%m-%d}.jsonl"),
+            "--reuse",
+        )
+        works.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
+        [pid] = works.wait_for_workers()
 
         submitter.run("schedule", "trigger", "daily")
-        first = submitter.submit("--idempotency-key", "one", texts=numbered(200))
+        first = submitter.submit("--idempotency-key", "one", texts=numbered_texts(200))
         submitter.run("wait", first)
-        again = submitter.submit("--reuse", texts=[*numbered(100), "new"])
+        again = submitter.submit("--reuse", texts=[*numbered_texts(100), "new"])
         submitter.run("wait", again)
-        cancelled = submitter.submit("--on-invalid", "fail-row", texts=["", *numbered(4000)])
+        cancelled = submitter.submit("--on-invalid", "fail-row", texts=["", *numbered_texts(4000)])
         os.kill(pid, signal.SIGKILL)
         submitter.run("cancel", cancelled)
         submitter.run("retry", cancelled, "--status", "cancelled")
         submitter.run("cancel", cancelled)
-        works.check(first, 200)
-        works.audit(cancelled)
-        until(lambda: works.query(COMPLETED), "a run of the schedule")
+        works.assert_completed(first, 200)
+        works.assert_consistent(cancelled)
+        wait_for(lambda: works.query(COMPLETED), "a run of the schedule")
 
         for command in (
-            ("ls",), ("show", first), ("results", first), ("errors", cancelled), ("attempts", first), ("audit",),
-            ("workers",), ("schedule", "ls"), ("schedule", "show", "daily"), ("schedule", "history", "daily"),
-            ("schedule", "report", "daily"), ("schedule", "metrics"), ("doctor",), ("watch", first),
+            ("ls",),
+            ("show", first),
+            ("results", first),
+            ("errors", cancelled),
+            ("attempts", first),
+            ("audit",),
+            ("workers",),
+            ("schedule", "ls"),
+            ("schedule", "show", "daily"),
+            ("schedule", "history", "daily"),
+            ("schedule", "report", "daily"),
+            ("schedule", "metrics"),
+            ("doctor",),
+            ("watch", first),
             ("results", again, "-o", str(tmp_path / "a.csv")),
-        ):  # fmt: skip
+        ):
             for user in (reader, submitter, worker):
                 user.run(*command)
         for action in ("suspend", "resume", "delete"):
@@ -102,22 +125,22 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: Roles, redis_url: s
         assert "lacks" not in works.log
 
 
-def test_every_duty_has_its_rights(given: Roles, tmp_path: Path, redis_url: str) -> None:
+def test_every_duty_has_its_rights(given: DatabaseRoles, tmp_path: Path, redis_url: str) -> None:
     """Given something to do for each of them."""
-    database = Database(given.url(Purpose.WORKING))
-    settings = Settings(redis_url=redis_url, prune_days=0, home=tmp_path, abandoned_seconds=1)
+    database = Database(given.url_for(Purpose.WORKER))
+    settings = Settings(redis_url=redis_url, retention_days=0, home=tmp_path, submit_timeout_seconds=1)
     lapsed, late, gone, cut, old = (insert_batch(database, 6, slice_jobs=2) for _ in range(5))
-    [lease, *_] = claims.take(database, claimant(), 2, 2)
-    let_lapse(database, lease)
+    [lease, *_] = claims.claim(database, claimant_for(), 2, 2)
+    expire_leases(database, lease)
     execute(database, "UPDATE slices SET deaths = 1 WHERE id = :id", id=lease.slice_id)
     execute(database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=late)
     execute(database, "UPDATE batches SET status = 'validating', idempotency_key = 'k' WHERE id = :id", id=gone)
     execute(database, "UPDATE batches SET status = 'cancelling', ending = 'cancelled' WHERE id = :id", id=cut)
     execute(database, "UPDATE batches SET status = 'completed', completed_at = created_at WHERE id = :id", id=old)
     execute(database, "UPDATE slices SET not_before = now() + interval '1 day' WHERE batch_id = :id", id=lapsed)
-    reclaim.of_worker(database, "nobody", AttemptEnding.DIED, 3)
+    reclaim.reclaim_from_worker(database, "nobody", AttemptOutcome.CRASHED, 3)
 
-    done = {duty.name: duty.run() for duty in tasks.standard(database, settings) if duty.name != "schedules"}
+    done = {duty.name: duty.run() for duty in tasks.default_tasks(database, settings) if duty.name != "schedules"}
 
     assert {name for name, did in done.items() if did} >= {"reclaim", "deadlines", "endings", "abandoned", "retention"}
     database.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.mill import PIPELINE, mill, texts, until
+from tests.mill import PIPELINE, random_texts, temporary_deployment, wait_for
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
@@ -16,9 +16,9 @@ def write_jsonl(path: Path, inputs: list[str]) -> None:
 def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_and_ctrl_c_ends_it_all(
     tmp_path: Path,
 ) -> None:
-    inputs = texts(300)
+    inputs = random_texts(300)
     write_jsonl(tmp_path / "reviews.jsonl", inputs)
-    with mill(tmp_path) as ours:
+    with temporary_deployment(tmp_path) as ours:
         submitted = ours.run("submit", "reviews.jsonl", "--pipeline", PIPELINE)
         batch_id = submitted.stdout.decode().strip()
         assert submitted.returncode == 0
@@ -47,9 +47,9 @@ def test_a_batch_submitted_while_nothing_runs_is_worked_through_when_up_starts_a
 
 
 def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: Path) -> None:
-    with mill(tmp_path) as ours:
+    with temporary_deployment(tmp_path) as ours:
         up = ours.start("up")
-        until(lambda: b"alive" in ours.run("workers", "--json").stdout, "a worker")
+        wait_for(lambda: b"alive" in ours.run("workers", "--json").stdout, "a worker")
         family = psutil.Process(up.pid).children(recursive=True)
 
         up.kill()
@@ -57,13 +57,13 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
         _, alive = psutil.wait_procs(family, timeout=30)
         assert alive == []
         ours.start("up")
-        until(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
+        wait_for(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
 
 
 def test_a_second_up_in_the_same_home_is_refused(tmp_path: Path) -> None:
-    with mill(tmp_path) as ours:
+    with temporary_deployment(tmp_path) as ours:
         ours.start("up")
-        until(lambda: (tmp_path / "home" / "up.lock").exists() and "process started" in ours.log, "the first one")
+        wait_for(lambda: (tmp_path / "home" / "up.lock").exists() and "process started" in ours.log, "the first one")
 
         second = ours.run("up")
 
@@ -75,7 +75,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "distilbert"}')
     (tmp_path / "batchmill.toml").write_text('[pipelines.broken]\ntask = "sentiment-analysis"\nmodel = "./broken"\n')
-    with mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
         submitted = ours.run("submit", "-", "--pipeline", "broken", stdin=b'"one"\n"two"\n')
         batch_id = submitted.stdout.decode().strip()
 

@@ -36,9 +36,11 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python in an environment that has the wheel and its dependencies, and nothing of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True,
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     [wheel] = folder.glob("*.whl")
     venv.create(folder / "venv", symlinks=True)
     own = next((folder / "venv" / "lib").glob("python*/site-packages"))

@@ -5,8 +5,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.toys import TOY, toy_mill
-from tests.mill import until
+from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment
+from tests.mill import wait_for
 
 COMPLETED = "SELECT slot, batch_id, summary FROM runs WHERE state = 'completed' ORDER BY slot"
 
@@ -14,25 +14,39 @@ COMPLETED = "SELECT slot, batch_id, summary FROM runs WHERE state = 'completed' 
 def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str) -> None:
     rows = [{"id": str(number), "text": f"number {number}"} for number in range(40)]
     source = f"[sources.rows]\nurl = 'sqlite:///{tmp_path / 'rows.db'}'\nquery = 'SELECT id, text FROM rows'\n"
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, clock="2026-10-25T00:59:50Z") as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, clock="2026-10-25T00:59:50Z"
+    ) as ours:
         _fill(tmp_path / "rows.db", rows)
         with (tmp_path / "home" / "batchmill.toml").open("a") as config:
             config.write(source)
         made = ours.run(
-            "schedule", "create", "hourly", "--cron", "0 * * * *", "--tz", "Europe/Berlin", "--pipeline", TOY,
-            "--sql", "rows", "--into", "answers", "--reuse",
-        )  # fmt: skip
+            "schedule",
+            "create",
+            "hourly",
+            "--cron",
+            "0 * * * *",
+            "--tz",
+            "Europe/Berlin",
+            "--pipeline",
+            FAKE_PIPELINE,
+            "--sql",
+            "rows",
+            "--into",
+            "answers",
+            "--reuse",
+        )
         assert made.returncode == 0, made.stderr
         clock = f"2026-10-25T00:59:50Z@{datetime.now(UTC).isoformat()}*5"
-        ours.start("worker", TOY, "--devices", "cpu", BATCHMILL_CLOCK=clock)
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", BATCHMILL_CLOCK=clock)
 
-        until(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
+        wait_for(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
 
         [run] = ours.query(COMPLETED)[:1]
         assert "2026-10-25 01:00" in str(run.slot)  # the second of the two hours from 02:00 on, in Berlin
         assert ours.outputs(run.batch_id) == [{"text": row["text"], "length": len(row["text"])} for row in rows]
         assert len(ours.query("SELECT id FROM answers")) == 40
-        ours.check(run.batch_id, 40)
+        ours.assert_completed(run.batch_id, 40)
 
 
 def _fill(path: Path, rows: list[dict[str, str]]) -> None:

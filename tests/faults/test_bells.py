@@ -10,7 +10,7 @@ import redis
 
 from models.lifecycle import wakeups
 from models.settings import Settings
-from tests.faults.toys import TOY, check_outputs, ledger, numbered, toy_mill
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, count_forward_passes, fake_model_deployment, numbered_texts
 
 JOBS = 200
 # Whoever does not hear a bell looks at SQL again in ten minutes only.
@@ -18,41 +18,48 @@ BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
 
 
 def test_one_claim_wins_however_often_a_bell_rings(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    texts, settings = numbered(JOBS), Settings.load(redis_url=redis_url)
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        ours.start("worker", TOY, "--devices", "cpu,cpu", TOY_LEDGER=str(tmp_path / "ledger"), TOY_PASS_SECONDS="0.02")
-        ours.until_ready(2)
-        batch = ours.client.submit(TOY, texts)
+    texts, settings = numbered_texts(JOBS), Settings.load(redis_url=redis_url)
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        ours.start(
+            "worker",
+            FAKE_PIPELINE,
+            "--devices",
+            "cpu,cpu",
+            TOY_LEDGER=str(tmp_path / "ledger"),
+            TOY_PASS_SECONDS="0.02",
+        )
+        ours.wait_for_workers(2)
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
         [first] = ours.query("SELECT min(id) AS id FROM slices")
 
-        wakeups.ring(settings, TOY, [first.id] * 100)
+        wakeups.send_wakeups(settings, FAKE_PIPELINE, [first.id] * 100)
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
-        assert set(ledger(tmp_path / "ledger").values()) == {1}
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
+        assert set(count_forward_passes(tmp_path / "ledger").values()) == {1}
         assert {row.ending for row in ours.query("SELECT ending FROM attempts")} == {"done"}
 
 
 def test_what_is_no_bell_of_ours_is_passed_over(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     settings = Settings.load(redis_url=redis_url)
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **BELLS_ALONE) as ours:
-        ours.start("worker", TOY)
-        [worker] = ours.until_ready()
-        ours.client.submit(TOY, ["now it listens"]).wait(90)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **BELLS_ALONE) as ours:
+        ours.start("worker", FAKE_PIPELINE)
+        [worker] = ours.wait_for_workers()
+        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
         with redis.Redis.from_url(redis_url) as client:
-            client.lpush(wakeups.queue_name(TOY), *forgeries(settings, client))
+            client.lpush(wakeups.queue_name(FAKE_PIPELINE), *forgeries(settings, client))
 
-        batch = ours.client.submit(TOY, numbered(JOBS)).wait(90)
+        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(JOBS)).wait(90)
 
-        ours.check(batch.id, JOBS)
-        assert ours.worker_pids() == [worker]
+        ours.assert_completed(batch.id, JOBS)
+        assert ours.ready_worker_pids() == [worker]
         assert "DuplicateTaskNameWarning" not in ours.log
 
 
 def forgeries(settings: Settings, client: Any) -> list[bytes]:
     """Messages as a bell's, but for what is in them; and some that are none. The last one Celery can't get over."""
-    wakeups.ring(settings, "forge", [1])
+    wakeups.send_wakeups(settings, "forge", [1])
     real = json.loads(client.rpop(wakeups.queue_name("forge")))
 
     def forged(arguments: object, **headers: str) -> bytes:
@@ -62,10 +69,10 @@ def forgeries(settings: Settings, client: Any) -> list[bytes]:
 
     return [
         forged(["no such pipeline", 1]),
-        forged([TOY, 10**18]),
-        forged([TOY, "1; DROP TABLE jobs"]),
-        forged([TOY]),
-        forged([TOY, 1], task="os.system"),
+        forged([FAKE_PIPELINE, 10**18]),
+        forged([FAKE_PIPELINE, "1; DROP TABLE jobs"]),
+        forged([FAKE_PIPELINE]),
+        forged([FAKE_PIPELINE, 1], task="os.system"),
         json.dumps({**real, "content-type": "application/x-python-serialize"}).encode(),
         pickle.dumps({"a": 1}),
     ]

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests import models_made
-from tests.faults.toys import numbered
-from tests.mill import mill
+from tests.faults.toys import numbered_texts
+from tests.mill import temporary_deployment
 
 JOBS = 20
 WEIGHTS = "model.safetensors"
@@ -33,30 +33,33 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
 ) -> None:
     models = {
         "good": models_made.distilbert(tmp_path / "good"),
-        "truncated": truncated(tmp_path / "truncated"), "headless": models_made.masked_bert(tmp_path / "headless"),
+        "truncated": truncated(tmp_path / "truncated"),
+        "headless": models_made.masked_bert(tmp_path / "headless"),
         "nan": without_numbers(tmp_path / "nan"),
-    }  # fmt: skip
+    }
     home = tmp_path / "home"
     home.mkdir()
-    (home / "batchmill.toml").write_text("".join(
-        f'[pipelines.{name}]\ntask = "sentiment-analysis"\nmodel = "{folder}"\n' for name, folder in models.items()
-    ))  # fmt: skip
-    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
-        batches = {name: ours.client.submit(name, numbered(JOBS)) for name in models}
+    (home / "batchmill.toml").write_text(
+        "".join(
+            f'[pipelines.{name}]\ntask = "sentiment-analysis"\nmodel = "{folder}"\n' for name, folder in models.items()
+        )
+    )
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+        batches = {name: ours.client.submit(name, numbered_texts(JOBS)) for name in models}
         ours.start("worker", *models, "--devices", "cpu")
         for batch in batches.values():
             batch.wait(120)
 
-        [worker] = ours.until_ready()  # a load that failed leaves it idle until the next that succeeds
-        ours.check(batches["good"].id, JOBS)
+        [worker] = ours.wait_for_workers()  # a load that failed leaves it idle until the next that succeeds
+        ours.assert_completed(batches["good"].id, JOBS)
         for name in ("truncated", "headless"):
             view = batches[name].view
             assert (view.status, view.error_code) == ("failed", "model_unusable"), name
             assert models[name].name in str(view.error_message), "it says which model"
             assert batches[name].request_counts.failed == JOBS
-            ours.audit(batches[name].id)
-        ours.check(batches["nan"].id, JOBS)
+            ours.assert_consistent(batches[name].id)
+        ours.assert_completed(batches["nan"].id, JOBS)
         codes = ours.query("SELECT DISTINCT error_code FROM results WHERE batch_id = :id", id=batches["nan"].id)
         assert [row.error_code for row in codes] == ["invalid_output"]
-        ours.check(ours.client.submit("good", numbered(JOBS)).wait(90).id, JOBS)
-        assert ours.worker_pids() == [worker], "it did not have to be started again"
+        ours.assert_completed(ours.client.submit("good", numbered_texts(JOBS)).wait(90).id, JOBS)
+        assert ours.ready_worker_pids() == [worker], "it did not have to be started again"

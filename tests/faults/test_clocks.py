@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 JOBS = 240
 
@@ -10,16 +10,16 @@ JOBS = 240
 def test_a_worker_an_hour_off_takes_nothing_from_others_and_loses_nothing(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    texts, hours = numbered(JOBS), "-1" if "sqlite" in database_url else "1"
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="32") as ours:
-        ours.start("worker", TOY, TOY_PASS_SECONDS="0.1")
-        ours.start("worker", TOY, TOY_PASS_SECONDS="0.1", TOY_CLOCK_HOURS=hours)
-        workers = ours.until_ready(2)
-        batch = ours.client.submit(TOY, texts, deadline="30m").wait(90)
+    texts, hours = numbered_texts(JOBS), "-1" if "sqlite" in database_url else "1"
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="32") as ours:
+        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.1")
+        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.1", TOY_CLOCK_HOURS=hours)
+        workers = ours.wait_for_workers(2)
+        batch = ours.client.submit(FAKE_PIPELINE, texts, deadline="30m").wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
         shares = ours.query("SELECT worker_id, ending FROM attempts WHERE batch_id = :id", id=batch.id)
         assert {row.ending for row in shares} == {"done"}, "no lease ran out"
         assert len({row.worker_id for row in shares}) == 2, "both had a share"
-        assert ours.worker_pids() == workers
+        assert ours.ready_worker_pids() == workers

@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import make_url, text
 
 from models import db, schema
-from models.db import Database, Pool
+from models.db import Database, PoolOptions
 from models.errors import LockTimeout, Unreachable
 from models.settings import Settings
-from tests.batches_made import claimant, execute, insert_batch, let_lapse, pending, slice_row
-from tests.faults.toys import TOY, json_lines, numbered, toy_mill
-from tests.mill import until
+from tests.batches_made import claimant_for, execute, expire_leases, get_slice, get_unanswered_jobs, insert_batch
+from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
+from tests.mill import wait_for
 from worker.leasing import claims, commit
-from worker.leasing.commit import Answer
-from worker.leasing.leases import Holdings, Lease
+from worker.leasing.commit import JobResult
+from worker.leasing.leases import HeldLeases, Lease
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
 
@@ -65,27 +65,36 @@ def _kind(words: list[str]) -> str | None:
 
 def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
     """Claims, writes, heartbeats, duties, a schedule with a table of its own, and submits that reuse."""
-    rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered(300))
+    rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered_texts(300))
     for day in (0, 1):
         (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
     settings = {"database_url": postgresql_url, "redis_url": redis_url, "prune_days": "365"}
-    with (
-        toy_mill(tmp_path, **settings) as ours,
-        Watcher(make_url(postgresql_url).port or 5432) as watcher,
-    ):
-        made = ours.run("schedule", "create", "daily", "--cron", "0 0 * * *", "--pipeline", TOY, "--into", "answers",
-                        "--file", str(tmp_path / "{slot:%Y-%m-%d}.jsonl"), "--reuse")  # fmt: skip
+    with fake_model_deployment(tmp_path, **settings) as ours, Watcher(make_url(postgresql_url).port or 5432) as watcher:
+        made = ours.run(
+            "schedule",
+            "create",
+            "daily",
+            "--cron",
+            "0 0 * * *",
+            "--pipeline",
+            FAKE_PIPELINE,
+            "--into",
+            "answers",
+            "--file",
+            str(tmp_path / "{slot:%Y-%m-%d}.jsonl"),
+            "--reuse",
+        )
         assert made.returncode == 0, made.stderr
         assert ours.run("schedule", "trigger", "daily").returncode == 0
-        ours.start("worker", TOY, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
         ours.start("foreman")
-        ours.until_ready()
+        ours.wait_for_workers()
         for _ in range(2):
             submitted = ours.run(
-                "submit", "-", "--pipeline", TOY, "--reuse", "--wait", stdin=json_lines(numbered(3000))
+                "submit", "-", "--pipeline", FAKE_PIPELINE, "--reuse", "--wait", stdin=to_jsonl(numbered_texts(3000))
             )
             assert submitted.returncode == 0, submitted.stderr
-        until(lambda: ours.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
+        wait_for(lambda: ours.query("SELECT 1 FROM runs WHERE state = 'completed'"), "a run of the schedule")
 
     assert watcher.most.keys() == MOST.keys()
     assert all(watcher.most[kind] <= MOST[kind] for kind in MOST), watcher.most
@@ -95,15 +104,15 @@ def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> 
 @pytest.fixture
 def pools(postgresql_url: str) -> Iterator[tuple[Database, Database]]:
     """A worker process' two: for what it writes, and for claims and the heartbeat."""
-    both = tuple(Database(postgresql_url, pool=Pool(connections=1)) for _ in range(2))
+    both = tuple(Database(postgresql_url, pool=PoolOptions(max_connections=1)) for _ in range(2))
     yield both[0], both[1]
     for each in both:
         each.close()
 
 
-def held(database: Database, leases: list[Lease]) -> Holdings:
-    holdings = Holdings()
-    holdings.add(leases, pending(database, leases))
+def held(database: Database, leases: list[Lease]) -> HeldLeases:
+    holdings = HeldLeases()
+    holdings.add(leases, get_unanswered_jobs(database, leases))
     return holdings
 
 
@@ -119,15 +128,15 @@ class TestLeases:
     ) -> None:
         writing, beating = pools
         batch_id = insert_batch(writing, 12, slice_jobs=4)
-        leases = claims.take(beating, claimant(), 12, 4)
-        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, beat_seconds=5)
+        leases = claims.claim(beating, claimant_for(), 12, 4)
+        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, heartbeat_seconds=5)
         written, goes_on = threading.Event(), threading.Event()
         first, *others = leases
 
         def writes() -> None:
-            answers = [Answer(first, first.first, commit.Outcome.SUCCEEDED, output="{}")]
+            answers = [JobResult(first, first.start_position, commit.JobOutcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                commit.close(connection, writing.sql, answers, [first], set(), version_id=None)
+                commit.commit_results(connection, writing.sql, answers, [first], set(), version_id=None)
                 written.set()
                 assert goes_on.wait(60)
 
@@ -138,7 +147,7 @@ class TestLeases:
         heart.run_once()
         took = time.monotonic() - began
 
-        renewed = [slice_row(beating, lease).lease_expires_at for lease in others]
+        renewed = [get_slice(beating, lease).lease_expires_at for lease in others]
         goes_on.set()
         thread.join()
         now = time.time()
@@ -149,9 +158,9 @@ class TestLeases:
     def test_what_is_being_written_is_not_lost(self, pools: tuple[Database, Database]) -> None:
         writing, beating = pools
         insert_batch(writing, 4, slice_jobs=4)
-        [lease] = claims.take(beating, claimant(), 4, 4)
+        [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
-            commit.close(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            commit.commit_results(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 
@@ -164,14 +173,14 @@ class TestLeases:
         """A claim of many jobs has their inputs read in portions, and the heartbeat has its turn in between."""
         writing, beating = pools
         insert_batch(writing, 4000, slice_jobs=4)
-        leases = claims.take(beating, claimant(), 2000, 4)
-        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, beat_seconds=5)
-        monkeypatch.setattr(claims, "PORTION_JOBS", 4)
+        leases = claims.claim(beating, claimant_for(), 2000, 4)
+        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, heartbeat_seconds=5)
+        monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)
         ended, beats = threading.Event(), []
 
         def reads() -> None:
             while not ended.is_set():
-                pending(beating, leases)
+                get_unanswered_jobs(beating, leases)
 
         thread = in_a_thread(reads)
         for _ in range(5):
@@ -186,19 +195,19 @@ class TestLeases:
 
 def let_lapse_without_waiting(url: str, leases: list[Lease]) -> None:
     other = Database(url)
-    let_lapse(other, *leases)
+    expire_leases(other, *leases)
     other.close()
 
 
 class TestWhatOthersLock:
     def test_an_impatient_transaction_gives_its_connection_back(self, postgresql_url: str) -> None:
-        ours, others = Database(postgresql_url, pool=Pool(1)), Database(postgresql_url)
+        ours, others = Database(postgresql_url, pool=PoolOptions(1)), Database(postgresql_url)
         batch_id = insert_batch(others, 1)
         with others.write() as connection:
             connection.execute(text("UPDATE batches SET name = 'theirs' WHERE id = :id"), {"id": batch_id})
             began = time.monotonic()
             with pytest.raises(LockTimeout, match="another transaction keeps locked"):
-                execute(ours.impatient(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
+                execute(ours.with_lock_timeout(0.2), "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
             took = time.monotonic() - began
             execute(ours, "UPDATE workers SET pid = 1")
         execute(ours, "UPDATE batches SET name = 'ours' WHERE id = :id", id=batch_id)
@@ -226,17 +235,17 @@ class TestWhatOthersLock:
 
 class TestPools:
     def test_no_more_than_they_may(self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(db, "POOL_SECONDS", 0.2)
-        database = Database(postgresql_url, pool=Pool(connections=1))
+        monkeypatch.setattr(db, "POOL_TIMEOUT_SECONDS", 0.2)
+        database = Database(postgresql_url, pool=PoolOptions(max_connections=1))
 
         with database.read(), pytest.raises(Unreachable, match="each connection of this process is in use"):
-            schema.version(database)
-        assert schema.version(database) == schema.HEAD
+            schema.current_version(database)
+        assert schema.current_version(database) == schema.HEAD
         database.close()
 
     def test_what_processes_open(self, postgresql_url: str) -> None:
-        database = schema.opened(Settings(database_url=postgresql_url), connections=1)
+        database = schema.open_database(Settings(database_url=postgresql_url), max_connections=1)
 
         assert (database.engine.pool.size(), database.engine.pool._max_overflow) == (1, 0)  # type: ignore[attr-defined]
-        assert Settings().lease_seconds / 10 > main.LOCK_SECONDS
+        assert Settings().lease_seconds / 10 > main.LOCK_TIMEOUT_SECONDS
         database.close()

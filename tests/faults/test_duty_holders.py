@@ -5,16 +5,16 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
-from tests.mill import Mill, until
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, wait_for
 
 JOBS = 64
 
 
-def leave_leases_behind(ours: Mill) -> int:
+def leave_leases_behind(ours: Deployment) -> int:
     """A worker takes slices, and is killed with its supervisor; returns how many slices that were."""
-    supervisor = psutil.Process(ours.start("worker", TOY, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
-    until(lambda: leased(ours), "a claim")
+    supervisor = psutil.Process(ours.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="after_claim:sleep").pid)
+    wait_for(lambda: leased(ours), "a claim")
     [worker] = supervisor.children()
     worker.suspend()  # or it would see its supervisor's end, and give the slices back
     supervisor.kill()
@@ -22,7 +22,7 @@ def leave_leases_behind(ours: Mill) -> int:
     return leased(ours)
 
 
-def leased(ours: Mill) -> int:
+def leased(ours: Deployment) -> int:
     found: int = ours.query("SELECT count(*) AS n FROM slices WHERE state = 'leased'")[0].n
     return found
 
@@ -30,22 +30,22 @@ def leased(ours: Mill) -> int:
 def test_a_duty_is_done_once_though_two_come_and_one_dies_half_way(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    texts = numbered(JOBS)
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        batch = ours.client.submit(TOY, texts)
+    texts = numbered_texts(JOBS)
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
         left = leave_leases_behind(ours)
         doomed = ours.start("foreman", BATCHMILL_FAILPOINT="in_duty:kill")
         assert doomed.wait(60) == -signal.SIGKILL
-        ours.audit(batch.id)
+        ours.assert_consistent(batch.id)
 
         for _ in range(2):
             ours.start("foreman")
-        until(lambda: leased(ours) == 0, "what was left behind to be queued")
-        ours.start("worker", TOY)
+        wait_for(lambda: leased(ours) == 0, "what was left behind to be queued")
+        ours.start("worker", FAKE_PIPELINE)
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
         lapsed = ours.query("SELECT slice_id, count(*) AS n FROM attempts WHERE ending = 'lapsed' GROUP BY slice_id")
         assert [row.n for row in lapsed] == [1] * left
         assert {row.attempts for row in ours.query("SELECT attempts FROM results")} <= {1, 2}

@@ -18,8 +18,8 @@ import pytest
 
 from producer.schedules import registry
 from producer.schedules.timing.cron import Cron
-from tests.mill import until
-from tests.nights_made import Nights, at
+from tests.mill import wait_for
+from tests.nights_made import ScheduleHarness, utc
 from tests.servers import RedisDatabase
 
 ZONES = {"berlin": "Europe/Berlin", "york": "America/New_York", "howe": "Australia/Lord_Howe"}
@@ -33,27 +33,35 @@ PATIENCE_SECONDS = 220.0
 # The evening before, in UTC, whose clocks are changed, and by hand what comes of it: the night's one slot, those of
 # every half hour from one to four (with their offsets), and how many full hours there are.
 NIGHTS = {
-    "forward in New York": (
-        "03-07 22:00", "york", "03:00-0400", "01:00-0500 01:30-0500 03:00-0400 03:30-0400", 26,
-    ),
+    "forward in New York": ("03-07 22:00", "york", "03:00-0400", "01:00-0500 01:30-0500 03:00-0400 03:30-0400", 26),
     "back on Lord Howe": (
-        "04-04 08:00", "howe", "02:30+1030",
-        "01:00+1100 01:30+1100 01:30+1030 02:00+1030 02:30+1030 03:00+1030 03:30+1030", 25,
+        "04-04 08:00",
+        "howe",
+        "02:30+1030",
+        "01:00+1100 01:30+1100 01:30+1030 02:00+1030 02:30+1030 03:00+1030 03:30+1030",
+        25,
     ),
     "forward on Lord Howe": (
-        "10-03 08:00", "howe", "02:30+1100", "01:00+1030 01:30+1030 02:30+1100 03:00+1100 03:30+1100", 26,
+        "10-03 08:00",
+        "howe",
+        "02:30+1100",
+        "01:00+1030 01:30+1030 02:30+1100 03:00+1100 03:30+1100",
+        26,
     ),
     "back in Berlin": (
-        "10-24 12:00", "berlin", "02:30+0200",
-        "01:00+0200 01:30+0200 02:00+0200 02:30+0200 02:00+0100 02:30+0100 03:00+0100 03:30+0100", 26,
+        "10-24 12:00",
+        "berlin",
+        "02:30+0200",
+        "01:00+0200 01:30+0200 02:00+0200 02:30+0200 02:00+0100 02:30+0100 03:00+0100 03:30+0100",
+        26,
     ),
-}  # fmt: skip
+}
 
 
 class Foreman:
     """A process that looks after the schedules; it, or the tick that it has at work, is killed now and then."""
 
-    def __init__(self, nights: Nights, clock: str, source: random.Random) -> None:
+    def __init__(self, nights: ScheduleHarness, clock: str, source: random.Random) -> None:
         self._environment = nights.environment(CLOCK=clock, SCHEDULE_SECONDS="0.2")
         self._source = source
         self.deaths = 0
@@ -90,7 +98,7 @@ def start_foreman(environment: dict[str, str]) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def foremen(nights: Nights, clock: str) -> Iterator[list[Foreman]]:
+def foremen(nights: ScheduleHarness, clock: str) -> Iterator[list[Foreman]]:
     source = random.Random(clock[:10])
     made = [Foreman(nights, clock, source) for _ in range(2)]
     try:
@@ -106,11 +114,11 @@ def test_every_slot_has_one_run_though_clocks_are_changed(
 ) -> None:
     evening, zone, *by_hand = NIGHTS[night]
     kind = "sqlite" if list(NIGHTS).index(night) in (0, 3) else "postgresql"  # each goes forward and back
-    start = at(evening)
-    end, nights = start + SPAN, Nights(request.getfixturevalue(f"{kind}_url"), tmp_path, redis_url=redis_url)
+    start = utc(evening)
+    end, nights = start + SPAN, ScheduleHarness(request.getfixturevalue(f"{kind}_url"), tmp_path, redis_url=redis_url)
     wanted = set(made(nights, start, end))
     for hour in range(0, 24, 8):
-        nights.shop.open_ticket(start + timedelta(hours=hour, minutes=10))
+        nights.tickets.insert_ticket(start + timedelta(hours=hour, minutes=10))
     deadline = time.monotonic() + PATIENCE_SECONDS
 
     with foremen(nights, f"{start.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}") as two:
@@ -119,10 +127,10 @@ def test_every_slot_has_one_run_though_clocks_are_changed(
             for foreman in two:
                 foreman.look()
             valkey_server.flush()
-            nights.answer()
+            nights.answer_jobs()
             let_rest(nights, end)
             time.sleep(0.2)
-        until(lambda: not nights.query("SELECT slot FROM runs WHERE look_at IS NOT NULL"), "the last runs")
+        wait_for(lambda: not nights.query("SELECT slot FROM runs WHERE look_at IS NOT NULL"), "the last runs")
 
     assert sum(foreman.deaths for foreman in two) >= 2
     check(nights, wanted, end)
@@ -135,47 +143,47 @@ def test_every_slot_has_one_run_though_clocks_are_changed(
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_a_foreman_that_ends_leaves_no_tick_behind(sqlite_url: str, tmp_path: Path, how: str) -> None:
-    nights = Nights(sqlite_url, tmp_path)
-    nights.create()
-    nights.shop.open_ticket(at("03-01 21:00"))
+    nights = ScheduleHarness(sqlite_url, tmp_path)
+    nights.create_schedule()
+    nights.tickets.insert_ticket(utc("03-01 21:00"))
     environment = nights.environment(
         CLOCK="2026-03-02T02:00Z", SCHEDULE_SECONDS="0.1", FAILPOINT="in_read:sleep", DATABASE_URL=sqlite_url
     )
     with start_foreman(environment) as foreman:
-        until(lambda: nights.query("SELECT held_by FROM runs WHERE held_by IS NOT NULL"), "its tick to read")
+        wait_for(lambda: nights.query("SELECT held_by FROM runs WHERE held_by IS NOT NULL"), "its tick to read")
         [tick] = psutil.Process(foreman.pid).children()
         getattr(foreman, how)()
         assert foreman.wait(30) == (0 if how == "terminate" else -9)
 
     assert psutil.wait_procs([tick], timeout=30)[1] == []
-    nights.tick(at("03-02 02:30"))  # at once, since the one who held it is known to be dead
-    assert nights.states() == ["running"]
+    nights.tick(utc("03-02 02:30"))  # at once, since the one who held it is known to be dead
+    assert nights.run_states() == ["running"]
     nights.close()
 
 
-def made(nights: Nights, start: datetime, end: datetime) -> Iterator[tuple[str, datetime]]:
+def made(nights: ScheduleHarness, start: datetime, end: datetime) -> Iterator[tuple[str, datetime]]:
     """Schedules of all times in all zones; gives their slots, as the schedule has them."""
     for zone, tz in ZONES.items():
         for what, cron in TIMES.items():
             name = f"{zone}-{what}"
-            nights.create(name, start, cron=cron, tz=tz, catchup="all", catchup_window="30d", overlap="queue")
-            for slot in Cron(cron, tz).between(start, end):
+            nights.create_schedule(name, start, cron=cron, tz=tz, catchup="all", catchup_window="30d", overlap="queue")
+            for slot in Cron(cron, tz).times_between(start, end):
                 yield name, slot
 
 
-def completed(nights: Nights) -> set[tuple[str, datetime]]:
+def completed(nights: ScheduleHarness) -> set[tuple[str, datetime]]:
     names = (f"{zone}-{what}" for zone in ZONES for what in TIMES)
     return {(run.schedule, run.slot) for name in names for run in nights.runs(name) if run.state == "completed"}
 
 
-def let_rest(nights: Nights, end: datetime) -> None:
+def let_rest(nights: ScheduleHarness, end: datetime) -> None:
     """Suspend what is decided up to the end, so that the clock may run on."""
-    for view in registry.listed(nights.database):
+    for view in registry.list_schedules(nights.database):
         if view.suspended_at is None and view.next_at is not None and view.next_at > end:
             registry.suspend(nights.database, view.name, end)
 
 
-def check(nights: Nights, wanted: set[tuple[str, datetime]], end: datetime) -> None:
+def check(nights: ScheduleHarness, wanted: set[tuple[str, datetime]], end: datetime) -> None:
     runs = nights.query("SELECT schedule, batch_id, state FROM runs")
     batches = {row.id for row in nights.query("SELECT id FROM batches")}
     assert {row.state for row in runs} == {"completed"}
@@ -188,10 +196,10 @@ def check(nights: Nights, wanted: set[tuple[str, datetime]], end: datetime) -> N
     )
     assert {row.times for row in taken} == {1}
     assert len([row for row in taken if row.schedule.endswith("-hour")]) == 9
-    nights.audit()
+    nights.assert_consistent()
 
 
-def told(nights: Nights, name: str, end: datetime) -> list[str]:
+def told(nights: ScheduleHarness, name: str, end: datetime) -> list[str]:
     """A schedule's slots of that day, as the zone's clocks told them."""
     zone = ZoneInfo(ZONES[name.split("-")[0]])
     return [f"{run.slot.astimezone(zone):%H:%M%z}" for run in nights.runs(name) if run.slot <= end]

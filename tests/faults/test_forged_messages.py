@@ -16,13 +16,13 @@ import redis
 
 from models.lifecycle import wakeups
 from models.settings import Settings
-from tests.faults.toys import TOY, numbered, toy_mill
-from tests.mill import Mill, until
+from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, wait_for
 from tests.servers import Valkey
 
 PAGE = Path(__file__).parents[2] / "docs/redis.md"
 BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
-QUEUE = wakeups.queue_name(TOY)
+QUEUE = wakeups.queue_name(FAKE_PIPELINE)
 FLOOD = 3000
 MIB = 1024 * 1024
 BOMB_BYTES = 300 * MIB
@@ -34,7 +34,9 @@ OTHER = '{"other": {"task": "sentiment-analysis", "model": "nobody/toy"}}'
 def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
     """Messages as one of ours but for what is in them, and some that are none."""
 
-    def forged(arguments: object = (TOY, 1), *, body: bytes | None = None, **headers: object) -> dict[str, Any]:
+    def forged(
+        arguments: object = (FAKE_PIPELINE, 1), *, body: bytes | None = None, **headers: object
+    ) -> dict[str, Any]:
         plain = json.dumps([arguments, {}, EMBED]).encode() if body is None else body
         changed = {"body": base64.b64encode(plain).decode(), "headers": {**real["headers"], **headers}}
         return {**real, **changed}
@@ -42,13 +44,13 @@ def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
     bomb = zlib.compressobj(9)
     blanks = b" " * MIB
     parts = [bomb.compress(b"["), *(bomb.compress(blanks) for _ in range(BOMB_BYTES // MIB)), bomb.compress(b"]")]
-    chained = json.dumps([[TOY, 1], {}, {**EMBED, "chain": [{"task": "celery.backend_cleanup"}]}]).encode()
+    chained = json.dumps([[FAKE_PIPELINE, 1], {}, {**EMBED, "chain": [{"task": "celery.backend_cleanup"}]}]).encode()
     properties = real["properties"]
     messages = [
         forged(body=b"".join([*parts, bomb.flush()]), compression="application/x-gzip"),
         forged(compression="no such one"),
         forged(["no such pipeline", 1]),
-        forged([TOY, "1; DROP TABLE jobs"]),
+        forged([FAKE_PIPELINE, "1; DROP TABLE jobs"]),
         forged([{"a": 1}, [2]]),
         forged(task="os.system"),
         *(forged(task=f"celery.{name}") for name in ("backend_cleanup", "chord", "accumulate", "map")),
@@ -73,7 +75,7 @@ def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
 
 
 def real_message(settings: Settings, client: Any) -> dict[str, Any]:
-    wakeups.ring(settings, "forge", [1])
+    wakeups.send_wakeups(settings, "forge", [1])
     message: dict[str, Any] = json.loads(client.rpop(wakeups.queue_name("forge")))
     return message
 
@@ -84,7 +86,7 @@ def peak_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def dropped(ours: Mill) -> list[str]:
+def dropped(ours: Deployment) -> list[str]:
     return [line for line in ours.log.splitlines() if "dropped what is no wakeup" in line]
 
 
@@ -95,21 +97,21 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
     temporary.mkdir()
     settings = Settings.load(redis_url=own_valkey.url)
     with (
-        toy_mill(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **BELLS_ALONE) as ours,
+        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **BELLS_ALONE) as ours,
         redis.Redis.from_url(own_valkey.url) as client,
     ):
-        started = ours.start("worker", TOY, TMPDIR=str(temporary))
-        [worker] = ours.until_ready()
-        ours.client.submit(TOY, ["now it listens"]).wait(90)
+        started = ours.start("worker", FAKE_PIPELINE, TMPDIR=str(temporary))
+        [worker] = ours.wait_for_workers()
+        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
         before = peak_bytes(worker)
 
         for forged in forgeries(real_message(settings, client)):
             client.lpush(QUEUE, forged)
-            ours.client.submit(TOY, ["heard"]).wait(30)
+            ours.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
         client.lpush(QUEUE, *[b"garbage"] * FLOOD)
-        ours.client.submit(TOY, ["heard"]).wait(30)
+        ours.client.submit(FAKE_PIPELINE, ["heard"]).wait(30)
 
-        assert ours.worker_pids() == [worker]
+        assert ours.ready_worker_pids() == [worker]
         assert peak_bytes(worker) - before < 48 * MIB
         assert client.keys() == []
         assert 0 < len(dropped(ours)) < FLOOD / 100
@@ -122,23 +124,23 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
 def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
     settings = {**BELLS_ALONE, "pipelines": OTHER}
     with (
-        toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
+        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
         redis.Redis.from_url(redis_url) as client,
     ):
         client.set(wakeups.queue_name("other"), "taken")
-        ours.start("worker", TOY, "other")
-        [worker] = ours.until_ready()
-        until(lambda: dropped(ours), "the warning")
+        ours.start("worker", FAKE_PIPELINE, "other")
+        [worker] = ours.wait_for_workers()
+        wait_for(lambda: dropped(ours), "the warning")
 
-        ours.client.submit(TOY, ["its own queue is there"]).wait(90)
+        ours.client.submit(FAKE_PIPELINE, ["its own queue is there"]).wait(90)
         client.set(QUEUE, "taken")
-        batch = ours.client.submit(TOY, ["not heard"])
+        batch = ours.client.submit(FAKE_PIPELINE, ["not heard"])
         client.delete(QUEUE)
-        ours.client.submit(TOY, ["heard again"]).wait(30)
+        ours.client.submit(FAKE_PIPELINE, ["heard again"]).wait(30)
 
         assert batch.warning is not None
         batch.wait(30)
-        assert ours.worker_pids() == [worker]
+        assert ours.ready_worker_pids() == [worker]
         assert "Traceback" not in ours.log
 
 
@@ -148,15 +150,15 @@ def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: st
         client.execute_command(*command.replace("PASSWORD", "secret").split())
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=url, **BELLS_ALONE) as ours:
-        ours.start("worker", TOY)
-        ours.until_ready()
-        ours.client.submit(TOY, ["now it listens"]).wait(90)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **BELLS_ALONE) as ours:
+        ours.start("worker", FAKE_PIPELINE)
+        ours.wait_for_workers()
+        ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)
 
-        batch = ours.client.submit(TOY, numbered(20)).wait(30)
+        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(20)).wait(30)
 
         assert batch.warning is None
-        assert wakeups.depth(Settings.load(redis_url=url), [TOY]) == {TOY: 0}
-        assert wakeups.facts(Settings.load(redis_url=url)).version
+        assert wakeups.queue_depths(Settings.load(redis_url=url), [FAKE_PIPELINE]) == {FAKE_PIPELINE: 0}
+        assert wakeups.server_info(Settings.load(redis_url=url)).version
         assert "secret" not in ours.log
         assert "Traceback" not in ours.log

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.faults.toys import TOY, ledger, numbered, toy_mill
+from tests.faults.toys import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
 
@@ -10,16 +10,16 @@ JOBS, PLACE = 64, 37
 def test_an_input_on_which_the_device_hangs_is_closed_and_costs_the_others_nothing(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
-    texts = numbered(JOBS)
+    texts = numbered_texts(JOBS)
     texts[PLACE] = f"hang {texts[PLACE]}"
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, pass_seconds="1.5") as ours:
-        batch = ours.client.submit(TOY, texts)
-        ours.start("worker", TOY, TOY_LEDGER=str(tmp_path / "ledger"))
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, pass_seconds="1.5") as ours:
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
+        ours.assert_completed(batch.id, JOBS)
         failed = ours.query("SELECT position, error_code, attempts FROM results WHERE status <> 'succeeded'")
         assert [tuple(row) for row in failed] == [(PLACE, "timed_out", 3)]
         endings = ours.query("SELECT ending FROM job_attempts WHERE position = :place", place=PLACE)
         assert [row.ending for row in endings] == ["hung"] * 3
-        assert ledger(tmp_path / "ledger")[texts[PLACE]] == 3
+        assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3

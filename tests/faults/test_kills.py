@@ -9,66 +9,68 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.toys import TOY, check_outputs, ledger, numbered, toy_mill
-from tests.mill import Mill, until
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, count_forward_passes, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, wait_for
 
 JOBS = 400
 KILLS = 20  # on each database
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="32") as ours:
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="32") as ours:
         yield ours
 
 
 @pytest.mark.parametrize("point", ["before_claim", "after_claim", "mid_forward", "before_commit", "after_commit"])
-def test_whoever_is_killed_at_a_point_is_followed_by_others(ours: Mill, tmp_path: Path, point: str) -> None:
-    texts = numbered(JOBS)
-    batch = ours.client.submit(TOY, texts)
-    doomed = ours.start("worker", TOY, BATCHMILL_FAILPOINT=f"{point}:kill@2", TOY_PASS_SECONDS="0.05")
-    until(lambda: "status=-9" in ours.log or '"status": -9' in ours.log, "a death")
+def test_whoever_is_killed_at_a_point_is_followed_by_others(ours: Deployment, tmp_path: Path, point: str) -> None:
+    texts = numbered_texts(JOBS)
+    batch = ours.client.submit(FAKE_PIPELINE, texts)
+    doomed = ours.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", TOY_PASS_SECONDS="0.05")
+    wait_for(lambda: "status=-9" in ours.log or '"status": -9' in ours.log, "a death")
     doomed.terminate()
     doomed.wait(30)
     written = {row.position for row in ours.query("SELECT position FROM results WHERE batch_id = :id", id=batch.id)}
 
-    ours.start("worker", TOY, TOY_LEDGER=str(tmp_path / "ledger"))
+    ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
     batch.wait(90)
 
-    ours.check(batch.id, JOBS)
-    check_outputs(ours, batch.id, texts)
+    ours.assert_completed(batch.id, JOBS)
+    assert_outputs(ours, batch.id, texts)
     assert len(written) < JOBS, "the kills came too late to show anything"
-    again = ledger(tmp_path / "ledger")
+    again = count_forward_passes(tmp_path / "ledger")
     assert set(again) == {text for place, text in enumerate(texts) if place not in written}
     assert set(again.values()) == {1}
     check_attempts(ours, batch.id)
 
 
-def test_dozens_of_kills_at_any_moment_cost_time_and_nothing_else(ours: Mill) -> None:
-    source, texts = random.Random(KILLS), numbered(JOBS)
-    supervisor = psutil.Process(ours.start("worker", TOY, "--devices", "cpu,cpu,cpu", TOY_PASS_SECONDS="0.03").pid)
+def test_dozens_of_kills_at_any_moment_cost_time_and_nothing_else(ours: Deployment) -> None:
+    source, texts = random.Random(KILLS), numbered_texts(JOBS)
+    supervisor = psutil.Process(
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu,cpu", TOY_PASS_SECONDS="0.03").pid
+    )
     batches = []
     for number in range(KILLS):
         if not batches or batches[-1].refresh().view.counts.open < JOBS // 4:
-            batches.append(ours.client.submit(TOY, texts))
+            batches.append(ours.client.submit(FAKE_PIPELINE, texts))
         if number % 4:
-            ours.until_ready()
+            ours.wait_for_workers()
         time.sleep(source.uniform(0.0, 0.3))  # the fault itself: at any moment, sometimes also while one starts
-        pids = [child.pid for child in until(supervisor.children, "a worker")]
-        ready = [pid for pid in ours.worker_pids() if pid in pids] if number % 4 else []
+        pids = [child.pid for child in wait_for(supervisor.children, "a worker")]
+        ready = [pid for pid in ours.ready_worker_pids() if pid in pids] if number % 4 else []
         with suppress(psutil.NoSuchProcess):  # one that was just killed, and is being started again
             psutil.Process(source.choice(ready or pids)).kill()
 
     for batch in batches:
         batch.wait(90)
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
         check_attempts(ours, batch.id)
     killed = ours.query("SELECT count(DISTINCT worker_id) AS n FROM attempts WHERE ending = 'killed'")[0].n
     assert killed > 2, "hardly anybody was killed at work"
 
 
-def check_attempts(ours: Mill, batch_id: str) -> None:
+def check_attempts(ours: Deployment, batch_id: str) -> None:
     """A job's attempts are the claims that ended with their holder, and the one that answered it."""
     rows = ours.query(
         """SELECT r.position, r.attempts, r.status,
@@ -76,6 +78,6 @@ def check_attempts(ours: Mill, batch_id: str) -> None:
                    AND a.ending IN ('killed', 'lapsed', 'died', 'hung') AND a.ended_at < r.finished_at) AS deaths
            FROM results r WHERE r.batch_id = :id""",
         id=batch_id,
-    )  # fmt: skip
+    )
     assert {row.status for row in rows} == {"succeeded"}
     assert [row for row in rows if row.attempts != row.deaths + 1] == []

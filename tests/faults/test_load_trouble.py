@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from tests import models_made
-from tests.faults.toys import PIPELINE, numbered, toy_mill
-from tests.mill import Mill, mill, until
+from tests.faults.toys import PIPELINE_CONFIG, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, temporary_deployment, wait_for
 
 JOBS = 20
 
@@ -16,25 +16,27 @@ JOBS = 20
 def catalogue(path: Path, **models: Path) -> str:
     """Write a batchmill.toml with these pipelines; returns its path."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(
-        f'[pipelines.{pipeline}]\ntask = "sentiment-analysis"\nmodel = "{model}"\n'
-        for pipeline, model in models.items()
-    ))  # fmt: skip
+    path.write_text(
+        "".join(
+            f'[pipelines.{pipeline}]\ntask = "sentiment-analysis"\nmodel = "{model}"\n'
+            for pipeline, model in models.items()
+        )
+    )
     return str(path)
 
 
-def waiting_for(ours: Mill, batch_id: str) -> dict[str, str]:
+def waiting_for(ours: Deployment, batch_id: str) -> dict[str, str]:
     """Code and sentence of what `show` gives as the reason that nobody works on the batch."""
     shown = json.loads(ours.run("show", batch_id, "--json").stdout)
     return {blocker["code"]: blocker["message"] for blocker in shown["waiting_for"]}
 
 
-def until_waiting_for(ours: Mill, batch_id: str, code: str) -> str:
-    found: str = until(lambda: waiting_for(ours, batch_id).get(code), f"the reason {code}")
+def until_waiting_for(ours: Deployment, batch_id: str, code: str) -> str:
+    found: str = wait_for(lambda: waiting_for(ours, batch_id).get(code), f"the reason {code}")
     return found
 
 
-def status(ours: Mill, batch_id: str) -> str:
+def status(ours: Deployment, batch_id: str) -> str:
     found: str = ours.query("SELECT status FROM batches WHERE id = :id", id=batch_id)[0].status
     return found
 
@@ -50,24 +52,24 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
     damaged = models_made.distilbert(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"half of it")
     bad = catalogue(tmp_path / "bad.toml", b=damaged)
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="600") as ours:
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="600") as ours:
         config = ours.folder / "home" / "batchmill.toml"
-        config.write_text(config.read_text() + PIPELINE.replace("pipelines.toy", "pipelines.b"))
-        busy = ours.client.submit("toy", numbered(60_000))  # more than it has time for
+        config.write_text(config.read_text() + PIPELINE_CONFIG.replace("pipelines.toy", "pipelines.b"))
+        busy = ours.client.submit("toy", numbered_texts(60_000))  # more than it has time for
         ours.start("worker", "toy", "b", "--devices", "cpu", TOY_PASS_SECONDS="0.05")
-        ours.until_answered(busy.id, 1)
-        batch = ours.client.submit("b", numbered(JOBS))
+        ours.wait_for_results(busy.id, 1)
+        batch = ours.client.submit("b", numbered_texts(JOBS))
         with ours.client.database.write() as connection:  # both machines have the model under this name
             connection.execute(text("UPDATE batches SET model = :model"), {"model": str(damaged)})
 
         ours.start("worker", "b", "--devices", "cpu", BATCHMILL_CONFIG=bad, TOY_MODEL="none")
         reason = until_waiting_for(ours, batch.id, "model_unusable")
-        until(lambda: ours.query("SELECT tries FROM load_failures")[0].tries >= 3, "three tries")
+        wait_for(lambda: ours.query("SELECT tries FROM load_failures")[0].tries >= 3, "three tries")
         busy.cancel()
         batch.wait(60)
 
         assert str(damaged) in reason
-        ours.check(batch.id, JOBS)
+        ours.assert_completed(batch.id, JOBS)
 
 
 def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
@@ -75,12 +77,12 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
 ) -> None:
     away = folders["model"].rename(tmp_path / "unmounted")
     catalogue(tmp_path / "home" / "batchmill.toml", late=tmp_path / "model", healthy=folders["other"])
-    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
-        batch = ours.client.submit("late", numbered(JOBS))
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+        batch = ours.client.submit("late", numbered_texts(JOBS))
         ours.start("worker", "late", "healthy", "--devices", "cpu")
 
         reason = until_waiting_for(ours, batch.id, "model_missing")
-        other = ours.client.submit("healthy", numbered(JOBS)).wait(90)
+        other = ours.client.submit("healthy", numbered_texts(JOBS)).wait(90)
         findings = json.loads(ours.run("doctor", "--json").stdout)["findings"]
         watched = ours.run("watch", batch.id, "--timeout", "7")
         away.rename(tmp_path / "model")
@@ -89,21 +91,21 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
         assert "there is no model folder" in reason
         assert [one["level"] for one in findings if one["what"] == "models"] == ["warning"]
         assert b"there is no model folder" in watched.stderr
-        ours.check(batch.id, JOBS)
-        ours.check(other.id, JOBS)
+        ours.assert_completed(batch.id, JOBS)
+        ours.assert_completed(other.id, JOBS)
         assert ours.query("SELECT * FROM load_failures") == []
 
 
 def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
         config = ours.folder / "home" / "batchmill.toml"
         config.write_text(
             config.read_text() + config.read_text().partition("\n")[2].replace("pipelines.toy", "pipelines.deadly")
         )
-        deadly = ours.client.submit("deadly", numbered(JOBS))
-        toy = ours.client.submit("toy", numbered(JOBS))
+        deadly = ours.client.submit("deadly", numbered_texts(JOBS))
+        toy = ours.client.submit("toy", numbered_texts(JOBS))
         ours.start("worker", "deadly", "toy", "--devices", "cpu", TOY_LOAD_KILLS="deadly")
 
         reason = until_waiting_for(ours, deadly.id, "load_failed")
@@ -111,7 +113,7 @@ def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
 
         assert "ended (exit status -6, died) while it loaded nobody/toy" in reason
         assert status(ours, deadly.id) == "in_progress"
-        ours.check(toy.id, JOBS)
+        ours.assert_completed(toy.id, JOBS)
 
 
 def test_a_stop_in_the_middle_of_a_load_is_in_good_order(
@@ -119,9 +121,9 @@ def test_a_stop_in_the_middle_of_a_load_is_in_good_order(
 ) -> None:
     catalogue(tmp_path / "home" / "batchmill.toml", slow=folders["model"])
     (folders["model"] / "big.bin").symlink_to("/dev/zero")  # no regular file: it is not read for ever
-    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
         supervisor = ours.start("worker", "slow", "--devices", "cpu")
-        until(lambda: ours.query("SELECT * FROM workers"), "the process to be seen")
+        wait_for(lambda: ours.query("SELECT * FROM workers"), "the process to be seen")
 
         supervisor.terminate()
 

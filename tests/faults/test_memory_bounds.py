@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.mill import WORDS, Mill, mill
+from tests.mill import WORDS, Deployment, temporary_deployment
 from tests.servers import Valkey
 
 BOUND_MB = 300  # the promise is 500; without bounds each of these takes from 0.7 to several gigabytes
@@ -26,36 +26,40 @@ INPUTS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "windows": ("ner", [text(400_000)], {"stride": 64}),
     "contexts": ("question-answering", [{"question": "Who?", "context": text(400_000)}], {}),
     "labels": (
-        "zero-shot-classification", [text(100_000) for _ in range(2)],
+        "zero-shot-classification",
+        [text(100_000) for _ in range(2)],
         {"candidate_labels": [f"topic {number}" for number in range(500)]},
     ),
     "prompts": ("text-generation", [*(text(500_000) for _ in range(6)), "The"], {"max_new_tokens": 5}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[tuple[Mill, int, int]]:
+def running(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[tuple[Deployment, int, int]]:
     """A mill with one worker process for all of them, that process' id, and its megabytes once it is idle."""
     folder = tmp_path_factory.mktemp("mill")
     path = folder / "batchmill.db"
     path.write_bytes(sqlite_template.read_bytes())
-    with Valkey() as server, mill(folder, database_url=f"sqlite:///{path}", redis_url=server.url) as ours:
+    with (
+        Valkey() as server,
+        temporary_deployment(folder, database_url=f"sqlite:///{path}", redis_url=server.url) as ours,
+    ):
         ours.start("worker", *(f"sample-{name}" for name in PIPELINES))
-        [pid] = ours.until_ready()
+        [pid] = ours.wait_for_workers()
         yield ours, pid, megabytes(pid, "VmRSS")
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_stays_within_its_bound(running: tuple[Mill, int, int], name: str) -> None:
+def test_stays_within_its_bound(running: tuple[Deployment, int, int], name: str) -> None:
     ours, pid, idle = running
     task, given, parameters = INPUTS[name]
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # begin to look for the peak anew
 
     batch = ours.client.submit(f"sample-{task}", given, parameters=parameters).wait(120)
 
-    assert ours.answered(batch.id) == len(given)
+    assert ours.count_results(batch.id) == len(given)
     assert megabytes(pid, "VmHWM") - idle < BOUND_MB
-    assert ours.worker_pids() == [pid]
+    assert ours.ready_worker_pids() == [pid]
 
 
 def megabytes(pid: int, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 JOBS = 256
 
@@ -10,18 +10,20 @@ JOBS = 256
 def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    texts = numbered(JOBS)
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, tokens_per_batch="10000") as ours:
-        ours.start("worker", TOY, TOY_MEMORY_TOKENS="50")
-        [worker] = ours.until_ready()
-        batch = ours.client.submit(TOY, texts).wait(90)
-        with_large = ours.client.submit(TOY, [*texts, "x" * 51]).wait(90)
+    texts = numbered_texts(JOBS)
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, tokens_per_batch="10000"
+    ) as ours:
+        ours.start("worker", FAKE_PIPELINE, TOY_MEMORY_TOKENS="50")
+        [worker] = ours.wait_for_workers()
+        batch = ours.client.submit(FAKE_PIPELINE, texts).wait(90)
+        with_large = ours.client.submit(FAKE_PIPELINE, [*texts, "x" * 51]).wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
-        ours.check(with_large.id, JOBS + 1)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
+        ours.assert_completed(with_large.id, JOBS + 1)
         failed = ours.query("SELECT position, error_code FROM results WHERE status = 'failed'")
         assert [tuple(row) for row in failed] == [(JOBS, "out_of_memory")]
         assert {row.attempts for row in ours.query("SELECT attempts FROM results")} == {1}
-        assert ours.worker_pids() == [worker]
+        assert ours.ready_worker_pids() == [worker]
         assert "the device ran out of memory" in ours.log

@@ -5,25 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import TOY, ledger, numbered, toy_mill
-from tests.mill import Mill
+from tests.faults.toys import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
+from tests.mill import Deployment
 
 JOBS, PLACE = 64, 37
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, retry_seconds="0.1") as ours:
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, retry_seconds="0.1") as ours:
         yield ours
 
 
 def with_one(verb: str) -> list[str]:
-    texts = numbered(JOBS)
+    texts = numbered_texts(JOBS)
     texts[PLACE] = f"{verb} {texts[PLACE]}"
     return texts
 
 
-def outcome(ours: Mill, batch_id: str) -> tuple[str, int]:
+def outcome(ours: Deployment, batch_id: str) -> tuple[str, int]:
     """The one failure's code and its attempts; all others have succeeded."""
     rows = ours.query(
         "SELECT position, status, error_code, attempts FROM results WHERE batch_id = :id ORDER BY position", id=batch_id
@@ -36,31 +36,31 @@ def outcome(ours: Mill, batch_id: str) -> tuple[str, int]:
 
 @pytest.mark.parametrize("verb", ["abort", "assert"])
 def test_an_input_that_kills_its_process_or_device_is_closed_and_costs_the_others_nothing(
-    ours: Mill, tmp_path: Path, verb: str
+    ours: Deployment, tmp_path: Path, verb: str
 ) -> None:
     texts = with_one(verb)
-    batch = ours.client.submit(TOY, texts)
-    ours.start("worker", TOY, TOY_LEDGER=str(tmp_path / "ledger"))
+    batch = ours.client.submit(FAKE_PIPELINE, texts)
+    ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
     batch.wait(90)
 
-    ours.check(batch.id, JOBS)
+    ours.assert_completed(batch.id, JOBS)
     assert outcome(ours, batch.id) == ("worker_died", 3)
     endings = ours.query(
         "SELECT ending FROM job_attempts WHERE batch_id = :id AND position = :place", id=batch.id, place=PLACE
     )
     assert [row.ending for row in endings] == ["died"] * 3
-    assert ledger(tmp_path / "ledger")[texts[PLACE]] == 3
+    assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3
 
 
-def test_an_input_that_fails_has_its_code_and_kills_nobody(ours: Mill) -> None:
-    ours.start("worker", TOY)
-    [worker] = ours.until_ready()
-    raising, disconnecting = (ours.client.submit(TOY, with_one(verb)) for verb in ("raise", "disconnect"))
+def test_an_input_that_fails_has_its_code_and_kills_nobody(ours: Deployment) -> None:
+    ours.start("worker", FAKE_PIPELINE)
+    [worker] = ours.wait_for_workers()
+    raising, disconnecting = (ours.client.submit(FAKE_PIPELINE, with_one(verb)) for verb in ("raise", "disconnect"))
 
     for batch in (raising, disconnecting):
         batch.wait(90)
-        ours.check(batch.id, JOBS)
+        ours.assert_completed(batch.id, JOBS)
 
     assert outcome(ours, raising.id) == ("model_error", 1)
     assert outcome(ours, disconnecting.id) == ("unavailable", 3), "what may pass with time is tried again"
-    assert ours.worker_pids() == [worker]
+    assert ours.ready_worker_pids() == [worker]

@@ -3,32 +3,32 @@
 from pathlib import Path
 
 from models import schema
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 from tests.servers import Postgres
 
 JOBS = 1_600
 
 
 def test_a_postgresql_that_goes_away_costs_no_attempt(tmp_path: Path, own_postgres: Postgres, redis_url: str) -> None:
-    url, texts = own_postgres.create_database("mill"), numbered(JOBS)
+    url, texts = own_postgres.create_database("mill"), numbered_texts(JOBS)
     schema.upgrade(url)
     settings = {"lease_seconds": "30", "window_jobs": "64"}
-    with toy_mill(tmp_path, database_url=url, redis_url=redis_url, **settings) as ours:
-        ours.start("worker", TOY, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.03")
-        workers = ours.until_ready(2)
-        batch = ours.client.submit(TOY, texts)
-        ours.until_answered(batch.id, 100)
+    with fake_model_deployment(tmp_path, database_url=url, redis_url=redis_url, **settings) as ours:
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.03")
+        workers = ours.wait_for_workers(2)
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        ours.wait_for_results(batch.id, 100)
 
         own_postgres.stop("immediate")
         own_postgres.start()
-        ours.until_answered(batch.id, JOBS // 4)
+        ours.wait_for_results(batch.id, JOBS // 4)
         own_postgres.terminate_connections("mill")
-        ours.until_answered(batch.id, JOBS // 2)
+        ours.wait_for_results(batch.id, JOBS // 2)
         own_postgres.restart("fast")
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
         attempts = ours.query("SELECT DISTINCT attempts FROM results WHERE batch_id = :id", id=batch.id)
         assert [row.attempts for row in attempts] == [1]
-        assert ours.worker_pids() == workers
+        assert ours.ready_worker_pids() == workers

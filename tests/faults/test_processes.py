@@ -8,31 +8,31 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.faults.toys import TOY, check_outputs, numbered, toy_mill
-from tests.mill import Mill, until
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, wait_for
 
-TEXTS = numbered(800)
+TEXTS = numbered_texts(800)
 JOBS = len(TEXTS)
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill that takes its time, so that signals arrive in the middle of the work."""
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="64") as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="64") as ours:
         ours.environment["TOY_PASS_SECONDS"] = "0.03"
         yield ours
 
 
-def submit(ours: Mill) -> str:
-    return ours.client.submit(TOY, TEXTS).id
+def submit(ours: Deployment) -> str:
+    return ours.client.submit(FAKE_PIPELINE, TEXTS).id
 
 
-def check(ours: Mill, batch_id: str) -> None:
-    ours.check(batch_id, JOBS)
-    check_outputs(ours, batch_id, TEXTS)
+def check(ours: Deployment, batch_id: str) -> None:
+    ours.assert_completed(batch_id, JOBS)
+    assert_outputs(ours, batch_id, TEXTS)
 
 
-def freeze(ours: Mill, process: psutil.Process) -> None:
+def freeze(ours: Deployment, process: psutil.Process) -> None:
     """Stop a process wherever it is; on SQLite, whose one write lock it would keep for good, between two writes."""
     if "sqlite" not in ours.environment["BATCHMILL_DATABASE_URL"]:
         process.send_signal(signal.SIGSTOP)
@@ -40,7 +40,7 @@ def freeze(ours: Mill, process: psutil.Process) -> None:
     for _ in range(100):
         process.send_signal(signal.SIGSTOP)
         try:
-            ours.write("UPDATE batches SET name = 'free'")
+            ours.execute("UPDATE batches SET name = 'free'")
         except OperationalError:
             process.send_signal(signal.SIGCONT)
         else:
@@ -48,71 +48,71 @@ def freeze(ours: Mill, process: psutil.Process) -> None:
     raise AssertionError("the process was never stopped between two writes")
 
 
-def until_ended(ours: Mill, batch_id: str) -> None:
+def until_ended(ours: Deployment, batch_id: str) -> None:
     ours.client.batch(batch_id).wait(90)
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Mill) -> None:
-    ours.start("worker", TOY, "--devices", "cpu,cpu")
-    victim = ours.until_ready(2)[0]
+def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_done_twice(ours: Deployment) -> None:
+    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu")
+    victim = ours.wait_for_workers(2)[0]
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 50)
+    ours.wait_for_results(batch_id, 50)
 
     psutil.Process(victim).kill()
 
-    ours.audit(batch_id)  # with half of the work out, and half of that with nobody
+    ours.assert_consistent(batch_id)  # with half of the work out, and half of that with nobody
     until_ended(ours, batch_id)
     check(ours, batch_id)
     assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most <= 2
 
 
-def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(ours: Mill) -> None:
-    supervisor = ours.start("worker", TOY, "--devices", "cpu")
-    [child] = [psutil.Process(pid) for pid in ours.until_ready()]
+def test_workers_end_with_a_killed_supervisor_and_give_their_work_back(ours: Deployment) -> None:
+    supervisor = ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    [child] = [psutil.Process(pid) for pid in ours.wait_for_workers()]
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 50)
+    ours.wait_for_results(batch_id, 50)
 
     supervisor.kill()
 
     child.wait(30)
-    assert ours.answered(batch_id) < JOBS
-    ours.start("worker", TOY, "--devices", "cpu")
+    assert ours.count_results(batch_id) < JOBS
+    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
     until_ended(ours, batch_id)
     check(ours, batch_id)
 
 
-def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Mill) -> None:
-    supervisor = ours.start("worker", TOY, "--devices", "cpu")
-    ours.until_ready()
+def test_sigterm_writes_what_is_computed_and_costs_no_attempt(ours: Deployment) -> None:
+    supervisor = ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    ours.wait_for_workers()
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 50)
+    ours.wait_for_results(batch_id, 50)
 
     supervisor.terminate()
 
     assert supervisor.wait(30) == 0
-    assert ours.answered(batch_id) < JOBS
+    assert ours.count_results(batch_id) < JOBS
     left = ours.query("SELECT state, attempts FROM slices WHERE batch_id = :id AND state <> 'done'", id=batch_id)
     assert {(row.state, row.attempts) for row in left} == {("queued", 0)}
     assert ours.query("SELECT id FROM workers") == []
-    ours.start("worker", TOY, "--devices", "cpu")
+    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
     until_ended(ours, batch_id)
     check(ours, batch_id)
     assert ours.query("SELECT max(attempts) AS most FROM results WHERE batch_id = :id", id=batch_id)[0].most == 1
 
 
-def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Mill) -> None:
-    ours.start("worker", TOY, "--devices", "cpu")
-    [zombie] = ours.until_ready()
+def test_a_zombie_finds_its_lease_gone_drops_the_work_and_goes_on(ours: Deployment) -> None:
+    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
+    [zombie] = ours.wait_for_workers()
     batch_id = submit(ours)
-    ours.until_answered(batch_id, 50)
+    ours.wait_for_results(batch_id, 50)
 
     freeze(ours, psutil.Process(zombie))
-    before = ours.answered(batch_id)
-    ours.start("worker", TOY, "--devices", "cpu")
+    before = ours.count_results(batch_id)
+    ours.start("worker", FAKE_PIPELINE, "--devices", "cpu")
     until_ended(ours, batch_id)
     psutil.Process(zombie).send_signal(signal.SIGCONT)
 
-    until(lambda: "lost" in ours.log or '"attempts"' in ours.log, "the zombie noticing")
+    wait_for(lambda: "lost" in ours.log or '"attempts"' in ours.log, "the zombie noticing")
     check(ours, batch_id)
     assert before < JOBS
     second = submit(ours)
@@ -125,26 +125,28 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
     tmp_path: Path, postgresql_url: str, redis_url: str
 ) -> None:
     inputs = TEXTS[: JOBS // 4]
-    with toy_mill(tmp_path, database_url=postgresql_url, redis_url=redis_url, window_jobs="64") as ours:
-        supervisor = ours.start("worker", TOY, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01")
-        [pid] = ours.until_ready()
-        batch = ours.client.submit(TOY, inputs)
-        until(lambda: in_a_write(ours), "the zombie holding the batch's row")
+    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url, window_jobs="64") as ours:
+        supervisor = ours.start(
+            "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01"
+        )
+        [pid] = ours.wait_for_workers()
+        batch = ours.client.submit(FAKE_PIPELINE, inputs)
+        wait_for(lambda: in_a_write(ours), "the zombie holding the batch's row")
         psutil.Process(pid).send_signal(signal.SIGSTOP)
-        before = ours.answered(batch.id)
+        before = ours.count_results(batch.id)
 
-        ours.start("worker", TOY)
+        ours.start("worker", FAKE_PIPELINE)
         batch.wait(90)  # the server ends the zombie's session, and with it its locks
         psutil.Process(pid).send_signal(signal.SIGCONT)
 
-        until(lambda: "leases were lost" in ours.log, "the zombie noticing")
+        wait_for(lambda: "leases were lost" in ours.log, "the zombie noticing")
         assert before < len(inputs)
-        ours.check(batch.id, len(inputs))
-        check_outputs(ours, batch.id, inputs)
-        assert (supervisor.poll(), pid in ours.worker_pids()) == (None, True)
+        ours.assert_completed(batch.id, len(inputs))
+        assert_outputs(ours, batch.id, inputs)
+        assert (supervisor.poll(), pid in ours.ready_worker_pids()) == (None, True)
 
 
-def in_a_write(ours: Mill) -> bool:
+def in_a_write(ours: Deployment) -> bool:
     """Whether somebody's transaction stands still, with results in it that nobody else can see."""
     return bool(
         ours.query(

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import bindparam, text
 
 from models import failpoints
-from models.columns import Moment
+from models.columns import UtcDateTime
 from producer.schedules import registry
-from tests.nights_made import Nights
+from tests.nights_made import ScheduleHarness
 
 SLOTS = 300
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ while True:
 class Ticker:
     """A process that ticks; dies by a failpoint, or when it is killed."""
 
-    def __init__(self, nights: Nights, clock: str, source: random.Random) -> None:
+    def __init__(self, nights: ScheduleHarness, clock: str, source: random.Random) -> None:
         self._nights = nights
         self._clock = clock
         self._source = source
@@ -75,12 +75,16 @@ class Ticker:
         point = f"{self._source.choice(STEPS)}:kill@{self._source.randint(1, 40)}"
         settings = self._nights.settings
         environment = {
-            **os.environ, failpoints.VARIABLE: point, "BATCHMILL_CLOCK": self._clock,
-            "BATCHMILL_DATABASE_URL": settings.database_url or "", "BATCHMILL_HOME": str(settings.home_path),
-            "BATCHMILL_REDIS_URL": settings.redis_url or "", "BATCHMILL_LOG_LEVEL": "error",
-            "BATCHMILL_SOURCES__TICKETS__URL": self._nights.shop.url,
+            **os.environ,
+            failpoints.ENVIRONMENT_VARIABLE: point,
+            "BATCHMILL_CLOCK": self._clock,
+            "BATCHMILL_DATABASE_URL": settings.database_url or "",
+            "BATCHMILL_HOME": str(settings.home_path),
+            "BATCHMILL_REDIS_URL": settings.redis_url or "",
+            "BATCHMILL_LOG_LEVEL": "error",
+            "BATCHMILL_SOURCES__TICKETS__URL": self._nights.tickets.url,
             "BATCHMILL_SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
-        }  # fmt: skip
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", TICKER], env=environment, stdin=subprocess.DEVNULL
         )
@@ -88,7 +92,7 @@ class Ticker:
 
 
 @contextmanager
-def tickers(nights: Nights, clock: str, seed: int) -> Iterator[list[Ticker]]:
+def tickers(nights: ScheduleHarness, clock: str, seed: int) -> Iterator[list[Ticker]]:
     """Two of them."""
     source = random.Random(seed)
     made = [Ticker(nights, clock, source) for _ in range(2)]
@@ -101,10 +105,12 @@ def tickers(nights: Nights, clock: str, seed: int) -> Iterator[list[Ticker]]:
 
 @pytest.mark.timeout(300)
 def test_every_slot_has_one_run(database_url: str, tmp_path: Path) -> None:
-    nights = Nights(database_url, tmp_path)
-    nights.create(cron="* * * * *", catchup="all", catchup_window="3650d", overlap="queue", now=START, into="labels")
+    nights = ScheduleHarness(database_url, tmp_path)
+    nights.create_schedule(
+        cron="* * * * *", catchup="all", catchup_window="3650d", overlap="queue", now=START, into="labels"
+    )
     for minute in range(0, SLOTS, 30):
-        nights.shop.open_ticket(START + timedelta(minutes=minute, seconds=30))
+        nights.tickets.insert_ticket(START + timedelta(minutes=minute, seconds=30))
     last = START + timedelta(minutes=SLOTS)
     clock = f"{START.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}"
     deadline, suspended = time.monotonic() + PATIENCE_SECONDS, False
@@ -114,8 +120,8 @@ def test_every_slot_has_one_run(database_url: str, tmp_path: Path) -> None:
             assert time.monotonic() < deadline, f"{_left(nights, last)} slots are left"
             for ticker in two:
                 ticker.look()
-            nights.answer()
-            if not suspended and registry.get(nights.database, "nightly").decided_at >= last:
+            nights.answer_jobs()
+            if not suspended and registry.get(nights.database, "nightly").evaluated_until >= last:
                 suspended = True
                 registry.suspend(nights.database, "nightly", last)
             time.sleep(0.3)
@@ -134,8 +140,8 @@ def test_every_slot_has_one_run(database_url: str, tmp_path: Path) -> None:
     nights.close()
 
 
-def _left(nights: Nights, last: datetime) -> int:
+def _left(nights: ScheduleHarness, last: datetime) -> int:
     query = text("SELECT count(*) FROM runs WHERE state = 'completed' AND slot <= :last")
     with nights.database.read() as connection:
-        done: int = connection.scalar(query.bindparams(bindparam("last", last, Moment()))) or 0
+        done: int = connection.scalar(query.bindparams(bindparam("last", last, UtcDateTime()))) or 0
     return SLOTS - done

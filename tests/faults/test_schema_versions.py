@@ -8,14 +8,14 @@ from alembic.config import Config
 
 from models import schema
 from models.db import Database
-from tests.faults.toys import TOY, numbered, toy_mill
-from tests.mill import Mill, until
+from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts
+from tests.mill import Deployment, wait_for
 
-STARTS = (["worker", TOY], ["foreman"], ["submit", "-", "-p", TOY])
+STARTS = (["worker", FAKE_PIPELINE], ["foreman"], ["submit", "-", "-p", FAKE_PIPELINE])
 OLDER = "0001"
 
 
-def refused(ours: Mill, words: str) -> None:
+def refused(ours: Deployment, words: str) -> None:
     """Whatever needs the tables ends at once, saying so in one sentence."""
     for start in STARTS:
         done = ours.run(*start, stdin=b"a text\n")
@@ -26,7 +26,7 @@ def refused(ours: Mill, words: str) -> None:
 
 def downgrade(url: str) -> None:
     config, database = Config(), Database(url)
-    config.set_main_option("script_location", str(schema.scripts()))
+    config.set_main_option("script_location", str(schema.migrations_folder()))
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, OLDER)
@@ -36,44 +36,44 @@ def downgrade(url: str) -> None:
 def test_new_code_on_old_tables_names_the_upgrade_and_then_works(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
         downgrade(database_url)
         refused(ours, f"the tables are of version {OLDER}, this code needs {schema.HEAD}; run: batchmill db upgrade")
 
         upgraded = ours.run("db", "upgrade")
 
         assert upgraded.returncode == 0, upgraded.stderr
-        ours.start("worker", TOY)
-        batch = ours.client.submit(TOY, numbered(10)).wait(90)
-        ours.check(batch.id, 10)
+        ours.start("worker", FAKE_PIPELINE)
+        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(10)).wait(90)
+        ours.assert_completed(batch.id, 10)
 
 
 @pytest.mark.parametrize("newer", ["9999"])
 def test_old_code_on_new_tables_refuses_to_touch_them(
     tmp_path: Path, database_url: str, redis_url: str, newer: str
 ) -> None:
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
-        ours.write(f"UPDATE alembic_version SET version_num = '{newer}'")
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        ours.execute(f"UPDATE alembic_version SET version_num = '{newer}'")
 
         refused(ours, f"the tables are of version {newer}, newer than this code's {schema.HEAD}")
 
         assert ours.query("SELECT count(*) AS n FROM batches")[0].n == 0
 
 
-@pytest.mark.parametrize("command", [["worker", TOY], ["foreman"]])
+@pytest.mark.parametrize("command", [["worker", FAKE_PIPELINE], ["foreman"]])
 def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
     tmp_path: Path, database_url: str, redis_url: str, command: list[str]
 ) -> None:
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
         process = ours.start(*command)
-        until(lambda: ours.query("SELECT 1 FROM duties WHERE ran_at IS NOT NULL"), "the first duty")
-        batch = ours.client.submit(TOY, numbered(10)) if command[0] == "worker" else None
+        wait_for(lambda: ours.query("SELECT 1 FROM duties WHERE ran_at IS NOT NULL"), "the first duty")
+        batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(10)) if command[0] == "worker" else None
         if batch is not None:
             batch.wait(60)
 
-        ours.write("UPDATE alembic_version SET version_num = '9999'")
-        ours.write("ALTER TABLE slices RENAME COLUMN not_before TO rests_until")
-        ours.write("ALTER TABLE batches RENAME COLUMN heard_at TO last_heard_at")
+        ours.execute("UPDATE alembic_version SET version_num = '9999'")
+        ours.execute("ALTER TABLE slices RENAME COLUMN not_before TO rests_until")
+        ours.execute("ALTER TABLE batches RENAME COLUMN heard_at TO last_heard_at")
 
         assert process.wait(60) == 5
         assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in ours.log

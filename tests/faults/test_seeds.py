@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.mill import mill
+from tests.mill import temporary_deployment
 
 PIPELINE = "sample-text-generation"
 PARAMETERS = {"seed": 7, "max_new_tokens": 24, "num_return_sequences": 2, "temperature": 1.3}
@@ -20,16 +20,18 @@ def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
     texts, some = prompts(), range(0, JOBS, 37)
-    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_jobs="16", window_jobs="64") as ours:
+    with temporary_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_jobs="16", window_jobs="64"
+    ) as ours:
         ours.start("worker", PIPELINE, "--devices", "cpu")
-        [victim] = ours.until_ready()
+        [victim] = ours.wait_for_workers()
         crowd = ours.client.submit(PIPELINE, texts, parameters=PARAMETERS)
-        ours.until_answered(crowd.id, 16)
+        ours.wait_for_results(crowd.id, 16)
 
         psutil.Process(victim).kill()
 
         crowd.wait(90)
-        ours.check(crowd.id, JOBS)
+        ours.assert_completed(crowd.id, JOBS)
         alone = [ours.client.submit(PIPELINE, [texts[place]], parameters=PARAMETERS).wait(90) for place in some]
         shuffled = ours.client.submit(PIPELINE, texts[::-1], parameters=PARAMETERS).wait(90)
         other = ours.client.submit(PIPELINE, texts, parameters={**PARAMETERS, "seed": 8}).wait(90)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from tests.faults.toys import TOY, check_outputs, json_lines, numbered, toy_mill
-from tests.mill import until
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
+from tests.mill import wait_for
 
 JOBS = 800
 SMALL = {"window_jobs": "64"}
 
 
 def test_a_second_writer_is_waited_for(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
-    texts = numbered(JOBS)
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as ours:
-        ours.start("worker", TOY, TOY_PASS_SECONDS="0.03")
-        ours.until_ready()
-        batch = ours.client.submit(TOY, texts)
-        ours.until_answered(batch.id, 50)
+    texts = numbered_texts(JOBS)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as ours:
+        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.03")
+        ours.wait_for_workers()
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        ours.wait_for_results(batch.id, 50)
 
         with closing(sqlite3.connect(make_url(sqlite_url).database, isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -28,30 +28,30 @@ def test_a_second_writer_is_waited_for(tmp_path: Path, sqlite_url: str, redis_ur
             other.execute("ROLLBACK")
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
 
 
 def test_a_full_disk_is_told_of_and_waited_for(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
-    full, texts = tmp_path / "full", numbered(JOBS)
-    with toy_mill(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as ours:
+    full, texts = tmp_path / "full", numbered_texts(JOBS)
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **SMALL) as ours:
         ours.environment["TOY_DISK_FULL"] = str(full)
-        ours.start("worker", TOY, TOY_PASS_SECONDS="0.03")
-        [worker] = ours.until_ready()
-        batch = ours.client.submit(TOY, texts)
-        ours.until_answered(batch.id, 50)
+        ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.03")
+        [worker] = ours.wait_for_workers()
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        ours.wait_for_results(batch.id, 50)
 
         full.touch()
-        until(lambda: "is full" in ours.log, "the worker noticing")
-        ours.audit(batch.id)
-        refused = ours.run("submit", "-", "-p", TOY, stdin=json_lines(numbered(20_000)))
+        wait_for(lambda: "is full" in ours.log, "the worker noticing")
+        ours.assert_consistent(batch.id)
+        refused = ours.run("submit", "-", "-p", FAKE_PIPELINE, stdin=to_jsonl(numbered_texts(20_000)))
         full.unlink()
         batch.wait(90)
 
-        ours.check(batch.id, JOBS)
-        check_outputs(ours, batch.id, texts)
+        ours.assert_completed(batch.id, JOBS)
+        assert_outputs(ours, batch.id, texts)
         assert {row.attempts for row in ours.query("SELECT attempts FROM results")} == {1}
-        assert ours.worker_pids() == [worker]
+        assert ours.ready_worker_pids() == [worker]
         assert refused.returncode == 5
         assert b"is full; make room on its disk" in refused.stderr
         assert [row.id for row in ours.query("SELECT id FROM batches")] == [batch.id], "what was refused left nothing"

@@ -10,12 +10,12 @@ from sqlalchemy import make_url
 
 from models import schema
 from models.errors import Unreachable
-from tests.mill import until
-from tests.nights_made import Nights, at
+from tests.mill import wait_for
+from tests.nights_made import ScheduleHarness, utc
 from tests.servers import Postgres
-from worker.maintenance.schedule_launcher import Scheduling
+from worker.maintenance.schedule_launcher import ScheduleLauncher
 
-NIGHT = at("03-02 02:00")
+NIGHT = utc("03-02 02:00")
 HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
 
 
@@ -25,15 +25,15 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
 ) -> None:
     url = own_postgres.create_database("nights")
     schema.upgrade(url)
-    nights = Nights(url, tmp_path)
-    nights.create(into="labels")
-    nights.shop.open_ticket(at("03-01 21:00"))
+    nights = ScheduleHarness(url, tmp_path)
+    nights.create_schedule(into="labels")
+    nights.tickets.insert_ticket(utc("03-01 21:00"))
     if point == "in_finish":
         nights.tick(NIGHT)
-        nights.answer()
-    duty = Scheduling(nights.database, nights.settings.model_copy(update={"clock": "2026-03-01T12:00Z"}))
-    with nights.start_tick(NIGHT, f"{point}:sleep:2") as tick:
-        until(lambda: nights.query(HELD), "the tick to be at it")
+        nights.answer_jobs()
+    duty = ScheduleLauncher(nights.database, nights.settings.model_copy(update={"clock": "2026-03-01T12:00Z"}))
+    with nights.start_tick_process(NIGHT, f"{point}:sleep:2") as tick:
+        wait_for(lambda: nights.query(HELD), "the tick to be at it")
         own_postgres.stop("immediate")
         with pytest.raises(Unreachable):
             duty.run_once()
@@ -42,20 +42,20 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
 
     assert duty.run_once() == ""
     for minute in range(3):
-        nights.tick(at(f"03-02 02:0{minute + 1}"))
-        nights.answer()
-    assert nights.states() == ["completed"]
+        nights.tick(utc(f"03-02 02:0{minute + 1}"))
+        nights.answer_jobs()
+    assert nights.run_states() == ["completed"]
     assert [row.id for row in nights.query("SELECT id FROM labels")] == ["1"]
-    nights.audit()
+    nights.assert_consistent()
     nights.close()
 
 
 def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
-    nights = Nights(sqlite_url, tmp_path)
-    nights.create()
-    nights.shop.open_ticket(at("03-01 21:00"))
-    with nights.start_tick(NIGHT, "in_read:sleep:1") as tick:
-        until(lambda: nights.query(HELD), "the tick to be at it")
+    nights = ScheduleHarness(sqlite_url, tmp_path)
+    nights.create_schedule()
+    nights.tickets.insert_ticket(utc("03-01 21:00"))
+    with nights.start_tick_process(NIGHT, "in_read:sleep:1") as tick:
+        wait_for(lambda: nights.query(HELD), "the tick to be at it")
         with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(subprocess.TimeoutExpired):
@@ -63,5 +63,5 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
             other.execute("ROLLBACK")
         assert tick.wait(60) == 0
 
-    assert nights.states() == ["running"]
+    assert nights.run_states() == ["running"]
     nights.close()

@@ -14,26 +14,26 @@ import pytest
 from sqlalchemy import make_url
 
 from models.states import RunState
-from tests.mill import until
-from tests.nights_made import Nights, at
+from tests.mill import wait_for
+from tests.nights_made import ScheduleHarness, utc
 
-NIGHT, NEXT = at("03-02 02:00"), at("03-03 02:00")
+NIGHT, NEXT = utc("03-02 02:00"), utc("03-03 02:00")
 HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
     for _ in range(3):
-        made.shop.open_ticket(at("03-01 21:00"))
+        made.tickets.insert_ticket(utc("03-01 21:00"))
     yield made
     made.close()
 
 
-def freeze(nights: Nights, zombie: "subprocess.Popen[bytes]") -> None:
+def freeze(nights: ScheduleHarness, zombie: "subprocess.Popen[bytes]") -> None:
     """Stop it where it is, but not with the one write lock of a SQLite file in its hands, which it would keep."""
     ours = make_url(nights.settings.database_url or "")
-    files = [nights.shop.path, *([ours.database] if ours.get_backend_name() == "sqlite" else [])]
+    files = [nights.tickets.path, *([ours.database] if ours.get_backend_name() == "sqlite" else [])]
     while True:
         zombie.send_signal(signal.SIGSTOP)
         try:
@@ -47,14 +47,14 @@ def freeze(nights: Nights, zombie: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def frozen(nights: Nights, point: str) -> Iterator["subprocess.Popen[bytes]"]:
+def frozen(nights: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A tick that froze at this point and holds a run, if only because nobody knows better; it wakes up afterwards."""
-    zombie = nights.start_tick(NIGHT, f"{point}:sleep:2")
+    zombie = nights.start_tick_process(NIGHT, f"{point}:sleep:2")
     try:
-        until(lambda: nights.query(HELD), f"the tick to be at {point}")
+        wait_for(lambda: nights.query(HELD), f"the tick to be at {point}")
         freeze(nights, zombie)
         [before] = nights.query(HELD)
-        nights.write("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE held_by IS NOT NULL")
+        nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE held_by IS NOT NULL")
         yield zombie
         assert nights.query(HELD) != [before], "somebody has taken over"
         zombie.send_signal(signal.SIGCONT)
@@ -65,62 +65,62 @@ def frozen(nights: Nights, point: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 class TestReading:
-    def test_what_was_read_since_stays(self, nights: Nights) -> None:
-        nights.create()
+    def test_what_was_read_since_stays(self, nights: ScheduleHarness) -> None:
+        nights.create_schedule()
         with frozen(nights, "in_read"):
-            nights.shop.write("DELETE FROM tickets WHERE id = 2")
+            nights.tickets.execute("DELETE FROM tickets WHERE id = 2")
             nights.tick(NIGHT)
-            nights.shop.write("DELETE FROM tickets WHERE id = 3")
-        nights.answer()
+            nights.tickets.execute("DELETE FROM tickets WHERE id = 3")
+        nights.answer_jobs()
         nights.tick(NIGHT)
 
         [run] = nights.runs()
         assert run.state is RunState.COMPLETED
-        assert nights.read(run) == ["1", "3"]
-        nights.audit()
+        assert nights.input_ids(run) == ["1", "3"]
+        nights.assert_consistent()
 
-    def test_who_reads_now_is_not_disturbed(self, nights: Nights) -> None:
-        nights.create()
+    def test_who_reads_now_is_not_disturbed(self, nights: ScheduleHarness) -> None:
+        nights.create_schedule()
         with frozen(nights, "in_read") as zombie:
-            other = nights.start_tick(NIGHT, "in_read:sleep:2")
+            other = nights.start_tick_process(NIGHT, "in_read:sleep:2")
             [before] = nights.query("SELECT submitter FROM batches")
-            until(lambda: nights.query("SELECT submitter FROM batches") != [before], "the other one to begin")
+            wait_for(lambda: nights.query("SELECT submitter FROM batches") != [before], "the other one to begin")
             zombie.send_signal(signal.SIGCONT)
             assert zombie.wait(60) == 0
             assert nights.runs()[0].state is RunState.WAITING
             assert other.wait(60) == 0
-        nights.answer()
+        nights.answer_jobs()
         nights.tick(NIGHT)
 
         [run] = nights.runs()
         assert run.state is RunState.COMPLETED
-        assert nights.read(run) == ["1", "2", "3"]
-        nights.audit()
+        assert nights.input_ids(run) == ["1", "2", "3"]
+        nights.assert_consistent()
 
 
 class TestFinishing:
-    def test_the_next_night_s_table_stays(self, nights: Nights) -> None:
-        nights.create(into="labels")
+    def test_the_next_night_s_table_stays(self, nights: ScheduleHarness) -> None:
+        nights.create_schedule(into="labels")
         nights.tick(NIGHT)
-        nights.answer({"label": "NEGATIVE", "score": 0.9})
+        nights.answer_jobs({"label": "NEGATIVE", "score": 0.9})
         with frozen(nights, "in_finish"):
             nights.tick(NIGHT)
             first = nights.runs()[0]
-            nights.shop.write("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
-            nights.night(NEXT, {"label": "POSITIVE", "score": 0.8})
+            nights.tickets.execute("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
+            nights.run_schedule(NEXT, {"label": "POSITIVE", "score": 0.8})
 
-        assert nights.states() == ["completed", "completed"]
+        assert nights.run_states() == ["completed", "completed"]
         assert nights.runs()[0] == first
         assert {row.label for row in nights.query("SELECT label FROM labels")} == {"POSITIVE"}
-        nights.audit()
+        nights.assert_consistent()
 
-    def test_a_row_that_its_owner_deleted_since_stays_away(self, nights: Nights) -> None:
-        nights.create(into="labels", into_source="tickets")
+    def test_a_row_that_its_owner_deleted_since_stays_away(self, nights: ScheduleHarness) -> None:
+        nights.create_schedule(into="labels", into_source="tickets")
         nights.tick(NIGHT)
-        nights.answer()
+        nights.answer_jobs()
         with frozen(nights, "in_finish"):
             nights.tick(NIGHT)
-            nights.shop.write("DELETE FROM labels WHERE id = '2'")
+            nights.tickets.execute("DELETE FROM labels WHERE id = '2'")
 
-        assert nights.states() == ["completed"]
-        assert nights.shop.rows("SELECT id FROM labels ORDER BY id") == [("1",), ("3",)]
+        assert nights.run_states() == ["completed"]
+        assert nights.tickets.query("SELECT id FROM labels ORDER BY id") == [("1",), ("3",)]

@@ -8,50 +8,50 @@ import pytest
 
 from models.states import RunState
 from producer.schedules import registry
-from tests.nights_made import Nights, at
+from tests.nights_made import ScheduleHarness, utc
 
 READING = ("in_plan", "after_plan", "in_read", "after_read")
 FINISHING = ("in_finish", "before_mark", "after_mark")
 TICKETS = 30
-SLOT, LATER = at("03-02 02:00"), at("03-02 02:05")
+SLOT, LATER = utc("03-02 02:00"), utc("03-02 02:05")
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
     for _ in range(TICKETS):
-        made.shop.open_ticket(at("03-01 21:00"))
+        made.tickets.insert_ticket(utc("03-01 21:00"))
     yield made
     made.close()
 
 
-def die(nights: Nights, point: str) -> None:
+def die(nights: ScheduleHarness, point: str) -> None:
     """A tick that dies there."""
-    assert nights.start_tick(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+    assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
 
 
-def check(nights: Nights, table: list[str]) -> None:
+def check(nights: ScheduleHarness, table: list[str]) -> None:
     """One run, completed, over all tickets, each once; `table` is what the night's table has."""
     [run] = nights.runs()
     ids = [str(number) for number in range(1, TICKETS + 1)]
     assert (run.state, run.slot, run.error_code) == (RunState.COMPLETED, SLOT, None)
-    assert nights.read(run) == ids
+    assert nights.input_ids(run) == ids
     assert sorted(table, key=int) == ids
     assert run.summary is not None
     assert (run.summary["total"], run.summary["computed"], run.summary["failed"]) == (TICKETS, TICKETS, 0)
     assert [row.id for row in nights.query("SELECT id FROM batches")] == [run.batch_id]
     assert registry.get(nights.database, "nightly").watermark == SLOT
     assert nights.query("SELECT held_by FROM runs WHERE held_by IS NOT NULL OR look_at IS NOT NULL") == []
-    nights.audit()
+    nights.assert_consistent()
 
 
 @pytest.mark.parametrize("point", READING)
-def test_on_the_way_in(nights: Nights, point: str) -> None:
-    nights.create(into="ticket_labels")
+def test_on_the_way_in(nights: ScheduleHarness, point: str) -> None:
+    nights.create_schedule(into="ticket_labels")
     die(nights, point)
 
     nights.tick(LATER)
-    nights.answer()
+    nights.answer_jobs()
     nights.tick(LATER)
 
     check(nights, [row.id for row in nights.query("SELECT id FROM ticket_labels")])
@@ -59,10 +59,10 @@ def test_on_the_way_in(nights: Nights, point: str) -> None:
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["ours", "theirs"])
 @pytest.mark.parametrize("point", FINISHING)
-def test_on_the_way_out(nights: Nights, point: str, elsewhere: bool) -> None:
-    nights.create(into="ticket_labels", into_source="tickets" if elsewhere else None)
+def test_on_the_way_out(nights: ScheduleHarness, point: str, elsewhere: bool) -> None:
+    nights.create_schedule(into="ticket_labels", into_source="tickets" if elsewhere else None)
     nights.tick(LATER)
-    nights.answer()
+    nights.answer_jobs()
     die(nights, point)
     [run] = nights.runs()
     assert (run.state is RunState.COMPLETED) == (point == "after_mark")
@@ -70,7 +70,7 @@ def test_on_the_way_out(nights: Nights, point: str, elsewhere: bool) -> None:
     nights.tick(LATER)
 
     if elsewhere:
-        check(nights, [row[0] for row in nights.shop.rows("SELECT id FROM ticket_labels")])
-        assert nights.shop.rows("SELECT schedule, batch_id FROM batchmill_runs") == [("nightly", run.batch_id)]
+        check(nights, [row[0] for row in nights.tickets.query("SELECT id FROM ticket_labels")])
+        assert nights.tickets.query("SELECT schedule, batch_id FROM batchmill_runs") == [("nightly", run.batch_id)]
     else:
         check(nights, [row.id for row in nights.query("SELECT id FROM ticket_labels")])

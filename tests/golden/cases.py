@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+GOLDEN_FOLDER = Path(__file__).parent
 
 # The key under which an answer says what the pipeline raised instead.
-FAILED = "failed"
+ERROR_KEY = "failed"
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Case:
     An input is what `pipeline(task)` takes as its one positional argument.
     """
 
-    make: Callable[[Path], Path]
+    make_model: Callable[[Path], Path]
     task: str
     inputs: Sequence[Any]
     parameters: Sequence[Mapping[str, Any]]
 
     def __str__(self) -> str:
-        return self.make.__name__
+        return self.make_model.__name__
 
     @property
-    def asked(self) -> str:
+    def input_hash(self) -> str:
         """A hash of all that is asked, so that a change of it without new answers is noticed."""
         whole = json.dumps([self.task, list(self.inputs), [dict(each) for each in self.parameters]])
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
@@ -45,12 +45,12 @@ class Golden:
     answers: list[list[Any]]
 
 
-def cases(name: str) -> Sequence[Case]:
+def load_cases(name: str) -> Sequence[Case]:
     """The cases of the module `tests/golden/<name>.py`."""
     found: Sequence[Case] = importlib.import_module(f"tests.golden.{name}").CASES
     return found
 
 
-def golden(name: str, case: Case) -> Golden:
+def load_golden(name: str, case: Case) -> Golden:
     """What `tests/golden/<name>.json` holds for a case."""
-    return Golden(**json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))["cases"][str(case)])
+    return Golden(**json.loads((GOLDEN_FOLDER / f"{name}.json").read_text(encoding="utf-8"))["cases"][str(case)])

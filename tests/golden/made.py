@@ -18,13 +18,13 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 # What save_pretrained writes differently in each version, and nothing in it changes an answer.
-NOT_DIGESTED = {"config.json", "generation_config.json"}
-WEIGHTS = "model.safetensors"
+UNHASHED_FILES = {"config.json", "generation_config.json"}
+WEIGHTS_FILE = "model.safetensors"
 
 
-def save(folder: Path, model: PreTrainedModel, tokenizer: Mapping[str, Any], spread: float = 0.5) -> Path:
+def save_model(folder: Path, model: PreTrainedModel, tokenizer: Mapping[str, Any], weight_std: float = 0.5) -> Path:
     """Write a model with drawn weights and the tokenizer's files: text, bytes, or what JSON is made from."""
-    _draw(model, spread)
+    _randomize_weights(model, weight_std)
     logging.disable_progress_bar()
     model.save_pretrained(folder)
     for name, content in tokenizer.items():
@@ -36,26 +36,26 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: Mapping[str, Any], spr
     return folder
 
 
-def digest(folder: Path) -> str:
+def hash_folder(folder: Path) -> str:
     """A hash of every weight, by name, and of the tokenizer's files."""
     total = hashlib.sha256()
-    for name, tensor in sorted(load_file(folder / WEIGHTS).items()):
+    for name, tensor in sorted(load_file(folder / WEIGHTS_FILE).items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         total.update(tensor.numpy().tobytes())
     for path in sorted(folder.iterdir()):
-        if path.name != WEIGHTS and path.name not in NOT_DIGESTED:
+        if path.name != WEIGHTS_FILE and path.name not in UNHASHED_FILES:
             total.update(path.name.encode())
             total.update(path.read_bytes())
     return total.hexdigest()[:16]
 
 
 @torch.no_grad()
-def _draw(model: PreTrainedModel, spread: float) -> None:
+def _randomize_weights(model: PreTrainedModel, weight_std: float) -> None:
     """Wide, so that different inputs get clearly different scores; what is fixed (sinusoids) stays."""
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        drawn = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(parameter.shape)) * spread
+        drawn = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(parameter.shape)) * weight_std
         if parameter.ndim == 1 and name.endswith("weight"):
             drawn = 1 + drawn / 4  # a layer norm's
         parameter.copy_(torch.from_numpy(drawn.astype(np.float32)))

@@ -22,7 +22,7 @@ from transformers import (
     RobertaForQuestionAnswering,
 )
 
-from tests.golden.made import save
+from tests.golden.made import save_model
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = (
@@ -66,27 +66,27 @@ def left_cut_bert(folder: Path) -> Path:
 
 
 def distilbert(folder: Path) -> Path:
-    config = DistilBertConfig(vocab_size=len(_pieces()), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
-    return save(folder, DistilBertForQuestionAnswering(config), _word_pieces("DistilBertTokenizer", 512))
+    config = DistilBertConfig(vocab_size=len(_wordpiece_vocabulary()), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
+    return save_model(folder, DistilBertForQuestionAnswering(config), _wordpiece_files("DistilBertTokenizer", 512))
 
 
 def electra(folder: Path) -> Path:
-    config = ElectraConfig(vocab_size=len(_pieces()), embedding_size=16, **SIZES)
-    return save(folder, ElectraForQuestionAnswering(config), _word_pieces("ElectraTokenizer", 64))
+    config = ElectraConfig(vocab_size=len(_wordpiece_vocabulary()), embedding_size=16, **SIZES)
+    return save_model(folder, ElectraForQuestionAnswering(config), _wordpiece_files("ElectraTokenizer", 64))
 
 
 def funnel(folder: Path) -> Path:
     """It pools neighbouring positions, so padding would show in what it says."""
     sizes = {"d_model": 32, "block_sizes": [1, 1], "n_head": 2, "d_head": 16, "d_inner": 64}
-    config = FunnelConfig(vocab_size=len(_pieces()), **sizes)
+    config = FunnelConfig(vocab_size=len(_wordpiece_vocabulary()), **sizes)
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "bos_token": "[CLS]"}
-    files = _word_pieces("FunnelTokenizer", 96, cls_token="[CLS]", sep_token="[SEP]", eos_token="[SEP]", **special)
-    return save(folder, FunnelForQuestionAnswering(config), files)
+    files = _wordpiece_files("FunnelTokenizer", 96, cls_token="[CLS]", sep_token="[SEP]", eos_token="[SEP]", **special)
+    return save_model(folder, FunnelForQuestionAnswering(config), files)
 
 
 def roberta(folder: Path) -> Path:
     """One token for each byte, but for a few words; a letter may take several tokens."""
-    words = _bytes()
+    words = _byte_vocabulary()
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
     config = RobertaConfig(vocab_size=len(words), max_position_embeddings=514, type_vocab_size=1, **SIZES, **ids)
     files = {
@@ -94,42 +94,59 @@ def roberta(folder: Path) -> Path:
         "merges.txt": "#version: 0.2\nt h\nth e\nĠ the\ni n\nĠ in\n",
         "tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer", "model_max_length": 512},
     }
-    return save(folder, RobertaForQuestionAnswering(config), files)
+    return save_model(folder, RobertaForQuestionAnswering(config), files)
 
 
 def deberta(folder: Path) -> Path:
     config = DebertaV2Config(
-        vocab_size=len(DEBERTA.pieces), relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"],
-        position_biased_input=False, max_position_embeddings=64, type_vocab_size=0, norm_rel_ebd="layer_norm",
-        share_att_key=True, **SIZES,
-    )  # fmt: skip
-    return save(folder, DebertaV2ForQuestionAnswering(config), DEBERTA.files(64))
+        vocab_size=len(DEBERTA.pieces),
+        relative_attention=True,
+        position_buckets=8,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        max_position_embeddings=64,
+        type_vocab_size=0,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        **SIZES,
+    )
+    return save_model(folder, DebertaV2ForQuestionAnswering(config), DEBERTA.files(64))
 
 
 def albert(folder: Path) -> Path:
     config = AlbertConfig(vocab_size=len(ALBERT.pieces), embedding_size=16, **SIZES)
-    return save(folder, AlbertForQuestionAnswering(config), ALBERT.files(64))
+    return save_model(folder, AlbertForQuestionAnswering(config), ALBERT.files(64))
 
 
-def _bert(folder: Path, longest: int, **tokenizer: Any) -> Path:
-    config = BertConfig(vocab_size=len(_pieces()), max_position_embeddings=longest, **SIZES)
-    return save(folder, BertForQuestionAnswering(config), _word_pieces("BertTokenizer", longest, **tokenizer))
+def _bert(folder: Path, max_length: int, **tokenizer: Any) -> Path:
+    config = BertConfig(vocab_size=len(_wordpiece_vocabulary()), max_position_embeddings=max_length, **SIZES)
+    return save_model(
+        folder, BertForQuestionAnswering(config), _wordpiece_files("BertTokenizer", max_length, **tokenizer)
+    )
 
 
-def _pieces() -> list[str]:
+def _wordpiece_vocabulary() -> list[str]:
     letters = [letter for letter in LETTERS if not letter.isupper()]
     return [
-        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters),
-        *(word for word in WORDS if word not in letters), "##ing", "##ed",
-    ]  # fmt: skip
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        *(word for word in WORDS if word not in letters),
+        "##ing",
+        "##ed",
+    ]
 
 
-def _word_pieces(tokenizer: str, longest: int, **other: Any) -> dict[str, Any]:
-    settings = {"tokenizer_class": tokenizer, "do_lower_case": True, "model_max_length": longest, **other}
-    return {"vocab.txt": "\n".join(_pieces()) + "\n", "tokenizer_config.json": settings}
+def _wordpiece_files(tokenizer: str, max_length: int, **fields: Any) -> dict[str, Any]:
+    settings = {"tokenizer_class": tokenizer, "do_lower_case": True, "model_max_length": max_length, **fields}
+    return {"vocab.txt": "\n".join(_wordpiece_vocabulary()) + "\n", "tokenizer_config.json": settings}
 
 
-def _bytes() -> list[str]:
+def _byte_vocabulary() -> list[str]:
     """The 256 letters that stand for bytes in GPT-2's way of writing them, and what the merges make."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in shown]
@@ -138,65 +155,80 @@ def _bytes() -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Unigram:
+class _UnigramTokenizer:
     """A tokenizer of SentencePiece's kind. transformers 5 builds a class's own one whatever the folder says, 4 believes
     the folder: so it must say what 5 builds.
     """
 
     name: str
-    special: tuple[str, str, str, str, str]  # padding, unknown, first, separator, mask
+    special_tokens: tuple[str, str, str, str, str]  # padding, unknown, first, separator, mask
     normalizers: list[dict[str, Any]]
-    splitters: list[dict[str, Any]]
+    pre_tokenizers: list[dict[str, Any]]
 
     @property
     def pieces(self) -> list[tuple[str, float]]:
         words = [*WORDS, *(f"▁{word}" for word in WORDS), "▁"]
         letters = [letter for letter in LETTERS if letter not in WORDS]
         scored = [*((word, -2.0) for word in words), *((letter, -5.0) for letter in letters)]
-        return [*((word, 0.0) for word in self.special), *scored]
+        return [*((word, 0.0) for word in self.special_tokens), *scored]
 
-    def files(self, longest: int) -> dict[str, Any]:
+    def files(self, max_length: int) -> dict[str, Any]:
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         settings = {
             "tokenizer_class": self.name,
-            "model_max_length": longest,
-            **dict(zip(names, self.special, strict=True)),
+            "model_max_length": max_length,
+            **dict(zip(names, self.special_tokens, strict=True)),
         }
-        return {"tokenizer.json": self._whole(), "tokenizer_config.json": settings}
+        return {"tokenizer.json": self._tokenizer_json(), "tokenizer_config.json": settings}
 
-    def _whole(self) -> dict[str, Any]:
+    def _tokenizer_json(self) -> dict[str, Any]:
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        added = [{"id": number, "content": word, **flags} for number, word in enumerate(self.special)]
+        added = [{"id": number, "content": word, **flags} for number, word in enumerate(self.special_tokens)]
         first = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
         first.append({"SpecialToken": {"id": "[SEP]", "type_id": 0}})
         second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
-        used = {word: {"id": word, "ids": [self.special.index(word)], "tokens": [word]} for word in ("[CLS]", "[SEP]")}
+        used = {
+            word: {"id": word, "ids": [self.special_tokens.index(word)], "tokens": [word]}
+            for word in ("[CLS]", "[SEP]")
+        }
         return {
-            "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "decoder": SPACES,
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added,
+            "decoder": METASPACE,
             "normalizer": {"type": "Sequence", "normalizers": self.normalizers},
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": self.splitters},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": self.pre_tokenizers},
             "post_processor": {
-                "type": "TemplateProcessing", "single": first, "pair": [*first, *second], "special_tokens": used,
+                "type": "TemplateProcessing",
+                "single": first,
+                "pair": [*first, *second],
+                "special_tokens": used,
             },
             "model": {"type": "Unigram", "unk_id": 1, "vocab": self.pieces, "byte_fallback": False},
-        }  # fmt: skip
+        }
 
 
-SPACES = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-DEBERTA = _Unigram(
-    "DebertaV2Tokenizer", ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+DEBERTA = _UnigramTokenizer(
+    "DebertaV2Tokenizer",
+    ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
     [
-        {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "}, {"type": "NFC"},
+        {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "},
+        {"type": "NFC"},
         {"type": "Strip", "strip_left": False, "strip_right": True},
     ],
-    [SPACES],
-)  # fmt: skip
-ALBERT = _Unigram(
-    "AlbertTokenizer", ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
+    [METASPACE],
+)
+ALBERT = _UnigramTokenizer(
+    "AlbertTokenizer",
+    ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"),
     [
         {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
         {"type": "Replace", "pattern": {"String": "''"}, "content": '"'},
-        {"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"},
+        {"type": "NFKD"},
+        {"type": "StripAccents"},
+        {"type": "Lowercase"},
     ],
-    [{"type": "WhitespaceSplit"}, SPACES],
-)  # fmt: skip
+    [{"type": "WhitespaceSplit"}, METASPACE],
+)

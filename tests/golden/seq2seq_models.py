@@ -28,36 +28,52 @@ from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CO
 
 from tests.golden import sentencepieces
 from tests.golden import seq2seq_tokenizers as tokens
-from tests.golden.made import save
-from tests.golden.models import _bytes
+from tests.golden.made import save_model
+from tests.golden.models import _byte_vocabulary
 
-SIZES = {
-    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "dropout": 0.0,
-}  # fmt: skip
+BART_SIZES = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "dropout": 0.0,
+}
 T5_SIZES = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
-FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")
+FAIRSEQ_SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 NLLB_CODES = ("eng_Latn", "deu_Latn", "fra_Latn", "zho_Hans")
-NEW = {"transformers_version": "4.57.6"}
-OLD = {"transformers_version": "4.27.0"}
+CURRENT_CHECKPOINT = {"transformers_version": "4.57.6"}
+EARLY_CHECKPOINT = {"transformers_version": "4.27.0"}
 # No two words twice in a row: random models like to repeat themselves.
-ONCE = {"no_repeat_ngram_size": 2}
+NO_REPETITION = {"no_repeat_ngram_size": 2}
 
 
 def bart(folder: Path) -> Path:
     """As BART for news: lengths, penalties and a forced first and last token in its generation config."""
     own = {
-        "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "forced_bos_token_id": 0,
-        "forced_eos_token_id": 2, "max_length": 24, "min_length": 6, "no_repeat_ngram_size": 3, "length_penalty": 2.0,
-        "early_stopping": True, "num_beams": 4, **NEW,
-    }  # fmt: skip
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "forced_bos_token_id": 0,
+        "forced_eos_token_id": 2,
+        "max_length": 24,
+        "min_length": 6,
+        "no_repeat_ngram_size": 3,
+        "length_penalty": 2.0,
+        "early_stopping": True,
+        "num_beams": 4,
+        **CURRENT_CHECKPOINT,
+    }
     return _bart(folder, own)
 
 
 def bare_bart(folder: Path) -> Path:
     """It says nothing of how to write, so all is the pipeline's default."""
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
-    return _bart(folder, {**ids, **NEW}, max_position_embeddings=600)
+    return _bart(folder, {**ids, **CURRENT_CHECKPOINT}, max_position_embeddings=600)
 
 
 def early_bart(folder: Path) -> Path:
@@ -80,52 +96,88 @@ def t5(folder: Path) -> Path:
 
 def mt5(folder: Path) -> Path:
     """As mT5: gated, with weights of its own for the words it writes; no task has parameters."""
-    return _t5(folder, MT5Config, _untied, feed_forward_proj="gated-gelu")
+    return _t5(folder, MT5Config, _untied_mt5, feed_forward_proj="gated-gelu")
 
 
 T5_TASKS = {
-    "summarization": {"early_stopping": True, "length_penalty": 2.0, "max_length": 30, "min_length": 8,
-                      "no_repeat_ngram_size": 3, "num_beams": 3, "prefix": "summarize: "},
-    "translation_en_to_de": {"early_stopping": True, "max_length": 40, "num_beams": 4,
-                             "prefix": "translate English to German: "},
-    "translation_en_to_fr": {"early_stopping": True, "max_length": 40, "num_beams": 2,
-                             "prefix": "translate English to French: "},
-}  # fmt: skip
+    "summarization": {
+        "early_stopping": True,
+        "length_penalty": 2.0,
+        "max_length": 30,
+        "min_length": 8,
+        "no_repeat_ngram_size": 3,
+        "num_beams": 3,
+        "prefix": "summarize: ",
+    },
+    "translation_en_to_de": {
+        "early_stopping": True,
+        "max_length": 40,
+        "num_beams": 4,
+        "prefix": "translate English to German: ",
+    },
+    "translation_en_to_fr": {
+        "early_stopping": True,
+        "max_length": 40,
+        "num_beams": 2,
+        "prefix": "translate English to French: ",
+    },
+}
 
 
 def marian(folder: Path) -> Path:
     """As a Marian translator: it may not write its padding, and starts from it."""
-    return _marian(folder, {"max_length": 40, "num_beams": 6, "forced_eos_token_id": 0, **ONCE, **OLD})
+    return _marian(
+        folder, {"max_length": 40, "num_beams": 6, "forced_eos_token_id": 0, **NO_REPETITION, **EARLY_CHECKPOINT}
+    )
 
 
 def free_marian(folder: Path) -> Path:
     """A generation config whose own number of new tokens counts, since it has a `max_length` beside it."""
-    return _marian(folder, {"max_length": 40, "max_new_tokens": 12, "num_beams": 2, **ONCE, **NEW})
+    return _marian(
+        folder, {"max_length": 40, "max_new_tokens": 12, "num_beams": 2, **NO_REPETITION, **CURRENT_CHECKPOINT}
+    )
 
 
 def mbart(folder: Path) -> Path:
-    return _mbart(folder, [*FAIRSEQ, *tokens.words(), *MBART_CODES, "<mask>"], "MBartTokenizer", MBART_CODES)
+    return _mbart(
+        folder,
+        [*FAIRSEQ_SPECIAL_TOKENS, *tokens.vocabulary_words(), *MBART_CODES, "<mask>"],
+        "MBartTokenizer",
+        MBART_CODES,
+    )
 
 
 def mbart50(folder: Path) -> Path:
-    return _mbart(folder, [*FAIRSEQ, *tokens.words(), *MBART50_CODES, "<mask>"], "MBart50Tokenizer", MBART50_CODES)
+    return _mbart(
+        folder,
+        [*FAIRSEQ_SPECIAL_TOKENS, *tokens.vocabulary_words(), *MBART50_CODES, "<mask>"],
+        "MBart50Tokenizer",
+        MBART50_CODES,
+    )
 
 
 def nllb(folder: Path) -> Path:
     """Its tokenizer merges pairs; the language comes first, and of codes it knows four."""
-    letters = dict.fromkeys("".join(tokens.words()))
-    vocab = [*FAIRSEQ, *letters, "th", "the", "▁the", *NLLB_CODES, "<mask>"]
+    letters = dict.fromkeys("".join(tokens.vocabulary_words()))
+    vocab = [*FAIRSEQ_SPECIAL_TOKENS, *letters, "th", "the", "▁the", *NLLB_CODES, "<mask>"]
     merges = [["t", "h"], ["th", "e"], ["▁", "the"]]
     pairs = {
-        "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
-        "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": False, "ignore_merges": False,
-        "vocab": {word: place for place, word in enumerate(vocab)}, "merges": merges,
-    }  # fmt: skip
-    special = [*FAIRSEQ, *NLLB_CODES, "<mask>"]
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {word: place for place, word in enumerate(vocab)},
+        "merges": merges,
+    }
+    special = [*FAIRSEQ_SPECIAL_TOKENS, *NLLB_CODES, "<mask>"]
     frame = (["eng_Latn"], ["</s>"])
     files = {
-        "tokenizer.json": tokens.tokenizer(pairs, vocab, special, frame, "kept"),
-        "tokenizer_config.json": tokens.settings(
+        "tokenizer.json": tokens.tokenizer_json(pairs, vocab, special, frame, "kept"),
+        "tokenizer_config.json": tokens.tokenizer_config(
             "NllbTokenizer", src_lang="eng_Latn", additional_special_tokens=[*NLLB_CODES]
         ),
     }
@@ -134,11 +186,13 @@ def nllb(folder: Path) -> Path:
 
 def m2m100(folder: Path) -> Path:
     codes = M2M100_CODES["m2m100"]
-    words = [*FAIRSEQ, *tokens.words()]
+    words = [*FAIRSEQ_SPECIAL_TOKENS, *tokens.vocabulary_words()]
     files = {
         "vocab.json": {word: place for place, word in enumerate(words)},
-        "sentencepiece.bpe.model": sentencepieces.model(tokens.pieces(tokens.words())),
-        "tokenizer_config.json": tokens.settings(
+        "sentencepiece.bpe.model": sentencepieces.build_model(
+            tokens.sentencepiece_vocabulary(tokens.vocabulary_words())
+        ),
+        "tokenizer_config.json": tokens.tokenizer_config(
             "M2M100Tokenizer",
             src_lang="en",
             language_codes="m2m100",
@@ -157,40 +211,61 @@ def pegasus(folder: Path) -> Path:
         "<mask_2>",
         *(f"<unk_{place}>" for place in range(2, 103)),
         "<unk>",
-        *tokens.words(),
+        *tokens.vocabulary_words(),
     ]
     special = words[:105]
     files = {
-        "tokenizer.json": tokens.tokenizer(tokens.unigram(words, words.index("<unk>")), words, special, ([], ["</s>"])),
+        "tokenizer.json": tokens.tokenizer_json(
+            tokens.unigram_model(words, words.index("<unk>")), words, special, ([], ["</s>"])
+        ),
         "tokenizer_config.json": {
-            "tokenizer_class": "PegasusTokenizer", "model_max_length": tokens.POSITIONS, "eos_token": "</s>",
-            "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask_2>", "mask_token_sent": "<mask_1>",
+            "tokenizer_class": "PegasusTokenizer",
+            "model_max_length": tokens.MAX_POSITIONS,
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "pad_token": "<pad>",
+            "mask_token": "<mask_2>",
+            "mask_token_sent": "<mask_1>",
         },
         "generation_config.json": {
-            "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1,
-            "max_length": 64, "num_beams": 8, "length_penalty": 0.8, **ONCE, **OLD,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "decoder_start_token_id": 0,
+            "forced_eos_token_id": 1,
+            "max_length": 64,
+            "num_beams": 8,
+            "length_penalty": 0.8,
+            **NO_REPETITION,
+            **EARLY_CHECKPOINT,
         },
-    }  # fmt: skip
+    }
     config = PegasusConfig(
-        vocab_size=len(words), max_position_embeddings=tokens.POSITIONS, pad_token_id=0, eos_token_id=1,
-        decoder_start_token_id=0, scale_embedding=True, **SIZES,
-    )  # fmt: skip
+        vocab_size=len(words),
+        max_position_embeddings=tokens.MAX_POSITIONS,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        scale_embedding=True,
+        **BART_SIZES,
+    )
     return _save(folder, PegasusForConditionalGeneration(config), files)
 
 
-def _bart(folder: Path, own: Mapping[str, Any], **other: Any) -> Path:
-    words = _bytes()
+def _bart(folder: Path, generation_config: Mapping[str, Any], **fields: Any) -> Path:
+    words = _byte_vocabulary()
     files = {
         "vocab.json": {word: number for number, word in enumerate(words)},
         "merges.txt": "#version: 0.2\nt h\nth e\nĠ the\ni n\nĠ in\n",
-        "tokenizer_config.json": {"tokenizer_class": "BartTokenizer", "model_max_length": tokens.POSITIONS},
-        "generation_config.json": dict(own),
+        "tokenizer_config.json": {"tokenizer_class": "BartTokenizer", "model_max_length": tokens.MAX_POSITIONS},
+        "generation_config.json": dict(generation_config),
     }
-    config = BartConfig(vocab_size=len(words), **{"max_position_embeddings": tokens.POSITIONS, **SIZES, **other})
+    config = BartConfig(
+        vocab_size=len(words), **{"max_position_embeddings": tokens.MAX_POSITIONS, **BART_SIZES, **fields}
+    )
     return _save(folder, BartForConditionalGeneration(config), files)
 
 
-def _untied(config: MT5Config) -> MT5ForConditionalGeneration:
+def _untied_mt5(config: MT5Config) -> MT5ForConditionalGeneration:
     """transformers 5 ties them by its config whatever that says, and unties them where a checkpoint has both."""
     model = MT5ForConditionalGeneration(config)
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
@@ -198,64 +273,106 @@ def _untied(config: MT5Config) -> MT5ForConditionalGeneration:
     return model
 
 
-def _t5(folder: Path, config: Any, architecture: Any, **other: Any) -> Path:
-    words = ["<pad>", "</s>", "<unk>", *tokens.words(), *(f"<extra_id_{place}>" for place in range(99, -1, -1))]
+def _t5(folder: Path, config: Any, architecture: Any, **fields: Any) -> Path:
+    words = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *tokens.vocabulary_words(),
+        *(f"<extra_id_{place}>" for place in range(99, -1, -1)),
+    ]
     special = [*words[:3], *words[-100:]]
     files = {
-        "tokenizer.json": tokens.tokenizer(tokens.unigram(words, 2), words, special, ([], ["</s>"]), "parts"),
+        "tokenizer.json": tokens.tokenizer_json(
+            tokens.unigram_model(words, 2), words, special, ([], ["</s>"]), "parts"
+        ),
         "tokenizer_config.json": {
-            "tokenizer_class": "T5Tokenizer", "model_max_length": tokens.POSITIONS, "eos_token": "</s>",
-            "unk_token": "<unk>", "pad_token": "<pad>", "extra_ids": 100,
+            "tokenizer_class": "T5Tokenizer",
+            "model_max_length": tokens.MAX_POSITIONS,
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "pad_token": "<pad>",
+            "extra_ids": 100,
         },
-        "generation_config.json": {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0, **OLD},
-    }  # fmt: skip
-    made = config(vocab_size=len(words), decoder_start_token_id=0, **T5_SIZES, **other)
+        "generation_config.json": {
+            "decoder_start_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 0,
+            **EARLY_CHECKPOINT,
+        },
+    }
+    made = config(vocab_size=len(words), decoder_start_token_id=0, **T5_SIZES, **fields)
     return _save(folder, architecture(made), files)
 
 
-def _marian(folder: Path, own: Mapping[str, Any]) -> Path:
-    words = ["</s>", "<unk>", *tokens.words(), "<pad>"]
+def _marian(folder: Path, generation_config: Mapping[str, Any]) -> Path:
+    words = ["</s>", "<unk>", *tokens.vocabulary_words(), "<pad>"]
     end = {"pad_token_id": len(words) - 1, "decoder_start_token_id": len(words) - 1, "eos_token_id": 0}
     files = {
         "vocab.json": {word: place for place, word in enumerate(words)},
-        "source.spm": sentencepieces.model(tokens.pieces(tokens.words())),
+        "source.spm": sentencepieces.build_model(tokens.sentencepiece_vocabulary(tokens.vocabulary_words())),
         # It reads one word as nothing, so it shows which of the two reads what is written.
-        "target.spm": sentencepieces.model(tokens.pieces(tokens.words()[::-1], silent=("▁French",))),
+        "target.spm": sentencepieces.build_model(
+            tokens.sentencepiece_vocabulary(tokens.vocabulary_words()[::-1], undecoded_words=("▁French",))
+        ),
         "tokenizer_config.json": {
-            "tokenizer_class": "MarianTokenizer", "model_max_length": tokens.POSITIONS, "source_lang": "en",
-            "target_lang": "de", "separate_vocabs": False,
+            "tokenizer_class": "MarianTokenizer",
+            "model_max_length": tokens.MAX_POSITIONS,
+            "source_lang": "en",
+            "target_lang": "de",
+            "separate_vocabs": False,
         },
-        "generation_config.json": {**end, "bad_words_ids": [[len(words) - 1]], **own},
-    }  # fmt: skip
+        "generation_config.json": {**end, "bad_words_ids": [[len(words) - 1]], **generation_config},
+    }
     config = MarianConfig(
-        vocab_size=len(words), max_position_embeddings=tokens.POSITIONS, scale_embedding=True, **SIZES, **end
+        vocab_size=len(words), max_position_embeddings=tokens.MAX_POSITIONS, scale_embedding=True, **BART_SIZES, **end
     )
     return _save(folder, MarianMTModel(config), files)
 
 
 def _mbart(folder: Path, words: Sequence[str], tokenizer: str, codes: Sequence[str]) -> Path:
     first = tokenizer == "MBart50Tokenizer"
-    frame: tokens.Frame = (["en_XX"], ["</s>"]) if first else ([], ["</s>", "en_XX"])
+    frame: tokens.SpecialTokenFrame = (["en_XX"], ["</s>"]) if first else ([], ["</s>", "en_XX"])
     spaces_are = "one" if first else "parts"
-    special = [*FAIRSEQ, *codes, "<mask>"]
+    special = [*FAIRSEQ_SPECIAL_TOKENS, *codes, "<mask>"]
     files = {
-        "tokenizer.json": tokens.tokenizer(tokens.unigram(words, 3), words, special, frame, spaces_are),
-        "tokenizer_config.json": tokens.settings(tokenizer, src_lang="en_XX", additional_special_tokens=[*codes]),
+        "tokenizer.json": tokens.tokenizer_json(tokens.unigram_model(words, 3), words, special, frame, spaces_are),
+        "tokenizer_config.json": tokens.tokenizer_config(
+            tokenizer, src_lang="en_XX", additional_special_tokens=[*codes]
+        ),
         "generation_config.json": {
-            "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2,
-            "forced_eos_token_id": 2, "max_length": 32, "num_beams": 5, **ONCE, **OLD,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+            "forced_eos_token_id": 2,
+            "max_length": 32,
+            "num_beams": 5,
+            **NO_REPETITION,
+            **EARLY_CHECKPOINT,
         },
-    }  # fmt: skip
-    config = MBartConfig(vocab_size=len(words), max_position_embeddings=tokens.POSITIONS, scale_embedding=True, **SIZES)
+    }
+    config = MBartConfig(
+        vocab_size=len(words), max_position_embeddings=tokens.MAX_POSITIONS, scale_embedding=True, **BART_SIZES
+    )
     return _save(folder, MBartForConditionalGeneration(config), files)
 
 
 def _m2m100(folder: Path, words: int, files: Mapping[str, Any]) -> Path:
     own = {
-        "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "max_length": 36,
-        "num_beams": 5, "early_stopping": True, **ONCE, **OLD,
-    }  # fmt: skip
-    config = M2M100Config(vocab_size=words, max_position_embeddings=tokens.POSITIONS, scale_embedding=True, **SIZES)
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "max_length": 36,
+        "num_beams": 5,
+        "early_stopping": True,
+        **NO_REPETITION,
+        **EARLY_CHECKPOINT,
+    }
+    config = M2M100Config(
+        vocab_size=words, max_position_embeddings=tokens.MAX_POSITIONS, scale_embedding=True, **BART_SIZES
+    )
     return _save(folder, M2M100ForConditionalGeneration(config), {**files, "generation_config.json": own})
 
 
@@ -263,4 +380,4 @@ def _save(folder: Path, model: Any, files: Mapping[str, Any]) -> Path:
     # With drawn biases nearly every text would be the same word over and over; a new model's are 0.
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not name.endswith(".bias"))
-    return save(folder, model, files)
+    return save_model(folder, model, files)

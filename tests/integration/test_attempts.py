@@ -11,7 +11,7 @@ from models.db import Database
 from models.errors import NotFound
 from producer.results import attempts
 from tests import batches_sound
-from tests.batches_sound import BATCH, run
+from tests.batches_sound import BATCH_ID, execute_all
 
 ERROR = "UPDATE attempts SET error_code = 'worker_died', error_message = 'it died' WHERE ending = 'died'"
 
@@ -20,8 +20,8 @@ ERROR = "UPDATE attempts SET error_code = 'worker_died', error_message = 'it die
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
     database = Database(database_url)
-    batches_sound.midway(database)
-    run(database, ERROR)
+    batches_sound.insert_batch_in_progress(database)
+    execute_all(database, ERROR)
     yield database
     database.close()
 
@@ -31,66 +31,73 @@ def invoke(*arguments: str) -> Result:
 
 
 def told(views: list[attempts.AttemptView]) -> list[tuple[str, int, int, str]]:
-    return [(view.kind, view.first, view.past, view.ending) for view in views]
+    return [(view.kind, view.start_position, view.end_position, view.outcome) for view in views]
 
 
 class TestOfBatch:
     def test_claims_that_just_succeeded_are_left_out(self, database: Database) -> None:
-        assert told(attempts.of_batch(database, BATCH, 100)) == [
-            ("attempt", 0, 4, "released"), ("attempt", 4, 8, "lapsed"), ("attempt", 7, 8, "died"),
-        ]  # fmt: skip
+        assert told(attempts.list_attempts(database, BATCH_ID, 100)) == [
+            ("attempt", 0, 4, "released"),
+            ("attempt", 4, 8, "lapsed"),
+            ("attempt", 7, 8, "died"),
+        ]
 
     def test_the_last_ones_count(self, database: Database) -> None:
-        assert told(attempts.of_batch(database, BATCH, 2)) == [
-            ("attempt", 4, 8, "lapsed"), ("attempt", 7, 8, "died"),
-        ]  # fmt: skip
+        assert told(attempts.list_attempts(database, BATCH_ID, 2)) == [
+            ("attempt", 4, 8, "lapsed"),
+            ("attempt", 7, 8, "died"),
+        ]
 
     def test_there_must_be_a_batch(self, database: Database) -> None:
         with pytest.raises(NotFound, match="batchmill ls"):
-            attempts.of_batch(database, "batch_nope", 1)
+            attempts.list_attempts(database, "batch_nope", 1)
 
 
 class TestOfJob:
     def test_its_claims_then_its_result(self, database: Database) -> None:
-        found = attempts.of_job(database, BATCH, 7)
+        found = attempts.job_history(database, BATCH_ID, 7)
 
         assert sorted(told(found)) == [
-            ("attempt", 7, 8, "died"), ("attempt", 7, 8, "lapsed"), ("result", 7, 8, "failed"),
-        ]  # fmt: skip
-        assert {view.error_code for view in found if view.ending == "died"} == {"worker_died"}
+            ("attempt", 7, 8, "died"),
+            ("attempt", 7, 8, "lapsed"),
+            ("result", 7, 8, "failed"),
+        ]
+        assert {view.error_code for view in found if view.outcome == "died"} == {"worker_died"}
 
     def test_results_that_were_taken_back_come_first(self, database: Database) -> None:
-        run(database, "UPDATE attempts SET ended_at = '2026-02-02 00:00:00'")
+        execute_all(database, "UPDATE attempts SET ended_at = '2026-02-02 00:00:00'")
 
-        found = attempts.of_job(database, BATCH, 0)
+        found = attempts.job_history(database, BATCH_ID, 0)
 
         assert told(found)[0] == ("past_result", 0, 1, "failed")
         assert told(found)[-1] == ("result", 0, 1, "succeeded")
         assert [view.ended_at for view in found] == sorted(view.ended_at for view in found)
 
     def test_an_open_one_has_no_result(self, database: Database) -> None:
-        assert told(attempts.of_job(database, BATCH, 5)) == [("attempt", 5, 6, "lapsed")]
-        assert attempts.of_job(database, BATCH, 9) == []
+        assert told(attempts.job_history(database, BATCH_ID, 5)) == [("attempt", 5, 6, "lapsed")]
+        assert attempts.job_history(database, BATCH_ID, 9) == []
 
     def test_there_must_be_a_job(self, database: Database) -> None:
         with pytest.raises(NotFound, match="no job with the position '12'"):
-            attempts.of_job(database, BATCH, 12)
+            attempts.job_history(database, BATCH_ID, 12)
         with pytest.raises(NotFound, match="no job with the custom_id 'nope'"):
-            attempts.position_of(database, BATCH, "nope")
+            attempts.find_position(database, BATCH_ID, "nope")
 
 
 class TestCommand:
     def test_a_table(self, database: Database) -> None:
-        lines = invoke(BATCH).stdout.splitlines()
+        lines = invoke(BATCH_ID).stdout.splitlines()
 
         assert lines[0].split() == ["POSITIONS", "TRY", "ENDING", "CLAIMED", "ENDED", "WORKER", "ERROR"]
         assert [line.split()[:3] for line in lines[1:]] == [
-            ["0-3", "1", "released"], ["4-7", "1", "lapsed"], ["7", "2", "died"],
-        ]  # fmt: skip
+            ["0-3", "1", "released"],
+            ["4-7", "1", "lapsed"],
+            ["7", "2", "died"],
+        ]
         assert lines[3].endswith("worker_died: it died")
 
     def test_of_one_job_by_either_name(self, database: Database) -> None:
-        by_position, by_id = invoke(BATCH, "--position", "0"), invoke(BATCH, "--id", "id 0")
+        by_position, by_id = invoke(BATCH_ID, "--position", "0"), invoke(BATCH_ID, "--id", "id 0")
 
         assert by_position.exit_code == by_id.exit_code == 0
         assert by_position.stdout == by_id.stdout
@@ -98,23 +105,30 @@ class TestCommand:
         assert "result: succeeded" in by_id.stdout
 
     def test_json(self, database: Database) -> None:
-        [last] = json.loads(invoke(BATCH, "--json", "-n", "1").stdout)["data"]
+        [last] = json.loads(invoke(BATCH_ID, "--json", "-n", "1").stdout)["data"]
 
         assert last.pop("ended_at").endswith("Z")
         assert last == {
-            "object": "attempt", "first_position": 7, "last_position": 7, "attempt": 2, "ending": "died",
-            "worker": None, "slice": 5, "token": 1, "error": {"code": "worker_died", "message": "it died"},
+            "object": "attempt",
+            "first_position": 7,
+            "last_position": 7,
+            "attempt": 2,
+            "ending": "died",
+            "worker": None,
+            "slice": 5,
+            "token": 1,
+            "error": {"code": "worker_died", "message": "it died"},
             "claimed_at": None,
-        }  # fmt: skip
+        }
 
     def test_nothing_to_tell(self, database: Database) -> None:
-        assert "nothing has happened to it yet" in invoke(BATCH, "--position", "9").stderr
-        run(database, "DELETE FROM attempts")
-        assert "every claim just succeeded" in invoke(BATCH).stderr
+        assert "nothing has happened to it yet" in invoke(BATCH_ID, "--position", "9").stderr
+        execute_all(database, "DELETE FROM attempts")
+        assert "every claim just succeeded" in invoke(BATCH_ID).stderr
 
     def test_two_names_are_exit_2(self, database: Database) -> None:
-        assert invoke(BATCH, "--position", "1", "--id", "id 1").exit_code == 2
+        assert invoke(BATCH_ID, "--position", "1", "--id", "id 1").exit_code == 2
 
     def test_what_is_not_there_is_exit_4(self, database: Database) -> None:
         assert invoke("batch_nope").exit_code == 4
-        assert invoke(BATCH, "--id", "nope").exit_code == 4
+        assert invoke(BATCH_ID, "--id", "nope").exit_code == 4

@@ -12,17 +12,17 @@ from click.testing import CliRunner, Result
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from models.states import BatchStatus, Outcome
+from models.states import BatchStatus, JobOutcome
 from producer.batches import views
 from producer.batches.cancel import cancel
-from producer.batches.retry import Choice, replay
+from producer.batches.retry import RetrySelection, retry_jobs
 from producer.health import audit
 from tests import batches_sound
-from tests.batches_made import VERSION, claimant, insert_batch, let_lapse, pending
-from tests.batches_made import audit as audited
-from tests.batches_sound import BATCH, run
+from tests.batches_made import MODEL_VERSION, claimant_for, expire_leases, get_unanswered_jobs, insert_batch
+from tests.batches_made import assert_consistent as audited
+from tests.batches_sound import BATCH_ID, execute_all
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import Answer
+from worker.leasing.commit import JobResult
 from worker.loading import versions
 
 LEASE_SECONDS = 30.0
@@ -48,40 +48,40 @@ def corrupt(database_url: str, statement: str) -> None:
         server.execute(statement)
 
 
-def problems(database: Database) -> list[audit.Problem]:
-    return list(audit.one(database, BATCH, LEASE_SECONDS).problems)
+def problems(database: Database) -> list[audit.AuditProblem]:
+    return list(audit.audit_batch(database, BATCH_ID, LEASE_SECONDS).problems)
 
 
 class TestSound:
     def test_midway(self, database: Database) -> None:
-        batches_sound.midway(database)
+        batches_sound.insert_batch_in_progress(database)
 
-        audited = audit.one(database, BATCH, LEASE_SECONDS)
+        audited = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
 
-        assert (audited.jobs, audited.problems, audited.sound) == (12, (), True)
+        assert (audited.jobs, audited.problems, audited.is_sound) == (12, (), True)
 
     @pytest.mark.parametrize("outcome", ["cancelled", "expired", "failed"])
     def test_ending_early_and_ended(self, database: Database, outcome: str) -> None:
-        batches_sound.midway(database)
-        batches_sound.cancelling(database, outcome)
+        batches_sound.insert_batch_in_progress(database)
+        batches_sound.begin_termination(database, outcome)
         assert problems(database) == []
 
-        batches_sound.close(database, outcome, 8, 9, 10, 11, ahead=2)
+        batches_sound.close_jobs(database, outcome, 8, 9, 10, 11, seq_offset=2)
         assert problems(database) == []
 
-        run(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
+        execute_all(database, f"UPDATE batches SET status = '{outcome}', ending = NULL")
         assert problems(database) == []
 
     def test_completed(self, database: Database) -> None:
-        batches_sound.midway(database)
-        batches_sound.ended(database, "failed")
-        run(database, "UPDATE batches SET status = 'completed'")
+        batches_sound.insert_batch_in_progress(database)
+        batches_sound.terminate(database, "failed")
+        execute_all(database, "UPDATE batches SET status = 'completed'")
 
         assert problems(database) == []
 
     def test_what_is_not_accepted_yet_promises_nothing(self, database: Database) -> None:
-        batches_sound.midway(database)
-        run(
+        batches_sound.insert_batch_in_progress(database)
+        execute_all(
             database,
             "DELETE FROM slices",
             "DELETE FROM past_results",
@@ -92,13 +92,13 @@ class TestSound:
         assert problems(database) == []
 
     def test_claims_from_before_they_were_recorded(self, database: Database) -> None:
-        batches_sound.midway(database)
-        run(database, "DELETE FROM attempts", "UPDATE slices SET leased_at = NULL")
+        batches_sound.insert_batch_in_progress(database)
+        execute_all(database, "DELETE FROM attempts", "UPDATE slices SET leased_at = NULL")
 
         assert problems(database) == []
 
     def test_it_waits_for_no_writer_and_sees_one_moment(self, database: Database) -> None:
-        batches_sound.midway(database)
+        batches_sound.insert_batch_in_progress(database)
 
         with database.snapshot() as before:
             counted = "SELECT count(*) FROM results"
@@ -116,18 +116,18 @@ class TestLived:
     @pytest.fixture
     def step(self, database: Database) -> Callable[[], None]:
         """Work on what can be claimed, one slice; every other job fails."""
-        version_id = versions.register(database, VERSION)
+        version_id = versions.register_version(database, MODEL_VERSION)
 
         def run_one() -> None:
-            [lease, *others] = claims.take(database, claimant(), 4, 4)
+            [lease, *others] = claims.claim(database, claimant_for(), 4, 4)
             answers = [
-                Answer(lease, job.position, Outcome.FAILED, error_code="model_error", error_message="No.")
+                JobResult(lease, job.position, JobOutcome.FAILED, error_code="model_error", error_message="No.")
                 if job.position % 2
-                else Answer(lease, job.position, Outcome.SUCCEEDED, output="{}")
-                for job in pending(database, [lease])
+                else JobResult(lease, job.position, JobOutcome.SUCCEEDED, output="{}")
+                for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.close(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
                 claims.release(connection, others)
 
         return run_one
@@ -137,27 +137,27 @@ class TestLived:
         for _ in range(2):
             step()
             audited(database, batch_id)
-        claims.take(database, claimant(), 4, 4)
+        claims.claim(database, claimant_for(), 4, 4)
         audited(database, batch_id)
 
         cancel(database, batch_id)
         audited(database, batch_id)
 
-        for choice in (Choice((Outcome.FAILED, Outcome.CANCELLED)), Choice()):
-            replay(database, batch_id, choice, 4)
+        for choice in (RetrySelection((JobOutcome.FAILED, JobOutcome.CANCELLED)), RetrySelection()):
+            retry_jobs(database, batch_id, choice, 4)
             audited(database, batch_id)
-            while views.get(database, batch_id).status is BatchStatus.IN_PROGRESS:
+            while views.get_batch(database, batch_id).status is BatchStatus.IN_PROGRESS:
                 step()
                 audited(database, batch_id)
-        assert views.get(database, batch_id).counts.as_dict()["completed"] == 8
+        assert views.get_batch(database, batch_id).counts.as_dict()["completed"] == 8
 
     def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
         batch_id = insert_batch(database, 8)
         split: list[int] = []
         while not split:
-            [lease, *_] = claims.take(database, claimant(), 4, 4)
-            let_lapse(database, lease)
-            split = reclaim.lapsed(database, 9).split
+            [lease, *_] = claims.claim(database, claimant_for(), 4, 4)
+            expire_leases(database, lease)
+            split = reclaim.reclaim_expired(database, 9).split
             audited(database, batch_id)
         step()
         audited(database, batch_id)
@@ -205,50 +205,52 @@ CORRUPTED = [
     ("UPDATE batches SET status = 'cancelling', ending = 'failed'", "unfinished", ": 3", (3, 4, 6)),
     ("UPDATE batches SET status = 'cancelling'", "no_ending", "it is cancelling, but nothing says", ()),
     ("UPDATE batches SET status = 'lost'", "unknown_status", "its status is 'lost'", ()),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("statement", "code", "words", "places"), CORRUPTED)
 def test_what_is_wrong_is_named(
     database: Database, database_url: str, statement: str, code: str, words: str, places: tuple[int, ...]
 ) -> None:
-    batches_sound.midway(database)
+    batches_sound.insert_batch_in_progress(database)
 
     corrupt(database_url, statement)
 
     found = [problem for problem in problems(database) if problem.code == code]
-    assert [(problem.places, problem.warning) for problem in found] == [(places, False)]
+    assert [(problem.places, problem.is_warning) for problem in found] == [(places, False)]
     assert words in found[0].message
 
 
 def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:
-    batches_sound.midway(database)
-    batches_sound.ended(database)
+    batches_sound.insert_batch_in_progress(database)
+    batches_sound.terminate(database)
 
-    run(database, "UPDATE batches SET status = 'in_progress'")
+    execute_all(database, "UPDATE batches SET status = 'in_progress'")
 
     assert [problem.code for problem in problems(database)] == ["not_completed"]
 
 
 def test_a_lease_that_nobody_reclaims_is_a_warning(database: Database) -> None:
-    batches_sound.midway(database)
+    batches_sound.insert_batch_in_progress(database)
 
-    run(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
+    execute_all(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
 
-    audited = audit.one(database, BATCH, LEASE_SECONDS)
-    assert [(problem.code, problem.places, problem.warning) for problem in audited.problems] == [("lapsed", (3,), True)]
-    assert audited.sound
+    audited = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
+    assert [(problem.code, problem.places, problem.is_warning) for problem in audited.problems] == [
+        ("lapsed", (3,), True)
+    ]
+    assert audited.is_sound
 
 
 def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE_BATCHES", 2)
     columns = "pipeline, task, model, parameters, metadata, status"
     for number in range(5):
-        run(
+        execute_all(
             database, f"INSERT INTO batches (id, {columns}) VALUES ('b{number}', 'p', 't', 'm', '{{}}', '{{}}', 'lost')"
         )
 
-    found = list(audit.every(database, LEASE_SECONDS))
+    found = list(audit.audit_all(database, LEASE_SECONDS))
 
     assert [audited.batch_id for audited in found] == ["b0", "b1", "b2", "b3", "b4"]
     assert [problem.batch_id for audited in found for problem in audited.problems] == ["b0", "b1", "b2", "b3", "b4"]
@@ -256,20 +258,20 @@ def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.Monkey
 
 def test_there_must_be_a_batch(database: Database) -> None:
     with pytest.raises(NotFound, match="batchmill ls"):
-        audit.one(database, "batch_nope", LEASE_SECONDS)
+        audit.audit_batch(database, "batch_nope", LEASE_SECONDS)
 
 
 class TestCommand:
     @pytest.fixture(autouse=True)
     def environment(self, database_url: str, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
-        batches_sound.midway(database)
+        batches_sound.insert_batch_in_progress(database)
 
     @staticmethod
     def invoke(*arguments: str) -> Result:
         return CliRunner().invoke(batchmill.cli, ["audit", *arguments])
 
-    @pytest.mark.parametrize("arguments", [(), (BATCH,)])
+    @pytest.mark.parametrize("arguments", [(), (BATCH_ID,)])
     def test_a_sound_one_is_said_to_be(self, arguments: tuple[str, ...]) -> None:
         result = self.invoke(*arguments)
 
@@ -277,19 +279,19 @@ class TestCommand:
         assert result.stdout == "audited 1 batch, 12 jobs: nothing lost, nothing twice\n"
 
     def test_a_problem_is_a_line_and_exit_1(self, database: Database) -> None:
-        run(database, "UPDATE batches SET expired = 1", "DELETE FROM slices WHERE id = 6")
+        execute_all(database, "UPDATE batches SET expired = 1", "DELETE FROM slices WHERE id = 6")
 
         result = self.invoke()
 
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
-            f"problem  {BATCH}  it counts 1 expired, its results are 0",
-            f"problem  {BATCH}  open jobs in no slice that will be run: 4 (positions 8, 9, 10, 11)",
+            f"problem  {BATCH_ID}  it counts 1 expired, its results are 0",
+            f"problem  {BATCH_ID}  open jobs in no slice that will be run: 4 (positions 8, 9, 10, 11)",
             "audited 1 batch, 12 jobs: 2 problems",
         ]
 
     def test_a_warning_is_exit_0(self, database: Database) -> None:
-        run(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
+        execute_all(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
 
         result = self.invoke()
 
@@ -298,15 +300,13 @@ class TestCommand:
 
     def test_json(self, database: Database) -> None:
         sound = self.invoke("--json")
-        run(database, "DELETE FROM slices WHERE id = 6")
-        result = self.invoke(BATCH, "--json")
+        execute_all(database, "DELETE FROM slices WHERE id = 6")
+        result = self.invoke(BATCH_ID, "--json")
 
         assert (sound.exit_code, result.exit_code) == (0, 1)
-        assert json.loads(sound.stdout) == {
-            "object": "audit", "batches": 1, "jobs": 12, "sound": True, "problems": [],
-        }  # fmt: skip
+        assert json.loads(sound.stdout) == {"object": "audit", "batches": 1, "jobs": 12, "sound": True, "problems": []}
         [problem] = json.loads(result.stdout)["problems"]
-        assert (problem["batch_id"], problem["code"], problem["level"]) == (BATCH, "uncovered", "problem")
+        assert (problem["batch_id"], problem["code"], problem["level"]) == (BATCH_ID, "uncovered", "problem")
         assert problem["places"] == [{"position": position} for position in (8, 9, 10, 11)]
 
     def test_an_unknown_batch_is_exit_4(self) -> None:

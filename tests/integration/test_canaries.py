@@ -135,12 +135,15 @@ SHOW_TEXTS = ("results", "errors", "attempts", "watch", "demo")
 
 # A value with a secret in it for each setting that may have one; the others are numbers, choices and places.
 SETTINGS: dict[str, Any] = {
-    "database_url": None, "redis_url": None, "webhook_secret": KEY,  # the first two in ENVIRONMENTS
+    "database_url": None,
+    "redis_url": None,
+    "webhook_secret": KEY,  # the first two in ENVIRONMENTS
     "pipelines": {
         "private": {
-            "task": "zero-shot-classification", "model": "nobody/nothing",
+            "task": "zero-shot-classification",
+            "model": "nobody/nothing",
             "parameters": {"candidate_labels": [SECRET, f"{SECRET} b"]},
-        },
+        }
     },
     "source_schemes": ["https", "nothing"],
     "sources": {
@@ -151,11 +154,14 @@ SETTINGS: dict[str, Any] = {
     },
     "schedules": {
         "declared": {
-            "cron": "0 3 * * *", "pipeline": "private", "file": "/nowhere/{slot:%Y-%m-%d}.jsonl", "webhook": WEBHOOK,
+            "cron": "0 3 * * *",
+            "pipeline": "private",
+            "file": "/nowhere/{slot:%Y-%m-%d}.jsonl",
+            "webhook": WEBHOOK,
             "params": {"hypothesis_template": f"{SECRET} {{}}"},
-        },
+        }
     },
-}  # fmt: skip
+}
 WITHOUT = {"home", "clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
@@ -233,7 +239,7 @@ def nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that would run for long end at once."""
     monkeypatch.setattr(running, "supervise", lambda *_a, **_k: 0)
     monkeypatch.setattr(maintain, "threading", SimpleNamespace(Event=_Ended))
-    monkeypatch.setattr(sandbox, "running", _not_running)
+    monkeypatch.setattr(sandbox, "run_up", _not_running)
 
 
 class _Ended:
@@ -304,8 +310,8 @@ def test_no_command_writes_it(
 
 
 def _land(batch_id: str) -> None:
-    with closing(Database(Settings.load().database)) as database:
-        answers.land(database, batch_id, [(0, GOOD)])
+    with closing(Database(Settings.load().resolved_database_url)) as database:
+        answers.write_results(database, batch_id, [(0, GOOD)])
 
 
 def _check_files(folder: Path, tmp_path: Path) -> None:
@@ -316,10 +322,12 @@ def _check_files(folder: Path, tmp_path: Path) -> None:
 
 
 QUOTING = DBAPIError.instance(
-    "INSERT …", {"text": SECRET},
+    "INSERT …",
+    {"text": SECRET},
     psycopg.errors.NotNullViolation(f'null value in column "x"\nDETAIL:  Failing row contains ({SECRET}).'),
-    psycopg.Error, hide_parameters=False,
-)  # fmt: skip
+    psycopg.Error,
+    hide_parameters=False,
+)
 
 
 @pytest.mark.parametrize("error", [QUOTING, ValueError(SECRET), KeyError(SECRET), RuntimeError(SECRET)], ids=repr)
@@ -329,7 +337,7 @@ def test_what_a_driver_or_a_parser_quotes_is_not_repeated(
     def raising(*_: object, **__: object) -> Any:
         raise error
 
-    monkeypatch.setattr(schema, "opened", raising)
+    monkeypatch.setattr(schema, "open_database", raising)
     monkeypatch.setattr(schema, "upgrade", raising)
     monkeypatch.setenv("BATCHMILL_DEBUG", "1")
     stands_for = {"IN": str(tmp_path / "in.jsonl"), "BAD": str(tmp_path / "bad.jsonl"), "BATCH": "batch_none"}

@@ -8,13 +8,23 @@ import pytest
 from sqlalchemy import insert, text, update
 
 from models.db import Database
-from models.states import AttemptEnding, Outcome
+from models.states import AttemptOutcome, JobOutcome
 from models.tables import Result, Slice
 from tests import batches_made
-from tests.batches_made import REVISION, audit, claimant, insert_batch, let_lapse, pending, set_batch, slice_row, slices
-from tests.threads import at_once
+from tests.batches_made import (
+    REVISION,
+    assert_consistent,
+    claimant_for,
+    expire_leases,
+    get_slice,
+    get_slices,
+    get_unanswered_jobs,
+    insert_batch,
+    update_batch,
+)
+from tests.threads import run_concurrently
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.leases import Claimant, Lease, Stretch
+from worker.leasing.leases import Claimant, Lease, SliceRange
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000
@@ -29,7 +39,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def take(database: Database, room: int = MANY, who: Claimant | None = None, **how: Any) -> list[Lease]:
-    return claims.take(database, who or claimant(), room, SLICE, **how)
+    return claims.claim(database, who or claimant_for(), room, SLICE, **how)
 
 
 def renew(database: Database, leases: list[Lease], seconds: float = 60.0) -> list[Lease]:
@@ -47,11 +57,15 @@ def answer(database: Database, batch_id: str, *positions: int) -> None:
     with database.write() as connection:
         rows = [
             {
-                "batch_id": batch_id, "position": position, "seq": seq, "status": "succeeded", "truncated": False,
+                "batch_id": batch_id,
+                "position": position,
+                "seq": seq,
+                "status": "succeeded",
+                "truncated": False,
                 "attempts": 1,
             }
             for seq, position in enumerate(positions, start=1)
-        ]  # fmt: skip
+        ]
         connection.execute(insert(Result), rows)
 
 
@@ -61,10 +75,10 @@ class TestTake:
 
         leases = take(database)
 
-        assert [(lease.first, lease.size) for lease in leases] == [(0, 4), (4, 4), (8, 2)]
+        assert [(lease.start_position, lease.size) for lease in leases] == [(0, 4), (4, 4), (8, 2)]
         assert {(lease.batch_id, lease.token, lease.attempts) for lease in leases} == {(batch_id, 1, 1)}
         assert leases[0].parameters == {"top_k": None}
-        for row in slices(database, batch_id):
+        for row in get_slices(database, batch_id):
             assert (row.state, row.worker_id, row.token, row.attempts) == ("leased", "worker-1", 1, 1)
             assert row.claimed_at is not None
             held_for = row.lease_expires_at - row.claimed_at
@@ -77,7 +91,7 @@ class TestTake:
         insert_batch(database, 10)
 
         assert len(take(database)) == 3
-        assert take(database, who=claimant("worker-2")) == []
+        assert take(database, who=claimant_for("worker-2")) == []
 
     @pytest.mark.parametrize(
         "columns",
@@ -141,7 +155,7 @@ class TestPolicy:
     def test_takes_a_batch_s_slices_in_their_order(self, database: Database) -> None:
         insert_batch(database, 16)
 
-        assert [take(database, room=1)[0].first for _ in range(4)] == [0, 4, 8, 12]
+        assert [take(database, room=1)[0].start_position for _ in range(4)] == [0, 4, 8, 12]
 
 
 class TestRoom:
@@ -181,7 +195,7 @@ class TestNotBefore:
         insert_batch(database, 12)
         self.set(database, datetime.now(UTC) + timedelta(hours=1), first=4)
 
-        assert [lease.first for lease in take(database)] == [0, 8]
+        assert [lease.start_position for lease in take(database)] == [0, 8]
 
     def test_of_one_batch_does_not_keep_the_others(self, database: Database) -> None:
         insert_batch(database, 4, priority=9)
@@ -197,16 +211,16 @@ class TestTwoClaimants:
 
         def claim_all(worker_id: str) -> list[Lease]:
             mine: list[Lease] = []
-            while leases := take(database, 12, claimant(worker_id)):
+            while leases := take(database, 12, claimant_for(worker_id)):
                 mine += leases
             return mine
 
-        taken = at_once(*(lambda name=name: claim_all(name) for name in ("worker-1", "worker-2", "worker-3")))
+        taken = run_concurrently(*(lambda name=name: claim_all(name) for name in ("worker-1", "worker-2", "worker-3")))
 
         ids = [lease.slice_id for leases in taken for lease in leases]
         assert len(ids) == len(set(ids)) == 50
-        assert {row.attempts for row in slices(database, batch_id)} == {1}
-        by_worker = {row.id: row.worker_id for row in slices(database, batch_id)}
+        assert {row.attempts for row in get_slices(database, batch_id)} == {1}
+        by_worker = {row.id: row.worker_id for row in get_slices(database, batch_id)}
         for worker_id, leases in zip(("worker-1", "worker-2", "worker-3"), taken, strict=True):
             assert {by_worker[lease.slice_id] for lease in leases} <= {worker_id}
 
@@ -218,35 +232,37 @@ class TestRevision:
         taken = take(database, room=1)
 
         assert len(taken) == 1
-        row = batches_made.batch(database, batch_id)
+        row = batches_made.get_batch(database, batch_id)
         assert (row.model, row.revision) == ("made/model", REVISION)
 
     def test_once_settled_is_taken_by_nobody_else(self, database: Database) -> None:
         insert_batch(database, 8, revision=None)
         take(database, room=1)
 
-        assert take(database, who=claimant("worker-2", revision=OTHER_REVISION)) == []
-        assert len(take(database, who=claimant("worker-3"))) == 1
+        assert take(database, who=claimant_for("worker-2", revision=OTHER_REVISION)) == []
+        assert len(take(database, who=claimant_for("worker-3"))) == 1
 
     def test_of_two_claimants_exactly_one_wins(self, database: Database) -> None:
         for _ in range(10):
             batch_id = insert_batch(database, 8, revision=None)
 
-            taken = at_once(
-                lambda: take(database, who=claimant("worker-1")),
-                lambda: take(database, who=claimant("worker-2", revision=OTHER_REVISION)),
+            taken = run_concurrently(
+                lambda: take(database, who=claimant_for("worker-1")),
+                lambda: take(database, who=claimant_for("worker-2", revision=OTHER_REVISION)),
             )
 
-            settled = batches_made.batch(database, batch_id).revision
+            settled = batches_made.get_batch(database, batch_id).revision
             winner = 0 if settled == REVISION else 1
             assert settled in (REVISION, OTHER_REVISION)
             assert [len(leases) for leases in taken] == ([2, 0] if winner == 0 else [0, 2])
-            set_batch(database, batch_id, status="completed")
+            update_batch(database, batch_id, status="completed")
 
     def test_settled_by_two_of_the_same_revision_serves_both(self, database: Database) -> None:
         insert_batch(database, 40, revision=None)
 
-        taken = at_once(*(lambda name=name: take(database, 20, claimant(name)) for name in ("worker-1", "worker-2")))
+        taken = run_concurrently(
+            *(lambda name=name: take(database, 20, claimant_for(name)) for name in ("worker-1", "worker-2"))
+        )
 
         assert sum(len(leases) for leases in taken) == 10
 
@@ -256,7 +272,7 @@ class TestPending:
         insert_batch(database, [{"text": "one"}, {"text": "two", "text_pair": "zwei"}, {"text": "drei 世界 😀"}])
         leases = take(database)
 
-        jobs = pending(database, leases)
+        jobs = get_unanswered_jobs(database, leases)
 
         assert [job.input for job in jobs] == [
             {"text": "one"},
@@ -270,7 +286,7 @@ class TestPending:
         batch_id = insert_batch(database, 10)
         answer(database, batch_id, 1, 2, 4, 9)
 
-        jobs = pending(database, take(database))
+        jobs = get_unanswered_jobs(database, take(database))
 
         assert [job.position for job in jobs] == [0, 3, 5, 6, 7, 8]
 
@@ -278,7 +294,7 @@ class TestPending:
         insert_batch(database, 10)
         insert_batch(database, 10)
 
-        jobs = pending(database, take(database)[1:2])
+        jobs = get_unanswered_jobs(database, take(database)[1:2])
 
         assert [job.position for job in jobs] == [4, 5, 6, 7]
 
@@ -289,19 +305,19 @@ class TestSizes:
         answer(database, batch_id, 1, 2, 4, 9)
         leases = take(database)
 
-        jobs, sizes = pending(database, leases), claims.sizes(database, leases)
+        jobs, sizes = get_unanswered_jobs(database, leases), claims.unanswered_job_sizes(database, leases)
 
-        assert [(size.lease, size.position, size.size) for size in sizes] == [
-            (job.lease, job.position, job.size) for job in jobs
+        assert [(size.lease, size.position, size.size_bytes) for size in sizes] == [
+            (job.lease, job.position, job.size_bytes) for job in jobs
         ]
 
     @pytest.mark.parametrize("text", ["a" * 500_000, "漢" * 300_000, "a" * 100, "\x01" * 1_000, "no two alike"])
     def test_are_no_less_than_the_text_s_however_it_is_stored(self, database: Database, text: str) -> None:
         insert_batch(database, [{"text": text}])
 
-        [size] = claims.sizes(database, take(database))
+        [size] = claims.unanswered_job_sizes(database, take(database))
 
-        assert len(text.encode()) <= size.size <= 6 * len(text.encode()) + 100
+        assert len(text.encode()) <= size.size_bytes <= 6 * len(text.encode()) + 100
 
 
 class TestInputs:
@@ -309,7 +325,7 @@ class TestInputs:
         insert_batch(database, 10)
         [first, second, _] = take(database)
 
-        jobs = claims.inputs(database, [Stretch(first, 1, 3), Stretch(second, 7, 8)])
+        jobs = claims.read_inputs(database, [SliceRange(first, 1, 3), SliceRange(second, 7, 8)])
 
         assert [(job.lease, job.position) for job in jobs] == [(first, 1), (first, 2), (second, 7)]
 
@@ -318,53 +334,53 @@ class TestRenew:
     def test_prolongs_what_is_held(self, database: Database) -> None:
         insert_batch(database, 8)
         leases = take(database)
-        before = [slice_row(database, lease).lease_expires_at for lease in leases]
+        before = [get_slice(database, lease).lease_expires_at for lease in leases]
 
         assert renew(database, leases, seconds=3600) == []
 
         for lease, old in zip(leases, before, strict=True):
-            assert slice_row(database, lease).lease_expires_at > old + timedelta(minutes=50)
+            assert get_slice(database, lease).lease_expires_at > old + timedelta(minutes=50)
 
     def test_tells_what_was_lost_and_leaves_it_to_its_new_holder(self, database: Database) -> None:
         insert_batch(database, 8)
         leases = take(database)
-        let_lapse(database, leases[0])
-        reclaim.lapsed(database, 3)
-        [retaken] = take(database, who=claimant("worker-2"))
-        before = slice_row(database, retaken)
+        expire_leases(database, leases[0])
+        reclaim.reclaim_expired(database, 3)
+        [retaken] = take(database, who=claimant_for("worker-2"))
+        before = get_slice(database, retaken)
 
         assert renew(database, leases) == [leases[0]]
 
-        assert slice_row(database, retaken) == before
+        assert get_slice(database, retaken) == before
 
     def test_keeps_a_lease_that_ran_out_before_anybody_noticed(self, database: Database) -> None:
         insert_batch(database, 4)
         leases = take(database)
-        let_lapse(database, *leases)
+        expire_leases(database, *leases)
 
         assert renew(database, leases) == []
 
-        assert not reclaim.lapsed(database, 3)
+        assert not reclaim.reclaim_expired(database, 3)
 
     def test_tells_what_was_queued_again_as_lost(self, database: Database) -> None:
         insert_batch(database, 4)
         leases = take(database)
-        let_lapse(database, *leases)
-        reclaim.lapsed(database, 3)
+        expire_leases(database, *leases)
+        reclaim.reclaim_expired(database, 3)
 
         assert renew(database, leases) == leases
 
-        assert slice_row(database, leases[0]).state == "queued"
+        assert get_slice(database, leases[0]).state == "queued"
 
     def test_does_not_call_lost_what_was_closed_under_it(self, database: Database) -> None:
         insert_batch(database, 8)
         closed, held = take(database)
         with database.write() as connection:
-            commit.close(connection, database.sql, [], [closed], {closed.slice_id}, None)
+            commit.commit_results(connection, database.sql, [], [closed], {closed.slice_id}, None)
 
         assert renew(database, [closed, held]) == []
 
-        assert slice_row(database, closed).state == "done"
+        assert get_slice(database, closed).state == "done"
 
 
 class TestRelease:
@@ -375,7 +391,7 @@ class TestRelease:
         assert release(database, leases) == leases
 
         for lease in leases:
-            row = slice_row(database, lease)
+            row = get_slice(database, lease)
             assert (row.state, row.worker_id, row.lease_expires_at, row.attempts) == ("queued", None, None, 0)
             assert row.token == 1, "the fence never shrinks"
         assert [lease.token for lease in take(database)] == [2, 2]
@@ -383,14 +399,14 @@ class TestRelease:
     def test_under_a_stale_token_changes_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
         [stale] = take(database)
-        let_lapse(database, stale)
-        reclaim.lapsed(database, 3)
-        [current] = take(database, who=claimant("worker-2"))
-        before = slice_row(database, current)
+        expire_leases(database, stale)
+        reclaim.reclaim_expired(database, 3)
+        [current] = take(database, who=claimant_for("worker-2"))
+        before = get_slice(database, current)
 
         assert release(database, [stale]) == []
 
-        assert slice_row(database, current) == before
+        assert get_slice(database, current) == before
 
     def test_twice_gives_back_once(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -399,12 +415,12 @@ class TestRelease:
 
         assert release(database, leases) == []
 
-        assert slice_row(database, leases[0]).attempts == 0
+        assert get_slice(database, leases[0]).attempts == 0
 
 
-def died(database: Database) -> reclaim.Reclaimed:
+def died(database: Database) -> reclaim.ReclaimResult:
     """See to what the worker left, as whoever saw it die of its own does."""
-    return reclaim.of_worker(database, "worker-1", AttemptEnding.DIED, 3)
+    return reclaim.reclaim_from_worker(database, "worker-1", AttemptOutcome.CRASHED, 3)
 
 
 class TestReclaim:
@@ -412,18 +428,18 @@ class TestReclaim:
         insert_batch(database, 4)
         leases = take(database)
 
-        assert not reclaim.lapsed(database, 3)
+        assert not reclaim.reclaim_expired(database, 3)
 
-        assert slice_row(database, leases[0]).state == "leased"
+        assert get_slice(database, leases[0]).state == "leased"
 
     def test_queues_what_ran_out_and_counts_the_attempt(self, database: Database) -> None:
         insert_batch(database, 8)
         leases = take(database)
-        let_lapse(database, leases[0])
+        expire_leases(database, leases[0])
 
-        assert reclaim.lapsed(database, 3).queued == [leases[0].slice_id]
+        assert reclaim.reclaim_expired(database, 3).requeued == [leases[0].slice_id]
 
-        row = slice_row(database, leases[0])
+        row = get_slice(database, leases[0])
         assert (row.state, row.worker_id, row.lease_expires_at, row.attempts) == ("queued", None, None, 1)
         [retaken] = take(database)
         assert (retaken.slice_id, retaken.token, retaken.attempts) == (leases[0].slice_id, 2, 2)
@@ -431,11 +447,11 @@ class TestReclaim:
     def test_by_many_at_once_queues_each_slice_once(self, database: Database) -> None:
         insert_batch(database, 40)
         leases = take(database)
-        let_lapse(database, *leases)
+        expire_leases(database, *leases)
 
-        found = at_once(*[lambda: reclaim.lapsed(database, 3)] * 4)
+        found = run_concurrently(*[lambda: reclaim.reclaim_expired(database, 3)] * 4)
 
-        queued = [slice_id for each in found for slice_id in each.queued]
+        queued = [slice_id for each in found for slice_id in each.requeued]
         assert sorted(queued) == sorted(lease.slice_id for lease in leases)
 
 
@@ -454,11 +470,11 @@ class TestSuspects:
 
         assert died(database).split == [second.slice_id]
 
-        rows = [row for row in slices(database, batch_id) if row.id != second.slice_id]
+        rows = [row for row in get_slices(database, batch_id) if row.id != second.slice_id]
         assert [(row.first, row.size, row.state, row.attempts) for row in rows] == [
             (place, 1, "queued", 2) for place in (0, 2, 3)
         ]
-        assert slice_row(database, second).state == "done"
+        assert get_slice(database, second).state == "done"
         assert renew(database, [second]) == [second], "whoever held the whole slice has lost it"
 
     def test_are_claimed_one_at_a_time_and_only_when_asked_for(self, database: Database) -> None:
@@ -470,8 +486,8 @@ class TestSuspects:
         assert take(database) == []
         [only] = take(database, suspect=True)
 
-        assert only.suspect
-        assert (only.first, only.size, only.attempts) == (0, 1, 3)
+        assert only.is_quarantined
+        assert (only.start_position, only.size, only.attempts) == (0, 1, 3)
 
     def test_are_not_what_a_second_attempt_is(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -480,7 +496,7 @@ class TestSuspects:
 
         assert take(database, suspect=True) == []
         [second] = take(database)
-        assert not second.suspect
+        assert not second.is_quarantined
 
     def test_end_as_dead_letters_after_the_last_attempt(self, database: Database) -> None:
         batch_id = insert_batch(database, 2)
@@ -489,14 +505,14 @@ class TestSuspects:
             died(database)
         [culprit] = self.die_over(database, suspect=True)
 
-        assert died(database).buried == [culprit.slice_id]
+        assert died(database).dead_lettered == [culprit.slice_id]
 
-        [result] = batches_made.results(database, batch_id)
+        [result] = batches_made.get_results(database, batch_id)
         assert (result.position, result.status, result.error_code) == (0, "failed", "worker_died")
         assert (result.attempts, result.token) == (3, culprit.token)
-        assert slice_row(database, culprit).state == "done"
-        assert [lease.first for lease in take(database, suspect=True)] == [1], "its neighbour gets its turn"
-        audit(database, batch_id)
+        assert get_slice(database, culprit).state == "done"
+        assert [lease.start_position for lease in take(database, suspect=True)] == [1], "its neighbour gets its turn"
+        assert_consistent(database, batch_id)
 
     def test_that_end_a_batch_complete_it(self, database: Database) -> None:
         batch_id = insert_batch(database, 1)
@@ -507,17 +523,17 @@ class TestSuspects:
 
         died(database)
 
-        assert batches_made.batch(database, batch_id).status == "completed"
-        audit(database, batch_id)
+        assert batches_made.get_batch(database, batch_id).status == "completed"
+        assert_consistent(database, batch_id)
 
 
 class TestSilence:
     """Who fell silent was hardly killed by its input: only many such ends without a result between them count."""
 
-    def fall_silent(self, database: Database, times: int, **how: Any) -> reclaim.Reclaimed:
+    def fall_silent(self, database: Database, times: int, **how: Any) -> reclaim.ReclaimResult:
         for _ in range(times):
-            let_lapse(database, *take(database, **how))
-            found = reclaim.lapsed(database, 3)
+            expire_leases(database, *take(database, **how))
+            found = reclaim.reclaim_expired(database, 3)
         return found
 
     def test_of_four_holders_only_queues(self, database: Database) -> None:
@@ -525,28 +541,28 @@ class TestSilence:
 
         found = self.fall_silent(database, 4)
 
-        assert (found.split, found.buried) == ([], [])
-        assert [(row.state, row.attempts, row.lapses) for row in slices(database, batch_id)] == [("queued", 4, 4)]
+        assert (found.split, found.dead_lettered) == ([], [])
+        assert [(row.state, row.attempts, row.lapses) for row in get_slices(database, batch_id)] == [("queued", 4, 4)]
 
     def test_of_five_makes_suspect(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
 
         assert self.fall_silent(database, 5).split != []
 
-        assert [row.size for row in slices(database, batch_id) if row.state == "queued"] == [1] * 4
+        assert [row.size for row in get_slices(database, batch_id) if row.state == "queued"] == [1] * 4
 
     def test_is_forgotten_once_there_is_a_result(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
         self.fall_silent(database, 4)
         [lease] = take(database)
         with database.write() as connection:
-            answer = commit.Answer(lease, 0, Outcome.SUCCEEDED, output="{}")
-            commit.close(connection, database.sql, [answer], [lease], set(), None)
-        let_lapse(database, lease)
+            answer = commit.JobResult(lease, 0, JobOutcome.SUCCEEDED, output="{}")
+            commit.commit_results(connection, database.sql, [answer], [lease], set(), None)
+        expire_leases(database, lease)
 
-        assert reclaim.lapsed(database, 3).queued == [lease.slice_id]
+        assert reclaim.reclaim_expired(database, 3).requeued == [lease.slice_id]
 
-        assert [row.lapses for row in slices(database, batch_id)] == [1]
+        assert [row.lapses for row in get_slices(database, batch_id)] == [1]
 
     def test_is_a_dead_letter_in_the_end(self, database: Database) -> None:
         batch_id = insert_batch(database, 1)
@@ -554,10 +570,10 @@ class TestSilence:
         self.fall_silent(database, 5)
         found = self.fall_silent(database, 3, suspect=True)
 
-        assert found.buried != []
-        [result] = batches_made.results(database, batch_id)
+        assert found.dead_lettered != []
+        [result] = batches_made.get_results(database, batch_id)
         assert (result.error_code, result.attempts) == ("worker_died", 8)
-        audit(database, batch_id)
+        assert_consistent(database, batch_id)
 
 
 class TestHistory:
@@ -571,12 +587,12 @@ class TestHistory:
     def test_tells_how_every_claim_ended(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
         release(database, take(database))
-        let_lapse(database, *take(database, who=claimant("worker-2")))
-        reclaim.lapsed(database, 3)
+        expire_leases(database, *take(database, who=claimant_for("worker-2")))
+        reclaim.reclaim_expired(database, 3)
         [lease] = take(database)
         with database.write() as connection:
-            written = [commit.Answer(lease, place, Outcome.SUCCEEDED, output="{}") for place in range(4)]
-            commit.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            written = [commit.JobResult(lease, place, JobOutcome.SUCCEEDED, output="{}") for place in range(4)]
+            commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
 
         assert self.endings(database, batch_id) == [
             ("released", 1, 1, "worker-1", 0, 4),

@@ -10,24 +10,24 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import workers
 from producer.submission import open_submission
-from producer.submission.request import Request
+from producer.submission.request import SubmitRequest
 from tests import batches_made
-from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch
+from tests.batches_made import LEASE_SECONDS, claimant_for, execute, insert_batch
 from worker.leasing import claims, reclaim
 from worker.maintenance import clock_steps, tasks
-from worker.maintenance.loop import Duties
-from worker.maintenance.tasks import Duty
+from worker.maintenance.loop import MaintenanceLoop
+from worker.maintenance.tasks import MaintenanceTask
 
 STEPS = [3_600.0, 86_400.0]
 MINUTE = 60.0
-SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
+SAMPLE = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sample-sentiment-analysis"]
 SUBMITTER = "another.example:boot:1:1:1:abc"
 
 
@@ -46,39 +46,44 @@ def step(request: pytest.FixtureRequest) -> float:
 
 
 def put_ahead(database: Database, table: str, column: str, seconds: float) -> None:
-    execute(database, f"UPDATE {table} SET {column} = {database.sql.later}", seconds=seconds)
+    execute(database, f"UPDATE {table} SET {column} = {database.sql.now_plus_seconds}", seconds=seconds)
 
 
 def seconds_ahead(database: Database, table: str, column: str) -> float:
     query = text(f"SELECT {column} AS moment, {database.sql.now} AS now FROM {table}")
     with database.read() as connection:
-        row = connection.execute(query.columns(moment=Moment, now=Moment)).one()
+        row = connection.execute(query.columns(moment=UtcDateTime, now=UtcDateTime)).one()
     ahead: float = (row.moment - row.now).total_seconds()
     return ahead
 
 
 def taken_back(database: Database) -> str:
-    return clock_steps.taken_back(database, Settings(lease_seconds=LEASE_SECONDS))
+    return clock_steps.reset_future_timestamps(database, Settings(lease_seconds=LEASE_SECONDS))
 
 
 def insert_run(database: Database) -> None:
     moment = "2026-01-01 00:00:00"
     execute(
-        database, "INSERT INTO schedules (name, definition, declared, decided_at) VALUES ('s', '{}', :no, :at)",
-        no=False, at=moment,
-    )  # fmt: skip
+        database,
+        "INSERT INTO schedules (name, definition, declared, decided_at) VALUES ('s', '{}', :no, :at)",
+        no=False,
+        at=moment,
+    )
     execute(
         database,
         "INSERT INTO runs (schedule, slot, cause, state, definition, beside, decided_at, look_at, held_by) "
         "VALUES ('s', :at, 'cron', 'running', '{}', :no, :at, :at, 'somebody')",
-        no=False, at=moment,
-    )  # fmt: skip
+        no=False,
+        at=moment,
+    )
 
 
 class TestDuties:
     def test_come_at_once(self, database: Database, step: float) -> None:
         ran: list[int] = []
-        mine = Duties(database, [Duty("sweep", 2.0, lambda: ran.append(1) or "")], "me", patience_seconds=1.0)
+        mine = MaintenanceLoop(
+            database, [MaintenanceTask("sweep", 2.0, lambda: ran.append(1) or "")], "me", reclaim_grace_seconds=1.0
+        )
         mine.run_once(0.0)
         put_ahead(database, "duties", "due_at", step + 2.0)
 
@@ -88,45 +93,45 @@ class TestDuties:
         assert len(ran) == 2, "once after the step, and not again before its next turn"
 
     def test_look_for_steps_themselves(self, database: Database) -> None:
-        [clock] = [duty for duty in tasks.standard(database, Settings()) if duty.name == "clock"]
+        [clock] = [duty for duty in tasks.default_tasks(database, Settings()) if duty.name == "clock"]
 
-        assert clock.seconds + LEASE_SECONDS <= MINUTE
+        assert clock.interval_seconds + LEASE_SECONDS <= MINUTE
         assert clock.run() == ""
 
 
 class TestLeases:
     def test_of_who_lives_are_renewed_and_others_run_out(self, database: Database, step: float) -> None:
         batch_id = insert_batch(database, 8)
-        alive, dead = claims.take(database, claimant(), 8, 4)
+        alive, dead = claims.claim(database, claimant_for(), 8, 4)
         put_ahead(database, "slices", "lease_expires_at", step + LEASE_SECONDS)
 
         said = taken_back(database)
         with database.write() as connection:
             assert claims.renew(connection, database.sql, [alive], LEASE_SECONDS + 5) == []
-        ahead = {row.id: row.lease_expires_at for row in batches_made.slices(database, batch_id)}
+        ahead = {row.id: row.lease_expires_at for row in batches_made.get_slices(database, batch_id)}
 
         assert "2 leases" in said
         assert ahead[dead.slice_id] < ahead[alive.slice_id]
         with database.read() as connection:
-            late = text(f"SELECT count(*) FROM slices WHERE lease_expires_at > {database.sql.later}")
+            late = text(f"SELECT count(*) FROM slices WHERE lease_expires_at > {database.sql.now_plus_seconds}")
             assert connection.scalar(late, {"seconds": MINUTE}) == 0
-        assert not reclaim.lapsed(database, 3), "nobody was taken for dead"
+        assert not reclaim.reclaim_expired(database, 3), "nobody was taken for dead"
         assert taken_back(database) == ""
 
     def test_that_are_as_they_should_be_stay(self, database: Database) -> None:
         insert_batch(database, 4)
-        claims.take(database, claimant(lease_seconds=1.9 * LEASE_SECONDS), 4, 4)
+        claims.claim(database, claimant_for(lease_seconds=1.9 * LEASE_SECONDS), 4, 4)
 
         assert taken_back(database) == ""
 
     def test_are_not_waited_for_by_a_batch_that_somebody_ends(self, database: Database, step: float) -> None:
         batch_id = insert_batch(database, 4)
-        claims.take(database, claimant(), 4, 4)
+        claims.claim(database, claimant_for(), 4, 4)
         put_ahead(database, "slices", "lease_expires_at", step)
 
         taken_back(database)
 
-        batches_made.audit(database, batch_id)
+        batches_made.assert_consistent(database, batch_id)
 
 
 def test_a_backoff_ends_within_a_minute(database: Database, step: float) -> None:
@@ -151,7 +156,9 @@ def test_a_source_that_was_late_is_looked_at_at_once(database: Database, step: f
     insert_run(database)
     execute(database, "UPDATE runs SET state = 'waiting'")
     put_ahead(database, "runs", "look_at", step + 60.0)
-    assert clock_steps.taken_back(database, Settings(clock="2026-01-01T00:00Z")) == "", "a rehearsal's clock is another"
+    assert clock_steps.reset_future_timestamps(database, Settings(simulated_clock="2026-01-01T00:00Z")) == "", (
+        "a rehearsal's clock is another"
+    )
 
     assert "1 runs.look_at" in taken_back(database)
 
@@ -165,11 +172,12 @@ class TestWorkers:
             database,
             "INSERT INTO workers (id, host, pid, device, pipeline, model, serves, state) "
             "VALUES ('w', :host, :pid, 'cpu', 'p', 'm', '[\"p\"]', 'ready')",
-            host=socket.gethostname(), pid=os.getpid(),
-        )  # fmt: skip
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
 
     def alive(self, database: Database) -> bool:
-        [view] = workers.listed(database, LEASE_SECONDS)
+        [view] = workers.list_workers(database, LEASE_SECONDS)
         return view.alive
 
     def test_that_say_nothing_any_more_are_not_taken_for_alive(self, database: Database, step: float) -> None:
@@ -190,13 +198,15 @@ class TestSubmitters:
     @pytest.fixture
     def batch_id(self, database: Database) -> str:
         """A batch under a key whose submitter is gone."""
-        request = Request.checked(SAMPLE, idempotency_key="k")
-        entry = open_submission.enter(database, request)
+        request = SubmitRequest.create(SAMPLE, idempotency_key="k")
+        entry = open_submission.open_or_resume(database, request)
         execute(database, "UPDATE batches SET submitter = :by", by=SUBMITTER)
         return entry.batch_id
 
-    def enter(self, database: Database, pauses: list[float]) -> open_submission.Entry:
-        return open_submission.enter(database, Request.checked(SAMPLE, idempotency_key="k"), pause=pauses.append)
+    def enter(self, database: Database, pauses: list[float]) -> open_submission.OpenSubmission:
+        return open_submission.open_or_resume(
+            database, SubmitRequest.create(SAMPLE, idempotency_key="k"), sleep=pauses.append
+        )
 
     def test_that_are_gone_are_succeeded_after_one_wait(self, database: Database, batch_id: str, step: float) -> None:
         put_ahead(database, "batches", "heard_at", step)
@@ -205,7 +215,7 @@ class TestSubmitters:
         entry = self.enter(database, pauses)
 
         assert (entry.batch_id, entry.status) == (batch_id, BatchStatus.VALIDATING)
-        assert pauses == [open_submission.SILENT_SECONDS]
+        assert pauses == [open_submission.HOLDER_TIMEOUT_SECONDS]
 
     @pytest.mark.parametrize("column", ["heard_at", "created_at"])
     def test_age_again_from_the_step_on(self, database: Database, batch_id: str, step: float, column: str) -> None:
@@ -215,7 +225,7 @@ class TestSubmitters:
 
         assert seconds_ahead(database, "batches", "heard_at") <= 0
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-        assert batch_id in tasks.abandoned(database, 60.0)
+        assert batch_id in tasks.end_abandoned_batches(database, 60.0)
 
 
 def test_deadlines_stay_where_they_are(database: Database, step: float) -> None:

@@ -18,9 +18,9 @@ from models.errors import Unreachable
 from models.lifecycle import wakeups
 from models.settings import Settings
 from producer.schedules import registry
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from tests import answers, batches_sound
-from tests.batches_sound import BATCH, run
+from tests.batches_sound import BATCH_ID, execute_all
 from tests.servers import Valkey
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ class TestHealthy:
 
         assert [line.split()[:2] for line in lines] == [
             ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", *role, "workers", "work")
-        ]  # fmt: skip
+        ]
 
     def test_settings_are_told_with_their_source(
         self, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,52 +119,53 @@ class TestHealthy:
 
 class TestWork:
     def test_bells_and_slices_and_nobody_there(self, database: Database) -> None:
-        batches_sound.midway(database)
-        wakeups.ring(Settings.load(), "p", [4, 6, 6])
+        batches_sound.insert_batch_in_progress(database)
+        wakeups.send_wakeups(Settings.load(), "p", [4, 6, 6])
 
         findings = found(1)
 
         assert of("work", findings) == [("problem", "p: slices: 2 wait, 1 out; bells: 3; workers: 0")]
 
     def test_somebody_there(self, database: Database) -> None:
-        batches_sound.midway(database)
-        run(
+        batches_sound.insert_batch_in_progress(database)
+        execute_all(
             database,
             "UPDATE slices SET not_before = '2999-01-01 00:00:00' WHERE id = 6",
             "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE id = 3",
         )
-        answers.sign_on(database, "p")
-        run(database, "UPDATE workers SET revision = 'r'")
-        answers.sign_on(database, "p", silent_seconds=1000.0)
+        answers.register_worker(database, "p")
+        execute_all(database, "UPDATE workers SET revision = 'r'")
+        answers.register_worker(database, "p", silent_seconds=1000.0)
 
         findings = found()
 
         assert of("work", findings) == [
             ("warning", "p: slices: 1 wait, 1 out, 1 put off, 1 lapsed; bells: 0; workers: 1")
-        ]  # fmt: skip
+        ]
         assert of("workers", findings) == [
-            ("ok", "1 alive, for p"), ("warning", "process 7 on here (cpu) was last heard of 17 min ago"),
-        ]  # fmt: skip
+            ("ok", "1 alive, for p"),
+            ("warning", "process 7 on here (cpu) was last heard of 17 min ago"),
+        ]
 
     def test_batches_that_are_stuck(self, database: Database) -> None:
-        batches_sound.midway(database)
-        batches_sound.cancelling(database)
+        batches_sound.insert_batch_in_progress(database)
+        batches_sound.begin_termination(database)
         assert of("batches", found()) == []
 
-        run(database, "UPDATE slices SET done_at = '2020-01-01 00:00:00'")
+        execute_all(database, "UPDATE slices SET done_at = '2020-01-01 00:00:00'")
         [(level, message)] = of("batches", found())
         assert level == "warning"
-        assert message.startswith(f"{BATCH} is cancelling and was last heard of ")
+        assert message.startswith(f"{BATCH_ID} is cancelling and was last heard of ")
 
-        run(database, "UPDATE batches SET status = 'validating', ending = NULL")
+        execute_all(database, "UPDATE batches SET status = 'validating', ending = NULL")
         assert of("batches", found()) == []
-        run(database, "UPDATE batches SET heard_at = '2020-01-01 00:00:00'")
+        execute_all(database, "UPDATE batches SET heard_at = '2020-01-01 00:00:00'")
         assert [level for level, _ in of("batches", found())] == ["warning"]
 
     def test_duties(self, database: Database) -> None:
         moments = "'2999-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00'"
         columns = "name, due_at, ran_at, acted_at, acted"
-        run(
+        execute_all(
             database,
             f"INSERT INTO duties ({columns}) VALUES ('bells', {moments}, 'rang anew')",
             "INSERT INTO duties (name, due_at) VALUES ('reclaim', '2026-01-01 00:00:00')",
@@ -182,7 +183,7 @@ class TestUnreachable:
     def test_redis_away_is_exit_5_and_the_rest_is_looked_at(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        batches_sound.midway(database)
+        batches_sound.insert_batch_in_progress(database)
         monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://me:canary@127.0.0.1:1/0")
 
         findings = found(5)
@@ -217,22 +218,22 @@ class TestUnreachable:
 class TestBroker:
     def test_depth_and_facts(self, redis_url: str) -> None:
         settings = Settings.load(redis_url=redis_url)
-        wakeups.ring(settings, "a", [1, 2])
+        wakeups.send_wakeups(settings, "a", [1, 2])
 
-        assert wakeups.depth(settings, ["a", "b"]) == {"a": 2, "b": 0}
-        facts = wakeups.facts(settings)
+        assert wakeups.queue_depths(settings, ["a", "b"]) == {"a": 2, "b": 0}
+        facts = wakeups.server_info(settings)
         assert facts.kind in ("Valkey", "Redis")
-        assert facts.used_bytes > 0
+        assert facts.used_memory_bytes > 0
 
     def test_what_it_was_told_to_keep(self, own_valkey: Valkey) -> None:
         own_valkey.config_set("maxmemory", 50_000_000)
         own_valkey.config_set("maxmemory-policy", "allkeys-lru")
 
-        facts = wakeups.facts(Settings.load(redis_url=own_valkey.url))
+        facts = wakeups.server_info(Settings.load(redis_url=own_valkey.url))
 
-        assert (facts.kind, facts.limit_bytes, facts.eviction) == ("Valkey", 50_000_000, "allkeys-lru")
+        assert (facts.kind, facts.max_memory_bytes, facts.eviction_policy) == ("Valkey", 50_000_000, "allkeys-lru")
 
-    @pytest.mark.parametrize("ask", [lambda settings: wakeups.depth(settings, ["a"]), wakeups.facts])
+    @pytest.mark.parametrize("ask", [lambda settings: wakeups.queue_depths(settings, ["a"]), wakeups.server_info])
     def test_nobody_there_is_unreachable(self, ask: Any) -> None:
         with pytest.raises(Unreachable, match="does not answer"):
             ask(Settings.load(redis_url=NOBODY, publish_seconds=0.5))
@@ -242,7 +243,7 @@ class TestBroker:
         own_valkey.pause()
 
         with pytest.raises(Unreachable, match="does not answer"):
-            wakeups.facts(settings)
+            wakeups.server_info(settings)
 
 
 def test_it_never_imports_torch() -> None:
@@ -260,13 +261,15 @@ class TestSchedules:
     def test_that_nobody_looks_after(self, database: Database) -> None:
         said = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "sql": "tickets"}
         long_ago = datetime(2026, 3, 1, tzinfo=UTC)
-        registry.create(database, Schedule.of("nightly", said), long_ago)
+        registry.create(database, ScheduleDefinition.from_fields("nightly", said), long_ago)
 
         assert of("schedules", found(1)) == [("problem", "nightly is overdue since 2026-03-01 02:00 UTC")]
 
     def test_that_an_older_version_made_otherwise(self, database: Database) -> None:
         registry.create(
-            database, Schedule.of("old", {"pipeline": "p", "cron": "@daily", "sql": "x"}), datetime.now(UTC)
+            database,
+            ScheduleDefinition.from_fields("old", {"pipeline": "p", "cron": "@daily", "sql": "x"}),
+            datetime.now(UTC),
         )
         with database.write() as connection:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))

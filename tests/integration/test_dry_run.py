@@ -12,7 +12,7 @@ from sqlalchemy import text
 import batchmill
 from models.db import Database
 from producer.submission import dry_run
-from tests.batches_made import FIRST_CREATED, execute, insert_batch
+from tests.batches_made import FIRST_CREATED_AT, execute, insert_batch
 
 SAMPLE = "sample-sentiment-analysis"
 GOOD = '{"id": 1, "text": "good"}\n{"id": 2, "text": "bad"}\n'
@@ -38,9 +38,11 @@ def test_it_tells_what_would_be_and_writes_nothing(database: Database, tmp_path:
 
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[:4] == [
-        "rows      2", "jobs      2 in 1 slice", "bad rows  none",
+        "rows      2",
+        "jobs      2 in 1 slice",
+        "bad rows  none",
         "takes     not known: no batch of this pipeline has been answered yet",
-    ]  # fmt: skip
+    ]
     assert result.stderr == "a dry run: nothing was submitted\n"
     with database.read() as connection:
         assert connection.scalar(text("SELECT count(*) FROM batches")) == 0
@@ -66,16 +68,18 @@ def test_json(database: Database, tmp_path: Path) -> None:
 def test_the_pace_is_that_of_the_last_batches(database: Database, tmp_path: Path) -> None:
     insert_batch(database, 8, pipeline=SAMPLE, status="completed", succeeded=8)
     insert_batch(database, 8, pipeline="other", status="completed", succeeded=8)
-    begun, done = FIRST_CREATED, FIRST_CREATED + timedelta(seconds=2)
+    begun, done = FIRST_CREATED_AT, FIRST_CREATED_AT + timedelta(seconds=2)
     form = "%Y-%m-%d %H:%M:%S.000" if database.url.startswith("sqlite") else "%Y-%m-%d %H:%M:%S+00"
     execute(
-        database, "UPDATE slices SET claimed_at = :begun, done_at = :done WHERE batch_id LIKE 'batch%'",
-        begun=begun.strftime(form), done=done.strftime(form),
-    )  # fmt: skip
+        database,
+        "UPDATE slices SET claimed_at = :begun, done_at = :done WHERE batch_id LIKE 'batch%'",
+        begun=begun.strftime(form),
+        done=done.strftime(form),
+    )
 
-    assert dry_run.pace(database.url, SAMPLE) == 4.0
+    assert dry_run.recent_jobs_per_second(database.url, SAMPLE) == 4.0
     assert "about 0 s at 4.0 jobs/s" in submit_dry(tmp_path, GOOD).stdout
-    assert dry_run.pace(database.url, "nobody's") is None
+    assert dry_run.recent_jobs_per_second(database.url, "nobody's") is None
 
 
 def test_no_database_is_made_and_none_is_needed(tmp_path: Path, batchmill_home: Path) -> None:

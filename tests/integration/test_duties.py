@@ -12,12 +12,12 @@ from models.errors import Unreachable
 from models.lifecycle import wakeups
 from models.settings import Settings
 from producer.health import database_stats, findings
-from tests.batches_made import PIPELINE, claimant, execute, insert_batch, let_lapse, slice_row
-from tests.threads import at_once
+from tests.batches_made import PIPELINE, claimant_for, execute, expire_leases, get_slice, insert_batch
+from tests.threads import run_concurrently
 from worker.leasing import claims
 from worker.maintenance import resend_wakeups, tasks
-from worker.maintenance.loop import Duties
-from worker.maintenance.tasks import Duty
+from worker.maintenance.loop import MaintenanceLoop
+from worker.maintenance.tasks import MaintenanceTask
 
 HOUR = 3600.0
 
@@ -29,8 +29,10 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def one(database: Database, run: Any, who: str = "worker-1", seconds: float = HOUR, name: str = "sweep") -> Duties:
-    return Duties(database, [Duty(name, seconds, run)], who, patience_seconds=5.0)
+def one(
+    database: Database, run: Any, who: str = "worker-1", seconds: float = HOUR, name: str = "sweep"
+) -> MaintenanceLoop:
+    return MaintenanceLoop(database, [MaintenanceTask(name, seconds, run)], who, reclaim_grace_seconds=5.0)
 
 
 def row(database: Database, name: str = "sweep") -> Any:
@@ -43,7 +45,7 @@ class TestTurns:
         done: list[str] = []
         many = [one(database, lambda who=f"worker-{n}": done.append(who) or "", f"worker-{n}") for n in range(6)]
 
-        at_once(*[lambda each=each: each.run_once(0.0) for each in many])
+        run_concurrently(*[lambda each=each: each.run_once(0.0) for each in many])
 
         assert len(done) == 1
         assert row(database).ran_by == done[0]
@@ -88,9 +90,9 @@ class TestTurns:
 class TestReclaiming:
     def test_waits_a_moment_after_an_outage(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         insert_batch(database, 4)
-        [lapsed] = claims.take(database, claimant("worker-2"), 1, 4)
-        let_lapse(database, lapsed)
-        chores = one(database, lambda: tasks.reclaimed(database, 3), seconds=1.0, name=tasks.RECLAIM)
+        [lapsed] = claims.claim(database, claimant_for("worker-2"), 1, 4)
+        expire_leases(database, lapsed)
+        chores = one(database, lambda: tasks.reclaim_expired_leases(database, 3), seconds=1.0, name=tasks.RECLAIM_TASK)
 
         def away() -> Any:
             raise Unreachable("away")
@@ -100,10 +102,10 @@ class TestReclaiming:
             with pytest.raises(Unreachable):
                 chores.run_once(100.0)
         chores.run_once(104.9)
-        assert slice_row(database, lapsed).state == "leased", "its holder may be as alive as we are"
+        assert get_slice(database, lapsed).state == "leased", "its holder may be as alive as we are"
 
         chores.run_once(105.0)
-        assert slice_row(database, lapsed).state == "queued"
+        assert get_slice(database, lapsed).state == "queued"
 
 
 class TestBells:
@@ -112,7 +114,7 @@ class TestBells:
         return Settings.load(redis_url=redis_url)
 
     def depth(self, settings: Settings) -> int:
-        return wakeups.depth(settings, [PIPELINE])[PIPELINE]
+        return wakeups.queue_depths(settings, [PIPELINE])[PIPELINE]
 
     def make_old(self, database: Database) -> None:
         execute(database, "UPDATE batches SET in_progress_at = created_at")
@@ -121,16 +123,16 @@ class TestBells:
         insert_batch(database, 40)
         self.make_old(database)
 
-        assert resend_wakeups.rung_anew(database, settings) == f"rang anew: {PIPELINE} (10 slices)"
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == f"rang anew: {PIPELINE} (10 slices)"
 
         assert self.depth(settings) == 10
 
     def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
-        wakeups.ring(settings, PIPELINE, [1])
+        wakeups.send_wakeups(settings, PIPELINE, [1])
 
-        assert resend_wakeups.rung_anew(database, settings) == ""
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
         assert self.depth(settings) == 1
 
@@ -139,19 +141,19 @@ class TestBells:
         self.make_old(database)
         execute(database, "UPDATE slices SET not_before = '2100-01-01'")
 
-        assert resend_wakeups.rung_anew(database, settings) == ""
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
     def test_do_not_ring_for_what_was_submitted_just_now(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 4)
         execute(database, f"UPDATE batches SET in_progress_at = {database.sql.now}")
 
-        assert resend_wakeups.rung_anew(database, settings) == ""
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
     def test_that_cannot_ring_say_nothing(self, database: Database) -> None:
         insert_batch(database, 4)
         self.make_old(database)
 
-        assert resend_wakeups.rung_anew(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""
+        assert resend_wakeups.resend_lost_wakeups(database, Settings.load(redis_url="redis://127.0.0.1:1/0")) == ""
 
 
 class TestADefect:
@@ -161,10 +163,12 @@ class TestADefect:
         def fails() -> str:
             raise KeyError("a secret")
 
-        both = Duties(
-            database, [Duty("ails", HOUR, fails), Duty("sweep", HOUR, lambda: done.append(1) or "")], "worker-1",
-            patience_seconds=5.0,
-        )  # fmt: skip
+        both = MaintenanceLoop(
+            database,
+            [MaintenanceTask("ails", HOUR, fails), MaintenanceTask("sweep", HOUR, lambda: done.append(1) or "")],
+            "worker-1",
+            reclaim_grace_seconds=5.0,
+        )
 
         with capture_logs() as logs:
             for turn in range(3):
@@ -176,9 +180,9 @@ class TestADefect:
         assert [line["exc_info"] is not None for line in failed] == [True, False, False]
         assert [line["seconds"] for line in failed] == [HOUR, HOUR, HOUR]
         assert row(database, "ails").failure == "KeyError"
-        views = {view.name: view for view in database_stats.duties(database)}
-        assert (views["ails"].failure, views["sweep"].failure) == ("KeyError", None)
-        assert [finding.level for finding in findings.of_duties(views.values(), 2 * HOUR)] == ["problem", "ok"]
+        views = {view.name: view for view in database_stats.list_maintenance_tasks(database)}
+        assert (views["ails"].last_failure, views["sweep"].last_failure) == ("KeyError", None)
+        assert [finding.level for finding in findings.check_maintenance(views.values(), 2 * HOUR)] == ["problem", "ok"]
 
     def test_that_has_passed_is_named_no_more(self, database: Database) -> None:
         outcomes: list[Exception | str] = [KeyError(), ""]
@@ -193,5 +197,5 @@ class TestADefect:
         execute(database, "UPDATE duties SET due_at = ran_at")
         mine.run_once(HOUR + 1)
 
-        [view] = database_stats.duties(database)
-        assert view.failure is None
+        [view] = database_stats.list_maintenance_tasks(database)
+        assert view.last_failure is None

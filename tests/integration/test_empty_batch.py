@@ -11,17 +11,17 @@ from sqlalchemy import inspect
 
 import batchmill
 from models.db import Database
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
 from producer.batches import views
 from producer.health import audit
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
 from producer.submission.ids import new_batch_id
-from producer.submission.open_submission import Entry
-from producer.submission.request import Request
+from producer.submission.open_submission import OpenSubmission
+from producer.submission.request import SubmitRequest
 
-SAMPLE = next(pipeline for pipeline in BUILT_IN if pipeline.name == "sample-sentiment-analysis")
+SAMPLE = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis")
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def database(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def batch_id(database: Database) -> str:
-    request, batch_id = Request.checked(SAMPLE, max_failures="2%", deadline="1h"), new_batch_id()
+    request, batch_id = SubmitRequest.create(SAMPLE, max_failures="2%", deadline="1h"), new_batch_id()
     with database.write() as connection:
-        open_submission.insert_batch(connection, database.sql, request, Entry(batch_id, ""))
+        open_submission.insert_batch(connection, database.sql, request, OpenSubmission(batch_id, ""))
     with database.write() as connection:
-        entry = open_submission.taken(connection, database.sql, batch_id)
+        entry = open_submission.take_over_from_start(connection, database.sql, batch_id)
     assert entry is not None
-    submission = submit.fill(database, 4, request, entry, Source("a.jsonl", "line", iter(())))
+    submission = submit.submit_into(database, 4, request, entry, Source("a.jsonl", "line", iter(())))
     assert (submission.jobs, submission.failed, list(submission.slice_ids)) == (0, 0, [])
     return batch_id
 
@@ -53,11 +53,11 @@ def invoke(*arguments: str, exit_code: int = 0) -> Result:
 
 
 def test_it_has_ended_as_soon_as_it_is_accepted(database: Database, batch_id: str) -> None:
-    batch = views.get(database, batch_id)
+    batch = views.get_batch(database, batch_id)
     assert batch.status is BatchStatus.COMPLETED
-    assert batch.counts.total == batch.counts.open == 0
-    assert batch.moments["completed_at"] is not None
-    assert audit.one(database, batch_id, 30).sound
+    assert batch.counts.total == batch.counts.unanswered == 0
+    assert batch.timestamps["completed_at"] is not None
+    assert audit.audit_batch(database, batch_id, 30).is_sound
 
 
 def test_commands_take_it_as_it_is(batch_id: str) -> None:
@@ -87,6 +87,6 @@ def test_its_table_has_no_rows(database: Database, batch_id: str) -> None:
 def test_there_is_nothing_to_retry_or_cancel_and_it_can_be_deleted(database: Database, batch_id: str) -> None:
     for command in ("retry", "cancel"):
         CliRunner().invoke(batchmill.cli, [command, batch_id])
-        assert views.get(database, batch_id).status is BatchStatus.COMPLETED
+        assert views.get_batch(database, batch_id).status is BatchStatus.COMPLETED
     invoke("delete", batch_id)
-    assert views.newest(database, 5) == []
+    assert views.list_batches(database, 5) == []

@@ -14,30 +14,30 @@ from sqlalchemy import Connection, func, select, update
 
 from models.db import Database
 from models.errors import JobError, Unreachable
-from models.states import Outcome
+from models.states import JobOutcome
 from models.tables import Attempt, Slice
 from tests.batches_made import (
-    VERSION,
-    audit,
-    batch,
-    claimant,
+    MODEL_VERSION,
+    assert_consistent,
+    claimant_for,
     execute,
+    expire_leases,
+    get_batch,
+    get_results,
+    get_slices,
     insert_batch,
-    let_lapse,
-    results,
-    set_batch,
-    slices,
+    update_batch,
 )
-from tests.servers import PATIENCE_SECONDS, wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
-from worker.adapters.rows import Encoded, MicroBatch
-from worker.engine.claim_size import Pace
-from worker.engine.engine import WINDOW_BYTES, Engine
-from worker.engine.wakeup import Doorbell
+from worker.adapters.rows import MicroBatch, Row
+from worker.engine.claim_size import ClaimSizer
+from worker.engine.engine import PREFETCH_BYTES, Engine
+from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
-from worker.leasing.commit import Answer
-from worker.leasing.leases import Holdings, Job, Lease
-from worker.leasing.quarantine import SUSPECT_DEATHS
+from worker.leasing.commit import JobResult
+from worker.leasing.leases import HeldLeases, Job, Lease
+from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES
 from worker.loading import versions
 from worker.loading.runtime import Runtime
 
@@ -57,14 +57,14 @@ class MadeAdapter:
         self.passes: list[list[tuple[str, int]]] = []  # that went well: batch and position of each row
         self.encoded: Counter[tuple[str, int]] = Counter()
 
-    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+    def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         texts = [job.input["text"] for job in jobs]
         if "untokenizable" in texts:
             raise ValueError("this text is a secret")
         self.encoded.update((job.lease.batch_id, job.position) for job in jobs)
         refusal = JobError("input_too_long", "longer than 3 tokens")
         return [
-            refusal if job.input["text"] == "too long" else [Encoded(job, text, len(text.split()), truncated=False)]
+            refusal if job.input["text"] == "too long" else [Row(job, text, len(text.split()), truncated=False)]
             for job, text in zip(jobs, texts, strict=True)
         ]
 
@@ -75,7 +75,7 @@ class MadeAdapter:
         self.passes.append([(row.job.lease.batch_id, row.job.position) for row in batch.rows])
         return [row.length for row in batch.rows]
 
-    def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
+    def decode(self, rows: Sequence[Row], raw: Sequence[Any]) -> Any:
         [row], [raw] = rows, raw
         if row.features == "NaN":
             raise JobError("invalid_output", "not a number")
@@ -128,10 +128,10 @@ class Gate:
         self._calls += 1
         if self._calls == self._at_pass:
             self.reached.set()
-            assert self._opened.wait(PATIENCE_SECONDS)
+            assert self._opened.wait(WAIT_TIMEOUT_SECONDS)
 
     def wait(self) -> None:
-        assert self.reached.wait(PATIENCE_SECONDS)
+        assert self.reached.wait(WAIT_TIMEOUT_SECONDS)
 
     def open(self) -> None:
         self._opened.set()
@@ -142,15 +142,15 @@ class Works:
     """A running engine and everything around it."""
 
     engine: Engine
-    doorbell: Doorbell
-    holdings: Holdings
+    doorbell: WakeupSignal
+    holdings: HeldLeases
     defects: list[BaseException | str]
     ended: bool = field(default=False)
 
     def ring(self) -> None:
-        ringer = threading.Thread(target=self.doorbell.ring)
+        ringer = threading.Thread(target=self.doorbell.notify_and_wait)
         ringer.start()
-        ringer.join(PATIENCE_SECONDS)
+        ringer.join(WAIT_TIMEOUT_SECONDS)
         assert not ringer.is_alive(), "the bell was not answered"
 
     def until_idle(self) -> None:
@@ -190,7 +190,7 @@ def start(
     database: MadeDatabase, adapter: MadeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Works]]:
     """Starts engines; ends the ones that the test left running, and finds defects."""
-    monkeypatch.setattr(retry, "RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr(retry, "RETRY_DELAYS_SECONDS", (0.001,))
     started: list[Works] = []
 
     def start(
@@ -201,19 +201,28 @@ def start(
         idle_seconds: float = 0.01,
         backoff: Callable[[int], float] = lambda _tries: 0.0,
         linger_seconds: float = 0.0,
-        window_bytes: int = WINDOW_BYTES,
+        window_bytes: int = PREFETCH_BYTES,
         **claiming: str,
     ) -> Works:
-        doorbell, holdings, defects = Doorbell(), Holdings(), []
-        pace = Pace(1000.0, window_jobs)
+        doorbell, holdings, defects = WakeupSignal(), HeldLeases(), []
+        pace = ClaimSizer(1000.0, window_jobs)
         pace.record(window_jobs, 1.0)  # so that the first claim fills the window, too
-        runtime = Runtime(adapter, VERSION, tokens, None, None, 1, 0)
+        runtime = Runtime(adapter, MODEL_VERSION, tokens, None, None, 1, 0)
         made = Engine(
-            database, runtime, claimant(worker_id, **claiming), doorbell, holdings, pace,
-            version_id=versions.register(database, VERSION), slice_jobs=SLICE, idle_seconds=idle_seconds,
-            linger_seconds=linger_seconds, window_bytes=window_bytes, backoff=backoff,
-            on_defect=lambda: defects.append("defect"),
-        )  # fmt: skip
+            database,
+            runtime,
+            claimant_for(worker_id, **claiming),
+            doorbell,
+            holdings,
+            pace,
+            version_id=versions.register_version(database, MODEL_VERSION),
+            slice_size=SLICE,
+            poll_interval_seconds=idle_seconds,
+            linger_seconds=linger_seconds,
+            prefetch_bytes=window_bytes,
+            backoff=backoff,
+            on_fatal_error=lambda: defects.append("defect"),
+        )
         made.start()
         started.append(Works(made, doorbell, holdings, defects))
         return started[-1]
@@ -230,9 +239,9 @@ def texts(*given: str) -> list[Mapping[str, str]]:
 
 
 def until_completed(database: Database, *batch_ids: str) -> None:
-    wait_until(lambda: all(batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
+    wait_until(lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
     for each in batch_ids:
-        audit(database, each)
+        assert_consistent(database, each)
 
 
 def leased(database: Database) -> int:
@@ -251,7 +260,7 @@ class TestBacklog:
         until_completed(other, *ids)
 
         for size, batch_id in enumerate(ids):
-            rows = results(other, batch_id)
+            rows = get_results(other, batch_id)
             assert [row.output["words"] for row in rows] == [1 + place % 7 for place in range(len(inputs[size]))]
             assert all(row.output["parameters"] == {"top_k": size} for row in rows)
             assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
@@ -267,9 +276,9 @@ class TestBacklog:
         until_completed(other, batch_id)
 
         assert [len(jobs) for jobs in adapter.passes] == [2, 2]
-        assert batch(other, batch_id).tokens == 8
-        assert batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
-        assert 0 < batch(other, batch_id).device_seconds < 1
+        assert get_batch(other, batch_id).tokens == 8
+        assert get_batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
+        assert 0 < get_batch(other, batch_id).device_seconds < 1
 
     def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
         works = start(idle_seconds=FOREVER)
@@ -294,17 +303,17 @@ class TestBacklog:
         start()
         until_completed(other, ours)
 
-        assert [row.state for row in slices(other, strange)] == ["queued"]
+        assert [row.state for row in get_slices(other, strange)] == ["queued"]
 
     def test_answered_already_is_only_closed(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, 8)
-        [lease, untouched] = claims.take(other, claimant("stopped"), 1000, SLICE)
-        written = [Answer(lease, place, Outcome.SUCCEEDED, "1") for place in range(4)]
-        version_id = versions.register(other, VERSION)
+        [lease, untouched] = claims.claim(other, claimant_for("stopped"), 1000, SLICE)
+        written = [JobResult(lease, place, JobOutcome.SUCCEEDED, "1") for place in range(4)]
+        version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            commit.close(connection, other.sql, written, [lease], [], version_id)
+            commit.commit_results(connection, other.sql, written, [lease], [], version_id)
             claims.release(connection, [lease, untouched])
 
         start()
@@ -318,24 +327,24 @@ class TestLargeInputs:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         read: list[list[int]] = []
-        inputs = claims.inputs
+        inputs = claims.read_inputs
 
         def counted(*given: Any) -> list[Job]:
             jobs = inputs(*given)
-            read.append([job.size for job in jobs])
+            read.append([job.size_bytes for job in jobs])
             return jobs
 
-        monkeypatch.setattr(claims, "inputs", counted)
+        monkeypatch.setattr(claims, "read_inputs", counted)
         words = [f"{place} " * (900 if place % 7 else 9_000) for place in range(40)]
         batch_id = insert_batch(other, texts(*words), slice_jobs=40)
 
         start(window_bytes=10_000)
         until_completed(other, batch_id)
 
-        assert [row.output["words"] for row in results(other, batch_id)] == [len(word.split()) for word in words]
+        assert [row.output["words"] for row in get_results(other, batch_id)] == [len(word.split()) for word in words]
         assert adapter.computed.total() == 40
         assert all(len(sizes) == 1 or sum(sizes) <= 10_000 for sizes in read)
-        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
     def test_are_given_back_where_the_engine_stops_among_them(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -350,7 +359,7 @@ class TestLargeInputs:
         given_back = works.join()
 
         assert [lease.batch_id for lease in given_back] == [batch_id]
-        assert 0 < len(results(other, batch_id)) < 40
+        assert 0 < len(get_results(other, batch_id)) < 40
         start(window_bytes=10_000)
         until_completed(other, batch_id)
         assert set(adapter.computed.values()) == {1}
@@ -363,7 +372,7 @@ class TestLargeInputs:
         works = start(window_bytes=10_000)
         gate.wait()
 
-        works.holdings.drop(works.holdings.leases())
+        works.holdings.discard(works.holdings.leases())
         gate.open()
         works.until_idle()
 
@@ -380,9 +389,9 @@ class TestTwins:
         start()
         until_completed(other, batch_id)
 
-        assert [row.output["words"] for row in results(other, batch_id)] == [len(word.split()) for word in words]
+        assert [row.output["words"] for row in get_results(other, batch_id)] == [len(word.split()) for word in words]
         assert adapter.computed.total() == 3
-        assert batch(other, batch_id).tokens == 2 + 1 + 3
+        assert get_batch(other, batch_id).tokens == 2 + 1 + 3
 
     def test_other_parameters_make_other_jobs(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -414,7 +423,7 @@ class TestTwins:
         start()
         until_completed(other, batch_id)
 
-        codes = [row.error_code for row in results(other, batch_id)]
+        codes = [row.error_code for row in get_results(other, batch_id)]
         assert codes == ["model_error", None, "model_error", "input_too_long", "input_too_long"]
 
     def test_one_whose_lease_was_lost_does_not_take_the_others_along(
@@ -425,14 +434,14 @@ class TestTwins:
         gate = Gate(adapter)
         works = start()
         gate.wait()
-        set_batch(other, lost_id, status="failed")
+        update_batch(other, lost_id, status="failed")
 
-        works.holdings.drop([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])
+        works.holdings.discard([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])
         gate.open()
 
         until_completed(other, kept_id)
-        assert results(other, lost_id) == []
-        assert [row.output["words"] for row in results(other, kept_id)] == [1] * SLICE
+        assert get_results(other, lost_id) == []
+        assert [row.output["words"] for row in get_results(other, kept_id)] == [1] * SLICE
 
 
 class TestMemory:
@@ -445,10 +454,10 @@ class TestMemory:
         works = start(tokens=64)
         until_completed(other, batch_id)
 
-        rows = results(other, batch_id)
+        rows = get_results(other, batch_id)
         assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
         assert max(len(jobs) for jobs in adapter.passes) == 4
-        assert works.engine._passes._budget.tokens == 8
+        assert works.engine._device_loop._token_budget.tokens == 8
 
     def test_a_job_that_does_not_fit_alone_fails_and_its_neighbours_succeed(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -459,7 +468,7 @@ class TestMemory:
         start(tokens=64)
         until_completed(other, batch_id)
 
-        assert [row.error_code for row in results(other, batch_id)] == [None, None, "out_of_memory", None]
+        assert [row.error_code for row in get_results(other, batch_id)] == [None, None, "out_of_memory", None]
 
 
 def refuse_above(tokens: int) -> Callable[[MicroBatch], None]:
@@ -474,7 +483,7 @@ def refuse_above(tokens: int) -> Callable[[MicroBatch], None]:
 
 class TestFailures:
     def outcomes(self, database: Database, batch_id: str) -> list[tuple[str, str | None]]:
-        return [(row.status, row.error_code) for row in results(database, batch_id)]
+        return [(row.status, row.error_code) for row in get_results(database, batch_id)]
 
     def test_one_poison_input_among_64_fails_alone(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -486,12 +495,12 @@ class TestFailures:
         start()
         until_completed(other, batch_id)
 
-        assert batch(other, batch_id).succeeded == 63
-        [failed] = [row for row in results(other, batch_id) if row.status == "failed"]
+        assert get_batch(other, batch_id).succeeded == 63
+        [failed] = [row for row in get_results(other, batch_id) if row.status == "failed"]
         assert (failed.position, failed.error_code, failed.attempts) == (37, "model_error", 1)
         assert "RuntimeError" in failed.error_message
         assert "secret" not in failed.error_message, "an exception's text may quote the input"
-        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
         assert set(adapter.computed.values()) == {1}, "neighbours are not computed twice"
 
     @pytest.mark.parametrize(
@@ -532,7 +541,7 @@ class TestFailures:
         start()
         until_completed(other, batch_id)
 
-        assert batch(other, batch_id).failed == 8
+        assert get_batch(other, batch_id).failed == 8
 
     def test_never_take_spelled_out_escapes_for_what_they_name(
         self, other: Database, start: Callable[..., Works]
@@ -542,7 +551,7 @@ class TestFailures:
         start()
         until_completed(other, batch_id)
 
-        assert results(other, batch_id)[0].output["odd"] == "a\\u0000b"
+        assert get_results(other, batch_id)[0].output["odd"] == "a\\u0000b"
 
 
 class TestWindows:
@@ -575,13 +584,13 @@ class TestWindows:
         gate.wait()
         wait_until(lambda: leased(other) == 2, "both windows to be held")
 
-        ringer = threading.Thread(target=works.doorbell.ring)
+        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
         ringer.start()
-        wait_until(lambda: works.doorbell._rung, "the bell to be heard")
+        wait_until(lambda: works.doorbell._is_notified, "the bell to be heard")
         assert ringer.is_alive()
 
         gate.open()
-        ringer.join(PATIENCE_SECONDS)
+        ringer.join(WAIT_TIMEOUT_SECONDS)
         assert not ringer.is_alive()
         until_completed(other, batch_id)
 
@@ -601,19 +610,21 @@ class TestStop:
         released = works.join()
 
         assert [len(jobs) for jobs in adapter.passes] == [3, 3], "the pass under way was finished, no other begun"
-        assert sorted((batch_id, row.position) for row in results(other, batch_id)) == sorted(adapter.computed)
-        assert [lease.first for lease in released] == [4, 8]
-        assert [(row.state, row.attempts) for row in slices(other, batch_id)] == [
-            ("done", 1), ("queued", 0), ("queued", 0)
-        ]  # fmt: skip
+        assert sorted((batch_id, row.position) for row in get_results(other, batch_id)) == sorted(adapter.computed)
+        assert [lease.start_position for lease in released] == [4, 8]
+        assert [(row.state, row.attempts) for row in get_slices(other, batch_id)] == [
+            ("done", 1),
+            ("queued", 0),
+            ("queued", 0),
+        ]
         assert works.holdings.leases() == []
-        audit(other, batch_id)
+        assert_consistent(other, batch_id)
 
         start(worker_id="worker-2")
         until_completed(other, batch_id)
 
         assert set(adapter.computed.values()) == {1}, "what was written is not computed again"
-        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
     def test_gives_back_a_window_that_was_only_ready(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -628,9 +639,9 @@ class TestStop:
         gate.open()
         released = works.join()
 
-        assert [lease.first for lease in released] == [4]
-        assert [row.attempts for row in slices(other, batch_id)] == [1, 0]
-        audit(other, batch_id)
+        assert [lease.start_position for lease in released] == [4]
+        assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
+        assert_consistent(other, batch_id)
 
     def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., Works]) -> None:
         works = start(idle_seconds=FOREVER)
@@ -644,13 +655,13 @@ class TestStop:
         works = start(window_jobs=SLICE)
         gate.wait()
         wait_until(lambda: leased(other) == 2, "both windows to be held")
-        ringer = threading.Thread(target=works.doorbell.ring)
+        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
         ringer.start()
 
         works.engine.stop()
         works.doorbell.close()
 
-        ringer.join(PATIENCE_SECONDS)
+        ringer.join(WAIT_TIMEOUT_SECONDS)
         assert not ringer.is_alive()
         gate.open()
 
@@ -663,15 +674,15 @@ class TestStop:
         gate.wait()
         wait_until(lambda: len(works.holdings.leases()) == 2, "the second window to be ready")
         second = works.holdings.leases()[1]
-        let_lapse(other, second)
-        reclaim.lapsed(other, 3)
-        [stolen] = claims.take(other, claimant("thief"), 1, SLICE)
+        expire_leases(other, second)
+        reclaim.reclaim_expired(other, 3)
+        [stolen] = claims.claim(other, claimant_for("thief"), 1, SLICE)
 
         works.engine.stop()
         gate.open()
 
         assert works.join() == []
-        row = slices(other, batch_id)[1]
+        row = get_slices(other, batch_id)[1]
         assert (row.state, row.worker_id, row.token, row.attempts) == ("leased", "thief", stolen.token, 2)
 
 
@@ -690,13 +701,13 @@ class TestInterruption:
 
         adapter.before_forward = write_for_ever
         works = start()
-        assert begun.wait(PATIENCE_SECONDS)
+        assert begun.wait(WAIT_TIMEOUT_SECONDS)
 
-        works.engine.stop(patience_seconds=0.05)
+        works.engine.stop(max_forward_seconds=0.05)
         works.stop()
 
-        assert results(other, batch_id) == []
-        assert [(row.state, row.attempts) for row in slices(other, batch_id)] == [("queued", 0)]
+        assert get_results(other, batch_id) == []
+        assert [(row.state, row.attempts) for row in get_slices(other, batch_id)] == [("queued", 0)]
 
 
 class TestLostLease:
@@ -707,24 +718,24 @@ class TestLostLease:
         gate = Gate(adapter)
         start(window_jobs=SLICE)
         gate.wait()
-        [held] = slices(other, stolen_id)
+        [held] = get_slices(other, stolen_id)
         lease = Lease(held.id, stolen_id, 0, SLICE, held.token, held.attempts)
-        set_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
-        let_lapse(other, lease)
-        reclaim.lapsed(other, 3)
-        [taken] = claims.take(other, claimant("thief", pipeline="elsewhere"), 1, SLICE)
+        update_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
+        expire_leases(other, lease)
+        reclaim.reclaim_expired(other, 3)
+        [taken] = claims.claim(other, claimant_for("thief", pipeline="elsewhere"), 1, SLICE)
         kept_id = insert_batch(other, SLICE)
 
         gate.open()
         until_completed(other, kept_id)
-        assert results(other, stolen_id) == [], "a write under a stale fence is refused"
+        assert get_results(other, stolen_id) == [], "a write under a stale fence is refused"
 
-        version_id = versions.register(other, VERSION)
+        version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            written = [Answer(taken, place, Outcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
-            commit.close(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
-        assert {row.output for row in results(other, stolen_id)} == {"thief"}
-        audit(other, stolen_id)
+            written = [JobResult(taken, place, JobOutcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
+            commit.commit_results(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
+        assert {row.output for row in get_results(other, stolen_id)} == {"thief"}
+        assert_consistent(other, stolen_id)
 
     def test_spares_the_device_the_rest(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -734,10 +745,12 @@ class TestLostLease:
         gate = Gate(adapter, at_pass=2)
         works = start()
         gate.wait()
-        set_batch(other, lost_id, status="failed")
+        update_batch(other, lost_id, status="failed")
         kept_id = insert_batch(other, 1)
 
-        works.holdings.drop([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])  # the heartbeat
+        works.holdings.discard(
+            [lease for lease in works.holdings.leases() if lease.batch_id == lost_id]
+        )  # the heartbeat
         gate.open()
         until_completed(other, kept_id)
 
@@ -754,14 +767,14 @@ class TestLostLease:
         works = start()
         gate.wait()
         [old] = works.holdings.leases()
-        let_lapse(other, old)
-        reclaim.lapsed(other, 3)
+        expire_leases(other, old)
+        reclaim.reclaim_expired(other, 3)
         wait_until(lambda: works.holdings.leases() not in ([], [old]), "the slice to be claimed again")
 
         gate.open()
         until_completed(other, batch_id)
 
-        assert {(row.token, row.attempts) for row in results(other, batch_id)} == {(2, 2)}
+        assert {(row.token, row.attempts) for row in get_results(other, batch_id)} == {(2, 2)}
 
 
 class TestSuspects:
@@ -770,7 +783,7 @@ class TestSuspects:
         works.until_idle()  # from now on it works only when told
         suspect_id = insert_batch(other, 3, slice_jobs=1)
         with other.write() as connection:
-            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+            connection.execute(update(Slice).values(deaths=QUARANTINE_AFTER_CRASHES))
         normal_id = insert_batch(other, 5 * SLICE)
         together: list[set[str]] = []
         adapter.before_forward = lambda batch: together.append(
@@ -781,14 +794,14 @@ class TestSuspects:
         until_completed(other, suspect_id, normal_id)
 
         assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
-        assert {row.attempts for row in results(other, suspect_id)} == {1}
+        assert {row.attempts for row in get_results(other, suspect_id)} == {1}
 
     def test_have_nothing_claimed_beside_them(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         suspect_id = insert_batch(other, 1)
         with other.write() as connection:
-            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+            connection.execute(update(Slice).values(deaths=QUARANTINE_AFTER_CRASHES))
         gate = Gate(adapter)
         works = start(idle_seconds=FOREVER)
         gate.wait()
@@ -797,7 +810,7 @@ class TestSuspects:
         for _ in range(2):  # the second bell is answered when the look that the first one caused is over
             works.ring()
 
-        assert [row.state for row in slices(other, normal_id)] == ["queued"]
+        assert [row.state for row in get_slices(other, normal_id)] == ["queued"]
         gate.open()
         until_completed(other, suspect_id, normal_id)
 
@@ -808,7 +821,7 @@ class TestSuspects:
         """By priority, or since they have waited for long: nobody knows when they were run last."""
         suspect_id = insert_batch(other, 1, priority=priority)
         with other.write() as connection:
-            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+            connection.execute(update(Slice).values(deaths=QUARANTINE_AFTER_CRASHES))
         more, seen = iter(range(60)), []
 
         def come_in(batch: MicroBatch) -> None:
@@ -828,10 +841,10 @@ class TestSuspects:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(quarantine_turns, "TURN_SECONDS", 0.0)  # one at a time
-        monkeypatch.setattr(quarantine_turns, "REST_SECONDS", FOREVER)
+        monkeypatch.setattr(quarantine_turns, "COOLDOWN_SECONDS", FOREVER)
         suspect_id = insert_batch(other, 3, slice_jobs=1, priority=-1)
         with other.write() as connection:
-            connection.execute(update(Slice).values(deaths=SUSPECT_DEATHS))
+            connection.execute(update(Slice).values(deaths=QUARANTINE_AFTER_CRASHES))
         normal_id = insert_batch(other, 5 * SLICE)
 
         start(window_jobs=SLICE)
@@ -854,7 +867,7 @@ class TestDoubt:
         database.failures = ["", "after"]  # the claim while the device is busy, and what it lingers for
 
         works.ring()
-        wait_until(lambda: [row.state for row in slices(other, second_id)] == ["leased"], "the second batch")
+        wait_until(lambda: [row.state for row in get_slices(other, second_id)] == ["leased"], "the second batch")
         third_id = insert_batch(other, SLICE)
         works.ring()
         wait_until(lambda: not database.failures, "the claim to break off")
@@ -863,8 +876,8 @@ class TestDoubt:
         works.ring()
         until_completed(other, third_id)
 
-        assert {(row.token, row.attempts) for row in results(other, second_id)} == {(1, 1)}
-        assert {(row.token, row.attempts) for row in results(other, third_id)} == {(2, 1)}, "given back at once"
+        assert {(row.token, row.attempts) for row in get_results(other, second_id)} == {(1, 1)}
+        assert {(row.token, row.attempts) for row in get_results(other, third_id)} == {(2, 1)}, "given back at once"
 
 
 class TestOutages:
@@ -888,9 +901,14 @@ class TestOutages:
     )
     @pytest.mark.parametrize("most_rows", [3, 100])
     def test_while_writing_lose_nothing_and_write_nothing_twice(
-        self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works],
-        failures: list[str], most_rows: int,
-    ) -> None:  # fmt: skip
+        self,
+        database: MadeDatabase,
+        other: Database,
+        adapter: MadeAdapter,
+        start: Callable[..., Works],
+        failures: list[str],
+        most_rows: int,
+    ) -> None:
         works = start(idle_seconds=FOREVER)
         works.until_idle()  # from now on it works only when told
         batch_id = insert_batch(other, 3 * SLICE + 1)
@@ -902,7 +920,7 @@ class TestOutages:
                 database.failures = failures.copy()
             computed = adapter.computed.total()
             wait_until(
-                lambda: bool(works.defects) or len(results(other, batch_id)) == computed,
+                lambda: bool(works.defects) or len(get_results(other, batch_id)) == computed,
                 "what was computed to be written",
             )
 
@@ -910,7 +928,7 @@ class TestOutages:
         works.ring()
         until_completed(other, batch_id)
 
-        assert {(row.status, row.attempts) for row in results(other, batch_id)} == {("succeeded", 1)}
+        assert {(row.status, row.attempts) for row in get_results(other, batch_id)} == {("succeeded", 1)}
         assert set(adapter.computed.values()) == {1}
 
     def test_are_waited_out_by_a_stop(
@@ -927,16 +945,16 @@ class TestOutages:
         gate.open()
         works.join()
 
-        assert [row.state for row in slices(other, batch_id)] == ["done", "queued"]
-        assert [row.attempts for row in slices(other, batch_id)] == [1, 0]
-        audit(other, batch_id)
+        assert [row.state for row in get_slices(other, batch_id)] == ["done", "queued"]
+        assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
+        assert_consistent(other, batch_id)
 
     def test_while_claiming_are_waited_out(
         self, database: MadeDatabase, other: Database, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
         works = start(idle_seconds=0.001)
-        wait_until(lambda: batch(other, batch_id).status == "completed", "the first batch")
+        wait_until(lambda: get_batch(other, batch_id).status == "completed", "the first batch")
 
         database.reads_to_fail = 5
         second = insert_batch(other, SLICE)
@@ -958,13 +976,13 @@ class TestOutages:
             works.ring()
         until_completed(other, batch_id)
 
-        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
     def test_while_reading_inputs_are_waited_out(
         self, database: MadeDatabase, other: Database, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
-        reading, outages = claims.inputs, [3]
+        reading, outages = claims.read_inputs, [3]
 
         def inputs(*arguments: Any) -> list[Job]:
             if outages[0]:
@@ -972,12 +990,12 @@ class TestOutages:
                 raise Unreachable("the database is away")
             return reading(*arguments)
 
-        monkeypatch.setattr(claims, "inputs", inputs)
+        monkeypatch.setattr(claims, "read_inputs", inputs)
 
         start()
         until_completed(other, batch_id)
 
-        assert {row.attempts for row in results(other, batch_id)} == {1}
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
 
 class TestDefects:
@@ -1024,15 +1042,20 @@ class TestWhatMayPass:
         start(backoff=lambda tries: waited.append(tries) or 0.0)
         until_completed(other, batch_id)
 
-        rows = results(other, batch_id)
+        rows = get_results(other, batch_id)
         assert [(row.status, row.attempts) for row in rows] == [
-            ("succeeded", 1), ("succeeded", 3), ("succeeded", 1), ("succeeded", 1),
-        ]  # fmt: skip
+            ("succeeded", 1),
+            ("succeeded", 3),
+            ("succeeded", 1),
+            ("succeeded", 1),
+        ]
         assert adapter.computed[(batch_id, 0)] == 1, "what was answered is not computed again"
         assert waited == [1, 2]
         assert self.attempts(other, batch_id) == [
-            ("retried", 1, 2, "unavailable"), ("retried", 1, 2, "unavailable"), ("done", 0, 4, None),
-        ]  # fmt: skip
+            ("retried", 1, 2, "unavailable"),
+            ("retried", 1, 2, "unavailable"),
+            ("done", 0, 4, None),
+        ]
 
     def test_is_a_dead_letter_after_the_last_try(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -1044,11 +1067,11 @@ class TestWhatMayPass:
         start()
         until_completed(other, batch_id, patient_id)
 
-        row = results(other, batch_id)[1]
+        row = get_results(other, batch_id)[1]
         assert (row.status, row.error_code, row.attempts) == ("failed", "unavailable", 3)
         assert "try 3 of 3" in row.error_message
         assert "secret" not in row.error_message
-        assert results(other, patient_id)[0].attempts == 5, "the batch's own number"
+        assert get_results(other, patient_id)[0].attempts == 5, "the batch's own number"
 
     def test_waits_in_sql_until_it_is_due(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
@@ -1057,11 +1080,11 @@ class TestWhatMayPass:
         batch_id = insert_batch(other, texts("odd", "one"))
 
         start(backoff=lambda _tries: 3600.0)
-        wait_until(lambda: slices(other, batch_id)[0].not_before is not None, "the job to be put off")
+        wait_until(lambda: get_slices(other, batch_id)[0].not_before is not None, "the job to be put off")
 
-        [row] = slices(other, batch_id)
+        [row] = get_slices(other, batch_id)
         assert (row.state, row.worker_id, row.retries) == ("queued", None, 1)
-        assert len(results(other, batch_id)) == 1
+        assert len(get_results(other, batch_id)) == 1
         execute(other, "UPDATE slices SET not_before = NULL")
         until_completed(other, batch_id)
 
@@ -1074,4 +1097,4 @@ class TestWhatMayPass:
         start()
         until_completed(other, batch_id)
 
-        assert [row.attempts for row in results(other, batch_id)] == [2, 2, 1]
+        assert [row.attempts for row in get_results(other, batch_id)] == [2, 2, 1]

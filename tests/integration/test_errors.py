@@ -29,8 +29,10 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
 @pytest.fixture
 def batch_id(database: Database) -> str:
     batch_id = insert_batch(database, 5)
-    answers.land(database, batch_id, [(4, "empty_text"), (0, GOOD), (1, "text_too_long"), (3, GOOD), (2, "empty_text")])
-    answers.end(database, batch_id)
+    answers.write_results(
+        database, batch_id, [(4, "empty_text"), (0, GOOD), (1, "text_too_long"), (3, GOOD), (2, "empty_text")]
+    )
+    answers.end_batch(database, batch_id)
     return batch_id
 
 
@@ -44,9 +46,9 @@ def test_failed_rows_come_by_position(
 ) -> None:
     monkeypatch.setattr(pages, "PAGE_ROWS", page)
 
-    assert [row.position for row in pages.failed(database, batch_id)] == [1, 2, 4]
-    assert [row.position for row in pages.failed(database, batch_id, "empty_text")] == [2, 4]
-    assert [row.position for row in pages.failed(database, batch_id, limit=2)] == [1, 2]
+    assert [row.position for row in pages.iter_failed(database, batch_id)] == [1, 2, 4]
+    assert [row.position for row in pages.iter_failed(database, batch_id, "empty_text")] == [2, 4]
+    assert [row.position for row in pages.iter_failed(database, batch_id, limit=2)] == [1, 2]
 
 
 def test_into_a_pipe_they_are_lines_of_the_results(batch_id: str) -> None:
@@ -97,7 +99,7 @@ def _results(batch_id: str) -> list[dict[str, object]]:
 def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
     dialect = database.engine.dialect.name
     explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
-    query = f"{explain} {pages._FAILED[dialect].element.text}"
+    query = f"{explain} {pages._FAILED_QUERIES[dialect].element.text}"
     with database.read() as connection:
         if dialect == "postgresql":
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest

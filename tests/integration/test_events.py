@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from models.db import Database
 from models.schedule_tables import Schedule
 from producer.schedules.alerts import events
-from producer.schedules.alerts.events import Kind
-from tests.threads import at_once
+from producer.schedules.alerts.events import EventKind
+from tests.threads import run_concurrently
 
 SLOT = datetime(2026, 3, 1, 1, tzinfo=UTC)
 NOW = SLOT + timedelta(hours=5)
@@ -30,59 +30,69 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def note(
-    database: Database, kind: Kind, slot: datetime | None = SLOT, message: str = "it is so", url: str | None = None,
+    database: Database,
+    kind: EventKind,
+    slot: datetime | None = SLOT,
+    message: str = "it is so",
+    url: str | None = None,
     schedule: str = "nightly",
-) -> bool:  # fmt: skip
+) -> bool:
     with database.write() as connection:
-        return events.note(connection, schedule, slot, kind, message, at=NOW, url=url)
+        return events.record_event(connection, schedule, slot, kind, message, occurred_at=NOW, url=url)
 
 
 def test_the_same_is_told_once(database: Database) -> None:
-    assert note(database, Kind.MISSED, message="nobody was there")
-    assert not note(database, Kind.MISSED, message="nobody was there, again")
-    assert note(database, Kind.OVERDUE)
-    assert note(database, Kind.MISSED, SLOT + timedelta(days=1))
-    assert note(database, Kind.MISSED, schedule="hourly")
+    assert note(database, EventKind.MISSED, message="nobody was there")
+    assert not note(database, EventKind.MISSED, message="nobody was there, again")
+    assert note(database, EventKind.OVERDUE)
+    assert note(database, EventKind.MISSED, SLOT + timedelta(days=1))
+    assert note(database, EventKind.MISSED, schedule="hourly")
 
-    found = events.newest(database, "nightly")
+    found = events.list_newest(database, "nightly")
 
-    assert [(one.kind, one.slot) for one in found] == [
-        ("missed", SLOT + timedelta(days=1)), ("overdue", SLOT), ("missed", SLOT),
-    ]  # fmt: skip
+    assert [(one.kind, one.scheduled_at) for one in found] == [
+        ("missed", SLOT + timedelta(days=1)),
+        ("overdue", SLOT),
+        ("missed", SLOT),
+    ]
     assert found[-1].as_dict() == {
-        "schedule": "nightly", "slot": "2026-03-01T01:00:00.000Z", "kind": "missed", "message": "nobody was there",
-        "at": "2026-03-01T06:00:00.000Z", "sent_at": None,
-    }  # fmt: skip
+        "schedule": "nightly",
+        "slot": "2026-03-01T01:00:00.000Z",
+        "kind": "missed",
+        "message": "nobody was there",
+        "at": "2026-03-01T06:00:00.000Z",
+        "sent_at": None,
+    }
 
 
 def test_without_a_slot_once_until_it_is_another(database: Database) -> None:
-    told = [note(database, Kind.WAITING, None, message) for message in ("a", "a", "b", "a")]
+    told = [note(database, EventKind.WAITING, None, message) for message in ("a", "a", "b", "a")]
 
     assert told == [True, False, True, True]
-    assert note(database, Kind.FAILED, None, "a")
+    assert note(database, EventKind.FAILED, None, "a")
 
 
 def test_many_at_once_tell_it_once(database: Database) -> None:
-    told = at_once(*(lambda: note(database, Kind.FAILED) for _ in range(4)))
+    told = run_concurrently(*(lambda: note(database, EventKind.FAILED) for _ in range(4)))
 
     assert sorted(told) == [False, False, False, True]
 
 
 def test_rolled_back_with_its_transaction(database: Database) -> None:
     with suppress(RuntimeError), database.write() as connection:
-        events.note(connection, "nightly", SLOT, "failed", "it is so", at=NOW)
+        events.record_event(connection, "nightly", SLOT, "failed", "it is so", occurred_at=NOW)
         raise RuntimeError
 
-    assert events.newest(database) == []
+    assert events.list_newest(database) == []
 
 
 def test_what_was_rolled_back_is_not_logged_by_what_the_connection_commits_later(database: Database) -> None:
     with capture_logs() as logs, database.engine.connect() as connection:
         transaction = connection.begin()
-        events.note(connection, "nightly", SLOT, "failed", "it is so", at=NOW)
+        events.record_event(connection, "nightly", SLOT, "failed", "it is so", occurred_at=NOW)
         transaction.rollback()
         with connection.begin():
-            events.note(connection, "nightly", SLOT, "missed", "it is so", at=NOW)
+            events.record_event(connection, "nightly", SLOT, "missed", "it is so", occurred_at=NOW)
             assert logs == []
         with connection.begin():
             connection.execute(text("SELECT 1"))
@@ -92,20 +102,22 @@ def test_what_was_rolled_back_is_not_logged_by_what_the_connection_commits_later
 
 def test_a_kind_that_there_is_not(database: Database) -> None:
     with pytest.raises(ValueError, match="odd"), database.write() as connection:
-        events.note(connection, "nightly", SLOT, "odd", "it is so", at=NOW)
+        events.record_event(connection, "nightly", SLOT, "odd", "it is so", occurred_at=NOW)
 
 
 def test_the_newest_of_all_and_not_more_than_asked_for(database: Database) -> None:
     for day in range(5):
-        note(database, Kind.MISSED, SLOT + timedelta(days=day), schedule=("nightly", "hourly")[day % 2])
+        note(database, EventKind.MISSED, SLOT + timedelta(days=day), schedule=("nightly", "hourly")[day % 2])
 
-    assert [one.slot for one in events.newest(database, limit=2)] == [SLOT + timedelta(days=day) for day in (4, 3)]
-    assert len(events.newest(database, "hourly")) == 2
+    assert [one.scheduled_at for one in events.list_newest(database, limit=2)] == [
+        SLOT + timedelta(days=day) for day in (4, 3)
+    ]
+    assert len(events.list_newest(database, "hourly")) == 2
 
 
 def test_only_with_an_address_there_is_something_to_send(database: Database) -> None:
-    note(database, Kind.MISSED)
-    note(database, Kind.FAILED, url="https://example.org/hook")
+    note(database, EventKind.MISSED)
+    note(database, EventKind.FAILED, url="https://example.org/hook")
 
     with database.read() as connection:
         due = connection.scalars(text("SELECT kind FROM events WHERE send_at IS NOT NULL")).all()
@@ -114,9 +126,9 @@ def test_only_with_an_address_there_is_something_to_send(database: Database) -> 
 
 def test_the_log_has_names_and_no_message(database: Database) -> None:
     with capture_logs() as logs:
-        for kind in (Kind.FAILED, Kind.DRIFT, Kind.FAILED):
+        for kind in (EventKind.FAILED, EventKind.DRIFT, EventKind.FAILED):
             note(database, kind, message="a label of yours")
-        note(database, Kind.RECOVERED, None)
+        note(database, EventKind.RECOVERED, None)
 
     assert logs == [
         {"event": "schedule.failed", "log_level": "error", "schedule": "nightly", "slot": "2026-03-01T01:00:00+00:00"},

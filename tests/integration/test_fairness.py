@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import TOY, check_outputs, json_lines, numbered, toy_mill
-from tests.mill import Mill
+from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
+from tests.mill import Deployment
 
 SLICE, WINDOW = 16, 64
 LARGE = 1_600  # four seconds at the toy's pace, at the least
@@ -30,51 +30,53 @@ CLAIMS = "SELECT min(claimed_at) AS first, max(claimed_at) AS last FROM slices W
 
 
 @pytest.fixture
-def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Mill]:
+def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill whose claims take a window of four slices."""
     settings = {"window_jobs": str(WINDOW), "linger_ms": "0"}
-    with toy_mill(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=SLICE, **settings) as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=SLICE, **settings
+    ) as ours:
         yield ours
 
 
-def start_worker(ours: Mill) -> None:
-    ours.start("worker", TOY, TOY_PASS_SECONDS="0.02")
-    ours.until_ready()
+def start_worker(ours: Deployment) -> None:
+    ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.02")
+    ours.wait_for_workers()
 
 
-def submitted_first(ours: Mill, jobs: int) -> str:
+def submitted_first(ours: Deployment, jobs: int) -> str:
     """The id of a batch that the command submitted to go first."""
-    done = ours.run("submit", "-", "-p", TOY, "--priority", "1", stdin=json_lines(numbered(jobs)))
+    done = ours.run("submit", "-", "-p", FAKE_PIPELINE, "--priority", "1", stdin=to_jsonl(numbered_texts(jobs)))
     assert done.returncode == 0, done.stderr
     return done.stdout.decode().strip()
 
 
-def answered_before_the_end_of(ours: Mill, small: str, large: str) -> int:
+def answered_before_the_end_of(ours: Deployment, small: str, large: str) -> int:
     """How many of the large batch's results there were when the small one ended."""
     jobs: int = ours.query(ANSWERED_BEFORE_ITS_END, small=small, large=large)[0].jobs
     return jobs
 
 
-def test_a_small_batch_behind_a_large_one_is_served_after_a_window(ours: Mill) -> None:
+def test_a_small_batch_behind_a_large_one_is_served_after_a_window(ours: Deployment) -> None:
     start_worker(ours)
-    large = ours.client.submit(TOY, numbered(LARGE))
-    ours.until_answered(large.id, WINDOW)
+    large = ours.client.submit(FAKE_PIPELINE, numbered_texts(LARGE))
+    ours.wait_for_results(large.id, WINDOW)
 
-    small = ours.client.submit(TOY, numbered(WINDOW)).wait(90)
+    small = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW)).wait(90)
 
-    ours.check(small.id, WINDOW)
-    check_outputs(ours, small.id, numbered(WINDOW))
+    ours.assert_completed(small.id, WINDOW)
+    assert_outputs(ours, small.id, numbered_texts(WINDOW))
     between = ours.query(CLAIMED_MEANWHILE, small=small.id, large=large.id)[0].slices
     # A claim that had looked already when the small batch came, and one more where the commit that brought it was slow.
     assert between <= 2 * WINDOW // SLICE
     assert WINDOW <= answered_before_the_end_of(ours, small.id, large.id) < LARGE // 2
-    ours.audit(large.id)
+    ours.assert_consistent(large.id)
 
 
-def test_priorities_go_first_and_then_the_nearest_deadlines(ours: Mill) -> None:
-    large = ours.client.submit(TOY, numbered(LARGE // 4)).id
-    later = ours.client.submit(TOY, numbered(WINDOW), deadline="6h").id
-    soon = ours.client.submit(TOY, numbered(WINDOW), deadline="1h").id
+def test_priorities_go_first_and_then_the_nearest_deadlines(ours: Deployment) -> None:
+    large = ours.client.submit(FAKE_PIPELINE, numbered_texts(LARGE // 4)).id
+    later = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="6h").id
+    soon = ours.client.submit(FAKE_PIPELINE, numbered_texts(WINDOW), deadline="1h").id
     urgent = submitted_first(ours, WINDOW)
     in_order = [urgent, soon, later, large]
 
@@ -86,6 +88,6 @@ def test_priorities_go_first_and_then_the_nearest_deadlines(ours: Mill) -> None:
     for one, following in itertools.pairwise(claims):
         assert one.last <= following.first
     for batch_id in (urgent, soon, later):
-        ours.check(batch_id, WINDOW)
+        ours.assert_completed(batch_id, WINDOW)
         assert answered_before_the_end_of(ours, batch_id, large) < LARGE // 8
-    ours.check(large, LARGE // 4)
+    ours.assert_completed(large, LARGE // 4)

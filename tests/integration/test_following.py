@@ -16,13 +16,13 @@ from click.testing import CliRunner
 import batchmill
 from models.db import Database
 from models.errors import NotFound
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.results import pages as results_pages
 from tests import answers, batches_made
-from tests.batches_made import VERSION, claimant, insert_batch
-from tests.threads import at_once
+from tests.batches_made import MODEL_VERSION, claimant_for, insert_batch
+from tests.threads import run_concurrently
 from worker.leasing import claims, commit
-from worker.leasing.commit import Answer
+from worker.leasing.commit import JobResult
 from worker.loading import versions
 
 ROOT = Path(__file__).parents[2]
@@ -47,13 +47,15 @@ class Writer:
         database = Database(self._url)
         written = 0
         try:
-            while leases := claims.take(database, claimant(self._name), 1, SLICE_JOBS):
+            while leases := claims.claim(database, claimant_for(self._name), 1, SLICE_JOBS):
                 [lease] = leases
                 for half, finished in ((range(2), False), (range(2, 4), True)):
-                    rows = [Answer(lease, lease.first + n, Outcome.SUCCEEDED, output="{}") for n in half]
+                    rows = [JobResult(lease, lease.start_position + n, JobOutcome.SUCCEEDED, output="{}") for n in half]
                     done = {lease.slice_id} if finished else set()
                     with database.write() as connection:
-                        written += commit.close(connection, database.sql, rows, leases, done, self._version_id).written
+                        written += commit.commit_results(
+                            connection, database.sql, rows, leases, done, self._version_id
+                        ).results_written
         finally:
             database.close()
         return written
@@ -62,7 +64,7 @@ class Writer:
 def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Database, database_url: str) -> None:
     jobs = SLICE_JOBS * SLICES
     batch_id = insert_batch(database, jobs, slice_jobs=SLICE_JOBS)
-    version_id = versions.register(database, VERSION)
+    version_id = versions.register_version(database, MODEL_VERSION)
     started = threading.Event()
 
     def poll() -> int:
@@ -71,7 +73,7 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
         try:
             while len(seen) < jobs and looks < 100_000:
                 # A page of three: most looks end amid what is being written.
-                page = list(results_pages.as_landed(reader, batch_id, cursor, 3))
+                page = list(results_pages.iter_results(reader, batch_id, cursor, 3))
                 seen += [row.position for row in page]
                 cursor = page[-1].seq if page else cursor
                 looks += 1
@@ -85,27 +87,27 @@ def test_a_polling_cursor_sees_each_row_of_racing_writers_once(database: Databas
         assert started.wait(60)
         return Writer(database_url, name, version_id).run()
 
-    counted, *written = at_once(poll, *[lambda name=f"worker-{n}": write(name) for n in range(WRITERS)])
+    counted, *written = run_concurrently(poll, *[lambda name=f"worker-{n}": write(name) for n in range(WRITERS)])
 
     assert sum(written) == jobs
     assert counted == jobs
-    assert [row.seq for row in results_pages.as_landed(database, batch_id)] == list(range(1, jobs + 1))
-    batches_made.audit(database, batch_id)
+    assert [row.seq for row in results_pages.iter_results(database, batch_id)] == list(range(1, jobs + 1))
+    batches_made.assert_consistent(database, batch_id)
 
 
 class TestFollowing:
     def test_goes_on_until_the_batch_has_ended(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
-        answers.land(database, batch_id, [(0, GOOD), (1, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD), (1, GOOD)])
         pauses = []
 
         def meanwhile(seconds: float) -> None:
             pauses.append(seconds)
             if len(pauses) == 2:
-                answers.land(database, batch_id, [(3, GOOD)])
+                answers.write_results(database, batch_id, [(3, GOOD)])
             if len(pauses) == 4:
-                answers.land(database, batch_id, [(2, GOOD)])
-                answers.end(database, batch_id)
+                answers.write_results(database, batch_id, [(2, GOOD)])
+                answers.end_batch(database, batch_id)
 
         pages = [[row.position for row in page] for page in results_pages.follow(database, batch_id, 0, meanwhile)]
 
@@ -115,8 +117,8 @@ class TestFollowing:
 
     def test_begins_behind_the_cursor(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
-        answers.land(database, batch_id, [(place, GOOD) for place in (2, 0, 1)])
-        answers.end(database, batch_id)
+        answers.write_results(database, batch_id, [(place, GOOD) for place in (2, 0, 1)])
+        answers.end_batch(database, batch_id)
 
         assert [[row.position for row in page] for page in results_pages.follow(database, batch_id, 1)] == [[0, 1]]
 
@@ -133,11 +135,11 @@ class TestFollowing:
 class TestCommand:
     def test_ctrl_c_prints_the_cursor_to_go_on_from(self, database: Database, database_url: str) -> None:
         batch_id = insert_batch(database, 3)
-        answers.land(database, batch_id, [(0, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD)])
         with follow(database_url, batch_id) as process:
             assert process.stdout
             first = json.loads(process.stdout.readline())
-            answers.land(database, batch_id, [(2, GOOD)])
+            answers.write_results(database, batch_id, [(2, GOOD)])
             second = json.loads(process.stdout.readline())
 
             process.send_signal(signal.SIGINT)
@@ -152,7 +154,7 @@ class TestCommand:
         self, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         batch_id = insert_batch(database, 3)
-        answers.land(database, batch_id, [(0, GOOD), (2, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD), (2, GOOD)])
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database_url)
         monkeypatch.setattr(results_pages.time, "sleep", interrupt)
 
@@ -164,12 +166,12 @@ class TestCommand:
 
     def test_it_ends_with_the_batch(self, database: Database, database_url: str) -> None:
         batch_id = insert_batch(database, 2)
-        answers.land(database, batch_id, [(0, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD)])
         with follow(database_url, batch_id) as process:
             assert process.stdout
             lines = [process.stdout.readline()]
-            answers.land(database, batch_id, [(1, GOOD)])
-            answers.end(database, batch_id)
+            answers.write_results(database, batch_id, [(1, GOOD)])
+            answers.end_batch(database, batch_id)
             rest, _ = process.communicate(timeout=60)
 
         lines += rest.splitlines()

@@ -14,10 +14,10 @@ import batchmill
 from models.db import Database
 from models.postgresql import grants, privileges
 from models.postgresql.grants import Purpose
-from models.schedule_tables import ALL
+from models.schedule_tables import METADATA
 from tests import answers, roles
 from tests.batches_made import insert_batch
-from tests.roles import Roles
+from tests.roles import DatabaseRoles
 
 SAMPLE = "sample-sentiment-analysis"
 ROOT = Path(__file__).parents[2]
@@ -26,9 +26,13 @@ EVERY_RIGHT = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES",
 # Statements whose table is not written in them.
 OUT_OF_SIGHT = {("past_results", "DELETE"), ("results", "DELETE"), ("jobs", "DELETE")}
 ORM = {
-    "Batch": "batches", "ModelVersion": "model_versions", "ScheduleRow": "schedules", "Schedule": "schedules",
-    "Run": "runs", "Event": "events",
-}  # fmt: skip
+    "Batch": "batches",
+    "ModelVersion": "model_versions",
+    "ScheduleRow": "schedules",
+    "Schedule": "schedules",
+    "Run": "runs",
+    "Event": "events",
+}
 
 THERE = """
 SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = CAST('public' AS regnamespace)
@@ -48,28 +52,28 @@ def written_by(*rooms: str) -> set[tuple[str, str]]:
         source = path.read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= {pair for pair in privileges.mentions(node.value) if pair[0] in ALL.tables}
+                found |= {pair for pair in privileges.required_privileges(node.value) if pair[0] in METADATA.tables}
         found |= {(name, "INSERT") for name in re.findall(r'insert_rows\(\s*\w+, "(\w+)"', source)}
         found |= {(ORM[name], "INSERT") for name in re.findall(r"insert\((\w+)", source) if name in ORM}
     return {(table, right) for table, right in found if right not in ("SELECT", "OWNER")}
 
 
 def declared(purpose: Purpose) -> set[tuple[str, str]]:
-    return {(name, right) for name, some in purpose.rights.items() for right in some if right != "SELECT"}
+    return {(name, right) for name, some in purpose.privileges.items() for right in some if right != "SELECT"}
 
 
 class TestTheCode:
     def test_workers_write_what_they_are_given(self) -> None:
         written = written_by("models", "producer", "worker")
 
-        assert written <= declared(Purpose.WORKING)
-        assert declared(Purpose.WORKING) - written <= OUT_OF_SIGHT, "a right that nothing needs"
+        assert written <= declared(Purpose.WORKER)
+        assert declared(Purpose.WORKER) - written <= OUT_OF_SIGHT, "a right that nothing needs"
 
     def test_submitters_write_what_they_are_given(self) -> None:
         written = written_by("models", "producer")
 
-        assert written <= declared(Purpose.SUBMITTING)
-        assert declared(Purpose.SUBMITTING) - written <= OUT_OF_SIGHT, "a right that nothing needs"
+        assert written <= declared(Purpose.SUBMITTER)
+        assert declared(Purpose.SUBMITTER) - written <= OUT_OF_SIGHT, "a right that nothing needs"
 
     def test_each_table_and_view_can_be_read(self, postgresql_url: str) -> None:
         database = Database(postgresql_url)
@@ -77,12 +81,12 @@ class TestTheCode:
             there = set(connection.scalars(text(THERE)))
         database.close()
 
-        assert there == set(grants.READING)
+        assert there == set(grants.READER_PRIVILEGES)
 
 
 @pytest.fixture
-def given(postgresql_url: str) -> Iterator[Roles]:
-    with roles.made(postgresql_url) as found:
+def given(postgresql_url: str) -> Iterator[DatabaseRoles]:
+    with roles.temporary_roles(postgresql_url) as found:
         yield found
 
 
@@ -90,13 +94,13 @@ def run(url: str, *arguments: str) -> Result:
     return CliRunner().invoke(batchmill.cli, ["--database-url", url, *arguments])
 
 
-def named(given: Roles) -> list[str]:
+def named(given: DatabaseRoles) -> list[str]:
     return [word for purpose, name in given.names.items() for word in (f"--{purpose.value}", name)]
 
 
 class TestTheCommand:
     def test_what_it_prints_gives_each_role_its_rights_and_nothing_more(
-        self, given: Roles, postgresql_url: str
+        self, given: DatabaseRoles, postgresql_url: str
     ) -> None:
         printed = run(postgresql_url, "db", "grants", *named(given))
         given.execute(*printed.stdout.splitlines())
@@ -107,28 +111,28 @@ class TestTheCommand:
                 rows = connection.execute(text(GIVEN), {"role": role}).all()
                 creates = connection.scalar(text(CREATES), {"role": role})
             assert {(row.name, row.given) for row in rows} == {
-                (name, right) for name, some in purpose.rights.items() for right in some
+                (name, right) for name, some in purpose.privileges.items() for right in some
             }
             assert not creates
         database.close()
 
-    def test_as_json(self, given: Roles, postgresql_url: str) -> None:
-        role = given.names[Purpose.READING]
+    def test_as_json(self, given: DatabaseRoles, postgresql_url: str) -> None:
+        role = given.names[Purpose.READER]
 
         printed = json.loads(run(postgresql_url, "db", "grants", "--reader", role, "--json").stdout)
 
         assert printed["statements"] == run(postgresql_url, "db", "grants", "--reader", role).stdout.splitlines()
 
     @pytest.mark.parametrize("name", ["Größe", 'with "quotes"', "select", "a b", "%s:x", "ends;--"])
-    def test_any_name(self, given: Roles, postgresql_url: str, name: str) -> None:
-        role = given.names[Purpose.WORKING]
+    def test_any_name(self, given: DatabaseRoles, postgresql_url: str, name: str) -> None:
+        role = given.names[Purpose.WORKER]
         as_sql = '"' + name.replace('"', '""') + '"'
         given.execute(f"ALTER ROLE {role} RENAME TO {as_sql}")
         try:
             printed = run(postgresql_url, "db", "grants", "--worker", name, "--own-tables").stdout.splitlines()
             given.execute(*printed)
-            database = Database(given.url_of(name))
-            privileges.require(database, Purpose.WORKING)
+            database = Database(given.url_for_role(name))
+            privileges.require_privileges(database, Purpose.WORKER)
             database.close()
         finally:
             given.execute(f"ALTER ROLE {as_sql} RENAME TO {role}")
@@ -136,10 +140,13 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ([], "name a role"), (["--reader", "public"], "is no role's name"), (["--reader", "PUBLIC"], "no role's"),
-            (["--worker", ""], "is no role's name"), (["--worker", "é" * 32], "is no role's name"),
+            ([], "name a role"),
+            (["--reader", "public"], "is no role's name"),
+            (["--reader", "PUBLIC"], "no role's"),
+            (["--worker", ""], "is no role's name"),
+            (["--worker", "é" * 32], "is no role's name"),
         ],
-    )  # fmt: skip
+    )
     def test_what_is_no_role(self, postgresql_url: str, arguments: list[str], words: str) -> None:
         result = run(postgresql_url, "db", "grants", *arguments)
 
@@ -156,7 +163,7 @@ class TestRefusals:
     def batch_id(self, postgresql_url: str) -> str:
         database = Database(postgresql_url)
         batch_id = insert_batch(database, 4)
-        answers.land(database, batch_id, [(0, {"label": "A", "score": 0.5}), (1, "empty_text")])
+        answers.write_results(database, batch_id, [(0, {"label": "A", "score": 0.5}), (1, "empty_text")])
         database.close()
         return batch_id
 
@@ -168,20 +175,22 @@ class TestRefusals:
             (("results", "{id}", "--to-sql", "labels"), "CREATE on schema public"),
             (("submit", "{file}", "-p", SAMPLE), "INSERT on batches"),
             (("submit", "{file}", "-p", SAMPLE, "--idempotency-key", "k"), "INSERT on batches"),
-            (("schedule", "create", "x", "--cron", "0 1 * * *", "-p", SAMPLE, "--file", "{{slot:%Y-%m-%d}}.jsonl"),
-             "INSERT on schedules"),
+            (
+                ("schedule", "create", "x", "--cron", "0 1 * * *", "-p", SAMPLE, "--file", "{{slot:%Y-%m-%d}}.jsonl"),
+                "INSERT on schedules",
+            ),
             (("foreman",), "INSERT on attempts"),
         ],
-    )  # fmt: skip
+    )
     def test_a_reader_is_told_what_it_lacks(
-        self, given: Roles, batch_id: str, tmp_path: Path, command: tuple[str, ...], lacking: str
+        self, given: DatabaseRoles, batch_id: str, tmp_path: Path, command: tuple[str, ...], lacking: str
     ) -> None:
-        given.give(Purpose.READING)
+        given.grant(Purpose.READER)
         (tmp_path / "in.jsonl").write_text('"good"\n')
-        role = given.names[Purpose.READING]
+        role = given.names[Purpose.READER]
 
         words = [word.format(id=batch_id, file=tmp_path / "in.jsonl") for word in command]
-        result = run(given.url(Purpose.READING), *words)
+        result = run(given.url_for(Purpose.READER), *words)
 
         assert result.exit_code == 1, result.stderr
         [sentence] = result.stderr.splitlines()
@@ -190,70 +199,70 @@ class TestRefusals:
         assert f"GRANT {right}" in sentence
         assert f"TO {role}" in sentence
 
-    def test_each_table_that_can_t_be_read_is_named(self, given: Roles, redis_url: str) -> None:
-        given.give(Purpose.READING)
-        role = given.names[Purpose.READING]
+    def test_each_table_that_can_t_be_read_is_named(self, given: DatabaseRoles, redis_url: str) -> None:
+        given.grant(Purpose.READER)
+        role = given.names[Purpose.READER]
 
-        for name in grants.READING:
+        for name in grants.READER_PRIVILEGES:
             given.execute(f"REVOKE SELECT ON {name} FROM {role}")
-            result = run(given.url(Purpose.READING), "--redis-url", redis_url, "doctor")
+            result = run(given.url_for(Purpose.READER), "--redis-url", redis_url, "doctor")
             given.execute(f"GRANT SELECT ON {name} TO {role}")
 
             assert result.exit_code == 1
             assert f"SELECT on {name}" in result.stdout
             assert f"batchmill db grants --reader {role}" in result.stdout
 
-    def test_what_it_says_to_grant_is_enough(self, given: Roles, batch_id: str) -> None:
-        given.give(Purpose.SUBMITTING)
-        role = given.names[Purpose.SUBMITTING]
-        given.execute(*(f"REVOKE ALL ON {name} FROM {role}" for name in ALL.tables))
-        given.execute(f"REVOKE ALL ON {grants.VERSION} FROM {role}")
+    def test_what_it_says_to_grant_is_enough(self, given: DatabaseRoles, batch_id: str) -> None:
+        given.grant(Purpose.SUBMITTER)
+        role = given.names[Purpose.SUBMITTER]
+        given.execute(*(f"REVOKE ALL ON {name} FROM {role}" for name in METADATA.tables))
+        given.execute(f"REVOKE ALL ON {grants.VERSION_TABLE} FROM {role}")
 
         for _ in range(20):
-            result = run(given.url(Purpose.SUBMITTING), "cancel", batch_id)
+            result = run(given.url_for(Purpose.SUBMITTER), "cancel", batch_id)
             if result.exit_code == 0:
                 break
             given.execute(*re.findall(r"GRANT [A-Z, ]+ ON \w+ TO \w+", result.stderr))
 
         assert result.exit_code == 0, result.stderr
 
-    def test_no_look_into_the_schema(self, given: Roles) -> None:
-        role = given.names[Purpose.READING]
-        given.give(Purpose.READING)
+    def test_no_look_into_the_schema(self, given: DatabaseRoles) -> None:
+        role = given.names[Purpose.READER]
+        given.grant(Purpose.READER)
         given.execute(f"REVOKE USAGE ON SCHEMA public FROM PUBLIC, {role}")
 
-        result = run(given.url(Purpose.READING), "ls")
+        result = run(given.url_for(Purpose.READER), "ls")
 
         assert (result.exit_code, f"GRANT USAGE ON SCHEMA public TO {role}" in result.stderr) == (1, True)
 
-    def test_no_temporary_tables(self, given: Roles, batch_id: str) -> None:
-        role = given.names[Purpose.READING]
-        given.give(Purpose.READING)
+    def test_no_temporary_tables(self, given: DatabaseRoles, batch_id: str) -> None:
+        role = given.names[Purpose.READER]
+        given.grant(Purpose.READER)
         name = given.owner_url.rpartition("/")[2]
         given.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
 
-        result = run(given.url(Purpose.READING), "results", batch_id, "--to-sql", "labels")
+        result = run(given.url_for(Purpose.READER), "results", batch_id, "--to-sql", "labels")
 
         assert (result.exit_code, f"GRANT TEMPORARY ON DATABASE {name} TO {role}" in result.stderr) == (1, True)
 
-    def test_somebody_else_s_table(self, given: Roles, batch_id: str) -> None:
-        role = given.names[Purpose.SUBMITTING]
-        given.give(Purpose.SUBMITTING, own_tables=True)
+    def test_somebody_else_s_table(self, given: DatabaseRoles, batch_id: str) -> None:
+        role = given.names[Purpose.SUBMITTER]
+        given.grant(Purpose.SUBMITTER, own_tables=True)
         assert run(given.owner_url, "results", batch_id, "--to-sql", "labels").exit_code == 0
 
-        result = run(given.url(Purpose.SUBMITTING), "results", batch_id, "--to-sql", "labels")
+        result = run(given.url_for(Purpose.SUBMITTER), "results", batch_id, "--to-sql", "labels")
         assert result.exit_code == 1
         assert f"GRANT INSERT, UPDATE, SELECT ON labels TO {role}" in result.stderr
 
         given.execute(f"GRANT INSERT, UPDATE, SELECT ON labels TO {role}")
-        assert run(given.url(Purpose.SUBMITTING), "results", batch_id, "--to-sql", "labels").exit_code == 0
+        assert run(given.url_for(Purpose.SUBMITTER), "results", batch_id, "--to-sql", "labels").exit_code == 0
 
-    def test_only_the_owner_upgrades(self, given: Roles) -> None:
-        given.give(Purpose.WORKING, own_tables=True)
-        given.execute(f"GRANT UPDATE ON alembic_version TO {given.names[Purpose.WORKING]}")
+    def test_only_the_owner_upgrades(self, given: DatabaseRoles) -> None:
+        given.grant(Purpose.WORKER, own_tables=True)
+        given.execute(f"GRANT UPDATE ON alembic_version TO {given.names[Purpose.WORKER]}")
         given.execute("UPDATE alembic_version SET version_num = '0010'")
 
-        result = run(given.url(Purpose.WORKING), "db", "upgrade")
+        result = run(given.url_for(Purpose.WORKER), "db", "upgrade")
 
         assert (result.exit_code, "is not the owner of table" in result.stderr) == (1, True), result.stderr
 
@@ -262,15 +271,15 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("purpose", "may"),
         [
-            (Purpose.READING, "may read, and not submit or work"),
-            (Purpose.SUBMITTING, "may read and submit, and not work"),
-            (Purpose.WORKING, "may read and submit and work"),
+            (Purpose.READER, "may read, and not submit or work"),
+            (Purpose.SUBMITTER, "may read and submit, and not work"),
+            (Purpose.WORKER, "may read and submit and work"),
         ],
     )
-    def test_what_a_role_is_for(self, given: Roles, redis_url: str, purpose: Purpose, may: str) -> None:
-        given.give(purpose)
+    def test_what_a_role_is_for(self, given: DatabaseRoles, redis_url: str, purpose: Purpose, may: str) -> None:
+        given.grant(purpose)
 
-        result = run(given.url(purpose), "--redis-url", redis_url, "doctor")
+        result = run(given.url_for(purpose), "--redis-url", redis_url, "doctor")
 
         assert f"ok       role      {given.names[purpose]} {may}\n" in result.stdout
         assert result.exit_code == 0
@@ -278,16 +287,16 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("purpose", "revoked", "can_t"),
         [
-            (Purpose.SUBMITTING, "DELETE ON slices", "can't submit: it lacks DELETE on slices"),
-            (Purpose.WORKING, "UPDATE ON duties", "can't work: it lacks UPDATE on duties"),
-            (Purpose.WORKING, "INSERT ON results", "can't submit: it lacks INSERT on results"),
+            (Purpose.SUBMITTER, "DELETE ON slices", "can't submit: it lacks DELETE on slices"),
+            (Purpose.WORKER, "UPDATE ON duties", "can't work: it lacks UPDATE on duties"),
+            (Purpose.WORKER, "INSERT ON results", "can't submit: it lacks INSERT on results"),
         ],
     )
-    def test_a_right_that_is_missing(self, given: Roles, purpose: Purpose, revoked: str, can_t: str) -> None:
-        given.give(purpose)
+    def test_a_right_that_is_missing(self, given: DatabaseRoles, purpose: Purpose, revoked: str, can_t: str) -> None:
+        given.grant(purpose)
         given.execute(f"REVOKE {revoked} FROM {given.names[purpose]}")
 
-        result = run(given.url(purpose), "doctor")
+        result = run(given.url_for(purpose), "doctor")
 
         assert (
             f"warning  role      role {given.names[purpose]} {can_t}; its owner runs what this prints" in result.stdout

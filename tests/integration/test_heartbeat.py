@@ -12,11 +12,19 @@ from sqlalchemy import select, update
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.tables import Worker
-from tests.batches_made import LEASE_SECONDS, claimant, execute, insert_batch, let_lapse, pending, slice_row
+from tests.batches_made import (
+    LEASE_SECONDS,
+    claimant_for,
+    execute,
+    expire_leases,
+    get_slice,
+    get_unanswered_jobs,
+    insert_batch,
+)
 from tests.servers import wait_until
 from worker.leasing import claims, reclaim
-from worker.leasing.leases import Holdings, Lease
-from worker.process.heartbeat import GONE_SECONDS, Heartbeat
+from worker.leasing.leases import HeldLeases, Lease
+from worker.process.heartbeat import STALE_WORKER_SECONDS, Heartbeat
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 BEAT, DUTY = 5.0, 2.0  # seconds
@@ -30,19 +38,19 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def holdings() -> Holdings:
-    return Holdings()
+def holdings() -> HeldLeases:
+    return HeldLeases()
 
 
 @pytest.fixture
-def make(database: Database, holdings: Holdings) -> Iterator[Callable[..., Heartbeat]]:
+def make(database: Database, holdings: HeldLeases) -> Iterator[Callable[..., Heartbeat]]:
     """Makes heartbeats, and stops the ones that were started."""
     made: list[Heartbeat] = []
 
     def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
         named = {"lease_seconds": LEASE_SECONDS, "beat_seconds": BEAT, **other}
         made.append(Heartbeat(database, holdings, ["reviews"], **named))
-        made[-1].pinned(claimant(worker_id), "cpu")
+        made[-1].record_ready(claimant_for(worker_id), "cpu")
         return made[-1]
 
     yield make
@@ -71,9 +79,9 @@ def set_heartbeat(database: Database, worker_id: str, moment: datetime) -> None:
         connection.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=moment))
 
 
-def hold(database: Database, holdings: Holdings) -> list[Lease]:
-    leases = claims.take(database, claimant(), 1000, SLICE)
-    holdings.add(leases, pending(database, leases))
+def hold(database: Database, holdings: HeldLeases) -> list[Lease]:
+    leases = claims.claim(database, claimant_for(), 1000, SLICE)
+    holdings.add(leases, get_unanswered_jobs(database, leases))
     return leases
 
 
@@ -89,14 +97,18 @@ class TestWorkerRow:
 
         assert (row.id, row.host, row.pid) == ("worker-1", socket.gethostname(), os.getpid())
         assert (row.pipeline, row.model, row.revision, row.device, row.state) == (
-            "reviews", "made/model", "a" * 40, "cpu", "ready"
-        )  # fmt: skip
+            "reviews",
+            "made/model",
+            "a" * 40,
+            "cpu",
+            "ready",
+        )
         assert abs(row.heartbeat_at - datetime.now(UTC)) < timedelta(minutes=1)
         assert workers(database) == []
 
     def test_beats(self, database: Database, heartbeat: Heartbeat) -> None:
         heartbeat.run_once()
-        long_ago = datetime.now(UTC) - timedelta(seconds=GONE_SECONDS - 600)
+        long_ago = datetime.now(UTC) - timedelta(seconds=STALE_WORKER_SECONDS - 600)
         set_heartbeat(database, "worker-1", long_ago)
 
         heartbeat.run_once()
@@ -112,7 +124,7 @@ class TestWorkerRow:
         assert [row.id for row in workers(database)] == ["worker-1"]
 
     def test_of_a_worker_long_gone_is_pruned(self, database: Database, make: Callable[..., Heartbeat]) -> None:
-        for name, silent in (("gone", GONE_SECONDS + 60), ("silent", GONE_SECONDS - 60)):
+        for name, silent in (("gone", STALE_WORKER_SECONDS + 60), ("silent", STALE_WORKER_SECONDS - 60)):
             make(name).run_once()
             set_heartbeat(database, name, datetime.now(UTC) - timedelta(seconds=silent))
 
@@ -122,43 +134,43 @@ class TestWorkerRow:
 
 
 class TestLeases:
-    def test_are_renewed(self, database: Database, holdings: Holdings, heartbeat: Heartbeat) -> None:
+    def test_are_renewed(self, database: Database, holdings: HeldLeases, heartbeat: Heartbeat) -> None:
         insert_batch(database, 8)
         leases = hold(database, holdings)
-        let_lapse(database, *leases)
+        expire_leases(database, *leases)
 
         heartbeat.run_once()
 
         for lease in leases:
-            row = slice_row(database, lease)
+            row = get_slice(database, lease)
             assert row.state == "leased"
             assert row.lease_expires_at > datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS / 2)
         assert holdings.leases() == leases
 
-    def test_that_were_lost_are_dropped(self, database: Database, holdings: Holdings, heartbeat: Heartbeat) -> None:
+    def test_that_were_lost_are_dropped(self, database: Database, holdings: HeldLeases, heartbeat: Heartbeat) -> None:
         insert_batch(database, 8)
         lost, held = hold(database, holdings)
-        let_lapse(database, lost)
-        reclaim.lapsed(database, 3)
-        claims.take(database, claimant("worker-2"), 1, SLICE)
+        expire_leases(database, lost)
+        reclaim.reclaim_expired(database, 3)
+        claims.claim(database, claimant_for("worker-2"), 1, SLICE)
 
         heartbeat.run_once()
 
         assert holdings.leases() == [held]
-        assert slice_row(database, lost).worker_id == "worker-2"
+        assert get_slice(database, lost).worker_id == "worker-2"
 
     def test_claimed_again_after_a_loss_are_kept(
-        self, database: Database, holdings: Holdings, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
+        self, database: Database, holdings: HeldLeases, heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         insert_batch(database, 4)
         [old] = hold(database, holdings)
-        let_lapse(database, old)
-        reclaim.lapsed(database, 3)
+        expire_leases(database, old)
+        reclaim.reclaim_expired(database, 3)
         renewing = claims.renew
         monkeypatch.setattr(  # the claim thread comes between the renewal and what the heartbeat makes of it
             claims, "renew", lambda *arguments: (renewing(*arguments), holdings.add([newer], ()))[0]
         )
-        [newer] = claims.take(database, claimant(), 1, SLICE)
+        [newer] = claims.claim(database, claimant_for(), 1, SLICE)
 
         heartbeat.run_once()
 
@@ -167,11 +179,7 @@ class TestLeases:
 
 class TestLoop:
     def test_beats_by_itself_and_outlives_an_outage(
-        self,
-        database: Database,
-        holdings: Holdings,
-        make: Callable[..., Heartbeat],
-        monkeypatch: pytest.MonkeyPatch,
+        self, database: Database, holdings: HeldLeases, make: Callable[..., Heartbeat], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         insert_batch(database, 4)
         leases = hold(database, holdings)
@@ -186,9 +194,9 @@ class TestLoop:
         with monkeypatch.context() as patch:
             patch.setattr(database, "write", count_and_be_away)
             wait_until(lambda: len(outages) >= 3, "three beats without a database")
-            before = slice_row(database, leases[0]).lease_expires_at
+            before = get_slice(database, leases[0]).lease_expires_at
 
-        wait_until(lambda: slice_row(database, leases[0]).lease_expires_at > before, "the lease to be renewed")
+        wait_until(lambda: get_slice(database, leases[0]).lease_expires_at > before, "the lease to be renewed")
         heartbeat.stop()
         assert workers(database) == []
 

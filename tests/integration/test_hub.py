@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from models.pipelines.pipeline import SAMPLES
-from tests.hub_server import GATED, NO_REPOSITORY, NO_REVISION, Hub, hub_server
-from tests.mill import mill, until
+from models.pipelines.pipeline import SAMPLES_FOLDER
+from tests.hub_server import GATED, NO_REPOSITORY, NO_REVISION, FakeHub, hub_server
+from tests.mill import temporary_deployment, wait_for
 
 REPOSITORY = "made/reviews"
 TOKEN = "hf_canary0123456789"
@@ -32,7 +32,7 @@ except BatchmillError as error:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub() -> Iterator[FakeHub]:
     with hub_server() as server:
         yield server
 
@@ -44,42 +44,49 @@ def model(tmp_path: Path) -> Path:
 
 def copied(target: Path, **config: Any) -> Path:
     target.mkdir()
-    for path in (SAMPLES / "sentiment-analysis").iterdir():
+    for path in (SAMPLES_FOLDER / "sentiment-analysis").iterdir():
         (target / path.name).write_bytes(path.read_bytes())
     known = json.loads((target / "config.json").read_text())
     (target / "config.json").write_text(json.dumps(known | config))
     return target
 
 
-def environment(hub: Hub, home: Path, **other: str) -> dict[str, str]:
+def environment(hub: FakeHub, home: Path, **other: str) -> dict[str, str]:
     quick = {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_XET": "1"}
-    return {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), **quick, **other}
+    return {"HF_ENDPOINT": hub.base_url, "HF_HOME": str(home), **quick, **other}
 
 
-def ask(hub: Hub, home: Path, revision: str = "", repository: str = REPOSITORY, **other: str) -> dict[str, Any]:
+def ask(hub: FakeHub, home: Path, revision: str = "", repository: str = REPOSITORY, **other: str) -> dict[str, Any]:
     """What a process of its own makes of the repository."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, repository, revision], capture_output=True, text=True, timeout=100, check=True,
-        env={**os.environ, **environment(hub, home, **other)}, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+        [sys.executable, "-c", ASK, repository, revision],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        env={**os.environ, **environment(hub, home, **other)},
+        cwd=Path(__file__).parents[2],
+    )
     assert TOKEN not in done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def test_the_branch_comes_to_its_commit_and_a_pinned_commit_to_itself(hub: Hub, model: Path, tmp_path: Path) -> None:
-    first = hub.put(REPOSITORY, model)
-    second = hub.put(REPOSITORY, copied(tmp_path / "second", note=2))
+def test_the_branch_comes_to_its_commit_and_a_pinned_commit_to_itself(
+    hub: FakeHub, model: Path, tmp_path: Path
+) -> None:
+    first = hub.add_commit(REPOSITORY, model)
+    second = hub.add_commit(REPOSITORY, copied(tmp_path / "second", note=2))
 
     assert ask(hub, tmp_path / "hf")["revision"] == second
     assert ask(hub, tmp_path / "hf", first)["revision"] == first
 
 
 def test_files_come_from_where_the_hub_redirects_to_and_the_token_does_not_go_there(
-    hub: Hub, model: Path, tmp_path: Path
+    hub: FakeHub, model: Path, tmp_path: Path
 ) -> None:
-    commit = hub.put(REPOSITORY, model)
-    hub.cdn = hub.url.replace("127.0.0.1", "localhost")
+    commit = hub.add_commit(REPOSITORY, model)
+    hub.cdn_url = hub.base_url.replace("127.0.0.1", "localhost")
 
     assert ask(hub, tmp_path / "hf", HF_TOKEN=TOKEN)["revision"] == commit
 
@@ -102,24 +109,24 @@ def test_files_come_from_where_the_hub_redirects_to_and_the_token_does_not_go_th
     ],
 )
 def test_a_refusal_is_a_sentence_and_never_speaks_against_the_content(
-    hub: Hub, model: Path, tmp_path: Path, status: int, code: str, error: str, sentence: str
+    hub: FakeHub, model: Path, tmp_path: Path, status: int, code: str, error: str, sentence: str
 ) -> None:
-    commit = hub.put(REPOSITORY, model)
-    hub.refusals = [("/api/models/", status, code)]
+    commit = hub.add_commit(REPOSITORY, model)
+    hub.error_rules = [("/api/models/", status, code)]
 
     found = ask(hub, tmp_path / "hf", HF_TOKEN=TOKEN)
 
     assert found["error"] == error
     assert REPOSITORY in found["message"]
     assert sentence in found["message"]
-    hub.refusals = []
+    hub.error_rules = []
     assert ask(hub, tmp_path / "hf")["revision"] == commit
 
 
-def test_a_download_that_breaks_off_goes_on_the_next_time(hub: Hub, model: Path, tmp_path: Path) -> None:
-    commit = hub.put(REPOSITORY, model)
+def test_a_download_that_breaks_off_goes_on_the_next_time(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    commit = hub.add_commit(REPOSITORY, model)
     whole = (model / "model.safetensors").stat().st_size
-    hub.break_after = 500_000
+    hub.disconnect_after_bytes = 500_000
 
     found = [ask(hub, tmp_path / "hf")]
     if "error" in found[0]:
@@ -129,22 +136,22 @@ def test_a_download_that_breaks_off_goes_on_the_next_time(hub: Hub, model: Path,
     assert found[-1] == {"revision": commit, "weights": whole}
 
 
-def test_a_hub_that_is_away_leaves_what_is_in_the_cache(hub: Hub, model: Path, tmp_path: Path) -> None:
-    commit = hub.put(REPOSITORY, model)
+def test_a_hub_that_is_away_leaves_what_is_in_the_cache(hub: FakeHub, model: Path, tmp_path: Path) -> None:
+    commit = hub.add_commit(REPOSITORY, model)
     ask(hub, tmp_path / "hf")
-    hub.refusals = [("/", 503, "")]
+    hub.error_rules = [("/", 503, "")]
 
     assert ask(hub, tmp_path / "hf", commit)["revision"] == commit
 
 
 def test_a_branch_that_moves_between_two_workers_leaves_each_batch_its_commit(
-    hub: Hub, model: Path, tmp_path: Path, sqlite_url: str, redis_url: str
+    hub: FakeHub, model: Path, tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
-    old = hub.put(REPOSITORY, model)
+    old = hub.add_commit(REPOSITORY, model)
     home = tmp_path / "home"
     home.mkdir()
     (home / "batchmill.toml").write_text(f'[pipelines.reviews]\ntask = "sentiment-analysis"\nmodel = "{REPOSITORY}"\n')
-    with mill(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url) as ours:
         first = ours.start("worker", "reviews", "--devices", "cpu", **environment(hub, tmp_path / "hf1"))
         begun = ours.client.submit("reviews", ["It is great."] * 4).wait(90)
         first.terminate()
@@ -152,11 +159,11 @@ def test_a_branch_that_moves_between_two_workers_leaves_each_batch_its_commit(
         waiting = ours.client.submit("reviews", ["It is great."] * 4)
         with ours.client.database.write() as connection:  # begun with the old commit, and not finished
             connection.exec_driver_sql(f"UPDATE batches SET revision = '{old}'")
-        new = hub.put(REPOSITORY, copied(tmp_path / "second", note=2))
+        new = hub.add_commit(REPOSITORY, copied(tmp_path / "second", note=2))
 
         ours.start("worker", "reviews", "--devices", "cpu", **environment(hub, tmp_path / "hf2"))
         fresh = ours.client.submit("reviews", ["It is great."] * 4)
-        until(lambda: waiting.refresh().status == fresh.refresh().status == "completed", "both batches")
+        wait_for(lambda: waiting.refresh().status == fresh.refresh().status == "completed", "both batches")
 
         def revisions(batch_id: str) -> set[str]:
             rows = ours.query("SELECT DISTINCT revision FROM job_results WHERE batch_id = :id", id=batch_id)

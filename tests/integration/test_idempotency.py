@@ -15,22 +15,22 @@ from sqlalchemy import text
 import batchmill
 from batchmill import Client
 from models.db import Database
-from models.errors import BatchmillError, KeyBusy, KeyConflict, RefusedBatch
+from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse, InvalidRows
 from models.lifecycle import termination
-from models.pipelines.builtin import BUILT_IN
-from models.states import BatchStatus, Ending
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from models.states import BatchStatus, Termination
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, job_writer, open_submission, submit
-from producer.submission.request import Request
+from producer.submission.request import SubmitRequest
 from tests.batches_made import execute
 from tests.servers import wait_until
-from tests.threads import at_once
+from tests.threads import run_concurrently
 from worker.maintenance import tasks
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = {pipeline.name: pipeline for pipeline in BUILT_IN}["sample-sentiment-analysis"]
+SAMPLE = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sample-sentiment-analysis"]
 KEY = "night of the 24th"
 ELSEWHERE = "another.example:1:abc"
 
@@ -39,7 +39,7 @@ ELSEWHERE = "another.example:1:abc"
 def small_chunks(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if request.cls is not TestCommand:
         monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
-        monkeypatch.setattr(job_writer, "LOOK_UP_IDS", 2)
+        monkeypatch.setattr(job_writer, "IDS_PER_LOOKUP", 2)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> submit.Submission:
-    request = Request.checked(SAMPLE, **{"idempotency_key": KEY, **fields})
-    return submit.accept(database, 4, request, Source("a.jsonl", "line", rows))
+def accept(database: Database, rows: Iterator[Row | Problem], **fields: Any) -> submit.SubmitResult:
+    request = SubmitRequest.create(SAMPLE, **{"idempotency_key": KEY, **fields})
+    return submit.submit(database, 4, request, Source("a.jsonl", "line", rows))
 
 
 def texts(count: int, first: int = 1) -> Iterator[Row]:
@@ -68,7 +68,7 @@ def half_way(database: Database, count: int = 7, **fields: Any) -> str:
     with pytest.raises(KeyboardInterrupt):
         accept(database, broken_off(count), **fields)
     execute(database, "UPDATE batches SET submitter = :by, heard_at = '2020-01-01'", by=ELSEWHERE)
-    (batch,) = views.newest(database, 2)
+    (batch,) = views.list_batches(database, 2)
     return batch.id
 
 
@@ -90,8 +90,8 @@ class TestTheSameAgain:
 
         second = accept(database, texts(10))
 
-        assert (second.batch_id, second.jobs, second.known) == (first.batch_id, 10, BatchStatus.IN_PROGRESS)
-        assert first.known is None
+        assert (second.batch_id, second.jobs, second.existing_status) == (first.batch_id, 10, BatchStatus.IN_PROGRESS)
+        assert first.existing_status is None
         assert state(database) == before
 
     def test_under_another_key_or_none_is_another_batch(self, database: Database) -> None:
@@ -105,10 +105,10 @@ class TestTheSameAgain:
 
         submission = accept(database, texts(10))
 
-        assert (submission.batch_id, submission.jobs, submission.skipped) == (batch_id, 10, 6)
+        assert (submission.batch_id, submission.jobs, submission.already_ingested) == (batch_id, 10, 6)
         assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [f"id {n}" for n in range(1, 11)]
         assert column(database, "SELECT first FROM slices ORDER BY first") == [0, 4, 8]
-        assert accept(database, texts(10)).known is BatchStatus.IN_PROGRESS
+        assert accept(database, texts(10)).existing_status is BatchStatus.IN_PROGRESS
 
     def test_goes_on_before_anything_was_in(self, database: Database) -> None:
         batch_id = half_way(database, 2)
@@ -121,7 +121,7 @@ class TestTheSameAgain:
 
         submission = accept(database, texts(10))
 
-        assert (submission.batch_id, submission.skipped) == (batch_id, 6)
+        assert (submission.batch_id, submission.already_ingested) == (batch_id, 6)
 
     def test_counts_rows_that_had_failed_before_it_was_broken_off(self, database: Database) -> None:
         def rows() -> Iterator[Row | Problem]:
@@ -143,8 +143,8 @@ class TestTheSameAgain:
 
         submission = accept(database, second(), on_invalid="fail-row")
 
-        assert (submission.jobs, submission.failed, submission.skipped) == (8, 3, 6)
-        landed = list(pages.as_landed(database, submission.batch_id))
+        assert (submission.jobs, submission.failed, submission.already_ingested) == (8, 3, 6)
+        landed = list(pages.iter_results(database, submission.batch_id))
         assert [(row.seq, row.position, row.error_message) for row in landed] == [
             (1, 1, "line 2: is bad"),
             (2, 3, "line 4: has custom_id 'a', which line 1 has already"),
@@ -153,11 +153,15 @@ class TestTheSameAgain:
 
     def test_of_a_batch_that_was_ended_half_way_is_that_batch_as_it_is(self, database: Database) -> None:
         batch_id = half_way(database)
-        termination.end(database, batch_id, Ending.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
+        termination.terminate(database, batch_id, Termination.CANCELLED, None, None, of=(BatchStatus.VALIDATING,))
 
         submission = accept(database, texts(10))
 
-        assert (submission.batch_id, submission.jobs, submission.known) == (batch_id, 6, BatchStatus.CANCELLED)
+        assert (submission.batch_id, submission.jobs, submission.existing_status) == (
+            batch_id,
+            6,
+            BatchStatus.CANCELLED,
+        )
 
 
 class TestAbandoned:
@@ -171,13 +175,13 @@ class TestAbandoned:
 
     def test_it_frees_its_key(self, database: Database, on_invalid: str) -> None:
         first = half_way(database, on_invalid=on_invalid)
-        assert first in tasks.abandoned(database, 60.0)
-        tasks.ended(database)
+        assert first in tasks.end_abandoned_batches(database, 60.0)
+        tasks.finish_terminations(database)
 
         submission = accept(database, texts(10), on_invalid=on_invalid)
 
-        assert (submission.batch_id != first, submission.known, submission.jobs) == (True, None, 10)
-        assert views.get(database, first).status is BatchStatus.FAILED
+        assert (submission.batch_id != first, submission.existing_status, submission.jobs) == (True, None, 10)
+        assert views.get_batch(database, first).status is BatchStatus.FAILED
         rows = column(
             database, f"SELECT custom_id FROM jobs WHERE batch_id = '{submission.batch_id}' ORDER BY position"
         )
@@ -186,7 +190,9 @@ class TestAbandoned:
     def test_a_submitter_that_wakes_up_writes_nothing_more(
         self, database: Database, on_invalid: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+        monkeypatch.setattr(
+            open_submission, "HEARTBEAT_SECONDS", 1000.0
+        )  # it stands still, as a process that was stopped
 
         def rows() -> Iterator[Row]:
             yield from texts(7)
@@ -196,16 +202,16 @@ class TestAbandoned:
 
         def abandoned() -> str:
             execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-            return tasks.abandoned(database, 60.0)
+            return tasks.end_abandoned_batches(database, 60.0)
 
         with pytest.raises(BatchmillError, match="ended while it was"):
             accept(database, rows(), on_invalid=on_invalid)
 
-        assert accept(database, texts(10), on_invalid=on_invalid).known is None
+        assert accept(database, texts(10), on_invalid=on_invalid).existing_status is None
 
 
 def other(change: Callable[[Row], Row]) -> Iterator[Row]:
-    return (change(row) if row.where == 2 else row for row in texts(10))
+    return (change(row) if row.location == 2 else row for row in texts(10))
 
 
 OTHER_SOURCES = [
@@ -228,7 +234,7 @@ class TestAnother:
             half_way(database)
         before = state(database)[-1]
 
-        with pytest.raises(KeyConflict, match="give the same source as then"):
+        with pytest.raises(IdempotencyConflict, match="give the same source as then"):
             accept(database, rows())
 
         assert state(database)[-1] == before
@@ -238,40 +244,44 @@ class TestAnother:
     def test_source_with_more_rows_is_refused(self, database: Database) -> None:
         accept(database, texts(10))
 
-        with pytest.raises(KeyConflict, match="has more rows"):
+        with pytest.raises(IdempotencyConflict, match="has more rows"):
             accept(database, texts(11))
 
     @pytest.mark.parametrize(
         ("fields", "word"),
         [
-            ({"parameters": {"top_k": 2}}, "parameters"), ({"name": "mine"}, "name"), ({"priority": 3}, "priority"),
-            ({"metadata": {"a": "b"}}, "metadata"), ({"deadline": "6h"}, "deadline"),
-            ({"max_failures": 3}, "max-failures"), ({"on_invalid": "fail-row"}, "on-invalid"),
+            ({"parameters": {"top_k": 2}}, "parameters"),
+            ({"name": "mine"}, "name"),
+            ({"priority": 3}, "priority"),
+            ({"metadata": {"a": "b"}}, "metadata"),
+            ({"deadline": "6h"}, "deadline"),
+            ({"max_failures": 3}, "max-failures"),
+            ({"on_invalid": "fail-row"}, "on-invalid"),
         ],
-    )  # fmt: skip
+    )
     def test_request_is_refused_and_named(self, database: Database, fields: dict[str, Any], word: str) -> None:
         accept(database, texts(4))
 
-        with pytest.raises(KeyConflict, match=f"was submitted with another .*{word}"):
+        with pytest.raises(IdempotencyConflict, match=f"was submitted with another .*{word}"):
             accept(database, texts(4), **fields)
 
-        assert len(views.newest(database, 5)) == 1
+        assert len(views.list_batches(database, 5)) == 1
 
 
 class TestBadRows:
     def test_behind_what_is_in_free_the_key(self, database: Database) -> None:
         half_way(database)
 
-        with pytest.raises(RefusedBatch, match="line 9: is bad"):
+        with pytest.raises(InvalidRows, match="line 9: is bad"):
             accept(database, iter([*texts(8), Problem(9, "is bad")]))
 
-        assert views.newest(database, 5) == []
-        assert accept(database, texts(4)).known is None
+        assert views.list_batches(database, 5) == []
+        assert accept(database, texts(4)).existing_status is None
 
     def test_in_what_is_in_are_another_source_s(self, database: Database) -> None:
         batch_id = half_way(database)
 
-        with pytest.raises(RefusedBatch, match="line 2: is bad"):
+        with pytest.raises(InvalidRows, match="line 2: is bad"):
             accept(database, iter([*texts(1), Problem(2, "is bad"), *texts(10, first=3)]))
 
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
@@ -279,8 +289,8 @@ class TestBadRows:
 
 
 class TestTwoAtOnce:
-    def request(self) -> Request:
-        return Request.checked(SAMPLE, idempotency_key=KEY)
+    def request(self) -> SubmitRequest:
+        return SubmitRequest.create(SAMPLE, idempotency_key=KEY)
 
     def test_who_comes_while_another_reads_is_told(self, database: Database) -> None:
         batch_id = half_way(database)
@@ -289,8 +299,8 @@ class TestTwoAtOnce:
         def goes_on(_: float) -> None:
             execute(database, f"UPDATE batches SET heard_at = {database.sql.now}, read_jobs = 9")
 
-        with pytest.raises(KeyBusy, match=f"batchmill wait {batch_id}"):
-            open_submission.enter(database, self.request(), pause=goes_on)
+        with pytest.raises(IdempotencyKeyInUse, match=f"batchmill wait {batch_id}"):
+            open_submission.open_or_resume(database, self.request(), sleep=goes_on)
 
     def test_who_waits_until_the_other_is_done_has_its_batch(self, database: Database) -> None:
         half_way(database)
@@ -299,23 +309,29 @@ class TestTwoAtOnce:
         def accepted(_: float) -> None:
             execute(database, "UPDATE batches SET status = 'in_progress', total = 6")
 
-        assert open_submission.enter(database, self.request(), pause=accepted).status is BatchStatus.IN_PROGRESS
+        assert (
+            open_submission.open_or_resume(database, self.request(), sleep=accepted).status is BatchStatus.IN_PROGRESS
+        )
 
     def test_who_waits_in_vain_takes_over(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         half_way(database)
         execute(database, f"UPDATE batches SET heard_at = {database.sql.now}")
 
-        entry = open_submission.enter(
-            database, self.request(), pause=lambda _: monkeypatch.setattr(open_submission, "SILENT_SECONDS", 0.0)
+        entry = open_submission.open_or_resume(
+            database,
+            self.request(),
+            sleep=lambda _: monkeypatch.setattr(open_submission, "HOLDER_TIMEOUT_SECONDS", 0.0),
         )
 
-        assert (entry.status, entry.read_jobs) == (BatchStatus.VALIDATING, 6)
-        assert column(database, "SELECT submitter FROM batches") == [entry.submitter]
+        assert (entry.status, entry.rows_read) == (BatchStatus.VALIDATING, 6)
+        assert column(database, "SELECT submitter FROM batches") == [entry.holder_id]
 
     def test_who_was_taken_for_dead_and_is_not_writes_nothing_more(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 1000.0)  # it stands still, as a process that was stopped
+        monkeypatch.setattr(
+            open_submission, "HEARTBEAT_SECONDS", 1000.0
+        )  # it stands still, as a process that was stopped
 
         def rows() -> Iterator[Row]:
             yield from texts(7)
@@ -323,26 +339,26 @@ class TestTwoAtOnce:
             assert accept(database, texts(10)).jobs == 10
             yield from texts(10, first=8)
 
-        with pytest.raises(KeyBusy, match="another process submits"):
+        with pytest.raises(IdempotencyKeyInUse, match="another process submits"):
             accept(database, rows())
 
-        (batch,) = views.newest(database, 5)
+        (batch,) = views.list_batches(database, 5)
         assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 10)
         assert column(database, "SELECT count(*) FROM jobs") == [10]
 
     def test_any_number_make_one_batch(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(open_submission, "SILENT_SECONDS", 0.02)
+        monkeypatch.setattr(open_submission, "HOLDER_TIMEOUT_SECONDS", 0.02)
         said: list[str] = []
 
         def submits() -> None:
             try:
                 said.append(accept(database, texts(20)).batch_id)
-            except KeyBusy as error:
+            except IdempotencyKeyInUse as error:
                 said.append(error.code)
 
-        at_once(*[submits] * 4)
+        run_concurrently(*[submits] * 4)
 
-        (batch,) = views.newest(database, 5)
+        (batch,) = views.list_batches(database, 5)
         assert batch.id in said
         assert set(said) <= {batch.id, "idempotency_busy"}
         assert (batch.status, batch.counts.total) == (BatchStatus.IN_PROGRESS, 20)
@@ -352,7 +368,7 @@ class TestTwoAtOnce:
 class TestPulse:
     def test_a_slow_source_s_submitter_is_heard(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         """Between two chunks that may lie hours apart."""
-        monkeypatch.setattr(open_submission, "PULSE_SECONDS", 0.01)
+        monkeypatch.setattr(open_submission, "HEARTBEAT_SECONDS", 0.01)
 
         def rows() -> Iterator[Row]:
             yield from texts(1)
@@ -365,16 +381,16 @@ class TestPulse:
         batch_id = half_way(database)
         before = column(database, "SELECT heard_at FROM batches")
 
-        assert not open_submission.beat(database, open_submission.Entry(batch_id, "not ours"))
+        assert not open_submission.heartbeat(database, open_submission.OpenSubmission(batch_id, "not ours"))
         assert column(database, "SELECT heard_at FROM batches") == before
-        assert open_submission.beat(database, open_submission.Entry(batch_id, ELSEWHERE))
+        assert open_submission.heartbeat(database, open_submission.OpenSubmission(batch_id, ELSEWHERE))
         assert column(database, "SELECT heard_at FROM batches") != before
 
 
 @pytest.mark.parametrize("key", ["", "  ", "x" * 256, "a\0b"])
 def test_a_key_that_is_none_is_refused(key: str) -> None:
     with pytest.raises(BatchmillError, match="idempotency key"):
-        Request.checked(SAMPLE, idempotency_key=key)
+        SubmitRequest.create(SAMPLE, idempotency_key=key)
 
 
 class TestCommand:
@@ -416,8 +432,8 @@ class TestCommand:
     ) -> None:
         self.kill_half_way(path, database)
         execute(database, "UPDATE batches SET heard_at = '2020-01-01'")
-        assert "abandoned" in tasks.abandoned(database, 86_400.0)
-        tasks.ended(database)
+        assert "abandoned" in tasks.end_abandoned_batches(database, 86_400.0)
+        tasks.finish_terminations(database)
 
         result = CliRunner().invoke(batchmill.cli, self.command(path))
 
@@ -452,9 +468,16 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         ("status", "failed", "exit_code"),
-        [("in_progress", 0, 0), ("completed", 0, 0), ("completed", 1, 3), ("failed", 4, 1), ("cancelled", 0, 1),
-         ("expired", 0, 1), ("cancelling", 0, 1)],
-    )  # fmt: skip
+        [
+            ("in_progress", 0, 0),
+            ("completed", 0, 0),
+            ("completed", 1, 3),
+            ("failed", 4, 1),
+            ("cancelled", 0, 1),
+            ("expired", 0, 1),
+            ("cancelling", 0, 1),
+        ],
+    )
     def test_again_exits_as_the_batch_stands(
         self, tmp_path: Path, database: Database, status: str, failed: int, exit_code: int
     ) -> None:
@@ -477,8 +500,10 @@ class TestCommand:
         assert CliRunner().invoke(batchmill.cli, arguments).exit_code == 0
 
         with database.read() as connection:
-            kept = [json.loads(meta) if isinstance(meta, str) else meta
-                    for meta in connection.scalars(text("SELECT meta FROM jobs ORDER BY position"))]  # fmt: skip
+            kept = [
+                json.loads(meta) if isinstance(meta, str) else meta
+                for meta in connection.scalars(text("SELECT meta FROM jobs ORDER BY position"))
+            ]
         assert kept == [{"region": "eu", "lang": "de"}, {"region": "us", "lang": "en"}]
         result = CliRunner().invoke(batchmill.cli, [*arguments, "--meta", "nope"])
         assert "has no column 'nope'; it has: text, region, lang; say which to take: --meta COLUMN" in result.stderr
@@ -487,12 +512,12 @@ class TestCommand:
 def test_the_client_has_keys_too(database_url: str, redis_url: str) -> None:
     rows = [{"text": "good", "region": "eu"}, {"text": "bad", "region": "us"}]
     with Client(database_url, redis_url) as client:
-        first = client.submit(SAMPLE.name, rows, meta=["region"], idempotency_key=KEY)
-        second = client.submit(SAMPLE.name, rows, meta=["region"], idempotency_key=KEY)
+        first = client.submit(SAMPLE.name, rows, passthrough=["region"], idempotency_key=KEY)
+        second = client.submit(SAMPLE.name, rows, passthrough=["region"], idempotency_key=KEY)
 
-        assert (first.known, second.known) == (False, True)
+        assert (first.already_submitted, second.already_submitted) == (False, True)
         assert first.id == second.id
-        with pytest.raises(KeyConflict):
+        with pytest.raises(IdempotencyConflict):
             client.submit(SAMPLE.name, rows, idempotency_key=KEY)
 
 
@@ -505,7 +530,7 @@ def test_the_client_tells_that_a_known_batch_has_failed(
 
         second = client.submit(SAMPLE.name, ["good"], idempotency_key=KEY)
 
-        assert (second.id, second.known, second.status) == (first.id, True, "cancelled")
+        assert (second.id, second.already_submitted, second.status) == (first.id, True, "cancelled")
         assert second.warning is not None
         assert second.warning in caplog.text
         assert f"batchmill retry {first.id}" in second.warning

@@ -14,17 +14,26 @@ from models.db import Database, insert_rows
 from models.lifecycle import claim_order
 from models.tables import Batch, Slice
 from tests import batches_made
-from tests.batches_made import PIPELINE, REVISION, claimant, execute, insert_batch, pending, set_batch, slices
+from tests.batches_made import (
+    PIPELINE,
+    REVISION,
+    claimant_for,
+    execute,
+    get_slices,
+    get_unanswered_jobs,
+    insert_batch,
+    update_batch,
+)
 from tests.servers import wait_until
 from worker.leasing import claims
-from worker.leasing.claim_statements import MOST_SLICES
+from worker.leasing.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
-from worker.leasing.quarantine import suspect_of
+from worker.leasing.quarantine import must_run_alone
 from worker.maintenance import resend_wakeups
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
 MANY = 1000
-SMALL_BATCHES = 2 * MOST_SLICES + 10
+SMALL_BATCHES = 2 * MAX_SLICES + 10
 
 
 @pytest.fixture
@@ -48,7 +57,7 @@ def counted(database: Database) -> Iterator[list[str]]:
 
 
 def take(database: Database, room: int = MANY, who: Claimant | None = None, **how: Any) -> list[Lease]:
-    return claims.take(database, who or claimant(), room, SLICE, **how)
+    return claims.claim(database, who or claimant_for(), room, SLICE, **how)
 
 
 def quarantine(database: Database, batch_id: str) -> None:
@@ -59,11 +68,18 @@ def insert_small_batches(database: Database, count: int, **columns: Any) -> list
     """Batches of one job, each younger than the one before."""
     ids = [f"small_{number:05}" for number in range(count)]
     values = {
-        "pipeline": PIPELINE, "task": batches_made.TASK, "model": batches_made.MODEL, "revision": REVISION,
-        "parameters": {}, "metadata_": {}, "status": "in_progress", "total": 1, **columns,
-    }  # fmt: skip
+        "pipeline": PIPELINE,
+        "task": batches_made.TASK,
+        "model": batches_made.MODEL,
+        "revision": REVISION,
+        "parameters": {},
+        "metadata_": {},
+        "status": "in_progress",
+        "total": 1,
+        **columns,
+    }
     rows = [
-        {**values, "id": batch_id, "created_at": batches_made.FIRST_CREATED + timedelta(seconds=number)}
+        {**values, "id": batch_id, "created_at": batches_made.FIRST_CREATED_AT + timedelta(seconds=number)}
         for number, batch_id in enumerate(ids)
     ]
     with database.write() as connection:
@@ -72,7 +88,7 @@ def insert_small_batches(database: Database, count: int, **columns: Any) -> list
         insert_rows(connection, "jobs", ("batch_id", "position", "input"), ((each, 0, '{"text": "a"}') for each in ids))
         insert_rows(
             connection, "slices", ("batch_id", "first", "size", "state"), ((each, 0, 1, "queued") for each in ids)
-        )  # fmt: skip
+        )
     return ids
 
 
@@ -100,17 +116,17 @@ class TestQuarantine:
         with database.write() as connection:
             connection.execute(update(Slice).values(not_before=later))
 
-        assert claims.quarantined(database, claimant()) is None
+        assert claims.next_quarantined(database, claimant_for()) is None
 
     @pytest.mark.parametrize(("priority", "is_next"), [(1, True), (0, False), (-1, False)])
     def test_goes_first_by_priority(self, database: Database, priority: int, is_next: bool) -> None:
         quarantine(database, insert_batch(database, 1, priority=priority))
         insert_batch(database, 8)
 
-        waiting = claims.quarantined(database, claimant())
+        waiting = claims.next_quarantined(database, claimant_for())
 
         assert waiting is not None
-        assert waiting.is_next is is_next
+        assert waiting.goes_first is is_next
 
     def test_goes_first_by_the_nearer_deadline(self, database: Database) -> None:
         soon, later = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
@@ -118,19 +134,19 @@ class TestQuarantine:
         insert_batch(database, 8, expires_at=later)
         insert_batch(database, 8)
 
-        waiting = claims.quarantined(database, claimant())
+        waiting = claims.next_quarantined(database, claimant_for())
 
         assert waiting is not None
-        assert waiting.is_next
+        assert waiting.goes_first
 
     def test_goes_first_where_there_is_nothing_else(self, database: Database) -> None:
-        assert claims.quarantined(database, claimant()) is None
+        assert claims.next_quarantined(database, claimant_for()) is None
         quarantine(database, insert_batch(database, 1))
 
-        waiting = claims.quarantined(database, claimant())
+        waiting = claims.next_quarantined(database, claimant_for())
 
         assert waiting is not None
-        assert waiting.is_next
+        assert waiting.goes_first
 
     def test_has_waited_since_it_was_run_last(self, database: Database) -> None:
         insert_batch(database, 4)
@@ -140,27 +156,30 @@ class TestQuarantine:
             ago = {"leased_at": datetime.now(UTC) - timedelta(minutes=10)}
             connection.execute(update(Slice).values(deaths=2, **ago))
 
-        waiting = claims.quarantined(database, claimant())
+        waiting = claims.next_quarantined(database, claimant_for())
 
         assert waiting is not None
-        assert 590 < waiting.seconds < 610
+        assert 590 < waiting.waiting_seconds < 610
 
     def test_is_what_the_indexes_say(self, database: Database) -> None:
         """The predicates of the two indexes part what `suspect_of` parts."""
         insert_batch(database, 56 * SLICE)
-        for number, row in enumerate(slices(database, insert_batch(database, 56 * SLICE))):
+        for number, row in enumerate(get_slices(database, insert_batch(database, 56 * SLICE))):
             execute(
-                database, "UPDATE slices SET deaths = :deaths, lapses = :lapses WHERE id = :id",
-                deaths=number // 8, lapses=number % 8, id=row.id,
-            )  # fmt: skip
+                database,
+                "UPDATE slices SET deaths = :deaths, lapses = :lapses WHERE id = :id",
+                deaths=number // 8,
+                lapses=number % 8,
+                id=row.id,
+            )
 
         found = {}
-        for which in (claim_order.ORDINARY, claim_order.QUARANTINED):
+        for which in (claim_order.QUEUED_ORDINARY, claim_order.QUEUED_QUARANTINED):
             with database.read() as connection:
                 rows = connection.execute(text(f"SELECT deaths, lapses FROM slices WHERE {which}")).all()
-            found[which] = {suspect_of(row.deaths, row.lapses) for row in rows}
+            found[which] = {must_run_alone(row.deaths, row.lapses) for row in rows}
 
-        assert found == {claim_order.ORDINARY: {False}, claim_order.QUARANTINED: {True}}
+        assert found == {claim_order.QUEUED_ORDINARY: {False}, claim_order.QUEUED_QUARANTINED: {True}}
 
 
 class TestOrder:
@@ -173,14 +192,14 @@ class TestOrder:
     def test_follows_a_batch_that_is_given_another_priority(self, database: Database) -> None:
         first, second = insert_batch(database, 4), insert_batch(database, 4)
 
-        set_batch(database, second, priority=3)
+        update_batch(database, second, priority=3)
 
         assert self.order(database) == [second, first]
 
     def test_follows_a_batch_that_is_given_another_deadline(self, database: Database) -> None:
         first, second = insert_batch(database, 4), insert_batch(database, 4)
 
-        set_batch(database, second, expires_at=datetime.now(UTC) + timedelta(hours=1))
+        update_batch(database, second, expires_at=datetime.now(UTC) + timedelta(hours=1))
 
         assert self.order(database) == [second, first]
 
@@ -203,7 +222,7 @@ class TestOrder:
         with database.write() as connection:
             claims.release(connection, leases[1:2])
 
-        assert [(lease.batch_id, lease.first) for lease in take(database)] == [(batch_id, 4)]
+        assert [(lease.batch_id, lease.start_position) for lease in take(database)] == [(batch_id, 4)]
 
 
 class TestManySmallBatches:
@@ -214,14 +233,14 @@ class TestManySmallBatches:
         while True:
             with counted(database) as sent:
                 leases = take(database, room=4096)
-                jobs = pending(database, leases)
+                jobs = get_unanswered_jobs(database, leases)
             if not leases:
                 break
             assert len(sent) <= 12
             assert [job.lease for job in jobs] == leases
             taken.append([lease.batch_id for lease in leases])
 
-        assert [len(some) for some in taken] == [MOST_SLICES, MOST_SLICES, 10]
+        assert [len(some) for some in taken] == [MAX_SLICES, MAX_SLICES, 10]
         assert list(itertools.chain.from_iterable(taken)) == ids, "the oldest first"
 
     def test_that_nobody_has_settled_are_settled_together(self, database: Database) -> None:
@@ -234,14 +253,14 @@ class TestManySmallBatches:
         assert len(sent) <= 12
         with database.read() as connection:
             settled = connection.execute(text("SELECT DISTINCT model, revision FROM batches")).all()
-        assert [tuple(row) for row in settled] == [(claimant().model, REVISION)]
+        assert [tuple(row) for row in settled] == [(claimant_for().model, REVISION)]
 
     def test_of_another_revision_hide_nothing(self, database: Database) -> None:
         insert_small_batches(database, 700, revision="b" * 40, priority=1)
         ours = insert_batch(database, 4)
 
         assert [lease.batch_id for lease in take(database)] == [ours]
-        assert {row.revision for row in claims.waiting(database, [PIPELINE])} == {"b" * 40}
+        assert {row.revision for row in claims.claimable_pipelines(database, [PIPELINE])} == {"b" * 40}
 
     def test_do_not_make_a_claim_larger_than_its_room(self, database: Database) -> None:
         insert_small_batches(database, 20)
@@ -252,8 +271,10 @@ class TestManySmallBatches:
     def test_out_with_workers_leave_nothing_to_ring_for(self, database: Database) -> None:
         insert_small_batches(database, 50)
         execute(database, "UPDATE batches SET in_progress_at = created_at")
-        query = resend_wakeups.PIPELINES.format(
-            any_old=claim_order.any_queued(resend_wakeups.OLD.format(now=database.sql.now, later=database.sql.later))
+        query = resend_wakeups.SELECT_PIPELINES_WITH_WORK.format(
+            any_old=claim_order.any_queued_slice(
+                resend_wakeups.IS_OLD_ENOUGH.format(now=database.sql.now, later=database.sql.now_plus_seconds)
+            )
         )
 
         def pipelines() -> list[str]:
@@ -261,13 +282,13 @@ class TestManySmallBatches:
                 return list(connection.scalars(text(query), {"seconds": -2.0}))
 
         assert pipelines() == [PIPELINE]
-        assert len(resend_wakeups._waiting(database, PIPELINE)) == 50
+        assert len(resend_wakeups._claimable_slice_ids(database, PIPELINE)) == 50
 
         take(database)
 
         assert pipelines() == []
-        assert resend_wakeups._waiting(database, PIPELINE) == []
-        assert claims.waiting(database, [PIPELINE]) == []
+        assert resend_wakeups._claimable_slice_ids(database, PIPELINE) == []
+        assert claims.claimable_pipelines(database, [PIPELINE]) == []
 
 
 LOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -291,7 +312,7 @@ class TestStrays:
 
         def release() -> None:
             with database.write() as connection:
-                released.append(claims.release_strays(connection, "worker-1", ()))
+                released.append(claims.release_unknown_claims(connection, "worker-1", ()))
 
         with database.write() as connection:
             lock = text("SELECT id FROM slices WHERE id = :id FOR UPDATE NOWAIT")

@@ -14,20 +14,26 @@ from models.tables import Batch, LoadFailure, Worker
 from tests.batches_made import (
     LEASE_SECONDS,
     MODEL,
+    MODEL_VERSION,
     PIPELINE,
     REVISION,
     TASK,
-    VERSION,
-    audit,
-    batch,
+    assert_consistent,
+    get_batch,
+    get_results,
     insert_batch,
-    results,
 )
 from worker.leasing import load_failures
-from worker.leasing.load_failures import FAILURES, MISSED_LEASES, MISSING_PATIENCE_SECONDS, PATIENCE_SECONDS, Place
+from worker.leasing.load_failures import (
+    FAILURE_GRACE_SECONDS,
+    MAX_MISSED_LEASES,
+    MIN_LOAD_ATTEMPTS,
+    MISSING_FILES_GRACE_SECONDS,
+    LoadLocation,
+)
 from worker.loading import versions
 
-PLACE = Place("host-a#1", "host", "cpu")
+PLACE = LoadLocation("host-a#1", "host", "cpu")
 ENTRY = Pipeline(name=PIPELINE, task=TASK, model=MODEL)
 OTHER = "b" * 40
 
@@ -45,7 +51,7 @@ def unusable(revision: str | None = REVISION) -> ModelError:
     return error
 
 
-def record(database: Database, error: BatchmillError, place: Place = PLACE, times: int = 1) -> None:
+def record(database: Database, error: BatchmillError, place: LoadLocation = PLACE, times: int = 1) -> None:
     for _ in range(times):
         load_failures.record(database, place, PIPELINE, MODEL, error, 5.0)
 
@@ -56,15 +62,21 @@ def age(database: Database, seconds: float) -> None:
 
 
 def fail(database: Database, error: ModelError) -> list[str]:
-    return load_failures.fail_batches(database, PLACE, ENTRY, error, LEASE_SECONDS)
+    return load_failures.fail_unservable_batches(database, PLACE, ENTRY, error, LEASE_SECONDS)
 
 
 def add_worker(database: Database, worker_id: str = "host-b#1", *, silent_seconds: float = 1, **other: Any) -> None:
     values = {
-        "id": worker_id, "host": "host", "pid": 1, "device": "cpu", "model": MODEL, "state": "ready",
-        "pipeline": "another", "serves": ["another", PIPELINE],
+        "id": worker_id,
+        "host": "host",
+        "pid": 1,
+        "device": "cpu",
+        "model": MODEL,
+        "state": "ready",
+        "pipeline": "another",
+        "serves": ["another", PIPELINE],
         "heartbeat_at": datetime.now(UTC) - timedelta(seconds=silent_seconds),
-    }  # fmt: skip
+    }
     with database.write() as connection:
         connection.execute(insert(Worker).values(**values | other))
 
@@ -77,7 +89,7 @@ def failures(database: Database) -> list[Any]:
 class TestRecord:
     def test_counts_the_same_failure_of_a_seat_over_its_processes(self, database: Database) -> None:
         record(database, unusable())
-        record(database, unusable(), Place("host-a#2", "host", "cpu"))
+        record(database, unusable(), LoadLocation("host-a#2", "host", "cpu"))
 
         [row] = failures(database)
 
@@ -96,15 +108,15 @@ class TestRecord:
     def test_is_known_to_the_next_process_of_the_seat_alone(self, database: Database) -> None:
         record(database, unusable(), times=2)
 
-        [(name, (tries, seconds))] = load_failures.of_seat(database, "host-a#2").items()
+        [(name, (tries, seconds))] = load_failures.failures_for_seat(database, "host-a#2").items()
 
         assert (name, tries) == (PIPELINE, 2)
         assert 0 < seconds <= 5
-        assert load_failures.of_seat(database, "host-b#1") == {}
+        assert load_failures.failures_for_seat(database, "host-b#1") == {}
 
     def test_is_forgotten_by_pipeline_or_with_its_worker(self, database: Database) -> None:
         record(database, unusable())
-        record(database, unusable(), Place("host-b#1", "host", "cpu"))
+        record(database, unusable(), LoadLocation("host-b#1", "host", "cpu"))
 
         with database.write() as connection:
             load_failures.clear(connection, "host-a#1", "another")
@@ -124,36 +136,41 @@ class TestBegunBatches:
         assert fail(database, unusable()) == waiting
 
         for batch_id in waiting:
-            failed = batch(database, batch_id)
+            failed = get_batch(database, batch_id)
             assert (failed.status, failed.error_code) == ("failed", "model_unusable")
             assert failed.error_message == str(unusable())
-            audit(database, batch_id)
+            assert_consistent(database, batch_id)
 
     @pytest.mark.parametrize(
         "other",
         [
-            {"pipeline": "another"}, {"model": "made/other"}, {"revision": OTHER}, {"task": "ner"},
-            {"status": "validating"}, {"status": "completed"}, {"succeeded": 1},
+            {"pipeline": "another"},
+            {"model": "made/other"},
+            {"revision": OTHER},
+            {"task": "ner"},
+            {"status": "validating"},
+            {"status": "completed"},
+            {"succeeded": 1},
         ],
-    )  # fmt: skip
+    )
     def test_that_are_others_do_not(self, database: Database, other: dict[str, Any]) -> None:
         spared = insert_batch(database, 4, **other)
 
         assert fail(database, unusable()) == []
 
-        assert batch(database, spared).error_code is None
+        assert get_batch(database, spared).error_code is None
 
     def test_never_fail_of_missing_files(self, database: Database) -> None:
         insert_batch(database, 4)
         error = MissingModel("there is no model folder /models/x")
-        record(database, error, times=FAILURES)
-        age(database, 10 * MISSING_PATIENCE_SECONDS)
+        record(database, error, times=MIN_LOAD_ATTEMPTS)
+        age(database, 10 * MISSING_FILES_GRACE_SECONDS)
 
         assert fail(database, error) == []
 
     def test_never_fail_of_a_model_that_anybody_ever_loaded(self, database: Database) -> None:
         insert_batch(database, 4)
-        versions.register(database, VERSION)
+        versions.register_version(database, MODEL_VERSION)
 
         assert fail(database, unusable()) == []
 
@@ -161,7 +178,9 @@ class TestBegunBatches:
 class TestUnbegunBatches:
     """Batches without a revision fail after some tries and a while."""
 
-    @pytest.mark.parametrize(("times", "seconds"), [(FAILURES - 1, 1000.0), (FAILURES, PATIENCE_SECONDS - 5)])
+    @pytest.mark.parametrize(
+        ("times", "seconds"), [(MIN_LOAD_ATTEMPTS - 1, 1000.0), (MIN_LOAD_ATTEMPTS, FAILURE_GRACE_SECONDS - 5)]
+    )
     def test_wait_for_a_while(self, database: Database, times: int, seconds: float) -> None:
         insert_batch(database, 4, revision=None)
         record(database, unusable(), times=times)
@@ -171,20 +190,20 @@ class TestUnbegunBatches:
 
     @pytest.mark.parametrize(
         ("error", "seconds"),
-        [(unusable(), PATIENCE_SECONDS), (MissingModel("there is no model folder"), MISSING_PATIENCE_SECONDS)],
+        [(unusable(), FAILURE_GRACE_SECONDS), (MissingModel("there is no model folder"), MISSING_FILES_GRACE_SECONDS)],
     )
     def test_fail_then(self, database: Database, error: ModelError, seconds: float) -> None:
         batch_id = insert_batch(database, 4, revision=None)
-        record(database, error, times=FAILURES)
+        record(database, error, times=MIN_LOAD_ATTEMPTS)
         age(database, seconds + 5)
 
         assert fail(database, error) == [batch_id]
 
-        assert [row.error_code for row in results(database, batch_id)] == ["model_unusable"] * 4
+        assert [row.error_code for row in get_results(database, batch_id)] == ["model_unusable"] * 4
 
     def test_of_another_model_under_the_same_name_do_not(self, database: Database) -> None:
         insert_batch(database, 4, revision=None, model="made/other")
-        record(database, unusable(), times=FAILURES)
+        record(database, unusable(), times=MIN_LOAD_ATTEMPTS)
         age(database, 1000)
 
         assert fail(database, unusable()) == []
@@ -201,23 +220,23 @@ class TestOtherWorkers:
             {"state": "loading", "pipeline": PIPELINE},
             {"state": "starting", "pipeline": PIPELINE},
             {"pipeline": PIPELINE, "revision": REVISION},
-            {"silent_seconds": (MISSED_LEASES - 1) * LEASE_SECONDS},
+            {"silent_seconds": (MAX_MISSED_LEASES - 1) * LEASE_SECONDS},
         ],
     )
     def test_may_serve_it(self, database: Database, worker: dict[str, Any], revision: str | None) -> None:
         batch_id = insert_batch(database, 4, revision=revision)
-        record(database, unusable(), times=FAILURES)
+        record(database, unusable(), times=MIN_LOAD_ATTEMPTS)
         age(database, 1000)
         add_worker(database, **worker)
 
         assert fail(database, unusable()) == []
 
-        assert batch(database, batch_id).status == "in_progress"
+        assert get_batch(database, batch_id).status == "in_progress"
 
     @pytest.mark.parametrize(
         "worker",
         [
-            {"silent_seconds": (MISSED_LEASES + 1) * LEASE_SECONDS},
+            {"silent_seconds": (MAX_MISSED_LEASES + 1) * LEASE_SECONDS},
             {"serves": ["another"]},
             {"pipeline": PIPELINE, "revision": OTHER},  # it would compute with another revision
             {"worker_id": "host-a#2"},  # the same seat
@@ -236,7 +255,7 @@ class TestOtherWorkers:
     def test_count_by_what_they_could_not_load(self, database: Database, theirs: BatchmillError, fails: bool) -> None:
         batch_id = insert_batch(database, 4)
         add_worker(database)
-        record(database, theirs, Place("host-b#1", "host", "cpu"))
+        record(database, theirs, LoadLocation("host-b#1", "host", "cpu"))
 
         assert fail(database, unusable()) == [batch_id] * fails
 
@@ -247,9 +266,9 @@ def test_a_batch_that_failed_can_be_tried_again(database: Database) -> None:
 
     from producer.batches import retry
 
-    replayed = retry.replay(database, batch_id, retry.Choice(), 4)
+    replayed = retry.retry_jobs(database, batch_id, retry.RetrySelection(), 4)
 
     assert replayed.jobs == 4
-    assert batch(database, batch_id).status == "in_progress"
+    assert get_batch(database, batch_id).status == "in_progress"
     with database.read() as connection:
         assert connection.scalar(select(Batch.error_code).where(Batch.id == batch_id)) is None

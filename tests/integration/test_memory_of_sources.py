@@ -79,9 +79,14 @@ def test_the_peak_of_reading(tmp_path: Path, name: str) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("BATCHMILL_")}
 
     done = subprocess.run(
-        [sys.executable, "-P", "-c", COMMAND, *ARGUMENTS, name], cwd=tmp_path, capture_output=True, text=True,
-        env=environment | {"BATCHMILL_HOME": str(tmp_path / "home")}, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-P", "-c", COMMAND, *ARGUMENTS, name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment | {"BATCHMILL_HOME": str(tmp_path / "home")},
+        timeout=120,
+        check=False,
+    )
 
     assert done.returncode in (0, 2), done.stderr
     assert "unexpected" not in done.stderr

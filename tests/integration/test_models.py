@@ -133,7 +133,7 @@ class TestConversion:
         assert after.keys() == tied.keys()
         assert all(torch.equal(after[name], tensor) for name, tensor in tied.items())
         assert isinstance(runtime.load(entry(), "cpu"), Runtime)
-        assert snapshots.model(entry()).revision == COMMIT
+        assert snapshots.fetch_model(entry()).revision == COMMIT
 
     def test_code_in_the_file_is_refused_and_not_run(self, snapshot: Path, tmp_path: Path) -> None:
         (snapshot / "model.safetensors").unlink()

@@ -13,11 +13,11 @@ import batchmill
 from models.db import Database
 from models.errors import UsageError
 from producer.results import pages, user_table
-from producer.results.tabular import Sheet
+from producer.results.tabular import TabularLayout
 from tests import answers
-from tests.batches_made import batch, execute, insert_batch
+from tests.batches_made import execute, get_batch, insert_batch
 
-SHEET = Sheet.of(["text", "text_pair"], {"label": "x", "score": 1.0}, meta=["region"])
+SHEET = TabularLayout.from_example(["text", "text_pair"], {"label": "x", "score": 1.0}, passthrough=["region"])
 
 
 def good(place: int) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dat
 def batch_id(database: Database) -> str:
     batch_id = insert_batch(database, 4)
     execute(database, """UPDATE jobs SET meta = '{"region": "EU"}' WHERE position < 2""")
-    answers.land(database, batch_id, [(2, good(2)), (0, good(0)), (1, "text_too_long")])
+    answers.write_results(database, batch_id, [(2, good(2)), (0, good(0)), (1, "text_too_long")])
     return batch_id
 
 
@@ -56,8 +56,10 @@ def test_a_typed_table_of_one_s_own(database: Database, batch_id: str) -> None:
     assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are still open\n"
     found = rows(database)
     assert [(row.position, row.label, row.score, row.region, row.error_code) for row in found] == [
-        (0, "POSITIVE", 0.0, "EU", None), (1, None, None, "EU", "text_too_long"), (2, "POSITIVE", 0.5, None, None),
-    ]  # fmt: skip
+        (0, "POSITIVE", 0.0, "EU", None),
+        (1, None, None, "EU", "text_too_long"),
+        (2, "POSITIVE", 0.5, None, None),
+    ]
     with database.read() as connection:
         columns = {column["name"]: column["type"].python_type for column in inspect(connection).get_columns("labels")}
         key = inspect(connection).get_pk_constraint("labels")["constrained_columns"]
@@ -69,21 +71,24 @@ def test_a_typed_table_of_one_s_own(database: Database, batch_id: str) -> None:
 
 def test_again_it_is_brought_up_to_date(database: Database, batch_id: str) -> None:
     run("results", batch_id, "--to-sql", "labels")
-    answers.land(database, batch_id, [(3, good(3))])
+    answers.write_results(database, batch_id, [(3, good(3))])
     execute(database, "UPDATE results SET error_code = 'empty_text' WHERE position = 1")
 
     assert run("results", batch_id, "--to-sql", "labels").exit_code == 0
 
     assert [(row.position, row.error_code) for row in rows(database)] == [
-        (0, None), (1, "empty_text"), (2, None), (3, None),
-    ]  # fmt: skip
+        (0, None),
+        (1, "empty_text"),
+        (2, None),
+        (3, None),
+    ]
 
 
 def test_only_what_is_new_and_several_batches(database: Database, batch_id: str) -> None:
     run("results", batch_id, "--to-sql", "labels")
     other = insert_batch(database, 2)
     execute(database, """UPDATE jobs SET meta = '{"region": "US"}' WHERE batch_id = :id""", id=other)
-    answers.land(database, other, [(1, good(1)), (0, good(0))])
+    answers.write_results(database, other, [(1, good(1)), (0, good(0))])
 
     assert run("results", other, "--to-sql", "labels", "--after", "1").stderr.startswith("wrote 1 results")
 
@@ -94,7 +99,7 @@ def test_only_what_is_new_and_several_batches(database: Database, batch_id: str)
 def test_whole_or_not_at_all(database: Database, batch_id: str) -> None:
     run("results", batch_id, "--to-sql", "labels")
     before = rows(database)
-    found = list(pages.by_position(database, batch_id))
+    found = list(pages.iter_by_position(database, batch_id))
 
     def breaks_off() -> Iterator[pages.ResultRow]:
         yield found[2]
@@ -102,23 +107,23 @@ def test_whole_or_not_at_all(database: Database, batch_id: str) -> None:
 
     execute(database, "UPDATE labels SET score = 7")
     with pytest.raises(KeyboardInterrupt):
-        user_table.write(database, batch_id, "labels", breaks_off(), SHEET)
+        user_table.write_table(database, batch_id, "labels", breaks_off(), SHEET)
 
     assert [row.score for row in rows(database)] == [7.0] * len(before)
-    assert user_table.write(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
+    assert user_table.write_table(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
     assert rows(database) == before
 
 
 def test_while_it_gathers_others_write(database: Database, batch_id: str) -> None:
     def meanwhile() -> Iterator[pages.ResultRow]:
-        for row in pages.by_position(database, batch_id):
-            answers.land(database, other, [(row.position, good(0))])
+        for row in pages.iter_by_position(database, batch_id):
+            answers.write_results(database, other, [(row.position, good(0))])
             yield row
 
     other = insert_batch(database, 4)
 
-    assert user_table.write(database, batch_id, "labels", meanwhile(), SHEET) == 3
-    assert batch(database, other).succeeded == 3
+    assert user_table.write_table(database, batch_id, "labels", meanwhile(), SHEET) == 3
+    assert get_batch(database, other).succeeded == 3
 
 
 def test_a_table_with_other_columns_is_left_alone(database: Database, batch_id: str) -> None:
@@ -138,7 +143,7 @@ def test_a_table_with_other_columns_is_left_alone(database: Database, batch_id: 
 )
 def test_names_that_are_not_one_s_own(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
-        user_table.check_name(name)
+        user_table.check_table_name(name)
 
 
 def test_it_does_not_go_with_a_cursor_s_options(batch_id: str, tmp_path: Path) -> None:

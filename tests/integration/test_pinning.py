@@ -14,16 +14,24 @@ from models.errors import LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from models.tables import LoadFailure, ModelVersion, Result, Worker
-from tests.batches_made import LEASE_SECONDS, REVISION, VERSION, audit, batch, insert_batch, results
+from tests.batches_made import (
+    LEASE_SECONDS,
+    MODEL_VERSION,
+    REVISION,
+    assert_consistent,
+    get_batch,
+    get_results,
+    insert_batch,
+)
 from tests.integration.test_engine import Gate, MadeAdapter
 from tests.servers import wait_until
-from worker.engine.wakeup import Doorbell
+from worker.engine.wakeup import WakeupSignal
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import HeldLeases
 from worker.loading.runtime import Runtime
 from worker.process.heartbeat import Heartbeat
-from worker.process.pipeline_switcher import Pinning, Process
+from worker.process.pipeline_switcher import PipelineSwitcher, WorkerContext
 
 NAMES = ("first", "second", "third")
 
@@ -35,8 +43,8 @@ class Panic(BaseException):
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads that failed are tried again soon."""
-    monkeypatch.setattr(load_backoff, "FIRST_SECONDS", 0.2)
-    monkeypatch.setattr(load_backoff, "LONGEST_SECONDS", 0.4)
+    monkeypatch.setattr(load_backoff, "INITIAL_SECONDS", 0.2)
+    monkeypatch.setattr(load_backoff, "MAX_SECONDS", 0.4)
 
 
 class Works:
@@ -50,10 +58,10 @@ class Works:
         self.loads: list[str] = []
         self.defects: list[str] = []
         in_force = Settings.load(duty_seconds=0.05, slice_jobs=4, lease_seconds=LEASE_SECONDS, **settings)
-        holdings = Holdings()
-        heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, beat_seconds=5.0)
-        self.doorbell = Doorbell()
-        process = Process(
+        holdings = HeldLeases()
+        heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0)
+        self.doorbell = WakeupSignal()
+        process = WorkerContext(
             "worker-1#2",
             in_force,
             database,
@@ -65,7 +73,7 @@ class Works:
         )
         models = {name: f"/made/{name}" if folders else f"made/{name}" for name in NAMES}
         entries = {name: Pipeline(name=name, task="sentiment-analysis", model=models[name]) for name in NAMES}
-        self.pinning = Pinning(process, entries, self.load)
+        self.pinning = PipelineSwitcher(process, entries, self.load)
 
     def load(self, pipeline: Pipeline) -> Runtime:
         self.loads.append(pipeline.name)
@@ -73,7 +81,7 @@ class Works:
             self.slow.wait(60)
         if pipeline.name in self.broken:
             raise self.broken[pipeline.name]
-        version = replace(VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)
+        version = replace(MODEL_VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)
         return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunes=True)
 
     def versions(self, batch_id: str) -> list[Any]:
@@ -130,7 +138,7 @@ def workers(ours: Works) -> list[Any]:
 
 def until_ended(ours: Works, *batch_ids: str) -> None:
     wait_until(
-        lambda: all(batch(ours.database, each).status != "in_progress" for each in batch_ids), "the batches to end"
+        lambda: all(get_batch(ours.database, each).status != "in_progress" for each in batch_ids), "the batches to end"
     )
 
 
@@ -142,8 +150,8 @@ def test_every_pipeline_s_backlog_is_worked_through_with_its_own_model(works: Ca
     until_ended(ours, *ids.values())
 
     for name, batch_id in ids.items():
-        audit(ours.database, batch_id)
-        assert batch(ours.database, batch_id).model == f"made/{name}"
+        assert_consistent(ours.database, batch_id)
+        assert get_batch(ours.database, batch_id).model == f"made/{name}"
         assert set(ours.adapters[name].computed) == {(batch_id, place) for place in range(10)}
     assert sorted(ours.loads) == sorted(NAMES)
 
@@ -182,7 +190,7 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Call
     long = submit(ours, "first", jobs=400)
     ours.pinning.start()
     gate.wait()
-    first = ours.pinning._pinned
+    first = ours.pinning._active
     assert first is not None
     small = submit(ours, "second")
     wait_until(first.engine._stopping.is_set, "the first to be told to stop in the middle of its backlog")
@@ -190,10 +198,10 @@ def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Call
 
     until_ended(ours, small, long)
 
-    finished = {name: batch(ours.database, batch_id).completed_at for name, batch_id in (("a", small), ("b", long))}
+    finished = {name: get_batch(ours.database, batch_id).completed_at for name, batch_id in (("a", small), ("b", long))}
     assert finished["a"] < finished["b"]
-    audit(ours.database, long)
-    assert {row.attempts for row in results(ours.database, long)} == {1}
+    assert_consistent(ours.database, long)
+    assert {row.attempts for row in get_results(ours.database, long)} == {1}
 
 
 TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too many open files"), Panic("of a library")]
@@ -212,20 +220,20 @@ def test_one_that_cannot_be_loaded_waits_and_the_others_are_served(
     until_ended(ours, submit(ours, "first"))
     wait_until(lambda: ours.loads.count("second") > 1, "another try")
 
-    assert batch(ours.database, bad).status == "in_progress"
+    assert get_batch(ours.database, bad).status == "in_progress"
     [failure] = load_failures(ours)
     assert failure.pipeline == "second"
     assert failure.code in ("load_failed", "unreachable")
     del ours.broken["second"]
     until_ended(ours, bad)
-    audit(ours.database, bad)
+    assert_consistent(ours.database, bad)
     assert load_failures(ours) == []
 
 
 def test_content_that_is_unusable_fails_its_batches_and_the_others_are_served(
     works: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failing, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(failing, "FAILURE_GRACE_SECONDS", 0.0)
     ours = works()
     ours.broken["second"] = ModelError("made/second is broken")
     bad, good = submit(ours, "second"), submit(ours, "third")
@@ -233,8 +241,8 @@ def test_content_that_is_unusable_fails_its_batches_and_the_others_are_served(
     ours.pinning.start()
     until_ended(ours, bad, good)
 
-    assert (batch(ours.database, bad).status, batch(ours.database, good).status) == ("failed", "completed")
-    assert "made/second is broken" in batch(ours.database, bad).error_message
+    assert (get_batch(ours.database, bad).status, get_batch(ours.database, good).status) == ("failed", "completed")
+    assert "made/second is broken" in get_batch(ours.database, bad).error_message
     until_ended(ours, submit(ours, "first"))
 
 
@@ -268,13 +276,13 @@ def test_a_stop_does_not_wait_for_a_load(works: Callable[..., Works]) -> None:
     ours.pinning.stop()
     ours.pinning.join()
 
-    assert ours.pinning._pinned is None
+    assert ours.pinning._active is None
     ours.slow.set()
 
 
 def test_a_pipeline_over_which_a_process_before_ended_comes_last(works: Callable[..., Works]) -> None:
     ours = works()
-    place = failing.Place("worker-1#1", "host", "cpu")
+    place = failing.LoadLocation("worker-1#1", "host", "cpu")
     failing.record(ours.database, place, "first", "made/first", LoadFailed("it ended"), 60.0)
     waiting = submit(ours, "first")
 
@@ -282,7 +290,7 @@ def test_a_pipeline_over_which_a_process_before_ended_comes_last(works: Callable
     until_ended(ours, submit(ours, "second"))
 
     assert "first" not in ours.loads
-    assert batch(ours.database, waiting).status == "in_progress"
+    assert get_batch(ours.database, waiting).status == "in_progress"
 
 
 def test_a_batch_that_began_with_another_commit_is_computed_with_it(works: Callable[..., Works]) -> None:
@@ -307,21 +315,21 @@ def test_a_batch_of_a_folder_s_other_content_does_not_pin_again_and_again(works:
     until_ended(ours, submit(ours, "first"))
 
     assert ours.loads.count("second") == 1
-    assert batch(ours.database, foreign).status == "in_progress"
+    assert get_batch(ours.database, foreign).status == "in_progress"
 
 
 def test_the_budget_that_was_found_is_where_the_next_process_begins(works: Callable[..., Works]) -> None:
     first = works()
     first.pinning.start()
-    wait_until(lambda: first.pinning._pinned, "the first pipeline to be loaded")
-    assert first.pinning._pinned is not None
-    assert first.pinning._pinned.budget.tokens == 1000
-    first.pinning._pinned.budget.tokens = 4096
+    wait_until(lambda: first.pinning._active, "the first pipeline to be loaded")
+    assert first.pinning._active is not None
+    assert first.pinning._active.token_budget.tokens == 1000
+    first.pinning._active.token_budget.tokens = 4096
     first.close()
 
     second = works()
     second.pinning.start()
-    wait_until(lambda: second.pinning._pinned, "the first pipeline to be loaded")
+    wait_until(lambda: second.pinning._active, "the first pipeline to be loaded")
 
-    assert second.pinning._pinned is not None
-    assert second.pinning._pinned.budget.tokens == 4096
+    assert second.pinning._active is not None
+    assert second.pinning._active.token_budget.tokens == 4096

@@ -16,10 +16,10 @@ from models.lifecycle import termination
 from producer.batches import progress, views
 from producer.results import pages
 from tests import answers
-from tests.batches_made import pending
+from tests.batches_made import get_unanswered_jobs
 from tests.servers import PostgresDatabases
 from worker.leasing import claims
-from worker.leasing.claim_statements import MOST_SLICES
+from worker.leasing.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
 
 JOBS = 60_000
@@ -27,7 +27,7 @@ SLICE_JOBS = 1_000
 LARGE = "large"
 MOST_OF_A_PAGE = 8_000  # some six blocks for each of a thousand rows; a scan of the batch takes a hundred thousand
 MOST_OF_A_LOOK = 300
-MOST_OF_A_CLAIM = 60 * MOST_SLICES  # that many blocks for each slice that it takes: found, locked, written anew
+MOST_OF_A_CLAIM = 60 * MAX_SLICES  # that many blocks for each slice that it takes: found, locked, written anew
 
 PIPELINE = "small"
 SMALL_BATCHES = 3_000
@@ -78,18 +78,22 @@ def database(
 
 def fill(database: Database, batch_id: str, jobs: int) -> None:
     """Every second job succeeded, the others failed; the last slices are as good as queued."""
-    version = answers.version(database)
+    version = answers.ensure_model_version(database)
     with database.write() as connection:
         connection.execute(text(BATCH), {"id": batch_id, "jobs": jobs})
         states = ((n, "queued" if n + 2 * SLICE_JOBS > jobs else "done") for n in range(0, jobs, SLICE_JOBS))
         insert_rows(
-            connection, "slices", ("batch_id", "first", "size", "state"),
+            connection,
+            "slices",
+            ("batch_id", "first", "size", "state"),
             ((batch_id, first, SLICE_JOBS, state) for first, state in states),
-        )  # fmt: skip
+        )
         insert_rows(
-            connection, "jobs", ("batch_id", "position", "custom_id", "input"),
+            connection,
+            "jobs",
+            ("batch_id", "position", "custom_id", "input"),
             ((batch_id, n, f"id-{n}", f'{{"text": "review number {n}"}}') for n in range(jobs)),
-        )  # fmt: skip
+        )
         insert_rows(connection, "results", answers.RESULT_COLUMNS, outcomes(batch_id, jobs, version))
 
 
@@ -138,9 +142,9 @@ def planned(database: Database, request: pytest.FixtureRequest) -> Database:
 @pytest.mark.parametrize("cursor", [0, JOBS // 2, JOBS - 2_000])
 def test_a_page_reads_what_is_on_it(planned: Database, cursor: int) -> None:
     with most_read(planned, MOST_OF_A_PAGE):
-        [landed] = pages.pages_as_landed(planned, LARGE, cursor, pages.PAGE_ROWS)
-        placed = pages.page_by_position(planned, LARGE, cursor - 1)
-        failed = list(pages.failed(planned, LARGE, limit=500))
+        [landed] = pages.iter_pages(planned, LARGE, cursor, pages.PAGE_ROWS)
+        placed = pages.fetch_page_by_position(planned, LARGE, cursor - 1)
+        failed = list(pages.iter_failed(planned, LARGE, limit=500))
 
     assert [row.seq for row in landed] == list(range(cursor + 1, cursor + 1_001))
     assert [row.position for row in placed] == list(range(cursor, cursor + 1_000))
@@ -156,20 +160,20 @@ def test_so_does_one_of_the_view(planned: Database, cursor: int, query: str) -> 
 
 def test_a_status_reads_next_to_nothing(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
-        batch = views.get(planned, LARGE)
-        example = pages.example(planned, LARGE)
+        batch = views.get_batch(planned, LARGE)
+        example = pages.first_output(planned, LARGE)
         with planned.read() as connection:
-            last = connection.scalar(text(progress.LAST_SEQ), {"batch_id": LARGE})
-            holders = connection.execute(text(progress.HOLDERS), {"batch_id": LARGE}).all()
+            last = connection.scalar(text(progress.SELECT_LAST_SEQ), {"batch_id": LARGE})
+            holders = connection.execute(text(progress.SELECT_ACTIVE_WORKERS), {"batch_id": LARGE}).all()
 
     assert (batch.counts.ended, batch.device, example, last, holders) == (JOBS, "cpu", {"label": "GOOD"}, JOBS, [])
 
 
 def test_the_open_jobs_of_a_slice_are_found_by_their_places(planned: Database) -> None:
-    lease = Lease(1, LARGE, first=JOBS // 2, size=SLICE_JOBS, token=1, attempts=1)
+    lease = Lease(1, LARGE, start_position=JOBS // 2, size=SLICE_JOBS, token=1, attempts=1)
 
     with most_read(planned, MOST_OF_A_PAGE):
-        assert pending(planned, [lease]) == []
+        assert get_unanswered_jobs(planned, [lease]) == []
 
 
 def test_a_claim_reads_what_it_takes(planned: Database) -> None:
@@ -178,11 +182,11 @@ def test_a_claim_reads_what_it_takes(planned: Database) -> None:
     fill_small(planned)
 
     with most_read(planned, MOST_OF_A_CLAIM):
-        assert len(claims.take(planned, who, 4096, SLICE_JOBS)) == MOST_SLICES
+        assert len(claims.claim(planned, who, 4096, SLICE_JOBS)) == MAX_SLICES
     with most_read(planned, MOST_OF_A_LOOK):
-        assert len(claims.take(planned, who, 1, SLICE_JOBS)) == 1
-        assert claims.quarantined(planned, who) is None
-        assert [row.pipeline for row in claims.waiting(planned, [PIPELINE])] == [PIPELINE]
+        assert len(claims.claim(planned, who, 1, SLICE_JOBS)) == 1
+        assert claims.next_quarantined(planned, who) is None
+        assert [row.pipeline for row in claims.claimable_pipelines(planned, [PIPELINE])] == [PIPELINE]
 
 
 def fill_small(database: Database) -> None:
@@ -191,9 +195,11 @@ def fill_small(database: Database) -> None:
         begun = connection.execute(text("SELECT count(*) FROM batches")).scalar_one()
         ids = [f"small_{begun + number:06}" for number in range(SMALL_BATCHES)]
         insert_rows(
-            connection, "batches", BATCH_COLUMNS,
+            connection,
+            "batches",
+            BATCH_COLUMNS,
             ((each, PIPELINE, "sentiment-analysis", "made", "abc", "{}", "{}", "in_progress", 1) for each in ids),
-        )  # fmt: skip
+        )
         insert_rows(
             connection, "slices", ("batch_id", "first", "size", "state"), ((each, 0, 1, "queued") for each in ids)
         )
@@ -206,7 +212,7 @@ def test_a_step_of_an_early_end_reads_its_own_chunk(planned: Database, monkeypat
         connection.execute(text(ending))
     try:
         with most_read(planned, MOST_OF_A_PAGE):
-            step = termination.run_once(planned, LARGE, after=JOBS // 2)
+            step = termination.close_next_chunk(planned, LARGE, after=JOBS // 2)
     finally:
         with planned.write() as connection:
             undone = "UPDATE batches SET status = 'in_progress', ending = NULL, total = total - 1 WHERE id = 'large'"

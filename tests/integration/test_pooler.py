@@ -9,21 +9,21 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
 import batchmill
-from models.db import Database, Pool
+from models.db import Database, PoolOptions
 from models.errors import DatabaseRefused
 from models.postgresql import session
 from models.states import BatchStatus
 from producer.results import pages, user_table
-from producer.results.tabular import Sheet
-from producer.schedules.runs.output_table import Sink
+from producer.results.tabular import TabularLayout
+from producer.schedules.runs.output_table import OutputTable
 from tests import answers, batches_made
-from tests.batches_made import VERSION, claimant, insert_batch, pending
+from tests.batches_made import MODEL_VERSION, claimant_for, get_unanswered_jobs, insert_batch
 from worker.leasing import claims, commit
-from worker.leasing.commit import Answer
+from worker.leasing.commit import JobResult
 from worker.loading import versions
 
 SAMPLE = "sample-sentiment-analysis"
-SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0})
+SHEET = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0})
 IDLE = "SELECT current_setting('idle_in_transaction_session_timeout')"
 
 
@@ -46,19 +46,19 @@ def forget_after_each_transaction(engine: Engine) -> None:
 @pytest.fixture
 def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine of PostgreSQL is as behind such a pooler."""
-    make = session.engine
+    make = session.create_postgresql_engine
 
     def made(*given: Any, **how: Any) -> Engine:
         engine = make(*given, **how)
         forget_after_each_transaction(engine)
         return engine
 
-    monkeypatch.setattr(session, "engine", made)
+    monkeypatch.setattr(session, "create_postgresql_engine", made)
 
 
 @pytest.fixture
 def database(pooled: None, postgresql_url: str) -> Iterator[Database]:
-    database = Database(postgresql_url, idle_seconds=7, pool=Pool(2, is_shared=True))
+    database = Database(postgresql_url, idle_seconds=7, pool=PoolOptions(2, behind_pooler=True))
     yield database
     database.close()
 
@@ -68,7 +68,7 @@ def test_the_pooler_forgets(database: Database) -> None:
     with database.session() as connection:
         connection.execute(text("CREATE TEMPORARY TABLE kept (a int)"))
         connection.commit()
-        with pytest.raises(DatabaseRefused), database._told():
+        with pytest.raises(DatabaseRefused), database._guard_connection():
             connection.execute(text("SELECT * FROM kept"))
 
 
@@ -89,28 +89,32 @@ def test_the_same_statement_many_times(database: Database) -> None:
 
 def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     batch_id = insert_batch(database, 8)
-    version = versions.register(database, VERSION)
-    leases = claims.take(database, claimant(), 8, 4)
-    jobs = pending(database, leases)
-    found = [Answer(job.lease, job.position, commit.Outcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
+    version = versions.register_version(database, MODEL_VERSION)
+    leases = claims.claim(database, claimant_for(), 8, 4)
+    jobs = get_unanswered_jobs(database, leases)
+    found = [JobResult(job.lease, job.position, commit.JobOutcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
     with database.write() as connection:
-        done = commit.close(connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version)
+        done = commit.commit_results(
+            connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version
+        )
 
-    assert done.ended is BatchStatus.COMPLETED
-    batches_made.audit(database, batch_id)
+    assert done.final_status is BatchStatus.COMPLETED
+    batches_made.assert_consistent(database, batch_id)
 
 
 def test_tables_of_one_s_own(database: Database) -> None:
     batch_id = insert_batch(database, 3)
     with database.write() as connection:
         connection.execute(text("UPDATE jobs SET custom_id = 'id ' || position"))
-    answers.land(database, batch_id, [(place, {"label": "A", "score": 0.5}) for place in range(3)])
+    answers.write_results(database, batch_id, [(place, {"label": "A", "score": 0.5}) for place in range(3)])
 
     for _ in range(2):
-        assert user_table.write(database, batch_id, "labels", pages.by_position(database, batch_id), SHEET) == 3
-    sink = Sink("sunk", SHEET, batches_made.FIRST_CREATED)
-    with sink.gathered(database, pages.by_position(database, batch_id)) as ready:
-        ready.merge_marked("daily", batch_id)
+        assert (
+            user_table.write_table(database, batch_id, "labels", pages.iter_by_position(database, batch_id), SHEET) == 3
+        )
+    sink = OutputTable("sunk", SHEET, batches_made.FIRST_CREATED_AT)
+    with sink.stage(database, pages.iter_by_position(database, batch_id)) as ready:
+        ready.merge_once("daily", batch_id)
 
     with database.read() as connection:
         assert connection.scalar(text("SELECT count(*) FROM labels JOIN sunk USING (batch_id, label)")) == 9

@@ -16,8 +16,8 @@ from models.postgresql import privileges
 from models.postgresql.grants import Purpose
 from models.settings import Settings
 from tests import answers, roles
-from tests.batches_made import VERSION, claimant, execute, insert_batch
-from tests.roles import Roles
+from tests.batches_made import MODEL_VERSION, claimant_for, execute, insert_batch
+from tests.roles import DatabaseRoles
 from tests.servers import Postgres, PostgresDatabases
 from worker.leasing import claims, commit, leases
 from worker.loading import versions
@@ -38,8 +38,8 @@ def empty(postgres_server: PostgresDatabases) -> Iterator[str]:
 
 
 @pytest.fixture
-def given(postgresql_url: str) -> Iterator[Roles]:
-    with roles.made(postgresql_url) as found:
+def given(postgresql_url: str) -> Iterator[DatabaseRoles]:
+    with roles.temporary_roles(postgresql_url) as found:
         yield found
 
 
@@ -70,9 +70,12 @@ class TestSchemas:
         assert run(empty, "db", "upgrade").exit_code == 0
         batch_id = run(empty, "submit", str(tmp_path / "in.jsonl"), "-p", SAMPLE).stdout.strip()
         for command in (
-            ("show", batch_id), ("cancel", batch_id), ("results", batch_id, "--to-sql", "labels"), ("audit",),
+            ("show", batch_id),
+            ("cancel", batch_id),
+            ("results", batch_id, "--to-sql", "labels"),
+            ("audit",),
             ("delete", batch_id),
-        ):  # fmt: skip
+        ):
             assert run(empty, *command).exit_code == 0
         granted = run(empty, "db", "grants", "--reader", "somebody").stdout
         quoted = name if name == "mill" else f'"{name}"'
@@ -114,9 +117,12 @@ class TestReadOnly:
         for command in (("ls",), ("show", batch_id), ("results", batch_id), ("audit",)):
             assert run(url, *command).exit_code == 0
         for command in (
-            ("submit", str(tmp_path / "in.jsonl"), "-p", SAMPLE), ("cancel", batch_id), ("foreman",), ("db", "upgrade"),
+            ("submit", str(tmp_path / "in.jsonl"), "-p", SAMPLE),
+            ("cancel", batch_id),
+            ("foreman",),
+            ("db", "upgrade"),
             ("worker", SAMPLE, "--devices", "cpu"),
-        ):  # fmt: skip
+        ):
             result = run(url, *command)
             if command[0] == "db":  # nothing to do
                 assert result.exit_code == 0
@@ -125,34 +131,34 @@ class TestReadOnly:
             assert "is a standby, which can only be read; name its primary server" in result.stderr
         assert "the database is a standby" in run(url, "--redis-url", redis_url, "doctor").stdout
 
-    def test_a_role_that_only_reads(self, given: Roles, tmp_path: Path) -> None:
-        role = given.names[Purpose.WORKING]
-        given.give(Purpose.WORKING)
+    def test_a_role_that_only_reads(self, given: DatabaseRoles, tmp_path: Path) -> None:
+        role = given.names[Purpose.WORKER]
+        given.grant(Purpose.WORKER)
         given.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
         (tmp_path / "in.jsonl").write_text('"good"\n')
 
-        assert run(given.url(Purpose.WORKING), "ls").exit_code == 0
+        assert run(given.url_for(Purpose.WORKER), "ls").exit_code == 0
         for command in (("submit", str(tmp_path / "in.jsonl"), "-p", SAMPLE), ("foreman",)):
-            result = run(given.url(Purpose.WORKING), *command)
+            result = run(given.url_for(Purpose.WORKER), *command)
             assert result.exit_code == 1
             assert f"ALTER ROLE {role} SET default_transaction_read_only = off" in result.stderr
 
 
 class TestTimeoutsOfARole:
-    def test_its_idle_timeout_is_ours_instead(self, given: Roles) -> None:
-        role = given.names[Purpose.WORKING]
-        given.give(Purpose.WORKING)
+    def test_its_idle_timeout_is_ours_instead(self, given: DatabaseRoles) -> None:
+        role = given.names[Purpose.WORKER]
+        given.grant(Purpose.WORKER)
         given.execute(f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '1ms'")
-        database = privileges.opened(Settings(database_url=given.url(Purpose.WORKING)), Purpose.WORKING)
+        database = privileges.open_with_privileges(Settings(database_url=given.url_for(Purpose.WORKER)), Purpose.WORKER)
         batch_id = insert_batch(database, 2)
 
         execute(database, "UPDATE batches SET name = 'x' WHERE id = :id", id=batch_id)
         database.close()
 
-    def test_its_statement_timeout_is_a_sentence(self, given: Roles) -> None:
-        given.give(Purpose.WORKING)
-        given.execute(f"ALTER ROLE {given.names[Purpose.WORKING]} SET statement_timeout = '50ms'")
-        database = Database(given.url(Purpose.WORKING))
+    def test_its_statement_timeout_is_a_sentence(self, given: DatabaseRoles) -> None:
+        given.grant(Purpose.WORKER)
+        given.execute(f"ALTER ROLE {given.names[Purpose.WORKER]} SET statement_timeout = '50ms'")
+        database = Database(given.url_for(Purpose.WORKER))
 
         with pytest.raises(DatabaseRefused, match="raise the role's statement_timeout"):
             execute(database, "SELECT pg_sleep(2)")
@@ -172,24 +178,26 @@ class TestManyParameters:
 
     def leases(self, database: Database) -> list[leases.Lease]:
         insert_batch(database, 4, slice_jobs=2)
-        ours = claims.take(database, claimant(), 4, 2)
+        ours = claims.claim(database, claimant_for(), 4, 2)
         others = [leases.Lease(10**9 + number, "batch_x", 0, 1, 1, 1) for number in range(self.COUNT)]
         return [*ours, *others]
 
     def test_strays_among_many_leases(self, database: Database) -> None:
         held = self.leases(database)
         with database.write() as connection:
-            assert claims.release_strays(connection, claimant().worker_id, held[1:]) == 1
-            assert claims.release_strays(connection, claimant().worker_id, ()) == 1
+            assert claims.release_unknown_claims(connection, claimant_for().worker_id, held[1:]) == 1
+            assert claims.release_unknown_claims(connection, claimant_for().worker_id, ()) == 1
 
     def test_results_checked_after_a_commit_in_doubt(self, database: Database) -> None:
         batch_id = insert_batch(database, self.COUNT, slice_jobs=self.COUNT)
-        version = versions.register(database, VERSION)
-        [lease] = claims.take(database, claimant(), self.COUNT, self.COUNT)
-        found = [commit.Answer(lease, place, commit.Outcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
+        version = versions.register_version(database, MODEL_VERSION)
+        [lease] = claims.claim(database, claimant_for(), self.COUNT, self.COUNT)
+        found = [commit.JobResult(lease, place, commit.JobOutcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
         with database.write() as connection:
-            done = commit.close(connection, database.sql, found, [lease], {lease.slice_id}, version, again=True)
-        assert (done.written, batch_id) == (self.COUNT, lease.batch_id)
+            done = commit.commit_results(
+                connection, database.sql, found, [lease], {lease.slice_id}, version, is_retry=True
+            )
+        assert (done.results_written, batch_id) == (self.COUNT, lease.batch_id)
 
 
 class TestNamesOfColumns:
@@ -234,7 +242,7 @@ class TestNamesOfColumns:
         batch_id = insert_batch(database, 1)
         kept = f'{{"{name}": "EU"}}'
         execute(database, f"UPDATE jobs SET meta = CAST(:kept AS {self.json(database)})", kept=kept)
-        answers.land(database, batch_id, [(0, {"label": "A", "score": 0.5})])
+        answers.write_results(database, batch_id, [(0, {"label": "A", "score": 0.5})])
         return batch_id
 
     def json(self, database: Database) -> str:

@@ -15,13 +15,13 @@ from models.db import Database
 from models.errors import SettingsError, SourceTooLarge, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
 from producer.readers.limits import Limits
-from producer.readers.rows import Columns, Problem, Row
+from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.sql import query, sql_sources
-from producer.readers.sql.sql_sources import Query
-from producer.submission.chunks import Intake
+from producer.readers.sql.sql_sources import SqlSource
+from producer.submission.chunks import JobChunker
 from tests.batches_made import execute, insert_batch
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 REVIEWS = "SELECT id, body, region FROM reviews WHERE region = :region ORDER BY id"
 # Longer than any of the limits here.
 SLOW = {
@@ -43,12 +43,15 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def read(
-    database: Database, sql: str = REVIEWS, columns: Columns | None = None, bound: dict[str, Any] | None = None,
+    database: Database,
+    sql: str = REVIEWS,
+    columns: ColumnMapping | None = None,
+    bound: dict[str, Any] | None = None,
     **more: Any,
-) -> list[Row | Problem]:  # fmt: skip
-    source = Query(**{"name": "reviews", "url": database.url, "query": sql, **more})
-    columns = columns or Columns.of(SPEC, {"text": "body"}, meta=["region"])
-    with query.opened(source, {"region": "eu"} if bound is None else bound, columns) as opened:
+) -> list[Row | Problem]:
+    source = SqlSource(**{"name": "reviews", "url": database.url, "query": sql, **more})
+    columns = columns or ColumnMapping.for_task(SPEC, {"text": "body"}, passthrough=["region"])
+    with query.open_query(source, {"region": "eu"} if bound is None else bound, columns) as opened:
         return list(opened.rows)
 
 
@@ -62,8 +65,9 @@ LARGE = {
 class TestRows:
     def test_are_those_of_the_query_with_its_parameters_bound(self, database: Database) -> None:
         assert read(database)[:2] == [
-            Row(1, "1", {"text": "r1"}, {"region": "eu"}), Row(2, "3", {"text": "r3"}, {"region": "eu"}),
-        ]  # fmt: skip
+            Row(1, "1", {"text": "r1"}, {"region": "eu"}),
+            Row(2, "3", {"text": "r3"}, {"region": "eu"}),
+        ]
         hostile = {"region": "x' OR '1' = '1"}
         assert read(database, bound=hostile) == []
         assert len(read(database, bound={}, parameters={"region": "us"})) == 3
@@ -77,14 +81,12 @@ class TestRows:
         """A billion rows would never fit."""
         monkeypatch.setattr(query, "FETCH_ROWS", 2)
         sql = SLOW["sqlite"].replace("count(*)", "'r' || x")
-        source = Query(name="all", url=database.url, query=sql, timeout_seconds=60)
+        source = SqlSource(name="all", url=database.url, query=sql, timeout_seconds=60)
 
-        with query.opened(source, {}, Columns.of(SPEC)) as opened:
+        with query.open_query(source, {}, ColumnMapping.for_task(SPEC)) as opened:
             assert next(opened.rows)[2] == {"text": "r1"}
 
-    def test_are_fewer_at_once_where_they_are_large(
-        self, database: Database, monkeypatch: pytest.MonkeyPatch
-    ) -> None:  # fmt: skip
+    def test_are_fewer_at_once_where_they_are_large(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(query, "FETCH_BYTES", 3_000)
         taken: list[int] = []
         fetch = CursorResult.fetchmany
@@ -96,14 +98,14 @@ class TestRows:
         monkeypatch.setattr(CursorResult, "fetchmany", noting)
         sql = LARGE["sqlite" if database.url.startswith("sqlite") else "postgresql"].format(rows=60, size=1_000)
 
-        assert len(read(database, sql, Columns.of(SPEC), {})) == 60
-        assert taken[0] == query.FIRST_ROWS
+        assert len(read(database, sql, ColumnMapping.for_task(SPEC), {})) == 60
+        assert taken[0] == query.FIRST_FETCH_ROWS
         assert set(taken[1:]) == {3}
 
     def test_one_that_is_too_large_is_its_own_problem(self, database: Database) -> None:
         sql = LARGE["sqlite" if database.url.startswith("sqlite") else "postgresql"].format(rows=1, size=17_000_000)
 
-        [problem, row] = read(database, f"{sql} UNION ALL SELECT 'a'", Columns.of(SPEC), {})
+        [problem, row] = read(database, f"{sql} UNION ALL SELECT 'a'", ColumnMapping.for_task(SPEC), {})
 
         assert problem == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
         assert row == Row(2, None, {"text": "a"})
@@ -111,7 +113,9 @@ class TestRows:
     def test_an_empty_cell_is_the_problem_of_its_row(self, database: Database) -> None:
         execute(database, "UPDATE reviews SET id = 9, region = NULL WHERE id = 7")
 
-        found = read(database, "SELECT region FROM reviews ORDER BY id", Columns.of(SPEC, {"text": "region"}), {})
+        found = read(
+            database, "SELECT region FROM reviews ORDER BY id", ColumnMapping.for_task(SPEC, {"text": "region"}), {}
+        )
         assert found[-1] == Row(7, None, {"text": None})
 
 
@@ -121,7 +125,7 @@ class TestRefusals:
     )
     def test_nothing_can_be_written(self, database: Database, statement: str) -> None:
         with pytest.raises(UnreadableSource):
-            read(database, statement, Columns.of(SPEC), {})
+            read(database, statement, ColumnMapping.for_task(SPEC), {})
 
         assert len(read(database)) == 4
 
@@ -135,21 +139,21 @@ class TestRefusals:
         assert len(read(database)) == 4
 
     def test_more_than_the_settings_allow_is_refused_where_it_begins(self, database: Database) -> None:
-        source = Query(name="reviews", url=database.url, query="SELECT id, body FROM reviews ORDER BY id")
-        columns = Columns.of(SPEC, {"text": "body"})
+        source = SqlSource(name="reviews", url=database.url, query="SELECT id, body FROM reviews ORDER BY id")
+        columns = ColumnMapping.for_task(SPEC, {"text": "body"})
 
         with (
-            query.opened(source, {}, columns, limits=Limits(source_bytes=25)) as opened,
+            query.open_query(source, {}, columns, limits=Limits(max_source_bytes=25)) as opened,
             pytest.raises(SourceTooLarge, match=r"the source 'reviews', row 3: .* more than 25 bytes"),
         ):
             list(opened.rows)
 
     def test_a_value_that_sqlite_would_need_gigabytes_for_is_said(self, tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path}/a.db").engine.connect().close()
-        source = Query(name="x", url=f"sqlite:///{tmp_path}/a.db", query="SELECT hex(zeroblob(300000000)) AS text")
+        source = SqlSource(name="x", url=f"sqlite:///{tmp_path}/a.db", query="SELECT hex(zeroblob(300000000)) AS text")
 
         with (
-            query.opened(source, {}, Columns.of(SPEC)) as opened,
+            query.open_query(source, {}, ColumnMapping.for_task(SPEC)) as opened,
             pytest.raises(UnreadableSource, match="the source 'x' has a row of more than 64 MiB"),
         ):
             list(opened.rows)
@@ -158,16 +162,16 @@ class TestRefusals:
     def test_what_another_library_connects_by_is_left_out_of_a_url(self, database: Database, driver: str) -> None:
         scheme, _, rest = database.url.partition("://")
         bare = scheme.partition("+")[0]
-        source = Query(name="x", url=f"{bare}{driver}://{rest}", query="SELECT 'a' AS text")
+        source = SqlSource(name="x", url=f"{bare}{driver}://{rest}", query="SELECT 'a' AS text")
 
-        with query.opened(source, {}, Columns.of(SPEC)) as opened:
+        with query.open_query(source, {}, ColumnMapping.for_task(SPEC)) as opened:
             assert list(opened.rows) == [Row(1, None, {"text": "a"})]
 
     def test_a_query_that_takes_too_long_is_ended(self, database: Database) -> None:
         sql = SLOW["sqlite" if database.url.startswith("sqlite") else "postgresql"]
 
         with pytest.raises(Unreachable, match="the source 'reviews' does not answer"):
-            read(database, sql, Columns.of(SPEC), {}, timeout_seconds=0.05)
+            read(database, sql, ColumnMapping.for_task(SPEC), {}, timeout_seconds=0.05)
 
     @pytest.mark.parametrize(
         ("sql", "words"),
@@ -192,8 +196,11 @@ class TestRefusals:
 
     def test_a_database_that_is_away_is_said_without_its_password(self) -> None:
         for url in ("postgresql://me:canary@127.0.0.1:1/x", "sqlite:////nowhere/at/all.db"):
-            source = Query(name="away", url=url, query="SELECT 1 AS text")
-            with query.opened(source, {}, Columns.of(SPEC)) as opened, pytest.raises(Unreachable) as caught:
+            source = SqlSource(name="away", url=url, query="SELECT 1 AS text")
+            with (
+                query.open_query(source, {}, ColumnMapping.for_task(SPEC)) as opened,
+                pytest.raises(Unreachable) as caught,
+            ):
                 list(opened.rows)
             assert "the source 'away' does not answer" in str(caught.value)
             assert "canary" not in str(caught.value)
@@ -201,7 +208,7 @@ class TestRefusals:
     def test_another_kind_of_database_is_refused(self) -> None:
         settings = Settings.load(sources={"other": {"url": "mysql://u:canary@x/y", "query": "SELECT 1 AS text"}})
         with pytest.raises(SettingsError, match=r"^\[sources.other\] url: it must begin with postgresql://") as caught:
-            sql_sources.find(settings, "other")
+            sql_sources.find_sql_source(settings, "other")
         assert "canary" not in str(caught.value)
 
 
@@ -209,20 +216,20 @@ class TestSettings:
     def test_a_source_is_found_by_its_name(self) -> None:
         settings = Settings.load(sources={"mine": {"url": "sqlite:///a.db", "query": "SELECT 1"}})
 
-        assert sql_sources.find(settings, "mine").timeout_seconds == 300
+        assert sql_sources.find_sql_source(settings, "mine").timeout_seconds == 300
         with pytest.raises(UsageError, match="there is no source 'other'; there are: mine; an operator adds"):
-            sql_sources.find(settings, "other")
+            sql_sources.find_sql_source(settings, "other")
 
     def test_a_wrong_entry_is_named(self) -> None:
         with pytest.raises(SettingsError, match=r"\[sources.mine\] url: Field required"):
-            sql_sources.find(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
+            sql_sources.find_sql_source(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
 
     def test_its_url_may_stand_in_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "batchmill.toml").write_text("[sources.mine]\nquery = 'SELECT 1'\n")
         monkeypatch.setenv("BATCHMILL_SOURCES__MINE__URL", "postgresql://me:secret@db/x")
 
-        assert sql_sources.find(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
+        assert sql_sources.find_sql_source(Settings.load(), "mine").url == "postgresql://me:secret@db/x"
 
     def test_a_file_is_looked_for_from_the_settings_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BATCHMILL_CONFIG", str(tmp_path / "batchmill.toml"))
@@ -234,19 +241,28 @@ class TestSettings:
         ):
             (tmp_path / "batchmill.toml").write_text(f"[sources.mine]\nurl = '{url}'\nquery = 'SELECT 1'\n")
 
-            assert sql_sources.find(Settings.load(), "mine").url == found
+            assert sql_sources.find_sql_source(Settings.load(), "mine").url == found
 
 
-def test_the_command(
-    database: Database, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_the_command(database: Database, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of the very database that the batch goes into: on SQLite a reader holds up no writer."""
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url)
     monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
     monkeypatch.chdir(tmp_path)
     Path("batchmill.toml").write_text(f"[sources.reviews]\nurl = {json.dumps(database.url)}\nquery = '{REVIEWS}'\n")
-    command = ["submit", "--sql", "reviews", "--bind", "region=eu", "-p", "sample-sentiment-analysis", "--input",
-               "text=body", "--idempotency-key", "night"]  # fmt: skip
+    command = [
+        "submit",
+        "--sql",
+        "reviews",
+        "--bind",
+        "region=eu",
+        "-p",
+        "sample-sentiment-analysis",
+        "--input",
+        "text=body",
+        "--idempotency-key",
+        "night",
+    ]
     insert_batch(database, 1)
 
     result = CliRunner().invoke(batchmill.cli, command)
@@ -266,21 +282,34 @@ class TestValuesThatPythonHasNot:
     @pytest.mark.parametrize(
         "value",
         [
-            "'infinity'::date", "'-infinity'::timestamp", "'infinity'::timestamptz", "'0044-03-15 BC'::date",
-            "'294276-01-01'::timestamp", "'24:00'::time", "'178000000 years'::interval", "ARRAY['infinity'::date]",
-            "(repeat('[', 5000) || repeat(']', 5000))::jsonb", "B'1'", "'10.0.0.1'::inet", "'\\x00'::bytea",
-            "'[1,3)'::int4range", "ROW(1, 'a')", "numrange(1, 'infinity')", "'NaN'::numeric", "'NaN'::float8",
+            "'infinity'::date",
+            "'-infinity'::timestamp",
+            "'infinity'::timestamptz",
+            "'0044-03-15 BC'::date",
+            "'294276-01-01'::timestamp",
+            "'24:00'::time",
+            "'178000000 years'::interval",
+            "ARRAY['infinity'::date]",
+            "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+            "B'1'",
+            "'10.0.0.1'::inet",
+            "'\\x00'::bytea",
+            "'[1,3)'::int4range",
+            "ROW(1, 'a')",
+            "numrange(1, 'infinity')",
+            "'NaN'::numeric",
+            "'NaN'::float8",
         ],
-    )  # fmt: skip
+    )
     def test_are_the_problem_of_their_row(self, postgresql_url: str, value: str) -> None:
         sql = f"SELECT n AS id, 'a' AS text, CASE WHEN n = 2 THEN {value} END AS kept FROM generate_series(1, 3) AS n"
-        source = Query(name="reviews", url=postgresql_url, query=sql)
+        source = SqlSource(name="reviews", url=postgresql_url, query=sql)
 
-        with query.opened(source, {}, Columns.of(SPEC, meta=["kept"])) as opened:
+        with query.open_query(source, {}, ColumnMapping.for_task(SPEC, passthrough=["kept"])) as opened:
             first, second, third = opened.rows
 
         assert [first, third] == [Row(n, str(n), {"text": "a"}, {"kept": None}) for n in (1, 3)]
-        assert isinstance(second, Row) or (second.where, second.code) == (2, "invalid_meta")
+        assert isinstance(second, Row) or (second.location, second.code) == (2, "invalid_meta")
 
     def test_ids_are_text(self, postgresql_url: str) -> None:
         uuid = "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid"
@@ -289,7 +318,9 @@ class TestValuesThatPythonHasNot:
 
         found = []
         for wanted in (sql, exact):
-            with query.opened(Query(name="x", url=postgresql_url, query=wanted), {}, Columns.of(SPEC)) as opened:
+            with query.open_query(
+                SqlSource(name="x", url=postgresql_url, query=wanted), {}, ColumnMapping.for_task(SPEC)
+            ) as opened:
                 found.append(next(opened.rows))
 
         assert [row[1] for row in found] == ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "12345678901234567890"]
@@ -297,10 +328,10 @@ class TestValuesThatPythonHasNot:
     def test_sqlite_s_text_that_is_none(self, tmp_path: Path) -> None:
         sql = "SELECT 1 AS id, 'a' AS text UNION ALL SELECT 2, CAST(x'ff61' AS text)"
         Database(f"sqlite:///{tmp_path}/a.db").engine.connect().close()
-        source = Query(name="x", url=f"sqlite:///{tmp_path}/a.db", query=sql)
+        source = SqlSource(name="x", url=f"sqlite:///{tmp_path}/a.db", query=sql)
 
-        with query.opened(source, {}, Columns.of(SPEC)) as opened:
-            found = list(Intake(SPEC, opened, keeps_invalid=True).chunks())
+        with query.open_query(source, {}, ColumnMapping.for_task(SPEC)) as opened:
+            found = list(JobChunker(SPEC, opened, keep_invalid=True).chunks())
 
         [chunk] = found
-        assert chunk.failures[1].sentence == "text has text that is not UTF-8; mend it, or select it as a blob in hex()"
+        assert chunk.failures[1].message == "text has text that is not UTF-8; mend it, or select it as a blob in hex()"

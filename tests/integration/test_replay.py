@@ -9,14 +9,22 @@ from sqlalchemy import text
 
 from models.db import Database
 from models.errors import NotFound, UsageError
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.batches import retry
 from producer.batches.cancel import cancel
-from producer.batches.retry import Choice
+from producer.batches.retry import RetrySelection
 from producer.times import Deadline
-from tests.batches_made import batch, claimant, execute, insert_batch, pending, results, slices
+from tests.batches_made import (
+    claimant_for,
+    execute,
+    get_batch,
+    get_results,
+    get_slices,
+    get_unanswered_jobs,
+    insert_batch,
+)
 from worker.leasing import claims, commit
-from worker.leasing.commit import Answer
+from worker.leasing.commit import JobResult
 from worker.leasing.leases import Lease
 
 SLICE = 4
@@ -32,23 +40,23 @@ def database(database_url: str) -> Iterator[Database]:
 def run(database: Database, *failing: int, code: str = "model_error") -> list[int]:
     """Work through all that can be claimed; jobs at these positions fail. Returns the positions that were run."""
     ran: list[int] = []
-    while leases := claims.take(database, claimant(), 1000, SLICE):
+    while leases := claims.claim(database, claimant_for(), 1000, SLICE):
         for lease in leases:
-            jobs = pending(database, [lease])
+            jobs = get_unanswered_jobs(database, [lease])
             ran += [job.position for job in jobs]
             _close(database, lease, [_answer(lease, job.position, failing, code) for job in jobs])
     return ran
 
 
-def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) -> Answer:
+def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) -> JobResult:
     if position in failing:
-        return Answer(lease, position, Outcome.FAILED, error_code=code, error_message="No.")
-    return Answer(lease, position, Outcome.SUCCEEDED, output="{}")
+        return JobResult(lease, position, JobOutcome.FAILED, error_code=code, error_message="No.")
+    return JobResult(lease, position, JobOutcome.SUCCEEDED, output="{}")
 
 
-def _close(database: Database, lease: Lease, written: list[Answer]) -> None:
+def _close(database: Database, lease: Lease, written: list[JobResult]) -> None:
     with database.write() as connection:
-        commit.close(connection, database.sql, written, [lease], {lease.slice_id}, None)
+        commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
 
 
 def past(database: Database, batch_id: str) -> list[Any]:
@@ -57,8 +65,8 @@ def past(database: Database, batch_id: str) -> list[Any]:
         return list(connection.execute(query, {"id": batch_id}))
 
 
-def try_again(database: Database, batch_id: str, deadline: Deadline | None = None, **choice: Any) -> retry.Replay:
-    return retry.replay(database, batch_id, Choice(**choice), SLICE, deadline)
+def try_again(database: Database, batch_id: str, deadline: Deadline | None = None, **choice: Any) -> retry.RetryResult:
+    return retry.retry_jobs(database, batch_id, RetrySelection(**choice), SLICE, deadline)
 
 
 def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> None:
@@ -67,18 +75,18 @@ def test_only_what_failed_runs_again_and_in_its_place(database: Database) -> Non
 
     again = try_again(database, batch_id)
 
-    row = batch(database, batch_id)
+    row = get_batch(database, batch_id)
     assert again.jobs == 3
     assert (row.status, row.succeeded, row.failed, row.completed_at) == ("in_progress", 9, 0, None)
     assert run(database) == [1, 2, 9]
-    row = batch(database, batch_id)
+    row = get_batch(database, batch_id)
     assert (row.status, row.succeeded, row.failed, row.last_seq) == ("completed", 12, 0, 15)
-    assert [each.position for each in results(database, batch_id)] == list(range(12))
+    assert [each.position for each in get_results(database, batch_id)] == list(range(12))
     kept = past(database, batch_id)
     assert [(each.position, each.status, each.error_code) for each in kept] == [
         (place, "failed", "model_error") for place in (1, 2, 9)
     ]
-    seqs = [each.seq for each in results(database, batch_id)] + [each.seq for each in kept]
+    seqs = [each.seq for each in get_results(database, batch_id)] + [each.seq for each in kept]
     assert sorted(seqs) == list(range(1, 16)), "a cursor sees the new rows behind all others"
 
 
@@ -90,9 +98,10 @@ def test_again_and_again_keeps_every_result(database: Database) -> None:
         run(database, 3, code="another")
 
     assert [(each.position, each.error_code) for each in past(database, batch_id)] == [
-        (3, "model_error"), (3, "another"),
-    ]  # fmt: skip
-    assert results(database, batch_id)[3].error_code == "another"
+        (3, "model_error"),
+        (3, "another"),
+    ]
+    assert get_results(database, batch_id)[3].error_code == "another"
 
 
 def test_codes_choose(database: Database) -> None:
@@ -111,10 +120,10 @@ def test_what_was_cancelled_has_to_be_asked_for(database: Database) -> None:
 
     with pytest.raises(UsageError, match="no failed jobs to try again"):
         try_again(database, batch_id)
-    assert try_again(database, batch_id, outcomes=(Outcome.CANCELLED,)).jobs == 8
+    assert try_again(database, batch_id, outcomes=(JobOutcome.CANCELLED,)).jobs == 8
 
     assert run(database) == list(range(8))
-    row = batch(database, batch_id)
+    row = get_batch(database, batch_id)
     assert (row.status, row.cancelled, row.cancelled_at) == ("completed", 0, None)
 
 
@@ -127,7 +136,7 @@ def test_in_chunks_comes_to_the_same(database: Database, monkeypatch: pytest.Mon
     assert try_again(database, batch_id).jobs == len(failing)
 
     assert sorted(run(database)) == failing
-    assert batch(database, batch_id).status == "completed"
+    assert get_batch(database, batch_id).status == "completed"
 
 
 def test_while_it_runs_is_refused(database: Database) -> None:
@@ -156,7 +165,7 @@ def test_a_deadline_that_has_passed_is_dropped_or_renewed(
 
     try_again(database, batch_id, deadline)
 
-    expires_at = batch(database, batch_id).expires_at
+    expires_at = get_batch(database, batch_id).expires_at
     assert (expires_at is not None) is expires
     assert expires_at is None or abs(expires_at - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
     assert run(database) == [1]
@@ -167,9 +176,9 @@ def test_a_moment_as_deadline_is_kept_as_it_is(database: Database) -> None:
     run(database, 1)
     moment = datetime(2100, 1, 1, tzinfo=UTC)
 
-    try_again(database, batch_id, Deadline(moment=moment))
+    try_again(database, batch_id, Deadline(expires_at=moment))
 
-    assert batch(database, batch_id).expires_at == moment
+    assert get_batch(database, batch_id).expires_at == moment
 
 
 def test_slices_never_overlap_what_runs(database: Database) -> None:
@@ -177,7 +186,7 @@ def test_slices_never_overlap_what_runs(database: Database) -> None:
     run(database, *range(0, 40, 5))
     try_again(database, batch_id)
 
-    open_slices = [row for row in slices(database, batch_id) if row.state == "queued"]
+    open_slices = [row for row in get_slices(database, batch_id) if row.state == "queued"]
     covered = [place for row in open_slices for place in range(row.first, row.first + row.size)]
     assert len(covered) == len(set(covered))
 
@@ -189,18 +198,18 @@ def test_of_what_is_not_there_is_said(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("outcomes", "allowed"),
-    [((Outcome.CANCELLED,), 5), ((Outcome.FAILED,), 2), ((Outcome.FAILED, Outcome.CANCELLED), 2)],
+    [((JobOutcome.CANCELLED,), 5), ((JobOutcome.FAILED,), 2), ((JobOutcome.FAILED, JobOutcome.CANCELLED), 2)],
 )
 def test_a_batch_that_burned_may_fail_as_often_again(
-    database: Database, outcomes: tuple[Outcome, ...], allowed: int
+    database: Database, outcomes: tuple[JobOutcome, ...], allowed: int
 ) -> None:
     batch_id = insert_batch(database, 12, max_failures=2)
-    first = claims.take(database, claimant(), 1, SLICE)[0]
+    first = claims.claim(database, claimant_for(), 1, SLICE)[0]
     _close(database, first, [_answer(first, place, (0, 1, 2), "model_error") for place in range(3)])
-    assert batch(database, batch_id).error_code == "too_many_failures"
+    assert get_batch(database, batch_id).error_code == "too_many_failures"
 
     try_again(database, batch_id, outcomes=outcomes)
 
-    assert batch(database, batch_id).max_failures == allowed
+    assert get_batch(database, batch_id).max_failures == allowed
     run(database)
-    assert batch(database, batch_id).status == "completed"
+    assert get_batch(database, batch_id).status == "completed"

@@ -8,32 +8,32 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchmill
-from tests.nights_made import Nights, at
+from tests.nights_made import ScheduleHarness, utc
 
 GOOD, BAD = {"label": "POSITIVE", "score": 0.9}, {"label": "NEGATIVE", "score": 0.6}
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
-    made.create(tz="Europe/Berlin", deadline="06:00", alert_drift=0.2, into="labels")
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
+    made.create_schedule(tz="Europe/Berlin", deadline="06:00", alert_drift=0.2, into="labels")
     yield made
     made.close()
 
 
-def report(nights: Nights, *arguments: str, now: str = "2026-03-09T08:00+01:00") -> Result:
+def report(nights: ScheduleHarness, *arguments: str, now: str = "2026-03-09T08:00+01:00") -> Result:
     environment = {"BATCHMILL_DATABASE_URL": nights.settings.database_url, "BATCHMILL_CLOCK": now}
     return CliRunner(env=environment).invoke(batchmill.cli, ["schedule", *arguments])
 
 
-def lived(nights: Nights, day: int, output: object, *, tickets: int = 40, hour: int = 1) -> None:
+def lived(nights: ScheduleHarness, day: int, output: object, *, tickets: int = 40, hour: int = 1) -> None:
     """A night to this day, in Berlin; its run begins at this hour of UTC."""
     for number in range(tickets):
-        nights.shop.open_ticket(at(f"03-0{day - 1} {20 + number % 4}:00"))
-    nights.night(at(f"03-0{day} 0{hour}:00"), output)
+        nights.tickets.insert_ticket(utc(f"03-0{day - 1} {20 + number % 4}:00"))
+    nights.run_schedule(utc(f"03-0{day} 0{hour}:00"), output)
 
 
-def test_a_run_stands_beside_those_before_it(nights: Nights) -> None:
+def test_a_run_stands_beside_those_before_it(nights: ScheduleHarness) -> None:
     lived(nights, 2, GOOD)
     lived(nights, 3, GOOD)
     lived(nights, 4, BAD)
@@ -51,7 +51,7 @@ def test_a_run_stands_beside_those_before_it(nights: Nights) -> None:
     assert any("drift NEGATIVE 0.0 % → 100 %" in line for line in lines)
 
 
-def test_a_slot_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(nights: Nights) -> None:
+def test_a_slot_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(nights: ScheduleHarness) -> None:
     lived(nights, 2, GOOD)
     lived(nights, 3, GOOD)
 
@@ -65,7 +65,7 @@ def test_a_slot_is_named_by_its_day_or_its_time_in_the_schedule_s_zone(nights: N
     assert report(nights, "report", "another").exit_code == 4
 
 
-def test_a_night_that_was_caught_up_says_how_late(nights: Nights) -> None:
+def test_a_night_that_was_caught_up_says_how_late(nights: ScheduleHarness) -> None:
     lived(nights, 2, GOOD, hour=7)
 
     told = json.loads(report(nights, "report", "nightly", "--json").stdout)
@@ -76,11 +76,11 @@ def test_a_night_that_was_caught_up_says_how_late(nights: Nights) -> None:
     assert "by Mon 2026-03-02 06:00 CET" in told["events"][0]["message"]
 
 
-def test_a_run_that_failed_says_what_to_do(nights: Nights) -> None:
-    nights.shop.open_ticket(at("03-01 20:00"))
-    nights.tick(at("03-02 01:00"))
-    nights.write("DELETE FROM batches")
-    nights.tick(at("03-02 01:01"))
+def test_a_run_that_failed_says_what_to_do(nights: ScheduleHarness) -> None:
+    nights.tickets.insert_ticket(utc("03-01 20:00"))
+    nights.tick(utc("03-02 01:00"))
+    nights.execute("DELETE FROM batches")
+    nights.tick(utc("03-02 01:01"))
 
     told = report(nights, "report", "nightly")
 
@@ -88,14 +88,14 @@ def test_a_run_that_failed_says_what_to_do(nights: Nights) -> None:
     assert "batchmill schedule trigger nightly" in told.stderr
 
 
-def test_a_label_can_t_steer_the_terminal(nights: Nights) -> None:
+def test_a_label_can_t_steer_the_terminal(nights: ScheduleHarness) -> None:
     lived(nights, 2, {"label": "\x1b[2J\u202eevil", "score": 0.9})
 
     assert "\x1b" not in (said := report(nights, "report", "nightly").stdout)
     assert "evil" in said
 
 
-def test_what_ls_and_show_say_of_a_night_whose_results_moved(nights: Nights) -> None:
+def test_what_ls_and_show_say_of_a_night_whose_results_moved(nights: ScheduleHarness) -> None:
     lived(nights, 2, GOOD)
     lived(nights, 3, BAD)
 
@@ -107,7 +107,7 @@ def test_what_ls_and_show_say_of_a_night_whose_results_moved(nights: Nights) -> 
 
 
 def test_sync_says_what_comes_next_and_what_is_not_here(
-    nights: Nights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nights: ScheduleHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declared = tmp_path / "batchmill.toml"
     declared.write_text(
@@ -126,10 +126,10 @@ def test_sync_says_what_comes_next_and_what_is_not_here(
     assert (again.stdout, gone.stdout) == ("", "deleted declared\n")
 
 
-def test_a_night_that_still_runs_when_the_next_one_comes_shows_in_ls(nights: Nights) -> None:
-    nights.shop.open_ticket(at("03-01 20:00"))
-    nights.tick(at("03-02 01:00"))
-    nights.tick(at("03-03 01:00"))
+def test_a_night_that_still_runs_when_the_next_one_comes_shows_in_ls(nights: ScheduleHarness) -> None:
+    nights.tickets.insert_ticket(utc("03-01 20:00"))
+    nights.tick(utc("03-02 01:00"))
+    nights.tick(utc("03-03 01:00"))
 
     listed = json.loads(report(nights, "ls", "--json", now="2026-03-03T03:00+01:00").stdout)["data"]
 

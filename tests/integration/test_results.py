@@ -16,18 +16,18 @@ from sqlalchemy import text
 import batchmill
 from batchmill import Client
 from models.db import Database
-from models.errors import NotFound, WaitRanOut
-from models.pipelines.builtin import BUILT_IN
+from models.errors import NotFound, WaitTimeout
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
 from producer.batches import views, workers
 from producer.readers.rows import Row, Source
 from producer.results import pages
 from producer.submission import submit
-from producer.submission.request import Request
+from producer.submission.request import SubmitRequest
 from tests import answers
 
 ROOT = Path(__file__).parents[2]
-[SAMPLE] = [pipeline for pipeline in BUILT_IN if pipeline.name == "sample-sentiment-analysis"]
+[SAMPLE] = [pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis"]
 GOOD = {"label": "POSITIVE", "score": 0.5}
 
 
@@ -53,7 +53,7 @@ def submitted(database: Database) -> Submitted:
     def make(count: int, **fields: Any) -> str:
         rows = (Row(n + 1, f"id {n}", f"text {n}") for n in range(count))
         source = Source("a.jsonl", "line", rows)
-        return submit.accept(database, 4, Request.checked(SAMPLE, **fields), source).batch_id
+        return submit.submit(database, 4, SubmitRequest.create(SAMPLE, **fields), source).batch_id
 
     return make
 
@@ -65,14 +65,16 @@ def run(*arguments: str) -> Result:
 class TestPages:
     def test_results_come_as_they_landed(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
-        answers.land(database, batch_id, [(3, GOOD), (1, "text_too_long")])
-        answers.land(database, batch_id, [(0, GOOD)])
+        answers.write_results(database, batch_id, [(3, GOOD), (1, "text_too_long")])
+        answers.write_results(database, batch_id, [(0, GOOD)])
 
-        rows = list(pages.as_landed(database, batch_id))
+        rows = list(pages.iter_results(database, batch_id))
 
         assert [(row.seq, row.position, row.custom_id, row.input) for row in rows] == [
-            (1, 3, "id 3", {"text": "text 3"}), (2, 1, "id 1", {"text": "text 1"}), (3, 0, "id 0", {"text": "text 0"}),
-        ]  # fmt: skip
+            (1, 3, "id 3", {"text": "text 3"}),
+            (2, 1, "id 1", {"text": "text 1"}),
+            (3, 0, "id 0", {"text": "text 0"}),
+        ]
         assert (rows[0].status, rows[0].output, rows[0].error_code) == ("succeeded", GOOD, None)
         assert (rows[1].status, rows[1].output, rows[1].error_code) == ("failed", None, "text_too_long")
         assert (rows[0].model, rows[0].revision, rows[0].dtype, rows[0].device) == ("abc", "abc", "float32", "cpu")
@@ -80,111 +82,126 @@ class TestPages:
 
     def test_a_cursor_goes_on_where_it_was(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
-        answers.land(database, batch_id, [(3, GOOD), (1, GOOD)])
-        last = list(pages.as_landed(database, batch_id))[-1].seq
-        assert list(pages.as_landed(database, batch_id, last)) == []
+        answers.write_results(database, batch_id, [(3, GOOD), (1, GOOD)])
+        last = list(pages.iter_results(database, batch_id))[-1].seq
+        assert list(pages.iter_results(database, batch_id, last)) == []
 
-        answers.land(database, batch_id, [(0, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD)])
 
-        assert [row.position for row in pages.as_landed(database, batch_id, last)] == [0]
+        assert [row.position for row in pages.iter_results(database, batch_id, last)] == [0]
 
     @pytest.mark.parametrize(
         ("rows", "held", "fetched"),
         [(1, 10**6, 32), (2, 10**6, 1), (3, 10**6, 2), (7, 10**6, 32), (8, 10**6, 32), (1000, 1, 1), (1000, 100, 2)],
     )
     def test_pages_make_up_the_whole(
-        self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch, rows: int, held: int,
+        self,
+        database: Database,
+        submitted: Submitted,
+        monkeypatch: pytest.MonkeyPatch,
+        rows: int,
+        held: int,
         fetched: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         monkeypatch.setattr(pages, "PAGE_ROWS", rows)
         monkeypatch.setattr(pages, "PAGE_BYTES", held)
         monkeypatch.setattr(pages, "FETCH_ROWS", fetched)
         batch_id, other = submitted(7), submitted(3)
         order = [6, 2, 4, 0, 1, 5, 3]
-        answers.land(database, batch_id, [(position, GOOD) for position in order])
-        answers.land(database, other, [(0, GOOD)])
+        answers.write_results(database, batch_id, [(position, GOOD) for position in order])
+        answers.write_results(database, other, [(0, GOOD)])
 
-        assert [row.position for row in pages.as_landed(database, batch_id)] == order
-        assert [row.position for row in pages.by_position(database, batch_id)] == sorted(order)
-        assert [row.position for row in pages.by_position(database, batch_id, after=4)] == [1, 3, 5]
-        assert [row.position for row in pages.as_landed(database, batch_id, limit=5)] == order[:5]
+        assert [row.position for row in pages.iter_results(database, batch_id)] == order
+        assert [row.position for row in pages.iter_by_position(database, batch_id)] == sorted(order)
+        assert [row.position for row in pages.iter_by_position(database, batch_id, after_seq=4)] == [1, 3, 5]
+        assert [row.position for row in pages.iter_results(database, batch_id, limit=5)] == order[:5]
 
     def test_a_page_of_large_rows_is_short(
         self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch
-    ) -> None:  # fmt: skip
+    ) -> None:
         monkeypatch.setattr(pages, "FETCH_ROWS", 1)
         monkeypatch.setattr(pages, "PAGE_BYTES", 3_000)
         batch_id = submitted(10)
-        answers.land(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
+        answers.write_results(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
-        listing = list(pages.pages_as_landed(database, batch_id))
+        listing = list(pages.iter_pages(database, batch_id))
 
         assert [len(page) for page in listing] == [3, 3, 3, 1]
 
     def test_a_sample_of_positions(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
-        answers.land(database, batch_id, [(0, GOOD), (4, GOOD)])
+        answers.write_results(database, batch_id, [(0, GOOD), (4, GOOD)])
 
-        assert [row.position for row in pages.at_positions(database, batch_id, [0, 4])] == [0, 4]
+        assert [row.position for row in pages.fetch_at_positions(database, batch_id, [0, 4])] == [0, 4]
 
     def test_there_must_be_a_batch(self, database: Database) -> None:
         with pytest.raises(NotFound, match="batchmill ls"):
-            list(pages.as_landed(database, "batch_nope"))
+            list(pages.iter_results(database, "batch_nope"))
         with pytest.raises(NotFound):
-            list(pages.by_position(database, "batch_nope"))
+            list(pages.iter_by_position(database, "batch_nope"))
 
 
 class TestBatch:
     def test_a_new_one(self, database: Database, submitted: Submitted) -> None:
-        batch = views.get(database, submitted(5))
+        batch = views.get_batch(database, submitted(5))
 
         assert batch.counts.as_dict() == {
-            "total": 5, "completed": 0, "failed": 0, "cancelled": 0, "expired": 0, "open": 5,
-        }  # fmt: skip
+            "total": 5,
+            "completed": 0,
+            "failed": 0,
+            "cancelled": 0,
+            "expired": 0,
+            "open": 5,
+        }
         assert (batch.dtype, batch.device, batch.jobs_per_second, batch.padding_share) == (None, None, None, None)
 
     def test_an_ended_one(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(5)
-        answers.land(database, batch_id, [(1, "text_too_long"), *((n, GOOD) for n in (0, 2, 3, 4))])
-        answers.end(database, batch_id)
+        answers.write_results(database, batch_id, [(1, "text_too_long"), *((n, GOOD) for n in (0, 2, 3, 4))])
+        answers.end_batch(database, batch_id)
 
-        batch = views.get(database, batch_id)
+        batch = views.get_batch(database, batch_id)
 
         assert batch.status == "completed"
         assert batch.counts.as_dict() == {
-            "total": 5, "completed": 4, "failed": 1, "cancelled": 0, "expired": 0, "open": 0,
-        }  # fmt: skip
+            "total": 5,
+            "completed": 4,
+            "failed": 1,
+            "cancelled": 0,
+            "expired": 0,
+            "open": 0,
+        }
         assert (batch.dtype, batch.device, batch.revision) == ("float32", "cpu", "abc")
         assert batch.padding_share == 0.25
         assert batch.jobs_per_second is not None
         assert 2.4 < batch.jobs_per_second < 2.6  # the slices say: claimed two seconds before they were done
-        assert batch.moments["completed_at"] is not None
+        assert batch.timestamps["completed_at"] is not None
 
     def test_the_newest_come_first(self, database: Database, submitted: Submitted) -> None:
         ids = [submitted(1) for _ in range(5)]
-        answers.end(database, ids[0], BatchStatus.CANCELLED)
+        answers.end_batch(database, ids[0], BatchStatus.CANCELLED)
 
-        assert [batch.id for batch in views.newest(database, 3)] == ids[:1:-1]
-        assert [batch.id for batch in views.newest(database, 3, status="cancelled")] == ids[:1]
+        assert [batch.id for batch in views.list_batches(database, 3)] == ids[:1:-1]
+        assert [batch.id for batch in views.list_batches(database, 3, status="cancelled")] == ids[:1]
 
 
 class TestWorkers:
     def test_ages_are_by_the_databases_clock(self, database: Database) -> None:
-        answers.sign_on(database, "p", silent_seconds=100)
-        answers.sign_on(database, "p", silent_seconds=5)
+        answers.register_worker(database, "p", silent_seconds=100)
+        answers.register_worker(database, "p", silent_seconds=5)
 
-        found = {worker.id: worker for worker in workers.listed(database, lease_seconds=30)}
+        found = {worker.id: worker for worker in workers.list_workers(database, lease_seconds=30)}
 
         assert found["w-5"].alive
         assert not found["w-100"].alive
         assert 99 < found["w-100"].heartbeat_seconds_ago < 130
-        assert workers.alive(database, "p", lease_seconds=30) == 1
-        assert workers.alive(database, "q", lease_seconds=30) == 0
+        assert workers.count_serving_workers(database, "p", lease_seconds=30) == 1
+        assert workers.count_serving_workers(database, "q", lease_seconds=30) == 0
 
     def test_the_command(self, database: Database) -> None:
         assert "no worker runs" in run("workers").stderr
-        answers.sign_on(database, "p")
-        answers.sign_on(database, "q", silent_seconds=1000)
+        answers.register_worker(database, "p")
+        answers.register_worker(database, "q", silent_seconds=1000)
 
         lines = run("workers").stdout.splitlines()
         assert lines[0].split() == ["PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL"]
@@ -199,8 +216,8 @@ class TestHandle:
         batch = client.batch(batch_id)
 
         def work() -> None:
-            answers.land(database, batch_id, [(n, GOOD) for n in range(3)])
-            answers.end(database, batch_id)
+            answers.write_results(database, batch_id, [(n, GOOD) for n in range(3)])
+            answers.end_batch(database, batch_id)
 
         threading.Timer(0.2, work).start()
 
@@ -212,7 +229,7 @@ class TestHandle:
         client.close()
 
     def test_waiting_runs_out(self, database_url: str, submitted: Submitted) -> None:
-        with Client(database_url) as client, pytest.raises(WaitRanOut, match="0 of 3 jobs done, and goes on"):
+        with Client(database_url) as client, pytest.raises(WaitTimeout, match="0 of 3 jobs done, and goes on"):
             client.batch(submitted(3)).wait(timeout=0.1)
 
     def test_there_must_be_a_batch(self, database_url: str) -> None:
@@ -241,8 +258,8 @@ class TestPolling:
     def test_show(self, database: Database, submitted: Submitted) -> None:
         batch_id = submitted(2, parameters={"top_k": 1})
         assert "no worker serves" in run("show", batch_id).stderr
-        answers.land(database, batch_id, [(0, GOOD), (1, "text_too_long")])
-        answers.end(database, batch_id)
+        answers.write_results(database, batch_id, [(0, GOOD), (1, "text_too_long")])
+        answers.end_batch(database, batch_id)
 
         result = run("show", batch_id)
 
@@ -257,7 +274,7 @@ class TestPolling:
         assert facts["padding"] == "25.0% of the tokens"
         assert f"batchmill results {batch_id}" in result.stderr
         document = json.loads(run("show", batch_id, "--json").stdout)
-        assert document == views.get(database, batch_id).as_dict()
+        assert document == views.get_batch(database, batch_id).as_dict()
 
     @pytest.mark.parametrize(
         ("ending", "status", "code"),
@@ -272,8 +289,8 @@ class TestPolling:
         self, database: Database, submitted: Submitted, ending: list[Any], status: BatchStatus, code: int
     ) -> None:
         batch_id = submitted(2)
-        answers.land(database, batch_id, list(enumerate(ending)))
-        answers.end(database, batch_id, status)
+        answers.write_results(database, batch_id, list(enumerate(ending)))
+        answers.end_batch(database, batch_id, status)
 
         result = run("wait", batch_id)
 
@@ -321,8 +338,8 @@ class TestResultsCommand:
     @pytest.fixture
     def batch_id(self, database: Database, submitted: Submitted) -> str:
         batch_id = submitted(3)
-        answers.land(database, batch_id, [(2, GOOD), (0, "text_too_long"), (1, GOOD)])
-        answers.end(database, batch_id)
+        answers.write_results(database, batch_id, [(2, GOOD), (0, "text_too_long"), (1, GOOD)])
+        answers.end_batch(database, batch_id)
         return batch_id
 
     def test_json_lines_as_they_landed(self, batch_id: str) -> None:
@@ -362,7 +379,7 @@ class TestResultsCommand:
         self, database: Database, submitted: Submitted, tmp_path: Path
     ) -> None:
         batch_id = submitted(3)
-        answers.land(database, batch_id, [(1, GOOD)])
+        answers.write_results(database, batch_id, [(1, GOOD)])
 
         result = run("results", batch_id, "-o", str(tmp_path / "out.csv"))
 
@@ -382,8 +399,8 @@ class TestResultsCommand:
     def test_on_a_terminal_results_steer_nothing(self, database: Database) -> None:
         steering = "\x1b[2J\x9b31m\u202e"
         rows = iter([Row(1, f"id{steering}", f"text{steering}")])
-        batch_id = submit.accept(database, 4, Request.checked(SAMPLE), Source("a", "line", rows)).batch_id
-        answers.land(database, batch_id, [(0, {"label": f"x{steering}", "score": 1.0})])
+        batch_id = submit.submit(database, 4, SubmitRequest.create(SAMPLE), Source("a", "line", rows)).batch_id
+        answers.write_results(database, batch_id, [(0, {"label": f"x{steering}", "score": 1.0})])
 
         for arguments in (["results", batch_id], ["results", batch_id, "--json"], ["show", batch_id, "--json"]):
             shown = _on_a_terminal(arguments)
@@ -416,15 +433,15 @@ def _on_a_terminal(arguments: list[str]) -> str:
 
 def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) -> None:
     batch_id = submitted(3)
-    answers.land(database, batch_id, [(2, GOOD), (0, "text_too_long")])
+    answers.write_results(database, batch_id, [(2, GOOD), (0, "text_too_long")])
 
     with database.read() as connection:
-        query = f"SELECT {', '.join(pages.NAMES)} FROM job_results ORDER BY position"
-        seen = [dict(row) for row in connection.execute(pages._typed(query)).mappings()]
+        query = f"SELECT {', '.join(pages.COLUMN_NAMES)} FROM job_results ORDER BY position"
+        seen = [dict(row) for row in connection.execute(pages._typed_query(query)).mappings()]
 
-    for listing in (pages.by_position(database, batch_id), pages.as_landed(database, batch_id)):
+    for listing in (pages.iter_by_position(database, batch_id), pages.iter_results(database, batch_id)):
         rows = sorted(listing, key=lambda row: row.position)
-        assert [{name: getattr(row, name) for name in pages.NAMES} for row in rows] == seen
+        assert [{name: getattr(row, name) for name in pages.COLUMN_NAMES} for row in rows] == seen
 
 
 def test_the_view_is_the_documented_one(database: Database) -> None:
@@ -432,25 +449,46 @@ def test_the_view_is_the_documented_one(database: Database) -> None:
         names = list(connection.execute(text("SELECT * FROM job_results")).keys())
 
     assert names == [
-        "batch_id", "position", "custom_id", "input", "status", "output", "error_code", "error_message", "truncated",
-        "pipeline", "task", "model", "revision", "dtype", "device", "attempts", "seq", "submitted_at", "finished_at",
-        "meta", "reused_from",
-    ]  # fmt: skip
+        "batch_id",
+        "position",
+        "custom_id",
+        "input",
+        "status",
+        "output",
+        "error_code",
+        "error_message",
+        "truncated",
+        "pipeline",
+        "task",
+        "model",
+        "revision",
+        "dtype",
+        "device",
+        "attempts",
+        "seq",
+        "submitted_at",
+        "finished_at",
+        "meta",
+        "reused_from",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 @pytest.mark.parametrize("command", [("results",), ("show",), ("show", "--json"), ("ls",), ("ls", "--json")])
 def test_standard_output_may_lack_characters(database: Database, encoding: str, command: tuple[str, ...]) -> None:
-    request = Request.checked(SAMPLE, name="good \U0001f600 día")
+    request = SubmitRequest.create(SAMPLE, name="good \U0001f600 día")
     rows = iter([Row(1, None, {"text": "good \U0001f600 día"})])
-    batch_id = submit.accept(database, 10, request, Source("a", "line", rows)).batch_id
-    answers.land(database, batch_id, [(0, GOOD)])
+    batch_id = submit.submit(database, 10, request, Source("a", "line", rows)).batch_id
+    answers.write_results(database, batch_id, [(0, GOOD)])
     words = [command[0], *([] if command[0] == "ls" else [batch_id]), *command[1:]]
 
     done = subprocess.run(
-        [sys.executable, "-m", "batchmill", *words], cwd=ROOT, capture_output=True, check=False,
+        [sys.executable, "-m", "batchmill", *words],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
         env={**os.environ, "PYTHONIOENCODING": encoding},
-    )  # fmt: skip
+    )
 
     assert done.returncode == 0, done.stderr
     if command[-1] in ("results", "--json"):

@@ -14,11 +14,11 @@ from models.errors import NotFound, UsageError
 from models.lifecycle import retention
 from models.states import BatchStatus
 from producer.batches import delete, retry, views
-from producer.batches.retry import Choice
+from producer.batches.retry import RetrySelection
 from producer.health import audit as auditor
 from producer.results import pages
 from tests import answers
-from tests.batches_made import LEASE_SECONDS, batch, claimant, execute, insert_batch, set_batch
+from tests.batches_made import LEASE_SECONDS, claimant_for, execute, get_batch, insert_batch, update_batch
 from worker.leasing import claims
 from worker.maintenance import loop, tasks
 
@@ -42,9 +42,9 @@ def run(*arguments: str) -> Result:
 def ended(database: Database, jobs: int = 5, days: float = 0.0, status: BatchStatus = BatchStatus.COMPLETED) -> str:
     """A batch that ended so long ago, by the database's clock."""
     batch_id = insert_batch(database, jobs)
-    answers.land(database, batch_id, [(place, GOOD if place else "empty_text") for place in range(jobs)])
-    answers.end(database, batch_id, status)
-    moment = database.sql.later
+    answers.write_results(database, batch_id, [(place, GOOD if place else "empty_text") for place in range(jobs)])
+    answers.end_batch(database, batch_id, status)
+    moment = database.sql.now_plus_seconds
     execute(
         database, f"UPDATE batches SET {status.value}_at = {moment} WHERE id = :id", id=batch_id, seconds=-days * DAYS
     )
@@ -61,7 +61,7 @@ def left(database: Database, batch_id: str) -> dict[str, int]:
 
 
 def ids(database: Database) -> set[str]:
-    return {view.id for view in views.newest(database, 100)}
+    return {view.id for view in views.list_batches(database, 100)}
 
 
 class TestDeleting:
@@ -71,10 +71,10 @@ class TestDeleting:
     ) -> None:
         monkeypatch.setattr(retention, "CHUNK_JOBS", chunk)
         batch_id, other = ended(database), ended(database)
-        retry.replay(database, batch_id, Choice(), 4)
-        claims.take(database, claimant(), 1, 4)
-        answers.land(database, batch_id, [(0, GOOD)])
-        answers.end(database, batch_id)
+        retry.retry_jobs(database, batch_id, RetrySelection(), 4)
+        claims.claim(database, claimant_for(), 1, 4)
+        answers.write_results(database, batch_id, [(0, GOOD)])
+        answers.end_batch(database, batch_id)
 
         delete.delete(database, batch_id)
 
@@ -102,15 +102,15 @@ class TestDeleting:
     def test_what_was_broken_off_is_gone_on_with(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retention, "CHUNK_JOBS", 2)
         batch_id = ended(database)
-        set_batch(database, batch_id, idempotency_key="nightly")
-        assert retention.mark(database, batch_id)
-        assert batch(database, batch_id).idempotency_key is None
-        assert not retention.finish(database, batch_id, most_chunks=1)
+        update_batch(database, batch_id, idempotency_key="nightly")
+        assert retention.begin_deletion(database, batch_id)
+        assert get_batch(database, batch_id).idempotency_key is None
+        assert not retention.finish_deletion(database, batch_id, max_chunks=1)
 
         assert left(database, batch_id)["results"] == 3
-        assert auditor.one(database, batch_id, LEASE_SECONDS).sound, "half of it is not a loss"
+        assert auditor.audit_batch(database, batch_id, LEASE_SECONDS).is_sound, "half of it is not a loss"
         with pytest.raises(UsageError):
-            retry.replay(database, batch_id, Choice(), 4)
+            retry.retry_jobs(database, batch_id, RetrySelection(), 4)
         delete.delete(database, batch_id)
 
         assert ids(database) == set()
@@ -120,19 +120,19 @@ class TestDeleting:
     ) -> None:
         monkeypatch.setattr(pages, "PAGE_ROWS", 2)
         batch_id = ended(database)
-        rows = pages.by_position(database, batch_id)
+        rows = pages.iter_by_position(database, batch_id)
         next(rows)
-        retention.mark(database, batch_id)
-        retention.finish(database, batch_id, most_chunks=1)
+        retention.begin_deletion(database, batch_id)
+        retention.finish_deletion(database, batch_id, max_chunks=1)
 
         with pytest.raises(NotFound, match="being deleted"):
             list(rows)
         with pytest.raises(NotFound, match="being deleted"):
-            list(pages.failed(database, batch_id))
+            list(pages.iter_failed(database, batch_id))
 
     def test_there_must_be_one(self, database: Database) -> None:
         assert run("delete", "batch_nope").exit_code == 4
-        assert not retention.mark(database, "batch_nope")
+        assert not retention.begin_deletion(database, "batch_nope")
         with pytest.raises(NotFound):
             delete.delete(database, "batch_nope")
 
@@ -163,7 +163,7 @@ class TestPruning:
 
     def test_one_that_a_replay_opened_again_stays(self, database: Database) -> None:
         batch_id = ended(database, days=31)
-        retry.replay(database, batch_id, Choice(), 4)
+        retry.retry_jobs(database, batch_id, RetrySelection(), 4)
 
         assert run("prune", "--older-than", "0s").stderr == "0 batches with 0 jobs deleted\n"
 
@@ -171,12 +171,12 @@ class TestPruning:
 
     def test_one_that_is_opened_while_it_is_looked_at_stays(self, database: Database) -> None:
         batch_id = ended(database, days=31)
-        [found] = retention.aged(database, 30 * DAYS)
-        retry.replay(database, batch_id, Choice(), 4)
+        [found] = retention.old_batches(database, 30 * DAYS)
+        retry.retry_jobs(database, batch_id, RetrySelection(), 4)
 
-        assert not retention.mark(database, found.id)
+        assert not retention.begin_deletion(database, found.id)
 
-        assert batch(database, batch_id).status == "in_progress"
+        assert get_batch(database, batch_id).status == "in_progress"
 
     def test_a_dry_run_only_tells(self, database: Database) -> None:
         batch_id = ended(database, days=31)
@@ -193,7 +193,7 @@ class TestPruning:
         many = {ended(database, jobs=1, days=2) for _ in range(5)}
 
         for most in (1, 2, 5, 6):
-            assert {each.id for each in retention.aged(database, DAYS, most)} == many
+            assert {each.id for each in retention.old_batches(database, DAYS, most)} == many
 
     @pytest.mark.parametrize("arguments", [[], ["--older-than", "soon"], ["--older-than", "9999d"]])
     def test_what_is_old_must_be_said(self, arguments: list[str]) -> None:
@@ -213,36 +213,36 @@ class TestDuty:
     def test_deletes_what_is_old_where_that_is_set(self, database: Database) -> None:
         old, young = ended(database, days=31), ended(database)
 
-        assert tasks.deleted(database, None) == ""
-        assert tasks.deleted(database, 30.0) == f"deleted: {old}"
+        assert tasks.delete_old_batches(database, None) == ""
+        assert tasks.delete_old_batches(database, 30.0) == f"deleted: {old}"
 
         assert ids(database) == {young}
-        assert tasks.deleted(database, 30.0) == ""
+        assert tasks.delete_old_batches(database, 30.0) == ""
 
     def test_goes_on_with_what_somebody_began(self, database: Database) -> None:
         batch_id = ended(database)
-        retention.mark(database, batch_id)
+        retention.begin_deletion(database, batch_id)
 
-        assert tasks.deleted(database, None) == f"deleted: {batch_id}"
+        assert tasks.delete_old_batches(database, None) == f"deleted: {batch_id}"
 
     def test_takes_only_so_long(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "DELETING_SECONDS", 0.0)
         old = ended(database, days=31)
 
-        assert tasks.deleted(database, 30.0) == ""
+        assert tasks.delete_old_batches(database, 30.0) == ""
 
-        set_batch(database, old, name="still there")
-        assert batch(database, old).status == "deleting"
+        update_batch(database, old, name="still there")
+        assert get_batch(database, old).status == "deleting"
 
     def test_is_one_of_the_standard_ones(self, database: Database) -> None:
         from models.settings import Settings
 
-        assert "retention" in {duty.name for duty in tasks.standard(database, Settings())}
+        assert "retention" in {duty.name for duty in tasks.default_tasks(database, Settings())}
 
 
 def test_what_is_being_deleted_is_shown_as_that(database: Database) -> None:
     batch_id = ended(database)
-    retention.mark(database, batch_id)
+    retention.begin_deletion(database, batch_id)
 
     shown: Any = run("show", batch_id)
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from models.states import RunState
 from producer.schedules import registry
 from producer.schedules.alerts import events, webhook
-from producer.schedules.quality.stats import Gauge
+from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import (
     deadline_watch,
     finish,
@@ -26,9 +26,9 @@ from producer.schedules.runs import (
     sources,
 )
 from producer.schedules.timing import due_times
-from tests.nights_made import Nights, at
+from tests.nights_made import ScheduleHarness, utc
 
-LATER = at("03-02 02:05")
+LATER = utc("03-02 02:05")
 DAY = timedelta(days=1)
 
 
@@ -44,8 +44,8 @@ STAGES: dict[str, tuple[Any, str, bool]] = {
     "emptying a batch": (read_source.submit, "clear", False),
     "watching": (deadline_watch, "told_overdue", False),
     "summing up": (run_alerts, "summed_up", True),
-    "quality": (Gauge, "quality", True),
-    "merging": (output_table.Ready, "merge", True),
+    "quality": (StatsAccumulator, "quality", True),
+    "merging": (output_table.StagedMerge, "merge", True),
     "telling": (run_alerts, "tell", True),
     "the batch": (finish, "_batch", True),
 }
@@ -67,32 +67,32 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
     for day in (1, 2):
-        made.shop.open_ticket(at(f"03-0{day} 21:00"))
+        made.tickets.insert_ticket(utc(f"03-0{day} 21:00"))
     yield made
     made.close()
 
 
-def begin(nights: Nights, read: bool) -> None:
+def begin(nights: ScheduleHarness, read: bool) -> None:
     """A night that is about to be decided, or to be finished, and another schedule beside it."""
-    nights.create(into="labels", deadline="1s", webhook="https://example.com/hook")
+    nights.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
     if read:
         nights.tick(LATER)
-        nights.answer()
+        nights.answer_jobs()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_lasts_fails_the_run_at_once(nights: Nights, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+def test_what_lasts_fails_the_run_at_once(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     owner, name, read = STAGES[stage]
-    nights.create(into="labels", deadline="1s", webhook="https://example.com/hook")
+    nights.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
 
     for day, error in enumerate(LASTING):
         now = LATER + day * DAY
         if read:
             nights.tick(now)
-            nights.answer()
+            nights.answer_jobs()
         with monkeypatch.context() as patched, capture_logs() as logs:
             patched.setattr(owner, name, raising(error))
             for minute in range(2):
@@ -102,20 +102,19 @@ def test_what_lasts_fails_the_run_at_once(nights: Nights, monkeypatch: pytest.Mo
         assert (run.state, run.error_code, run.look_at) == (RunState.FAILED, "internal_error", None)
         assert type(error).__name__ in str(run.error_message)
         assert "xxx" not in str(run.error_message)  # it may quote inputs
-        assert nights.events().count("failed") == day + 1
+        assert nights.event_kinds().count("failed") == day + 1
         assert len([line for line in logs if line.get("exc_info")]) == 1
         assert nights.query("SELECT id FROM batches WHERE status = 'validating'") == []
 
-    nights.night(LATER + len(LASTING) * DAY)
-    assert nights.states() == ["failed"] * len(LASTING) + ["completed"]
+    nights.run_schedule(LATER + len(LASTING) * DAY)
+    assert nights.run_states() == ["failed"] * len(LASTING) + ["completed"]
 
 
 @pytest.mark.parametrize(
-    ("stage", "error"),
-    list(zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True)),
+    ("stage", "error"), list(zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True))
 )
 def test_what_may_pass_is_tried_again_and_not_for_ever(
-    nights: Nights, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
+    nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
 ) -> None:
     owner, name, read = STAGES[stage]
     begin(nights, read)
@@ -127,85 +126,91 @@ def test_what_may_pass_is_tried_again_and_not_for_ever(
         for minute in range(1, 10):
             nights.tick(LATER + timedelta(minutes=minute))
 
-    assert put_off.state.open
+    assert put_off.state.is_open
     [run] = nights.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "internal_error")
 
 
-def test_what_passes_leaves_a_whole_night(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_passes_leaves_a_whole_night(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(nights, read=False)
     with monkeypatch.context() as patched:
-        patched.setattr(sources, "opened", raising(MemoryError()))
+        patched.setattr(sources, "open_source", raising(MemoryError()))
         nights.tick(LATER)
 
-    nights.night(LATER + timedelta(minutes=2))
+    nights.run_schedule(LATER + timedelta(minutes=2))
 
-    assert nights.states() == ["completed"]
-    nights.audit()
+    assert nights.run_states() == ["completed"]
+    nights.assert_consistent()
 
 
-def test_one_schedule_s_trouble_is_its_own(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_schedule_s_trouble_is_its_own(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ailing", "nightly", "weary"):
-        nights.create(name)
-    opened = sources.opened
+        nights.create_schedule(name)
+    opened = sources.open_source
 
     def ails(settings: Any, schedule: Any, *rest: Any, **more: Any) -> Any:
         if schedule.name != "nightly":
             raise OverflowError
         return opened(settings, schedule, *rest, **more)
 
-    monkeypatch.setattr(sources, "opened", ails)
-    nights.night(LATER)
+    monkeypatch.setattr(sources, "open_source", ails)
+    nights.run_schedule(LATER)
 
-    assert [nights.states(name) for name in ("ailing", "nightly", "weary")] == [["failed"], ["completed"], ["failed"]]
+    assert [nights.run_states(name) for name in ("ailing", "nightly", "weary")] == [
+        ["failed"],
+        ["completed"],
+        ["failed"],
+    ]
 
 
-def test_a_night_that_can_not_even_be_told_of_is_failed(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_that_can_not_even_be_told_of_is_failed(
+    nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(nights, read=True)
     with monkeypatch.context() as patched:
-        patched.setattr(run_alerts, "summed_up", raising(ValueError()))
-        patched.setattr(events, "note", raising(KeyError()))
+        patched.setattr(run_alerts, "summarize_completed", raising(ValueError()))
+        patched.setattr(events, "record_event", raising(KeyError()))
         nights.tick(LATER)
 
-    assert nights.states() == ["failed"]
+    assert nights.run_states() == ["failed"]
 
 
-def test_slots_that_nobody_can_decide_are_told_once(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_that_nobody_can_decide_are_told_once(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(nights, read=False)
     with monkeypatch.context() as patched, capture_logs() as logs:
-        patched.setattr(due_times, "decide", raising(OverflowError()))
+        patched.setattr(due_times, "decide_due_times", raising(OverflowError()))
         for minute in range(3):
             nights.tick(LATER + timedelta(minutes=minute))
 
-    assert nights.events() == ["failed"]
+    assert nights.event_kinds() == ["failed"]
     assert len([line for line in logs if line.get("exc_info")]) == 1
-    nights.night(LATER + DAY)
-    assert nights.states()[-1] == "completed"
+    nights.run_schedule(LATER + DAY)
+    assert nights.run_states()[-1] == "completed"
 
 
 @pytest.mark.parametrize(("point", "read"), [("in_read", False), ("in_finish", True)])
-def test_a_step_that_kills_its_process_is_not_begun_for_ever(nights: Nights, point: str, read: bool) -> None:
+def test_a_step_that_kills_its_process_is_not_begun_for_ever(nights: ScheduleHarness, point: str, read: bool) -> None:
     begin(nights, read)
     for _ in range(2):
-        assert nights.start_tick(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+        assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
     [row] = nights.query("SELECT starts FROM runs")
     assert row.starts == 2
-    nights.write("UPDATE runs SET starts = :most", most=run_errors.MOST_STARTS)
+    nights.execute("UPDATE runs SET starts = :most", most=run_errors.MAX_STARTS)
 
-    assert nights.start_tick(LATER, f"{point}:kill").wait(60) == 0
+    assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == 0
 
     [run] = nights.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "step_killed")
     assert "was killed 5 times" in str(run.error_message)
-    nights.night(LATER + DAY)
-    assert nights.states() == ["failed", "completed"]
+    nights.run_schedule(LATER + DAY)
+    assert nights.run_states() == ["failed", "completed"]
 
 
-def test_a_table_that_stays_away_is_not_waited_for_for_ever(nights: Nights, tmp_path: Path) -> None:
-    nights.create(into="labels", into_source="tickets", source_timeout="2m")
+def test_a_table_that_stays_away_is_not_waited_for_for_ever(nights: ScheduleHarness, tmp_path: Path) -> None:
+    nights.create_schedule(into="labels", into_source="tickets", source_timeout="2m")
     nights.tick(LATER)
-    nights.answer()
-    nights.shop.path.rename(tmp_path / "away.db")
+    nights.answer_jobs()
+    nights.tickets.path.rename(tmp_path / "away.db")
 
     for minute in range(10):
         nights.tick(LATER + timedelta(minutes=minute))
@@ -214,7 +219,7 @@ def test_a_table_that_stays_away_is_not_waited_for_for_ever(nights: Nights, tmp_
     assert (run.state, run.error_code) == (RunState.FAILED, "sink_not_ready")
 
 
-def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: Nights, tmp_path: Path) -> None:
+def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: ScheduleHarness, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     at_ = pyarrow.array([0, 253_402_300_800_000_000], pyarrow.timestamp("us"))
@@ -223,18 +228,18 @@ def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: Nights, tmp_pa
         parquet.write_table(table, path := tmp_path / f"far-2026-03-0{day}.parquet")
         os.utime(path, (0, 0))  # long settled
     pattern = str(tmp_path / "far-{slot:%Y-%m-%d}.parquet")
-    nights.create("strict", file=pattern, meta=["at"], on_invalid="refuse")
-    nights.create("lenient", file=pattern, meta=["at"], on_invalid="fail-row")
+    nights.create_schedule("strict", file=pattern, meta=["at"], on_invalid="refuse")
+    nights.create_schedule("lenient", file=pattern, meta=["at"], on_invalid="fail-row")
 
     for day in (0, 1):
-        nights.night(LATER + DAY * day)
+        nights.run_schedule(LATER + DAY * day)
 
-    assert (nights.states("strict"), nights.states("lenient")) == (["failed"] * 2, ["completed"] * 2)
+    assert (nights.run_states("strict"), nights.run_states("lenient")) == (["failed"] * 2, ["completed"] * 2)
     assert [run.error_code for run in nights.runs("strict")] == ["invalid_rows"] * 2
     assert [run.summary["failed"] for run in nights.runs("lenient") if run.summary] == [1, 1]
 
 
-def test_a_webhook_s_defect_keeps_no_other_event(nights: Nights) -> None:
+def test_a_webhook_s_defect_keeps_no_other_event(nights: ScheduleHarness) -> None:
     begin(nights, read=False)
     sent: list[str] = []
 
@@ -244,7 +249,9 @@ def test_a_webhook_s_defect_keeps_no_other_event(nights: Nights) -> None:
 
     for name in ("a", "b"):
         with nights.database.write() as connection:
-            events.note(connection, "nightly", None, "failed", name, at=LATER, url="https://example.com/" + name)
+            events.record_event(
+                connection, "nightly", None, "failed", name, occurred_at=LATER, url="https://example.com/" + name
+            )
     settings = nights.settings.model_copy(update={"webhook_secret": None})
 
     assert webhook.send_due(nights.database, settings, send=send) == 0

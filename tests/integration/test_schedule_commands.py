@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import batchmill
 from models.db import Database
 from producer.schedules import registry
-from tests.nights_made import PIPELINE, TICKETS, Nights, at
+from tests.nights_made import PIPELINE, SELECT_TICKETS, ScheduleHarness, utc
 
 NOON = "2026-03-02T12:00Z"
 USUAL = ("--cron", "0 2 * * *", "--tz", "Europe/Berlin", "-p", PIPELINE, "--sql", "tickets", "--input", "text=body")
@@ -33,15 +33,15 @@ def document(*arguments: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nights(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
+def nights(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
     ours = {
         "DATABASE_URL": database_url,
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "CLOCK": f"{NOON}@{datetime.now(UTC).isoformat()}",
         "LOG_LEVEL": "error",
     }
-    sources = {"SOURCES__TICKETS__URL": made.shop.url, "SOURCES__TICKETS__QUERY": TICKETS}
+    sources = {"SOURCES__TICKETS__URL": made.tickets.url, "SOURCES__TICKETS__QUERY": SELECT_TICKETS}
     for name, value in (ours | sources).items():
         monkeypatch.setenv(f"BATCHMILL_{name}", value)
     monkeypatch.chdir(tmp_path)
@@ -50,19 +50,31 @@ def nights(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class TestCreate:
-    def test_takes_all_that_a_definition_has(self, nights: Nights) -> None:
+    def test_takes_all_that_a_definition_has(self, nights: ScheduleHarness) -> None:
         options = {
-            "--id": "id", "--priority": "3", "--on-invalid": "refuse", "--max-failures": "5%", "--catchup": "all",
-            "--catchup-window": "3d", "--overlap": "queue", "--deadline": "06:00", "--source-timeout": "2h",
-            "--lag": "10m", "--since": "2026-01-01", "--into": "labels", "--into-source": "tickets",
-            "--alert-drift": "0.2", "--webhook": "https://example.org/x", "--meta": "created_at",
-        }  # fmt: skip
+            "--id": "id",
+            "--priority": "3",
+            "--on-invalid": "refuse",
+            "--max-failures": "5%",
+            "--catchup": "all",
+            "--catchup-window": "3d",
+            "--overlap": "queue",
+            "--deadline": "06:00",
+            "--source-timeout": "2h",
+            "--lag": "10m",
+            "--since": "2026-01-01",
+            "--into": "labels",
+            "--into-source": "tickets",
+            "--alert-drift": "0.2",
+            "--webhook": "https://example.org/x",
+            "--meta": "created_at",
+        }
         result = run("create", "nightly", *USUAL, *(word for pair in options.items() for word in pair), "--reuse")
 
         assert "Tue 2026-03-03 02:00 CET" in result.stdout
         assert "webhook_secret" in result.stderr
         definition = registry.get(nights.database, "nightly").definition
-        assert definition.stored().keys() >= {name.removeprefix("--").replace("-", "_") for name in options}
+        assert definition.dump().keys() >= {name.removeprefix("--").replace("-", "_") for name in options}
         assert definition.reuse
 
     @pytest.mark.parametrize(
@@ -103,7 +115,7 @@ def test_an_unknown_name_is_not_found(command: str) -> None:
     assert "there is no schedule 'nope'" in run(command, "nope", code=4).stderr
 
 
-def test_what_it_came_to_can_be_seen(nights: Nights) -> None:
+def test_what_it_came_to_can_be_seen(nights: ScheduleHarness) -> None:
     run("create", "nightly", *USUAL, "--id", "id")
     assert "has had no slot yet" in run("history", "nightly").stderr
     batch_id = run("trigger", "nightly").stdout.strip()
@@ -151,7 +163,7 @@ def test_sync_makes_them_what_the_file_declares(tmp_path: Path) -> None:
     assert "deleted one" in run("sync").stdout
 
 
-def test_ls_asks_as_often_for_many_as_for_one(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ls_asks_as_often_for_many_as_for_one(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     read = Database.read
     monkeypatch.setattr(Database, "read", lambda self: asked.append(1) or read(self))
@@ -161,17 +173,19 @@ def test_ls_asks_as_often_for_many_as_for_one(nights: Nights, monkeypatch: pytes
         run("ls")
         return len(asked)
 
-    nights.create("one")
+    nights.create_schedule("one")
     few = counted()
     for number in range(20):
-        nights.create(f"more-{number:02}")
+        nights.create_schedule(f"more-{number:02}")
     assert counted() == few
 
 
-def test_rows_without_ids_are_told_of_before_all_is_computed(nights: Nights) -> None:
-    made = nights.shop.path.parent / "in-2026-03-02.csv"
+def test_rows_without_ids_are_told_of_before_all_is_computed(nights: ScheduleHarness) -> None:
+    made = nights.tickets.path.parent / "in-2026-03-02.csv"
     made.write_text("body\nfine\n")
-    nights.create("filed", at("03-02 12:00"), file=str(made.parent / "in-{slot:%Y-%m-%d}.csv"), id=None, into="labels")
+    nights.create_schedule(
+        "filed", utc("03-02 12:00"), file=str(made.parent / "in-{slot:%Y-%m-%d}.csv"), id=None, into="labels"
+    )
     run("trigger", "filed")
     os.utime(made, (1_700_000_000, 1_700_000_000))
     run("tick")

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from models.db import Database
 from models.schedule_tables import Run, Schedule
 from models.states import RunState
-from producer.schedules.metrics import Figures, figures
+from producer.schedules.metrics import ScheduleMetrics, collect
 
 FIRST = datetime(2026, 3, 1, 1, tzinfo=UTC)
 NOW = FIRST + timedelta(days=4)
@@ -43,9 +43,9 @@ def run(database: Database, day: int, state: RunState, **columns: Any) -> None:
         connection.execute(insert(Run).values(**values | times | columns))
 
 
-def nightly(database: Database) -> Figures:
-    [empty, nightly] = figures(database, NOW)
-    assert empty == Figures("empty")
+def nightly(database: Database) -> ScheduleMetrics:
+    [empty, nightly] = collect(database, NOW)
+    assert empty == ScheduleMetrics("empty")
     return nightly
 
 
@@ -54,7 +54,7 @@ def test_of_runs(database: Database) -> None:
     run(database, 1, COMPLETED, summary={"total": 7})
     run(database, 4, RUNNING)
 
-    assert nightly(database) == Figures(
+    assert nightly(database) == ScheduleMetrics(
         "nightly", {"completed": 2, "running": 1}, FIRST + timedelta(days=1), 0.0, {"total": 7}
     )
 

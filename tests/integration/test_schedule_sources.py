@@ -15,17 +15,17 @@ import pytest
 
 from models import tasks
 from models.db import Database
-from models.errors import MissingSource, NotYet, Unreachable, UnreadableSource, UsageError
+from models.errors import MissingSource, SourceNotReady, Unreachable, UnreadableSource, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.readers.rows import Columns, Row
+from producer.readers.rows import ColumnMapping, Row
 from producer.readers.sql import query
-from producer.readers.sql.sql_sources import Query
-from producer.schedules.definition import Schedule
+from producer.readers.sql.sql_sources import SqlSource
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import sources
 from tests.batches_made import execute
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 NIGHT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 NEW = "SELECT id, body AS text FROM tickets WHERE made >= :since AND made < :until ORDER BY id"
@@ -53,11 +53,14 @@ def settings_of(database: Database, sql: str = NEW, **more: Any) -> Settings:
 
 
 def night(
-    settings: Settings, said: dict[str, Any], slot: datetime = NIGHT, since: datetime = NIGHT - DAY,
+    settings: Settings,
+    said: dict[str, Any],
+    slot: datetime = NIGHT,
+    since: datetime = NIGHT - DAY,
     until: datetime = NIGHT,
-) -> list[Row]:  # fmt: skip
-    schedule = Schedule.of("nightly", {**BASE, **said})
-    with sources.opened(settings, schedule, SPEC, slot=slot, since=since, until=until) as source:
+) -> list[Row]:
+    schedule = ScheduleDefinition.from_fields("nightly", {**BASE, **said})
+    with sources.open_source(settings, schedule, SPEC, slot=slot, since=since, until=until) as source:
         return list(source.rows)  # type: ignore[arg-type]
 
 
@@ -76,8 +79,10 @@ class TestMoments:
     def test_no_row_is_missed_or_taken_twice_between_nights(self, database: Database) -> None:
         """Whole seconds and parts of them, on the edges and beside them; a run's end is the next one's beginning."""
         chance = random.Random(7)
-        edges = [NIGHT + timedelta(seconds=chance.randrange(10**5), microseconds=chance.choice([0, 1, 500_000]))
-                 for _ in range(8)]  # fmt: skip
+        edges = [
+            NIGHT + timedelta(seconds=chance.randrange(10**5), microseconds=chance.choice([0, 1, 500_000]))
+            for _ in range(8)
+        ]
         edges = sorted({*edges, NIGHT, NIGHT + 2 * DAY})
         made = [edge + timedelta(microseconds=by) for edge in edges[:-1] for by in (-1, 0, 1)]
         made = [moment for moment in made if moment >= edges[0]]
@@ -111,7 +116,7 @@ class TestMoments:
         names = ("timezone", "transaction_isolation", "transaction_read_only")
         shown = " || ', ' || ".join(f"current_setting('{name}')" for name in names)
         rows = night(settings_of(Database(postgresql_url), f"SELECT {shown} AS text"), {"sql": "tickets"})
-        assert rows[0].raw == {"text": "UTC, repeatable read, on"}
+        assert rows[0].raw_input == {"text": "UTC, repeatable read, on"}
 
     def test_the_slot_itself_can_be_asked_for(self, database: Database) -> None:
         sql = "SELECT 1 AS id, 'a' AS text WHERE :slot > :until"
@@ -119,29 +124,39 @@ class TestMoments:
         assert not night(settings_of(database, sql), {"sql": "tickets"}, slot=NIGHT - 2 * DAY)
 
     def test_nobody_else_can_bind_them(self, database: Database) -> None:
-        source = Query(name="tickets", url=database.url, query=NEW)
+        source = SqlSource(name="tickets", url=database.url, query=NEW)
         with pytest.raises(UsageError, match="parameter 'since' of the source 'tickets' is the schedule's own"):
-            source.bound({"since": "1970-01-01"}, {"since": NIGHT, "until": NIGHT})
+            source.bind({"since": "1970-01-01"}, {"since": NIGHT, "until": NIGHT})
         own = settings_of(database, parameters={"since": "1970-01-01", "until": "2100-01-01"})
         ticket(database, 1, NIGHT - 9 * DAY)
         assert night(own, {"sql": "tickets"}) == []
 
     def test_without_a_schedule_they_are_parameters_like_others(self, database: Database) -> None:
-        source = Query(name="tickets", url=database.url, query=NEW)
+        source = SqlSource(name="tickets", url=database.url, query=NEW)
         with pytest.raises(UsageError, match="needs since, until: --bind since=VALUE"):
-            source.bound({})
+            source.bind({})
         ticket(database, 1, NIGHT)
         bound = {"since": "2026-11-24", "until": "2026-11-25"}
-        with query.opened(source, bound, Columns.of(SPEC)) as opened:
+        with query.open_query(source, bound, ColumnMapping.for_task(SPEC)) as opened:
             assert [row.custom_id for row in opened.rows if isinstance(row, Row)] == ["1"]
 
 
 class TestInjection:
     @pytest.mark.parametrize(
         "hostile",
-        ["x' OR '1'='1", "'; DROP TABLE tickets; --", "\\'; DELETE FROM tickets; --", ":since", "%(since)s", "$1", "?",
-         "NULL", "' UNION SELECT 1, 'a' --", "\N{RIGHT SINGLE QUOTATION MARK} OR 1=1"],
-    )  # fmt: skip
+        [
+            "x' OR '1'='1",
+            "'; DROP TABLE tickets; --",
+            "\\'; DELETE FROM tickets; --",
+            ":since",
+            "%(since)s",
+            "$1",
+            "?",
+            "NULL",
+            "' UNION SELECT 1, 'a' --",
+            "\N{RIGHT SINGLE QUOTATION MARK} OR 1=1",
+        ],
+    )
     def test_a_bound_value_is_never_part_of_the_query(self, database: Database, hostile: str) -> None:
         ticket(database, 1, NIGHT - DAY, "a text")
         ticket(database, 2, NIGHT - DAY, hostile)
@@ -159,10 +174,10 @@ class TestOneMoment:
         monkeypatch.setattr(query, "FETCH_ROWS", 10)
         for number in range(100):
             ticket(database, number, NIGHT - DAY, f"text {number}")
-        schedule = Schedule.of("nightly", {**BASE, "sql": "tickets"})
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
         moments = {"slot": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.opened(settings_of(database), schedule, SPEC, **moments) as source:
+        with sources.open_source(settings_of(database), schedule, SPEC, **moments) as source:
             found = [next(source.rows) for _ in range(10)]
             execute(database, "DELETE FROM tickets WHERE id BETWEEN 50 AND 59")
             execute(database, "UPDATE tickets SET body = 'changed', made = NULL WHERE id >= 60")
@@ -173,30 +188,30 @@ class TestOneMoment:
                 execute(database, "DROP TABLE tickets")
             found += source.rows
 
-        assert [(row.custom_id, row.raw) for row in found if isinstance(row, Row)] == [
+        assert [(row.custom_id, row.raw_input) for row in found if isinstance(row, Row)] == [
             (str(number), {"text": f"text {number}"}) for number in range(100)
         ]
 
 
 class TestWaiting:
     def test_for_a_source_that_this_machine_does_not_know(self) -> None:
-        with pytest.raises(NotYet, match=r"this machine has no \[sources.tickets\]"):
+        with pytest.raises(SourceNotReady, match=r"this machine has no \[sources.tickets\]"):
             night(Settings.load(), {"sql": "tickets"})
 
     def test_for_a_pipeline_that_it_does_not_know(self) -> None:
-        schedule = Schedule.of("nightly", {**BASE, "sql": "tickets", "pipeline": "elsewhere"})
-        with pytest.raises(NotYet, match="on this machine there is no pipeline 'elsewhere'"):
-            sources.pipeline_of(schedule, Catalogue.load(Settings.load()))
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets", "pipeline": "elsewhere"})
+        with pytest.raises(SourceNotReady, match="on this machine there is no pipeline 'elsewhere'"):
+            sources.pipeline_for(schedule, Catalogue.load(Settings.load()))
 
     def test_for_a_source_that_is_set_wrongly_here(self) -> None:
         for wrong in ({}, {"url": "mysql://x/y", "query": "SELECT 1 AS text"}):
-            with pytest.raises(NotYet, match=r"\[sources.tickets\]"):
+            with pytest.raises(SourceNotReady, match=r"\[sources.tickets\]"):
                 night(Settings.load(sources={"tickets": wrong}), {"sql": "tickets"})
 
     def test_for_a_database_that_is_away(self) -> None:
         for url in ("postgresql://me:canary@127.0.0.1:1/x", "sqlite:////nowhere/at/all.db"):
             settings = Settings.load(sources={"tickets": {"url": url, "query": "SELECT 1 AS text"}})
-            with pytest.raises(NotYet, match="does not answer") as raised:
+            with pytest.raises(SourceNotReady, match="does not answer") as raised:
                 night(settings, {"sql": "tickets"})
             assert "canary" not in str(raised.value)
 
@@ -206,11 +221,11 @@ class TestWaiting:
 
     def test_what_the_reader_of_the_rows_meets_is_its_own(self, database: Database) -> None:
         ticket(database, 1, NIGHT - DAY)
-        schedule = Schedule.of("nightly", {**BASE, "sql": "tickets"})
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
         moments = {"slot": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
         def taken() -> None:
-            with sources.opened(settings_of(database), schedule, SPEC, **moments) as source:
+            with sources.open_source(settings_of(database), schedule, SPEC, **moments) as source:
                 next(source.rows)
                 raise Unreachable("ours")
 
@@ -228,10 +243,10 @@ class TestFiles:
         return path
 
     def read(self, pattern: Path | str, clock: float = LONG_AGO + 60, **more: Any) -> list[Any]:
-        schedule = Schedule.of("nightly", {**BASE, "file": str(pattern), **more})
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "file": str(pattern), **more})
         moments = {"slot": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
-        with sources.opened(Settings.load(), schedule, SPEC, clock=lambda: clock, **moments) as source:
-            return [row.raw for row in source.rows if isinstance(row, Row)]
+        with sources.open_source(Settings.load(), schedule, SPEC, clock=lambda: clock, **moments) as source:
+            return [row.raw_input for row in source.rows if isinstance(row, Row)]
 
     def test_the_slot_s_file_is_read(self, tmp_path: Path) -> None:
         self.put(tmp_path / "in" / "2026-11-23.jsonl", '"yesterday"\n')
@@ -246,11 +261,11 @@ class TestFiles:
         assert self.read(f"file://{tmp_path}/{{slot:%Y-%m-%d}}-*.csv") == [{"text": "a"}, {"text": "b"}]
 
     def test_a_file_that_is_not_there_is_waited_for(self, tmp_path: Path) -> None:
-        with pytest.raises(NotYet, match=r"there is no file .*2026-11-24\.jsonl"):
+        with pytest.raises(SourceNotReady, match=r"there is no file .*2026-11-24\.jsonl"):
             self.read(tmp_path / "{slot:%Y-%m-%d}.jsonl")
-        with pytest.raises(NotYet, match="no file matches"):
+        with pytest.raises(SourceNotReady, match="no file matches"):
             self.read(tmp_path / "{slot:%Y-%m-%d}-*.jsonl")
-        with pytest.raises(NotYet, match="there is no file"):
+        with pytest.raises(SourceNotReady, match="there is no file"):
             self.read(f"file://{tmp_path}/{{slot:%Y-%m-%d}}.jsonl")
 
     def test_what_a_schedule_may_not_name_fails_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,10 +277,14 @@ class TestFiles:
 
         assert self.read(tmp_path / "data" / "{slot:%Y-%m-%d}.jsonl") == ["ours"]
         for said in (
-            f"{tmp_path}/{{slot:%Y-%m-%d}}.jsonl", f"file://{tmp_path}/{{slot:%Y-%m-%d}}*.jsonl",
-            f"{tmp_path}/data/{{slot:%Y-%m-%d}}-link.jsonl", "/etc/{slot:%Y-%m-%d}.jsonl", "s3://b/{slot:%Y-%m-%d}.jsonl",
-            "http://169.254.169.254/{slot:%Y-%m-%d}.jsonl", "simplecache::file:///etc/{slot:%Y-%m-%d}.jsonl",
-        ):  # fmt: skip
+            f"{tmp_path}/{{slot:%Y-%m-%d}}.jsonl",
+            f"file://{tmp_path}/{{slot:%Y-%m-%d}}*.jsonl",
+            f"{tmp_path}/data/{{slot:%Y-%m-%d}}-link.jsonl",
+            "/etc/{slot:%Y-%m-%d}.jsonl",
+            "s3://b/{slot:%Y-%m-%d}.jsonl",
+            "http://169.254.169.254/{slot:%Y-%m-%d}.jsonl",
+            "simplecache::file:///etc/{slot:%Y-%m-%d}.jsonl",
+        ):
             with pytest.raises(UnreadableSource) as refused:
                 self.read(said)
             assert not isinstance(refused.value, MissingSource), said
@@ -273,31 +292,33 @@ class TestFiles:
     def test_a_file_that_is_still_written_to_is_waited_for(self, tmp_path: Path) -> None:
         pattern = tmp_path / "{slot:%Y-%m-%d}.jsonl"
         self.put(tmp_path / "2026-11-24.jsonl", '"a"\n', self.LONG_AGO)
-        with pytest.raises(NotYet, match="still being written"):
-            self.read(pattern, self.LONG_AGO + sources.SETTLED_SECONDS - 1)
-        with pytest.raises(NotYet, match="still being written"):
+        with pytest.raises(SourceNotReady, match="still being written"):
+            self.read(pattern, self.LONG_AGO + sources.MIN_FILE_AGE_SECONDS - 1)
+        with pytest.raises(SourceNotReady, match="still being written"):
             self.read(pattern, self.LONG_AGO - 60)  # its writer's clock is ahead
-        assert self.read(pattern, self.LONG_AGO + sources.SETTLED_SECONDS) == ["a"]
+        assert self.read(pattern, self.LONG_AGO + sources.MIN_FILE_AGE_SECONDS) == ["a"]
         assert self.read(pattern, self.LONG_AGO - 10 * 86_400) == ["a"]  # from somewhere with another calendar
 
     def test_by_the_machine_s_own_clock(self, tmp_path: Path) -> None:
         self.put(tmp_path / "2026-11-24.jsonl", '"a"\n', time.time())
-        with pytest.raises(NotYet, match="still being written"):
+        with pytest.raises(SourceNotReady, match="still being written"):
             night(Settings.load(), {"file": str(tmp_path / "{slot:%Y-%m-%d}.jsonl")})
 
     def test_one_of_several_that_is_still_written_to_is_enough(self, tmp_path: Path) -> None:
         self.put(tmp_path / "2026-11-24-a.csv", "text\na\n")
         self.put(tmp_path / "2026-11-24-b.csv", "text\nb\n", self.LONG_AGO + 58)
-        with pytest.raises(NotYet, match=r"-b\.csv is still being written"):
+        with pytest.raises(SourceNotReady, match=r"-b\.csv is still being written"):
             self.read(tmp_path / "{slot:%Y-%m-%d}-*.csv")
 
     @pytest.mark.parametrize("change", ["more", "another", "gone"])
     def test_a_file_that_changes_while_it_is_read_is_read_again_later(self, tmp_path: Path, change: str) -> None:
         path = self.put(tmp_path / "2026-11-24-a.jsonl", '"a"\n"b"\n')
-        schedule = Schedule.of("nightly", {**BASE, "file": str(tmp_path / "{slot:%Y-%m-%d}-*.jsonl")})
+        schedule = ScheduleDefinition.from_fields(
+            "nightly", {**BASE, "file": str(tmp_path / "{slot:%Y-%m-%d}-*.jsonl")}
+        )
         moments = {"slot": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.opened(Settings.load(), schedule, SPEC, **moments) as source:
+        with sources.open_source(Settings.load(), schedule, SPEC, **moments) as source:
             next(source.rows)
             if change == "more":
                 self.put(path, '"a"\n"b"\n"c"\n')
@@ -305,7 +326,7 @@ class TestFiles:
                 self.put(tmp_path / "2026-11-24-b.jsonl", '"c"\n')
             else:
                 path.unlink()
-            with pytest.raises(NotYet):
+            with pytest.raises(SourceNotReady):
                 list(source.rows)
 
     def test_a_file_cut_short_is_waited_for_only_if_it_is_still_written_to(self, tmp_path: Path) -> None:
@@ -316,13 +337,13 @@ class TestFiles:
         pattern = tmp_path / "{slot:%Y-%m-%d}.jsonl.gz"
         with pytest.raises(UnreadableSource):
             self.read(pattern)
-        schedule = Schedule.of("nightly", {**BASE, "file": str(pattern)})
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "file": str(pattern)})
         moments = {"slot": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.opened(Settings.load(), schedule, SPEC, **moments) as source:
+        with sources.open_source(Settings.load(), schedule, SPEC, **moments) as source:
             next(source.rows)
             os.utime(path, (self.LONG_AGO + 5, self.LONG_AGO + 5))
-            with pytest.raises(NotYet, match="was written to while it was read"):
+            with pytest.raises(SourceNotReady, match="was written to while it was read"):
                 list(source.rows)
 
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from models.lifecycle.due_runs import NOTHING_DONE
+from models.lifecycle.due_runs import EXIT_NOTHING_DUE
 from producer.schedules import registry
-from tests.nights_made import EVENING, Nights, at
-from worker.maintenance.schedule_launcher import LONGEST_PAUSE, Scheduling
+from tests.nights_made import CREATED_AT, ScheduleHarness, utc
+from worker.maintenance.schedule_launcher import MAX_PAUSE_SECONDS, ScheduleLauncher
 
-NIGHT = at("03-02 02:00")
+NIGHT = utc("03-02 02:00")
 NOON = "2026-03-02T12:00Z"  # by which the night's slot has come
 
 
@@ -34,11 +34,11 @@ class Process:
 class Office:
     """The duty, by a clock of the test's."""
 
-    def __init__(self, nights: Nights, clock: str | None = NOON) -> None:
+    def __init__(self, nights: ScheduleHarness, clock: str | None = NOON) -> None:
         self.started: list[Process] = []
         self.now = 0.0
         self.settings = nights.settings.model_copy(update={"clock": clock})
-        self.duty = Scheduling(nights.database, self.settings, lambda: self.now)
+        self.duty = ScheduleLauncher(nights.database, self.settings, lambda: self.now)
 
     def started_after(self, seconds: float = 0.0) -> int:
         """How many there were in all, once the duty had another turn then."""
@@ -48,15 +48,15 @@ class Office:
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[Nights]:
-    made = Nights(database_url, tmp_path)
-    made.shop.open_ticket(at("03-01 21:00"))
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
+    made.tickets.insert_ticket(utc("03-01 21:00"))
     yield made
     made.close()
 
 
 @pytest.fixture
-def office(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Office:
+def office(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> Office:
     made = Office(nights)
 
     def start(command: list[str], **how: Any) -> Process:
@@ -67,40 +67,40 @@ def office(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Office:
     return made
 
 
-def test_nothing_is_started_while_nothing_is_due(nights: Nights, office: Office) -> None:
+def test_nothing_is_started_while_nothing_is_due(nights: ScheduleHarness, office: Office) -> None:
     assert office.started_after() == 0
-    nights.create(now=at("03-02 12:00"))
+    nights.create_schedule(now=utc("03-02 12:00"))
     assert office.started_after() == 0
-    nights.create("suspended")
-    registry.suspend(nights.database, "suspended", EVENING)
+    nights.create_schedule("suspended")
+    registry.suspend(nights.database, "suspended", CREATED_AT)
     assert office.started_after() == 0
 
 
-def test_one_at_a_time_until_all_is_done(nights: Nights, office: Office) -> None:
-    nights.create()
+def test_one_at_a_time_until_all_is_done(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
     assert [office.started_after(), office.started_after(5)] == [1, 1]
-    nights.tick(at("03-02 12:00"))
+    nights.tick(utc("03-02 12:00"))
     office.started[0].status = 0
     assert office.started_after() == 1, "a worker is at it"
-    nights.answer()
+    nights.answer_jobs()
     assert office.started_after() == 2
-    nights.tick(at("03-02 12:00"))
+    nights.tick(utc("03-02 12:00"))
     office.started[1].status = 0
     assert office.started_after() == 2
 
 
-def test_a_run_that_is_held_is_left_alone(nights: Nights, office: Office) -> None:
-    nights.create()
+def test_a_run_that_is_held_is_left_alone(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
     nights.tick(NIGHT)
-    nights.answer()
-    nights.write("UPDATE runs SET held_by = 'somebody', held_until = '2999-01-01 00:00:00+00:00'")
+    nights.answer_jobs()
+    nights.execute("UPDATE runs SET held_by = 'somebody', held_until = '2999-01-01 00:00:00+00:00'")
     assert office.started_after() == 0
-    nights.write("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
+    nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
     assert office.started_after() == 1
 
 
-def test_it_is_told_the_rehearsal_s_time_and_where_things_are(nights: Nights, office: Office) -> None:
-    nights.create()
+def test_it_is_told_the_rehearsal_s_time_and_where_things_are(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
     office.started_after()
     [tick] = office.started
 
@@ -111,16 +111,18 @@ def test_it_is_told_the_rehearsal_s_time_and_where_things_are(nights: Nights, of
     assert tick.env["BATCHMILL_HOME"] == str(nights.settings.home_path)
 
 
-def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(nights: Nights, office: Office) -> None:
-    nights.create()
-    Scheduling(nights.database, nights.settings).run_once()
+def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
+    ScheduleLauncher(nights.database, nights.settings).run_once()
 
     assert "--now" not in office.started[0].command
 
 
-@pytest.mark.parametrize("status", [NOTHING_DONE, 1, -9])
-def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(nights: Nights, office: Office, status: int) -> None:
-    nights.create(catchup="all")
+@pytest.mark.parametrize("status", [EXIT_NOTHING_DUE, 1, -9])
+def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(
+    nights: ScheduleHarness, office: Office, status: int
+) -> None:
+    nights.create_schedule(catchup="all")
     count = office.started_after()
     gaps = []
     for _ in range(5):
@@ -129,24 +131,24 @@ def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(nights: Nights
         while office.started_after(1.0 if gaps[-1] else 0.0) == count:
             gaps[-1] += 1
         count += 1
-    assert gaps == [2, 4, 8, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert gaps == [2, 4, 8, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS]
 
     nights.tick(NIGHT)  # somebody else could
-    nights.answer()
+    nights.answer_jobs()
     nights.tick(NIGHT)
     office.started[-1].status = status
-    assert office.started_after() == office.started_after(LONGEST_PAUSE) == count
-    nights.create("another")
+    assert office.started_after() == office.started_after(MAX_PAUSE_SECONDS) == count
+    nights.create_schedule("another")
     assert office.started_after() == count + 1
     office.started[-1].status = status
     assert [office.started_after(), office.started_after(2)] == [count + 1, count + 2], "the first wait is short again"
 
 
-def test_a_tick_started_for_it_says_whether_there_was_something(nights: Nights) -> None:
-    nights.create()
+def test_a_tick_started_for_it_says_whether_there_was_something(nights: ScheduleHarness) -> None:
+    nights.create_schedule()
 
     def tick() -> int:
-        with nights.start_tick(NIGHT, options=("--end-with-stdin",), stdin=subprocess.PIPE) as process:
+        with nights.start_tick_process(NIGHT, options=("--end-with-stdin",), stdin=subprocess.PIPE) as process:
             return process.wait(60)
 
-    assert [tick(), tick()] == [0, NOTHING_DONE]
+    assert [tick(), tick()] == [0, EXIT_NOTHING_DUE]

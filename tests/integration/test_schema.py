@@ -17,11 +17,11 @@ from sqlalchemy import inspect, text
 from models import schema
 from models.db import Database
 from models.errors import SchemaMismatch
-from models.schedule_tables import ALL
+from models.schedule_tables import METADATA
 from tests import answers, batches_made
 from tests.batches_made import execute, insert_batch
-from tests.servers import PATIENCE_SECONDS, PostgresDatabases
-from tests.threads import at_once
+from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
+from tests.threads import run_concurrently
 from worker.leasing import claims
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def upgraded(database_url: str) -> Iterator[Database]:
 
 def alembic(database: Database, connection: object) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(schema.scripts()))
+    config.set_main_option("script_location", str(schema.migrations_folder()))
     config.attributes["connection"] = connection
     return config
 
@@ -82,14 +82,14 @@ def tables(database: Database) -> set[str]:
 
 
 class TestUpgrade:
-    expected = frozenset({*ALL.tables, "job_results", "job_attempts"})
+    expected = frozenset({*METADATA.tables, "job_results", "job_attempts"})
 
     def test_makes_every_table_from_nothing(self, empty: Database) -> None:
-        assert schema.version(empty) is None
+        assert schema.current_version(empty) is None
 
         schema.upgrade(empty.url)
 
-        assert schema.version(empty) == schema.HEAD
+        assert schema.current_version(empty) == schema.HEAD
         assert tables(empty) == self.expected
 
     def test_twice_changes_nothing(self, empty: Database) -> None:
@@ -103,19 +103,23 @@ class TestUpgrade:
             assert connection.scalar(text("SELECT count(*) FROM jobs")) == 3
 
     def test_by_several_threads_at_once(self, empty: Database) -> None:
-        at_once(*[lambda: schema.upgrade(empty.url)] * 3)
+        run_concurrently(*[lambda: schema.upgrade(empty.url)] * 3)
 
-        assert schema.version(empty) == schema.HEAD
+        assert schema.current_version(empty) == schema.HEAD
         assert tables(empty) == self.expected
 
     def test_by_two_processes_at_once(self, empty: Database) -> None:
         upgraders = [
             subprocess.Popen(
                 [sys.executable, "-c", UPGRADER, empty.url],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
             )
             for _ in range(2)
-        ]  # fmt: skip
+        ]
         for upgrader in upgraders:
             assert upgrader.stdout
             assert upgrader.stdout.readline() == "ready\n"
@@ -124,10 +128,10 @@ class TestUpgrade:
             assert upgrader.stdin
             upgrader.stdin.write("go\n")
             upgrader.stdin.flush()
-        errors = [upgrader.communicate(timeout=PATIENCE_SECONDS)[1] for upgrader in upgraders]
+        errors = [upgrader.communicate(timeout=WAIT_TIMEOUT_SECONDS)[1] for upgrader in upgraders]
 
         assert [upgrader.returncode for upgrader in upgraders] == [0, 0], errors
-        assert schema.version(empty) == schema.HEAD
+        assert schema.current_version(empty) == schema.HEAD
         assert tables(empty) == self.expected
 
     def test_follows_a_downgrade_to_nothing(self, upgraded: Database) -> None:
@@ -157,20 +161,20 @@ class TestOpening:
         def look() -> None:
             database = Database(empty.url)
             try:
-                assert schema.version(database) is None
+                assert schema.current_version(database) is None
             finally:
                 database.close()
 
-        at_once(*[look] * 8)
+        run_concurrently(*[look] * 8)
 
 
 class TestCheck:
     def test_is_content_with_our_version(self, upgraded: Database) -> None:
-        schema.check(upgraded)
+        schema.check_version(upgraded)
 
     def test_tells_that_there_are_no_tables(self, empty: Database) -> None:
         with pytest.raises(SchemaMismatch) as caught:
-            schema.check(empty)
+            schema.check_version(empty)
 
         assert str(caught.value) == "the database has no Batchmill tables yet; run: batchmill db upgrade"
         assert not caught.value.retryable
@@ -179,25 +183,25 @@ class TestCheck:
         execute(upgraded, "UPDATE alembic_version SET version_num = '0000'")
 
         with pytest.raises(SchemaMismatch, match=r"of version 0000, this code needs \d{4}; run: batchmill db upgrade"):
-            schema.check(upgraded)
+            schema.check_version(upgraded)
 
     def test_tells_that_the_tables_are_newer(self, upgraded: Database) -> None:
         execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
 
         with pytest.raises(SchemaMismatch, match=r"of version 9999, newer than this code's \d{4}; install that"):
-            schema.check(upgraded)
+            schema.check_version(upgraded)
 
 
 class TestReady:
     def test_upgrades_the_embedded_database(self, empty_url: str) -> None:
-        database = schema.ready(empty_url, embedded=True, connect_seconds=5.0)
+        database = schema.open_database_url(empty_url, is_embedded=True, connect_seconds=5.0)
 
-        assert schema.version(database) == schema.HEAD
+        assert schema.current_version(database) == schema.HEAD
         database.close()
 
     def test_never_touches_a_server_s(self, empty: Database) -> None:
         with pytest.raises(SchemaMismatch):
-            schema.ready(empty.url, embedded=False, connect_seconds=5.0)
+            schema.open_database_url(empty.url, is_embedded=False, connect_seconds=5.0)
 
         assert tables(empty) == set()
 
@@ -205,7 +209,7 @@ class TestReady:
         execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
 
         with pytest.raises(SchemaMismatch, match="newer"):
-            schema.ready(upgraded.url, embedded=True, connect_seconds=5.0)
+            schema.open_database_url(upgraded.url, is_embedded=True, connect_seconds=5.0)
         with pytest.raises(SchemaMismatch, match="newer"):
             schema.upgrade(upgraded.url)
 
@@ -213,13 +217,13 @@ class TestReady:
 class TestMigrations:
     def test_end_at_the_version_that_the_code_names(self) -> None:
         config = Config()
-        config.set_main_option("script_location", str(schema.scripts()))
+        config.set_main_option("script_location", str(schema.migrations_folder()))
 
         assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
 
     def test_count_upwards_so_that_versions_compare(self) -> None:
         config = Config()
-        config.set_main_option("script_location", str(schema.scripts()))
+        config.set_main_option("script_location", str(schema.migrations_folder()))
         revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
 
         assert revisions == sorted(revisions, reverse=True)
@@ -229,11 +233,11 @@ class TestMigrations:
             opts = {"compare_type": True, "include_object": is_described}
             context = MigrationContext.configure(connection, opts=opts)
 
-            assert compare_metadata(context, ALL) == []
+            assert compare_metadata(context, METADATA) == []
 
     def test_delete_a_batch_with_all_that_is_of_it(self, upgraded: Database) -> None:
         batch_id = insert_batch(upgraded, 5)
-        answers.land(upgraded, batch_id, [(0, {}), (1, "empty_text")])
+        answers.write_results(upgraded, batch_id, [(0, {}), (1, "empty_text")])
         columns = "batch_id, position, seq, status, truncated, attempts, finished_at"
         execute(upgraded, f"INSERT INTO past_results ({columns}) SELECT {columns} FROM results")
 
@@ -246,7 +250,7 @@ class TestMigrations:
     def test_keep_all_rows_and_indexes_where_sqlite_s_tables_are_made_new(self, sqlite_url: str) -> None:
         database = Database(sqlite_url)
         batch_id = insert_batch(database, 9)
-        leases = claims.take(database, batches_made.claimant(), 4, 4)
+        leases = claims.claim(database, batches_made.claimant_for(), 4, 4)
         with database.write() as connection:
             claims.release(connection, leases)
 
@@ -271,34 +275,40 @@ class TestMigrations:
         assert (rows(), look(indexes)) == (before, made)
         schema.upgrade(sqlite_url)
         assert look("PRAGMA foreign_key_check") == []
-        assert all("AUTOINCREMENT" in sql for [sql] in look(
-            "SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN ('slices', 'attempts')"))  # fmt: skip
-        batches_made.audit(database, batch_id)
+        assert all(
+            "AUTOINCREMENT" in sql
+            for [sql] in look("SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN ('slices', 'attempts')")
+        )
+        batches_made.assert_consistent(database, batch_id)
         database.close()
 
     def test_gather_no_statistics_that_grow_stale(self, postgresql_url: str) -> None:
         """What PostgreSQL believes of the keys is said once, and neither a large batch nor ANALYZE changes it."""
         database = Database(postgresql_url)
-        query = text("SELECT tablename, attname, n_distinct, correlation, most_common_vals FROM pg_stats "
-                     "WHERE schemaname = 'public' AND tablename IN ('jobs', 'results', 'slices') "
-                     "AND attname IN ('batch_id', 'position', 'seq', 'status', 'state') ORDER BY 1, 2")  # fmt: skip
+        query = text(
+            "SELECT tablename, attname, n_distinct, correlation, most_common_vals FROM pg_stats "
+            "WHERE schemaname = 'public' AND tablename IN ('jobs', 'results', 'slices') "
+            "AND attname IN ('batch_id', 'position', 'seq', 'status', 'state') ORDER BY 1, 2"
+        )
         with database.read() as connection:
             said = connection.execute(query).all()
         batch_id = insert_batch(database, 50)
-        answers.land(database, batch_id, [(place, {}) for place in range(50)])
+        answers.write_results(database, batch_id, [(place, {}) for place in range(50)])
         execute(database, "ANALYZE")
 
         with database.read() as connection:
             assert connection.execute(query).all() == said
         assert [tuple(row) for row in said] == [
-            ("jobs", "batch_id", 20, 1, None), ("results", "batch_id", 20, 1, None), ("results", "status", 2, 1, None),
-        ]  # fmt: skip
+            ("jobs", "batch_id", 20, 1, None),
+            ("results", "batch_id", 20, 1, None),
+            ("results", "status", 2, 1, None),
+        ]
         database.close()
 
     def test_forget_the_statistics_that_there_are(self, postgresql_url: str) -> None:
         database = Database(postgresql_url)
         batch_id = insert_batch(database, 50)
-        answers.land(database, batch_id, [(place, {}) for place in range(50)])
+        answers.write_results(database, batch_id, [(place, {}) for place in range(50)])
         with database.write() as connection:
             command.downgrade(alembic(database, connection), "0006")
         execute(database, "ANALYZE")

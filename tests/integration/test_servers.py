@@ -278,7 +278,7 @@ class TestFixtures:
 
         database = Database(database_url)
         try:
-            schema.check(database)
+            schema.check_version(database)
         finally:
             database.close()
 

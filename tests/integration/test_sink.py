@@ -19,22 +19,22 @@ from sqlalchemy import inspect, make_url, text
 from models import tasks
 from models.db import Database
 from models.errors import Unreachable, UsageError
-from producer.readers.sql.sql_sources import Query
+from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular
 from producer.results.pages import ResultRow
-from producer.results.tabular import Sheet
+from producer.results.tabular import TabularLayout
 from producer.schedules.runs import output_table
-from producer.schedules.runs.output_table import Sink
+from producer.schedules.runs.output_table import OutputTable
 from tests import answers
 from tests.batches_made import execute, insert_batch
-from tests.results_made import row
-from tests.servers import PATIENCE_SECONDS, PostgresDatabases
-from tests.threads import at_once
+from tests.results_made import result_row
+from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
+from tests.threads import run_concurrently
 
 FIRST = datetime(2026, 3, 1, 1, tzinfo=UTC)
 SECOND = FIRST + timedelta(days=1)
 UNWRITABLE = r"labels can't be written: .*; give its role the right to, or name another"
-LABELS = Sheet.of(["text"], {"label": "x", "score": 1.0})
+LABELS = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0})
 
 
 def good(label: str, score: float = 0.5) -> dict[str, Any]:
@@ -54,18 +54,18 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]
     if request.param == "sqlite":
         with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
             connection.execute("CREATE TABLE tickets (id INTEGER)")
-        with output_table.source_database(query(f"sqlite:///{tmp_path / 'shop.db'}")) as database:
+        with output_table.open_source_database(query(f"sqlite:///{tmp_path / 'shop.db'}")) as database:
             yield database
         return
     server: PostgresDatabases = request.getfixturevalue("postgres_server")
     name = f"shop_{uuid.uuid4().hex[:12]}"
-    with output_table.source_database(query(server.create_database(name))) as database:
+    with output_table.open_source_database(query(server.create_database(name))) as database:
         yield database
     server.drop_database(name)
 
 
-def query(url: str) -> Query:
-    return Query(name="shop", url=url, query="SELECT 1")
+def query(url: str) -> SqlSource:
+    return SqlSource(name="shop", url=url, query="SELECT 1")
 
 
 def night(database: Database, *landed: tuple[int, Any], meta: str | None = None) -> str:
@@ -75,27 +75,32 @@ def night(database: Database, *landed: tuple[int, Any], meta: str | None = None)
     if meta:
         cast = "CAST(:meta AS jsonb)" if database.engine.dialect.name == "postgresql" else ":meta"
         execute(database, f"UPDATE jobs SET meta = {cast} WHERE batch_id = :id", id=batch_id, meta=meta)
-    answers.land(database, batch_id, landed)
+    answers.write_results(database, batch_id, landed)
     return batch_id
 
 
 def merge(database: Database, batch_id: str, slot: datetime = FIRST) -> int:
-    columns = tabular.of_batch(database, batch_id, tasks.find("sentiment-analysis"))
-    return put(database, pages.by_position(database, batch_id), columns, slot)
+    columns = tabular.layout_for_batch(database, batch_id, tasks.find_spec("sentiment-analysis"))
+    return put(database, pages.iter_by_position(database, batch_id), columns, slot)
 
 
 def put(
-    database: Database, found: Iterable[ResultRow], columns: Sheet = LABELS, slot: datetime = FIRST, *,
-    marked: bool = False, before_commit: Callable[[], object] = lambda: None,
-) -> int:  # fmt: skip
-    with Sink("labels", columns, slot).gathered(database, found) as ready:
+    database: Database,
+    found: Iterable[ResultRow],
+    columns: TabularLayout = LABELS,
+    slot: datetime = FIRST,
+    *,
+    marked: bool = False,
+    before_commit: Callable[[], object] = lambda: None,
+) -> int:
+    with OutputTable("labels", columns, slot).stage(database, found) as ready:
         if marked:
-            ready.merge_marked("nightly", "batch_1")
-            return ready.count
+            ready.merge_once("nightly", "batch_1")
+            return ready.row_count
         with ready.transaction() as connection:
             ready.merge(connection)
             before_commit()
-        return ready.count
+        return ready.row_count
 
 
 def rows(database: Database, name: str = "labels") -> list[Any]:
@@ -115,9 +120,18 @@ def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
         columns = {found["name"]: found["type"].python_type for found in inspect(connection).get_columns("labels")}
         assert connection.scalar(text("SELECT count(*) FROM labels WHERE score > 0.6 AND slot IS NOT NULL")) == 1
     assert list(columns) == [
-        "id", "text", "text_pair", "label", "score", "truncated", "model", "revision", "slot", "batch_id",
+        "id",
+        "text",
+        "text_pair",
+        "label",
+        "score",
+        "truncated",
+        "model",
+        "revision",
+        "slot",
+        "batch_id",
         "finished_at",
-    ]  # fmt: skip
+    ]
     assert (columns["score"], columns["truncated"], columns["slot"]) == (float, bool, datetime)
 
 
@@ -127,8 +141,11 @@ def test_the_next_night_renews_what_succeeded_and_keeps_the_rest(database: Datab
     merge(database, night(database, (0, good("NEW")), (1, "text_too_long"), (3, good("NEW"))), SECOND)
 
     assert [(found.id, found.label) for found in rows(database)] == [
-        ("t-0", "NEW"), ("t-1", "OLD"), ("t-2", "OLD"), ("t-3", "NEW"),
-    ]  # fmt: skip
+        ("t-0", "NEW"),
+        ("t-1", "OLD"),
+        ("t-2", "OLD"),
+        ("t-3", "NEW"),
+    ]
     assert [found.slot == rows(database)[0].slot for found in rows(database)] == [True, False, False, True]
 
 
@@ -157,7 +174,7 @@ def test_a_night_without_news_leaves_the_table_alone(database: Database) -> None
 
 def test_the_merge_and_what_the_caller_marks_are_one(database: Database) -> None:
     batch_id = night(database, (0, good("POSITIVE")))
-    with Sink("labels", LABELS, FIRST).gathered(database, pages.by_position(database, batch_id)) as ready:
+    with OutputTable("labels", LABELS, FIRST).stage(database, pages.iter_by_position(database, batch_id)) as ready:
         with suppress(KeyboardInterrupt), ready.transaction() as connection:
             ready.merge(connection)
             raise KeyboardInterrupt
@@ -176,14 +193,14 @@ def test_while_it_gathers_nobody_waits(database: Database) -> None:
     batch_id, other = night(database, (0, good("POSITIVE")), (1, good("POSITIVE"))), insert_batch(database, 4)
 
     def meanwhile() -> Iterator[ResultRow]:
-        for found in pages.by_position(database, batch_id):
-            answers.land(database, other, [(found.position, good("POSITIVE"))])
+        for found in pages.iter_by_position(database, batch_id):
+            answers.write_results(database, other, [(found.position, good("POSITIVE"))])
             yield found
 
-    with Sink("labels", LABELS, FIRST).gathered(database, meanwhile()) as ready:
-        answers.land(database, other, [(3, good("POSITIVE"))])
+    with OutputTable("labels", LABELS, FIRST).stage(database, meanwhile()) as ready:
+        answers.write_results(database, other, [(3, good("POSITIVE"))])
 
-    assert ready.count == 2
+    assert ready.row_count == 2
 
 
 class Reader:
@@ -202,13 +219,13 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(WAIT_TIMEOUT_SECONDS)
 
     def has_looked(self) -> None:
         """Wait until it has begun and ended a look that began after this call."""
         with self._looked:
             enough = self._looks + 2
-            assert self._looked.wait_for(lambda: self._looks >= enough, PATIENCE_SECONDS)
+            assert self._looked.wait_for(lambda: self._looks >= enough, WAIT_TIMEOUT_SECONDS)
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -221,7 +238,7 @@ class Reader:
 
 def test_a_reader_never_sees_half_a_night(database: Database, database_url: str) -> None:
     def rows_of(label: str) -> Iterator[ResultRow]:
-        return (row(place, custom_id=f"t-{place}", output=good(label)) for place in range(500))
+        return (result_row(place, custom_id=f"t-{place}", output=good(label)) for place in range(500))
 
     put(database, rows_of("night 0"))
     count = "SELECT count(*), count(DISTINCT label), count(DISTINCT slot) FROM labels"
@@ -244,8 +261,9 @@ def test_a_column_more_is_added_and_none_is_dropped(database: Database) -> None:
     merge(database, night(database, (0, good("NEW")), meta='{"region": "EU"}'), SECOND)
 
     assert [(found.label, found.region, found.gone, found.checked_by) for found in rows(database)] == [
-        ("NEW", "EU", "x", "Ada"), ("OLD", None, "x", None),
-    ]  # fmt: skip
+        ("NEW", "EU", "x", "Ada"),
+        ("OLD", None, "x", None),
+    ]
 
 
 def test_a_column_of_another_type_is_refused_and_nothing_changed(database: Database) -> None:
@@ -285,7 +303,7 @@ def test_a_constraint_that_somebody_added_is_named(database: Database) -> None:
 
 
 def test_outputs_of_two_kinds_are_refused(database: Database) -> None:
-    two = [row(custom_id="t-0"), row(1, custom_id="t-1", output=[{"label": "a", "score": 0.5}] * 2)]
+    two = [result_row(custom_id="t-0"), result_row(1, custom_id="t-1", output=[{"label": "a", "score": 0.5}] * 2)]
 
     with pytest.raises(UsageError, match=r"position 1 has other fields than the first; .* leave into out"):
         put(database, two)
@@ -293,19 +311,19 @@ def test_outputs_of_two_kinds_are_refused(database: Database) -> None:
 
 def test_rows_without_an_id_are_refused_and_failed_ones_need_none(database: Database) -> None:
     batch_id = insert_batch(database, 2)
-    answers.land(database, batch_id, [(1, "text_too_long")])
+    answers.write_results(database, batch_id, [(1, "text_too_long")])
     assert merge(database, batch_id) == 0
 
-    answers.land(database, batch_id, [(0, good("POSITIVE"))])
+    answers.write_results(database, batch_id, [(0, good("POSITIVE"))])
     with pytest.raises(UsageError, match=r"position 0 has no id .* name the column that has it: id"):
         merge(database, batch_id)
 
 
 @pytest.mark.parametrize("name", ["a%b", ":a", 'a"b', "a b", "select", "it's"])
 def test_columns_may_be_called_anything(database: Database, name: str) -> None:
-    columns = Sheet.of(["text"], good("x"), meta=[name])
+    columns = TabularLayout.from_example(["text"], good("x"), passthrough=[name])
     for slot in (FIRST, SECOND):
-        put(database, [row(custom_id="t-0", meta={name: f"{slot:%d}"})], columns, slot)
+        put(database, [result_row(custom_id="t-0", meta={name: f"{slot:%d}"})], columns, slot)
 
     [found] = rows(database)
     assert found._mapping[name] == "02"
@@ -313,11 +331,15 @@ def test_columns_may_be_called_anything(database: Database, name: str) -> None:
 
 
 def test_an_input_of_the_row_s_own_called_id_gets_another_name(database: Database) -> None:
-    columns = Sheet.of(["text"], {"slot": "x", "label": "y"}, meta=["id"])
+    columns = TabularLayout.from_example(["text"], {"slot": "x", "label": "y"}, passthrough=["id"])
 
-    assert [name for name, _ in Sink("labels", columns, FIRST).shape.columns][:5] == [
-        "id", "text", "meta_id", "output_slot", "label",
-    ]  # fmt: skip
+    assert [name for name, _ in OutputTable("labels", columns, FIRST).shape.columns][:5] == [
+        "id",
+        "text",
+        "meta_id",
+        "output_slot",
+        "label",
+    ]
 
 
 def test_into_another_database_with_a_mark(database: Database, theirs: Database) -> None:
@@ -325,8 +347,8 @@ def test_into_another_database_with_a_mark(database: Database, theirs: Database)
     assert not _is_left(theirs, "nightly", FIRST, batch_id)
 
     for _ in range(2):
-        with Sink("labels", LABELS, FIRST).gathered(theirs, pages.by_position(database, batch_id)) as ready:
-            ready.merge_marked("nightly", batch_id)
+        with OutputTable("labels", LABELS, FIRST).stage(theirs, pages.iter_by_position(database, batch_id)) as ready:
+            ready.merge_once("nightly", batch_id)
 
     assert [(found.id, found.label, found.batch_id) for found in rows(theirs)] == [("t-0", "POSITIVE", batch_id)]
     assert _is_left(theirs, "nightly", FIRST, batch_id)
@@ -340,28 +362,30 @@ def test_the_settings_in_somebody_else_s_sqlite_file_stay(tmp_path: Path) -> Non
     path = tmp_path / "shop.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE tickets (id INTEGER)")
-    with output_table.source_database(query(f"sqlite:///{path}")) as theirs:
-        put(theirs, [row(custom_id="t-0")], marked=True)
+    with output_table.open_source_database(query(f"sqlite:///{path}")) as theirs:
+        put(theirs, [result_row(custom_id="t-0")], marked=True)
 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with output_table.source_database(query(f"sqlite:///{tmp_path / 'gone.db'}")) as theirs, pytest.raises(Unreachable):
-        put(theirs, [row(custom_id="t-0")], marked=True)
+    with (
+        output_table.open_source_database(query(f"sqlite:///{tmp_path / 'gone.db'}")) as theirs,
+        pytest.raises(Unreachable),
+    ):
+        put(theirs, [result_row(custom_id="t-0")], marked=True)
 
     assert not (tmp_path / "gone.db").exists()
 
 
 @pytest.mark.parametrize(
-    ("kind", "url"),
-    [("sqlite", "?mode=ro"), ("postgresql", "?options=-c%20default_transaction_read_only%3Don")],
+    ("kind", "url"), [("sqlite", "?mode=ro"), ("postgresql", "?options=-c%20default_transaction_read_only%3Don")]
 )
 def test_a_database_that_is_read_only(kind: str, url: str, request: pytest.FixtureRequest) -> None:
     address: str = request.getfixturevalue(f"{kind}_url")
-    with output_table.source_database(query(address + url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
-        put(theirs, [row(custom_id="t-0")], marked=True)
+    with output_table.open_source_database(query(address + url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
+        put(theirs, [result_row(custom_id="t-0")], marked=True)
 
 
 def test_a_role_without_the_right_to_write(postgresql_url: str) -> None:
@@ -370,8 +394,8 @@ def test_a_role_without_the_right_to_write(postgresql_url: str) -> None:
     with closing(Database(postgresql_url)) as owner:
         execute(owner, f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
         try:
-            with output_table.source_database(query(url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
-                put(theirs, [row(custom_id="t-0")], marked=True)
+            with output_table.open_source_database(query(url)) as theirs, pytest.raises(UsageError, match=UNWRITABLE):
+                put(theirs, [result_row(custom_id="t-0")], marked=True)
         finally:
             execute(owner, f"DROP ROLE {role}")
 
@@ -412,11 +436,13 @@ def test_killed_at_any_step_nothing_is_half(database: Database, database_url: st
 
 
 def test_two_make_the_table_at_once(database: Database) -> None:
-    at_once(*(lambda place=place: put(database, [row(place, custom_id=f"t-{place}")]) for place in range(4)))
+    run_concurrently(
+        *(lambda place=place: put(database, [result_row(place, custom_id=f"t-{place}")]) for place in range(4))
+    )
 
     assert [found.id for found in rows(database)] == ["t-0", "t-1", "t-2", "t-3"]
 
 
 def _is_left(theirs: Database, schedule: str, slot: datetime, batch_id: str) -> bool:
     with theirs.read() as connection:
-        return output_table.is_left(connection, schedule, slot, batch_id)
+        return output_table.is_merged(connection, schedule, slot, batch_id)

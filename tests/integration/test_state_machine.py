@@ -25,15 +25,23 @@ from models.db import Database
 from models.errors import TransactionConflict, UsageError
 from models.lifecycle import termination
 from models.settings import Settings
-from models.states import AttemptEnding, BatchStatus, Ending, Outcome
+from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from producer.batches import cancel, delete, retry
-from producer.batches.retry import Choice
+from producer.batches.retry import RetrySelection
 from producer.submission import streaming
-from producer.submission.open_submission import Entry
+from producer.submission.open_submission import OpenSubmission
 from tests import batches_made
-from tests.batches_made import LEASE_SECONDS, VERSION, claimant, execute, insert_batch, let_lapse, pending
+from tests.batches_made import (
+    LEASE_SECONDS,
+    MODEL_VERSION,
+    claimant_for,
+    execute,
+    expire_leases,
+    get_unanswered_jobs,
+    insert_batch,
+)
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import Answer, Deferral, PutOff
+from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import Lease
 from worker.loading import versions
 from worker.maintenance import clock_steps, tasks
@@ -43,10 +51,10 @@ SLICE = 4
 MAX_ATTEMPTS = 3
 CHUNK = 3  # open jobs that an early end closes at once, so that ends have a middle
 WORKERS = st.sampled_from(["worker-1", "worker-2", "worker-3"])
-OUTCOMES = st.lists(st.sampled_from([Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED]), max_size=SLICE)
-UNSUCCESSFUL = st.sampled_from([Outcome.FAILED, Outcome.CANCELLED, Outcome.EXPIRED])
+OUTCOMES = st.lists(st.sampled_from([JobOutcome.SUCCEEDED, JobOutcome.SUCCEEDED, JobOutcome.FAILED]), max_size=SLICE)
+UNSUCCESSFUL = st.sampled_from([JobOutcome.FAILED, JobOutcome.CANCELLED, JobOutcome.EXPIRED])
 DAY_SECONDS = 86_400.0
-ENDINGS = st.sampled_from([AttemptEnding.DIED, AttemptEnding.KILLED, AttemptEnding.HUNG])
+ENDINGS = st.sampled_from([AttemptOutcome.CRASHED, AttemptOutcome.KILLED, AttemptOutcome.HUNG])
 
 RESULTS = """
 SELECT position, seq, status, output, error_code, slice_id, token, {old} AS old FROM {table} WHERE batch_id = :id
@@ -75,7 +83,7 @@ class Mill(RuleBasedStateMachine):
         super().__init__()
         self.database = database
         self.pipeline = f"p{uuid.uuid4().hex[:8]}"
-        self.version_id = versions.register(database, VERSION)
+        self.version_id = versions.register_version(database, MODEL_VERSION)
         self.batches: list[str] = []
         self.given: list[tuple[str, Lease]] = []  # every claim, to whom
         self.holding: dict[int, Lease] = {}
@@ -112,18 +120,20 @@ class Mill(RuleBasedStateMachine):
             execute(self.database, "UPDATE batches SET heard_at = created_at WHERE id = :id", id=entry.batch_id)
         with self.contended(conflicts):
             if how == "whole":
-                streaming.finish(self.database, entry, batches_made.batch(self.database, entry.batch_id).total, None)
+                streaming.end_ingestion(
+                    self.database, entry, batches_made.get_batch(self.database, entry.batch_id).total, None
+                )
             elif how == "broken off":
-                streaming.break_off(self.database, entry, "the source is gone")
+                streaming.abort(self.database, entry, "the source is gone")
             else:
-                tasks.abandoned(self.database, DAY_SECONDS)
-        key = batches_made.batch(self.database, entry.batch_id).idempotency_key
+                tasks.end_abandoned_batches(self.database, DAY_SECONDS)
+        key = batches_made.get_batch(self.database, entry.batch_id).idempotency_key
         assert (key is None) == (how != "whole"), "a key is free exactly when nobody goes on with its batch"
 
     @rule(worker=WORKERS, room=st.integers(1, 12), suspect=st.booleans())
     def claim(self, worker: str, room: int, suspect: bool) -> None:
-        who = claimant(worker, pipeline=self.pipeline)
-        for lease in claims.take(self.database, who, room, SLICE, suspect=suspect):
+        who = claimant_for(worker, pipeline=self.pipeline)
+        for lease in claims.claim(self.database, who, room, SLICE, from_quarantine=suspect):
             assert lease.slice_id not in self.holding, "leased to two"
             self.given.append((worker, lease))
             self.holding[lease.slice_id] = lease
@@ -141,17 +151,17 @@ class Mill(RuleBasedStateMachine):
     @rule(data=st.data())
     def lapse(self, data: st.DataObject) -> None:
         lease = data.draw(st.sampled_from(list(self.holding.values())))
-        let_lapse(self.database, lease)
+        expire_leases(self.database, lease)
         self.lapsed.add(lease.slice_id)
 
     @rule()
     def reclaim_lapsed(self) -> None:
-        reclaim.lapsed(self.database, MAX_ATTEMPTS)
+        reclaim.reclaim_expired(self.database, MAX_ATTEMPTS)
         self.lose(self.lapsed)
 
     @rule(worker=WORKERS, ending=ENDINGS)
-    def die(self, worker: str, ending: AttemptEnding) -> None:
-        reclaim.of_worker(self.database, worker, ending, MAX_ATTEMPTS)
+    def die(self, worker: str, ending: AttemptOutcome) -> None:
+        reclaim.reclaim_from_worker(self.database, worker, ending, MAX_ATTEMPTS)
         self.lose({lease.slice_id for who, lease in self.given if who == worker and self.holds(lease)})
 
     @precondition(lambda self: self.batches)
@@ -165,25 +175,29 @@ class Mill(RuleBasedStateMachine):
     def die_beside_others(self, worker: str, conflicts: int) -> None:
         """Others' transactions win, again and again, and what was done is undone as often."""
         with self.contended(conflicts):
-            self.die(worker, AttemptEnding.DIED)
+            self.die(worker, AttemptOutcome.CRASHED)
 
     @rule()
     def step_clock_back(self) -> None:
         """By a day: every moment that lay ahead lies a day further ahead. Leases and backoffs are as good as before."""
         sql = self.database.sql
         for column, state in (("lease_expires_at", "leased"), ("not_before", "queued")):
-            statement = f"UPDATE slices SET {column} = {sql.later} WHERE state = '{state}' AND {column} > {sql.now}"
+            statement = (
+                f"UPDATE slices SET {column} = {sql.now_plus_seconds} WHERE state = '{state}' AND {column} > {sql.now}"
+            )
             execute(self.database, statement, seconds=DAY_SECONDS)
 
-        clock_steps.taken_back(self.database, Settings(lease_seconds=LEASE_SECONDS))
+        clock_steps.reset_future_timestamps(self.database, Settings(lease_seconds=LEASE_SECONDS))
 
         with self.database.read() as connection:
-            far = text(f"SELECT count(*) FROM slices WHERE coalesce(lease_expires_at, not_before) > {sql.later}")
+            far = text(
+                f"SELECT count(*) FROM slices WHERE coalesce(lease_expires_at, not_before) > {sql.now_plus_seconds}"
+            )
             assert connection.scalar(far, {"seconds": LEASE_SECONDS + 1}) == 0
 
     @precondition(lambda self: self.holding)
     @rule(data=st.data(), outcomes=OUTCOMES)
-    def usurp(self, data: st.DataObject, outcomes: list[Outcome]) -> None:
+    def usurp(self, data: st.DataObject, outcomes: list[JobOutcome]) -> None:
         """A lease runs out, another takes the slice, and the former holder wakes up and writes."""
         self.lapse(data)
         stale = self.holding[sorted(self.lapsed)[0]]
@@ -194,7 +208,7 @@ class Mill(RuleBasedStateMachine):
 
     @precondition(lambda self: self.given)
     @rule(data=st.data(), outcomes=OUTCOMES)
-    def close(self, data: st.DataObject, outcomes: list[Outcome]) -> None:
+    def close(self, data: st.DataObject, outcomes: list[JobOutcome]) -> None:
         """As many of the slice's open jobs as there are outcomes; by whoever once held it."""
         lease = self.some_lease(data)
         answers, left = self.answers(lease, outcomes)
@@ -204,19 +218,19 @@ class Mill(RuleBasedStateMachine):
     @rule(data=st.data())
     def close_all(self, data: st.DataObject) -> None:
         lease = data.draw(st.sampled_from(list(self.holding.values())))
-        self.write(lease, self.answers(lease, [Outcome.SUCCEEDED] * 100)[0], finished=True)
+        self.write(lease, self.answers(lease, [JobOutcome.SUCCEEDED] * 100)[0], finished=True)
 
     @precondition(lambda self: self.given)
     @rule(data=st.data(), outcomes=OUTCOMES)
-    def put_off(self, data: st.DataObject, outcomes: list[Outcome]) -> None:
+    def put_off(self, data: st.DataObject, outcomes: list[JobOutcome]) -> None:
         """Answer some, and have the others tried again."""
         lease = self.some_lease(data)
         answers, _ = self.answers(lease, outcomes)
         answered = {answer.position for answer in answers}
-        later = [job.position for job in pending(self.database, [lease]) if job.position not in answered]
+        later = [job.position for job in get_unanswered_jobs(self.database, [lease]) if job.position not in answered]
         if later:
-            deferrals = tuple(Deferral(lease, position, "unavailable", "Busy.") for position in later)
-            self.write(lease, answers, finished=False, put_off=[PutOff(lease, -1.0, deferrals)])
+            deferrals = tuple(RetryableFailure(lease, position, "unavailable", "Busy.") for position in later)
+            self.write(lease, answers, finished=False, put_off=[DeferredSlice(lease, -1.0, deferrals)])
 
     @rule(worker=WORKERS)
     def release(self, worker: str) -> None:
@@ -227,19 +241,19 @@ class Mill(RuleBasedStateMachine):
         self.lose({lease.slice_id for lease in released})
 
     @precondition(lambda self: self.batches)
-    @rule(data=st.data(), ending=st.sampled_from(Ending), done=st.booleans())
-    def end_early(self, data: st.DataObject, ending: Ending, done: bool) -> None:
+    @rule(data=st.data(), ending=st.sampled_from(Termination), done=st.booleans())
+    def end_early(self, data: st.DataObject, ending: Termination, done: bool) -> None:
         """As a user, a deadline or a broken model does it; or whoever does it dies after the first chunk."""
         batch_id = data.draw(st.sampled_from(self.batches))
         if not done:
-            termination.end(self.database, batch_id, ending, "code", "message")
-        elif ending is Ending.EXPIRED:
+            termination.terminate(self.database, batch_id, ending, "code", "message")
+        elif ending is Termination.EXPIRED:
             execute(self.database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=batch_id)
-            tasks.expired(self.database)
+            tasks.expire_batches(self.database)
         else:
             with suppress(UsageError):
                 cancel.cancel(self.database, batch_id)
-            assert BatchStatus(self.status(batch_id)).ended
+            assert BatchStatus(self.status(batch_id)).has_ended
 
     @precondition(lambda self: self.batches)
     @rule(data=st.data(), conflicts=st.integers(0, 2))
@@ -256,16 +270,16 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def finish_ends(self) -> None:
-        tasks.ended(self.database)
+        tasks.finish_terminations(self.database)
         assert not any(self.status(batch_id) == BatchStatus.CANCELLING for batch_id in self.batches)
 
     @precondition(lambda self: self.batches)
     @rule(data=st.data(), outcomes=st.sets(UNSUCCESSFUL, min_size=1))
-    def replay(self, data: st.DataObject, outcomes: set[Outcome]) -> None:
+    def replay(self, data: st.DataObject, outcomes: set[JobOutcome]) -> None:
         batch_id = data.draw(st.sampled_from(self.batches))
         before = self.rows(batch_id)
         try:
-            retry.replay(self.database, batch_id, Choice(tuple(outcomes)), SLICE)
+            retry.retry_jobs(self.database, batch_id, RetrySelection(tuple(outcomes)), SLICE)
         except UsageError:
             return
         self.replayed |= {(batch_id, row.seq) for row in before if not row.old and row.status in outcomes}
@@ -276,7 +290,7 @@ class Mill(RuleBasedStateMachine):
     def is_sound(self) -> None:
         leased = set()
         for batch_id in self.batches:
-            slices = batches_made.slices(self.database, batch_id)
+            slices = batches_made.get_slices(self.database, batch_id)
             self.check(batch_id, self.rows(batch_id), slices)
             leased |= {(row.id, row.token) for row in slices if row.state == "leased"}
         self.holding = {
@@ -286,9 +300,9 @@ class Mill(RuleBasedStateMachine):
         assert leased == {(lease.slice_id, lease.token) for lease in self.holding.values()}
 
     def check(self, batch_id: str, rows: Sequence[Any], slices: Sequence[Any]) -> None:
-        batch, now = batches_made.batch(self.database, batch_id), [row for row in rows if not row.old]
+        batch, now = batches_made.get_batch(self.database, batch_id), [row for row in rows if not row.old]
         counts = Counter(row.status for row in now)
-        assert {name: getattr(batch, name) for name in Outcome} == {name: counts[name] for name in Outcome}
+        assert {name: getattr(batch, name) for name in JobOutcome} == {name: counts[name] for name in JobOutcome}
         assert sorted(row.seq for row in rows) == list(range(1, batch.last_seq + 1))
         runs = [place for row in slices if row.state != "done" for place in range(row.first, row.first + row.size)]
         todo = set(range(batch.total)) - {row.position for row in now}
@@ -314,7 +328,7 @@ class Mill(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for batch_id in self.batches:
-            batches_made.audit(self.database, batch_id)
+            batches_made.assert_consistent(self.database, batch_id)
             execute(self.database, "DELETE FROM batches WHERE id = :id", id=batch_id)
 
     # ---- how
@@ -322,17 +336,21 @@ class Mill(RuleBasedStateMachine):
     def add(self, jobs: int, **columns: Any) -> None:
         self.batches.append(
             insert_batch(
-                self.database, jobs, slice_jobs=SLICE, pipeline=self.pipeline, id=f"{self.pipeline}_{self.made}",
+                self.database,
+                jobs,
+                slice_jobs=SLICE,
+                pipeline=self.pipeline,
+                id=f"{self.pipeline}_{self.made}",
                 **columns,
             )
-        )  # fmt: skip
+        )
         self.made += 1
 
-    def reading(self) -> list[Entry]:
+    def reading(self) -> list[OpenSubmission]:
         """The batches that are still read in, in their submitters' hands."""
-        rows = [batches_made.batch(self.database, batch_id) for batch_id in self.batches]
+        rows = [batches_made.get_batch(self.database, batch_id) for batch_id in self.batches]
         return [
-            Entry(row.id, row.submitter, row.idempotency_key)
+            OpenSubmission(row.id, row.submitter, row.idempotency_key)
             for row in rows
             if row.reading and row.status == BatchStatus.IN_PROGRESS
         ]
@@ -359,32 +377,39 @@ class Mill(RuleBasedStateMachine):
         lease: Lease = data.draw(st.sampled_from([one for one in (alive, gone) if one]).flatmap(st.sampled_from))
         return lease
 
-    def answers(self, lease: Lease, outcomes: Sequence[Outcome]) -> tuple[list[Answer], int]:
+    def answers(self, lease: Lease, outcomes: Sequence[JobOutcome]) -> tuple[list[JobResult], int]:
         """Answers to the first open jobs of the slice, and how many jobs are left open."""
-        jobs = pending(self.database, [lease])
+        jobs = get_unanswered_jobs(self.database, [lease])
         answers = [
-            Answer(lease, job.position, outcome, output=f'"{lease.token}"')
-            if outcome is Outcome.SUCCEEDED
-            else Answer(lease, job.position, outcome, error_code="model_error", error_message="No.")
+            JobResult(lease, job.position, outcome, output=f'"{lease.token}"')
+            if outcome is JobOutcome.SUCCEEDED
+            else JobResult(lease, job.position, outcome, error_code="model_error", error_message="No.")
             for job, outcome in zip(jobs, outcomes, strict=False)
         ]
         return answers, len(jobs) - len(answers)
 
-    def write(self, lease: Lease, answers: list[Answer], *, finished: bool, put_off: Sequence[PutOff] = ()) -> None:
+    def write(
+        self, lease: Lease, answers: list[JobResult], *, finished: bool, put_off: Sequence[DeferredSlice] = ()
+    ) -> None:
         held = self.holds(lease)
         with self.database.write() as connection:
-            closed = commit.close(
-                connection, self.database.sql, answers, [lease], {lease.slice_id} if finished else set(),
-                self.version_id, put_off=put_off,
-            )  # fmt: skip
-        assert closed.written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
-        assert held or closed.lost == {lease.slice_id}
+            closed = commit.commit_results(
+                connection,
+                self.database.sql,
+                answers,
+                [lease],
+                {lease.slice_id} if finished else set(),
+                self.version_id,
+                deferred_slices=put_off,
+            )
+        assert closed.results_written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
+        assert held or closed.lost_slice_ids == {lease.slice_id}
         if held and (finished or put_off):
             self.lose({lease.slice_id})
             self.closed |= {lease} if finished else set()
 
     def status(self, batch_id: str) -> str:
-        return str(batches_made.batch(self.database, batch_id).status)
+        return str(batches_made.get_batch(self.database, batch_id).status)
 
     def rows(self, batch_id: str) -> list[Any]:
         """Results and what replays took back, in order of `seq`."""
@@ -414,11 +439,13 @@ def database(database_url: str) -> Iterator[Contended]:
 
 def test_any_order_of_events_leaves_every_batch_sound(database: Contended, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(termination, "CHUNK_JOBS", CHUNK)
-    monkeypatch.setattr(db, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(db, "RETRY_BASE_SECONDS", 0.0)
     run_state_machine_as_test(
         lambda: Mill(database),
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None,
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),
-    )  # fmt: skip
+    )

@@ -10,29 +10,29 @@ from sqlalchemy import func, select, text
 
 from models.db import Database
 from models.lifecycle import termination
-from models.states import Ending, Outcome
+from models.states import JobOutcome, Termination
 from models.tables import ModelVersion, Result
 from tests import batches_made
 from tests.batches_made import (
     LEASE_SECONDS,
     MODEL,
+    MODEL_VERSION,
     PIPELINE,
     TASK,
-    VERSION,
-    audit,
-    batch,
-    claimant,
+    assert_consistent,
+    claimant_for,
+    expire_leases,
+    get_batch,
+    get_results,
+    get_slice,
+    get_slices,
+    get_unanswered_jobs,
     insert_batch,
-    let_lapse,
-    pending,
-    results,
-    slice_row,
-    slices,
 )
 from tests.servers import wait_until
-from tests.threads import at_once
+from tests.threads import run_concurrently
 from worker.leasing import claims, commit, reclaim
-from worker.leasing.commit import Answer, Closed
+from worker.leasing.commit import CommitResult, JobResult
 from worker.leasing.leases import Lease
 from worker.loading import versions
 
@@ -48,37 +48,43 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def version_id(database: Database) -> int:
-    return versions.register(database, VERSION)
+    return versions.register_version(database, MODEL_VERSION)
 
 
 def take(database: Database, worker_id: str = "worker-1", room: int = 1000) -> list[Lease]:
-    return claims.take(database, claimant(worker_id), room, SLICE)
+    return claims.claim(database, claimant_for(worker_id), room, SLICE)
 
 
-def answers(lease: Lease, *places: int, **other: Any) -> list[Answer]:
+def answers(lease: Lease, *places: int, **other: Any) -> list[JobResult]:
     """Successes for these places of a slice; for all of it when none is named."""
-    named = {"status": Outcome.SUCCEEDED, "output": '{"label": "POSITIVE"}', "tokens": 5, "padded_tokens": 8, **other}
-    return [Answer(lease, lease.first + place, **named) for place in places or range(lease.size)]
+    named = {
+        "status": JobOutcome.SUCCEEDED,
+        "output": '{"label": "POSITIVE"}',
+        "tokens": 5,
+        "padded_tokens": 8,
+        **other,
+    }
+    return [JobResult(lease, lease.start_position + place, **named) for place in places or range(lease.size)]
 
 
 def close(
     database: Database,
     version_id: int,
-    written: Sequence[Answer],
+    written: Sequence[JobResult],
     leases: Collection[Lease],
     *,
     finished: Collection[Lease] = (),
     again: bool = False,
-) -> Closed:
+) -> CommitResult:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return commit.close(connection, database.sql, written, leases, ids, version_id, again=again)
+        return commit.commit_results(connection, database.sql, written, leases, ids, version_id, is_retry=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
     """Let a lease run out and another worker take the slice."""
-    let_lapse(database, lease)
-    reclaim.lapsed(database, 3)
+    expire_leases(database, lease)
+    reclaim.reclaim_expired(database, 3)
     [taken] = take(database, "thief", room=1)
     assert taken.slice_id == lease.slice_id
     return taken
@@ -90,14 +96,14 @@ class TestClose:
         [lease, other] = take(database)
         written = [
             *answers(lease, 0, 1, truncated=True),
-            *answers(lease, 2, status=Outcome.FAILED, output=None, error_code="model_error", error_message="No."),
+            *answers(lease, 2, status=JobOutcome.FAILED, output=None, error_code="model_error", error_message="No."),
             *answers(lease, 3, output="null"),
         ]
 
         closed = close(database, version_id, written, [lease], finished=[lease])
 
-        assert closed == Closed(4, frozenset(), ended=None)
-        rows = results(database, batch_id)
+        assert closed == CommitResult(4, frozenset(), final_status=None)
+        rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "succeeded", "failed", "succeeded"]
         assert [row.output for row in rows] == [{"label": "POSITIVE"}, {"label": "POSITIVE"}, None, None]
         assert [row.truncated for row in rows] == [True, True, False, False]
@@ -106,14 +112,14 @@ class TestClose:
             (lease.slice_id, 1, 1, version_id)
         }
         assert all(row.finished_at is not None for row in rows)
-        counted = batch(database, batch_id)
+        counted = get_batch(database, batch_id)
         assert (counted.succeeded, counted.failed, counted.last_seq) == (3, 1, 4)
         assert (counted.tokens, counted.padded_tokens) == (20, 32)
         assert (counted.status, counted.completed_at) == ("in_progress", None)
-        assert slice_row(database, lease).state == "done"
-        assert slice_row(database, lease).done_at is not None
-        assert slice_row(database, other).state == "leased"
-        audit(database, batch_id)
+        assert get_slice(database, lease).state == "done"
+        assert get_slice(database, lease).done_at is not None
+        assert get_slice(database, other).state == "leased"
+        assert_consistent(database, batch_id)
 
     def test_of_a_part_keeps_the_lease(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -121,10 +127,10 @@ class TestClose:
 
         close(database, version_id, answers(lease, 2), [lease])
 
-        assert slice_row(database, lease).state == "leased"
-        assert slice_row(database, lease).done_at is None
-        assert [job.position for job in pending(database, [lease])] == [0, 1, 3]
-        audit(database, batch_id)
+        assert get_slice(database, lease).state == "leased"
+        assert get_slice(database, lease).done_at is None
+        assert [job.position for job in get_unanswered_jobs(database, [lease])] == [0, 1, 3]
+        assert_consistent(database, batch_id)
 
     def test_counts_seq_in_the_order_given_across_writes(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -133,7 +139,7 @@ class TestClose:
         close(database, version_id, answers(lease, 3, 0), [lease])
         close(database, version_id, answers(lease, 2, 1), [lease], finished=[lease])
 
-        assert [row.seq for row in results(database, batch_id)] == [2, 4, 3, 1]
+        assert [row.seq for row in get_results(database, batch_id)] == [2, 4, 3, 1]
 
     def test_ends_a_slice_that_has_no_open_job_left(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
@@ -142,9 +148,9 @@ class TestClose:
 
         closed = close(database, version_id, [], [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset(), ended=None)
-        assert slice_row(database, lease).state == "done"
-        audit(database, batch_id)
+        assert closed == CommitResult(0, frozenset(), final_status=None)
+        assert get_slice(database, lease).state == "done"
+        assert_consistent(database, batch_id)
 
     def test_of_the_last_slice_completes_the_batch(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
@@ -153,10 +159,10 @@ class TestClose:
 
         closed = close(database, version_id, written, leases, finished=leases)
 
-        assert closed.ended == "completed"
-        assert batch(database, batch_id).status == "completed"
-        assert batch(database, batch_id).completed_at is not None
-        audit(database, batch_id)
+        assert closed.final_status == "completed"
+        assert get_batch(database, batch_id).status == "completed"
+        assert get_batch(database, batch_id).completed_at is not None
+        assert_consistent(database, batch_id)
 
     def test_is_all_or_nothing(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -164,15 +170,15 @@ class TestClose:
 
         def close_and_fail() -> None:
             with database.write() as connection:
-                commit.close(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):
             close_and_fail()
 
-        assert results(database, batch_id) == []
-        assert batch(database, batch_id).last_seq == 0
-        assert slice_row(database, lease).state == "leased"
+        assert get_results(database, batch_id) == []
+        assert get_batch(database, batch_id).last_seq == 0
+        assert get_slice(database, lease).state == "leased"
 
     def test_into_a_batch_that_is_gone_writes_nothing(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -183,7 +189,7 @@ class TestClose:
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset({lease.slice_id}), ended=None)
+        assert closed == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
 
 
 class TestFence:
@@ -192,18 +198,16 @@ class TestFence:
         [stale, held] = take(database)
         taken = steal(database, stale)
 
-        closed = close(
-            database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held]
-        )  # fmt: skip
+        closed = close(database, version_id, answers(stale) + answers(held), [stale, held], finished=[stale, held])
 
-        assert closed == Closed(4, frozenset({stale.slice_id}), ended=None)
-        assert [row.position for row in results(database, batch_id)] == [4, 5, 6, 7]
-        assert slice_row(database, stale).state == "leased", "the thief goes on"
-        audit(database, batch_id)
+        assert closed == CommitResult(4, frozenset({stale.slice_id}), final_status=None)
+        assert [row.position for row in get_results(database, batch_id)] == [4, 5, 6, 7]
+        assert get_slice(database, stale).state == "leased", "the thief goes on"
+        assert_consistent(database, batch_id)
 
-        assert close(database, version_id, answers(taken), [taken], finished=[taken]).ended == "completed"
-        assert {row.token for row in results(database, batch_id)[:4]} == {2}
-        audit(database, batch_id)
+        assert close(database, version_id, answers(taken), [taken], finished=[taken]).final_status == "completed"
+        assert {row.token for row in get_results(database, batch_id)[:4]} == {2}
+        assert_consistent(database, batch_id)
 
     def test_drops_everything_when_all_leases_are_stale(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
@@ -212,28 +216,28 @@ class TestFence:
 
         closed = close(database, version_id, answers(stale), [stale], finished=[stale])
 
-        assert closed == Closed(0, frozenset({stale.slice_id}), ended=None)
-        assert results(database, batch_id) == []
-        audit(database, batch_id)
+        assert closed == CommitResult(0, frozenset({stale.slice_id}), final_status=None)
+        assert get_results(database, batch_id) == []
+        assert_consistent(database, batch_id)
 
     def test_drops_what_was_queued_again_though_nobody_took_it(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
         [lapsed] = take(database)
-        let_lapse(database, lapsed)
-        reclaim.lapsed(database, 3)
+        expire_leases(database, lapsed)
+        reclaim.reclaim_expired(database, 3)
 
         closed = close(database, version_id, answers(lapsed), [lapsed], finished=[lapsed])
 
-        assert closed.lost == {lapsed.slice_id}
-        assert results(database, batch_id) == []
-        assert slice_row(database, lapsed).state == "queued"
+        assert closed.lost_slice_ids == {lapsed.slice_id}
+        assert get_results(database, batch_id) == []
+        assert get_slice(database, lapsed).state == "queued"
 
     def test_holds_a_lease_that_ran_out_unnoticed(self, database: Database, version_id: int) -> None:
         insert_batch(database, 4)
         [lease] = take(database)
-        let_lapse(database, lease)
+        expire_leases(database, lease)
 
-        assert close(database, version_id, answers(lease), [lease], finished=[lease]).ended == "completed"
+        assert close(database, version_id, answers(lease), [lease], finished=[lease]).final_status == "completed"
 
     def test_grows_with_every_claim_and_with_the_end_of_the_batch(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
@@ -244,33 +248,36 @@ class TestFence:
             with database.write() as connection:
                 claims.release(connection, [lease])
 
-        termination.end(database, batch_id, Ending.FAILED, "code", "message")
+        termination.terminate(database, batch_id, Termination.FAILED, "code", "message")
 
-        assert [*tokens, slices(database, batch_id)[0].token] == [1, 2, 3, 4]
+        assert [*tokens, get_slices(database, batch_id)[0].token] == [1, 2, 3, 4]
 
     def test_and_a_theft_at_once_leave_one_outcome_each(self, database: Database, version_id: int) -> None:
         for _ in range(10):
             batch_id = insert_batch(database, 4)
             [lease] = take(database)
-            let_lapse(database, lease)
+            expire_leases(database, lease)
 
             def holder(lease: Lease = lease) -> bool:
-                return close(database, version_id, answers(lease), [lease], finished=[lease]).written == 4
+                return close(database, version_id, answers(lease), [lease], finished=[lease]).results_written == 4
 
             def thief() -> bool:
-                if not reclaim.lapsed(database, 3).queued:
+                if not reclaim.reclaim_expired(database, 3).requeued:
                     return False
                 # A claim passes over a slice for the blink in which its former holder waits for it.
                 taken: list[Lease] = []
                 wait_until(lambda: bool(taken.extend(take(database, "thief")) or taken), "the thief to get the slice")
-                written = [Answer(taken[0], job.position, Outcome.SUCCEEDED, "1") for job in pending(database, taken)]
-                return close(database, version_id, written, taken, finished=taken).ended == "completed"
+                written = [
+                    JobResult(taken[0], job.position, JobOutcome.SUCCEEDED, "1")
+                    for job in get_unanswered_jobs(database, taken)
+                ]
+                return close(database, version_id, written, taken, finished=taken).final_status == "completed"
 
-            kept, stolen = at_once(holder, thief)
+            kept, stolen = run_concurrently(holder, thief)
 
             assert kept is not stolen, "either the holder was in time or the thief was"
-            assert batch(database, batch_id).status == "completed"
-            audit(database, batch_id)
+            assert get_batch(database, batch_id).status == "completed"
+            assert_consistent(database, batch_id)
 
 
 class TestAgain:
@@ -283,9 +290,9 @@ class TestAgain:
 
         closed = close(database, version_id, answers(lease, 0, 1), [lease], again=True)
 
-        assert closed == Closed(0, frozenset(), ended=None)
-        assert batch(database, batch_id).tokens == 10
-        audit(database, batch_id)
+        assert closed == CommitResult(0, frozenset(), final_status=None)
+        assert get_batch(database, batch_id).tokens == 10
+        assert_consistent(database, batch_id)
 
     def test_after_a_whole_slice_writes_nothing_twice(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 8)
@@ -294,30 +301,33 @@ class TestAgain:
 
         closed = close(
             database, version_id, answers(lease) + answers(other, 0), [lease, other], finished=[lease], again=True
-        )  # fmt: skip
+        )
 
-        assert closed.written == 1, "what had not been committed is"
-        assert [row.position for row in results(database, batch_id)] == [0, 1, 2, 3, 4]
-        audit(database, batch_id)
+        assert closed.results_written == 1, "what had not been committed is"
+        assert [row.position for row in get_results(database, batch_id)] == [0, 1, 2, 3, 4]
+        assert_consistent(database, batch_id)
 
     def test_after_the_last_slice_changes_nothing(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
         [lease] = take(database)
         close(database, version_id, answers(lease), [lease], finished=[lease])
-        before = batch(database, batch_id)
+        before = get_batch(database, batch_id)
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease], again=True)
 
-        assert (closed.written, closed.ended == "completed") == (0, False)
-        assert batch(database, batch_id) == before
+        assert (closed.results_written, closed.final_status == "completed") == (0, False)
+        assert get_batch(database, batch_id) == before
 
     def test_without_an_earlier_commit_writes_everything(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4)
         [lease] = take(database)
 
-        assert close(database, version_id, answers(lease), [lease], finished=[lease], again=True).ended == "completed"
+        assert (
+            close(database, version_id, answers(lease), [lease], finished=[lease], again=True).final_status
+            == "completed"
+        )
 
-        audit(database, batch_id)
+        assert_consistent(database, batch_id)
 
 
 class TestConcurrentWriters:
@@ -325,17 +335,19 @@ class TestConcurrentWriters:
         batch_id = insert_batch(database, 6 * SLICE)
         leases = take(database)
 
-        closed = at_once(
-            *(lambda lease=lease: close(database, version_id, answers(lease), [lease], finished=[lease])
-              for lease in leases)
-        )  # fmt: skip
+        closed = run_concurrently(
+            *(
+                lambda lease=lease: close(database, version_id, answers(lease), [lease], finished=[lease])
+                for lease in leases
+            )
+        )
 
-        assert sorted(each.ended == "completed" for each in closed) == [False] * 5 + [True]
-        audit(database, batch_id)
+        assert sorted(each.final_status == "completed" for each in closed) == [False] * 5 + [True]
+        assert_consistent(database, batch_id)
 
     def test_never_let_a_cursor_miss_a_row(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 4 * 25, slice_jobs=25)
-        leases = claims.take(database, claimant(), 100, 25)
+        leases = claims.claim(database, claimant_for(), 100, 25)
         ended = threading.Event()
 
         def write(lease: Lease) -> None:
@@ -355,16 +367,16 @@ class TestConcurrentWriters:
 
         def write_all() -> list[int]:
             try:
-                at_once(*(lambda lease=lease: write(lease) for lease in leases))
+                run_concurrently(*(lambda lease=lease: write(lease) for lease in leases))
             finally:
                 ended.set()
             return []
 
-        seen, _ = at_once(follow, write_all)
+        seen, _ = run_concurrently(follow, write_all)
 
         assert seen == list(range(1, 101)), "in order, none missed, none twice"
-        assert batch(database, batch_id).status == "completed"
-        audit(database, batch_id)
+        assert get_batch(database, batch_id).status == "completed"
+        assert_consistent(database, batch_id)
 
     def test_of_many_slices_each_never_wait_for_each_other(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 20 * SLICE)
@@ -381,15 +393,18 @@ class TestConcurrentWriters:
                 with database.write() as connection:
                     claims.renew(connection, database.sql, order, LEASE_SECONDS)
 
-        at_once(lambda: work(mixed[0]), lambda: work(mixed[1]), renew)
+        run_concurrently(lambda: work(mixed[0]), lambda: work(mixed[1]), renew)
 
-        assert batch(database, batch_id).status == "completed"
-        audit(database, batch_id)
+        assert get_batch(database, batch_id).status == "completed"
+        assert_consistent(database, batch_id)
 
 
 class TestFail:
     def fail(self, database: Database, batch_id: str) -> int:
-        return termination.end(database, batch_id, Ending.FAILED, "model_unusable", "The model has no weights.") or 0
+        return (
+            termination.terminate(database, batch_id, Termination.FAILED, "model_unusable", "The model has no weights.")
+            or 0
+        )
 
     def test_ends_every_open_job(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 12)
@@ -398,36 +413,36 @@ class TestFail:
 
         assert self.fail(database, batch_id) == 10
 
-        rows = results(database, batch_id)
+        rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["failed", "succeeded", "failed", "succeeded"] + ["failed"] * 8
         assert {(row.error_code, row.error_message) for row in rows if row.status == "failed"} == {
             ("model_unusable", "The model has no weights.")
         }
-        ended = batch(database, batch_id)
+        ended = get_batch(database, batch_id)
         assert (ended.status, ended.succeeded, ended.failed) == ("failed", 2, 10)
         assert (ended.error_code, ended.error_message) == ("model_unusable", "The model has no weights.")
         assert ended.failed_at is not None
         assert ended.completed_at is None
-        assert {row.state for row in slices(database, batch_id)} == {"done"}
-        audit(database, batch_id)
+        assert {row.state for row in get_slices(database, batch_id)} == {"done"}
+        assert_consistent(database, batch_id)
 
     def test_leaves_other_batches_alone(self, database: Database) -> None:
         batch_id, other = insert_batch(database, 4), insert_batch(database, 4)
 
         self.fail(database, batch_id)
 
-        assert batch(database, other).status == "in_progress"
-        assert results(database, other) == []
-        assert [row.state for row in slices(database, other)] == ["queued"]
+        assert get_batch(database, other).status == "in_progress"
+        assert get_results(database, other) == []
+        assert [row.state for row in get_slices(database, other)] == ["queued"]
 
     def test_twice_fails_once(self, database: Database) -> None:
         batch_id = insert_batch(database, 4)
         self.fail(database, batch_id)
-        before = batch(database, batch_id)
+        before = get_batch(database, batch_id)
 
         assert self.fail(database, batch_id) == 0
 
-        assert batch(database, batch_id) == before
+        assert get_batch(database, batch_id) == before
 
     def test_of_what_does_not_exist_fails_nothing(self, database: Database) -> None:
         assert self.fail(database, "batch_unknown") == 0
@@ -436,16 +451,20 @@ class TestFail:
         batch_id = insert_batch(database, 8)
         [lease] = take(database, room=1)
         self.fail(database, batch_id)
-        before = (batch(database, batch_id), results(database, batch_id), slices(database, batch_id))
+        before = (get_batch(database, batch_id), get_results(database, batch_id), get_slices(database, batch_id))
 
         closed = close(database, version_id, answers(lease), [lease], finished=[lease])
 
-        assert closed == Closed(0, frozenset({lease.slice_id}), ended=None)
+        assert closed == CommitResult(0, frozenset({lease.slice_id}), final_status=None)
         assert take(database) == []
         with database.write() as connection:
             assert claims.renew(connection, database.sql, [lease], LEASE_SECONDS) == [lease]
             assert claims.release(connection, [lease]) == []
-        assert (batch(database, batch_id), results(database, batch_id), slices(database, batch_id)) == before
+        assert (
+            get_batch(database, batch_id),
+            get_results(database, batch_id),
+            get_slices(database, batch_id),
+        ) == before
 
     def test_and_closing_writes_at_once_leave_one_outcome_each(self, database: Database, version_id: int) -> None:
         batch_id = insert_batch(database, 10 * SLICE)
@@ -453,14 +472,15 @@ class TestFail:
 
         def write() -> int:
             return sum(
-                close(database, version_id, answers(lease), [lease], finished=[lease]).written for lease in leases
+                close(database, version_id, answers(lease), [lease], finished=[lease]).results_written
+                for lease in leases
             )
 
-        written, failed = at_once(write, lambda: self.fail(database, batch_id))
+        written, failed = run_concurrently(write, lambda: self.fail(database, batch_id))
 
         assert written + failed == 10 * SLICE
-        assert batch(database, batch_id).status == ("failed" if failed else "completed")
-        audit(database, batch_id)
+        assert get_batch(database, batch_id).status == ("failed" if failed else "completed")
+        assert_consistent(database, batch_id)
 
 
 class TestRegister:
@@ -469,27 +489,27 @@ class TestRegister:
             return connection.scalar(select(func.count()).select_from(ModelVersion)) or 0
 
     def test_gives_the_same_id_for_the_same_version(self, database: Database) -> None:
-        first = versions.register(database, VERSION)
+        first = versions.register_version(database, MODEL_VERSION)
 
-        assert versions.register(database, replace(VERSION, libraries={"torch": "1"})) == first
+        assert versions.register_version(database, replace(MODEL_VERSION, libraries={"torch": "1"})) == first
         assert self.count(database) == 1
 
     @pytest.mark.parametrize("field", ["model", "revision", "tokenizer_revision", "dtype", "device", "attention"])
     def test_gives_another_id_for_another_version(self, database: Database, field: str) -> None:
-        first = versions.register(database, VERSION)
+        first = versions.register_version(database, MODEL_VERSION)
 
-        assert versions.register(database, replace(VERSION, **{field: "another"})) != first
+        assert versions.register_version(database, replace(MODEL_VERSION, **{field: "another"})) != first
 
     def test_keeps_every_field(self, database: Database) -> None:
-        version_id = versions.register(database, VERSION)
+        version_id = versions.register_version(database, MODEL_VERSION)
 
         with database.read() as connection:
             row = connection.execute(select(ModelVersion.__table__).where(ModelVersion.id == version_id)).one()
         for field in ("task", "model", "revision", "tokenizer", "dtype", "quantization", "attention", "libraries"):
-            assert getattr(row, field) == getattr(VERSION, field), field
+            assert getattr(row, field) == getattr(MODEL_VERSION, field), field
 
     def test_by_many_at_once_makes_one_row(self, database: Database) -> None:
-        ids = at_once(*[lambda: versions.register(database, VERSION)] * 6)
+        ids = run_concurrently(*[lambda: versions.register_version(database, MODEL_VERSION)] * 6)
 
         assert len(set(ids)) == 1
         assert self.count(database) == 1
@@ -506,5 +526,10 @@ class TestJobResults:
                 text("SELECT * FROM job_results WHERE batch_id = :id AND position = 1"), {"id": batch_id}
             ).one()
 
-        assert (row.status, row.model, row.revision, row.dtype) == ("succeeded", MODEL, VERSION.revision, "float32")
+        assert (row.status, row.model, row.revision, row.dtype) == (
+            "succeeded",
+            MODEL,
+            MODEL_VERSION.revision,
+            "float32",
+        )
         assert (row.pipeline, row.task, row.attempts) == (PIPELINE, TASK, 1)

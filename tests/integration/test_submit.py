@@ -20,22 +20,22 @@ from sqlalchemy import text
 import batchmill
 from batchmill import Client
 from models.db import Database
-from models.errors import BatchmillError, RefusedBatch, Unreachable, UnreadableSource
+from models.errors import BatchmillError, InvalidRows, Unreachable, UnreadableSource
 from models.lifecycle import wakeups
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from producer.batches import views
 from producer.readers.rows import Problem, Row, Source
 from producer.results import pages
 from producer.submission import chunks, job_writer, submit
-from producer.submission.open_submission import Entry
-from producer.submission.request import Request
+from producer.submission.open_submission import OpenSubmission
+from producer.submission.request import SubmitRequest
 from tests import answers
 from tests.servers import Valkey, wait_until
 
 ROOT = Path(__file__).parents[2]
-NAMED = {pipeline.name: pipeline for pipeline in BUILT_IN}
+NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
 HUB, SAMPLE = NAMED["sentiment-analysis"], NAMED["sample-sentiment-analysis"]
 TABLES = ("batches", "jobs", "slices", "results", "model_versions", "workers")
 
@@ -49,9 +49,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 def accept(
     database: Database, rows: Iterable[Row | Problem], pipeline: Pipeline = SAMPLE, slice_jobs: int = 4, **fields: Any
-) -> submit.Submission:
+) -> submit.SubmitResult:
     source = Source("a.jsonl", "line", iter(rows))
-    return submit.accept(database, slice_jobs, Request.checked(pipeline, **fields), source)
+    return submit.submit(database, slice_jobs, SubmitRequest.create(pipeline, **fields), source)
 
 
 def texts(count: int) -> Iterator[Row]:
@@ -70,38 +70,54 @@ def rows_of_tables(database: Database) -> dict[str, int]:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
-    monkeypatch.setattr(submit, "DISCARD_JOBS", 2)
-    monkeypatch.setattr(job_writer, "LOOK_UP_IDS", 2)
+    monkeypatch.setattr(submit, "DELETE_CHUNK_JOBS", 2)
+    monkeypatch.setattr(job_writer, "IDS_PER_LOOKUP", 2)
 
 
 @pytest.mark.usefixtures("small_chunks")
 class TestInvalidRowsThatFailAlone:
     def test_are_jobs_with_a_failed_result_and_the_others_are_open(self, database: Database) -> None:
         rows = [
-            Row(1, "a", "good"), Row(2, "b", ""), Problem(3, "is not JSON", custom_id=None), Row(4, None, None),
-            Row(5, "a", "again"), Row(6, "c", "x"), Row(7, "b", "an id that a failed row has"), Row(8, "d", "good"),
-        ]  # fmt: skip
+            Row(1, "a", "good"),
+            Row(2, "b", ""),
+            Problem(3, "is not JSON", custom_id=None),
+            Row(4, None, None),
+            Row(5, "a", "again"),
+            Row(6, "c", "x"),
+            Row(7, "b", "an id that a failed row has"),
+            Row(8, "d", "good"),
+        ]
 
         submission = accept(database, rows, on_invalid="fail-row")
 
-        view = views.get(database, submission.batch_id)
+        view = views.get_batch(database, submission.batch_id)
         assert (submission.jobs, submission.failed) == (8, 5)
-        assert (view.counts.total, view.counts.failed, view.counts.open) == (8, 5, 3)
-        landed = list(pages.as_landed(database, submission.batch_id))
+        assert (view.counts.total, view.counts.failed, view.counts.unanswered) == (8, 5, 3)
+        landed = list(pages.iter_results(database, submission.batch_id))
         assert [row.seq for row in landed] == list(range(1, 6))
         assert {row.position: (row.error_code, row.custom_id) for row in landed} == {
-            1: ("empty_text", "b"), 2: ("invalid_row", None), 3: ("not_text", None), 4: ("duplicate_id", None),
+            1: ("empty_text", "b"),
+            2: ("invalid_row", None),
+            3: ("not_text", None),
+            4: ("duplicate_id", None),
             6: ("duplicate_id", None),
-        }  # fmt: skip
+        }
         assert landed[0].error_message == "line 2: text is empty; leave the row out or give it text"
         assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [
-            "a", "b", None, None, None, "c", None, "d",
-        ]  # fmt: skip
+            "a",
+            "b",
+            None,
+            None,
+            None,
+            "c",
+            None,
+            "d",
+        ]
 
     def test_a_batch_of_nothing_else_has_ended(self, database: Database) -> None:
         submission = accept(database, [Row(where, None, None) for where in range(1, 8)], on_invalid="fail-row")
 
-        view = views.get(database, submission.batch_id)
+        view = views.get_batch(database, submission.batch_id)
         assert (view.status, view.counts.failed, submission.slice_ids) == ("completed", 7, [])
 
     def test_a_word_that_is_not_known_is_refused(self, database: Database) -> None:
@@ -124,16 +140,10 @@ class TestAccept:
 
     def test_the_batch_says_what_was_asked(self, database: Database) -> None:
         submission = accept(
-            database,
-            texts(2),
-            HUB,
-            name="reviews",
-            parameters={"top_k": 2},
-            metadata={"team": "toys"},
-            priority=5,
+            database, texts(2), HUB, name="reviews", parameters={"top_k": 2}, metadata={"team": "toys"}, priority=5
         )
 
-        batch = views.get(database, submission.batch_id)
+        batch = views.get_batch(database, submission.batch_id)
         assert batch.status == "in_progress"
         assert batch.counts.as_dict()["open"] == batch.counts.total == 2
         assert (batch.pipeline, batch.task, batch.model) == (HUB.name, HUB.task, HUB.model)
@@ -144,13 +154,13 @@ class TestAccept:
             {"team": "toys"},
             5,
         )
-        created, begun = batch.moments["created_at"], batch.moments["in_progress_at"]
+        created, begun = batch.timestamps["created_at"], batch.timestamps["in_progress_at"]
         assert created is not None
         assert begun is not None
         assert created <= begun
 
     def test_an_unpinned_revision_is_left_to_the_first_worker(self, database: Database) -> None:
-        assert views.get(database, accept(database, texts(1)).batch_id).revision is None
+        assert views.get_batch(database, accept(database, texts(1)).batch_id).revision is None
 
     @pytest.mark.usefixtures("small_chunks")
     def test_nobody_can_claim_a_batch_that_is_being_read(self, database: Database) -> None:
@@ -158,7 +168,7 @@ class TestAccept:
 
         def rows() -> Iterator[Row]:
             for row in texts(7):
-                (batch,) = views.newest(database, 1)
+                (batch,) = views.list_batches(database, 1)
                 seen.append((batch.status, batch.counts.total, rows_of_tables(database)["slices"]))
                 yield row
 
@@ -171,7 +181,7 @@ class TestAccept:
         told: list[int] = []
         source = Source("a.jsonl", "line", texts(7))
 
-        submit.accept(database, 4, Request.checked(SAMPLE), source, told.append)
+        submit.submit(database, 4, SubmitRequest.create(SAMPLE), source, told.append)
 
         assert told == [3, 6, 7]
 
@@ -179,9 +189,9 @@ class TestAccept:
         raw: list[object] = ['ä\u2028\\n\t"', {"text": "a", "text_pair": "b", "stars": 5}]
 
         submission = accept(database, [Row(1, None, raw[0]), Row(2, None, raw[1])])
-        answers.land(database, submission.batch_id, [(0, {}), (1, {})])
+        answers.write_results(database, submission.batch_id, [(0, {}), (1, {})])
 
-        inputs = [row.input for row in pages.by_position(database, submission.batch_id)]
+        inputs = [row.input for row in pages.iter_by_position(database, submission.batch_id)]
         assert inputs == [{"text": raw[0]}, {"text": "a", "text_pair": "b"}]
 
 
@@ -218,19 +228,15 @@ class TestRefusals:
         ("rows", "error", "words"),
         [
             (lambda: iter(()), UnreadableSource, "has no rows"),
-            (bad_row, RefusedBatch, "line 6: is bad"),
-            (repeated_at_once, RefusedBatch, "line 3: has custom_id 'id 1', which line 1 has already"),
-            (repeated_later, RefusedBatch, "line 9: has custom_id 'id 2', which line 2 has already"),
+            (bad_row, InvalidRows, "line 6: is bad"),
+            (repeated_at_once, InvalidRows, "line 3: has custom_id 'id 1', which line 1 has already"),
+            (repeated_later, InvalidRows, "line 9: has custom_id 'id 2', which line 2 has already"),
             (broken, UnreadableSource, "line 6 is longer"),
             (interrupted, KeyboardInterrupt, None),
         ],
     )
     def test_leave_nothing_behind(
-        self,
-        database: Database,
-        rows: Callable[[], Iterator[Row]],
-        error: type[BaseException],
-        words: str | None,
+        self, database: Database, rows: Callable[[], Iterator[Row]], error: type[BaseException], words: str | None
     ) -> None:
         with pytest.raises(error, match=words):
             accept(database, rows())
@@ -238,7 +244,7 @@ class TestRefusals:
         assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)
 
     def test_repetitions_across_chunks_are_named_in_order(self, database: Database) -> None:
-        with pytest.raises(RefusedBatch) as caught:
+        with pytest.raises(InvalidRows) as caught:
             accept(database, repeated_later())
 
         assert caught.value.problems == (
@@ -257,7 +263,7 @@ class TestRefusals:
         submission = accept(database, texts(5))
         (submitter,) = column(database, "SELECT submitter FROM batches")
 
-        submit._discard(database, Entry(submission.batch_id, submitter))
+        submit._delete_batch(database, OpenSubmission(submission.batch_id, submitter))
 
         assert rows_of_tables(database)["jobs"] == 5
 
@@ -281,44 +287,45 @@ class TestRing:
         database = Database(sqlite_url)
         submission = accept(database, (Row(n, None, "canary") for n in range(10)))
 
-        assert submit.ring(self.settings(redis_url), submission) is None
+        assert submit.notify_workers(self.settings(redis_url), submission) is None
 
         with redis.Redis.from_url(redis_url) as client:
             messages = client.lrange(f"batchmill.{SAMPLE.name}", 0, -1)
         bodies = [json.loads(base64.b64decode(json.loads(message)["body"])) for message in messages]
         assert sorted(body[0] for body in bodies) == [[SAMPLE.name, slice_id] for slice_id in submission.slice_ids]
-        assert not any(b"canary" in message or b"canary" in base64.b64decode(json.loads(message)["body"])
-                       for message in messages)  # fmt: skip
+        assert not any(
+            b"canary" in message or b"canary" in base64.b64decode(json.loads(message)["body"]) for message in messages
+        )
         database.close()
 
     def test_a_redis_that_is_away_is_a_sentence(self, own_valkey: Valkey) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 3, 0, range(3))
+        submission = submit.SubmitResult("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.kill()
 
-        warning = submit.ring(self.settings(own_valkey.url), submission)
+        warning = submit.notify_workers(self.settings(own_valkey.url), submission)
 
         assert warning is not None
         assert "does not take bells" in warning
         assert "the batch is safe in SQL" in warning
 
     def test_a_redis_that_hangs_costs_seconds_only(self, own_valkey: Valkey) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 3, 0, range(3))
+        submission = submit.SubmitResult("batch_1", SAMPLE.name, 3, 0, range(3))
         own_valkey.pause()
         began = time.monotonic()
 
-        assert submit.ring(self.settings(own_valkey.url), submission)
+        assert submit.notify_workers(self.settings(own_valkey.url), submission)
 
         assert time.monotonic() - began < 10
 
     def test_while_more_is_read_it_is_not_waited_for_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rung: list[str] = []
         monkeypatch.setattr(
-            submit, "ring", lambda _, some: rung.append(some.batch_id) or ("away" if rung[1:] else None)
+            submit, "notify_workers", lambda _, some: rung.append(some.batch_id) or ("away" if rung[1:] else None)
         )
-        bells = submit.Bells(self.settings("redis://127.0.0.1:1/0"))
+        bells = submit.WakeupSender(self.settings("redis://127.0.0.1:1/0"))
 
         for number in range(4):
-            bells(submit.Submission(f"batch_{number}", SAMPLE.name, 0, 0, [1]))
+            bells(submit.SubmitResult(f"batch_{number}", SAMPLE.name, 0, 0, [1]))
 
         assert rung == ["batch_0", "batch_1"]
 
@@ -326,18 +333,18 @@ class TestRing:
         def refuse(*_: object) -> Celery:
             raise KeyError("canary")
 
-        submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
+        submission = submit.SubmitResult("batch_1", SAMPLE.name, 1, 0, [1])
         monkeypatch.setattr(wakeups, "celery_app", refuse)
 
-        warning = submit.ring(self.settings("redis://127.0.0.1:1/0"), submission)
+        warning = submit.notify_workers(self.settings("redis://127.0.0.1:1/0"), submission)
 
         assert warning is not None
         assert "the batch is safe in SQL" in warning
 
     def test_a_password_is_not_shown(self) -> None:
-        submission = submit.Submission("batch_1", SAMPLE.name, 1, 0, [1])
+        submission = submit.SubmitResult("batch_1", SAMPLE.name, 1, 0, [1])
 
-        warning = submit.ring(self.settings("redis://:canary@127.0.0.1:1/0"), submission)
+        warning = submit.notify_workers(self.settings("redis://:canary@127.0.0.1:1/0"), submission)
 
         assert warning
         assert "canary" not in warning
@@ -361,14 +368,29 @@ class TestCommand:
         monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
 
     def test_the_id_alone_goes_to_stdout(self, reviews: str, database: Database) -> None:
-        result = run("submit", reviews, "--pipeline", SAMPLE.name, "--name", "mine", "--param", "top_k=2",
-                     "--metadata", "team=toys", "--priority", "3")  # fmt: skip
+        result = run(
+            "submit",
+            reviews,
+            "--pipeline",
+            SAMPLE.name,
+            "--name",
+            "mine",
+            "--param",
+            "top_k=2",
+            "--metadata",
+            "team=toys",
+            "--priority",
+            "3",
+        )
 
         assert result.exit_code == 0, result.stderr
-        batch = views.get(database, result.stdout.removesuffix("\n"))
+        batch = views.get_batch(database, result.stdout.removesuffix("\n"))
         assert (batch.name, batch.parameters, batch.metadata, batch.priority) == (
-            "mine", {"top_k": 2}, {"team": "toys"}, 3,
-        )  # fmt: skip
+            "mine",
+            {"top_k": 2},
+            {"team": "toys"},
+            3,
+        )
         assert result.stderr.splitlines() == [
             "accepted 2 jobs in 1 slice",
             f"no worker serves {SAMPLE.name} now; start one: batchmill up --pipelines {SAMPLE.name}",
@@ -378,14 +400,14 @@ class TestCommand:
     def test_a_live_worker_is_noticed(
         self, reviews: str, database: Database, silent_seconds: float, served: bool
     ) -> None:
-        answers.sign_on(database, SAMPLE.name, silent_seconds=silent_seconds)
-        answers.sign_on(database, HUB.name)
+        answers.register_worker(database, SAMPLE.name, silent_seconds=silent_seconds)
+        answers.register_worker(database, HUB.name)
 
         assert ("no worker serves" not in run("submit", reviews, "-p", SAMPLE.name).stderr) is served
 
     def test_reuse_says_how_many(self, reviews: str, database: Database) -> None:
         first = run("submit", reviews, "-p", HUB.name).stdout.strip()
-        answers.land(database, first, [(0, {"label": "GOOD"})])
+        answers.write_results(database, first, [(0, {"label": "GOOD"})])
         with database.write() as connection:
             connection.execute(text("UPDATE batches SET revision = :revision"), {"revision": HUB.revision})
 
@@ -553,12 +575,15 @@ class TestClient:
             client.submit(SAMPLE.name, inputs)
 
     def test_bad_items_are_named(self, client: Client, database: Database) -> None:
-        with pytest.raises(RefusedBatch) as caught:
+        with pytest.raises(InvalidRows) as caught:
             client.submit(SAMPLE.name, ["a", None, {"txt": "b"}, float("nan"), {"text": "c", "id": 1.5}])  # type: ignore[list-item]
 
         assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-            "item 2", "item 3", "item 4", "item 5",
-        ]  # fmt: skip
+            "item 2",
+            "item 3",
+            "item 4",
+            "item 5",
+        ]
         assert rows_of_tables(database) == dict.fromkeys(TABLES, 0)
 
     def test_an_error_of_the_callers_own_comes_through(self, client: Client, database: Database) -> None:
@@ -595,7 +620,12 @@ class TestOnceItIsAccepted:
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", sqlite_url)
 
     @pytest.mark.parametrize(
-        "target", ["models.lifecycle.wakeups.ring", "producer.batches.workers.alive", "producer.batches.views.get"]
+        "target",
+        [
+            "models.lifecycle.wakeups.send_wakeups",
+            "producer.batches.workers.count_serving_workers",
+            "producer.batches.views.get_batch",
+        ],
     )
     @pytest.mark.parametrize("options", [(), ("--json",)], ids=["plain", "json"])
     def test_nothing_looks_as_if_it_were_not(

@@ -12,14 +12,14 @@ from models import db
 from models.db import Database, insert_rows
 from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import slices
-from models.states import AttemptEnding
+from models.states import AttemptOutcome
 from producer.batches import views
 from producer.submission import streaming
-from producer.submission.open_submission import Entry
+from producer.submission.open_submission import OpenSubmission
 from tests import batches_made
-from tests.batches_made import claimant, insert_batch
-from tests.servers import PATIENCE_SECONDS, PostgresDatabases
-from tests.threads import at_once
+from tests.batches_made import claimant_for, insert_batch
+from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
+from tests.threads import run_concurrently
 from worker.leasing import claims
 
 RENAME = text("UPDATE batches SET name = :name WHERE id = :id")
@@ -44,21 +44,21 @@ class TestConflicts:
                 tries.append(name)
                 connection.execute(RENAME, {"name": name, "id": order[0]})
                 if tries.count(name) == 1:
-                    met.wait(PATIENCE_SECONDS)
+                    met.wait(WAIT_TIMEOUT_SECONDS)
                 connection.execute(RENAME, {"name": name, "id": order[1]})
 
             database.transact(work)
 
-        at_once(lambda: renames("a", ids), lambda: renames("b", ids[::-1]))
+        run_concurrently(lambda: renames("a", ids), lambda: renames("b", ids[::-1]))
 
         assert sorted(tries) in (["a", "a", "b"], ["a", "b", "b"]), "one of the two lost once"
-        assert len({batches_made.batch(database, batch_id).name for batch_id in ids}) == 1
+        assert len({batches_made.get_batch(database, batch_id).name for batch_id in ids}) == 1
         database.close()
 
     def test_one_that_never_gets_through_is_told_after_some_tries(
         self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(db, "FIRST_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(db, "RETRY_BASE_SECONDS", 0.0)
         database, tries = Database(postgresql_url), []
 
         def work(connection: Connection) -> None:
@@ -68,38 +68,42 @@ class TestConflicts:
         with pytest.raises(TransactionConflict, match="others changed the same rows at the same time; run it again"):
             database.transact(work)
 
-        assert len(tries) == db.MAX_TRIES
+        assert len(tries) == db.MAX_TRANSACTION_ATTEMPTS
         database.close()
 
     def test_breaking_off_a_batch_never_meets_a_release_crosswise(self, postgresql_url: str) -> None:
         """Who releases refers to the batch's row and then takes its slices: who frees the key takes the row first."""
         database = Database(postgresql_url)
         batch_id = insert_batch(database, 4, reading=True, submitter="s", idempotency_key="k")
-        [lease] = claims.take(database, claimant(), 4, 4)
+        [lease] = claims.claim(database, claimant_for(), 4, 4)
         noted, conflicts = threading.Event(), []
 
         def release() -> None:
             with database.write() as connection:
-                slices.note(connection, slices.HELD, slices.fence(lease), AttemptEnding.RELEASED)
+                slices.record_attempt_outcome(
+                    connection, slices.CHECK_FENCE, slices.fence_parameters(lease), AttemptOutcome.RELEASED
+                )
                 noted.set()
                 time.sleep(0.3)  # the other waits for a lock by now
-                connection.execute(text(slices.RELEASE.format(held=slices.HELD)), slices.fence(lease))
+                connection.execute(
+                    text(slices.RELEASE_SLICE.format(held=slices.CHECK_FENCE)), slices.fence_parameters(lease)
+                )
 
         def break_off() -> None:
-            noted.wait(PATIENCE_SECONDS)
+            noted.wait(WAIT_TIMEOUT_SECONDS)
             try:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(db, "MAX_TRIES", 1)
-                    streaming.break_off(database, Entry(batch_id, "s", "k"), "gone")
+                    patch.setattr(db, "MAX_TRANSACTION_ATTEMPTS", 1)
+                    streaming.abort(database, OpenSubmission(batch_id, "s", "k"), "gone")
             except TransactionConflict as error:
                 conflicts.append(error)
 
-        at_once(release, break_off)
+        run_concurrently(release, break_off)
 
         assert conflicts == []
-        row = batches_made.batch(database, batch_id)
+        row = batches_made.get_batch(database, batch_id)
         assert (row.status, row.idempotency_key) == ("failed", None)
-        batches_made.audit(database, batch_id)
+        batches_made.assert_consistent(database, batch_id)
         database.close()
 
 
@@ -113,13 +117,13 @@ class TestPassing:
             with database.write() as connection:
                 connection.execute(text("SELECT 1"))
                 time.sleep(0.6)
-                insert_rows(connection, "slices", slices.COLUMNS, rows)
+                insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
 
         with pytest.raises(Unreachable):
             sleep_over()
 
         with database.write() as connection:
-            insert_rows(connection, "slices", slices.COLUMNS, rows)
+            insert_rows(connection, "slices", slices.INSERT_COLUMNS, rows)
         database.close()
 
 
@@ -141,7 +145,7 @@ class TestRefusals:
         url = make_url(postgresql_url).set(username=role, password="secret")
         reader = Database(url.render_as_string(hide_password=False))
 
-        views.newest(reader, 1)
+        views.list_batches(reader, 1)
         with pytest.raises(DatabaseRefused, match="lacks INSERT on batches; its owner gives it with: GRANT"):
             insert_batch(reader, 1)
 

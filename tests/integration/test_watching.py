@@ -16,10 +16,10 @@ from models.db import Database
 from models.errors import NotFound
 from models.tables import Worker
 from producer.batches import retry
-from producer.batches.progress import Observer
-from producer.batches.retry import Choice
+from producer.batches.progress import ProgressTracker
+from producer.batches.retry import RetrySelection
 from tests import answers
-from tests.batches_made import claimant, insert_batch
+from tests.batches_made import claimant_for, insert_batch
 from worker.leasing import claims
 
 ROOT = Path(__file__).parents[2]
@@ -48,62 +48,63 @@ class TestObserver:
     def test_who_works_on_it(self, database: Database) -> None:
         batch_id = insert_batch(database, 10)
         sign_on(database, "worker-1")
-        claims.take(database, claimant("worker-1"), 8, 4)
-        claims.take(database, claimant("worker-2"), 1, 4)
+        claims.claim(database, claimant_for("worker-1"), 8, 4)
+        claims.claim(database, claimant_for("worker-2"), 1, 4)
         insert_batch(database, 4)
-        claims.take(database, claimant("worker-3"), 1, 4)
+        claims.claim(database, claimant_for("worker-3"), 1, 4)
 
-        standing = Observer(database, batch_id).look(0.0)
+        standing = ProgressTracker(database, batch_id).poll(0.0)
 
         told = {
-            (holder.worker_id, holder.host, holder.device, holder.slices, holder.jobs) for holder in standing.holders
+            (holder.worker_id, holder.host, holder.device, holder.slices, holder.jobs)
+            for holder in standing.active_workers
         }
         assert told == {("worker-1", "here", "cpu", 2, 8), ("worker-2", None, None, 1, 2)}
 
     def test_failures_by_code_grow_with_what_lands(self, database: Database) -> None:
         batch_id = insert_batch(database, 8)
-        observer = Observer(database, batch_id)
-        assert observer.look(0.0).failures == ()
+        observer = ProgressTracker(database, batch_id)
+        assert observer.poll(0.0).failures == ()
 
-        answers.land(database, batch_id, [(0, "empty_text"), (1, GOOD)])
-        assert observer.look(1.0).failures == (("empty_text", 1),)
-        answers.land(database, batch_id, [(2, "text_too_long"), (3, "text_too_long"), (4, GOOD)])
+        answers.write_results(database, batch_id, [(0, "empty_text"), (1, GOOD)])
+        assert observer.poll(1.0).failures == (("empty_text", 1),)
+        answers.write_results(database, batch_id, [(2, "text_too_long"), (3, "text_too_long"), (4, GOOD)])
 
-        assert observer.look(2.0).failures == (("text_too_long", 2), ("empty_text", 1))
-        assert observer.look(3.0).failures == (("text_too_long", 2), ("empty_text", 1))
+        assert observer.poll(2.0).failures == (("text_too_long", 2), ("empty_text", 1))
+        assert observer.poll(3.0).failures == (("text_too_long", 2), ("empty_text", 1))
 
     def test_a_replay_takes_failures_back(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
-        answers.land(database, batch_id, [(0, "empty_text"), (1, "text_too_long"), (2, GOOD)])
-        answers.end(database, batch_id)
-        observer = Observer(database, batch_id)
-        assert len(observer.look(0.0).failures) == 2
+        answers.write_results(database, batch_id, [(0, "empty_text"), (1, "text_too_long"), (2, GOOD)])
+        answers.end_batch(database, batch_id)
+        observer = ProgressTracker(database, batch_id)
+        assert len(observer.poll(0.0).failures) == 2
 
-        retry.replay(database, batch_id, Choice(codes=("empty_text",)), 4)
+        retry.retry_jobs(database, batch_id, RetrySelection(codes=("empty_text",)), 4)
 
-        assert observer.look(1.0).failures == (("text_too_long", 1),)
+        assert observer.poll(1.0).failures == (("text_too_long", 1),)
 
     def test_a_forecast_comes_with_the_looks(self, database: Database) -> None:
         batch_id = insert_batch(database, 40)
-        observer = Observer(database, batch_id)
+        observer = ProgressTracker(database, batch_id)
         for place in range(20):
-            answers.land(database, batch_id, [(place, GOOD)])
-            standing = observer.look(float(place))
+            answers.write_results(database, batch_id, [(place, GOOD)])
+            standing = observer.poll(float(place))
 
-        assert standing.forecast is not None
-        assert (standing.forecast.jobs_per_second, standing.forecast.seconds) == (1.0, 20.0)
+        assert standing.eta is not None
+        assert (standing.eta.jobs_per_second, standing.eta.seconds) == (1.0, 20.0)
 
     def test_there_must_be_one(self, database: Database) -> None:
         with pytest.raises(NotFound):
-            Observer(database, "batch_nope").look(0.0)
+            ProgressTracker(database, "batch_nope").poll(0.0)
 
 
 class TestCommand:
     @pytest.fixture
     def batch_id(self, database: Database) -> str:
         batch_id = insert_batch(database, 3)
-        answers.land(database, batch_id, [(0, GOOD), (1, "empty_text"), (2, GOOD)])
-        answers.end(database, batch_id)
+        answers.write_results(database, batch_id, [(0, GOOD), (1, "empty_text"), (2, GOOD)])
+        answers.end_batch(database, batch_id)
         return batch_id
 
     def test_it_exits_as_wait_does(self, batch_id: str) -> None:

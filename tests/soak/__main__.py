@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.soak import verdict
-from tests.soak.faults import Faults
-from tests.soak.plant import Plant, plant
+from tests.soak.faults import FaultInjector
+from tests.soak.plant import Cluster, run_cluster
 from tests.soak.producer import real_texts
-from tests.soak.verdict import Recovery, Verdict
+from tests.soak.verdict import ConsistencyReport, RecoveryTimes
 
-UNENDED = "SELECT id, status FROM batches WHERE status IN ('validating', 'in_progress', 'cancelling')"
-LONGEST_WAIT_SECONDS = 300.0
+SELECT_UNFINISHED_BATCHES = "SELECT id, status FROM batches WHERE status IN ('validating', 'in_progress', 'cancelling')"
+MAX_DRAIN_SECONDS = 300.0
 
-UNDISTURBED = """
+REFERENCE_SCRIPT = """
 import json, sys
 from transformers import pipeline
 from models.pipelines.pipeline import SAMPLES
@@ -36,27 +36,27 @@ print(json.dumps({text: model(text)[0] for text in json.load(sys.stdin)}))
 
 def main() -> int:
     """Disturb, wait, count; returns the exit status."""
-    options = _options()
+    options = _parse_options()
     print(f"soak on {options.database}, {options.minutes:g} minutes, seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is ended on the way out
     rng = random.Random(options.seed)
-    expected = _undisturbed()
+    expected = _reference_outputs()
     with tempfile.TemporaryDirectory(prefix="batchmill-soak-") as folder:
-        with plant(Path(folder), options.database, options.lease, random.Random(rng.random())) as ours:
-            ours.record.touch()
-            ours.open()
-            faults = Faults(ours, rng)
-            _disturb(ours, faults, options.minutes * 60)
-            waited = _wait(ours)
-            found = verdict.judged(ours, expected)
-            times = verdict.recovery(ours, faults.kills)
+        with run_cluster(Path(folder), options.database, options.lease, random.Random(rng.random())) as ours:
+            ours.accepted_file.touch()
+            ours.start()
+            faults = FaultInjector(ours, rng)
+            _inject_faults(ours, faults, options.minutes * 60)
+            waited = _wait_until_drained(ours)
+            found = verdict.run_checks(ours, expected)
+            times = verdict.measure_recovery(ours, faults.kills)
             if options.log:
                 Path(options.log).write_text(ours.log)
-        _report(faults, found, times, waited)
+        _print_report(faults, found, times, waited)
     return 1 if found.violations else 0
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000))
@@ -66,54 +66,64 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _undisturbed() -> dict[str, Any]:
+def _reference_outputs() -> dict[str, Any]:
     ran = subprocess.run(
-        [sys.executable, "-c", UNDISTURBED], input=json.dumps(real_texts()), capture_output=True, text=True, check=True
+        [sys.executable, "-c", REFERENCE_SCRIPT],
+        input=json.dumps(real_texts()),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     answers: dict[str, Any] = json.loads(ran.stdout)
     return answers
 
 
-def _disturb(ours: Plant, faults: Faults, seconds: float) -> None:
+def _inject_faults(cluster: Cluster, faults: FaultInjector, seconds: float) -> None:
     end, due = time.monotonic() + seconds, time.monotonic() + 5.0  # first let it run
     while time.monotonic() < end:
-        ours.keep()
+        cluster.restart_exited()
         if time.monotonic() >= due:
             faults.run_once()
             due = time.monotonic() + faults.rng.uniform(0.3, 2.0)
         time.sleep(0.1)
 
 
-def _wait(ours: Plant) -> float:
+def _wait_until_drained(cluster: Cluster) -> float:
     """Let everything come to its end; returns how many seconds that took."""
-    ours.settle()
+    cluster.stop_faults()
     started = time.monotonic()
-    while open_ones := ours.query(UNENDED):
-        ours.keep()
-        if time.monotonic() - started > LONGEST_WAIT_SECONDS:
-            ours.unsound += [f"{row.id} is still {row.status}" for row in open_ones]
+    while open_ones := cluster.query(SELECT_UNFINISHED_BATCHES):
+        cluster.restart_exited()
+        if time.monotonic() - started > MAX_DRAIN_SECONDS:
+            cluster.unexpected_exits += [f"{row.id} is still {row.status}" for row in open_ones]
             break
         time.sleep(0.25)
     return time.monotonic() - started
 
 
-def _report(faults: Faults, found: Verdict, times: Recovery, waited: float) -> None:
+def _print_report(
+    faults: FaultInjector, report: ConsistencyReport, recovery_times: RecoveryTimes, drain_seconds: float
+) -> None:
     rows = [(name, f"{count:,}") for name, count in sorted(faults.counts.items())]
     rows += [
-        ("faults in all", f"{sum(faults.counts.values()):,}"), ("batches", f"{found.batches:,}"),
-        ("jobs", f"{found.jobs:,}"), ("lost", f"{found.lost:,}"), ("twice", f"{found.twice:,}"),
-        ("wrong", f"{found.wrong:,}"), ("seconds until all had ended", f"{waited:.1f}"),
-        ("after kill -9: given back, s", _spread(times.given_back)),
-        ("after kill -9: claimed by another, s", _spread(times.claimed)),
-    ]  # fmt: skip
+        ("faults in all", f"{sum(faults.counts.values()):,}"),
+        ("batches", f"{report.batches:,}"),
+        ("jobs", f"{report.jobs:,}"),
+        ("lost", f"{report.lost:,}"),
+        ("twice", f"{report.duplicated:,}"),
+        ("wrong", f"{report.wrong:,}"),
+        ("seconds until all had ended", f"{drain_seconds:.1f}"),
+        ("after kill -9: given back, s", _format_percentiles(recovery_times.release_seconds)),
+        ("after kill -9: claimed by another, s", _format_percentiles(recovery_times.reclaim_seconds)),
+    ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
-    for sentence in found.violations:
+    for sentence in report.violations:
         print(f"VIOLATION  {sentence}")
 
 
-def _spread(seconds: Sequence[float]) -> str:
+def _format_percentiles(seconds: Sequence[float]) -> str:
     if not seconds:
         return "none"
     ordered = sorted(seconds)

@@ -14,38 +14,38 @@ from typing import Any, ClassVar
 
 from models.pipelines.pipeline import Pipeline
 
-PASS_SECONDS, ROW_SECONDS = 0.002, 0.0005
-TROUBLE = 0.01  # the share of passes over several rows in which the device, and no text, is to blame
-MEMORY_TOKENS = 96  # what it has room for when it has little
+FORWARD_SECONDS, ROW_SECONDS = 0.002, 0.0005
+DEVICE_FAILURE_PROBABILITY = 0.01  # the share of passes over several rows in which the device, and no text, is to blame
+SCARCE_MEMORY_TOKENS = 96  # what it has room for when it has little
 
-BREAKS_ONE_IN, FLAKY_ONE_IN = 400, 300  # texts that can't be answered, and such as need luck
+INVALID_ONE_IN, TRANSIENT_ONE_IN = 400, 300  # texts that can't be answered, and such as need luck
 
 
 class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
 
-def number(text: str) -> int:
+def text_hash(text: str) -> int:
     """What decides all about a text."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
 
-def answer(text: str) -> dict[str, Any]:
+def expected_output(text: str) -> dict[str, Any]:
     """What an undisturbed run says of a text."""
-    return {"label": "EVEN" if number(text) % 2 == 0 else "ODD", "score": number(text) / 2**32}
+    return {"label": "EVEN" if text_hash(text) % 2 == 0 else "ODD", "score": text_hash(text) / 2**32}
 
 
-def breaks(text: str) -> bool:
+def is_invalid(text: str) -> bool:
     """Whether the text can never be answered."""
-    return number(text) % BREAKS_ONE_IN == 1
+    return text_hash(text) % INVALID_ONE_IN == 1
 
 
-def flaky(text: str) -> bool:
+def is_transient(text: str) -> bool:
     """Whether something that a text needs is away every other time."""
-    return number(text) % FLAKY_ONE_IN == 2
+    return text_hash(text) % TRANSIENT_ONE_IN == 2
 
 
-class Device:
+class FakeAdapter:
     """Looks to the engine like a model on a device."""
 
     head: ClassVar[Any] = None
@@ -56,42 +56,54 @@ class Device:
 
     def encode(self, jobs: Sequence[Any]) -> list[list[Any]]:
         """A token for each word."""
-        from worker.adapters.rows import Encoded
+        from worker.adapters.rows import Row
 
-        return [[Encoded(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
+        return [[Row(job, None, len(job.input["text"].split()), truncated=False)] for job in jobs]
 
     def forward(self, batch: Any) -> list[dict[str, Any]]:
         """The answers, after a while."""
-        time.sleep(PASS_SECONDS + ROW_SECONDS * len(batch.rows))
+        time.sleep(FORWARD_SECONDS + ROW_SECONDS * len(batch.rows))
         texts = [row.job.input["text"] for row in batch.rows]
-        if len(texts) > 1 and self._rng.random() < TROUBLE:
+        if len(texts) > 1 and self._rng.random() < DEVICE_FAILURE_PROBABILITY:
             raise ConnectionResetError("the device blinked")
-        if len(texts) > 1 and batch.padded_tokens > MEMORY_TOKENS and self._rng.random() < TROUBLE:
+        if (
+            len(texts) > 1
+            and batch.padded_tokens > SCARCE_MEMORY_TOKENS
+            and self._rng.random() < DEVICE_FAILURE_PROBABILITY
+        ):
             raise OutOfMemoryError("the device is full")
-        if any(flaky(text) and self._rng.random() < 0.5 for text in texts):
+        if any(is_transient(text) and self._rng.random() < 0.5 for text in texts):
             raise ConnectionRefusedError("what this text needs is away")
-        if any(map(breaks, texts)):
+        if any(map(is_invalid, texts)):
             raise ValueError("this text breaks the model")
-        return [answer(text) for text in texts]
+        return [expected_output(text) for text in texts]
 
     def decode(self, _rows: Sequence[Any], raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The answer as it stands."""
         return raw[0]
 
 
-class Runtime:
+class FakeRuntime:
     """As much of `worker.loading.runtime.Runtime` as an engine needs."""
 
     tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
 
     def __init__(self, pipeline: Pipeline) -> None:
-        from worker.loading.versions import Version
+        from worker.loading.versions import RuntimeVersion
 
-        self.adapter = Device()
-        self.version = Version(
-            task=pipeline.task, model=pipeline.model, revision=pipeline.revision or "0" * 40, tokenizer="none",
-            tokenizer_revision="0", dtype="none", quantization=None, attention="none", device="cpu", libraries={},
-        )  # fmt: skip
+        self.adapter = FakeAdapter()
+        self.version = RuntimeVersion(
+            task=pipeline.task,
+            model=pipeline.model,
+            revision=pipeline.revision or "0" * 40,
+            tokenizer="none",
+            tokenizer_revision="0",
+            dtype="none",
+            quantization=None,
+            attention="none",
+            device="cpu",
+            libraries={},
+        )
 
     def release_memory(self) -> None:
         """There is none to give back."""
@@ -100,8 +112,8 @@ class Runtime:
 def main(arguments: Sequence[str]) -> int:
     """`worker.process.main`, with this device."""
     fake = ModuleType("worker.loading.runtime")
-    fake.Runtime = Runtime  # type: ignore[attr-defined]
-    fake.load = lambda pipeline, *_, **__: Runtime(pipeline)  # type: ignore[attr-defined]
+    fake.Runtime = FakeRuntime  # type: ignore[attr-defined]
+    fake.load = lambda pipeline, *_, **__: FakeRuntime(pipeline)  # type: ignore[attr-defined]
     sys.modules["worker.loading.runtime"] = fake  # before anything imports the real one, and torch with it
     from models.errors import BatchmillError
     from worker.process import main as worker_main

@@ -21,32 +21,32 @@ from models.db import Database
 from models.errors import Unreachable
 from models.settings import CONFIG_NAME, Settings
 from tests.servers import Postgres, Valkey, has_ended
-from tests.soak.producer import FAST, REAL
-from tests.soak.supervisor import OWN_DEVICE
+from tests.soak.producer import FAKE_PIPELINE, REAL
+from tests.soak.supervisor import FAKE_DEVICE_FLAG
 
-DATABASE = "soak"
+DATABASE_NAME = "soak"
 CONFIG = f"""
-[pipelines.{FAST}]
+[pipelines.{FAKE_PIPELINE}]
 task = "sentiment-analysis"
 model = "soak/device"
 revision = "{"5" * 40}"
 """
-SUPERVISORS = ((FAST, "cpu"), (FAST, "cpu"), (FAST, "cpu,cpu"), (REAL, "cpu"))
-PRODUCERS = 2
+SUPERVISORS = ((FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu"), (FAKE_PIPELINE, "cpu,cpu"), (REAL, "cpu"))
+PRODUCER_COUNT = 2
 
 
 @dataclass
-class Keeper:
+class RestartingProcess:
     """A process to start again whenever it has ended; `unsound` is told of an end that nobody wanted."""
 
     name: str
     command: Callable[[], list[str]]
     process: subprocess.Popen[bytes] | None = None
-    wanted: bool = False  # its end was our doing
+    exit_expected: bool = False  # its end was our doing
 
 
 @dataclass
-class Plant:
+class Cluster:
     """Everything that runs, and what it is known by."""
 
     folder: Path
@@ -55,16 +55,16 @@ class Plant:
     valkey: Valkey
     postgres: Postgres | None
     environment: dict[str, str]
-    seeds: random.Random
-    supervisors: list[Keeper] = field(default_factory=list)
-    producers: list[Keeper] = field(default_factory=list)
-    seen: set[psutil.Process] = field(default_factory=set)
-    unsound: list[str] = field(default_factory=list)
-    later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
-    frozen: set[str] = field(default_factory=set)
+    seed_rng: random.Random
+    supervisors: list[RestartingProcess] = field(default_factory=list)
+    producers: list[RestartingProcess] = field(default_factory=list)
+    known_processes: set[psutil.Process] = field(default_factory=set)
+    unexpected_exits: list[str] = field(default_factory=list)
+    scheduled_calls: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    frozen_names: set[str] = field(default_factory=set)
 
     @property
-    def record(self) -> Path:
+    def accepted_file(self) -> Path:
         """Where the producers write what was accepted."""
         return self.folder / "accepted"
 
@@ -73,58 +73,62 @@ class Plant:
         """What all processes said."""
         return (self.folder / "log").read_text(errors="replace")
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Start everything."""
         for number, (pipeline, devices) in enumerate(SUPERVISORS):
-            own = [OWN_DEVICE] if pipeline == FAST else []
+            own = [FAKE_DEVICE_FLAG] if pipeline == FAKE_PIPELINE else []
             words = ["-m", "tests.soak.supervisor", *own, pipeline, "--devices", devices]
-            self.supervisors.append(Keeper(f"supervisor {number}", lambda words=words: words))
+            self.supervisors.append(RestartingProcess(f"supervisor {number}", lambda words=words: words))
         self.start_producers()
-        self.keep()
+        self.restart_exited()
 
     def start_producers(self) -> None:
         """Have batches submitted from now on."""
-        for number in range(PRODUCERS):
-            self.producers.append(Keeper(
-                f"producer {number}",
-                lambda: ["-m", "tests.soak.producer", str(self.seeds.randrange(2**32)), str(self.record)],
-            ))  # fmt: skip
+        for number in range(PRODUCER_COUNT):
+            self.producers.append(
+                RestartingProcess(
+                    f"producer {number}",
+                    lambda: ["-m", "tests.soak.producer", str(self.seed_rng.randrange(2**32)), str(self.accepted_file)],
+                )
+            )
 
-    def keep(self) -> None:
+    def restart_exited(self) -> None:
         """Start again what has ended, do what is due, and remember every process there is."""
         for keeper in (*self.supervisors, *self.producers):
             status = None if keeper.process is None else keeper.process.poll()
-            if status not in (None, Unreachable.exit_code) and not keeper.wanted:  # that says: start me again later
-                self.unsound.append(f"{keeper.name} ended by itself with {status}")
+            if (
+                status not in (None, Unreachable.exit_code) and not keeper.exit_expected
+            ):  # that says: start me again later
+                self.unexpected_exits.append(f"{keeper.name} ended by itself with {status}")
             if keeper.process is None or keeper.process.poll() is not None:
-                keeper.process, keeper.wanted = self._start(keeper), False
+                keeper.process, keeper.exit_expected = self._spawn(keeper), False
         for keeper in self.supervisors:
-            self.seen.update(self.workers(keeper))
+            self.known_processes.update(self.worker_processes(keeper))
         now = time.monotonic()
-        due = [call for moment, call in self.later if moment <= now]
-        self.later = [(moment, call) for moment, call in self.later if moment > now]
+        due = [call for moment, call in self.scheduled_calls if moment <= now]
+        self.scheduled_calls = [(moment, call) for moment, call in self.scheduled_calls if moment > now]
         for call in due:
             call()
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have something done later on."""
-        self.later.append((time.monotonic() + seconds, call))
+        self.scheduled_calls.append((time.monotonic() + seconds, call))
 
-    def workers(self, keeper: Keeper) -> list[psutil.Process]:
+    def worker_processes(self, supervisor: RestartingProcess) -> list[psutil.Process]:
         """The worker processes of a supervisor that are there."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            if keeper.process and keeper.process.poll() is None:
-                children = psutil.Process(keeper.process.pid).children()
+            if supervisor.process and supervisor.process.poll() is None:
+                children = psutil.Process(supervisor.process.pid).children()
                 return [child for child in children if not has_ended(child)]
         return []
 
-    def settle(self) -> None:
+    def stop_faults(self) -> None:
         """Undo what still is disturbed, and disturb no more."""
-        while self.later:
-            self.later.sort(key=lambda pair: pair[0])
-            _, call = self.later.pop(0)
+        while self.scheduled_calls:
+            self.scheduled_calls.sort(key=lambda pair: pair[0])
+            _, call = self.scheduled_calls.pop(0)
             call()
-        for process in self.seen:
+        for process in self.known_processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
         for keeper in self.producers:
@@ -133,25 +137,25 @@ class Plant:
             keeper.process.wait()
         self.producers = []
 
-    def kill(self, keeper: Keeper) -> None:
+    def kill(self, process: RestartingProcess) -> None:
         """SIGKILL, on purpose."""
-        keeper.wanted = True
-        if keeper.process is not None and keeper.process.poll() is None:
-            keeper.process.kill()
+        process.exit_expected = True
+        if process.process is not None and process.process.poll() is None:
+            process.process.kill()
 
-    def query(self, sql: str, **named: Any) -> list[Any]:
+    def query(self, sql: str, **parameters: Any) -> list[Any]:
         """Rows, as soon as the database answers."""
         for _ in range(100):
             with contextlib.suppress(Unreachable), self.database.read() as connection:
-                return list(connection.execute(text(sql), named))
+                return list(connection.execute(text(sql), parameters))
             time.sleep(0.1)
         raise TimeoutError("the database does not come back")
 
     def close(self) -> None:
         """End every process that was ever started here, however it fares."""
         for keeper in self.supervisors:
-            self.seen.update(self.workers(keeper))
-        for process in self.seen:
+            self.known_processes.update(self.worker_processes(keeper))
+        for process in self.known_processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
         own = [keeper.process for keeper in (*self.supervisors, *self.producers) if keeper.process]
@@ -166,42 +170,59 @@ class Plant:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for worker in self.seen:
+        for worker in self.known_processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
         self.database.close()
 
-    def _start(self, keeper: Keeper) -> subprocess.Popen[bytes]:
+    def _spawn(self, restarting: RestartingProcess) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", *keeper.command()], cwd=self.folder, env=self.environment,
-                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-P", *restarting.command()],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.seen.add(psutil.Process(process.pid))
+            self.known_processes.add(psutil.Process(process.pid))
         return process
 
 
 @contextmanager
-def plant(folder: Path, kind: str, lease_seconds: float, seeds: random.Random) -> Iterator[Plant]:
+def run_cluster(folder: Path, database_kind: str, lease_seconds: float, seed_rng: random.Random) -> Iterator[Cluster]:
     """A plant on a database of this kind, with leases of so many seconds; nothing of it is left behind."""
     (folder / CONFIG_NAME).write_text(CONFIG)
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
-        postgres = stack.enter_context(Postgres()) if kind == "postgresql" else None
-        url = postgres.create_database(DATABASE) if postgres else f"sqlite:///{folder / 'batchmill.db'}"
+        postgres = stack.enter_context(Postgres()) if database_kind == "postgresql" else None
+        url = postgres.create_database(DATABASE_NAME) if postgres else f"sqlite:///{folder / 'batchmill.db'}"
         schema.upgrade(url)
         settings = {
-            "home": folder, "config": folder / CONFIG_NAME, "database_url": url, "redis_url": valkey.url,
-            "lease_seconds": lease_seconds, "heartbeat_seconds": lease_seconds / 5, "duty_seconds": 0.5,
-            "deadline_seconds": 0.5, "ring_seconds": 2.0, "abandoned_seconds": 8.0, "grace_seconds": 10.0,
-            "retry_seconds": 0.3, "longest_retry_seconds": 3.0, "slice_jobs": 128, "window_jobs": 512,
-            "window_seconds": 1.0, "log_format": "json",
-        }  # fmt: skip
+            "home": folder,
+            "config": folder / CONFIG_NAME,
+            "database_url": url,
+            "redis_url": valkey.url,
+            "lease_seconds": lease_seconds,
+            "heartbeat_seconds": lease_seconds / 5,
+            "duty_seconds": 0.5,
+            "deadline_seconds": 0.5,
+            "ring_seconds": 2.0,
+            "abandoned_seconds": 8.0,
+            "grace_seconds": 10.0,
+            "retry_seconds": 0.3,
+            "longest_retry_seconds": 3.0,
+            "slice_jobs": 128,
+            "window_jobs": 512,
+            "window_seconds": 1.0,
+            "log_format": "json",
+        }
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
         environment |= {f"BATCHMILL_{name.upper()}": str(value) for name, value in settings.items()}
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         os.environ.update({name: value for name, value in environment.items() if name.startswith("BATCHMILL_")})
-        ours = Plant(folder, Database(url), Settings.load(), valkey, postgres, environment, seeds)
+        ours = Cluster(folder, Database(url), Settings.load(), valkey, postgres, environment, seed_rng)
         stack.callback(ours.close)
         yield ours

@@ -13,39 +13,41 @@ from sqlalchemy import text
 from batchmill import Client
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.batches import cancel, retry
-from producer.batches.retry import Choice
+from producer.batches.retry import RetrySelection
 from producer.submission import chunks, submit
-from producer.submission.submit import Submission
+from producer.submission.submit import SubmitResult
 from tests.mill import PIPELINE as REAL
-from tests.mill import WORDS, texts
+from tests.mill import WORDS, random_texts
 
-FAST = "soak"
-MOST_OPEN = 20_000
-REAL_TEXTS = 150  # different ones, each of which the model answers once alone, to compare with
+FAKE_PIPELINE = "soak"
+MAX_UNANSWERED_JOBS = 20_000
+REAL_TEXT_COUNT = 150  # different ones, each of which the model answers once alone, to compare with
 
-OPEN = """
+COUNT_UNANSWERED_JOBS = """
 SELECT coalesce(sum(total - succeeded - failed - cancelled - expired), 0) FROM batches WHERE status = 'in_progress'
 """
-RUNNING = "SELECT id FROM batches WHERE status IN ('in_progress', 'validating') ORDER BY id DESC LIMIT 20"
-WITH_FAILURES = """
+SELECT_RUNNING_BATCHES = (
+    "SELECT id FROM batches WHERE status IN ('in_progress', 'validating') ORDER BY id DESC LIMIT 20"
+)
+SELECT_BATCHES_WITH_FAILURES = """
 SELECT id FROM batches WHERE status IN ('completed', 'failed') AND failed > 0 ORDER BY id DESC LIMIT 40
 """
 
 
 def real_texts() -> list[str]:
     """What the real model is asked."""
-    return texts(REAL_TEXTS, seed=11)
+    return random_texts(REAL_TEXT_COUNT, seed=11)
 
 
 class Producer:
     """Does one thing after another, drawn from its seed."""
 
-    def __init__(self, seed: int, record: Path) -> None:
+    def __init__(self, seed: int, accepted_file: Path) -> None:
         self._rng = random.Random(seed)
-        self._record = record.open("a")
-        self._real = real_texts()
+        self._accepted_file = accepted_file.open("a")
+        self._real_texts = real_texts()
         self._client = Client()
 
     def run_once(self) -> None:
@@ -60,7 +62,7 @@ class Producer:
         time.sleep(self._rng.uniform(0.05, 0.4))
 
     def _submit(self, database: Database) -> None:
-        if self._look(database, OPEN)[0] > MOST_OPEN:
+        if self._query(database, COUNT_UNANSWERED_JOBS)[0] > MAX_UNANSWERED_JOBS:
             return
         options: dict[str, Any] = {}
         if self._rng.random() < 0.15:
@@ -73,8 +75,8 @@ class Producer:
         count = self._rng.randint(50, 400) if real else round(50 * 100 ** self._rng.random())
         inputs = self._inputs(count, real=real, invalid="on_invalid" in options, slow=self._rng.random() < 0.3)
         priority = self._rng.choice([0, 0, 0, 1])
-        batch = self._client.submit(REAL if real else FAST, inputs, priority=priority, **options)
-        print(json.dumps({"id": batch.id, "jobs": count}), file=self._record, flush=True)
+        batch = self._client.submit(REAL if real else FAKE_PIPELINE, inputs, priority=priority, **options)
+        print(json.dumps({"id": batch.id, "jobs": count}), file=self._accepted_file, flush=True)
 
     def _inputs(self, count: int, *, real: bool, invalid: bool, slow: bool) -> Iterator[Any]:
         for place in range(count):
@@ -83,33 +85,33 @@ class Producer:
             if invalid and self._rng.random() < 0.01:
                 yield {"text": 7}
             elif real:
-                yield self._rng.choice(self._real)
+                yield self._rng.choice(self._real_texts)
             else:
                 yield " ".join(self._rng.choices(WORDS, k=self._rng.randint(1, 20)))
 
     def _cancel(self, database: Database) -> None:
-        if found := self._look(database, RUNNING):
+        if found := self._query(database, SELECT_RUNNING_BATCHES):
             cancel.cancel(database, self._rng.choice(found))
 
     def _retry(self, database: Database) -> None:
-        found = self._look(database, WITH_FAILURES)
+        found = self._query(database, SELECT_BATCHES_WITH_FAILURES)
         if not found:
             return
-        outcomes = self._rng.choice([(Outcome.FAILED,), (Outcome.FAILED, Outcome.CANCELLED)])
-        slice_jobs = self._client.settings.slice_jobs
-        again = retry.replay(database, self._rng.choice(found), Choice(outcomes), slice_jobs)
-        told = Submission(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
-        submit.ring(self._client.settings, told)
+        outcomes = self._rng.choice([(JobOutcome.FAILED,), (JobOutcome.FAILED, JobOutcome.CANCELLED)])
+        slice_jobs = self._client.settings.slice_size
+        again = retry.retry_jobs(database, self._rng.choice(found), RetrySelection(outcomes), slice_jobs)
+        told = SubmitResult(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
+        submit.notify_workers(self._client.settings, told)
 
-    def _look(self, database: Database, query: str) -> list[Any]:
+    def _query(self, database: Database, query: str) -> list[Any]:
         with database.read() as connection:
             return list(connection.scalars(text(query)))
 
 
-def main(seed: int, record: Path) -> None:
+def main(seed: int, accepted_file: Path) -> None:
     """Go on until killed."""
     chunks.CHUNK_JOBS = 300  # so that a batch is in several transactions, and a kill finds it half-way
-    producer = Producer(seed, record)
+    producer = Producer(seed, accepted_file)
     while True:
         producer.run_once()
 

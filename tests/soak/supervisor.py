@@ -9,19 +9,20 @@ from models import background
 from models.errors import BatchmillError
 from worker.cli import run
 from worker.supervisor import supervisor
-from worker.supervisor.supervisor import Slot
+from worker.supervisor.supervisor import ChildSpec
 
-OWN_DEVICE = "--own-device"
+FAKE_DEVICE_FLAG = "--own-device"
 
 
 def main(arguments: list[str]) -> None:
     """Run the command as the command line would."""
-    background.end_with_it()
-    supervisor.LONGEST_PAUSE_SECONDS = 1.0
-    if OWN_DEVICE in arguments:
-        arguments = [argument for argument in arguments if argument != OWN_DEVICE]
-        run._slots = lambda pipelines, names: [
-            Slot(f"{name}", "tests.soak.device", (",".join(pipelines), name, "1"), named=True) for name in names
+    background.exit_with_parent()
+    supervisor.MAX_RESTART_DELAY_SECONDS = 1.0
+    if FAKE_DEVICE_FLAG in arguments:
+        arguments = [argument for argument in arguments if argument != FAKE_DEVICE_FLAG]
+        run._worker_specs = lambda pipelines, names: [
+            ChildSpec(f"{name}", "tests.soak.device", (",".join(pipelines), name, "1"), reports_exit=True)
+            for name in names
         ]
     try:
         run.worker(arguments)

@@ -5,7 +5,7 @@ touches torch.
 from importlib import import_module
 from typing import Any
 
-from models.tasks import find
+from models.tasks import find_spec
 
 # Imported only when its task is pinned: each brings its own part of transformers along.
 ADAPTERS = {
@@ -20,7 +20,7 @@ ADAPTERS = {
 }
 
 
-def of(task: str) -> Any:
+def adapter_for(task: str) -> Any:
     """The adapter's class for a task."""
-    module, _, name = ADAPTERS[find(task).name].rpartition(".")
+    module, _, name = ADAPTERS[find_spec(task).name].rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)

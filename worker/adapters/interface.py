@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from models.errors import JobError
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.leasing.leases import Job
 
 
@@ -23,7 +23,7 @@ class Limits:
     deterministic: bool = False
 
     @property
-    def truncate(self) -> bool:
+    def should_truncate(self) -> bool:
         """Whether an input past the limit is cut."""
         return self.truncation == "truncate"
 
@@ -32,13 +32,13 @@ class Interrupted(Exception):
     """A pass was given up since its worker stops: no row of it has an answer, and none is to blame."""
 
 
-def never() -> bool:
+def never_interrupted() -> bool:
     """Nothing interrupts."""
     return False
 
 
 # At most so many further rows, of the key at hand and no longer than those before; none where no others wait.
-More = Callable[[int], Sequence[Encoded]]
+FetchMore = Callable[[int], Sequence[Row]]
 
 
 class Adapter(Protocol):
@@ -49,34 +49,34 @@ class Adapter(Protocol):
     tells whether to give up: an adapter whose passes take long asks it between two tokens.
     """
 
-    head: ClassVar[Any]
-    most_rows: int
-    packs: bool
-    interrupt: Callable[[], bool]
+    auto_model_class: ClassVar[Any]
+    max_rows: int
+    uses_packing: bool
+    should_interrupt: Callable[[], bool]
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         """Prepare what is needed for every job; raises ModelError where the model can't do the task."""
 
-    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+    def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """Each job's rows, in order; a JobError in the place of an input that can't be answered."""
 
-    def forward(self, batch: MicroBatch) -> list[Any]:
+    def forward(self, micro_batch: MicroBatch) -> list[Any]:
         """One forward pass, or a whole generation; one raw output for each row, in order, already on the CPU.
 
         Raises Interrupted.
         """
 
-    def decode(self, rows: Sequence[Encoded], raw: Sequence[Any]) -> Any:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
         """A job's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""
 
 
 @runtime_checkable
-class Flowing(Protocol):
+class ContinuousAdapter(Protocol):
     """An adapter whose rows end at different times: they leave a pass as they end, and others enter it meanwhile."""
 
-    most_rows: int
+    max_rows: int
 
-    def flow(self, rows: Sequence[Encoded], more: More, most: int) -> Iterator[list[tuple[Encoded, Any]]]:
+    def generate(self, rows: Sequence[Row], fetch_more: FetchMore, max_rows: int) -> Iterator[list[tuple[Row, Any]]]:
         """These rows and those drawn from `more`, each with its raw output; never more than `most` at once.
 
         What it gave is answered, whatever it raises later. Raises Interrupted.

@@ -10,13 +10,13 @@ ROW_BYTES = 600  # of a row in memory beside its tokens: itself, its features an
 TOKEN_BYTES = 8  # with the type of a token, or its place in a text
 
 # Embeddings and heads see even packed rows padded. That is little work, as long as the padding is of the tokens' order.
-PADDED = 2
+MAX_PADDING_FACTOR = 2
 
-LARGEST = 2**20  # the most padded tokens that a micro-batch may have
+MAX_MICRO_BATCH_TOKENS = 2**20  # the most padded tokens that a micro-batch may have
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class Row:
     """One row of a forward pass: a job, tokenized, or one of the parts of a job that takes several rows.
 
     Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company, and
@@ -30,29 +30,29 @@ class Encoded:
     length: int
     truncated: bool
     key: Hashable = None
-    part: int = 0
-    parts: int = 1
+    part_index: int = 0
+    part_count: int = 1
     width: int | None = None
-    most: int | None = None
+    max_rows: int | None = None
     packed: bool = False
-    twins: tuple[Job, ...] = ()
+    duplicates: tuple[Job, ...] = ()
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is answered by this row."""
-        return (self.job, *self.twins)
+        return (self.job, *self.duplicates)
 
     @property
-    def size(self) -> int:
+    def memory_bytes(self) -> int:
         """About what it takes in memory, in bytes, without its job's input."""
         return ROW_BYTES + TOKEN_BYTES * self.length
 
     @property
-    def padded(self) -> int:
+    def padded_length(self) -> int:
         """The least width that it needs."""
         return self.width or self.length
 
-    def computed(self, width: int) -> int:
+    def computed_tokens(self, width: int) -> int:
         """The tokens that the device computes for it in a pass of this width."""
         return self.length if self.packed else width
 
@@ -61,15 +61,15 @@ class Encoded:
 class MicroBatch:
     """What goes through the model in one forward pass, each row padded to the longest unless they are packed."""
 
-    rows: tuple[Encoded, ...]
+    rows: tuple[Row, ...]
 
     @property
     def width(self) -> int:
         """The length that every row is padded to."""
-        return max(row.padded for row in self.rows)
+        return max(row.padded_length for row in self.rows)
 
     @property
     def padded_tokens(self) -> int:
         """What the device really computes: rows × width, or where rows are packed the tokens alone."""
         width = self.width
-        return sum(row.computed(width) for row in self.rows)
+        return sum(row.computed_tokens(width) for row in self.rows)

@@ -14,9 +14,9 @@ from models.postgresql import privileges
 from models.postgresql.grants import Purpose
 from models.settings import Settings
 from worker.leasing import database_refusal
-from worker.leasing.leases import Holdings
+from worker.leasing.leases import HeldLeases
 from worker.maintenance import tasks
-from worker.maintenance.loop import Duties
+from worker.maintenance.loop import MaintenanceLoop
 
 
 @click.command(short_help="Look after things where no worker runs.")
@@ -28,14 +28,17 @@ def foreman() -> None:
     settings = Settings.load()
     log.configure(settings, pid=os.getpid())
     failpoints.arm()
-    database = privileges.opened(settings, Purpose.WORKING)
+    database = privileges.open_with_privileges(settings, Purpose.WORKER)
     who = f"foreman-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-    chores = Duties(
-        database, tasks.standard(database, settings), who, patience_seconds=settings.heartbeat_seconds,
-        on_outdated=partial(
-            database_refusal.end_process, database, Holdings(), status_of=lambda error: error.exit_code
+    chores = MaintenanceLoop(
+        database,
+        tasks.default_tasks(database, settings),
+        who,
+        reclaim_grace_seconds=settings.heartbeat_seconds,
+        on_schema_mismatch=partial(
+            database_refusal.end_process, database, HeldLeases(), exit_status_for=lambda error: error.exit_code
         ),
-    )  # fmt: skip
+    )
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -13,7 +13,7 @@ from models.pipelines.pipeline import Pipeline
 from models.privacy import terminal
 from models.settings import Settings
 from worker.loading import inventory, snapshots
-from worker.loading.inventory import Item
+from worker.loading.inventory import InventoryItem
 from worker.loading.snapshots import Snapshot
 
 HEADER = ("MODEL", "REVISION", "WHERE", "SIZE", "BATCHES", "PIPELINES")
@@ -29,13 +29,13 @@ def models() -> None:
 def ls(as_json: bool) -> None:
     """List what the catalogue names, whether it is on this machine or not, and whatever else the Hub's cache holds."""
     settings = Settings.load()
-    database = schema.opened(settings, connections=1)
-    found = inventory.items(database, Catalogue.load(settings))
+    database = schema.open_database(settings, max_connections=1)
+    found = inventory.list_models(database, Catalogue.load(settings))
     database.close()
     if as_json:
         terminal.echo_list([item.as_dict() for item in found])
     else:
-        click.echo(terminal.table(HEADER, [_line(item) for item in found]))
+        click.echo(terminal.format_table(HEADER, [_table_row(item) for item in found]))
 
 
 @models.command(short_help="Fetch a pipeline's model into the Hub's cache.")
@@ -45,15 +45,15 @@ def ls(as_json: bool) -> None:
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
     """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network."""
     entry = Catalogue.load(Settings.load())[pipeline]
-    files = _pulled(entry, convert=convert)
-    words = snapshots.tokenizer(entry, files)
-    size = inventory.size(files.folder)
+    files = _fetch(entry, convert=convert)
+    words = snapshots.fetch_tokenizer(entry, files)
+    size = inventory.folder_size_bytes(files.folder)
     if as_json:
         terminal.echo_json({"object": "model", "model": files.name, "revision": files.revision, "size_bytes": size})
         return
-    terminal.notice(f"{files.name}@{files.revision} is here, {_size(size)}")
+    terminal.print_notice(f"{files.name}@{files.revision} is here, {_format_size(size)}")
     if words != files:
-        terminal.notice(f"its tokenizer {words.name}@{words.revision} is here, too")
+        terminal.print_notice(f"its tokenizer {words.name}@{words.revision} is here, too")
 
 
 @models.command(short_help="Explain a pipeline's model.")
@@ -63,47 +63,59 @@ def show(pipeline: str, as_json: bool) -> None:
     """Show which model PIPELINE names, what of it is on this machine, and which batches used it."""
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
-    files = snapshots.local(entry)
-    database = schema.opened(settings, connections=1)
+    files = snapshots.find_local_model(entry)
+    database = schema.open_database(settings, max_connections=1)
     revision = files.revision if files else entry.revision
-    uses = inventory.uses(database, entry.model, revision) if revision else []
+    uses = inventory.list_batches(database, entry.model, revision) if revision else []
     database.close()
     known = [
-        ("pipeline", f"{entry.name} (task {entry.task})"), ("model", entry.model), ("revision", revision),
-        ("tokenizer", entry.tokenizer or "the model's own, of the same revision"), ("licence", entry.licence),
-        ("what", entry.description), ("size", _size(inventory.size(files.folder)) if files else None),
+        ("pipeline", f"{entry.name} (task {entry.task})"),
+        ("model", entry.model),
+        ("revision", revision),
+        ("tokenizer", entry.tokenizer or "the model's own, of the same revision"),
+        ("licence", entry.licence),
+        ("what", entry.description),
+        ("size", _format_size(inventory.folder_size_bytes(files.folder)) if files else None),
         ("folder", files.folder if files else f"not here; fetch it: batchmill models pull {pipeline}"),
-        ("class", _architecture(files)), ("batches", ", ".join(use.id for use in uses) or "none yet"),
-    ]  # fmt: skip
+        ("class", _architectures(files)),
+        ("batches", ", ".join(use.id for use in uses) or "none yet"),
+    ]
     if as_json:
-        names = {**dict(known), "pipeline": redaction.pipeline(entry), "batches": [use.id for use in uses]}
-        terminal.echo_json({"object": "model", **{name: _plain(value) for name, value in names.items()}})
+        names = {**dict(known), "pipeline": redaction.redact_pipeline(entry), "batches": [use.id for use in uses]}
+        terminal.echo_json({"object": "model", **{name: _to_json_value(value) for name, value in names.items()}})
     else:
-        click.echo(terminal.facts([(name, value) for name, value in known if value]))
+        click.echo(terminal.format_pairs([(name, value) for name, value in known if value]))
 
 
-def _pulled(entry: Pipeline, *, convert: bool) -> Snapshot:
+def _fetch(pipeline: Pipeline, *, convert: bool) -> Snapshot:
     if convert:
-        if entry.folder is not None:
-            raise UsageError(f"{entry.name} is a folder; --convert is for models of the Hub")
+        if pipeline.folder is not None:
+            raise UsageError(f"{pipeline.name} is a folder; --convert is for models of the Hub")
         from worker.loading import safetensors_conversion  # torch takes seconds to load
 
-        safetensors_conversion.convert(entry.model, snapshots.found(entry).folder)
-    return snapshots.model(entry)
+        safetensors_conversion.convert(pipeline.model, snapshots.fetch_model_unchecked(pipeline).folder)
+    return snapshots.fetch_model(pipeline)
 
 
-def _architecture(files: Snapshot | None) -> str | None:
+def _architectures(files: Snapshot | None) -> str | None:
     return ", ".join(map(str, files.config.get("architectures") or ())) if files else None
 
 
-def _line(item: Item) -> list[object]:
+def _table_row(item: InventoryItem) -> list[object]:
     revision = (item.revision or "settled once per batch")[:22]
-    return [item.model, revision, item.where, _size(item.size), item.batches, ", ".join(item.pipelines)]
+    return [
+        item.model,
+        revision,
+        item.location,
+        _format_size(item.size_bytes),
+        item.batch_count,
+        ", ".join(item.pipeline_names),
+    ]
 
 
-def _size(size: int | None) -> str:
+def _format_size(size: int | None) -> str:
     return "" if size is None else f"{size / 1e6:,.1f} MB"
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value

@@ -19,8 +19,8 @@ from models.postgresql.grants import Purpose
 from models.privacy import private_files, urls
 from models.settings import Settings
 from worker.supervisor import devices, embedded_valkey
-from worker.supervisor.crash_recovery import Mourning
-from worker.supervisor.supervisor import Slot, supervise
+from worker.supervisor.crash_recovery import CrashRecovery
+from worker.supervisor.supervisor import ChildSpec, supervise
 
 VALKEY = import_name("worker.supervisor.embedded_valkey")
 PROCESS = import_name("worker.process.main")
@@ -40,13 +40,13 @@ def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None)
     """
     if tokens_per_batch:
         os.environ["BATCHMILL_TOKENS_PER_BATCH"] = str(tokens_per_batch)  # the children read settings for themselves
-    settings = _settings()
+    settings = _load_settings()
     names = list(dict.fromkeys(pipelines))
-    _check(settings, names)
-    slots = _slots(names, devices.slots(asked))
-    with closing(privileges.opened(settings, Purpose.WORKING)) as database:
-        mourning = Mourning(database, settings)
-        sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_death=mourning))
+    _check_requirements(settings, names)
+    slots = _worker_specs(names, devices.device_names(asked))
+    with closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
+        mourning = CrashRecovery(database, settings)
+        sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
@@ -60,60 +60,66 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
 
     The database is upgraded first when it is the embedded one.
     """
-    settings = _settings()
+    settings = _load_settings()
     if end_with_stdin:
-        background.end_with_it()
-    pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).samples
-    _check(settings, pipelines)
-    with _only_one(settings.home_path), closing(privileges.opened(settings, Purpose.WORKING)) as database:
-        mourning = Mourning(database, settings)
+        background.exit_with_parent()
+    pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).sample_names
+    _check_requirements(settings, pipelines)
+    with _lock_home(settings.home_path), closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
+        mourning = CrashRecovery(database, settings)
         click.echo(
-            f"Batchmill serves {', '.join(pipelines)} on {urls.shown(settings.database)}; Ctrl-C ends it", err=True
+            f"Batchmill serves {', '.join(pipelines)} on "
+            f"{urls.redact_url(settings.resolved_database_url)}; Ctrl-C ends it",
+            err=True,
         )
-        workers = _slots(pipelines, devices.slots(asked))
+        workers = _worker_specs(pipelines, devices.device_names(asked))
         if settings.redis_url is not None:
-            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_death=mourning))
-        path = settings.embedded_socket
+            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
+        path = settings.embedded_socket_path
         private_files.make_folder(path.parent)
-        if settings.foreign_socket:
-            raise SettingsError(settings.foreign_socket)
-        valkey = Slot("valkey", VALKEY, (str(path), str(settings.home_path / "valkey")))
+        if settings.untrusted_socket_reason:
+            raise SettingsError(settings.untrusted_socket_reason)
+        valkey = ChildSpec("valkey", VALKEY, (str(path), str(settings.home_path / "valkey")))
         sys.exit(
             supervise(
-                [[valkey], workers], grace_seconds=settings.grace_seconds, ready=lambda: embedded_valkey.answers(path),
-                on_death=mourning,
+                [[valkey], workers],
+                grace_seconds=settings.grace_seconds,
+                is_ready=lambda: embedded_valkey.is_responding(path),
+                on_child_exit=mourning,
             )
-        )  # fmt: skip
+        )
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     settings = Settings.load()
     log.configure(settings, slot="supervisor")
     failpoints.arm()  # a wrong one is told of here, and not by dying children
     return settings
 
 
-def _check(settings: Settings, pipelines: list[str]) -> None:
+def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
     catalogue = Catalogue.load(settings)
-    for name in pipelines:
+    for name in pipeline_names:
         catalogue[name]
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise UsageError(
             "workers need torch and transformers; in the checkout, run: pip install -c constraints.txt '.[worker]'"
         )
-    if settings.redis_url is None and not embedded_valkey.installed():
+    if settings.redis_url is None and not embedded_valkey.is_installed():
         raise UsageError(
             "set BATCHMILL_REDIS_URL, or in the checkout, run: pip install -c constraints.txt '.[embedded]'"
         )
 
 
-def _slots(pipelines: list[str], names: list[str]) -> list[Slot]:
-    threads = str(devices.threads_each(names))
-    return [Slot(name, PROCESS, (",".join(pipelines), name, threads), named=True) for name in names]
+def _worker_specs(pipeline_names: list[str], device_names: list[str]) -> list[ChildSpec]:
+    threads = str(devices.threads_per_process(device_names))
+    return [
+        ChildSpec(name, PROCESS, (",".join(pipeline_names), name, threads), reports_exit=True) for name in device_names
+    ]
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[None]:
+def _lock_home(home: Path) -> Iterator[None]:
     try:
         private_files.make_folder(home)
         descriptor = private_files.open_file(home / "up.lock")

@@ -8,10 +8,10 @@ Result = TypeVar("Result")
 Error = TypeVar("Error", bound=BaseException)
 
 
-def isolate(
+def isolate_failures(
     work: Callable[[Sequence[Item]], Sequence[Result]],
     items: Sequence[Item],
-    through: tuple[type[BaseException], ...] = (),
+    reraise: tuple[type[BaseException], ...] = (),
 ) -> list[tuple[Item, Result | Exception]]:
     """Each item with its result from `work(items)`; where that raises, by halves.
 
@@ -23,25 +23,27 @@ def isolate(
     try:
         return list(zip(items, work(items), strict=True))
     except BaseException as error:  # a panic in a tokenizer written in Rust is no Exception
-        return apart(error, work, items, through)
+        return bisect_failed(error, work, items, reraise)
 
 
-def apart(
+def bisect_failed(
     error: BaseException,
     work: Callable[[Sequence[Item]], Sequence[Result]],
     items: Sequence[Item],
-    through: tuple[type[BaseException], ...] = (),
+    reraise: tuple[type[BaseException], ...] = (),
 ) -> list[tuple[Item, Result | Exception]]:
     """What `isolate` makes of items that have raised `error` together."""
-    if isinstance(error, (KeyboardInterrupt, SystemExit, *through)):
+    if isinstance(error, (KeyboardInterrupt, SystemExit, *reraise)):
         raise error
     if len(items) == 1:
-        return [(items[0], bare(error) if isinstance(error, Exception) else RuntimeError(type(error).__name__))]
+        return [
+            (items[0], strip_tracebacks(error) if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+        ]
     middle = len(items) // 2
-    return isolate(work, items[:middle], through) + isolate(work, items[middle:], through)
+    return isolate_failures(work, items[:middle], reraise) + isolate_failures(work, items[middle:], reraise)
 
 
-def bare(error: Error) -> Error:
+def strip_tracebacks(error: Error) -> Error:
     """The same error without the frames that it went through, for whoever keeps it.
 
     They hold inputs, and often the error itself: such circles stay until Python happens to look for them.

@@ -3,15 +3,15 @@
 from threading import Lock
 
 # The share of the newest window in the average: a change of pace shows after two or three windows.
-NEWEST = 0.5
+NEWEST_WEIGHT = 0.5
 
 
-class Pace:
+class ClaimSizer:
     """A claim should hold about `window_seconds` of work: enough to sort, little enough to share with other workers."""
 
-    def __init__(self, window_seconds: float, window_jobs: int) -> None:
-        self._window_seconds = window_seconds
-        self._window_jobs = window_jobs
+    def __init__(self, target_seconds: float, max_jobs: int) -> None:
+        self._target_seconds = target_seconds
+        self._max_jobs = max_jobs
         self._lock = Lock()
         self._jobs_per_second: float | None = None
 
@@ -22,11 +22,11 @@ class Pace:
         with self._lock:
             seen = jobs / seconds
             known = self._jobs_per_second
-            self._jobs_per_second = seen if known is None else NEWEST * seen + (1 - NEWEST) * known
+            self._jobs_per_second = seen if known is None else NEWEST_WEIGHT * seen + (1 - NEWEST_WEIGHT) * known
 
-    def room(self) -> int:
+    def jobs_to_claim(self) -> int:
         """Jobs to ask for; 1 (which takes the least, one slice) while the pace is unknown."""
         with self._lock:
             if self._jobs_per_second is None:
                 return 1
-            return max(1, min(self._window_jobs, int(self._jobs_per_second * self._window_seconds)))
+            return max(1, min(self._max_jobs, int(self._jobs_per_second * self._target_seconds)))

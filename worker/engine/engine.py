@@ -24,77 +24,100 @@ from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from models.failpoints import failpoint
 from models.pipelines import redaction
-from worker.adapters.rows import Encoded
+from worker.adapters.rows import Row
 from worker.engine import preparation
-from worker.engine.claim_size import Pace
-from worker.engine.device_loop import Passes, Raw, Window
-from worker.engine.output_queue import Outputs
-from worker.engine.planning import Packing
-from worker.engine.preparation import Preparation
-from worker.engine.token_budget import Budget
-from worker.engine.wakeup import Doorbell
+from worker.engine.claim_size import ClaimSizer
+from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
+from worker.engine.output_queue import OutputQueue
+from worker.engine.planning import MicroBatchPlanner
+from worker.engine.preparation import RowPreparer
+from worker.engine.token_budget import TokenBudgetTuner
+from worker.engine.wakeup import WakeupSignal
 from worker.engine.watchdog import Watchdog
-from worker.engine.writer import Backoff, Closing, at_once
+from worker.engine.writer import Backoff, ResultWriter, no_backoff
 from worker.leasing import claims, quarantine_turns
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Claimant, Holdings, Lease, Size
-from worker.leasing.quarantine_turns import Share, Turn
-from worker.leasing.retry import patiently
+from worker.leasing.leases import Claimant, HeldLeases, JobSize, Lease
+from worker.leasing.quarantine_turns import QuarantineShare, Turn
+from worker.leasing.retry import retry_while_unreachable
 
 if TYPE_CHECKING:  # the engine itself runs without torch
     from worker.loading.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-WINDOWS_HELD = 2
-WINDOW_BYTES = 8 * 2**20
-BATCHES_LOGGED = 16  # by name, of one claim; of more only how many
+MAX_PREFETCHED = 2
+PREFETCH_BYTES = 8 * 2**20
+MAX_BATCHES_LOGGED = 16  # by name, of one claim; of more only how many
 
 
 class Engine:
     """Works through one pipeline's backlog until told to stop."""
 
     def __init__(
-        self, database: Database, runtime: "Runtime", claimant: Claimant, doorbell: Doorbell, holdings: Holdings,
-        pace: Pace, *, version_id: int, slice_jobs: int, idle_seconds: float, linger_seconds: float = 0.0,
-        window_bytes: int = WINDOW_BYTES, budget: Budget | None = None, max_attempts: int = 3,
-        backoff: Backoff = at_once, watchdog: Watchdog | None = None, on_defect: Callable[[], None],
-        on_idle: Callable[[], None] = lambda: None, on_refusal: OnRefusal | None = None,
-        claiming: Database | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        runtime: "Runtime",
+        claimant: Claimant,
+        wakeup: WakeupSignal,
+        held_leases: HeldLeases,
+        claim_sizer: ClaimSizer,
+        *,
+        version_id: int,
+        slice_size: int,
+        poll_interval_seconds: float,
+        linger_seconds: float = 0.0,
+        prefetch_bytes: int = PREFETCH_BYTES,
+        token_budget: TokenBudgetTuner | None = None,
+        max_attempts: int = 3,
+        backoff: Backoff = no_backoff,
+        watchdog: Watchdog | None = None,
+        on_fatal_error: Callable[[], None],
+        on_idle: Callable[[], None] = lambda: None,
+        on_refusal: OnRefusal | None = None,
+        claim_database: Database | None = None,
+    ) -> None:
         self._database = database
-        self._claiming = claiming or database  # on a connection of its own, a claim and a write go on side by side
+        self._claim_database = (
+            claim_database or database
+        )  # on a connection of its own, a claim and a write go on side by side
         self._runtime = runtime
         self._claimant = claimant
-        self._spec = tasks.find(claimant.task)
+        self._task_spec = tasks.find_spec(claimant.task)
         self._log = log.bind(pipeline=claimant.pipeline)
-        self._doorbell = doorbell
-        self._holdings = holdings
-        self._pace = pace
-        self._slice_jobs = slice_jobs
-        self._idle_seconds = idle_seconds
+        self._wakeup = wakeup
+        self._held_leases = held_leases
+        self._claim_sizer = claim_sizer
+        self._slice_size = slice_size
+        self._poll_interval_seconds = poll_interval_seconds
         self._linger_seconds = linger_seconds
-        self._on_defect = on_defect
+        self._on_fatal_error = on_fatal_error
         self._on_refusal = on_refusal
         self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
-        self._share = Share()  # what quarantined slices have had of this process' time
+        self._quarantine_share = QuarantineShare()  # what quarantined slices have had of this process' time
         self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
         self._stopping = threading.Event()
-        budget = budget or Budget(runtime.tokens_per_batch, tunes=False)
-        self._watchdog = watchdog or Watchdog(math.inf, on_defect)
-        self._passes = Passes(runtime, budget, holdings, pace, self._watchdog, self._log)
-        self._room = threading.Semaphore(WINDOWS_HELD)
-        self._closing = Closing(
-            database, runtime.adapter, holdings, version_id=version_id, max_attempts=max_attempts, backoff=backoff,
-            watchdog=self._watchdog, log=self._log,
-        )  # fmt: skip
-        self._windows: queue.Queue[Window | None] = queue.Queue()
-        self._window_bytes = window_bytes
-        self._outputs = Outputs(window_bytes)
-        self._preparation = Preparation(runtime.adapter, self._spec.draws, self._watchdog, window_bytes)
+        token_budget = token_budget or TokenBudgetTuner(runtime.micro_batch_tokens, tunable=False)
+        self._watchdog = watchdog or Watchdog(math.inf, on_fatal_error)
+        self._device_loop = DeviceLoop(runtime, token_budget, held_leases, claim_sizer, self._watchdog, self._log)
+        self._prefetch_permits = threading.Semaphore(MAX_PREFETCHED)
+        self._writer = ResultWriter(
+            database,
+            runtime.adapter,
+            held_leases,
+            version_id=version_id,
+            max_attempts=max_attempts,
+            backoff=backoff,
+            watchdog=self._watchdog,
+            log=self._log,
+        )
+        self._prefetch_queue: queue.Queue[PrefetchedRows | None] = queue.Queue()
+        self._prefetch_bytes = prefetch_bytes
+        self._output_queue = OutputQueue(prefetch_bytes)
+        self._preparer = RowPreparer(runtime.adapter, self._task_spec.is_random, self._watchdog, prefetch_bytes)
         self._threads = [
-            threading.Thread(target=self._guarded, args=(loop,), name=name)
-            for name, loop in (("claim", self._claim), ("device", self._compute), ("write", self._write))
+            threading.Thread(target=self._run_guarded, args=(loop,), name=name)
+            for name, loop in (("claim", self._claim_loop), ("device", self._forward_loop), ("write", self._write_loop))
         ]
 
     def start(self) -> None:
@@ -103,110 +126,114 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, patience_seconds: float = math.inf) -> None:
+    def stop(self, max_forward_seconds: float = math.inf) -> None:
         """Finish the micro-batch on the device, write what is there; returns at once. `join` gives the rest back.
 
         A pass that takes longer than `patience_seconds` (a long text being written) is given up.
         """
-        self._passes.stop(patience_seconds)
+        self._device_loop.stop(max_forward_seconds)
         self._stopping.set()
-        self._doorbell.nudge()
-        self._room.release()
+        self._wakeup.notify()
+        self._prefetch_permits.release()
 
     def join(self) -> list[Lease]:
         """Wait until all three threads have ended; returns the leases that were given back."""
         for thread in self._threads:
             thread.join()
         self._watchdog.stop()
-        return self._give_back()
+        return self._release_leases()
 
     # ---- claim and tokenize
 
-    def _claim(self) -> None:
+    def _claim_loop(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._room.acquire()
+                self._prefetch_permits.acquire()
                 if self._stopping.is_set() or not self._claim_once():
-                    self._room.release()
-                    self._doorbell.wait(self._idle_seconds)
+                    self._prefetch_permits.release()
+                    self._wakeup.wait(self._poll_interval_seconds)
         finally:
-            self._windows.put(None)
+            self._prefetch_queue.put(None)
 
     def _claim_once(self) -> bool:
         """Take some slices, and prepare them in windows; False when there were none."""
-        self._doorbell.look()
+        self._wakeup.acknowledge()
         asked = time.monotonic()
         failpoint("before_claim")
         try:
-            leases = self._take()
+            leases = self._claim_slices()
         except Unreachable as error:
-            self._log.warning("can't claim, will look again", error=str(error), seconds=self._idle_seconds)
+            self._log.warning("can't claim, will look again", error=str(error), seconds=self._poll_interval_seconds)
             self._claim_in_doubt = True
             return False
         if not leases:
-            if not self._holdings.leases():
+            if not self._held_leases.leases():
                 self._on_idle()
             return False
         failpoint("after_claim")
-        self._holdings.add(leases, ())  # from here on the heartbeat keeps them
-        sizes = patiently(lambda _again: claims.sizes(self._claiming, leases))
-        self._holdings.add(leases, sizes)
+        self._held_leases.add(leases, ())  # from here on the heartbeat keeps them
+        sizes = retry_while_unreachable(lambda _again: claims.unanswered_job_sizes(self._claim_database, leases))
+        self._held_leases.add(leases, sizes)
         self._log_claim(leases, sizes)
-        unclosed = [lease for lease in leases if self._holdings.open_jobs(lease) == 0]
+        unclosed = [lease for lease in leases if self._held_leases.unanswered_jobs(lease) == 0]
         if unclosed:
-            self._outputs.put(unclosed)
-        self._prepare(leases, sizes, asked)
+            self._output_queue.put(unclosed)
+        self._prefetch(leases, sizes, asked)
         return True
 
-    def _prepare(self, leases: list[Lease], sizes: Sequence[Size], claimed: float) -> None:
+    def _prefetch(self, leases: list[Lease], job_sizes: Sequence[JobSize], claim_requested_at: float) -> None:
         """Pass the jobs on in windows. There is room for the first; each further one waits for it."""
         has_room = True
-        for rows in self._rows(sizes):
+        for rows in self._prepare_rows(job_sizes):
             if not has_room:
-                self._room.acquire()
+                self._prefetch_permits.acquire()
             if self._stopping.is_set():
                 return
-            self._windows.put(Window(leases, Packing(rows, self._runtime.adapter.most_rows), claimed))
-            has_room, claimed = False, time.monotonic()
+            self._prefetch_queue.put(
+                PrefetchedRows(leases, MicroBatchPlanner(rows, self._runtime.adapter.max_rows), claim_requested_at)
+            )
+            has_room, claim_requested_at = False, time.monotonic()
         if has_room:
-            self._room.release()
+            self._prefetch_permits.release()
 
-    def _rows(self, sizes: Sequence[Size]) -> Iterator[list[Encoded]]:
+    def _prepare_rows(self, job_sizes: Sequence[JobSize]) -> Iterator[list[Row]]:
         """The rows of each window. What the jobs ask is read as they are taken, and no more of it than fits."""
-        for stretches in preparation.planned(sizes, self._window_bytes):
-            held = [each for each in stretches if self._holdings.holds(each.lease)]
+        for stretches in preparation.plan_reads(job_sizes, self._prefetch_bytes):
+            held = [each for each in stretches if self._held_leases.is_held(each.lease)]
             if self._stopping.is_set() or not held:
                 continue
-            jobs = patiently(lambda _again, held=held: claims.inputs(self._claiming, held))  # type: ignore[misc]
-            for prepared in self._preparation.windows(jobs):
-                if prepared.refused:
-                    self._outputs.put(Raw(0, prepared.refused))
+            jobs = retry_while_unreachable(lambda _again, held=held: claims.read_inputs(self._claim_database, held))  # type: ignore[misc]
+            for prepared in self._preparer.prepare(jobs):
+                if prepared.rejected:
+                    self._output_queue.put(RawOutputs(0, prepared.rejected))
                 if prepared.rows:
                     yield prepared.rows
 
-    def _take(self) -> list[Lease]:
-        held = self._holdings.leases()
+    def _claim_slices(self) -> list[Lease]:
+        held = self._held_leases.leases()
         if self._claim_in_doubt:
-            with self._claiming.write() as connection:
-                claims.release_strays(connection, self._claimant.worker_id, held)
+            with self._claim_database.write() as connection:
+                claims.release_unknown_claims(connection, self._claimant.worker_id, held)
             self._claim_in_doubt = False
-        if any(lease.suspect for lease in held):
+        if any(lease.is_quarantined for lease in held):
             return []  # nothing else may die with it
-        waiting = claims.quarantined(self._claiming, self._claimant)
-        turn, self._share = quarantine_turns.next_turn(self._share, waiting, time.monotonic(), holds=bool(held))
+        waiting = claims.next_quarantined(self._claim_database, self._claimant)
+        turn, self._quarantine_share = quarantine_turns.decide_turn(
+            self._quarantine_share, waiting, time.monotonic(), has_leases=bool(held)
+        )
         if turn is Turn.QUARANTINED:
-            return claims.take(self._claiming, self._claimant, 1, self._slice_jobs, suspect=True)
-        return self._take_ordinary(bool(held)) if turn is Turn.ORDINARY else []
+            return claims.claim(self._claim_database, self._claimant, 1, self._slice_size, from_quarantine=True)
+        return self._claim_ordinary(bool(held)) if turn is Turn.ORDINARY else []
 
-    def _take_ordinary(self, busy: bool) -> list[Lease]:
-        room = self._pace.room()
-        take = partial(claims.take, self._claiming, self._claimant, slice_jobs=self._slice_jobs)
+    def _claim_ordinary(self, is_busy: bool) -> list[Lease]:
+        room = self._claim_sizer.jobs_to_claim()
+        take = partial(claims.claim, self._claim_database, self._claimant, slice_size=self._slice_size)
         leases = take(room)
         taken = sum(lease.size for lease in leases)
-        if leases and busy and taken < room and self._linger_seconds:
+        if leases and is_busy and taken < room and self._linger_seconds:
             # The device is busy anyway: what comes in meanwhile may share a pass.
-            self._doorbell.wait(self._linger_seconds)
-            self._doorbell.look()
+            self._wakeup.wait(self._linger_seconds)
+            self._wakeup.acknowledge()
             try:
                 leases += take(room - taken)
             except Unreachable as error:
@@ -216,66 +243,69 @@ class Engine:
 
     # ---- device
 
-    def _compute(self) -> None:
+    def _forward_loop(self) -> None:
         try:
-            while (window := self._windows.get()) is not None:
-                for raw in self._passes.through(window):
-                    self._outputs.put(raw)
-                self._room.release()
+            while (window := self._prefetch_queue.get()) is not None:
+                for raw in self._device_loop.run(window):
+                    self._output_queue.put(raw)
+                self._prefetch_permits.release()
         finally:
-            self._outputs.put(None)
+            self._output_queue.put(None)
 
     # ---- decode and write
 
-    def _write(self) -> None:
+    def _write_loop(self) -> None:
         while True:
-            items = self._outputs.take()
-            self._closing.close([item for item in items if item is not None])
-            if not self._holdings.leases():
-                self._doorbell.nudge()  # what had to wait for an empty hand may be claimed now
+            items = self._output_queue.get_all()
+            self._writer.write([item for item in items if item is not None])
+            if not self._held_leases.leases():
+                self._wakeup.notify()  # what had to wait for an empty hand may be claimed now
             if None in items:
                 return
 
-    def _give_back(self) -> list[Lease]:
-        held = self._holdings.leases()
+    def _release_leases(self) -> list[Lease]:
+        held = self._held_leases.leases()
         if not held and not self._claim_in_doubt:
             return []
 
         def write(_again: bool) -> list[Lease]:
             with self._database.write() as connection:
                 released = claims.release(connection, held)
-                claims.release_strays(connection, self._claimant.worker_id, ())
+                claims.release_unknown_claims(connection, self._claimant.worker_id, ())
                 failpoint("in_release")
                 return released
 
-        released = patiently(write)
-        self._holdings.drop(held)
+        released = retry_while_unreachable(write)
+        self._held_leases.discard(held)
         self._log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
         return released
 
-    def _guarded(self, loop: Callable[[], None]) -> None:
+    def _run_guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
         except DatabaseRefused as error:
             self._log.error("the engine can't go on", code=error.code, error=str(error))
             if self._on_refusal is None:
-                self._on_defect()
+                self._on_fatal_error()
             else:
                 self._on_refusal(error)
         except BaseException:
             self._log.exception("a defect in the engine")
-            self._on_defect()
+            self._on_fatal_error()
 
-    def _log_claim(self, leases: Sequence[Lease], jobs: Sequence[Size]) -> None:
+    def _log_claim(self, leases: Sequence[Lease], job_sizes: Sequence[JobSize]) -> None:
         slices: dict[str, list[Lease]] = {}
         for lease in leases:
             slices.setdefault(lease.batch_id, []).append(lease)
-        if len(slices) > BATCHES_LOGGED:
-            self._log.info("claimed", batches=len(slices), slices=len(leases), jobs=len(jobs))
+        if len(slices) > MAX_BATCHES_LOGGED:
+            self._log.info("claimed", batches=len(slices), slices=len(leases), jobs=len(job_sizes))
             return
-        counts = Counter(job.lease.batch_id for job in jobs)
+        counts = Counter(job.lease.batch_id for job in job_sizes)
         for batch_id, of_batch in sorted(slices.items()):
             self._log.info(
-                "claimed", batch=batch_id, slices=[lease.slice_id for lease in of_batch], jobs=counts[batch_id],
-                parameters=redaction.parameters(of_batch[0].parameters),
-            )  # fmt: skip
+                "claimed",
+                batch=batch_id,
+                slices=[lease.slice_id for lease in of_batch],
+                jobs=counts[batch_id],
+                parameters=redaction.redact_parameters(of_batch[0].parameters),
+            )

@@ -32,20 +32,20 @@ class Int8Linear(torch.nn.Module):
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
-        scales = _largest(weight).squeeze(-1).double() / WEIGHT_RANGE
+        scales = _max_magnitude(weight).squeeze(-1).double() / WEIGHT_RANGE
         centred = torch.zeros(len(weight), dtype=torch.long)
         quantized = torch.quantize_per_channel(weight, scales, centred, 0, torch.qint8)
         self._packed = torch.ops.quantized.linear_prepack(quantized, None)
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().clone()
         self.bias = torch.nn.Buffer(bias)
 
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The product, each token brought to the range of 1 before and back after."""
-        largest = _largest(numbers)
-        product = _product(numbers / largest, 1 / HALF_RANGE, ZERO_POINT, self._packed)
+        largest = _max_magnitude(inputs)
+        product = _int8_matmul(inputs / largest, 1 / HALF_RANGE, ZERO_POINT, self._packed)
         return torch.addcmul(self.bias, product, largest)
 
-    def whole(self) -> torch.Tensor:
+    def dequantize_weight(self) -> torch.Tensor:
         """The weights, float32 `(out, in)`."""
         weights: torch.Tensor = torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()
         return weights
@@ -65,28 +65,28 @@ def quantize(model: Any) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch wants this in a package of its own some day; the exact pin keeps it
         for module, name in found:
-            setattr(module, name, _quantized(getattr(module, name)))
+            setattr(module, name, _quantize_layer(getattr(module, name)))
     return len(found)
 
 
-def is_rounded_together(model: Any) -> bool:
+def is_quantized_across_rows(model: Any) -> bool:
     """Whether numbers of all rows of a pass are rounded by what is largest among them, so that other rows show.
 
     So it is with torch's own dynamic layers, and with those of bitsandbytes that keep outliers apart.
     """
-    return any(isinstance(layer, Linear) or _keeps_outliers(layer) for layer in model.modules())
+    return any(isinstance(layer, Linear) or _has_outlier_threshold(layer) for layer in model.modules())
 
 
-def _keeps_outliers(layer: Any) -> bool:
+def _has_outlier_threshold(layer: Any) -> bool:
     return type(layer).__name__ == "Linear8bitLt" and getattr(layer.state, "threshold", 0.0) > 0.0
 
 
 @contextmanager
-def unrounded(model: Any) -> Iterator[None]:
+def float32_fallback(model: Any) -> Iterator[None]:
     """Layers of int8 compute in float32 in here: what goes in is not rounded, so passes of other shapes agree."""
     layers = [layer for layer in model.modules() if isinstance(layer, (Int8Linear, Linear))]
     for layer in layers:
-        setattr(layer, "forward", partial(_float32, layer))  # noqa: B010  # over the method, for a while
+        setattr(layer, "forward", partial(_float32_forward, layer))  # noqa: B010  # over the method, for a while
     try:
         yield
     finally:
@@ -94,23 +94,23 @@ def unrounded(model: Any) -> Iterator[None]:
             delattr(layer, "forward")
 
 
-def _float32(layer: Any, numbers: torch.Tensor) -> torch.Tensor:
+def _float32_forward(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
     ours = isinstance(layer, Int8Linear)
-    weights, bias = (layer.whole(), layer.bias) if ours else (layer.weight().dequantize(), layer.bias())
-    return torch.nn.functional.linear(numbers, weights, bias)
+    weights, bias = (layer.dequantize_weight(), layer.bias) if ours else (layer.weight().dequantize(), layer.bias())
+    return torch.nn.functional.linear(inputs, weights, bias)
 
 
-def _quantized(linear: torch.nn.Linear) -> Any:
+def _quantize_layer(linear: torch.nn.Linear) -> Any:
     if torch.backends.quantized.engine in ENGINES:
         return Int8Linear(linear)
     layers: Any = torch.ao.quantization
     return layers.quantize_dynamic(torch.nn.Sequential(linear), {torch.nn.Linear}, dtype=torch.qint8)[0]
 
 
-def _largest(numbers: torch.Tensor) -> torch.Tensor:
+def _max_magnitude(values: torch.Tensor) -> torch.Tensor:
     # Two passes that write next to nothing are faster than one over `numbers.abs()`, and than `aminmax` by ten times.
-    largest = torch.maximum(numbers.amax(-1, keepdim=True), numbers.amin(-1, keepdim=True).neg_())
+    largest = torch.maximum(values.amax(-1, keepdim=True), values.amin(-1, keepdim=True).neg_())
     return largest.clamp_(min=torch.finfo(torch.float32).tiny)
 
 
-_product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+_int8_matmul = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32

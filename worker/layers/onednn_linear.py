@@ -12,30 +12,30 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-CPUS = Path("/proc/cpuinfo")
-INTEL = "GenuineIntel"
+CPUINFO_PATH = Path("/proc/cpuinfo")
+INTEL_VENDOR = "GenuineIntel"
 
 
-class DnnLinear(torch.nn.Linear):
+class OneDnnLinear(torch.nn.Linear):
     """A float32 linear layer on a CPU, multiplied by oneDNN. For inference: it knows no gradient."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's name)
         """The same as torch's own."""
-        return _product(input, self.weight, self.bias)
+        return _onednn_linear(input, self.weight, self.bias)
 
 
-def quicken(model: Any) -> int:
+def use_onednn(model: Any) -> int:
     """Let oneDNN multiply where it is the faster one; weights stay as they are. Returns how many layers there are."""
-    if not dnn_is_faster():
+    if not is_onednn_faster():
         return 0
     layers = [module for module in model.modules() if type(module) is torch.nn.Linear]
     for layer in layers:
-        layer.__class__ = DnnLinear  # the same object: what shares its weights goes on sharing them
+        layer.__class__ = OneDnnLinear  # the same object: what shares its weights goes on sharing them
     return len(layers)
 
 
 @cache
-def dnn_is_faster() -> bool:
+def is_onednn_faster() -> bool:
     """Whether this is a processor with AVX-512 that is not Intel's.
 
     By what it is and not by a trial: noise must not let two processes on one machine add up in different orders.
@@ -43,19 +43,19 @@ def dnn_is_faster() -> bool:
     backend: Any = torch.backends.mkldnn
     if not backend.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    return _vendor() not in (None, INTEL)
+    return _cpu_vendor() not in (None, INTEL_VENDOR)
 
 
-def _vendor() -> str | None:
+def _cpu_vendor() -> str | None:
     with suppress(OSError):
-        for line in CPUS.read_text().splitlines():
+        for line in CPUINFO_PATH.read_text().splitlines():
             if line.startswith("vendor_id"):
                 return line.rpartition(":")[2].strip()
     return None
 
 
-def _product(numbers: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    if numbers.numel() == 0:  # which oneDNN does not take
-        return linear(numbers, weight, bias)
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(numbers, weight, bias, "none", [], "")
+def _onednn_linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if inputs.numel() == 0:  # which oneDNN does not take
+        return linear(inputs, weight, bias)
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
     return product

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from worker.layers.packed_attention import NAME, Held, Layout, current
+from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, PackedLayout, current_layout
 
-HALF = (torch.float16, torch.bfloat16)  # what attention over texts of any length takes on CUDA
+HALF_DTYPES = (torch.float16, torch.bfloat16)  # what attention over texts of any length takes on CUDA
 
 
-def possible(model: Any) -> bool:
+def is_packing_supported(model: Any) -> bool:
     """Whether there is an attention for packed passes where this model is, and nobody asked for another."""
-    on = {"cpu": True, "cuda": model.dtype in HALF}
+    on = {"cpu": True, "cuda": model.dtype in HALF_DTYPES}
     usual = model.config._attn_implementation == "sdpa" and not model.config.is_encoder_decoder
     return usual and on.get(model.device.type, False)
 
@@ -37,8 +37,8 @@ class PackedLayers:
             raise ValueError("no list of layers was found")
         self._hooks = [
             layers[0].register_forward_pre_hook(_pack, with_kwargs=True),
-            *(layer.register_forward_pre_hook(_turn, with_kwargs=True) for layer in layers),
-            layers[-1].register_forward_pre_hook(_narrow, with_kwargs=True),
+            *(layer.register_forward_pre_hook(_rotate_positions, with_kwargs=True) for layer in layers),
+            layers[-1].register_forward_pre_hook(_keep_needed_positions, with_kwargs=True),
             layers[-1].register_forward_hook(_unpack),
         ]
 
@@ -48,65 +48,65 @@ class PackedLayers:
             hook.remove()
 
     @contextmanager
-    def over(self, layout: Layout) -> Iterator[None]:
+    def activate(self, layout: PackedLayout) -> Iterator[None]:
         """Calls of the model in here are packed; whatever they raise, those after it are as before."""
         usual = self._config._attn_implementation
-        token = current.set(layout)
-        self._config._attn_implementation = NAME
+        token = current_layout.set(layout)
+        self._config._attn_implementation = ATTENTION_NAME
         try:
             yield
         finally:
             self._config._attn_implementation = usual
-            current.reset(token)
+            current_layout.reset(token)
 
 
 def _pack(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Take the padding out before the first layer."""
-    layout = current.get()
+    layout = current_layout.get()
     if layout is None:
         return None
     states = args[0]
     if states.shape[:2] != layout.shape:
         raise ValueError("the layers do not begin with a state for each token")
-    return (states.flatten(0, 1)[layout.tokens][None], *args[1:]), options
+    return (states.flatten(0, 1)[layout.token_indices][None], *args[1:]), options
 
 
-def _turn(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _rotate_positions(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Give each token the rotation of its position, where a layer gets such for `(1, width)`."""
-    layout = current.get()
-    return None if layout is None else (args, _at(options, layout.positions))
+    layout = current_layout.get()
+    return None if layout is None else (args, _select_position_embeddings(options, layout.positions))
 
 
-def _at(options: dict[str, Any], places: torch.Tensor) -> dict[str, Any]:
+def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor) -> dict[str, Any]:
     if options.get("position_embeddings") is None:
         return options
-    return {**options, "position_embeddings": tuple(part[:, places] for part in options["position_embeddings"])}
+    return {**options, "position_embeddings": tuple(part[:, positions] for part in options["position_embeddings"])}
 
 
-def _narrow(layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _keep_needed_positions(layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Go through the last layer with the kept positions alone, once all positions' keys and values are known."""
-    layout = current.get()
-    if layout is None or layout.kept is None:
+    layout = current_layout.get()
+    if layout is None or layout.output_counts is None:
         return None
-    layout.holding = True
+    layout.capturing = True
     try:
         layer.forward(*args, **options)
-    except Held:
+    except KeysValuesCaptured:
         pass
     finally:
-        layout.holding = False
-    return (args[0][:, layout.queries], *args[1:]), _at(options, layout.queries)
+        layout.capturing = False
+    return (args[0][:, layout.query_indices], *args[1:]), _select_position_embeddings(options, layout.query_indices)
 
 
 def _unpack(_layer: Any, _args: Any, output: Any) -> Any:
     """Put the padding in again behind the last layer; it holds zeros, and so do positions that nobody looks at."""
-    layout = current.get()
+    layout = current_layout.get()
     if layout is None:
         return None
     states = output[0] if isinstance(output, tuple) else output
     rows, width = layout.shape
     padded = states.new_zeros(rows * width, states.shape[-1])
-    padded[layout.outputs] = states[0]
+    padded[layout.output_indices] = states[0]
     padded = padded.view(rows, width, -1)
-    layout.held = None
+    layout.captured_kv = None
     return (padded, *output[1:]) if isinstance(output, tuple) else padded

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.leasing.quarantine import suspect_of
+from worker.leasing.quarantine import must_run_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,20 +15,20 @@ class Lease:
 
     slice_id: int
     batch_id: str
-    first: int
+    start_position: int
     size: int
     token: int
     attempts: int
     parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
-    deaths: int = 0
-    lapses: int = 0
+    crashes: int = 0
+    lost_leases: int = 0
     retries: int = 0
     max_attempts: int | None = None  # of its batch; None leaves it to the setting
 
     @property
-    def suspect(self) -> bool:
+    def is_quarantined(self) -> bool:
         """True when workers died over it: it must be run alone, so that another death names it."""
-        return suspect_of(self.deaths, self.lapses)
+        return must_run_alone(self.crashes, self.lost_leases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Job:
     lease: Lease
     position: int
     input: dict[str, Any]
-    size: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,67 +51,69 @@ class Claimant:
     model: str
     revision: str
     lease_seconds: float
-    settles: bool = True  # whether it may begin batches; not with a revision that is older than the catalogue's
+    can_begin_batches: bool = (
+        True  # whether it may begin batches; not with a revision that is older than the catalogue's
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class JobSize:
     """How large the input of a job without result is, in bytes of JSON."""
 
     lease: Lease
     position: int
-    size: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class SliceRange:
     """A part of a held slice: its positions from `first` on, before `past`."""
 
     lease: Lease
-    first: int
-    past: int
+    start_position: int
+    end_position: int
 
 
-class Holdings:
+class HeldLeases:
     """Thread-safe: the claim thread adds, the write thread settles, the heartbeat renews and finds losses."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
-        self._open: Counter[int] = Counter()
+        self._unanswered: Counter[int] = Counter()
 
-    def add(self, leases: Iterable[Lease], jobs: Iterable[Job | Size]) -> None:
+    def add(self, leases: Iterable[Lease], jobs: Iterable[Job | JobSize]) -> None:
         """Begin to hold these slices, of which these jobs are open."""
         with self._lock:
             for lease in leases:
                 self._leases[lease.slice_id] = lease
-                self._open[lease.slice_id] = 0
-            self._open.update(job.lease.slice_id for job in jobs)
+                self._unanswered[lease.slice_id] = 0
+            self._unanswered.update(job.lease.slice_id for job in jobs)
 
     def leases(self) -> list[Lease]:
         """All that is held."""
         with self._lock:
             return list(self._leases.values())
 
-    def holds(self, lease: Lease) -> bool:
+    def is_held(self, lease: Lease) -> bool:
         """False once the lease was lost, closed or dropped."""
         with self._lock:
             return self._leases.get(lease.slice_id) == lease
 
-    def open_jobs(self, lease: Lease) -> int:
+    def unanswered_jobs(self, lease: Lease) -> int:
         """How many jobs of this slice have no result yet; none once it is held no longer."""
         with self._lock:
-            return self._open[lease.slice_id] if self._leases.get(lease.slice_id) == lease else 0
+            return self._unanswered[lease.slice_id] if self._leases.get(lease.slice_id) == lease else 0
 
-    def answered(self, lease: Lease, jobs: int) -> None:
+    def count_results(self, lease: Lease, result_count: int) -> None:
         """Count committed results; a slice without open jobs is held no longer."""
         with self._lock:
             if self._leases.get(lease.slice_id) == lease:
-                self._open[lease.slice_id] -= jobs
-                if self._open[lease.slice_id] <= 0:
-                    self._forget(lease)
+                self._unanswered[lease.slice_id] -= result_count
+                if self._unanswered[lease.slice_id] <= 0:
+                    self._remove(lease)
 
-    def drop(self, leases: Iterable[Lease]) -> None:
+    def discard(self, leases: Iterable[Lease]) -> None:
         """These are somebody else's now: whatever is still computed for them is thrown away.
 
         That somebody may be this process under a later lease, which is kept.
@@ -119,7 +121,7 @@ class Holdings:
         with self._lock:
             for lease in leases:
                 if self._leases.get(lease.slice_id) == lease:
-                    self._forget(lease)
+                    self._remove(lease)
 
-    def _forget(self, lease: Lease) -> None:
-        del self._leases[lease.slice_id], self._open[lease.slice_id]
+    def _remove(self, lease: Lease) -> None:
+        del self._leases[lease.slice_id], self._unanswered[lease.slice_id]

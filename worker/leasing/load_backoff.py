@@ -7,17 +7,17 @@ from random import Random
 
 from models import backoff
 
-FIRST_SECONDS, LONGEST_SECONDS = 2.0, 30.0
+INITIAL_SECONDS, MAX_SECONDS = 2.0, 30.0
 # A try keeps the process from its other pipelines, so the pause is so many times as long as the try took.
-PAUSE_SHARE = 10
+PAUSE_TO_LOAD_RATIO = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class RetryState:
     """How often a load failed, one time after another, and until when it is not tried."""
 
-    tries: int
-    until: float
+    attempts: int
+    retry_at: float
     message: str = ""
 
 
@@ -26,7 +26,7 @@ class LoadBackoff:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._rests: dict[Hashable, Rest] = {}
+        self._retry_states: dict[Hashable, RetryState] = {}
 
     def is_due(self, target: Hashable, now: float) -> bool:
         """Whether the target may be tried."""
@@ -34,26 +34,28 @@ class LoadBackoff:
 
     def due_at(self, target: Hashable) -> float:
         """From when on the target may be tried; one that never failed always may."""
-        return self._rests[target].until if target in self._rests else -math.inf
+        return self._retry_states[target].retry_at if target in self._retry_states else -math.inf
 
-    def failed(self, target: Hashable, message: str, now: float, seconds: float) -> tuple[int, float, bool]:
+    def record_failure(
+        self, target: Hashable, message: str, now: float, load_seconds: float
+    ) -> tuple[int, float, bool]:
         """Note a try that took so many seconds; returns the tries, the pause, and whether the message is a new one."""
-        before = self._rests.get(target, Rest(0, now))
-        tries = before.tries + 1
-        jitter = backoff.backoff(tries, FIRST_SECONDS, LONGEST_SECONDS, self._rng)
-        pause = max(jitter / 2 + self.bound(tries) / 2, PAUSE_SHARE * seconds)
-        self._rests[target] = Rest(tries, now + pause, message)
+        before = self._retry_states.get(target, RetryState(0, now))
+        tries = before.attempts + 1
+        jitter = backoff.backoff_seconds(tries, INITIAL_SECONDS, MAX_SECONDS, self._rng)
+        pause = max(jitter / 2 + self.max_pause_seconds(tries) / 2, PAUSE_TO_LOAD_RATIO * load_seconds)
+        self._retry_states[target] = RetryState(tries, now + pause, message)
         return tries, pause, message != before.message
 
-    def succeeded(self, target: Hashable) -> None:
+    def record_success(self, target: Hashable) -> None:
         """Forget what failed before."""
-        self._rests.pop(target, None)
+        self._retry_states.pop(target, None)
 
-    def resume(self, target: Hashable, tries: int, until: float) -> None:
+    def restore(self, target: Hashable, attempts: int, retry_at: float) -> None:
         """Go on from what a process before this one met."""
-        self._rests[target] = Rest(tries, until)
+        self._retry_states[target] = RetryState(attempts, retry_at)
 
     @staticmethod
-    def bound(tries: int) -> float:
+    def max_pause_seconds(attempts: int) -> float:
         """The longest pause after so many tries, in seconds, but for loads that take long."""
-        return backoff.backoff_bound(tries, FIRST_SECONDS, LONGEST_SECONDS)
+        return backoff.max_backoff_seconds(attempts, INITIAL_SECONDS, MAX_SECONDS)

@@ -7,35 +7,35 @@ single result between them. A suspect slice is split into single jobs that run a
 
 from enum import Enum
 
-from models.lifecycle.claim_order import SUSPECT_DEATHS, SUSPECT_LAPSES
+from models.lifecycle.claim_order import QUARANTINE_AFTER_CRASHES, QUARANTINE_AFTER_LOST_LEASES
 
 # Inputs that ended their workers, of a batch of which not one was answered: then it is hardly the inputs.
-HOPELESS_JOBS = 8
+CRASH_LOOP_JOBS = 8
 
 
-class Verdict(Enum):
+class Recovery(Enum):
     """What becomes of a slice whose holder is gone."""
 
-    QUEUE = "queue"
+    REQUEUE = "queue"
     SPLIT = "split"
-    BURY = "bury"
+    DEAD_LETTER = "bury"
 
 
-def suspect_of(deaths: int, lapses: int) -> bool:
+def must_run_alone(crashes: int, lost_leases: int) -> bool:
     """Whether it has to run alone from now on."""
-    return deaths >= SUSPECT_DEATHS or lapses >= SUSPECT_LAPSES
+    return crashes >= QUARANTINE_AFTER_CRASHES or lost_leases >= QUARANTINE_AFTER_LOST_LEASES
 
 
-def verdict(size: int, deaths: int, lapses: int, max_attempts: int) -> Verdict:
+def decide_recovery(size: int, crashes: int, lost_leases: int, max_attempts: int) -> Recovery:
     """The verdict over a slice of so many jobs, after so many deaths over it and so many ends in silence."""
-    if size == 1 and (deaths >= max_attempts or lapses >= SUSPECT_LAPSES + max_attempts):
-        return Verdict.BURY
-    return Verdict.SPLIT if size > 1 and suspect_of(deaths, lapses) else Verdict.QUEUE
+    if size == 1 and (crashes >= max_attempts or lost_leases >= QUARANTINE_AFTER_LOST_LEASES + max_attempts):
+        return Recovery.DEAD_LETTER
+    return Recovery.SPLIT if size > 1 and must_run_alone(crashes, lost_leases) else Recovery.REQUEUE
 
 
-def is_hopeless(buried: int, answered: int) -> bool:
+def is_crash_loop(dead_lettered_jobs: int, answered_jobs: int) -> bool:
     """Whether a batch ends of which so many jobs ended their workers, and so many were answered: a loop without end.
 
     Each of them may cost as long as a micro-batch may take, so a large batch would go on for months.
     """
-    return answered == 0 and buried >= HOPELESS_JOBS
+    return answered_jobs == 0 and dead_lettered_jobs >= CRASH_LOOP_JOBS

@@ -10,12 +10,12 @@ from models.errors import Unreachable
 
 log = structlog.get_logger(__name__)
 
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
-RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0)  # the last one again and again
+RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0)  # the last one again and again
 
 
-def patiently(work: Callable[[bool], Done]) -> Done:
+def retry_while_unreachable(work: Callable[[bool], Result]) -> Result:
     """Work until the database takes part.
 
     `work` is told whether it was tried before, since a commit may have happened without our hearing of it. What can't
@@ -28,7 +28,7 @@ def patiently(work: Callable[[bool], Done]) -> Done:
         except Unreachable as error:
             if not error.retryable:
                 raise
-            pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
+            pause = RETRY_DELAYS_SECONDS[min(tries, len(RETRY_DELAYS_SECONDS) - 1)]
             log.warning("the database did not take a transaction, will try again", error=str(error), seconds=pause)
             time.sleep(pause)
             tries += 1

@@ -9,11 +9,11 @@ from huggingface_hub import snapshot_download
 from models.errors import BatchmillError
 from models.pipelines.pipeline import Pipeline
 
-GIT_BLOB = re.compile(r"[0-9a-f]{40}")
-SHA256 = re.compile(r"[0-9a-f]{64}")
+GIT_BLOB_HASH = re.compile(r"[0-9a-f]{40}")
+SHA256_HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def damage(pipeline: Pipeline, revision: str | None) -> str | None:
+def describe_damage(pipeline: Pipeline, revision: str | None) -> str | None:
     """A sentence where the files are not those of the revision, so that the model is not to blame; else None."""
     if revision is None:
         return None
@@ -34,10 +34,10 @@ def _is_intact(path: Path) -> bool:
     if not path.is_symlink():
         return True
     name = path.resolve().name
-    if SHA256.fullmatch(name):
+    if SHA256_HASH.fullmatch(name):
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == name
-    if GIT_BLOB.fullmatch(name):
+    if GIT_BLOB_HASH.fullmatch(name):
         content = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
     return True

@@ -10,30 +10,32 @@ from sqlalchemy import Row, text
 
 from models.db import Database
 from models.errors import ModelError
-from models.pipelines.folder_hash import known_hash
-from models.pipelines.pipeline import BUNDLED, Pipeline
-from models.settings import hashes_file
+from models.pipelines.folder_hash import cached_content_hash
+from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
+from models.settings import model_hashes_file
 
-USES_SHOWN = 20
+MAX_BATCHES_SHOWN = 20
 
-COUNTS = "SELECT model, revision, count(*) AS batches FROM batches WHERE revision IS NOT NULL GROUP BY model, revision"
+COUNT_BATCHES_BY_MODEL = (
+    "SELECT model, revision, count(*) AS batches FROM batches WHERE revision IS NOT NULL GROUP BY model, revision"
+)
 
-USES = """
+SELECT_BATCHES_OF_MODEL = """
 SELECT id, status, total, created_at FROM batches WHERE model = :model AND revision = :revision
 ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InventoryItem:
     """One revision of one model; `size` is in bytes on disk, None where it is not on this machine."""
 
     model: str
     revision: str | None
-    where: str  # bundled, folder, cache, or missing
-    size: int | None
-    pipelines: tuple[str, ...]
-    batches: int
+    location: str  # bundled, folder, cache, or missing
+    size_bytes: int | None
+    pipeline_names: tuple[str, ...]
+    batch_count: int
 
     def as_dict(self) -> dict[str, Any]:
         """As `batchmill models ls --json` prints it."""
@@ -41,69 +43,85 @@ class Item:
             "object": "model",
             "model": self.model,
             "revision": self.revision,
-            "where": self.where,
-            "size_bytes": self.size,
-            "pipelines": list(self.pipelines),
-            "batches": self.batches,
+            "where": self.location,
+            "size_bytes": self.size_bytes,
+            "pipelines": list(self.pipeline_names),
+            "batches": self.batch_count,
         }
 
 
-def items(database: Database, pipelines: Mapping[str, Pipeline]) -> list[Item]:
+def list_models(database: Database, pipelines: Mapping[str, Pipeline]) -> list[InventoryItem]:
     """What the catalogue names, here or not, and then whatever else the Hub's cache holds."""
     with database.read() as connection:
-        counts = {(row.model, row.revision): row.batches for row in connection.execute(text(COUNTS))}
-    cached = _cached()
+        counts = {(row.model, row.revision): row.batches for row in connection.execute(text(COUNT_BATCHES_BY_MODEL))}
+    cached = _cached_sizes()
     named: dict[tuple[str, str | None], list[str]] = {}
     for pipeline in pipelines.values():
-        named.setdefault((pipeline.model, _revision(pipeline, cached)), []).append(pipeline.name)
+        named.setdefault((pipeline.model, _resolve_revision(pipeline, cached)), []).append(pipeline.name)
     folders = {pipeline.model: pipeline.folder for pipeline in pipelines.values() if pipeline.folder is not None}
     others = [key for key in cached if key not in named]
     return [
-        _item(key, folders.get(key[0]), cached, tuple(named.get(key, ())), counts.get(key, 0))
+        _inventory_item(key, folders.get(key[0]), cached, tuple(named.get(key, ())), counts.get(key, 0))
         for key in (*named, *others)
     ]
 
 
-def uses(database: Database, model: str, revision: str, limit: int = USES_SHOWN) -> list[Row[Any]]:
+def list_batches(database: Database, model: str, revision: str, limit: int = MAX_BATCHES_SHOWN) -> list[Row[Any]]:
     """The batches that this revision answers or answered, the newest first."""
     with database.read() as connection:
-        return list(connection.execute(text(USES), {"model": model, "revision": revision, "limit": limit}))
+        return list(
+            connection.execute(text(SELECT_BATCHES_OF_MODEL), {"model": model, "revision": revision, "limit": limit})
+        )
 
 
-def size(folder: Path) -> int:
+def folder_size_bytes(folder: Path) -> int:
     """How many bytes the files of a folder take, whatever they are links to."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _item(
+def _inventory_item(
     key: tuple[str, str | None],
     folder: Path | None,
-    cached: Mapping[tuple[str, str | None], int],
-    pipelines: tuple[str, ...],
-    batches: int,
-) -> Item:
+    cached_sizes: Mapping[tuple[str, str | None], int],
+    pipeline_names: tuple[str, ...],
+    batch_count: int,
+) -> InventoryItem:
     model, revision = key
     if folder is not None:
-        where = "bundled" if model.startswith(BUNDLED) else "folder"
+        where = "bundled" if model.startswith(BUNDLED_PREFIX) else "folder"
         here = folder.is_dir()
-        return Item(model, revision, where if here else "missing", size(folder) if here else None, pipelines, batches)
-    return Item(model, revision, "cache" if key in cached else "missing", cached.get(key), pipelines, batches)
+        return InventoryItem(
+            model,
+            revision,
+            where if here else "missing",
+            folder_size_bytes(folder) if here else None,
+            pipeline_names,
+            batch_count,
+        )
+    return InventoryItem(
+        model,
+        revision,
+        "cache" if key in cached_sizes else "missing",
+        cached_sizes.get(key),
+        pipeline_names,
+        batch_count,
+    )
 
 
-def _revision(pipeline: Pipeline, cached: Iterable[tuple[str, str | None]]) -> str | None:
+def _resolve_revision(pipeline: Pipeline, cached_revisions: Iterable[tuple[str, str | None]]) -> str | None:
     """The pin; else the content of a folder, or the one revision that the cache has of a Hub model."""
     if pipeline.revision is not None:
         return pipeline.revision
     if pipeline.folder is None:
-        found = [revision for model, revision in cached if model == pipeline.model]
+        found = [revision for model, revision in cached_revisions if model == pipeline.model]
         return found[0] if len(found) == 1 else None
     try:
-        return known_hash(pipeline.folder, hashes_file())
+        return cached_content_hash(pipeline.folder, model_hashes_file())
     except ModelError:
         return None
 
 
-def _cached() -> dict[tuple[str, str | None], int]:
+def _cached_sizes() -> dict[tuple[str, str | None], int]:
     try:
         repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:

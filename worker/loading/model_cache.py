@@ -15,38 +15,38 @@ if TYPE_CHECKING:  # torch is the runtime's to import
 log = structlog.get_logger(__name__)
 
 
-class RuntimeCache:
+class ModelCache:
     """Runtimes off the device, the least recently used one the first to go; `room` is in bytes of weights."""
 
-    def __init__(self, room: float) -> None:
-        self._room = room
-        self._parked: OrderedDict[Hashable, Runtime] = OrderedDict()
+    def __init__(self, max_bytes: float) -> None:
+        self._max_bytes = max_bytes
+        self._offloaded: OrderedDict[Hashable, Runtime] = OrderedDict()
 
-    def take(self, name: Hashable) -> "Runtime | None":
+    def pop(self, key: Hashable) -> "Runtime | None":
         """A parked runtime, back on its device; None when it is not here."""
-        runtime = self._parked.pop(name, None)
+        runtime = self._offloaded.pop(key, None)
         if runtime is not None:
-            runtime.unpark()
+            runtime.restore()
         return runtime
 
-    def put(self, name: Hashable, runtime: "Runtime") -> None:
+    def put(self, key: Hashable, runtime: "Runtime") -> None:
         """Take a runtime off its device and keep it; what there is no room for is forgotten, perhaps itself."""
-        if runtime.movable:
+        if runtime.can_offload:
             try:
-                runtime.park()
+                runtime.offload()
             except Exception as error:  # there is no memory to park it in
-                log.warning("pipeline can't be kept in memory", left=str(name), error=str(error))
+                log.warning("pipeline can't be kept in memory", left=str(key), error=str(error))
                 return
-            self._parked[name] = runtime
-            while sum(parked.size for parked in self._parked.values()) > self._room:
-                forgotten, _ = self._parked.popitem(last=False)
+            self._offloaded[key] = runtime
+            while sum(parked.weight_bytes for parked in self._offloaded.values()) > self._max_bytes:
+                forgotten, _ = self._offloaded.popitem(last=False)
                 log.info("pipeline left memory", left=str(forgotten))
 
     def __len__(self) -> int:
-        return len(self._parked)
+        return len(self._offloaded)
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Take what is there now, a model and its libraries, for what will stay.
 
     Python's collector looks through all objects again and again for circles: with torch, transformers and a window of
@@ -56,8 +56,8 @@ def settle() -> None:
     gc.freeze()
 
 
-def free() -> None:
+def release_memory() -> None:
     """Give memory that nobody refers to back to the machine. Python and the C library would rather keep it."""
     gc.unfreeze()
     gc.collect()  # adapters and models refer to each other in circles
-    process_memory.give_back()
+    process_memory.trim_heap()

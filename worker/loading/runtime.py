@@ -16,23 +16,32 @@ from models.errors import LoadFailed, ModelError
 from models.pipelines.pipeline import Pipeline
 from worker import adapters
 from worker.adapters.interface import Adapter, Limits
-from worker.adapters.rows import LARGEST
+from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 from worker.loading import integrity, load_errors, snapshots, tokenizer_probe, weights
 from worker.loading.snapshots import Snapshot
-from worker.loading.versions import Version
+from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
 
 # Padded tokens of one micro-batch, to begin with. A CPU's caches are small: 4,096 ran at 0.72 × the speed of 1,024, and
 # 512 faster than that by a tenth where it has AVX-512. A GPU wants to be filled; 16,384 tokens of a base-sized encoder
 # stay far below a gigabyte.
-CPU_TOKENS, GPU_TOKENS = 512, 16_384
+CPU_MICRO_BATCH_TOKENS, GPU_MICRO_BATCH_TOKENS = 512, 16_384
 # What the budget may grow to on a CPU: there nothing is gained beyond, and no want of memory would stop it. A layer's
 # widest output has so many bytes, and a pass holds a few like it.
-LARGEST_CPU_TOKENS, LARGEST_OUTPUT_BYTES = 8_192, 32 * 2**20
-WIDTHS = ("intermediate_size", "ffn_dim", "encoder_ffn_dim", "hidden_dim", "d_ff", "n_inner", "hidden_size", "d_model")
+MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES = 8_192, 32 * 2**20
+WIDTH_CONFIG_KEYS = (
+    "intermediate_size",
+    "ffn_dim",
+    "encoder_ffn_dim",
+    "hidden_dim",
+    "d_ff",
+    "n_inner",
+    "hidden_size",
+    "d_model",
+)
 
-LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
+RECORDED_LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +49,17 @@ class Runtime:
     """A loaded pipeline and how much of it goes through the device at once; `size` is that of its weights in bytes."""
 
     adapter: Adapter
-    version: Version
-    tokens_per_batch: int
+    version: RuntimeVersion
+    micro_batch_tokens: int
     model: Any
     device: torch.device
     threads: int
-    size: int
-    tunes: bool = False  # whether the budget may change to what proves faster
-    most_tokens: int = LARGEST  # up to so many
+    weight_bytes: int
+    tunable: bool = False  # whether the budget may change to what proves faster
+    max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS  # up to so many
 
     @property
-    def movable(self) -> bool:
+    def can_offload(self) -> bool:
         """Whether it can leave its device and come back: what bitsandbytes quantized can't."""
         return self.device.type == "cpu" or self.version.quantization is None
 
@@ -59,20 +68,20 @@ class Runtime:
         if self.device is not None and self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def park(self) -> None:
+    def offload(self) -> None:
         """Leave the device, and give its memory back."""
         if self.device.type != "cpu":
             self.model.to("cpu")
             self.release_memory()
 
-    def unpark(self) -> None:
+    def restore(self) -> None:
         """Come back to the device."""
         self.model.to(self.device)
         torch.set_num_threads(self.threads)
 
 
 def load(
-    pipeline: Pipeline, device: str, *, threads: int | None = None, tokens_per_batch: int | None = None
+    pipeline: Pipeline, device: str, *, threads: int | None = None, micro_batch_tokens: int | None = None
 ) -> Runtime:
     """Load a pipeline onto a device.
 
@@ -85,78 +94,82 @@ def load(
         torch.set_num_threads(threads)
     read: list[Snapshot] = []
     try:
-        target = weights.device(device if pipeline.device == "auto" else pipeline.device)
-        read.append(snapshots.found(pipeline))
-        return _assembled(pipeline, read, target, tokens_per_batch)
+        target = weights.resolve_device(device if pipeline.device == "auto" else pipeline.device)
+        read.append(snapshots.fetch_model_unchecked(pipeline))
+        return _assemble(pipeline, read, target, micro_batch_tokens)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
-        found = load_errors.classified(error, pipeline.model, read[0].revision if read else None)
+        found = load_errors.classify(error, pipeline.model, read[0].revision if read else None)
         if isinstance(found, ModelError):
-            found = _changed(read) or _damaged(pipeline, found) or found
+            found = _changed_files_error(read) or _damaged_files_error(pipeline, found) or found
         raise found from error
 
 
-def _most_tokens(config: Any) -> int:
+def _max_cpu_tokens(config: Any) -> int:
     """How many tokens of this model a pass on a CPU may have; never fewer than it begins with."""
     text = config.get_text_config()
-    widths = (getattr(text, name, None) for name in WIDTHS)
+    widths = (getattr(text, name, None) for name in WIDTH_CONFIG_KEYS)
     widest = max((width for width in widths if isinstance(width, int)), default=1)
-    return max(CPU_TOKENS, min(LARGEST_CPU_TOKENS, LARGEST_OUTPUT_BYTES // (4 * max(1, widest))))
+    return max(CPU_MICRO_BATCH_TOKENS, min(MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES // (4 * max(1, widest))))
 
 
-def _changed(read: Sequence[Snapshot]) -> LoadFailed | None:
+def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
     """What was read may be of no revision that there ever was; another try will tell."""
-    changed = next((snapshot.name for snapshot in read if snapshot.has_changed), None)
+    changed = next((snapshot.name for snapshot in used_snapshots if snapshot.has_changed), None)
     return LoadFailed(f"{changed} changed while it was loaded; it will be loaded again") if changed else None
 
 
-def _damaged(pipeline: Pipeline, error: ModelError) -> LoadFailed | None:
-    damage = integrity.damage(pipeline, error.revision) if type(error) is ModelError else None
+def _damaged_files_error(pipeline: Pipeline, error: ModelError) -> LoadFailed | None:
+    damage = integrity.describe_damage(pipeline, error.revision) if type(error) is ModelError else None
     return LoadFailed(damage) if damage else None
 
 
-def _assembled(pipeline: Pipeline, read: list[Snapshot], target: torch.device, tokens_per_batch: int | None) -> Runtime:
+def _assemble(
+    pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None
+) -> Runtime:
     """The runtime of a model whose files are found; those of a tokenizer of its own are added to what is read."""
     started = time.monotonic()
-    [files] = read
+    [files] = used_snapshots
     snapshots.check(files, pipeline.name)
-    words = snapshots.tokenizer(pipeline, files)
+    words = snapshots.fetch_tokenizer(pipeline, files)
     if words is not files:
-        read.append(words)
+        used_snapshots.append(words)
     tokenizer_probe.check(words.name, words.folder)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    adapter = adapters.of(pipeline.task)
-    model = weights.load(pipeline, adapter.head, files, target)
-    tokenizer = _tokenizer(words)
+    adapter = adapters.adapter_for(pipeline.task)
+    model = weights.load(pipeline, adapter.head, files, device)
+    tokenizer = _load_tokenizer(words)
     limits = Limits(
         _max_length(pipeline, model, tokenizer), pipeline.truncation, pipeline.stride, pipeline.deterministic
     )
     runtime = Runtime(
         adapter(model, tokenizer, limits, pipeline.task),
-        _version(pipeline, files, words, model),
-        tokens_per_batch or pipeline.tokens_per_batch or (CPU_TOKENS if target.type == "cpu" else GPU_TOKENS),
+        _runtime_version(pipeline, files, words, model),
+        micro_batch_tokens
+        or pipeline.tokens_per_batch
+        or (CPU_MICRO_BATCH_TOKENS if device.type == "cpu" else GPU_MICRO_BATCH_TOKENS),
         model,
-        target,
+        device,
         torch.get_num_threads(),
         sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
-        tunes=not (tokens_per_batch or pipeline.tokens_per_batch or pipeline.deterministic),
-        most_tokens=_most_tokens(model.config) if target.type == "cpu" else LARGEST,
+        tunable=not (micro_batch_tokens or pipeline.tokens_per_batch or pipeline.deterministic),
+        max_micro_batch_tokens=_max_cpu_tokens(model.config) if device.type == "cpu" else MAX_MICRO_BATCH_TOKENS,
     )
-    if changed := _changed(read):
+    if changed := _changed_files_error(used_snapshots):
         raise changed
-    _log(pipeline.name, runtime, limits, started)
+    _log_loaded(pipeline.name, runtime, limits, started)
     return runtime
 
 
-def _tokenizer(files: Snapshot) -> Any:
+def _load_tokenizer(files: Snapshot) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's never calls it
             tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise load_errors.classified(error, f"the tokenizer of {files.name}", files.revision) from error
+        raise load_errors.classify(error, f"the tokenizer of {files.name}", files.revision) from error
     # Without its files transformers makes one to which every word is unknown, and says nothing.
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
@@ -181,28 +194,40 @@ def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
     return min(int(limit) for limit in limits) if limits else None
 
 
-def _version(pipeline: Pipeline, files: Snapshot, words: Snapshot, model: Any) -> Version:
+def _runtime_version(
+    pipeline: Pipeline, model_files: Snapshot, tokenizer_files: Snapshot, model: Any
+) -> RuntimeVersion:
     device = model.device
-    return Version(
+    return RuntimeVersion(
         task=pipeline.task,
-        model=files.name,
-        revision=files.revision,
-        tokenizer=words.name,
-        tokenizer_revision=words.revision,
+        model=model_files.name,
+        revision=model_files.revision,
+        tokenizer=tokenizer_files.name,
+        tokenizer_revision=tokenizer_files.revision,
         dtype=str(model.dtype).removeprefix("torch."),
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries={name: torch.__version__ if name == "torch" else version(name) for name in LIBRARIES},
+        libraries={name: torch.__version__ if name == "torch" else version(name) for name in RECORDED_LIBRARIES},
     )
 
 
-def _log(pipeline: str, runtime: Runtime, limits: Limits, started: float) -> None:
+def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float) -> None:
     loaded = runtime.version
     log.info(
-        "pipeline loaded", pipeline=pipeline, model=loaded.model, revision=loaded.revision, tokenizer=loaded.tokenizer,
-        dtype=loaded.dtype, quantization=loaded.quantization, device=loaded.device, attention=loaded.attention,
-        max_length=limits.max_length, truncation=limits.truncation, deterministic=limits.deterministic,
-        packed=runtime.adapter.packs,
-        tokens_per_batch=runtime.tokens_per_batch, seconds=round(time.monotonic() - started, 2),
-    )  # fmt: skip
+        "pipeline loaded",
+        pipeline=pipeline_name,
+        model=loaded.model,
+        revision=loaded.revision,
+        tokenizer=loaded.tokenizer,
+        dtype=loaded.dtype,
+        quantization=loaded.quantization,
+        device=loaded.device,
+        attention=loaded.attention,
+        max_length=limits.max_length,
+        truncation=limits.truncation,
+        deterministic=limits.deterministic,
+        packed=runtime.adapter.uses_packing,
+        tokens_per_batch=runtime.micro_batch_tokens,
+        seconds=round(time.monotonic() - started_at, 2),
+    )

@@ -15,14 +15,14 @@ from huggingface_hub.errors import (
 )
 
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, Unreachable, first_line
-from models.pipelines.folder_hash import State, content_hash
+from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
 from worker.loading import vetting
 
 # Weights as safetensors only: the other formats run code when they are opened.
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
-COMMIT = re.compile(r"[0-9a-f]{40}")
-PASSING = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
+ALLOW_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
+COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
+TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,111 +32,111 @@ class Snapshot:
     name: str
     folder: Path
     revision: str
-    state: State | None = field(default=None, compare=False, repr=False)
+    folder_state: FolderState | None = field(default=None, compare=False, repr=False)
 
     @property
     def has_changed(self) -> bool:
         """Whether the files are not those of the revision any more, or were not for a while."""
-        return self.state is not None and not self.state.is_still_that_of(self.folder, self.revision)
+        return self.folder_state is not None and not self.folder_state.has_revision(self.folder, self.revision)
 
     @property
     def config(self) -> dict[str, Any]:
         """config.json; raises ModelError where there is none that can be read."""
-        return _config(self)
+        return _read_config(self)
 
 
-def model(pipeline: Pipeline) -> Snapshot:
+def fetch_model(pipeline: Pipeline) -> Snapshot:
     """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
-    snapshot = found(pipeline)
+    snapshot = fetch_model_unchecked(pipeline)
     check(snapshot, pipeline.name)
     return snapshot
 
 
-def found(pipeline: Pipeline) -> Snapshot:
+def fetch_model_unchecked(pipeline: Pipeline) -> Snapshot:
     """The same, whether the files are fit to be used or not."""
-    return _find(pipeline.model, pipeline.folder, pipeline.revision)
+    return _fetch(pipeline.model, pipeline.folder, pipeline.revision)
 
 
-def local(pipeline: Pipeline) -> Snapshot | None:
+def find_local_model(pipeline: Pipeline) -> Snapshot | None:
     """The model's files as far as they are on this machine, asking nobody; None where they are not."""
     try:
         if pipeline.folder is not None:
-            return found(pipeline)
+            return fetch_model_unchecked(pipeline)
         folder = snapshot_download(pipeline.model, revision=pipeline.revision, local_files_only=True)
     except (ModelError, LocalEntryNotFoundError, HFValidationError):
         return None
     return Snapshot(pipeline.model, Path(folder), Path(folder).name)
 
 
-def tokenizer(pipeline: Pipeline, of_model: Snapshot) -> Snapshot:
+def fetch_tokenizer(pipeline: Pipeline, model_files: Snapshot) -> Snapshot:
     """The tokenizer's files: the model's own unless the catalogue names others. Raises ModelError where unsafe."""
     if pipeline.tokenizer is None:
-        return of_model
-    snapshot = _find(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
+        return model_files
+    snapshot = _fetch(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
     vetting.check(snapshot.name, snapshot.folder)
     return snapshot
 
 
-def _find(name: str, folder: Path | None, pinned: str | None) -> Snapshot:
+def _fetch(name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
     if folder is None:
-        return _download(name, pinned)
-    state = State.of(folder)  # before the files are read, so that what changes meanwhile shows
+        return _download(name, pinned_revision)
+    state = FolderState.from_folder(folder)  # before the files are read, so that what changes meanwhile shows
     snapshot = Snapshot(name, folder, content_hash(folder), state)
-    if pinned not in (None, snapshot.revision):
-        raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned}")
+    if pinned_revision not in (None, snapshot.revision):
+        raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned_revision}")
     return snapshot
 
 
-def _download(repository: str, revision: str | None) -> Snapshot:
+def _download(repo_id: str, revision: str | None) -> Snapshot:
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=ALLOW_PATTERNS))
     except LocalEntryNotFoundError as error:
         raise Unreachable(
-            f"{repository} is not in the local cache and the Hub does not answer: {first_line(error)}"
+            f"{repo_id} is not in the local cache and the Hub does not answer: {first_line(error)}"
         ) from error
     except HFValidationError as error:
-        raise ModelError(f"{repository!r} is neither a folder nor a Hub id: {first_line(error)}") from error
+        raise ModelError(f"{repo_id!r} is neither a folder nor a Hub id: {first_line(error)}") from error
     except HfHubHTTPError as error:
-        raise _refused(repository, revision, error) from error
+        raise _refusal_error(repo_id, revision, error) from error
     except Exception as error:  # a proxy, a broken transfer, a full disk: nothing that speaks against the model
-        raise Unreachable(f"{repository} could not be fetched: {first_line(error)}") from error
+        raise Unreachable(f"{repo_id} could not be fetched: {first_line(error)}") from error
     # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
-    if not COMMIT.fullmatch(folder.name):
-        raise ModelError(f"{repository} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
-    return Snapshot(repository, folder, folder.name)
+    if not COMMIT_HASH.fullmatch(folder.name):
+        raise ModelError(f"{repo_id} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
+    return Snapshot(repo_id, folder, folder.name)
 
 
-def _refused(repository: str, revision: str | None, error: HfHubHTTPError) -> BatchmillError:
+def _refusal_error(repo_id: str, revision: str | None, error: HfHubHTTPError) -> BatchmillError:
     """A refusal of the Hub speaks against no model: another machine may have a token, or the files already."""
     status = error.response.status_code
-    where = f"{repository} at {revision or 'main'}"
+    where = f"{repo_id} at {revision or 'main'}"
     if isinstance(error, RevisionNotFoundError):
         return MissingModel(f"the Hub has no {where}; pin a revision that it has")
     if isinstance(error, GatedRepoError) or status in (401, 403):
         return LoadFailed(f"the Hub refuses {where} ({status}); accept the model's terms there, and set HF_TOKEN here")
     if status == 404:
-        return MissingModel(f"the Hub has no {repository}, or shows it to others only; check its name, and HF_TOKEN")
-    if status in PASSING:
-        return Unreachable(f"the Hub can't give {repository} now ({status}); it will be tried again")
+        return MissingModel(f"the Hub has no {repo_id}, or shows it to others only; check its name, and HF_TOKEN")
+    if status in TRANSIENT_STATUSES:
+        return Unreachable(f"the Hub can't give {repo_id} now ({status}); it will be tried again")
     return LoadFailed(f"the Hub refuses {where}: {first_line(error)}")
 
 
-def check(snapshot: Snapshot, pipeline: str) -> None:
+def check(snapshot: Snapshot, pipeline_name: str) -> None:
     """Raise ModelError where the files are unsafe, or not a model's."""
     _ = snapshot.config
     vetting.check(snapshot.name, snapshot.folder)
     if not any(snapshot.folder.glob("*.safetensors")):
         mend = (
-            f"run: batchmill models pull {pipeline} --convert"
-            if COMMIT.fullmatch(snapshot.revision)
+            f"run: batchmill models pull {pipeline_name} --convert"
+            if COMMIT_HASH.fullmatch(snapshot.revision)
             else "convert them"
         )
         raise ModelError(f"{snapshot.name} has no safetensors weights, and other formats can run code; {mend}")
 
 
-def _config(snapshot: Snapshot) -> dict[str, Any]:
+def _read_config(snapshot: Snapshot) -> dict[str, Any]:
     try:
-        config = vetting.config(snapshot.name, snapshot.folder / "config.json")
+        config = vetting.read_json(snapshot.name, snapshot.folder / "config.json")
     except FileNotFoundError:
         raise ModelError(f"{snapshot.name} has no config.json; it is not a transformers model") from None
     if not isinstance(config, dict):

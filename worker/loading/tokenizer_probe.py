@@ -12,45 +12,50 @@ from models.errors import LoadFailed, ModelError
 from worker import process_memory
 
 # Parts of a tokenizer that can do so; the usual ones have none, and are not tried.
-SUSPICIOUS = (b'"Replace"', b'"Regex"', b'"Prepend"')
+SUSPICIOUS_PARTS = (b'"Replace"', b'"Regex"', b'"Prepend"')
 
-CPU_SECONDS = 20
-WALL_SECONDS = 300.0
-MEMORY_BYTES = 2 << 30  # besides what its file needs, at so many times its size
-MEMORY_PER_BYTE = 60
-MOST_TOKENS_PER_CHARACTER = 100
+MAX_CPU_SECONDS = 20
+TIMEOUT_SECONDS = 300.0
+BASE_MEMORY_BYTES = 2 << 30  # besides what its file needs, at so many times its size
+MEMORY_BYTES_PER_FILE_BYTE = 60
+MAX_TOKENS_PER_CHARACTER = 100
 
-PROBE = (
+PROBE_TEXT = (
     "The quick brown fox jumps over the lazy dog, 1234567890 times! éàüß ñ 你好 мир \U0001f600\n\n  "
     + "".join(map(chr, range(32, 127)))
     + "aaaaaaaaaaaaaaaa eeeeeeeeeeeeeeee                "
 )
 
-TOO_MANY, NO_MEMORY = 3, 4  # exit statuses
+EXIT_TOO_MANY_TOKENS, EXIT_OUT_OF_MEMORY = 3, 4  # exit statuses
 
 
 def check(name: str, folder: Path) -> None:
     """Raise ModelError where the tokenizer's file is not fit to be loaded, LoadFailed where that can't be found out."""
     path = folder / "tokenizer.json"
-    if not path.is_file() or not any(part in path.read_bytes() for part in SUSPICIOUS):
+    if not path.is_file() or not any(part in path.read_bytes() for part in SUSPICIOUS_PARTS):
         return
-    status = _tried(name, path)
+    status = _run_probe(name, path)
     if status == -signal.SIGPROF:
         raise ModelError(f"the tokenizer of {name} does not come to an end with a short text; take another")
-    if status in (NO_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
+    if status in (EXIT_OUT_OF_MEMORY, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
         raise ModelError(f"the tokenizer of {name} takes more memory for a short text than any should; take another")
-    if status == TOO_MANY:
+    if status == EXIT_TOO_MANY_TOKENS:
         raise ModelError(f"the tokenizer of {name} makes more than a hundred tokens of a character; take another")
 
 
-def _tried(name: str, path: Path) -> int:
+def _run_probe(name: str, path: Path) -> int:
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-P", "-m", __name__, str(path), str(CPU_SECONDS)]
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(MAX_CPU_SECONDS)]
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            timeout=WALL_SECONDS, env=environment, check=False,
-        ).returncode  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT_SECONDS,
+            env=environment,
+            check=False,
+        ).returncode
     except subprocess.TimeoutExpired:
         raise LoadFailed(f"this machine is too busy to try the tokenizer of {name}") from None
 
@@ -59,15 +64,15 @@ def main(path: str, cpu_seconds: float) -> int:
     """Encode the probe under limits; returns the exit status. What else is wrong the load will say."""
     from tokenizers import Tokenizer
 
-    process_memory.limit(MEMORY_BYTES + MEMORY_PER_BYTE * Path(path).stat().st_size)
+    process_memory.limit_address_space(BASE_MEMORY_BYTES + MEMORY_BYTES_PER_FILE_BYTE * Path(path).stat().st_size)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
     try:
-        tokens = len(Tokenizer.from_file(path).encode(PROBE).ids)
+        tokens = len(Tokenizer.from_file(path).encode(PROBE_TEXT).ids)
     except MemoryError:
-        return NO_MEMORY
+        return EXIT_OUT_OF_MEMORY
     except BaseException:  # a panic in a library written in Rust is no Exception
         return 0
-    return TOO_MANY if tokens > MOST_TOKENS_PER_CHARACTER * len(PROBE) else 0
+    return EXIT_TOO_MANY_TOKENS if tokens > MAX_TOKENS_PER_CHARACTER * len(PROBE_TEXT) else 0
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import Database
-from models.documents import as_json
+from models.documents import to_json
 from models.tables import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class RuntimeVersion:
     """What computes the results of this process; becomes a `model_versions` row."""
 
     task: str
@@ -30,18 +30,18 @@ class Version:
     @property
     def fingerprint(self) -> str:
         """The hash of all fields: equal versions share a row."""
-        return hashlib.sha256(as_json(sorted(asdict(self).items())).encode()).hexdigest()
+        return hashlib.sha256(to_json(sorted(asdict(self).items())).encode()).hexdigest()
 
 
-REMEMBERED = "SELECT tokens FROM budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
+SELECT_TOKEN_BUDGET = "SELECT tokens FROM budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
 
-REMEMBER = """
+UPSERT_TOKEN_BUDGET = """
 INSERT INTO budgets (pipeline, device, dtype, tokens) VALUES (:pipeline, :device, :dtype, :tokens)
 ON CONFLICT (pipeline, device, dtype) DO UPDATE SET tokens = excluded.tokens, found_at = {now}
 """
 
 
-def register(database: Database, version: Version) -> int:
+def register_version(database: Database, version: RuntimeVersion) -> int:
     """The id of this version's row; the same for every process that runs exactly the same."""
     values = {**asdict(version), "fingerprint": version.fingerprint}
 
@@ -55,20 +55,21 @@ def register(database: Database, version: Version) -> int:
     return database.transact(work)
 
 
-def remembered_budget(database: Database, pipeline: str, version: Version) -> int | None:
+def load_token_budget(database: Database, pipeline: str, version: RuntimeVersion) -> int | None:
     """The padded tokens of a micro-batch that answered fastest here before; None when nobody has found out yet."""
     with database.read() as connection:
-        tokens: int | None = connection.scalar(text(REMEMBERED), _budget_key(pipeline, version))
+        tokens: int | None = connection.scalar(text(SELECT_TOKEN_BUDGET), _token_budget_key(pipeline, version))
         return tokens
 
 
-def remember_budget(database: Database, pipeline: str, version: Version, tokens: int) -> None:
+def save_token_budget(database: Database, pipeline: str, version: RuntimeVersion, tokens: int) -> None:
     """Let the next process that runs this pipeline on such a device begin with this size."""
     with database.write() as connection:
         connection.execute(
-            text(REMEMBER.format(now=database.sql.now)), {**_budget_key(pipeline, version), "tokens": tokens}
+            text(UPSERT_TOKEN_BUDGET.format(now=database.sql.now)),
+            {**_token_budget_key(pipeline, version), "tokens": tokens},
         )
 
 
-def _budget_key(pipeline: str, version: Version) -> dict[str, str]:
+def _token_budget_key(pipeline: str, version: RuntimeVersion) -> dict[str, str]:
     return {"pipeline": pipeline, "device": version.device, "dtype": version.quantization or version.dtype}

@@ -14,18 +14,20 @@ from worker.loading.snapshots import Snapshot
 
 # Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
 # weights' names (ModernBERT's for tokens and for texts), and would load without a word.
-HEADS = {
+ARCHITECTURE_SUFFIXES = {
     "AutoModelForSequenceClassification": "ForSequenceClassification",
     "AutoModelForTokenClassification": "ForTokenClassification",
     "AutoModelForQuestionAnswering": "ForQuestionAnswering",
     "AutoModelForMaskedLM": "ForMaskedLM",
 }
-OTHER_HEAD = re.compile(r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$")
+ARCHITECTURE_SUFFIX = re.compile(
+    r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|MultipleChoice)$"
+)
 
-BITS = {"int8": 8, "int4": 4}
+QUANTIZATION_BITS = {"int8": 8, "int4": 4}
 
 
-def device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device that a name means here; `auto` is the best there is. Raises LoadFailed where it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -41,65 +43,65 @@ def device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def load(pipeline: Pipeline, auto: Any, files: Snapshot, target: torch.device) -> Any:
+def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
     """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError or LoadFailed."""
-    _check_architecture(files, auto)
+    _check_architecture(files, auto_model_class)
     # Passed even where it is None, so that transformers takes nothing from the files that was not vetted.
-    attention = pipeline.attention or vetting.attention(files.config)
-    options: dict[str, Any] = {"dtype": _dtype(pipeline, target), "attn_implementation": attention}
-    if pipeline.quantization and target.type != "cpu":
-        options |= _bitsandbytes(pipeline.quantization, target)
+    attention = pipeline.attention or vetting.requested_attention(files.config)
+    options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
+    if pipeline.quantization and device.type != "cpu":
+        options |= _bitsandbytes_options(pipeline.quantization, device)
     try:
         only = {"trust_remote_code": False, "local_files_only": True}
         # Read on its own: beside the weights it would overrule the attention that is passed with them.
         config = AutoConfig.from_pretrained(files.folder, **only)
-        model, report = auto.from_pretrained(
+        model, report = auto_model_class.from_pretrained(
             files.folder, config=config, use_safetensors=True, output_loading_info=True, **only, **options
         )
     except Exception as error:  # whatever a broken folder makes transformers raise
         if "Unrecognized configuration class" in str(error):
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
-        raise load_errors.classified(error, files.name, files.revision) from error
+        raise load_errors.classify(error, files.name, files.revision) from error
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
         # transformers would fill these with random numbers and only warn.
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
-    if pipeline.folder is not None and target.type == "cpu":  # a move to another device copies them anyway
-        _detach(model)
-    if pipeline.quantization and target.type == "cpu":
-        return _dynamic_int8(pipeline.quantization, files, model.eval())
-    model = (model if pipeline.quantization else model.to(target)).eval()
+    if pipeline.folder is not None and device.type == "cpu":  # a move to another device copies them anyway
+        _detach_from_file(model)
+    if pipeline.quantization and device.type == "cpu":
+        return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
+    model = (model if pipeline.quantization else model.to(device)).eval()
     # Where the same bits are promised in any company, it is by what MKL does with rows: see Collation.
-    if target.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
-        onednn_linear.quicken(model)
+    if device.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
+        onednn_linear.use_onednn(model)
     return model
 
 
-def _detach(model: Any) -> None:
+def _detach_from_file(model: Any) -> None:
     """Copy weights that are read from their file as they are used: one that is written over would change them."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
 
 
-def _check_architecture(files: Snapshot, auto: Any) -> None:
+def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
     for name in files.config.get("architectures") or ():
-        other = OTHER_HEAD.search(str(name))
-        if other and HEADS.get(auto.__name__) != other[0]:
+        other = ARCHITECTURE_SUFFIX.search(str(name))
+        if other and ARCHITECTURE_SUFFIXES.get(auto_model_class.__name__) != other[0]:
             raise ModelError(f"{files.name} is a {name}, which is not a model for this task; name another model")
 
 
-def _dtype(pipeline: Pipeline, target: torch.device) -> Any:
+def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
     if pipeline.dtype != "auto":
         return getattr(torch, pipeline.dtype)
     # Said outright: transformers' own default is the checkpoint's, which may be fp16, very slow on a CPU.
-    return torch.float32 if target.type == "cpu" else "auto"
+    return torch.float32 if device.type == "cpu" else "auto"
 
 
-def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
+def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, Any]:
     """What `from_pretrained` needs to quantize while it loads; the model lands on the device by itself."""
-    if target.type != "cuda":
-        raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {target.type}")
+    if device.type != "cuda":
+        raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {device.type}")
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
@@ -107,11 +109,11 @@ def _bitsandbytes(quantization: str, target: torch.device) -> dict[str, Any]:
         raise LoadFailed(f"quantization {quantization} on CUDA needs bitsandbytes; run: {install}") from None
     from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(**{f"load_in_{BITS[quantization]}bit": True})
-    return {"quantization_config": config, "device_map": {"": target.index or 0}}
+    config = BitsAndBytesConfig(**{f"load_in_{QUANTIZATION_BITS[quantization]}bit": True})
+    return {"quantization_config": config, "device_map": {"": device.index or 0}}
 
 
-def _dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
+def _quantize_dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
     """int8 weights for linear layers, with activations by their range at run time."""
     if quantization != "int8":
         raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")

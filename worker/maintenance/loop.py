@@ -11,97 +11,104 @@ import structlog
 from sqlalchemy import column, text
 
 from models import schema
-from models.background import Background, Defects
-from models.columns import Moment
+from models.background import PeriodicThread, UnexpectedErrorLog
+from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, Unreachable
 from models.failpoints import failpoint
 from worker.leasing import database_refusal
 from worker.leasing.database_refusal import OnRefusal
-from worker.maintenance.tasks import RECLAIM, Duty
+from worker.maintenance.tasks import RECLAIM_TASK, MaintenanceTask
 
 log = structlog.get_logger(__name__)
 
-DUE = "SELECT name, due_at, {now} AS now FROM duties"
+SELECT_TASKS = "SELECT name, due_at, {now} AS now FROM duties"
 
-FIRST_TURN = "INSERT INTO duties (name, due_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
+INSERT_TASK = "INSERT INTO duties (name, due_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
 
 # Of several that come at once, whoever moves the moment on has the turn. A moment that lies further ahead than a turn
 # does was written before the database's clock stepped back.
-TAKE_TURN = """
+CLAIM_RUN = """
 UPDATE duties SET due_at = {later}, ran_at = {now}, ran_by = :who
 WHERE name = :name AND (due_at <= {now} OR due_at > {later})
 """
 
-FAILED = "UPDATE duties SET failed_at = {now}, failure = :failure, due_at = {later} WHERE name = :name"
-LONGEST_BACKOFF = 300.0
+RECORD_FAILURE = "UPDATE duties SET failed_at = {now}, failure = :failure, due_at = {later} WHERE name = :name"
+MAX_BACKOFF_SECONDS = 300.0
 
-NOTE = "UPDATE duties SET acted_at = {now}, acted = :acted WHERE name = :name"
+RECORD_EFFECT = "UPDATE duties SET acted_at = {now}, acted = :acted WHERE name = :name"
 
 
-def is_due(due_at: datetime, now: datetime, seconds: float) -> bool:
+def is_due(next_run_at: datetime, now: datetime, interval_seconds: float) -> bool:
     """Whether a duty's moment has come, or lies further ahead than anybody puts it: then the clock stepped back."""
-    return due_at <= now or due_at > now + timedelta(seconds=seconds)
+    return next_run_at <= now or next_run_at > now + timedelta(seconds=interval_seconds)
 
 
-class Duties(Background):
+class MaintenanceLoop(PeriodicThread):
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
     def __init__(
-        self, database: Database, duties: Iterable[Duty], who: str, *, patience_seconds: float,
-        on_outdated: OnRefusal = database_refusal.ignore,
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        tasks: Iterable[MaintenanceTask],
+        holder_id: str,
+        *,
+        reclaim_grace_seconds: float,
+        on_schema_mismatch: OnRefusal = database_refusal.ignore_refusal,
+    ) -> None:
         super().__init__("duties")
         self._database = database
-        self._duties = list(duties)
-        self._who = who
-        self._patience_seconds = patience_seconds
-        self._on_outdated = on_outdated
-        self._defects = Defects(log, "a defect in a duty")
-        self._due = dict.fromkeys((duty.name for duty in self._duties), 0.0)
-        self._known = False
-        self._failing: dict[str, tuple[str, int]] = {}  # duties that failed at their last turn: of what, how often
-        self._pause = min(duty.seconds for duty in self._duties) / 2
+        self._tasks = list(tasks)
+        self._holder_id = holder_id
+        self._reclaim_grace_seconds = reclaim_grace_seconds
+        self._on_schema_mismatch = on_schema_mismatch
+        self._unexpected_errors = UnexpectedErrorLog(log, "a defect in a duty")
+        self._next_checks = dict.fromkeys((duty.name for duty in self._tasks), 0.0)
+        self._has_rows = False
+        self._failures: dict[str, tuple[str, int]] = {}  # duties that failed at their last turn: of what, how often
+        self._sleep_seconds = min(duty.interval_seconds for duty in self._tasks) / 2
 
     def run_once(self, now: float) -> None:
         """Do what is due at this moment of the monotonic clock and nobody else has done; raises Unreachable."""
         try:
-            mine = [duty for duty in self._duties if now >= self._due[duty.name]]
-            waiting = self._waiting() if mine else set()
+            mine = [duty for duty in self._tasks if now >= self._next_checks[duty.name]]
+            waiting = self._due_task_names() if mine else set()
             for duty in mine:
-                self._due[duty.name] = now + duty.seconds
-                if duty.name in waiting and not self._stopping.is_set() and self._take_turn(duty):
-                    self._do(duty)
+                self._next_checks[duty.name] = now + duty.interval_seconds
+                if duty.name in waiting and not self._stopping.is_set() and self._claim_run(duty):
+                    self._run_task(duty)
         except Unreachable:
             # Leases ran out that nobody could renew: their holders get a moment before they are taken for dead.
-            self._due[RECLAIM] = now + self._patience_seconds
+            self._next_checks[RECLAIM_TASK] = now + self._reclaim_grace_seconds
             raise
 
     def _loop(self) -> None:
-        while not self._stopping.wait(self._pause):
+        while not self._stopping.wait(self._sleep_seconds):
             try:
                 self.run_once(time.monotonic())
             except Unreachable as error:
                 log.warning("duties have to wait, will try again", error=str(error))
             except DatabaseRefused as error:
-                self._note_refusal(error)
+                self._handle_refusal(error)
             except Exception as error:  # one duty's defect must not keep the others from being done
-                self._defects.note(error)
+                self._unexpected_errors.record(error)
 
-    def _note_refusal(self, error: DatabaseRefused) -> None:
+    def _handle_refusal(self, error: DatabaseRefused) -> None:
         log.error("the database refuses a duty", code=error.code, error=str(error))
-        if isinstance(schema.explained(self._database, error), SchemaMismatch):
-            self._on_outdated(error)
+        if isinstance(schema.explain_refusal(self._database, error), SchemaMismatch):
+            self._on_schema_mismatch(error)
 
-    def _waiting(self) -> set[str]:
+    def _due_task_names(self) -> set[str]:
         sql = self._database.sql
-        if not self._known:
+        if not self._has_rows:
             with self._database.write() as connection:
-                for duty in self._duties:
-                    connection.execute(text(FIRST_TURN.format(now=sql.now)), {"name": duty.name})
-            self._known = True
-        seconds = {duty.name: duty.seconds for duty in self._duties}
-        query = text(DUE.format(now=sql.now)).columns(column("name"), column("due_at", Moment), column("now", Moment))
+                for duty in self._tasks:
+                    connection.execute(text(INSERT_TASK.format(now=sql.now)), {"name": duty.name})
+            self._has_rows = True
+        seconds = {duty.name: duty.interval_seconds for duty in self._tasks}
+        query = text(SELECT_TASKS.format(now=sql.now)).columns(
+            column("name"), column("due_at", UtcDateTime), column("now", UtcDateTime)
+        )
         with self._database.read() as connection:
             return {
                 row.name
@@ -109,44 +116,44 @@ class Duties(Background):
                 if row.name in seconds and is_due(row.due_at, row.now, seconds[row.name])
             }
 
-    def _take_turn(self, duty: Duty) -> bool:
+    def _claim_run(self, task: MaintenanceTask) -> bool:
         sql = self._database.sql
-        named = {"name": duty.name, "who": self._who, "seconds": duty.seconds}
-        query = text(TAKE_TURN.format(now=sql.now, later=sql.later))
+        named = {"name": task.name, "who": self._holder_id, "seconds": task.interval_seconds}
+        query = text(CLAIM_RUN.format(now=sql.now, later=sql.now_plus_seconds))
         return self._database.transact(lambda connection: connection.execute(query, named).rowcount == 1)
 
-    def _do(self, duty: Duty) -> None:
+    def _run_task(self, task: MaintenanceTask) -> None:
         failpoint("in_duty")
         try:
-            acted = duty.run()
+            acted = task.run()
         except LockTimeout as error:  # it is due again soon, and what it met is no reason to keep the others waiting
-            log.info("a duty met what others have locked", duty=duty.name, error=str(error))
+            log.info("a duty met what others have locked", duty=task.name, error=str(error))
             return
         except Unreachable:
             raise
         except Exception as error:
             if isinstance(error, DatabaseRefused):
-                self._note_refusal(error)
-            self._note_failure(duty, error)
+                self._handle_refusal(error)
+            self._record_failure(task, error)
             return
-        self._failing.pop(duty.name, None)
+        self._failures.pop(task.name, None)
         if acted:
-            log.warning(acted, duty=duty.name)
+            log.warning(acted, duty=task.name)
             with self._database.write() as connection:
                 connection.execute(
-                    text(NOTE.format(now=self._database.sql.now)), {"name": duty.name, "acted": acted[:1000]}
+                    text(RECORD_EFFECT.format(now=self._database.sql.now)), {"name": task.name, "acted": acted[:1000]}
                 )
 
-    def _note_failure(self, duty: Duty, error: Exception) -> None:
+    def _record_failure(self, task: MaintenanceTask, error: Exception) -> None:
         """Put a duty off that can't be done, each time for longer; the traceback of a defect is logged once."""
         kind, times = str(error)[:500] if isinstance(error, BatchmillError) else type(error).__name__, 1
-        if (before := self._failing.get(duty.name)) is not None and before[0] == kind:
+        if (before := self._failures.get(task.name)) is not None and before[0] == kind:
             times = before[1] + 1
-        self._failing[duty.name] = (kind, times)
+        self._failures[task.name] = (kind, times)
         trace = None if times > 1 or isinstance(error, BatchmillError) else error
-        seconds = min(duty.seconds * 2.0 ** min(times, 16), max(LONGEST_BACKOFF, duty.seconds))
-        log.error("duty.failed", duty=duty.name, error=kind, seconds=seconds, exc_info=trace)
+        seconds = min(task.interval_seconds * 2.0 ** min(times, 16), max(MAX_BACKOFF_SECONDS, task.interval_seconds))
+        log.error("duty.failed", duty=task.name, error=kind, seconds=seconds, exc_info=trace)
         sql = self._database.sql
         with self._database.write() as connection:
-            named = {"name": duty.name, "failure": kind, "seconds": seconds}
-            connection.execute(text(FAILED.format(now=sql.now, later=sql.later)), named)
+            named = {"name": task.name, "failure": kind, "seconds": seconds}
+            connection.execute(text(RECORD_FAILURE.format(now=sql.now, later=sql.now_plus_seconds)), named)

@@ -8,84 +8,99 @@ from typing import Any
 import structlog
 from sqlalchemy import text
 
-from models.background import Background, Defects
+from models.background import PeriodicThread, UnexpectedErrorLog
 from models.db import Database
-from models.documents import as_json
+from models.documents import to_json
 from models.errors import DatabaseRefused, Unreachable
 from models.pipelines.pipeline import Pipeline
 from models.states import WorkerState
 from worker.leasing import claims, database_refusal, load_failures
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Claimant, Holdings
+from worker.leasing.leases import Claimant, HeldLeases
 
 log = structlog.get_logger(__name__)
 
-REGISTER = """
+INSERT_WORKER = """
 INSERT INTO workers (id, host, pid, device, pipeline, model, revision, serves, state, state_since)
 VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :serves, :state, {now})
 """
 
-CHANGE_STATE = """
+UPDATE_WORKER_STATE = """
 UPDATE workers SET pipeline = :pipeline, model = :model, revision = :revision, device = :device, state = :state,
        state_since = {now}
 WHERE id = :id
 """
 
 # A process that was away for long finds its row pruned: it is written anew.
-BEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
+UPDATE_HEARTBEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
 
 # A worker silent for an hour is gone; its leases went long before. Skips rows that others lock: two processes that both
 # slept for an hour, each with its own row locked, would otherwise wait for each other's.
-PRUNE = """
+DELETE_STALE_WORKERS = """
 DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE heartbeat_at < {later} ORDER BY id {skip_locked})
 """
-GONE_SECONDS = 3600.0
+STALE_WORKER_SECONDS = 3600.0
 
 
-class Heartbeat(Background):
+class Heartbeat(PeriodicThread):
     """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
 
     def __init__(
-        self, database: Database, holdings: Holdings, serves: Sequence[str], *, lease_seconds: float,
-        beat_seconds: float, on_refusal: OnRefusal = database_refusal.ignore,
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        held_leases: HeldLeases,
+        pipeline_names: Sequence[str],
+        *,
+        lease_seconds: float,
+        heartbeat_seconds: float,
+        on_refusal: OnRefusal = database_refusal.ignore_refusal,
+    ) -> None:
         super().__init__("heartbeat")
         self._on_refusal = on_refusal
-        self._defects = Defects(log, "a defect in the heartbeat")
+        self._unexpected_errors = UnexpectedErrorLog(log, "a defect in the heartbeat")
         self._database = database
-        self._holdings = holdings
-        self._serves = list(serves)
+        self._held_leases = held_leases
+        self._pipeline_names = list(pipeline_names)
         self._lease_seconds = lease_seconds
-        self._row: dict[str, Any] = {}
-        self._beat_seconds = beat_seconds
+        self._worker_row: dict[str, Any] = {}
+        self._heartbeat_seconds = heartbeat_seconds
 
-    def pinned(self, claimant: Claimant, device: str) -> None:
+    def record_ready(self, claimant: Claimant, device: str) -> None:
         """Record that this worker runs a pipeline now; its row is written by the first call of this or `record`."""
-        self._write(WorkerState.READY, claimant.worker_id, claimant.pipeline, claimant.model, claimant.revision, device)
+        self._save_worker_row(
+            WorkerState.READY, claimant.worker_id, claimant.pipeline, claimant.model, claimant.revision, device
+        )
 
-    def record(self, state: WorkerState, worker_id: str, pipeline: Pipeline, device: str) -> None:
+    def record_state(self, state: WorkerState, worker_id: str, pipeline: Pipeline, device: str) -> None:
         """Record a state in which this worker can't claim, and the pipeline that is concerned."""
-        self._write(state, worker_id, pipeline.name, pipeline.model, None, device)
+        self._save_worker_row(state, worker_id, pipeline.name, pipeline.model, None, device)
 
-    def _write(
+    def _save_worker_row(
         self, state: WorkerState, worker_id: str, pipeline: str, model: str, revision: str | None, device: str
     ) -> None:
-        self._row = {
-            "id": worker_id, "host": socket.gethostname(), "pid": os.getpid(), "device": device, "pipeline": pipeline,
-            "model": model, "revision": revision, "serves": as_json(self._serves), "state": state.value,
-        }  # fmt: skip
+        self._worker_row = {
+            "id": worker_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "device": device,
+            "pipeline": pipeline,
+            "model": model,
+            "revision": revision,
+            "serves": to_json(self._pipeline_names),
+            "state": state.value,
+        }
         now = self._database.sql.now
         with self._database.write() as connection:
-            if connection.execute(text(CHANGE_STATE.format(now=now)), self._row).rowcount == 0:
-                connection.execute(text(REGISTER.format(now=now)), self._row)
+            if connection.execute(text(UPDATE_WORKER_STATE.format(now=now)), self._worker_row).rowcount == 0:
+                connection.execute(text(INSERT_WORKER.format(now=now)), self._worker_row)
 
     def stop(self) -> None:
         """Beat no more, and say that this worker is gone."""
         super().stop()
         try:
             with self._database.write() as connection:
-                connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._row.get("id")})
-                load_failures.clear(connection, str(self._row.get("id")))
+                connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._worker_row.get("id")})
+                load_failures.clear(connection, str(self._worker_row.get("id")))
         except (DatabaseRefused, Unreachable) as error:
             log.warning("could not sign off; the row goes stale by itself", error=str(error))
 
@@ -97,27 +112,30 @@ class Heartbeat(Background):
         """Renew what is held and say that this worker lives; raises Unreachable."""
         sql = self._database.sql
         with self._database.write() as connection:
-            lost = claims.renew(connection, sql, self._holdings.leases(), self._lease_seconds)
-            if self._row and connection.execute(text(BEAT.format(now=sql.now)), self._row).rowcount == 0:
-                connection.execute(text(REGISTER.format(now=sql.now)), self._row)
-            prune = text(PRUNE.format(later=sql.later, skip_locked=sql.skip_locked))
-            connection.execute(prune, {"seconds": -GONE_SECONDS})
-            load_failures.prune(connection, sql, GONE_SECONDS)
+            lost = claims.renew(connection, sql, self._held_leases.leases(), self._lease_seconds)
+            if (
+                self._worker_row
+                and connection.execute(text(UPDATE_HEARTBEAT.format(now=sql.now)), self._worker_row).rowcount == 0
+            ):
+                connection.execute(text(INSERT_WORKER.format(now=sql.now)), self._worker_row)
+            prune = text(DELETE_STALE_WORKERS.format(later=sql.now_plus_seconds, skip_locked=sql.skip_locked))
+            connection.execute(prune, {"seconds": -STALE_WORKER_SECONDS})
+            load_failures.prune(connection, sql, STALE_WORKER_SECONDS)
         if lost:
-            self._holdings.drop(lost)
+            self._held_leases.discard(lost)
             log.warning("leases were lost, their work is dropped", slices=[lease.slice_id for lease in lost])
 
     def _loop(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
-            pause = self._beat_seconds
+            pause = self._heartbeat_seconds
             try:
                 self.run_once()
             except Unreachable as error:
                 log.warning("no heartbeat, will try again", error=str(error))
-                pause = self._beat_seconds / 2  # a lease may be running out
+                pause = self._heartbeat_seconds / 2  # a lease may be running out
             except DatabaseRefused as error:
                 log.error("no heartbeat", code=error.code, error=str(error))
                 self._on_refusal(error)
             except Exception as error:  # whatever it was, a process without a heartbeat would lose all that it holds
-                self._defects.note(error)
+                self._unexpected_errors.record(error)

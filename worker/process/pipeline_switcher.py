@@ -20,164 +20,172 @@ from models.lifecycle import wakeups
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
 from models.states import WorkerState
-from worker.engine.claim_size import Pace
+from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
-from worker.engine.token_budget import Budget
-from worker.engine.wakeup import Doorbell
+from worker.engine.token_budget import TokenBudgetTuner
+from worker.engine.wakeup import WakeupSignal
 from worker.engine.watchdog import Watchdog
-from worker.failures import breaks
+from worker.failures import is_device_lost
 from worker.leasing import claims, load_failures
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Claimant, Holdings
+from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_backoff import LoadBackoff
-from worker.leasing.load_failures import Place
-from worker.leasing.retry import patiently
+from worker.leasing.load_failures import LoadLocation
+from worker.leasing.retry import retry_while_unreachable
 from worker.loading import load_errors, model_cache, versions
-from worker.loading.model_cache import RuntimeCache
+from worker.loading.model_cache import ModelCache
 from worker.process.heartbeat import Heartbeat
-from worker.process.switch_policy import Rotation, Target
+from worker.process.switch_policy import LoadTarget, SwitchPolicy
 
 if TYPE_CHECKING:
     from worker.loading.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 0.5  # the share of the grace in which a pass may be finished; what is left is for writing and giving back
-JOIN_SECONDS = 0.1  # between two looks whether the thread is in the middle of a load
-GIGABYTE = 1e9
+FORWARD_SHARE_OF_GRACE = (
+    0.5  # the share of the grace in which a pass may be finished; what is left is for writing and giving back
+)
+JOIN_POLL_SECONDS = 0.1  # between two looks whether the thread is in the middle of a load
+BYTES_PER_GIGABYTE = 1e9
 
-Load = Callable[[Pipeline], "Runtime"]
+RuntimeLoader = Callable[[Pipeline], "Runtime"]
 
 
-def _backoff(settings: Settings) -> Callable[[int], float]:
+def _retry_backoff(settings: Settings) -> Callable[[int], float]:
     rng = Random()  # noqa: S311 - jitter keeps no secret
-    return lambda tries: backoff.backoff(tries, settings.retry_seconds, settings.longest_retry_seconds, rng)
+    return lambda tries: backoff.backoff_seconds(tries, settings.retry_base_seconds, settings.max_retry_seconds, rng)
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class WorkerContext:
     """What all pipelines of one process share."""
 
     worker_id: str
     settings: Settings
     database: Database
-    doorbell: Doorbell
-    holdings: Holdings
+    wakeup_signal: WakeupSignal
+    held_leases: HeldLeases
     heartbeat: Heartbeat
-    on_defect: Callable[[], None]
+    on_fatal_error: Callable[[], None]
     on_hang: Callable[[], None]
     on_refusal: OnRefusal | None = None
     device: str = "auto"
-    claiming: Database | None = None  # for claims alone, beside the heartbeat; unset: `database`
+    claim_database: Database | None = None  # for claims alone, beside the heartbeat; unset: `database`
 
     @property
-    def place(self) -> Place:
+    def location(self) -> LoadLocation:
         """Where this process loads models."""
-        return Place(self.worker_id, socket.gethostname(), self.device)
+        return LoadLocation(self.worker_id, socket.gethostname(), self.device)
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class ActivePipeline:
     """A pipeline on the device and the engine that runs it."""
 
-    target: Target
+    target: LoadTarget
     pipeline: Pipeline
     runtime: "Runtime"
     engine: Engine
-    budget: Budget
-    known: int | None  # the budget that was remembered
+    token_budget: TokenBudgetTuner
+    saved_token_budget: int | None  # the budget that was remembered
 
 
-class Pinning:
+class PipelineSwitcher:
     """Loads the first pipeline that has work, and from then on whichever the rotation names.
 
     A pipeline that can't be loaded is tried again for ever, with backoff, and keeps none of the others from being
     served. `run_once` is called by one thread of its own, which does all the loading.
     """
 
-    def __init__(self, process: Process, pipelines: Mapping[str, Pipeline], load: Load) -> None:
-        settings = process.settings
-        self._process = process
+    def __init__(self, context: WorkerContext, pipelines: Mapping[str, Pipeline], load_runtime: RuntimeLoader) -> None:
+        settings = context.settings
+        self._context = context
         self._pipelines = pipelines
-        self._load = load
-        self._rotation = Rotation(list(pipelines), settings.max_wait_seconds)
-        self._cache = RuntimeCache(settings.cache_gb * GIGABYTE)
-        self._paces = {name: Pace(settings.window_seconds, settings.window_jobs) for name in pipelines}
-        self._backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
-        self._watchdog = Watchdog(settings.load_seconds, process.on_hang)
-        self._revisions: dict[str, str] = {}  # that the catalogue's came to when it was loaded last
-        self._pinned: Pinned | None = None
-        self._loading = False
-        self._idle = threading.Event()
+        self._load_runtime = load_runtime
+        self._switch_policy = SwitchPolicy(list(pipelines), settings.switch_after_seconds)
+        self._model_cache = ModelCache(settings.model_cache_gb * BYTES_PER_GIGABYTE)
+        self._claim_sizers = {
+            name: ClaimSizer(settings.target_claim_seconds, settings.max_claim_jobs) for name in pipelines
+        }
+        self._load_backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
+        self._load_watchdog = Watchdog(settings.load_timeout_seconds, context.on_hang)
+        self._resolved_revisions: dict[str, str] = {}  # that the catalogue's came to when it was loaded last
+        self._active: ActivePipeline | None = None
+        self._is_loading = False
+        self._engine_idle = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="pinning", daemon=True)
 
     def start(self) -> None:
         """Begin to load, in a thread of its own."""
-        self._watchdog.start()
+        self._load_watchdog.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Have the engine finish its micro-batch, and load nothing more; returns at once, fit for a signal handler."""
         self._stopping.set()
-        self._idle.set()
-        pinned = self._pinned
+        self._engine_idle.set()
+        pinned = self._active
         if pinned is not None:
-            pinned.engine.stop(self._process.settings.grace_seconds * PATIENCE)
+            pinned.engine.stop(self._context.settings.grace_seconds * FORWARD_SHARE_OF_GRACE)
 
     def join(self) -> None:
         """Wait for the end of the engine, having given back what it held. A load that is under way is left alone."""
-        while self._thread.is_alive() and not self._loading:
-            self._thread.join(JOIN_SECONDS)
-        self._watchdog.stop()
-        if self._pinned is not None:
-            self._finish(self._pinned)
+        while self._thread.is_alive() and not self._is_loading:
+            self._thread.join(JOIN_POLL_SECONDS)
+        self._load_watchdog.stop()
+        if self._active is not None:
+            self._drain(self._active)
 
     def run_once(self, now: float) -> bool:
         """Load another pipeline if it is time; returns whether one was tried. Raises Unreachable."""
-        pinned = self._pinned
-        busy = bool(self._process.holdings.leases())
-        target = self._rotation.next(pinned.target if pinned else None, self._waiting(now), now, busy=busy)
+        pinned = self._active
+        busy = bool(self._context.held_leases.leases())
+        target = self._switch_policy.choose(
+            pinned.target if pinned else None, self._claimable_targets(now), now, is_busy=busy
+        )
         if target is None and pinned is None:
-            target = self._first_due(now)
+            target = self._next_due_target(now)
         if target is None or self._stopping.is_set():
             return False
         started = time.monotonic()
-        self._unpin()
+        self._deactivate()
         try:
-            self._pin(target)
+            self._activate(target)
         except DatabaseRefused:
             raise
         except BatchmillError as error:
-            self._give_up(target, error, time.monotonic() - started)
+            self._handle_load_failure(target, error, time.monotonic() - started)
         else:
             log.info(
-                "pipeline changed", before=pinned and pinned.pipeline.name, pipeline=target.pipeline,
+                "pipeline changed",
+                before=pinned and pinned.pipeline.name,
+                pipeline=target.pipeline,
                 seconds=round(time.monotonic() - started, 2),
-            )  # fmt: skip
+            )
         return True
 
-    def _first_due(self, now: float) -> Target | None:
+    def _next_due_target(self, now: float) -> LoadTarget | None:
         """What to load where nothing waits: the first of the pipelines, or the one whose pause is over for longest."""
-        due = [Target(name) for name in self._pipelines if self._backoff.is_due(Target(name), now)]
-        return min(due, key=self._backoff.due_at, default=None)
+        due = [LoadTarget(name) for name in self._pipelines if self._load_backoff.is_due(LoadTarget(name), now)]
+        return min(due, key=self._load_backoff.due_at, default=None)
 
     def _loop(self) -> None:
         try:
-            self._remember_rests()
+            self._restore_load_backoff()
             while not self._stopping.is_set():
-                if not self._tried() and not self._stopping.is_set():
-                    if self._is_settled:
+                if not self._try_run_once() and not self._stopping.is_set():
+                    if self._can_never_switch:
                         return
-                    self._idle.wait(self._process.settings.duty_seconds)
-                self._idle.clear()
+                    self._engine_idle.wait(self._context.settings.poll_interval_seconds)
+                self._engine_idle.clear()
         except Exception as error:
-            if isinstance(error, DatabaseRefused) and self._process.on_refusal is not None:
-                self._process.on_refusal(error)
+            if isinstance(error, DatabaseRefused) and self._context.on_refusal is not None:
+                self._context.on_refusal(error)
             log.exception("a defect in pinning")
-            self._process.on_defect()
+            self._context.on_fatal_error()
 
-    def _tried(self) -> bool:
+    def _try_run_once(self) -> bool:
         try:
             return self.run_once(time.monotonic())
         except Unreachable as error:
@@ -185,157 +193,180 @@ class Pinning:
             return False
 
     @property
-    def _is_settled(self) -> bool:
+    def _can_never_switch(self) -> bool:
         """Whether there is nothing that this process could ever change to: it has one pipeline, which is a folder."""
-        return self._pinned is not None and len(self._pipelines) == 1 and self._pinned.pipeline.folder is not None
+        return self._active is not None and len(self._pipelines) == 1 and self._active.pipeline.folder is not None
 
-    def _remember_rests(self) -> None:
+    def _restore_load_backoff(self) -> None:
         """A process before this one may have ended over a pipeline: begin with the others."""
-        process, now = self._process, time.monotonic()
-        for name, (tries, seconds) in patiently(
-            lambda _again: load_failures.of_seat(process.database, process.worker_id)
+        process, now = self._context, time.monotonic()
+        for name, (tries, seconds) in retry_while_unreachable(
+            lambda _again: load_failures.failures_for_seat(process.database, process.worker_id)
         ).items():
-            self._backoff.resume(Target(name), tries, now + seconds)
+            self._load_backoff.restore(LoadTarget(name), tries, now + seconds)
 
-    def _waiting(self, now: float) -> set[Target]:
+    def _claimable_targets(self, now: float) -> set[LoadTarget]:
         """What has work that could be claimed now, less what rests after a load that failed."""
-        if len(self._pipelines) == 1 and self._pinned is None:
+        if len(self._pipelines) == 1 and self._active is None:
             return set()  # there is no choice, and the database may be unreachable
         found = set()
-        for row in claims.waiting(self._process.database, list(self._pipelines)):
+        for row in claims.claimable_pipelines(self._context.database, list(self._pipelines)):
             pipeline = self._pipelines[row.pipeline]
-            if row.task == pipeline.task and (target := self._target(pipeline, row.revision)):
+            if row.task == pipeline.task and (target := self._target_for(pipeline, row.revision)):
                 found.add(target)
-        return {target for target in found if self._backoff.is_due(target, now)}
+        return {target for target in found if self._load_backoff.is_due(target, now)}
 
-    def _target(self, pipeline: Pipeline, revision: str | None) -> Target | None:
+    def _target_for(self, pipeline: Pipeline, revision: str | None) -> LoadTarget | None:
         """What to load for a batch with this revision; None where this process has another one of it for good."""
-        pinned = self._pinned
+        pinned = self._active
         if pinned is not None and pinned.pipeline.name == pipeline.name and revision == pinned.runtime.version.revision:
             return pinned.target
-        if revision in (None, pipeline.revision, self._revisions.get(pipeline.name, revision)):
-            return Target(pipeline.name)
+        if revision in (None, pipeline.revision, self._resolved_revisions.get(pipeline.name, revision)):
+            return LoadTarget(pipeline.name)
         # A branch of the Hub has moved since the batch began: its commit can still be had.
-        return None if pipeline.folder is not None else Target(pipeline.name, revision)
+        return None if pipeline.folder is not None else LoadTarget(pipeline.name, revision)
 
-    def _pin(self, target: Target) -> None:
-        process = self._process
+    def _activate(self, target: LoadTarget) -> None:
+        process = self._context
         pipeline = self._pipelines[target.pipeline]
         if target.revision is not None:
             pipeline = pipeline.model_copy(update={"revision": target.revision})
-        runtime = self._loaded(target, pipeline)
+        runtime = self._get_runtime(target, pipeline)
         if self._stopping.is_set():
             return
         version = runtime.version
         if target.revision is None:
-            self._revisions[pipeline.name] = version.revision
-        self._backoff.succeeded(target)
-        model_cache.settle()
+            self._resolved_revisions[pipeline.name] = version.revision
+        self._load_backoff.record_success(target)
+        model_cache.freeze_gc()
         claimant = Claimant(
-            process.worker_id, pipeline.name, pipeline.task, version.model, version.revision,
-            process.settings.lease_seconds, settles=target.revision is None,
-        )  # fmt: skip
-        version_id = patiently(lambda _again: versions.register(process.database, version))
-        known = patiently(lambda _again: versions.remembered_budget(process.database, pipeline.name, version))
-        tokens = known if known and runtime.tunes else runtime.tokens_per_batch
-        budget = Budget(tokens, tunes=runtime.tunes, largest=runtime.most_tokens)
-        patiently(lambda _again: self._note_ready(claimant, version.device))
+            process.worker_id,
+            pipeline.name,
+            pipeline.task,
+            version.model,
+            version.revision,
+            process.settings.lease_seconds,
+            can_begin_batches=target.revision is None,
+        )
+        version_id = retry_while_unreachable(lambda _again: versions.register_version(process.database, version))
+        known = retry_while_unreachable(
+            lambda _again: versions.load_token_budget(process.database, pipeline.name, version)
+        )
+        tokens = known if known and runtime.tunable else runtime.micro_batch_tokens
+        budget = TokenBudgetTuner(tokens, tunable=runtime.tunable, max_tokens=runtime.max_micro_batch_tokens)
+        retry_while_unreachable(lambda _again: self._record_ready(claimant, version.device))
         engine = Engine(
-            process.database, runtime, claimant, process.doorbell, process.holdings, self._paces[pipeline.name],
-            version_id=version_id, slice_jobs=process.settings.slice_jobs, idle_seconds=process.settings.duty_seconds,
-            linger_seconds=process.settings.linger_ms / 1000, window_bytes=round(process.settings.window_mb * 2**20),
-            budget=budget,
-            max_attempts=process.settings.max_attempts, backoff=_backoff(process.settings),
-            watchdog=Watchdog(pipeline.pass_seconds or process.settings.pass_seconds, process.on_hang),
-            on_defect=process.on_defect, on_idle=self._idle.set, on_refusal=process.on_refusal,
-            claiming=process.claiming,
-        )  # fmt: skip
-        self._pinned = Pinned(target, pipeline, runtime, engine, budget, known)
+            process.database,
+            runtime,
+            claimant,
+            process.wakeup_signal,
+            process.held_leases,
+            self._claim_sizers[pipeline.name],
+            version_id=version_id,
+            slice_size=process.settings.slice_size,
+            poll_interval_seconds=process.settings.poll_interval_seconds,
+            linger_seconds=process.settings.linger_ms / 1000,
+            prefetch_bytes=round(process.settings.max_prepared_mb * 2**20),
+            token_budget=budget,
+            max_attempts=process.settings.max_attempts,
+            backoff=_retry_backoff(process.settings),
+            watchdog=Watchdog(pipeline.pass_seconds or process.settings.forward_timeout_seconds, process.on_hang),
+            on_fatal_error=process.on_fatal_error,
+            on_idle=self._engine_idle.set,
+            on_refusal=process.on_refusal,
+            claim_database=process.claim_database,
+        )
+        self._active = ActivePipeline(target, pipeline, runtime, engine, budget, known)
         engine.start()
         if self._stopping.is_set():  # `stop` may have come before there was an engine
             engine.stop()
 
-    def _loaded(self, target: Target, pipeline: Pipeline) -> "Runtime":
+    def _get_runtime(self, target: LoadTarget, pipeline: Pipeline) -> "Runtime":
         """The runtime, from memory or from its files; raises a BatchmillError whatever happens."""
-        self._loading = True
+        self._is_loading = True
         try:
-            self._record(WorkerState.LOADING, pipeline)
-            with self._watchdog.watching():
-                runtime = self._cache.take(target) or self._load(pipeline)
+            self._record_state(WorkerState.LOADING, pipeline)
+            with self._load_watchdog.watch():
+                runtime = self._model_cache.pop(target) or self._load_runtime(pipeline)
             if target.revision not in (None, runtime.version.revision):
                 raise LoadFailed(f"{pipeline.model} came as {runtime.version.revision}, not as {target.revision}")
             return runtime
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic in a library written in Rust is no Exception
-            raise load_errors.classified(error, pipeline.model) from error
+            raise load_errors.classify(error, pipeline.model) from error
         finally:
-            self._loading = False
+            self._is_loading = False
 
-    def _record(self, state: WorkerState, pipeline: Pipeline) -> None:
-        process = self._process
+    def _record_state(self, state: WorkerState, pipeline: Pipeline) -> None:
+        process = self._context
         try:
-            process.heartbeat.record(state, process.worker_id, pipeline, process.device)
+            process.heartbeat.record_state(state, process.worker_id, pipeline, process.device)
         except (DatabaseRefused, Unreachable) as error:
             log.warning("can't record the state of this worker", state=state.value, error=str(error))
 
-    def _note_ready(self, claimant: Claimant, device: str) -> None:
-        process = self._process
-        process.heartbeat.pinned(claimant, device)
+    def _record_ready(self, claimant: Claimant, device: str) -> None:
+        process = self._context
+        process.heartbeat.record_ready(claimant, device)
         with process.database.write() as connection:
             load_failures.clear(connection, process.worker_id, claimant.pipeline)
 
-    def _unpin(self) -> None:
-        pinned = self._pinned
+    def _deactivate(self) -> None:
+        pinned = self._active
         if pinned is None:
             return
         pinned.engine.stop()
-        self._finish(pinned)
-        self._pinned = None
-        self._cache.put(pinned.target, pinned.runtime)
+        self._drain(pinned)
+        self._active = None
+        self._model_cache.put(pinned.target, pinned.runtime)
         del pinned
-        model_cache.free()
+        model_cache.release_memory()
 
-    def _finish(self, pinned: Pinned) -> None:
-        released = [lease.slice_id for lease in pinned.engine.join()]
-        self._remember(pinned)
+    def _drain(self, active: ActivePipeline) -> None:
+        released = [lease.slice_id for lease in active.engine.join()]
+        self._save_token_budget(active)
         try:
             if released:
-                wakeups.ring(self._process.settings, pinned.pipeline.name, released)
+                wakeups.send_wakeups(self._context.settings, active.pipeline.name, released)
         except Unreachable as error:
             log.warning("could not ring for what was given back; others will find it in SQL", error=str(error))
 
-    def _remember(self, pinned: Pinned) -> None:
-        name, tokens = pinned.pipeline.name, pinned.budget.tokens
-        if pinned.runtime.tunes and tokens != pinned.known:
+    def _save_token_budget(self, active: ActivePipeline) -> None:
+        name, tokens = active.pipeline.name, active.token_budget.tokens
+        if active.runtime.tunable and tokens != active.saved_token_budget:
             try:
-                versions.remember_budget(self._process.database, name, pinned.runtime.version, tokens)
+                versions.save_token_budget(self._context.database, name, active.runtime.version, tokens)
             except Unreachable as error:
                 log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
 
-    def _give_up(self, target: Target, error: BatchmillError, seconds: float) -> None:
+    def _handle_load_failure(self, target: LoadTarget, error: BatchmillError, load_seconds: float) -> None:
         """Put the pipeline off, record why, and fail the batches that nobody can serve because of it."""
-        self._rotation.failed(target)
-        tries, pause, is_new = self._backoff.failed(target, str(error), time.monotonic(), seconds)
+        self._switch_policy.move_to_back(target)
+        tries, pause, is_new = self._load_backoff.record_failure(target, str(error), time.monotonic(), load_seconds)
         cause, pipeline = error.__cause__, self._pipelines[target.pipeline]
         log.error(
-            "pipeline can't be loaded", failed=target.pipeline, code=error.code, error=str(error), tries=tries,
-            seconds=round(pause, 1), exc_info=cause if is_new and not isinstance(cause, BatchmillError) else None,
-        )  # fmt: skip
-        self._record(WorkerState.IDLE, pipeline)
+            "pipeline can't be loaded",
+            failed=target.pipeline,
+            code=error.code,
+            error=str(error),
+            tries=tries,
+            seconds=round(pause, 1),
+            exc_info=cause if is_new and not isinstance(cause, BatchmillError) else None,
+        )
+        self._record_state(WorkerState.IDLE, pipeline)
         try:
-            self._record_failure(pipeline, error, pause)
+            self._record_load_failure(pipeline, error, pause)
         except (DatabaseRefused, Unreachable) as away:
             log.warning("can't record what could not be loaded", failed=target.pipeline, error=str(away))
-        if cause is not None and breaks(cause):  # only a new process can use the device again
-            self._process.on_defect()
-        model_cache.free()
+        if cause is not None and is_device_lost(cause):  # only a new process can use the device again
+            self._context.on_fatal_error()
+        model_cache.release_memory()
 
-    def _record_failure(self, pipeline: Pipeline, error: BatchmillError, pause: float) -> None:
-        process = self._process
-        load_failures.record(process.database, process.place, pipeline.name, pipeline.model, error, pause)
+    def _record_load_failure(self, pipeline: Pipeline, error: BatchmillError, retry_seconds: float) -> None:
+        process = self._context
+        load_failures.record(process.database, process.location, pipeline.name, pipeline.model, error, retry_seconds)
         if isinstance(error, ModelError):
-            for batch_id in load_failures.fail_batches(
-                process.database, process.place, pipeline, error, process.settings.lease_seconds
+            for batch_id in load_failures.fail_unservable_batches(
+                process.database, process.location, pipeline, error, process.settings.lease_seconds
             ):
                 log.error("batch failed", batch=batch_id, code=error.code, error=str(error))

@@ -19,11 +19,11 @@ from redis.exceptions import ResponseError
 
 from models.lifecycle import wakeups
 from worker.process import wakeup_messages
-from worker.process.wakeup_messages import NoWakeup, Refusals
+from worker.process.wakeup_messages import InvalidWakeup, RejectionLog
 
-CHUNK_BYTES = 64 * 1024
-ASIDE_SECONDS = 1.0  # before a key is read again that is no list, or that we may not read
-LISTS = (b"list", b"none")  # what a queue's key may be
+READ_CHUNK_BYTES = 64 * 1024
+UNREADABLE_RETRY_SECONDS = 1.0  # before a key is read again that is no list, or that we may not read
+QUEUE_KEY_TYPES = (b"list", b"none")  # what a queue's key may be
 
 
 class BoundedBuffer(SocketBuffer):
@@ -31,17 +31,17 @@ class BoundedBuffer(SocketBuffer):
 
     def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
         """Read a value of so many bytes; zeros in the place of a long one, just too many of them for a wakeup."""
-        if length <= wakeup_messages.MAX_BYTES:
+        if length <= wakeup_messages.MAX_MESSAGE_BYTES:
             return super().read(length, *args, **kwargs)
         left = length + len(b"\r\n")
         while left:
-            skipped = len(self._buffer.read(min(left, CHUNK_BYTES)))
+            skipped = len(self._buffer.read(min(left, READ_CHUNK_BYTES)))
             left -= skipped
             if not skipped:
                 self._buffer.seek(0)
                 self._buffer.truncate()
                 self._read_from_socket(*args, **kwargs)
-        return bytes(wakeup_messages.MAX_BYTES + 1)
+        return bytes(wakeup_messages.MAX_MESSAGE_BYTES + 1)
 
 
 class BoundedParser(_RESP2Parser):
@@ -62,8 +62,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     supports_fanout = False  # queues are known by name: nothing is written to Redis but by those who send
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._refusals = Refusals()
-        self._aside: dict[str, float] = {}  # queues that can't be read, until when
+        self._rejections = RejectionLog()
+        self._unreadable_until: dict[str, float] = {}  # queues that can't be read, until when
         super().__init__(*args, **kwargs)
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
@@ -78,12 +78,14 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         now = time.monotonic()
-        self._refusals.report(now)
-        if self._aside and min(self._aside.values()) <= now:
-            self._aside = {queue: until for queue, until in self._aside.items() if until > now}
-        queues = [queue for queue in self._queue_cycle.consume(len(self.active_queues)) if queue not in self._aside]
+        self._rejections.report_if_due(now)
+        if self._unreadable_until and min(self._unreadable_until.values()) <= now:
+            self._unreadable_until = {queue: until for queue, until in self._unreadable_until.items() if until > now}
+        queues = [
+            queue for queue in self._queue_cycle.consume(len(self.active_queues)) if queue not in self._unreadable_until
+        ]
         if not queues:
-            time.sleep(ASIDE_SECONDS / 2)  # there is nothing to hear meanwhile
+            time.sleep(UNREADABLE_RETRY_SECONDS / 2)  # there is nothing to hear meanwhile
             return
         self._in_poll = self.client.connection
         self._brpop_sent_at = now
@@ -93,7 +95,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         try:
             popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except ResponseError:
-            self._set_aside()
+            self._pause_unreadable_queues()
             raise Empty from None
         except self.connection_errors:
             self.client.connection.disconnect()
@@ -104,26 +106,26 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             raise Empty
         queue = bytes_to_str(popped[0])
         self._queue_cycle.rotate(queue)
-        self._deliver(queue, popped[1])
+        self._deliver_wakeup(queue, popped[1])
         return True
 
-    def _deliver(self, queue: str, item: bytes) -> None:
+    def _deliver_wakeup(self, queue: str, item: bytes) -> None:
         try:
-            wakeup = wakeup_messages.read(item, wakeups.pipeline_of(queue))
-        except NoWakeup as refusal:
-            self._refusals.add(str(refusal), time.monotonic())
+            wakeup = wakeup_messages.parse_wakeup(item, wakeups.pipeline_for_queue(queue))
+        except InvalidWakeup as refusal:
+            self._rejections.record(str(refusal), time.monotonic())
         else:
-            self.connection._deliver(wakeup_messages.message(wakeup), queue)
+            self.connection._deliver(wakeup_messages.build_message(wakeup), queue)
 
-    def _set_aside(self) -> None:
+    def _pause_unreadable_queues(self) -> None:
         now = time.monotonic()
-        for queue in self._unreadable() or self.active_queues:
-            self._aside[queue] = now + ASIDE_SECONDS
-        self._refusals.add("the queue's key can't be read, or is no list", now)
+        for queue in self._unreadable_queues() or self.active_queues:
+            self._unreadable_until[queue] = now + UNREADABLE_RETRY_SECONDS
+        self._rejections.record("the queue's key can't be read, or is no list", now)
 
-    def _unreadable(self) -> list[str]:
+    def _unreadable_queues(self) -> list[str]:
         try:
-            return [queue for queue in self.active_queues if self.client.type(queue) not in LISTS]
+            return [queue for queue in self.active_queues if self.client.type(queue) not in QUEUE_KEY_TYPES]
         except ResponseError:
             return []
 

@@ -10,14 +10,14 @@ from kombu import Queue
 
 from models.lifecycle import wakeups
 from models.settings import Settings
-from worker.engine.wakeup import Doorbell
+from worker.engine.wakeup import WakeupSignal
 from worker.process.redis_transport import WakeupAMQP
 
 
-def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -> Celery:
+def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_signal: WakeupSignal) -> Celery:
     """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
     app = wakeups.celery_app(settings, WakeupAMQP)
-    queues = [wakeups.queue_name(pipeline) for pipeline in pipelines]
+    queues = [wakeups.queue_name(pipeline) for pipeline in pipeline_names]
     app.conf.update(
         task_queues=[Queue(queue, routing_key=queue) for queue in queues],
         task_default_queue=queues[0],
@@ -32,26 +32,25 @@ def listener(settings: Settings, pipelines: Sequence[str], doorbell: Doorbell) -
         worker_send_task_events=False,
     )
 
-    @app.task(name=wakeups.BELL)
-    def bell(rung_for: str, _slice_id: int) -> None:
-        if rung_for in pipelines:
-            doorbell.ring()
+    @app.task(name=wakeups.WAKEUP_TASK)
+    def wakeup(pipeline: str, _slice_id: int) -> None:
+        if pipeline in pipeline_names:
+            wakeup_signal.notify_and_wait()
 
     return app
 
 
-def listen(app: Celery, hostname: str) -> None:
+def consume(app: Celery, hostname: str) -> None:
     """Hear bells until `end` is called, or until something that Celery can't get over, such as a full Redis.
 
     The bare controller rather than Celery's command-line worker, so that signals and the log are ours alone.
     """
     worker: Any = WorkController(
-        app=app, hostname=hostname, loglevel="WARNING", without_mingle=True, without_gossip=True,
-        without_heartbeat=True,
-    )  # fmt: skip
+        app=app, hostname=hostname, loglevel="WARNING", without_mingle=True, without_gossip=True, without_heartbeat=True
+    )
     worker.start()
 
 
-def end() -> None:
+def stop_consuming() -> None:
     """Have `listen` return; fit for a signal handler."""
     state.should_stop = os.EX_OK

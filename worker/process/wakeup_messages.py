@@ -17,16 +17,16 @@ from models.lifecycle import wakeups
 
 log = structlog.get_logger(__name__)
 
-MAX_BYTES = 16 * 1024  # one of ours takes about one KiB
-MAX_ID = 2**63 - 1  # the largest id that the databases know
-REPORT_SECONDS = 5.0  # between two lines on what was dropped
+MAX_MESSAGE_BYTES = 16 * 1024  # one of ours takes about one KiB
+MAX_SLICE_ID = 2**63 - 1  # the largest id that the databases know
+LOG_INTERVAL_SECONDS = 5.0  # between two lines on what was dropped
 
 # Fields by which Celery would compress, delay, drop or limit a message; ours use none of them.
-UNUSED_HEADERS = ("compression", "eta", "expires", "group", "stamps")
-NO_LIMITS = (None, [None, None])
+FORBIDDEN_HEADERS = ("compression", "eta", "expires", "group", "stamps")
+NO_TIME_LIMITS = (None, [None, None])
 
 
-class NoWakeup(Exception):
+class InvalidWakeup(Exception):
     """The item is no wakeup of ours; the sentence says why in words of ours, never in its own."""
 
 
@@ -38,26 +38,26 @@ class Wakeup:
     slice_id: int
 
 
-def read(item: bytes, pipeline: str) -> Wakeup:
+def parse_wakeup(item: bytes, pipeline: str) -> Wakeup:
     """The wakeup that an item of a pipeline's queue is; raises NoWakeup for anything else."""
-    if len(item) > MAX_BYTES:
-        raise NoWakeup("too long")
+    if len(item) > MAX_MESSAGE_BYTES:
+        raise InvalidWakeup("too long")
     try:
-        message = _object(json.loads(item))
+        message = _require_object(json.loads(item))
     except (ValueError, RecursionError):
-        raise NoWakeup("not JSON") from None
-    headers, properties = _object(message.get("headers")), _object(message.get("properties"))
-    if headers.get("task") != wakeups.BELL:
-        raise NoWakeup("another task")
-    if any(map(headers.get, UNUSED_HEADERS)) or headers.get("timelimit") not in NO_LIMITS:
-        raise NoWakeup("headers that a wakeup never has")
+        raise InvalidWakeup("not JSON") from None
+    headers, properties = _require_object(message.get("headers")), _require_object(message.get("properties"))
+    if headers.get("task") != wakeups.WAKEUP_TASK:
+        raise InvalidWakeup("another task")
+    if any(map(headers.get, FORBIDDEN_HEADERS)) or headers.get("timelimit") not in NO_TIME_LIMITS:
+        raise InvalidWakeup("headers that a wakeup never has")
     coded = (message.get("content-type"), message.get("content-encoding"), properties.get("body_encoding"))
     if coded != ("application/json", "utf-8", "base64"):
-        raise NoWakeup("encoded in another way")
-    return _wakeup(_body(message.get("body")), pipeline)
+        raise InvalidWakeup("encoded in another way")
+    return _parse_arguments(_decode_body(message.get("body")), pipeline)
 
 
-def message(wakeup: Wakeup) -> dict[str, Any]:
+def build_message(wakeup: Wakeup) -> dict[str, Any]:
     """A Celery message in kombu's form that says this wakeup and nothing else."""
     tag = str(uuid.uuid4())
     body = json.dumps([[wakeup.pipeline, wakeup.slice_id], {}, {}]).encode()
@@ -65,7 +65,14 @@ def message(wakeup: Wakeup) -> dict[str, Any]:
         "body": base64.b64encode(body).decode(),
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {"lang": "py", "task": wakeups.BELL, "id": tag, "root_id": tag, "parent_id": None, "group": None},
+        "headers": {
+            "lang": "py",
+            "task": wakeups.WAKEUP_TASK,
+            "id": tag,
+            "root_id": tag,
+            "parent_id": None,
+            "group": None,
+        },
         "properties": {
             "correlation_id": tag,
             "delivery_tag": tag,
@@ -76,47 +83,47 @@ def message(wakeup: Wakeup) -> dict[str, Any]:
     }
 
 
-class Refusals:
+class RejectionLog:
     """Counts what was dropped and logs it: the first at once, then at most one line in `REPORT_SECONDS`."""
 
     def __init__(self) -> None:
         self._reasons: Counter[str] = Counter()
-        self._next_report = 0.0
+        self._next_report_at = 0.0
 
-    def add(self, reason: str, now: float) -> None:
+    def record(self, reason: str, now: float) -> None:
         """Count one; `now` is of the monotonic clock."""
         self._reasons[reason] += 1
-        self.report(now)
+        self.report_if_due(now)
 
-    def report(self, now: float) -> None:
+    def report_if_due(self, now: float) -> None:
         """Log what was counted, if there is any and the last line is long enough ago."""
-        if self._reasons and now >= self._next_report:
+        if self._reasons and now >= self._next_report_at:
             log.warning("dropped what is no wakeup", count=self._reasons.total(), reasons=dict(self._reasons))
             self._reasons.clear()
-            self._next_report = now + REPORT_SECONDS
+            self._next_report_at = now + LOG_INTERVAL_SECONDS
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _require_object(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise NoWakeup("not a Celery message")
+        raise InvalidWakeup("not a Celery message")
     return value
 
 
-def _body(coded: Any) -> Any:
+def _decode_body(encoded: Any) -> Any:
     try:
-        return json.loads(base64.b64decode(coded, validate=True))
+        return json.loads(base64.b64decode(encoded, validate=True))
     except (TypeError, ValueError, RecursionError):
-        raise NoWakeup("another body") from None
+        raise InvalidWakeup("another body") from None
 
 
-def _wakeup(body: Any, pipeline: str) -> Wakeup:
+def _parse_arguments(body: Any, pipeline: str) -> Wakeup:
     match body:
         case [[str(name), int(slice_id)], {**named}, {**linked}]:
             pass
         case _:
-            raise NoWakeup("other arguments")
-    if named or any(linked.values()) or isinstance(slice_id, bool) or not 0 < slice_id <= MAX_ID:
-        raise NoWakeup("other arguments")
+            raise InvalidWakeup("other arguments")
+    if named or any(linked.values()) or isinstance(slice_id, bool) or not 0 < slice_id <= MAX_SLICE_ID:
+        raise InvalidWakeup("other arguments")
     if name != pipeline:
-        raise NoWakeup("another pipeline")
+        raise InvalidWakeup("another pipeline")
     return Wakeup(name, slice_id)

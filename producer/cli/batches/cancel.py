@@ -14,9 +14,9 @@ from producer.cli.display import batch_tables
 @common.json_option
 def cancel(batch_id: str, as_json: bool) -> None:
     """Cancel the batch ID: what is answered stays, what is not is cancelled, and no later answer is written."""
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         batch = cancelling.cancel(database, batch_id)
     if as_json:
         terminal.echo_json(batch.as_dict())
     else:
-        terminal.notice(batch_tables.summary(batch))
+        terminal.print_notice(batch_tables.summary(batch))

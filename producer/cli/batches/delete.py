@@ -17,9 +17,9 @@ def delete(batch_id: str, cancel: bool, as_json: bool) -> None:
 
     A batch that has not ended is refused, unless --cancel is given.
     """
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         deleting.delete(database, batch_id, cancel=cancel)
     if as_json:
         terminal.echo_json({"id": batch_id, "object": "batch.deleted", "deleted": True})
     else:
-        terminal.notice(f"{batch_id} is deleted")
+        terminal.print_notice(f"{batch_id} is deleted")

@@ -7,58 +7,59 @@ from models.settings import Settings
 from producer.cli.display import progress
 from producer.readers.rows import Source
 from producer.submission import dry_run
-from producer.submission.dry_run import PROBLEMS_NAMED, Rehearsal
-from producer.submission.request import Request
+from producer.submission.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
+from producer.submission.request import SubmitRequest
 
-BAR_COLUMNS = 40
+BAR_WIDTH = 40
 
 
-def shown(settings: Settings, request: Request, source: Source, *, as_json: bool) -> bool:
+def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
     """Rehearse a submission and print what came of it; returns whether it would be accepted."""
-    with progress.shown("checking") as report:
-        found = dry_run.rehearsed(request, source, settings.slice_jobs, lambda rows: report(rows, None, ""))
-    found.jobs_per_second = dry_run.pace(settings.database, request.pipeline.name)
+    with progress.show_progress("checking") as report:
+        found = dry_run.dry_run(request, source, settings.slice_size, lambda rows: report(rows, None, ""))
+    found.jobs_per_second = dry_run.recent_jobs_per_second(settings.resolved_database_url, request.pipeline.name)
     if as_json:
         terminal.echo_json(found.as_dict())
     else:
-        click.echo(_told(found))
-    accepted = request.keeps_invalid or not found.bad
-    terminal.notice(f"a dry run: nothing was submitted{'' if accepted else ', and this would be refused'}")
+        click.echo(_format_report(found))
+    accepted = request.keep_invalid or not found.invalid
+    terminal.print_notice(f"a dry run: nothing was submitted{'' if accepted else ', and this would be refused'}")
     return accepted
 
 
-def _told(found: Rehearsal) -> str:
+def _format_report(report: DryRunReport) -> str:
     known: list[tuple[str, object]] = [
-        ("rows", f"{found.rows:,}"),
-        ("jobs", f"{found.jobs:,} in {terminal.counted(found.slices, 'slice')}"),
-        ("bad rows", _bad(found)),
-        *(("", terminal.printable(problem)) for problem in found.problems),
-        ("takes", _takes(found)),
-        ("length", f"in {found.lengths.unit}, {found.lengths.longest:,} at most"),
-        *(("", line) for line in _bars(found.lengths.rows())),
+        ("rows", f"{report.rows:,}"),
+        ("jobs", f"{report.jobs:,} in {terminal.format_count(report.slices, 'slice')}"),
+        ("bad rows", _format_bad_rows(report)),
+        *(("", terminal.to_printable(problem)) for problem in report.problems),
+        ("takes", _format_estimate(report)),
+        ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
+        *(("", line) for line in _length_bars(report.lengths.bins())),
     ]
-    return terminal.facts(known)
+    return terminal.format_pairs(known)
 
 
-def _bad(found: Rehearsal) -> str:
-    if not found.bad:
+def _format_bad_rows(report: DryRunReport) -> str:
+    if not report.invalid:
         return "none"
-    codes = ", ".join(f"{count:,} {code}" for code, count in found.bad.most_common())
-    more = f"; the first {PROBLEMS_NAMED}:" if found.bad.total() > PROBLEMS_NAMED else ":"
-    return f"{found.bad.total():,} ({codes}){more}"
+    codes = ", ".join(f"{count:,} {code}" for code, count in report.invalid.most_common())
+    more = f"; the first {MAX_PROBLEMS_LISTED}:" if report.invalid.total() > MAX_PROBLEMS_LISTED else ":"
+    return f"{report.invalid.total():,} ({codes}){more}"
 
 
-def _takes(found: Rehearsal) -> str:
-    if found.seconds is None:
+def _format_estimate(report: DryRunReport) -> str:
+    if report.estimated_seconds is None:
         return "not known: no batch of this pipeline has been answered yet"
     return (
-        f"about {found.seconds:,.0f} s at {found.jobs_per_second:,.1f} jobs/s, the pace of this pipeline's last batches"
+        f"about {report.estimated_seconds:,.0f} s at {report.jobs_per_second:,.1f} jobs/s, the "
+        "pace of this pipeline's last batches"
     )
 
 
-def _bars(rows: list[tuple[int, int]]) -> list[str]:
+def _length_bars(rows: list[tuple[int, int]]) -> list[str]:
     if not rows:
         return []
     most = max(count for _, count in rows)
     width = len(f"{rows[-1][0]:,}")
-    return [f"≤ {top:>{width},}  {'█' * -(-BAR_COLUMNS * count // most)} {count:,}".rstrip() for top, count in rows]
+    return [f"≤ {top:>{width},}  {'█' * -(-BAR_WIDTH * count // most)} {count:,}".rstrip() for top, count in rows]

@@ -8,23 +8,32 @@ from models.errors import UsageError
 from models.settings import Settings
 from producer import readers
 from producer.readers.limits import Limits
-from producer.readers.rows import Columns, Source
+from producer.readers.rows import ColumnMapping, Source
 from producer.readers.sql import sql_sources
 
 
-def chosen(
-    settings: Settings, columns: Columns, *, paths: Sequence[str], kind: str | None, sql: str | None,
-    bound: dict[str, Any],
-) -> AbstractContextManager[Source]:  # fmt: skip
+def open_source(
+    settings: Settings,
+    columns: ColumnMapping,
+    *,
+    paths: Sequence[str],
+    file_format: str | None,
+    source_name: str | None,
+    query_params: dict[str, Any],
+) -> AbstractContextManager[Source]:
     """The source that the options name, to be opened; raises UsageError where they name none, or several."""
-    if bool(paths) == (sql is not None):
+    if bool(paths) == (source_name is not None):
         raise UsageError("say what to submit: files, - for standard input, or --sql NAME")
-    if sql is None:
-        if bound:
+    if source_name is None:
+        if query_params:
             raise UsageError("--bind gives a parameter to a query; name that with --sql")
-        return readers.opened(paths, columns, kind, readers.Access.of(settings), Limits.of(settings))
-    if kind is not None:
+        return readers.open_source(
+            paths, columns, file_format, readers.Access.from_settings(settings), Limits.from_settings(settings)
+        )
+    if file_format is not None:
         raise UsageError("--format is of files, and --sql names a query")
     from producer.readers.sql import query
 
-    return query.opened(sql_sources.find(settings, sql), bound, columns, limits=Limits.of(settings))
+    return query.open_query(
+        sql_sources.find_sql_source(settings, source_name), query_params, columns, limits=Limits.from_settings(settings)
+    )

@@ -18,11 +18,11 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 @common.json_option
 def ls(limit: int, status: str | None, as_json: bool) -> None:
     """List batches, the newest first."""
-    with common.opened(Settings.load()) as database:
-        found = views.newest(database, limit, status=status)
+    with common.open_database(Settings.load()) as database:
+        found = views.list_batches(database, limit, status=status)
     if as_json:
         terminal.echo_list([batch.as_dict() for batch in found])
     elif found:
-        click.echo(terminal.table(HEADER, [batch_tables.batch_line(batch) for batch in found]))
+        click.echo(terminal.format_table(HEADER, [batch_tables.batch_row(batch) for batch in found]))
     else:
-        terminal.notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")
+        terminal.print_notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")

@@ -7,13 +7,13 @@ import click
 
 from models.errors import UsageError
 from models.lifecycle import retention
-from models.lifecycle.retention import Aged
+from models.lifecycle.retention import OldBatch
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.times import age
+from producer.times import parse_age
 
-DAY = 86_400.0
+DAY_SECONDS = 86_400.0
 HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
 
 
@@ -28,38 +28,38 @@ def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     With the setting prune_days the workers do so by themselves.
     """
     settings = Settings.load()
-    seconds = _seconds(older_than, settings)
-    with common.opened(settings) as database:
-        found = list(retention.aged(database, seconds))
-        gone = found if dry_run else [batch for batch in found if retention.mark(database, batch.id)]
+    seconds = _age_seconds(older_than, settings)
+    with common.open_database(settings) as database:
+        found = list(retention.old_batches(database, seconds))
+        gone = found if dry_run else [batch for batch in found if retention.begin_deletion(database, batch.id)]
         if not dry_run:
-            for batch_id in {batch.id for batch in gone} | set(retention.marked(database)):
-                retention.finish(database, batch_id)
-            retention.forget(database, seconds)
-    _tell(gone, dry_run=dry_run, as_json=as_json)
+            for batch_id in {batch.id for batch in gone} | set(retention.deleting_batches(database)):
+                retention.finish_deletion(database, batch_id)
+            retention.delete_old_runs(database, seconds)
+    _print_deleted(gone, dry_run=dry_run, as_json=as_json)
 
 
-def _seconds(older_than: str | None, settings: Settings) -> float:
+def _age_seconds(older_than: str | None, settings: Settings) -> float:
     if older_than is not None:
-        return age(older_than)
-    if settings.prune_days is None:
+        return parse_age(older_than)
+    if settings.retention_days is None:
         raise UsageError("say what is old: --older-than 30d, or the setting prune_days")
-    return settings.prune_days * DAY
+    return settings.retention_days * DAY_SECONDS
 
 
-def _tell(gone: Iterable[Aged], *, dry_run: bool, as_json: bool) -> None:
-    batches = list(gone)
+def _print_deleted(deleted: Iterable[OldBatch], *, dry_run: bool, as_json: bool) -> None:
+    batches = list(deleted)
     if as_json:
         document: dict[str, Any] = {"object": "list", "data": [batch.as_dict() for batch in batches]}
         terminal.echo_json({**document, "deleted": not dry_run})
         return
     if batches:
-        click.echo(terminal.table(HEADER, [_line(batch) for batch in batches]))
-    jobs = terminal.counted(sum(batch.jobs for batch in batches), "job")
+        click.echo(terminal.format_table(HEADER, [_table_row(batch) for batch in batches]))
+    jobs = terminal.format_count(sum(batch.jobs for batch in batches), "job")
     how = "would be deleted" if dry_run else "deleted"
-    terminal.notice(f"{len(batches):,} batch{'' if len(batches) == 1 else 'es'} with {jobs} {how}")
+    terminal.print_notice(f"{len(batches):,} batch{'' if len(batches) == 1 else 'es'} with {jobs} {how}")
 
 
-def _line(batch: Aged) -> list[object]:
+def _table_row(batch: OldBatch) -> list[object]:
     ended = batch.ended_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return [batch.id, batch.status, batch.pipeline, batch.jobs, ended, batch.name or ""]

@@ -4,50 +4,61 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.batches import views
-from producer.batches.retry import Choice, replay
+from producer.batches.retry import RetrySelection, retry_jobs
 from producer.cli import common
 from producer.cli.batches import wait
 from producer.submission import submit as submitting
-from producer.submission.submit import Submission
+from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 
-FAILED = Outcome.FAILED.value
-OUTCOMES = [outcome.value for outcome in Outcome if outcome is not Outcome.SUCCEEDED]
+FAILED = JobOutcome.FAILED.value
+RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED]
 
 
 @click.command(short_help="Try again what failed.")
 @click.argument("batch_id", metavar="ID")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs with this error code. May be repeated.")
 @click.option(
-    "--status", "outcomes", multiple=True, type=click.Choice(OUTCOMES), default=(FAILED,), show_default=True,
+    "--status",
+    "outcomes",
+    multiple=True,
+    type=click.Choice(RETRYABLE_OUTCOMES),
+    default=(FAILED,),
+    show_default=True,
     help="Which jobs; cancelled and expired ones have to be asked for. May be repeated.",
-)  # fmt: skip
+)
 @click.option("--deadline", metavar="WHEN", help="A new one, such as 6h; without, one that has passed is dropped.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @common.json_option
 @click.pass_context
 def retry(
-    ctx: click.Context, batch_id: str, codes: tuple[str, ...], outcomes: tuple[str, ...], deadline: str | None,
-    waits: bool, timeout: float | None, as_json: bool,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    batch_id: str,
+    codes: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    deadline: str | None,
+    waits: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
     """Try the failed jobs of the batch ID again, in the same batch and in their results' place.
 
     What they came to before is kept: batchmill attempts ID.
     """
     settings = Settings.load()
-    choice = Choice(tuple(map(Outcome, outcomes)), codes)
-    until = None if deadline is None else Deadline.read(deadline)
-    with common.opened(settings) as database:
-        put_back = replay(database, batch_id, choice, settings.slice_jobs, until)
-        terminal.notice(f"{terminal.counted(put_back.jobs, 'job')} of {batch_id} will be tried again")
-        warning = submitting.ring(
-            settings, Submission(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
+    choice = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
+    until = None if deadline is None else Deadline.parse(deadline)
+    with common.open_database(settings) as database:
+        put_back = retry_jobs(database, batch_id, choice, settings.slice_size, until)
+        terminal.print_notice(f"{terminal.format_count(put_back.jobs, 'job')} of {batch_id} will be tried again")
+        warning = submitting.notify_workers(
+            settings, SubmitResult(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
         )
-        common.tell_unserved(database, settings, put_back.pipeline, warning)
+        common.warn_if_no_worker(database, settings, put_back.pipeline, warning)
         if waits:
-            ctx.exit(wait.followed(database, batch_id, timeout, as_json=as_json))
+            ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
         if as_json:
-            terminal.echo_json(views.get(database, batch_id).as_dict())
+            terminal.echo_json(views.get_batch(database, batch_id).as_dict())

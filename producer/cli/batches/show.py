@@ -15,15 +15,15 @@ from producer.cli.display import batch_tables
 def show(batch_id: str, as_json: bool) -> None:
     """Show how the batch ID stands, what made its results and how fast, and why nobody works on it, if so."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        batch = views.get(database, batch_id)
-        waiting_for = blockers.of_batch(database, batch, settings.lease_seconds)
+    with common.open_database(settings) as database:
+        batch = views.get_batch(database, batch_id)
+        waiting_for = blockers.find_blockers(database, batch, settings.lease_seconds)
     if as_json:
-        reasons = {} if batch.status.ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
+        reasons = {} if batch.status.has_ended else {"waiting_for": [blocker.as_dict() for blocker in waiting_for]}
         terminal.echo_json({**batch.as_dict(), **reasons})
         return
-    click.echo(batch_tables.batch_facts(batch))
+    click.echo(batch_tables.batch_details(batch))
     for blocker in waiting_for:
-        terminal.notice(f"waiting: {terminal.printable(blocker.message)}")
+        terminal.print_notice(f"waiting: {terminal.to_printable(blocker.message)}")
     if batch.counts.ended:
-        terminal.notice(f"see the results: batchmill results {batch.id}")
+        terminal.print_notice(f"see the results: batchmill results {batch.id}")

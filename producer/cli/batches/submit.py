@@ -17,27 +17,37 @@ from producer.batches import views
 from producer.cli import common
 from producer.cli.batches import input_source as sources
 from producer.cli.batches import wait
-from producer.cli.batches.dry_run import shown
+from producer.cli.batches.dry_run import print_dry_run
 from producer.cli.display import progress
-from producer.readers.rows import Columns, Source
+from producer.readers.rows import ColumnMapping, Source
 from producer.submission import submit as submitting
-from producer.submission.request import ON_INVALID, REFUSE, Request
-from producer.submission.submit import Submission
+from producer.submission.request import ON_INVALID, REJECT, SubmitRequest
+from producer.submission.submit import SubmitResult
 
 
 @click.command(short_help="Submit a file of inputs as one batch.")
 @click.argument("paths", metavar="[FILE…|-]", nargs=-1)
 @click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline; see: batchmill pipelines.")
-@click.option("--format", "kind", type=click.Choice(list(readers.KINDS)), help="Unset: by a file's name; - is jsonl.")
+@click.option(
+    "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by a file's name; - is jsonl."
+)
 @click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
 @click.option(
-    "--bind", "bound", multiple=True, callback=common.values, metavar="NAME=VALUE",
+    "--bind",
+    "bound",
+    multiple=True,
+    callback=common.parse_values,
+    metavar="NAME=VALUE",
     help="A parameter of that query, as JSON or text. May be repeated.",
-)  # fmt: skip
+)
 @click.option(
-    "--input", "inputs", multiple=True, callback=common.pairs, metavar="FIELD=COLUMN",
+    "--input",
+    "inputs",
+    multiple=True,
+    callback=common.parse_pairs,
+    metavar="FIELD=COLUMN",
     help="Which column holds a field of the task, such as text=review_body. May be repeated.",
-)  # fmt: skip
+)
 @click.option("--id", "custom_id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id.")
 @click.option(
     "--meta",
@@ -47,33 +57,41 @@ from producer.submission.submit import Submission
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of yours, even where such a column is there.")
 @click.option(
-    "--param", "parameters", multiple=True, callback=common.values, metavar="NAME=VALUE",
+    "--param",
+    "parameters",
+    multiple=True,
+    callback=common.parse_values,
+    metavar="NAME=VALUE",
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
-)  # fmt: skip
+)
 @click.option("--name", help="A name for people; it need not be unique.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher one go first.")
 @click.option(
-    "--metadata", multiple=True, callback=common.pairs, metavar="KEY=VALUE",
+    "--metadata",
+    multiple=True,
+    callback=common.parse_pairs,
+    metavar="KEY=VALUE",
     help="Kept with the batch; up to 16. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--on-invalid", type=click.Choice(ON_INVALID), default=REFUSE, show_default=True,
-    help="A row that can't be a job refuses the whole batch, or becomes a failed result with its line and code.",
-)  # fmt: skip
-@click.option(
-    "--deadline",
-    metavar="WHEN",
-    help="A span such as 6h, or a time: what is open then has expired.",
 )
+@click.option(
+    "--on-invalid",
+    type=click.Choice(ON_INVALID),
+    default=REJECT,
+    show_default=True,
+    help="A row that can't be a job refuses the whole batch, or becomes a failed result with its line and code.",
+)
+@click.option("--deadline", metavar="WHEN", help="A span such as 6h, or a time: what is open then has expired.")
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
-    "--idempotency-key", metavar="KEY",
+    "--idempotency-key",
+    metavar="KEY",
     help="The same command again is the same batch, and exits as that one stands; broken off, it goes on there.",
-)  # fmt: skip
+)
 @click.option(
-    "--reuse", is_flag=True,
+    "--reuse",
+    is_flag=True,
     help="Take what earlier batches have for the same input, model and parameters instead of computing it again.",
-)  # fmt: skip
+)
 @click.option(
     "--dry-run", is_flag=True, help="Read and check everything, say what it would come to, and write nothing."
 )
@@ -108,66 +126,72 @@ def submit(
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
-    request = Request.checked(entry, **fields)
-    columns = Columns.of(entry.spec, inputs, custom_id, ids=not no_id, meta=meta)
-    source = sources.chosen(settings, columns, paths=paths, kind=kind, sql=sql, bound=bound)
+    request = SubmitRequest.create(entry, **fields)
+    columns = ColumnMapping.for_task(entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=meta)
+    source = sources.open_source(settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound)
     if dry_run:
         with source as rows:
-            ctx.exit(0 if shown(settings, request, rows, as_json=as_json) else UsageError.exit_code)
-    with common.opened(settings) as database:
+            ctx.exit(0 if print_dry_run(settings, request, rows, as_json=as_json) else UsageError.exit_code)
+    with common.open_database(settings) as database:
         with source as rows:
-            submission = _accepted(database, settings, request, rows)
-        _say_id(database, submission, as_json=as_json, waits=waits)
-        with _accepted_all_the_same(submission):
-            _tell(settings, database, submission)
+            submission = _submit(database, settings, request, rows)
+        _print_id(database, submission, as_json=as_json, waits=waits)
+        with _errors_as_warnings(submission):
+            _print_summary(settings, database, submission)
         if waits:
-            ctx.exit(wait.followed(database, submission.batch_id, timeout, as_json=as_json))
-        if submission.known is not None:
+            ctx.exit(wait.follow_batch(database, submission.batch_id, timeout, as_json=as_json))
+        if submission.existing_status is not None:
             ctx.exit(_exit_code(database, submission))
-        ctx.exit(wait.DONE if submission.broke_off is None else wait.DONE_WITH_FAILED_JOBS)
+        ctx.exit(wait.EXIT_COMPLETED if submission.source_failure is None else wait.EXIT_FAILED_JOBS)
 
 
-def _accepted(database: Database, settings: Settings, request: Request, rows: Source) -> Submission:
+def _submit(database: Database, settings: Settings, request: SubmitRequest, source: Source) -> SubmitResult:
     try:
-        with progress.shown("submitting") as report:
-            return submitting.accept(
-                database, settings.slice_jobs, request, rows, lambda jobs: report(jobs, None, ""), _Begun(settings)
+        with progress.show_progress("submitting") as report:
+            return submitting.submit(
+                database,
+                settings.slice_size,
+                request,
+                source,
+                lambda jobs: report(jobs, None, ""),
+                _FirstChunkNotifier(settings),
             )
     except KeyboardInterrupt:
         if request.idempotency_key is not None:
-            terminal.notice("what is in stays for a day; the same command goes on there")
+            terminal.print_notice("what is in stays for a day; the same command goes on there")
         raise
 
 
-class _Begun:
+class _FirstChunkNotifier:
     """Says once that a batch is worked on while it is read in, and rings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._bells = submitting.Bells(settings)
-        self._told = False
+        self._wakeup_sender = submitting.WakeupSender(settings)
+        self._has_notified = False
 
-    def __call__(self, some: Submission) -> None:
-        if not self._told:
-            self._told = True
-            terminal.notice(
-                f"{some.batch_id} is worked on while more is read: batchmill results --follow {some.batch_id}"
+    def __call__(self, submission: SubmitResult) -> None:
+        if not self._has_notified:
+            self._has_notified = True
+            terminal.print_notice(
+                f"{submission.batch_id} is worked on while more is read: batchmill results --follow "
+                f"{submission.batch_id}"
             )
-        self._bells(some)
+        self._wakeup_sender(submission)
 
 
-def _say_id(database: Database, submission: Submission, *, as_json: bool, waits: bool) -> None:
+def _print_id(database: Database, submission: SubmitResult, *, as_json: bool, waits: bool) -> None:
     # The id before anything that may take seconds or be interrupted: from here on the batch exists.
     if not as_json:
         click.echo(submission.batch_id)
     elif not waits:
         document: dict[str, Any] = {"object": "batch", "id": submission.batch_id}
-        with _accepted_all_the_same(submission):
-            document = views.get(database, submission.batch_id).as_dict()
+        with _errors_as_warnings(submission):
+            document = views.get_batch(database, submission.batch_id).as_dict()
         terminal.echo_json(document)
 
 
 @contextmanager
-def _accepted_all_the_same(submission: Submission) -> Iterator[None]:
+def _errors_as_warnings(submission: SubmitResult) -> Iterator[None]:
     """What is raised now is a warning: a script that takes it for a failure would submit all of it again."""
     try:
         yield
@@ -176,42 +200,50 @@ def _accepted_all_the_same(submission: Submission) -> Iterator[None]:
     except Exception as error:
         ours = isinstance(error, BatchmillError)
         why = str(error) if ours else f"a defect ({type(error).__name__}) keeps from showing it"
-        terminal.notice(f"warning: {submission.batch_id} is accepted and safe, but {why}")
+        terminal.print_notice(f"warning: {submission.batch_id} is accepted and safe, but {why}")
 
 
-def _tell(settings: Settings, database: Database, submission: Submission) -> None:
-    if submission.broke_off is not None:
-        terminal.notice(
-            f"{submission.batch_id} is not whole: {submission.broke_off}; what was read until then runs, and a failed "
+def _print_summary(settings: Settings, database: Database, submission: SubmitResult) -> None:
+    if submission.source_failure is not None:
+        terminal.print_notice(
+            f"{submission.batch_id} is not whole: {submission.source_failure}; what was read until "
+            "then runs, and a failed "
             f"job at its end stands for the rest"
         )
-    if submission.known is not None:
-        jobs = terminal.counted(submission.jobs, "job")
-        terminal.notice(f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.known}")
+    if submission.existing_status is not None:
+        jobs = terminal.format_count(submission.jobs, "job")
+        terminal.print_notice(
+            f"{submission.batch_id} was submitted under this key before, with {jobs}: {submission.existing_status}"
+        )
         if submission.warning is not None:
-            terminal.notice(f"warning: {submission.warning}")
+            terminal.print_notice(f"warning: {submission.warning}")
         return
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
-    before = f", {submission.skipped:,} of them were in before" if submission.skipped else ""
-    slices = terminal.counted(len(submission.slice_ids), "slice")
-    terminal.notice(
-        f"accepted {terminal.counted(submission.jobs, 'job')} in {slices}{before}{invalid}{_reused(submission)}"
+    before = f", {submission.already_ingested:,} of them were in before" if submission.already_ingested else ""
+    slices = terminal.format_count(len(submission.slice_ids), "slice")
+    terminal.print_notice(
+        f"accepted {terminal.format_count(submission.jobs, 'job')} in "
+        f"{slices}{before}{invalid}{_reuse_summary(submission)}"
     )
     if not submission.slice_ids:
         return
-    warning = submitting.ring(settings, submission)
-    common.tell_unserved(database, settings, submission.pipeline, warning)
+    warning = submitting.notify_workers(settings, submission)
+    common.warn_if_no_worker(database, settings, submission.pipeline, warning)
 
 
-def _exit_code(database: Database, submission: Submission) -> int:
+def _exit_code(database: Database, submission: SubmitResult) -> int:
     """As `batchmill wait` exits, for a batch that was there before: it may have come to nothing since."""
-    batch = views.get(database, submission.batch_id)
-    return wait.exit_code(batch) if batch.status.ended or batch.status is BatchStatus.CANCELLING else wait.DONE
+    batch = views.get_batch(database, submission.batch_id)
+    return (
+        wait.exit_code(batch)
+        if batch.status.has_ended or batch.status is BatchStatus.CANCELLING
+        else wait.EXIT_COMPLETED
+    )
 
 
-def _reused(submission: Submission) -> str:
+def _reuse_summary(submission: SubmitResult) -> str:
     if submission.reused is None:
         return ""
-    if submission.obstacle:
-        return f", none of them reused, since {submission.obstacle}"
+    if submission.not_cacheable_because:
+        return f", none of them reused, since {submission.not_cacheable_because}"
     return f", {submission.reused:,} of them reused from earlier batches"

@@ -7,12 +7,12 @@ from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
 from producer.batches import polling, views
-from producer.batches.progress import Observer
+from producer.batches.progress import ProgressTracker
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.display import batch_tables, live
 
-DONE, FAILED, DONE_WITH_FAILED_JOBS = 0, 1, 3
+EXIT_COMPLETED, EXIT_FAILED, EXIT_FAILED_JOBS = 0, 1, 3
 
 
 @click.command(short_help="Wait until a batch has ended.")
@@ -25,20 +25,22 @@ def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool
 
     Exits 0 when all its jobs succeeded, 3 when it is done with failed jobs, 1 when it failed, expired or was cancelled.
     """
-    with common.opened(Settings.load()) as database:
-        ctx.exit(followed(database, batch_id, timeout, as_json=as_json))
+    with common.open_database(Settings.load()) as database:
+        ctx.exit(follow_batch(database, batch_id, timeout, as_json=as_json))
 
 
-def followed(database: Database, batch_id: str, timeout: float | None, *, as_json: bool, again: str = "wait") -> int:
+def follow_batch(
+    database: Database, batch_id: str, timeout: float | None, *, as_json: bool, command: str = "wait"
+) -> int:
     """Show a batch until it has ended; returns the exit code. `again` is the command to come back with."""
-    views.get(database, batch_id)  # no bar for what is not there
+    views.get_batch(database, batch_id)  # no bar for what is not there
     try:
-        with live.shown(Observer(database, batch_id)) as see:
-            batch = polling.until_ended(database, batch_id, timeout, see)
+        with live.show_batch(ProgressTracker(database, batch_id)) as see:
+            batch = polling.wait_until_ended(database, batch_id, timeout, see)
     except KeyboardInterrupt:
-        terminal.notice(f"\n{batch_id} goes on; come back: batchmill {again} {batch_id}")
+        terminal.print_notice(f"\n{batch_id} goes on; come back: batchmill {command} {batch_id}")
         raise
-    terminal.notice(batch_tables.summary(batch))
+    terminal.print_notice(batch_tables.summary(batch))
     if as_json:
         terminal.echo_json(batch.as_dict())
     return exit_code(batch)
@@ -47,5 +49,5 @@ def followed(database: Database, batch_id: str, timeout: float | None, *, as_jso
 def exit_code(batch: BatchView) -> int:
     """What an ended batch means to a shell."""
     if batch.status is not BatchStatus.COMPLETED:
-        return FAILED
-    return DONE_WITH_FAILED_JOBS if batch.counts.failed else DONE
+        return EXIT_FAILED
+    return EXIT_FAILED_JOBS if batch.counts.failed else EXIT_COMPLETED

@@ -8,11 +8,11 @@ from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from producer.batches import polling, views
-from producer.batches.progress import Observer
+from producer.batches.progress import ProgressTracker
 from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.batches import wait
-from producer.cli.display.progress import LINE_SECONDS
+from producer.cli.display.progress import LINE_INTERVAL_SECONDS
 
 
 @click.command(short_help="Watch a batch while it runs.")
@@ -27,22 +27,26 @@ def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: boo
     `batchmill wait` does.
     """
     settings = Settings.load()
-    with common.opened(settings) as database:
+    with common.open_database(settings) as database:
         if as_json:
-            ctx.exit(_printed(Observer(database, batch_id, settings.lease_seconds), database, batch_id, timeout))
-        ctx.exit(wait.followed(database, batch_id, timeout, as_json=False, again="watch"))
+            ctx.exit(
+                _print_progress(
+                    ProgressTracker(database, batch_id, settings.lease_seconds), database, batch_id, timeout
+                )
+            )
+        ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=False, command="watch"))
 
 
-def _printed(observer: Observer, database: Database, batch_id: str, timeout: float | None) -> int:
+def _print_progress(tracker: ProgressTracker, database: Database, batch_id: str, timeout: float | None) -> int:
     due = 0.0
-    views.get(database, batch_id)
+    views.get_batch(database, batch_id)
 
     def see(batch: BatchView) -> None:
         nonlocal due
         now = time.monotonic()
-        observer.note(now, batch)
-        if now >= due or batch.status.ended:
-            due = now + LINE_SECONDS
-            terminal.echo_json(observer.standing(batch).as_dict())
+        tracker.record(now, batch)
+        if now >= due or batch.status.has_ended:
+            due = now + LINE_INTERVAL_SECONDS
+            terminal.echo_json(tracker.progress_for(batch).as_dict())
 
-    return wait.exit_code(polling.until_ended(database, batch_id, timeout, see))
+    return wait.exit_code(polling.wait_until_ended(database, batch_id, timeout, see))

@@ -11,7 +11,7 @@ import click
 from models.db import Database
 from models.errors import BatchmillError
 from models.pipelines.catalogue import Catalogue
-from models.pipelines.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from models.privacy import terminal
 from models.settings import Settings
 from producer import readers
@@ -21,23 +21,23 @@ from producer.cli import common
 from producer.cli.batches.wait import exit_code
 from producer.cli.demo import sandbox
 from producer.cli.display import batch_tables, output_text, progress
-from producer.readers.rows import Columns
+from producer.readers.rows import ColumnMapping
 from producer.results import pages
 from producer.submission import submit
-from producer.submission.request import Request
+from producer.submission.request import SubmitRequest
 
-ROWS_SHOWN = 12
-QUERY = "SELECT pipeline, status, count(*), model, revision FROM job_results GROUP BY 1, 2, 4, 5"
+MAX_ROWS = 12
+EXAMPLE_QUERY = "SELECT pipeline, status, count(*), model, revision FROM job_results GROUP BY 1, 2, 4, 5"
 
-Check = Callable[[], None]
+CheckRunning = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class DemoBatch:
     """One batch of the demo: a sample's pipeline, the bundled inputs, and parameters that show something."""
 
     task: str
-    inputs: Path
+    input_path: Path
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -46,125 +46,136 @@ class Act:
         return f"sample-{self.task}"
 
 
-PARAMETERS: dict[str, dict[str, Any]] = {
+TASK_PARAMETERS: dict[str, dict[str, Any]] = {
     "text-generation": {"seed": 1, "max_new_tokens": 64},
     "fill-mask": {"top_k": 3},
     "ner": {"aggregation_strategy": "simple"},
 }
-REVIEWS = Act("sentiment-analysis", SAMPLES / "reviews.jsonl")
-ACTS = (
-    REVIEWS,
+REVIEWS_BATCH = DemoBatch("sentiment-analysis", SAMPLES_FOLDER / "reviews.jsonl")
+DEMO_BATCHES = (
+    REVIEWS_BATCH,
     *(
-        Act(path.stem, path, PARAMETERS.get(path.stem, {}))
-        for path in sorted((SAMPLES / "examples").glob("*.jsonl"))
+        DemoBatch(path.stem, path, TASK_PARAMETERS.get(path.stem, {}))
+        for path in sorted((SAMPLES_FOLDER / "examples").glob("*.jsonl"))
     ),
-)  # fmt: skip
+)
 
 
 @click.command(short_help="See all eight tasks at work in a minute, on bundled inputs.")
 @click.option(
-    "--home", type=click.Path(file_okay=False, path_type=Path), envvar="BATCHMILL_HOME", default=".demo",
-    show_default=True, help="Where the demo keeps its database and its log.",
-)  # fmt: skip
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="BATCHMILL_HOME",
+    default=".demo",
+    show_default=True,
+    help="Where the demo keeps its database and its log.",
+)
 @click.pass_context
 def demo(ctx: click.Context, /, home: Path) -> None:
     """Start Valkey, a SQLite file and one worker, give it a batch for each of the eight tasks, and show the answers."""
     home = home.absolute()
-    with sandbox.own_settings(home):
+    with sandbox.isolated_settings(home):
         settings = Settings.load()
         with (
-            sandbox.running(home / "up.log", [act.pipeline for act in ACTS]) as check,
-            common.opened(settings) as database,
+            sandbox.run_up(home / "up.log", [act.pipeline for act in DEMO_BATCHES]) as check,
+            common.open_database(settings) as database,
         ):
-            batches = _worked(settings, database, check)
+            batches = _run_batches(settings, database, check)
             for batch in batches:
                 if batch.error_message is not None:
                     raise BatchmillError(f"the demo's batch for {batch.pipeline} failed: {batch.error_message}")
-                _show(database, batch)
-            _show_models(batches)
-        _tell_more(home, batches, Catalogue.load(settings))
+                _print_results(database, batch)
+            _print_models(batches)
+        _print_next_steps(home, batches, Catalogue.load(settings))
     ctx.exit(max(exit_code(batch) for batch in batches))
 
 
-def _worked(settings: Settings, database: Database, check: Check) -> list[BatchView]:
+def _run_batches(settings: Settings, database: Database, check_running: CheckRunning) -> list[BatchView]:
     """Submit every act's inputs, and wait until the last of them is answered."""
     catalogue = Catalogue.load(settings)
     submissions = []
-    for act in ACTS:
+    for act in DEMO_BATCHES:
         pipeline = catalogue[act.pipeline]
-        request = Request.checked(pipeline, name="demo", parameters=act.parameters)
-        with readers.opened(str(act.inputs), Columns.of(pipeline.spec)) as source:
-            submissions.append(submit.accept(database, settings.slice_jobs, request, source))
+        request = SubmitRequest.create(pipeline, name="demo", parameters=act.parameters)
+        with readers.open_source(str(act.input_path), ColumnMapping.for_task(pipeline.spec)) as source:
+            submissions.append(submit.submit(database, settings.slice_size, request, source))
         # Valkey may be starting still: then the worker finds the batch in SQL, as always.
-        submit.ring(settings, submissions[-1])
+        submit.notify_workers(settings, submissions[-1])
     jobs = sum(submission.jobs for submission in submissions)
-    terminal.notice(f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task")
-    return _awaited(database, [submission.batch_id for submission in submissions], jobs, check)
+    terminal.print_notice(f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task")
+    return _wait_for_batches(database, [submission.batch_id for submission in submissions], jobs, check_running)
 
 
-def _awaited(database: Database, batch_ids: Sequence[str], jobs: int, check: Check) -> list[BatchView]:
+def _wait_for_batches(
+    database: Database, batch_ids: Sequence[str], jobs: int, check_running: CheckRunning
+) -> list[BatchView]:
     ended: list[BatchView] = []
-    with progress.shown("working") as report:
+    with progress.show_progress("working") as report:
 
         def watch(batch: BatchView) -> None:
-            check()
+            check_running()
             done = batch.counts.ended + sum(before.counts.ended for before in ended)
             report(done, jobs, batch.pipeline if done else "the worker loads its first model")
 
         for batch_id in batch_ids:
-            ended.append(polling.until_ended(database, batch_id, watch=watch))
+            ended.append(polling.wait_until_ended(database, batch_id, on_poll=watch))
     return ended
 
 
-def _show(database: Database, batch: BatchView) -> None:
+def _print_results(database: Database, batch: BatchView) -> None:
     total = batch.counts.total
-    positions = sorted({total * part // ROWS_SHOWN for part in range(ROWS_SHOWN)})
+    positions = sorted({total * part // MAX_ROWS for part in range(MAX_ROWS)})
     rows = [
-        (output_text.given(row), output_text.told(row)) for row in pages.at_positions(database, batch.id, positions)
+        (output_text.format_input(row), output_text.format_outcome(row))
+        for row in pages.fetch_at_positions(database, batch.id, positions)
     ]
-    click.echo(f"\n{batch.task}: {len(rows)} of {terminal.counted(total, 'result')}")
+    click.echo(f"\n{batch.task}: {len(rows)} of {terminal.format_count(total, 'result')}")
     width = max(60, terminal.terminal_width())
-    if max(terminal.wide(told) for _, told in rows) <= width // 2:
+    if max(terminal.display_width(told) for _, told in rows) <= width // 2:
         click.echo(
-            terminal.table(
-                ("INPUT", "OUTPUT"), [(terminal.shortened(given, width // 2 - 2), told) for given, told in rows]
+            terminal.format_table(
+                ("INPUT", "OUTPUT"), [(terminal.shorten(given, width // 2 - 2), told) for given, told in rows]
             )
         )
     else:
         for given, told in rows:
-            click.echo(terminal.shortened(given, width))
-            click.echo(textwrap.fill(terminal.printable(told), width, initial_indent="  → ", subsequent_indent="    "))
+            click.echo(terminal.shorten(given, width))
+            click.echo(
+                textwrap.fill(terminal.to_printable(told), width, initial_indent="  → ", subsequent_indent="    ")
+            )
 
 
-def _show_models(batches: Sequence[BatchView]) -> None:
+def _print_models(batches: Sequence[BatchView]) -> None:
     rows = [
         (
-            f"{batch.model}@{(batch.revision or '')[:19]}", f"{batch.dtype} on {batch.device}",
-            batch_tables.rate(batch.jobs_per_second), batch_tables.share(batch.padding_share),
+            f"{batch.model}@{(batch.revision or '')[:19]}",
+            f"{batch.dtype} on {batch.device}",
+            batch_tables.format_rate(batch.jobs_per_second),
+            batch_tables.format_padding_share(batch.padding_share),
         )
         for batch in batches
-    ]  # fmt: skip
-    click.echo(f"\n{terminal.table(('MODEL', 'RAN AS', 'PACE', 'PADDING'), rows)}\n")
+    ]
+    click.echo(f"\n{terminal.format_table(('MODEL', 'RAN AS', 'PACE', 'PADDING'), rows)}\n")
 
 
-def _tell_more(home: Path, batches: Sequence[BatchView], catalogue: Catalogue) -> None:
-    file = sandbox.near(home / "batchmill.db")
-    program = f"BATCHMILL_HOME={sandbox.near(home)} {sandbox.program()}"
-    default = catalogue[REVIEWS.task]
+def _print_next_steps(home: Path, batches: Sequence[BatchView], catalogue: Catalogue) -> None:
+    file = sandbox.relative_path(home / "batchmill.db")
+    program = f"BATCHMILL_HOME={sandbox.relative_path(home)} {sandbox.batchmill_command()}"
+    default = catalogue[REVIEWS_BATCH.task]
     click.echo(
         f"""The same in SQL, in {file}:
-  {sandbox.sql_shell(file)}"{QUERY}"
+  {sandbox.sqlite_command(file)}"{EXAMPLE_QUERY}"
 
 Look further:
   {program} ls
   {program} show {batches[0].id}
   {program} results {batches[0].id} -o reviews.csv
 
-These were tiny models that come with Batchmill. The catalogue's own default for {REVIEWS.task} is
+These were tiny models that come with Batchmill. The catalogue's own default for {REVIEWS_BATCH.task} is
 {default.model},
 at revision {default.revision}.
 The Hub sends it once (268 MB). To switch to it:
-  {program} up --pipelines {REVIEWS.task}
-  {program} submit FILE --pipeline {REVIEWS.task}
+  {program} up --pipelines {REVIEWS_BATCH.task}
+  {program} submit FILE --pipeline {REVIEWS_BATCH.task}
 The defaults of the other tasks: {program} pipelines"""
     )

@@ -13,18 +13,18 @@ from pathlib import Path
 from models.errors import BatchmillError
 from models.privacy import private_files, terminal
 
-LOG_LINES = 15
-STOP_SECONDS = 60.0
-CONFIG = "# Settings of the demo in this folder; see `Settings` in models/settings.py for what can be set.\n"
+MAX_LOG_LINES = 15
+STOP_TIMEOUT_SECONDS = 60.0
+CONFIG_TEXT = "# Settings of the demo in this folder; see `Settings` in models/settings.py for what can be set.\n"
 
 
 @contextmanager
-def own_settings(home: Path) -> Iterator[None]:
+def isolated_settings(home: Path) -> Iterator[None]:
     """The demo's own home and nothing else: it must not write to a database that the environment happens to name."""
     private_files.make_folder(home)
     config = home / "batchmill.toml"
     if not config.exists():
-        config.write_text(CONFIG)
+        config.write_text(CONFIG_TEXT)
     own = {"BATCHMILL_HOME": str(home), "BATCHMILL_CONFIG": str(config)}
     others = ("BATCHMILL_DATABASE_URL", "BATCHMILL_REDIS_URL")
     before = {name: os.environ.pop(name, None) for name in (*own, *others)}
@@ -39,46 +39,48 @@ def own_settings(home: Path) -> Iterator[None]:
 
 
 @contextmanager
-def running(log: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]:
+def run_up(log_path: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]:
     """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
     command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--end-with-stdin"]
-    terminal.notice(f"starting: batchmill up\n     log: {near(log)}")
-    with os.fdopen(private_files.open_file(log, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment())
+    terminal.print_notice(f"starting: batchmill up\n     log: {relative_path(log_path)}")
+    with os.fdopen(private_files.open_file(log_path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_child_environment())
 
     def check() -> None:
         if process.poll() is not None:
-            last = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:] or ["nothing"]
-            lines = "".join(f"\n  {terminal.printable(line)}" for line in last)
-            raise BatchmillError(f"`batchmill up` ended with {process.returncode}; the last of {near(log)}:{lines}")
+            last = log_path.read_text("utf-8", errors="replace").splitlines()[-MAX_LOG_LINES:] or ["nothing"]
+            lines = "".join(f"\n  {terminal.to_printable(line)}" for line in last)
+            raise BatchmillError(
+                f"`batchmill up` ended with {process.returncode}; the last of {relative_path(log_path)}:{lines}"
+            )
 
     try:
         yield check
     finally:
-        terminal.notice("stopping the worker and Valkey")
-        _stop(process)
+        terminal.print_notice("stopping the worker and Valkey")
+        _stop_process(process)
 
 
-def program() -> str:
+def batchmill_command() -> str:
     """How to call us from this folder."""
     if shutil.which("batchmill"):
         return "batchmill"
     script = Path(sys.argv[0])
-    return str(near(script.absolute())) if script.name == "batchmill" else f"{sys.executable} -m batchmill"
+    return str(relative_path(script.absolute())) if script.name == "batchmill" else f"{sys.executable} -m batchmill"
 
 
-def sql_shell(file: Path) -> str:
+def sqlite_command(file: Path) -> str:
     if shutil.which("sqlite3"):
         return f"sqlite3 {file} "
     return f"{sys.executable} -m sqlite3 {file} " if sys.version_info >= (3, 12) else ""
 
 
-def near(path: Path) -> Path:
+def relative_path(path: Path) -> Path:
     """The path as one would type it here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _environment() -> dict[str, str]:
+def _child_environment() -> dict[str, str]:
     """The process' environment: it finds our packages where we were found, installed or not."""
     here = Path(sys.modules["models"].__path__[0]).parent
     if here == Path(sysconfig.get_path("purelib")):
@@ -87,13 +89,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop_process(process: subprocess.Popen[bytes]) -> None:
     if process.stdin:
         process.stdin.close()
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
-        process.wait(STOP_SECONDS)
+        process.wait(STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -6,64 +6,64 @@ from typing import Any
 from models.privacy import terminal
 from producer.results.pages import ResultRow
 
-SHOWN = 3  # of a list of labels or words
-WRITTEN = ("generated_text", "summary_text", "translation_text")
+MAX_ITEMS = 3  # of a list of labels or words
+TEXT_KEYS = ("generated_text", "summary_text", "translation_text")
 
 
-def told(row: ResultRow) -> str:
+def format_outcome(row: ResultRow) -> str:
     """What came out: `POSITIVE 0.9998`, `Sarah PER, London LOC`, a text; other outputs as JSON; or the error."""
     if row.error_code is not None or row.output is None:
         return f"{row.status.value}: {row.error_code or ''}".rstrip(": ")
-    return output(row.output)
+    return format_output(row.output)
 
 
-def given(row: ResultRow) -> str:
+def format_input(row: ResultRow) -> str:
     """The input in one line: its fields' values, the longest part last."""
-    return " | ".join(_field(value) for value in row.input.values())
+    return " | ".join(_format_field(value) for value in row.input.values())
 
 
-def output(value: Any) -> str:
+def format_output(value: Any) -> str:
     """An output in a few words."""
     if isinstance(value, dict):
-        return _one(value)
+        return _format_object(value)
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-        return _several(value)
-    return terminal.compact(value)
+        return _format_list(value)
+    return terminal.compact_json(value)
 
 
-def _one(value: dict[str, Any]) -> str:
+def _format_object(value: dict[str, Any]) -> str:
     if {"label", "score"} == set(value):
         return f"{value['label']} {value['score']:.4f}"
     if {"answer", "score"} <= set(value):
         return f"{value['answer'] or '(no answer)'} {value['score']:.4f}"
     if {"labels", "scores"} <= set(value):
-        best = zip(value["labels"][:SHOWN], value["scores"], strict=False)
+        best = zip(value["labels"][:MAX_ITEMS], value["scores"], strict=False)
         return ", ".join(f"{label} {score:.4f}" for label, score in best)
-    return terminal.compact(value)
+    return terminal.compact_json(value)
 
 
-def _several(values: Sequence[dict[str, Any]]) -> str:
+def _format_list(values: Sequence[dict[str, Any]]) -> str:
     first = values[0]
     if "token_str" in first:
-        return ", ".join(f"{each['token_str'].strip()} {each['score']:.4f}" for each in values[:SHOWN])
+        return ", ".join(f"{each['token_str'].strip()} {each['score']:.4f}" for each in values[:MAX_ITEMS])
     if "entity_group" in first or "entity" in first:
         return ", ".join(f"{each['word']} {each.get('entity_group') or each['entity']}" for each in values)
-    for name in WRITTEN:
+    for name in TEXT_KEYS:
         if name in first:
-            return " / ".join(_text(each[name]) for each in values)
+            return " / ".join(_message_text(each[name]) for each in values)
     if {"label", "score"} == set(first) or "answer" in first:
-        return ", ".join(_one(each) for each in values[:SHOWN])
-    return terminal.compact(values)
+        return ", ".join(_format_object(each) for each in values[:MAX_ITEMS])
+    return terminal.compact_json(values)
 
 
-def _text(value: Any) -> str:
+def _message_text(value: Any) -> str:
     """A text, or the last message of a chat."""
     if isinstance(value, list) and value and isinstance(value[-1], dict):
         return str(value[-1].get("content", ""))
     return str(value)
 
 
-def _field(value: Any) -> str:
+def _format_field(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(str(each.get("content", each)) if isinstance(each, dict) else str(each) for each in value)
     return str(value)

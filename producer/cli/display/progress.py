@@ -11,44 +11,44 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-LINE_SECONDS = 5.0
+LINE_INTERVAL_SECONDS = 5.0
 
-Report = Callable[[int, int | None, str], None]  # done, total if known, a note
+ReportProgress = Callable[[int, int | None, str], None]  # done, total if known, a note
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Report]:
+def show_progress(title: str) -> Iterator[ReportProgress]:
     """Show how far something is; the block calls what it gets as often as it likes."""
     if sys.stderr.isatty():
-        with _bar(title) as report:
+        with _live_bar(title) as report:
             yield report
     else:
-        yield Lines(title)
+        yield LineReporter(title)
 
 
-class Lines:
+class LineReporter:
     """Plain lines, at most one every LINE_SECONDS, and none for what is over sooner."""
 
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._title = title
         self._clock = clock
-        self._next = clock() + LINE_SECONDS
+        self._next_line_at = clock() + LINE_INTERVAL_SECONDS
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time for the next line."""
-        return self._clock() >= self._next
+        return self._clock() >= self._next_line_at
 
     def __call__(self, done: int, total: int | None, note: str) -> None:
         """Print where things stand, when it is time."""
-        if not self.due:
+        if not self.is_due:
             return
-        self._next = self._clock() + LINE_SECONDS
+        self._next_line_at = self._clock() + LINE_INTERVAL_SECONDS
         known = f"{done:,}" if total is None else f"{done:,} of {total:,}"
         click.echo(f"{self._title}: {known} jobs{', ' if note else ''}{note}", err=True)
 
 
-def bar() -> "Progress":
+def make_bar() -> "Progress":
     """A bar for a terminal; its tasks have a `count` and a `note`."""
     from rich import progress  # a tenth of a second, so only for those who see it
     from rich.console import Console
@@ -64,8 +64,8 @@ def bar() -> "Progress":
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Report]:
-    with bar() as shown_bar:
+def _live_bar(title: str) -> Iterator[ReportProgress]:
+    with make_bar() as shown_bar:
         task = shown_bar.add_task(title, total=None, count="0", note="")
 
         def report(done: int, total: int | None, note: str) -> None:

@@ -17,33 +17,35 @@ from producer.results import files, pages, tabular, user_table
 from producer.results.pages import ResultRow
 
 
-def of(*, as_json: bool) -> Callable[[ResultRow], object]:
+def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
     """What prints a row: in columns on a terminal, as a line of JSON into a pipe or where that is asked for."""
     if as_json or not sys.stdout.isatty():
-        ascii_only = terminal.takes_ascii_only()
+        ascii_only = terminal.must_escape_json()
         return lambda row: sys.stdout.write(files.jsonl_line(row, ascii_only=ascii_only))
     width = terminal.terminal_width()
     return lambda row: click.echo(batch_tables.result_lines([row], width)[0])
 
 
-def write(database: Database, batch_id: str, rows: Iterable[ResultRow], output: Path) -> None:
+def write_file(database: Database, batch_id: str, rows: Iterable[ResultRow], path: Path) -> None:
     """Write a file and say what is in it, and whether more is to come."""
-    kind = files.check_target(output)
-    batch = views.get(database, batch_id)
-    columns = partial(tabular.of_batch, database, batch_id, tasks.find(batch.task))
-    tell(batch, files.write(kind, output, rows, columns), str(output))
+    kind = files.check_target(path)
+    batch = views.get_batch(database, batch_id)
+    columns = partial(tabular.layout_for_batch, database, batch_id, tasks.find_spec(batch.task))
+    report_written(batch, files.write_file(kind, path, rows, columns), str(path))
 
 
-def write_table(database: Database, batch_id: str, after: int, name: str) -> None:
+def write_table(database: Database, batch_id: str, after_seq: int, table_name: str) -> None:
     """Write the results into a table of the user's own, and say so."""
-    user_table.check_name(name)
-    batch = views.get(database, batch_id)
-    columns = tabular.of_batch(database, batch_id, tasks.find(batch.task))
-    rows = pages.by_position(database, batch_id, after)
-    tell(batch, user_table.write(database, batch_id, name, rows, columns), f"the table {name}")
+    user_table.check_table_name(table_name)
+    batch = views.get_batch(database, batch_id)
+    columns = tabular.layout_for_batch(database, batch_id, tasks.find_spec(batch.task))
+    rows = pages.iter_by_position(database, batch_id, after_seq)
+    report_written(
+        batch, user_table.write_table(database, batch_id, table_name, rows, columns), f"the table {table_name}"
+    )
 
 
-def tell(batch: BatchView, count: int, where: str) -> None:
+def report_written(batch: BatchView, count: int, target: str) -> None:
     """Say what was written, and whether more is to come."""
-    open_jobs = "" if batch.status.ended else f"; {batch.counts.open:,} jobs of the batch are still open"
-    terminal.notice(f"wrote {count:,} results to {where}{open_jobs}")
+    open_jobs = "" if batch.status.has_ended else f"; {batch.counts.unanswered:,} jobs of the batch are still open"
+    terminal.print_notice(f"wrote {count:,} results to {target}{open_jobs}")

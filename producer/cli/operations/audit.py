@@ -8,9 +8,9 @@ from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
 from producer.health import audit as auditor
-from producer.health.audit import Audited, Problem
+from producer.health.audit import AuditProblem, BatchAudit
 
-FOUND_PROBLEMS = 1
+EXIT_PROBLEMS = 1
 
 
 @click.command(short_help="Prove from the rows that nothing is lost and nothing twice.")
@@ -24,31 +24,33 @@ def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
     is lost, twice or contradicts itself.
     """
     settings = Settings.load()
-    with common.opened(settings) as database:
+    with common.open_database(settings) as database:
         found = (
-            [auditor.one(database, batch_id, settings.lease_seconds)]
+            [auditor.audit_batch(database, batch_id, settings.lease_seconds)]
             if batch_id
-            else auditor.every(database, settings.lease_seconds)
+            else auditor.audit_all(database, settings.lease_seconds)
         )
-        sound = _print_json(found) if as_json else _print(found)
+        sound = _print_json(found) if as_json else _print_text(found)
     if not sound:
-        ctx.exit(FOUND_PROBLEMS)
+        ctx.exit(EXIT_PROBLEMS)
 
 
-def _print(found: Iterable[Audited]) -> bool:
+def _print_text(audits: Iterable[BatchAudit]) -> bool:
     batches = jobs = problems = 0
-    for audited in found:
+    for audited in audits:
         batches, jobs = batches + 1, jobs + audited.jobs
-        problems += sum(not problem.warning for problem in audited.problems)
+        problems += sum(not problem.is_warning for problem in audited.problems)
         for problem in audited.problems:
-            click.echo(_line(problem))
-    verdict = "nothing lost, nothing twice" if not problems else terminal.counted(problems, "problem")
-    click.echo(f"audited {batches:,} batch{'' if batches == 1 else 'es'}, {terminal.counted(jobs, 'job')}: {verdict}")
+            click.echo(_format_problem(problem))
+    verdict = "nothing lost, nothing twice" if not problems else terminal.format_count(problems, "problem")
+    click.echo(
+        f"audited {batches:,} batch{'' if batches == 1 else 'es'}, {terminal.format_count(jobs, 'job')}: {verdict}"
+    )
     return not problems
 
 
-def _print_json(found: Iterable[Audited]) -> bool:
-    seen = [(audited.jobs, audited.sound, audited.problems) for audited in found]
+def _print_json(audits: Iterable[BatchAudit]) -> bool:
+    seen = [(audited.jobs, audited.is_sound, audited.problems) for audited in audits]
     sound = all(each_sound for _, each_sound, _ in seen)
     terminal.echo_json(
         {
@@ -62,14 +64,14 @@ def _print_json(found: Iterable[Audited]) -> bool:
     return sound
 
 
-def _line(problem: Problem) -> str:
-    level = "warning" if problem.warning else "problem"
-    return terminal.printable(f"{level}  {problem.batch_id}  {problem.message}{_places(problem)}")
+def _format_problem(problem: AuditProblem) -> str:
+    level = "warning" if problem.is_warning else "problem"
+    return terminal.to_printable(f"{level}  {problem.batch_id}  {problem.message}{_format_places(problem)}")
 
 
-def _places(problem: Problem) -> str:
+def _format_places(problem: AuditProblem) -> str:
     if not problem.places:
         return ""
-    noun = problem.noun if len(problem.places) == 1 else f"{problem.noun}s"
+    noun = problem.place_noun if len(problem.places) == 1 else f"{problem.place_noun}s"
     more = f", {terminal.ELLIPSIS}" if problem.count and problem.count > len(problem.places) else ""
     return f" ({noun} {', '.join(map(str, problem.places))}{more})"

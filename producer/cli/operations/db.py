@@ -7,9 +7,9 @@ import click
 from models import schema
 from models.db import Database
 from models.errors import UsageError
-from models.postgresql.grants import Place, Purpose, statements
+from models.postgresql.grants import Purpose, SchemaLocation, grant_statements
 from models.postgresql.privileges import Role
-from models.postgresql.session import LONGEST_NAME
+from models.postgresql.session import MAX_NAME_BYTES
 from models.privacy import terminal, urls
 from models.settings import Settings
 from producer.cli import common
@@ -25,13 +25,15 @@ def db() -> None:
 def upgrade(as_json: bool) -> None:
     """Make the tables, or bring them to this Batchmill's version; harmless when they are."""
     settings = Settings.load()
-    schema.upgrade(settings.database)
-    with common.opened(settings) as database:
-        version = schema.version(database)
+    schema.upgrade(settings.resolved_database_url)
+    with common.open_database(settings) as database:
+        version = schema.current_version(database)
     if as_json:
         terminal.echo_json({"object": "schema", "version": version})
     else:
-        terminal.notice(f"the tables at {urls.shown(settings.database)} are of version {version}")
+        terminal.print_notice(
+            f"the tables at {urls.redact_url(settings.resolved_database_url)} are of version {version}"
+        )
 
 
 @db.command(short_help="Print the GRANTs that PostgreSQL's roles need.")
@@ -47,32 +49,34 @@ def grants(
 
     It changes nothing: batchmill db grants --worker mill_worker | psql … does.
     """
-    roles = {Purpose.WORKING: workers, Purpose.SUBMITTING: submitters, Purpose.READING: readers}
-    _check(roles)
-    with common.opened(Settings.load()) as database:
-        found = [*_statements(_place(database), roles, own_tables=own_tables)]
+    roles = {Purpose.WORKER: workers, Purpose.SUBMITTER: submitters, Purpose.READER: readers}
+    _check_roles(roles)
+    with common.open_database(Settings.load()) as database:
+        found = [*_grant_statements(_get_place(database), roles, own_tables=own_tables)]
     if as_json:
         terminal.echo_json({"object": "grants", "statements": found})
     else:
         click.echo("\n".join(found))
 
 
-def _check(roles: Mapping[Purpose, Sequence[str]]) -> None:
+def _check_roles(roles: Mapping[Purpose, Sequence[str]]) -> None:
     if not any(roles.values()):
         raise UsageError("name a role: --worker, --submitter or --reader")
     for name in (name for names in roles.values() for name in names):
-        if not name or name.lower() == "public" or len(name.encode()) > LONGEST_NAME or "\0" in name:
+        if not name or name.lower() == "public" or len(name.encode()) > MAX_NAME_BYTES or "\0" in name:
             raise UsageError(f"{name[:80]!r} is no role's name; take one that CREATE ROLE has made")
 
 
-def _place(database: Database) -> Place:
+def _get_place(database: Database) -> SchemaLocation:
     if database.engine.dialect.name != "postgresql":
         raise UsageError("SQLite has no roles; who may use the database is a matter of its file's permissions")
     with database.read() as connection:
-        return Role.of(connection).place
+        return Role.fetch(connection).location
 
 
-def _statements(place: Place, roles: Mapping[Purpose, Sequence[str]], *, own_tables: bool) -> Iterator[str]:
+def _grant_statements(
+    place: SchemaLocation, roles: Mapping[Purpose, Sequence[str]], *, own_tables: bool
+) -> Iterator[str]:
     for purpose, names in roles.items():
         for name in names:
-            yield from statements(place, name, purpose, own_tables=own_tables)
+            yield from grant_statements(place, name, purpose, own_tables=own_tables)

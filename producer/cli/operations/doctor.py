@@ -11,7 +11,7 @@ from producer.cli import common
 from producer.health import doctor as practice
 from producer.health.findings import PROBLEM, Finding
 
-FOUND_PROBLEMS, UNREACHABLE = 1, 5
+EXIT_PROBLEMS, EXIT_UNREACHABLE = 1, 5
 
 
 @click.command(short_help="Look whether everything is there and healthy.")
@@ -27,7 +27,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     for finding in _findings():
         found.append(finding)
         if not as_json:
-            click.echo(_line(finding))
+            click.echo(_format_finding(finding))
     code = _exit_code(found)
     if as_json:
         documents = [finding.as_dict() for finding in found]
@@ -41,15 +41,15 @@ def _findings() -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding(PROBLEM, "settings", str(error), "mend it first: without it nothing else can be looked at")
     else:
-        yield from practice.examine(settings)
+        yield from practice.run_checks(settings)
 
 
-def _line(finding: Finding) -> str:
+def _format_finding(finding: Finding) -> str:
     advice = f"; {finding.advice}" if finding.advice else ""
-    return terminal.printable(f"{finding.level:<8} {finding.what:<9} {finding.message}{advice}")
+    return terminal.to_printable(f"{finding.level:<8} {finding.subject:<9} {finding.message}{advice}")
 
 
-def _exit_code(found: list[Finding]) -> int:
-    if any(finding.unreachable for finding in found):
-        return UNREACHABLE
-    return FOUND_PROBLEMS if any(finding.level == PROBLEM for finding in found) else 0
+def _exit_code(findings: list[Finding]) -> int:
+    if any(finding.unreachable for finding in findings):
+        return EXIT_UNREACHABLE
+    return EXIT_PROBLEMS if any(finding.level == PROBLEM for finding in findings) else 0

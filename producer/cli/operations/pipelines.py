@@ -20,17 +20,22 @@ def pipelines(as_json: bool) -> None:
     """List the catalogue's pipelines: what `--pipeline` can name."""
     found = Catalogue.load(Settings.load()).values()
     if as_json:
-        terminal.echo_list([_document(pipeline) for pipeline in found])
+        terminal.echo_list([_as_dict(pipeline) for pipeline in found])
         return
-    click.echo(terminal.table(HEADER, [_line(pipeline) for pipeline in found]))
+    click.echo(terminal.format_table(HEADER, [_table_row(pipeline) for pipeline in found]))
 
 
-def _line(pipeline: Pipeline) -> list[object]:
+def _table_row(pipeline: Pipeline) -> list[object]:
     return [
-        pipeline.name, pipeline.task, pipeline.model, (pipeline.revision or "settled once per batch")[:22],
-        pipeline.device, pipeline.dtype, pipeline.description,
-    ]  # fmt: skip
+        pipeline.name,
+        pipeline.task,
+        pipeline.model,
+        (pipeline.revision or "settled once per batch")[:22],
+        pipeline.device,
+        pipeline.dtype,
+        pipeline.description,
+    ]
 
 
-def _document(pipeline: Pipeline) -> dict[str, Any]:
-    return {"object": "pipeline", **redaction.pipeline(pipeline)}
+def _as_dict(pipeline: Pipeline) -> dict[str, Any]:
+    return {"object": "pipeline", **redaction.redact_pipeline(pipeline)}

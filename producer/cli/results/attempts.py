@@ -12,7 +12,7 @@ from producer.results import attempts as history
 from producer.results.attempts import AttemptView
 
 HEADER = ("POSITIONS", "TRY", "ENDING", "CLAIMED", "ENDED", "WORKER", "ERROR")
-ERROR_COLUMNS = 60
+ERROR_WIDTH = 60
 
 
 @click.command(short_help="Show the tries of a batch that did not just succeed, or of one job.")
@@ -28,27 +28,43 @@ def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: 
     """
     if position is not None and custom_id is not None:
         raise UsageError("--position and --id both name the job; give one of them")
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         if custom_id is not None:
-            position = history.position_of(database, batch_id, custom_id)
+            position = history.find_position(database, batch_id, custom_id)
         if position is not None:
-            found = history.of_job(database, batch_id, position)
+            found = history.job_history(database, batch_id, position)
         else:
-            found = history.of_batch(database, batch_id, limit)
+            found = history.list_attempts(database, batch_id, limit)
     if as_json:
         terminal.echo_list([view.as_dict() for view in found])
     elif found:
-        click.echo(terminal.table(HEADER, [_line(view) for view in found]))
+        click.echo(terminal.format_table(HEADER, [_table_row(view) for view in found]))
     else:
-        terminal.notice("nothing has happened to it yet" if position is not None else "every claim just succeeded")
+        terminal.print_notice(
+            "nothing has happened to it yet" if position is not None else "every claim just succeeded"
+        )
 
 
-def _line(view: AttemptView) -> list[object]:
-    positions = str(view.first) if view.past - view.first == 1 else f"{view.first}-{view.past - 1}"
-    ended = {"result": f"result: {view.ending}", "past_result": f"replayed: {view.ending}"}.get(view.kind, view.ending)
-    error = view.error_code and terminal.shortened(f"{view.error_code}: {view.error_message or ''}", ERROR_COLUMNS)
-    return [positions, view.number, ended, _clock(view.claimed_at), _clock(view.ended_at), view.worker_id or "", error]
+def _table_row(view: AttemptView) -> list[object]:
+    positions = (
+        str(view.start_position)
+        if view.end_position - view.start_position == 1
+        else f"{view.start_position}-{view.end_position - 1}"
+    )
+    ended = {"result": f"result: {view.outcome}", "past_result": f"replayed: {view.outcome}"}.get(
+        view.kind, view.outcome
+    )
+    error = view.error_code and terminal.shorten(f"{view.error_code}: {view.error_message or ''}", ERROR_WIDTH)
+    return [
+        positions,
+        view.attempt,
+        ended,
+        _format_local_time(view.claimed_at),
+        _format_local_time(view.ended_at),
+        view.worker_id or "",
+        error,
+    ]
 
 
-def _clock(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _format_local_time(timestamp: datetime | None) -> str:
+    return "" if timestamp is None else timestamp.astimezone().strftime("%Y-%m-%d %H:%M:%S")

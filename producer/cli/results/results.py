@@ -24,13 +24,18 @@ from producer.results.pages import ResultRow
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many at most.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what lands, until the batch has ended.")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Write a .jsonl, .csv or .parquet file, in the order of the source, whole or not at all.",
-)  # fmt: skip
+)
 @click.option(
-    "--to-sql", "table", metavar="TABLE",
+    "--to-sql",
+    "table",
+    metavar="TABLE",
     help="Write a table of your own beside the results, typed, made or brought up to date, whole or not at all.",
-)  # fmt: skip
+)
 @common.json_option
 def results(
     batch_id: str, after: int, limit: int | None, follow: bool, output: Path | None, table: str | None, as_json: bool
@@ -41,45 +46,45 @@ def results(
     """
     if (output is not None or table is not None) and (follow or limit is not None):
         raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         if table is not None:
             result_writers.write_table(database, batch_id, after, table)
         if output is not None:
-            result_writers.write(database, batch_id, reading.by_position(database, batch_id, after), output)
+            result_writers.write_file(database, batch_id, reading.iter_by_position(database, batch_id, after), output)
         if table is not None or output is not None:
             return
         if follow:
             _follow(database, batch_id, after, limit, as_json=as_json)
         else:
-            _print(reading.as_landed(database, batch_id, after, limit), as_json=as_json)
+            _print_rows(reading.iter_results(database, batch_id, after, limit), as_json=as_json)
 
 
-def _print(rows: Iterable[ResultRow], *, as_json: bool) -> None:
-    last, show = None, result_writers.of(as_json=as_json)
+def _print_rows(rows: Iterable[ResultRow], *, as_json: bool) -> None:
+    last, show = None, result_writers.make_row_printer(as_json=as_json)
     for last in rows:
         show(last)
     if as_json or not sys.stdout.isatty():
         return
     if last is None:
-        terminal.notice("no results have landed yet")
+        terminal.print_notice("no results have landed yet")
     else:
-        terminal.notice(f"later ones: batchmill results {last.batch_id} --after {last.seq}")
+        terminal.print_notice(f"later ones: batchmill results {last.batch_id} --after {last.seq}")
 
 
 def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
-    show = result_writers.of(as_json=as_json)
-    views.get(database, batch_id)
+    show = result_writers.make_row_printer(as_json=as_json)
+    views.get_batch(database, batch_id)
     try:
         pages = reading.follow(database, batch_id, after)
-        for row in itertools.islice(_flushed(pages), limit):
+        for row in itertools.islice(_flush_pages(pages), limit):
             show(row)
             after = row.seq
     except KeyboardInterrupt:
-        terminal.notice(f"\ngo on from here: batchmill results {batch_id} --follow --after {after}")
+        terminal.print_notice(f"\ngo on from here: batchmill results {batch_id} --follow --after {after}")
         raise
 
 
-def _flushed(pages: Iterable[list[ResultRow]]) -> Iterable[ResultRow]:
+def _flush_pages(pages: Iterable[list[ResultRow]]) -> Iterable[ResultRow]:
     for page in pages:
         yield from page
         sys.stdout.flush()  # whoever reads the pipe need not wait for the next page

@@ -7,7 +7,7 @@ import click
 from producer.cli import common
 
 
-def defined(command: Callable[..., None]) -> Callable[..., None]:
+def definition_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field; what is not said comes as None, or empty."""
     options = (
         click.option("--cron", required=True, metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
@@ -15,14 +15,30 @@ def defined(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline."),
         click.option("--sql", metavar="NAME", help="The query [sources.NAME]; it may name :slot, :since and :until."),
         click.option("--file", metavar="PATTERN", help="Or a file, such as in/{slot:%Y-%m-%d}.jsonl."),
-        click.option("--bind", multiple=True, callback=common.values, metavar="NAME=VALUE",
-                     help="Another parameter of the query. May be repeated."),
-        click.option("--input", multiple=True, callback=common.pairs, metavar="FIELD=COLUMN",
-                     help="Which column holds a field of the task. May be repeated."),
+        click.option(
+            "--bind",
+            multiple=True,
+            callback=common.parse_values,
+            metavar="NAME=VALUE",
+            help="Another parameter of the query. May be repeated.",
+        ),
+        click.option(
+            "--input",
+            multiple=True,
+            callback=common.parse_pairs,
+            metavar="FIELD=COLUMN",
+            help="Which column holds a field of the task. May be repeated.",
+        ),
         click.option("--id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id."),
         click.option("--meta", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
-        click.option("--param", "params", multiple=True, callback=common.values, metavar="NAME=VALUE",
-                     help="A parameter of the task. May be repeated."),
+        click.option(
+            "--param",
+            "params",
+            multiple=True,
+            callback=common.parse_values,
+            metavar="NAME=VALUE",
+            help="A parameter of the task. May be repeated.",
+        ),
         click.option("--priority", type=int, help="Batches with a higher one go first."),
         click.option("--on-invalid", help="What a row that can't be a job comes to: refuse, or fail-row, if unset."),
         click.option("--max-failures", metavar="N|P%", help="More failed jobs than this fail the run."),
@@ -38,7 +54,7 @@ def defined(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--into-source", metavar="NAME", help="That table is in the database of [sources.NAME]."),
         click.option("--alert-drift", type=float, metavar="0..1", help="How far results may move before you are told."),
         click.option("--webhook", metavar="URL", help="Who is told of events; signed with the setting webhook_secret."),
-    )  # fmt: skip
+    )
     for option in reversed(options):
         command = option(command)
     return command

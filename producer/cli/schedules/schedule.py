@@ -15,18 +15,18 @@ from models.settings import Settings, config_file
 from producer.batches import workers
 from producer.cli import common
 from producer.cli.schedules import run_tables, schedule_tables
-from producer.cli.schedules.options import defined
+from producer.cli.schedules.options import definition_options
 from producer.cli.schedules.report import report
 from producer.schedules import metrics, registry, status, validation
 from producer.schedules.alerts import events
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import manual_runs, run_views
 from producer.schedules.runs import tick as ticking
 
-NEXT_SHOWN, RUNS_SHOWN, EVENTS_SHOWN = 5, 7, 5
+MAX_NEXT_TIMES, MAX_RUNS, MAX_EVENTS = 5, 7, 5
 
 
-class _Moment(click.ParamType[datetime]):
+class _DateTimeParam(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
@@ -39,7 +39,7 @@ class _Moment(click.ParamType[datetime]):
             self.fail(f"{value!r} is not a time such as 2026-11-24 or 2026-11-24T02:00+01:00", param, ctx)
 
 
-MOMENT = _Moment()
+DATETIME = _DateTimeParam()
 
 
 @click.group(short_help="Run a pipeline every night.")
@@ -52,22 +52,22 @@ def schedule() -> None:
 
 @schedule.command(short_help="Add a schedule.")
 @click.argument("name")
-@defined
+@definition_options
 @click.option("--replace", is_flag=True, help="Change the schedule of this name; its history and watermark stay.")
 def create(name: str, replace: bool, **given: Any) -> None:
     """Add a schedule called NAME. The same may stand in batchmill.toml as [schedules.NAME]: batchmill schedule sync."""
-    fields = {field: _plain(value) for field, value in given.items() if value not in (None, (), {})}
+    fields = {field: _tuple_to_list(value) for field, value in given.items() if value not in (None, (), {})}
     settings = Settings.load()
-    definition = validation.admitted(name, fields, settings, Catalogue.load(settings))
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
+    definition = validation.validate(name, fields, settings, Catalogue.load(settings))
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
         registry.create(database, definition, now, replace=replace)
-        click.echo(f"{name} runs {schedule_tables.spelled_times(definition)}; next:")
-        _echo_next(registry.get(database, name), now)
+        click.echo(f"{name} runs {schedule_tables.format_times(definition)}; next:")
+        _echo_next_times(registry.get(database, name), now)
         if definition.into is not None and definition.id is None:
-            terminal.notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
-        _tell_doubts([definition], settings)
-        _tell_unattended(database)
+            terminal.print_notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
+        _print_warnings([definition], settings)
+        _warn_if_no_worker(database)
 
 
 @schedule.command(short_help="List schedules.")
@@ -75,15 +75,15 @@ def create(name: str, replace: bool, **given: Any) -> None:
 def ls(as_json: bool) -> None:
     """List the schedules, with their last and next runs; what needs a look is red."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
-        views = status.of_all(database, now)
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
+        views = status.list_statuses(database, now)
     if as_json:
         terminal.echo_list([view.as_dict() for view in views])
     elif views:
-        click.echo(schedule_tables.table(views))
+        click.echo(schedule_tables.format_schedules(views))
     else:
-        terminal.notice("there are no schedules yet; add one: batchmill schedule create NAME --cron …")
+        terminal.print_notice("there are no schedules yet; add one: batchmill schedule create NAME --cron …")
 
 
 @schedule.command(short_help="Show one schedule.")
@@ -92,24 +92,24 @@ def ls(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show what schedule NAME says, its next five runs in its zone, its last ones, and what happened."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
         view = registry.get(database, name)
-        past = run_views.newest(database, name, RUNS_SHOWN)
-        told = events.newest(database, name, EVENTS_SHOWN)
-    stands = status.of(view, past[0] if past else None, now)
+        past = run_views.newest_runs(database, name, MAX_RUNS)
+        told = events.list_newest(database, name, MAX_EVENTS)
+    stands = status.status_for(view, past[0] if past else None, now)
     if as_json:
-        document = stands.as_dict() | {"next": schedule_tables.iso_next(view, now, NEXT_SHOWN)}
+        document = stands.as_dict() | {"next": schedule_tables.iso_next_times(view, now, MAX_NEXT_TIMES)}
         runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
         terminal.echo_json(document | runs_told)
         return
-    click.echo(schedule_tables.facts(stands, schedule_tables.next_lines(view, now, NEXT_SHOWN)))
+    click.echo(schedule_tables.format_schedule(stands, schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES)))
     if past:
-        click.echo("\n" + run_tables.history(past, view.definition))
+        click.echo("\n" + run_tables.format_runs(past, view.definition))
     if told:
-        click.echo("\n" + run_tables.happened(told, view.definition))
+        click.echo("\n" + run_tables.format_events(told, view.definition))
     if past:
-        terminal.notice(f"\nmore on the last one: batchmill schedule report {name}")
+        terminal.print_notice(f"\nmore on the last one: batchmill schedule report {name}")
 
 
 @schedule.command(short_help="Let a schedule rest.")
@@ -117,8 +117,8 @@ def show(name: str, as_json: bool) -> None:
 def suspend(name: str) -> None:
     """Let no slot of NAME come until it is resumed; a run that is at it goes on."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        registry.suspend(database, name, clock.of(settings, database)())
+    with common.open_database(settings) as database:
+        registry.suspend(database, name, clock.clock_for(settings, database)())
     click.echo(f"{name} rests; go on with: batchmill schedule resume {name}")
 
 
@@ -127,11 +127,11 @@ def suspend(name: str) -> None:
 def resume(name: str) -> None:
     """Go on with NAME from its next slot; those that it rested through are not caught up (see backfill)."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
         registry.resume(database, name, now)
         click.echo(f"{name} goes on; next:")
-        _echo_next(registry.get(database, name), now)
+        _echo_next_times(registry.get(database, name), now)
 
 
 @schedule.command(short_help="Run a schedule now.")
@@ -139,17 +139,17 @@ def resume(name: str) -> None:
 def trigger(name: str) -> None:
     """Run NAME for this moment, besides its slots: everything since the last run that completed."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.of(settings, database)())
+    with common.open_database(settings) as database:
+        batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.clock_for(settings, database)())
         click.echo(batch_id)
-        terminal.notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
-        _tell_unattended(database)
+        terminal.print_notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
+        _warn_if_no_worker(database)
 
 
 @schedule.command(short_help="Run past slots again.")
 @click.argument("name")
-@click.option("--from", "first", type=MOMENT, required=True, help="The first moment of the span.")
-@click.option("--to", "last", type=MOMENT, required=True, help="The last moment of the span.")
+@click.option("--from", "first", type=DATETIME, required=True, help="The first moment of the span.")
+@click.option("--to", "last", type=DATETIME, required=True, help="The last moment of the span.")
 @click.option("--again", is_flag=True, help="Those that have completed too, such as after another model was taken.")
 def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
     """Run the slots of NAME in a span of time that have not completed, each over what came between it and the last.
@@ -157,22 +157,24 @@ def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
     The watermark stays: what the next night takes in does not change.
     """
     settings = Settings.load()
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
-        begun, kept = manual_runs.backfill(database, Catalogue.load(settings), name, first, last, now, again=again)
-        click.echo(f"{terminal.counted(len(begun), 'slot')} of {name} will run")
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
+        begun, kept = manual_runs.backfill(
+            database, Catalogue.load(settings), name, first, last, now, include_completed=again
+        )
+        click.echo(f"{terminal.format_count(len(begun), 'slot')} of {name} will run")
         if kept:
             others = "are at it" if again else "have completed, or are at it"
-            terminal.notice(f"{terminal.counted(len(kept), 'slot')} in that span {others}: left alone")
+            terminal.print_notice(f"{terminal.format_count(len(kept), 'slot')} in that span {others}: left alone")
         if begun:
-            _tell_unattended(database)
+            _warn_if_no_worker(database)
 
 
 @schedule.command(short_help="Take a schedule away.")
 @click.argument("name")
 def delete(name: str) -> None:
     """Take NAME away with its history. Batches that run go on, results and the table that it wrote stay."""
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         registry.delete(database, name)
     click.echo(f"{name} is gone")
 
@@ -183,15 +185,15 @@ def delete(name: str) -> None:
 @common.json_option
 def history(name: str, limit: int, as_json: bool) -> None:
     """List the runs of NAME, the latest first: what came of each, and how far results moved."""
-    with common.opened(Settings.load()) as database:
+    with common.open_database(Settings.load()) as database:
         view = registry.get(database, name)
-        found = run_views.newest(database, name, limit)
+        found = run_views.newest_runs(database, name, limit)
     if as_json:
         terminal.echo_list([run.as_dict() for run in found])
     elif found:
-        click.echo(run_tables.history(found, view.definition))
+        click.echo(run_tables.format_runs(found, view.definition))
     else:
-        terminal.notice(f"{name} has had no slot yet")
+        terminal.print_notice(f"{name} has had no slot yet")
 
 
 @schedule.command(short_help="Apply what batchmill.toml declares.")
@@ -201,24 +203,26 @@ def sync() -> None:
     catalogue, found = Catalogue.load(settings), config_file()
     folder = None if found is None else found.absolute().parent
     wanted = {
-        name: validation.admitted(name, fields, settings, catalogue, folder)
+        name: validation.validate(name, fields, settings, catalogue, folder)
         for name, fields in settings.schedules.items()
     }
-    with common.opened(settings) as database:
-        now = clock.of(settings, database)()
+    with common.open_database(settings) as database:
+        now = clock.clock_for(settings, database)()
         done = registry.sync(database, wanted, now)
         for what, name in done:
-            coming = schedule_tables.next_lines(registry.get(database, name), now, 1) if name in wanted else []
+            coming = schedule_tables.format_next_times(registry.get(database, name), now, 1) if name in wanted else []
             click.echo("; next: ".join([f"{what} {name}", *coming]))
         if not done:
-            terminal.notice(f"nothing to do: {terminal.counted(len(wanted), 'declared schedule')}")
-        _tell_doubts(wanted.values(), settings)
+            terminal.print_notice(f"nothing to do: {terminal.format_count(len(wanted), 'declared schedule')}")
+        _print_warnings(wanted.values(), settings)
         if wanted:
-            _tell_unattended(database)
+            _warn_if_no_worker(database)
 
 
 @schedule.command(short_help="Do what is due, once.")
-@click.option("--now", "moment", type=MOMENT, help="As if it were this time, to rehearse; unset: the database's clock.")
+@click.option(
+    "--now", "moment", type=DATETIME, help="As if it were this time, to rehearse; unset: the database's clock."
+)
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
 @click.pass_context
 def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> None:
@@ -230,41 +234,45 @@ def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> N
     log.configure(settings)
     failpoints.arm()
     if end_with_stdin:
-        background.end_with_it()
-    with common.opened(settings) as database:
-        done = ticking.run_once(database, settings, Catalogue.load(settings), moment or clock.of(settings, database)())
+        background.exit_with_parent()
+    with common.open_database(settings) as database:
+        done = ticking.run_once(
+            database, settings, Catalogue.load(settings), moment or clock.clock_for(settings, database)()
+        )
     if end_with_stdin:
-        ctx.exit(0 if done else due_runs.NOTHING_DONE)
-    click.echo(schedule_tables.told(done), err=True)
+        ctx.exit(0 if done else due_runs.EXIT_NOTHING_DUE)
+    click.echo(schedule_tables.summarize_tick(done), err=True)
 
 
 @schedule.command("metrics", short_help="Print metrics.")
 def print_metrics() -> None:
     """Print how schedules stand in Prometheus' text format, for a textfile collector."""
     settings = Settings.load()
-    with common.opened(settings) as database:
-        click.echo(metrics.text(metrics.figures(database, clock.of(settings, database)())), nl=False)
+    with common.open_database(settings) as database:
+        click.echo(metrics.render(metrics.collect(database, clock.clock_for(settings, database)())), nl=False)
 
 
 schedule.add_command(report)
 
 
-def _plain(value: Any) -> Any:
+def _tuple_to_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _echo_next(view: registry.ScheduleView, now: datetime) -> None:
-    for line in schedule_tables.next_lines(view, now, NEXT_SHOWN):
+def _echo_next_times(view: registry.ScheduleView, now: datetime) -> None:
+    for line in schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES):
         click.echo(f"  {line}")
 
 
-def _tell_doubts(schedules: Iterable[Schedule], settings: Settings) -> None:
+def _print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings) -> None:
     """Say what they need that is not here; it may be where they run."""
-    for doubt in sorted({doubt for one in schedules for doubt in validation.doubts(one, settings)}):
-        terminal.notice(doubt)
+    for doubt in sorted({doubt for one in definitions for doubt in validation.find_warnings(one, settings)}):
+        terminal.print_notice(doubt)
 
 
-def _tell_unattended(database: Database) -> None:
+def _warn_if_no_worker(database: Database) -> None:
     """Say so where nobody looks after schedules."""
-    if not workers.attended(database):
-        terminal.notice("no worker and no foreman runs now, so nothing will start: batchmill up, or batchmill foreman")
+    if not workers.schedules_are_served(database):
+        terminal.print_notice(
+            "no worker and no foreman runs now, so nothing will start: batchmill up, or batchmill foreman"
+        )

@@ -7,94 +7,105 @@ from zoneinfo import ZoneInfo
 
 from models.privacy import terminal
 from producer.cli.schedules import run_tables
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.registry import ScheduleView
 from producer.schedules.runs.run_views import RunView
-from producer.schedules.runs.tick import Tick
-from producer.schedules.status import Standing
+from producer.schedules.runs.tick import TickResult
+from producer.schedules.status import ScheduleStatus
 
 HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")
 
 
-def table(standings: Sequence[Standing]) -> str:
+def format_schedules(statuses: Sequence[ScheduleStatus]) -> str:
     """All schedules, red where a person should look."""
-    rows = [_line(standing) for standing in standings]
-    return run_tables.coloured(terminal.table(HEADER, rows), map(_colour, standings))
+    rows = [_schedule_row(standing) for standing in statuses]
+    return run_tables.colour_lines(terminal.format_table(HEADER, rows), map(_schedule_colour, statuses))
 
 
-def facts(standing: Standing, slots: Sequence[str]) -> str:
+def format_schedule(status: ScheduleStatus, next_times: Sequence[str]) -> str:
     """A schedule for a person, with its next slots."""
-    view, definition = standing.view, standing.view.definition
+    view, definition = status.view, status.view.definition
     told: list[tuple[str, object]] = [
         ("schedule", view.name),
-        ("state", standing.state),
-        ("declared", "in batchmill.toml" if view.declared else None),
-        ("runs", spelled_times(definition)),
-        *((name.replace("_", " "), _told(value)) for name, value in definition.shown().items() if name not in SPELLED),
-        ("watermark", view.watermark and definition.spelled(view.watermark)),
+        ("state", status.state),
+        ("declared", "in batchmill.toml" if view.from_config else None),
+        ("runs", format_times(definition)),
+        *(
+            (name.replace("_", " "), _format_value(value))
+            for name, value in definition.dump_redacted().items()
+            if name not in FIELDS_SHOWN_ELSEWHERE
+        ),
+        ("watermark", view.watermark and definition.format_time(view.watermark)),
     ]
     told = [(name, value) for name, value in told if value not in (None, "")]
-    return terminal.facts([*told, *zip(("next", *[""] * len(slots)), slots, strict=False)])
+    return terminal.format_pairs([*told, *zip(("next", *[""] * len(next_times)), next_times, strict=False)])
 
 
-SPELLED = ("cron", "tz")
+FIELDS_SHOWN_ELSEWHERE = ("cron", "tz")
 
 
-def spelled_times(definition: Schedule) -> str:
+def format_times(definition: ScheduleDefinition) -> str:
     """When a schedule runs."""
     return f"at {definition.cron} ({definition.tz})"
 
 
-def next_lines(view: ScheduleView, now: datetime, count: int) -> list[str]:
+def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """The next slots in the schedule's zone."""
-    slots = [view.definition.spelled(slot) for slot in _next(view, now, count)]
+    slots = [view.definition.format_time(slot) for slot in _next_times(view, now, count)]
     return slots or ["none, since it rests" if view.suspended_at else "none"]
 
 
-def iso_next(view: ScheduleView, now: datetime, count: int) -> list[str]:
+def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """The same for programs, each with its offset."""
     zone = ZoneInfo(view.definition.tz)
-    return [slot.astimezone(zone).isoformat() for slot in _next(view, now, count)]
+    return [slot.astimezone(zone).isoformat() for slot in _next_times(view, now, count)]
 
 
-def told(done: Tick) -> str:
+def summarize_tick(result: TickResult) -> str:
     """What a tick did."""
-    if not done:
+    if not result:
         return "nothing was due"
     parts = [
-        (done.decided, "slot", "decided"), (done.read, "source", "looked at"), (done.ended, "run", "ended"),
-        (done.sent, "event", "sent"),
-    ]  # fmt: skip
-    return ", ".join(f"{terminal.counted(count, noun)} {verb}" for count, noun, verb in parts if count)
+        (result.evaluated, "slot", "decided"),
+        (result.sources_read, "source", "looked at"),
+        (result.runs_ended, "run", "ended"),
+        (result.events_sent, "event", "sent"),
+    ]
+    return ", ".join(f"{terminal.format_count(count, noun)} {verb}" for count, noun, verb in parts if count)
 
 
-def _line(standing: Standing) -> list[object]:
-    view, last = standing.view, standing.last
+def _schedule_row(status: ScheduleStatus) -> list[object]:
+    view, last = status.view, status.last_run
     definition = view.definition
     return [
-        view.name, standing.state, definition.cron, definition.tz, definition.pipeline,
-        "" if last is None else definition.spelled(last.slot), "" if last is None else _came_to(last),
-        "" if view.next_at is None else definition.spelled(view.next_at),
-    ]  # fmt: skip
+        view.name,
+        status.state,
+        definition.cron,
+        definition.tz,
+        definition.pipeline,
+        "" if last is None else definition.format_time(last.slot),
+        "" if last is None else _describe_last_run(last),
+        "" if view.next_at is None else definition.format_time(view.next_at),
+    ]
 
 
-def _colour(standing: Standing) -> str | None:
-    if standing.bad:
+def _schedule_colour(status: ScheduleStatus) -> str | None:
+    if status.needs_attention:
         return "red"
-    return None if standing.last is None else run_tables.colour(standing.last)
+    return None if status.last_run is None else run_tables.run_colour(status.last_run)
 
 
-def _came_to(run: RunView) -> str:
+def _describe_last_run(run: RunView) -> str:
     rows = (run.summary or {}).get("total")
-    parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.counted(rows, 'row')}"]
-    return ", ".join([*parts, "drifted"] if run_tables.alarms(run) else parts)
+    parts = [run.state.value if rows is None else f"{run.state.value}, {terminal.format_count(rows, 'row')}"]
+    return ", ".join([*parts, "drifted"] if run_tables.has_drifted(run) else parts)
 
 
-def _next(view: ScheduleView, now: datetime, count: int) -> list[datetime]:
-    return [] if view.suspended_at is not None else list(islice(view.definition.times.after(now), count))
+def _next_times(view: ScheduleView, now: datetime, count: int) -> list[datetime]:
+    return [] if view.suspended_at is not None else list(islice(view.definition.timetable.times_after(now), count))
 
 
-def _told(value: object) -> object:
+def _format_value(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return terminal.compact(value) if isinstance(value, dict | list) else value
+    return terminal.compact_json(value) if isinstance(value, dict | list) else value

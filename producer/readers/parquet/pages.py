@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-HEADER_BYTES = 1024  # read at first: most headers have a tenth of it
-LONGEST_HEADER = 2**20  # statistics may have two whole values in them
+FIRST_HEADER_BYTES = 1024  # read at first: most headers have a tenth of it
+MAX_HEADER_BYTES = 2**20  # statistics may have two whole values in them
 
-DATA, DICTIONARY, DATA_V2 = 0, 2, 3
-PLAIN, PLAIN_DICTIONARY, DELTA_LENGTH, DELTA_STRINGS, RLE_DICTIONARY = 0, 2, 6, 7, 8
-BY_DICTIONARY = (PLAIN_DICTIONARY, RLE_DICTIONARY)
-DETAILS = {DATA: 5, DICTIONARY: 7, DATA_V2: 8}  # the header's field that has what is special to such a page
+DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3
+PLAIN, PLAIN_DICTIONARY, DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY, RLE_DICTIONARY = 0, 2, 6, 7, 8
+DICTIONARY_ENCODINGS = (PLAIN_DICTIONARY, RLE_DICTIONARY)
+DETAIL_FIELDS = {
+    DATA_PAGE: 5,
+    DICTIONARY_PAGE: 7,
+    DATA_PAGE_V2: 8,
+}  # the header's field that has what is special to such a page
 
 # Kinds of the compact protocol's fields.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 
-LENGTHS = {BYTE: 1, DOUBLE: 8, BINARY: None}  # None: said before it
+VALUE_BYTES = {BYTE: 1, DOUBLE: 8, BINARY: None}  # None: said before it
 
 
 class BrokenHeader(Exception):
@@ -30,25 +34,25 @@ class Page:
     """One page; its body is `packed` bytes from `start` on, and `unpacked` bytes with the levels before them."""
 
     kind: int
-    start: int
-    packed: int
-    unpacked: int
-    values: int
+    body_start: int
+    compressed_bytes: int
+    uncompressed_bytes: int
+    value_count: int
     encoding: int
     level_bytes: int = 0  # of a DATA_V2: never packed, before the rest
-    is_packed: bool = True
+    is_compressed: bool = True
 
 
-def pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
+def read_pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
     """The pages between two places of a file; raises BrokenHeader."""
     while start < end:
-        fields, length = _header(file, start, end)
+        fields, length = _read_header(file, start, end)
         try:
-            page = _page(fields, start + length)
+            page = _parse_page(fields, start + length)
         except (KeyError, TypeError, AttributeError):
             raise BrokenHeader from None
         if page is not None:
-            if min(page.packed, page.unpacked, page.values, page.level_bytes) < 0:
+            if min(page.compressed_bytes, page.uncompressed_bytes, page.value_count, page.level_bytes) < 0:
                 raise BrokenHeader
             yield page
         packed = fields.get(3)
@@ -57,80 +61,80 @@ def pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
         start += length + packed
 
 
-def _page(fields: dict[int, Any], start: int) -> Page | None:
+def _parse_page(fields: dict[int, Any], start: int) -> Page | None:
     kind = fields[1]
-    if kind not in DETAILS:
+    if kind not in DETAIL_FIELDS:
         return None
-    more = fields[DETAILS[kind]]
-    if kind == DATA_V2:
+    more = fields[DETAIL_FIELDS[kind]]
+    if kind == DATA_PAGE_V2:
         levels = more[5] + more[6]
         return Page(kind, start, fields[3], fields[2], more[1], more[4], levels, more.get(7, True))
     return Page(kind, start, fields[3], fields[2], more[1], more[2])
 
 
-def _header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
+def _read_header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
     """The header that stands there, and its length."""
-    size = HEADER_BYTES
+    size = FIRST_HEADER_BYTES
     while True:
         file.seek(start)
-        compact = _Compact(file.read(min(size, end - start)))
+        compact = _CompactReader(file.read(min(size, end - start)))
         try:
-            return compact.struct(), compact.place
+            return compact.read_struct(), compact.position
         except IndexError:
-            if size >= min(LONGEST_HEADER, end - start):
+            if size >= min(MAX_HEADER_BYTES, end - start):
                 raise BrokenHeader from None
         size *= 8
 
 
-class _Compact:
+class _CompactReader:
     """Thrift's compact protocol, as far as headers need it; raises IndexError at its end, and BrokenHeader."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.place = 0
+        self.position = 0
 
-    def struct(self, depth: int = 0) -> dict[int, Any]:
+    def read_struct(self, depth: int = 0) -> dict[int, Any]:
         """A structure's fields by their numbers; texts are passed over."""
         if depth > 8:
             raise BrokenHeader
         fields: dict[int, Any] = {}
         number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = self._value(head & 15, depth)
+        while head := self._read_byte():
+            number = number + (head >> 4) if head >> 4 else self._read_zigzag()
+            fields[number] = self._read_value(head & 15, depth)
         return fields
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def _read_value(self, kind: int, depth: int) -> Any:
         if kind in (TRUE, FALSE):
             return kind == TRUE
         if kind in (I16, I32, I64):
-            return self._integer()
+            return self._read_zigzag()
         if kind == STRUCT:
-            return self.struct(depth + 1)
+            return self.read_struct(depth + 1)
         if kind in (LIST, SET):
-            return self._pass_list(depth)
-        if kind not in LENGTHS:
+            return self._skip_list(depth)
+        if kind not in VALUE_BYTES:
             raise BrokenHeader
-        length = LENGTHS[kind] or self._unsigned()
-        self.place += length
-        if self.place > len(self._data):
+        length = VALUE_BYTES[kind] or self._read_varint()
+        self.position += length
+        if self.position > len(self._data):
             raise IndexError
         return None
 
-    def _pass_list(self, depth: int) -> None:
-        head = self._byte()
-        count = self._unsigned() if head >> 4 == 15 else head >> 4
+    def _skip_list(self, depth: int) -> None:
+        head = self._read_byte()
+        count = self._read_varint() if head >> 4 == 15 else head >> 4
         for _ in range(count):
-            self._value(head & 15, depth + 1)
+            self._read_value(head & 15, depth + 1)
 
-    def _byte(self) -> int:
-        self.place += 1
-        return self._data[self.place - 1]
+    def _read_byte(self) -> int:
+        self.position += 1
+        return self._data[self.position - 1]
 
-    def _unsigned(self) -> int:
+    def _read_varint(self) -> int:
         value = shift = 0
         while True:
-            byte = self._byte()
+            byte = self._read_byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
@@ -138,6 +142,6 @@ class _Compact:
             if shift > 63:
                 raise BrokenHeader
 
-    def _integer(self) -> int:
-        value = self._unsigned()
+    def _read_zigzag(self) -> int:
+        value = self._read_varint()
         return (value >> 1) ^ -(value & 1)

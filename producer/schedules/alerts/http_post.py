@@ -10,32 +10,38 @@ from threading import Event, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
-from producer.schedules.alerts.webhook_address import Reach
+from producer.schedules.alerts.webhook_address import AddressPolicy
 from producer.timeouts import call_within
 
-SECONDS = 10.0
-PORTS = {"https": 443, "http": 80}
-PUBLIC = Reach()
+TIMEOUT_SECONDS = 10.0
+DEFAULT_PORTS = {"https": 443, "http": 80}
+PUBLIC_ONLY = AddressPolicy()
 
 # Family, type, protocol and address of one way to connect, as `getaddrinfo` has it.
-Way = tuple[int, int, int, Any]
+SocketAddress = tuple[int, int, int, Any]
 
 
-class NotTaken(Exception):
+class DeliveryFailed(Exception):
     """The message was not taken; what is said of it names neither the address nor the message."""
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float = SECONDS, reach: Reach = PUBLIC) -> None:
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    address_policy: AddressPolicy = PUBLIC_ONLY,
+) -> None:
     """Send a body; returns once the other side has answered 2xx.
 
     Raises NotTaken for any other answer, a redirect too, where none came in time, and where the host leads to an
     address that is out of reach. Proxies of the environment are not asked.
     """
     parts = urlsplit(url)
-    connection = _Connection(parts.scheme, parts.hostname or "", parts.port, seconds, reach)
+    connection = _WebhookConnection(parts.scheme, parts.hostname or "", parts.port, timeout_seconds, address_policy)
     # A socket's timeout begins anew with each byte that trickles in: this one does not.
     cut = Event()
-    clock = Timer(seconds, _cut, [connection, cut])
+    clock = Timer(timeout_seconds, _abort_connection, [connection, cut])
     clock.daemon = True
     clock.start()
     try:
@@ -44,44 +50,50 @@ def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float = SEC
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         why = "in time" if cut.is_set() or isinstance(error, TimeoutError) else f"({type(error).__name__})"
-        raise NotTaken(f"it did not answer {why}") from None
+        raise DeliveryFailed(f"it did not answer {why}") from None
     finally:
         clock.cancel()
         connection.close()
     if cut.is_set():  # half an answer may be read as a whole one
-        raise NotTaken("it did not answer in time")
+        raise DeliveryFailed("it did not answer in time")
     if not 200 <= status < 300:
-        raise NotTaken(f"it answered {status}")
+        raise DeliveryFailed(f"it answered {status}")
 
 
-class _Connection(http.client.HTTPConnection):
+class _WebhookConnection(http.client.HTTPConnection):
     """Connects to the very address that it has asked of: a name looked up twice may lead to two."""
 
-    def __init__(self, scheme: str, host: str, port: int | None, seconds: float, reach: Reach) -> None:
-        self.default_port = PORTS[scheme]
-        super().__init__(host, port, timeout=seconds)
+    def __init__(
+        self, scheme: str, host: str, port: int | None, timeout_seconds: float, address_policy: AddressPolicy
+    ) -> None:
+        self.default_port = DEFAULT_PORTS[scheme]
+        super().__init__(host, port, timeout=timeout_seconds)
         self._context = ssl.create_default_context() if scheme == "https" else None
-        self._deadline = time.monotonic() + seconds
-        self._reach = reach
+        self._deadline = time.monotonic() + timeout_seconds
+        self._address_policy = address_policy
 
     def connect(self) -> None:
-        plain = self._connected()
+        plain = self._connect_socket()
         self.sock = plain  # where whoever cuts the connection finds it
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
             self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
 
-    def _connected(self) -> socket.socket:
-        ways = [way for way in _ways(self.host, self.port, self._left) if self._reach.allows(self.host, str(way[3][0]))]
+    def _connect_socket(self) -> socket.socket:
+        ways = [
+            way
+            for way in _resolve(self.host, self.port, self._seconds_left)
+            if self._address_policy.allows(self.host, str(way[3][0]))
+        ]
         if not ways:
-            raise NotTaken(
+            raise DeliveryFailed(
                 "its host leads to no public address; where that is meant, name the host in webhook_allowed_hosts"
             )
         refused: OSError = TimeoutError()
         for family, kind, protocol, address in ways:
             plain = socket.socket(family, kind, protocol)
             try:
-                plain.settimeout(self._left)
+                plain.settimeout(self._seconds_left)
                 plain.connect(address)
             except OSError as error:
                 plain.close()
@@ -91,20 +103,22 @@ class _Connection(http.client.HTTPConnection):
         raise refused
 
     @property
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
 
-def _ways(host: str, port: int, seconds: float) -> list[Way]:
+def _resolve(host: str, port: int, timeout_seconds: float) -> list[SocketAddress]:
     """Where a name leads."""
-    known = call_within(seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "webhook's host")
+    known = call_within(
+        timeout_seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "webhook's host"
+    )
     return [(family, kind, protocol, address) for family, kind, protocol, _, address in known]
 
 
-def _cut(connection: http.client.HTTPConnection, cut: Event) -> None:
-    cut.set()
+def _abort_connection(connection: http.client.HTTPConnection, timed_out: Event) -> None:
+    timed_out.set()
     with suppress(OSError, AttributeError, TypeError):  # it is closed already, or not yet connected
         socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # past TLS, which another thread is reading

@@ -12,32 +12,33 @@ from dataclasses import dataclass
 
 from models.errors import SettingsError
 
-PREFIX = "whsec_"
-FEWEST_BYTES, MOST_BYTES = 24, 64  # as the specification has them
+SECRET_PREFIX = "whsec_"
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # as the specification has them
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Secret:
+class SigningSecret:
     """What both sides know."""
 
     key: bytes
 
     @classmethod
-    def read(cls, setting: str) -> "Secret":
+    def parse(cls, setting: str) -> "SigningSecret":
         """From `whsec_` and base64; raises SettingsError, which does not show it."""
         try:
-            key = base64.b64decode(setting.removeprefix(PREFIX), validate=True)
+            key = base64.b64decode(setting.removeprefix(SECRET_PREFIX), validate=True)
         except ValueError:
             key = b""
-        if not setting.startswith(PREFIX) or not FEWEST_BYTES <= len(key) <= MOST_BYTES:
-            made = f'echo "{PREFIX}$(openssl rand -base64 32)"'
+        if not setting.startswith(SECRET_PREFIX) or not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+            made = f'echo "{SECRET_PREFIX}$(openssl rand -base64 32)"'
             raise SettingsError(
-                f"webhook_secret is not {PREFIX} and {FEWEST_BYTES} to {MOST_BYTES} bytes in base64; make one: {made}"
+                f"webhook_secret is not {SECRET_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
+                f"bytes in base64; make one: {made}"
             )
         return cls(key)
 
-    def headers(self, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
+    def signature_headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         """The three headers of a message."""
-        signed = b".".join((id_.encode(), str(timestamp).encode(), body))
+        signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
         signature = base64.b64encode(hmac.new(self.key, signed, hashlib.sha256).digest()).decode()
-        return {"webhook-id": id_, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
+        return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}

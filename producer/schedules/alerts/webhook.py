@@ -17,49 +17,49 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Row, text
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import SettingsError
 from models.settings import Settings
-from producer.results.pages import iso
-from producer.schedules.alerts.http_post import NotTaken, post
-from producer.schedules.alerts.signing import Secret
-from producer.schedules.alerts.webhook_address import Reach
+from producer.results.pages import format_timestamp
+from producer.schedules.alerts.http_post import DeliveryFailed, post
+from producer.schedules.alerts.signing import SigningSecret
+from producer.schedules.alerts.webhook_address import AddressPolicy
 
 log = structlog.get_logger(__name__)
 
-MOST_TRIES = 10
-FIRST_SECONDS = 60.0  # longer than a request may take: until then nobody else sends the same
-LONGEST_TURN_SECONDS = 30.0
-LONGEST_SECONDS = 14_400.0  # the ten of them are over after about eight hours
+MAX_ATTEMPTS = 10
+FIRST_RETRY_SECONDS = 60.0  # longer than a request may take: until then nobody else sends the same
+MAX_ROUND_SECONDS = 30.0
+MAX_RETRY_SECONDS = 14_400.0  # the ten of them are over after about eight hours
 
-Post = Callable[..., None]  # as `posting.post`
+PostFunction = Callable[..., None]  # as `posting.post`
 
 # Locked rows are another sender's, who moves them on in this moment.
-DUE = """
+SELECT_DUE_EVENT = """
 SELECT e.id, e.schedule, e.slot, e.kind, e.message, e.at, e.url, e.tries + 1 AS number,
        (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.slot = e.slot) AS batch_id
 FROM events e WHERE e.send_at <= {now} ORDER BY e.send_at, e.id LIMIT 1 {skip_locked}
 """
-MOVE_ON = "UPDATE events SET tries = :number, send_at = {later} WHERE id = :id"
-SENT = "UPDATE events SET sent_at = {now}, send_at = NULL WHERE id = :id"
-GIVEN_UP = "UPDATE events SET send_at = NULL WHERE id = :id AND tries = :number"
+POSTPONE_EVENT = "UPDATE events SET tries = :number, send_at = {later} WHERE id = :id"
+MARK_DELIVERED = "UPDATE events SET sent_at = {now}, send_at = NULL WHERE id = :id"
+ABANDON_EVENT = "UPDATE events SET send_at = NULL WHERE id = :id AND tries = :number"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookMessage:
     """One try to send an event."""
 
-    event: int
+    event_id: int
     id: str
-    number: int  # of the try, from 1
+    attempt: int  # of the try, from 1
     url: str
     body: bytes
 
 
 def send_due(
-    database: Database, settings: Settings, *, send: Post = post, clock: Callable[[], float] = time.time
-) -> int:  # fmt: skip
+    database: Database, settings: Settings, *, send: PostFunction = post, clock: Callable[[], float] = time.time
+) -> int:
     """Send what is due, one after the other; returns how many were taken. What is not, is tried again later.
 
     So is what can't be signed here, for want of a `webhook_secret`, and what leads to an address that is neither public
@@ -67,68 +67,76 @@ def send_due(
     other is begun: a receiver that hangs holds nobody up for long.
     """
     taken, began = 0, clock()
-    send = partial(send, reach=Reach.of(settings.webhook_allowed_hosts))
-    while clock() - began < LONGEST_TURN_SECONDS and (row := _next(database)) is not None:
-        taken += _sent(database, settings, row, send, int(clock()))
+    send = partial(send, reach=AddressPolicy.from_setting(settings.webhook_allowed_hosts))
+    while clock() - began < MAX_ROUND_SECONDS and (row := _claim_next(database)) is not None:
+        taken += _deliver(database, settings, row, send, int(clock()))
     return taken
 
 
-def backoff(number: int) -> float:
+def backoff_seconds(attempt: int) -> float:
     """Seconds until the next try, after so many: a minute, then twice as long each time, up to four hours."""
-    return min(FIRST_SECONDS * 2.0 ** (number - 1), LONGEST_SECONDS)
+    return min(FIRST_RETRY_SECONDS * 2.0 ** (attempt - 1), MAX_RETRY_SECONDS)
 
 
-def _next(database: Database) -> Row[Any] | None:
+def _claim_next(database: Database) -> Row[Any] | None:
     """Take the next one on, in a short transaction that is over before anything is sent."""
     sql = database.sql
-    due = text(DUE.format(now=sql.now, skip_locked=sql.skip_locked)).columns(slot=Moment, at=Moment)
+    due = text(SELECT_DUE_EVENT.format(now=sql.now, skip_locked=sql.skip_locked)).columns(
+        slot=UtcDateTime, at=UtcDateTime
+    )
     with database.write() as connection:
         row = connection.execute(due).one_or_none()
         if row is None:
             return None
-        values = {"id": row.id, "number": row.number, "seconds": backoff(row.number)}
-        connection.execute(text(MOVE_ON.format(later=sql.later)), values)
+        values = {"id": row.id, "number": row.number, "seconds": backoff_seconds(row.number)}
+        connection.execute(text(POSTPONE_EVENT.format(later=sql.now_plus_seconds)), values)
     return row
 
 
-def _sent(database: Database, settings: Settings, row: Row[Any], send: Post, now: int) -> bool:
+def _deliver(database: Database, settings: Settings, row: Row[Any], send: PostFunction, now: int) -> bool:
     about = {"event_id": row.id, "number": row.number}
     try:
-        message = _message(row)
+        message = _build_message(row)
         about["host"] = urlsplit(message.url).hostname
-        send(message.url, message.body, _secret(settings).headers(message.id, now, message.body))
+        send(message.url, message.body, _signing_secret(settings).signature_headers(message.id, now, message.body))
     except Exception as error:
-        known = isinstance(error, NotTaken)
+        known = isinstance(error, DeliveryFailed)
         problem = str(error) if known else f"it could not be sent ({type(error).__name__})"
         traceback = None if known or row.number > 1 else error
-        if row.number < MOST_TRIES:
-            log.warning("webhook.not_taken", **about, problem=problem, seconds=backoff(row.number), exc_info=traceback)
+        if row.number < MAX_ATTEMPTS:
+            log.warning(
+                "webhook.not_taken", **about, problem=problem, seconds=backoff_seconds(row.number), exc_info=traceback
+            )
             return False
         log.error("webhook.given_up", **about, problem=problem)
-        _write(database, GIVEN_UP, id=row.id, number=row.number)
+        _execute(database, ABANDON_EVENT, id=row.id, number=row.number)
         return False
-    _write(database, SENT, id=row.id)
+    _execute(database, MARK_DELIVERED, id=row.id)
     return True
 
 
-def _secret(settings: Settings) -> Secret:
+def _signing_secret(settings: Settings) -> SigningSecret:
     if settings.webhook_secret is None:
-        raise NotTaken("webhook_secret is not set here, and nothing is sent unsigned")
+        raise DeliveryFailed("webhook_secret is not set here, and nothing is sent unsigned")
     try:
-        return Secret.read(settings.webhook_secret.get_secret_value())
+        return SigningSecret.parse(settings.webhook_secret.get_secret_value())
     except SettingsError as error:
-        raise NotTaken(str(error)) from None
+        raise DeliveryFailed(str(error)) from None
 
 
-def _write(database: Database, statement: str, **values: Any) -> None:
+def _execute(database: Database, statement: str, **values: Any) -> None:
     with database.write() as connection:
         connection.execute(text(statement.format(now=database.sql.now)), values)
 
 
-def _message(row: Row[Any]) -> Message:
+def _build_message(row: Row[Any]) -> WebhookMessage:
     slot: datetime | None = row.slot
-    data = {"schedule": row.schedule, "slot": slot and iso(slot), "kind": row.kind, "message": row.message}
-    told = {"type": f"schedule.{row.kind}", "timestamp": iso(row.at), "data": {**data, "batch_id": row.batch_id}}
+    data = {"schedule": row.schedule, "slot": slot and format_timestamp(slot), "kind": row.kind, "message": row.message}
+    told = {
+        "type": f"schedule.{row.kind}",
+        "timestamp": format_timestamp(row.at),
+        "data": {**data, "batch_id": row.batch_id},
+    }
     # An event's number alone may be another's in another database that tells the same receiver.
     named = hashlib.sha256(f"{row.id} {row.schedule} {slot} {row.kind} {row.at}".encode()).hexdigest()
-    return Message(row.id, f"msg_{named[:32]}", row.number, row.url, json.dumps(told).encode())
+    return WebhookMessage(row.id, f"msg_{named[:32]}", row.number, row.url, json.dumps(told).encode())

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from models.errors import UsageError
 
-LONGEST = 2000
+MAX_URL_LENGTH = 2000
 
 # All that is handed out to be reached from anywhere; the rest of IPv6 is for single links, sites, tests and groups.
 GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -22,54 +22,66 @@ Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class AddressPolicy:
     """Which hosts and networks may be called though they are not public."""
 
-    hosts: frozenset[str] = frozenset()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allowed_hosts: frozenset[str] = frozenset()
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @classmethod
-    def of(cls, said: Iterable[str]) -> Self:
+    def from_setting(cls, entries: Iterable[str]) -> Self:
         """From the setting: names of hosts, addresses, and networks such as 10.0.0.0/8."""
         hosts, networks = set(), []
-        for one in said:
+        for one in entries:
             try:
                 networks.append(ipaddress.ip_network(one.strip("[]"), strict=False))
             except ValueError:
-                hosts.add(_bare(one))
+                hosts.add(_normalize_host(one))
         return cls(frozenset(hosts), tuple(networks))
 
     def allows(self, host: str, address: str) -> bool:
         """Whether an address may be connected to, to which a host's name has led."""
-        found = _address(address)
-        return _bare(host) in self.hosts or any(found in network for network in self.networks) or is_public(found)
+        found = _parse_address(address)
+        return (
+            _normalize_host(host) in self.allowed_hosts
+            or any(found in network for network in self.allowed_networks)
+            or is_public(found)
+        )
 
 
-def checked(url: str) -> str:
+def check_webhook_url(url: str) -> str:
     """The URL as it was given; raises UsageError where it can't be called, or would tell its secrets."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # of which only asking says that it is wrong
     except ValueError:
         raise UsageError("webhook is no URL with a host and a port; write https://host/path") from None
-    if len(url) > LONGEST or not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise UsageError(f"webhook is longer than {LONGEST} characters, or has blanks in it or what is not ASCII")
+    if (
+        len(url) > MAX_URL_LENGTH
+        or not url.isascii()
+        or any(character <= " " or character == "\x7f" for character in url)
+    ):
+        raise UsageError(
+            f"webhook is longer than {MAX_URL_LENGTH} characters, or has blanks in it or what is not ASCII"
+        )
     if parts.username is not None or parts.password is not None or "@" in parts.netloc:
         raise UsageError("webhook names a user or password, which its receiver's logs would show; put it into its path")
     if parts.scheme == "https" and parts.hostname:
         return url
-    if parts.scheme == "http" and parts.hostname and _is_this_machine(parts.hostname):
+    if parts.scheme == "http" and parts.hostname and _is_localhost(parts.hostname):
         return url
     raise UsageError("webhook is not https; write https://host/path, or http:// to localhost alone")
 
 
-def is_refused(url: str, reach: Reach) -> bool:
+def is_refused(url: str, address_policy: AddressPolicy) -> bool:
     """Whether a URL by itself, asking nobody, says that its address is not public, nor allowed."""
     host = urlsplit(url).hostname or ""
     try:
-        return not reach.allows(host, host)
+        return not address_policy.allows(host, host)
     except ValueError:  # a name: where it leads is seen when it is called
-        return _bare(host) in ("localhost", "localhost.localdomain") and not reach.allows(host, "127.0.0.1")
+        return _normalize_host(host) in ("localhost", "localhost.localdomain") and not address_policy.allows(
+            host, "127.0.0.1"
+        )
 
 
 def is_public(address: Address) -> bool:
@@ -84,16 +96,16 @@ def is_public(address: Address) -> bool:
     return address in GLOBAL_UNICAST and address.is_global
 
 
-def _address(said: str) -> Address:
-    found = ipaddress.ip_address(said.partition("%")[0])  # behind it stands by which link
+def _parse_address(text: str) -> Address:
+    found = ipaddress.ip_address(text.partition("%")[0])  # behind it stands by which link
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 
-def _bare(host: str) -> str:
+def _normalize_host(host: str) -> str:
     return host.lower().removesuffix(".")
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_localhost(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

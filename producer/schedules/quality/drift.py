@@ -6,25 +6,25 @@ from math import pi, sqrt
 from typing import Any
 
 from models.pipelines import redaction
-from producer.schedules.quality.stats import Quality, Spread
+from producer.schedules.quality.stats import NumberStats, QualityStats
 
-MOST_RUNS = 7  # a week of nights: each weekday once
-FEWEST_ROWS = 20  # of fewer, one odd row makes a large share
+MAX_BASELINE_RUNS = 7  # a week of nights: each weekday once
+MIN_ROWS = 20  # of fewer, one odd row makes a large share
 
 # A normal sample's mean absolute deviation is sqrt(2/pi) of its standard deviation (Geary 1935, Biometrika 27).
-USUAL = sqrt(2 / pi)
+MEAN_DEVIATION_RATIO = sqrt(2 / pi)
 # And so many standard deviations more: chance comes so far in about one night of a thousand (simulated).
-RARELY = 3.0
+MIN_STANDARD_DEVIATIONS = 3.0
 
-SMALLEST = 0.01  # of millions of rows, less than that is beyond chance and still nothing
-MOST_SHOWN = 3
-LONGEST_LABEL = 40
+MIN_SHIFT = 0.01  # of millions of rows, less than that is beyond chance and still nothing
+MAX_SHIFTS_SHOWN = 3
+MAX_LABEL_LENGTH = 40
 
-CHANGED = "the model changed: "
+MODEL_CHANGED_PREFIX = "the model changed: "
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class MetricShift:
     """How far one number has moved, from 0 to 1; `counts` where chance alone would hardly do it."""
 
     what: str
@@ -37,27 +37,27 @@ class Move:
 class Drift:
     """The moves against the mean of so many runs; none where there are none."""
 
-    runs: int
-    moves: tuple[Move, ...]
+    baseline_count: int
+    shifts: tuple[MetricShift, ...]
 
     @property
-    def worst(self) -> float:
+    def max_shift(self) -> float:
         """The farthest move that counts, from 0 to 1."""
-        return max((move.by for move in self.moves if move.counts), default=0.0)
+        return max((move.by for move in self.shifts if move.counts), default=0.0)
 
     @property
-    def sentence(self) -> str:
+    def description(self) -> str:
         """The three farthest moves that count; empty where there are none."""
-        told = sorted((move for move in self.moves if move.counts), key=lambda move: -move.by)
-        return ", ".join(move.words for move in told[:MOST_SHOWN])
+        told = sorted((move for move in self.shifts if move.counts), key=lambda move: -move.by)
+        return ", ".join(move.words for move in told[:MAX_SHIFTS_SHOWN])
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        moves = [asdict(move) for move in self.moves]
-        return {"worst": self.worst, "sentence": self.sentence, "runs": self.runs, "moves": moves}
+        moves = [asdict(move) for move in self.shifts]
+        return {"worst": self.max_shift, "sentence": self.description, "runs": self.baseline_count, "moves": moves}
 
 
-def drift(now: Quality, before: Sequence[Quality], *, hides_labels: bool = False) -> Drift:
+def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, redact_labels: bool = False) -> Drift:
     """Hold a run against those before it, newest first; at most 7 of them are looked at.
 
     `hides_labels`: labels are people's own texts, and stand in sentences as hashes.
@@ -74,51 +74,55 @@ def drift(now: Quality, before: Sequence[Quality], *, hides_labels: bool = False
     Lugosi and Massart, Concentration Inequalities, chapter 5). n is the size of tonight's sample and the mean's
     together, 1 / (1/n1 + 1/n2). Entities of one text are no independent sample: their rows are counted.
     """
-    runs = before[:MOST_RUNS]
+    runs = baseline[:MAX_BASELINE_RUNS]
     moves = (
-        _labels(now, runs, redaction.value if hides_labels else _short),
-        _share("failed", now, runs, lambda run: (run.failed, run.succeeded + run.failed)),
-        _share("empty", now, runs, lambda run: (run.empty, run.succeeded)),
-        _share("truncated", now, runs, lambda run: (run.truncated, run.succeeded)),
-        _score(now, runs),
-        _length(now, runs),
+        _label_shift(current, runs, redaction.redact_value if redact_labels else _shorten_label),
+        _share_shift("failed", current, runs, lambda run: (run.failed, run.succeeded + run.failed)),
+        _share_shift("empty", current, runs, lambda run: (run.empty, run.succeeded)),
+        _share_shift("truncated", current, runs, lambda run: (run.truncated, run.succeeded)),
+        _score_shift(current, runs),
+        _length_shift(current, runs),
     )
     return Drift(len(runs), tuple(move for move in moves if move is not None))
 
 
-def changes(now: Quality, before: Quality) -> str | None:
+def describe_model_change(current: QualityStats, previous: QualityStats) -> str | None:
     """What changed in the models that answered, in a sentence; None where nothing did, or one of the two has none."""
-    if not now.versions or not before.versions or now.versions.keys() == before.versions.keys():
+    if not current.versions or not previous.versions or current.versions.keys() == previous.versions.keys():
         return None
-    return f"{CHANGED}{_versions(before)} → {_versions(now)}"
+    return f"{MODEL_CHANGED_PREFIX}{_format_versions(previous)} → {_format_versions(current)}"
 
 
-def _labels(now: Quality, before: Sequence[Quality], spelled: Callable[[str], str]) -> Move | None:
-    runs = [run for run in before if run.labelled]
-    if not now.labelled or not runs:
+def _label_shift(
+    current: QualityStats, baseline: Sequence[QualityStats], format_label: Callable[[str], str]
+) -> MetricShift | None:
+    runs = [run for run in baseline if run.labelled]
+    if not current.labelled or not runs:
         return None
-    tonight, *earlier = _comparable([now, *runs])
+    tonight, *earlier = _comparable_shares([current, *runs])
     mean = {label: sum(run[label] for run in earlier) / len(earlier) for label in tonight}
     apart = {label: tonight[label] - mean[label] for label in tonight}
-    size = _size(now.labelled, [run.labelled for run in runs])
-    weight = size / now.labelled  # of the mean, in what both are thought to be samples of
+    size = _effective_sample_size(current.labelled, [run.labelled for run in runs])
+    weight = size / current.labelled  # of the mean, in what both are thought to be samples of
     pooled = [tonight[label] * (1 - weight) + mean[label] * weight for label in tonight]
     by = sum(map(abs, apart.values())) / 2
     named = sorted((label for label in apart if label is not None), key=lambda label: -abs(apart[label]))
     words = ", ".join(
-        f"{spelled(label)} {_percent(mean[label])} → {_percent(tonight[label])}"
+        f"{format_label(label)} {_format_percent(mean[label])} → {_format_percent(tonight[label])}"
         for label in named[: 1 if len(apart) <= 2 else 2]
     )
-    return Move("labels", by, _counts(by, _by_chance(pooled, size), now.labelled), words or "labels changed")
+    return MetricShift(
+        "labels", by, _is_significant(by, _chance_distance(pooled, size), current.labelled), words or "labels changed"
+    )
 
 
-def _comparable(runs: Sequence[Quality]) -> list[dict[str | None, float]]:
+def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, float]]:
     """Shares by the same labels in all; under None what not every run names, unless it has named all it saw."""
-    named = {label for run in runs for label in run.labels}
-    known = sorted(label for label in named if all(label in run.labels or not run.other_labels for run in runs))
+    named = {label for run in stats for label in run.labels}
+    known = sorted(label for label in named if all(label in run.labels or not run.other_labels for run in stats))
     shares: list[dict[str | None, float]] = []
-    for run in runs:
-        found = run.shares
+    for run in stats:
+        found = run.label_shares
         shares.append({label: found.get(label, 0.0) for label in known})
         shares[-1][None] = max(0.0, 1.0 - sum(shares[-1].values()))
     if all(share[None] < 1e-9 for share in shares):
@@ -127,80 +131,83 @@ def _comparable(runs: Sequence[Quality]) -> list[dict[str | None, float]]:
     return shares
 
 
-def _share(
-    what: str, now: Quality, before: Sequence[Quality], counted: Callable[[Quality], tuple[int, int]]
-) -> Move | None:
-    count, rows = counted(now)
-    runs = [pair for pair in map(counted, before) if pair[1]]
+def _share_shift(
+    metric: str,
+    current: QualityStats,
+    baseline: Sequence[QualityStats],
+    count_rows: Callable[[QualityStats], tuple[int, int]],
+) -> MetricShift | None:
+    count, rows = count_rows(current)
+    runs = [pair for pair in map(count_rows, baseline) if pair[1]]
     if not rows or not runs:
         return None
     share, mean = count / rows, sum(part / whole for part, whole in runs) / len(runs)
-    size = _size(rows, [whole for _, whole in runs])
+    size = _effective_sample_size(rows, [whole for _, whole in runs])
     pooled = share * (1 - size / rows) + mean * size / rows
     by = abs(share - mean)
-    words = f"{what} {_percent(mean)} → {_percent(share)}"
-    return Move(what, by, _counts(by, _by_chance([pooled, 1 - pooled], size), rows), words)
+    words = f"{metric} {_format_percent(mean)} → {_format_percent(share)}"
+    return MetricShift(metric, by, _is_significant(by, _chance_distance([pooled, 1 - pooled], size), rows), words)
 
 
-def _score(now: Quality, before: Sequence[Quality]) -> Move | None:
-    runs = [run.scores for run in before if run.scores]
-    if now.scores is None or not runs or any(one.least < 0 or one.greatest > 1 for one in (now.scores, *runs)):
+def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
+    runs = [run.scores for run in baseline if run.scores]
+    if current.scores is None or not runs or any(one.least < 0 or one.greatest > 1 for one in (current.scores, *runs)):
         return None  # none, or no probabilities: nobody knows how far is far
-    mean, chance = _means(now.scores, runs)
-    by = abs(now.scores.mean - mean)
-    words = f"mean score {mean:.2f} → {now.scores.mean:.2f}"
-    return Move("score", by, _counts(by, chance, now.scores.count), words)
+    mean, chance = _mean_and_chance_distance(current.scores, runs)
+    by = abs(current.scores.mean - mean)
+    words = f"mean score {mean:.2f} → {current.scores.mean:.2f}"
+    return MetricShift("score", by, _is_significant(by, chance, current.scores.count), words)
 
 
-def _length(now: Quality, before: Sequence[Quality]) -> Move | None:
-    runs = [run.lengths for run in before if run.lengths]
-    if now.lengths is None or not runs:
+def _length_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
+    runs = [run.lengths for run in baseline if run.lengths]
+    if current.lengths is None or not runs:
         return None
-    mean, chance = _means(now.lengths, runs)
-    greater = max(mean, now.lengths.mean) or 1.0
-    by = abs(now.lengths.mean - mean) / greater
-    words = f"mean length {mean:.0f} → {now.lengths.mean:.0f} characters"
-    return Move("length", by, _counts(by, chance / greater, now.lengths.count), words)
+    mean, chance = _mean_and_chance_distance(current.lengths, runs)
+    greater = max(mean, current.lengths.mean) or 1.0
+    by = abs(current.lengths.mean - mean) / greater
+    words = f"mean length {mean:.0f} → {current.lengths.mean:.0f} characters"
+    return MetricShift("length", by, _is_significant(by, chance / greater, current.lengths.count), words)
 
 
-def _means(now: Spread, runs: Sequence[Spread]) -> tuple[float, float]:
+def _mean_and_chance_distance(current: NumberStats, baseline: Sequence[NumberStats]) -> tuple[float, float]:
     """The mean of the runs' means, and how far tonight's may be from it by chance."""
-    mean = sum(run.mean for run in runs) / len(runs)
-    variance = now.deviation**2 / now.count
-    variance += sum(run.deviation**2 / run.count for run in runs) / len(runs) ** 2
-    return mean, (USUAL + RARELY) * sqrt(variance)
+    mean = sum(run.mean for run in baseline) / len(baseline)
+    variance = current.deviation**2 / current.count
+    variance += sum(run.deviation**2 / run.count for run in baseline) / len(baseline) ** 2
+    return mean, (MEAN_DEVIATION_RATIO + MIN_STANDARD_DEVIATIONS) * sqrt(variance)
 
 
-def _size(rows: int, before: Sequence[int]) -> float:
+def _effective_sample_size(rows: int, baseline_sizes: Sequence[int]) -> float:
     """The size of one sample that is as uncertain as the difference of tonight's and the mean of those before."""
-    return 1 / (1 / rows + sum(1 / size for size in before) / len(before) ** 2)
+    return 1 / (1 / rows + sum(1 / size for size in baseline_sizes) / len(baseline_sizes) ** 2)
 
 
-def _by_chance(shares: Sequence[float], size: float) -> float:
+def _chance_distance(shares: Sequence[float], size: float) -> float:
     varied = [sqrt(max(share * (1 - share), 0.0)) for share in shares]
     greatest = max(shares)
     widest = sqrt(max(greatest * (1 - greatest), 0.0)) if greatest >= 0.5 else 0.5  # of any set of labels
-    return (USUAL * sum(varied) / 2 + RARELY * widest) / sqrt(size)
+    return (MEAN_DEVIATION_RATIO * sum(varied) / 2 + MIN_STANDARD_DEVIATIONS * widest) / sqrt(size)
 
 
-def _counts(by: float, chance: float, rows: int) -> bool:
-    return rows >= FEWEST_ROWS and by > chance and by >= SMALLEST
+def _is_significant(distance: float, chance_distance: float, rows: int) -> bool:
+    return rows >= MIN_ROWS and distance > chance_distance and distance >= MIN_SHIFT
 
 
-def _versions(quality: Quality) -> str:
-    return " and ".join(sorted(_cut(version) for version in quality.versions))
+def _format_versions(quality: QualityStats) -> str:
+    return " and ".join(sorted(_shorten_version(version) for version in quality.versions))
 
 
-def _cut(version: str) -> str:
+def _shorten_version(version: str) -> str:
     model, _, revision = version.rpartition("@")
     kind, colon, digest = revision.rpartition(":")  # a folder's has the name of its hash before it
     return f"{model}@{kind}{colon}{digest[:12]}"
 
 
-def _short(label: str) -> str:
+def _shorten_label(label: str) -> str:
     one_line = " ".join(label.split())
-    return one_line if len(one_line) <= LONGEST_LABEL else one_line[: LONGEST_LABEL - 1] + "…"
+    return one_line if len(one_line) <= MAX_LABEL_LENGTH else one_line[: MAX_LABEL_LENGTH - 1] + "…"
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"

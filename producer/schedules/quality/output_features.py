@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-TEXTS = ("generated_text", "summary_text", "translation_text")
+TEXT_FIELDS = ("generated_text", "summary_text", "translation_text")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class OutputFeatures:
     """What one output says. `length` is in characters; `empty` where it says nothing: no entity, no text."""
 
     labels: tuple[str, ...] = ()
@@ -20,56 +20,56 @@ class Said:
     empty: bool = False
 
 
-NOTHING = Said(empty=True)
-UNKNOWN = Said()
+EMPTY_OUTPUT = OutputFeatures(empty=True)
+NO_FEATURES = OutputFeatures()
 
 
-def said(output: Any) -> Said:
+def extract_features(output: Any) -> OutputFeatures:
     """The first and best where there are several; of entities all, with their mean score."""
     if isinstance(output, Mapping):
-        return _one(output)
+        return _mapping_features(output)
     if not isinstance(output, Sequence) or isinstance(output, str):
-        return UNKNOWN
+        return NO_FEATURES
     if not output:
-        return NOTHING
+        return EMPTY_OUTPUT
     first = output[0]
     if isinstance(first, Mapping) and ("entity_group" in first or "entity" in first):
-        return _entities(output)
-    return said(first)  # with several masks, the first mask's list
+        return _entity_features(output)
+    return extract_features(first)  # with several masks, the first mask's list
 
 
-def _one(output: Mapping[str, Any]) -> Said:
+def _mapping_features(output: Mapping[str, Any]) -> OutputFeatures:
     if "label" in output:
-        return Said(labels=(str(output["label"]),), score=_number(output.get("score")))
+        return OutputFeatures(labels=(str(output["label"]),), score=_float_or_none(output.get("score")))
     if "labels" in output:
-        return _ranked(output["labels"], output.get("scores"))
+        return _ranking_features(output["labels"], output.get("scores"))
     if "answer" in output:
-        return _written(output["answer"], _number(output.get("score")))
-    for name in TEXTS:
+        return _text_features(output["answer"], _float_or_none(output.get("score")))
+    for name in TEXT_FIELDS:
         if name in output:
-            return _written(output[name])
-    return Said(score=_number(output.get("score")))
+            return _text_features(output[name])
+    return OutputFeatures(score=_float_or_none(output.get("score")))
 
 
-def _ranked(labels: Any, scores: Any) -> Said:
+def _ranking_features(labels: Any, scores: Any) -> OutputFeatures:
     if not labels:
-        return NOTHING
-    return Said(labels=(str(labels[0]),), score=_number(scores[0]) if scores else None)
+        return EMPTY_OUTPUT
+    return OutputFeatures(labels=(str(labels[0]),), score=_float_or_none(scores[0]) if scores else None)
 
 
-def _entities(output: Sequence[Any]) -> Said:
+def _entity_features(output: Sequence[Any]) -> OutputFeatures:
     labels = tuple(str(entity.get("entity_group", entity.get("entity"))) for entity in output)
-    scores = [score for entity in output if (score := _number(entity.get("score"))) is not None]
-    return Said(labels=labels, score=sum(scores) / len(scores) if scores else None)
+    scores = [score for entity in output if (score := _float_or_none(entity.get("score"))) is not None]
+    return OutputFeatures(labels=labels, score=sum(scores) / len(scores) if scores else None)
 
 
-def _written(text: Any, score: float | None = None) -> Said:
+def _text_features(text: Any, score: float | None = None) -> OutputFeatures:
     if isinstance(text, Sequence) and not isinstance(text, str):  # messages: the last is the answer
         text = text[-1].get("content") if text and isinstance(text[-1], Mapping) else None
     if not isinstance(text, str):
-        return Said(score=score)
-    return Said(score=score, length=len(text), empty=not text.strip())
+        return OutputFeatures(score=score)
+    return OutputFeatures(score=score, length=len(text), empty=not text.strip())
 
 
-def _number(value: Any) -> float | None:
+def _float_or_none(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None

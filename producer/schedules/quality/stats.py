@@ -5,16 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from models.states import Outcome
+from models.states import JobOutcome
 from producer.results.pages import ResultRow
-from producer.schedules.quality.output_features import said
+from producer.schedules.quality.output_features import extract_features
 
-MOST_LABELS = 50  # by name; the rest is counted together, so that a summary stays small
-MOST_SEEN = 10_000  # a label that comes up after so many different ones goes to the rest, so that memory stays bounded
+MAX_LABELS = 50  # by name; the rest is counted together, so that a summary stays small
+MAX_DISTINCT_LABELS = (
+    10_000  # a label that comes up after so many different ones goes to the rest, so that memory stays bounded
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class NumberStats:
     """Numbers as count, mean and standard deviation (of the sample), with the least and the greatest."""
 
     count: int
@@ -25,7 +27,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths(Spread):
+class LengthStats(NumberStats):
     """Lengths of what was written, in characters; p50 and p95 by nearest rank."""
 
     p50: int
@@ -33,7 +35,7 @@ class Lengths(Spread):
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class QualityStats:
     """What the results of a run are like.
 
     `labels` counts what was said: one label for each row, or each entity of all rows; the 50 most frequent by name, the
@@ -51,17 +53,17 @@ class Quality:
     labels: Mapping[str, int]
     other_labels: int
     labelled: int
-    scores: Spread | None
-    lengths: Lengths | None
+    scores: NumberStats | None
+    lengths: LengthStats | None
     versions: Mapping[str, int]
 
     @property
-    def computed(self) -> int:
+    def computed_rows(self) -> int:
         """Rows that were neither taken from elsewhere nor given up before their turn."""
         return self.succeeded + self.failed - self.reused
 
     @property
-    def shares(self) -> dict[str, float]:
+    def label_shares(self) -> dict[str, float]:
         """The share of each label by name, the most frequent first; what they lack to 1 is the rest's."""
         said = sum(self.labels.values()) + self.other_labels
         ranked = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))  # jsonb keeps no order
@@ -72,114 +74,122 @@ class Quality:
         return asdict(self)
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Self:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `as_dict` gave; fields that another version added are left out."""
         known: dict[str, Any] = {one.name: stored[one.name] for one in fields(cls)}
         scores, lengths = known["scores"], known["lengths"]
-        known["scores"] = None if scores is None else Spread(**scores)
-        known["lengths"] = None if lengths is None else Lengths(**lengths)
+        known["scores"] = None if scores is None else NumberStats(**scores)
+        known["lengths"] = None if lengths is None else LengthStats(**lengths)
         return cls(**known)
 
 
 @dataclass(slots=True)
-class _Sums:
+class _RunningStats:
     """Mean and deviation in one pass, by Welford's recurrence (Knuth, The Art of Computer Programming 2, 4.2.2)."""
 
     count: int = 0
     mean: float = 0.0
-    squares: float = 0.0
-    least: float = float("inf")
-    greatest: float = float("-inf")
+    squared_deviations: float = 0.0
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
 
-    def note(self, value: float) -> None:
+    def add(self, value: float) -> None:
         self.count += 1
         off = value - self.mean
         self.mean += off / self.count
-        self.squares += off * (value - self.mean)
-        if value < self.least:
-            self.least = value
-        if value > self.greatest:
-            self.greatest = value
+        self.squared_deviations += off * (value - self.mean)
+        if value < self.minimum:
+            self.minimum = value
+        if value > self.maximum:
+            self.maximum = value
 
-    def spread(self) -> dict[str, Any]:
-        deviation = (max(self.squares, 0.0) / (self.count - 1)) ** 0.5 if self.count > 1 else 0.0
+    def as_dict(self) -> dict[str, Any]:
+        deviation = (max(self.squared_deviations, 0.0) / (self.count - 1)) ** 0.5 if self.count > 1 else 0.0
         return {
-            "count": self.count, "mean": self.mean, "deviation": deviation, "least": self.least,
-            "greatest": self.greatest,
-        }  # fmt: skip
+            "count": self.count,
+            "mean": self.mean,
+            "deviation": deviation,
+            "least": self.minimum,
+            "greatest": self.maximum,
+        }
 
 
 @dataclass(slots=True)
-class Gauge:
+class StatsAccumulator:
     """Takes in results one by one; in bounded memory, however many they are."""
 
-    _outcomes: Counter[Outcome] = field(default_factory=Counter)
+    _outcomes: Counter[JobOutcome] = field(default_factory=Counter)
     _flags: Counter[str] = field(default_factory=Counter)
-    _codes: Counter[str] = field(default_factory=Counter)
+    _error_codes: Counter[str] = field(default_factory=Counter)
     _labels: Counter[str] = field(default_factory=Counter)
     _versions: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
-    _lengths: Counter[int] = field(default_factory=Counter)
-    _scores: _Sums = field(default_factory=_Sums)
-    _sizes: _Sums = field(default_factory=_Sums)
+    _length_counts: Counter[int] = field(default_factory=Counter)
+    _scores: _RunningStats = field(default_factory=_RunningStats)
+    _text_lengths: _RunningStats = field(default_factory=_RunningStats)
 
-    def noting(self, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
+    def add_while_iterating(self, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
         """Pass the rows on, and take each in on its way."""
         for row in rows:
-            self.note(row)
+            self.add(row)
             yield row
 
-    def note(self, row: ResultRow) -> None:
+    def add(self, row: ResultRow) -> None:
         """Take in one result."""
         self._outcomes[row.status] += 1
         if row.error_code is not None:
-            self._codes[row.error_code] += 1
-        if row.status is not Outcome.SUCCEEDED:
+            self._error_codes[row.error_code] += 1
+        if row.status is not JobOutcome.SUCCEEDED:
             return
         self._versions[row.model, row.revision] += 1
         if row.truncated:
             self._flags["truncated"] += 1
         if row.reused_from is not None:
             self._flags["reused"] += 1
-        self._note_output(row.output)
+        self._add_output(row.output)
 
-    def quality(self) -> Quality:
+    def summarize(self) -> QualityStats:
         """What came in so far."""
-        named = self._labels.most_common(MOST_LABELS)
-        return Quality(
-            rows=self._outcomes.total(), succeeded=self._outcomes[Outcome.SUCCEEDED],
-            failed=self._outcomes[Outcome.FAILED], reused=self._flags["reused"], truncated=self._flags["truncated"],
-            empty=self._flags["empty"], codes=dict(self._codes.most_common()), labels=dict(named),
+        named = self._labels.most_common(MAX_LABELS)
+        return QualityStats(
+            rows=self._outcomes.total(),
+            succeeded=self._outcomes[JobOutcome.SUCCEEDED],
+            failed=self._outcomes[JobOutcome.FAILED],
+            reused=self._flags["reused"],
+            truncated=self._flags["truncated"],
+            empty=self._flags["empty"],
+            codes=dict(self._error_codes.most_common()),
+            labels=dict(named),
             other_labels=self._labels.total() - sum(count for _, count in named) + self._flags["other"],
             labelled=self._flags["labelled"],
-            scores=Spread(**self._scores.spread()) if self._scores.count else None,
-            lengths=self._written() if self._sizes.count else None,
+            scores=NumberStats(**self._scores.as_dict()) if self._scores.count else None,
+            lengths=self._length_stats() if self._text_lengths.count else None,
             versions={f"{model}@{revision}": count for (model, revision), count in self._versions.most_common()},
-        )  # fmt: skip
+        )
 
-    def _note_output(self, output: Any) -> None:
-        heard = said(output)
+    def _add_output(self, output: Any) -> None:
+        heard = extract_features(output)
         if heard.empty:
             self._flags["empty"] += 1
         if heard.labels:
             self._flags["labelled"] += 1
             for label in heard.labels:
-                if label in self._labels or len(self._labels) < MOST_SEEN:
+                if label in self._labels or len(self._labels) < MAX_DISTINCT_LABELS:
                     self._labels[label] += 1
                 else:
                     self._flags["other"] += 1
         if heard.score is not None:
-            self._scores.note(heard.score)
+            self._scores.add(heard.score)
         if heard.length is not None:
-            self._lengths[heard.length] += 1
-            self._sizes.note(heard.length)
+            self._length_counts[heard.length] += 1
+            self._text_lengths.add(heard.length)
 
-    def _written(self) -> Lengths:
-        return Lengths(**self._sizes.spread(), p50=self._rank(0.5), p95=self._rank(0.95))
+    def _length_stats(self) -> LengthStats:
+        return LengthStats(**self._text_lengths.as_dict(), p50=self._percentile(0.5), p95=self._percentile(0.95))
 
-    def _rank(self, share: float) -> int:
-        left = max(1, -int(-share * self._sizes.count // 1))  # rounded up: the nearest rank, from 1
-        for length in sorted(self._lengths):
-            left -= self._lengths[length]
+    def _percentile(self, share: float) -> int:
+        left = max(1, -int(-share * self._text_lengths.count // 1))  # rounded up: the nearest rank, from 1
+        for length in sorted(self._length_counts):
+            left -= self._length_counts[length]
             if left <= 0:
                 return length
         raise AssertionError("ranks end with the count")

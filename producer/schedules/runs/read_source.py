@@ -6,43 +6,43 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, TextClause, text
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database
-from models.errors import BatchmillError, NotYet, Unreachable, UsageError
+from models.errors import BatchmillError, SourceNotReady, Unreachable, UsageError
 from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from models.states import Cause
-from producer.readers.storable import storable
+from models.states import RunTrigger
+from producer.readers.storable import make_storable
 from producer.schedules.alerts import events
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_errors, sources
-from producer.schedules.runs.run_lease import at_moments, held
+from producer.schedules.runs.run_lease import bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 from producer.submission import open_submission, submit
-from producer.submission.open_submission import Entry
+from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
 
 STEP = "its source was read"
 
-SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(seconds=60)  # between two looks at a source
-PAUSES = 20  # in the time that a source may be late
+MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL = timedelta(seconds=5), timedelta(seconds=60)  # between two looks at a source
+CHECKS_PER_TIMEOUT = 20  # in the time that a source may be late
 
-WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
+SELECT_WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
 
-TAKES = (
+SET_SOURCE_RANGE = (
     "UPDATE runs SET since = :since, until = :until WHERE schedule = :schedule AND slot = :slot AND held_by = :token"
 )
 
-PUT_OFF = """
+POSTPONE_RUN = """
 UPDATE runs SET look_at = :look_at, tries = tries + 1, starts = 0, error_code = 'source_not_ready',
        error_message = :message
 WHERE schedule = :schedule AND slot = :slot AND held_by = :token
 """
 
 # Also for whoever died between accepting the batch and saying so.
-STARTED = """
+MARK_STARTED_RUNS = """
 UPDATE runs SET state = 'running', started_at = :now, look_at = :now, tries = 0, starts = 0, faults = 0,
        error_code = NULL, error_message = NULL
 WHERE state = 'waiting' AND batch_id IN
@@ -51,121 +51,144 @@ WHERE state = 'waiting' AND batch_id IN
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _ClaimedRun:
     """A run's batch in our hands, and from when to when it takes things in."""
 
-    entry: Entry
+    submission: OpenSubmission
     since: datetime
     until: datetime
 
 
-def read(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
+def read_run_source(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
     """Read one run's source in, or put it off, or give it up; False where somebody else is at it.
 
     Raises Unreachable where our own database is away.
     """
-    definition = Schedule.of(run.schedule, run.definition)
-    with held(database, run) as token:
+    definition = ScheduleDefinition.from_fields(run.schedule, run.definition)
+    with lease_run(database, run) as token:
         if token is not None:
-            run_errors.begin(database, run, token, STEP)
-        begun = None if token is None else _begin(database, definition, run, token)
+            run_errors.begin_step(database, run, token, STEP)
+        begun = None if token is None else _take_over(database, definition, run, token)
         if token is None or begun is None:
             return False
-        overdue = deadline_watch.told_overdue(database, run, now)
+        overdue = deadline_watch.alert_if_overdue(database, run, now)
         failpoint("in_read")
         try:
             try:
-                _fill(database, settings, catalogue, definition, run, begun)
-            except (NotYet, Unreachable) as error:
-                _put_off(database, definition, run, begun.entry, token, error, now, overdue=overdue)
+                _submit_rows(database, settings, catalogue, definition, run, begun)
+            except (SourceNotReady, Unreachable) as error:
+                _postpone(database, definition, run, begun.submission, token, error, now, is_overdue=overdue)
             except UsageError as error:
-                _give_up(database, begun.entry, error.code, str(error))
+                _give_up(database, begun.submission, error.code, str(error))
         except Unreachable:
             raise
         except BatchmillError as error:  # the batch was cancelled under our hands, or we were taken for dead
             log.warning("a run's batch is not ours any more", schedule=run.schedule, error=str(error))
             return False
-    run_errors.ended(database, run)
-    started(database, now)
+    run_errors.end_step(database, run)
+    mark_started_runs(database, now)
     return True
 
 
-def started(database: Database, now: datetime) -> None:
+def mark_started_runs(database: Database, now: datetime) -> None:
     """Note which runs' batches have been accepted."""
     with database.write() as connection:
-        connection.execute(at_moments(STARTED, "now"), {"now": now})
+        connection.execute(bind_datetimes(MARK_STARTED_RUNS, "now"), {"now": now})
 
 
-def _fill(
-    database: Database, settings: Settings, catalogue: Catalogue, definition: Schedule, run: RunView, begun: _Begun
+def _submit_rows(
+    database: Database,
+    settings: Settings,
+    catalogue: Catalogue,
+    definition: ScheduleDefinition,
+    run: RunView,
+    claimed_run: _ClaimedRun,
 ) -> None:
-    pipeline = sources.pipeline_of(definition, catalogue)
-    request, entry = definition.request(pipeline, run.slot), begun.entry
-    with sources.opened(
-        settings, definition, pipeline.spec, slot=run.slot, since=begun.since, until=begun.until
+    pipeline = sources.pipeline_for(definition, catalogue)
+    request, entry = definition.request_for(pipeline, run.slot), claimed_run.submission
+    with sources.open_source(
+        settings, definition, pipeline.spec, scheduled_at=run.slot, since=claimed_run.since, until=claimed_run.until
     ) as source:
-        submission = submit.fill(database, settings.slice_jobs, request, entry, source)
+        submission = submit.submit_into(database, settings.slice_size, request, entry, source)
     failpoint("after_read")
     log.info("a run's source is read", schedule=run.schedule, batch=submission.batch_id, jobs=submission.jobs)
-    warning = submit.ring(settings, submission) if submission.slice_ids else None
+    warning = submit.notify_workers(settings, submission) if submission.slice_ids else None
     if warning:
         log.warning(warning, schedule=run.schedule)
 
 
-def _begin(database: Database, definition: Schedule, run: RunView, token: str) -> _Begun | None:
+def _take_over(database: Database, definition: ScheduleDefinition, run: RunView, holder_id: str) -> _ClaimedRun | None:
     """Take the batch from whoever read it in before; None where somebody else holds the run by now, or it is read in.
 
     The hold and the batch change hands in one transaction: who was taken for dead and is not takes neither back.
     """
     with database.write() as connection:
-        since, until = _window(connection, definition, run)
-        named = {**run.key, "token": token, "since": since, "until": until}
-        if connection.execute(at_moments(TAKES, "since", "until"), named).rowcount == 0:
+        since, until = _source_range(connection, definition, run)
+        named = {**run.key, "token": holder_id, "since": since, "until": until}
+        if connection.execute(bind_datetimes(SET_SOURCE_RANGE, "since", "until"), named).rowcount == 0:
             return None
-        entry = open_submission.taken(connection, database.sql, run.batch_id or "")
-        return None if entry is None else _Begun(entry, since, until)
+        entry = open_submission.take_over_from_start(connection, database.sql, run.batch_id or "")
+        return None if entry is None else _ClaimedRun(entry, since, until)
 
 
-def _window(connection: Connection, definition: Schedule, run: RunView) -> tuple[datetime, datetime]:
+def _source_range(connection: Connection, definition: ScheduleDefinition, run: RunView) -> tuple[datetime, datetime]:
     """From when to when the run takes things in: where the last completed run stopped, and its own slot.
 
     One that is run again takes what it took when it completed, or else what was between the slot before and its own.
     """
-    until = run.slot - definition.lag_span
-    if run.cause is Cause.BACKFILL:
+    until = run.slot - definition.lag_duration
+    if run.cause is RunTrigger.BACKFILL:
         if run.since is not None:
             return run.since, until
-        before = next(definition.times.before(run.slot), None)
-        return (definition.begins_at if before is None else before - definition.lag_span), until
-    query = text(WATERMARK).columns(watermark=Moment())
+        before = next(definition.timetable.times_before(run.slot), None)
+        return (definition.initial_since if before is None else before - definition.lag_duration), until
+    query = text(SELECT_WATERMARK).columns(watermark=UtcDateTime())
     watermark = connection.scalar(query, {"schedule": run.schedule})
-    return watermark or definition.begins_at, until
+    return watermark or definition.initial_since, until
 
 
-def _put_off(
-    database: Database, definition: Schedule, run: RunView, entry: Entry, token: str, error: BatchmillError,
-    now: datetime, *, overdue: bool,
-) -> None:  # fmt: skip
-    if overdue and run.deadline_at is not None and run.decided_at < run.deadline_at:
-        _give_up(database, entry, "deadline_passed", f"{error}; and its deadline has passed")
+def _postpone(
+    database: Database,
+    definition: ScheduleDefinition,
+    run: RunView,
+    submission: OpenSubmission,
+    holder_id: str,
+    error: BatchmillError,
+    now: datetime,
+    *,
+    is_overdue: bool,
+) -> None:
+    if is_overdue and run.deadline_at is not None and run.decided_at < run.deadline_at:
+        _give_up(database, submission, "deadline_passed", f"{error}; and its deadline has passed")
         return
-    timeout = definition.patience
+    timeout = definition.max_source_wait
     if run.tries and now >= run.decided_at + timeout:
-        _give_up(database, entry, "source_not_ready", f"{error}; it was waited for since {run.decided_at:%H:%M} UTC")
+        _give_up(
+            database, submission, "source_not_ready", f"{error}; it was waited for since {run.decided_at:%H:%M} UTC"
+        )
         return
-    pause = min(max(timeout / PAUSES, SHORTEST_PAUSE), LONGEST_PAUSE)
-    _write(database, at_moments(PUT_OFF, "look_at"), run, token, look_at=now + pause, message=storable(str(error)))
+    pause = min(max(timeout / CHECKS_PER_TIMEOUT, MIN_CHECK_INTERVAL), MAX_CHECK_INTERVAL)
+    _execute(
+        database,
+        bind_datetimes(POSTPONE_RUN, "look_at"),
+        run,
+        holder_id,
+        look_at=now + pause,
+        message=make_storable(str(error)),
+    )
     if not run.tries:
         with database.write() as connection:
-            events.note(connection, run.schedule, run.slot, "waiting", str(error), at=now, url=definition.webhook)
+            events.record_event(
+                connection, run.schedule, run.slot, "waiting", str(error), occurred_at=now, url=definition.webhook
+            )
 
 
-def _give_up(database: Database, entry: Entry, code: str, message: str) -> None:
+def _give_up(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
     """End the batch without a job; how the run ends follows from it."""
-    submit.clear(database, entry)
-    submit.fail(database, entry, code, message)
+    submit.delete_ingested_rows(database, submission)
+    submit.fail_submission(database, submission, code, message)
 
 
-def _write(database: Database, statement: TextClause, run: RunView, token: str, **named: object) -> None:
+def _execute(database: Database, statement: TextClause, run: RunView, holder_id: str, **parameters: object) -> None:
     with database.write() as connection:
-        connection.execute(statement, {**run.key, "token": token, **named})
+        connection.execute(statement, {**run.key, "token": holder_id, **parameters})

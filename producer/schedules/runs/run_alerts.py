@@ -10,63 +10,74 @@ from models.columns import Document
 from models.states import RunState
 from producer.batches.views import BatchView
 from producer.schedules.alerts import events
-from producer.schedules.definition import Schedule
-from producer.schedules.quality.drift import MOST_RUNS
-from producer.schedules.quality.stats import Quality
-from producer.schedules.runs.run_lease import at_moments
-from producer.schedules.runs.run_summary import summary
+from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.quality.drift import MAX_BASELINE_RUNS
+from producer.schedules.quality.stats import QualityStats
+from producer.schedules.runs.run_lease import bind_datetimes
+from producer.schedules.runs.run_summary import build_summary
 from producer.schedules.runs.run_views import RunView
 
-BEFORE = """
+SELECT_PREVIOUS_SUMMARIES = """
 SELECT summary FROM runs WHERE schedule = :schedule AND slot < :slot AND state = 'completed' AND summary IS NOT NULL
 ORDER BY slot DESC LIMIT :most
 """
 
-LAST = "SELECT state FROM runs WHERE schedule = :schedule AND slot < :slot ORDER BY slot DESC LIMIT 1"
+SELECT_PREVIOUS_STATE = "SELECT state FROM runs WHERE schedule = :schedule AND slot < :slot ORDER BY slot DESC LIMIT 1"
 
-MADE_GOOD = (RunState.FAILED, RunState.MISSED)
+RECOVERABLE_STATES = (RunState.FAILED, RunState.MISSED)
 
 
-def summed_up(connection: Connection, run: RunView, batch: BatchView, found: Quality) -> dict[str, Any]:
+def summarize_completed(
+    connection: Connection, run: RunView, batch: BatchView, quality: QualityStats
+) -> dict[str, Any]:
     """The summary of a run that completed."""
-    query = at_moments(BEFORE).columns(summary=Document)
-    before = connection.scalars(query, {**run.key, "most": MOST_RUNS}).all()
-    own_labels = "candidate_labels" in tasks.find(batch.task).parameters.model_fields
-    return summary(found, _seconds(batch), before, own_labels=own_labels) | {
+    query = bind_datetimes(SELECT_PREVIOUS_SUMMARIES).columns(summary=Document)
+    before = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
+    own_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
+    return build_summary(quality, _duration_seconds(batch), before, has_user_labels=own_labels) | {
         "model": batch.model,
         "revision": batch.revision,
     }
 
 
-def counted(batch: BatchView) -> dict[str, Any]:
+def summarize_failed(batch: BatchView) -> dict[str, Any]:
     """The summary of a run that failed: how many jobs came to what."""
     counts = batch.counts
     return {
-        "total": counts.total, "succeeded": counts.completed, "failed": counts.failed, "expired": counts.expired,
-        "cancelled": counts.cancelled, "seconds": round(_seconds(batch), 3), "model": batch.model,
+        "total": counts.total,
+        "succeeded": counts.completed,
+        "failed": counts.failed,
+        "expired": counts.expired,
+        "cancelled": counts.cancelled,
+        "seconds": round(_duration_seconds(batch), 3),
+        "model": batch.model,
         "revision": batch.revision,
-    }  # fmt: skip
+    }
 
 
-def tell(connection: Connection, definition: Schedule, run: RunView, made: dict[str, Any], now: datetime) -> None:
+def record_alerts(
+    connection: Connection, definition: ScheduleDefinition, run: RunView, run_summary: dict[str, Any], now: datetime
+) -> None:
     """Note what a person should hear of a run that completed."""
     told = []
-    moved = made["drift"]
+    moved = run_summary["drift"]
     if definition.alert_drift is not None and moved is not None and moved["worst"] > definition.alert_drift:
         told.append(("drift", moved["sentence"]))
-    if made["changed"]:
-        told.append(("model_changed", made["changed"]))
-    if connection.scalar(at_moments(LAST), run.key) in MADE_GOOD:
-        told.append(("recovered", f"{made['total']:,} rows, after a slot that came to nothing"))
+    if run_summary["changed"]:
+        told.append(("model_changed", run_summary["changed"]))
+    if connection.scalar(bind_datetimes(SELECT_PREVIOUS_STATE), run.key) in RECOVERABLE_STATES:
+        told.append(("recovered", f"{run_summary['total']:,} rows, after a slot that came to nothing"))
     for kind, message in told:
-        events.note(connection, run.schedule, run.slot, kind, message, at=now, url=definition.webhook)
+        events.record_event(connection, run.schedule, run.slot, kind, message, occurred_at=now, url=definition.webhook)
 
 
-def tell_failed(connection: Connection, definition: Schedule, run: RunView, message: str, now: datetime) -> None:
+def record_failure(
+    connection: Connection, definition: ScheduleDefinition, run: RunView, message: str, now: datetime
+) -> None:
     """Note that a run failed."""
-    events.note(connection, run.schedule, run.slot, "failed", message, at=now, url=definition.webhook)
+    events.record_event(connection, run.schedule, run.slot, "failed", message, occurred_at=now, url=definition.webhook)
 
 
-def _seconds(batch: BatchView) -> float:
-    began, ended = batch.moments["created_at"], batch.moments.get(f"{batch.status.value}_at")
+def _duration_seconds(batch: BatchView) -> float:
+    began, ended = batch.timestamps["created_at"], batch.timestamps.get(f"{batch.status.value}_at")
     return (ended - began).total_seconds() if began and ended else 0.0

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.pipelines import redaction
-from producer.schedules.quality.drift import changes, drift
-from producer.schedules.quality.stats import Quality
+from producer.schedules.quality.drift import describe_model_change, measure_drift
+from producer.schedules.quality.stats import QualityStats
 
 
-def summary(
-    now: Quality, seconds: float, before: Sequence[Mapping[str, Any]] = (), *, own_labels: bool = False
+def build_summary(
+    current: QualityStats, seconds: float, previous: Sequence[Mapping[str, Any]] = (), *, has_user_labels: bool = False
 ) -> dict[str, Any]:
     """The numbers of a run as JSON has them; `before` are the summaries of earlier runs that completed, newest first.
 
@@ -17,27 +17,27 @@ def summary(
     `own_labels`: the labels are people's own texts, for `shown` to hash. `changed` is a sentence, or null where the
     same models answered as in the run before.
     """
-    earlier = [Quality.of(one["quality"]) for one in before if one.get("quality")]
+    earlier = [QualityStats.from_dict(one["quality"]) for one in previous if one.get("quality")]
     return {
-        "total": now.rows,
-        "reused": now.reused,
-        "computed": now.computed,
-        "succeeded": now.succeeded,
-        "failed": now.failed,
-        "truncated": now.truncated,
+        "total": current.rows,
+        "reused": current.reused,
+        "computed": current.computed_rows,
+        "succeeded": current.succeeded,
+        "failed": current.failed,
+        "truncated": current.truncated,
         "seconds": round(seconds, 3),
-        "rows_per_second": round(now.computed / seconds, 1) if seconds > 0 else None,
-        "quality": now.as_dict(),
-        **({"own_labels": True} if own_labels else {}),
-        "drift": drift(now, earlier, hides_labels=own_labels).as_dict() if earlier else None,
-        "changed": next((changes(now, one) for one in earlier if one.versions), None),
+        "rows_per_second": round(current.computed_rows / seconds, 1) if seconds > 0 else None,
+        "quality": current.as_dict(),
+        **({"own_labels": True} if has_user_labels else {}),
+        "drift": measure_drift(current, earlier, redact_labels=has_user_labels).as_dict() if earlier else None,
+        "changed": next((describe_model_change(current, one) for one in earlier if one.versions), None),
     }
 
 
-def shown(stored: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def redact_summary(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A summary for output that nobody asked labels of: those that are people's own texts as hashes."""
-    if stored is None or not stored.get("own_labels") or not stored.get("quality"):
-        return None if stored is None else dict(stored)
-    quality = stored["quality"]
-    labels = {redaction.value(label): count for label, count in quality["labels"].items()}
-    return {**stored, "quality": {**quality, "labels": labels}}
+    if summary is None or not summary.get("own_labels") or not summary.get("quality"):
+        return None if summary is None else dict(summary)
+    quality = summary["quality"]
+    labels = {redaction.redact_value(label): count for label, count in quality["labels"].items()}
+    return {**summary, "quality": {**quality, "labels": labels}}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from models.errors import (
     MissingSource,
-    NotYet,
     SettingsError,
+    SourceNotReady,
     UnknownPipeline,
     Unreachable,
     UnreadableSource,
@@ -25,80 +25,101 @@ from producer import readers
 from producer.readers import files
 from producer.readers.access import Access, is_url
 from producer.readers.limits import Limits
-from producer.readers.rows import Columns, Problem, Row, Source
+from producer.readers.rows import ColumnMapping, Problem, Row, Source
 from producer.readers.sql import sql_sources
-from producer.schedules.definition import Schedule
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import file_templates
 
 # A file that was written to so lately is taken to be still on its way: writers flush every few seconds.
-SETTLED_SECONDS = 10.0
+MIN_FILE_AGE_SECONDS = 10.0
 # Further ahead than clocks differ, a file's date says nothing about when it was written.
-ASTRAY_SECONDS = 3600.0
+MAX_CLOCK_SKEW_SECONDS = 3600.0
 
-Look = dict[str, tuple[int, int]]  # size and time of change, by path
+FileSnapshot = dict[str, tuple[int, int]]  # size and time of change, by path
 
 
-def pipeline_of(schedule: Schedule, catalogue: Catalogue) -> Pipeline:
+def pipeline_for(schedule: ScheduleDefinition, catalogue: Catalogue) -> Pipeline:
     """The schedule's pipeline; raises NotYet where this machine has none of that name."""
     try:
         return catalogue[schedule.pipeline]
     except UnknownPipeline as error:
-        raise NotYet(f"on this machine {error}") from None
+        raise SourceNotReady(f"on this machine {error}") from None
 
 
 @contextmanager
-def opened(
-    settings: Settings, schedule: Schedule, spec: TaskSpec, *, slot: datetime, since: datetime, until: datetime,
+def open_source(
+    settings: Settings,
+    schedule: ScheduleDefinition,
+    spec: TaskSpec,
+    *,
+    scheduled_at: datetime,
+    since: datetime,
+    until: datetime,
     clock: Callable[[], float] = time.time,
-) -> Iterator[Source]:  # fmt: skip
+) -> Iterator[Source]:
     """The rows of a run: those of its query, in which `:slot`, `:since` and `:until` are bound, or of its files.
 
     Raises NotYet, here or as rows are read, for what may pass with time or on another machine: no such source or file
     here, a file that is still written to, or a database that does not answer. Raises UsageError for the rest: a query
     that is wrong, a file that is not what it says it is. `clock` tells the time by which files are dated.
     """
-    columns = schedule.columns(spec)
+    columns = schedule.columns_for(spec)
     with ExitStack() as stack:
-        with _may_pass():
+        with _raise_not_yet():
             if schedule.sql is not None:
-                moments = {"slot": slot, "since": since, "until": until}
-                source = stack.enter_context(_queried(settings, schedule.sql, schedule, columns, moments))
+                moments = {"slot": scheduled_at, "since": since, "until": until}
+                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, moments))
             else:
-                name = file_templates.named(schedule.file or "", slot, schedule.times)
-                bounds = Access.of(settings), Limits.of(settings)
-                source = stack.enter_context(_filed(name, schedule.format, columns, *bounds, clock))
-        rows = _patient(source.rows)
-        yield replace(source, rows=rows if schedule.into is None else _identified(rows, schedule.into))
+                name = file_templates.render(schedule.file or "", scheduled_at, schedule.timetable)
+                bounds = Access.from_settings(settings), Limits.from_settings(settings)
+                source = stack.enter_context(_open_files(name, schedule.format, columns, *bounds, clock))
+        rows = _translate_row_errors(source.rows)
+        yield replace(source, rows=rows if schedule.into is None else _require_ids(rows, schedule.into))
 
 
-def _queried(
-    settings: Settings, name: str, schedule: Schedule, columns: Columns, moments: dict[str, datetime]
+def _open_query(
+    settings: Settings,
+    name: str,
+    schedule: ScheduleDefinition,
+    columns: ColumnMapping,
+    schedule_parameters: dict[str, datetime],
 ) -> AbstractContextManager[Source]:
     from producer.readers.sql import query
 
     if name not in settings.sources:
-        raise NotYet(f"this machine has no [sources.{name}] in its batchmill.toml")
-    return query.opened(sql_sources.find(settings, name), schedule.bind, columns, moments, Limits.of(settings))
+        raise SourceNotReady(f"this machine has no [sources.{name}] in its batchmill.toml")
+    return query.open_query(
+        sql_sources.find_sql_source(settings, name),
+        schedule.bind,
+        columns,
+        schedule_parameters,
+        Limits.from_settings(settings),
+    )
 
 
 @contextmanager
-def _filed(
-    name: str, kind: str | None, columns: Columns, access: Access, limits: Limits, clock: Callable[[], float]
+def _open_files(
+    name: str,
+    file_format: str | None,
+    columns: ColumnMapping,
+    access: Access,
+    limits: Limits,
+    clock: Callable[[], float],
 ) -> Iterator[Source]:
     def listed() -> list[str]:
-        return [file.path for file in files.found([name], kind, access)]
+        return [file.path for file in files.find_files([name], file_format, access)]
 
     found = listed()
-    look = _looked(found)
+    look = _snapshot_files(found)
     for path, (_, changed) in look.items():
-        if -ASTRAY_SECONDS < clock() - changed / 1e9 < SETTLED_SECONDS:
-            raise NotYet(f"{urls.shown_file(path)} is still being written")
-    with readers.opened(found, columns, kind, access, limits) as source:
-        yield replace(source, rows=_unchanged(source.rows, name, listed, look))
+        if -MAX_CLOCK_SKEW_SECONDS < clock() - changed / 1e9 < MIN_FILE_AGE_SECONDS:
+            raise SourceNotReady(f"{urls.redact_path(path)} is still being written")
+    with readers.open_source(found, columns, file_format, access, limits) as source:
+        yield replace(source, rows=_require_unchanged(source.rows, name, listed, look))
 
 
-def _unchanged(
-    rows: Iterator[Row | Problem], name: str, listed: Callable[[], list[str]], look: Look
+def _require_unchanged(
+    rows: Iterator[Row | Problem], name: str, list_files: Callable[[], list[str]], snapshot: FileSnapshot
 ) -> Iterator[Row | Problem]:
     """The rows, if the files are the same in the end: a slow writer may rest for longer than it takes to settle."""
     broken: UnreadableSource | None = None
@@ -106,13 +127,13 @@ def _unchanged(
         yield from rows
     except UnreadableSource as error:  # of a file that ends early, perhaps for the same reason
         broken = error
-    if _looked(listed()) != look:
-        raise NotYet(f"{urls.shown_file(name)} was written to while it was read")
+    if _snapshot_files(list_files()) != snapshot:
+        raise SourceNotReady(f"{urls.redact_path(name)} was written to while it was read")
     if broken is not None:
         raise broken
 
 
-def _looked(paths: Iterable[str]) -> Look:
+def _snapshot_files(paths: Iterable[str]) -> FileSnapshot:
     found = {}
     for path in paths:
         if not is_url(path):  # what is reached by URL comes whole
@@ -124,7 +145,7 @@ def _looked(paths: Iterable[str]) -> Look:
     return found
 
 
-def _identified(rows: Iterator[Row | Problem], into: str) -> Iterator[Row | Problem]:
+def _require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Problem]:
     """The rows, if they have ids to find them again by in a table: else that is told before all is computed in vain."""
     without = with_id = 0
     for row in rows:
@@ -133,17 +154,17 @@ def _identified(rows: Iterator[Row | Problem], into: str) -> Iterator[Row | Prob
             without += row.custom_id is None
         yield row
     if without and not with_id:
-        raise UsageError(f"no row has an id to find it again by in the table {into}; name the column that has it: id")
+        raise UsageError(f"no row has an id to find it again by in the table {table}; name the column that has it: id")
 
 
-def _patient(rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
-    with _may_pass():
+def _translate_row_errors(rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
+    with _raise_not_yet():
         yield from rows
 
 
 @contextmanager
-def _may_pass() -> Iterator[None]:
+def _raise_not_yet() -> Iterator[None]:
     try:
         yield
     except (MissingSource, SettingsError, Unreachable) as error:
-        raise NotYet(str(error)) from error
+        raise SourceNotReady(str(error)) from error

@@ -8,10 +8,10 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from producer.schedules.timing import cron_fields, timezones
-from producer.schedules.timing.cron_fields import Fields
-from producer.schedules.timing.timezones import Stretch
+from producer.schedules.timing.cron_fields import CronFields
+from producer.schedules.timing.timezones import OffsetInterval
 
-INSTANT = timedelta.resolution
+RESOLUTION = timedelta.resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,62 +33,64 @@ class Cron:
     zone: str = "UTC"
 
     @classmethod
-    def checked(cls, expression: str, zone: str = "UTC") -> Self:
+    def parse(cls, expression: str, zone: str = "UTC") -> Self:
         """From what a person wrote; raises UsageError. `@daily` and its like are spelled out as five fields.
 
         There are names for months and days of the week, and as well `L` (the last day of the month), `LW` (its last
         weekday), `FRI#2` (the second Friday) and `5L` (the last one).
         """
-        return cls(cron_fields.spelled(expression), timezones.checked(zone))
+        return cls(cron_fields.normalize(expression), timezones.check_timezone(zone))
 
-    def after(self, moment: datetime) -> Iterator[datetime]:
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
         """The instants after this one."""
         last = moment
-        for stretch in timezones.stretches(self.clock, moment):
-            for wall in self._fields.between(self._first(stretch), stretch.past):
-                instant = stretch.instant(wall)
+        for stretch in timezones.intervals_from(self.zone_info, moment):
+            for wall in self._fields.wall_times_between(self._first_wall_time(stretch), stretch.wall_end):
+                instant = stretch.to_instant(wall)
                 if instant > last:
                     yield instant
                     last = instant
 
-    def before(self, moment: datetime) -> Iterator[datetime]:
+    def times_before(self, moment: datetime) -> Iterator[datetime]:
         """The instants before this one, the last first, back to 1970."""
         last = moment
-        for stretch in timezones.stretches_back(self.clock, moment):
-            for wall in self._fields.back(stretch.past, self._first(stretch)):
-                instant = stretch.instant(wall)
+        for stretch in timezones.intervals_back_from(self.zone_info, moment):
+            for wall in self._fields.wall_times_backwards(stretch.wall_end, self._first_wall_time(stretch)):
+                instant = stretch.to_instant(wall)
                 if instant < last:
                     yield instant
                     last = instant
 
-    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+    def times_between(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """The instants after one and up to another, which may be one of them."""
-        return takewhile(lambda instant: instant <= until, self.after(after))
+        return takewhile(lambda instant: instant <= end, self.times_after(start))
 
-    def count(self, after: datetime, until: datetime) -> int:
+    def count_between(self, start: datetime, end: datetime) -> int:
         """How many these are, a day of them at a time: years of minutes cost a millisecond or two."""
-        total, last = 0, until.astimezone(UTC)
-        for stretch in takewhile(lambda stretch: stretch.start <= last, timezones.stretches(self.clock, after)):
-            new = stretch.start > after
-            begin = stretch.first if new else stretch.first + INSTANT
-            past = min(stretch.past, stretch.read(last) + INSTANT)
-            total += self._fields.count(max(begin, self._first(stretch)), past)
-            total += new and self._is_made_up_for(stretch)
+        total, last = 0, end.astimezone(UTC)
+        for stretch in takewhile(
+            lambda stretch: stretch.start <= last, timezones.intervals_from(self.zone_info, start)
+        ):
+            new = stretch.start > start
+            begin = stretch.wall_start if new else stretch.wall_start + RESOLUTION
+            past = min(stretch.wall_end, stretch.to_wall_time(last) + RESOLUTION)
+            total += self._fields.count_between(max(begin, self._first_wall_time(stretch)), past)
+            total += new and self._runs_after_gap(stretch)
         return total
 
     @property
-    def _fields(self) -> Fields:
-        return cron_fields.parsed(self.expression)
+    def _fields(self) -> CronFields:
+        return cron_fields.parse_fields(self.expression)
 
     @property
-    def clock(self) -> ZoneInfo:
+    def zone_info(self) -> ZoneInfo:
         """The zone itself, to tell the time by."""
         return ZoneInfo(self.zone)
 
-    def _first(self, stretch: Stretch) -> datetime:
-        return stretch.passed if self._fields.is_fixed else stretch.first
+    def _first_wall_time(self, interval: OffsetInterval) -> datetime:
+        return interval.wall_reached if self._fields.has_fixed_times else interval.wall_start
 
-    def _is_made_up_for(self, stretch: Stretch) -> bool:
+    def _runs_after_gap(self, interval: OffsetInterval) -> bool:
         """Whether a time that a gap left out comes at its end, and none was to come there anyway."""
-        skipped = self._fields.count(self._first(stretch), stretch.first)
-        return skipped > 0 and not self._fields.count(stretch.first, stretch.first + INSTANT)
+        skipped = self._fields.count_between(self._first_wall_time(interval), interval.wall_start)
+        return skipped > 0 and not self._fields.count_between(interval.wall_start, interval.wall_start + RESOLUTION)

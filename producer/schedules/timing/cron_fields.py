@@ -17,101 +17,108 @@ from cronsim import CronSim, CronSimError
 
 from models.errors import UsageError
 
-SHORT = {
-    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
-}  # fmt: skip
-LONGEST = 200
+ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+MAX_EXPRESSION_LENGTH = 200
 EXAMPLE = 'such as "0 2 * * *": minute, hour, day of the month, month, day of the week'
-ALONE = re.compile(r"(?<![^\s,])0*(\w+?)-0*\1/0*[1-9]\d*(?![^\s,])", re.IGNORECASE)  # a range of one, in steps
-DAY = timedelta(days=1)
-DAY_MINUTES = 24 * 60
+SINGLE_VALUE_RANGE = re.compile(
+    r"(?<![^\s,])0*(\w+?)-0*\1/0*[1-9]\d*(?![^\s,])", re.IGNORECASE
+)  # a range of one, in steps
+ONE_DAY = timedelta(days=1)
+MINUTES_PER_DAY = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class CronFields:
     """What an expression says: on which days, and at which minutes of such a day.
 
     `is_fixed` says that neither the minute nor the hour begins with a star: it names times, rather than a rhythm.
     """
 
     minutes: Sequence[int]  # of the day
-    is_fixed: bool
+    has_fixed_times: bool
     _days: CronSim
 
-    def on(self, day: date) -> bool:
+    def matches_day(self, day: date) -> bool:
         """Whether a day matches."""
         return day.month in self._days.months and self._days.match_day(day)
 
-    def between(self, start: datetime, past: datetime) -> Iterator[datetime]:
+    def wall_times_between(self, start: datetime, stop: datetime) -> Iterator[datetime]:
         """The wall times from one on and before another."""
         day = start.date()
-        while day <= past.date():
-            if self.on(day):
-                yield from (_at(day, minute) for minute in self._some(day, start, past))
-            day += DAY
+        while day <= stop.date():
+            if self.matches_day(day):
+                yield from (_wall_time(day, minute) for minute in self._minutes_between(day, start, stop))
+            day += ONE_DAY
 
-    def back(self, past: datetime, start: datetime) -> Iterator[datetime]:
+    def wall_times_backwards(self, stop: datetime, start: datetime) -> Iterator[datetime]:
         """The same ones, the last first."""
-        day = past.date()
+        day = stop.date()
         while day >= start.date():
-            if self.on(day):
-                yield from (_at(day, minute) for minute in reversed(self._some(day, start, past)))
-            day -= DAY
+            if self.matches_day(day):
+                yield from (_wall_time(day, minute) for minute in reversed(self._minutes_between(day, start, stop)))
+            day -= ONE_DAY
 
-    def count(self, start: datetime, past: datetime) -> int:
+    def count_between(self, start: datetime, stop: datetime) -> int:
         """How many they are, days of them at a time."""
-        days = (start.date() + DAY * ahead for ahead in range((past.date() - start.date()).days + 1))
-        return sum(len(self._some(day, start, past)) for day in days if self.on(day))
+        days = (start.date() + ONE_DAY * ahead for ahead in range((stop.date() - start.date()).days + 1))
+        return sum(len(self._minutes_between(day, start, stop)) for day in days if self.matches_day(day))
 
-    def _some(self, day: date, start: datetime, past: datetime) -> Sequence[int]:
+    def _minutes_between(self, day: date, start: datetime, stop: datetime) -> Sequence[int]:
         """The minutes of a day that lie between."""
-        if start.date() < day < past.date():
+        if start.date() < day < stop.date():
             return self.minutes
-        first, end = _minutes_until(day, start), _minutes_until(day, past)
+        first, end = _minutes_until(day, start), _minutes_until(day, stop)
         return self.minutes[bisect_left(self.minutes, first) : bisect_left(self.minutes, end)]
 
 
-def spelled(expression: str) -> str:
+def normalize(expression: str) -> str:
     """An expression as five fields with a blank between; raises UsageError where it is none, or never comes."""
-    words = ALONE.sub(r"\1", expression).split()
-    if len(words) == 1 and words[0].lower() in SHORT:
-        return SHORT[words[0].lower()]
-    said = f"cron {expression[:LONGEST]!r}"
+    words = SINGLE_VALUE_RANGE.sub(r"\1", expression).split()
+    if len(words) == 1 and words[0].lower() in ALIASES:
+        return ALIASES[words[0].lower()]
+    said = f"cron {expression[:MAX_EXPRESSION_LENGTH]!r}"
     if len(words) == 1 and words[0].startswith("@"):
-        raise UsageError(f"{said} is no known name; take {', '.join(SHORT)} or five fields, {EXAMPLE}")
+        raise UsageError(f"{said} is no known name; take {', '.join(ALIASES)} or five fields, {EXAMPLE}")
     if len(words) in (6, 7):
         raise UsageError(f"{said} has {len(words)} fields; leave the seconds or the year out, {EXAMPLE}")
-    if len(words) != 5 or len(expression) > LONGEST or not expression.isascii():
+    if len(words) != 5 or len(expression) > MAX_EXPRESSION_LENGTH or not expression.isascii():
         raise UsageError(f"{said} does not have five fields, {EXAMPLE}")
     try:
         next(CronSim(" ".join(words), datetime(2000, 1, 1)))
     except CronSimError as error:
-        raise UsageError(f"{said} can't be read: {_told(str(error))}; write it {EXAMPLE}") from None
+        raise UsageError(f"{said} can't be read: {_lowercase_first(str(error))}; write it {EXAMPLE}") from None
     except StopIteration:
         raise UsageError(f"{said} never comes; name a day that there is") from None
     return " ".join(words)
 
 
 @lru_cache(maxsize=256)
-def parsed(expression: str) -> Fields:
+def parse_fields(expression: str) -> CronFields:
     """The fields of an expression that `spelled` gave."""
     days = CronSim(expression, datetime(2000, 1, 1))
     minutes = tuple(hour * 60 + minute for hour in sorted(days.hours) for minute in sorted(days.minutes))
     minute, hour, *_ = expression.split()
-    return Fields(minutes, not (minute.startswith("*") or hour.startswith("*")), days)
+    return CronFields(minutes, not (minute.startswith("*") or hour.startswith("*")), days)
 
 
-def _told(problem: str) -> str:
+def _lowercase_first(problem: str) -> str:
     return f"{problem[:1].lower()}{problem[1:]}"
 
 
-def _at(day: date, minute: int) -> datetime:
+def _wall_time(day: date, minute: int) -> datetime:
     return datetime(day.year, day.month, day.day, *divmod(minute, 60))
 
 
 def _minutes_until(day: date, wall: datetime) -> int:
     """How many whole minutes of a day begin before a wall time: none, or all, where that is of another day."""
     if wall.date() != day:
-        return 0 if wall.date() < day else DAY_MINUTES
-    return -int((_at(day, 0) - wall) // timedelta(minutes=1))
+        return 0 if wall.date() < day else MINUTES_PER_DAY
+    return -int((_wall_time(day, 0) - wall) // timedelta(minutes=1))

@@ -6,17 +6,17 @@ from typing import Literal, NamedTuple
 
 from producer.schedules.timing.cron import Cron
 
-Catchup = Literal["latest", "all", "none"]
+CatchupPolicy = Literal["latest", "all", "none"]
 
-INSTANT = timedelta.resolution
+RESOLUTION = timedelta.resolution
 # A slot is on time within its minute, as with cron itself, which looks once a minute and makes nothing up. Whoever
 # looks here does so every few seconds and then starts a process, which a busy machine takes some more to do.
-PUNCTUAL = timedelta(seconds=60)
-MOST_DUE = 1000  # at once: as many rows and batches as one transaction makes without holding others up
-MOST_MISSED = 100  # named, the newest; a week of a minute's schedule would be ten thousand rows that nobody reads
+ON_TIME_TOLERANCE = timedelta(seconds=60)
+MAX_DUE = 1000  # at once: as many rows and batches as one transaction makes without holding others up
+MAX_MISSED_LISTED = 100  # named, the newest; a week of a minute's schedule would be ten thousand rows that nobody reads
 
 
-class Decision(NamedTuple):
+class DueDecision(NamedTuple):
     """What becomes of the slots since the last decision: to run, in order, or missed (the newest, in order).
 
     `decided_at` is up to where it is decided now: no slot before it is ever looked at again. `next_at` is the first
@@ -26,30 +26,40 @@ class Decision(NamedTuple):
     due: tuple[datetime, ...]
     missed: tuple[datetime, ...]
     missed_count: int
-    decided_at: datetime
-    next_at: datetime | None
+    evaluated_until: datetime
+    next_run_at: datetime | None
 
 
-def decide(cron: Cron, *, decided_at: datetime, now: datetime, catchup: Catchup, window: timedelta) -> Decision:
+def decide_due_times(
+    cron: Cron, *, evaluated_until: datetime, now: datetime, catchup: CatchupPolicy, max_age: timedelta
+) -> DueDecision:
     """Decide on the slots after `decided_at` and up to `now`; none where the clock was put back behind that.
 
     A slot runs when it is on time. When nobody was there it runs late, where it is not older than `window`: `latest`
     has the last one run, `all` every one, and `none` none. Years are decided at once: it takes a few milliseconds.
     """
-    if now <= decided_at:
-        return Decision((), (), 0, decided_at, next(cron.after(decided_at), None))
-    due = _due(cron, decided_at, now, catchup, PUNCTUAL if catchup == "none" else max(window, PUNCTUAL))
-    past = due[0] if due else now + INSTANT  # what was not too late is newer than what was
-    newest = islice(takewhile(lambda slot: slot > decided_at, cron.before(past)), MOST_MISSED)
-    end = due[-1] if len(due) == MOST_DUE else now
-    return Decision(
-        due, tuple(newest)[::-1], cron.count(decided_at, past - INSTANT), end, next(cron.after(end), None)
-    )  # fmt: skip
+    if now <= evaluated_until:
+        return DueDecision((), (), 0, evaluated_until, next(cron.times_after(evaluated_until), None))
+    due = _times_to_run(
+        cron, evaluated_until, now, catchup, ON_TIME_TOLERANCE if catchup == "none" else max(max_age, ON_TIME_TOLERANCE)
+    )
+    past = due[0] if due else now + RESOLUTION  # what was not too late is newer than what was
+    newest = islice(takewhile(lambda slot: slot > evaluated_until, cron.times_before(past)), MAX_MISSED_LISTED)
+    end = due[-1] if len(due) == MAX_DUE else now
+    return DueDecision(
+        due,
+        tuple(newest)[::-1],
+        cron.count_between(evaluated_until, past - RESOLUTION),
+        end,
+        next(cron.times_after(end), None),
+    )
 
 
-def _due(cron: Cron, decided_at: datetime, now: datetime, catchup: Catchup, window: timedelta) -> tuple[datetime, ...]:
-    after = decided_at if now - decided_at <= window else now - window - INSTANT
+def _times_to_run(
+    cron: Cron, evaluated_until: datetime, now: datetime, catchup: CatchupPolicy, max_age: timedelta
+) -> tuple[datetime, ...]:
+    after = evaluated_until if now - evaluated_until <= max_age else now - max_age - RESOLUTION
     if catchup == "latest":
-        newest = next(cron.before(now + INSTANT), None)
+        newest = next(cron.times_before(now + RESOLUTION), None)
         return (newest,) if newest is not None and newest > after else ()
-    return tuple(islice(cron.between(after, now), MOST_DUE))
+    return tuple(islice(cron.times_between(after, now), MAX_DUE))

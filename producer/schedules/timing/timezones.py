@@ -11,11 +11,11 @@ from models.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1970, 9990
 # Since 1970 no zone has changed its clocks twice within a week, or put them back by more than a day.
-STEP = timedelta(days=1)
-SECOND = timedelta(seconds=1)
+SCAN_STEP = timedelta(days=1)
+ONE_SECOND = timedelta(seconds=1)
 
 
-class Stretch(NamedTuple):
+class OffsetInterval(NamedTuple):
     """A time with one offset: the instants from `start` on and before `end`; its clocks read instant + offset.
 
     `passed` is what the clocks had come to by `start`: before the stretch's first reading where a gap ends there, and
@@ -25,103 +25,105 @@ class Stretch(NamedTuple):
     start: datetime
     end: datetime
     offset: timedelta
-    passed: datetime
+    wall_reached: datetime
 
     @property
-    def first(self) -> datetime:
+    def wall_start(self) -> datetime:
         """What the clocks read at `start`."""
-        return self.read(self.start)
+        return self.to_wall_time(self.start)
 
     @property
-    def past(self) -> datetime:
+    def wall_end(self) -> datetime:
         """What they would read at `end`, were they not changed there."""
-        return self.read(self.end)
+        return self.to_wall_time(self.end)
 
-    def read(self, instant: datetime) -> datetime:
+    def to_wall_time(self, moment: datetime) -> datetime:
         """What clocks of this offset read at an instant."""
-        return _read(instant, self.offset)
+        return _to_wall_time(moment, self.offset)
 
-    def instant(self, wall: datetime) -> datetime:
+    def to_instant(self, wall: datetime) -> datetime:
         """When the clocks read this; `start`, when that is where they left it out."""
         return max(wall.replace(tzinfo=UTC) - self.offset, self.start)
 
 
-def checked(name: str) -> str:
+def check_timezone(name: str) -> str:
     """The name of a zone; raises UsageError where there is none of it, with one that may be meant."""
-    known = _known()
+    known = _known_zones()
     if name in known:
         return name
-    near = _near(name, known)
+    near = _closest_zone(name, known)
     said = f"is {near} meant?" if near else "take a name such as Europe/Berlin, or UTC"
     raise UsageError(f"there is no time zone {name[:80]!r}; {said}")
 
 
-def stretches(zone: ZoneInfo, moment: datetime) -> Iterator[Stretch]:
+def intervals_from(zone: ZoneInfo, moment: datetime) -> Iterator[OffsetInterval]:
     """From an instant on; the first one begins there."""
     start = moment.astimezone(UTC)
     for year in range(start.year, LAST_YEAR):
-        for edge in _edges(zone, year):
+        for edge in _offset_edges(zone, year):
             if edge > start:
-                yield _stretch(zone, start, edge)
+                yield _interval(zone, start, edge)
                 start = edge
 
 
-def stretches_back(zone: ZoneInfo, moment: datetime) -> Iterator[Stretch]:
+def intervals_back_from(zone: ZoneInfo, moment: datetime) -> Iterator[OffsetInterval]:
     """Back from an instant to 1970, the last first; the first one given ends there."""
     end = moment.astimezone(UTC)
     for year in range(end.year, FIRST_YEAR - 1, -1):
-        for edge in reversed(_edges(zone, year)):
+        for edge in reversed(_offset_edges(zone, year)):
             if edge < end:
-                yield _stretch(zone, edge, end)
+                yield _interval(zone, edge, end)
                 end = edge
 
 
-def _stretch(zone: ZoneInfo, start: datetime, end: datetime) -> Stretch:
-    lately = (edge for edge in _edges(zone, start.year) if start - STEP < edge <= start)
-    passed = max(_read(edge, _offset(zone, edge - SECOND)) for edge in (start, *lately))
-    return Stretch(start, end, _offset(zone, start), passed)
+def _interval(zone: ZoneInfo, start: datetime, end: datetime) -> OffsetInterval:
+    lately = (edge for edge in _offset_edges(zone, start.year) if start - SCAN_STEP < edge <= start)
+    passed = max(_to_wall_time(edge, _offset(zone, edge - ONE_SECOND)) for edge in (start, *lately))
+    return OffsetInterval(start, end, _offset(zone, start), passed)
 
 
 @lru_cache(maxsize=1024)
-def _edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
+def _offset_edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
     """The beginning of a year, by UTC, and the instants in it at which the clocks are changed."""
     edges = [datetime(year, 1, 1, tzinfo=UTC)]
     start, past = edges[0], datetime(year + 1, 1, 1, tzinfo=UTC)
     while start < past:
-        end = min(start + STEP, past)
+        end = min(start + SCAN_STEP, past)
         if _offset(zone, start) != _offset(zone, end):
-            edges.append(_change(zone, start, end))
+            edges.append(_find_offset_change(zone, start, end))
         start = end
     return tuple(edges)
 
 
-def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+def _find_offset_change(zone: ZoneInfo, before_change: datetime, after_change: datetime) -> datetime:
     """The first second of the new offset, between two instants with different ones."""
-    old = _offset(zone, before)
-    while after - before > SECOND:
-        middle = before + (after - before) // 2
+    old = _offset(zone, before_change)
+    while after_change - before_change > ONE_SECOND:
+        middle = before_change + (after_change - before_change) // 2
         middle = middle.replace(microsecond=0)
-        before, after = (middle, after) if _offset(zone, middle) == old else (before, middle)
-    return after
+        before_change, after_change = (
+            (middle, after_change) if _offset(zone, middle) == old else (before_change, middle)
+        )
+    return after_change
 
 
 def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
     return instant.astimezone(zone).utcoffset() or timedelta()
 
 
-def _read(instant: datetime, offset: timedelta) -> datetime:
-    return (instant + offset).replace(tzinfo=None)
+def _to_wall_time(moment: datetime, offset: timedelta) -> datetime:
+    return (moment + offset).replace(tzinfo=None)
 
 
 @cache
-def _known() -> frozenset[str]:
+def _known_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _near(name: str, known: frozenset[str]) -> str | None:
+def _closest_zone(name: str, zones: frozenset[str]) -> str | None:
     """The zone whose name, or whose city, is spelled most like it."""
     by_word: dict[str, str] = {}
-    for zone in sorted(known, reverse=True):
+    for zone in sorted(zones, reverse=True):
         by_word[zone.lower()] = by_word[zone.rpartition("/")[2].lower()] = zone
     said = name.strip().lower().replace(" ", "_")[:80]
     found = difflib.get_close_matches(said, by_word, n=1)

@@ -4,7 +4,7 @@ import datetime
 import time
 
 
-def shift(hours: float) -> None:
+def shift_clock(hours: float) -> None:
     """From now on be so many hours ahead."""
     true, seconds = time.time, hours * 3600
     true_ns = time.time_ns

@@ -4,10 +4,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-NO_LIMIT = 1_073_741_823
+UNLIMITED_PAGES = 1_073_741_823
 
 
-def fill_while_there(switch: str) -> None:
+def simulate_full_disk(switch_file: str) -> None:
     """Look for the file before each transaction."""
 
     class Connection(sqlite3.Connection):
@@ -17,7 +17,7 @@ def fill_while_there(switch: str) -> None:
     class Cursor(sqlite3.Cursor):
         def execute(self, sql: str, *args: Any) -> Any:
             if sql == "BEGIN IMMEDIATE":
-                super().execute(f"PRAGMA max_page_count = {1 if Path(switch).exists() else NO_LIMIT}")
+                super().execute(f"PRAGMA max_page_count = {1 if Path(switch_file).exists() else UNLIMITED_PAGES}")
             return super().execute(sql, *args)
 
     plain = sqlite3.dbapi2.connect

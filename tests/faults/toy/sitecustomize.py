@@ -9,13 +9,13 @@ import sys
 if switch := os.environ.get("TOY_DISK_FULL"):
     import disk
 
-    disk.fill_while_there(switch)
+    disk.simulate_full_disk(switch)
 
 if "worker.process.main" in sys.orig_argv or "foreman" in sys.orig_argv:
     if hours := float(os.environ.get("TOY_CLOCK_HOURS", "0")):
         import clock
 
-        clock.shift(hours)
+        clock.shift_clock(hours)
     if os.environ.get("TOY_MODEL", "toy") == "toy":
         import toy
 
@@ -23,4 +23,4 @@ if "worker.process.main" in sys.orig_argv or "foreman" in sys.orig_argv:
 elif "worker" in sys.orig_argv:
     from worker.supervisor import supervisor
 
-    supervisor.FIRST_PAUSE_SECONDS = 0.1
+    supervisor.FIRST_RESTART_DELAY_SECONDS = 0.1

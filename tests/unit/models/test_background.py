@@ -5,19 +5,19 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from models.background import Defects
+from models.background import UnexpectedErrorLog
 
 
-def raised(error: Exception, defects: Defects) -> None:
+def raised(error: Exception, defects: UnexpectedErrorLog) -> None:
     try:
         raise error
     except type(error) as caught:
-        defects.note(caught)
+        defects.record(caught)
 
 
 def test_a_defect_has_its_traceback_once_and_then_a_count() -> None:
     with capture_logs() as logs:
-        defects = Defects(structlog.get_logger(), "a defect in a duty")
+        defects = UnexpectedErrorLog(structlog.get_logger(), "a defect in a duty")
         for _ in range(3):
             raised(ValueError("a row's text"), defects)
         raised(TypeError("another"), defects)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.backoff import backoff
+from models.backoff import backoff_seconds
 from models.errors import JobError, ModelError, Unreachable
-from worker.failures import may_pass
+from worker.failures import is_transient
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from worker.failures import may_pass
     ],
 )
 def test_may_pass(error: Exception) -> None:
-    assert may_pass(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_may_pass(error: Exception) -> None:
     ],
 )
 def test_will_not_pass(error: Exception) -> None:
-    assert not may_pass(error)
+    assert not is_transient(error)
 
 
 @given(st.integers(1, 100), st.floats(0.001, 100), st.floats(0.001, 1000), st.integers(0, 2**32))
 def test_backoff_doubles_up_to_its_bound(tries: int, base: float, longest: float, seed: int) -> None:
-    waits = backoff(tries, base, longest, Random(seed))
+    waits = backoff_seconds(tries, base, longest, Random(seed))
     assert 0 <= waits <= min(longest, base * 2 ** (tries - 1))
 
 
 def test_backoff_is_spread_over_all_of_its_room() -> None:
     rng = Random(1)
-    waits = [backoff(4, 1.0, 300.0, rng) for _ in range(2_000)]
+    waits = [backoff_seconds(4, 1.0, 300.0, rng) for _ in range(2_000)]
     assert min(waits) < 0.1
     assert max(waits) > 7.9
     assert 3.7 < sum(waits) / len(waits) < 4.3

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from models.columns import Moment
+from models.columns import UtcDateTime
 from models.db import Database, insert_rows
-from models.documents import as_json, from_json
+from models.documents import from_json, to_json
 from models.errors import DatabaseRefused, SettingsError, Unreachable
 from models.tables import Batch
 
@@ -44,7 +44,7 @@ def insert_batch(database: Database, batch_id: str = "b", **columns: Any) -> Non
 class TestInsertRows:
     def test_values_come_back_as_they_went_in(self, database: Database) -> None:
         insert_batch(database)
-        rows = [("b", position, word or None, as_json({"text": word})) for position, word in enumerate(TEXTS)]
+        rows = [("b", position, word or None, to_json({"text": word})) for position, word in enumerate(TEXTS)]
         rows = [(*row[:2], row[2] and f"{row[2][:2000]}{row[1]}", row[3]) for row in rows]
 
         with database.write() as connection:
@@ -53,7 +53,7 @@ class TestInsertRows:
         with database.read() as connection:
             found = connection.execute(text("SELECT custom_id, input FROM jobs ORDER BY position")).all()
         assert [row[0] for row in found] == [row[2] for row in rows]
-        documents = [row[1] if isinstance(row[1], str) else as_json(row[1]) for row in found]
+        documents = [row[1] if isinstance(row[1], str) else to_json(row[1]) for row in found]
         assert documents == [row[3] for row in rows]
 
     def test_a_violation_is_sqlalchemys_own_error_and_quotes_no_values(self, database: Database) -> None:
@@ -137,8 +137,8 @@ class TestTransactions:
 class TestClock:
     def test_now_and_later_are_moments_in_utc(self, database: Database) -> None:
         with database.read() as connection:
-            query = text(f"SELECT {database.sql.now} AS now, {database.sql.later} AS later")
-            now, later = connection.execute(query.columns(now=Moment, later=Moment), {"seconds": -90.5}).one()
+            query = text(f"SELECT {database.sql.now} AS now, {database.sql.now_plus_seconds} AS later")
+            now, later = connection.execute(query.columns(now=UtcDateTime, later=UtcDateTime), {"seconds": -90.5}).one()
 
         assert now.tzinfo is UTC
         assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)
@@ -170,20 +170,20 @@ class TestClock:
 class TestDocuments:
     @pytest.mark.parametrize("document", [{"text": "naïve 😀"}, {}, [], None, 0.1, "a", {"a": {"b": [1, True, None]}}])
     def test_come_back_as_they_were(self, document: Any) -> None:
-        assert from_json(as_json(document)) == document
-        assert from_json(as_json(document).encode()) == document
+        assert from_json(to_json(document)) == document
+        assert from_json(to_json(document).encode()) == document
 
     def test_that_are_none_are_refused(self) -> None:
         with pytest.raises(ValueError, match="Expecting"):
             from_json(b"{")
 
     def test_text_stays_readable(self) -> None:
-        assert as_json({"text": "ä猫", "n": [1, None]}) == '{"text":"ä猫","n":[1,null]}'
+        assert to_json({"text": "ä猫", "n": [1, None]}) == '{"text":"ä猫","n":[1,null]}'
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     def test_what_is_no_json_is_refused(self, value: float) -> None:
         with pytest.raises(ValueError, match="Out of range"):
-            as_json({"score": value})
+            to_json({"score": value})
 
 
 class TestUnreachable:
@@ -199,8 +199,10 @@ class TestUnreachable:
     def test_a_lost_connection_is_the_same_in_the_middle_of_a_copy(self, postgresql_url: str) -> None:
         database, other = Database(postgresql_url), Database(postgresql_url)
         insert_batch(database)
-        end_others = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                          " AND datname = current_database()")  # fmt: skip
+        end_others = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND datname = current_database()"
+        )
 
         def rows() -> Iterator[tuple[object, ...]]:
             yield ("b", 0, None, "{}")

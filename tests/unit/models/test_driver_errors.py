@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from models import driver_errors
-from models.driver_errors import Kind
+from models.driver_errors import ErrorKind
 from models.errors import DatabaseRefused, LockTimeout, TransactionConflict, Unreachable
 
 CANARY = "canary of a row"
@@ -29,61 +29,85 @@ def of_sqlite(code: int) -> DBAPIError:
 @pytest.mark.parametrize(
     ("state", "kind"),
     [
-        ("08006", Kind.PASSING), ("08P01", Kind.PASSING), ("53200", Kind.PASSING), ("53300", Kind.PASSING),
-        ("53100", Kind.FULL), ("57P01", Kind.PASSING), ("57P03", Kind.PASSING), ("57P05", Kind.PASSING),
-        ("58030", Kind.PASSING), ("55P03", Kind.LOCKED), ("25P03", Kind.PASSING), ("40003", Kind.PASSING),
-        ("40001", Kind.CONFLICT), ("40P01", Kind.CONFLICT),
-        ("42501", Kind.REFUSED), ("42P01", Kind.REFUSED), ("42703", Kind.REFUSED), ("54000", Kind.REFUSED),
-        ("22P02", Kind.REFUSED), ("57014", Kind.REFUSED), ("25006", Kind.REFUSED), ("XX001", Kind.REFUSED),
-        ("3F000", Kind.REFUSED), ("28000", Kind.REFUSED),
+        ("08006", ErrorKind.TRANSIENT),
+        ("08P01", ErrorKind.TRANSIENT),
+        ("53200", ErrorKind.TRANSIENT),
+        ("53300", ErrorKind.TRANSIENT),
+        ("53100", ErrorKind.DISK_FULL),
+        ("57P01", ErrorKind.TRANSIENT),
+        ("57P03", ErrorKind.TRANSIENT),
+        ("57P05", ErrorKind.TRANSIENT),
+        ("58030", ErrorKind.TRANSIENT),
+        ("55P03", ErrorKind.LOCKED),
+        ("25P03", ErrorKind.TRANSIENT),
+        ("40003", ErrorKind.TRANSIENT),
+        ("40001", ErrorKind.CONFLICT),
+        ("40P01", ErrorKind.CONFLICT),
+        ("42501", ErrorKind.REFUSED),
+        ("42P01", ErrorKind.REFUSED),
+        ("42703", ErrorKind.REFUSED),
+        ("54000", ErrorKind.REFUSED),
+        ("22P02", ErrorKind.REFUSED),
+        ("57014", ErrorKind.REFUSED),
+        ("25006", ErrorKind.REFUSED),
+        ("XX001", ErrorKind.REFUSED),
+        ("3F000", ErrorKind.REFUSED),
+        ("28000", ErrorKind.REFUSED),
     ],
-)  # fmt: skip
-def test_sqlstates(state: str, kind: Kind) -> None:
-    assert driver_errors.kind_of(of_postgresql(state)) is kind
+)
+def test_sqlstates(state: str, kind: ErrorKind) -> None:
+    assert driver_errors.classify_error(of_postgresql(state)) is kind
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (sqlite3.SQLITE_BUSY, Kind.PASSING), (sqlite3.SQLITE_LOCKED_SHAREDCACHE, Kind.PASSING),
-        (sqlite3.SQLITE_IOERR_WRITE, Kind.PASSING), (sqlite3.SQLITE_CANTOPEN, Kind.PASSING),
-        (sqlite3.SQLITE_PROTOCOL, Kind.PASSING), (sqlite3.SQLITE_FULL, Kind.FULL),
-        (sqlite3.SQLITE_BUSY_SNAPSHOT, Kind.CONFLICT),
-        (sqlite3.SQLITE_ERROR, Kind.REFUSED), (sqlite3.SQLITE_READONLY, Kind.REFUSED),
-        (sqlite3.SQLITE_READONLY_DBMOVED, Kind.REFUSED), (sqlite3.SQLITE_AUTH, Kind.REFUSED),
-        (sqlite3.SQLITE_CORRUPT, Kind.REFUSED), (sqlite3.SQLITE_NOTADB, Kind.REFUSED),
+        (sqlite3.SQLITE_BUSY, ErrorKind.TRANSIENT),
+        (sqlite3.SQLITE_LOCKED_SHAREDCACHE, ErrorKind.TRANSIENT),
+        (sqlite3.SQLITE_IOERR_WRITE, ErrorKind.TRANSIENT),
+        (sqlite3.SQLITE_CANTOPEN, ErrorKind.TRANSIENT),
+        (sqlite3.SQLITE_PROTOCOL, ErrorKind.TRANSIENT),
+        (sqlite3.SQLITE_FULL, ErrorKind.DISK_FULL),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, ErrorKind.CONFLICT),
+        (sqlite3.SQLITE_ERROR, ErrorKind.REFUSED),
+        (sqlite3.SQLITE_READONLY, ErrorKind.REFUSED),
+        (sqlite3.SQLITE_READONLY_DBMOVED, ErrorKind.REFUSED),
+        (sqlite3.SQLITE_AUTH, ErrorKind.REFUSED),
+        (sqlite3.SQLITE_CORRUPT, ErrorKind.REFUSED),
+        (sqlite3.SQLITE_NOTADB, ErrorKind.REFUSED),
     ],
-)  # fmt: skip
-def test_sqlite_codes(code: int, kind: Kind) -> None:
-    assert driver_errors.kind_of(of_sqlite(code)) is kind
+)
+def test_sqlite_codes(code: int, kind: ErrorKind) -> None:
+    assert driver_errors.classify_error(of_sqlite(code)) is kind
 
 
 def test_without_a_code_a_lost_connection_passes_and_a_statement_that_can_t_be_sent_does_not() -> None:
     silent = psycopg.OperationalError("the connection failed")
 
-    assert driver_errors.kind_of(OperationalError(None, None, silent)) is Kind.PASSING
-    assert driver_errors.kind_of(InterfaceError("SELECT", None, silent, connection_invalidated=True)) is Kind.PASSING
-    assert driver_errors.kind_of(OperationalError("SELECT", None, silent)) is Kind.REFUSED
-    assert driver_errors.kind_of(ProgrammingError("SELECT", None, psycopg.ProgrammingError("x"))) is Kind.FOREIGN
+    assert driver_errors.classify_error(OperationalError(None, None, silent)) is ErrorKind.TRANSIENT
+    assert (
+        driver_errors.classify_error(InterfaceError("SELECT", None, silent, connection_invalidated=True))
+        is ErrorKind.TRANSIENT
+    )
+    assert driver_errors.classify_error(OperationalError("SELECT", None, silent)) is ErrorKind.REFUSED
+    assert (
+        driver_errors.classify_error(ProgrammingError("SELECT", None, psycopg.ProgrammingError("x")))
+        is ErrorKind.NOT_TRANSLATED
+    )
 
 
 def test_a_constraint_is_the_caller_s_to_judge() -> None:
     error = IntegrityError("INSERT", None, psycopg.errors.UniqueViolation("x"))
 
-    assert driver_errors.translated_error("the database", error) is None
+    assert driver_errors.translate_error("the database", error) is None
 
 
 @pytest.mark.parametrize(
     ("state", "raised"),
-    [
-        ("40P01", TransactionConflict),
-        ("55P03", LockTimeout),
-        ("57P01", Unreachable),
-        ("42501", DatabaseRefused),
-    ],
+    [("40P01", TransactionConflict), ("55P03", LockTimeout), ("57P01", Unreachable), ("42501", DatabaseRefused)],
 )
 def test_each_becomes_an_error_of_ours(state: str, raised: type[Exception]) -> None:
-    error = driver_errors.translated_error("the database", of_postgresql(state))
+    error = driver_errors.translate_error("the database", of_postgresql(state))
 
     assert type(error) is raised
     assert error.retryable is (raised is not DatabaseRefused)
@@ -92,7 +116,7 @@ def test_each_becomes_an_error_of_ours(state: str, raised: type[Exception]) -> N
 def test_a_pooler_that_refuses_what_we_ask_for() -> None:
     words = psycopg.OperationalError("connection failed: FATAL:  unsupported startup parameter: options")
 
-    error = driver_errors.translated_error("the database", OperationalError(None, None, words))
+    error = driver_errors.translate_error("the database", OperationalError(None, None, words))
 
     assert isinstance(error, DatabaseRefused)
     assert "set BATCHMILL_DATABASE_POOLER=1" in str(error)
@@ -100,13 +124,13 @@ def test_a_pooler_that_refuses_what_we_ask_for() -> None:
 
 @pytest.mark.parametrize("state", ["22P02", "22003", "P0001", "XX000"])
 def test_what_may_quote_a_row_is_not_quoted(state: str) -> None:
-    error = driver_errors.translated_error("the database", of_postgresql(state))
+    error = driver_errors.translate_error("the database", of_postgresql(state))
 
     assert CANARY not in str(error)
     assert state in str(error)
 
 
 def test_only_the_first_line_is_quoted() -> None:
-    error = driver_errors.translated_error("the database", of_postgresql("42501", f"no right\nDETAIL: {CANARY}"))
+    error = driver_errors.translate_error("the database", of_postgresql("42501", f"no right\nDETAIL: {CANARY}"))
 
     assert str(error) == "the database refused a statement: no right; give its role the right to"

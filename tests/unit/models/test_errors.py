@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from models import errors
-from models.errors import BatchmillError, RefusedBatch, UnknownPipeline, UsageError, first_line
+from models.errors import BatchmillError, InvalidRows, UnknownPipeline, UsageError, first_line
 
 ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BatchmillError)]
 
@@ -31,7 +31,7 @@ def test_an_unknown_pipeline_lists_what_exists() -> None:
 
 
 def test_a_refused_batch_lists_its_rows() -> None:
-    error = RefusedBatch("a.jsonl", ["line 2: is empty"])
+    error = InvalidRows("a.jsonl", ["line 2: is empty"])
 
     assert str(error).splitlines() == [
         "a.jsonl was refused and nothing was submitted; mend these rows first:",
@@ -42,10 +42,14 @@ def test_a_refused_batch_lists_its_rows() -> None:
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        ("a\nb", "a"), ("  a  \n", "a"), ("", "ValueError"), ("All failures were:\n- host a: refused\n", "All failures "
-        "were: host a: refused"), ("It failed:", "It failed"), ("It failed:\n\n  because", "It failed: because"),
+        ("a\nb", "a"),
+        ("  a  \n", "a"),
+        ("", "ValueError"),
+        ("All failures were:\n- host a: refused\n", "All failures were: host a: refused"),
+        ("It failed:", "It failed"),
+        ("It failed:\n\n  because", "It failed: because"),
         (": ", "ValueError"),
     ],
-)  # fmt: skip
+)
 def test_a_foreign_message_in_one_line_names_its_cause(message: str, line: str) -> None:
     assert first_line(ValueError(message)) == line

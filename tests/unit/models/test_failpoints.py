@@ -6,7 +6,7 @@ import pytest
 
 from models import failpoints
 from models.errors import SettingsError
-from models.failpoints import POINTS, VARIABLE, Failed, failpoint
+from models.failpoints import ENVIRONMENT_VARIABLE, FAILPOINTS, FailpointError, failpoint
 
 
 @pytest.fixture(autouse=True)
@@ -18,18 +18,18 @@ def unarmed() -> Iterator[None]:
 def test_nothing_happens_without_the_environment() -> None:
     failpoints.arm()
 
-    for point in POINTS:
+    for point in FAILPOINTS:
         failpoint(point)
 
 
 def test_the_environment_names_a_point_and_what_happens_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, " after_claim:raise , in_duty:sleep:0.001")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, " after_claim:raise , in_duty:sleep:0.001")
     failpoints.arm()
 
     failpoint("before_claim")
     failpoint("in_duty")
     for _ in range(2):
-        with pytest.raises(Failed):
+        with pytest.raises(FailpointError):
             failpoint("after_claim")
 
 
@@ -37,12 +37,12 @@ def test_a_number_names_the_one_passing() -> None:
     failpoints.arm("after_commit:raise@2")
 
     failpoint("after_commit")
-    with pytest.raises(Failed):
+    with pytest.raises(FailpointError):
         failpoint("after_commit")
     failpoint("after_commit")
 
 
 @pytest.mark.parametrize("said", ["nowhere:kill", "in_duty", "in_duty:explode", "in_duty:kill@0", "in_duty:sleep:x"])
 def test_what_makes_no_sense_is_refused(said: str) -> None:
-    with pytest.raises(SettingsError, match=rf"{VARIABLE} says '{said}', not POINT:kill"):
+    with pytest.raises(SettingsError, match=rf"{ENVIRONMENT_VARIABLE} says '{said}', not POINT:kill"):
         failpoints.arm(said)

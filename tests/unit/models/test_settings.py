@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from models.settings import LONGEST_SOCKET_PATH, Settings, config_file
+from models.settings import MAX_SOCKET_PATH_BYTES, Settings, config_file
 
 
 @pytest.fixture(autouse=True)
@@ -15,13 +15,13 @@ class TestOrder:
     def test_flag_then_environment_then_file_then_default(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert Settings.load().slice_jobs == 1024
+        assert Settings.load().slice_size == 1024
         (tmp_path / "batchmill.toml").write_text("slice_jobs = 2\nwindow_jobs = 20\n")
-        assert (Settings.load().slice_jobs, Settings.load().window_jobs) == (2, 20)
+        assert (Settings.load().slice_size, Settings.load().max_claim_jobs) == (2, 20)
         monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "3")
-        assert (Settings.load().slice_jobs, Settings.load().window_jobs) == (3, 20)
-        assert Settings.load(slice_jobs=4).slice_jobs == 4
-        assert Settings.load(slice_jobs=None).slice_jobs == 3
+        assert (Settings.load().slice_size, Settings.load().max_claim_jobs) == (3, 20)
+        assert Settings.load(slice_jobs=4).slice_size == 4
+        assert Settings.load(slice_jobs=None).slice_size == 3
 
     def test_pipelines_come_from_the_file(self, tmp_path: Path) -> None:
         (tmp_path / "batchmill.toml").write_text('[pipelines.mine]\ntask = "sentiment-analysis"\nmodel = "a/b"\n')
@@ -106,25 +106,25 @@ class TestUrls:
         settings = Settings.load()
 
         assert settings.database_is_embedded
-        assert settings.database == f"sqlite:///{batchmill_home / 'batchmill.db'}"
-        assert settings.redis == f"redis+socket://{settings.embedded_socket}"
+        assert settings.resolved_database_url == f"sqlite:///{batchmill_home / 'batchmill.db'}"
+        assert settings.broker_url == f"redis+socket://{settings.embedded_socket_path}"
 
     @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
     def test_postgresql_gets_its_driver(self, scheme: str) -> None:
         settings = Settings.load(database_url=f"{scheme}://me@host/name")
 
-        assert settings.database == "postgresql+psycopg://me@host/name"
+        assert settings.resolved_database_url == "postgresql+psycopg://me@host/name"
         assert not settings.database_is_embedded
 
     def test_redis_sockets_are_spelled_for_kombu(self) -> None:
-        assert Settings.load(redis_url="unix:///run/redis.sock").redis == "redis+socket:///run/redis.sock"
-        assert Settings.load(redis_url="redis://host/1").redis == "redis://host/1"
+        assert Settings.load(redis_url="unix:///run/redis.sock").broker_url == "redis+socket:///run/redis.sock"
+        assert Settings.load(redis_url="redis://host/1").broker_url == "redis://host/1"
 
     def test_a_socket_path_is_never_too_long(self, tmp_path: Path) -> None:
         deep = tmp_path / ("x" * 150)
 
-        socket = Settings.load(home=deep).embedded_socket
+        socket = Settings.load(home=deep).embedded_socket_path
 
-        assert len(str(socket)) <= LONGEST_SOCKET_PATH
-        assert socket == Settings.load(home=deep).embedded_socket
-        assert socket != Settings.load(home=tmp_path / ("y" * 150)).embedded_socket
+        assert len(str(socket)) <= MAX_SOCKET_PATH_BYTES
+        assert socket == Settings.load(home=deep).embedded_socket_path
+        assert socket != Settings.load(home=tmp_path / ("y" * 150)).embedded_socket_path

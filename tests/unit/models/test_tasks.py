@@ -4,9 +4,9 @@ import pytest
 
 from models import tasks
 from models.errors import InvalidParameters, JobError, UsageError
-from models.tasks.spec import LONGEST_TEXT
+from models.tasks.spec import MAX_TEXT_CHARACTERS
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 
 
 def code(raw: object) -> str:
@@ -23,7 +23,7 @@ class TestInputs:
         assert SPEC.normalise({"text": "a", "text_pair": "b", "stars": 5}) == {"text": "a", "text_pair": "b"}
         assert SPEC.normalise({"text": "a", "text_pair": None}) == {"text": "a"}
 
-    @pytest.mark.parametrize("text", ["\U0001f600", "a\u2028b", " a ", "x" * LONGEST_TEXT, "a\tb\n"])
+    @pytest.mark.parametrize("text", ["\U0001f600", "a\u2028b", " a ", "x" * MAX_TEXT_CHARACTERS, "a\tb\n"])
     def test_unusual_text_is_kept_as_it_is(self, text: str) -> None:
         assert SPEC.normalise(text) == {"text": text}
 
@@ -45,7 +45,7 @@ class TestInputs:
             ({"text": "good", "text_pair": ""}, "empty_text"),
             ("a\0b", "invalid_text"),
             ("a\ud800b", "invalid_text"),
-            ("x" * (LONGEST_TEXT + 1), "text_too_long"),
+            ("x" * (MAX_TEXT_CHARACTERS + 1), "text_too_long"),
         ],
     )
     def test_each_kind_of_bad_input_has_its_code(self, raw: object, expected: str) -> None:
@@ -69,10 +69,18 @@ class TestParameters:
     @pytest.mark.parametrize(
         "given",
         [
-            {"top_k": 0}, {"top_k": -1}, {"top_k": "2"}, {"top_k": 1.5}, {"top_k": True}, {"top_k": 10_001},
-            {"function_to_apply": "exp"}, {"custom_generate": "x"}, {"chat_template": "x"}, {"trust_remote_code": True},
+            {"top_k": 0},
+            {"top_k": -1},
+            {"top_k": "2"},
+            {"top_k": 1.5},
+            {"top_k": True},
+            {"top_k": 10_001},
+            {"function_to_apply": "exp"},
+            {"custom_generate": "x"},
+            {"chat_template": "x"},
+            {"trust_remote_code": True},
         ],
-    )  # fmt: skip
+    )
     def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
         with pytest.raises(InvalidParameters, match=f"{next(iter(given))!r}"):
             SPEC.check_parameters(given)
@@ -84,11 +92,11 @@ class TestParameters:
 
 class TestTasks:
     def test_aliases_are_found(self) -> None:
-        assert tasks.find("text-classification") is SPEC
+        assert tasks.find_spec("text-classification") is SPEC
 
     def test_an_unknown_one_is_told_which_there_are(self) -> None:
         with pytest.raises(UsageError, match="there is no task 'nope'; Batchmill knows: sentiment-analysis"):
-            tasks.find("nope")
+            tasks.find_spec("nope")
 
     def test_names_and_aliases_are_unique(self) -> None:
         names = [name for spec in tasks.TASKS.values() for name in (spec.name, *spec.aliases)]
@@ -97,6 +105,6 @@ class TestTasks:
 
     @pytest.mark.parametrize("name", tasks.TASKS)
     def test_an_example_is_an_input(self, name: str) -> None:
-        spec = tasks.find(name)
+        spec = tasks.find_spec(name)
 
         assert spec.normalise(spec.example_input) == spec.example_input

@@ -5,7 +5,7 @@ import pytest
 from models import tasks
 from models.errors import InvalidParameters
 
-SPEC = tasks.find("fill-mask")
+SPEC = tasks.find_spec("fill-mask")
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,24 @@ def test_what_is_given_is_kept(given: dict[str, Any], kept: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     "given",
     [
-        {"top_k": 0}, {"top_k": -1}, {"top_k": 1_001}, {"top_k": "5"}, {"top_k": None}, {"top_k": True},
-        {"targets": []}, {"targets": ""}, {"targets": 3}, {"targets": [3]}, {"targets": ["a", ""]},
-        {"targets": ["a"] * 1_001}, {"targets": "x" * 1_001}, {"targets": "\0"}, {"targets": ["a\ud800"]},
+        {"top_k": 0},
+        {"top_k": -1},
+        {"top_k": 1_001},
+        {"top_k": "5"},
+        {"top_k": None},
+        {"top_k": True},
+        {"targets": []},
+        {"targets": ""},
+        {"targets": 3},
+        {"targets": [3]},
+        {"targets": ["a", ""]},
+        {"targets": ["a"] * 1_001},
+        {"targets": "x" * 1_001},
+        {"targets": "\0"},
+        {"targets": ["a\ud800"]},
         {"tokenizer_kwargs": {}},
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_refused_by_name(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameters, match=f"parameter '?{next(iter(given))}|no parameter"):
         SPEC.check_parameters(given)

@@ -5,7 +5,7 @@ import pytest
 from models import tasks
 from models.errors import InvalidParameters, JobError
 
-SPEC = tasks.find("question-answering")
+SPEC = tasks.find_spec("question-answering")
 
 
 class TestInputs:
@@ -17,16 +17,23 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("raw", "expected"),
         [
-            ("Who?", "not_text"), (None, "not_text"), (["Who?", "me"], "not_text"), (3, "not_text"),
-            ({"question": "Who?"}, "missing_field"), ({"context": "me"}, "missing_field"), ({}, "missing_field"),
-            ({"question": None, "context": "me"}, "missing_field"), ({"question": "", "context": "me"}, "empty_text"),
+            ("Who?", "not_text"),
+            (None, "not_text"),
+            (["Who?", "me"], "not_text"),
+            (3, "not_text"),
+            ({"question": "Who?"}, "missing_field"),
+            ({"context": "me"}, "missing_field"),
+            ({}, "missing_field"),
+            ({"question": None, "context": "me"}, "missing_field"),
+            ({"question": "", "context": "me"}, "empty_text"),
             ({"question": "Who?", "context": " \n\u3000"}, "empty_text"),
-            ({"question": ["Who?"], "context": "me"}, "not_text"), ({"question": "Who?", "context": 3}, "not_text"),
+            ({"question": ["Who?"], "context": "me"}, "not_text"),
+            ({"question": "Who?", "context": 3}, "not_text"),
             ({"question": "Who?", "context": "a\0b"}, "invalid_text"),
             ({"question": "a\ud800", "context": "me"}, "invalid_text"),
             ({"question": "Who?", "context": "x" * 1_000_001}, "text_too_long"),
         ],
-    )  # fmt: skip
+    )
     def test_each_kind_of_bad_input_has_its_code(self, raw: object, expected: str) -> None:
         with pytest.raises(JobError) as caught:
             SPEC.normalise(raw)
@@ -43,12 +50,25 @@ class TestParameters:
     @pytest.mark.parametrize(
         "given",
         [
-            {"top_k": 0}, {"top_k": 101}, {"top_k": None}, {"top_k": True}, {"top_k": "1"}, {"doc_stride": -1},
-            {"doc_stride": 1.5}, {"max_answer_len": 0}, {"max_answer_len": 10_001}, {"max_seq_len": 0},
-            {"max_seq_len": 100_001}, {"max_question_len": 0}, {"handle_impossible_answer": 1},
-            {"align_to_words": "yes"}, {"topk": 1}, {"padding": "longest"}, {"trust_remote_code": True},
+            {"top_k": 0},
+            {"top_k": 101},
+            {"top_k": None},
+            {"top_k": True},
+            {"top_k": "1"},
+            {"doc_stride": -1},
+            {"doc_stride": 1.5},
+            {"max_answer_len": 0},
+            {"max_answer_len": 10_001},
+            {"max_seq_len": 0},
+            {"max_seq_len": 100_001},
+            {"max_question_len": 0},
+            {"handle_impossible_answer": 1},
+            {"align_to_words": "yes"},
+            {"topk": 1},
+            {"padding": "longest"},
+            {"trust_remote_code": True},
         ],
-    )  # fmt: skip
+    )
     def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
         with pytest.raises(InvalidParameters, match=f"{next(iter(given))!r}"):
             SPEC.check_parameters(given)

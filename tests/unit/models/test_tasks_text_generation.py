@@ -5,10 +5,10 @@ import pytest
 
 from models import tasks
 from models.errors import InvalidParameters, JobError
-from models.tasks.messages import MOST_MESSAGES
-from models.tasks.spec import LONGEST_TEXT
+from models.tasks.messages import MAX_MESSAGES
+from models.tasks.spec import MAX_TEXT_CHARACTERS
 
-SPEC = tasks.find("text-generation")
+SPEC = tasks.find_spec("text-generation")
 HI = {"role": "user", "content": "hi"}
 
 
@@ -26,12 +26,18 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("given", "code"),
         [
-            (None, "not_text"), (5, "not_text"), ({"text": 5}, "not_text"), (" ", "empty_text"),
-            ("a\0", "invalid_text"), ("\ud800", "invalid_text"), ("a" * (LONGEST_TEXT + 1), "text_too_long"),
-            ({}, "missing_field"), ({"prompt": "a"}, "missing_field"),
+            (None, "not_text"),
+            (5, "not_text"),
+            ({"text": 5}, "not_text"),
+            (" ", "empty_text"),
+            ("a\0", "invalid_text"),
+            ("\ud800", "invalid_text"),
+            ("a" * (MAX_TEXT_CHARACTERS + 1), "text_too_long"),
+            ({}, "missing_field"),
+            ({"prompt": "a"}, "missing_field"),
             ({"text": "a", "messages": [HI]}, "missing_field"),
         ],
-    )  # fmt: skip
+    )
     def test_anything_but_one_prompt_is_refused(self, given: Any, code: str) -> None:
         assert refused(given).code == code
 
@@ -49,18 +55,23 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("messages", "code"),
         [
-            ([], "invalid_messages"), ([HI] * (MOST_MESSAGES + 1), "invalid_messages"),
-            ("hi", "invalid_messages"), (HI, "invalid_messages"), (["hi"], "invalid_messages"),
-            ([HI, {"role": "user"}], "invalid_messages"), ([{**HI, "tool_calls": []}], "invalid_messages"),
+            ([], "invalid_messages"),
+            ([HI] * (MAX_MESSAGES + 1), "invalid_messages"),
+            ("hi", "invalid_messages"),
+            (HI, "invalid_messages"),
+            (["hi"], "invalid_messages"),
+            ([HI, {"role": "user"}], "invalid_messages"),
+            ([{**HI, "tool_calls": []}], "invalid_messages"),
             ([{"role": "root", "content": "hi"}], "invalid_messages"),
             ([{"role": ["user"], "content": "hi"}], "invalid_messages"),
             ([{"role": "user", "content": [{"type": "text", "text": "hi"}]}], "not_text"),
-            ([{"role": "user", "content": None}], "not_text"), ([{"role": "user", "content": " "}], "empty_text"),
+            ([{"role": "user", "content": None}], "not_text"),
+            ([{"role": "user", "content": " "}], "empty_text"),
             ([{"role": "user", "content": "a\0"}], "invalid_text"),
             ([{"role": "user", "content": "\udc00"}], "invalid_text"),
-            ([{"role": "user", "content": "a" * (LONGEST_TEXT // 2)}] * 3, "text_too_long"),
+            ([{"role": "user", "content": "a" * (MAX_TEXT_CHARACTERS // 2)}] * 3, "text_too_long"),
         ],
-    )  # fmt: skip
+    )
     def test_that_are_none_are_refused(self, messages: Any, code: str) -> None:
         assert refused({"messages": messages}).code == code
 
@@ -86,28 +97,45 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("given", "says"),
         [
-            ({"max_new_tokens": 0}, "max_new_tokens"), ({"max_new_tokens": -1}, "max_new_tokens"),
-            ({"max_new_tokens": "9"}, "max_new_tokens"), ({"max_new_tokens": 10**9}, "max_new_tokens"),
-            ({"max_new_tokens": True}, "max_new_tokens"), ({"max_new_tokens": 3, "min_new_tokens": 4}, "which is 3"),
-            ({"temperature": 0}, "temperature"), ({"temperature": -1.0}, "temperature"),
-            ({"temperature": float("nan")}, "finite"), ({"temperature": float("inf")}, "finite"),
-            ({"repetition_penalty": float("nan")}, "finite"), ({"repetition_penalty": 0}, "repetition_penalty"),
-            ({"top_p": 2}, "top_p"), ({"top_p": 0}, "top_p"), ({"top_k": -1}, "top_k"), ({"seed": 2**63}, "seed"),
-            ({"num_return_sequences": 2_000}, "num_return_sequences"), ({"num_beams": 0}, "num_beams"),
+            ({"max_new_tokens": 0}, "max_new_tokens"),
+            ({"max_new_tokens": -1}, "max_new_tokens"),
+            ({"max_new_tokens": "9"}, "max_new_tokens"),
+            ({"max_new_tokens": 10**9}, "max_new_tokens"),
+            ({"max_new_tokens": True}, "max_new_tokens"),
+            ({"max_new_tokens": 3, "min_new_tokens": 4}, "which is 3"),
+            ({"temperature": 0}, "temperature"),
+            ({"temperature": -1.0}, "temperature"),
+            ({"temperature": float("nan")}, "finite"),
+            ({"temperature": float("inf")}, "finite"),
+            ({"repetition_penalty": float("nan")}, "finite"),
+            ({"repetition_penalty": 0}, "repetition_penalty"),
+            ({"top_p": 2}, "top_p"),
+            ({"top_p": 0}, "top_p"),
+            ({"top_k": -1}, "top_k"),
+            ({"seed": 2**63}, "seed"),
+            ({"num_return_sequences": 2_000}, "num_return_sequences"),
+            ({"num_beams": 0}, "num_beams"),
             ({"do_sample": False, "num_return_sequences": 2}, "otherwise all would be the same"),
             ({"num_beams": 2, "num_return_sequences": 3}, "at most num_beams, which is 2"),
             ({"do_sample": False, "temperature": 0.5}, "no effect without sampling"),
-            ({"do_sample": False, "seed": 1}, "no effect without sampling"), ({"do_sample": "yes"}, "do_sample"),
-            ({"stop_strings": []}, "stop_strings"), ({"stop_strings": ["a", ""]}, "stop_strings"),
-            ({"stop_sequence": "a" * 201}, "stop_sequence"), ({"stop_strings": ["\ud800"]}, "surrogate"),
-            ({"stop_strings": ["a"] * 17}, "stop_strings"), ({"max_time": 0}, "max_time"),
-            ({"handle_long_generation": "cut"}, "hole"), ({"custom_generate": "x"}, "it takes: "),
-            ({"chat_template": "x"}, "it takes: "), ({"trust_remote_code": True}, "it takes: "),
-            ({"generation_config": {}}, "it takes: "), ({"prefix": "x"}, "it takes: "),
+            ({"do_sample": False, "seed": 1}, "no effect without sampling"),
+            ({"do_sample": "yes"}, "do_sample"),
+            ({"stop_strings": []}, "stop_strings"),
+            ({"stop_strings": ["a", ""]}, "stop_strings"),
+            ({"stop_sequence": "a" * 201}, "stop_sequence"),
+            ({"stop_strings": ["\ud800"]}, "surrogate"),
+            ({"stop_strings": ["a"] * 17}, "stop_strings"),
+            ({"max_time": 0}, "max_time"),
+            ({"handle_long_generation": "cut"}, "hole"),
+            ({"custom_generate": "x"}, "it takes: "),
+            ({"chat_template": "x"}, "it takes: "),
+            ({"trust_remote_code": True}, "it takes: "),
+            ({"generation_config": {}}, "it takes: "),
+            ({"prefix": "x"}, "it takes: "),
             ({"max_length": 9}, "it takes: "),
         ],
         ids=str,
-    )  # fmt: skip
+    )
     def test_out_of_bounds_are_refused_by_name(self, given: dict[str, Any], says: str) -> None:
         with pytest.raises(InvalidParameters) as caught:
             SPEC.check_parameters(given)

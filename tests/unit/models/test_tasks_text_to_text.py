@@ -5,7 +5,7 @@ import pytest
 from models import tasks
 from models.errors import InvalidParameters, JobError, UsageError
 
-SUMMARIZATION, TRANSLATION = tasks.find("summarization"), tasks.find("translation")
+SUMMARIZATION, TRANSLATION = tasks.find_spec("summarization"), tasks.find_spec("translation")
 
 
 def refused(**given: Any) -> str:
@@ -17,17 +17,25 @@ def refused(**given: Any) -> str:
 class TestNames:
     @pytest.mark.parametrize("name", ["translation", "translation_en_to_de", "translation_zh-cn_to_en"])
     def test_a_pair_of_languages_is_kept_in_the_name(self, name: str) -> None:
-        assert tasks.find(name) is TRANSLATION
-        assert TRANSLATION.canonical(name) == name
+        assert tasks.find_spec(name) is TRANSLATION
+        assert TRANSLATION.canonical_name(name) == name
 
     @pytest.mark.parametrize(
         "name",
-        ["translation_xx", "translation_en_de", "translation_en_to_", "translation__to_de", "translation_a_b_to_c",
-         "translation_en_to_de\n", "summarization_en_to_de", "Translation"],
-    )  # fmt: skip
+        [
+            "translation_xx",
+            "translation_en_de",
+            "translation_en_to_",
+            "translation__to_de",
+            "translation_a_b_to_c",
+            "translation_en_to_de\n",
+            "summarization_en_to_de",
+            "Translation",
+        ],
+    )
     def test_anything_else_is_refused_naming_what_exists(self, name: str) -> None:
         with pytest.raises(UsageError, match="summarization"):
-            tasks.find(name)
+            tasks.find_spec(name)
 
 
 class TestInputs:
@@ -43,8 +51,15 @@ class TestInputs:
 
 class TestParameters:
     def test_are_those_of_decoding_and_the_two_lengths(self) -> None:
-        given = {"num_beams": 2, "min_length": 3, "max_length": 9, "no_repeat_ngram_size": 2, "early_stopping": "never",
-                 "clean_up_tokenization_spaces": True, "num_return_sequences": 2}  # fmt: skip
+        given = {
+            "num_beams": 2,
+            "min_length": 3,
+            "max_length": 9,
+            "no_repeat_ngram_size": 2,
+            "early_stopping": "never",
+            "clean_up_tokenization_spaces": True,
+            "num_return_sequences": 2,
+        }
         assert SUMMARIZATION.check_parameters(given) == given
 
     def test_languages_are_for_translation_alone(self) -> None:
@@ -86,11 +101,16 @@ class TestParameters:
 
     @pytest.mark.parametrize(
         "given",
-        [{"min_length": 9, "max_length": 9}, {"min_length": 11, "max_new_tokens": 10}, {"do_sample": True},
-         {"do_sample": True, "num_return_sequences": 6}, {"num_return_sequences": 4},
-         {"do_sample": True, "num_beams": 1, "num_return_sequences": 6, "seed": 3, "temperature": 0.7},
-         {"num_beams": None, "max_length": None, "src_lang": None}],
-    )  # fmt: skip
+        [
+            {"min_length": 9, "max_length": 9},
+            {"min_length": 11, "max_new_tokens": 10},
+            {"do_sample": True},
+            {"do_sample": True, "num_return_sequences": 6},
+            {"num_return_sequences": 4},
+            {"do_sample": True, "num_beams": 1, "num_return_sequences": 6, "seed": 3, "temperature": 0.7},
+            {"num_beams": None, "max_length": None, "src_lang": None},
+        ],
+    )
     def test_what_some_model_can_do_is_kept(self, given: dict[str, Any]) -> None:
         assert TRANSLATION.check_parameters(given) == given
 

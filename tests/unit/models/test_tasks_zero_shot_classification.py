@@ -4,10 +4,10 @@ import pytest
 
 from models import tasks
 from models.errors import InvalidParameters, JobError
-from models.tasks.zero_shot_classification import MOST_LABELS
+from models.tasks.zero_shot_classification import MAX_LABELS
 
-SPEC = tasks.find("zero-shot-classification")
-MANY = [f"label {number}" for number in range(MOST_LABELS + 1)]
+SPEC = tasks.find_spec("zero-shot-classification")
+MANY = [f"label {number}" for number in range(MAX_LABELS + 1)]
 
 
 def code(raw: object, **parameters: Any) -> str:
@@ -39,13 +39,25 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("labels", "expected"),
         [
-            ([], "no_labels"), ("", "no_labels"), (" , ,", "no_labels"), (3, "not_text"), ({"canary": 1}, "not_text"),
-            (["a", 3], "not_text"), (["a", None], "not_text"), (["a", ["canary"]], "not_text"),
-            (["a", " "], "empty_label"), (["a", ""], "empty_label"), (["canary", "canary"], "repeated_label"),
-            (["canary", " canary"], "repeated_label"), ("canary, canary", "repeated_label"), (MANY, "too_many_labels"),
-            (["canary" * 200], "label_too_long"), (["canary\0"], "invalid_text"), (["canary\ud800"], "invalid_text"),
+            ([], "no_labels"),
+            ("", "no_labels"),
+            (" , ,", "no_labels"),
+            (3, "not_text"),
+            ({"canary": 1}, "not_text"),
+            (["a", 3], "not_text"),
+            (["a", None], "not_text"),
+            (["a", ["canary"]], "not_text"),
+            (["a", " "], "empty_label"),
+            (["a", ""], "empty_label"),
+            (["canary", "canary"], "repeated_label"),
+            (["canary", " canary"], "repeated_label"),
+            ("canary, canary", "repeated_label"),
+            (MANY, "too_many_labels"),
+            (["canary" * 200], "label_too_long"),
+            (["canary\0"], "invalid_text"),
+            (["canary\ud800"], "invalid_text"),
         ],
-    )  # fmt: skip
+    )
     def test_each_kind_of_bad_labels_has_its_code(self, labels: object, expected: str) -> None:
         assert code({"text": "a", "candidate_labels": labels}) == expected
         assert code({"text": "a", "candidate_labels": labels}, candidate_labels=["b"]) == expected
@@ -73,10 +85,28 @@ class TestParameters:
     @pytest.mark.parametrize(
         "template",
         [
-            "", "no braces", "{", "}", "{{}}", "{} {}", "{0}", "{name}", "{:>50000000}", "{0:>50000000}", "{!r}",
-            "{0.__class__}", "{.__class__}", "{[0]}", "{:{}}", "{}\0", "{}\ud800", "x" * 1_000 + "{}", 3, None,
+            "",
+            "no braces",
+            "{",
+            "}",
+            "{{}}",
+            "{} {}",
+            "{0}",
+            "{name}",
+            "{:>50000000}",
+            "{0:>50000000}",
+            "{!r}",
+            "{0.__class__}",
+            "{.__class__}",
+            "{[0]}",
+            "{:{}}",
+            "{}\0",
+            "{}\ud800",
+            "x" * 1_000 + "{}",
+            3,
+            None,
         ],
-    )  # fmt: skip
+    )
     def test_a_template_has_one_plain_place_for_the_label(self, template: object) -> None:
         with pytest.raises(InvalidParameters, match="hypothesis_template"):
             SPEC.check_parameters({"hypothesis_template": template})
@@ -84,11 +114,18 @@ class TestParameters:
     @pytest.mark.parametrize(
         "given",
         [
-            {"candidate_labels": []}, {"candidate_labels": ""}, {"candidate_labels": ["a", "a"]},
-            {"candidate_labels": ["a", " "]}, {"candidate_labels": 3}, {"candidate_labels": MANY},
-            {"candidate_labels": ["\0"]}, {"multi_label": "yes"}, {"multi_label": 1}, {"multi_class": True},
+            {"candidate_labels": []},
+            {"candidate_labels": ""},
+            {"candidate_labels": ["a", "a"]},
+            {"candidate_labels": ["a", " "]},
+            {"candidate_labels": 3},
+            {"candidate_labels": MANY},
+            {"candidate_labels": ["\0"]},
+            {"multi_label": "yes"},
+            {"multi_label": 1},
+            {"multi_class": True},
         ],
-    )  # fmt: skip
+    )
     def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
         with pytest.raises(InvalidParameters, match=next(iter(given))):
             SPEC.check_parameters(given)

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from training import bytepairs, german, muon, seq2seq, text_generation
-from training.english_german import pairs
-from training.grammar import Writer
+from training.english_german import sentence_pairs
+from training.grammar import GrammarExpander
 from training.reports import reports
-from training.stories import Chat, texts
+from training.stories import Chat, stories_and_chats
 
 SAMPLES = Path(__file__).parents[3] / "models" / "samples"
 TASKS = ("text-generation", "summarization", "translation")
@@ -22,13 +22,20 @@ TASKS = ("text-generation", "summarization", "translation")
 
 class TestGrammar:
     def test_a_numbered_slot_is_remembered(self) -> None:
-        first, again, other = Writer({"n": ("x", "y")}, random.Random(1)).fill("{n1} {n1} {n2}").split()
+        first, again, other = (
+            GrammarExpander({"n": ("x", "y")}, random.Random(1)).expand_pattern("{n1} {n1} {n2}").split()
+        )
         assert first == again != other
 
     def test_held_out_names_are_others(self) -> None:
         ways = {"town": tuple(f"Town{index}" for index in range(100))}
         learned, held_out = (
-            {Writer(ways, random.Random(seed), held_out=side, apart=("town",)).fill("{town1}") for seed in range(300)}
+            {
+                GrammarExpander(ways, random.Random(seed), held_out=side, split_keys=("town",)).expand_pattern(
+                    "{town1}"
+                )
+                for seed in range(300)
+            }
             for side in (False, True)
         )
         assert not learned & held_out
@@ -49,14 +56,14 @@ class TestReports:
 
 class TestPairs:
     def test_are_sentences_in_both_languages(self) -> None:
-        for english, translated in pairs(1, 500):
+        for english, translated in sentence_pairs(1, 500):
             assert english[0].isupper()
             assert translated[0].isupper()
             assert not set("{}/+=") & set(english + translated)
 
     def test_held_out_ones_are_others(self) -> None:
-        learned = {english for english, _ in pairs(1, 3_000)}
-        held_out = {english for english, _ in pairs(1, 300, held_out=True)}
+        learned = {english for english, _ in sentence_pairs(1, 3_000)}
+        held_out = {english for english, _ in sentence_pairs(1, 300, held_out=True)}
         assert len(held_out & learned) < 0.02 * len(held_out)
 
     @pytest.mark.parametrize(
@@ -73,40 +80,51 @@ class TestPairs:
     )
     def test_agree(self, noun: str, form: str, adjective: str, phrase: str) -> None:
         article, case = form.split()
-        assert german.noun(noun).phrase(article, case, adjective) == phrase
+        assert german.parse_noun(noun).phrase(article, case, adjective) == phrase
 
     def test_conjugate(self) -> None:
-        assert german.verb("kaufen") == ("kaufe", "kaufst", "kauft", "kaufen", "gekauft")
-        assert german.verb("sehen/sehe/siehst/sieht/gesehen")[2] == "sieht"
+        assert german.parse_verb("kaufen") == ("kaufe", "kaufst", "kauft", "kaufen", "gekauft")
+        assert german.parse_verb("sehen/sehe/siehst/sieht/gesehen")[2] == "sieht"
 
 
 class TestStories:
     def test_are_texts_and_chats_without_open_slots(self) -> None:
-        drawn = list(texts(1, 300))
+        drawn = list(stories_and_chats(1, 300))
         assert 0.2 < sum(isinstance(text, Chat) for text in drawn) / len(drawn) < 0.4
         assert not any(set("{}<>|") & set(text) for text in drawn if isinstance(text, str))
 
     def test_chats_end_with_an_answer(self) -> None:
-        chats = [text for text in texts(1, 300) if isinstance(text, Chat)]
+        chats = [text for text in stories_and_chats(1, 300) if isinstance(text, Chat)]
         assert all(chat.messages[-1]["role"] == "assistant" for chat in chats)
 
 
 class TestTraining:
     def test_lowers_the_loss_of_an_encoder_and_decoder(self) -> None:
         torch.manual_seed(0)
-        tokenizer = bytepairs.learn(
-            (text for pair in pairs(1, 200) for text in pair), size=400, positions=128, ends=True
+        tokenizer = bytepairs.train_tokenizer(
+            (text for pair in sentence_pairs(1, 200) for text in pair),
+            vocabulary_size=400,
+            max_positions=128,
+            append_end_token=True,
         )
-        model = seq2seq.new_model(len(tokenizer), width=32, inner=32, layers=1)
-        losses = muon.fit(model, seq2seq.batches(tokenizer, pairs(1, 10_000), 1, 512), steps=90, rate=0.01)
+        model = seq2seq.new_model(len(tokenizer), hidden_size=32, intermediate_size=32, layers=1)
+        losses = muon.fit(
+            model, seq2seq.stream_batches(tokenizer, sentence_pairs(1, 10_000), 1, 512), steps=90, learning_rate=0.01
+        )
         assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
     def test_lowers_the_loss_of_a_decoder(self) -> None:
         torch.manual_seed(0)
-        tokenizer = bytepairs.learn(["Once upon a time"], size=270, positions=128, ends=False, marks=("<|user|>",))
+        tokenizer = bytepairs.train_tokenizer(
+            ["Once upon a time"],
+            vocabulary_size=270,
+            max_positions=128,
+            append_end_token=False,
+            special_tokens=("<|user|>",),
+        )
         model = text_generation.new_model(len(tokenizer))
-        rows = (text for text in texts(1, 10_000) if isinstance(text, str))
-        losses = muon.fit(model, text_generation.batches(tokenizer, rows, 1), steps=20, rate=0.01)
+        rows = (text for text in stories_and_chats(1, 10_000) if isinstance(text, str))
+        losses = muon.fit(model, text_generation.stream_batches(tokenizer, rows, 1), steps=20, learning_rate=0.01)
         assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
     def test_a_token_f1_counts_words_that_both_have(self) -> None:
@@ -171,7 +189,7 @@ class TestTextGeneration:
 def rewritten(task: str, sources: list[str]) -> list[str]:
     tokenizer = AutoTokenizer.from_pretrained(SAMPLES / task)
     model = AutoModelForSeq2SeqLM.from_pretrained(SAMPLES / task)
-    return seq2seq.rewrite(model, tokenizer, sources)
+    return seq2seq.generate_texts(model, tokenizer, sources)
 
 
 def test_the_summarization_sample_tells_the_facts() -> None:

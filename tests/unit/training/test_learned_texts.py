@@ -8,22 +8,30 @@ from typing import Any
 import pytest
 
 from training import everyday, question_answering, sentences, topics
-from training.cast import Cast
-from training.facts import KINDS, Storyteller, story
-from training.skeletons import fill, held_out, joined, open_slots
+from training.cast import EntityNames
+from training.facts import FACT_KINDS, FactNarrator, passage_with_questions
+from training.skeletons import fill_open_slots, is_held_out, join_passages, open_slots
 
 
 def names_drawn(*, kept: bool) -> set[str]:
     return {
         name
         for seed in range(200)
-        for cast in [Cast(random.Random(seed), held_out=kept)]
+        for cast in [EntityNames(random.Random(seed), held_out=kept)]
         for kind in ("PER", "LOC", "ORG", "MISC")
         for name in [cast.draw(kind)]
     }
 
 
-@pytest.mark.parametrize("texts", [sentences.sentences, question_answering.asked, topics.claims, everyday.texts])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        sentences.labelled_sentences,
+        question_answering.questions_on_passages,
+        topics.stream_claims,
+        everyday.everyday_texts,
+    ],
+)
 class TestTexts:
     def test_are_the_same_for_the_same_seed(self, texts: Any) -> None:
         assert list(islice(texts(1), 100)) == list(islice(texts(1), 100))
@@ -39,7 +47,7 @@ class TestTexts:
 
 class TestNames:
     def test_never_come_twice_in_a_text(self) -> None:
-        cast = Cast(random.Random(0), held_out=False)
+        cast = EntityNames(random.Random(0), held_out=False)
         names = [cast.draw("PER") for _ in range(200)]
         assert len(set(names)) == len(names)
 
@@ -49,7 +57,7 @@ class TestNames:
 
 class TestSkeletons:
     def test_know_where_each_name_came_to_stand(self) -> None:
-        passage = fill("did {PER} go to {LOC}?", {"PER": "Anna", "LOC": "Oslo"})
+        passage = fill_open_slots("did {PER} go to {LOC}?", {"PER": "Anna", "LOC": "Oslo"})
         assert passage.text == "Did Anna go to Oslo?"
         assert [(passage.text[span.start : span.end], span.slot) for span in passage.spans] == [
             ("Anna", "PER"),
@@ -57,8 +65,11 @@ class TestSkeletons:
         ]
 
     def test_keep_that_when_they_are_joined(self) -> None:
-        both = joined(
-            [fill("{PER} sings.", {"PER": "Anna"}), fill("see a {JOB} and {PER}.", {"PER": "Ben", "JOB": "actor"})]
+        both = join_passages(
+            [
+                fill_open_slots("{PER} sings.", {"PER": "Anna"}),
+                fill_open_slots("see a {JOB} and {PER}.", {"PER": "Ben", "JOB": "actor"}),
+            ]
         )
         assert both.text == "Anna sings. See an actor and Ben."
         assert [both.text[span.start : span.end] for span in both.spans] == ["Anna", "actor", "Ben"]
@@ -67,17 +78,17 @@ class TestSkeletons:
         assert open_slots("{PER} and {PER2} saw {PER}") == ("PER", "PER2")
 
     def test_keep_about_one_text_in_eight(self) -> None:
-        assert 60 < sum(held_out(str(number), 8) for number in range(800)) < 140
+        assert 60 < sum(is_held_out(str(number), 8) for number in range(800)) < 140
 
 
 class TestNamesInSentences:
     def test_are_all_of_the_four_kinds(self) -> None:
-        kinds = Counter(span.slot for text in islice(sentences.sentences(0), 500) for span in text.spans)
+        kinds = Counter(span.slot for text in islice(sentences.labelled_sentences(0), 500) for span in text.spans)
         assert set(kinds) == set(sentences.NAME_KINDS)
         assert min(kinds.values()) > 50
 
     def test_begin_with_a_capital(self) -> None:
-        for text in islice(sentences.sentences(0), 500):
+        for text in islice(sentences.labelled_sentences(0), 500):
             names = [text.text[span.start : span.end] for span in text.spans]
             assert all(name[0].isupper() or name.startswith(("the ", "iPhone")) for name in names)
 
@@ -87,7 +98,7 @@ class TestQuestions:
         rng = random.Random(0)
         answers = [
             (question.text, passage.text[question.answer.start : question.answer.end])
-            for passage, questions in (story(rng, 3, held_out=False) for _ in range(300))
+            for passage, questions in (passage_with_questions(rng, 3, held_out=False) for _ in range(300))
             for question in questions
             if question.answer
         ]
@@ -99,25 +110,25 @@ class TestQuestions:
         assert all(year.isdigit() for year in years)
 
     def test_have_no_answer_now_and_then(self) -> None:
-        asked = [question for _, question in islice(question_answering.asked(0), 1_000)]
+        asked = [question for _, question in islice(question_answering.questions_on_passages(0), 1_000)]
         assert 0.1 < sum(question.answer is None for question in asked) / len(asked) < 0.4
 
     def test_are_about_what_the_fact_tells(self) -> None:
-        teller = Storyteller(random.Random(0), held_out=False)
-        for kind in KINDS:
-            fact = teller.fact(kind)
-            assert all(set(open_slots(ask)) | {slot} <= fact.names.keys() for ask, slot in fact.questions())
+        teller = FactNarrator(random.Random(0), held_out=False)
+        for kind in FACT_KINDS:
+            fact = teller.draw_fact(kind)
+            assert all(set(open_slots(ask)) | {slot} <= fact.names.keys() for ask, slot in fact.question_templates())
 
 
 class TestClaims:
     def test_follow_contradict_or_do_neither(self) -> None:
-        labels = Counter(claim.label for claim in islice(topics.claims(0), 2_000))
+        labels = Counter(claim.label for claim in islice(topics.stream_claims(0), 2_000))
         assert set(labels) == {topics.CONTRADICTION, topics.NEUTRAL, topics.ENTAILMENT}
         assert min(labels.values()) > 100
 
     def test_follow_if_they_name_the_topic(self) -> None:
-        for claim in islice(topics.claims(0), 2_000):
-            if claim.topic >= 0 and claim.topic == claim.named:
+        for claim in islice(topics.stream_claims(0), 2_000):
+            if claim.topic >= 0 and claim.topic == claim.claimed_subject:
                 assert claim.label == topics.ENTAILMENT, claim
 
     def test_are_about_a_few_dozen_topics(self) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.failures import breaks
+from worker.failures import is_device_lost
 
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 
@@ -18,7 +18,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
     ],
 )
 def test_a_lost_device_breaks(said: str) -> None:
-    assert breaks(RuntimeError(said))
+    assert is_device_lost(RuntimeError(said))
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_a_lost_device_breaks(said: str) -> None:
     ],
 )
 def test_what_passes_or_is_one_input_s_own_does_not(error: Exception) -> None:
-    assert not breaks(error)
+    assert not is_device_lost(error)

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from worker.adapters.encoding.collation import Collation
+from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import Limits
 from worker.adapters.probes import packing, padding, probe_rows, sameness
 from worker.adapters.probes.sameness import Sharing
-from worker.adapters.probes.sameness_trials import ReadingTrial
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.probes.sameness_trials import ScoringTrial
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tokenization import vocabulary
-from worker.adapters.tokenization.special_tokens import Frame
+from worker.adapters.tokenization.special_tokens import Template
 from worker.layers import int8_linear
-from worker.layers.packed_attention import Layout, Places
-from worker.layers.packed_layers import PackedLayers, possible
+from worker.layers.packed_attention import PackedLayout, Positions
+from worker.layers.packed_layers import PackedLayers, is_packing_supported
 from worker.leasing.leases import Job
 
-FIRST = ((0,),)  # where a head looks that reads a row's first state
+FIRST_POSITION = ((0,),)  # where a head looks that reads a row's first state
 
 
 class Encoder:
@@ -33,61 +33,73 @@ class Encoder:
     With `few` the head looks at few positions of a row, and `tensors` is told which.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, limits: Limits, frame: Frame | None, *, few: bool = False) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, limits: Limits, template: Template | None, *, sparse_positions: bool = False
+    ) -> None:
         self._model = model
-        self._collation = Collation(
-            tokenizer, model.device, deterministic=limits.deterministic, longest=limits.max_length
+        self._collator = Collator(
+            tokenizer, model.device, deterministic=limits.deterministic, max_width=limits.max_length
         )
-        self.most_rows = self._collation.most_rows
+        self.max_rows = self._collator.max_rows
         self._deterministic = limits.deterministic
-        self._sameness = sameness.settle(model, ReadingTrial(), limits.max_length)
-        self._state = self._sameness.state(model)
-        self._words = vocabulary.size(model)
-        self.apart = frame is None or padding.matters(model, tokenizer, frame, limits.max_length)
+        self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)
+        self._state_to_restore = self._sharing_policy.state_to_restore(model)
+        self._vocabulary_size = vocabulary.size(model)
+        self.needs_equal_lengths = template is None or padding.padding_changes_scores(
+            model, tokenizer, template, limits.max_length
+        )
         self._layers: PackedLayers | None = None
-        self._few = False
-        shares = self.most_rows > 1 and not self.apart and self._sameness.sharing is Sharing.TOGETHER
-        if frame is not None and shares and not limits.deterministic and possible(model):
-            self._settle(probe_rows.rows(tokenizer, frame), tokenizer.pad_token_id, few=few)
+        self._sparse_positions = False
+        shares = self.max_rows > 1 and not self.needs_equal_lengths and self._sharing_policy.sharing is Sharing.TOGETHER
+        if template is not None and shares and not limits.deterministic and is_packing_supported(model):
+            self._try_packing(
+                probe_rows.make_rows(tokenizer, template), tokenizer.pad_token_id, sparse_positions=sparse_positions
+            )
 
     @property
-    def packs(self) -> bool:
+    def uses_packing(self) -> bool:
         """Whether rows share their passes without padding."""
         return self._layers is not None
 
-    def row(self, job: Job, features: Mapping[str, Any], **other: Any) -> Encoded:
+    def make_row(self, job: Job, features: Mapping[str, Any], **options: Any) -> Row:
         """As `Collation.row`. Raises JobError `unknown_token` where the model lacks one of its tokens."""
-        vocabulary.check(features["input_ids"], self._words)
-        sharing = self._sameness.of_row(len(features["input_ids"]), fixed=self._deterministic)
-        equal = self.apart or sharing is not Sharing.TOGETHER
-        row = self._collation.row(job, features, equal_lengths=equal, packed=self.packs, **other)
-        return replace(row, width=None, most=1) if sharing is Sharing.ALONE else row
+        vocabulary.check_token_ids(features["input_ids"], self._vocabulary_size)
+        sharing = self._sharing_policy.sharing_for(len(features["input_ids"]), fixed_shape=self._deterministic)
+        equal = self.needs_equal_lengths or sharing is not Sharing.TOGETHER
+        row = self._collator.make_row(job, features, equal_lengths=equal, packed=self.uses_packing, **options)
+        return replace(row, width=None, max_rows=1) if sharing is Sharing.ALONE else row
 
     @contextmanager
-    def tensors(self, batch: MicroBatch, looked_at: Places | None = None) -> Iterator[dict[str, torch.Tensor]]:
+    def prepare_inputs(
+        self, micro_batch: MicroBatch, output_positions: Positions | None = None
+    ) -> Iterator[dict[str, torch.Tensor]]:
         """What to call the model with in here; `looked_at` are the positions of each row that its head needs."""
-        tensors = self._collation.tensors(batch)
-        if self._state is not None:
-            self._state.restore()
-        with self._pass([row.length for row in batch.rows], batch.width, looked_at):
+        tensors = self._collator.collate(micro_batch)
+        if self._state_to_restore is not None:
+            self._state_to_restore.restore()
+        with self._packed_pass([row.length for row in micro_batch.rows], micro_batch.width, output_positions):
             yield tensors
 
-    def _pass(self, lengths: Sequence[int], width: int, looked_at: Places | None) -> AbstractContextManager[None]:
-        kept = looked_at if self._few else None
+    def _packed_pass(
+        self, lengths: Sequence[int], width: int, output_positions: Positions | None
+    ) -> AbstractContextManager[None]:
+        kept = output_positions if self._sparse_positions else None
         if self._layers is None or (kept is None and min(lengths) == width):
             return nullcontext()
-        return self._layers.over(Layout(lengths, width, self._model.device, kept))
+        return self._layers.activate(PackedLayout(lengths, width, self._model.device, kept))
 
     @torch.inference_mode()
-    def _settle(self, rows: Sequence[probe_rows.Row], pad: int, *, few: bool) -> None:
+    def _try_packing(self, rows: Sequence[probe_rows.ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> None:
         """Pack from here on, if rows come out as they do alone, whoever else is in the pass."""
         try:
             self._layers = PackedLayers(self._model)
         except ValueError:
             return
-        with int8_linear.unrounded(self._model):
-            for self._few in (True, False) if few else (False,):
-                if packing.harmless(self._model, rows, pad, self._pass, few=self._few):
+        with int8_linear.float32_fallback(self._model):
+            for self._sparse_positions in (True, False) if sparse_positions else (False,):
+                if packing.is_packing_exact(
+                    self._model, rows, pad_token_id, self._packed_pass, sparse_positions=self._sparse_positions
+                ):
                     return
         self._layers.remove()
         self._layers = None

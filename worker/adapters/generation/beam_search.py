@@ -13,118 +13,138 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from worker.adapters.generation import row_state
 
 # The score of what is no candidate, as transformers has it.
-HOPELESS = -1e9
+DEAD_BEAM_SCORE = -1e9
 
 
-def write(
-    model: Any, input_ids: torch.Tensor, logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList, generation_config: GenerationConfig, **told: Any,
-) -> torch.Tensor:  # fmt: skip
+def generate_beams(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    **model_kwargs: Any,
+) -> torch.Tensor:
     """Token ids `(rows × sequences, longest)`: what the rows began with, and their best texts up to each one's end.
 
     Behind that stands NOTHING; or whatever transformers puts there, where rows can't leave this model.
     """
     own_way = hasattr(model, "_reorder_cache")
-    if own_way or not row_state.may_leave(told, [*logits_processor, *stopping_criteria]):
+    if own_way or not row_state.supports_row_removal(model_kwargs, [*logits_processor, *stopping_criteria]):
         return type(model)._beam_search(
-            model, input_ids, logits_processor, stopping_criteria, generation_config, **told
+            model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs
         )
-    search = Search(model, input_ids, logits_processor, stopping_criteria, generation_config, told)
-    outputs = model._prefill(input_ids, generation_config, told)
-    while search.go_on(outputs):
-        outputs = model(**search.next(), return_dict=True)
-    return search.written()
+    search = BeamSearch(model, input_ids, logits_processor, stopping_criteria, generation_config, model_kwargs)
+    outputs = model._prefill(input_ids, generation_config, model_kwargs)
+    while search.step(outputs):
+        outputs = model(**search.next_inputs(), return_dict=True)
+    return search.best_texts()
 
 
 @dataclass(frozen=True, slots=True)
-class Beams:
+class BeamState:
     """What is followed for each row, and what has been found: tensors whose first dimension is the row.
 
     `texts` and `found` are `(rows, beams, most)` token ids; `origins` and `found_origins` the sequence that each token
     came from, -1 where none was written; the scores and `finished` are `(rows, beams)`, `hopeful` is `(rows, 1)`.
     """
 
-    texts: torch.Tensor
-    origins: torch.Tensor
-    scores: torch.Tensor
-    found: torch.Tensor
-    found_origins: torch.Tensor
-    found_scores: torch.Tensor
-    finished: torch.Tensor
-    hopeful: torch.Tensor
+    running_ids: torch.Tensor
+    parent_beams: torch.Tensor
+    running_scores: torch.Tensor
+    finished_ids: torch.Tensor
+    finished_parents: torch.Tensor
+    finished_scores: torch.Tensor
+    is_finished: torch.Tensor
+    can_improve: torch.Tensor
 
     @classmethod
-    def begin(cls, ids: torch.Tensor, beams: int, most: int) -> "Beams":
+    def from_prompts(cls, ids: torch.Tensor, num_beams: int, max_length: int) -> "BeamState":
         """From token ids `(rows × beams, width)`; a row's beams are all the same, and only the first one counts."""
-        rows, width = len(ids) // beams, ids.shape[1]
-        texts = torch.cat([ids.view(rows, beams, width), ids.new_zeros((rows, beams, most - width))], dim=-1)
-        origins = ids.new_full((rows, beams, most - width), -1, dtype=torch.int32)
-        hopeless = torch.full((rows, beams), HOPELESS, dtype=torch.float32, device=ids.device)
+        rows, width = len(ids) // num_beams, ids.shape[1]
+        texts = torch.cat(
+            [ids.view(rows, num_beams, width), ids.new_zeros((rows, num_beams, max_length - width))], dim=-1
+        )
+        origins = ids.new_full((rows, num_beams, max_length - width), -1, dtype=torch.int32)
+        hopeless = torch.full((rows, num_beams), DEAD_BEAM_SCORE, dtype=torch.float32, device=ids.device)
         scores = hopeless.index_fill(1, ids.new_zeros(1), 0.0)
         finished = torch.zeros_like(scores, dtype=torch.bool)
         return cls(texts, origins, scores, texts, origins, hopeless, finished, torch.ones_like(finished[:, :1]))
 
-    def of(self, rows: torch.Tensor) -> "Beams":
+    def select_rows(self, rows: torch.Tensor) -> "BeamState":
         """Of these rows only, int64 `(rows,)`."""
-        return Beams(*(getattr(self, each.name)[rows] for each in fields(self)))
+        return BeamState(*(getattr(self, each.name)[rows] for each in fields(self)))
 
 
-class Search:
+class BeamSearch:
     """The rows that are not settled yet."""
 
     def __init__(
-        self, model: Any, ids: torch.Tensor, processors: LogitsProcessorList, criteria: StoppingCriteriaList,
-        config: GenerationConfig, told: dict[str, Any],
-    ) -> None:  # fmt: skip
-        self._model, self._processors, self._criteria, self._told = model, processors, criteria, told
+        self,
+        model: Any,
+        ids: torch.Tensor,
+        processors: LogitsProcessorList,
+        criteria: StoppingCriteriaList,
+        config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+    ) -> None:
+        self._model, self._processors, self._criteria, self._model_kwargs = model, processors, criteria, model_kwargs
         self._config = config
         self._width = self._length = ids.shape[1]
         self._ids = ids
-        self._beams = Beams.begin(ids, config.num_beams, config.max_length)
-        self._rows = list(range(len(self._beams.texts)))
-        self._left: dict[int, list[list[int]]] = {}
+        self._beams = BeamState.from_prompts(ids, config.num_beams, config.max_length)
+        self._row_ids = list(range(len(self._beams.running_ids)))
+        self._finished_texts: dict[int, list[list[int]]] = {}
 
-    def go_on(self, outputs: Any) -> bool:
+    def step(self, outputs: Any) -> bool:
         """Take each row's beams one token further by the model's outputs; false when the last row is settled."""
         encodes = self._model.config.is_encoder_decoder
-        self._told = self._model._update_model_kwargs_for_generation(outputs, self._told, is_encoder_decoder=encodes)
-        logits = outputs.logits[:, -1].to(dtype=torch.float32, copy=True)
-        goes_on = self._step(self._processors(self._ids, logits.log_softmax(dim=-1)))
-        staying = goes_on.nonzero()[:, 0]
-        leave = len(staying) < len(self._rows)
-        if leave:
-            self._leave((~goes_on).nonzero()[:, 0], staying)
-        # Beams of one row share what its encoder said, so only what was written moves with them.
-        row_state.caches(self._told)[0].reorder_cache(
-            self._beams.origins[..., self._length - self._width - 1].flatten()
+        self._model_kwargs = self._model._update_model_kwargs_for_generation(
+            outputs, self._model_kwargs, is_encoder_decoder=encodes
         )
-        self._ids = self._beams.texts[..., : self._length].flatten(0, 1)
-        return bool(self._rows)
+        logits = outputs.logits[:, -1].to(dtype=torch.float32, copy=True)
+        goes_on = self._advance_beams(self._processors(self._ids, logits.log_softmax(dim=-1)))
+        staying = goes_on.nonzero()[:, 0]
+        leave = len(staying) < len(self._row_ids)
+        if leave:
+            self._remove_finished((~goes_on).nonzero()[:, 0], staying)
+        # Beams of one row share what its encoder said, so only what was written moves with them.
+        row_state.caches(self._model_kwargs)[0].reorder_cache(
+            self._beams.parent_beams[..., self._length - self._width - 1].flatten()
+        )
+        self._ids = self._beams.running_ids[..., : self._length].flatten(0, 1)
+        return bool(self._row_ids)
 
-    def next(self) -> dict[str, Any]:
+    def next_inputs(self) -> dict[str, Any]:
         """What the model is told for the next token."""
         inputs: dict[str, Any] = self._model.prepare_inputs_for_generation(
-            self._ids, next_sequence_length=1, **self._told
+            self._ids, next_sequence_length=1, **self._model_kwargs
         )
         return inputs
 
-    def written(self) -> torch.Tensor:
+    def best_texts(self) -> torch.Tensor:
         """The best texts of all rows, in their first order, when they have left."""
-        return row_state.filled([ids for row in sorted(self._left) for ids in self._left[row]])
+        return row_state.pad_rows([ids for row in sorted(self._finished_texts) for ids in self._finished_texts[row]])
 
-    def _step(self, scores: torch.Tensor) -> torch.Tensor:
+    def _advance_beams(self, scores: torch.Tensor) -> torch.Tensor:
         """Follow the best continuations, by the scores `(rows × beams, tokens)`; tells which rows go on, `(rows,)`."""
         model, config, was = self._model, self._config, self._beams
-        rows, beams = was.scores.shape
+        rows, beams = was.running_scores.shape
         how = {"num_beams": beams}
         lengths = {"cur_len": self._length, "decoder_prompt_len": self._width}
         settling = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
         ends = config._eos_token_tensor
         # As many as beams are left, whichever of them end.
         candidates = max(2, 1 + (0 if ends is None else len(ends))) * beams
-        summed = (scores.view(rows, beams, -1) + was.scores[..., None]).flatten(1)
+        summed = (scores.view(rows, beams, -1) + was.running_scores[..., None]).flatten(1)
         top_scores, top_texts, top_origins = model._get_top_k_continuations(
-            summed, was.texts, was.origins, **lengths, **how, do_sample=False, beams_to_keep=candidates, batch_size=rows
+            summed,
+            was.running_ids,
+            was.parent_beams,
+            **lengths,
+            **how,
+            do_sample=False,
+            beams_to_keep=candidates,
+            batch_size=rows,
         )
         self._length += 1
         ended = self._criteria(top_texts[..., : self._length].flatten(0, 1), None).view(rows, candidates)
@@ -133,30 +153,41 @@ class Search:
         )
         best = torch.arange(candidates, device=scores.device) < beams
         found, found_scores, found_origins, finished = model._update_finished_beams(
-            was.found, top_texts, was.found_scores, top_scores, was.found_origins, top_origins, was.hopeful,
-            was.finished, ended, best, **how, **lengths, **settling,
-        )  # fmt: skip
+            was.finished_ids,
+            top_texts,
+            was.finished_scores,
+            top_scores,
+            was.finished_parents,
+            top_origins,
+            was.can_improve,
+            was.is_finished,
+            ended,
+            best,
+            **how,
+            **lengths,
+            **settling,
+        )
         lengths["cur_len"] = self._length
         hopeful = model._check_early_stop_heuristic(
-            was.hopeful, running, found_scores, finished, max_length=config.max_length, **lengths, **settling
+            was.can_improve, running, found_scores, finished, max_length=config.max_length, **lengths, **settling
         )
-        self._beams = Beams(texts, origins, running, found, found_origins, found_scores, finished, hopeful)
+        self._beams = BeamState(texts, origins, running, found, found_origins, found_scores, finished, hopeful)
         full = finished.all(dim=1) & (config.early_stopping is True)
         return hopeful[:, 0] & ~full & ~ended.all(dim=1)
 
-    def _leave(self, going: torch.Tensor, staying: torch.Tensor) -> None:
-        gone, sequences = self._beams.of(going), self._config.num_return_sequences
-        lengths = self._width + (gone.found_origins >= 0).sum(dim=-1)
-        for place, texts, ends in zip(going.tolist(), gone.found.tolist(), lengths.tolist(), strict=True):
-            self._left[self._rows[place]] = [
+    def _remove_finished(self, leaving: torch.Tensor, remaining: torch.Tensor) -> None:
+        gone, sequences = self._beams.select_rows(leaving), self._config.num_return_sequences
+        lengths = self._width + (gone.finished_parents >= 0).sum(dim=-1)
+        for place, texts, ends in zip(leaving.tolist(), gone.finished_ids.tolist(), lengths.tolist(), strict=True):
+            self._finished_texts[self._row_ids[place]] = [
                 ids[:end] for ids, end in zip(texts[:sequences], ends[:sequences], strict=True)
             ]
-        self._rows = [self._rows[place] for place in staying.tolist()]
-        self._beams = self._beams.of(staying)
+        self._row_ids = [self._row_ids[place] for place in remaining.tolist()]
+        self._beams = self._beams.select_rows(remaining)
         beams = self._config.num_beams
-        flat = (staying[:, None] * beams + torch.arange(beams, device=staying.device)).flatten()
-        self._told = row_state.kept(self._told, flat)
-        for cache in row_state.caches(self._told)[1:]:
+        flat = (remaining[:, None] * beams + torch.arange(beams, device=remaining.device)).flatten()
+        self._model_kwargs = row_state.select_rows(self._model_kwargs, flat)
+        for cache in row_state.caches(self._model_kwargs)[1:]:
             cache.reorder_cache(flat)
-        row_state.keep(self._processors, flat)
-        row_state.keep(self._criteria, staying)
+        row_state.select_processor_rows(self._processors, flat)
+        row_state.select_processor_rows(self._criteria, remaining)

@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 from transformers import GenerationConfig
 
-PIPELINE = {"max_new_tokens": 256, "num_beams": 4}
+PIPELINE_DEFAULTS = {"max_new_tokens": 256, "num_beams": 4}
 
 # Generation configs written since this version also fill in whatever a given one leaves at the global default.
-FILLS_IN = (4, 50)
+FILLS_IN_SINCE_VERSION = (4, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +30,34 @@ class Seq2SeqDefaults:
     task: str
     prefix: str
     settings: Mapping[str, Any]
-    positions: int | None
+    max_positions: int | None
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any, task: str) -> "Seq2SeqDefaults":
+    def from_model(cls, model: Any, tokenizer: Any, task: str) -> "Seq2SeqDefaults":
         """Read off a loaded model's config, its generation config and its tokenizer."""
         by_task = getattr(model.config, "task_specific_params", None) or {}
         if task == "translation":
             task = next((name for name in by_task if name.startswith(task)), task)
         specific = dict(by_task.get(task) or {})
         prefix = specific.pop("prefix", getattr(model.config, "prefix", None)) or ""
-        settings = _settled(model, specific)
+        settings = _resolve(model, specific)
         if settings["pad_token_id"] is None:
             settings["pad_token_id"] = tokenizer.pad_token_id
-        return cls(task, prefix, settings, _positions(model))
+        return cls(task, prefix, settings, _max_positions(model))
 
-    def asked(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def with_parameters(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with the batch's own in them. Lengths are `max_length` and `min_length`, in the decoder's tokens
         with the one that it starts from.
         """
         settings = {**self.settings, **parameters}
-        most, fewest = self._most(settings, parameters), settings["min_length"] or 0
+        most, fewest = self._max_length(settings, parameters), settings["min_length"] or 0
         if settings["min_new_tokens"] is not None:
             fewest = settings["min_new_tokens"] + 1
         # Beyond the most, a minimum means the most; transformers would warn with every pass.
         lengths = {"max_length": most, "min_length": min(fewest, most)}
         return {**settings, **lengths, "max_new_tokens": None, "min_new_tokens": None}
 
-    def _most(self, settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
+    def _max_length(self, settings: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
         common = GenerationConfig._get_default_generation_params()["max_length"]
         if settings["max_new_tokens"] is not None:
             most = settings["max_new_tokens"] + 1
@@ -66,10 +66,10 @@ class Seq2SeqDefaults:
         else:
             most = common + 1
         # 4.57 dies where the positions end. The last token written is not read, so it needs none.
-        return int(most if self.positions is None else min(most, self.positions + 1))
+        return int(most if self.max_positions is None else min(most, self.max_positions + 1))
 
 
-def _settled(model: Any, specific: Mapping[str, Any]) -> dict[str, Any]:
+def _resolve(model: Any, task_params: Mapping[str, Any]) -> dict[str, Any]:
     """The pipeline's own values; where it has none, the model's; over both, the task's.
 
     Then `generate` takes the model's once more for all that is the global default, whoever said so. Odd, but it decides
@@ -77,26 +77,29 @@ def _settled(model: Any, specific: Mapping[str, Any]) -> dict[str, Any]:
     """
     common = GenerationConfig._get_default_generation_params()
     names = [name for name in vars(GenerationConfig()) if not name.startswith("_") and name != "transformers_version"]
-    own = {**dict.fromkeys(names), **common, **_said(model)}
-    settled = {**dict.fromkeys(own), **common, **PIPELINE}
+    own = {**dict.fromkeys(names), **common, **_checkpoint_config(model)}
+    settled = {**dict.fromkeys(own), **common, **PIPELINE_DEFAULTS}
     _fill_in(settled, own, common)
-    if settled["max_new_tokens"] == PIPELINE["max_new_tokens"] and settled["max_length"] != common["max_length"]:
+    if (
+        settled["max_new_tokens"] == PIPELINE_DEFAULTS["max_new_tokens"]
+        and settled["max_length"] != common["max_length"]
+    ):
         settled["max_new_tokens"] = None
-    settled.update({name: value for name, value in specific.items() if name in settled})
-    if _written_by(model.generation_config) >= FILLS_IN:
+    settled.update({name: value for name, value in task_params.items() if name in settled})
+    if _config_version(model.generation_config) >= FILLS_IN_SINCE_VERSION:
         _fill_in(settled, own, common)
     if settled["temperature"] == 0.0:
         settled["do_sample"] = False
     return settled
 
 
-def _fill_in(settled: dict[str, Any], own: Mapping[str, Any], common: Mapping[str, Any]) -> None:
-    for name, value in own.items():
-        if settled[name] == common.get(name):
-            settled[name] = value
+def _fill_in(settings: dict[str, Any], model_values: Mapping[str, Any], global_defaults: Mapping[str, Any]) -> None:
+    for name, value in model_values.items():
+        if settings[name] == global_defaults.get(name):
+            settings[name] = value
 
 
-def _said(model: Any) -> dict[str, Any]:
+def _checkpoint_config(model: Any) -> dict[str, Any]:
     """What the checkpoint says of writing. Before there were generation configs it stood in the model's config, partly
     as the defaults of its class, which 5.x no longer looks at.
     """
@@ -110,13 +113,13 @@ def _said(model: Any) -> dict[str, Any]:
     return said
 
 
-def _written_by(config: GenerationConfig) -> tuple[int, ...]:
+def _config_version(config: GenerationConfig) -> tuple[int, ...]:
     if config._from_model_config or not config.transformers_version:
-        return FILLS_IN  # 4.57 takes what no version wrote for its own
+        return FILLS_IN_SINCE_VERSION  # 4.57 takes what no version wrote for its own
     return tuple(int(part) for part in re.findall(r"\d+", config.transformers_version)[:2])
 
 
-def _positions(model: Any) -> int | None:
+def _max_positions(model: Any) -> int | None:
     """Where positions are a table; M2M100 and NLLB make more as they go, T5 counts distances."""
     decoder = model.get_decoder()
     table = getattr(decoder, "embed_positions", None)

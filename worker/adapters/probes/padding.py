@@ -11,36 +11,38 @@ import torch
 
 from worker.adapters.probes import probe_rows
 from worker.adapters.tokenization import vocabulary
-from worker.adapters.tokenization.special_tokens import Frame
+from worker.adapters.tokenization.special_tokens import Template
 from worker.layers import int8_linear, tolerance
 
-PADDING = 16  # behind the trial's text: more than the widest convolution
+PADDING_TOKENS = 16  # behind the trial's text: more than the widest convolution
 
 
-def matters(model: Any, tokenizer: Any, frame: Frame, longest: int | None = None) -> bool:
+def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_width: int | None = None) -> bool:
     """Tries a row alone and padded; true where the scores differ, or padding on the right is not the tokenizer's.
 
     Padding on the left moves every text to other positions, which most models tell apart. On the right it would be
     wrong for models that look at the last position (XLNet). `longest` is the width that no pass goes past. Raises
     ModelError where the model can't read a row at all.
     """
-    row = probe_rows.row(tokenizer, frame, words=vocabulary.size(model))
-    with int8_linear.unrounded(model), torch.inference_mode():
-        alone = _alone(model, row)
+    row = probe_rows.make_row(tokenizer, template, vocabulary_size=vocabulary.size(model))
+    with int8_linear.float32_fallback(model), torch.inference_mode():
+        alone = _scores_alone(model, row)
         if tokenizer.padding_side == "left":
             return True
         if tokenizer.pad_token_id is None:
             return False  # then a row never shares a pass
         try:
-            width = min(len(row["input_ids"]) + PADDING, longest or sys.maxsize)
-            padded = probe_rows.scores(model, probe_rows.tensors([row], tokenizer.pad_token_id, model.device, width))
+            width = min(len(row["input_ids"]) + PADDING_TOKENS, max_width or sys.maxsize)
+            padded = probe_rows.compute_scores(
+                model, probe_rows.to_tensors([row], tokenizer.pad_token_id, model.device, width)
+            )
         except Exception:  # whatever a model says to padding that it can't take; its rows stay apart
             return True
-    return not tolerance.agree(alone, padded[:, : alone.shape[1]])
+    return not tolerance.scores_match(alone, padded[:, : alone.shape[1]])
 
 
-def _alone(model: Any, row: probe_rows.Row) -> torch.Tensor:
+def _scores_alone(model: Any, row: probe_rows.ProbeRow) -> torch.Tensor:
     try:
-        return probe_rows.scores(model, probe_rows.tensors([row], 0, model.device))
+        return probe_rows.compute_scores(model, probe_rows.to_tensors([row], 0, model.device))
     except Exception as error:
-        raise probe_rows.refusal(model, error) from error
+        raise probe_rows.unusable_model_error(model, error) from error

@@ -10,53 +10,55 @@ Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 # What a token that can't be answered with gets for a logit.
-IMPOSSIBLE = np.float32(-10_000.0)
+MASKED_LOGIT = np.float32(-10_000.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Spans:
+class AnswerSpans:
     """First and last tokens, both inside, with their probabilities, best first; and that of there being no answer."""
 
     starts: Integers
     ends: Integers
     scores: Floats
-    null: float
+    null_score: float
 
 
-def best(logits: Floats, answerable: npt.NDArray[np.bool_], count: int, longest: int) -> Spans:
+def best_spans(logits: Floats, answerable: npt.NDArray[np.bool_], count: int, max_tokens: int) -> AnswerSpans:
     """The `count` likeliest spans of at most `longest` tokens among the `answerable`; `logits` is `(2, tokens)`.
 
     Fewer where the likeliest begin or end on a token that isn't answerable. No answer is a span of the first token
     alone, which is never among the spans with a score.
     """
-    start, end = _probabilities(np.where(answerable, logits, IMPOSSIBLE))
+    start, end = _softmax(np.where(answerable, logits, MASKED_LOGIT))
     null = float(start[0] * end[0])
     start[0] = end[0] = 0.0
-    starts, ends, scores = _ranked(start, end, count, min(longest, len(start)))
+    starts, ends, scores = _rank_spans(start, end, count, min(max_tokens, len(start)))
     wanted = answerable[starts] & answerable[ends]
-    return Spans(starts[wanted], ends[wanted], scores[wanted], null)
+    return AnswerSpans(starts[wanted], ends[wanted], scores[wanted], null)
 
 
-def _probabilities(logits: Floats) -> Floats:
+def _softmax(logits: Floats) -> Floats:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def _ranked(start: Floats, end: Floats, count: int, longest: int) -> tuple[Integers, Integers, Floats]:
+def _rank_spans(start: Floats, end: Floats, count: int, max_tokens: int) -> tuple[Integers, Integers, Floats]:
     # Only spans of up to `longest` tokens are multiplied out: a row for each beginning, a column for each length.
-    ends = np.lib.stride_tricks.sliding_window_view(np.concatenate([end, np.zeros(longest - 1, end.dtype)]), longest)
+    ends = np.lib.stride_tricks.sliding_window_view(
+        np.concatenate([end, np.zeros(max_tokens - 1, end.dtype)]), max_tokens
+    )
     band = start[:, None] * ends
     if np.count_nonzero(band) >= count:
-        starts, lengths = np.unravel_index(_largest(band.ravel(), count), band.shape)
+        starts, lengths = np.unravel_index(_top_indices(band.ravel(), count), band.shape)
         return starts, starts + lengths, band[starts, lengths]
     # With so few spans transformers goes on with any of score 0, those that are too long or backwards among them. To
     # take the same ones it takes the same array.
-    square = np.tril(np.triu(np.outer(start, end)), longest - 1)
-    starts, stops = np.unravel_index(_largest(square.ravel(), count), square.shape)
+    square = np.tril(np.triu(np.outer(start, end)), max_tokens - 1)
+    starts, stops = np.unravel_index(_top_indices(square.ravel(), count), square.shape)
     return starts, stops, square[starts, stops]
 
 
-def _largest(scores: Floats, count: int) -> Integers:
+def _top_indices(scores: Floats, count: int) -> Integers:
     if count == 1:
         return np.argmax(scores, keepdims=True)
     if len(scores) <= count:

@@ -9,60 +9,62 @@ import torch
 from transformers import AutoModelForSequenceClassification, TextClassificationPipeline
 
 from models.errors import JobError
-from worker.adapters.encoding.encoder import FIRST, Encoder
+from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import Limits
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tokenization import long_texts, special_tokens
-from worker.adapters.tokenization.long_texts import PIECE
+from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.leasing.leases import Job
 
 
 class TextClassification:
     """Encodes jobs in one tokenizer call; scores as transformers' own pipeline does."""
 
-    head: ClassVar[Any] = AutoModelForSequenceClassification
+    auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         self._tokenizer = tokenizer
-        self._long = long_texts.of(tokenizer)
+        self._long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
         self._limits = limits
         self._pipeline = TextClassificationPipeline(model=model, tokenizer=tokenizer, device=model.device, task=task)
-        self._sanitized = cache(self._sanitize)
-        self._encoder = Encoder(model, tokenizer, limits, special_tokens.frame(tokenizer), few=True)
-        self.most_rows, self.packs = self._encoder.most_rows, self._encoder.packs
+        self._postprocess_options = cache(self._resolve_postprocess_options)
+        self._encoder = Encoder(model, tokenizer, limits, special_tokens.template_for(tokenizer), sparse_positions=True)
+        self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
 
-    def encode(self, jobs: Sequence[Job]) -> list[list[Encoded] | JobError]:
+    def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """Token ids for each job in order, cut at the limit; JobError `input_too_long` where cutting is not wanted."""
         # One call takes either texts or pairs of texts.
-        encoded: dict[int, list[Encoded] | JobError] = {}
+        encoded: dict[int, list[Row] | JobError] = {}
         for paired in (False, True):
             part = [place for place, job in enumerate(jobs) if ("text_pair" in job.input) is paired]
             if part:
-                encoded.update(zip(part, self._encode([jobs[place] for place in part], paired=paired), strict=True))
+                encoded.update(
+                    zip(part, self._encode_alike([jobs[place] for place in part], paired=paired), strict=True)
+                )
         return [encoded[place] for place in range(len(jobs))]
 
     @torch.inference_mode()
-    def forward(self, batch: MicroBatch) -> list[torch.Tensor]:
+    def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
         """Logits, float32 `(labels,)` for each row."""
-        with self._encoder.tensors(batch, FIRST * len(batch.rows)) as tensors:
+        with self._encoder.prepare_inputs(micro_batch, FIRST_POSITION * len(micro_batch.rows)) as tensors:
             logits = self._pipeline._forward(tensors).logits
-        return list(logits[: len(batch.rows)].float().cpu())
+        return list(logits[: len(micro_batch.rows)].float().cpu())
 
-    def decode(self, rows: Sequence[Encoded], raw: Sequence[torch.Tensor]) -> Any:
+    def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> Any:
         """`{"label", "score"}`, or with `top_k` a list of them, best first. Raises JobError on NaN scores."""
-        [logits] = raw
+        [logits] = raw_outputs
         if not torch.isfinite(logits).all():
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
-        parameters = self._sanitized(tuple(sorted(rows[0].job.lease.parameters.items())))
+        parameters = self._postprocess_options(tuple(sorted(rows[0].job.lease.parameters.items())))
         return self._pipeline.postprocess({"logits": logits[None]}, **parameters)
 
-    def _sanitize(self, parameters: tuple[tuple[str, Hashable], ...]) -> dict[str, Any]:
+    def _resolve_postprocess_options(self, parameters: tuple[tuple[str, Hashable], ...]) -> dict[str, Any]:
         postprocess: dict[str, Any] = self._pipeline._sanitize_parameters(**dict(parameters))[2]
         return postprocess
 
-    def _encode(self, jobs: Sequence[Job], *, paired: bool) -> list[list[Encoded] | JobError]:
+    def _encode_alike(self, jobs: Sequence[Job], *, paired: bool) -> list[list[Row] | JobError]:
         limit = self._limits.max_length
-        texts = [self._shortened(job) for job in jobs]
+        texts = [self._truncate_text(job) for job in jobs]
         encoding = self._tokenizer(
             [text for text, _ in texts],
             [pair for _, pair in texts] if paired else None,
@@ -71,38 +73,45 @@ class TextClassification:
             return_attention_mask=False,
         )
         columns = dict(encoding)
-        rows: list[list[Encoded] | JobError] = []
+        rows: list[list[Row] | JobError] = []
         for row, job in enumerate(jobs):
             features = {name: array("i", values[row]) for name, values in columns.items()}
-            cut = self._was_cut(encoding, row, job)
-            if cut and not self._limits.truncate:
+            cut = self._is_truncated(encoding, row, job)
+            if cut and not self._limits.should_truncate:
                 rows.append(
                     JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
                 )
             else:
-                rows.append(self._row(job, features, cut=cut))
+                rows.append(self._make_row(job, features, is_truncated=cut))
         return rows
 
-    def _shortened(self, job: Job) -> tuple[str, str | None]:
+    def _truncate_text(self, job: Job) -> tuple[str, str | None]:
         """A text, or a pair, without most of what is cut off anyway; cut as the whole it comes to the same tokens."""
-        text, pair, limit, long = job.input["text"], job.input.get("text_pair"), self._limits.max_length, self._long
-        if limit is None or long is None or len(text) + len(pair or "") <= PIECE:
+        text, pair, limit, long = (
+            job.input["text"],
+            job.input.get("text_pair"),
+            self._limits.max_length,
+            self._long_text_tokenizer,
+        )
+        if limit is None or long is None or len(text) + len(pair or "") <= PIECE_CHARACTERS:
             return text, pair
         side = self._tokenizer.truncation_side
         return (
-            (long.shortened(text, limit, side), None) if pair is None else long.shortened_pair(text, pair, limit, side)
+            (long.truncate_text(text, limit, side), None)
+            if pair is None
+            else long.truncate_pair(text, pair, limit, side)
         )
 
-    def _row(self, job: Job, features: dict[str, Any], *, cut: bool) -> list[Encoded] | JobError:
+    def _make_row(self, job: Job, features: dict[str, Any], *, is_truncated: bool) -> list[Row] | JobError:
         try:
-            return [self._encoder.row(job, features, truncated=cut)]
+            return [self._encoder.make_row(job, features, truncated=is_truncated)]
         except JobError as error:
             return error
 
-    def _was_cut(self, encoding: Any, row: int, job: Job) -> bool:
+    def _is_truncated(self, encoding: Any, index: int, job: Job) -> bool:
         if encoding.encodings is not None:
-            return bool(encoding.encodings[row].overflowing)
-        if len(encoding["input_ids"][row]) != self._limits.max_length:
+            return bool(encoding.encodings[index].overflowing)
+        if len(encoding["input_ids"][index]) != self._limits.max_length:
             return False
         # A tokenizer in plain Python does not tell; only one that filled the limit needs a second look.
         whole = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)

@@ -25,7 +25,7 @@ def size(model: Any) -> int | None:
     return words if isinstance(words, int) else None
 
 
-def check(ids: Sequence[int], words: int | None) -> None:
+def check_token_ids(ids: Sequence[int], vocabulary_size: int | None) -> None:
     """Raises JobError `unknown_token` where a token lies beyond so many words."""
-    if words is not None and max(ids, default=0) >= words:
+    if vocabulary_size is not None and max(ids, default=0) >= vocabulary_size:
         raise JobError("unknown_token", "it has a token that the model lacks; take that word out of the text")

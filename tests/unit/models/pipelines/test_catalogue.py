@@ -6,7 +6,7 @@ import pytest
 
 from models import tasks
 from models.errors import SettingsError, UnknownPipeline
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings
@@ -22,19 +22,19 @@ def catalogue(**pipelines: dict[str, Any]) -> Catalogue:
 
 
 def test_hub_models_are_pinned_by_full_commits() -> None:
-    for pipeline in BUILT_IN:
+    for pipeline in BUILTIN_PIPELINES:
         if pipeline.folder is None:
             assert re.fullmatch("[0-9a-f]{40}", pipeline.revision or ""), pipeline.name
 
 
 def test_samples_come_with_us() -> None:
-    assert catalogue().samples == [f"sample-{task}" for task in tasks.TASKS]
-    assert len(catalogue()) == len(BUILT_IN)
+    assert catalogue().sample_names == [f"sample-{task}" for task in tasks.TASKS]
+    assert len(catalogue()) == len(BUILTIN_PIPELINES)
 
 
 def test_every_task_has_a_default_of_its_name() -> None:
     assert [name for name in catalogue() if not name.startswith("sample-")] == list(tasks.TASKS)
-    assert all(tasks.find(catalogue()[name].task).name == name for name in tasks.TASKS)
+    assert all(tasks.find_spec(catalogue()[name].task).name == name for name in tasks.TASKS)
 
 
 def test_an_unknown_one_is_told_which_there_are() -> None:
@@ -45,15 +45,13 @@ def test_an_unknown_one_is_told_which_there_are() -> None:
 def test_an_entry_is_added() -> None:
     added = catalogue(mine={"task": "text-classification", "model": "me/model", "device": "cuda:1"})["mine"]
 
-    assert (added.task, added.model, added.device, added.folder) == (
-        "sentiment-analysis", "me/model", "cuda:1", None,
-    )  # fmt: skip
+    assert (added.task, added.model, added.device, added.folder) == ("sentiment-analysis", "me/model", "cuda:1", None)
 
 
 def test_an_entry_overrides_only_what_it_names() -> None:
     pipeline = catalogue(**{"sentiment-analysis": {"max_length": 128}})["sentiment-analysis"]
 
-    assert pipeline == BUILT_IN[0].model_copy(update={"max_length": 128})
+    assert pipeline == BUILTIN_PIPELINES[0].model_copy(update={"max_length": 128})
 
 
 def test_another_model_does_not_keep_the_pin() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import ModelError
 from models.pipelines import folder_hash
-from models.pipelines.folder_hash import State, content_hash, known_hash
+from models.pipelines.folder_hash import FolderState, cached_content_hash, content_hash
 
 
 def write_model(folder: Path) -> Path:
@@ -93,8 +93,8 @@ class TestKnownHash:
     @pytest.fixture
     def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """Where hashes are kept; every folder is large enough, and none was written to lately."""
-        monkeypatch.setattr(folder_hash, "FEWEST_BYTES", 0)
-        monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", -60.0)
+        monkeypatch.setattr(folder_hash, "MIN_CACHED_BYTES", 0)
+        monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -60.0)
         return tmp_path / "home" / "hashes.json"
 
     @pytest.fixture
@@ -114,8 +114,8 @@ class TestKnownHash:
         (other / "more").touch()
 
         for _ in range(3):
-            assert known_hash(folder, cache) == content_hash(folder)
-            assert known_hash(other, cache) == content_hash(other)
+            assert cached_content_hash(folder, cache) == content_hash(folder)
+            assert cached_content_hash(other, cache) == content_hash(other)
 
         assert hashed == [folder, other]
         assert cache.stat().st_mode & 0o777 == 0o600
@@ -124,7 +124,7 @@ class TestKnownHash:
     def test_reads_it_again_when_anything_changed(
         self, folder: Path, cache: Path, hashed: list[Path], name: str
     ) -> None:
-        known_hash(folder, cache)
+        cached_content_hash(folder, cache)
         if name == "deeper":
             (folder / name).mkdir()
             name = "deeper/file"
@@ -132,15 +132,15 @@ class TestKnownHash:
         (folder / name).write_bytes(b"WEIGHTS")
         os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-        assert known_hash(folder, cache) == content_hash(folder)
+        assert cached_content_hash(folder, cache) == content_hash(folder)
         assert len(hashed) == 2
 
     def test_keeps_nothing_of_what_was_written_to_lately(
         self, folder: Path, cache: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", 60.0)
+        monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", 60.0)
 
-        known_hash(folder, cache)
+        cached_content_hash(folder, cache)
 
         assert not cache.exists()
 
@@ -149,23 +149,23 @@ class TestKnownHash:
         cache.parent.mkdir()
         cache.write_bytes(kept)
 
-        assert known_hash(folder, cache) == content_hash(folder)
-        assert known_hash(folder, cache) == content_hash(folder)
+        assert cached_content_hash(folder, cache) == content_hash(folder)
+        assert cached_content_hash(folder, cache) == content_hash(folder)
 
     def test_needs_no_place_to_keep_it(self, folder: Path, cache: Path) -> None:
         cache.parent.touch()
 
-        assert known_hash(folder, cache) == content_hash(folder)
+        assert cached_content_hash(folder, cache) == content_hash(folder)
 
     def test_of_no_folder_is_an_error(self, tmp_path: Path, cache: Path) -> None:
         with pytest.raises(ModelError, match="there is no model folder"):
-            known_hash(tmp_path / "nowhere", cache)
+            cached_content_hash(tmp_path / "nowhere", cache)
 
 
 def test_a_folder_that_goes_is_not_still_the_same(folder: Path) -> None:
-    state, revision = State.of(folder), content_hash(folder)
-    assert state.is_still_that_of(folder, revision)
+    state, revision = FolderState.from_folder(folder), content_hash(folder)
+    assert state.has_revision(folder, revision)
 
     shutil.rmtree(folder)
 
-    assert not state.is_still_that_of(folder, revision)
+    assert not state.has_revision(folder, revision)

@@ -34,7 +34,7 @@ def mode(path: Path) -> int:
 
 
 def test_the_embedded_database_and_its_home(batchmill_home: Path) -> None:
-    database = schema.opened(Settings.load())
+    database = schema.open_database(Settings.load())
     with database.write():
         made = {path.name: mode(path) for path in batchmill_home.iterdir()}
     database.close()
@@ -48,7 +48,7 @@ def test_what_is_there_keeps_its_mode(batchmill_home: Path) -> None:
     batchmill_home.mkdir(0o750)
     (batchmill_home / "batchmill.db").touch(0o640)
 
-    schema.opened(Settings.load()).close()
+    schema.open_database(Settings.load()).close()
 
     assert (mode(batchmill_home), mode(batchmill_home / "batchmill.db")) == (0o750, 0o640)
 
@@ -76,19 +76,19 @@ class TestSocketElsewhere:
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
         with tempfile.TemporaryDirectory(prefix="t") as short:  # a socket's path has 107 bytes at most
             monkeypatch.setattr("tempfile.tempdir", short)
-            monkeypatch.setattr("models.settings.LONGEST_SOCKET_PATH", 20)
+            monkeypatch.setattr("models.settings.MAX_SOCKET_PATH_BYTES", 20)
             yield Settings.load(home=tmp_path / ("x" * 100))
 
     def test_a_folder_of_our_own_is_fine(self, settings: Settings) -> None:
-        assert settings.foreign_socket is None
-        private_files.make_folder(settings.embedded_socket.parent)
-        assert settings.foreign_socket is None
+        assert settings.untrusted_socket_reason is None
+        private_files.make_folder(settings.embedded_socket_path.parent)
+        assert settings.untrusted_socket_reason is None
 
     @pytest.mark.parametrize("kind", ["link", "file", "group", "all", "another's"])
     def test_another_is_refused_by_all_who_would_use_it(
         self, settings: Settings, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder = settings.embedded_socket.parent
+        folder = settings.embedded_socket_path.parent
         if kind == "link":
             (tmp_path / "theirs").mkdir(0o700)
             folder.symlink_to(tmp_path / "theirs")
@@ -100,9 +100,9 @@ class TestSocketElsewhere:
         if kind == "another's":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
 
-        assert str(folder) in (settings.foreign_socket or "")
-        assert "BATCHMILL_HOME" in (settings.foreign_socket or "")
-        calls = (partial(wakeups.ring, pipeline="a", slice_ids=[1]), wakeups.facts, wakeups.celery_app)
+        assert str(folder) in (settings.untrusted_socket_reason or "")
+        assert "BATCHMILL_HOME" in (settings.untrusted_socket_reason or "")
+        calls = (partial(wakeups.send_wakeups, pipeline="a", slice_ids=[1]), wakeups.server_info, wakeups.celery_app)
         for call in calls:
             with pytest.raises(Unreachable, match="BATCHMILL_HOME"):
                 call(settings)
@@ -110,15 +110,15 @@ class TestSocketElsewhere:
         assert (result.exit_code, str(folder) in result.stderr) == (2, True), result.output
 
     def test_nothing_is_sent_there(self, settings: Settings) -> None:
-        folder = settings.embedded_socket.parent
+        folder = settings.embedded_socket_path.parent
         folder.mkdir()
         folder.chmod(0o777)
         with socket.socket(socket.AF_UNIX) as theirs:
-            theirs.bind(str(settings.embedded_socket))
+            theirs.bind(str(settings.embedded_socket_path))
             theirs.listen()
             theirs.setblocking(False)
             with pytest.raises(Unreachable):
-                wakeups.depth(settings, ["a"])
+                wakeups.queue_depths(settings, ["a"])
             with pytest.raises(BlockingIOError):
                 theirs.accept()
 

@@ -26,14 +26,19 @@ def of_postgresql(kind: type[psycopg.Error], said: str) -> DBAPIError:
 
 
 FOREIGN = [
-    ValueError(f"could not convert string to float: {CANARY!r}"), KeyError(CANARY), TypeError(CANARY),
-    RuntimeError(CANARY), AssertionError(CANARY), json.JSONDecodeError("expected", CANARY, 0),
-    UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY), FileNotFoundError(2, "No such file", f"s3://b?{CANARY}"),
+    ValueError(f"could not convert string to float: {CANARY!r}"),
+    KeyError(CANARY),
+    TypeError(CANARY),
+    RuntimeError(CANARY),
+    AssertionError(CANARY),
+    json.JSONDecodeError("expected", CANARY, 0),
+    UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY),
+    FileNotFoundError(2, "No such file", f"s3://b?{CANARY}"),
     of_postgresql(psycopg.errors.NotNullViolation, f"null value in column\nDETAIL:  Failing row contains ({CANARY})."),
     of_postgresql(psycopg.errors.InvalidTextRepresentation, f"invalid input syntax for type integer: {CANARY!r}"),
     of_postgresql(psycopg.DataError, f"can't parse timestamp {CANARY!r}"),
     DBAPIError.instance("INSERT …", (CANARY,), sqlite3.IntegrityError("UNIQUE constraint failed: t.id"), sqlite3.Error),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(params=["console", "json"])
@@ -64,7 +69,7 @@ def raised(error: Exception, *, how: Literal["from", "while", "alone"]) -> Excep
 @pytest.mark.parametrize("error", FOREIGN, ids=lambda error: type(error).__name__)
 class TestFormatted:
     def test_names_and_frames_without_messages(self, error: Exception, how: Literal["from", "while", "alone"]) -> None:
-        shown = tracebacks.formatted(raised(error, how=how))
+        shown = tracebacks.format_error(raised(error, how=how))
 
         assert CANARY not in shown
         assert type(error).__qualname__ in shown
@@ -102,16 +107,18 @@ def test_what_helps_is_kept() -> None:
     with pytest.raises(AttributeError) as caught:
         defect()
 
-    assert tracebacks.formatted(caught.value).endswith("AttributeError: 'NoneType' object has no attribute 'nothing'")
-    assert tracebacks.words(NotFound("there is no batch x")) == "there is no batch x"
-    assert tracebacks.words(PermissionError(13, "Permission denied", "/a")) == "Permission denied"
+    assert tracebacks.format_error(caught.value).endswith(
+        "AttributeError: 'NoneType' object has no attribute 'nothing'"
+    )
+    assert tracebacks.safe_message(NotFound("there is no batch x")) == "there is no batch x"
+    assert tracebacks.safe_message(PermissionError(13, "Permission denied", "/a")) == "Permission denied"
 
 
 def test_causes_come_first_and_a_circle_ends() -> None:
     first, second = ValueError(), LookupError()
     first.__context__, second.__cause__ = second, first
 
-    shown = tracebacks.formatted(second)
+    shown = tracebacks.format_error(second)
 
     assert shown.index("ValueError") < shown.index("direct cause") < shown.index("LookupError")
 

@@ -1,12 +1,12 @@
 import itertools
 
-from producer.batches.polling import LONGEST_SECONDS, SHORTEST_SECONDS, pauses
+from producer.batches.polling import MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, poll_intervals
 
 
 def test_pauses_grow_gently_to_a_second() -> None:
-    seconds = list(itertools.islice(pauses(), 20))
+    seconds = list(itertools.islice(poll_intervals(), 20))
 
-    assert seconds[0] == SHORTEST_SECONDS
+    assert seconds[0] == MIN_INTERVAL_SECONDS
     assert seconds == sorted(seconds)
-    assert seconds[-1] == LONGEST_SECONDS
+    assert seconds[-1] == MAX_INTERVAL_SECONDS
     assert all(later <= 1.5 * earlier for earlier, later in itertools.pairwise(seconds))

@@ -5,25 +5,52 @@ from typing import Any
 import pytest
 
 from models.states import BatchStatus
-from producer.batches.views import MOMENTS, BatchView, Counts, pace
+from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts, jobs_per_second
 from producer.cli.batches.wait import exit_code
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 
 OPENAI = {
-    "id", "object", "status", "errors", "created_at", "in_progress_at", "expires_at", "completed_at", "failed_at",
-    "expired_at", "cancelling_at", "cancelled_at", "request_counts", "metadata",
-}  # fmt: skip
+    "id",
+    "object",
+    "status",
+    "errors",
+    "created_at",
+    "in_progress_at",
+    "expires_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+    "request_counts",
+    "metadata",
+}
 
 
 def view(**fields: Any) -> BatchView:
     usual: dict[str, Any] = {
-        "id": "batch_1", "status": BatchStatus.COMPLETED, "name": None, "pipeline": "p", "task": "t", "model": "m",
-        "revision": "abc", "dtype": "float32", "device": "cpu", "parameters": {}, "metadata": {"team": "toys"},
-        "priority": 0, "counts": Counts(10, 7, 1, 1, 1), "tokens": 75, "padded_tokens": 100, "device_seconds": 0.0,
-        "jobs_per_second": 12.345, "error_code": None, "error_message": None,
-        "moments": dict.fromkeys(MOMENTS) | {"created_at": NOON},
-    }  # fmt: skip
+        "id": "batch_1",
+        "status": BatchStatus.COMPLETED,
+        "name": None,
+        "pipeline": "p",
+        "task": "t",
+        "model": "m",
+        "revision": "abc",
+        "dtype": "float32",
+        "device": "cpu",
+        "parameters": {},
+        "metadata": {"team": "toys"},
+        "priority": 0,
+        "counts": JobCounts(10, 7, 1, 1, 1),
+        "tokens": 75,
+        "padded_tokens": 100,
+        "device_seconds": 0.0,
+        "jobs_per_second": 12.345,
+        "error_code": None,
+        "error_message": None,
+        "moments": dict.fromkeys(TIMESTAMP_FIELDS) | {"created_at": NOON},
+    }
     return BatchView(**usual | fields)
 
 
@@ -42,7 +69,7 @@ def test_the_object_is_openais_and_more() -> None:
 
 
 def test_the_counts_add_up() -> None:
-    counts = Counts(10, 3, 2, 1, 1)
+    counts = JobCounts(10, 3, 2, 1, 1)
 
     assert counts.as_dict() == {"total": 10, "completed": 3, "failed": 2, "cancelled": 1, "expired": 1, "open": 3}
 
@@ -61,10 +88,10 @@ def test_without_results_there_is_no_share_and_no_pace() -> None:
 
 
 def test_pace_counts_from_the_first_claim() -> None:
-    assert pace(100, NOON, NOON + timedelta(seconds=4)) == 25
-    assert pace(100, None, NOON) is None
-    assert pace(0, NOON, NOON + timedelta(seconds=4)) is None
-    assert pace(3, NOON, NOON) == 3_000  # two looks at a coarse clock
+    assert jobs_per_second(100, NOON, NOON + timedelta(seconds=4)) == 25
+    assert jobs_per_second(100, None, NOON) is None
+    assert jobs_per_second(0, NOON, NOON + timedelta(seconds=4)) is None
+    assert jobs_per_second(3, NOON, NOON) == 3_000  # two looks at a coarse clock
 
 
 @pytest.mark.parametrize(
@@ -78,7 +105,7 @@ def test_pace_counts_from_the_first_claim() -> None:
     ],
 )
 def test_exit_codes(status: BatchStatus, failed: int, code: int) -> None:
-    assert exit_code(view(status=status, counts=Counts(10, 10 - failed, failed, 0, 0))) == code
+    assert exit_code(view(status=status, counts=JobCounts(10, 10 - failed, failed, 0, 0))) == code
 
 
 def test_how_busy_devices_were_is_told_of_one() -> None:

@@ -5,17 +5,33 @@ from datetime import UTC, datetime
 import pytest
 
 from models.states import BatchStatus
-from producer.batches.views import MOMENTS, BatchView, Counts
+from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.batches.workers import WorkerView, other_revisions
 
 
 def batch(revision: str | None, status: BatchStatus = BatchStatus.IN_PROGRESS) -> BatchView:
     return BatchView(
-        id="b", status=status, name=None, pipeline="p", task="t", model="m", revision=revision, dtype=None, device=None,
-        parameters={}, metadata={}, priority=0, counts=Counts(2, 1, 0, 0, 0), tokens=0, padded_tokens=0,
-        device_seconds=0.0, jobs_per_second=None, error_code=None, error_message=None,
-        moments=dict.fromkeys(MOMENTS, datetime(2026, 1, 1, tzinfo=UTC)),
-    )  # fmt: skip
+        id="b",
+        status=status,
+        name=None,
+        pipeline="p",
+        task="t",
+        model="m",
+        revision=revision,
+        dtype=None,
+        device=None,
+        parameters={},
+        metadata={},
+        priority=0,
+        counts=JobCounts(2, 1, 0, 0, 0),
+        tokens=0,
+        padded_tokens=0,
+        device_seconds=0.0,
+        jobs_per_second=None,
+        error_code=None,
+        error_message=None,
+        timestamps=dict.fromkeys(TIMESTAMP_FIELDS, datetime(2026, 1, 1, tzinfo=UTC)),
+    )
 
 
 def worker(revision: str, *, pipeline: str = "p", alive: bool = True) -> WorkerView:

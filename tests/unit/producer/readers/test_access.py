@@ -23,14 +23,14 @@ def root(tmp_path: Path) -> Path:
 
 def read(said: object, allowed: Access) -> bytes:
     content = b""
-    for file in files.found([str(said)], "jsonl", allowed):
-        with file.opened() as stream:
+    for file in files.find_files([str(said)], "jsonl", allowed):
+        with file.open_stream() as stream:
             content += stream.read()
     return content
 
 
 def under(*roots: Path) -> Access:
-    return Access.of(Settings(source_roots=roots))
+    return Access.from_settings(Settings(source_roots=roots))
 
 
 class TestRoots:
@@ -48,10 +48,17 @@ class TestRoots:
     @pytest.mark.parametrize(
         "said",
         [
-            "../elsewhere/a.jsonl", "deeper/../../elsewhere/a.jsonl", "../elsewhere/*.jsonl", "../*/a.jsonl",
-            "../elsewhere/nowhere.jsonl", "../**/a.jsonl", "../data-of-others/a.jsonl", "..", "/etc/passwd",
+            "../elsewhere/a.jsonl",
+            "deeper/../../elsewhere/a.jsonl",
+            "../elsewhere/*.jsonl",
+            "../*/a.jsonl",
+            "../elsewhere/nowhere.jsonl",
+            "../**/a.jsonl",
+            "../data-of-others/a.jsonl",
+            "..",
+            "/etc/passwd",
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("scheme", ["", "file://", "FILE://", "local://"])
     def test_refuse_what_is_not(self, root: Path, scheme: str, said: str) -> None:
         with pytest.raises(UnreadableSource, match="is under none of the folders that sources may be read from"):
@@ -89,14 +96,14 @@ class TestRoots:
 
     def test_are_asked_of_what_was_opened(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The path is swapped for a link after it was looked at."""
-        [file] = files.found([str(root / "a.jsonl")], "jsonl", under(root))
+        [file] = files.find_files([str(root / "a.jsonl")], "jsonl", under(root))
         (root / "a.jsonl").unlink()
         (root / "a.jsonl").symlink_to(root.parent / "elsewhere" / "a.jsonl")
 
-        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.opened():
+        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.open_stream():
             pass
-        monkeypatch.setattr(access, "LINKS", Path("/nowhere"))  # as on other systems than Linux
-        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.opened():
+        monkeypatch.setattr(access, "PROC_FD", Path("/nowhere"))  # as on other systems than Linux
+        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.open_stream():
             pass
 
     def test_that_are_none_admit_nothing(self, root: Path) -> None:
@@ -122,7 +129,7 @@ class TestKindsOfFiles:
                         read(f"{scheme}{root}/{name}", allowed)
 
     def test_that_are_too_many_are_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(files, "MOST_FILES", 3)
+        monkeypatch.setattr(files, "MAX_FILES", 3)
         for number in range(4):
             (root / f"many-{number}.jsonl").touch()
 
@@ -131,16 +138,37 @@ class TestKindsOfFiles:
 
 
 URLS = [
-    "s3://bucket/a.jsonl", "S3://bucket/a.jsonl", "memory://a.jsonl", "http://169.254.169.254/latest", "ssh://host/a",
-    "https://127.0.0.1:8080/a.jsonl", "reference://a", "data://a", "ftp://host/a", "zip://a.jsonl", "://a", "x y://a",
-    "hf://datasets/a", "github://a:b@c/d", "asynclocal:///etc/passwd", "jupyter://h/a", "dask://h/a",
-]  # fmt: skip
+    "s3://bucket/a.jsonl",
+    "S3://bucket/a.jsonl",
+    "memory://a.jsonl",
+    "http://169.254.169.254/latest",
+    "ssh://host/a",
+    "https://127.0.0.1:8080/a.jsonl",
+    "reference://a",
+    "data://a",
+    "ftp://host/a",
+    "zip://a.jsonl",
+    "://a",
+    "x y://a",
+    "hf://datasets/a",
+    "github://a:b@c/d",
+    "asynclocal:///etc/passwd",
+    "jupyter://h/a",
+    "dask://h/a",
+]
 
 CHAINS = [
-    "simplecache::s3://bucket/a.jsonl", "filecache::file:///etc/passwd", "blockcache::memory://a",
-    "zip://a.jsonl::file:///tmp/a.zip", "tar://a::s3://b/a.tar", "reference://::file:///tmp/refs.json",
-    "s3://bucket/a::b", "file:///tmp/a::memory://b", "memory://a::", "dir::file:///tmp",
-]  # fmt: skip
+    "simplecache::s3://bucket/a.jsonl",
+    "filecache::file:///etc/passwd",
+    "blockcache::memory://a",
+    "zip://a.jsonl::file:///tmp/a.zip",
+    "tar://a::s3://b/a.tar",
+    "reference://::file:///tmp/refs.json",
+    "s3://bucket/a::b",
+    "file:///tmp/a::memory://b",
+    "memory://a::",
+    "dir::file:///tmp",
+]
 
 
 class TestUrls:
@@ -154,7 +182,7 @@ class TestUrls:
     def test_that_are_chained_are_refused_whatever_is_allowed(self, url: str) -> None:
         schemes = ["s3", "memory", "file", "zip", "tar", "simplecache", "filecache", "blockcache", "reference", "dir"]
         with pytest.raises(UnreadableSource, match="leads through several file systems"):
-            read(url, Access.of(Settings(source_schemes=tuple(schemes))))
+            read(url, Access.from_settings(Settings(source_schemes=tuple(schemes))))
 
     @pytest.mark.parametrize(
         "url", ["file://a.jsonl", "file://localhost/etc/passwd", "local://~/a", "file://", "FILE://."]
@@ -174,4 +202,4 @@ class TestUrls:
 
         fsspec.filesystem("memory").pipe_file("/allowed/a.jsonl", b'"far"\n')
 
-        assert read("memory://allowed/*.jsonl", Access.of(Settings(source_schemes=setting))) == b'"far"\n'
+        assert read("memory://allowed/*.jsonl", Access.from_settings(Settings(source_schemes=setting))) == b'"far"\n'

@@ -7,12 +7,12 @@ import pytest
 
 from models.errors import UnreadableSource
 from producer.readers import limits
-from producer.readers.delimited import LONGEST_FIELD, TOO_MANY, Table
+from producer.readers.delimited import MAX_FIELD_CHARACTERS, TOO_MANY_CELLS_MESSAGE, DelimitedReader
 from producer.readers.rows import Problem
 
 
 def read(content: bytes, delimiter: str = ",") -> list[object]:
-    return list(Table(io.BytesIO(content), "a.csv", delimiter).records())
+    return list(DelimitedReader(io.BytesIO(content), "a.csv", delimiter).records())
 
 
 def test_rows_with_the_lines_they_begin_on() -> None:
@@ -30,11 +30,11 @@ def test_tabs() -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
-    assert Table(io.BytesIO(b"\xef\xbb\xbftext , id\n"), "a.csv", ",").header == ["text", "id"]
+    assert DelimitedReader(io.BytesIO(b"\xef\xbb\xbftext , id\n"), "a.csv", ",").header == ["text", "id"]
 
 
 def test_without_a_header_there_is_nothing() -> None:
-    assert Table(io.BytesIO(b"\n\n"), "a.csv", ",").header == []
+    assert DelimitedReader(io.BytesIO(b"\n\n"), "a.csv", ",").header == []
 
 
 def test_unicode_line_separators_belong_to_the_text() -> None:
@@ -44,7 +44,7 @@ def test_unicode_line_separators_belong_to_the_text() -> None:
 def test_a_twice_named_column_is_refused_but_not_unnamed_ones() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.csv has two columns 'text'"):
         read(b"text,id,text\n")
-    assert Table(io.BytesIO(b",text,,\n"), "a.csv", ",").header == ["", "text", "", ""]
+    assert DelimitedReader(io.BytesIO(b",text,,\n"), "a.csv", ",").header == ["", "text", "", ""]
 
 
 def test_semicolons_are_recognised() -> None:
@@ -66,8 +66,8 @@ def test_a_bad_row_costs_no_other(row: bytes, words: str) -> None:
     before, problem, after = read(b"id,text\n0,a\n" + row + b"\n2,c\n")
 
     assert isinstance(problem, Problem)
-    assert problem.where == 3
-    assert words in problem.sentence
+    assert problem.location == 3
+    assert words in problem.message
     assert (before, after) == ((2, {"id": "0", "text": "a"}), (4, {"id": "2", "text": "c"}))
 
 
@@ -130,23 +130,23 @@ def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
 
     stream = Lines(content())
 
-    records = Table(stream, "a.csv", ",").records()  # type: ignore[arg-type]
+    records = DelimitedReader(stream, "a.csv", ",").records()  # type: ignore[arg-type]
 
     assert next(records) == Problem(2, "begins a row of more than 16 MiB; close its quote", "row_too_large")
-    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
+    assert stream.taken <= limits.MAX_ROW_BYTES + 2 * 2**20
     assert next(records) == (3, {"text": "x" * 2**20})
-    assert stream.taken <= limits.LONGEST_ROW + 2 * 2**20
+    assert stream.taken <= limits.MAX_ROW_BYTES + 2 * 2**20
 
 
 def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
     text = "x" * 1_000_000
 
     assert read(f"text\n{text}\n".encode()) == [(2, {"text": text})]
-    assert csv.field_size_limit() == LONGEST_FIELD
+    assert csv.field_size_limit() == MAX_FIELD_CHARACTERS
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b"text\na\n" + b"x" * (3 * limits.LONGEST_ROW) + b"\nb\n") == [
+    assert read(b"text\na\n" + b"x" * (3 * limits.MAX_ROW_BYTES) + b"\nb\n") == [
         (2, {"text": "a"}),
         Problem(3, "is longer than 16 MiB; split it", "row_too_large"),
         (4, {"text": "b"}),
@@ -166,16 +166,19 @@ def test_a_hundred_thousand_columns_take_no_time() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        b"," * 10_000_000, b"a,b" * 1_000_000, b'a"b' + b",x" * 1_000_000, b'"a\nb"' + b",x" * 1_000_000,
+        b"," * 10_000_000,
+        b"a,b" * 1_000_000,
+        b'a"b' + b",x" * 1_000_000,
+        b'"a\nb"' + b",x" * 1_000_000,
         b'"",' * 1_000_000,
     ],
-)  # fmt: skip
+)
 def test_a_row_of_too_many_cells_costs_no_other(row: bytes) -> None:
     before, problem, *_, after = read(b"text\nbefore\n" + row + b"\nafter\n")
 
     assert (before, after) == ((2, {"text": "before"}), (4 + row.count(b"\n"), {"text": "after"}))
     assert isinstance(problem, Problem)
-    assert (problem.sentence, problem.code) == (TOO_MANY, "row_too_large")
+    assert (problem.message, problem.code) == (TOO_MANY_CELLS_MESSAGE, "row_too_large")
 
 
 @pytest.mark.parametrize(
@@ -185,8 +188,9 @@ def test_delimiters_in_quotes_make_no_cells(cell: str) -> None:
     text = cell[1:-1].replace('""', '"')
 
     assert read(f"id,text\n1,{cell}\n2,a\n".encode()) == [
-        (2, {"id": "1", "text": text}), (3 + text.count("\n"), {"id": "2", "text": "a"}),
-    ]  # fmt: skip
+        (2, {"id": "1", "text": text}),
+        (3 + text.count("\n"), {"id": "2", "text": "a"}),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from producer.readers.rows import Problem
 
 
 def read(content: bytes) -> list[object]:
-    return list(jsonl.records(io.BytesIO(content), "a.jsonl"))
+    return list(jsonl.read_records(io.BytesIO(content), "a.jsonl"))
 
 
 def sentence(content: bytes) -> str:
     (problem,) = read(content)
     assert isinstance(problem, Problem)
-    return problem.sentence
+    return problem.message
 
 
 def test_objects_and_bare_texts_with_their_lines() -> None:
@@ -122,14 +122,14 @@ class Endless(io.RawIOBase):
 def test_a_line_without_end_is_given_up_early() -> None:
     endless = Endless()
 
-    found = next(jsonl.records(io.BufferedReader(endless), "a.jsonl"))
+    found = next(jsonl.read_records(io.BufferedReader(endless), "a.jsonl"))
 
     assert found == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
-    assert endless.taken <= limits.LONGEST_ROW + 2**20
+    assert endless.taken <= limits.MAX_ROW_BYTES + 2**20
 
 
 def test_a_huge_line_costs_no_other() -> None:
-    assert read(b'"a"\n' + b"x" * (3 * limits.LONGEST_ROW) + b'\n"b"\n') == [
+    assert read(b'"a"\n' + b"x" * (3 * limits.MAX_ROW_BYTES) + b'\n"b"\n') == [
         (1, "a"),
         Problem(2, "is longer than 16 MiB; split it", "row_too_large"),
         (3, "b"),
@@ -137,7 +137,7 @@ def test_a_huge_line_costs_no_other() -> None:
 
 
 def test_a_line_of_the_greatest_length_is_taken() -> None:
-    text = "x" * (limits.LONGEST_ROW - 3)
+    text = "x" * (limits.MAX_ROW_BYTES - 3)
 
     assert read(f'"{text}"\n'.encode()) == [(1, text)]
 
@@ -163,7 +163,7 @@ def test_a_line_of_too_many_values_costs_no_other_and_little_time(inner: str) ->
     before, problem, after = read(b'"before"\n{"text":"x",' + inner.encode() + b'}\n"after"\n')
 
     assert (before, after) == ((1, "before"), (3, "after"))
-    assert problem == Problem(2, jsonl.TOO_MANY, "row_too_large")
+    assert problem == Problem(2, jsonl.TOO_MANY_VALUES_MESSAGE, "row_too_large")
     assert time.process_time() - began < 5
 
 
@@ -191,8 +191,10 @@ def test_blanks_around_a_value_are_none_of_it(blanks: str) -> None:
 
 
 def test_bytes_are_counted_as_they_are_passed_over() -> None:
-    content = b'"a"\n' + b"x" * 3 * limits.LONGEST_ROW + b"\n"
-    records = jsonl.records(io.BytesIO(content), "a.jsonl", limits.Meter(limits.Limits(source_bytes=20 * 2**20)))
+    content = b'"a"\n' + b"x" * 3 * limits.MAX_ROW_BYTES + b"\n"
+    records = jsonl.read_records(
+        io.BytesIO(content), "a.jsonl", limits.Meter(limits.Limits(max_source_bytes=20 * 2**20))
+    )
 
     assert next(records) == (1, "a")
     assert next(records) == Problem(2, "is longer than 16 MiB; split it", "row_too_large")
@@ -205,4 +207,4 @@ def test_empty_lines_count(empty: int) -> None:
     between = b"\n" * empty
     source = io.BufferedReader(io.BytesIO(between + b'"a"\n' + between + b'"b"\n' + between))
 
-    assert list(jsonl.records(source, "f")) == [(empty + 1, "a"), (2 * empty + 2, "b")]
+    assert list(jsonl.read_records(source, "f")) == [(empty + 1, "a"), (2 * empty + 2, "b")]

@@ -2,17 +2,17 @@ import pytest
 
 from models.errors import SourceTooLarge
 from models.settings import Settings
-from producer.readers.limits import DEFAULT_LIMITS, SMALL_VALUE, Limits, Meter, characters, portions, size
+from producer.readers.limits import DEFAULT_LIMITS, SCALAR_BYTES, Limits, Meter, count_characters, portions, size_bytes
 
 
 def test_limits_are_those_of_the_settings() -> None:
-    assert Limits.of(Settings.load()) == DEFAULT_LIMITS
+    assert Limits.from_settings(Settings.load()) == DEFAULT_LIMITS
     set_otherwise = Settings.load(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
-    assert Limits.of(set_otherwise) == Limits(input_characters=5, source_bytes=6, source_rows=7)
+    assert Limits.from_settings(set_otherwise) == Limits(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
 
 
 def test_a_meter_says_where_it_ran_out_and_which_setting_that_is() -> None:
-    meter = Meter(Limits(source_bytes=10))
+    meter = Meter(Limits(max_source_bytes=10))
     meter.add(10, "a.jsonl, line 1")
 
     with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 2: the source has more than 10 bytes.*max_source_bytes"):
@@ -22,13 +22,18 @@ def test_a_meter_says_where_it_ran_out_and_which_setting_that_is() -> None:
 @pytest.mark.parametrize(
     ("value", "least", "most"),
     [
-        ("a" * 100, 100, 100), (b"a" * 100, 100, 100), (None, 1, SMALL_VALUE), (1.5, 1, SMALL_VALUE),
-        ({"text": "a" * 100}, 100, 120), (["a" * 50, {"b": ["c" * 50]}], 100, 160), ([1] * 100, 100, 1000),
+        ("a" * 100, 100, 100),
+        (b"a" * 100, 100, 100),
+        (None, 1, SCALAR_BYTES),
+        (1.5, 1, SCALAR_BYTES),
+        ({"text": "a" * 100}, 100, 120),
+        (["a" * 50, {"b": ["c" * 50]}], 100, 160),
+        ([1] * 100, 100, 1000),
         ({"k" * 100 + str(n): 1 for n in range(100)}, 10_000, 12_000),
     ],
-)  # fmt: skip
+)
 def test_the_size_of_a_value_is_about_what_it_holds(value: object, least: int, most: int) -> None:
-    assert least <= size(value) <= most
+    assert least <= size_bytes(value) <= most
 
 
 def test_nothing_is_too_deep_to_be_measured() -> None:
@@ -36,15 +41,15 @@ def test_nothing_is_too_deep_to_be_measured() -> None:
     for _ in range(100_000):
         deep = [deep]
 
-    assert size(deep) > 100
-    assert characters(deep) == 100
+    assert size_bytes(deep) > 100
+    assert count_characters(deep) == 100
 
 
 def test_the_characters_of_an_input_are_those_of_its_texts() -> None:
-    assert characters("\U0001f600" * 3) == 3
-    assert characters({"question": "ab", "context": "cde", "top": 5}) == 5
-    assert characters({"messages": [{"role": "user", "content": "abc"}]}) == 7
-    assert characters(None) == 0
+    assert count_characters("\U0001f600" * 3) == 3
+    assert count_characters({"question": "ab", "context": "cde", "top": 5}) == 5
+    assert count_characters({"messages": [{"role": "user", "content": "abc"}]}) == 7
+    assert count_characters(None) == 0
 
 
 def test_portions_are_bounded_in_rows_and_bytes() -> None:

@@ -14,14 +14,14 @@ from models import tasks
 from models.errors import Unreachable, UnreadableSource, UsageError
 from producer import readers
 from producer.readers.access import Access
-from producer.readers.rows import Columns, Problem, Row, Source
+from producer.readers.rows import ColumnMapping, Problem, Row, Source
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 MEMORY = Access(schemes=frozenset({"memory", "s3", "nothing"}))
 
 
-def rows(path: Path | str, kind: str | None = None, columns: Columns | None = None) -> list[Row | Problem]:
-    with readers.opened(str(path), columns or Columns.of(SPEC), kind, MEMORY) as source:
+def rows(path: Path | str, kind: str | None = None, columns: ColumnMapping | None = None) -> list[Row | Problem]:
+    with readers.open_source(str(path), columns or ColumnMapping.for_task(SPEC), kind, MEMORY) as source:
         return list(source.rows)
 
 
@@ -56,7 +56,7 @@ def test_an_empty_cell_of_an_optional_column_is_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,text_pair\na,\nb,c\n,d\n")
 
-    assert [row.raw for row in rows(path) if isinstance(row, Row)] == [
+    assert [row.raw_input for row in rows(path) if isinstance(row, Row)] == [
         {"text": "a"},
         {"text": "b", "text_pair": "c"},
         {"text": "", "text_pair": "d"},  # the task refuses it: its text is required
@@ -88,7 +88,7 @@ def test_a_table_without_the_column_is_refused_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(UnreadableSource, match=r"has no column 'text'; it has: id, body"):
         rows(path)
-    assert rows(path, columns=Columns.of(SPEC, {"text": "body"})) == [Row(2, "1", {"text": "good"})]
+    assert rows(path, columns=ColumnMapping.for_task(SPEC, {"text": "body"})) == [Row(2, "1", {"text": "good"})]
 
 
 def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def packed(packing: str, data: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 class TestKinds:
     def expected(self, kind: str) -> list[Row]:
-        return [row._replace(where=row.where + (kind == "csv")) for row in READ]
+        return [row._replace(where=row.location + (kind == "csv")) for row in READ]
 
     def test_every_kind_is_read_packed_or_not(self, tmp_path: Path, kind: str, packing: str) -> None:
         path = tmp_path / f"a.{kind}{packing}"
@@ -211,10 +211,7 @@ def test_broken_packing_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name", "data", "extra"),
-    [
-        ("backports", "a.jsonl.zst", b"\x28\xb5\x2f\xfd", "zstd"),
-        ("pyarrow.parquet", "a.parquet", b"PAR1", "parquet"),
-    ],
+    [("backports", "a.jsonl.zst", b"\x28\xb5\x2f\xfd", "zstd"), ("pyarrow.parquet", "a.parquet", b"PAR1", "parquet")],
 )
 def test_what_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, data: bytes, extra: str
@@ -243,29 +240,33 @@ class TestSeveralFiles:
         return tmp_path
 
     def texts(self, source: Source) -> list[Any]:
-        return [row.raw for row in source.rows if isinstance(row, Row)]
+        return [row.raw_input for row in source.rows if isinstance(row, Row)]
 
     def test_a_pattern_is_read_in_the_order_of_names(self, folder: Path) -> None:
-        with readers.opened(str(folder / "*.jsonl"), Columns.of(SPEC)) as source:
+        with readers.open_source(str(folder / "*.jsonl"), ColumnMapping.for_task(SPEC)) as source:
             assert self.texts(source) == ["one", "two", "three", "four"]
             assert source.name == f"the set of 2 files from {folder / 'a.jsonl'} to {folder / 'b.jsonl'}"
 
     def test_files_are_read_in_the_order_given_whatever_they_are(self, folder: Path) -> None:
         paths = [str(folder / "b.jsonl"), str(folder / "c.csv"), str(folder / "a.jsonl")]
 
-        with readers.opened(paths, Columns.of(SPEC)) as source:
+        with readers.open_source(paths, ColumnMapping.for_task(SPEC)) as source:
             found = list(source.rows)
 
-        assert [source.at(row.where) for row in found] == [
-            f"{paths[0]}, line 1", f"{paths[0]}, line 3", f"{paths[1]}, line 2", f"{paths[1]}, line 3",
-            f"{paths[2]}, line 1", f"{paths[2]}, line 2",
-        ]  # fmt: skip
+        assert [source.describe_location(row.location) for row in found] == [
+            f"{paths[0]}, line 1",
+            f"{paths[0]}, line 3",
+            f"{paths[1]}, line 2",
+            f"{paths[1]}, line 3",
+            f"{paths[2]}, line 1",
+            f"{paths[2]}, line 2",
+        ]
         assert found[3][1] == "has not as many cells as the header: 2 instead of 1"
 
     def test_of_several_a_missing_one_is_said_before_any_is_read(self, folder: Path) -> None:
         with (
             pytest.raises(UnreadableSource, match="there is no file"),
-            readers.opened([str(folder / "a.jsonl"), "nowhere.jsonl"], Columns.of(SPEC)),
+            readers.open_source([str(folder / "a.jsonl"), "nowhere.jsonl"], ColumnMapping.for_task(SPEC)),
         ):
             raise AssertionError
 
@@ -276,7 +277,10 @@ class TestSeveralFiles:
         assert rows(tmp_path / "a[1].jsonl") == [Row(1, None, "one")]
 
     def test_standard_input_stands_alone(self, folder: Path) -> None:
-        with pytest.raises(UsageError, match="stands alone"), readers.opened(["-", "a.jsonl"], Columns.of(SPEC)):
+        with (
+            pytest.raises(UsageError, match="stands alone"),
+            readers.open_source(["-", "a.jsonl"], ColumnMapping.for_task(SPEC)),
+        ):
             pass
 
     def test_patterns_where_fsspec_reaches(self) -> None:
@@ -284,7 +288,7 @@ class TestSeveralFiles:
         for name in ("2", "1"):
             memory.pipe_file(f"/parts/{name}.jsonl", f'"{name}"\n'.encode())
 
-        with readers.opened("memory://parts/*.jsonl", Columns.of(SPEC), access=MEMORY) as source:
+        with readers.open_source("memory://parts/*.jsonl", ColumnMapping.for_task(SPEC), access=MEMORY) as source:
             assert self.texts(source) == ["1", "2"]
 
 
@@ -304,7 +308,7 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
     path.write_text('"a"\n"b"\n')
     before = len(list(Path("/proc/self/fd").iterdir()))
 
-    with readers.opened(str(path), Columns.of(SPEC)) as source:
+    with readers.open_source(str(path), ColumnMapping.for_task(SPEC)) as source:
         next(source.rows)
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before

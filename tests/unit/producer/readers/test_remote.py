@@ -14,7 +14,7 @@ from models.errors import MissingSource, Unreachable
 from producer import readers
 from producer.readers import remote
 from producer.readers.access import Access
-from producer.readers.rows import Columns
+from producer.readers.rows import ColumnMapping
 
 SECONDS = 0.2
 LINES = b'"some text"\n' * 250_000
@@ -34,9 +34,9 @@ def file() -> None:
 
 
 def read() -> int:
-    allowed = Access(schemes=frozenset({"memory"}), seconds=SECONDS)
-    with readers.opened(
-        "memory://silent/a.jsonl", Columns.of(tasks.find("sentiment-analysis")), access=allowed
+    allowed = Access(schemes=frozenset({"memory"}), timeout_seconds=SECONDS)
+    with readers.open_source(
+        "memory://silent/a.jsonl", ColumnMapping.for_task(tasks.find_spec("sentiment-analysis")), access=allowed
     ) as source:
         return sum(1 for _ in source.rows)
 
@@ -67,7 +67,9 @@ def test_silence_at_the_beginning_is_not_waited_for(
     monkeypatch.setattr(MemoryFileSystem, what, lambda *_, **__: over.wait(60))
 
     with pytest.raises(MissingSource, match=r"can't be opened: nothing came for 0\.2 s"):
-        remote.found("memory://silent/*", SECONDS) if what == "glob" else remote.opened("memory://silent/a", SECONDS)
+        remote.find_urls("memory://silent/*", SECONDS) if what == "glob" else remote.open_url(
+            "memory://silent/a", SECONDS
+        )
 
 
 def test_one_that_goes_on_is_read_to_its_end() -> None:

@@ -2,61 +2,61 @@ import pytest
 
 from models import tasks
 from models.errors import JobError, UnreadableSource, UsageError
-from producer.readers.rows import Columns, Row, checked_id
+from producer.readers.rows import ColumnMapping, Row, parse_custom_id
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 
 
 class TestColumns:
     def test_the_tasks_own_names_are_the_default(self) -> None:
-        row = Columns.of(SPEC).row(3, {"id": 7, "text": "good", "stars": 5})
+        row = ColumnMapping.for_task(SPEC).map_row(3, {"id": 7, "text": "good", "stars": 5})
 
         assert row == Row(3, "7", {"text": "good"})
 
     def test_custom_id_goes_before_id(self) -> None:
-        assert Columns.of(SPEC).row(1, {"id": "b", "custom_id": "a", "text": "x"}).custom_id == "a"
-        assert Columns.of(SPEC).row(1, {"id": "b", "custom_id": None, "text": "x"}).custom_id == "b"
-        assert Columns.of(SPEC).row(1, {"id": "", "text": "x"}).custom_id is None
+        assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "b", "custom_id": "a", "text": "x"}).custom_id == "a"
+        assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "b", "custom_id": None, "text": "x"}).custom_id == "b"
+        assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "", "text": "x"}).custom_id is None
 
     def test_ids_can_be_left_out(self) -> None:
-        assert Columns.of(SPEC, ids=False).row(1, {"id": [], "text": "x"}).custom_id is None
+        assert ColumnMapping.for_task(SPEC, use_ids=False).map_row(1, {"id": [], "text": "x"}).custom_id is None
 
     def test_other_columns_can_be_named(self) -> None:
-        columns = Columns.of(SPEC, {"text": "body", "text_pair": "title"}, "sku")
+        columns = ColumnMapping.for_task(SPEC, {"text": "body", "text_pair": "title"}, "sku")
 
-        row = columns.row(1, {"sku": "s1", "body": "good", "title": "short", "text": "not this", "id": 1})
+        row = columns.map_row(1, {"sku": "s1", "body": "good", "title": "short", "text": "not this", "id": 1})
 
         assert row == Row(1, "s1", {"text": "good", "text_pair": "short"})
 
     def test_bare_text_stands_for_the_first_field(self) -> None:
-        assert Columns.of(SPEC).row(1, "good") == Row(1, None, "good")
+        assert ColumnMapping.for_task(SPEC).map_row(1, "good") == Row(1, None, "good")
 
     def test_a_field_that_the_task_lacks_is_refused(self) -> None:
         with pytest.raises(UsageError, match=r"no input 'body'; it takes: text, text_pair"):
-            Columns.of(SPEC, {"body": "text"})
+            ColumnMapping.for_task(SPEC, {"body": "text"})
 
     def test_a_missing_column_is_named_with_the_ones_there_are(self) -> None:
         with pytest.raises(JobError, match=r"has no 'text'; it has: body, stars"):
-            Columns.of(SPEC).row(1, {"body": "good", "stars": 5})
+            ColumnMapping.for_task(SPEC).map_row(1, {"body": "good", "stars": 5})
         # An optional field whose column is named on purpose must be there as well.
         with pytest.raises(JobError, match="has no 'title'"):
-            Columns.of(SPEC, {"text_pair": "title"}).row(1, {"text": "good"})
+            ColumnMapping.for_task(SPEC, {"text_pair": "title"}).map_row(1, {"text": "good"})
 
     @pytest.mark.parametrize("record", [{"text": "x"}, {"text": "x", "sku": None}, {"text": "x", "sku": ""}, "x"])
     def test_an_id_that_is_named_on_purpose_must_be_there(self, record: object) -> None:
         with pytest.raises(JobError, match="sku"):
-            Columns.of(SPEC, custom_id="sku").row(1, record)
+            ColumnMapping.for_task(SPEC, id_column="sku").map_row(1, record)
 
     def test_a_header_is_checked(self) -> None:
-        Columns.of(SPEC).check("a.csv", ["text"])
+        ColumnMapping.for_task(SPEC).check_header("a.csv", ["text"])
         with pytest.raises(UnreadableSource, match=r"a.csv has no column 'text'; it has: id, body; .*--input text="):
-            Columns.of(SPEC).check("a.csv", ["id", "body"])
+            ColumnMapping.for_task(SPEC).check_header("a.csv", ["id", "body"])
         with pytest.raises(UnreadableSource, match=r"no column 'sku'; it has: text; .*--id"):
-            Columns.of(SPEC, custom_id="sku").check("a.csv", ["text"])
+            ColumnMapping.for_task(SPEC, id_column="sku").check_header("a.csv", ["text"])
 
     def test_columns_without_end_are_not_listed_without_end(self) -> None:
         with pytest.raises(UnreadableSource) as caught:
-            Columns.of(SPEC).check("a.csv", [f"c{i}" * 1000 for i in range(1000)])
+            ColumnMapping.for_task(SPEC).check_header("a.csv", [f"c{i}" * 1000 for i in range(1000)])
 
         assert "and 980 more" in str(caught.value)
         assert len(str(caught.value)) < 2_000
@@ -64,12 +64,12 @@ class TestColumns:
 
 class TestCustomId:
     def test_text_and_integers_are_taken(self) -> None:
-        assert checked_id("ä b") == "ä b"
-        assert checked_id(12345678901234567890) == "12345678901234567890"
+        assert parse_custom_id("ä b") == "ä b"
+        assert parse_custom_id(12345678901234567890) == "12345678901234567890"
 
     @pytest.mark.parametrize("value", [True, 1.5, [], {}, "x" * 513, "a\0b", "a\ud800", 10**600])
     def test_anything_else_is_refused(self, value: object) -> None:
         with pytest.raises(JobError) as caught:
-            checked_id(value)
+            parse_custom_id(value)
 
         assert caught.value.code == "invalid_id"

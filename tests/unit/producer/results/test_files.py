@@ -10,27 +10,39 @@ import pytest
 
 from models.errors import UsageError
 from producer.results import files
-from producer.results.files import guarded
-from producer.results.pages import ResultRow, iso
-from producer.results.tabular import Sheet
-from tests.results_made import FAILED, NOON, row
+from producer.results.files import escape_formula
+from producer.results.pages import ResultRow, format_timestamp
+from producer.results.tabular import TabularLayout
+from tests.results_made import FAILED_FIELDS, FINISHED_AT, result_row
 
 
 class TestResultRow:
     def test_its_json_is_stable(self) -> None:
-        assert row(meta={"region": "EU"}).as_dict() == {
-            "batch_id": "batch_1", "position": 0, "custom_id": None, "input": {"text": "good"},
-            "meta": {"region": "EU"}, "status": "succeeded", "output": {"label": "POSITIVE", "score": 0.5},
-            "error": None, "truncated": False, "model": "m",
-            "revision": "abc", "dtype": "float32", "device": "cpu", "attempts": 1, "seq": 1,
-            "finished_at": "2026-01-02T12:00:00.250Z", "reused_from": None,
-        }  # fmt: skip
+        assert result_row(meta={"region": "EU"}).as_dict() == {
+            "batch_id": "batch_1",
+            "position": 0,
+            "custom_id": None,
+            "input": {"text": "good"},
+            "meta": {"region": "EU"},
+            "status": "succeeded",
+            "output": {"label": "POSITIVE", "score": 0.5},
+            "error": None,
+            "truncated": False,
+            "model": "m",
+            "revision": "abc",
+            "dtype": "float32",
+            "device": "cpu",
+            "attempts": 1,
+            "seq": 1,
+            "finished_at": "2026-01-02T12:00:00.250Z",
+            "reused_from": None,
+        }
 
     def test_an_error_has_a_code_and_a_sentence(self) -> None:
-        assert row(**FAILED).as_dict()["error"] == {"code": "text_too_long", "message": "too long"}
+        assert result_row(**FAILED_FIELDS).as_dict()["error"] == {"code": "text_too_long", "message": "too long"}
 
     def test_moments_are_in_utc(self) -> None:
-        assert iso(NOON.astimezone(timezone(timedelta(hours=2)))) == "2026-01-02T12:00:00.250Z"
+        assert format_timestamp(FINISHED_AT.astimezone(timezone(timedelta(hours=2)))) == "2026-01-02T12:00:00.250Z"
 
 
 class TestGuard:
@@ -39,7 +51,7 @@ class TestGuard:
         ["=cmd()", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1+1", "＋1", "－1", "＠A", "-", "+1", "+49 30", "-1 "],  # noqa: RUF001
     )
     def test_a_formula_becomes_text(self, cell: str) -> None:
-        assert guarded(cell) == "'" + cell
+        assert escape_formula(cell) == "'" + cell
 
     @pytest.mark.parametrize("start", ["=1+1", "+1", "-2+3", "@A", "＝1"])  # noqa: RUF001
     @pytest.mark.parametrize(
@@ -47,14 +59,14 @@ class TestGuard:
         [" ", "   ", "\xa0", "\v", "\f", "\t", "\r", "\n", "\u2003", "\u3000", "\ufeff", "\u200b", "\x01", " \t\xa0"],
     )
     def test_so_it_does_behind_what_is_not_seen(self, before: str, start: str) -> None:
-        assert guarded(before + start) == f"'{before}{start}"
+        assert escape_formula(before + start) == f"'{before}{start}"
 
     @pytest.mark.parametrize(
         "cell",
         ["good", "", " ", "a=b", " a=b", "'=1", -3, -0.5, 1e-9, None, True, "-3", " -3", "-4.5", "-1e-5", "1+1", "ä=1"],
     )
     def test_all_else_stays(self, cell: object) -> None:
-        assert guarded(cell) is cell
+        assert escape_formula(cell) is cell
 
 
 class TestPlace:
@@ -64,7 +76,7 @@ class TestPlace:
     def test_a_new_file_goes_by_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
         before = os.umask(umask)
         try:
-            files.write_jsonl(tmp_path / "new.jsonl", [row()])
+            files.write_jsonl(tmp_path / "new.jsonl", [result_row()])
         finally:
             os.umask(before)
 
@@ -76,7 +88,7 @@ class TestPlace:
         path.touch(0o600)
         path.chmod(mode)
 
-        files.write_csv(path, [row()], Sheet.of(["text"], row().output))
+        files.write_csv(path, [result_row()], TabularLayout.from_example(["text"], result_row().output))
 
         assert stat.S_IMODE(path.stat().st_mode) == mode
         assert path.read_text().startswith("position,")
@@ -87,7 +99,7 @@ class TestPlace:
         path.touch()
         os.chown(path, 1234, 4321)
 
-        files.write_jsonl(path, [row()])
+        files.write_jsonl(path, [result_row()])
 
         assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
 
@@ -100,13 +112,13 @@ class TestPlace:
         monkeypatch.setattr(files, "_group_of", lambda _status: 4321)
         monkeypatch.setattr(os, "fchown", _refuse)
 
-        files.write_jsonl(path, [row()])
+        files.write_jsonl(path, [result_row()])
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_nobody_reads_it_before_it_is_whole(self, tmp_path: Path) -> None:
         def rows() -> Iterator[ResultRow]:
-            yield row()
+            yield result_row()
             [part] = tmp_path.glob(".*.part")
             assert stat.S_IMODE(part.stat().st_mode) == 0o600
 
@@ -123,7 +135,7 @@ class TestPlace:
         (tmp_path / ".out.jsonl.guessed.part").symlink_to(victim)
 
         with pytest.raises(UsageError, match="can't be written: File exists"):
-            files.write_jsonl(tmp_path / "out.jsonl", [row()])
+            files.write_jsonl(tmp_path / "out.jsonl", [result_row()])
 
         assert victim.read_text() == "mine"
         assert (tmp_path / ".out.jsonl.guessed.part").is_symlink()
@@ -132,7 +144,7 @@ class TestPlace:
         (tmp_path / "there.jsonl").touch()
         (tmp_path / "link.jsonl").symlink_to(tmp_path / "there.jsonl")
 
-        files.write_jsonl(tmp_path / "link.jsonl", [row()])
+        files.write_jsonl(tmp_path / "link.jsonl", [result_row()])
 
         assert (tmp_path / "link.jsonl").is_symlink()
         assert (tmp_path / "there.jsonl").stat().st_size > 0
@@ -146,7 +158,9 @@ class TestFiles:
     def test_the_header_is_guarded(self, tmp_path: Path) -> None:
         columns = ["=cmd()", " =1", "plain"]
 
-        files.write_csv(tmp_path / "out.csv", [], Sheet.of(["text"], {"label": "a"}, meta=columns))
+        files.write_csv(
+            tmp_path / "out.csv", [], TabularLayout.from_example(["text"], {"label": "a"}, passthrough=columns)
+        )
 
         with (tmp_path / "out.csv").open(newline="") as file:
             assert {"'=cmd()", "' =1", "plain"} <= set(next(csv.reader(file)))
@@ -154,9 +168,9 @@ class TestFiles:
     def test_csv_reads_back(self, tmp_path: Path) -> None:
         path = tmp_path / "out.csv"
         texts = ['a, "b"\nc', "=cmd()", "ä\u2028"]
-        rows = [row(place, input={"text": text}) for place, text in enumerate(texts)]
+        rows = [result_row(place, input={"text": text}) for place, text in enumerate(texts)]
 
-        assert files.write_csv(path, rows, Sheet.of(["text"], rows[0].output)) == 3
+        assert files.write_csv(path, rows, TabularLayout.from_example(["text"], rows[0].output)) == 3
 
         with path.open(newline="", encoding="utf-8") as file:
             read = list(csv.DictReader(file))
@@ -166,11 +180,11 @@ class TestFiles:
     def test_jsonl_reads_back(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
 
-        assert files.write_jsonl(path, [row(0), row(1)]) == 2
+        assert files.write_jsonl(path, [result_row(0), result_row(1)]) == 2
 
         assert [json.loads(line) for line in path.read_text("utf-8").splitlines()] == [
-            row(0).as_dict(),
-            row(1).as_dict(),
+            result_row(0).as_dict(),
+            result_row(1).as_dict(),
         ]
 
     def test_what_was_there_stays_unless_all_is_written(self, tmp_path: Path) -> None:
@@ -178,7 +192,7 @@ class TestFiles:
         path.write_text("before")
 
         def rows() -> Iterator[ResultRow]:
-            yield row()
+            yield result_row()
             assert path.read_text() == "before"
             raise KeyboardInterrupt
 
@@ -193,7 +207,7 @@ class TestFiles:
         target.touch()
         link.symlink_to(target)
 
-        files.write_jsonl(link, [row()])
+        files.write_jsonl(link, [result_row()])
 
         assert link.is_symlink()
         assert target.read_text()

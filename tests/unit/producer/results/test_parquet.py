@@ -7,10 +7,10 @@ import pytest
 from models.errors import UsageError
 from producer.results import files, parquet
 from producer.results.pages import ResultRow
-from producer.results.tabular import Sheet
-from tests.results_made import FAILED, NOON, row
+from producer.results.tabular import TabularLayout
+from tests.results_made import FAILED_FIELDS, FINISHED_AT, result_row
 
-SHEET = Sheet.of(["text"], {"label": "x", "score": 1.0}, meta=["region"])
+SHEET = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0}, passthrough=["region"])
 
 
 def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,18 +31,18 @@ class TestFile:
 
         monkeypatch.setattr(parquet, "GROUP_ROWS", group)
         path = tmp_path / "out.parquet"
-        rows = [row(0, meta={"region": "EU"}, custom_id="=a"), row(1, **FAILED), row(2)]
+        rows = [result_row(0, meta={"region": "EU"}, custom_id="=a"), result_row(1, **FAILED_FIELDS), result_row(2)]
 
         assert files.write_parquet(path, rows, SHEET) == 3
 
         table = read_table(path)
         types = {field.name: str(field.type) for field in table.schema}
-        assert table.column_names == SHEET.header
+        assert table.column_names == SHEET.column_names
         assert (types["score"], types["position"], types["truncated"]) == ("double", "int64", "bool")
         assert types["finished_at"] == "timestamp[ms, tz=UTC]"
         read = table.to_pylist()
         assert [each["score"] for each in read] == [0.5, None, 0.5]
-        assert (read[0]["custom_id"], read[0]["region"], read[0]["finished_at"]) == ("=a", "EU", NOON)
+        assert (read[0]["custom_id"], read[0]["region"], read[0]["finished_at"]) == ("=a", "EU", FINISHED_AT)
 
     def test_of_nothing_it_has_the_columns(self, tmp_path: Path) -> None:
         from pyarrow.parquet import read_table
@@ -51,14 +51,14 @@ class TestFile:
 
         assert files.write_parquet(path, [], SHEET) == 0
 
-        assert read_table(path).column_names == SHEET.header
+        assert read_table(path).column_names == SHEET.column_names
 
     def test_what_was_there_stays_unless_all_is_written(self, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"
         path.write_text("before")
 
         def rows() -> Iterator[ResultRow]:
-            yield row()
+            yield result_row()
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

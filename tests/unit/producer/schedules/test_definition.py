@@ -8,95 +8,121 @@ import pytest
 
 from models import tasks
 from models.errors import UsageError
-from models.pipelines.builtin import BUILT_IN
-from producer.readers import KINDS
-from producer.schedules.definition import Schedule
-from producer.submission.request import Failures
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from producer.readers import FILE_FORMATS
+from producer.schedules.definition import ScheduleDefinition
+from producer.submission.request import FailureLimit
 
-SENTIMENT = next(entry for entry in BUILT_IN if entry.task == "sentiment-analysis")
+SENTIMENT = next(entry for entry in BUILTIN_PIPELINES if entry.task == "sentiment-analysis")
 NIGHTLY: dict[str, Any] = {"pipeline": SENTIMENT.name, "cron": "0 2 * * *", "tz": "Europe/Berlin", "sql": "tickets"}
 FILES = {**{key: value for key, value in NIGHTLY.items() if key != "sql"}, "file": "/in/{slot:%Y-%m-%d}.jsonl"}
 EVERYTHING: dict[str, Any] = {
-    **NIGHTLY, "bind": {"region": "eu", "most": 5, "all": None}, "input": {"text": "body"}, "id": "ticket",
-    "meta": ("region",), "params": {"top_k": 2}, "metadata": {"team": "care"}, "priority": 5, "on_invalid": "refuse",
-    "max_failures": "2%", "reuse": True, "catchup": "all", "catchup_window": "3d", "overlap": "queue",
-    "deadline": "06:00", "source_timeout": "30m", "lag": "5m", "since": "2026-11-01T00:00:00", "into": "ticket_labels",
-    "into_source": "tickets", "alert_drift": 0.2, "webhook": "https://hooks.example.com/x",
-}  # fmt: skip
+    **NIGHTLY,
+    "bind": {"region": "eu", "most": 5, "all": None},
+    "input": {"text": "body"},
+    "id": "ticket",
+    "meta": ("region",),
+    "params": {"top_k": 2},
+    "metadata": {"team": "care"},
+    "priority": 5,
+    "on_invalid": "refuse",
+    "max_failures": "2%",
+    "reuse": True,
+    "catchup": "all",
+    "catchup_window": "3d",
+    "overlap": "queue",
+    "deadline": "06:00",
+    "source_timeout": "30m",
+    "lag": "5m",
+    "since": "2026-11-01T00:00:00",
+    "into": "ticket_labels",
+    "into_source": "tickets",
+    "alert_drift": 0.2,
+    "webhook": "https://hooks.example.com/x",
+}
 SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 
 def test_little_needs_to_be_said() -> None:
-    schedule = Schedule.of("nightly-tickets", NIGHTLY)
+    schedule = ScheduleDefinition.from_fields("nightly-tickets", NIGHTLY)
 
-    assert (schedule.catchup, schedule.window) == ("latest", timedelta(days=1))
-    assert (schedule.overlap, schedule.patience, schedule.lag_span) == ("skip", timedelta(hours=1), timedelta())
-    assert schedule.begins_at == datetime(1970, 1, 1, tzinfo=UTC)
-    assert schedule.deadline_at(SLOT) is None
-    assert next(schedule.times.after(SLOT)) == SLOT + timedelta(days=1)
+    assert (schedule.catchup, schedule.max_catchup_age) == ("latest", timedelta(days=1))
+    assert (schedule.overlap, schedule.max_source_wait, schedule.lag_duration) == (
+        "skip",
+        timedelta(hours=1),
+        timedelta(),
+    )
+    assert schedule.initial_since == datetime(1970, 1, 1, tzinfo=UTC)
+    assert schedule.deadline_for(SLOT) is None
+    assert next(schedule.timetable.times_after(SLOT)) == SLOT + timedelta(days=1)
 
 
 @pytest.mark.parametrize("said", [NIGHTLY, FILES, EVERYTHING])
 def test_it_is_stored_and_comes_back(said: dict[str, Any]) -> None:
-    schedule = Schedule.of("nightly", said)
-    stored = json.loads(json.dumps(schedule.stored()))
+    schedule = ScheduleDefinition.from_fields("nightly", said)
+    stored = json.loads(json.dumps(schedule.dump()))
 
-    assert Schedule.of("nightly", stored) == schedule
-    assert Schedule.of("nightly", stored).stored() == stored
+    assert ScheduleDefinition.from_fields("nightly", stored) == schedule
+    assert ScheduleDefinition.from_fields("nightly", stored).dump() == stored
     assert "name" not in stored
 
 
 def test_what_is_said_as_it_would_be_is_the_same_as_what_is_not_said() -> None:
     assert (
-        Schedule.of("a", {**NIGHTLY, "catchup": "latest", "lag": "0s"}).stored() == Schedule.of("a", NIGHTLY).stored()
+        ScheduleDefinition.from_fields("a", {**NIGHTLY, "catchup": "latest", "lag": "0s"}).dump()
+        == ScheduleDefinition.from_fields("a", NIGHTLY).dump()
     )
 
 
 def test_everything_has_its_effect() -> None:
-    schedule = Schedule.of("nightly", EVERYTHING)
-    assert schedule.begins_at == datetime(2026, 10, 31, 23, tzinfo=UTC)  # by the zone's clocks
-    assert schedule.deadline_at(SLOT) == datetime(2026, 11, 24, 5, tzinfo=UTC)
-    assert (schedule.patience, schedule.lag_span) == (timedelta(minutes=30), timedelta(minutes=5))
-    columns = schedule.columns(SENTIMENT.spec)
-    assert (columns.ids, columns.meta, columns.fields[0][:2]) == (("ticket",), ("region",), ("text", "body"))
+    schedule = ScheduleDefinition.from_fields("nightly", EVERYTHING)
+    assert schedule.initial_since == datetime(2026, 10, 31, 23, tzinfo=UTC)  # by the zone's clocks
+    assert schedule.deadline_for(SLOT) == datetime(2026, 11, 24, 5, tzinfo=UTC)
+    assert (schedule.max_source_wait, schedule.lag_duration) == (timedelta(minutes=30), timedelta(minutes=5))
+    columns = schedule.columns_for(SENTIMENT.spec)
+    assert (columns.id_columns, columns.passthrough, columns.fields[0][:2]) == (
+        ("ticket",),
+        ("region",),
+        ("text", "body"),
+    )
 
 
 def test_a_run_s_request_says_of_which_slot_it_is() -> None:
-    request = Schedule.of("nightly", EVERYTHING).request(SENTIMENT, SLOT)
+    request = ScheduleDefinition.from_fields("nightly", EVERYTHING).request_for(SENTIMENT, SLOT)
 
     assert request.name == "nightly 2026-11-24 02:00"
     assert request.metadata == {"team": "care", "schedule": "nightly", "slot": "2026-11-24T01:00:00+00:00"}
-    assert (request.priority, request.keeps_invalid) == (5, False)
-    assert request.max_failures == Failures(share=0.02)
+    assert (request.priority, request.keep_invalid) == (5, False)
+    assert request.max_failures == FailureLimit(share=0.02)
     assert request.parameters == {"top_k": 2}
     assert request.deadline is None  # a late run is told of, not broken off
     assert request.idempotency_key is None
     assert request.reuse
-    assert Schedule.of("nightly", NIGHTLY).request(SENTIMENT, SLOT).keeps_invalid
-    assert Schedule.of("nightly", NIGHTLY).request(SENTIMENT, SLOT).reuse is False
+    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SLOT).keep_invalid
+    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SLOT).reuse is False
 
 
 def test_numbers_may_stand_where_toml_has_them() -> None:
-    assert Schedule.of("a", {**NIGHTLY, "max_failures": 20}).max_failures == "20"
+    assert ScheduleDefinition.from_fields("a", {**NIGHTLY, "max_failures": 20}).max_failures == "20"
 
 
 def test_short_names_of_times_are_spelled_out() -> None:
-    assert Schedule.of("a", {**NIGHTLY, "cron": "@daily"}).cron == "0 0 * * *"
+    assert ScheduleDefinition.from_fields("a", {**NIGHTLY, "cron": "@daily"}).cron == "0 0 * * *"
 
 
 def test_the_kinds_of_files_are_the_readers_own() -> None:
-    annotation = Schedule.model_fields["format"].annotation
-    assert get_args(get_args(annotation)[0]) == KINDS
+    annotation = ScheduleDefinition.model_fields["format"].annotation
+    assert get_args(get_args(annotation)[0]) == FILE_FORMATS
     odd = {**FILES, "file": "/in/{slot:%Y-%m-%d}"}
     with pytest.raises(UsageError, match="does not say by its name"):
-        Schedule.of("a", odd)
-    assert Schedule.of("a", {**odd, "format": "csv"}).format == "csv"
+        ScheduleDefinition.from_fields("a", odd)
+    assert ScheduleDefinition.from_fields("a", {**odd, "format": "csv"}).format == "csv"
 
 
 @pytest.mark.parametrize("name", ["", "Nightly", "-a", "a b", "a/b", "a" * 64, "a\n", "\0"])
 def test_a_name_is_short_and_plain(name: str) -> None:
     with pytest.raises(UsageError, match="a name has small letters"):
-        Schedule.of(name, NIGHTLY)
+        ScheduleDefinition.from_fields(name, NIGHTLY)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +163,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
 )
 def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as raised:
-        Schedule.of("nightly", {**NIGHTLY, **more})
+        ScheduleDefinition.from_fields("nightly", {**NIGHTLY, **more})
     sentence = str(raised.value)
     assert sentence.startswith("schedule 'nightly': ")
     assert words in sentence
@@ -156,15 +182,17 @@ def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> N
 )
 def test_files_have_rules_of_their_own(more: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Schedule.of("nightly", {**FILES, **more})
+        ScheduleDefinition.from_fields("nightly", {**FILES, **more})
 
 
 def test_pipeline_and_cron_must_be_said() -> None:
     for missing in ("pipeline", "cron"):
         with pytest.raises(UsageError, match=f"schedule 'a': it needs {missing}"):
-            Schedule.of("a", {key: value for key, value in NIGHTLY.items() if key != missing})
+            ScheduleDefinition.from_fields("a", {key: value for key, value in NIGHTLY.items() if key != missing})
 
 
 def test_columns_are_checked_against_the_task() -> None:
     with pytest.raises(UsageError, match="has no input 'body'"):
-        Schedule.of("a", {**NIGHTLY, "input": {"body": "text"}}).columns(tasks.find("sentiment-analysis"))
+        ScheduleDefinition.from_fields("a", {**NIGHTLY, "input": {"body": "text"}}).columns_for(
+            tasks.find_spec("sentiment-analysis")
+        )

@@ -2,18 +2,18 @@
 
 from datetime import UTC, datetime
 
-from producer.schedules.metrics import Figures, text
+from producer.schedules.metrics import ScheduleMetrics, render
 
 SUMMARY = {"total": 1000, "failed": 3, "reused": 700, "seconds": 12.5, "drift": {"worst": 0.21}}
 
 
-def lines(*schedules: Figures) -> list[str]:
-    return [line for line in text(schedules).splitlines() if not line.startswith("#")]
+def lines(*schedules: ScheduleMetrics) -> list[str]:
+    return [line for line in render(schedules).splitlines() if not line.startswith("#")]
 
 
 def test_everything_of_a_schedule() -> None:
     slot = datetime(2026, 3, 1, 1, tzinfo=UTC)
-    found = lines(Figures("nightly", {"completed": 7, "missed": 1}, slot, 90.0, SUMMARY))
+    found = lines(ScheduleMetrics("nightly", {"completed": 7, "missed": 1}, slot, 90.0, SUMMARY))
 
     assert found == [
         'batchmill_schedule_last_completed_slot_timestamp_seconds{schedule="nightly"} 1772326800',
@@ -33,7 +33,7 @@ def test_everything_of_a_schedule() -> None:
 
 
 def test_what_there_is_not_has_no_line() -> None:
-    found = lines(Figures("new"))
+    found = lines(ScheduleMetrics("new"))
 
     assert len(found) == 7
     assert not any("last_" in line for line in found)
@@ -41,7 +41,7 @@ def test_what_there_is_not_has_no_line() -> None:
 
 
 def test_a_family_stands_together_under_its_help_and_type() -> None:
-    found = text([Figures("a"), Figures("b")]).splitlines()
+    found = render([ScheduleMetrics("a"), ScheduleMetrics("b")]).splitlines()
 
     place = found.index("# TYPE batchmill_schedule_overdue_seconds gauge")
     assert found[place - 1].startswith("# HELP batchmill_schedule_overdue_seconds ")
@@ -50,10 +50,10 @@ def test_a_family_stands_together_under_its_help_and_type() -> None:
         'batchmill_schedule_overdue_seconds{schedule="b"}',
     ]
     assert len({line for line in found if line.startswith("# TYPE")}) == 8
-    assert text([]).endswith("\n")
+    assert render([]).endswith("\n")
 
 
 def test_labels_are_escaped() -> None:
-    [line] = [line for line in lines(Figures('a"b\\c\nd')) if "overdue" in line]
+    [line] = [line for line in lines(ScheduleMetrics('a"b\\c\nd')) if "overdue" in line]
 
     assert line == 'batchmill_schedule_overdue_seconds{schedule="a\\"b\\\\c\\nd"} 0'

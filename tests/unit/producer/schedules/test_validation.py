@@ -8,17 +8,18 @@ import pytest
 from models.errors import UsageError
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
-from producer.schedules.definition import Schedule
-from producer.schedules.validation import admitted, doubts
+from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.validation import find_warnings, validate
 
 SOURCES = {
     "tickets": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t WHERE at >= :since AND at < :until"},
     "regions": {
-        "url": "sqlite:///a.db", "query": "SELECT id FROM t WHERE region = :region AND at < :since",
+        "url": "sqlite:///a.db",
+        "query": "SELECT id FROM t WHERE region = :region AND at < :since",
         "parameters": {"since": "2020-01-01"},
     },
     "all": {"url": "sqlite:///a.db", "query": "SELECT id, body FROM t"},
-}  # fmt: skip
+}
 NIGHTLY: dict[str, Any] = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "sql": "tickets"}
 
 
@@ -27,15 +28,15 @@ def settings() -> Settings:
     return Settings.load(sources=SOURCES)
 
 
-def admit(settings: Settings, folder: Path | None = None, **more: Any) -> Schedule:
+def admit(settings: Settings, folder: Path | None = None, **more: Any) -> ScheduleDefinition:
     said = {key: value for key, value in {**NIGHTLY, **more}.items() if value is not None}
-    return admitted("nightly", said, settings, Catalogue.load(settings), folder)
+    return validate("nightly", said, settings, Catalogue.load(settings), folder)
 
 
 def test_what_is_right_is_let_in(settings: Settings) -> None:
     schedule = admit(settings)
-    assert schedule == Schedule.of("nightly", NIGHTLY)
-    assert doubts(schedule, settings) == []
+    assert schedule == ScheduleDefinition.from_fields("nightly", NIGHTLY)
+    assert find_warnings(schedule, settings) == []
     admit(settings, sql="regions", bind={"region": "eu"})
     admit(settings, sql="all", overlap="allow")
 
@@ -63,11 +64,13 @@ def test_one_sentence_names_what_is_wrong(settings: Settings, more: dict[str, An
 def test_what_is_not_here_may_be_where_it_runs(settings: Settings) -> None:
     schedule = admit(settings, sql="elsewhere", into="labels", into_source="afar", webhook="https://example.com/x")
 
-    assert [words.split(";")[0] for words in doubts(schedule, settings)] == [
-        "there is no [sources.afar] here", "there is no [sources.elsewhere] here", "webhook_secret is not set here",
-    ]  # fmt: skip
+    assert [words.split(";")[0] for words in find_warnings(schedule, settings)] == [
+        "there is no [sources.afar] here",
+        "there is no [sources.elsewhere] here",
+        "webhook_secret is not set here",
+    ]
     signed = Settings.load(sources={**SOURCES, "afar": {}, "elsewhere": {}}, webhook_secret="canary")
-    assert doubts(schedule, signed) == []
+    assert find_warnings(schedule, signed) == []
     assert "canary" not in f"{signed!r}{signed}{signed.model_dump()}"
 
 

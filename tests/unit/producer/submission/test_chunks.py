@@ -4,26 +4,26 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from models import tasks
-from models.errors import RefusedBatch, SourceTooLarge, UnreadableSource
+from models.errors import InvalidRows, SourceTooLarge, UnreadableSource
 from producer.readers.limits import Limits
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks
-from producer.submission.chunks import Intake
-from producer.submission.job_writer import Places
+from producer.submission.chunks import JobChunker
+from producer.submission.job_writer import LocationIndex
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 
 
-def taken(rows: Iterable[Row | Problem]) -> Intake:
-    return Intake(SPEC, Source("a.jsonl", "line", iter(rows)))
+def taken(rows: Iterable[Row | Problem]) -> JobChunker:
+    return JobChunker(SPEC, Source("a.jsonl", "line", iter(rows)))
 
 
 def texts(count: int, start: int = 1) -> Iterator[Row]:
     return (Row(where, None, f"text {where}") for where in range(start, start + count))
 
 
-def refusal(rows: Iterable[Row | Problem]) -> RefusedBatch:
-    with pytest.raises(RefusedBatch) as caught:
+def refusal(rows: Iterable[Row | Problem]) -> InvalidRows:
+    with pytest.raises(InvalidRows) as caught:
         list(taken(rows).chunks())
     return caught.value
 
@@ -33,9 +33,9 @@ def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
 
     taken_chunks = list(taken(texts(7, start=11)).chunks())
 
-    assert [(chunk.first, chunk.end) for chunk in taken_chunks] == [(0, 3), (3, 6), (6, 7)]
+    assert [(chunk.start_position, chunk.end_position) for chunk in taken_chunks] == [(0, 3), (3, 6), (6, 7)]
     assert taken_chunks[1].documents == [f'{{"text":"text {where}"}}' for where in (14, 15, 16)]
-    assert taken_chunks[1].places == [14, 15, 16]
+    assert taken_chunks[1].locations == [14, 15, 16]
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_the_source_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPat
 
     next(taken(rows).chunks())
 
-    assert next(rows).where == 4
+    assert next(rows).location == 4
 
 
 def test_an_empty_source_is_refused() -> None:
@@ -80,19 +80,19 @@ def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
     taken_chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
 
-    assert next(taken_chunks).first == 0
-    with pytest.raises(RefusedBatch):
+    assert next(taken_chunks).start_position == 0
+    with pytest.raises(InvalidRows):
         next(taken_chunks)
 
 
 def test_looking_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "LOOK_ON_ROWS", 50)
+    monkeypatch.setattr(chunks, "MAX_ROWS_AFTER_PROBLEM", 50)
     rows = texts(1_000_000, start=2)
 
     error = refusal(_then(Problem(1, "is bad"), rows))
 
     assert error.problems == ("line 1: is bad",)
-    assert next(rows).where < 100
+    assert next(rows).location < 100
 
 
 def _then(first: Problem, rows: Iterator[Row]) -> Iterator[Row | Problem]:
@@ -147,28 +147,32 @@ def test_memory_is_bounded_while_looking_on() -> None:
 
 
 def test_places_are_exact_in_little_memory() -> None:
-    places = Places()
-    places.note(0, [2, 3, 4])
-    places.note(3, [5, 9, 10])
-    places.note(6, [11])
+    places = LocationIndex()
+    places.add(0, [2, 3, 4])
+    places.add(3, [5, 9, 10])
+    places.add(6, [11])
 
     assert [places[position] for position in range(7)] == [2, 3, 4, 5, 9, 10, 11]
-    assert len(places._places) == 2
+    assert len(places._locations) == 2
 
 
 class TestLimits:
     """Of a source and of its inputs, by the settings' names."""
 
     def test_more_rows_than_are_taken_are_refused_where_they_begin(self) -> None:
-        source = Source("a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 3, 5)]), limits=Limits(source_rows=2))
+        source = Source(
+            "a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 3, 5)]), limits=Limits(max_source_rows=2)
+        )
 
         with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 5: the source has more than 2 rows.*max_source_rows"):
-            list(Intake(SPEC, source).chunks())
+            list(JobChunker(SPEC, source).chunks())
 
     def test_or_are_a_failed_job_behind_those_that_run(self) -> None:
-        source = Source("a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 2, 3)]), limits=Limits(source_rows=2))
+        source = Source(
+            "a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 2, 3)]), limits=Limits(max_source_rows=2)
+        )
 
-        [chunk] = Intake(SPEC, source, keeps_invalid=True, keeps_broken=(UnreadableSource,)).chunks()
+        [chunk] = JobChunker(SPEC, source, keep_invalid=True, tolerated_errors=(UnreadableSource,)).chunks()
 
         assert chunk.documents == ['{"text":"a"}'] * 2 + ["{}"]
         assert list(chunk.failures) == [2]
@@ -185,9 +189,9 @@ class TestLimits:
         ],
     )
     def test_an_input_of_more_characters_is_the_problem_of_its_row(self, task: str, raw: object) -> None:
-        source = Source("a.jsonl", "line", iter([Row(7, None, raw)]), limits=Limits(input_characters=10))
+        source = Source("a.jsonl", "line", iter([Row(7, None, raw)]), limits=Limits(max_input_characters=10))
 
-        [chunk] = Intake(tasks.find(task), source, keeps_invalid=True).chunks()
+        [chunk] = JobChunker(tasks.find_spec(task), source, keep_invalid=True).chunks()
 
         sentence = "the input has 11 characters in all; at most 10 are taken (max_input_characters)"
         assert chunk.failures[0] == Problem(7, sentence, "text_too_long")

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from models.errors import UnreadableSource
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks, dry_run
-from producer.submission.dry_run import Rehearsal
-from producer.submission.request import Request
+from producer.submission.dry_run import DryRunReport
+from producer.submission.request import SubmitRequest
 
-HUB = {pipeline.name: pipeline for pipeline in BUILT_IN}["sentiment-analysis"]
+HUB = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sentiment-analysis"]
 
 
-def rehearsed(rows: Iterable[Row | Problem]) -> Rehearsal:
-    return dry_run.rehearsed(Request.checked(HUB), Source("a.jsonl", "line", iter(rows)), 4)
+def rehearsed(rows: Iterable[Row | Problem]) -> DryRunReport:
+    return dry_run.dry_run(SubmitRequest.create(HUB), Source("a.jsonl", "line", iter(rows)), 4)
 
 
 def texts(count: int, first: int = 1) -> Iterator[Row]:
@@ -24,7 +24,7 @@ def texts(count: int, first: int = 1) -> Iterator[Row]:
 @pytest.mark.parametrize("chunk_jobs", [2, 100])
 def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch, chunk_jobs: int) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", chunk_jobs)
-    monkeypatch.setattr(dry_run, "PROBLEMS_NAMED", 3)
+    monkeypatch.setattr(dry_run, "MAX_PROBLEMS_LISTED", 3)
     rows = [
         *texts(3),
         Row(4, "id 1", "again"),
@@ -37,11 +37,12 @@ def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.Mo
     found = rehearsed(rows)
 
     assert (found.rows, found.jobs, found.slices) == (9, 5, 3)
-    assert found.bad == {"duplicate_id": 1, "invalid_row": 1, "empty_text": 2}
+    assert found.invalid == {"duplicate_id": 1, "invalid_row": 1, "empty_text": 2}
     assert found.problems == [
-        "line 4: has custom_id 'id 1', which line 1 has already", "line 5: is bad",
+        "line 4: has custom_id 'id 1', which line 1 has already",
+        "line 5: is bad",
         "line 6: text is empty; leave the row out or give it text",
-    ]  # fmt: skip
+    ]
 
 
 def test_an_empty_source_is_refused() -> None:
@@ -52,9 +53,9 @@ def test_an_empty_source_is_refused() -> None:
 def test_how_long_it_takes_goes_by_the_pace() -> None:
     found = rehearsed(texts(9))
 
-    assert found.seconds is None
+    assert found.estimated_seconds is None
     found.jobs_per_second = 4.5
-    assert found.seconds == 2.0
+    assert found.estimated_seconds == 2.0
 
 
 def test_memory_does_not_grow_with_the_source() -> None:

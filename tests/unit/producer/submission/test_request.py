@@ -3,21 +3,23 @@ from typing import Any
 import pytest
 
 from models.errors import InvalidParameters, UsageError
-from models.pipelines.builtin import BUILT_IN
-from producer.submission.request import Request
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from producer.submission.request import SubmitRequest
 
-PIPELINE = BUILT_IN[0]
+PIPELINE = BUILTIN_PIPELINES[0]
 
 
 def test_what_is_given_is_kept() -> None:
-    request = Request.checked(PIPELINE, parameters={"top_k": 2}, name="reviews", metadata={"team": "toys"}, priority=-5)
+    request = SubmitRequest.create(
+        PIPELINE, parameters={"top_k": 2}, name="reviews", metadata={"team": "toys"}, priority=-5
+    )
 
     assert request.parameters == {"top_k": 2}
     assert (request.name, request.metadata, request.priority) == ("reviews", {"team": "toys"}, -5)
 
 
 def test_nothing_need_be_given() -> None:
-    request = Request.checked(PIPELINE, name="")
+    request = SubmitRequest.create(PIPELINE, name="")
 
     assert (request.parameters, request.name, request.metadata, request.priority) == ({}, None, {}, 0)
 
@@ -25,7 +27,7 @@ def test_nothing_need_be_given() -> None:
 @pytest.mark.parametrize("parameters", [{"top_k": 0}, {"custom_generate": "x"}, {"trust_remote_code": True}])
 def test_parameters_are_the_tasks_to_check(parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameters, match=next(iter(parameters))):
-        Request.checked(PIPELINE, parameters=parameters)
+        SubmitRequest.create(PIPELINE, parameters=parameters)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +45,4 @@ def test_parameters_are_the_tasks_to_check(parameters: dict[str, Any]) -> None:
 )
 def test_what_cannot_be_kept_is_refused(field: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Request.checked(PIPELINE, **field)
+        SubmitRequest.create(PIPELINE, **field)

@@ -10,47 +10,58 @@ from safetensors.torch import load_file, save_file
 from models import tasks
 from models.errors import JobError
 from tests import models_made_switching as made
-from tests.passes_made import load
+from tests.passes_made import load_adapter
 from worker.engine import planning
 from worker.layers import tolerance
 from worker.leasing.leases import Job, Lease
 
 MODELS = {
-    "sentiment-analysis": "bert", "zero-shot-classification": "deberta-v2", "ner": "convbert",
-    "question-answering": "bert", "fill-mask": "bert", "text-generation": "phi3-longrope",
-    "summarization": "t5", "translation": "bart",
-}  # fmt: skip
+    "sentiment-analysis": "bert",
+    "zero-shot-classification": "deberta-v2",
+    "ner": "convbert",
+    "question-answering": "bert",
+    "fill-mask": "bert",
+    "text-generation": "phi3-longrope",
+    "summarization": "t5",
+    "translation": "bart",
+}
 INPUTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "zero-shot-classification": ("love", {"candidate_labels": ["love", "hate"]}),
     "question-answering": ({"question": "what", "context": "the product is great"}, {}),
-    "fill-mask": ("the [MASK] is great", {}), "text-generation": ("love", {"max_new_tokens": 3}),
-    "summarization": ("love", {"max_new_tokens": 3}), "translation": ("love", {"max_new_tokens": 3}),
-}  # fmt: skip
+    "fill-mask": ("the [MASK] is great", {}),
+    "text-generation": ("love", {"max_new_tokens": 3}),
+    "summarization": ("love", {"max_new_tokens": 3}),
+    "translation": ("love", {"max_new_tokens": 3}),
+}
 
 
 def damaged(folder: Path, task: str, value: float) -> Path:
     """A model all of whose weights are one value."""
-    weights = made.made(folder, task, MODELS[task]) / "model.safetensors"
+    weights = made.save_random_model(folder, task, MODELS[task]) / "model.safetensors"
     save_file(
-        {name: torch.full_like(tensor, value) for name, tensor in load_file(weights).items()}, weights,
-        {"format": "pt"},
-    )  # fmt: skip
+        {name: torch.full_like(tensor, value) for name, tensor in load_file(weights).items()}, weights, {"format": "pt"}
+    )
     return folder
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("task", MODELS)
 def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
-    adapter = load(damaged(tmp_path / "model", task, value), task)
+    adapter = load_adapter(damaged(tmp_path / "model", task, value), task)
     given, asked = INPUTS.get(task, ("love the product", {}))
-    spec = tasks.find(task)
+    spec = tasks.find_spec(task)
     parameters = spec.check_parameters(asked)
     job = Job(Lease(1, "batch", 0, 1, 1, 1, parameters=parameters), 0, spec.normalise(given, parameters))
     [rows] = adapter.encode([job])
 
     with pytest.raises(JobError, match="not numbers") as caught:
         adapter.decode(
-            rows, [raw for batch in planning.plan(rows, 1_000, adapter.most_rows) for raw in adapter.forward(batch)]
+            rows,
+            [
+                raw
+                for batch in planning.plan_micro_batches(rows, 1_000, adapter.most_rows)
+                for raw in adapter.forward(batch)
+            ],
         )
 
     assert caught.value.code == "invalid_output"
@@ -60,6 +71,6 @@ def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
 def test_scores_are_compared_whatever_they_are(value: float) -> None:
     scores = torch.tensor([[1.0, value], [value, 2.0]])
 
-    assert tolerance.agree(scores, scores.clone())
-    assert not tolerance.agree(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-    assert tolerance.agree(torch.full((2, 2), value), torch.full((2, 2), value))
+    assert tolerance.scores_match(scores, scores.clone())
+    assert not tolerance.scores_match(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert tolerance.scores_match(torch.full((2, 2), value), torch.full((2, 2), value))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
 from tests import models_made
-from worker.adapters.encoding.collation import Collation
+from worker.adapters.encoding.collation import Collator
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -32,21 +32,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model wide enough that the arithmetic's kernels differ by shape."""
     sizes = {"dim": 256, "n_layers": 2, "n_heads": 4, "hidden_dim": 512, "max_position_embeddings": 200}
     torch.manual_seed(0)
-    model = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=len(models_made.WORD_PIECES), **sizes))
-    return models_made.save(tmp_path_factory.mktemp("deterministic") / "model", model, models_made.word_pieces(200))
+    model = DistilBertForSequenceClassification(
+        DistilBertConfig(vocab_size=len(models_made.WORDPIECE_VOCABULARY), **sizes)
+    )
+    return models_made.save(
+        tmp_path_factory.mktemp("deterministic") / "model", model, models_made.wordpiece_tokenizer(200)
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> None:
     all_texts = texts()
-    loaded = runtime.load(models_made.pipeline(folder, deterministic=True), "cpu", threads=threads)
+    loaded = runtime.load(models_made.pipeline_for(folder, deterministic=True), "cpu", threads=threads)
 
     def scores(order: Sequence[int], budget: int) -> dict[int, torch.Tensor]:
         jobs = [Job(LEASE, place, {"text": all_texts[place]}) for place in order]
         rows = [row for rows in loaded.adapter.encode(jobs) if isinstance(rows, list) for row in rows]
         return {
             row.job.position: raw
-            for batch in planning.plan(rows, budget, loaded.adapter.most_rows)
+            for batch in planning.plan_micro_batches(rows, budget, loaded.adapter.max_rows)
             for row, raw in zip(batch.rows, loaded.adapter.forward(batch), strict=True)
         }
 
@@ -62,13 +66,13 @@ def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> 
 @given(st.integers(1, 600), st.integers(1, 600))
 def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> None:
     length = min(length, limit)
-    collation = Collation(models_made.word_pieces(), torch.device("cpu"), deterministic=True, longest=limit)
+    collation = Collator(models_made.wordpiece_tokenizer(), torch.device("cpu"), deterministic=True, max_width=limit)
 
-    row = collation.row(JOB, {"input_ids": [5] * length})
+    row = collation.make_row(JOB, {"input_ids": [5] * length})
 
     assert row.width is not None
-    assert row.most is not None
+    assert row.max_rows is not None
     assert length <= row.width <= limit
-    assert row.most & (row.most - 1) == 0
-    [batch] = planning.plan([row], 1, 1)
-    assert collation.tensors(batch)["input_ids"].shape == (row.most, row.width)
+    assert row.max_rows & (row.max_rows - 1) == 0
+    [batch] = planning.plan_micro_batches([row], 1, 1)
+    assert collation.collate(batch)["input_ids"].shape == (row.max_rows, row.width)

@@ -9,8 +9,8 @@ import pytest
 
 from models import tasks
 from models.errors import JobError
-from models.pipelines.builtin import BUILT_IN
-from worker.adapters.rows import Encoded
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from worker.adapters.rows import Row
 from worker.adapters.tasks import question_answering, text_classification, text_to_text, token_classification
 from worker.adapters.tasks.token_classification import Window
 from worker.adapters.tokenization import prompts, special_tokens
@@ -35,7 +35,7 @@ def adapters() -> Adapters:
     def adapter(task: str, **entry: Any) -> Any:
         key = (task, *entry.items())
         if key not in made:
-            pipeline = next(each for each in BUILT_IN if each.name == f"sample-{task}")
+            pipeline = next(each for each in BUILTIN_PIPELINES if each.name == f"sample-{task}")
             made[key] = runtime.load(pipeline.model_copy(update=entry), "cpu", threads=1).adapter
         return made[key]
 
@@ -43,27 +43,27 @@ def adapters() -> Adapters:
 
 
 def jobs(task: str, given: list[Any], parameters: Mapping[str, Any]) -> list[Job]:
-    spec = tasks.find(task)
+    spec = tasks.find_spec(task)
     checked = spec.check_parameters(parameters)
     lease = Lease(1, "batch", 0, len(given), 1, 1, parameters=checked)
     return [Job(lease, place, spec.normalise(one, checked)) for place, one in enumerate(given)]
 
 
-def told(encoded: list[Encoded] | JobError) -> Any:
+def told(encoded: list[Row] | JobError) -> Any:
     """All that a pass and an answer see of it."""
     if isinstance(encoded, JobError):
         return encoded.code, str(encoded)
-    return [(row.length, row.truncated, row.part, row.parts, row.key, *features(row)) for row in encoded]
+    return [(row.length, row.truncated, row.part_index, row.part_count, row.key, *features(row)) for row in encoded]
 
 
-def features(row: Encoded) -> list[Any]:
+def features(row: Row) -> list[Any]:
     found: list[Any] = [{name: list(values) for name, values in row.features.items()}]
     if isinstance(row.features, Window):
-        found.append(row.features.offsets)
+        found.append(row.features.offset_pairs)
     if isinstance(row.features, PassageWindow):
         places = np.arange(row.length)
         for whole_words in (False, True):
-            found += [each.tolist() for each in row.features.characters(places, places, whole_words=whole_words)]
+            found += [each.tolist() for each in row.features.character_spans(places, places, whole_words=whole_words)]
     return found
 
 
@@ -73,7 +73,8 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
     "pairs": (
         "sentiment-analysis",
         [{"text": TEXT, "text_pair": SHORT}, {"text": SHORT, "text_pair": TEXT}, {"text": TEXT, "text_pair": TEXT}],
-        {}, {},
+        {},
+        {},
     ),
     "ner": ("ner", [TEXT, SHORT, ONE_WORD], {}, {}),
     "ner, not cut": ("ner", [TEXT, SHORT], {}, {"truncation": "error"}),
@@ -82,20 +83,27 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = {
         "question-answering",
         [{"question": "Who went?", "context": context} for context in (TEXT, SHORT, ONE_WORD)]
         + [{"question": TEXT, "context": SHORT}],
-        {}, {},
+        {},
+        {},
     ),
     "zero-shot": ("zero-shot-classification", [TEXT, SHORT], {"candidate_labels": ["a", "two words", "b"]}, {}),
     "zero-shot, not cut": (
-        "zero-shot-classification", [TEXT, SHORT], {"candidate_labels": ["a", "b"]}, {"truncation": "error"},
+        "zero-shot-classification",
+        [TEXT, SHORT],
+        {"candidate_labels": ["a", "b"]},
+        {"truncation": "error"},
     ),
     "masks": ("fill-mask", [TEXT + " [MASK]", "[MASK] " + TEXT, "Maria went to [MASK]"], {}, {}),
     "generation": ("text-generation", [TEXT, SHORT], {"max_new_tokens": 5}, {}),
     "generation, cut": (
-        "text-generation", [TEXT, ONE_WORD], {"max_new_tokens": 5, "handle_long_generation": "hole"}, {},
+        "text-generation",
+        [TEXT, ONE_WORD],
+        {"max_new_tokens": 5, "handle_long_generation": "hole"},
+        {},
     ),
     "summarization": ("summarization", [TEXT, SHORT, ONE_WORD], {}, {}),
     "translation": ("translation", [TEXT, SHORT, ONE_WORD], {}, {"truncation": "error"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -112,9 +120,9 @@ def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch
 
 @pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "summarization"])
 def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = runtime._tokenizer
-    monkeypatch.setattr(runtime, "_tokenizer", lambda files: _left(tokenizer(files)))
-    pipeline = next(each for each in BUILT_IN if each.name == f"sample-{task}")
+    tokenizer = runtime._load_tokenizer
+    monkeypatch.setattr(runtime, "_load_tokenizer", lambda files: _left(tokenizer(files)))
+    pipeline = next(each for each in BUILTIN_PIPELINES if each.name == f"sample-{task}")
     adapter = runtime.load(pipeline, "cpu", threads=1).adapter
     asked = jobs(task, [TEXT + (" [MASK]" if task == "fill-mask" else " end")], {})
 

@@ -2,19 +2,19 @@
 
 import pytest
 
-from worker.adapters.rows import Encoded
-from worker.engine.assembly import Assembly
+from worker.adapters.rows import Row
+from worker.engine.assembly import PartAssembler
 from worker.leasing.leases import Job, Lease
 
 
 @pytest.mark.parametrize(("packed", "computed"), [(False, 16), (True, 11)])
 def test_padding_counts_where_the_device_computed_it(packed: bool, computed: int) -> None:
-    job, assembly = Job(Lease(1, "batch", 0, 1, 1, 1), 0, {}), Assembly()
+    job, assembly = Job(Lease(1, "batch", 0, 1, 1, 1), 0, {}), PartAssembler()
     rows = [
-        Encoded(job, None, length, truncated=False, part=part, parts=2, packed=packed)
+        Row(job, None, length, truncated=False, part_index=part, part_count=2, packed=packed)
         for part, length in enumerate((8, 3))
     ]
 
     [parts] = assembly.add([(row, None) for row in rows], 8, 0.5)
 
-    assert (parts.tokens, parts.padded_tokens, parts.seconds) == (11, computed, 1.0)
+    assert (parts.tokens, parts.padded_tokens, parts.device_seconds) == (11, computed, 1.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.bisection import isolate
+from worker.engine.bisection import isolate_failures
 
 
 class Poisoned(Exception):
@@ -37,7 +37,7 @@ class TestIsolate:
     def test_finds_any_set_of_culprits(self, drawn: tuple[int, set[int]]) -> None:
         size, culprits = drawn
 
-        found = isolate(Work(culprits), range(size))
+        found = isolate_failures(Work(culprits), range(size))
 
         assert [item for item, _ in found] == list(range(size))
         for item, result in found:
@@ -50,14 +50,14 @@ class TestIsolate:
     def test_asks_once_when_nothing_fails(self) -> None:
         work = Work(set())
 
-        isolate(work, range(64))
+        isolate_failures(work, range(64))
 
         assert work.calls == [list(range(64))]
 
     def test_finds_one_culprit_among_64_in_few_passes(self) -> None:
         work = Work({37})
 
-        found = isolate(work, range(64))
+        found = isolate_failures(work, range(64))
 
         assert [item for item, result in found if isinstance(result, Poisoned)] == [37]
         assert len(work.calls) == 13, "one for all, then two for each of six halvings"
@@ -65,11 +65,11 @@ class TestIsolate:
     def test_asks_for_nothing_when_there_is_nothing(self) -> None:
         work = Work(set())
 
-        assert isolate(work, []) == []
+        assert isolate_failures(work, []) == []
         assert work.calls == []
 
     def test_takes_the_wrong_number_of_results_for_a_failure(self) -> None:
-        found = isolate(lambda items: [0] * (len(items) - 1), ["only"])
+        found = isolate_failures(lambda items: [0] * (len(items) - 1), ["only"])
 
         assert [(item, type(result)) for item, result in found] == [("only", ValueError)]
 
@@ -79,7 +79,7 @@ class TestIsolate:
             raise stop
 
         with pytest.raises(stop):
-            isolate(work, [1, 2])
+            isolate_failures(work, [1, 2])
 
     def test_takes_a_panic_for_an_error(self) -> None:
         class PanicException(BaseException):
@@ -90,7 +90,7 @@ class TestIsolate:
                 raise PanicException
             return list(items)
 
-        found = dict(isolate(work, [1, 2, 3, 4]))
+        found = dict(isolate_failures(work, [1, 2, 3, 4]))
 
         assert isinstance(found.pop(3), RuntimeError)
         assert found == {1: 1, 2: 2, 4: 4}
@@ -116,7 +116,7 @@ class TestKeptErrors:
 
         gc.disable()
         try:
-            found = isolate(work, [1, 2, 3])
+            found = isolate_failures(work, [1, 2, 3])
 
             assert len(found) == 3
             assert [each() for each in held] == [None] * len(held)

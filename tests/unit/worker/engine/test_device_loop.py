@@ -7,15 +7,15 @@ import pytest
 import structlog
 
 from worker.adapters.interface import Interrupted
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.engine import device_loop as passes_module
-from worker.engine.claim_size import Pace
-from worker.engine.device_loop import Passes, Raw, Window
-from worker.engine.planning import Packing
-from worker.engine.token_budget import Budget
+from worker.engine.claim_size import ClaimSizer
+from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
+from worker.engine.planning import MicroBatchPlanner
+from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.watchdog import Watchdog
-from worker.failures import DeviceBroken
-from worker.leasing.leases import Holdings, Job, Lease
+from worker.failures import DeviceLost
+from worker.leasing.leases import HeldLeases, Job, Lease
 from worker.loading.runtime import Runtime
 
 LEASE = Lease(1, "batch", 0, 100, 1, 1)
@@ -33,7 +33,7 @@ class Writer:
     def __init__(self, places: int = 2) -> None:
         self.places = places
         self.interrupt: Callable[[], bool] = lambda: False
-        self.before_step: Callable[[Sequence[Encoded]], None] = lambda _rows: None
+        self.before_step: Callable[[Sequence[Row]], None] = lambda _rows: None
         self.crowds: list[list[int]] = []  # who was in each step
         self.computed: list[int] = []  # who came out, in order
 
@@ -44,8 +44,8 @@ class Writer:
         return [answers[id(row)] for row in batch.rows]
 
     def flow(
-        self, rows: Sequence[Encoded], more: Callable[[int], Sequence[Encoded]], most: int
-    ) -> Iterator[list[tuple[Encoded, Any]]]:
+        self, rows: Sequence[Row], more: Callable[[int], Sequence[Row]], most: int
+    ) -> Iterator[list[tuple[Row, Any]]]:
         waiting, running = list(rows), list[list[Any]]()
         places = min(self.places, most)
         while True:
@@ -73,26 +73,29 @@ def writer() -> Writer:
     return Writer()
 
 
-def made(writer: Writer, budget: Budget | None = None, holdings: Holdings | None = None) -> Passes:
-    held = holdings or Holdings()
+def made(writer: Writer, budget: TokenBudgetTuner | None = None, holdings: HeldLeases | None = None) -> DeviceLoop:
+    held = holdings or HeldLeases()
     held.add([LEASE, OTHER], ())
     runtime = Runtime(writer, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
-    return Passes(
-        runtime, budget or Budget(4, tunes=False), held, Pace(1.0, 100), Watchdog(1000.0, list), structlog.get_logger()
+    return DeviceLoop(
+        runtime,
+        budget or TokenBudgetTuner(4, tunable=False),
+        held,
+        ClaimSizer(1.0, 100),
+        Watchdog(1000.0, list),
+        structlog.get_logger(),
     )
 
 
-def window(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Encoded]:
-    return [
-        Encoded(Job(lease, place, {}), None, length, truncated=False, key=key) for place, length in enumerate(lengths)
-    ]
+def window(lengths: Sequence[int], key: Any = None, lease: Lease = LEASE) -> list[Row]:
+    return [Row(Job(lease, place, {}), None, length, truncated=False, key=key) for place, length in enumerate(lengths)]
 
 
-def through(passes: Passes, rows: Sequence[Encoded]) -> list[Raw]:
-    return list(passes.through(Window([LEASE], Packing(rows, 8), 0.0)))
+def through(passes: DeviceLoop, rows: Sequence[Row]) -> list[RawOutputs]:
+    return list(passes.run(PrefetchedRows([LEASE], MicroBatchPlanner(rows, 8), 0.0)))
 
 
-def answers(raws: Sequence[Raw]) -> dict[int, Any]:
+def answers(raws: Sequence[RawOutputs]) -> dict[int, Any]:
     return {row.job.position: raw for raw in raws for row, raw in raw.rows}
 
 
@@ -105,15 +108,15 @@ class TestRowsOfAWindow:
         assert answers(raws) == {place: place for place in range(6)}
         assert len(writer.crowds) == 9, "as many steps as the longest takes"
         assert [row.job.position for row, _ in raws[-1].rows] == [0], "short ones were answered before it"
-        assert all(raw.seconds >= 0 for raw in raws)
+        assert all(raw.device_seconds >= 0 for raw in raws)
 
     def test_come_in_for_one_budget_at_a_time(self, writer: Writer) -> None:
         writer.places = 6
         asked: list[int] = []
         flow = writer.flow
 
-        def watched(rows: Sequence[Encoded], more: Callable[[int], Sequence[Encoded]], most: int) -> Any:
-            def counted(count: int) -> Sequence[Encoded]:
+        def watched(rows: Sequence[Row], more: Callable[[int], Sequence[Row]], most: int) -> Any:
+            def counted(count: int) -> Sequence[Row]:
                 drawn = more(count)
                 asked.append(sum(row.length for row in drawn))
                 return drawn
@@ -122,7 +125,7 @@ class TestRowsOfAWindow:
 
         writer.flow = watched  # type: ignore[method-assign]
 
-        through(made(writer, Budget(8, tunes=False)), window([4] * 9))
+        through(made(writer, TokenBudgetTuner(8, tunable=False)), window([4] * 9))
 
         assert max(asked) == 8
         assert max(len(crowd) for crowd in writer.crowds) == 6
@@ -137,10 +140,10 @@ class TestRowsOfAWindow:
         assert keys == [{"a"}] * 3 + [{"b"}] * 3
 
     def test_are_left_out_when_their_lease_was_lost_meanwhile(self, writer: Writer) -> None:
-        holdings = Holdings()
+        holdings = HeldLeases()
         passes = made(writer, holdings=holdings)
         lost = window([1, 1], lease=OTHER)
-        writer.before_step = lambda _rows: holdings.drop([OTHER])
+        writer.before_step = lambda _rows: holdings.discard([OTHER])
 
         raws = through(passes, [*window([2, 2, 1]), *lost])
 
@@ -152,7 +155,7 @@ class TestAFailure:
     def test_leaves_what_had_come_out_and_falls_on_the_culprit(self, writer: Writer) -> None:
         rows = window([5, 1, 1, 1, 4, 1, 1])
 
-        def poisoned(here: Sequence[Encoded]) -> None:
+        def poisoned(here: Sequence[Row]) -> None:
             if any(row.job.position == 6 for row in here):
                 raise ValueError("poison")
 
@@ -169,9 +172,9 @@ class TestAFailure:
     ) -> None:
         monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
         writer.places = 8
-        budget = Budget(1_000, tunes=False)
+        budget = TokenBudgetTuner(1_000, tunable=False)
 
-        def full(here: Sequence[Encoded]) -> None:
+        def full(here: Sequence[Row]) -> None:
             if len(here) > 3:
                 raise OutOfMemoryError("CUDA out of memory")
 
@@ -181,14 +184,14 @@ class TestAFailure:
         found = answers(through(passes, window([2] * 8)))
 
         assert found == {place: place for place in range(8)}
-        assert passes._most_rows < 8
+        assert passes._max_rows < 8
         assert budget.tokens < 1_000
 
     def test_that_is_no_exception_is_an_answer_too(self, writer: Writer) -> None:
         class Panic(BaseException):
             pass
 
-        def panics(here: Sequence[Encoded]) -> None:
+        def panics(here: Sequence[Row]) -> None:
             if any(row.job.position == 1 for row in here):
                 raise Panic
 
@@ -203,20 +206,20 @@ class TestAFailure:
     def test_that_loses_the_device_falls_on_nobody(
         self, writer: Writer, monkeypatch: pytest.MonkeyPatch, flows: bool
     ) -> None:
-        def lose(_rows: Sequence[Encoded]) -> None:
+        def lose(_rows: Sequence[Row]) -> None:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
         writer.before_step = lose
         if not flows:
             monkeypatch.setattr(passes_module, "Flowing", Never)
 
-        with pytest.raises(DeviceBroken):
+        with pytest.raises(DeviceLost):
             through(made(writer), window([1, 1, 1]))
 
 
 class TestStopping:
     def test_lets_nobody_enter_and_answers_those_who_are_in(self, writer: Writer) -> None:
-        passes = made(writer, Budget(6, tunes=False))
+        passes = made(writer, TokenBudgetTuner(6, tunable=False))
         writer.before_step = lambda _rows: passes.stop(1_000.0)
 
         found = answers(through(passes, window([3, 2, 1, 1])))
@@ -226,7 +229,7 @@ class TestStopping:
     def test_gives_up_what_takes_too_long_and_keeps_what_had_come_out(self, writer: Writer) -> None:
         passes = made(writer)
 
-        def stop(_rows: Sequence[Encoded]) -> None:
+        def stop(_rows: Sequence[Row]) -> None:
             if len(writer.crowds) == 2:
                 passes.stop(-1.0)
 

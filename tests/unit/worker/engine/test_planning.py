@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.adapters.rows import PADDED, Encoded, MicroBatch
-from worker.engine.planning import Packing, plan
+from worker.adapters.rows import MAX_PADDING_FACTOR, MicroBatch, Row
+from worker.engine.planning import MicroBatchPlanner, plan_micro_batches
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
@@ -16,8 +16,8 @@ budgets = st.integers(1, 300)
 most_rows = st.integers(1, 40)
 
 
-def row(position: int, length: int, key: str | None = None, *, packed: bool = False) -> Encoded:
-    return Encoded(Job(LEASE, position, {}), None, length, truncated=False, key=key, packed=packed)
+def row(position: int, length: int, key: str | None = None, *, packed: bool = False) -> Row:
+    return Row(Job(LEASE, position, {}), None, length, truncated=False, key=key, packed=packed)
 
 
 def lengths(batches: list[MicroBatch]) -> list[list[int]]:
@@ -25,40 +25,40 @@ def lengths(batches: list[MicroBatch]) -> list[list[int]]:
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> list[Encoded]:
+def windows(draw: st.DrawFn) -> list[Row]:
     drawn = draw(st.lists(st.tuples(st.integers(0, 100), st.sampled_from([None, "short", "long"])), max_size=80))
     return [row(position, length, key) for position, (length, key) in enumerate(drawn)]
 
 
 class TestPlan:
     @given(windows(), budgets, most_rows)
-    def test_packs_every_row_exactly_once(self, window: list[Encoded], budget: int, most: int) -> None:
-        planned = [row.job.position for batch in plan(window, budget, most) for row in batch.rows]
+    def test_packs_every_row_exactly_once(self, window: list[Row], budget: int, most: int) -> None:
+        planned = [row.job.position for batch in plan_micro_batches(window, budget, most) for row in batch.rows]
 
         assert Counter(planned) == Counter(row.job.position for row in window)
 
     @given(windows(), budgets, most_rows)
-    def test_keeps_the_budget_unless_a_row_is_alone(self, window: list[Encoded], budget: int, most: int) -> None:
-        for batch in plan(window, budget, most):
+    def test_keeps_the_budget_unless_a_row_is_alone(self, window: list[Row], budget: int, most: int) -> None:
+        for batch in plan_micro_batches(window, budget, most):
             assert batch.padded_tokens <= budget or len(batch.rows) == 1
             assert 1 <= len(batch.rows) <= most
 
     @given(windows(), budgets, most_rows)
-    def test_never_mixes_keys(self, window: list[Encoded], budget: int, most: int) -> None:
-        for batch in plan(window, budget, most):
+    def test_never_mixes_keys(self, window: list[Row], budget: int, most: int) -> None:
+        for batch in plan_micro_batches(window, budget, most):
             assert len({row.key for row in batch.rows}) == 1
 
     @given(windows(), budgets, most_rows)
-    def test_runs_the_longest_first_within_a_key(self, window: list[Encoded], budget: int, most: int) -> None:
-        planned = plan(window, budget, most)
+    def test_runs_the_longest_first_within_a_key(self, window: list[Row], budget: int, most: int) -> None:
+        planned = plan_micro_batches(window, budget, most)
 
         for key in {row.key for row in window}:
             seen = [row.length for batch in planned for row in batch.rows if row.key == key]
             assert seen == sorted(seen, reverse=True)
 
     @given(windows(), budgets, most_rows)
-    def test_fills_each_micro_batch(self, window: list[Encoded], budget: int, most: int) -> None:
-        planned = plan(window, budget, most)
+    def test_fills_each_micro_batch(self, window: list[Row], budget: int, most: int) -> None:
+        planned = plan_micro_batches(window, budget, most)
 
         for batch, following in pairwise(planned):
             if batch.rows[0].key == following.rows[0].key:
@@ -66,29 +66,29 @@ class TestPlan:
                 assert len(batch.rows) == most or one_more > budget
 
     def test_plans_nothing_for_nothing(self) -> None:
-        assert plan([], 100, 10) == []
+        assert plan_micro_batches([], 100, 10) == []
 
     def test_gives_a_row_longer_than_the_budget_a_pass_of_its_own(self) -> None:
         window = [row(0, 10), row(1, 500), row(2, 10)]
 
-        assert lengths(plan(window, 100, 10)) == [[500], [10, 10]]
+        assert lengths(plan_micro_batches(window, 100, 10)) == [[500], [10, 10]]
 
     def test_takes_no_more_rows_than_are_allowed_however_short(self) -> None:
         window = [row(position, 1) for position in range(10)]
 
-        assert [len(batch.rows) for batch in plan(window, 1000, 3)] == [3, 3, 3, 1]
+        assert [len(batch.rows) for batch in plan_micro_batches(window, 1000, 3)] == [3, 3, 3, 1]
 
     def test_leaves_the_window_as_it_was(self) -> None:
         window = [row(0, 1), row(1, 9), row(2, 5)]
 
-        plan(window, 10, 10)
+        plan_micro_batches(window, 10, 10)
 
         assert [row.length for row in window] == [1, 9, 5]
 
     def test_keeps_equal_lengths_in_their_order(self) -> None:
         window = [row(position, 7) for position in range(6)]
 
-        planned = plan(window, 14, 10)
+        planned = plan_micro_batches(window, 14, 10)
 
         assert [[row.job.position for row in batch.rows] for batch in planned] == [[0, 1], [2, 3], [4, 5]]
 
@@ -96,12 +96,12 @@ class TestPlan:
 class TestPackedRows:
     @given(st.lists(st.integers(0, 100), max_size=80), budgets, most_rows)
     def test_fill_the_budget_with_their_own_tokens(self, sizes: list[int], budget: int, most: int) -> None:
-        planned = plan([row(place, size, packed=True) for place, size in enumerate(sizes)], budget, most)
+        planned = plan_micro_batches([row(place, size, packed=True) for place, size in enumerate(sizes)], budget, most)
 
         assert sorted(size for batch in lengths(planned) for size in batch) == sorted(sizes)
         for batch, following in pairwise(planned):
             one_more = batch.padded_tokens + following.rows[0].length
-            full = len(batch.rows) in (most, PADDED * (budget // max(1, batch.width)))
+            full = len(batch.rows) in (most, MAX_PADDING_FACTOR * (budget // max(1, batch.width)))
             assert full or one_more > budget
         for batch in planned:
             assert batch.padded_tokens <= budget or len(batch.rows) == 1
@@ -110,8 +110,8 @@ class TestPackedRows:
     def test_are_more_than_padded_ones(self) -> None:
         sizes = [9, 7, 5, 3, 2, 1]
 
-        padded = plan([row(place, size) for place, size in enumerate(sizes)], 24, 100)
-        packed = plan([row(place, size, packed=True) for place, size in enumerate(sizes)], 24, 100)
+        padded = plan_micro_batches([row(place, size) for place, size in enumerate(sizes)], 24, 100)
+        packed = plan_micro_batches([row(place, size, packed=True) for place, size in enumerate(sizes)], 24, 100)
 
         assert lengths(padded) == [[9, 7], [5, 3, 2, 1]]
         assert lengths(packed) == [[9, 7, 5, 3], [2, 1]]
@@ -119,34 +119,40 @@ class TestPackedRows:
     def test_are_never_so_unlike_that_embeddings_would_be_the_work(self) -> None:
         window = [row(0, 500, packed=True), *(row(place, 1, packed=True) for place in range(1, 500))]
 
-        assert [len(batch.rows) for batch in plan(window, 1_000, 512)] == [2 * PADDED, 500 - 2 * PADDED]
+        assert [len(batch.rows) for batch in plan_micro_batches(window, 1_000, 512)] == [
+            2 * MAX_PADDING_FACTOR,
+            500 - 2 * MAX_PADDING_FACTOR,
+        ]
 
 
 class TestMore:
     def test_gives_the_longest_left_of_the_same_key(self) -> None:
-        packing = Packing([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
-        first = packing.take(5)
+        packing = MicroBatchPlanner([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
+        first = packing.next(5)
         assert first is not None
 
-        assert lengths([batch for _ in range(3) if (batch := packing.more(first.rows[0], 8, 10))]) == [[4, 3], [2, 1]]
+        assert lengths([batch for _ in range(3) if (batch := packing.next_compatible(first.rows[0], 8, 10))]) == [
+            [4, 3],
+            [2, 1],
+        ]
 
     def test_gives_no_more_rows_than_there_is_room_for(self) -> None:
-        packing = Packing([row(place, 1) for place in range(9)], 4)
-        first = packing.take(100)
+        packing = MicroBatchPlanner([row(place, 1) for place in range(9)], 4)
+        first = packing.next(100)
         assert first is not None
 
-        assert lengths([batch for _ in range(2) if (batch := packing.more(first.rows[0], 100, 3))]) == [
+        assert lengths([batch for _ in range(2) if (batch := packing.next_compatible(first.rows[0], 100, 3))]) == [
             [1] * 3,
             [1] * 2,
         ]
 
     def test_leaves_other_keys_alone(self) -> None:
-        packing = Packing([row(0, 2, "a"), row(1, 2, "b")], 10)
-        first = packing.take(100)
+        packing = MicroBatchPlanner([row(0, 2, "a"), row(1, 2, "b")], 10)
+        first = packing.next(100)
         assert first is not None
 
-        assert packing.more(first.rows[0], 100, 10) is None
-        assert lengths([batch for _ in range(1) if (batch := packing.take(100))]) == [[2]]
+        assert packing.next_compatible(first.rows[0], 100, 10) is None
+        assert lengths([batch for _ in range(1) if (batch := packing.next(100))]) == [[2]]
 
 
 class TestMicroBatch:
@@ -154,7 +160,7 @@ class TestMicroBatch:
         batch = MicroBatch((row(0, 3, packed=True), row(1, 8, packed=True)))
 
         assert (batch.width, batch.padded_tokens) == (8, 11)
-        assert [one.computed(batch.width) for one in (row(0, 3), row(0, 3, packed=True))] == [8, 3]
+        assert [one.computed_tokens(batch.width) for one in (row(0, 3), row(0, 3, packed=True))] == [8, 3]
 
     def test_counts_what_the_device_really_computes(self) -> None:
         batch = MicroBatch((row(0, 3), row(1, 8), row(2, 5)))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.adapters.rows import LARGEST
-from worker.engine.token_budget import REST, SMALLEST, Budget
-from worker.failures import out_of_memory
+from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
+from worker.engine.token_budget import COOLDOWN_MICRO_BATCHES, MIN_TOKENS, TokenBudgetTuner
+from worker.failures import is_out_of_memory
 
 Rate = Callable[[int], float]  # tokens a second at a size
 
@@ -20,7 +20,7 @@ def peak(best: int) -> Rate:
     return lambda tokens: 1000.0 / (1.0 + 0.3 * abs(math.log2(tokens / best)))
 
 
-def work(budget: Budget, rate: Rate, passes: int, *, seed: int | None = None) -> None:
+def work(budget: TokenBudgetTuner, rate: Rate, passes: int, *, seed: int | None = None) -> None:
     source = random.Random(seed)
     for _ in range(passes):
         asked = budget.next()
@@ -32,81 +32,81 @@ class TestTuning:
     @pytest.mark.parametrize("start", [256, 1024, 16_384])
     @pytest.mark.parametrize("best", [256, 1024, 8192, 65_536])
     def test_finds_the_fastest_size_from_either_side(self, start: int, best: int) -> None:
-        budget = Budget(start)
+        budget = TokenBudgetTuner(start)
         work(budget, peak(best), 200)
         assert budget.tokens == best
 
     @pytest.mark.parametrize("seed", range(5))
     def test_is_not_led_astray_by_noise(self, seed: int) -> None:
-        budget = Budget(1024)
+        budget = TokenBudgetTuner(1024)
         work(budget, peak(4096), 200, seed=seed)
         assert budget.tokens == 4096
 
     def test_stays_where_sizes_make_no_difference(self) -> None:
-        budget = Budget(1024)
-        work(budget, lambda _tokens: 1000.0, 5 * REST)
+        budget = TokenBudgetTuner(1024)
+        work(budget, lambda _tokens: 1000.0, 5 * COOLDOWN_MICRO_BATCHES)
         assert budget.tokens == 1024
 
     @pytest.mark.parametrize("start", [512, 100_000])
     def test_never_goes_beyond_the_largest(self, start: int) -> None:
-        budget = Budget(start, largest=5_000)
+        budget = TokenBudgetTuner(start, max_tokens=5_000)
         sizes = set()
-        for _ in range(5 * REST):
+        for _ in range(5 * COOLDOWN_MICRO_BATCHES):
             sizes.add(budget.next())
             work(budget, peak(65_536), 1)
         assert max(sizes) <= 5_000
         assert budget.tokens > 2_500
 
     def test_follows_a_device_that_changes(self) -> None:
-        budget = Budget(1024)
+        budget = TokenBudgetTuner(1024)
         work(budget, peak(1024), 100)
-        work(budget, peak(256), 3 * REST)
+        work(budget, peak(256), 3 * COOLDOWN_MICRO_BATCHES)
         assert budget.tokens == 256
 
     def test_learns_nothing_from_micro_batches_that_are_not_full(self) -> None:
-        budget = Budget(1024)
+        budget = TokenBudgetTuner(1024)
         for _ in range(1000):
             budget.record(budget.next(), 100, 100, 1.0)
         assert budget.tokens == 1024
 
     def test_stays_what_it_was_told_to_be(self) -> None:
-        budget = Budget(100, tunes=False)
+        budget = TokenBudgetTuner(100, tunable=False)
         work(budget, peak(4096), 1000)
         assert (budget.tokens, budget.next()) == (100, 100)
 
-    @given(st.integers(SMALLEST, LARGEST), st.lists(st.floats(0.1, 10.0), max_size=200))
+    @given(st.integers(MIN_TOKENS, MAX_MICRO_BATCH_TOKENS), st.lists(st.floats(0.1, 10.0), max_size=200))
     def test_stays_within_bounds_whatever_it_sees(self, start: int, rates: list[float]) -> None:
-        budget = Budget(start)
+        budget = TokenBudgetTuner(start)
         for rate in rates:
             asked = budget.next()
-            assert SMALLEST <= asked <= LARGEST
+            assert MIN_TOKENS <= asked <= MAX_MICRO_BATCH_TOKENS
             budget.record(asked, asked, asked, asked / rate)
 
 
 class TestMemory:
     def test_half_of_what_did_not_fit_is_next(self) -> None:
-        budget = Budget(16_384)
+        budget = TokenBudgetTuner(16_384)
         budget.shrink(16_384)
         assert budget.next() == 8192
 
     def test_it_grows_back_when_there_is_room_again(self) -> None:
-        budget = Budget(4096)
+        budget = TokenBudgetTuner(4096)
         budget.shrink(4096)
-        work(budget, peak(4096), 2 * REST)
+        work(budget, peak(4096), 2 * COOLDOWN_MICRO_BATCHES)
         assert budget.tokens == 4096
 
     def test_it_never_tries_at_once_what_did_not_fit(self) -> None:
-        budget = Budget(4096)
+        budget = TokenBudgetTuner(4096)
         budget.shrink(4096)
-        for _ in range(REST - 1):
+        for _ in range(COOLDOWN_MICRO_BATCHES - 1):
             assert budget.next() <= 2048
             work(budget, peak(65_536), 1)
 
     def test_a_budget_that_was_given_gives_way_too(self) -> None:
-        budget = Budget(4096, tunes=False)
+        budget = TokenBudgetTuner(4096, tunable=False)
         budget.shrink(4096)
         assert budget.next() == 2048
-        work(budget, peak(65_536), REST + 1)
+        work(budget, peak(65_536), COOLDOWN_MICRO_BATCHES + 1)
         assert budget.next() == 4096
 
 
@@ -123,4 +123,4 @@ class TestMemory:
     ],
 )
 def test_what_counts_as_want_of_memory(error: Exception, expected: bool) -> None:
-    assert out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected

@@ -89,7 +89,7 @@ def test_computes_in_float32_where_asked_and_nowhere_else(
         one, other = numbers
         return float((model(one + other) - model(one) - model(other) + linear.bias).abs().max())
 
-    with int8_linear.unrounded(model):
+    with int8_linear.float32_fallback(model):
         within = rounding()
 
     assert within < 1e-5 < 1e-3 < rounding()

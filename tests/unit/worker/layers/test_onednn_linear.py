@@ -8,7 +8,7 @@ import torch
 
 from tests import models_made
 from worker.layers import onednn_linear
-from worker.layers.onednn_linear import DnnLinear
+from worker.layers.onednn_linear import OneDnnLinear
 from worker.loading import runtime
 
 INNER, OUTER = 96, 40
@@ -16,26 +16,29 @@ INNER, OUTER = 96, 40
 
 @pytest.fixture(autouse=True)
 def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn_linear, "dnn_is_faster", lambda: True)
+    monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: True)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     "numbers",
     [
-        torch.randn(3, 5, INNER), torch.randn(5, 3, INNER).transpose(0, 1), torch.randn(INNER),
-        torch.randn(4, 2 * INNER)[:, ::2], torch.randn(3, 0, INNER),
+        torch.randn(3, 5, INNER),
+        torch.randn(5, 3, INNER).transpose(0, 1),
+        torch.randn(INNER),
+        torch.randn(4, 2 * INNER)[:, ::2],
+        torch.randn(3, 0, INNER),
     ],
     ids=["rows", "crosswise", "one", "with gaps", "none"],
-)  # fmt: skip
+)
 @torch.inference_mode()
 def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) -> None:
     layer = torch.nn.Linear(INNER, OUTER, bias=bias)
     wanted = layer(numbers)
 
-    assert onednn_linear.quicken(torch.nn.Sequential(layer)) == 1
+    assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
 
-    assert isinstance(layer, DnnLinear)
+    assert isinstance(layer, OneDnnLinear)
     assert torch.allclose(layer(numbers), wanted, atol=1e-5)
 
 
@@ -43,16 +46,16 @@ def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
     model = torch.nn.Sequential(torch.nn.Embedding(8, 4), torch.nn.Linear(4, 8, bias=False))
     model[1].weight = model[0].weight
 
-    onednn_linear.quicken(model)
+    onednn_linear.use_onednn(model)
 
     assert model[1].weight is model[0].weight
 
 
 def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn_linear, "dnn_is_faster", lambda: False)
+    monkeypatch.setattr(onednn_linear, "is_onednn_faster", lambda: False)
     layer = torch.nn.Linear(INNER, OUTER)
 
-    assert onednn_linear.quicken(layer) == 0
+    assert onednn_linear.use_onednn(layer) == 0
     assert type(layer) is torch.nn.Linear
 
 
@@ -63,9 +66,9 @@ def test_a_pipeline_in_float32_gets_it_unless_it_promises_the_same_bits(
     tmp_path: Path, entry: dict[str, Any], *, expected: bool
 ) -> None:
     folder = models_made.distilbert(tmp_path / "model")
-    model = runtime.load(models_made.pipeline(folder, **entry), "cpu", threads=1).model
+    model = runtime.load(models_made.pipeline_for(folder, **entry), "cpu", threads=1).model
 
-    assert any(isinstance(module, DnnLinear) for module in model.modules()) is expected
+    assert any(isinstance(module, OneDnnLinear) for module in model.modules()) is expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_the_processor_decides(
 ) -> None:
     monkeypatch.undo()
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n" if vendor else "processor\t: 0\n")
-    monkeypatch.setattr(onednn_linear, "CPUS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(onednn_linear, "CPUINFO_PATH", tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
-    assert onednn_linear.dnn_is_faster.__wrapped__() is expected
+    assert onednn_linear.is_onednn_faster.__wrapped__() is expected

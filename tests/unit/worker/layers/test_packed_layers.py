@@ -18,7 +18,7 @@ from transformers import pipeline
 from tests import models_made
 from tests import models_made_encoders as encoders
 from tests.golden import models as golden
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.layers import packed_attention
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -27,9 +27,11 @@ from worker.loading.runtime import Runtime
 PACKED = ("bert", "distilbert", "roberta", "electra", "xlm-roberta", "camembert", "modernbert", "albert")
 WORDS = ("love", "hate", "the", "great", "product", "it", "é", "terrible")
 MAKERS: dict[str, Callable[..., Path]] = {
-    "sentiment-analysis": encoders.nli, "zero-shot-classification": encoders.nli, "ner": encoders.tagger,
-    "fill-mask": encoders.masked,
-}  # fmt: skip
+    "sentiment-analysis": encoders.nli_model,
+    "zero-shot-classification": encoders.nli_model,
+    "ner": encoders.token_classifier,
+    "fill-mask": encoders.masked_lm,
+}
 # Weights of the usual size: tiny models are made with large ones, which multiply what rounding costs.
 USUAL = {"initializer_range": 0.1}
 # As weights are before training: texts then leave traces in each other that half precision's rounding could hide.
@@ -51,7 +53,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
 
     def load(task: str, architecture: str = "bert", config: Mapping[str, Any] = NOTHING, **entry: Any) -> Runtime:
         folder = made(task, architecture, **config)
-        return runtime.load(encoders.entry(folder, task, **entry), "cpu", threads=1)
+        return runtime.load(encoders.pipeline_for(folder, task, **entry), "cpu", threads=1)
 
     return load
 
@@ -61,7 +63,7 @@ def texts(lengths: Sequence[int], mask: str = "", seed: int = 0) -> list[str]:
     return [" ".join([*source.choices(WORDS, k=length), mask, *source.choices(WORDS, k=2)]) for length in lengths]
 
 
-def encoded(loaded: Runtime, given: Sequence[str]) -> list[Encoded]:
+def encoded(loaded: Runtime, given: Sequence[str]) -> list[Row]:
     parameters = {"candidate_labels": ["great", "it"]} if loaded.version.task == "zero-shot-classification" else {}
     lease = Lease(1, "b", 0, len(given), 1, 1, parameters=parameters)
     jobs = [Job(lease, place, {"text": text}) for place, text in enumerate(given)]
@@ -69,7 +71,7 @@ def encoded(loaded: Runtime, given: Sequence[str]) -> list[Encoded]:
     return sorted(rows, key=lambda row: -row.length)
 
 
-def scores(loaded: Runtime, rows: Sequence[Encoded]) -> list[torch.Tensor]:
+def scores(loaded: Runtime, rows: Sequence[Row]) -> list[torch.Tensor]:
     raw = loaded.adapter.forward(MicroBatch(tuple(rows)))
     return [
         torch.tensor(one[0]) if loaded.version.task == "fill-mask" else torch.as_tensor(one).softmax(-1) for one in raw
@@ -89,7 +91,7 @@ def attending_across_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return scaled_dot_product_attention(*states)[0].transpose(0, 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packed_attention, "_by_length", across)
+        patch.setattr(packed_attention, "_sdpa_by_length", across)
         yield
 
 
@@ -101,8 +103,8 @@ class TestScores:
         mask = alone.adapter._tokenizer.mask_token if task == "fill-mask" else ""  # type: ignore[attr-defined]
         rows = encoded(packed, texts(LENGTHS, mask))
 
-        assert packed.adapter.packs
-        assert not alone.adapter.packs
+        assert packed.adapter.uses_packing
+        assert not alone.adapter.uses_packing
         assert all(row.packed for row in rows)
         expected = [scores(alone, [row])[0] for row in rows]
         assert furthest(scores(packed, rows), expected) < 1e-5
@@ -125,7 +127,7 @@ class TestScores:
 
     def test_of_answers_to_questions_too(self, tmp_path: Path) -> None:
         folder = golden.bert(tmp_path)
-        entry = models_made.pipeline(folder, task="question-answering")
+        entry = models_made.pipeline_for(folder, task="question-answering")
         packed = runtime.load(entry, "cpu", threads=1)
         alone = runtime.load(entry.model_copy(update={"attention": "eager"}), "cpu", threads=1)
         context = "the river is in the city and the city is on the river. "
@@ -134,7 +136,7 @@ class TestScores:
         jobs = [Job(lease, place, document) for place, document in enumerate(asked)]
         rows = [row for rows in packed.adapter.encode(jobs) if isinstance(rows, list) for row in rows]
 
-        assert packed.adapter.packs
+        assert packed.adapter.uses_packing
         assert len({row.length for row in rows}) > 1
         assert furthest(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
@@ -169,7 +171,7 @@ class TestScores:
         packed, plain = load("ner", config=USUAL, **entry), load("ner", config=USUAL, attention="eager")
         rows = encoded(packed, texts(LENGTHS))
 
-        assert packed.adapter.packs
+        assert packed.adapter.uses_packing
         assert furthest(scores(packed, rows), [scores(plain, [row])[0] for row in rows]) < allowed
 
 
@@ -187,7 +189,7 @@ class TestFallback:
         with attending_across_texts(monkeypatch):
             loaded = load(task, config=SMALL, dtype=dtype)
 
-        assert not loaded.adapter.packs
+        assert not loaded.adapter.uses_packing
         mask = "[MASK]" if task == "fill-mask" else ""
         rows = encoded(loaded, texts((3, 8), mask))
         assert not any(row.packed for row in rows)
@@ -200,15 +202,15 @@ class TestFallback:
     def test_pads_what_can_t_or_must_not_be_packed(self, load: Load, architecture: str, entry: dict[str, Any]) -> None:
         loaded = load("ner", architecture, **entry)
 
-        assert not loaded.adapter.packs
+        assert not loaded.adapter.uses_packing
 
     def test_a_head_that_needs_every_position_gets_them(self, tmp_path: Path) -> None:
-        folder = encoders.nli(tmp_path, "modernbert", classifier_pooling="mean")
-        packed = runtime.load(models_made.pipeline(folder), "cpu", threads=1)
-        alone = runtime.load(models_made.pipeline(folder, attention="eager"), "cpu", threads=1)
+        folder = encoders.nli_model(tmp_path, "modernbert", classifier_pooling="mean")
+        packed = runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
+        alone = runtime.load(models_made.pipeline_for(folder, attention="eager"), "cpu", threads=1)
         rows = encoded(packed, texts(LENGTHS))
 
-        assert packed.adapter.packs
+        assert packed.adapter.uses_packing
         assert furthest(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
 
@@ -224,12 +226,12 @@ class TestTrouble:
 
         with monkeypatch.context() as patch:
             if place == "attention":
-                patch.setattr(packed_attention, "_by_length", broken)
+                patch.setattr(packed_attention, "_sdpa_by_length", broken)
             else:
                 patch.setattr(loaded.model.bert.encoder.layer[-1].output, "forward", broken)
             with pytest.raises(MemoryError):
                 scores(loaded, rows)
 
-        assert packed_attention.current.get() is None
+        assert packed_attention.current_layout.get() is None
         assert loaded.model.config._attn_implementation == loaded.version.attention == "sdpa"
         assert all(torch.equal(*pair) for pair in zip(scores(loaded, rows), expected, strict=True))

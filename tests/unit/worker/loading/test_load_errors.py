@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from models.errors import BatchmillError, LoadFailed, MissingModel, ModelError, SettingsError, Unreachable
-from worker.loading.load_errors import classified
+from worker.loading.load_errors import classify
 
 REVISION = "a" * 40
 
@@ -24,17 +24,22 @@ def chained(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize(
     "error",
     [
-        OSError(errno.EMFILE, "Too many open files"), OSError(errno.EACCES, "Permission denied"),
-        OSError(errno.ENOSPC, "No space left on device"), FileNotFoundError(errno.ENOENT, "No such file"),
-        MemoryError(), OutOfMemoryError("of the device"), RuntimeError("[enforce fail] can't allocate memory"),
-        RuntimeError("CUDA driver initialization failed"), AssertionError("Torch not compiled with CUDA enabled"),
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EACCES, "Permission denied"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        MemoryError(),
+        OutOfMemoryError("of the device"),
+        RuntimeError("[enforce fail] can't allocate memory"),
+        RuntimeError("CUDA driver initialization failed"),
+        AssertionError("Torch not compiled with CUDA enabled"),
         ModuleNotFoundError("No module named 'sacremoses'"),
         chained(ValueError("can't load the configuration"), OSError(errno.EIO, "Input/output error")),
         chained(OSError("can't load the tokenizer"), MemoryError()),
     ],
-)  # fmt: skip
+)
 def test_trouble_of_the_machine_is_no_model_s_fault(error: Exception) -> None:
-    found = classified(error, "made/model", REVISION)
+    found = classify(error, "made/model", REVISION)
 
     assert isinstance(found, LoadFailed)
     assert str(found).startswith("made/model can't be loaded on this machine now: ")
@@ -44,12 +49,15 @@ def test_trouble_of_the_machine_is_no_model_s_fault(error: Exception) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        AttributeError("no such thing"), TypeError("not a number"), OSError("it has no weights"),
-        RuntimeError("size mismatch"), chained(ValueError("bad"), FileNotFoundError(errno.ENOENT, "optional")),
+        AttributeError("no such thing"),
+        TypeError("not a number"),
+        OSError("it has no weights"),
+        RuntimeError("size mismatch"),
+        chained(ValueError("bad"), FileNotFoundError(errno.ENOENT, "optional")),
     ],
-)  # fmt: skip
+)
 def test_anything_else_speaks_against_the_content_that_was_tried(error: Exception) -> None:
-    found = classified(error, "made/model", REVISION)
+    found = classify(error, "made/model", REVISION)
 
     assert isinstance(found, ModelError)
     assert found.revision == REVISION
@@ -57,20 +65,20 @@ def test_anything_else_speaks_against_the_content_that_was_tried(error: Exceptio
 
 
 def test_without_a_revision_nothing_is_known_of_the_content() -> None:
-    assert isinstance(classified(AttributeError("no such thing"), "made/model"), LoadFailed)
+    assert isinstance(classify(AttributeError("no such thing"), "made/model"), LoadFailed)
 
 
 @pytest.mark.parametrize("error", [LoadFailed("no device"), Unreachable("the Hub is away"), MissingModel("gone")])
 def test_what_has_a_class_keeps_it(error: BatchmillError) -> None:
-    assert classified(error, "made/model", REVISION) is error
+    assert classify(error, "made/model", REVISION) is error
 
 
 def test_a_model_s_own_error_is_given_the_revision() -> None:
-    error = classified(ModelError("another head"), "made/model", REVISION)
+    error = classify(ModelError("another head"), "made/model", REVISION)
 
     assert isinstance(error, ModelError)
     assert error.revision == REVISION
 
 
 def test_a_setting_speaks_against_no_model() -> None:
-    assert isinstance(classified(SettingsError("no such device"), "made/model", REVISION), LoadFailed)
+    assert isinstance(classify(SettingsError("no such device"), "made/model", REVISION), LoadFailed)

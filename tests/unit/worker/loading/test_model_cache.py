@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worker.loading import model_cache
-from worker.loading.model_cache import RuntimeCache
+from worker.loading.model_cache import ModelCache
 
 MEBIBYTE = 2**20
 
@@ -28,34 +28,34 @@ class Parked:
 
 class TestRuntimeCache:
     def test_gives_back_what_it_was_given_off_and_on_its_device(self) -> None:
-        kept, runtime = RuntimeCache(100), Parked(60)
+        kept, runtime = ModelCache(100), Parked(60)
         kept.put("a", runtime)
 
-        assert kept.take("a") is runtime
+        assert kept.pop("a") is runtime
         assert runtime.moves == ["off", "on"]
-        assert kept.take("a") is None
+        assert kept.pop("a") is None
 
     def test_forgets_the_least_recently_used_first(self) -> None:
-        kept, runtimes = RuntimeCache(100), {name: Parked(50) for name in "abc"}
+        kept, runtimes = ModelCache(100), {name: Parked(50) for name in "abc"}
         for name in ("a", "b"):
             kept.put(name, runtimes[name])
-        kept.put("a", kept.take("a"))
+        kept.put("a", kept.pop("a"))
 
         kept.put("c", runtimes["c"])
 
-        assert kept.take("b") is None
-        assert (kept.take("a"), kept.take("c")) == (runtimes["a"], runtimes["c"])
+        assert kept.pop("b") is None
+        assert (kept.pop("a"), kept.pop("c")) == (runtimes["a"], runtimes["c"])
 
     @pytest.mark.parametrize(("room", "runtime"), [(0, Parked(1)), (10, Parked(11)), (10, Parked(1, movable=False))])
     def test_keeps_nothing_that_does_not_fit_or_cannot_move(self, room: int, runtime: Parked) -> None:
-        kept = RuntimeCache(room)
+        kept = ModelCache(room)
         kept.put("a", runtime)
         assert len(kept) == 0
 
 
 def test_memory_of_what_is_forgotten_goes_back_to_the_machine() -> None:
-    kept, process = RuntimeCache(0), psutil.Process()
-    model_cache.free()
+    kept, process = ModelCache(0), psutil.Process()
+    model_cache.release_memory()
     before = process.memory_info().rss
     runtime = Parked(200 * MEBIBYTE)
     runtime.model = [torch.ones(MEBIBYTE // 4) for _ in range(200)]  # many blocks, as a model has, not one big one
@@ -64,7 +64,7 @@ def test_memory_of_what_is_forgotten_goes_back_to_the_machine() -> None:
 
     kept.put("a", runtime)
     del runtime
-    model_cache.free()
+    model_cache.release_memory()
 
     assert held - before > 150 * MEBIBYTE
     assert process.memory_info().rss - before < 30 * MEBIBYTE

@@ -16,7 +16,7 @@ from models.errors import LoadFailed, ModelError
 from models.pipelines import folder_hash
 from models.pipelines.folder_hash import content_hash
 from tests import models_made
-from tests.models_made import POSITIONS, pipeline
+from tests.models_made import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
 from worker.loading import runtime, snapshots, weights
 from worker.loading.runtime import Runtime
@@ -36,7 +36,7 @@ def threads_put_back() -> Any:
 
 
 def load(folder: Path, **entry: Any) -> Runtime:
-    return runtime.load(pipeline(folder, **entry), "cpu", threads=1)
+    return runtime.load(pipeline_for(folder, **entry), "cpu", threads=1)
 
 
 def max_length(loaded: Runtime) -> int | None:
@@ -54,7 +54,7 @@ class TestLoad:
         loaded = load(made(architecture))
 
         assert loaded.version.dtype == "float32"
-        assert loaded.adapter.most_rows > 1
+        assert loaded.adapter.max_rows > 1
 
     def test_says_exactly_what_it_loaded(self, made: Made) -> None:
         folder = made("distilbert")
@@ -74,10 +74,10 @@ class TestLoad:
         assert version.tokenizer_revision == content_hash(made("bert")) != version.revision
 
     def test_uses_as_many_threads_as_it_is_given(self, made: Made) -> None:
-        runtime.load(pipeline(made("distilbert")), "cpu", threads=2)
+        runtime.load(pipeline_for(made("distilbert")), "cpu", threads=2)
         assert torch.get_num_threads() == 2
 
-        runtime.load(pipeline(made("distilbert")), "cpu", threads=1)
+        runtime.load(pipeline_for(made("distilbert")), "cpu", threads=1)
         assert torch.get_num_threads() == 1
 
 
@@ -103,11 +103,11 @@ class TestDtype:
 
 class TestTokensPerBatch:
     def load(self, folder: Path, given: int | None, catalogue: int | None) -> int:
-        entry = pipeline(folder, tokens_per_batch=catalogue)
-        return runtime.load(entry, "cpu", threads=1, tokens_per_batch=given).tokens_per_batch
+        entry = pipeline_for(folder, tokens_per_batch=catalogue)
+        return runtime.load(entry, "cpu", threads=1, micro_batch_tokens=given).micro_batch_tokens
 
     @pytest.mark.parametrize(
-        ("given", "catalogue", "expected"), [(7, 9, 7), (None, 9, 9), (None, None, runtime.CPU_TOKENS)]
+        ("given", "catalogue", "expected"), [(7, 9, 7), (None, 9, 9), (None, None, runtime.CPU_MICRO_BATCH_TOKENS)]
     )
     def test_is_the_operator_s_then_the_catalogue_s_then_the_device_s(
         self, made: Made, given: int | None, catalogue: int | None, expected: int
@@ -117,21 +117,21 @@ class TestTokensPerBatch:
 
 class TestMaxLength:
     def test_is_what_the_tokenizer_says(self, tmp_path: Path) -> None:
-        folder = models_made.bert(tmp_path / "short", tokenizer=models_made.word_pieces(20))
+        folder = models_made.bert(tmp_path / "short", tokenizer=models_made.wordpiece_tokenizer(20))
 
         assert max_length(load(folder)) == 20
 
     @pytest.mark.parametrize("said", [None, 512])
     def test_is_never_more_than_the_model_has_positions(self, tmp_path: Path, said: int | None) -> None:
-        folder = models_made.bert(tmp_path / "long", tokenizer=models_made.word_pieces(said))
+        folder = models_made.bert(tmp_path / "long", tokenizer=models_made.wordpiece_tokenizer(said))
 
-        assert max_length(load(folder)) == POSITIONS
+        assert max_length(load(folder)) == MAX_POSITIONS
 
     @pytest.mark.parametrize("said", [None, 512])
     def test_leaves_room_for_roberta_s_first_two_positions(self, tmp_path: Path, said: int | None) -> None:
-        folder = models_made.roberta(tmp_path / "roberta", tokenizer=models_made.bytes_as_words(said))
+        folder = models_made.roberta(tmp_path / "roberta", tokenizer=models_made.byte_tokenizer(said))
 
-        assert max_length(load(folder)) == POSITIONS - 2
+        assert max_length(load(folder)) == MAX_POSITIONS - 2
 
     @pytest.mark.parametrize(("asked", "expected"), [(10, 10), (64, 64), (1000, 64)])
     def test_is_the_catalogue_s_up_to_that(self, made: Made, asked: int, expected: int) -> None:
@@ -251,12 +251,15 @@ class TestWhoseFault:
     @pytest.mark.parametrize(
         "error",
         [
-            OSError(errno.EMFILE, "Too many open files"), OSError(errno.EIO, "Input/output error"), MemoryError(),
-            torch.OutOfMemoryError("CUDA out of memory"), ImportError("No module named 'detectron2'"),
+            OSError(errno.EMFILE, "Too many open files"),
+            OSError(errno.EIO, "Input/output error"),
+            MemoryError(),
+            torch.OutOfMemoryError("CUDA out of memory"),
+            ImportError("No module named 'detectron2'"),
             RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
             RuntimeError("Found no NVIDIA driver on your system"),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("where", ["weights", "tokenizer", "adapter"])
     def test_is_the_machine_s(
         self, distilbert: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
@@ -345,7 +348,7 @@ class TestFolderThatChanges:
     ) -> None:
         """Between hashing and loading, or between the weights and the tokenizer."""
         if settled:
-            monkeypatch.setattr(folder_hash, "SETTLED_SECONDS", -60.0)
+            monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -60.0)
         place, name = (snapshots, "check") if moment == "check" else (runtime, "_tokenizer")
         original = getattr(place, name)
 
@@ -364,13 +367,13 @@ class TestFolderThatChanges:
     def test_is_noticed_where_it_is_the_tokenizer_s(
         self, made: Made, distilbert: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = runtime._tokenizer
+        original = runtime._load_tokenizer
 
         def changing(files: Any) -> Any:
             edit(distilbert / "tokenizer_config.json", do_lower_case=False)
             return original(files)
 
-        monkeypatch.setattr(runtime, "_tokenizer", changing)
+        monkeypatch.setattr(runtime, "_load_tokenizer", changing)
 
         with pytest.raises(LoadFailed, match=f"{distilbert} changed while it was loaded"):
             load(made("distilbert"), tokenizer=str(distilbert))

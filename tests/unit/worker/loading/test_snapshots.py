@@ -12,7 +12,7 @@ from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
 from models.pipelines import pipeline as entries
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
-from tests.models_made import pipeline
+from tests.models_made import pipeline_for
 from worker.loading import snapshots
 from worker.loading.snapshots import Snapshot
 
@@ -36,22 +36,22 @@ def write_model(folder: Path, **config: Any) -> Path:
 
 class TestFolder:
     def test_is_used_as_it_is(self, folder: Path) -> None:
-        assert snapshots.model(pipeline(folder)) == Snapshot(str(folder), folder, content_hash(folder))
+        assert snapshots.fetch_model(pipeline_for(folder)) == Snapshot(str(folder), folder, content_hash(folder))
 
     def test_may_be_pinned_to_its_content(self, folder: Path) -> None:
-        pinned = pipeline(folder, revision=content_hash(folder))
-        assert snapshots.model(pinned).revision == pinned.revision
+        pinned = pipeline_for(folder, revision=content_hash(folder))
+        assert snapshots.fetch_model(pinned).revision == pinned.revision
 
         (folder / "config.json").write_text('{"model_type": "bert", "changed": true}')
 
         with pytest.raises(LoadFailed, match=r"has content sha256:\w+ here, but the catalogue pins sha256:"):
-            snapshots.model(pinned)
+            snapshots.fetch_model(pinned)
 
     def test_may_be_one_of_batchmill_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(entries, "SAMPLES", tmp_path)
+        monkeypatch.setattr(entries, "SAMPLES_FOLDER", tmp_path)
         write_model(tmp_path / "tiny")
 
-        found = snapshots.model(Pipeline(name="made", task="sentiment-analysis", model="bundled:tiny"))
+        found = snapshots.fetch_model(Pipeline(name="made", task="sentiment-analysis", model="bundled:tiny"))
 
         assert (found.name, found.folder) == ("bundled:tiny", tmp_path / "tiny")
 
@@ -60,67 +60,67 @@ class TestFolder:
         asking = write_model(tmp_path / "asking", **{key: {"AutoModel": "code.Model"}})
 
         with pytest.raises(ModelError, match=rf"asks to run code of its own \({key} in config.json\); that is refused"):
-            snapshots.model(pipeline(asking))
+            snapshots.fetch_model(pipeline_for(asking))
 
     @pytest.mark.parametrize("weights", ["pytorch_model.bin", "model.pt", "tf_model.h5"])
     def test_without_safetensors_is_refused(self, folder: Path, weights: str) -> None:
         (folder / "model.safetensors").rename(folder / weights)
 
         with pytest.raises(ModelError, match=r"has no safetensors weights, and other formats can run code"):
-            snapshots.model(pipeline(folder))
+            snapshots.fetch_model(pipeline_for(folder))
 
     def test_without_a_config_is_no_model(self, folder: Path) -> None:
         (folder / "config.json").unlink()
 
         with pytest.raises(ModelError, match=r"has no config.json; it is not a transformers model"):
-            snapshots.model(pipeline(folder))
+            snapshots.fetch_model(pipeline_for(folder))
 
     @pytest.mark.parametrize(("config", "reason"), [("{", "can't be read"), ("[]", "is not an object")])
     def test_with_a_broken_config_says_so(self, folder: Path, config: str, reason: str) -> None:
         (folder / "config.json").write_text(config)
 
         with pytest.raises(ModelError, match=f"config.json {reason}"):
-            snapshots.model(pipeline(folder))
+            snapshots.fetch_model(pipeline_for(folder))
 
     def test_that_is_gone_says_so(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="there is no model folder"):
-            snapshots.model(pipeline(tmp_path / "gone"))
+            snapshots.fetch_model(pipeline_for(tmp_path / "gone"))
 
 
 class TestTokenizer:
     def test_is_the_model_s_own_by_default(self, folder: Path) -> None:
-        entry = pipeline(folder)
-        own = snapshots.model(entry)
+        entry = pipeline_for(folder)
+        own = snapshots.fetch_model(entry)
 
-        assert snapshots.tokenizer(entry, own) is own
+        assert snapshots.fetch_tokenizer(entry, own) is own
 
     def test_may_be_another_folder(self, folder: Path, tmp_path: Path) -> None:
         words = write_model(tmp_path / "words", kind="words")
-        entry = pipeline(folder, tokenizer=str(words))
+        entry = pipeline_for(folder, tokenizer=str(words))
 
-        found = snapshots.tokenizer(entry, snapshots.model(entry))
+        found = snapshots.fetch_tokenizer(entry, snapshots.fetch_model(entry))
 
         assert found == Snapshot(str(words), words, content_hash(words))
 
     def test_may_be_one_of_batchmill_s_own(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(entries, "SAMPLES", tmp_path / "samples")
+        monkeypatch.setattr(entries, "SAMPLES_FOLDER", tmp_path / "samples")
         words = write_model(tmp_path / "samples" / "tiny")
-        entry = pipeline(folder, tokenizer="bundled:tiny")
+        entry = pipeline_for(folder, tokenizer="bundled:tiny")
 
-        found = snapshots.tokenizer(entry, snapshots.model(entry))
+        found = snapshots.fetch_tokenizer(entry, snapshots.fetch_model(entry))
 
         assert found == Snapshot("bundled:tiny", words, content_hash(words))
 
     def test_may_be_pinned_to_its_content(self, folder: Path, tmp_path: Path) -> None:
         words = write_model(tmp_path / "words")
-        entry = pipeline(folder, tokenizer=str(words), tokenizer_revision=content_hash(words))
-        own = snapshots.model(entry)
-        assert snapshots.tokenizer(entry, own).revision == content_hash(words)
+        entry = pipeline_for(folder, tokenizer=str(words), tokenizer_revision=content_hash(words))
+        own = snapshots.fetch_model(entry)
+        assert snapshots.fetch_tokenizer(entry, own).revision == content_hash(words)
 
         (words / "tokenizer.json").write_text('{"changed": true}')
 
         with pytest.raises(LoadFailed, match="but the catalogue pins"):
-            snapshots.tokenizer(entry, own)
+            snapshots.fetch_tokenizer(entry, own)
 
 
 class HubCache:
@@ -153,18 +153,18 @@ class TestHub:
         cache.add(OTHER_COMMIT)
         newest = cache.add(COMMIT, main=True)
 
-        assert snapshots.model(hub()) == Snapshot(REPOSITORY, newest, COMMIT)
+        assert snapshots.fetch_model(hub()) == Snapshot(REPOSITORY, newest, COMMIT)
 
     def test_s_pinned_commit_is_used_whatever_is_newest(self, cache: HubCache) -> None:
         pinned = cache.add(OTHER_COMMIT)
         cache.add(COMMIT, main=True)
 
-        assert snapshots.model(hub(revision=OTHER_COMMIT)) == Snapshot(REPOSITORY, pinned, OTHER_COMMIT)
+        assert snapshots.fetch_model(hub(revision=OTHER_COMMIT)) == Snapshot(REPOSITORY, pinned, OTHER_COMMIT)
 
     @pytest.mark.parametrize("revision", [None, COMMIT, "a-branch"])
     def test_being_away_with_nothing_in_the_cache_may_pass(self, cache: HubCache, revision: str | None) -> None:
         with pytest.raises(Unreachable, match=r"made-org/made-model is not in the local cache") as caught:
-            snapshots.model(hub(revision=revision))
+            snapshots.fetch_model(hub(revision=revision))
 
         assert caught.value.retryable
         assert "\n" not in str(caught.value)
@@ -173,34 +173,34 @@ class TestHub:
         cache.add(OTHER_COMMIT, main=True)
 
         with pytest.raises(Unreachable, match="is not in the local cache"):
-            snapshots.model(hub(revision=COMMIT))
+            snapshots.fetch_model(hub(revision=COMMIT))
 
     def test_s_cache_must_name_commits(self, cache: HubCache) -> None:
         cache.add("not-a-commit", main=True)
 
         with pytest.raises(ModelError, match=r"resolved to 'not-a-commit', which is no commit; pin a full commit hash"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())
 
     def test_s_files_are_checked_like_a_folder_s(self, cache: HubCache) -> None:
         folder = cache.add(COMMIT, main=True)
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
         with pytest.raises(ModelError, match=f"{REPOSITORY} has no safetensors weights"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())
 
     def test_may_have_a_tokenizer_of_its_own_revision(self, cache: HubCache) -> None:
         cache.add(COMMIT, main=True)
         words = cache.add(OTHER_COMMIT, repository="made-org/words")
         entry = hub(tokenizer="made-org/words", tokenizer_revision=OTHER_COMMIT)
 
-        found = snapshots.tokenizer(entry, snapshots.model(entry))
+        found = snapshots.fetch_tokenizer(entry, snapshots.fetch_model(entry))
 
         assert found == Snapshot("made-org/words", words, OTHER_COMMIT)
 
     @pytest.mark.parametrize("name", ["neither/a/folder", "--nor--a--name", "spaces in it"])
     def test_never_hears_of_what_is_no_name(self, cache: HubCache, name: str) -> None:
         with pytest.raises(ModelError, match=r"is neither a folder nor a Hub id"):
-            snapshots.model(hub(name))
+            snapshots.fetch_model(hub(name))
 
 
 class Response:
@@ -225,13 +225,13 @@ class TestHubErrors:
         self.answer(monkeypatch, status)
 
         with pytest.raises(LoadFailed, match=rf"refuses {REPOSITORY} at main \({status}\); .* HF_TOKEN here$"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())
 
     def test_that_have_no_such_model_say_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answer(monkeypatch, 404)
 
         with pytest.raises(MissingModel, match=rf"the Hub has no {REPOSITORY}, .* check its name, and HF_TOKEN$"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())
 
     def test_of_any_other_kind_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def break_off(*_: Any, **__: Any) -> str:
@@ -240,11 +240,11 @@ class TestHubErrors:
         monkeypatch.setattr(snapshots, "snapshot_download", break_off)
 
         with pytest.raises(Unreachable, match="in the middle of a file"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())
 
     @pytest.mark.parametrize("status", [429, 500, 502, 503])
     def test_that_pass_are_no_verdict_on_the_model(self, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
         self.answer(monkeypatch, status)
 
         with pytest.raises(Unreachable, match=rf"can't give {REPOSITORY} now \({status}\); it will be tried again$"):
-            snapshots.model(hub())
+            snapshots.fetch_model(hub())

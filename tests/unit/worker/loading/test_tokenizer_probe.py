@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
-from models.pipelines.pipeline import SAMPLES
-from tests.models_made import pipeline
+from models.pipelines.pipeline import SAMPLES_FOLDER
+from tests.models_made import pipeline_for
 from worker.loading import runtime, tokenizer_probe
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
-    shutil.copytree(SAMPLES / "text-generation", folder)
+    shutil.copytree(SAMPLES_FOLDER / "text-generation", folder)
     return folder
 
 
@@ -40,11 +40,11 @@ BOMBS = {
 
 @pytest.mark.parametrize("normalizer", BOMBS.values(), ids=BOMBS)
 def test_one_that_grows_a_short_text_is_refused(folder: Path, normalizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_probe, "CPU_SECONDS", 1)
+    monkeypatch.setattr(tokenizer_probe, "MAX_CPU_SECONDS", 1)
     edit(folder, normalizer=normalizer)
 
     with pytest.raises(ModelError, match=f"^the tokenizer of {folder} .*; take another$"):
-        runtime.load(pipeline(folder, task="text-generation"), "cpu")
+        runtime.load(pipeline_for(folder, task="text-generation"), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_any_other_is_left_to_the_load(folder: Path, changes: Any) -> None:
 
 
 def test_the_usual_ones_cost_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_probe, "_tried", None)
+    monkeypatch.setattr(tokenizer_probe, "_run_probe", None)
 
     for sample in ("text-generation", "sentiment-analysis"):
-        tokenizer_probe.check(sample, SAMPLES / sample)
+        tokenizer_probe.check(sample, SAMPLES_FOLDER / sample)
     (folder / "tokenizer.json").unlink()
     tokenizer_probe.check("made", folder)

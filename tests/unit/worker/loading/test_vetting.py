@@ -12,18 +12,23 @@ from typing import Any
 import pytest
 
 from models.errors import ModelError
-from tests.models_made import pipeline
+from tests.models_made import pipeline_for
 from worker.loading import runtime, vetting
-from worker.loading.vetting import ATTENTIONS, CODE_KEYS
+from worker.loading.vetting import ATTENTION_IMPLEMENTATIONS, CODE_KEYS
 
 KERNEL = "made-org/kernel"
 KERNELS = [KERNEL, f"{KERNEL}@v1", f"{KERNEL}:function", f"paged|{KERNEL}", "paged|sdpa", "sage", "EAGER", 7]
 
 ATTENTION_KEYS = ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"]
 CONFIGS = [
-    "config.json", "generation_config.json", "tokenizer_config.json", "processor_config.json", "config.4.0.json",
-    "tokenizer_config.4.0.json", "deeper/config.json",
-]  # fmt: skip
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "processor_config.json",
+    "config.4.0.json",
+    "tokenizer_config.4.0.json",
+    "deeper/config.json",
+]
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ class TestAttention:
         )
 
     @pytest.mark.parametrize("key", ATTENTION_KEYS)
-    @pytest.mark.parametrize("attention", [*ATTENTIONS, None, {"": "eager", "text_config": "sdpa"}, {}])
+    @pytest.mark.parametrize("attention", [*ATTENTION_IMPLEMENTATIONS, None, {"": "eager", "text_config": "sdpa"}, {}])
     def test_of_transformers_own_passes(self, folder: Path, key: str, attention: Any) -> None:
         write(folder / "config.json", {key: attention})
 
@@ -74,8 +79,8 @@ class TestAttention:
         config = json.loads((distilbert / "config.json").read_text())
         write(distilbert / "config.json", {**config, "_attn_implementation": "eager"})
 
-        assert runtime.load(pipeline(distilbert), "cpu").version.attention == "eager"
-        assert runtime.load(pipeline(distilbert, attention="sdpa"), "cpu").version.attention == "sdpa"
+        assert runtime.load(pipeline_for(distilbert), "cpu").version.attention == "eager"
+        assert runtime.load(pipeline_for(distilbert, attention="sdpa"), "cpu").version.attention == "sdpa"
 
     @pytest.mark.parametrize("key", ["experts_implementation", "_experts_implementation"])
     def test_of_experts_is_held_to_the_same(self, folder: Path, key: str) -> None:
@@ -113,7 +118,7 @@ class TestCode:
         for name in ("pytorch_model.bin", "vocab.pkl", "tokenizer.pkl", "adapter_model.bin"):
             (distilbert / name).write_bytes(f"cbuiltins\nopen\n(V{canary}\nVw\ntR.".encode())
 
-        runtime.load(pipeline(distilbert), "cpu")
+        runtime.load(pipeline_for(distilbert), "cpu")
 
         assert not canary.exists()
 
@@ -218,7 +223,7 @@ class TestValues:
         assert reason in refused(folder)
 
     def test_past_any_size_are_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(vetting, "MOST_BYTES", 1 << 20)
+        monkeypatch.setattr(vetting, "MAX_CONFIG_BYTES", 1 << 20)
         (folder / "config.json").write_text("{" + " " * (1 << 20) + "}")
 
         assert "has more than 1 MiB" in refused(folder)
@@ -229,7 +234,7 @@ class TestTokenizer:
         write(distilbert / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["tokenization.Made", None]}})
 
         with pytest.raises(ModelError, match=r"asks to run code of its own \(auto_map in tokenizer_config.json\)"):
-            runtime.load(pipeline(made("bert"), tokenizer=str(distilbert)), "cpu")
+            runtime.load(pipeline_for(made("bert"), tokenizer=str(distilbert)), "cpu")
 
 
 PROGRAM = """

@@ -9,7 +9,7 @@ from transformers import ModernBertConfig, ModernBertForTokenClassification
 
 from models.errors import LoadFailed, ModelError
 from tests import models_made
-from tests.models_made import pipeline
+from tests.models_made import pipeline_for
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime, weights
@@ -19,7 +19,7 @@ LEASE = Lease(1, "b", 0, 4, 1, 1)
 
 
 def load(folder: Path, **entry: Any) -> Runtime:
-    return runtime.load(pipeline(folder, **entry), "cpu", threads=1)
+    return runtime.load(pipeline_for(folder, **entry), "cpu", threads=1)
 
 
 def scores(loaded: Runtime, *texts: str) -> list[dict[str, Any]]:
@@ -33,9 +33,9 @@ class TestArchitecture:
     def test_a_head_for_another_task_is_refused_though_its_weights_bear_the_same_names(self, tmp_path: Path) -> None:
         sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         ids = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-        config = ModernBertConfig(vocab_size=len(models_made.WORD_PIECES), **sizes, **ids)
+        config = ModernBertConfig(vocab_size=len(models_made.WORDPIECE_VOCABULARY), **sizes, **ids)
         folder = models_made.save(
-            tmp_path / "model", ModernBertForTokenClassification(config), models_made.word_pieces()
+            tmp_path / "model", ModernBertForTokenClassification(config), models_made.wordpiece_tokenizer()
         )
 
         with pytest.raises(ModelError, match="ForTokenClassification, which is not a model for this task"):
@@ -87,4 +87,4 @@ class TestDevice:
     @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
     def test_one_that_is_not_there_is_a_sentence(self, name: str) -> None:
         with pytest.raises(LoadFailed, match=f"device {name} is not on this machine"):
-            weights.device(name)
+            weights.resolve_device(name)

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.process import wakeup_messages
-from worker.process.wakeup_messages import NoWakeup, Refusals, Wakeup
+from worker.process.wakeup_messages import InvalidWakeup, RejectionLog, Wakeup
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 TASK = {"callbacks": [{"task": "os.system"}]}
@@ -20,7 +20,7 @@ def coded(body: object) -> str:
 
 def item(arguments: object = ("p", 1), *, body: object = None, headers: Any = None, **changed: Any) -> bytes:
     """One of ours, but for what is named."""
-    plain = wakeup_messages.message(Wakeup("p", 1))
+    plain = wakeup_messages.build_message(Wakeup("p", 1))
     plain["body"] = coded([arguments, {}, EMBED] if body is None else body)
     plain["headers"] = {**plain["headers"], **(headers or {})}
     return json.dumps({**plain, **changed}).encode()
@@ -30,15 +30,15 @@ class TestRead:
     def test_what_is_made_here_is_read_here(self) -> None:
         wakeup = Wakeup("p", 2**63 - 1)
 
-        made = json.dumps(wakeup_messages.message(wakeup)).encode()
+        made = json.dumps(wakeup_messages.build_message(wakeup)).encode()
 
-        assert wakeup_messages.read(made, "p") == wakeup
+        assert wakeup_messages.parse_wakeup(made, "p") == wakeup
 
     @pytest.mark.parametrize(
         "headers", [{"retries": 9}, {"reply_to": "x"}, {"id": "1" * 99}, {"argsrepr": "\x1b[2J"}, {"compression": None}]
     )
     def test_what_nobody_reads_does_not_matter(self, headers: dict[str, Any]) -> None:
-        assert wakeup_messages.read(item(headers=headers), "p") == Wakeup("p", 1)
+        assert wakeup_messages.parse_wakeup(item(headers=headers), "p") == Wakeup("p", 1)
 
     @pytest.mark.parametrize(
         ("forged", "reason"),
@@ -84,25 +84,25 @@ class TestRead:
             (item(body=[["p", 1], {}, TASK]), "other arguments"),
             (item(body=[["p", 1], {}, {"chord": {"task": "x"}}]), "other arguments"),
             (item(["q", 1]), "another pipeline"),
-            (item(headers={"pad": "x" * wakeup_messages.MAX_BYTES}), "too long"),
+            (item(headers={"pad": "x" * wakeup_messages.MAX_MESSAGE_BYTES}), "too long"),
         ],
     )
     def test_anything_else_is_refused_by_a_word_of_ours(self, forged: bytes, reason: str) -> None:
-        with pytest.raises(NoWakeup, match=f"^{reason}$"):
-            wakeup_messages.read(forged, "p")
+        with pytest.raises(InvalidWakeup, match=f"^{reason}$"):
+            wakeup_messages.parse_wakeup(forged, "p")
 
 
 class TestRefusals:
     def test_the_first_is_logged_at_once_and_a_flood_in_one_line_later(self) -> None:
-        refusals = Refusals()
+        refusals = RejectionLog()
 
         with capture_logs() as logged:
             for number in range(5000):
-                refusals.add("not JSON" if number % 2 else "too long", number / 5000)
-            refusals.report(wakeup_messages.REPORT_SECONDS - 0.1)
+                refusals.record("not JSON" if number % 2 else "too long", number / 5000)
+            refusals.report_if_due(wakeup_messages.LOG_INTERVAL_SECONDS - 0.1)
             before = len(logged)
-            refusals.report(wakeup_messages.REPORT_SECONDS)
-            refusals.report(wakeup_messages.REPORT_SECONDS * 9)
+            refusals.report_if_due(wakeup_messages.LOG_INTERVAL_SECONDS)
+            refusals.report_if_due(wakeup_messages.LOG_INTERVAL_SECONDS * 9)
 
         assert before == 1
         assert [line["count"] for line in logged] == [1, 4999]

@@ -16,11 +16,11 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestSlots:
     def test_are_as_asked(self) -> None:
-        assert devices.slots("cuda:0, cuda:1 ,cpu,") == ["cuda:0", "cuda:1", "cpu"]
+        assert devices.device_names("cuda:0, cuda:1 ,cpu,") == ["cuda:0", "cuda:1", "cpu"]
 
     def test_must_be_some(self) -> None:
         with pytest.raises(UsageError, match="names no device"):
-            devices.slots(" , ")
+            devices.device_names(" , ")
 
     @pytest.mark.parametrize(
         ("visible", "expected"),
@@ -37,19 +37,19 @@ class TestSlots:
     ) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
-        assert devices.slots("auto") == expected
+        assert devices.device_names("auto") == expected
 
 
 class TestThreadsEach:
     @pytest.mark.parametrize(("processes", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1)])
     def test_share_the_cores_evenly(self, cores: None, processes: int, threads: int) -> None:
-        assert devices.threads_each(["cpu"] * processes) == threads
+        assert devices.threads_per_process(["cpu"] * processes) == threads
 
     def test_are_all_cores_without_a_device(self, cores: None) -> None:
-        assert devices.threads_each([]) == 8
+        assert devices.threads_per_process([]) == 8
 
     def test_count_every_core_where_the_system_does_not_tell(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(os, "sched_getaffinity", raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: None)
 
-        assert devices.threads_each(["cpu"]) == 1
+        assert devices.threads_per_process(["cpu"]) == 1

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.servers import PATIENCE_SECONDS, has_ended, wait_until
+from tests.servers import WAIT_TIMEOUT_SECONDS, has_ended, wait_until
 from worker.supervisor import supervisor
-from worker.supervisor.supervisor import LONGEST_PAUSE_SECONDS, Child, Death, Slot, pause_before
+from worker.supervisor.supervisor import MAX_RESTART_DELAY_SECONDS, Child, ChildExit, ChildSpec, restart_delay
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,7 +85,7 @@ def supervise(notes: Notes) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts supervisors in processes of their own; none of them, nor of their children, outlives the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def supervise(*groups: str, grace_seconds: float = PATIENCE_SECONDS) -> subprocess.Popen[bytes]:
+    def supervise(*groups: str, grace_seconds: float = WAIT_TIMEOUT_SECONDS) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", SUPERVISOR, str(notes.folder), str(grace_seconds), *groups]
         started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
         return started[-1]
@@ -114,13 +114,13 @@ def gone(*pids: int) -> bool:
 
 class TestPauseBefore:
     def test_doubles_up_to_a_limit(self) -> None:
-        assert [pause_before(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
+        assert [restart_delay(deaths) for deaths in range(1, 8)] == [1, 2, 4, 8, 16, 30, 30]
 
     def test_after_no_death_is_none(self) -> None:
-        assert pause_before(0) == 0
+        assert restart_delay(0) == 0
 
     def test_is_a_number_however_many_deaths_there_were(self) -> None:
-        assert pause_before(100_000) == LONGEST_PAUSE_SECONDS
+        assert restart_delay(100_000) == MAX_RESTART_DELAY_SECONDS
 
 
 class TestChild:
@@ -129,16 +129,16 @@ class TestChild:
         children: list[Child] = []
         yield children
         for child in children:
-            child.end(signal.SIGKILL)
-            child.wait(0.0)
+            child.send_signal(signal.SIGKILL)
+            child.wait_or_kill(0.0)
 
     def child(self, children: list[Child], notes: Notes, how: str) -> Child:
-        children.append(Child(Slot(how, "tiny_child", (str(notes.folder), how))))
+        children.append(Child(ChildSpec(how, "tiny_child", (str(notes.folder), how))))
         return children[-1]
 
     def test_starts_when_it_is_due(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "steady")
-        child.due = 10.0
+        child.next_start_at = 10.0
 
         child.run_once(9.9)
         assert child.process is None
@@ -164,10 +164,10 @@ class TestChild:
         for deaths, pause in enumerate([1.0, 2.0, 4.0], start=1):
             child.run_once(now)
             assert child.process is not None
-            child.process.wait(PATIENCE_SECONDS)
+            child.process.wait(WAIT_TIMEOUT_SECONDS)
 
             child.run_once(now)
-            assert (child.deaths, child.due) == (deaths, now + pause)
+            assert (child.consecutive_crashes, child.next_start_at) == (deaths, now + pause)
             child.run_once(now + pause - 0.01)
             assert child.process is None, "too early"
             now += pause
@@ -176,51 +176,53 @@ class TestChild:
 
     def test_that_ran_for_long_starts_again_as_if_for_the_first_time(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "short-lived")
-        child.deaths = 9
+        child.consecutive_crashes = 9
         child.run_once(0.0)
         assert child.process is not None
-        child.process.wait(PATIENCE_SECONDS)
+        child.process.wait(WAIT_TIMEOUT_SECONDS)
 
-        child.run_once(supervisor.HEALTHY_SECONDS)
+        child.run_once(supervisor.HEALTHY_AFTER_SECONDS)
 
-        assert (child.deaths, child.due) == (1, supervisor.HEALTHY_SECONDS + 1.0)
+        assert (child.consecutive_crashes, child.next_start_at) == (1, supervisor.HEALTHY_AFTER_SECONDS + 1.0)
 
     def test_that_was_killed_from_outside_starts_again_at_once(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "steady")
-        child.deaths = 9
+        child.consecutive_crashes = 9
         child.run_once(0.0)
         assert child.process is not None
         child.process.kill()
-        child.process.wait(PATIENCE_SECONDS)
+        child.process.wait(WAIT_TIMEOUT_SECONDS)
 
         child.run_once(1.0)
 
-        assert (child.deaths, child.due) == (0, 1.0)
+        assert (child.consecutive_crashes, child.next_start_at) == (0, 1.0)
 
     def test_with_a_name_is_given_another_at_each_start_and_its_death_is_told(
         self, children: list[Child], notes: Notes
     ) -> None:
-        told: list[Death] = []
-        child = Child(Slot("short-lived", "tiny_child", (str(notes.folder), "short-lived"), named=True), told.append)
+        told: list[ChildExit] = []
+        child = Child(
+            ChildSpec("short-lived", "tiny_child", (str(notes.folder), "short-lived"), reports_exit=True), told.append
+        )
         children.append(child)
         names = []
         for now in (0.0, 100.0):
             child.run_once(now)
-            names.append(child.name)
+            names.append(child.worker_id)
             assert child.process is not None
-            status = child.process.wait(PATIENCE_SECONDS)
+            status = child.process.wait(WAIT_TIMEOUT_SECONDS)
             child.run_once(now)
 
-        assert [(death.name, death.status) for death in told] == [(name, status) for name in names]
+        assert [(death.worker_id, death.exit_status) for death in told] == [(name, status) for name in names]
         assert len(set(names)) == 2
 
     def test_past_the_deadline_is_killed(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "stubborn")
         child.run_once(0.0)
         [pid] = notes.until("stubborn")
-        child.end()
+        child.send_signal()
 
-        child.wait(0.0)
+        child.wait_or_kill(0.0)
 
         assert gone(pid)
         assert child.process is None
@@ -228,8 +230,8 @@ class TestChild:
     def test_that_never_started_needs_no_end(self, children: list[Child], notes: Notes) -> None:
         child = self.child(children, notes, "steady")
 
-        child.end()
-        child.wait(0.0)
+        child.send_signal()
+        child.wait_or_kill(0.0)
 
 
 class TestSupervise:
@@ -253,18 +255,14 @@ class TestSupervise:
 
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
     def test_ends_its_children_in_good_order(
-        self,
-        supervise: Callable[..., subprocess.Popen[bytes]],
-        notes: Notes,
-        number: signal.Signals,
-        status: int,
+        self, supervise: Callable[..., subprocess.Popen[bytes]], notes: Notes, number: signal.Signals, status: int
     ) -> None:
         process = supervise("steady,steady")
         pids = notes.until("steady", 2)
 
         process.send_signal(number)
 
-        assert process.wait(PATIENCE_SECONDS) == status
+        assert process.wait(WAIT_TIMEOUT_SECONDS) == status
         assert notes.pids("ended") == pids
         assert gone(*pids)
 
@@ -276,7 +274,7 @@ class TestSupervise:
 
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(WAIT_TIMEOUT_SECONDS) == 0
         assert gone(stubborn, steady)
 
     def test_takes_its_children_along_when_it_is_killed(

@@ -28,7 +28,7 @@ def raises(check: object) -> bool:
 def test_when_the_system_dies_its_last_words_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", pretend(tmp_path / "python", "echo 'no \033[31mluck'; exit 3"))
 
-    with sandbox.running(tmp_path / "up.log", ["sample"]) as check:
+    with sandbox.run_up(tmp_path / "up.log", ["sample"]) as check:
         wait_until(lambda: raises(check), "the process to end")
         with pytest.raises(BatchmillError, match="ended with 3") as caught:
             check()
@@ -42,7 +42,7 @@ def test_the_system_ends_with_the_block(tmp_path: Path, monkeypatch: pytest.Monk
     log = tmp_path / "up.log"
 
     def interrupted() -> None:
-        with sandbox.running(log, ["sample"]) as check:
+        with sandbox.run_up(log, ["sample"]) as check:
             wait_until(lambda: "ready" in log.read_text(), "the process to start")
             check()
             raise KeyboardInterrupt
@@ -60,15 +60,15 @@ def test_the_demo_touches_no_database_but_its_own(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://127.0.0.1:1/0")
     before = dict(os.environ)
 
-    with sandbox.own_settings(tmp_path / "demo"):
+    with sandbox.isolated_settings(tmp_path / "demo"):
         settings = Settings.load()
-        assert settings.database == f"sqlite:///{tmp_path / 'demo' / 'batchmill.db'}"
+        assert settings.resolved_database_url == f"sqlite:///{tmp_path / 'demo' / 'batchmill.db'}"
         assert settings.redis_url is None
 
     assert dict(os.environ) == before
 
 
 def test_its_process_finds_our_packages_where_they_were_found() -> None:
-    path = sandbox._environment()["PYTHONPATH"].split(os.pathsep)
+    path = sandbox._child_environment()["PYTHONPATH"].split(os.pathsep)
 
     assert (Path(path[0]) / "models" / "__init__.py").is_file()

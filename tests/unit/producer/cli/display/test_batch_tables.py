@@ -4,13 +4,13 @@ import pytest
 
 from models.privacy import terminal
 from producer.cli.display import batch_tables
-from producer.cli.display.progress import LINE_SECONDS, Lines
+from producer.cli.display.progress import LINE_INTERVAL_SECONDS, LineReporter
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 
 
 def test_nothing_that_steers_a_terminal_comes_through() -> None:
-    clean = terminal.printable(f"a{STEERING}ä 猫 👍")
+    clean = terminal.to_printable(f"a{STEERING}ä 猫 👍")
 
     assert clean.isprintable()
     assert clean.startswith("a")
@@ -18,34 +18,34 @@ def test_nothing_that_steers_a_terminal_comes_through() -> None:
 
 
 def test_shortened_texts_fit_their_width() -> None:
-    assert terminal.shortened("short", 10) == "short"
-    assert terminal.shortened("a  rather\nlong text", 10) == "a rather…"
-    assert terminal.wide(terminal.shortened("猫" * 50, 11)) <= 11
+    assert terminal.shorten("short", 10) == "short"
+    assert terminal.shorten("a  rather\nlong text", 10) == "a rather…"
+    assert terminal.display_width(terminal.shorten("猫" * 50, 11)) <= 11
 
 
 def test_a_table_is_aligned_whatever_stands_in_it() -> None:
-    lines = terminal.table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
+    lines = terminal.format_table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
 
     assert lines == ["NAME    JOBS", "a [1m  1,234", "猫猫       5"]
 
 
 def test_facts_have_no_escapes() -> None:
-    assert "\x1b" not in terminal.facts([("name", "a\x1b[1m")])
+    assert "\x1b" not in terminal.format_pairs([("name", "a\x1b[1m")])
 
 
 @pytest.mark.parametrize(("pace", "words"), [(None, None), (0.1234, "0.12 jobs/s"), (1_234.5, "1,234 jobs/s")])
 def test_rates(pace: float | None, words: str | None) -> None:
-    assert batch_tables.rate(pace) == words
+    assert batch_tables.format_rate(pace) == words
 
 
 def test_progress_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
     def clock() -> Iterator[float]:
         yield 0.0
         for second in range(1, 100):
-            yield from (float(second), float(second)) if second % LINE_SECONDS == 0 else (float(second),)
+            yield from (float(second), float(second)) if second % LINE_INTERVAL_SECONDS == 0 else (float(second),)
 
     seconds = clock()
-    lines = Lines("running", lambda: next(seconds))
+    lines = LineReporter("running", lambda: next(seconds))
 
     for done in range(1, 13):
         lines(done, 1_000, "3 failed")

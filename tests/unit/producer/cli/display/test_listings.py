@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 import batchmill
 from models import tasks
-from models.pipelines.builtin import BUILT_IN
+from models.pipelines.builtin import BUILTIN_PIPELINES
 
 
 def stdout(*arguments: str) -> str:
@@ -18,11 +18,11 @@ def stdout(*arguments: str) -> str:
 def test_pipelines_lists_the_catalogue() -> None:
     lines = stdout("pipelines").splitlines()
 
-    assert [line.split()[0] for line in lines] == ["PIPELINE", *(pipeline.name for pipeline in BUILT_IN)]
-    assert BUILT_IN[0].model in lines[1]
+    assert [line.split()[0] for line in lines] == ["PIPELINE", *(pipeline.name for pipeline in BUILTIN_PIPELINES)]
+    assert BUILTIN_PIPELINES[0].model in lines[1]
     (first, *_) = json.loads(stdout("pipelines", "--json"))["data"]
     assert first["object"] == "pipeline"
-    assert first["revision"] == BUILT_IN[0].revision
+    assert first["revision"] == BUILTIN_PIPELINES[0].revision
 
 
 def test_tasks_lists_them_all() -> None:
@@ -32,8 +32,8 @@ def test_tasks_lists_them_all() -> None:
 
 def test_a_task_is_explained() -> None:
     for name in tasks.TASKS:
-        spec, explained = tasks.find(name), stdout("tasks", name)
-        for word in (*spec.parameters.model_fields, *(field.name for field in spec.fields), spec.output):
+        spec, explained = tasks.find_spec(name), stdout("tasks", name)
+        for word in (*spec.parameters.model_fields, *(field.name for field in spec.fields), spec.output_description):
             assert word in explained
         assert json.loads(stdout("tasks", name, "--json"))["example"]["input"] == spec.example_input
 

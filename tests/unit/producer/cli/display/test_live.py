@@ -4,42 +4,64 @@ from typing import Any
 import pytest
 
 from models.states import BatchStatus
-from producer.batches.eta import Forecast
-from producer.batches.progress import Holder, Standing
-from producer.batches.views import MOMENTS, BatchView, Counts
+from producer.batches.eta import Eta
+from producer.batches.progress import ActiveWorker, BatchProgress
+from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.cli.display import batch_tables, live
 
-FORECAST = Forecast(1_000.0, 170.0, 120.0, 300.0)
+FORECAST = Eta(1_000.0, 170.0, 120.0, 300.0)
 
 
-def standing(**fields: Any) -> Standing:
-    moments = {**dict.fromkeys(MOMENTS), "created_at": datetime(2026, 1, 2, tzinfo=UTC)}
+def standing(**fields: Any) -> BatchProgress:
+    moments = {**dict.fromkeys(TIMESTAMP_FIELDS), "created_at": datetime(2026, 1, 2, tzinfo=UTC)}
     batch = BatchView(
-        id="batch_1", status=BatchStatus.IN_PROGRESS, name=None, pipeline="reviews", task="sentiment-analysis",
-        model="m", revision="abc", dtype=None, device=None, parameters={}, metadata={}, priority=0,
-        counts=Counts(30_000, 12_000, 88, 0, 0), tokens=90, padded_tokens=100, device_seconds=1.0,
-        jobs_per_second=850.0, error_code=None, error_message=None, moments=moments,
-    )  # fmt: skip
-    holders = (Holder("w-1", "here", "cuda:0", 2, 2_048), Holder("w-2", None, None, 1, 1))
+        id="batch_1",
+        status=BatchStatus.IN_PROGRESS,
+        name=None,
+        pipeline="reviews",
+        task="sentiment-analysis",
+        model="m",
+        revision="abc",
+        dtype=None,
+        device=None,
+        parameters={},
+        metadata={},
+        priority=0,
+        counts=JobCounts(30_000, 12_000, 88, 0, 0),
+        tokens=90,
+        padded_tokens=100,
+        device_seconds=1.0,
+        jobs_per_second=850.0,
+        error_code=None,
+        error_message=None,
+        timestamps=moments,
+    )
+    holders = (ActiveWorker("w-1", "here", "cuda:0", 2, 2_048), ActiveWorker("w-2", None, None, 1, 1))
     usual: dict[str, Any] = {
-        "batch": batch, "holders": holders, "failures": (("text_too_long", 80), ("empty_text", 8)),
+        "batch": batch,
+        "holders": holders,
+        "failures": (("text_too_long", 80), ("empty_text", 8)),
         "forecast": FORECAST,
-    }  # fmt: skip
-    return Standing(**usual | fields)
+    }
+    return BatchProgress(**usual | fields)
 
 
 def test_a_line() -> None:
-    assert live.noted(standing()) == [
-        "1,000 jobs/s", "about 3 min left (2 min to 5 min)", "88 failed", "2 workers", "padding 10.0%",
-    ]  # fmt: skip
+    assert live.line_parts(standing()) == [
+        "1,000 jobs/s",
+        "about 3 min left (2 min to 5 min)",
+        "88 failed",
+        "2 workers",
+        "padding 10.0%",
+    ]
 
 
 def test_before_there_is_a_forecast_it_is_the_pace_so_far() -> None:
-    assert live.noted(standing(forecast=None, holders=()))[:2] == ["850 jobs/s", "88 failed"]
+    assert live.line_parts(standing(forecast=None, holders=()))[:2] == ["850 jobs/s", "88 failed"]
 
 
 def test_what_stands_under_the_bar() -> None:
-    assert live.facts(standing()).splitlines() == [
+    assert live.details(standing()).splitlines() == [
         "  jobs      12,000 succeeded, 88 failed, 17,912 open",
         "  pace      1,000 jobs/s, about 3 min left (2 min to 5 min)",
         "  workers   here cuda:0 (2,048 jobs), w-2 (1 job)",
@@ -49,27 +71,27 @@ def test_what_stands_under_the_bar() -> None:
 
 
 def test_nothing_in_it_steers_the_terminal() -> None:
-    steering = standing(holders=(Holder("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
+    steering = standing(holders=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
 
-    assert "\x1b" not in live.facts(steering)
+    assert "\x1b" not in live.details(steering)
 
 
 def test_many_are_cut_short() -> None:
     many = standing(
-        holders=tuple(Holder(f"w-{n}", "here", "cpu", 1, 1) for n in range(9)),
+        holders=tuple(ActiveWorker(f"w-{n}", "here", "cpu", 1, 1) for n in range(9)),
         failures=tuple((f"code_{n}", 9 - n) for n in range(9)),
     )
 
-    assert live.holders(many).endswith("and 5 more")
-    assert live.failures(many).endswith("4 code_5, …")
+    assert live.format_workers(many).endswith("and 5 more")
+    assert live.format_failures(many).endswith("4 code_5, …")
 
 
 def test_a_pace_that_varies_too_much() -> None:
-    assert live.remaining(Forecast(1.0, 60.0, 30.0, None)) == "about 60 s left (30 s to no telling)"
+    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (30 s to no telling)"
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (10 * 86_400, "10 d")]
 )
 def test_lengths_of_time(seconds: float, words: str) -> None:
-    assert batch_tables.lasting(seconds) == words
+    assert batch_tables.format_duration(seconds) == words

@@ -28,4 +28,4 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
     ],
 )
 def test_each_shape_has_its_words(output: Any, words: str) -> None:
-    assert output_text.output(output) == words
+    assert output_text.format_output(output) == words

@@ -5,23 +5,34 @@ from dataclasses import replace
 import click
 
 from producer.cli.schedules import quality_table
-from producer.schedules.quality.stats import Quality, Spread
+from producer.schedules.quality.stats import NumberStats, QualityStats
 
-NOTHING = Quality(
-    rows=0, succeeded=0, failed=0, reused=0, truncated=0, empty=0, codes={}, labels={}, other_labels=0, labelled=0,
-    scores=None, lengths=None, versions={},
-)  # fmt: skip
+NOTHING = QualityStats(
+    rows=0,
+    succeeded=0,
+    failed=0,
+    reused=0,
+    truncated=0,
+    empty=0,
+    codes={},
+    labels={},
+    other_labels=0,
+    labelled=0,
+    scores=None,
+    lengths=None,
+    versions={},
+)
 
 
-def made(**labels: int) -> Quality:
+def made(**labels: int) -> QualityStats:
     rows = sum(labels.values())
     return replace(
-        NOTHING, rows=rows, succeeded=rows, labels=labels, labelled=rows, scores=Spread(rows, 0.75, 0.1, 0.5, 1.0)
+        NOTHING, rows=rows, succeeded=rows, labels=labels, labelled=rows, scores=NumberStats(rows, 0.75, 0.1, 0.5, 1.0)
     )
 
 
-def lines(now: Quality, *before: Quality, moved: tuple[str, ...] = ()) -> list[list[str]]:
-    return [line.split() for line in click.unstyle(quality_table.table(now, before, moved)).splitlines()]
+def lines(now: QualityStats, *before: QualityStats, moved: tuple[str, ...] = ()) -> list[list[str]]:
+    return [line.split() for line in click.unstyle(quality_table.format_quality(now, before, moved)).splitlines()]
 
 
 def test_shares_are_held_against_the_mean_of_the_runs_before() -> None:
@@ -39,11 +50,11 @@ def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
 
     named = [line[0] for line in lines(many) if line and line[0].startswith("L")]
 
-    assert named == [f"L{number:02}" for number in range(19, 19 - quality_table.MOST_LABELS, -1)]
+    assert named == [f"L{number:02}" for number in range(19, 19 - quality_table.MAX_LABELS, -1)]
 
 
 def test_what_moved_is_yellow() -> None:
-    shown = quality_table.table(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
+    shown = quality_table.format_quality(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
 
     [yellow] = [line for line in shown if line.startswith("\x1b[33m")]
     assert "mean score" in yellow

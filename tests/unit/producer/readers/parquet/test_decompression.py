@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from producer.readers.parquet import decompression
-from producer.readers.parquet.decompression import BrokenBlock, Span, Stream, unpacked
+from producer.readers.parquet.decompression import BrokenBlock, ByteStream, FileSpan, decompress
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 importlib.import_module("pyarrow")
@@ -24,10 +24,10 @@ CONTENTS = {
 }
 
 
-def stream(packed: bytes, codec: str, size: int, whole_bytes: int = 0) -> Stream:
+def stream(packed: bytes, codec: str, size: int, whole_bytes: int = 0) -> ByteStream:
     before = b"before"
-    return unpacked(
-        Span(io.BytesIO(before + packed + b"behind"), len(before), len(packed)), codec, pyarrow, size, whole_bytes
+    return decompress(
+        FileSpan(io.BytesIO(before + packed + b"behind"), len(before), len(packed)), codec, pyarrow, size, whole_bytes
     )
 
 
@@ -39,11 +39,11 @@ def test_what_was_packed_comes_out_again(codec: str, content: bytes, whole_bytes
     found = stream(packed, codec, len(content), whole_bytes)
 
     half = len(content) // 2
-    assert found.take(half) == content[:half]
+    assert found.read_exactly(half) == content[:half]
     found.skip(len(content) // 4)
-    assert found.take(len(content) - half - len(content) // 4) == content[half + len(content) // 4 :]
+    assert found.read_exactly(len(content) - half - len(content) // 4) == content[half + len(content) // 4 :]
     with pytest.raises(BrokenBlock):
-        found.take(1)
+        found.read_exactly(1)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -52,7 +52,7 @@ def test_a_block_that_is_cut_off_is_broken(codec: str) -> None:
     packed = pyarrow.Codec(CODECS[codec]).compress(content, asbytes=True)
 
     with pytest.raises((BrokenBlock, OSError)):
-        stream(packed[: len(packed) // 2], codec, len(content)).take(len(content))
+        stream(packed[: len(packed) // 2], codec, len(content)).read_exactly(len(content))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_block_that_is_cut_off_is_broken(codec: str) -> None:
 )
 def test_what_is_no_block_is_broken(codec: str, packed: bytes) -> None:
     with pytest.raises(BrokenBlock):
-        stream(packed, codec, 10).take(10)
+        stream(packed, codec, 10).read_exactly(10)
 
 
 @pytest.mark.parametrize("codec", ["SNAPPY", "LZ4"])
@@ -78,4 +78,4 @@ def test_a_bomb_comes_piece_by_piece(codec: str) -> None:
 
     largest = max(map(len, pieces._pieces))
 
-    assert largest <= 2 * decompression.PIECE
+    assert largest <= 2 * decompression.PIECE_BYTES

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from models import tasks
 from models.errors import SourceTooLarge, UnreadableSource
-from producer.readers import limits, rows_of
+from producer.readers import limits, rows_from_records
 from producer.readers.parquet import reader, row_groups
-from producer.readers.rows import Columns, Problem, Row
-from producer.readers.storable import Unreadable
+from producer.readers.rows import ColumnMapping, Problem, Row
+from producer.readers.storable import UnreadableValue
 
 pyarrow: Any = pytest.importorskip("pyarrow")
 pq: Any = importlib.import_module("pyarrow.parquet")
 
-SPEC = tasks.find("sentiment-analysis")
+SPEC = tasks.find_spec("sentiment-analysis")
 
 
 def written(table: Any, **how: Any) -> io.BytesIO:
@@ -30,25 +30,27 @@ def written(table: Any, **how: Any) -> io.BytesIO:
     return file
 
 
-def read(file: io.BytesIO, columns: Columns | None = None) -> list[Row | Problem]:
-    columns = columns or Columns.of(SPEC)
-    return list(rows_of(reader.records(file, "a.parquet", columns), columns))
+def read(file: io.BytesIO, columns: ColumnMapping | None = None) -> list[Row | Problem]:
+    columns = columns or ColumnMapping.for_task(SPEC)
+    return list(rows_from_records(reader.read_records(file, "a.parquet", columns), columns))
 
 
 def test_only_the_wanted_columns_are_read() -> None:
     table = pyarrow.table({"body": ["a", "b"], "big": ["x", "y"], "sku": [7, 8], "region": ["eu", None]})
-    columns = Columns.of(SPEC, {"text": "body"}, "sku", meta=["region"])
+    columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"])
 
-    assert list(reader.records(written(table), "a.parquet", columns)) == [
-        (1, {"body": "a", "sku": 7, "region": "eu"}), (2, {"body": "b", "sku": 8, "region": None}),
-    ]  # fmt: skip
+    assert list(reader.read_records(written(table), "a.parquet", columns)) == [
+        (1, {"body": "a", "sku": 7, "region": "eu"}),
+        (2, {"body": "b", "sku": 8, "region": None}),
+    ]
     assert read(written(table), columns) == [
-        Row(1, "7", {"text": "a"}, {"region": "eu"}), Row(2, "8", {"text": "b"}, {"region": None}),
-    ]  # fmt: skip
+        Row(1, "7", {"text": "a"}, {"region": "eu"}),
+        Row(2, "8", {"text": "b"}, {"region": None}),
+    ]
 
 
 def test_rows_are_counted_on_across_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_groups, "BATCH_ROWS", (3, 1))
+    monkeypatch.setattr(row_groups, "RECORD_BATCH_ROWS", (3, 1))
     table = pyarrow.table({"text": [str(number) for number in range(1, 12)]})
 
     assert [(row[0], row[2]) for row in read(written(table, row_group_size=5))] == [
@@ -60,13 +62,15 @@ def test_what_is_kept_becomes_json() -> None:
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
     table = pyarrow.table({"text": ["a"], "at": [noon], "price": [Decimal("1.10")], "tags": [["x", "y"]]})
 
-    (row,) = read(written(table), Columns.of(SPEC, meta=["at", "price", "tags"]))
+    (row,) = read(written(table), ColumnMapping.for_task(SPEC, passthrough=["at", "price", "tags"]))
 
     assert row[3] == {"at": "2026-11-24T12:00:00+00:00", "price": "1.10", "tags": ["x", "y"]}
 
 
 def test_what_json_has_not_is_a_problem() -> None:
-    (row,) = read(written(pyarrow.table({"text": ["a"], "raw": [b"x"]})), Columns.of(SPEC, meta=["raw"]))
+    (row,) = read(
+        written(pyarrow.table({"text": ["a"], "raw": [b"x"]})), ColumnMapping.for_task(SPEC, passthrough=["raw"])
+    )
 
     assert row == Problem(1, "raw holds bytes, which JSON has not; take another column", "invalid_meta")
 
@@ -78,7 +82,9 @@ def test_text_that_is_not_utf_8_is_the_problem_of_its_row() -> None:
     first, second, third = read(written(table))
 
     assert (first, third) == (Row(1, None, {"text": "a"}), Row(3, None, {"text": "c"}))
-    assert second == Row(2, None, {"text": Unreadable("has text that is not UTF-8; write the column again as text")})
+    assert second == Row(
+        2, None, {"text": UnreadableValue("has text that is not UTF-8; write the column again as text")}
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,12 +101,12 @@ def test_a_moment_that_python_has_not_is_the_problem_of_its_row(kind: Any, far: 
     at = pyarrow.array([None, far, None], kind)
     table = pyarrow.table({"text": ["a", "b", "c"], "id": [1, 2, 3], "at": at})
 
-    first, problem, third = read(written(table), Columns.of(SPEC, meta=["at"]))
+    first, problem, third = read(written(table), ColumnMapping.for_task(SPEC, passthrough=["at"]))
 
     assert (first, third) == (Row(1, "1", {"text": "a"}, {"at": None}), Row(3, "3", {"text": "c"}, {"at": None}))
     assert isinstance(problem, Problem)
-    assert (problem.where, problem.code) == (2, "invalid_meta")
-    assert problem.sentence.startswith("at has a value that Python can't hold")
+    assert (problem.location, problem.code) == (2, "invalid_meta")
+    assert problem.message.startswith("at has a value that Python can't hold")
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
@@ -115,8 +121,9 @@ def test_ids_that_are_decimals_or_uuids_become_text() -> None:
     ids = pyarrow.array(long, pyarrow.decimal128(38, 0))
 
     assert [row[1] for row in read(written(pyarrow.table({"text": ["a", "b"], "id": ids})))] == [
-        "12345678901234567890", "1000",
-    ]  # fmt: skip
+        "12345678901234567890",
+        "1000",
+    ]
 
 
 def test_a_page_that_can_t_be_unpacked_is_no_trouble_of_a_disk() -> None:
@@ -153,7 +160,7 @@ LONG = [None if number % 5 == 3 else " ".join(RANDOM.choices(WORDS, k=6_000)) fo
 
 
 def texts_of(file: io.BytesIO) -> list[object]:
-    return [row[1]["text"] for row in reader.records(file, "a.parquet", Columns.of(SPEC))]
+    return [row[1]["text"] for row in reader.read_records(file, "a.parquet", ColumnMapping.for_task(SPEC))]
 
 
 @pytest.mark.parametrize("codec", ["snappy", "lz4", "gzip", "zstd", "brotli", "none"])
@@ -163,8 +170,8 @@ def texts_of(file: io.BytesIO) -> list[object]:
 def test_texts_of_large_pages_are_those_that_were_written(
     monkeypatch: pytest.MonkeyPatch, codec: str, version: str, dictionary: bool, whole_bytes: int
 ) -> None:
-    monkeypatch.setattr(row_groups, "LARGEST_PAGE", 2**17)
-    monkeypatch.setattr(row_groups, "MOST_WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(row_groups, "MAX_PAGE_BYTES", 2**17)
+    monkeypatch.setattr(row_groups, "MAX_WHOLE_PAGE_BYTES", whole_bytes)
     table = pyarrow.table({"text": LONG * 2, "id": range(48)})
 
     rows = read(written(table, compression=codec, data_page_version=version, use_dictionary=dictionary))
@@ -189,9 +196,13 @@ def test_texts_of_each_kind_are_read(kind: Any, size: int) -> None:
 
 @pytest.mark.parametrize("use_dictionary", [True, False])
 def test_a_value_beyond_a_row_s_bound_costs_no_other(use_dictionary: bool) -> None:
-    table = pyarrow.table({"text": ["a", "b" * (limits.LONGEST_ROW + 1), "c"]})
+    table = pyarrow.table({"text": ["a", "b" * (limits.MAX_ROW_BYTES + 1), "c"]})
 
-    assert texts_of(written(table, use_dictionary=use_dictionary)) == ["a", Unreadable(limits.TOO_LONG), "c"]
+    assert texts_of(written(table, use_dictionary=use_dictionary)) == [
+        "a",
+        UnreadableValue(limits.ROW_TOO_LONG_MESSAGE),
+        "c",
+    ]
 
 
 def test_texts_partly_in_a_dictionary_are_read() -> None:
@@ -210,16 +221,16 @@ def test_other_encodings_are_read(encoding: str) -> None:
 
 def test_lists_and_objects_are_read_with_their_dictionaries() -> None:
     messages = [[{"role": "user", "content": f"a {number % 3}"}] * (number % 4) for number in range(500)]
-    chat = tasks.find("text-generation")
-    columns = Columns.of(chat)
+    chat = tasks.find_spec("text-generation")
+    columns = ColumnMapping.for_task(chat)
     file = written(pyarrow.table({"messages": messages}))
 
-    assert [row[1]["messages"] for row in reader.records(file, "a.parquet", columns)] == messages
+    assert [row[1]["messages"] for row in reader.read_records(file, "a.parquet", columns)] == messages
 
 
 def test_a_list_of_a_dictionary_s_texts_that_is_too_long_costs_no_other() -> None:
     kept = [["a"], ["b" * 100_000] * 1_000, ["c"]]
-    columns = Columns.of(SPEC, meta=["kept"])
+    columns = ColumnMapping.for_task(SPEC, passthrough=["kept"])
 
     first, second, third = read(written(pyarrow.table({"text": ["a", "b", "c"], "kept": kept})), columns)
 
@@ -234,7 +245,7 @@ def test_lists_in_large_pages_are_refused_by_name() -> None:
     table = pyarrow.table({"text": ["a"], "kept": [["b" * 5 * 2**20]]})
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet, row group 1: the column 'kept' has pages of 5 MiB"):
-        read(written(table, use_dictionary=False), Columns.of(SPEC, meta=["kept"]))
+        read(written(table, use_dictionary=False), ColumnMapping.for_task(SPEC, passthrough=["kept"]))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +254,9 @@ def test_lists_in_large_pages_are_refused_by_name() -> None:
 def test_nanoseconds_that_are_kept_are_all_there(kind: Any, zone: str) -> None:
     at = pyarrow.array([1_700_000_000_123_456_789, 1_700_000_000_123_456_000], kind)
 
-    first, _ = read(written(pyarrow.table({"text": ["a", "b"], "at": at})), Columns.of(SPEC, meta=["at"]))
+    first, _ = read(
+        written(pyarrow.table({"text": ["a", "b"], "at": at})), ColumnMapping.for_task(SPEC, passthrough=["at"])
+    )
 
     assert first[3] == {"at": f"2023-11-14T22:13:20.123456789{zone}"}
 
@@ -251,7 +264,9 @@ def test_nanoseconds_that_are_kept_are_all_there(kind: Any, zone: str) -> None:
 def test_what_is_read_is_counted() -> None:
     """A dictionary's text is as large as it is often named."""
     table = pyarrow.table({"text": ["a" * 10_000] * 1_000})
-    records = reader.records(written(table), "a.parquet", Columns.of(SPEC), limits.Meter(limits.Limits(10, 95_000)))
+    records = reader.read_records(
+        written(table), "a.parquet", ColumnMapping.for_task(SPEC), limits.Meter(limits.Limits(10, 95_000))
+    )
 
     with pytest.raises(SourceTooLarge, match=r"a\.parquet, row 10: the source has more than 95,000 bytes"):
         list(records)
@@ -280,7 +295,7 @@ def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> Non
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
 
     with suppress(UnreadableSource):
-        for _ in reader.records(io.BytesIO(bytes(whole)), "a.parquet", Columns.of(SPEC)):
+        for _ in reader.read_records(io.BytesIO(bytes(whole)), "a.parquet", ColumnMapping.for_task(SPEC)):
             pass
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import UsageError
 from producer.schedules.alerts import webhook_address
-from producer.schedules.alerts.webhook_address import Reach
+from producer.schedules.alerts.webhook_address import AddressPolicy
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from producer.schedules.alerts.webhook_address import Reach
     ],
 )
 def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
-    assert webhook_address.checked(url) == url
+    assert webhook_address.check_webhook_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -48,25 +48,58 @@ def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
 )
 def test_nothing_else(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as raised:
-        webhook_address.checked(url)
+        webhook_address.check_webhook_url(url)
     assert "canary" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.0.1",
-        "169.254.169.254", "100.64.0.1", "100.127.255.255", "192.0.2.1", "198.18.0.1", "198.51.100.1", "203.0.113.9",
-        "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255",
-        "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "fe80::1",
-        "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "2002:7f00:1::1", "2002:a00:1::",
-        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "100::1", "2001::1", "4000::1",
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "100.127.255.255",
+        "192.0.2.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.9",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:10.0.0.1",
+        "fe80::1",
+        "fec0::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "2001:db8::1",
+        "2002:7f00:1::1",
+        "2002:a00:1::",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::1",
+        "100::1",
+        "2001::1",
+        "4000::1",
     ],
-)  # fmt: skip
+)
 def test_addresses_that_are_not_public(said: str) -> None:
     assert not webhook_address.is_public(ipaddress.ip_address(said))
-    assert not Reach().allows("example.com", said)
-    assert Reach.of(["example.com"]).allows("EXAMPLE.com.", said)
+    assert not AddressPolicy().allows("example.com", said)
+    assert AddressPolicy.from_setting(["example.com"]).allows("EXAMPLE.com.", said)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +107,11 @@ def test_addresses_that_are_not_public(said: str) -> None:
     ["1.1.1.1", "93.184.216.34", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
 )
 def test_addresses_that_are(said: str) -> None:
-    assert Reach().allows("example.com", said)
+    assert AddressPolicy().allows("example.com", said)
 
 
 def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
-    reach = Reach.of(["10.0.0.0/8", "fd00::/8", "[::1]", "192.168.1.7"])
+    reach = AddressPolicy.from_setting(["10.0.0.0/8", "fd00::/8", "[::1]", "192.168.1.7"])
 
     for said in ("10.9.9.9", "::ffff:10.9.9.9", "fd00::7", "::1", "192.168.1.7"):
         assert reach.allows("any.example", said)
@@ -97,5 +130,5 @@ def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
     ],
 )
 def test_an_address_that_says_by_itself_that_it_is_not_public(url: str, refused: bool) -> None:
-    assert webhook_address.is_refused(url, Reach()) is refused
-    assert not webhook_address.is_refused(url, Reach.of(["localhost", "127.0.0.1", "10.0.0.0/8"]))
+    assert webhook_address.is_refused(url, AddressPolicy()) is refused
+    assert not webhook_address.is_refused(url, AddressPolicy.from_setting(["localhost", "127.0.0.1", "10.0.0.0/8"]))

@@ -20,8 +20,8 @@ from producer.schedules.timing import cron_fields
     ],
 )
 def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
-    assert cron_fields.spelled(said) == spelled
-    assert cron_fields.spelled(spelled) == spelled
+    assert cron_fields.normalize(said) == spelled
+    assert cron_fields.normalize(spelled) == spelled
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
 )
 def test_one_sentence_says_what_is_wrong(said: str, sentence: str) -> None:
     with pytest.raises(UsageError) as raised:
-        cron_fields.spelled(said)
+        cron_fields.normalize(said)
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 500
@@ -68,4 +68,4 @@ def test_one_sentence_says_what_is_wrong(said: str, sentence: str) -> None:
     ],
 )
 def test_a_star_in_minute_or_hour_makes_a_rhythm(expression: str, is_fixed: bool) -> None:
-    assert cron_fields.parsed(expression).is_fixed is is_fixed
+    assert cron_fields.parse_fields(expression).has_fixed_times is is_fixed

@@ -8,19 +8,19 @@ from models.errors import UsageError
 from producer.schedules.timing import deadlines
 from producer.schedules.timing.cron import Cron
 
-BERLIN = Cron.checked("0 2 * * *", "Europe/Berlin")
+BERLIN = Cron.parse("0 2 * * *", "Europe/Berlin")
 SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("said", "hours"), [("4h", 4), ("1d", 24), ("90m", 1.5), ("0s", 0)])
 def test_a_span(said: str, hours: float) -> None:
-    assert deadlines.read(said) == timedelta(hours=hours)
+    assert deadlines.parse_timedelta(said) == timedelta(hours=hours)
 
 
 @pytest.mark.parametrize("said", ["", "4", "-1h", "soon", "9000d"])
 def test_what_is_none(said: str) -> None:
     with pytest.raises(UsageError, match="not an age"):
-        deadlines.read(said)
+        deadlines.parse_timedelta(said)
 
 
 @pytest.mark.parametrize("said", ["4h", "06:00", "6:00", "23:59", "1h30m"])
@@ -30,9 +30,15 @@ def test_a_deadline(said: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "words"),
-    [("24:00", "neither a span"), ("6", "neither a span"), ("06:60", "neither a span"), ("6am", "neither a span"),
-     ("0h", "leaves no time"), ("9000d", "at most ten years")],
-)  # fmt: skip
+    [
+        ("24:00", "neither a span"),
+        ("6", "neither a span"),
+        ("06:60", "neither a span"),
+        ("6am", "neither a span"),
+        ("0h", "leaves no time"),
+        ("9000d", "at most ten years"),
+    ],
+)
 def test_what_is_no_deadline(said: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         deadlines.check_deadline(said)

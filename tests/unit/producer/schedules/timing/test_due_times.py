@@ -8,13 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.schedules.timing.cron import Cron
-from producer.schedules.timing.due_times import MOST_DUE, MOST_MISSED, PUNCTUAL, Catchup, Decision, decide
+from producer.schedules.timing.due_times import (
+    MAX_DUE,
+    MAX_MISSED_LISTED,
+    ON_TIME_TOLERANCE,
+    CatchupPolicy,
+    DueDecision,
+    decide_due_times,
+)
 
 FOREVER = timedelta.max
 DAY, HOUR, MINUTE, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
-NIGHTLY = Cron.checked("0 2 * * *", "Europe/Berlin")
-EVERY_MINUTE = Cron.checked("* * * * *")
-CRONS = [NIGHTLY, Cron.checked("*/15 * * * *", "Australia/Lord_Howe"), Cron.checked("30 1,2 * * *", "America/New_York")]
+NIGHTLY = Cron.parse("0 2 * * *", "Europe/Berlin")
+EVERY_MINUTE = Cron.parse("* * * * *")
+CRONS = [NIGHTLY, Cron.parse("*/15 * * * *", "Australia/Lord_Howe"), Cron.parse("30 1,2 * * *", "America/New_York")]
 MONDAY = datetime(2026, 11, 23, 12, tzinfo=UTC)  # the last night was at 01:00
 TONIGHT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
@@ -23,20 +30,20 @@ def nights(*days: int) -> tuple[datetime, ...]:
     return tuple(datetime(2026, 11, day, 1, tzinfo=UTC) for day in days)
 
 
-def night(now: datetime, catchup: Catchup, window: timedelta = DAY) -> Decision:
-    return decide(NIGHTLY, decided_at=MONDAY, now=now, catchup=catchup, window=window)
+def night(now: datetime, catchup: CatchupPolicy, window: timedelta = DAY) -> DueDecision:
+    return decide_due_times(NIGHTLY, evaluated_until=MONDAY, now=now, catchup=catchup, max_age=window)
 
 
 def test_before_the_slot_there_is_nothing_to_do() -> None:
-    assert night(TONIGHT - SECOND, "latest") == Decision((), (), 0, TONIGHT - SECOND, TONIGHT)
+    assert night(TONIGHT - SECOND, "latest") == DueDecision((), (), 0, TONIGHT - SECOND, TONIGHT)
 
 
-@pytest.mark.parametrize("catchup", get_args(Catchup))
-@pytest.mark.parametrize("late", [timedelta(), SECOND, PUNCTUAL])
+@pytest.mark.parametrize("catchup", get_args(CatchupPolicy))
+@pytest.mark.parametrize("late", [timedelta(), SECOND, ON_TIME_TOLERANCE])
 @pytest.mark.parametrize("window", [timedelta(), DAY])
-def test_a_slot_on_time_runs_whatever_was_said(catchup: Catchup, late: timedelta, window: timedelta) -> None:
+def test_a_slot_on_time_runs_whatever_was_said(catchup: CatchupPolicy, late: timedelta, window: timedelta) -> None:
     now = TONIGHT + late
-    assert night(now, catchup, window) == Decision((TONIGHT,), (), 0, now, TONIGHT + DAY)
+    assert night(now, catchup, window) == DueDecision((TONIGHT,), (), 0, now, TONIGHT + DAY)
 
 
 def test_a_slot_that_is_late_runs_within_the_window_or_not_at_all() -> None:
@@ -44,7 +51,7 @@ def test_a_slot_that_is_late_runs_within_the_window_or_not_at_all() -> None:
     assert night(now, "latest").due == night(now, "all").due == (TONIGHT,)
     assert night(now, "latest", HOUR).due == (TONIGHT,)
     for decision in (night(now, "none"), night(now, "latest", HOUR - SECOND), night(now, "all", HOUR - SECOND)):
-        assert decision == Decision((), (TONIGHT,), 1, now, TONIGHT + DAY)
+        assert decision == DueDecision((), (TONIGHT,), 1, now, TONIGHT + DAY)
 
 
 def test_after_nights_away() -> None:
@@ -58,40 +65,42 @@ def test_after_nights_away() -> None:
 
 
 def test_a_clock_that_goes_back_decides_nothing_and_forgets_nothing() -> None:
-    assert night(MONDAY - 30 * DAY, "all", FOREVER) == Decision((), (), 0, MONDAY, TONIGHT)
-    assert night(MONDAY, "all", FOREVER) == Decision((), (), 0, MONDAY, TONIGHT)
+    assert night(MONDAY - 30 * DAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
+    assert night(MONDAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
 
 
 def test_of_a_clock_s_hour_that_comes_twice_one_slot_runs() -> None:
-    cron = Cron.checked("30 2 * * *", "Europe/Berlin")
+    cron = Cron.parse("30 2 * * *", "Europe/Berlin")
     noon = decided_at = datetime(2026, 10, 24, 12, tzinfo=UTC)
     due: list[datetime] = []
     for minutes in range(0, 24 * 60, 7):
-        decision = decide(cron, decided_at=decided_at, now=noon + minutes * MINUTE, catchup="latest", window=DAY)
+        decision = decide_due_times(
+            cron, evaluated_until=decided_at, now=noon + minutes * MINUTE, catchup="latest", max_age=DAY
+        )
         due += decision.due
-        decided_at = decision.decided_at
+        decided_at = decision.evaluated_until
     assert due == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
 
 
 def test_years_away_are_decided_at_once() -> None:
     decided_at, now = datetime(2001, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
     minutes = (now - decided_at) // MINUTE
-    decision = decide(EVERY_MINUTE, decided_at=decided_at, now=now, catchup="latest", window=DAY)
-    assert (decision.due, decision.missed_count, decision.decided_at) == ((now,), minutes - 1, now)
-    assert len(decision.missed) == MOST_MISSED
+    decision = decide_due_times(EVERY_MINUTE, evaluated_until=decided_at, now=now, catchup="latest", max_age=DAY)
+    assert (decision.due, decision.missed_count, decision.evaluated_until) == ((now,), minutes - 1, now)
+    assert len(decision.missed) == MAX_MISSED_LISTED
     assert decision.missed[-1] == now - MINUTE
-    assert decision.missed[0] == now - MOST_MISSED * MINUTE
+    assert decision.missed[0] == now - MAX_MISSED_LISTED * MINUTE
 
 
 def test_more_than_can_be_taken_at_once_are_taken_in_turns() -> None:
     decided_at, now = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
     taken: list[datetime] = []
     while decided_at < now:
-        decision = decide(EVERY_MINUTE, decided_at=decided_at, now=now, catchup="all", window=FOREVER)
-        assert 0 < len(decision.due) <= MOST_DUE
-        assert decision.next_at == decision.decided_at + MINUTE
+        decision = decide_due_times(EVERY_MINUTE, evaluated_until=decided_at, now=now, catchup="all", max_age=FOREVER)
+        assert 0 < len(decision.due) <= MAX_DUE
+        assert decision.next_run_at == decision.evaluated_until + MINUTE
         taken += decision.due
-        decided_at = decision.decided_at
+        decided_at = decision.evaluated_until
     assert taken == [datetime(2026, 1, 1, tzinfo=UTC) + n * MINUTE for n in range(1, 2 * 24 * 60 + 1)]
 
 
@@ -107,12 +116,14 @@ def lives(draw: st.DrawFn) -> list[datetime]:
 
 
 @given(
-    st.sampled_from(CRONS), lives(), st.sampled_from(get_args(Catchup)),
+    st.sampled_from(CRONS),
+    lives(),
+    st.sampled_from(get_args(CatchupPolicy)),
     st.sampled_from([timedelta(), MINUTE, HOUR, 3 * DAY, FOREVER]),
-)  # fmt: skip
+)
 @settings(max_examples=150, deadline=None)
 def test_each_slot_is_decided_once_however_time_is_cut_up(
-    cron: Cron, looks: list[datetime], catchup: Catchup, window: timedelta
+    cron: Cron, looks: list[datetime], catchup: CatchupPolicy, window: timedelta
 ) -> None:
     start = decided_at = looks[0]
     due: list[datetime] = []
@@ -120,20 +131,20 @@ def test_each_slot_is_decided_once_however_time_is_cut_up(
     count = 0
     for now in [*looks, max(looks)]:
         while True:
-            decision = decide(cron, decided_at=decided_at, now=now, catchup=catchup, window=window)
-            assert decision.decided_at >= decided_at
-            assert all(slot <= decision.decided_at for slot in (*decision.due, *decision.missed))
-            assert decision.next_at == next(cron.after(decision.decided_at))
-            assert len(decision.missed) == min(decision.missed_count, MOST_MISSED)
+            decision = decide_due_times(cron, evaluated_until=decided_at, now=now, catchup=catchup, max_age=window)
+            assert decision.evaluated_until >= decided_at
+            assert all(slot <= decision.evaluated_until for slot in (*decision.due, *decision.missed))
+            assert decision.next_run_at == next(cron.times_after(decision.evaluated_until))
+            assert len(decision.missed) == min(decision.missed_count, MAX_MISSED_LISTED)
             for slot in decision.due:
-                assert now - slot <= max(window, PUNCTUAL)
-            decided_at = decision.decided_at
+                assert now - slot <= max(window, ON_TIME_TOLERANCE)
+            decided_at = decision.evaluated_until
             due += decision.due
             missed += decision.missed
             count += decision.missed_count
             if decided_at >= now:
                 break
-    slots = list(cron.between(start, max(looks)))
+    slots = list(cron.times_between(start, max(looks)))
     assert len(due) + count == len(slots)
     assert len(set(due) | set(missed)) == len(due) + len(missed)
     assert set(due) | set(missed) <= set(slots)
@@ -141,4 +152,4 @@ def test_each_slot_is_decided_once_however_time_is_cut_up(
     if catchup == "all" and window == FOREVER:
         assert due == slots
     if catchup == "none":
-        assert all(any(timedelta() <= now - slot <= PUNCTUAL for now in looks) for slot in due)
+        assert all(any(timedelta() <= now - slot <= ON_TIME_TOLERANCE for now in looks) for slot in due)

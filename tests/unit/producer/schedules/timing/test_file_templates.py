@@ -9,7 +9,7 @@ from models.errors import UsageError
 from producer.schedules.timing import file_templates
 from producer.schedules.timing.cron import Cron
 
-NIGHTLY = Cron.checked("0 2 * * *", "Europe/Berlin")
+NIGHTLY = Cron.parse("0 2 * * *", "Europe/Berlin")
 SLOT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)  # the 24th in Berlin
 
 
@@ -23,8 +23,8 @@ SLOT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)  # the 24th in Berlin
     ],
 )
 def test_a_slot_s_name_is_by_the_zone_s_clocks(pattern: str, name: str) -> None:
-    assert file_templates.checked(pattern, NIGHTLY) == pattern
-    assert file_templates.named(pattern, SLOT, NIGHTLY) == name
+    assert file_templates.check_template(pattern, NIGHTLY) == pattern
+    assert file_templates.render(pattern, SLOT, NIGHTLY) == name
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_slot_s_name_is_by_the_zone_s_clocks(pattern: str, name: str) -> None:
 )
 def test_nothing_but_a_slot_s_numbers_can_stand_in_it(pattern: str) -> None:
     with pytest.raises(UsageError) as raised:
-        file_templates.checked(pattern, NIGHTLY)
+        file_templates.check_template(pattern, NIGHTLY)
     assert str(raised.value).startswith("file ")
 
 
@@ -69,15 +69,15 @@ def test_nothing_but_a_slot_s_numbers_can_stand_in_it(pattern: str) -> None:
 )
 def test_two_slots_must_not_share_a_file(cron: str, pattern: str) -> None:
     with pytest.raises(UsageError, match="is the same for the slots of"):
-        file_templates.checked(pattern, Cron.checked(cron))
+        file_templates.check_template(pattern, Cron.parse(cron))
 
 
 def test_a_path_is_made_to_start_at_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "odd [x] {y}"
-    found = file_templates.located("in/{slot:%Y-%m-%d}.jsonl", folder)
+    found = file_templates.make_absolute("in/{slot:%Y-%m-%d}.jsonl", folder)
 
-    assert file_templates.checked(found, NIGHTLY) == found
-    assert file_templates.named(found, SLOT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
+    assert file_templates.check_template(found, NIGHTLY) == found
+    assert file_templates.render(found, SLOT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
     for kept in ("/in/{slot:%Y-%m-%d}.jsonl", "s3://in/{slot:%Y-%m-%d}.jsonl"):
-        assert file_templates.located(kept, folder) == kept
-    assert file_templates.located("~/a.csv", folder) == str(Path.home() / "a.csv")
+        assert file_templates.make_absolute(kept, folder) == kept
+    assert file_templates.make_absolute("~/a.csv", folder) == str(Path.home() / "a.csv")

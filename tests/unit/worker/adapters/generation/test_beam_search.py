@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.golden import seq2seq_models
-from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
+from tests.passes_made import TEXTS, encode_texts, forward_all, load_adapter, load_decoder, record_batch_sizes
 from worker.adapters.generation import continuous_batching
 
 SEARCHES = st.fixed_dictionaries(
@@ -27,14 +27,14 @@ SEARCHES = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return decoder(tmp_path_factory.mktemp("llama"))
+    return load_decoder(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def bart(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("bart")
     seq2seq_models.bare_bart(folder)
-    return load(folder, "summarization")
+    return load_adapter(folder, "summarization")
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def alone(adapter: Any, rows: Any) -> Any:
         with monkeypatch.context() as patched:
-            patched.setattr(continuous_batching, "handed_over", lambda _config: None)
-            return written(adapter, rows, budget=1)
+            patched.setattr(continuous_batching, "custom_generate_for", lambda _config: None)
+            return forward_all(adapter, rows, token_budget=1)
 
     return alone
 
@@ -52,12 +52,12 @@ def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
 class TestLeaving:
     @pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral", "bloom"])
     def test_changes_nothing_for_the_others(self, tmp_path: Path, theirs: Any, architecture: str) -> None:
-        adapter = decoder(tmp_path / "model", architecture)
+        adapter = load_decoder(tmp_path / "model", architecture)
         texts = [chr(code) * 3 for code in range(65, 75)] if architecture == "bloom" else TEXTS
-        rows = encoded(adapter, texts, num_beams=3, max_new_tokens=24)
+        rows = encode_texts(adapter, texts, num_beams=3, max_new_tokens=24)
 
-        with watched(adapter._pipeline.model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes:
+            together = forward_all(adapter, rows)
 
         assert together == theirs(adapter, rows)
         assert sizes[-1] < max(sizes) == 3 * len(texts)
@@ -70,14 +70,14 @@ class TestLeaving:
         self, tmp_path: Path, theirs: Any, name: str, early: Any
     ) -> None:
         getattr(seq2seq_models, name)(tmp_path / "model")
-        adapter = load(tmp_path / "model", "summarization")
+        adapter = load_adapter(tmp_path / "model", "summarization")
         texts = ["a house", "the", "the river is in the city", "x", "Der Fluss " * 9, "what? " * 5, "the house"] * 2
         # Vowels are frequent: each ends somewhere.
         asked = {"num_beams": 4, "max_new_tokens": 25, "early_stopping": early, "stop_strings": list("aei")}
-        rows = encoded(adapter, texts, "summarization", **asked)
+        rows = encode_texts(adapter, texts, "summarization", **asked)
 
-        with watched(adapter._writing._model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._writing._model) as sizes:
+            together = forward_all(adapter, rows)
 
         assert shown(adapter, together) == shown(adapter, theirs(adapter, rows))
         assert early == "never" or sizes[-1] < sizes[0] == 4 * len(texts)
@@ -87,9 +87,9 @@ class TestLeaving:
     def test_changes_nothing_whatever_is_asked_for(
         self, llama: Any, theirs: Any, texts: list[str], asked: dict[str, Any], stops: bool
     ) -> None:
-        rows = encoded(llama, texts, **asked, **({"stop_sequence": ["e", "lo", "W"]} if stops else {}))
+        rows = encode_texts(llama, texts, **asked, **({"stop_sequence": ["e", "lo", "W"]} if stops else {}))
 
-        together = written(llama, rows)
+        together = forward_all(llama, rows)
 
         assert shown(llama, together) == shown(llama, theirs(llama, rows))
 
@@ -99,21 +99,21 @@ class TestLeaving:
         self, bart: Any, theirs: Any, texts: list[str], asked: dict[str, Any], stops: bool
     ) -> None:
         more = {"stop_strings": ["e", "lo", "th"]} if stops else {}
-        rows = encoded(bart, texts, "summarization", **asked, **more)
+        rows = encode_texts(bart, texts, "summarization", **asked, **more)
 
-        together = written(bart, rows)
+        together = forward_all(bart, rows)
 
         assert shown(bart, together) == shown(bart, theirs(bart, rows))
 
     def test_does_not_mix_up_whose_scores_were_no_numbers(self, tmp_path: Path) -> None:
-        adapter = decoder(tmp_path / "model")
-        rows = encoded(adapter, [*TEXTS[:6], "~~", *TEXTS[6:]], num_beams=2, max_new_tokens=12)
-        expected = written(adapter, rows)
+        adapter = load_decoder(tmp_path / "model")
+        rows = encode_texts(adapter, [*TEXTS[:6], "~~", *TEXTS[6:]], num_beams=2, max_new_tokens=12)
+        expected = forward_all(adapter, rows)
         poison = rows[6].features["input_ids"][0]
         with torch.no_grad():
             adapter._pipeline.model.get_input_embeddings().weight[poison] = torch.nan
 
-        raw = written(adapter, rows)
+        raw = forward_all(adapter, rows)
 
         assert raw[6, 0] is None
         sound = {place: texts for place, texts in raw.items() if texts is not None}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests import models_made_decoders
 from tests.golden import seq2seq_models
-from tests.passes_made import TEXTS, decoder, encoded, load, watched, written
+from tests.passes_made import TEXTS, encode_texts, forward_all, load_adapter, load_decoder, record_batch_sizes
 from worker.adapters.generation import continuous_batching, sampling
 from worker.adapters.interface import Interrupted
-from worker.adapters.rows import Encoded
+from worker.adapters.rows import Row
 from worker.engine import planning
 
 ASKED = st.fixed_dictionaries(
@@ -33,7 +33,7 @@ ASKED = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return decoder(tmp_path_factory.mktemp("llama"))
+    return load_decoder(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture
@@ -46,39 +46,41 @@ def by_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestLeaving:
     @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "mistral", "gpt_neox", "opt"])
     def test_changes_nothing_for_the_others(self, tmp_path: Path, architecture: str) -> None:
-        adapter = decoder(tmp_path / "model", architecture)
-        rows = encoded(adapter, TEXTS)
-        alone = written(adapter, rows, budget=1)
+        adapter = load_decoder(tmp_path / "model", architecture)
+        rows = encode_texts(adapter, TEXTS)
+        alone = forward_all(adapter, rows, token_budget=1)
 
-        with watched(adapter._pipeline.model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes:
+            together = forward_all(adapter, rows)
 
         assert together == alone
         lengths = [len(ids) for [ids] in alone.values()]
         assert len(set(lengths)) > 3, "they end at different times"
         assert sizes[0] == len(TEXTS) > sizes[-1]
-        assert sum(sizes) <= sum(lengths) * continuous_batching.ONE_IN / (continuous_batching.ONE_IN - 1)
+        assert sum(sizes) <= sum(lengths) * continuous_batching.EVICT_WHEN_ONE_IN / (
+            continuous_batching.EVICT_WHEN_ONE_IN - 1
+        )
 
     def test_is_no_matter_of_padding(self, tmp_path: Path) -> None:
-        adapter = decoder(tmp_path / "model", "bloom")
-        rows = encoded(adapter, [chr(code) for code in range(65, 85)])
+        adapter = load_decoder(tmp_path / "model", "bloom")
+        rows = encode_texts(adapter, [chr(code) for code in range(65, 85)])
 
-        with watched(adapter._pipeline.model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes:
+            together = forward_all(adapter, rows)
 
         assert sizes[-1] < sizes[0] == 20
-        assert together == written(adapter, rows, budget=1)
+        assert together == forward_all(adapter, rows, token_budget=1)
 
     @pytest.mark.usefixtures("by_prompt")
     @pytest.mark.parametrize("asked", [{}, {"num_return_sequences": 3, "temperature": 2.0, "top_k": 9}], ids=str)
     def test_leaves_everyone_their_own_chances(self, llama: Any, asked: dict[str, Any]) -> None:
-        rows = encoded(llama, TEXTS, do_sample=True, **asked)
+        rows = encode_texts(llama, TEXTS, do_sample=True, **asked)
 
-        with watched(llama._pipeline.model) as sizes:
-            together = written(llama, rows)
+        with record_batch_sizes(llama._pipeline.model) as sizes:
+            together = forward_all(llama, rows)
 
         assert sizes[-1] < sizes[0] == len(rows)
-        assert together == written(llama, rows, budget=1)
+        assert together == forward_all(llama, rows, token_budget=1)
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
@@ -86,38 +88,38 @@ class TestLeaving:
         asked=ASKED,
     )
     def test_changes_nothing_whatever_is_asked_for(self, llama: Any, texts: list[str], asked: dict[str, Any]) -> None:
-        rows = encoded(llama, texts, **asked)
+        rows = encode_texts(llama, texts, **asked)
         least, most = asked.get("min_new_tokens", 0), asked.get("max_new_tokens", 40)
 
-        together = written(llama, rows)
+        together = forward_all(llama, rows)
 
-        assert together == written(llama, rows, budget=1)
+        assert together == forward_all(llama, rows, token_budget=1)
         assert all(len(ids) <= most for [ids] in together.values())
         assert "stop_sequence" in asked or all(len(ids) >= least for [ids] in together.values())
 
     def test_is_what_transformers_writes(self, llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        rows = encoded(llama, TEXTS, stop_sequence=["e", "W"], min_new_tokens=2)
-        mine = written(llama, rows)
+        rows = encode_texts(llama, TEXTS, stop_sequence=["e", "W"], min_new_tokens=2)
+        mine = forward_all(llama, rows)
 
-        monkeypatch.setattr(continuous_batching, "handed_over", lambda _config: None)
+        monkeypatch.setattr(continuous_batching, "custom_generate_for", lambda _config: None)
 
-        assert written(llama, rows) == mine
+        assert forward_all(llama, rows) == mine
 
     def test_does_not_happen_without_an_end(self, tmp_path: Path) -> None:
-        adapter = decoder(tmp_path / "model", eos_token_id=None, max_new_tokens=9)
-        rows = encoded(adapter, TEXTS)
+        adapter = load_decoder(tmp_path / "model", eos_token_id=None, max_new_tokens=9)
+        rows = encode_texts(adapter, TEXTS)
 
-        with watched(adapter._pipeline.model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes:
+            together = forward_all(adapter, rows)
 
         assert sizes == [len(TEXTS)] * 9
         assert {len(ids) for [ids] in together.values()} == {9}
 
     def test_does_not_happen_where_a_pass_has_a_fixed_shape(self, llama: Any) -> None:
-        rows = encoded(llama, TEXTS[:3], do_sample=True, seed=1)
+        rows = encode_texts(llama, TEXTS[:3], do_sample=True, seed=1)
 
-        with watched(llama._pipeline.model) as sizes:
-            written(llama, rows)
+        with record_batch_sizes(llama._pipeline.model) as sizes:
+            forward_all(llama, rows)
 
         assert set(sizes) == {8}
 
@@ -127,26 +129,26 @@ class TestLeaving:
     def test_is_left_to_transformers_where_more_is_remembered_of_rows(
         self, tmp_path: Path, asked: dict[str, Any]
     ) -> None:
-        adapter = decoder(tmp_path / "model", max_new_tokens=12, **asked)
-        rows = encoded(adapter, ["abc", "abd", "abe", "abf"])
+        adapter = load_decoder(tmp_path / "model", max_new_tokens=12, **asked)
+        rows = encode_texts(adapter, ["abc", "abd", "abe", "abf"])
 
-        with watched(adapter._pipeline.model) as sizes:
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes:
+            together = forward_all(adapter, rows)
 
-        assert together == written(adapter, rows, budget=1)
+        assert together == forward_all(adapter, rows, token_budget=1)
         assert set(sizes) == {4}
 
     def test_does_not_mix_up_whose_scores_were_no_numbers(self, tmp_path: Path) -> None:
-        adapter = decoder(tmp_path / "model")
+        adapter = load_decoder(tmp_path / "model")
         texts = [*TEXTS[:6], "~~", *TEXTS[6:]]
-        rows = encoded(adapter, texts)
-        expected = written(adapter, rows)
+        rows = encode_texts(adapter, texts)
+        expected = forward_all(adapter, rows)
         with torch.no_grad():
             adapter._pipeline.model.get_input_embeddings().weight[models_made_decoders.VOCABULARY.index("~")] = (
                 torch.nan
             )
 
-        raw = written(adapter, rows)
+        raw = forward_all(adapter, rows)
 
         wrote = [place for place, [ids] in expected.items() if models_made_decoders.VOCABULARY.index("~") in ids]
         assert {place for place, ids in raw.items() if ids is None} == {(6, 0), *wrote}
@@ -156,22 +158,22 @@ class TestLeaving:
 class TestEntering:
     @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "gpt_neox", "opt"])
     def test_changes_nothing_for_anybody(self, tmp_path: Path, architecture: str) -> None:
-        adapter = decoder(tmp_path / "model", architecture)
-        rows = encoded(adapter, [*TEXTS, *(f"{text[:9]}!" for text in TEXTS)])
+        adapter = load_decoder(tmp_path / "model", architecture)
+        rows = encode_texts(adapter, [*TEXTS, *(f"{text[:9]}!" for text in TEXTS)])
 
-        with watched(adapter._pipeline.model) as sizes, places(adapter, rows, 4):
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes, places(adapter, rows, 4):
+            together = forward_all(adapter, rows)
 
-        assert together == written(adapter, rows, budget=1)
+        assert together == forward_all(adapter, rows, token_budget=1)
         assert max(sizes) == 4
         tokens = sum(len(ids) for [ids] in together.values())
         assert len(sizes) < tokens / 2
 
     def test_is_how_others_of_the_window_come_in(self, llama: Any) -> None:
-        rows = sorted(encoded(llama, TEXTS), key=lambda row: row.length, reverse=True)
+        rows = sorted(encode_texts(llama, TEXTS), key=lambda row: row.length, reverse=True)
         first, waiting, asked = rows[:4], rows[4:], []
 
-        def more(count: int) -> list[Encoded]:
+        def more(count: int) -> list[Row]:
             asked.append(count)
             drawn = waiting[:count]
             del waiting[:count]
@@ -179,7 +181,7 @@ class TestEntering:
 
         found = [row for ended in llama.flow(first, more, 4) for row in ended]
 
-        expected = written(llama, rows, budget=1)
+        expected = forward_all(llama, rows, token_budget=1)
         assert {(row.job.position, row.part): raw for row, raw in found} == expected
         assert len(found) == len(rows)
         assert max(asked) <= 4
@@ -190,31 +192,32 @@ class TestEntering:
     @pytest.mark.usefixtures("by_prompt")
     @pytest.mark.parametrize("asked", [{}, {"num_return_sequences": 3, "temperature": 2.0, "top_k": 9}], ids=str)
     def test_leaves_everyone_their_own_chances(self, llama: Any, asked: dict[str, Any]) -> None:
-        rows = encoded(llama, TEXTS, do_sample=True, **asked)
+        rows = encode_texts(llama, TEXTS, do_sample=True, **asked)
 
         with places(llama, rows, 5):
-            together = written(llama, rows)
+            together = forward_all(llama, rows)
 
-        assert together == written(llama, rows, budget=1)
+        assert together == forward_all(llama, rows, token_budget=1)
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         texts=st.lists(st.text("abcxyz love", min_size=1, max_size=30).filter(str.strip), min_size=4, max_size=16),
-        asked=ASKED, room=st.integers(1, 6),
-    )  # fmt: skip
+        asked=ASKED,
+        room=st.integers(1, 6),
+    )
     def test_changes_nothing_whatever_is_asked_for(
         self, llama: Any, texts: list[str], asked: dict[str, Any], room: int
     ) -> None:
-        rows = encoded(llama, texts, **asked)
+        rows = encode_texts(llama, texts, **asked)
 
         with places(llama, rows, room):
-            together = written(llama, rows)
+            together = forward_all(llama, rows)
 
-        assert together == written(llama, rows, budget=1)
+        assert together == forward_all(llama, rows, token_budget=1)
 
     def test_never_makes_a_cache_longer_than_its_longest_row(self, tmp_path: Path) -> None:
-        adapter = decoder(tmp_path / "model", min_new_tokens=6, max_new_tokens=24)
-        rows = encoded(adapter, TEXTS * 3)
+        adapter = load_decoder(tmp_path / "model", min_new_tokens=6, max_new_tokens=24)
+        rows = encode_texts(adapter, TEXTS * 3)
         widths = []
         model = adapter._pipeline.model
         handle = model.register_forward_pre_hook(
@@ -222,7 +225,7 @@ class TestEntering:
         )
         try:
             with places(adapter, rows, 4):
-                written(adapter, rows)
+                forward_all(adapter, rows)
         finally:
             handle.remove()
 
@@ -232,29 +235,29 @@ class TestEntering:
     def test_does_not_happen_where_caches_can_t_be_put_together(
         self, tmp_path: Path, architecture: str, why: str
     ) -> None:
-        adapter = decoder(tmp_path / "model", architecture)
-        rows = encoded(adapter, [chr(code) for code in range(65, 85)])
+        adapter = load_decoder(tmp_path / "model", architecture)
+        rows = encode_texts(adapter, [chr(code) for code in range(65, 85)])
 
-        with watched(adapter._pipeline.model) as sizes, places(adapter, rows, 5):
-            together = written(adapter, rows)
+        with record_batch_sizes(adapter._pipeline.model) as sizes, places(adapter, rows, 5):
+            together = forward_all(adapter, rows)
 
-        assert together == written(adapter, rows, budget=1)
+        assert together == forward_all(adapter, rows, token_budget=1)
         again = [place for place, (before, now) in enumerate(pairwise(sizes), 1) if now > before]
         assert [sizes[place] for place in again] == [5, 5, 5], why
         assert sizes[0] == 5
 
     def test_does_not_happen_where_a_pass_has_a_fixed_shape(self, llama: Any) -> None:
-        rows = encoded(llama, ["a", "b", "c"] * 8, do_sample=True, seed=1)
+        rows = encode_texts(llama, ["a", "b", "c"] * 8, do_sample=True, seed=1)
 
-        with watched(llama._pipeline.model) as sizes:
+        with record_batch_sizes(llama._pipeline.model) as sizes:
             drawn = list(llama.flow(rows[:8], lambda _count: pytest.fail("nobody may enter"), 512))
 
         assert set(sizes) == {8}
         assert [row for row, _ in drawn[0]] == rows[:8]
 
     def test_keeps_what_had_ended_before_a_pass_failed(self, llama: Any) -> None:
-        rows = encoded(llama, TEXTS)
-        expected = written(llama, rows, budget=1)
+        rows = encode_texts(llama, TEXTS)
+        expected = forward_all(llama, rows, token_budget=1)
         calls = iter(range(1_000))
 
         def fails(*_given: Any) -> None:
@@ -262,31 +265,34 @@ class TestEntering:
                 raise RuntimeError("half-way")
 
         handle = llama._pipeline.model.register_forward_pre_hook(fails)
-        found: list[tuple[Encoded, Any]] = []
+        found: list[tuple[Row, Any]] = []
         with places(llama, rows, 3), pytest.raises(RuntimeError, match="half-way"):
             found.extend(row for ended in llama.flow(rows, lambda _count: (), 512) for row in ended)
         handle.remove()
 
         assert 0 < len(found) < len(rows)
-        assert all(raw == expected[row.job.position, row.part] for row, raw in found)
+        assert all(raw == expected[row.job.position, row.part_index] for row, raw in found)
 
 
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 @pytest.mark.parametrize("name", ["bart", "t5", "marian"])
 def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path, name: str) -> None:
     getattr(seq2seq_models, name)(tmp_path / "model")
-    adapter = load(tmp_path / "model", "summarization")
+    adapter = load_adapter(tmp_path / "model", "summarization")
     texts = ["a house", "the", "the river is in the city", "x", "Der Fluss " * 9, "what? " * 5, "the house"] * 2
     # Vowels are frequent: each ends somewhere.
-    rows = encoded(adapter, texts, "summarization", num_beams=1, max_new_tokens=25, stop_strings=list("aei"))
+    rows = encode_texts(adapter, texts, "summarization", num_beams=1, max_new_tokens=25, stop_strings=list("aei"))
 
-    with watched(adapter._writing._model) as sizes:
-        together = [adapter.decode([rows[place]], [raw]) for (place, _), raw in written(adapter, rows).items()]
+    with record_batch_sizes(adapter._writing._model) as sizes:
+        together = [adapter.decode([rows[place]], [raw]) for (place, _), raw in forward_all(adapter, rows).items()]
 
     alone = {
-        place: adapter.decode([rows[place]], [raw]) for (place, _), raw in written(adapter, rows, budget=1).items()
+        place: adapter.decode([rows[place]], [raw])
+        for (place, _), raw in forward_all(adapter, rows, token_budget=1).items()
     }
-    order = [row.job.position for batch in planning.plan(rows, 10_000, adapter.most_rows) for row in batch.rows]
+    order = [
+        row.job.position for batch in planning.plan_micro_batches(rows, 10_000, adapter.most_rows) for row in batch.rows
+    ]
     assert together == [alone[place] for place in order]
     assert sizes[-1] < sizes[0] == len(texts)
 
@@ -296,26 +302,26 @@ class TestInterrupting:
         "asked", [{}, {"num_beams": 2}, {"do_sample": True}, {"do_sample": True, "seed": 1}], ids=str
     )
     def test_gives_a_pass_up_between_two_tokens(self, llama: Any, asked: dict[str, Any]) -> None:
-        rows = encoded(llama, TEXTS, min_new_tokens=20, **asked)
+        rows = encode_texts(llama, TEXTS, min_new_tokens=20, **asked)
         llama.interrupt = after(5)
         try:
-            with watched(llama._pipeline.model) as sizes, pytest.raises(Interrupted):
-                written(llama, rows)
+            with record_batch_sizes(llama._pipeline.model) as sizes, pytest.raises(Interrupted):
+                forward_all(llama, rows)
         finally:
             llama.interrupt = lambda: False
 
         assert len(sizes) == 5
-        assert len(written(llama, rows)) == len(TEXTS)
+        assert len(forward_all(llama, rows)) == len(TEXTS)
 
     @pytest.mark.parametrize("beams", [1, 4])
     def test_is_heard_by_an_encoder_decoder(self, tmp_path: Path, beams: int) -> None:
         seq2seq_models.bart(tmp_path / "model")
-        adapter = load(tmp_path / "model", "summarization")
-        rows = encoded(adapter, TEXTS, "summarization", num_beams=beams, min_new_tokens=20, max_new_tokens=25)
+        adapter = load_adapter(tmp_path / "model", "summarization")
+        rows = encode_texts(adapter, TEXTS, "summarization", num_beams=beams, min_new_tokens=20, max_new_tokens=25)
         adapter.interrupt = after(5)
 
-        with watched(adapter._writing._model) as sizes, pytest.raises(Interrupted):
-            written(adapter, rows)
+        with record_batch_sizes(adapter._writing._model) as sizes, pytest.raises(Interrupted):
+            forward_all(adapter, rows)
 
         assert len(sizes) == 5
 
@@ -327,7 +333,7 @@ def after(tokens: int) -> Callable[[], bool]:
 
 
 @contextmanager
-def places(adapter: Any, rows: Sequence[Encoded], count: int) -> Iterator[None]:
+def places(adapter: Any, rows: Sequence[Row], count: int) -> Iterator[None]:
     """Room for so many rows at once, and no more."""
     settings = adapter._generation.settings(rows[0].job.lease.parameters)
     most, _ = settings.new_tokens(rows[0].length)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from worker.adapters.generation.sampling import Sampler, draw, filters, noise, seeded
+from worker.adapters.generation.sampling import Sampler, draw_tokens, filters_for, noise, seed_generators
 
 TOKENS = 40
 PROMISED = [0.29065614174521737, 0.3715407796945581]
@@ -50,12 +50,18 @@ class TestDraw:
     @pytest.mark.parametrize(
         "asked",
         [
-            {}, {"temperature": 0.7}, {"temperature": 2.5, "top_k": 7}, {"top_k": 0, "top_p": 0.6},
-            {"top_k": 0, "min_p": 0.1}, {"top_k": 0, "typical_p": 0.4}, {"top_k": 0, "epsilon_cutoff": 0.02},
-            {"top_k": 0, "eta_cutoff": 0.02}, {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "min_p": 0.02},
+            {},
+            {"temperature": 0.7},
+            {"temperature": 2.5, "top_k": 7},
+            {"top_k": 0, "top_p": 0.6},
+            {"top_k": 0, "min_p": 0.1},
+            {"top_k": 0, "typical_p": 0.4},
+            {"top_k": 0, "epsilon_cutoff": 0.02},
+            {"top_k": 0, "eta_cutoff": 0.02},
+            {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "min_p": 0.02},
         ],
         ids=str,
-    )  # fmt: skip
+    )
     def test_follows_the_distribution_that_transformers_draws_from(self, model: Any, asked: dict[str, Any]) -> None:
         config = model._prepare_generation_config(None, do_sample=True, **asked)[0]
         scores = torch.randn(1, TOKENS, generator=torch.Generator().manual_seed(1)) * 2
@@ -63,7 +69,7 @@ class TestDraw:
         expected = model._get_logits_processor(config, input_ids_seq_length=1)(None, scores.clone()).softmax(-1)[0]
         grid = (torch.arange(20_000, dtype=torch.float64) + 0.5)[:, None] / 20_000
 
-        drawn = draw(filters(model, config)(None, scores.clone()).expand(len(grid), -1), grid)
+        drawn = draw_tokens(filters_for(model, config)(None, scores.clone()).expand(len(grid), -1), grid)
 
         shares = torch.bincount(drawn[:, 0], minlength=TOKENS) / len(grid)
         torch.testing.assert_close(shares, expected, atol=1e-4, rtol=0)
@@ -73,12 +79,12 @@ class TestDraw:
         scores = torch.full((3, 5), -torch.inf)
         scores[:, 1:3] = 0.0
 
-        drawn = draw(scores, torch.tensor([[0.0], [0.5], [1 - 2**-53]], dtype=torch.float64))
+        drawn = draw_tokens(scores, torch.tensor([[0.0], [0.5], [1 - 2**-53]], dtype=torch.float64))
 
         assert drawn.tolist() == [[1], [2], [2]]
 
     def test_stays_inside_the_vocabulary_where_scores_are_not_numbers(self) -> None:
-        drawn = draw(torch.full((1, 5), torch.nan), torch.tensor([[0.5]], dtype=torch.float64))
+        drawn = draw_tokens(torch.full((1, 5), torch.nan), torch.tensor([[0.5]], dtype=torch.float64))
 
         assert 0 <= drawn.item() < 5
 
@@ -87,7 +93,7 @@ class TestSampler:
     def test_gives_each_row_its_own_number_of_each_step(self, model: Any) -> None:
         config = GenerationConfig(do_sample=True, top_k=0)
         uniform = torch.tensor([[0.15, 0.95], [0.95, 0.15]], dtype=torch.float64)
-        sampler = Sampler(filters(model, config), uniform)
+        sampler = Sampler(filters_for(model, config), uniform)
         scores = torch.zeros(2, 10)
 
         taken = [sampler(torch.zeros(2, 1), scores).argmax(dim=-1).tolist() for _ in range(2)]
@@ -103,7 +109,7 @@ class TestSeeded:
 
         drawn = []
         for seed in (1, 1, 2):
-            with seeded(seed, [1, 2], torch.device("cpu")):
+            with seed_generators(seed, [1, 2], torch.device("cpu")):
                 drawn.append(torch.rand(1).item())
 
         assert drawn[0] == drawn[1] != drawn[2]

@@ -14,16 +14,23 @@ NEW, OLD = "4.57.6", "4.30.0"
 
 
 def defaults(
-    own: dict[str, Any], by_task: Mapping[str, Any] | None = None, *, task: str = "summarization", version: str = NEW,
-    table: Any = None, from_config: bool = False, **config: Any,
-) -> Seq2SeqDefaults:  # fmt: skip
+    own: dict[str, Any],
+    by_task: Mapping[str, Any] | None = None,
+    *,
+    task: str = "summarization",
+    version: str = NEW,
+    table: Any = None,
+    from_config: bool = False,
+    **config: Any,
+) -> Seq2SeqDefaults:
     generation = GenerationConfig(transformers_version=version, **own)
     generation._from_model_config = from_config
     model = SimpleNamespace(
         config=SimpleNamespace(task_specific_params=by_task, **config),
-        generation_config=generation, get_decoder=lambda: SimpleNamespace(embed_positions=table, base_model=None),
-    )  # fmt: skip
-    return Seq2SeqDefaults.of(model, SimpleNamespace(pad_token_id=7), task)
+        generation_config=generation,
+        get_decoder=lambda: SimpleNamespace(embed_positions=table, base_model=None),
+    )
+    return Seq2SeqDefaults.from_model(model, SimpleNamespace(pad_token_id=7), task)
 
 
 @pytest.mark.parametrize("version", [NEW, OLD])
@@ -52,7 +59,7 @@ def test_lengths_and_beams(
     expected: tuple[int, int, int],
     version: str,
 ) -> None:
-    asked = defaults(own, {"summarization": by_task}, version=version).asked(parameters)
+    asked = defaults(own, {"summarization": by_task}, version=version).with_parameters(parameters)
 
     assert (asked["max_length"], asked["min_length"], asked["num_beams"]) == expected
     assert asked["max_new_tokens"] is asked["min_new_tokens"] is None
@@ -62,7 +69,7 @@ def test_newer_generation_configs_count_twice() -> None:
     own = {"max_new_tokens": 30, "max_length": 60, "num_beams": 2}
     by_task = {"summarization": {"num_beams": 1}}
 
-    new, old = (defaults(own, by_task, version=version).asked({}) for version in (NEW, OLD))
+    new, old = (defaults(own, by_task, version=version).with_parameters({}) for version in (NEW, OLD))
 
     assert (new["max_length"], new["num_beams"]) == (31, 2)
     assert (old["max_length"], old["num_beams"]) == (60, 1)
@@ -70,18 +77,26 @@ def test_newer_generation_configs_count_twice() -> None:
 
 def test_everything_else_is_the_models() -> None:
     own = {
-        "forced_bos_token_id": 3, "bad_words_ids": [[5]], "no_repeat_ngram_size": 3, "length_penalty": 2.0,
-        "early_stopping": True, "repetition_penalty": 1.2, "decoder_start_token_id": 2, "eos_token_id": [2, 4],
-    }  # fmt: skip
+        "forced_bos_token_id": 3,
+        "bad_words_ids": [[5]],
+        "no_repeat_ngram_size": 3,
+        "length_penalty": 2.0,
+        "early_stopping": True,
+        "repetition_penalty": 1.2,
+        "decoder_start_token_id": 2,
+        "eos_token_id": [2, 4],
+    }
 
-    asked = defaults(own).asked({"repetition_penalty": 1.0})
+    asked = defaults(own).with_parameters({"repetition_penalty": 1.0})
 
     assert {name: asked[name] for name in own} == {**own, "repetition_penalty": 1.0}
     assert asked["pad_token_id"] == 7, "the tokenizer's where the model has none"
 
 
 def test_what_no_generation_config_knows_is_left_out() -> None:
-    asked = defaults({}, {"summarization": {"custom_generate": "a/b", "prefix": "x", "num_beams": 2}}).asked({})
+    asked = defaults({}, {"summarization": {"custom_generate": "a/b", "prefix": "x", "num_beams": 2}}).with_parameters(
+        {}
+    )
 
     assert "custom_generate" not in asked
     assert asked["num_beams"] == 2
@@ -90,8 +105,8 @@ def test_what_no_generation_config_knows_is_left_out() -> None:
 def test_before_generation_configs_the_class_of_the_config_had_its_say() -> None:
     said = {"forced_eos_token_id": 2, "eos_token_id": 2, "decoder_start_token_id": 2}
 
-    assert defaults({}, from_config=True, **said).asked({})["forced_eos_token_id"] == 2
-    assert defaults({}, from_config=False, **said).asked({})["forced_eos_token_id"] is None
+    assert defaults({}, from_config=True, **said).with_parameters({})["forced_eos_token_id"] == 2
+    assert defaults({}, from_config=False, **said).with_parameters({})["forced_eos_token_id"] is None
 
 
 class TestPrefix:
@@ -123,14 +138,14 @@ class TestPositions:
     def test_end_the_writing_where_they_are_a_table(self) -> None:
         bounded = defaults({}, table=nn.Embedding(100, 4))
 
-        assert bounded.asked({})["max_length"] == 101
-        assert bounded.asked({"max_new_tokens": 50, "min_new_tokens": 50})["max_length"] == 51
+        assert bounded.with_parameters({})["max_length"] == 101
+        assert bounded.with_parameters({"max_new_tokens": 50, "min_new_tokens": 50})["max_length"] == 51
 
     def test_leave_the_unused_ones_out(self) -> None:
         barts, robertas = nn.Embedding(102, 4), nn.Embedding(102, 4, padding_idx=1)
         barts.offset = 2  # type: ignore[assignment]
 
-        assert [defaults({}, table=table).positions for table in (barts, robertas)] == [100, 100]
+        assert [defaults({}, table=table).max_positions for table in (barts, robertas)] == [100, 100]
 
     def test_do_not_end_where_they_are_made_as_needed(self) -> None:
-        assert defaults({}, table=nn.Identity()).asked({})["max_length"] == 257
+        assert defaults({}, table=nn.Identity()).with_parameters({})["max_length"] == 257

@@ -14,27 +14,28 @@ from transformers import (
 
 from models.errors import ModelError
 from tests import models_made_encoders as encoders
-from tests.models_made import SIZES, SPREAD, word_pieces
+from tests.models_made import BERT_SIZES, WIDE_WEIGHTS, wordpiece_tokenizer
 from worker.adapters.probes import padding
-from worker.adapters.tokenization.special_tokens import Framing
+from worker.adapters.tokenization.special_tokens import SpecialTokens
 from worker.layers import int8_linear
 from worker.loading import runtime
 
 SIZES_OF: dict[str, dict[str, Any]] = {
-    "convbert": {**SIZES, "embedding_size": 32}, "fnet": {**SIZES, "pad_token_id": 0},
-    "nystromformer": {**SIZES, "num_landmarks": 8, "segment_means_seq_len": 64, "max_position_embeddings": 64},
+    "convbert": {**BERT_SIZES, "embedding_size": 32},
+    "fnet": {**BERT_SIZES, "pad_token_id": 0},
+    "nystromformer": {**BERT_SIZES, "num_landmarks": 8, "segment_means_seq_len": 64, "max_position_embeddings": 64},
     "funnel": {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64, "block_sizes": [1, 1]},
-}  # fmt: skip
+}
 
 
 def matters(architecture: str, head: Any, tokenizer: Any = None, texts: int = 1, dtype: Any = torch.float32) -> bool:
-    tokenizer = tokenizer or encoders.tokenizer_of(architecture if architecture in encoders.ENCODERS else "bert")
+    tokenizer = tokenizer or encoders.tokenizer_for(architecture if architecture in encoders.ARCHITECTURES else "bert")
     config = AutoConfig.for_model(
-        architecture, vocab_size=len(tokenizer), **SPREAD, **SIZES_OF.get(architecture, SIZES)
+        architecture, vocab_size=len(tokenizer), **WIDE_WEIGHTS, **SIZES_OF.get(architecture, BERT_SIZES)
     )
     torch.manual_seed(0)
     model = head.from_config(config).eval().to(dtype)
-    return padding.matters(model, tokenizer, Framing(tokenizer, 64, texts=texts).frame)
+    return padding.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 64, texts=texts).template)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -65,42 +66,42 @@ def test_is_tried_on_spans_too(architecture: str, expected: bool) -> None:
 
 def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_linear, "ENGINES", ())  # torch's own layers, which have one range for a whole pass
-    entry = encoders.entry(encoders.tagger(tmp_path, "bert"), "ner", quantization="int8")
+    entry = encoders.pipeline_for(encoders.token_classifier(tmp_path, "bert"), "ner", quantization="int8")
 
     assert not runtime.load(entry, "cpu", threads=1).adapter._encoder.apart  # type: ignore[attr-defined]
 
 
 def test_matters_on_the_left(tmp_path: Path) -> None:
-    assert matters("bert", AutoModelForTokenClassification, word_pieces(padding_side="left"))
+    assert matters("bert", AutoModelForTokenClassification, wordpiece_tokenizer(padding_side="left"))
 
 
 def test_never_happens_without_a_padding_token() -> None:
-    tokenizer = word_pieces()
+    tokenizer = wordpiece_tokenizer()
     tokenizer.pad_token = None
 
     assert not matters("bert", AutoModelForTokenClassification, tokenizer)
 
 
 def test_a_model_that_refuses_the_trial_gets_no_padding() -> None:
-    tokenizer = word_pieces()
-    config = AutoConfig.for_model("bert", vocab_size=len(tokenizer), **SIZES, max_position_embeddings=20)
+    tokenizer = wordpiece_tokenizer()
+    config = AutoConfig.for_model("bert", vocab_size=len(tokenizer), **BERT_SIZES, max_position_embeddings=20)
     model = AutoModelForTokenClassification.from_config(config).eval()
 
-    assert padding.matters(model, tokenizer, Framing(tokenizer, 20).frame)
+    assert padding.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 20).template)
 
 
 @pytest.mark.parametrize(
     ("task", "make", "architectures"),
     [
-        ("ner", encoders.tagger, encoders.ENCODERS),
-        ("fill-mask", encoders.masked, encoders.ENCODERS),
-        ("zero-shot-classification", encoders.nli, (*encoders.ENCODERS, "bart")),
+        ("ner", encoders.token_classifier, encoders.ARCHITECTURES),
+        ("fill-mask", encoders.masked_lm, encoders.ARCHITECTURES),
+        ("zero-shot-classification", encoders.nli_model, (*encoders.ARCHITECTURES, "bart")),
     ],
 )
 def test_the_usual_models_share_passes(task: str, make: Any, architectures: tuple[str, ...], tmp_path: Path) -> None:
     unpadded = {
         architecture: runtime.load(
-            encoders.entry(make(tmp_path / architecture, architecture), task), "cpu", threads=1
+            encoders.pipeline_for(make(tmp_path / architecture, architecture), task), "cpu", threads=1
         ).adapter._encoder.apart  # type: ignore[attr-defined]
         for architecture in architectures
     }

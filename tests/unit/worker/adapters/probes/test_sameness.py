@@ -9,9 +9,9 @@ import torch
 from models.errors import JobError
 from tests import models_made, models_made_decoders
 from tests import models_made_switching as made
-from tests.passes_made import encoded, load, written
+from tests.passes_made import encode_texts, forward_all, load_adapter
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sameness, Sharing
+from worker.adapters.probes.sameness import Sharing, SharingPolicy
 from worker.layers.model_state import ModelState
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -19,18 +19,18 @@ from worker.loading import runtime
 
 class TestModelState:
     def test_puts_back_what_a_short_text_switched(self, tmp_path: Path) -> None:
-        made.made(tmp_path, "sentiment-analysis", "big_bird")
-        adapter = runtime.load(made.entry(tmp_path, "sentiment-analysis"), "cpu", threads=1).adapter
+        made.save_random_model(tmp_path, "sentiment-analysis", "big_bird")
+        adapter = runtime.load(made.pipeline_for(tmp_path, "sentiment-analysis"), "cpu", threads=1).adapter
         model = adapter._pipeline.model  # type: ignore[attr-defined]
         adapter._encoder._state.restore()  # type: ignore[attr-defined]
         state = ModelState(model)
 
         model(input_ids=torch.ones(1, 3, dtype=torch.long))
-        changed = state.changed()
+        changed = state.changed_classes()
         state.restore()
 
         assert "BigBirdEncoder" in changed
-        assert not state.changed()
+        assert not state.changed_classes()
         assert model.base_model.attention_type == "block_sparse"
 
     def test_puts_back_buffers_that_were_written_into(self) -> None:
@@ -38,7 +38,7 @@ class TestModelState:
         state = ModelState(model)
 
         model(torch.ones(3, 2) * 5)
-        seen = state.changed()
+        seen = state.changed_classes()
         state.restore()
 
         assert seen == {"BatchNorm1d"}
@@ -48,29 +48,29 @@ class TestModelState:
 
 class TestSharing:
     def test_is_free_below_the_length_at_which_a_model_switches(self) -> None:
-        found = Sameness(Sharing.BY_LENGTH, switches_at=24)
+        found = SharingPolicy(Sharing.BY_LENGTH, always_together_tokens=24)
 
-        assert found.of_row(24) is Sharing.TOGETHER
-        assert found.of_row(25) is Sharing.BY_LENGTH
-        assert found.of_row(24, fixed=True) is Sharing.BY_LENGTH
+        assert found.sharing_for(24) is Sharing.TOGETHER
+        assert found.sharing_for(25) is Sharing.BY_LENGTH
+        assert found.sharing_for(24, fixed_shape=True) is Sharing.BY_LENGTH
 
     def test_is_found_once_for_a_configuration(self, tmp_path: Path) -> None:
         folder = models_made.bert(tmp_path)
-        runtime.load(models_made.pipeline(folder), "cpu", threads=1)
-        before = sameness._examined.cache_info().misses
+        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
+        before = sameness._examine.cache_info().misses
 
-        runtime.load(models_made.pipeline(folder), "cpu", threads=1)
+        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
 
-        assert sameness._examined.cache_info().misses == before
+        assert sameness._examine.cache_info().misses == before
 
     def test_leaves_torch_s_own_chances_alone(self, tmp_path: Path) -> None:
         folder = models_made.bert(tmp_path)
-        sameness._examined.cache_clear()
+        sameness._examine.cache_clear()
         torch.manual_seed(7)
         expected = torch.rand(1)
         torch.manual_seed(7)
 
-        runtime.load(models_made.pipeline(folder), "cpu", threads=1)
+        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
 
         assert torch.equal(torch.rand(1), expected)
 
@@ -78,33 +78,35 @@ class TestSharing:
 @pytest.mark.parametrize(
     "generation",
     [
-        {"do_sample": False, "temperature": 0.0}, {"do_sample": True, "temperature": 0.0},
+        {"do_sample": False, "temperature": 0.0},
+        {"do_sample": True, "temperature": 0.0},
         {"do_sample": False, "temperature": 0.0, "top_k": -1, "typical_p": 0.0, "top_p": 0.0},
         {"do_sample": True, "temperature": 0.0, "num_beams": 1, "top_k": -1},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_generation_config_that_means_the_likeliest_token_gets_it(
     tmp_path: Path, generation: dict[str, object]
 ) -> None:
-    plain = load(models_made_decoders.llama(tmp_path / "plain", generation={"do_sample": False}))
+    plain = load_adapter(models_made_decoders.llama(tmp_path / "plain", generation={"do_sample": False}))
     folder = models_made_decoders.llama(tmp_path / "odd")
     (folder / "generation_config.json").write_text(json.dumps(generation))  # transformers would not write this one
-    odd = load(folder)
+    odd = load_adapter(folder)
     texts = ["a", "love it", "the loved"]
 
-    found = written(odd, encoded(odd, texts, max_new_tokens=9))
+    found = forward_all(odd, encode_texts(odd, texts, max_new_tokens=9))
 
-    assert found == written(plain, encoded(plain, texts, max_new_tokens=9))
+    assert found == forward_all(plain, encode_texts(plain, texts, max_new_tokens=9))
 
 
-@pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "zero-shot-classification",
-                                  "question-answering"])  # fmt: skip
+@pytest.mark.parametrize(
+    "task", ["sentiment-analysis", "ner", "fill-mask", "zero-shot-classification", "question-answering"]
+)
 def test_a_word_past_the_embeddings_costs_its_row_alone(tmp_path: Path, task: str) -> None:
-    made.made(tmp_path, task, "bert")
-    adapter = runtime.load(made.entry(tmp_path, task), "cpu", threads=1).adapter
+    made.save_random_model(tmp_path, task, "bert")
+    adapter = runtime.load(made.pipeline_for(tmp_path, task), "cpu", threads=1).adapter
     # From here on the words behind this one are past the embeddings.
-    adapter._encoder._words = models_made.WORD_PIECES.index("love") + 1  # type: ignore[attr-defined]
+    adapter._encoder._words = models_made.WORDPIECE_VOCABULARY.index("love") + 1  # type: ignore[attr-defined]
     words = ["love", "product"]
     inputs = {
         "question-answering": [{"question": "b", "context": word} for word in words],

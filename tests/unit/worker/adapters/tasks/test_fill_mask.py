@@ -10,11 +10,11 @@ import torch
 
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
-from tests.models_made import word_pieces
-from worker.adapters.rows import Encoded, MicroBatch
+from tests.models_made import wordpiece_tokenizer
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
-from worker.layers.sparse_lm_head import Narrowing
+from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
 
@@ -27,12 +27,12 @@ def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
 
 
 def load(folder: Path, **entry: Any) -> FillMask:
-    adapter = runtime.load(encoders.entry(folder, "fill-mask", **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(encoders.pipeline_for(folder, "fill-mask", **entry), "cpu", threads=1).adapter
     assert isinstance(adapter, FillMask)
     return adapter
 
 
-def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+def rows(encoded: Sequence[list[Row] | JobError]) -> list[Row]:
     found = [row for rows in encoded if isinstance(rows, list) for row in rows]
     assert len(found) == len(encoded)
     return found
@@ -45,19 +45,19 @@ def code(adapter: FillMask, text: str, **parameters: Any) -> str:
     return refused.code
 
 
-def outputs(adapter: FillMask, encoded: Sequence[Encoded]) -> list[Any]:
+def outputs(adapter: FillMask, encoded: Sequence[Row]) -> list[Any]:
     raw = adapter.forward(MicroBatch(tuple(encoded)))
     return [adapter.decode([row], [found]) for row, found in zip(encoded, raw, strict=True)]
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoders.masked(tmp_path_factory.mktemp("masked") / "bert", "bert")
+    return encoders.masked_lm(tmp_path_factory.mktemp("masked") / "bert", "bert")
 
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoders.masked(tmp_path_factory.mktemp("masked") / "roberta", "roberta")
+    return encoders.masked_lm(tmp_path_factory.mktemp("masked") / "roberta", "roberta")
 
 
 class TestMasks:
@@ -90,8 +90,8 @@ class TestMasks:
         assert code(load(bert, max_length=10, truncation="error"), "[MASK] " + "it " * 10) == "input_too_long"
 
     def test_stay_on_the_other_side_where_the_tokenizer_cuts_the_front(self, tmp_path: Path) -> None:
-        tokenizer = word_pieces(truncation_side="left")
-        adapter = load(encoders.masked(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=10)
+        tokenizer = wordpiece_tokenizer(truncation_side="left")
+        adapter = load(encoders.masked_lm(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=10)
 
         [row] = rows(adapter.encode(jobs(["it " * 10 + "[MASK]"])))
 
@@ -99,10 +99,10 @@ class TestMasks:
         assert code(adapter, "[MASK]" + " it" * 10) == "mask_truncated"
 
     def test_need_a_tokenizer_that_has_one(self, tmp_path: Path) -> None:
-        tokenizer = word_pieces()
+        tokenizer = wordpiece_tokenizer()
         tokenizer.mask_token = None
         with pytest.raises(ModelError, match="no mask"):
-            load(encoders.masked(tmp_path / "none", "bert", tokenizer=tokenizer))
+            load(encoders.masked_lm(tmp_path / "none", "bert", tokenizer=tokenizer))
 
 
 class TestTargets:
@@ -140,16 +140,16 @@ class TestForward:
         assert json.loads(json.dumps(together)) == together
 
     def test_gives_all_the_words_there_are_at_most(self, tmp_path: Path) -> None:
-        adapter = load(encoders.masked(tmp_path / "bert", "bert"))
+        adapter = load(encoders.masked_lm(tmp_path / "bert", "bert"))
 
         [output] = outputs(adapter, rows(adapter.encode(jobs(["a [MASK]"], top_k=1_000))))
 
-        assert len(output) == adapter._words
+        assert len(output) == adapter._vocabulary_size
         assert sum(each["score"] for each in output) == pytest.approx(1, abs=1e-5)
 
     def test_gives_each_row_its_own_where_padding_belongs_on_the_left(self, tmp_path: Path) -> None:
-        tokenizer = word_pieces(padding_side="left")
-        adapter = load(encoders.masked(tmp_path / "bert", "bert", tokenizer=tokenizer))
+        tokenizer = wordpiece_tokenizer(padding_side="left")
+        adapter = load(encoders.masked_lm(tmp_path / "bert", "bert", tokenizer=tokenizer))
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         assert len({row.key for row in encoded}) == 4, "texts of other lengths keep apart"
@@ -157,8 +157,8 @@ class TestForward:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_narrows_to_what_the_whole_would_give(self, bert: Path, dtype: str) -> None:
         narrow, wide = load(bert, dtype=dtype), load(bert, dtype=dtype)
-        assert not narrow._narrowing._wide
-        wide._narrowing._wide = True
+        assert not narrow._lm_head._full
+        wide._lm_head._full = True
         encoded = rows(narrow.encode(jobs(TEXTS, top_k=1_000)))
 
         for mine, other in zip(
@@ -169,7 +169,7 @@ class TestForward:
 
     def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
-        assert adapter._narrowing._wide
+        assert adapter._lm_head._full
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         assert adapter.forward(MicroBatch(tuple(encoded))) == [
@@ -188,7 +188,7 @@ class TestNarrowing:
     @pytest.mark.parametrize("fails", [False, True])
     def test_stays_wide_where_a_head_wants_every_position(self, bert: Path, fails: bool) -> None:
         adapter = load(bert)
-        model = adapter._narrowing._model
+        model = adapter._lm_head._model
 
         def mixing(_head: Any, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
             if fails and states[0].shape[0] == 1:
@@ -196,16 +196,16 @@ class TestNarrowing:
             return (states[0].cumsum(1),)
 
         model.cls.register_forward_pre_hook(mixing)
-        narrowing = Narrowing(model)
-        narrowing.settle(self.tensors(), *self.places)
+        narrowing = SparseLmHead(model)
+        narrowing.calibrate(self.tensors(), *self.places)
 
         scores = narrowing.scores(self.tensors(), *self.places)
 
-        assert narrowing._wide
+        assert narrowing._full
         assert torch.equal(scores, model(**self.tensors()).logits[self.places])
 
     def test_leaves_the_model_as_it_was_when_a_pass_fails(self, bert: Path) -> None:
-        narrowing = load(bert)._narrowing
+        narrowing = load(bert)._lm_head
         with pytest.raises(IndexError):
             narrowing.scores(self.tensors(), torch.tensor([5]), torch.tensor([0]))
 
@@ -214,7 +214,7 @@ class TestNarrowing:
 
 class TestDecode:
     def test_of_too_much_is_refused_beforehand(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(fill_mask, "LARGEST_ANSWER", 2 * 5 * 5)
+        monkeypatch.setattr(fill_mask, "MAX_ANSWER_TOKENS", 2 * 5 * 5)
         adapter = load(bert)
 
         assert len(rows(adapter.encode(jobs(["[MASK] [MASK] a"])))) == 1
@@ -232,7 +232,7 @@ class TestDecode:
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_refuses_scores_that_are_no_numbers_for_their_row_alone(self, bert: Path, poison: float) -> None:
         adapter = load(bert)
-        words = adapter._narrowing._model.get_input_embeddings()
+        words = adapter._lm_head._model.get_input_embeddings()
         poisoned = words.weight.detach().clone()
         poisoned[adapter._tokenizer.convert_tokens_to_ids("hate")] = poison
         words.weight = torch.nn.Parameter(poisoned)  # no longer shared with the head

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from worker.adapters.tasks.qa_spans import Floats, best
+from worker.adapters.tasks.qa_spans import Floats, best_spans
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ def test_the_best_are_found_in_order(tokens: int, count: int, longest: int) -> N
     logits, answerable = made(tokens, seed=tokens + count)
     expected = looped(logits, answerable, longest)[:count]
 
-    spans = best(logits, answerable, count, longest)
+    spans = best_spans(logits, answerable, count, longest)
 
     given = len(expected)  # behind them come spans of score 0, where there are fewer than asked for
     assert list(zip(spans.starts[:given], spans.ends[:given], strict=True)) == [(a, b) for _, a, b in expected]
@@ -54,7 +54,7 @@ def test_too_few_are_filled_up_as_transformers_does(tokens: int, count: int) -> 
     starts, ends = np.unravel_index(order, (tokens, tokens))
     kept = answerable[starts] & answerable[ends]
 
-    spans = best(logits, answerable, count, 15)
+    spans = best_spans(logits, answerable, count, 15)
 
     assert (spans.starts.tolist(), spans.ends.tolist()) == (starts[kept].tolist(), ends[kept].tolist())
 
@@ -62,10 +62,10 @@ def test_too_few_are_filled_up_as_transformers_does(tokens: int, count: int) -> 
 def test_no_answer_is_the_first_token_s_and_is_among_no_spans() -> None:
     logits = np.array([[5, 0, 0, 0], [5, 0, 0, 0]], dtype=np.float32)
 
-    spans = best(logits, np.array([True, False, True, True]), 1, 15)
+    spans = best_spans(logits, np.array([True, False, True, True]), 1, 15)
 
     share = np.exp(5) / (np.exp(5) + 2)
-    assert spans.null == pytest.approx(share**2, rel=1e-5)
+    assert spans.null_score == pytest.approx(share**2, rel=1e-5)
     assert (spans.starts.tolist(), spans.ends.tolist()) == ([2], [2])
     assert spans.scores == pytest.approx([((1 - share) / 2) ** 2], rel=1e-4)
 
@@ -75,20 +75,20 @@ def test_what_can_t_be_answered_takes_no_share() -> None:
     plain = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], dtype=np.float32)
     answerable = np.array([True, False, True, True])
 
-    assert best(logits, answerable, 2, 15).scores.tolist() == best(plain, answerable, 2, 15).scores.tolist()
+    assert best_spans(logits, answerable, 2, 15).scores.tolist() == best_spans(plain, answerable, 2, 15).scores.tolist()
 
 
 def test_logits_are_left_as_they_are() -> None:
     logits, answerable = made(20, seed=1)
     before = logits.copy()
 
-    best(logits, answerable, 3, 15)
+    best_spans(logits, answerable, 3, 15)
 
     assert (logits == before).all()
 
 
 @pytest.mark.parametrize("count", [1, 16, 100])
 def test_as_many_as_there_are_at_most(count: int) -> None:
-    spans = best(*made(4, seed=2), count, 15)
+    spans = best_spans(*made(4, seed=2), count, 15)
 
     assert len(spans.scores) <= min(count, 16)

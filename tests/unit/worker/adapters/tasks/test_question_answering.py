@@ -13,7 +13,7 @@ from models.errors import JobError, ModelError
 from tests import models_made
 from tests.golden import models
 from worker.adapters.interface import Limits
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.question_answering import QuestionAnswering
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -29,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, **entry: Any) -> QuestionAnswering:
-    adapter = runtime.load(models_made.pipeline(folder, task="question-answering", **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(
+        models_made.pipeline_for(folder, task="question-answering", **entry), "cpu", threads=1
+    ).adapter
     assert isinstance(adapter, QuestionAnswering)
     return adapter
 
@@ -39,7 +41,7 @@ def jobs(inputs: Sequence[tuple[str, str]], **parameters: Any) -> list[Job]:
     return [Job(lease, place, {"question": q, "context": c}) for place, (q, c) in enumerate(inputs)]
 
 
-def windows(adapter: QuestionAnswering, question: str, context: str, **parameters: Any) -> list[Encoded]:
+def windows(adapter: QuestionAnswering, question: str, context: str, **parameters: Any) -> list[Row]:
     [rows] = adapter.encode(jobs([(question, context)], **parameters))
     assert isinstance(rows, list), rows
     return rows
@@ -55,11 +57,11 @@ def answers(adapter: QuestionAnswering, given: Sequence[Job], budget: int) -> li
     """What each job gets when all are packed together, as the engine packs them."""
     encoded = [rows for rows in adapter.encode(given) if isinstance(rows, list)]
     raw = {
-        (row.job.position, row.part): output
-        for batch in planning.plan([row for rows in encoded for row in rows], budget, adapter.most_rows)
+        (row.job.position, row.part_index): output
+        for batch in planning.plan_micro_batches([row for rows in encoded for row in rows], budget, adapter.max_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
-    return [adapter.decode(rows, [raw[row.job.position, row.part] for row in rows]) for rows in encoded]
+    return [adapter.decode(rows, [raw[row.job.position, row.part_index] for row in rows]) for rows in encoded]
 
 
 class TestEncode:
@@ -73,7 +75,7 @@ class TestEncode:
 
         short, long, other = (rows for rows in encoded if isinstance(rows, list))
         assert [len(short), len(other)] == [1, 1]
-        assert [(row.part, row.parts) for row in long] == [(part, len(long)) for part in range(len(long))]
+        assert [(row.part_index, row.part_count) for row in long] == [(part, len(long)) for part in range(len(long))]
         assert len(long) > 3
         assert not any(row.truncated for row in long)
         assert {row.length for row in long[:-1]} == {384}

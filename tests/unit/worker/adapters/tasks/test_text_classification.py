@@ -10,9 +10,9 @@ from transformers import BertForSequenceClassification, ByT5Tokenizer
 
 from models.errors import JobError
 from tests import models_made
-from tests.models_made import pipeline
+from tests.models_made import pipeline_for
 from worker.adapters.interface import Limits
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.text_classification import TextClassification
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -30,22 +30,22 @@ def jobs(inputs: Sequence[str | Mapping[str, str]], **parameters: Any) -> list[J
 
 
 def load(folder: Path, **entry: Any) -> TextClassification:
-    adapter = runtime.load(pipeline(folder, **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(pipeline_for(folder, **entry), "cpu", threads=1).adapter
     assert isinstance(adapter, TextClassification)
     return adapter
 
 
-def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+def rows(encoded: Sequence[list[Row] | JobError]) -> list[Row]:
     found = [row for rows in encoded if isinstance(rows, list) for row in rows]
     assert len(found) == len(encoded)
     return found
 
 
-def logits(adapter: TextClassification, encoded: Sequence[Encoded], budget: int) -> torch.Tensor:
+def logits(adapter: TextClassification, encoded: Sequence[Row], budget: int) -> torch.Tensor:
     """What the rows get when they are packed as the engine packs them, by position."""
     raw = {
         row.job.position: output
-        for batch in planning.plan(encoded, budget, adapter.most_rows)
+        for batch in planning.plan_micro_batches(encoded, budget, adapter.max_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     return torch.stack([raw[position] for position in sorted(raw)])
@@ -131,7 +131,7 @@ class TestTruncation:
         assert (row.length, row.truncated) == (8, cut)
 
     def test_never_happens_without_a_limit(self, made: Made) -> None:
-        adapter = adapter_of(made("bert"), models_made.word_pieces(None), Limits(max_length=None))
+        adapter = adapter_of(made("bert"), models_made.wordpiece_tokenizer(None), Limits(max_length=None))
 
         [row] = rows(adapter.encode(jobs(["it " * 500])))
 
@@ -150,7 +150,7 @@ class TestForward:
         assert len(set(alone[:, 0].tolist())) == len(TEXTS), "the model tells the texts apart"
 
     def test_pads_with_the_padding_token_whichever_that_is(self, tmp_path: Path) -> None:
-        tokenizer = models_made.word_pieces(pad_token="[MASK]")
+        tokenizer = models_made.wordpiece_tokenizer(pad_token="[MASK]")
         adapter = load(models_made.gpt2(tmp_path / "gpt2", tokenizer=tokenizer, pad_token_id=tokenizer.pad_token_id))
         assert tokenizer.pad_token_id != 0
         encoded = rows(adapter.encode(jobs(TEXTS)))
@@ -162,7 +162,7 @@ class TestForward:
     @pytest.mark.parametrize("architecture", ["bert", "gpt2", "xlnet"])
     def test_gives_the_same_when_padding_belongs_on_the_left(self, tmp_path: Path, architecture: str) -> None:
         make = getattr(models_made, architecture)
-        adapter = load(make(tmp_path / "left", tokenizer=models_made.word_pieces(padding_side="left")))
+        adapter = load(make(tmp_path / "left", tokenizer=models_made.wordpiece_tokenizer(padding_side="left")))
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         together, alone = logits(adapter, encoded, budget=10_000), logits(adapter, encoded, budget=1)
@@ -186,10 +186,10 @@ class TestForward:
         assert (raw.dtype, raw.shape, raw.device.type) == (torch.float32, (2,), "cpu")
 
     def test_takes_one_row_at_a_time_without_a_padding_token(self, tmp_path: Path) -> None:
-        tokenizer = models_made.word_pieces()
+        tokenizer = models_made.wordpiece_tokenizer()
         tokenizer.pad_token = None
         adapter = load(models_made.gpt2(tmp_path / "unpadded", tokenizer=tokenizer))
-        assert adapter.most_rows == 1
+        assert adapter.max_rows == 1
 
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
@@ -234,7 +234,7 @@ class TestDecode:
         adapter = load(made("distilbert"))
         embeddings = adapter._pipeline.model.get_input_embeddings().weight
         with torch.no_grad():
-            embeddings[models_made.WORD_PIECES.index("hate")] = poison
+            embeddings[models_made.WORDPIECE_VOCABULARY.index("hate")] = poison
         encoded = rows(adapter.encode(jobs(["love it", "hate", "great"])))
 
         raw = adapter.forward(MicroBatch(tuple(encoded)))

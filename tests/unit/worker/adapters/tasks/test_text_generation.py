@@ -12,9 +12,9 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests import models_made, models_made_decoders
-from tests.models_made_decoders import VOCABULARY, byte_pieces, generator
-from worker.adapters.generation.sampling import seeded
-from worker.adapters.rows import Encoded
+from tests.models_made_decoders import VOCABULARY, byte_level_tokenizer, pipeline_for
+from worker.adapters.generation.sampling import seed_generators
+from worker.adapters.rows import Row
 from worker.adapters.tasks.text_generation import TextGeneration
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -25,14 +25,14 @@ GREEDY = {"do_sample": False, "max_new_tokens": 10}
 
 
 def jobs(inputs: Sequence[Any], **parameters: Any) -> list[Job]:
-    spec = tasks.find("text-generation")
+    spec = tasks.find_spec("text-generation")
     checked = spec.check_parameters(parameters)
     lease = Lease(1, "batch", 0, len(inputs), 1, 1, parameters=checked)
     return [Job(lease, position, spec.normalise(given, checked)) for position, given in enumerate(inputs)]
 
 
 def load(folder: Path, **entry: Any) -> TextGeneration:
-    adapter = runtime.load(generator(folder, **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(pipeline_for(folder, **entry), "cpu", threads=1).adapter
     assert isinstance(adapter, TextGeneration)
     return adapter
 
@@ -47,11 +47,11 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models_made_decoders.gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
-def rows(adapter: TextGeneration, given: Sequence[Job]) -> list[Encoded]:
+def rows(adapter: TextGeneration, given: Sequence[Job]) -> list[Row]:
     return [row for found in adapter.encode(given) for row in sure(found)]
 
 
-def sure(found: list[Encoded] | JobError) -> list[Encoded]:
+def sure(found: list[Row] | JobError) -> list[Row]:
     assert isinstance(found, list), str(found)
     return found
 
@@ -62,11 +62,11 @@ def refused(adapter: TextGeneration, given: Any, **parameters: Any) -> JobError:
     return found
 
 
-def written(adapter: TextGeneration, encoded: Sequence[Encoded], budget: int = 10_000) -> dict[tuple[int, int], Any]:
+def written(adapter: TextGeneration, encoded: Sequence[Row], budget: int = 10_000) -> dict[tuple[int, int], Any]:
     """What the rows come to, packed as the engine packs them, by position and part."""
     return {
-        (row.job.position, row.part): raw
-        for batch in planning.plan(encoded, budget, adapter.most_rows)
+        (row.job.position, row.part_index): raw
+        for batch in planning.plan_micro_batches(encoded, budget, adapter.max_rows)
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True)
     }
 
@@ -78,7 +78,7 @@ class TestPadding:
         alone = written(adapter, rows(adapter, jobs(TEXTS, **GREEDY, **asked)), budget=1)
         # Padded with what the model likes to write, no row may be the poorer for it.
         [(liked, _)] = Counter(token for [ids] in alone.values() for token in ids[:10]).most_common(1)
-        tokenizer = byte_pieces(pad=False, pad_token=VOCABULARY[liked])
+        tokenizer = byte_level_tokenizer(pad=False, pad_token=VOCABULARY[liked])
         padded = load(models_made_decoders.llama(tmp_path / "second", tokenizer=tokenizer))
 
         together = written(padded, rows(padded, jobs(TEXTS, **GREEDY, **asked)))
@@ -87,7 +87,7 @@ class TestPadding:
         assert together == alone
 
     def test_is_no_part_of_a_stop_string(self, tmp_path: Path) -> None:
-        tokenizer = byte_pieces(pad=False, pad_token="z")
+        tokenizer = byte_level_tokenizer(pad=False, pad_token="z")
         adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
         encoded = rows(adapter, jobs(["a", "x" * 25], **GREEDY, stop_strings="za"))
         [first] = written(adapter, encoded[:1]).values()
@@ -101,7 +101,9 @@ class TestPadding:
     def test_does_not_happen_where_a_model_is_not_told_of_positions(self, tmp_path: Path) -> None:
         adapter = load(models_made_decoders.bloom(tmp_path / "model"))
 
-        planned = planning.plan(rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512)
+        planned = planning.plan_micro_batches(
+            rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512
+        )
 
         assert sorted(len(batch.rows) for batch in planned) == [2, 3]
         assert all(row.length == batch.width for batch in planned for row in batch.rows)
@@ -110,9 +112,7 @@ class TestPadding:
 class TestKeys:
     def test_batches_share_passes_unless_generate_is_told_otherwise(self, llama: Path) -> None:
         adapter = load(llama)
-        asked = [
-            {}, {"return_full_text": False}, {"temperature": 0.5}, {"max_new_tokens": 9}, {"do_sample": False},
-        ]  # fmt: skip
+        asked = [{}, {"return_full_text": False}, {"temperature": 0.5}, {"max_new_tokens": 9}, {"do_sample": False}]
 
         keys = [rows(adapter, jobs(["love"], **{"max_new_tokens": 10, **each}))[0].key for each in asked]
 
@@ -127,8 +127,8 @@ class TestKeys:
         )
 
         assert one.key == two.key != none.key
-        assert (one.width, one.most) == (16, 8)
-        assert (none.width, none.most) == (None, None)
+        assert (one.width, one.max_rows) == (16, 8)
+        assert (none.width, none.max_rows) == (None, None)
 
     def test_a_fixed_width_leaves_room_for_the_new_tokens(self, llama: Path) -> None:
         adapter = load(llama)
@@ -147,13 +147,13 @@ class TestForward:
         encoded = rows(adapter, jobs(TEXTS, **GREEDY, num_beams=2))
         expected = written(adapter, encoded)
         sizes = []
-        run = adapter._generation.run
+        run = adapter._generator.run
 
         def counted(tensors: Any, *more: Any) -> Any:
             sizes.append(tuple(tensors["input_ids"].shape))
             return run(tensors, *more)
 
-        monkeypatch.setattr(adapter._generation, "run", counted)
+        monkeypatch.setattr(adapter._generator, "run", counted)
         monkeypatch.setattr(adapter, "_room", 250)
 
         assert written(adapter, encoded) == expected
@@ -203,12 +203,12 @@ class TestSampling:
         encoded = rows(adapter, given)
         reference = transformers_pipeline("text-generation", model=str(llama), device="cpu", dtype="float32")
 
-        planned = planning.plan(encoded, 10_000, adapter.most_rows)
+        planned = planning.plan_micro_batches(encoded, 10_000, adapter.max_rows)
         raw = written(adapter, encoded)
 
         assert [len(batch.rows) for batch in planned] == [1] * len(TEXTS)
         for row in encoded:
-            with seeded(3, row.features["input_ids"], torch.device("cpu")):
+            with seed_generators(3, row.features["input_ids"], torch.device("cpu")):
                 expected = reference(row.job.input["text"], **asked)
             assert adapter.decode([row], [raw[row.job.position, 0]]) == expected
 
@@ -248,14 +248,14 @@ class TestRefusals:
         assert "30 tokens; this model writes up to 30 in all" in str(refused(load(folder), "x" * 30))
 
     def test_refuses_messages_without_a_template(self, tmp_path: Path) -> None:
-        folder = models_made_decoders.llama(tmp_path / "model", tokenizer=byte_pieces(chat=False))
+        folder = models_made_decoders.llama(tmp_path / "model", tokenizer=byte_level_tokenizer(chat=False))
 
         error = refused(load(folder), [{"role": "user", "content": "hi"}], **GREEDY)
 
         assert error.code == "no_chat_template"
 
     def test_refuses_tokens_that_the_model_lacks(self, tmp_path: Path) -> None:
-        tokenizer = byte_pieces()
+        tokenizer = byte_level_tokenizer()
         tokenizer.add_tokens(["brandnew"])
         adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
 

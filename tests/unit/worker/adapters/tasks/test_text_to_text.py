@@ -12,7 +12,7 @@ from models.pipelines.catalogue import Pipeline
 from tests import models_made_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.generation import seq2seq
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -58,18 +58,18 @@ def jobs(texts: Sequence[str], parameters: Mapping[str, Any], batch: int = 1) ->
     return [Job(lease, position, {"text": text}) for position, text in enumerate(texts)]
 
 
-def rows(encoded: Sequence[list[Encoded] | JobError]) -> list[Encoded]:
+def rows(encoded: Sequence[list[Row] | JobError]) -> list[Row]:
     return [row for job in encoded if isinstance(job, list) for row in job]
 
 
-def errors(encoded: Sequence[list[Encoded] | JobError]) -> list[JobError]:
+def errors(encoded: Sequence[list[Row] | JobError]) -> list[JobError]:
     return [job for job in encoded if isinstance(job, JobError)]
 
 
 def written(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
     """What the jobs come to, packed as the engine packs them, in the jobs' order."""
     found = {}
-    for batch in planning.plan(rows(adapter.encode(given)), budget, adapter.most_rows):
+    for batch in planning.plan_micro_batches(rows(adapter.encode(given)), budget, adapter.max_rows):
         for row, raw in zip(batch.rows, adapter.forward(batch), strict=True):
             found[row.job.lease, row.job.position] = adapter.decode([row], [raw])
     return [found[job.lease, job.position] for job in given]
@@ -96,9 +96,14 @@ class TestCompany:
     def test_is_of_those_alone_who_ask_for_the_same(self, load: Load) -> None:
         adapter = load("bart", "summarization")
         asked: list[dict[str, Any]] = [
-            {}, {"num_beams": 2}, {"max_length": 9}, {"do_sample": True, "seed": 1}, {"do_sample": True, "seed": 2},
-            {"num_beams": None}, {"clean_up_tokenization_spaces": True},
-        ]  # fmt: skip
+            {},
+            {"num_beams": 2},
+            {"max_length": 9},
+            {"do_sample": True, "seed": 1},
+            {"do_sample": True, "seed": 2},
+            {"num_beams": None},
+            {"clean_up_tokenization_spaces": True},
+        ]
 
         keys = [rows(adapter.encode(jobs(["a"], each, batch)))[0].key for batch, each in enumerate(asked)]
 
@@ -110,11 +115,13 @@ class TestCompany:
         adapter = load("bart", "summarization")
         given = jobs(TEXTS, {"num_beams": 2})
         whole = written(adapter, given)
-        monkeypatch.setattr(seq2seq, "MOST_WRITTEN", 2 * 24 * 3)
+        monkeypatch.setattr(seq2seq, "MAX_CACHED_TOKENS", 2 * 24 * 3)
         seen: list[int] = []
-        generate = adapter._writing._model.generate
+        generate = adapter._generator._model.generate
         monkeypatch.setattr(
-            adapter._writing._model, "generate", lambda **how: (seen.append(len(how["input_ids"])), generate(**how))[1]
+            adapter._generator._model,
+            "generate",
+            lambda **how: (seen.append(len(how["input_ids"])), generate(**how))[1],
         )
 
         assert written(adapter, given) == whole
@@ -197,8 +204,11 @@ class TestLanguages:
         encoded = adapter.encode(given)
 
         assert [error.code for error in errors(encoded)] == [
-            "missing_language", "missing_language", "unknown_language", "missing_language",
-        ]  # fmt: skip
+            "missing_language",
+            "missing_language",
+            "unknown_language",
+            "missing_language",
+        ]
         assert [row.job for row in rows(encoded)] == given[2:4]
         assert good["tgt_lang"] in str(encoded[4]), "it says what exists"
 
@@ -222,7 +232,7 @@ class TestLimits:
         encoded = rows(load(name).encode(jobs(["the", self.long], LANGUAGES.get(name, {}))))
 
         assert [(row.truncated, row.length > 20) for row in encoded] == [(False, False), (True, True)]
-        assert encoded[1].length == seq2seq_tokenizers.POSITIONS
+        assert encoded[1].length == seq2seq_tokenizers.MAX_POSITIONS
 
     @pytest.mark.parametrize("name", ["bart", "marian"])
     def test_or_costs_its_row_alone(self, load: Load, name: str) -> None:
@@ -248,7 +258,7 @@ class TestLimits:
         [raw] = adapter.forward(MicroBatch(tuple(rows(adapter.encode(jobs(["the"], given))))))
 
         assert raw is not None
-        assert len(raw[0]) == seq2seq_tokenizers.POSITIONS + 1
+        assert len(raw[0]) == seq2seq_tokenizers.MAX_POSITIONS + 1
 
     def test_an_id_beyond_the_model_costs_its_row_alone(self, load: Load) -> None:
         adapter = load("bart", "summarization")
@@ -271,8 +281,9 @@ class TestParameters:
         assert "num_beams 3" in str(encoded[0])
         assert len(written(adapter, given[1:])[0]) == 3
 
-    @pytest.mark.parametrize(("name", "beams", "part"), [("t5", 1, slice(2, 6)), ("marian", 1, slice(4, 7)),
-                                                         ("marian", 3, slice(4, 7))])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("name", "beams", "part"), [("t5", 1, slice(2, 6)), ("marian", 1, slice(4, 7)), ("marian", 3, slice(4, 7))]
+    )
     def test_stop_strings_end_a_text(self, load: Load, name: str, beams: int, part: slice) -> None:
         adapter = load(name)
         given = {"num_beams": beams, "max_new_tokens": 20}
@@ -301,10 +312,10 @@ class TestUnsound:
         adapter = load("t5", "summarization")
         [poison] = adapter._tokenizer("世", add_special_tokens=False).input_ids
         with torch.no_grad():
-            adapter._writing._model.encoder.embed_tokens.weight = torch.nn.Parameter(
-                adapter._writing._model.encoder.embed_tokens.weight.clone()
+            adapter._generator._model.encoder.embed_tokens.weight = torch.nn.Parameter(
+                adapter._generator._model.encoder.embed_tokens.weight.clone()
             )
-            adapter._writing._model.encoder.embed_tokens.weight[poison] = torch.nan
+            adapter._generator._model.encoder.embed_tokens.weight[poison] = torch.nan
         encoded = rows(adapter.encode(jobs(["the", "a 世", "house"], {"num_beams": beams, "max_new_tokens": 5})))
 
         raw = adapter.forward(MicroBatch(tuple(encoded)))
@@ -333,7 +344,7 @@ class TestMarian:
 
 def test_rows_stay_unpadded_where_a_model_looks_at_its_input(load: Load) -> None:
     adapter = load("bart", "summarization")
-    adapter._writing._defaults.settings["encoder_no_repeat_ngram_size"] = 2  # type: ignore[index]
+    adapter._generator._defaults.settings["encoder_no_repeat_ngram_size"] = 2  # type: ignore[index]
 
     one, two, three = rows(adapter.encode(jobs(["a", "the house", "b"], {})))
 
@@ -351,12 +362,12 @@ def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
     together = written(adapter, given)
 
     assert together == written(adapter, given, budget=1)
-    assert adapter._writing.ask("{}").config.max_length == most
+    assert adapter._generator.settings_for("{}").config.max_length == most
 
 
 def test_the_filling_of_beams_without_an_end_is_no_text(load: Load) -> None:
     adapter = load("t5")
-    adapter._writing._defaults.settings["eos_token_id"] = None  # type: ignore[index]
+    adapter._generator._defaults.settings["eos_token_id"] = None  # type: ignore[index]
     asked = {"num_beams": 2, "max_new_tokens": 20, "stop_strings": ["city", "the", "Fluss"]}
     encoded = rows(adapter.encode(jobs(TEXTS, asked)))
 

@@ -11,8 +11,8 @@ from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
-from tests.models_made import word_pieces
-from worker.adapters.rows import Encoded, MicroBatch
+from tests.models_made import wordpiece_tokenizer
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import token_classification
 from worker.adapters.tasks.token_classification import TokenClassification, Window
 from worker.leasing.leases import Job, Lease
@@ -27,44 +27,49 @@ def jobs(texts: Sequence[str], **parameters: Any) -> list[Job]:
 
 
 def load(folder: Path, **entry: Any) -> TokenClassification:
-    adapter = runtime.load(encoders.entry(folder, "ner", **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(encoders.pipeline_for(folder, "ner", **entry), "cpu", threads=1).adapter
     assert isinstance(adapter, TokenClassification)
     return adapter
 
 
-def rows(encoded: list[Encoded] | JobError) -> list[Encoded]:
+def rows(encoded: list[Row] | JobError) -> list[Row]:
     assert isinstance(encoded, list)
     return encoded
 
 
-def refusal(encoded: list[Encoded] | JobError) -> JobError:
+def refusal(encoded: list[Row] | JobError) -> JobError:
     assert isinstance(encoded, JobError)
     return encoded
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoders.tagger(tmp_path_factory.mktemp("tagger") / "bert", "bert")
+    return encoders.token_classifier(tmp_path_factory.mktemp("tagger") / "bert", "bert")
 
 
 @pytest.fixture(scope="module")
 def bytewise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its tokenizer is in plain Python."""
-    tokenizer = ByT5Tokenizer(model_max_length=encoders.POSITIONS)
-    return encoders.tagger(tmp_path_factory.mktemp("tagger") / "bytes", "bert", tokenizer=tokenizer)
+    tokenizer = ByT5Tokenizer(model_max_length=encoders.MAX_POSITIONS)
+    return encoders.token_classifier(tmp_path_factory.mktemp("tagger") / "bytes", "bert", tokenizer=tokenizer)
 
 
 class TestWindows:
     @pytest.mark.parametrize("side", ["right", "left"])
     @pytest.mark.parametrize("limit", [3, 5, 12, 31, 32, 64])
     def test_are_those_of_the_tokenizer(self, tmp_path: Path, side: str, limit: int) -> None:
-        tokenizer = word_pieces(truncation_side=side)
-        adapter = load(encoders.tagger(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=limit)
+        tokenizer = wordpiece_tokenizer(truncation_side=side)
+        adapter = load(encoders.token_classifier(tmp_path / "bert", "bert", tokenizer=tokenizer), max_length=limit)
         for stride in {0, (limit - 2) // 2, limit - 3}:
             wanted = tokenizer(
-                LONG, truncation=True, max_length=limit, stride=stride, return_overflowing_tokens=True,
-                return_offsets_mapping=True, return_special_tokens_mask=True,
-            )  # fmt: skip
+                LONG,
+                truncation=True,
+                max_length=limit,
+                stride=stride,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+                return_special_tokens_mask=True,
+            )
 
             [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=stride)))
 
@@ -72,7 +77,9 @@ class TestWindows:
             assert [row.features["token_type_ids"] for row in windows] == wanted["token_type_ids"]
             assert [row.features.special_tokens_mask for row in windows] == wanted["special_tokens_mask"]
             assert [row.features.offsets for row in windows] == [each[1:-1] for each in wanted["offset_mapping"]]
-            assert [(row.part, row.parts) for row in windows] == [(n, len(windows)) for n in range(len(windows))]
+            assert [(row.part_index, row.part_count) for row in windows] == [
+                (n, len(windows)) for n in range(len(windows))
+            ]
             assert not any(row.truncated for row in windows)
 
     def test_are_the_pipeline_s_to_ask_for_and_the_batch_s_to_set(self, bert: Path) -> None:
@@ -92,7 +99,7 @@ class TestWindows:
 
     def test_are_bounded(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = load(bert, max_length=12)
-        monkeypatch.setattr(token_classification, "MOST_WINDOWS", 5)
+        monkeypatch.setattr(token_classification, "MAX_WINDOWS", 5)
 
         fits, refused = adapter.encode(jobs(["it " * 14, "it " * 15], aggregation_strategy="simple", stride=9))
 
@@ -101,7 +108,7 @@ class TestWindows:
 
     def test_are_one_where_nothing_limits_a_text(self, bert: Path) -> None:
         adapter = load(bert)
-        adapter._framing.room = None
+        adapter._special_tokens.max_text_tokens = None
 
         [[row]] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=3)))
 
@@ -149,8 +156,8 @@ class TestDecode:
         [windows] = map(rows, adapter.encode(jobs([LONG], aggregation_strategy="simple", stride=4)))
 
         together = adapter.decode(windows, adapter.forward(MicroBatch(tuple(windows))))
-        raw = {row.part: adapter.forward(MicroBatch((row,)))[0] for row in reversed(windows)}
-        apart = adapter.decode(windows, [raw[row.part] for row in windows])
+        raw = {row.part_index: adapter.forward(MicroBatch((row,)))[0] for row in reversed(windows)}
+        apart = adapter.decode(windows, [raw[row.part_index] for row in windows])
 
         assert [each["start"] for each in together] == [each["start"] for each in apart]
         assert [each["score"] for each in together] == pytest.approx([each["score"] for each in apart], abs=1e-5)
@@ -160,7 +167,7 @@ class TestDecode:
     def test_refuses_more_entities_than_are_held(
         self, bert: Path, monkeypatch: pytest.MonkeyPatch, most: int, fits: bool
     ) -> None:
-        monkeypatch.setattr(token_classification, "MOST_ENTITIES", most)
+        monkeypatch.setattr(token_classification, "MAX_ENTITIES", most)
         adapter = load(bert, max_length=12)
         [windows] = map(rows, adapter.encode(jobs([LONG], ignore_labels=[], stride=0)))
         raw = adapter.forward(MicroBatch(tuple(windows)))

@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
 from tests import models_made_encoders as encoders
-from worker.adapters.rows import Encoded, MicroBatch
+from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.zero_shot import ZeroShotClassification
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime
@@ -23,19 +23,19 @@ def jobs(inputs: Sequence[str | Mapping[str, Any]], **parameters: Any) -> list[J
 
 
 def load(folder: Path, **entry: Any) -> ZeroShotClassification:
-    adapter = runtime.load(encoders.entry(folder, "zero-shot-classification", **entry), "cpu", threads=1).adapter
+    adapter = runtime.load(encoders.pipeline_for(folder, "zero-shot-classification", **entry), "cpu", threads=1).adapter
     assert isinstance(adapter, ZeroShotClassification)
     return adapter
 
 
-def rows(encoded: list[Encoded] | JobError) -> list[Encoded]:
+def rows(encoded: list[Row] | JobError) -> list[Row]:
     assert isinstance(encoded, list)
     return encoded
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encoders.nli(tmp_path_factory.mktemp("nli") / "bert", "bert")
+    return encoders.nli_model(tmp_path_factory.mktemp("nli") / "bert", "bert")
 
 
 class TestEncode:
@@ -47,8 +47,8 @@ class TestEncode:
 
         first, second = map(rows, adapter.encode(given))
 
-        assert [(row.job, row.part, row.parts) for row in first] == [(given[0], 0, 2), (given[0], 1, 2)]
-        assert [(row.job, row.part, row.parts) for row in second] == [(given[1], 0, 1)]
+        assert [(row.job, row.part_index, row.part_count) for row in first] == [(given[0], 0, 2), (given[0], 1, 2)]
+        assert [(row.job, row.part_index, row.part_count) for row in second] == [(given[1], 0, 1)]
         tokenizer = adapter._pipeline.tokenizer
         for row, label in zip(first, ["a", "the product"], strict=True):
             wanted = tokenizer("love it", f"This example is {label}.", return_attention_mask=False)
@@ -58,8 +58,8 @@ class TestEncode:
     def test_tokenizes_each_text_once(self, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = load(bert)
         calls: list[Sequence[str]] = []
-        tokens = adapter._framing.tokens
-        monkeypatch.setattr(adapter._framing, "tokens", lambda texts, *_: calls.append(texts) or tokens(texts))
+        tokens = adapter._special_tokens.tokenize
+        monkeypatch.setattr(adapter._special_tokens, "tokens", lambda texts, *_: calls.append(texts) or tokens(texts))
 
         adapter.encode(jobs(["love", "hate"], candidate_labels=["a", "b", "c"]))
 
@@ -70,7 +70,7 @@ class TestEncode:
 
     def test_reads_tokenizers_in_plain_python_too(self, tmp_path: Path) -> None:
         tokenizer = ByT5Tokenizer(model_max_length=60)
-        adapter = load(encoders.nli(tmp_path / "bytes", "bert", tokenizer=tokenizer, vocab_size=400))
+        adapter = load(encoders.nli_model(tmp_path / "bytes", "bert", tokenizer=tokenizer, vocab_size=400))
 
         [[row]] = map(rows, adapter.encode(jobs(["love it"], candidate_labels=["a"])))
 
@@ -148,7 +148,7 @@ class TestModel:
     @pytest.mark.parametrize("labels", [("no", "yes"), ("entailment",)])
     def test_must_know_entailment(self, tmp_path: Path, labels: tuple[str, ...]) -> None:
         with pytest.raises(ModelError, match="begins with entail"):
-            load(encoders.nli(tmp_path / "other", "bert", labels))
+            load(encoders.nli_model(tmp_path / "other", "bert", labels))
 
     def test_must_leave_room_for_text(self, bert: Path) -> None:
         with pytest.raises(ModelError, match="leaves no room for text: 3 are special"):

@@ -10,9 +10,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from models.errors import JobError
-from models.pipelines.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from worker.adapters.tokenization import chat_templates, template_process
-from worker.adapters.tokenization.chat_templates import HANGS, ChatTemplate
+from worker.adapters.tokenization.chat_templates import MAX_CONSECUTIVE_HANGS, ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "hello"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -42,7 +42,7 @@ REFUSING = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(SAMPLES / "text-generation")
+    return AutoTokenizer.from_pretrained(SAMPLES_FOLDER / "text-generation")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def made(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def refusal(template: ChatTemplate) -> tuple[str, str]:
     with pytest.raises(JobError) as caught:
-        template.prompt(MESSAGES, goes_on=False)
+        template.render(MESSAGES, continue_final_message=False)
     return caught.value.code, str(caught.value)
 
 
@@ -80,7 +80,7 @@ def test_is_what_the_tokenizer_makes_of_it(tokenizer: Any, messages: Any, goes_o
         messages, tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
     )
 
-    assert ChatTemplate(tokenizer).prompt(messages, goes_on=goes_on) == expected
+    assert ChatTemplate(tokenizer).render(messages, continue_final_message=goes_on) == expected
 
 
 def test_of_several_the_default_is_taken(made: Any) -> None:
@@ -95,7 +95,7 @@ def test_of_several_the_default_is_taken(made: Any) -> None:
 def test_one_that_does_not_end_costs_a_sentence(made: Any, text: str) -> None:
     began = time.monotonic()
 
-    assert refusal(made(text)) == ("chat_template_hung", chat_templates.HUNG)
+    assert refusal(made(text)) == ("chat_template_hung", chat_templates.HUNG_MESSAGE)
 
     assert time.monotonic() - began < 30
 
@@ -121,17 +121,17 @@ def test_one_that_raises_says_what(made: Any, text: str) -> None:
 
 def test_after_some_hangs_in_a_row_it_is_not_tried_again(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made(LOOP)
-    monkeypatch.setattr(template, "_hangs", HANGS - 1)
-    assert refusal(template)[1] == chat_templates.HUNG
+    monkeypatch.setattr(template, "_hangs", MAX_CONSECUTIVE_HANGS - 1)
+    assert refusal(template)[1] == chat_templates.HUNG_MESSAGE
     monkeypatch.setattr(template, "_start", None)
 
     for _ in range(1000):
-        assert refusal(template) == ("chat_template_hung", chat_templates.GIVEN_UP)
+        assert refusal(template) == ("chat_template_hung", chat_templates.DISABLED_MESSAGE)
 
 
 def test_some_inputs_that_hang_cost_the_others_nothing(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made("{% if messages[0].content == 'hang' %}" + LOOP + "{% endif %}{{ messages[0].content }}")
-    monkeypatch.setattr(chat_templates, "HANGS", 2)
+    monkeypatch.setattr(chat_templates, "MAX_CONSECUTIVE_HANGS", 2)
 
     for place in range(3):
         with pytest.raises(JobError):

@@ -10,10 +10,10 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from models.pipelines.pipeline import SAMPLES
+from models.pipelines.pipeline import SAMPLES_FOLDER
 from tests import models_made
 from worker.adapters.tokenization import long_texts
-from worker.adapters.tokenization.long_texts import LongTexts
+from worker.adapters.tokenization.long_texts import LongTextTokenizer
 
 LENGTH = 30_000  # characters
 PIECE, OVERLAPS = 8_192, (1_024, 1_027, 4_095)
@@ -64,7 +64,7 @@ TEXTS = {
 
 
 def sample(task: str) -> Any:
-    return AutoTokenizer.from_pretrained(SAMPLES / task)
+    return AutoTokenizer.from_pretrained(SAMPLES_FOLDER / task)
 
 
 def unigram() -> Any:
@@ -92,9 +92,9 @@ def llama() -> Any:
 
 
 TOKENIZERS = {
-    "word pieces": lambda: models_made.word_pieces(),
+    "word pieces": lambda: models_made.wordpiece_tokenizer(),
     "byte pairs": lambda: sample("text-generation"),
-    "bytes": lambda: models_made.bytes_as_words(62),
+    "bytes": lambda: models_made.byte_tokenizer(62),
     "unigram": unigram,
     "llama": llama,
 }
@@ -107,8 +107,8 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(long_texts, "PIECE", PIECE)
-    monkeypatch.setattr(long_texts, "OVERLAPS", OVERLAPS)
+    monkeypatch.setattr(long_texts, "PIECE_CHARACTERS", PIECE)
+    monkeypatch.setattr(long_texts, "OVERLAP_CHARACTERS", OVERLAPS)
     return
 
 
@@ -120,10 +120,10 @@ def whole(tokenizer: Any, text: str) -> Any:
 def test_pieces_come_to_the_tokens_of_one_call(tokenizer: Any, name: str) -> None:
     expected = whole(tokenizer, TEXTS[name])
 
-    found = LongTexts(tokenizer).whole(TEXTS[name])
+    found = LongTextTokenizer(tokenizer).tokenize(TEXTS[name])
 
-    assert found.tokens.tolist() == expected.ids
-    assert list(zip(found.begins.tolist(), found.ends.tolist(), strict=True)) == expected.offsets
+    assert found.id_array.tolist() == expected.ids
+    assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == expected.offsets
     assert [None if word < 0 else word for word in found.words.tolist()] == expected.word_ids
 
 
@@ -132,7 +132,7 @@ def test_pieces_come_to_the_tokens_of_one_call(tokenizer: Any, name: str) -> Non
 def test_a_shortened_text_begins_or_ends_with_the_same_tokens(tokenizer: Any, name: str, side: str) -> None:
     expected = whole(tokenizer, TEXTS[name]).ids
 
-    shortened = whole(tokenizer, LongTexts(tokenizer).shortened(TEXTS[name], KEPT, side)).ids
+    shortened = whole(tokenizer, LongTextTokenizer(tokenizer).truncate_text(TEXTS[name], KEPT, side)).ids
 
     kept = slice(KEPT) if side == "right" else slice(-KEPT, None)
     assert shortened[kept] == expected[kept]
@@ -141,43 +141,43 @@ def test_a_shortened_text_begins_or_ends_with_the_same_tokens(tokenizer: Any, na
 
 @pytest.mark.parametrize("name", ["English", "punctuation", "lines of base64"])
 def test_no_more_than_a_piece_is_tokenized_at_once(tokenizer: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, lengths = LongTexts(tokenizer), []
-    read = texts.read
+    texts, lengths = LongTextTokenizer(tokenizer), []
+    read = texts.tokenize_at_once
 
     def counted(text: str, before: int = 0) -> Any:
         lengths.append(len(text))
         return read(text, before)
 
-    monkeypatch.setattr(LongTexts, "read", lambda _self, *given: counted(*given))
-    texts.whole(TEXTS[name])
+    monkeypatch.setattr(LongTextTokenizer, "read", lambda _self, *given: counted(*given))
+    texts.tokenize(TEXTS[name])
     assert max(lengths) == PIECE
 
     lengths.clear()
-    texts.shortened(TEXTS[name], KEPT)
+    texts.truncate_text(TEXTS[name], KEPT)
     assert sum(lengths) < LENGTH / 2
 
 
 @pytest.mark.parametrize("sizes", [(20_000, 30_000), (30_000, 20_000), (30_000, 30_000), (50_000, 20), (20, 50_000)])
 @pytest.mark.parametrize("limit", [63, 64])
 def test_pairs_are_cut_as_the_whole_ones(sizes: tuple[int, int], limit: int) -> None:
-    tokenizer = models_made.word_pieces()
+    tokenizer = models_made.wordpiece_tokenizer()
     pair = tuple(" ".join(RANDOM.choices(["the", "great", "product"], k=size // 5)) for size in sizes)
     expected = tokenizer(*pair, truncation=True, max_length=limit)
 
-    shortened = LongTexts(tokenizer).shortened_pair(*pair, limit, "right")
+    shortened = LongTextTokenizer(tokenizer).truncate_pair(*pair, limit, "right")
 
     assert dict(tokenizer(*shortened, truncation=True, max_length=limit)) == dict(expected)
     assert sum(map(len, shortened)) < sum(sizes)
 
 
 def test_tokens_are_kept_as_c_ints() -> None:
-    found = LongTexts(models_made.word_pieces()).whole("the " * 10_000)
+    found = LongTextTokenizer(models_made.wordpiece_tokenizer()).tokenize("the " * 10_000)
 
     assert found.ids.dtype == np.int32
-    assert found.tokens.itemsize == 4
+    assert found.id_array.itemsize == 4
 
 
 def test_a_tokenizer_in_plain_python_has_none(tmp_path: Path) -> None:
     from transformers import ByT5Tokenizer
 
-    assert long_texts.of(ByT5Tokenizer()) is None
+    assert long_texts.long_text_tokenizer_for(ByT5Tokenizer()) is None
