@@ -38,7 +38,6 @@ FILL_MASK = TaskSpec(
     parameters=FillMaskParameters,
     output_description=(
         '[{"score": number, "token": number, "token_str": text, "sequence": the text filled in}], best first; '
-        '[{"score": number, "token": number, "token_str": text, "sequence": the text filled in}], best first; '
         "with several masks a list of such lists"
     ),
     example_input={"text": "Paris is the [MASK] of France."},

@@ -48,7 +48,6 @@ NER = TaskSpec(
     parameters=NerParameters,
     output_description=(
         '[{"entity" or, aggregated, "entity_group": text, "score": number, "word": text, "start": number, '
-        '[{"entity" or, aggregated, "entity_group": text, "score": number, "word": text, "start": number, '
         '"end": number, "index": number unless aggregated}]; start and end count characters'
     ),
     example_input={"text": "Sarah lives in London."},
