@@ -22,8 +22,8 @@ OUTPUT = {"label": "NONE", "score": 1.0}
 class NoOpAdapter:
     """Every text is one token long, and every answer is the same."""
 
-    head: ClassVar[Any] = None
-    most_rows = 512
+    auto_model_class: ClassVar[Any] = None
+    max_rows = 512
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row]]:
         """A row of nothing for each job."""

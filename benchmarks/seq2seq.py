@@ -22,7 +22,7 @@ def main() -> None:
     texts = corpus.random_texts(tokenizer, asked.items, "even")
     torch.set_num_threads(THREADS)
     loaded = loops.load_runtime("translation", folder)
-    model = loaded.adapter._writing._model  # type: ignore[attr-defined]
+    model = loaded.adapter._generator._model  # type: ignore[attr-defined]
     plain = [
         Candidate(f"{GENERATE_PREFIX}{size}", _generate_loop(model, tokenizer, texts, size)) for size in BATCH_SIZES
     ]

@@ -1,1 +1,3 @@
-"""What producers and workers agree on: settings, states, tables, the catalogue, the bell. Never imports torch."""
+"""Contracts that producers and workers share: settings, tables, states, catalogue. The neural networks are in `samples/`
+and on the Hub. Never imports torch.
+"""

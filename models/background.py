@@ -1,4 +1,4 @@
-"""TODO."""
+"""Threads beside the work: periodic tasks, heartbeats, and the watch on the parent process."""
 
 import os
 import signal

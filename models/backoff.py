@@ -1,4 +1,4 @@
-"""TODO."""
+"""Exponential backoff with full jitter. Pure."""
 
 import math
 from random import Random

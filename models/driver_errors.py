@@ -49,7 +49,7 @@ TRANSIENT_SQLITE_CODES = frozenset(
 QUOTABLE_CLASSES = ("0A", "23", "25", "28", "3D", "3F", "42", "54", "55", "57", *TRANSIENT_CLASSES)
 
 POOLER_MESSAGE = "unsupported startup parameter"
-POOLER_ADVICE = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_POOLER=1"
+POOLER_ADVICE = "if a pooler such as PgBouncer is in between, set BATCHMILL_DATABASE_BEHIND_POOLER=1"
 ADVICE_BY_CODE = {
     "42501": "give its role the right to",
     "25006": "name its primary server, which takes writes",

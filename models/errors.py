@@ -8,18 +8,18 @@
     │   ├── UnreadableSource                 the file is not what it says it is
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
-    │   ├── RefusedBatch                     rows that can't be jobs, by line
-    │   └── KeyConflict                      an idempotency key that belongs to another request or source
+    │   ├── InvalidRows                      rows that can't be jobs, by line
+    │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
     │   ├── SchemaMismatch                   the tables are of another version
     │   ├── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
     │   └── LockTimeout             exit 1   another transaction kept rows locked for longer than is waited
     ├── DatabaseRefused             exit 1   the database answers, and will not do this however often it is asked
-    │   └── RightMissing                     the role lacks a GRANT, which the sentence has
-    ├── KeyBusy                     exit 1   somebody else submits under the same idempotency key now
-    ├── NotYet                      exit 1   a source that a schedule's run may find later
-    ├── WaitRanOut                  exit 124
+    │   └── InsufficientPrivilege            the role lacks a GRANT, which the sentence has
+    ├── IdempotencyKeyInUse         exit 1   somebody else submits under the same idempotency key now
+    ├── SourceNotReady              exit 1   a source that a schedule's run may find later
+    ├── WaitTimeout                 exit 124
     ├── ModelError                  exit 1   a model's files can't do what the pipeline asks of them
     │   └── MissingModel                     there are no such files
     ├── LoadFailed                  exit 1   this machine can't load a pipeline now; another one may

@@ -179,7 +179,7 @@ class ScheduleHarness:
             "DATABASE_URL": settings.database_url or "",
             "REDIS_URL": settings.redis_url or "",
             "HOME": str(settings.home_path),
-            "PUBLISH_SECONDS": "0.2",
+            "REDIS_TIMEOUT_SECONDS": "0.2",
             "LOG_LEVEL": "error",
             "SOURCES__TICKETS__URL": self.tickets.url,
             "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],

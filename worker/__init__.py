@@ -1,4 +1,4 @@
-"""Answers the bell: claims slices, runs the model, writes the results."""
+"""Claims slices of jobs, runs the model on them, and writes the results."""
 
 import sys
 

@@ -27,7 +27,7 @@ class Deployment:
 
     def set_clock(self, now: str, speed: int = 1) -> datetime:
         """It is this moment now, and time goes so fast, for whatever starts from here on."""
-        self._environment["BATCHMILL_CLOCK"] = f"{now}@{datetime.now(UTC).isoformat()}*{speed}"
+        self._environment["BATCHMILL_SIMULATED_CLOCK"] = f"{now}@{datetime.now(UTC).isoformat()}*{speed}"
         return datetime.fromisoformat(now)
 
     def use_model(self, model: str) -> None:

@@ -59,7 +59,7 @@ def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
 
 
 def send_wakeups(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
-    """Ring once for each slice, within `publish_seconds` altogether.
+    """Ring once for each slice, within `redis_timeout_seconds` altogether.
 
     Raises Unreachable when Redis does not take them in time: nothing is lost by that, SQL has the work.
     """
@@ -97,7 +97,7 @@ class ServerInfo:
 
 
 def server_info(settings: Settings) -> ServerInfo:
-    """Ask the server what it is, within `publish_seconds`; raises Unreachable."""
+    """Ask the server what it is, within `redis_timeout_seconds`; raises Unreachable."""
     with _redis_client(settings) as client:
         said = client.info()
     valkey = "valkey_version" in said

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The catalogue of pipelines: task, model, revision, load options and limits by name."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What keeps texts and secrets out of logs, terminals and other users' files."""

@@ -40,7 +40,7 @@ def safe_message(error: BaseException) -> str | None:
 
 
 def install_excepthooks() -> None:
-    """From now on an error that ends this process or a thread of it is printed as `formatted`."""
+    """From now on an error that ends this process or a thread of it is printed as `format_error` has it."""
     sys.excepthook = lambda _kind, error, _trace: print_error(error)
     threading.excepthook = lambda ended: print_error(ended.exc_value)
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`audit` proves that every job has exactly one result; `doctor` finds what is broken and says what to do."""

@@ -23,7 +23,7 @@ class Access:
 
     roots: tuple[Path, ...] | None = None
     schemes: frozenset[str] = frozenset()
-    timeout_seconds: float = Settings.model_fields["source_seconds"].default
+    timeout_seconds: float = Settings.model_fields["source_timeout_seconds"].default
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

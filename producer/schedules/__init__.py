@@ -1,1 +1,1 @@
-"""Schedules: what is to be run when, and what came of it. Nothing here needs a process to babysit."""
+"""Schedules: pipelines that run at set times. Any worker may advance them; no scheduler process is needed."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From rows to an accepted batch: validation, chunks of jobs, idempotency keys, reuse and dry runs."""

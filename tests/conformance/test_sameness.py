@@ -145,7 +145,7 @@ def answers(adapter: Any, asked: Sequence[Job]) -> list[Any]:
     rows = [row for each in encoded if not isinstance(each, JobError) for row in each]
     raw = {
         id(row): output
-        for batch in planning.plan_micro_batches(rows, 10_000, adapter.most_rows)
+        for batch in planning.plan_micro_batches(rows, 10_000, adapter.max_rows)
         for row, output in zip(batch.rows, adapter.forward(batch), strict=True)
     }
     for place, each in enumerate(encoded):
@@ -195,7 +195,7 @@ def test_a_continued_text_is_the_same_as_alone(tmp_path: Path, name: str) -> Non
 
     asked = jobs("text-generation", fitting, GREEDY)
 
-    assert adapter._sameness.sharing is SHARED.get(("text-generation", name), TOGETHER)
+    assert adapter._sharing_policy.sharing is SHARED.get(("text-generation", name), TOGETHER)
     assert_same(adapter, asked, [alone.ask(text, **GREEDY) for text in fitting])
 
 
@@ -220,7 +220,7 @@ def test_a_summary_is_the_same_as_alone(tmp_path: Path, name: str, parameters: d
     adapter = load(tmp_path, "summarization", name)
     asked = jobs("summarization", texts(), {"max_new_tokens": 6, **parameters})
 
-    assert adapter._sameness.sharing is SHARED.get(("summarization", name), TOGETHER)
+    assert adapter._sharing_policy.sharing is SHARED.get(("summarization", name), TOGETHER)
     assert_same(adapter, asked, alone_by_adapter(tmp_path, "summarization", asked))
 
 
@@ -232,7 +232,7 @@ def test_a_text_s_label_is_the_same_as_alone(tmp_path: Path, name: str) -> None:
 
     asked = jobs("sentiment-analysis", fitting, {})
 
-    assert adapter._encoder._sameness.sharing is SHARED.get(("sentiment-analysis", name), TOGETHER)
+    assert adapter._encoder._sharing_policy.sharing is SHARED.get(("sentiment-analysis", name), TOGETHER)
     assert_same(adapter, asked, [alone.ask(text)[0] for text in fitting])
 
 

@@ -34,7 +34,7 @@ def test_every_input_is_answered_once_in_order_and_as_the_pipeline_answers(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
     inputs = random_texts(600, seed=7) + STRANGE
-    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs="128") as ours:
+    with temporary_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size="128") as ours:
         ours.start("worker", PIPELINE, "--devices", "cpu")
         batch = ours.client.submit(PIPELINE, inputs)
         batch.wait(120)

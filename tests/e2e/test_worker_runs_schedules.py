@@ -15,7 +15,7 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
     rows = [{"id": str(number), "text": f"number {number}"} for number in range(40)]
     source = f"[sources.rows]\nurl = 'sqlite:///{tmp_path / 'rows.db'}'\nquery = 'SELECT id, text FROM rows'\n"
     with fake_model_deployment(
-        tmp_path, database_url=database_url, redis_url=redis_url, clock="2026-10-25T00:59:50Z"
+        tmp_path, database_url=database_url, redis_url=redis_url, simulated_clock="2026-10-25T00:59:50Z"
     ) as ours:
         _fill(tmp_path / "rows.db", rows)
         with (tmp_path / "home" / "batchmill.toml").open("a") as config:
@@ -38,7 +38,7 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
         )
         assert made.returncode == 0, made.stderr
         clock = f"2026-10-25T00:59:50Z@{datetime.now(UTC).isoformat()}*5"
-        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", BATCHMILL_CLOCK=clock)
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", BATCHMILL_SIMULATED_CLOCK=clock)
 
         wait_for(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
 

@@ -20,7 +20,7 @@ def fake_model_deployment(
     """A mill for the pipeline `TOY`; a worker's `TOY_…` variables say what else it does (see `toy/`)."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
-    (home / "batchmill.toml").write_text(f"slice_jobs = {slice_jobs}\n{PIPELINE_CONFIG}")  # clients read it, too
+    (home / "batchmill.toml").write_text(f"slice_size = {slice_jobs}\n{PIPELINE_CONFIG}")  # clients read it, too
     with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as ours:
         path = os.pathsep.join(filter(None, (str(FAKE_MODEL_FOLDER), ours.environment.get("PYTHONPATH"))))
         ours.environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -162,7 +162,7 @@ SETTINGS: dict[str, Any] = {
         }
     },
 }
-WITHOUT = {"home", "clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
+WITHOUT = {"home", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
 UNREACHABLE = f"redis://:{SECRET}@127.0.0.1:1/0"
@@ -230,7 +230,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.setenv(f"BATCHMILL_{name.upper()}", said)
     monkeypatch.setenv("HF_TOKEN", f"hf_{SECRET}")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("BATCHMILL_PUBLISH_SECONDS", "0.5")
+    monkeypatch.setenv("BATCHMILL_REDIS_TIMEOUT_SECONDS", "0.5")
     return folder
 
 

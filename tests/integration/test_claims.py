@@ -484,7 +484,7 @@ class TestSuspects:
             died(database)
 
         assert take(database) == []
-        [only] = take(database, suspect=True)
+        [only] = take(database, from_quarantine=True)
 
         assert only.is_quarantined
         assert (only.start_position, only.size, only.attempts) == (0, 1, 3)
@@ -494,7 +494,7 @@ class TestSuspects:
         self.die_over(database)
         died(database)
 
-        assert take(database, suspect=True) == []
+        assert take(database, from_quarantine=True) == []
         [second] = take(database)
         assert not second.is_quarantined
 
@@ -503,7 +503,7 @@ class TestSuspects:
         for _ in range(2):
             self.die_over(database)
             died(database)
-        [culprit] = self.die_over(database, suspect=True)
+        [culprit] = self.die_over(database, from_quarantine=True)
 
         assert died(database).dead_lettered == [culprit.slice_id]
 
@@ -511,7 +511,7 @@ class TestSuspects:
         assert (result.position, result.status, result.error_code) == (0, "failed", "worker_died")
         assert (result.attempts, result.token) == (3, culprit.token)
         assert get_slice(database, culprit).state == "done"
-        assert [lease.start_position for lease in take(database, suspect=True)] == [1], "its neighbour gets its turn"
+        assert [lease.start_position for lease in take(database, from_quarantine=True)] == [1], "its neighbour gets its turn"
         assert_consistent(database, batch_id)
 
     def test_that_end_a_batch_complete_it(self, database: Database) -> None:
@@ -519,7 +519,7 @@ class TestSuspects:
         for _ in range(2):
             self.die_over(database)
             died(database)
-        self.die_over(database, suspect=True)
+        self.die_over(database, from_quarantine=True)
 
         died(database)
 
@@ -568,7 +568,7 @@ class TestSilence:
         batch_id = insert_batch(database, 1)
 
         self.fall_silent(database, 5)
-        found = self.fall_silent(database, 3, suspect=True)
+        found = self.fall_silent(database, 3, from_quarantine=True)
 
         assert found.dead_lettered != []
         [result] = batches_made.get_results(database, batch_id)

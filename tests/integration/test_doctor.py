@@ -105,14 +105,14 @@ class TestHealthy:
             "[sources.shop]\nurl = 'postgresql://me:canary@shop/shop'\nquery = 'SELECT 1 AS text'\n"
         )
         monkeypatch.setenv("BATCHMILL_CONFIG", str(file))
-        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "7")
+        monkeypatch.setenv("BATCHMILL_SLICE_SIZE", "7")
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url.replace("postgres@", "postgres:canary@"))
 
         told, warned = of("settings", found())
 
         assert told[1].startswith(f"{file}; ")
         assert f"lease_seconds=60.0 ({file})" in told[1]
-        assert "slice_jobs=7 (environment)" in told[1]
+        assert "slice_size=7 (environment)" in told[1]
         assert "canary" not in told[1]
         assert warned == ("warning", "a lease of 60 s is lost with one heartbeat that comes late")
 
@@ -236,10 +236,10 @@ class TestBroker:
     @pytest.mark.parametrize("ask", [lambda settings: wakeups.queue_depths(settings, ["a"]), wakeups.server_info])
     def test_nobody_there_is_unreachable(self, ask: Any) -> None:
         with pytest.raises(Unreachable, match="does not answer"):
-            ask(Settings.load(redis_url=NOBODY, publish_seconds=0.5))
+            ask(Settings.load(redis_url=NOBODY, redis_timeout_seconds=0.5))
 
     def test_one_that_hangs_is_unreachable(self, own_valkey: Valkey) -> None:
-        settings = Settings.load(redis_url=own_valkey.url, publish_seconds=0.2)
+        settings = Settings.load(redis_url=own_valkey.url, redis_timeout_seconds=0.2)
         own_valkey.pause()
 
         with pytest.raises(Unreachable, match="does not answer"):

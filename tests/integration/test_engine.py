@@ -51,8 +51,8 @@ ODD_OUTPUTS = {"infinite": float("inf"), "half a pair": "\ud800", "NUL": "a\0b",
 class MadeAdapter:
     """An adapter that counts words instead of running a model; `before_forward` lets a test look in."""
 
-    def __init__(self, most_rows: int = 8) -> None:
-        self.most_rows = most_rows
+    def __init__(self, max_rows: int = 8) -> None:
+        self.max_rows = max_rows
         self.before_forward: Callable[[MicroBatch], None] = lambda _batch: None
         self.passes: list[list[tuple[str, int]]] = []  # that went well: batch and position of each row
         self.encoded: Counter[tuple[str, int]] = Counter()
@@ -488,7 +488,7 @@ class TestFailures:
     def test_one_poison_input_among_64_fails_alone(
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
-        adapter.most_rows = 64
+        adapter.max_rows = 64
         inputs = texts(*["fine"] * 37, "poison", *["fine"] * 26)
         batch_id = insert_batch(other, inputs)
 
@@ -600,7 +600,7 @@ class TestStop:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
-        adapter.most_rows = 3
+        adapter.max_rows = 3
         gate = Gate(adapter, at_pass=2)
         works = start()
         gate.wait()
@@ -695,7 +695,7 @@ class TestInterruption:
 
         def write_for_ever(_batch: MicroBatch) -> None:
             begun.set()
-            while not adapter.interrupt():
+            while not adapter.should_interrupt():
                 time.sleep(0.001)
             raise Interrupted
 
@@ -741,7 +741,7 @@ class TestLostLease:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         lost_id = insert_batch(other, SLICE)
-        adapter.most_rows = 1
+        adapter.max_rows = 1
         gate = Gate(adapter, at_pass=2)
         works = start()
         gate.wait()
@@ -762,7 +762,7 @@ class TestLostLease:
         self, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, SLICE)
-        adapter.most_rows = 2
+        adapter.max_rows = 2
         gate = Gate(adapter)
         works = start()
         gate.wait()
@@ -899,7 +899,7 @@ class TestOutages:
             ["after", "after", "before", "after", "", "after"],
         ],
     )
-    @pytest.mark.parametrize("most_rows", [3, 100])
+    @pytest.mark.parametrize("max_rows", [3, 100])
     def test_while_writing_lose_nothing_and_write_nothing_twice(
         self,
         database: MadeDatabase,
@@ -907,12 +907,12 @@ class TestOutages:
         adapter: MadeAdapter,
         start: Callable[..., Works],
         failures: list[str],
-        most_rows: int,
+        max_rows: int,
     ) -> None:
         works = start(idle_seconds=FOREVER)
         works.until_idle()  # from now on it works only when told
         batch_id = insert_batch(other, 3 * SLICE + 1)
-        adapter.most_rows = most_rows
+        adapter.max_rows = max_rows
 
         def written_before_the_next(batch: MicroBatch) -> None:
             """Each pass gets a write of its own, so that the faults meet slices in all their states."""
@@ -935,7 +935,7 @@ class TestOutages:
         self, database: MadeDatabase, other: Database, adapter: MadeAdapter, start: Callable[..., Works]
     ) -> None:
         batch_id = insert_batch(other, 2 * SLICE)
-        adapter.most_rows = SLICE
+        adapter.max_rows = SLICE
         gate = Gate(adapter)
         works = start()
         gate.wait()

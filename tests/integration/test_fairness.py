@@ -32,7 +32,7 @@ CLAIMS = "SELECT min(claimed_at) AS first, max(claimed_at) AS last FROM slices W
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill whose claims take a window of four slices."""
-    settings = {"window_jobs": str(WINDOW), "linger_ms": "0"}
+    settings = {"max_claim_jobs": str(WINDOW), "linger_ms": "0"}
     with fake_model_deployment(
         tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=SLICE, **settings
     ) as ours:

@@ -48,7 +48,7 @@ def make(database: Database, holdings: HeldLeases) -> Iterator[Callable[..., Hea
     made: list[Heartbeat] = []
 
     def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
-        named = {"lease_seconds": LEASE_SECONDS, "beat_seconds": BEAT, **other}
+        named = {"lease_seconds": LEASE_SECONDS, "heartbeat_seconds": BEAT, **other}
         made.append(Heartbeat(database, holdings, ["reviews"], **named))
         made[-1].record_ready(claimant_for(worker_id), "cpu")
         return made[-1]
@@ -183,7 +183,7 @@ class TestLoop:
     ) -> None:
         insert_batch(database, 4)
         leases = hold(database, holdings)
-        heartbeat = make(beat_seconds=0.02)
+        heartbeat = make(heartbeat_seconds=0.02)
         outages: list[int] = []
 
         def count_and_be_away() -> Any:

@@ -106,7 +106,7 @@ class TestQuarantine:
         for _ in range(40):
             insert_batch(database, 8)
 
-        [only] = take(database, suspect=True)
+        [only] = take(database, from_quarantine=True)
 
         assert only.batch_id == quarantined
 

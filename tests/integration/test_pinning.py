@@ -57,7 +57,7 @@ class Works:
         self.slow: threading.Event | None = None  # loads take until it is set
         self.loads: list[str] = []
         self.defects: list[str] = []
-        in_force = Settings.load(duty_seconds=0.05, slice_jobs=4, lease_seconds=LEASE_SECONDS, **settings)
+        in_force = Settings.load(poll_interval_seconds=0.05, slice_size=4, lease_seconds=LEASE_SECONDS, **settings)
         holdings = HeldLeases()
         heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0)
         self.doorbell = WakeupSignal()
@@ -82,7 +82,7 @@ class Works:
         if pipeline.name in self.broken:
             raise self.broken[pipeline.name]
         version = replace(MODEL_VERSION, model=pipeline.model, revision=pipeline.revision or REVISION)
-        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunes=True)
+        return Parkable(self.adapters[pipeline.name], version, 1000, None, None, 1, 1, tunable=True)
 
     def versions(self, batch_id: str) -> list[Any]:
         query = select(ModelVersion.__table__).join(Result, Result.model_version_id == ModelVersion.id)
@@ -99,11 +99,11 @@ class Works:
 class Parkable(Runtime):
     """A runtime without a model to move."""
 
-    movable = True
+    can_offload = True
 
-    def park(self) -> None: ...
+    def offload(self) -> None: ...
 
-    def unpark(self) -> None: ...
+    def restore(self) -> None: ...
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_what_was_pinned_before_is_not_loaded_again(works: Callable[..., Works])
 
 
 def test_without_a_cache_it_is(works: Callable[..., Works]) -> None:
-    ours = works(cache_gb=0)
+    ours = works(model_cache_gb=0)
     ours.pinning.start()
     for name in ("first", "second", "first"):
         until_ended(ours, submit(ours, name))
@@ -185,7 +185,7 @@ def test_without_a_cache_it_is(works: Callable[..., Works]) -> None:
 
 
 def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Callable[..., Works]) -> None:
-    ours = works(max_wait_seconds=0.1)
+    ours = works(switch_after_seconds=0.1)
     gate = Gate(ours.adapters["first"])
     long = submit(ours, "first", jobs=400)
     ours.pinning.start()

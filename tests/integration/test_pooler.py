@@ -121,7 +121,7 @@ def test_tables_of_one_s_own(database: Database) -> None:
 
 
 def test_commands(database: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BATCHMILL_DATABASE_POOLER", "1")
+    monkeypatch.setenv("BATCHMILL_DATABASE_BEHIND_POOLER", "1")
     (tmp_path / "in.jsonl").write_text('"good"\n' * 20)
 
     def run(*words: str) -> str:

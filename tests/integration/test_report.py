@@ -22,7 +22,7 @@ def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
 
 
 def report(nights: ScheduleHarness, *arguments: str, now: str = "2026-03-09T08:00+01:00") -> Result:
-    environment = {"BATCHMILL_DATABASE_URL": nights.settings.database_url, "BATCHMILL_CLOCK": now}
+    environment = {"BATCHMILL_DATABASE_URL": nights.settings.database_url, "BATCHMILL_SIMULATED_CLOCK": now}
     return CliRunner(env=environment).invoke(batchmill.cli, ["schedule", *arguments])
 
 

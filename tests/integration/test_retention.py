@@ -204,7 +204,7 @@ class TestPruning:
 
     def test_the_setting_says_it_too(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         ended(database, days=31)
-        monkeypatch.setenv("BATCHMILL_PRUNE_DAYS", "30")
+        monkeypatch.setenv("BATCHMILL_RETENTION_DAYS", "30")
 
         assert run("prune").stderr.startswith("1 batch with 5 jobs deleted")
 

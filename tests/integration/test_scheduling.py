@@ -37,7 +37,7 @@ class Office:
     def __init__(self, nights: ScheduleHarness, clock: str | None = NOON) -> None:
         self.started: list[Process] = []
         self.now = 0.0
-        self.settings = nights.settings.model_copy(update={"clock": clock})
+        self.settings = nights.settings.model_copy(update={"simulated_clock": clock})
         self.duty = ScheduleLauncher(nights.database, self.settings, lambda: self.now)
 
     def started_after(self, seconds: float = 0.0) -> int:

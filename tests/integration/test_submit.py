@@ -605,11 +605,11 @@ class TestClient:
         assert batch.id in caplog.text
 
     def test_making_one_neither_reads_nor_connects(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "nonsense")
+        monkeypatch.setenv("BATCHMILL_SLICE_SIZE", "nonsense")
 
         client = Client("postgresql://127.0.0.1:1/x")
 
-        monkeypatch.delenv("BATCHMILL_SLICE_JOBS")
+        monkeypatch.delenv("BATCHMILL_SLICE_SIZE")
         with pytest.raises(Unreachable):
             client.batches()
 

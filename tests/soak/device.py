@@ -48,8 +48,8 @@ def is_transient(text: str) -> bool:
 class FakeAdapter:
     """Looks to the engine like a model on a device."""
 
-    head: ClassVar[Any] = None
-    most_rows = 64
+    auto_model_class: ClassVar[Any] = None
+    max_rows = 64
 
     def __init__(self) -> None:
         self._rng = random.Random(os.getpid())
@@ -86,7 +86,7 @@ class FakeAdapter:
 class FakeRuntime:
     """As much of `worker.loading.runtime.Runtime` as an engine needs."""
 
-    tokens_per_batch, most_tokens, size, tunes, movable = 512, 512, 0, False, True
+    micro_batch_tokens, max_micro_batch_tokens, weight_bytes, tunable, can_offload = 512, 512, 0, False, True
 
     def __init__(self, pipeline: Pipeline) -> None:
         from worker.loading.versions import RuntimeVersion

@@ -186,12 +186,12 @@ class TestSettings:
         assert not (tmp_path / "environment").exists()
 
     def test_settings_that_are_wrong_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "many")
+        monkeypatch.setenv("BATCHMILL_SLICE_SIZE", "many")
 
         result = CliRunner().invoke(batchmill.cli, ["ls"])
 
         assert result.exit_code == 2
-        assert "setting 'slice_jobs'" in result.stderr
+        assert "setting 'slice_size'" in result.stderr
 
     def test_passwords_are_not_shown(self) -> None:
         url = "postgresql://me:canary@127.0.0.1:1/x"

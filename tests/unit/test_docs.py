@@ -70,8 +70,8 @@ def test_the_example_s_schedule_is_the_one_that_is_told_of() -> None:
 def test_the_page_on_postgresql_names_what_there_is() -> None:
     page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
 
-    assert "BATCHMILL_DATABASE_POOLER" in page
-    assert Settings.model_fields["database_pooler"].default is False
+    assert "BATCHMILL_DATABASE_BEHIND_POOLER" in page
+    assert Settings.model_fields["database_behind_pooler"].default is False
     for purpose in grants.Purpose:
         assert f"--{purpose.value} mill_{purpose.value}" in page
     place = grants.SchemaLocation("mill", "public")

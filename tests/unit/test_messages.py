@@ -11,7 +11,7 @@ from models.errors import first_line
 
 ROOT = Path(batchmill.__file__).parent
 HOLE = "\0"  # where a value stands
-SAYS = {"notice", "echo", "_say", "Finding", "Problem", "fail"}  # besides errors and logs
+SAYS = {"print_notice", "echo", "_print_message", "Finding", "Problem", "fail"}  # besides errors and logs
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 # What introduces the lines below it, which are printed next.
 INTRODUCES = {f"{HOLE} runs {HOLE}; next:", f"{HOLE} goes on; next:"}

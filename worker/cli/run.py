@@ -29,33 +29,33 @@ PROCESS = import_name("worker.process.main")
 @click.command(short_help="Run worker processes for pipelines.")
 @click.argument("pipelines", nargs=-1, required=True)
 @click.option(
-    "--devices", "asked", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+    "--devices", "devices_option", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
 )
 @click.option("--tokens-per-batch", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
-def worker(pipelines: tuple[str, ...], asked: str, tokens_per_batch: int | None) -> None:
+def worker(pipelines: tuple[str, ...], devices_option: str, tokens_per_batch: int | None) -> None:
     """Run one process for each device until Ctrl-C or SIGTERM.
 
     Given several PIPELINES, a process has one loaded at a time, and changes when its backlog is dry or another has
-    waited for max_wait_seconds.
+    waited for switch_after_seconds.
     """
     if tokens_per_batch:
-        os.environ["BATCHMILL_TOKENS_PER_BATCH"] = str(tokens_per_batch)  # the children read settings for themselves
+        os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(tokens_per_batch)  # the children read settings for themselves
     settings = _load_settings()
     names = list(dict.fromkeys(pipelines))
     _check_requirements(settings, names)
-    slots = _worker_specs(names, devices.device_names(asked))
+    slots = _worker_specs(names, devices.device_names(devices_option))
     with closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
         mourning = CrashRecovery(database, settings)
         sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
-@click.option("--pipelines", "names", default="", help="Which to serve, separated by commas; default: the samples.")
+@click.option("--pipelines", "pipelines_option", default="", help="Which to serve, separated by commas; default: the samples.")
 @click.option(
-    "--devices", "asked", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+    "--devices", "devices_option", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
 )
 @click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
-def up(names: str, asked: str, end_with_stdin: bool) -> None:
+def up(pipelines_option: str, devices_option: str, end_with_stdin: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
 
     The database is upgraded first when it is the embedded one.
@@ -63,7 +63,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
     settings = _load_settings()
     if end_with_stdin:
         background.exit_with_parent()
-    pipelines = [name.strip() for name in names.split(",") if name.strip()] or Catalogue.load(settings).sample_names
+    pipelines = [name.strip() for name in pipelines_option.split(",") if name.strip()] or Catalogue.load(settings).sample_names
     _check_requirements(settings, pipelines)
     with _lock_home(settings.home_path), closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
         mourning = CrashRecovery(database, settings)
@@ -72,7 +72,7 @@ def up(names: str, asked: str, end_with_stdin: bool) -> None:
             f"{urls.redact_url(settings.resolved_database_url)}; Ctrl-C ends it",
             err=True,
         )
-        workers = _worker_specs(pipelines, devices.device_names(asked))
+        workers = _worker_specs(pipelines, devices.device_names(devices_option))
         if settings.redis_url is not None:
             sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
         path = settings.embedded_socket_path

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Claim and tokenize, forward, write: three threads that carry slices through the loaded model."""

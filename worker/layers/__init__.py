@@ -1,1 +1,1 @@
-"""TODO."""
+"""Torch layers that replace those of transformers, and the tolerance within which they must agree."""

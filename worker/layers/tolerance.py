@@ -1,4 +1,4 @@
-"""TODO."""
+"""How closely two forward passes of one model must agree, per dtype."""
 
 import torch
 

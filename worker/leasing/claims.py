@@ -207,7 +207,3 @@ def _to_lease(row: Row[Any], batch: Row[Any]) -> Lease:
         row.retries,
         batch.max_attempts,
     )
-
-
-def _sql(query: str, sql: SqlFragments) -> str:
-    return query.format(now=sql.now, later=sql.now_plus_seconds, skip_locked=sql.skip_locked)

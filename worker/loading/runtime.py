@@ -139,7 +139,7 @@ def _assemble(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     adapter = adapters.adapter_for(pipeline.task)
-    model = weights.load(pipeline, adapter.head, files, device)
+    model = weights.load(pipeline, adapter.auto_model_class, files, device)
     tokenizer = _load_tokenizer(words)
     limits = Limits(
         _max_length(pipeline, model, tokenizer), pipeline.truncation, pipeline.stride, pipeline.deterministic

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The maintenance tasks: reclaim slices, end batches, delete old ones, resend wakeups, start schedules."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands that submit a batch, look at it and steer it."""

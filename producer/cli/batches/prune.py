@@ -18,14 +18,14 @@ HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
 
 
 @click.command(short_help="Delete the batches that ended long ago.")
-@click.option("--older-than", metavar="SPAN", help="Such as 30d or 12h; unset: the setting prune_days.")
+@click.option("--older-than", metavar="SPAN", help="Such as 30d or 12h; unset: the setting retention_days.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @common.json_option
 def prune(older_than: str | None, dry_run: bool, as_json: bool) -> None:
     """Delete the batches that ended longer ago than a span, with their jobs and results; open ones are never touched.
     So do the runs of schedules, but the newest 50 of each, and their events.
 
-    With the setting prune_days the workers do so by themselves.
+    With the setting retention_days the workers do so by themselves.
     """
     settings = Settings.load()
     seconds = _age_seconds(older_than, settings)
@@ -43,7 +43,7 @@ def _age_seconds(older_than: str | None, settings: Settings) -> float:
     if older_than is not None:
         return parse_age(older_than)
     if settings.retention_days is None:
-        raise UsageError("say what is old: --older-than 30d, or the setting prune_days")
+        raise UsageError("say what is old: --older-than 30d, or the setting retention_days")
     return settings.retention_days * DAY_SECONDS
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`batchmill demo`: all eight tasks on bundled inputs, in a sandbox of its own."""

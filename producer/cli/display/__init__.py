@@ -1,1 +1,1 @@
-"""TODO."""
+"""How batches, results, outputs and progress look on a terminal."""

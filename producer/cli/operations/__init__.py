@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands for operators: `audit`, `doctor`, `workers`, `pipelines`, `tasks` and `db`."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands that read results: `results`, `errors` and `attempts`."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""`batchmill schedule` and its sub-commands."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Events that people should know of, and the webhook that delivers them, signed."""

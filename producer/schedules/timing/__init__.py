@@ -1,1 +1,1 @@
-"""TODO."""
+"""Cron expressions, time zones, due times, deadlines and file templates. Pure."""

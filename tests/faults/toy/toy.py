@@ -25,8 +25,8 @@ class OutOfMemoryError(RuntimeError):
 class FakeAdapter:
     """Answers with the text and its length; a text that begins with a verb of `VERBS` does what that says."""
 
-    most_rows = MAX_ROWS
-    interrupt = staticmethod(never_interrupted)
+    max_rows = MAX_ROWS
+    should_interrupt = staticmethod(never_interrupted)
     device_lost = False  # the device, to this process
 
     def encode(self, jobs: list[Job]) -> list[list[Row]]:
@@ -49,7 +49,7 @@ class FakeAdapter:
         return {"text": raw[0], "length": len(raw[0])}
 
 
-def load(pipeline: Any, _device: str, *, threads: int | None, tokens_per_batch: int | None) -> Any:
+def load(pipeline: Any, _device: str, *, threads: int | None, micro_batch_tokens: int | None) -> Any:
     if pipeline.name == os.environ.get("TOY_LOAD_KILLS"):
         os.abort()
     version = RuntimeVersion(
@@ -59,9 +59,9 @@ def load(pipeline: Any, _device: str, *, threads: int | None, tokens_per_batch: 
     return Runtime(
         adapter=FakeAdapter(),
         version=version,
-        tokens_per_batch=tokens_per_batch or 10_000,
-        most_tokens=10_000,
-        tunes=False,
+        micro_batch_tokens=micro_batch_tokens or 10_000,
+        max_micro_batch_tokens=10_000,
+        tunable=False,
         release_memory=lambda: None,
     )
 

@@ -119,7 +119,7 @@ def test_a_pooler_that_refuses_what_we_ask_for() -> None:
     error = driver_errors.translate_error("the database", OperationalError(None, None, words))
 
     assert isinstance(error, DatabaseRefused)
-    assert "set BATCHMILL_DATABASE_POOLER=1" in str(error)
+    assert "set BATCHMILL_DATABASE_BEHIND_POOLER=1" in str(error)
 
 
 @pytest.mark.parametrize("state", ["22P02", "22003", "P0001", "XX000"])

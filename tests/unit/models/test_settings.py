@@ -16,12 +16,12 @@ class TestOrder:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert Settings.load().slice_size == 1024
-        (tmp_path / "batchmill.toml").write_text("slice_jobs = 2\nwindow_jobs = 20\n")
+        (tmp_path / "batchmill.toml").write_text("slice_size = 2\nmax_claim_jobs = 20\n")
         assert (Settings.load().slice_size, Settings.load().max_claim_jobs) == (2, 20)
-        monkeypatch.setenv("BATCHMILL_SLICE_JOBS", "3")
+        monkeypatch.setenv("BATCHMILL_SLICE_SIZE", "3")
         assert (Settings.load().slice_size, Settings.load().max_claim_jobs) == (3, 20)
-        assert Settings.load(slice_jobs=4).slice_size == 4
-        assert Settings.load(slice_jobs=None).slice_size == 3
+        assert Settings.load(slice_size=4).slice_size == 4
+        assert Settings.load(slice_size=None).slice_size == 3
 
     def test_pipelines_come_from_the_file(self, tmp_path: Path) -> None:
         (tmp_path / "batchmill.toml").write_text('[pipelines.mine]\ntask = "sentiment-analysis"\nmodel = "a/b"\n')
@@ -56,7 +56,7 @@ class TestLists:
             ('webhook_allowed_hosts = ["http://host"]', "neither a host's name nor an address or a network"),
             ('webhook_allowed_hosts = ["host:80"]', "neither a host's name nor an address or a network"),
             ('source_roots = ["data"]', "'data' is no absolute path"),
-            ("source_seconds = 0", "greater than 0"),
+            ("source_timeout_seconds = 0", "greater than 0"),
         ],
     )
     def test_with_something_else_in_them_are_refused(self, tmp_path: Path, line: str, reason: str) -> None:
@@ -89,9 +89,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("slice_jobs = 0", "setting 'slice_jobs': input should be greater"),
+            ("slice_size = 0", "setting 'slice_size': input should be greater"),
             ("no_such = 1", "setting 'no_such'"),
-            ("slice_jobs = ", "settings can't be read"),
+            ("slice_size = ", "settings can't be read"),
         ],
     )
     def test_each_wrong_setting_is_named(self, tmp_path: Path, content: str, words: str) -> None:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How tokenized rows share forward passes of an encoder, packed or padded."""

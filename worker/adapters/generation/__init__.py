@@ -1,1 +1,1 @@
-"""TODO."""
+"""Text generation: continuous batching, beam search, sampling and the settings of a `generate` call."""

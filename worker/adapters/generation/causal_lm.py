@@ -167,7 +167,7 @@ class CausalGenerator:
                     self._restore_state()
                 watchers = self._make_hooks(new.tensors, settings)
                 party = self._generate(new.tensors, settings, config, watchers, new.noise, PrefillGroup)
-                if party.may_leave:
+                if party.supports_row_removal:
                     crowd.add(party)
                     entered[party] = new, watchers
                 else:

@@ -123,7 +123,7 @@ def _log_limits(name: str, policy: SharingPolicy) -> SharingPolicy:
             "model limits its passes",
             model=name,
             rows_run=policy.sharing.value,
-            switches_at=policy.always_together_tokens,
+            always_together_tokens=policy.always_together_tokens,
         )
     return policy
 

@@ -246,4 +246,4 @@ def _randomize_weights(model: Any) -> Any:
 def _layer_classes(model: Any) -> set[str]:
     """The classes that a model is made of, but for what stands in a linear layer's place where it is quantized."""
     names = {type(module).__name__ for module in model.modules()}
-    return {name for name in names if not name.startswith(("Linear", "Int8Linear", "DnnLinear", "Dynamic"))}
+    return {name for name in names if not name.startswith(("Linear", "Int8Linear", "OneDnnLinear", "Dynamic"))}

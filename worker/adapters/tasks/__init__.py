@@ -1,1 +1,1 @@
-"""TODO."""
+"""One adapter per family of tasks: encode on the CPU, forward on the device, decode on the CPU."""

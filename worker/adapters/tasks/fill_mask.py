@@ -63,10 +63,10 @@ class FillMask:
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[tuple[list[list[float]], list[list[int]]]]:
         """For each row the probabilities and the tokens of the best words, best first, for each of its masks."""
-        rows = [number for number, row in enumerate(micro_batch.rows) for _ in row.features.places]
-        columns = [place for row in micro_batch.rows for place in row.features.places]
+        rows = [number for number, row in enumerate(micro_batch.rows) for _ in row.features.mask_positions]
+        columns = [place for row in micro_batch.rows for place in row.features.mask_positions]
         indices = torch.tensor([rows, columns]).to(self._device)
-        with self._encoder.prepare_inputs(micro_batch, [row.features.places for row in micro_batch.rows]) as tensors:
+        with self._encoder.prepare_inputs(micro_batch, [row.features.mask_positions for row in micro_batch.rows]) as tensors:
             probabilities = self._lm_head.scores(tensors, *indices).float().softmax(dim=-1)
         alike: dict[Any, list[int]] = defaultdict(list)
         for line, number in enumerate(rows):
@@ -84,7 +84,7 @@ class FillMask:
         [row], [(scores, tokens)] = rows, raw_outputs
         if not all(math.isfinite(score) for each in scores for score in each):
             raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
-        ids, places = row.features["input_ids"], row.features.places
+        ids, places = row.features["input_ids"], row.features.mask_positions
         alone = len(places) == 1
         filled = [
             [self._fill_mask(ids, place, token, score, is_only_mask=alone) for score, token in zip(*best, strict=True)]

@@ -49,7 +49,7 @@ def view(**fields: Any) -> BatchView:
         "jobs_per_second": 12.345,
         "error_code": None,
         "error_message": None,
-        "moments": dict.fromkeys(TIMESTAMP_FIELDS) | {"created_at": NOON},
+        "timestamps": dict.fromkeys(TIMESTAMP_FIELDS) | {"created_at": NOON},
     }
     return BatchView(**usual | fields)
 

@@ -157,7 +157,7 @@ def packed(packing: str, data: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
 class TestKinds:
     def expected(self, kind: str) -> list[Row]:
-        return [row._replace(where=row.location + (kind == "csv")) for row in READ]
+        return [row._replace(location=row.location + (kind == "csv")) for row in READ]
 
     def test_every_kind_is_read_packed_or_not(self, tmp_path: Path, kind: str, packing: str) -> None:
         path = tmp_path / f"a.{kind}{packing}"

@@ -18,7 +18,7 @@ from tests.results_made import FAILED_FIELDS, FINISHED_AT, result_row
 
 class TestResultRow:
     def test_its_json_is_stable(self) -> None:
-        assert result_row(meta={"region": "EU"}).as_dict() == {
+        assert result_row(passthrough={"region": "EU"}).as_dict() == {
             "batch_id": "batch_1",
             "position": 0,
             "custom_id": None,

@@ -31,7 +31,11 @@ class TestFile:
 
         monkeypatch.setattr(parquet, "GROUP_ROWS", group)
         path = tmp_path / "out.parquet"
-        rows = [result_row(0, meta={"region": "EU"}, custom_id="=a"), result_row(1, **FAILED_FIELDS), result_row(2)]
+        rows = [
+            result_row(0, passthrough={"region": "EU"}, custom_id="=a"),
+            result_row(1, **FAILED_FIELDS),
+            result_row(2),
+        ]
 
         assert files.write_parquet(path, rows, SHEET) == 3
 

@@ -42,11 +42,11 @@ def test_columns_have_kinds() -> None:
 def test_what_was_kept_of_the_row_stands_behind_its_input() -> None:
     sheet = TabularLayout.from_example(["text"], None, passthrough=["region", "tags"])
 
-    kept = sheet.row_values(result_row(meta={"region": "EU", "tags": ["a", 1]}))
+    kept = sheet.row_values(result_row(passthrough={"region": "EU", "tags": ["a", 1]}))
 
     assert sheet.column_names[2:6] == ["text", "region", "tags", "status"]
     assert kept[2:5] == ["good", "EU", '["a", 1]']
-    assert sheet.row_values(result_row(meta=None))[3:5] == [None, None]
+    assert sheet.row_values(result_row(passthrough=None))[3:5] == [None, None]
 
 
 def test_a_failed_row_has_its_error_and_no_output() -> None:
@@ -106,7 +106,7 @@ def test_names_do_not_clash() -> None:
     [
         ({"output": {"other": 1}}, r"position 7 has other fields than the first; write \.jsonl"),
         ({"output": {"label": 3}}, r"label at position 7 is integer, in the first row it is text; write \.jsonl"),
-        ({"meta": {"region": "EU"}}, r"position 7 has other columns of its own; write \.jsonl"),
+        ({"passthrough": {"region": "EU"}}, r"position 7 has other columns of its own; write \.jsonl"),
     ],
 )
 def test_what_does_not_fit_is_not_cut(fields: dict[str, Any], words: str) -> None:
@@ -123,7 +123,7 @@ def test_a_whole_number_is_a_number_too() -> None:
 def test_cells_are_safe_in_a_spreadsheet() -> None:
     sheet = TabularLayout.from_example(["text"], {"label": "x"}, passthrough=["region"])
 
-    line = csv_cells(sheet, result_row(input={"text": "=cmd()"}, output={"label": "@a"}, meta={"region": "+1 "}))
+    line = csv_cells(sheet, result_row(input={"text": "=cmd()"}, output={"label": "@a"}, passthrough={"region": "+1 "}))
 
     assert line[2:6] == ["'=cmd()", "'+1 ", "succeeded", "'@a"]
     assert line[-1] == "2026-01-02T12:00:00.250Z"

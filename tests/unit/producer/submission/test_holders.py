@@ -10,7 +10,7 @@ import pytest
 from producer.submission import holders
 from producer.submission.holders import HolderId, PidNamespace
 
-NEW = "from producer.submission import holders; print(holders.new(), flush=True)"
+NEW = "from producer.submission import holders; print(holders.new_holder_id(), flush=True)"
 LINUX = sys.platform == "linux"
 
 
@@ -52,12 +52,12 @@ def test_a_process_whose_id_is_another_s_now_has_died() -> None:
     alive = HolderId.parse(holders.new_holder_id())
     assert alive is not None
 
-    assert holders.is_holder_gone(str(replace(alive, started="1")))
+    assert holders.is_holder_gone(str(replace(alive, start_time="1")))
     assert not holders.is_holder_gone(str(alive))
-    assert not holders.is_holder_gone(str(replace(alive, started=""))), "nothing is known of when that one began"
+    assert not holders.is_holder_gone(str(replace(alive, start_time=""))), "nothing is known of when that one began"
 
 
-@pytest.mark.parametrize("where", ["host", "boot", "namespace"])
+@pytest.mark.parametrize("where", ["host", "boot_id", "namespace"])
 def test_elsewhere_nothing_is_known(where: str) -> None:
     """A machine of the same name, the same one before it booted, or another container on it."""
     pid = ended()
@@ -87,7 +87,7 @@ def test_a_holder_in_another_pid_namespace_is_not_taken_for_dead(mounts: list[st
         *mounts,
         sys.executable,
         "-c",
-        f"import sys; {NEW}; print(holders.has_died(sys.argv[1]), flush=True); sys.stdin.readline()",
+        f"import sys; {NEW}; print(holders.is_holder_gone(sys.argv[1]), flush=True); sys.stdin.readline()",
         of(ended()),
     ]
     with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

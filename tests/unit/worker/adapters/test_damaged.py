@@ -59,7 +59,7 @@ def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
             rows,
             [
                 raw
-                for batch in planning.plan_micro_batches(rows, 1_000, adapter.most_rows)
+                for batch in planning.plan_micro_batches(rows, 1_000, adapter.max_rows)
                 for raw in adapter.forward(batch)
             ],
         )

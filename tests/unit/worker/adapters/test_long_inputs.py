@@ -114,7 +114,7 @@ def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch
     in_pieces = [told(each) for each in adapter.encode(asked)]
 
     for module in MODULES:
-        monkeypatch.setattr(module, "PIECE", 10**9)
+        monkeypatch.setattr(module, "PIECE_CHARACTERS", 10**9)
     assert in_pieces == [told(each) for each in adapter.encode(asked)]
 
 
@@ -129,7 +129,7 @@ def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.Monk
     [[row]] = adapter.encode(asked)
 
     for module in MODULES:
-        monkeypatch.setattr(module, "PIECE", 10**9)
+        monkeypatch.setattr(module, "PIECE_CHARACTERS", 10**9)
     [whole] = adapter.encode(asked)
     assert told([row]) == told(whole)
     assert row.truncated

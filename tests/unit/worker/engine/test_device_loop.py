@@ -28,33 +28,33 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 class Writer:
     """A row of length n has ended after n steps; every row's answer is its position."""
 
-    most_rows = 8
+    max_rows = 8
 
     def __init__(self, places: int = 2) -> None:
         self.places = places
-        self.interrupt: Callable[[], bool] = lambda: False
+        self.should_interrupt: Callable[[], bool] = lambda: False
         self.before_step: Callable[[Sequence[Row]], None] = lambda _rows: None
         self.crowds: list[list[int]] = []  # who was in each step
         self.computed: list[int] = []  # who came out, in order
 
     def forward(self, batch: MicroBatch) -> list[Any]:
         answers = {
-            id(row): raw for ended in self.flow(batch.rows, lambda _count: (), len(batch.rows)) for row, raw in ended
+            id(row): raw for ended in self.generate(batch.rows, lambda _count: (), len(batch.rows)) for row, raw in ended
         }
         return [answers[id(row)] for row in batch.rows]
 
-    def flow(
-        self, rows: Sequence[Row], more: Callable[[int], Sequence[Row]], most: int
+    def generate(
+        self, rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int
     ) -> Iterator[list[tuple[Row, Any]]]:
         waiting, running = list(rows), list[list[Any]]()
-        places = min(self.places, most)
+        places = min(self.places, max_rows)
         while True:
-            drawn = waiting[: places - len(running)] or more(places - len(running)) if len(running) < places else []
+            drawn = waiting[: places - len(running)] or fetch_more(places - len(running)) if len(running) < places else []
             del waiting[: len(drawn)]
             running += [[row, row.length] for row in drawn]
             if not running:
                 return
-            if self.interrupt():
+            if self.should_interrupt():
                 raise Interrupted
             here = [row for row, _ in running]
             self.before_step(here)
@@ -113,17 +113,17 @@ class TestRowsOfAWindow:
     def test_come_in_for_one_budget_at_a_time(self, writer: Writer) -> None:
         writer.places = 6
         asked: list[int] = []
-        flow = writer.flow
+        generate = writer.generate
 
-        def watched(rows: Sequence[Row], more: Callable[[int], Sequence[Row]], most: int) -> Any:
+        def watched(rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int) -> Any:
             def counted(count: int) -> Sequence[Row]:
-                drawn = more(count)
+                drawn = fetch_more(count)
                 asked.append(sum(row.length for row in drawn))
                 return drawn
 
-            return flow(rows, counted, most)
+            return generate(rows, counted, max_rows)
 
-        writer.flow = watched  # type: ignore[method-assign]
+        writer.generate = watched  # type: ignore[method-assign]
 
         through(made(writer, TokenBudgetTuner(8, tunable=False)), window([4] * 9))
 
@@ -211,7 +211,7 @@ class TestAFailure:
 
         writer.before_step = lose
         if not flows:
-            monkeypatch.setattr(passes_module, "Flowing", Never)
+            monkeypatch.setattr(passes_module, "ContinuousAdapter", Never)
 
         with pytest.raises(DeviceLost):
             through(made(writer), window([1, 1, 1]))

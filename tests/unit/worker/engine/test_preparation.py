@@ -41,7 +41,7 @@ class Watched(Watchdog):
         super().__init__(1000.0, lambda: None)
         self.times = 0
 
-    def watching(self) -> Any:
+    def watch(self) -> Any:
         self.times += 1
         return super().watch()
 

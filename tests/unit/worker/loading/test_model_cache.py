@@ -15,14 +15,14 @@ MEBIBYTE = 2**20
 class Parked:
     """A runtime as far as the cache looks at it."""
 
-    def __init__(self, size: int, *, movable: bool = True) -> None:
-        self.size, self.movable, self.moves = size, movable, []
+    def __init__(self, weight_bytes: int, *, can_offload: bool = True) -> None:
+        self.weight_bytes, self.can_offload, self.moves = weight_bytes, can_offload, []
         self.model: Any = None
 
-    def park(self) -> None:
+    def offload(self) -> None:
         self.moves.append("off")
 
-    def unpark(self) -> None:
+    def restore(self) -> None:
         self.moves.append("on")
 
 
@@ -46,7 +46,7 @@ class TestRuntimeCache:
         assert kept.pop("b") is None
         assert (kept.pop("a"), kept.pop("c")) == (runtimes["a"], runtimes["c"])
 
-    @pytest.mark.parametrize(("room", "runtime"), [(0, Parked(1)), (10, Parked(11)), (10, Parked(1, movable=False))])
+    @pytest.mark.parametrize(("room", "runtime"), [(0, Parked(1)), (10, Parked(11)), (10, Parked(1, can_offload=False))])
     def test_keeps_nothing_that_does_not_fit_or_cannot_move(self, room: int, runtime: Parked) -> None:
         kept = ModelCache(room)
         kept.put("a", runtime)

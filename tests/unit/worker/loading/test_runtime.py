@@ -349,7 +349,7 @@ class TestFolderThatChanges:
         """Between hashing and loading, or between the weights and the tokenizer."""
         if settled:
             monkeypatch.setattr(folder_hash, "STABLE_AFTER_SECONDS", -60.0)
-        place, name = (snapshots, "check") if moment == "check" else (runtime, "_tokenizer")
+        place, name = (snapshots, "check") if moment == "check" else (runtime, "_load_tokenizer")
         original = getattr(place, name)
 
         def changing(*arguments: Any) -> Any:

@@ -40,13 +40,13 @@ while os.read(0, 1024):
 # Supervises the slots named on its command line, with short pauses, and says how it ended.
 SUPERVISOR = """
 import pathlib, sys
-from worker import supervisor
-from worker.supervisor.supervisor import Slot, supervise
+from worker.supervisor import supervisor
+from worker.supervisor.supervisor import ChildSpec, supervise
 
-supervisor.FIRST_PAUSE_SECONDS = supervisor.TICK_SECONDS = 0.01
+supervisor.FIRST_RESTART_DELAY_SECONDS = supervisor.POLL_SECONDS = 0.01
 folder = sys.argv[1]
-groups = [[Slot(how, "tiny_child", (folder, how)) for how in group.split(",")] for group in sys.argv[3:]]
-sys.exit(supervise(groups, grace_seconds=float(sys.argv[2]), ready=(pathlib.Path(folder) / "ready").exists))
+groups = [[ChildSpec(how, "tiny_child", (folder, how)) for how in group.split(",")] for group in sys.argv[3:]]
+sys.exit(supervise(groups, grace_seconds=float(sys.argv[2]), is_ready=(pathlib.Path(folder) / "ready").exists))
 """
 
 

@@ -39,9 +39,9 @@ def standing(**fields: Any) -> BatchProgress:
     holders = (ActiveWorker("w-1", "here", "cuda:0", 2, 2_048), ActiveWorker("w-2", None, None, 1, 1))
     usual: dict[str, Any] = {
         "batch": batch,
-        "holders": holders,
+        "active_workers": holders,
         "failures": (("text_too_long", 80), ("empty_text", 8)),
-        "forecast": FORECAST,
+        "eta": FORECAST,
     }
     return BatchProgress(**usual | fields)
 
@@ -57,7 +57,7 @@ def test_a_line() -> None:
 
 
 def test_before_there_is_a_forecast_it_is_the_pace_so_far() -> None:
-    assert live.line_parts(standing(forecast=None, holders=()))[:2] == ["850 jobs/s", "88 failed"]
+    assert live.line_parts(standing(eta=None, active_workers=()))[:2] == ["850 jobs/s", "88 failed"]
 
 
 def test_what_stands_under_the_bar() -> None:
@@ -71,14 +71,14 @@ def test_what_stands_under_the_bar() -> None:
 
 
 def test_nothing_in_it_steers_the_terminal() -> None:
-    steering = standing(holders=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
+    steering = standing(active_workers=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
 
     assert "\x1b" not in live.details(steering)
 
 
 def test_many_are_cut_short() -> None:
     many = standing(
-        holders=tuple(ActiveWorker(f"w-{n}", "here", "cpu", 1, 1) for n in range(9)),
+        active_workers=tuple(ActiveWorker(f"w-{n}", "here", "cpu", 1, 1) for n in range(9)),
         failures=tuple((f"code_{n}", 9 - n) for n in range(9)),
     )
 

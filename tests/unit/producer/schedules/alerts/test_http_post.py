@@ -50,7 +50,7 @@ def test_a_receiver_that_hangs() -> None:
     with run_webhook_server() as here:
         here.before_response = lambda _handler: here.is_closing.wait(60)
         with pytest.raises(DeliveryFailed, match="did not answer in time"):
-            post(here.url, b"{}", {}, seconds=0.1)
+            post(here.url, b"{}", {}, timeout_seconds=0.1)
         here.is_closing.set()
 
 
@@ -64,7 +64,7 @@ def test_a_receiver_that_trickles() -> None:
     with run_webhook_server() as here:
         here.before_response = trickle
         with pytest.raises(DeliveryFailed, match="did not answer in time") as refused:
-            post(here.url, b"{}", {}, seconds=0.3)
+            post(here.url, b"{}", {}, timeout_seconds=0.3)
         here.is_closing.set()
 
     assert "token" not in str(refused.value)
@@ -154,7 +154,7 @@ def test_a_name_is_looked_up_once_and_its_address_asked_of(monkeypatch: pytest.M
 def test_of_several_addresses_only_those_in_reach_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     with run_webhook_server() as here, names_lead_to(monkeypatch, ["10.0.0.1", "169.254.169.254", "127.0.0.1"]):
         url = here.url.replace("127.0.0.1", "several.example")
-        post(url, b"{}", {}, seconds=2)
+        post(url, b"{}", {}, timeout_seconds=2)
 
         [(headers, _)] = here.requests
     assert headers["host"].startswith("several.example:")

@@ -76,7 +76,7 @@ class TestLeaving:
         asked = {"num_beams": 4, "max_new_tokens": 25, "early_stopping": early, "stop_strings": list("aei")}
         rows = encode_texts(adapter, texts, "summarization", **asked)
 
-        with record_batch_sizes(adapter._writing._model) as sizes:
+        with record_batch_sizes(adapter._generator._model) as sizes:
             together = forward_all(adapter, rows)
 
         assert shown(adapter, together) == shown(adapter, theirs(adapter, rows))

@@ -40,7 +40,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def by_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance by the prompt alone, though no seed was given: shapes are free, and yet a text can be had again."""
     noise = sampling.noise
-    monkeypatch.setattr(sampling, "noise", lambda seed, ids, part, count: noise(1, ids, part, count))
+    monkeypatch.setattr(sampling, "noise", lambda seed, ids, sequence_index, count: noise(1, ids, sequence_index, count))
 
 
 class TestLeaving:
@@ -179,10 +179,10 @@ class TestEntering:
             del waiting[:count]
             return drawn
 
-        found = [row for ended in llama.flow(first, more, 4) for row in ended]
+        found = [row for ended in llama.generate(first, more, 4) for row in ended]
 
         expected = forward_all(llama, rows, token_budget=1)
-        assert {(row.job.position, row.part): raw for row, raw in found} == expected
+        assert {(row.job.position, row.part_index): raw for row, raw in found} == expected
         assert len(found) == len(rows)
         assert max(asked) <= 4
         order = [row.job.position for row, _ in found]
@@ -250,7 +250,7 @@ class TestEntering:
         rows = encode_texts(llama, ["a", "b", "c"] * 8, do_sample=True, seed=1)
 
         with record_batch_sizes(llama._pipeline.model) as sizes:
-            drawn = list(llama.flow(rows[:8], lambda _count: pytest.fail("nobody may enter"), 512))
+            drawn = list(llama.generate(rows[:8], lambda _count: pytest.fail("nobody may enter"), 512))
 
         assert set(sizes) == {8}
         assert [row for row, _ in drawn[0]] == rows[:8]
@@ -267,7 +267,7 @@ class TestEntering:
         handle = llama._pipeline.model.register_forward_pre_hook(fails)
         found: list[tuple[Row, Any]] = []
         with places(llama, rows, 3), pytest.raises(RuntimeError, match="half-way"):
-            found.extend(row for ended in llama.flow(rows, lambda _count: (), 512) for row in ended)
+            found.extend(row for ended in llama.generate(rows, lambda _count: (), 512) for row in ended)
         handle.remove()
 
         assert 0 < len(found) < len(rows)
@@ -283,7 +283,7 @@ def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path,
     # Vowels are frequent: each ends somewhere.
     rows = encode_texts(adapter, texts, "summarization", num_beams=1, max_new_tokens=25, stop_strings=list("aei"))
 
-    with record_batch_sizes(adapter._writing._model) as sizes:
+    with record_batch_sizes(adapter._generator._model) as sizes:
         together = [adapter.decode([rows[place]], [raw]) for (place, _), raw in forward_all(adapter, rows).items()]
 
     alone = {
@@ -291,7 +291,7 @@ def test_leaving_changes_nothing_for_an_encoder_decoder_s_others(tmp_path: Path,
         for (place, _), raw in forward_all(adapter, rows, token_budget=1).items()
     }
     order = [
-        row.job.position for batch in planning.plan_micro_batches(rows, 10_000, adapter.most_rows) for row in batch.rows
+        row.job.position for batch in planning.plan_micro_batches(rows, 10_000, adapter.max_rows) for row in batch.rows
     ]
     assert together == [alone[place] for place in order]
     assert sizes[-1] < sizes[0] == len(texts)
@@ -303,12 +303,12 @@ class TestInterrupting:
     )
     def test_gives_a_pass_up_between_two_tokens(self, llama: Any, asked: dict[str, Any]) -> None:
         rows = encode_texts(llama, TEXTS, min_new_tokens=20, **asked)
-        llama.interrupt = after(5)
+        llama.should_interrupt = after(5)
         try:
             with record_batch_sizes(llama._pipeline.model) as sizes, pytest.raises(Interrupted):
                 forward_all(llama, rows)
         finally:
-            llama.interrupt = lambda: False
+            llama.should_interrupt = lambda: False
 
         assert len(sizes) == 5
         assert len(forward_all(llama, rows)) == len(TEXTS)
@@ -318,9 +318,9 @@ class TestInterrupting:
         seq2seq_models.bart(tmp_path / "model")
         adapter = load_adapter(tmp_path / "model", "summarization")
         rows = encode_texts(adapter, TEXTS, "summarization", num_beams=beams, min_new_tokens=20, max_new_tokens=25)
-        adapter.interrupt = after(5)
+        adapter.should_interrupt = after(5)
 
-        with record_batch_sizes(adapter._writing._model) as sizes, pytest.raises(Interrupted):
+        with record_batch_sizes(adapter._generator._model) as sizes, pytest.raises(Interrupted):
             forward_all(adapter, rows)
 
         assert len(sizes) == 5
@@ -335,10 +335,10 @@ def after(tokens: int) -> Callable[[], bool]:
 @contextmanager
 def places(adapter: Any, rows: Sequence[Row], count: int) -> Iterator[None]:
     """Room for so many rows at once, and no more."""
-    settings = adapter._generation.settings(rows[0].job.lease.parameters)
-    most, _ = settings.new_tokens(rows[0].length)
-    before, adapter._room = adapter._room, count * (max(row.length for row in rows) + most)
+    settings = adapter._generator.settings_for(rows[0].job.lease.parameters)
+    most, _ = settings.new_token_limits(rows[0].length)
+    before, adapter._max_cached_tokens = adapter._max_cached_tokens, count * (max(row.length for row in rows) + most)
     try:
         yield
     finally:
-        adapter._room = before
+        adapter._max_cached_tokens = before

@@ -106,7 +106,7 @@ def test_a_word_past_the_embeddings_costs_its_row_alone(tmp_path: Path, task: st
     made.save_random_model(tmp_path, task, "bert")
     adapter = runtime.load(made.pipeline_for(tmp_path, task), "cpu", threads=1).adapter
     # From here on the words behind this one are past the embeddings.
-    adapter._encoder._words = models_made.WORDPIECE_VOCABULARY.index("love") + 1  # type: ignore[attr-defined]
+    adapter._encoder._vocabulary_size = models_made.WORDPIECE_VOCABULARY.index("love") + 1  # type: ignore[attr-defined]
     words = ["love", "product"]
     inputs = {
         "question-answering": [{"question": "b", "context": word} for word in words],

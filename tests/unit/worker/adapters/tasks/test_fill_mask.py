@@ -64,7 +64,7 @@ class TestMasks:
     def test_are_found_where_they_are(self, bert: Path) -> None:
         encoded = rows(load(bert).encode(jobs(TEXTS)))
 
-        assert [row.features.places for row in encoded] == [[2], [3], [1, 2], [1]]
+        assert [row.features.mask_positions for row in encoded] == [[2], [3], [1, 2], [1]]
 
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -86,7 +86,7 @@ class TestMasks:
     def test_stay_when_the_rest_is_cut(self, bert: Path) -> None:
         [row] = rows(load(bert, max_length=10).encode(jobs(["[MASK] " + "it " * 10])))
 
-        assert (row.length, row.truncated, row.features.places) == (10, True, [1])
+        assert (row.length, row.truncated, row.features.mask_positions) == (10, True, [1])
         assert code(load(bert, max_length=10, truncation="error"), "[MASK] " + "it " * 10) == "input_too_long"
 
     def test_stay_on_the_other_side_where_the_tokenizer_cuts_the_front(self, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ class TestMasks:
 
         [row] = rows(adapter.encode(jobs(["it " * 10 + "[MASK]"])))
 
-        assert (row.truncated, row.features.places) == (True, [8])
+        assert (row.truncated, row.features.mask_positions) == (True, [8])
         assert code(adapter, "[MASK]" + " it" * 10) == "mask_truncated"
 
     def test_need_a_tokenizer_that_has_one(self, tmp_path: Path) -> None:

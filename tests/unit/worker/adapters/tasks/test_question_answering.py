@@ -215,7 +215,7 @@ class TestDecode:
         found = [each for each in adapter.decode(rows, raw) if not each["answer"]]
 
         certain = [np.exp(9.0 - place) for place in range(len(rows))]
-        others = [len(row.features["input_ids"][row.features.context]) for row in rows]
+        others = [len(row.features["input_ids"][row.features.context_slice]) for row in rows]
         least = min((first / (first + rest)) ** 2 for first, rest in zip(certain, others, strict=True))
         assert len(rows) > 2
         assert found == [{"score": pytest.approx(least, rel=1e-4), "start": 0, "end": 0, "answer": ""}]

@@ -154,7 +154,7 @@ class TestForward:
             return run(tensors, *more)
 
         monkeypatch.setattr(adapter._generator, "run", counted)
-        monkeypatch.setattr(adapter, "_room", 250)
+        monkeypatch.setattr(adapter, "_max_cached_tokens", 250)
 
         assert written(adapter, encoded) == expected
         assert len(sizes) > 1

@@ -76,7 +76,7 @@ class TestWindows:
             assert [row.features["input_ids"] for row in windows] == wanted["input_ids"]
             assert [row.features["token_type_ids"] for row in windows] == wanted["token_type_ids"]
             assert [row.features.special_tokens_mask for row in windows] == wanted["special_tokens_mask"]
-            assert [row.features.offsets for row in windows] == [each[1:-1] for each in wanted["offset_mapping"]]
+            assert [row.features.offset_pairs for row in windows] == [each[1:-1] for each in wanted["offset_mapping"]]
             assert [(row.part_index, row.part_count) for row in windows] == [
                 (n, len(windows)) for n in range(len(windows))
             ]
@@ -88,7 +88,7 @@ class TestWindows:
 
         def starts(adapter: TokenClassification, **parameters: Any) -> list[int]:
             [windows] = map(rows, adapter.encode(jobs([LONG], **parameters)))
-            return [row.features.offsets[0][0] for row in windows]
+            return [row.features.offset_pairs[0][0] for row in windows]
 
         words = [LONG.find(word) for word in LONG.split()[:3]]
         assert words == [0, 5, 10]

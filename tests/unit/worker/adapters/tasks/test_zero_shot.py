@@ -59,7 +59,7 @@ class TestEncode:
         adapter = load(bert)
         calls: list[Sequence[str]] = []
         tokens = adapter._special_tokens.tokenize
-        monkeypatch.setattr(adapter._special_tokens, "tokens", lambda texts, *_: calls.append(texts) or tokens(texts))
+        monkeypatch.setattr(adapter._special_tokens, "tokenize", lambda texts, *_: calls.append(texts) or tokens(texts))
 
         adapter.encode(jobs(["love", "hate"], candidate_labels=["a", "b", "c"]))
 

@@ -86,7 +86,7 @@ def test_is_what_the_tokenizer_makes_of_it(tokenizer: Any, messages: Any, goes_o
 def test_of_several_the_default_is_taken(made: Any) -> None:
     several = made({"default": "{{ bos_token }}{{ messages[0].content }}", "other": LOOP})
 
-    assert several.prompt(MESSAGES, goes_on=False).endswith("hello")
+    assert several.render(MESSAGES, continue_final_message=False).endswith("hello")
     assert refusal(made({"other": LOOP}))[0] == "invalid_messages"
     assert refusal(made(None))[0] == "no_chat_template"
 
@@ -121,9 +121,9 @@ def test_one_that_raises_says_what(made: Any, text: str) -> None:
 
 def test_after_some_hangs_in_a_row_it_is_not_tried_again(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     template = made(LOOP)
-    monkeypatch.setattr(template, "_hangs", MAX_CONSECUTIVE_HANGS - 1)
+    monkeypatch.setattr(template, "_consecutive_hangs", MAX_CONSECUTIVE_HANGS - 1)
     assert refusal(template)[1] == chat_templates.HUNG_MESSAGE
-    monkeypatch.setattr(template, "_start", None)
+    monkeypatch.setattr(template, "_start_process", None)
 
     for _ in range(1000):
         assert refusal(template) == ("chat_template_hung", chat_templates.DISABLED_MESSAGE)
@@ -135,22 +135,22 @@ def test_some_inputs_that_hang_cost_the_others_nothing(made: Any, monkeypatch: p
 
     for place in range(3):
         with pytest.raises(JobError):
-            template.prompt([{"role": "user", "content": "hang"}], goes_on=False)
-        assert template.prompt([{"role": "user", "content": f"{place}"}], goes_on=False) == f"{place}"
+            template.render([{"role": "user", "content": "hang"}], continue_final_message=False)
+        assert template.render([{"role": "user", "content": f"{place}"}], continue_final_message=False) == f"{place}"
 
 
 def test_a_process_that_somebody_killed_is_started_again(made: Any) -> None:
     template = made("{{ messages[0].content }}")
     for _ in range(2):
-        assert template.prompt(MESSAGES, goes_on=False) == "hello"
+        assert template.render(MESSAGES, continue_final_message=False) == "hello"
         os.kill(template._process.pid, signal.SIGKILL)
 
-    assert template.prompt(MESSAGES, goes_on=False) == "hello"
+    assert template.render(MESSAGES, continue_final_message=False) == "hello"
 
 
 def test_no_process_outlives_what_started_it(made: Any) -> None:
     template = made("{{ messages[0].content }}")
-    template.prompt(MESSAGES, goes_on=False)
+    template.render(MESSAGES, continue_final_message=False)
     process = template._process
 
     del template
@@ -161,7 +161,7 @@ def test_no_process_outlives_what_started_it(made: Any) -> None:
 def test_it_sees_none_of_our_variables(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://me:canary@host/db")
     template = made("{{ messages[0].content }}")
-    template.prompt(MESSAGES, goes_on=False)
+    template.render(MESSAGES, continue_final_message=False)
 
     environment = Path(f"/proc/{template._process.pid}/environ")
     if environment.exists():

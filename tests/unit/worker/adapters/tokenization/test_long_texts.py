@@ -148,7 +148,7 @@ def test_no_more_than_a_piece_is_tokenized_at_once(tokenizer: Any, name: str, mo
         lengths.append(len(text))
         return read(text, before)
 
-    monkeypatch.setattr(LongTextTokenizer, "read", lambda _self, *given: counted(*given))
+    monkeypatch.setattr(LongTextTokenizer, "tokenize_at_once", lambda _self, *given: counted(*given))
     texts.tokenize(TEXTS[name])
     assert max(lengths) == PIECE
 
