@@ -10,15 +10,15 @@ JOBS   ?= 4
 .PHONY: help demo nights test lint soak bench bench-bulk bench-claims samples clean
 
 help: ## Show this.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.runs ## Install, then label the bundled reviews on an embedded Valkey and SQLite.
+demo: $(VENV)/.runs ## Install, then run all eight tasks on an embedded Valkey and SQLite.
 	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
 
-nights: $(VENV)/.runs ## Live through three nights of a schedule in a minute: examples/nightly/run.py.
+nights: $(VENV)/.runs ## Show three nights of a schedule in a minute: examples/nightly/run.py.
 	@$(BIN)/python examples/nightly/run.py
 
-test: $(VENV)/.tests ## Install, then pass the whole suite on real Valkey and real PostgreSQL: JOBS=4 side by side.
+test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.tests ## Check style, types and the direction of imports.
@@ -27,19 +27,19 @@ lint: $(VENV)/.tests ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: $(VENV)/.tests ## Kill, freeze and cut off everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
+soak: $(VENV)/.tests ## Kill, freeze and disconnect everything while batches run, then count: MINUTES=5 SEED=7 DATABASE=sqlite.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
-bench: $(VENV)/.tests ## Measure against pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
+bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this machine; takes about 15 minutes.
 	$(BIN)/python -m benchmarks
 
-bench-bulk: $(VENV)/.tests ## Measure files coming in and results going out, against Celery and RQ: ITEMS=1000000.
-	$(BIN)/python -m benchmarks.bulk $(if $(ITEMS),--items $(ITEMS))
+bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery and RQ: ITEMS=1000000.
+	$(BIN)/python -m benchmarks.bulk_submit_submit $(if $(ITEMS),--items $(ITEMS))
 
-bench-claims: $(VENV)/.tests ## Measure claims beside 10,000 batches of one job, on both databases; takes a minute or two.
+bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, on both databases; takes a minute or two.
 	$(BIN)/python -m benchmarks.small_batches
 
-samples: $(VENV)/.tests ## Train the bundled sample models anew (seeded).
+samples: $(VENV)/.tests ## Train the bundled sample models again (seeded).
 	$(BIN)/python -m training.sentiment_analysis
 	$(BIN)/python -m training.ner
 	$(BIN)/python -m training.question_answering

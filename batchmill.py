@@ -4,7 +4,7 @@
 
 Commands, `Client` and the errors are imported on first use, so that `batchmill --help` loads nothing but click. In a
 checkout this is a module beside the packages `models`, `producer` and `worker`; in the wheel it is the package that
-holds them.
+contains them.
 """
 
 import gc
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
 
-VERSION = "0.1.0"  # as in pyproject.toml; a test holds them together
-PREFIX = f"{__name__}." if "__path__" in globals() else ""  # of our packages: they are inside this one in the wheel
+VERSION = "0.1.0"  # must equal the version in pyproject.toml; a test compares them
+PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are inside this one in the wheel
 
-API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # beside the errors
+API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # the errors are found in models.errors
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
 
-RUST_PANIC_MODULE = "pyo3_runtime"  # what packages in Rust raise, past every `except Exception`
+RUST_PANIC_MODULE = "pyo3_runtime"  # Rust panics derive from BaseException, not from Exception
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE: what other programs end with when `head` has seen enough
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
+EXIT_PIPE_CLOSED = 141  # 128 + SIGPIPE, the usual status when `head` closes the pipe
 
-# Rows come and go by the thousand. Python would look through all that is imported for circles every few pages, and that
-# page would take 40 ms longer; of what a command makes, hardly anything runs in circles.
+# Result rows trigger the cyclic garbage collector every few pages, which costs 40 ms each time. Our objects rarely form
+# cycles, so the thresholds are raised.
 GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def __getattr__(name: str) -> Any:
-    """`Client`, `BatchHandle` and the errors."""
+    """Import `Client`, `BatchHandle` or an error on first use."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(PREFIX + API.get(name, "models.errors"))
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 class Command(NamedTuple):
-    """Where a command stands, and its line in `batchmill --help`."""
+    """The module and attribute of a command, and its line in `batchmill --help`."""
 
     module: str
     attribute: str
@@ -65,41 +65,39 @@ COMMANDS = {
     "wait": Command("producer.cli.batches.wait", "wait", "Wait until a batch has ended."),
     "watch": Command("producer.cli.batches.watch", "watch", "Watch a batch while it runs."),
     "cancel": Command("producer.cli.batches.cancel", "cancel", "Cancel a batch."),
-    "retry": Command("producer.cli.batches.retry", "retry", "Try again what failed."),
+    "retry": Command("producer.cli.batches.retry", "retry", "Run a batch's failed jobs again."),
     "delete": Command("producer.cli.batches.delete", "delete", "Delete a batch with its jobs and results."),
     "prune": Command("producer.cli.batches.prune", "prune", "Delete the batches that ended long ago."),
     "results": Command("producer.cli.results.results", "results", "Print a batch's results, or write them to a file."),
     "errors": Command("producer.cli.results.errors", "errors", "Show a batch's failed jobs, or write them to a file."),
-    "schedule": Command("producer.cli.schedules.schedule", "schedule", "Run a pipeline every night."),
+    "schedule": Command("producer.cli.schedules.schedule", "schedule", "Manage schedules."),
     "pipelines": Command("producer.cli.operations.pipelines", "pipelines", "List the catalogue's pipelines."),
     "tasks": Command("producer.cli.operations.tasks", "tasks", "List the tasks, or explain one."),
     "models": Command("worker.cli.models", "models", "List, fetch and explain models."),
     "workers": Command("producer.cli.operations.workers", "workers", "List the worker processes."),
-    "audit": Command(
-        "producer.cli.operations.audit", "audit", "Prove from the rows that nothing is lost and nothing twice."
-    ),
-    "doctor": Command("producer.cli.operations.doctor", "doctor", "Look whether everything is there and healthy."),
+    "audit": Command("producer.cli.operations.audit", "audit", "Verify that every job has exactly one result."),
+    "doctor": Command("producer.cli.operations.doctor", "doctor", "Check that every part is there and healthy."),
     "attempts": Command(
         "producer.cli.results.attempts",
         "attempts",
-        "Show the tries of a batch that did not just succeed, or of one job.",
+        "Show failed and retried attempts of a batch, or all attempts of one job.",
     ),
     "worker": Command("worker.cli.run", "worker", "Run worker processes for pipelines."),
-    "foreman": Command("worker.cli.maintain", "foreman", "Look after things where no worker runs."),
-    "db": Command("producer.cli.operations.db", "db", "Look after the database's tables."),
+    "maintain": Command("worker.cli.maintain", "maintain", "Run maintenance tasks without a worker."),
+    "db": Command("producer.cli.operations.db", "db", "Manage the database's tables."),
     "demo": Command("producer.cli.demo.demo", "demo", "See all eight tasks at work in a minute, on bundled inputs."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it runs, and the one place where errors become sentences."""
+    """The command group: imports each command on first use and prints every error as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands' names, in the order of a user's day."""
+        """The names of all commands, in the order in which a user needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command; None when there is no such one."""
+        """Import a command; None if it does not exist."""
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -109,18 +107,18 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but for a URL, which is not repeated: it may have a password in it."""
+        """Resolve a command as click does, but never repeat a URL, which may contain a password."""
         if "://" in args[0]:
             ctx.fail("a URL stands where a command is due; give it as --database-url or --redis-url")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands' lines, without importing the commands."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; whatever it raises ends as one sentence and an exit code."""
+        """Run the command and turn any exception into one sentence and an exit code."""
         _escape_unencodable(sys.stdout)
         try:
             result = super().invoke(ctx)
@@ -151,8 +149,8 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, /, **flags: str | None) -> None:
     """Run Hugging Face pipelines over bulk data: every input ends as one row in SQL.
 
-    To see it work: batchmill demo. Exit codes: 0 done, 1 failed, 2 usage, 3 done with failed jobs, 4 not found,
-    5 Redis or the database unreachable, 124 the wait ran out, 130 interrupted.
+    To see it work: batchmill demo. Exit codes: 0 done, 1 failed, 2 invalid request, 3 done with failed jobs,
+    4 not found, 5 Redis or the database unreachable, 124 the wait timed out, 130 interrupted.
     """
     for flag, value in flags.items():
         if value is not None:
@@ -160,7 +158,7 @@ def cli(ctx: click.Context, /, **flags: str | None) -> None:
 
 
 def main() -> NoReturn:
-    """The console command."""
+    """Run the console command."""
     gc.set_threshold(*GC_THRESHOLDS)
     sys.excepthook = lambda _kind, error, _trace: _print_uncaught(error)
     threading.excepthook = lambda ended: _print_uncaught(ended.exc_value)
@@ -168,14 +166,14 @@ def main() -> NoReturn:
 
 
 def _override_environment(ctx: click.Context, variable: str, value: str) -> None:
-    # The environment, so that whatever reads settings sees it: other commands' modules, and processes they start.
+    # Set in the environment, so that lazily imported modules and child processes see it too.
     before = os.environ.get(variable)
     os.environ[variable] = value
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
 
 
 def _escape_unencodable(stream: Any) -> None:
-    # Where the stream's encoding has no such character, such as Latin-1 and an emoji, its escape has to do.
+    # An encoding such as Latin-1 has no emoji: print an escape rather than fail.
     if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
 
@@ -197,7 +195,7 @@ def _report_error(error: BaseException) -> int:
     if isinstance(error, OSError | MemoryError):
         _print_message(_system_error_message(error))
         return 1
-    # Not its message: that of a driver or a parser may quote somebody's input.
+    # The message is left out: drivers and parsers may quote an input in it.
     _print_message(
         f"a defect in Batchmill ({type(error).__name__}); run again with BATCHMILL_DEBUG=1 to see where it comes from"
     )
@@ -205,7 +203,7 @@ def _report_error(error: BaseException) -> int:
 
 
 def _print_uncaught(error: BaseException | None) -> None:
-    from models.privacy import tracebacks  # here, since `--help` loads nothing of ours
+    from models.privacy import tracebacks  # imported here so that `--help` stays fast
 
     tracebacks.print_error(error)
 
@@ -222,7 +220,7 @@ def _print_message(message: str) -> None:
 
 
 def _discard_stdout() -> None:
-    # Python flushes stdout once more at its end, and would complain there.
+    # Python flushes stdout again at exit and would report the closed pipe there.
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

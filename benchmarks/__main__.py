@@ -1,4 +1,4 @@
-"""Run every benchmark, each in a process of its own, and print their tables; says at the end how long it took."""
+"""Run every benchmark in a separate process, then print the tables and the total time."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ BENCHMARKS = ("noop", "encoder", "int8", "generation", "seq2seq", "ner", "zero_s
 
 
 def main() -> int:
-    """Run what is named on the command line, or everything; the exit status is that of the worst."""
+    """Run the benchmarks named on the command line, or all; returns the worst exit status."""
     started = time.monotonic()
     print(
         f"{os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}; Python "

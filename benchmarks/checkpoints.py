@@ -1,4 +1,4 @@
-"""Checkpoints: models of real geometry with random weights, made once, since a pass takes as long whatever they say."""
+"""Checkpoints of real geometry with random weights, because the weights do not affect the time of a pass."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,19 +36,19 @@ def nli_folder() -> Path:
 
 
 def ner_folder() -> Path:
-    """DistilBERT-base that names entities."""
+    """DistilBERT-base as a named-entity tagger."""
     return cached_checkpoint(
         "tagger", "sentiment-analysis", lambda: _random_distilbert(DistilBertForTokenClassification, NER_LABELS)
     )
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """A checkpoint's tokenizer."""
+    """Load a checkpoint's tokenizer."""
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def cached_checkpoint(name: str, sample: str, build_model: Callable[[], Any]) -> Path:
-    """The folder of a checkpoint with the tokenizer of a sample model, made unless it is there."""
+    """Return the folder of a checkpoint with a sample model's tokenizer; it is built if missing."""
     folder = MODELS_FOLDER / name
     if not (folder / "model.safetensors").exists():
         torch.manual_seed(0)
@@ -58,7 +58,7 @@ def cached_checkpoint(name: str, sample: str, build_model: Callable[[], Any]) ->
 
 
 def _random_distilbert(head: Any, labels: tuple[str, ...]) -> Any:
-    # The defaults are the base model's: 6 layers of 768, 12 heads. Most of its vocabulary has no word here.
+    # The defaults are those of the base model: 6 layers of 768, 12 heads. Most of its vocabulary is unused here.
     config = DistilBertConfig(
         vocab_size=BASE_VOCABULARY,
         id2label=dict(enumerate(labels)),

@@ -1,7 +1,7 @@
-"""Claims at scale: a million queued jobs in 50 batches, while somebody's long transaction keeps every dead row.
+"""Claims at scale: a million queued jobs in 50 batches, while a long transaction keeps every dead row.
 
-Only slices are put in, since a claim looks at no job; a close writes a result for each of a slice's jobs where it is
-told so. Latency is that of `claims.take` for one slice.
+Only slices are inserted, because a claim reads no job. A commit can also write a result for each of a slice's jobs.
+Latency is that of `claims.claim` for one slice.
 """
 
 import argparse
@@ -52,7 +52,7 @@ WAIT_SAMPLE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ClaimMeasurement:
-    """Seconds of each claim, those until all was done, and what PostgreSQL's sessions waited for meanwhile."""
+    """Seconds of each claim, total seconds, and the wait events of PostgreSQL sessions meanwhile."""
 
     claim_seconds: list[float]
     total_seconds: float
@@ -60,7 +60,7 @@ class ClaimMeasurement:
     wait_events: Counter[str]
 
     def table_row(self, name: str) -> tuple[str, ...]:
-        """As the table shows it."""
+        """Format the row of the table."""
         sampled = max(1, sum(self.wait_events.values()))
         locks = sum(count for wait, count in self.wait_events.items() if wait.startswith("Lock: "))
         return (
@@ -74,7 +74,7 @@ class ClaimMeasurement:
 
 
 def main() -> int:
-    """Print the tables; returns 1 where a claim or the bells take longer than wanted."""
+    """Print the tables; returns 1 if a claim or resending wakeups misses its target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     options = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> int:
         alone = _measure_claims(postgres, options.jobs, claimants=1, results_per_slice=SLICE_JOBS)
         bare = _measure_claims(postgres, options.jobs, claimants=CLAIMANT_COUNT, results_per_slice=0)
         many = _measure_claims(postgres, options.jobs, claimants=CLAIMANT_COUNT, results_per_slice=SLICE_JOBS)
-        ringing = _seconds_to_resend_wakeups(postgres, valkey, options.jobs)
+        resend_seconds = _seconds_to_resend_wakeups(postgres, valkey, options.jobs)
     head = ("claim, renew, close", "claim p50, ms", "p99, ms", "max, ms", "slices/s", "waits for a lock")
     title = (
         f"Claims: {options.jobs:,} jobs queued in {BATCH_COUNT} batches, slices of {SLICE_JOBS:,}, a transaction open"
@@ -111,14 +111,14 @@ def main() -> int:
         [
             ("claim by one, p99", f"{TARGET_CLAIM_MS} ms", f"{claim} ms", "yes" if claim <= TARGET_CLAIM_MS else "no"),
             (
-                "all bells rung again after FLUSHALL",
+                "all wakeups resent after FLUSHALL",
                 f"{TARGET_RESEND_SECONDS} s",
-                f"{ringing:.1f} s",
-                "yes" if ringing <= TARGET_RESEND_SECONDS else "no",
+                f"{resend_seconds:.1f} s",
+                "yes" if resend_seconds <= TARGET_RESEND_SECONDS else "no",
             ),
         ],
     )
-    return 0 if claim <= TARGET_CLAIM_MS and ringing <= TARGET_RESEND_SECONDS else 1
+    return 0 if claim <= TARGET_CLAIM_MS and resend_seconds <= TARGET_RESEND_SECONDS else 1
 
 
 def _measure_claims(postgres: Postgres, jobs: int, *, claimants: int, results_per_slice: int) -> ClaimMeasurement:
@@ -145,7 +145,7 @@ def _claim_all(url: str, worker_id: str, results_per_slice: int, barrier: Barrie
     who = Claimant(worker_id, PIPELINE, TASK, MODEL, REVISION, LEASE_SECONDS)
     seconds: list[float] = []
     try:
-        claims.claimable_pipelines(database, [PIPELINE])  # connects
+        claims.claimable_pipelines(database, [PIPELINE])  # opens the connection
         barrier.wait()
         while claims.claimable_pipelines(database, [PIPELINE]):
             started = time.perf_counter()
@@ -161,7 +161,7 @@ def _claim_all(url: str, worker_id: str, results_per_slice: int, barrier: Barrie
 
 
 def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slice: int) -> None:
-    for lease in leases:  # a batch's last slice is shorter, and comes with another
+    for lease in leases:  # a batch's last slice is shorter, and arrives with another
         places = range(lease.start_position, lease.start_position + min(results_per_slice, lease.size))
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
@@ -170,7 +170,7 @@ def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slic
 
 @contextmanager
 def _database_with_queued_jobs(postgres: Postgres, jobs: int) -> Iterator[str]:
-    """The URL of a database with so many queued jobs, of which only the slices are there."""
+    """Yield the URL of a database with this many queued jobs, of which only the slices exist."""
     url = postgres.create_database("claims")
     schema.upgrade(url)
     database = Database(url)
@@ -192,7 +192,7 @@ def _database_with_queued_jobs(postgres: Postgres, jobs: int) -> Iterator[str]:
         insert_rows(
             connection,
             "slices",
-            ("batch_id", "first", "size", "state"),
+            ("batch_id", "start_position", "size", "state"),
             (
                 (batch_id, first, min(SLICE_JOBS, each - first), "queued")
                 for batch_id in ids
@@ -206,7 +206,7 @@ def _database_with_queued_jobs(postgres: Postgres, jobs: int) -> Iterator[str]:
 
 @contextmanager
 def _long_transaction(url: str) -> Iterator[None]:
-    """Somebody's forgotten transaction: as long as it is open, no dead row is taken away."""
+    """Hold a transaction open, so that vacuum can remove no dead row."""
     with psycopg.connect(_libpq_url(url)) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.execute("SELECT count(*) FROM slices")
@@ -216,7 +216,7 @@ def _long_transaction(url: str) -> Iterator[None]:
 
 @contextmanager
 def _sample_wait_events(url: str) -> Iterator[Counter[str]]:
-    """What the sessions that work wait for, looked at every now and then."""
+    """Sample the wait events of active sessions at intervals."""
     waits: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -235,17 +235,17 @@ def _sample_wait_events(url: str) -> Iterator[Counter[str]]:
 
 
 def _seconds_to_resend_wakeups(postgres: Postgres, valkey: Valkey, jobs: int) -> float:
-    """Seconds from FLUSHALL until there is a bell for every slice, with the duty at its default interval."""
+    """Return the seconds from FLUSHALL until every slice has a wakeup, at the default maintenance interval."""
     with _database_with_queued_jobs(postgres, jobs) as url:
         settings = Settings.load(database_url=url, redis_url=valkey.url)
         database = Database(url)
         with database.read() as connection:
             slices = list(connection.scalars(text("SELECT id FROM slices ORDER BY id")))
         wakeups.send_wakeups(settings, PIPELINE, slices)
-        bells: list[MaintenanceTask] = [
-            duty for duty in tasks.default_tasks(database, settings) if duty.name == "bells"
+        wakeup_tasks: list[MaintenanceTask] = [
+            task for task in tasks.default_tasks(database, settings) if task.name == "wakeups"
         ]
-        looking = MaintenanceLoop(database, bells, "benchmark", reclaim_grace_seconds=0.0)
+        looking = MaintenanceLoop(database, wakeup_tasks, "benchmark", reclaim_grace_seconds=0.0)
         looking.start()
         valkey.flush()
         started = time.monotonic()

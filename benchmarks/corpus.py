@@ -1,4 +1,4 @@
-"""A corpus: texts whose lengths in tokens follow a distribution exactly, whatever their number."""
+"""A corpus of texts whose token lengths follow a distribution exactly, for any number of texts."""
 
 import math
 import random
@@ -8,18 +8,18 @@ from statistics import NormalDist
 from typing import Any
 
 SPECIAL_TOKENS = 2
-# A worker tries micro-batches of other sizes on its first 20 to 25 thousand tokens; what it settles on is its pace.
+# A worker tries other micro-batch sizes on its first 20 to 25 thousand tokens; its speed is measured after that.
 WARM_UP_TOKENS, WARM_UP_SEED = 25_000, 1
 MAX_TOKENS, MIN_TOKENS = 512, 3
 
-# Median and spread (sigma of the logarithm). Both have a mean of about 55 tokens; `mixed` is what reviews and tickets
-# look like, `even` has little that sorting could save.
+# Median and spread (sigma of the logarithm). Both have a mean of about 55 tokens. `mixed` resembles reviews and
+# tickets; `even` gains little from sorting.
 MEAN_TOKENS = 55
 DISTRIBUTIONS = {"mixed": (36.0, 0.95), "even": (52.0, 0.35)}
 
 
 def token_lengths(count: int, distribution: str = "mixed", seed: int = 0) -> list[int]:
-    """Log-normal lengths in tokens with the special ones, in random order: the quantiles, so no draw is a lucky one."""
+    """Return log-normal token lengths, special tokens included, in random order; quantiles, so no draw is lucky."""
     median, spread = DISTRIBUTIONS[distribution]
     quantile = NormalDist().inv_cdf
     drawn = [median * math.exp(spread * quantile((place + 0.5) / count)) for place in range(count)]
@@ -29,7 +29,7 @@ def token_lengths(count: int, distribution: str = "mixed", seed: int = 0) -> lis
 
 
 def random_texts(tokenizer: Any, count: int, distribution: str = "mixed", seed: int = 0) -> list[str]:
-    """Texts of random words, each word one token."""
+    """Return texts of random words, each word one token."""
     words, source = _single_token_words(tokenizer), random.Random(seed)
     return [
         " ".join(source.choices(words, k=length - SPECIAL_TOKENS))
@@ -38,7 +38,7 @@ def random_texts(tokenizer: Any, count: int, distribution: str = "mixed", seed: 
 
 
 def warm_up_texts(tokenizer: Any, distribution: str = "mixed", forward_passes: int = 1) -> list[str]:
-    """Other texts of the same kind, to warm a worker up with; each takes so many passes."""
+    """Return other texts of the same kind to warm up a worker; each takes this many passes."""
     count = WARM_UP_TOKENS // (MEAN_TOKENS * forward_passes)
     return random_texts(tokenizer, count, distribution, WARM_UP_SEED)
 

@@ -1,28 +1,32 @@
-"""Text generation with skewed lengths: a short text waits for the longest of its batch, unless somebody sees to it.
+"""Text generation with skewed lengths, where a short text waits for its batch's longest unless rows can leave.
 
-48 prompts fit into one pass, so rows only leave it; with `--items 192` others enter in their place.
+48 prompts fit into one pass, so rows only leave it. With `--items 192`, waiting rows take their places.
 """
 
 from statistics import mean, median
 
-from benchmarks import loops, options, report, writer
-from benchmarks.duels import BATCHMILL_NAME, PIPELINE_PREFIX, PipelineComparison
+from benchmarks import inference_loops, options, report, synthetic_generator
+from benchmarks.pipeline_comparison import BATCHMILL_NAME, PIPELINE_PREFIX, PipelineComparison
 
-GENERATION_PARAMETERS = {"max_new_tokens": writer.MAX_NEW_TOKENS, "do_sample": False, "return_full_text": False}
+GENERATION_PARAMETERS = {
+    "max_new_tokens": synthetic_generator.MAX_NEW_TOKENS,
+    "do_sample": False,
+    "return_full_text": False,
+}
 PEER_BATCH_SIZE = 8
 
 
 def main() -> None:
-    """Print the paces and how they stand to the target."""
+    """Print the throughput and compare it with the target."""
     asked = options.parse_options(__doc__, items=48)
-    model = writer.generator_folder()
-    prompts = writer.random_prompts(asked.items)
+    model = synthetic_generator.generator_folder()
+    prompts = synthetic_generator.random_prompts(asked.items)
     lengths = _output_lengths(model, prompts)
     standings = PipelineComparison(
         "text-generation", model, prompts, (1, PEER_BATCH_SIZE, 32), GENERATION_PARAMETERS, GENERATION_PARAMETERS
     ).run(asked.rounds)
     report.print_throughput(
-        f"Text generation: {asked.items} prompts, greedy, at most {writer.MAX_NEW_TOKENS} new tokens "
+        f"Text generation: {asked.items} prompts, greedy, at most {synthetic_generator.MAX_NEW_TOKENS} new tokens "
         f"(mean {mean(lengths):.0f}, median {median(lengths):.0f}, longest {max(lengths)}); GPT-2 of 6 layers of 512",
         "texts/s",
         standings,
@@ -36,7 +40,7 @@ def main() -> None:
 
 
 def _output_lengths(model: object, prompts: list[str]) -> list[int]:
-    pipe = loops.load_pipeline("text-generation", str(model))
+    pipe = inference_loops.load_pipeline("text-generation", str(model))
     written = pipe(
         prompts,
         batch_size=PEER_BATCH_SIZE,

@@ -1,4 +1,4 @@
-"""The same encoder with int8 weights: our `quantization = "int8"` against pipeline() as it comes, in float32."""
+"""An encoder with int8 weights: `quantization = "int8"` against the unmodified pipeline() in float32."""
 
 import warnings
 from pathlib import Path
@@ -8,34 +8,34 @@ import torch
 import torch.ao.quantization
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks import checkpoints, corpus, loops, options, report
-from benchmarks.contest import Candidate
-from benchmarks.duels import BATCHMILL_NAME, PipelineComparison, speedup
+from benchmarks import checkpoints, corpus, inference_loops, options, report
+from benchmarks.comparison import Candidate
+from benchmarks.pipeline_comparison import BATCHMILL_NAME, PipelineComparison, speedup
 
 TASK = "sentiment-analysis"
 HAND_QUANTIZED_PREFIX = "quantized by hand, "
 
 
 def quantize_with_torch(model: Path) -> Any:
-    """The model as torch's documentation quantizes one."""
+    """Quantize the model as torch's documentation does."""
     plain = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32).eval()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated in favour of a package of its own
+        warnings.simplefilter("ignore")  # deprecated in favour of a separate package
         layers: Any = torch.ao.quantization
         return layers.quantize_dynamic(plain, {torch.nn.Linear}, dtype=torch.qint8)
 
 
 def main() -> None:
-    """Print the paces and how they stand to the target."""
+    """Print the throughput and compare it with the target."""
     asked = options.parse_options(__doc__, items=64, distribution=True)
     model = checkpoints.classifier_folder()
     tokenizer = checkpoints.load_tokenizer(model)
     texts = corpus.random_texts(tokenizer, asked.items, asked.lengths)
-    pipe = loops.load_pipeline(TASK, quantize_with_torch(model), tokenizer)
+    pipe = inference_loops.load_pipeline(TASK, quantize_with_torch(model), tokenizer)
     by_hand = [
         Candidate(
             f"{HAND_QUANTIZED_PREFIX}pipeline(batch_size={size})",
-            loops.pipeline_loop(pipe, texts, size, truncation=True),
+            inference_loops.pipeline_loop(pipe, texts, size, truncation=True),
         )
         for size in (1, 8)
     ]

@@ -1,11 +1,11 @@
-"""Peak memory: what a process has resident at most, by batch size. Each in a process of its own."""
+"""Peak resident memory by batch size, each size in a separate process."""
 
 import argparse
 import resource
 import subprocess
 import sys
 
-from benchmarks import checkpoints, corpus, loops, mills, options, report
+from benchmarks import checkpoints, corpus, deployments, inference_loops, options, report
 
 TASK = "sentiment-analysis"
 BATCH_SIZES = (1, 8, 32, 64)
@@ -27,9 +27,9 @@ def main() -> None:
 
 
 def _pipeline_peak_mib(size: int) -> float:
-    pipe = loops.load_pipeline(TASK, str(checkpoints.classifier_folder()))
+    pipe = inference_loops.load_pipeline(TASK, str(checkpoints.classifier_folder()))
     if size:
-        loops.pipeline_loop(pipe, _texts(), size, truncation=True)()
+        inference_loops.pipeline_loop(pipe, _texts(), size, truncation=True)()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -43,8 +43,8 @@ def _worker_peak_mib() -> float:
     entries = {"bench": {"task": TASK, "model": str(checkpoints.classifier_folder())}}
     with (
         options.temporary_folder() as folder,
-        mills.run_servers() as (postgres, valkey),
-        mills.run_service(postgres, valkey, folder / "mill", entries) as service,
+        deployments.run_servers() as (postgres, valkey),
+        deployments.run_service(postgres, valkey, folder / "mill", entries) as service,
     ):
         service.run_batch("bench", _texts())
         return service.peak_mib

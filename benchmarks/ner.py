@@ -1,11 +1,11 @@
-"""Named entities: a label for every token, joined to entities."""
+"""Named entities: a label for every token, merged into entities."""
 
 from benchmarks import checkpoints, corpus, options, report
-from benchmarks.duels import BATCHMILL_NAME, PipelineComparison, speedup
+from benchmarks.pipeline_comparison import BATCHMILL_NAME, PipelineComparison, speedup
 
 
 def main() -> None:
-    """Print the paces."""
+    """Print the throughput."""
     asked = options.parse_options(__doc__, items=64, distribution=True)
     model = checkpoints.ner_folder()
     tokenizer = checkpoints.load_tokenizer(model)

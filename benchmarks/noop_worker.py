@@ -1,4 +1,4 @@
-"""A worker process whose model does nothing: what is left is Batchmill itself."""
+"""A worker process with a no-op model, which measures Batchmill alone."""
 
 import os
 import sys
@@ -20,26 +20,26 @@ OUTPUT = {"label": "NONE", "score": 1.0}
 
 
 class NoOpAdapter:
-    """Every text is one token long, and every answer is the same."""
+    """An adapter with one token for every text and the same answer for all."""
 
     auto_model_class: ClassVar[Any] = None
     max_rows = 512
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row]]:
-        """A row of nothing for each job."""
+        """Return an empty row for each job."""
         return [[Row(job, None, 1, truncated=False)] for job in jobs]
 
     def forward(self, batch: MicroBatch) -> list[None]:
-        """Nothing for each row."""
+        """Return nothing for each row."""
         return [None] * len(batch.rows)
 
     def decode(self, _rows: Sequence[Row], _raw: Sequence[None]) -> dict[str, Any]:
-        """What a sentiment model would say, so that as much is written."""
+        """Return a sentiment model's output, so that the same amount is written."""
         return OUTPUT
 
 
 def load(pipeline: Pipeline, _device: str, **_options: Any) -> Runtime:
-    """In the place of `runtime.load`."""
+    """Replace `runtime.load`."""
     version = RuntimeVersion(
         task=pipeline.task,
         model="no-op",

@@ -1,4 +1,4 @@
-"""The options that the benchmarks share."""
+"""Command-line options shared by the benchmarks."""
 
 import argparse
 import tempfile
@@ -11,7 +11,7 @@ from benchmarks import corpus
 
 
 def parse_options(description: str | None, *, items: int, rounds: int = 3, distribution: bool = False) -> Namespace:
-    """What the command line asks for: `items` and `rounds`, and where it matters a `distribution` of lengths."""
+    """Parse `items`, `rounds` and, for some benchmarks, a `distribution` of lengths."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--items", type=int, default=items, help="inputs in one run")
     parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contestant")
@@ -23,6 +23,6 @@ def parse_options(description: str | None, *, items: int, rounds: int = 3, distr
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for logs and settings, gone afterwards."""
+    """Yield a temporary folder for logs and settings."""
     with tempfile.TemporaryDirectory(prefix="batchmill-bench-") as folder:
         yield Path(folder)

@@ -1,14 +1,14 @@
-"""Tables: what was measured, in the form in which benchmarks/README.md holds it."""
+"""Tables of measurements, in the form of benchmarks/README.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.contest import Measurement
+from benchmarks.comparison import Measurement
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure should come to, at least or `at_most`, and what it came to."""
+    """A measured figure and its target, a minimum or, with `is_upper_bound`, a maximum."""
 
     name: str
     target: float
@@ -18,7 +18,7 @@ class Target:
 
     @property
     def row(self) -> tuple[str, str, str, str]:
-        """As the table shows it."""
+        """Format the row of the table."""
         met = self.measured <= self.target if self.is_upper_bound else self.measured >= self.target
         return (
             self.name,
@@ -29,7 +29,7 @@ class Target:
 
 
 def print_throughput(title: str, unit: str, measurements: Mapping[str, Measurement], our_name: str) -> None:
-    """Each contestant's median pace with its slowest and fastest run, and how many times as fast ours is."""
+    """Print each candidate's median throughput, its slowest and fastest run, and our speedup."""
     rows = []
     for name, standing in measurements.items():
         low, high = standing.items_per_second_range
@@ -46,12 +46,12 @@ def print_throughput(title: str, unit: str, measurements: Mapping[str, Measureme
 
 
 def print_targets(targets_to_print: Iterable[Target]) -> None:
-    """Figures beside what they should be."""
+    """Print figures beside their targets."""
     print_table("", ("figure", "target", "measured", "met"), [target.row for target in targets_to_print])
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a Markdown table, its columns aligned."""
+    """Print an aligned Markdown table."""
     lines = [header, *rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     ruled = [*lines[:1], ["-" * width for width in widths], *lines[1:]]

@@ -1,4 +1,4 @@
-"""Translation by beams with skewed lengths: rows whose beams are settled leave, in a loop of `generate` they wait."""
+"""Translation by beam search with skewed lengths: finished rows leave here, but wait in a loop of `generate`."""
 
 import time
 from collections.abc import Sequence
@@ -7,31 +7,33 @@ from typing import Any
 
 import torch
 
-from benchmarks import THREADS, checkpoints, corpus, loops, options, report, translator
-from benchmarks.contest import Candidate, run_interleaved
+from benchmarks import THREADS, checkpoints, corpus, inference_loops, options, report, synthetic_translator
+from benchmarks.comparison import Candidate, run_interleaved
 
 BARE_LOOP_NAME, GENERATE_PREFIX = "our bare loop", "model.generate, batches of "
 BATCH_SIZES, PEER_BATCH_SIZE = (1, 8, 32), 8
 
 
 def main() -> None:
-    """Print the paces and how they stand to plain loops; transformers 5 has no pipeline for this task."""
+    """Print the throughput against plain loops; transformers 5 has no pipeline for this task."""
     asked = options.parse_options(__doc__, items=32, rounds=2)
-    folder = translator.translator_folder()
+    folder = synthetic_translator.translator_folder()
     tokenizer = checkpoints.load_tokenizer(folder)
     texts = corpus.random_texts(tokenizer, asked.items, "even")
     torch.set_num_threads(THREADS)
-    loaded = loops.load_runtime("translation", folder)
+    loaded = inference_loops.load_runtime("translation", folder)
     model = loaded.adapter._generator._model  # type: ignore[attr-defined]
     plain = [
         Candidate(f"{GENERATE_PREFIX}{size}", _generate_loop(model, tokenizer, texts, size)) for size in BATCH_SIZES
     ]
-    ours = loops.bare_loop(loaded, [{"text": text} for text in texts], translator.generation_parameters())
+    ours = inference_loops.bare_loop(
+        loaded, [{"text": text} for text in texts], synthetic_translator.generation_parameters()
+    )
     lengths = _output_lengths(model, tokenizer, texts[:: max(1, len(texts) // 16)])
     standings = run_interleaved([*plain, Candidate(BARE_LOOP_NAME, ours)], len(texts), asked.rounds)
     report.print_throughput(
-        f"Translation: {len(texts)} texts, {translator.NUM_BEAMS} beams, at most "
-        f"{translator.MAX_NEW_TOKENS} tokens (of 16: "
+        f"Translation: {len(texts)} texts, {synthetic_translator.NUM_BEAMS} beams, at most "
+        f"{synthetic_translator.MAX_NEW_TOKENS} tokens (of 16: "
         f"mean {mean(lengths):.0f}, median {median(lengths):.0f}, longest {max(lengths)}); Marian, 6 + 6 layers of 512",
         "texts/s",
         standings,
@@ -44,7 +46,7 @@ def main() -> None:
     )
 
 
-def _generate_loop(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> loops.TimedRun:
+def _generate_loop(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> inference_loops.TimedRun:
     def run() -> float:
         started = time.perf_counter()
         for start in range(0, len(texts), batch_size):
@@ -69,7 +71,7 @@ def _generate(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
-        **translator.generation_parameters(),
+        **synthetic_translator.generation_parameters(),
     )
     return ids
 

@@ -1,7 +1,7 @@
-"""Many small batches: 10,000 of one job each, on both databases.
+"""Many small batches: 10,000 batches of one job, on both databases.
 
-How long each claim takes that takes the backlog in; how long those of a more urgent batch take beside it, one slice at
-a time; and how long it all takes from the first claim to the last batch's end, where the model does nothing.
+Measures each claim of the backlog, and claims of a more urgent batch beside it, one slice at a time. Also measures the
+time from the first claim to the last batch's end with a no-op model.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from models import schema
 from models.db import Database, insert_rows
 from models.pipelines import builtin
 from models.tables import Batch
-from tests.batches_made import get_unanswered_jobs
+from tests.factories.batch_rows import get_unanswered_jobs
 from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
@@ -44,7 +44,7 @@ COUNT_OPEN_BATCHES = "SELECT count(*) FROM batches WHERE status = 'in_progress'"
 
 
 def main() -> int:
-    """Print the table; returns 1 where claims are more, or take longer, than wanted."""
+    """Print the table; returns 1 if claims are more, or slower, than their target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.small_batches", description=__doc__)
     parser.add_argument("--batches", type=int, default=10_000)
     batches = parser.parse_args().batches
@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of each claim, of reading its inputs, and of asking what waits."""
+    """Return the seconds of each claim, of reading its inputs, and of listing the waiting pipelines."""
     database = _database_with_batches(url, batches)
     took: tuple[list[float], list[float], list[float]] = ([], [], [])
     while True:
@@ -102,7 +102,7 @@ def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], l
 
 
 def _measure_urgent_claims(url: str, batches: int) -> list[float]:
-    """Seconds of claims of one slice of a more urgent batch, beside a backlog that is half out with somebody."""
+    """Return the seconds of one-slice claims of an urgent batch, beside a backlog that is half claimed."""
     database = _database_with_batches(url, batches)
     held = 0
     while held < batches // 2 and (leases := claims.claim(database, CLAIMANT, MAX_CLAIM_JOBS, SLICE_JOBS)):
@@ -119,7 +119,7 @@ def _measure_urgent_claims(url: str, batches: int) -> list[float]:
 
 
 def _measure_engine_run(url: str, batches: int) -> float:
-    """Seconds from the engine's start until the last batch has ended."""
+    """Return the seconds from the engine's start to the last batch's end."""
     database = _database_with_batches(url, batches)
     runtime = load(builtin.BUILTIN_PIPELINES[0], "cpu")
     engine = Engine(
@@ -175,7 +175,9 @@ def _insert_batches(database: Database, prefix: str, numbers: range, jobs: int, 
         for some in (ids[start : start + 1_000] for start in range(0, len(ids), 1_000)):
             connection.execute(insert(Batch).values([{**values, "id": batch_id} for batch_id in some]))
         insert_rows(connection, "jobs", ("batch_id", "position", "input"), ((*at, '{"text": "a"}') for at in places))
-        insert_rows(connection, "slices", ("batch_id", "first", "size", "state"), ((*at, 1, "queued") for at in places))
+        insert_rows(
+            connection, "slices", ("batch_id", "start_position", "size", "state"), ((*at, 1, "queued") for at in places)
+        )
 
 
 def _format_percentile_ms(seconds: Sequence[float], quantile: float) -> str:

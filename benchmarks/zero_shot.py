@@ -1,13 +1,13 @@
-"""Zero-shot classification: every text by five labels, which makes five passes of each."""
+"""Zero-shot classification: five labels, so five passes for every text."""
 
 from benchmarks import checkpoints, corpus, options, report
-from benchmarks.duels import BATCHMILL_NAME, PipelineComparison, speedup
+from benchmarks.pipeline_comparison import BATCHMILL_NAME, PipelineComparison, speedup
 
 LABELS = ["delivery", "quality", "price", "service", "size"]
 
 
 def main() -> None:
-    """Print the paces."""
+    """Print the throughput."""
     asked = options.parse_options(__doc__, items=16, distribution=True)
     model = checkpoints.nli_folder()
     tokenizer = checkpoints.load_tokenizer(model)

@@ -1,3 +1,4 @@
-"""Contracts that producers and workers share: settings, tables, states, catalogue. The neural networks are in `samples/`
-and on the Hub. Never imports torch.
+"""The contracts that producers and workers share: settings, tables, states and the catalogue.
+
+This package never imports torch. The neural networks are in `samples/` and on the Hub.
 """

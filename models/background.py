@@ -1,4 +1,4 @@
-"""Threads beside the work: periodic tasks, heartbeats, and the watch on the parent process."""
+"""Background threads for periodic tasks, heartbeats and the watch on the parent process."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from models.errors import DatabaseRefused, Unreachable
 
 
 class UnexpectedErrorLog:
-    """Logs what should never be raised: with its traceback the first time, and in one line each time it comes again."""
+    """Logs unexpected errors: the first of a kind with its traceback, each repetition in one line."""
 
     def __init__(self, log: Any, event: str) -> None:
         self._log = log
@@ -21,7 +21,7 @@ class UnexpectedErrorLog:
         self._seen: Counter[tuple[str, str]] = Counter()
 
     def record(self, error: Exception) -> None:
-        """Log an error that is being handled."""
+        """Log the error that is being handled."""
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
@@ -29,35 +29,39 @@ class UnexpectedErrorLog:
         kind = (type(error).__name__, where)
         self._seen[kind] += 1
         if self._seen[kind] == 1:
-            self._log.exception(self._event)
+            self._log.exception(self._event, error=kind[0])
         else:
-            self._log.error(self._event, error=kind[0], where=where, times=self._seen[kind])
+            self._log.error(self._event, error=kind[0], location=where, count=self._seen[kind])
 
 
 class PeriodicThread(ABC):
-    """A daemon thread that runs `_loop`, which ends once `_stopping` is set."""
+    """A daemon thread that runs `_loop` until `_stopping` is set."""
 
     def __init__(self, name: str) -> None:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
-        """From now on look around."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what is being done, and do no more."""
+        """Finish the current round and end the thread."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     @abstractmethod
     def _loop(self) -> None:
-        """Wait on `_stopping`, act, and wait again."""
+        """Act repeatedly, waiting on `_stopping` in between, until it is set."""
 
 
 class HeartbeatThread:
-    """Beats from a thread of its own while the block runs; `beat` is one, and says whether there is to be another."""
+    """Context manager that calls `beat` from a separate thread while its block runs.
+
+    beat: sends one heartbeat and returns False to stop
+    interval_seconds: time between two heartbeats
+    """
 
     def __init__(self, beat: Callable[[], bool], interval_seconds: float) -> None:
         self._beat = beat
@@ -77,15 +81,15 @@ class HeartbeatThread:
         while not self._stopping.wait(self._interval_seconds):
             try:
                 if not self._beat():
-                    return  # what is written next says so
+                    return  # the next fenced write fails too and reports it
             except Unreachable:
-                continue  # as does what is written next, if that lasts
+                continue  # the next write reports it, if the outage lasts
             except DatabaseRefused:
                 return
 
 
 def exit_with_parent() -> None:
-    """Have SIGTERM sent to this process when standard input ends. A SIGKILL of the parent shows here as well."""
+    """Send SIGTERM to this process when standard input closes, as it does even after a SIGKILL of the parent."""
 
     def watch() -> None:
         while os.read(0, 1024):

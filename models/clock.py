@@ -1,4 +1,4 @@
-"""The clock that schedules go by: the database's own, or, to rehearse, one that starts elsewhere and runs faster."""
+"""The clock that schedules use: the database's own, or a simulated one with another start and speed."""
 
 import re
 import time
@@ -14,12 +14,12 @@ from models.settings import Settings
 
 Clock = Callable[[], datetime]
 
-# START, the real moment at which it begins (unset: when this process does), and how fast it goes.
+# START, the real time at which the clock starts (unset: when this process does), and its speed as a factor.
 SIMULATED_CLOCK = re.compile(r"(?P<start>[^@*]+)(?:@(?P<began>[^@*]+))?(?:\*(?P<speed>\d+(?:\.\d+)?))?")
 
 
 def clock_for(settings: Settings, database: Database) -> Clock:
-    """The clock that the settings name; gives aware moments in UTC. Raises SettingsError."""
+    """Build the clock that the settings name, which returns aware times in UTC; raises SettingsError."""
     if settings.simulated_clock is None:
         return lambda: database_time(database)
     found = SIMULATED_CLOCK.fullmatch(settings.simulated_clock.strip())
@@ -33,7 +33,7 @@ def clock_for(settings: Settings, database: Database) -> Clock:
 
 
 def database_time(database: Database) -> datetime:
-    """What the database's clock says; raises Unreachable."""
+    """The current time by the database's clock; raises Unreachable."""
     query = text(f"SELECT {database.sql.now} AS moment").columns(moment=UtcDateTime())
     with database.read() as connection:
         moment: datetime = connection.execute(query).scalar_one()
@@ -49,5 +49,6 @@ def _parse_time(raw_value: str, setting: str) -> datetime:
 
 def _invalid_clock(setting: str) -> SettingsError:
     return SettingsError(
-        f"setting 'clock': {setting[:80]!r} is not START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600"
+        f"setting 'simulated_clock': {setting[:80]!r} is not START[@REAL_MOMENT][*SPEED], "
+        "such as 2026-03-28T00:00Z*3600"
     )

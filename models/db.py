@@ -21,33 +21,36 @@ from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore
 from models.privacy import private_files, urls
 
-# A process frozen inside a transaction would keep the batch's row locked, and with it everybody else's answers: after
-# so long a silence PostgreSQL ends its session. It finds that out when it wakes, and does the work again or drops it.
+# A process that freezes inside a transaction would keep its batch's row locked and block all other writers. PostgreSQL
+# ends its session after this idle time; the process notices when it resumes, and repeats or drops the work.
 IDLE_IN_TRANSACTION_SECONDS = 30.0
 
-# So often a transaction is tried that others' break off, after pauses of up to 0.1, 0.2, 0.4 … seconds.
+# Most attempts of a transaction that conflicts with others, with pauses of up to 0.1, 0.2, 0.4 … seconds.
 MAX_TRANSACTION_ATTEMPTS = 6
 RETRY_BASE_SECONDS = 0.1
 
-POOL_TIMEOUT_SECONDS = 60.0  # so long a thread waits until another one gives its connection back
+POOL_TIMEOUT_SECONDS = 60.0  # how long a thread waits for a free connection
 
 Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFragments:
-    """Where the dialects differ. Both clocks are the database's own: workers' clocks may be an hour off."""
+    """SQL fragments that differ between the dialects.
+
+    Both clocks are the database's own, because workers' clocks may be an hour off.
+    """
 
     now: str
     now_plus_seconds: str  # now + :seconds
     for_update: str
-    for_key_update: str  # also for a change of a column that has a unique index, such as a batch's key
+    for_key_update: str  # permits changing a column with a unique index too, such as a batch's key
     skip_locked: str
     empty_document: str
-    in_numbers: str  # is one of :numbers, however many; see `as_numbers`
+    in_numbers: str  # is one of :numbers, in any quantity; see `comma_separated`
 
     def seconds_from_now(self, seconds: float) -> str:
-        """The moment in so many seconds, as SQL that needs no parameter."""
+        """SQL for the time `seconds` from now, without a parameter."""
         return self.now_plus_seconds.replace(":seconds", f"{seconds:f}")
 
 
@@ -55,13 +58,13 @@ SQL_FRAGMENTS = {
     "postgresql": SqlFragments(
         now="clock_timestamp()",
         now_plus_seconds="clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))",
-        for_update="FOR NO KEY UPDATE",  # rows that refer to it may still be inserted
+        for_update="FOR NO KEY UPDATE",  # still allows inserting rows that refer to it
         for_key_update="FOR UPDATE",
         skip_locked="FOR UPDATE SKIP LOCKED",
         empty_document="CAST('{}' AS jsonb)",
         in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
     ),
-    # SQLite has one writer at a time (BEGIN IMMEDIATE), so there is nothing to lock and nothing to skip.
+    # SQLite has one writer at a time (BEGIN IMMEDIATE), so no row locks are needed.
     "sqlite": SqlFragments(
         now="strftime('%Y-%m-%d %H:%M:%f', 'now')",
         now_plus_seconds="strftime('%Y-%m-%d %H:%M:%f', 'now', CAST(:seconds AS TEXT) || ' seconds')",
@@ -76,10 +79,13 @@ SQL_FRAGMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """How PostgreSQL is connected to: so many connections at most, None for as many as there are threads at once.
+    """Options of the connection pool for PostgreSQL.
 
-    A thread that needs one waits until another gives its own back. One that holds the last and needs another waits for
-    itself, until POOL_SECONDS have passed. `is_shared`: see `models.postgresql.session.engine`.
+    max_connections: most connections at once, None = one per thread that needs one
+    behind_pooler: see `models.postgresql.session.create_postgresql_engine`
+
+    A thread waits up to POOL_TIMEOUT_SECONDS for a free connection. A thread that holds the last one and needs another
+    therefore blocks itself until the timeout.
     """
 
     max_connections: int | None = None
@@ -90,30 +96,37 @@ UNBOUNDED_POOL = PoolOptions()
 
 
 class Database:
-    """A database to read from and write to; connects on first use."""
+    """A database to read from and write to, which connects on first use."""
 
     def __init__(
         self,
         url: str,
         *,
-        connect_seconds: float = 5.0,
+        connect_timeout_seconds: float = 5.0,
         idle_seconds: float = IDLE_IN_TRANSACTION_SECONDS,
         is_ours: bool = True,
         pool: PoolOptions = UNBOUNDED_POOL,
     ) -> None:
-        """One that is not ours is taken as it is: it has to be there, and SQLite's settings in its file stay."""
+        """Prepare the engine without connecting.
+
+        url: URL of the database
+        connect_timeout_seconds: how long connecting may take
+        idle_seconds: how long a transaction may be idle on PostgreSQL
+        is_ours: False = a foreign database that must exist; SQLite's settings in its file stay unchanged
+        pool: limits on connections to PostgreSQL
+        """
         self.url = url
-        self.engine = _create_engine(url, connect_seconds, idle_seconds, is_ours, pool)
+        self.engine = _create_engine(url, connect_timeout_seconds, idle_seconds, is_ours, pool)
         self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
         self._lock_timeout_seconds: float | None = None
         is_bounded = pool.max_connections is not None and self.engine.dialect.name == "postgresql"
         self._connection_permits = FairSemaphore(pool.max_connections or 1) if is_bounded else None
 
     def with_lock_timeout(self, timeout_seconds: float) -> "Database":
-        """The same connections, for transactions that wait for a lock so long at most, and then raise LockTimeout.
+        """Return this database with a lock timeout: its transactions raise LockTimeout after waiting this long.
 
-        Who shares a connection must not keep it while somebody else's transaction goes on. SQLite has one writer, and
-        waits for it as ever.
+        Callers that share a connection must not hold it while another transaction runs. The timeout has no effect on
+        SQLite, which waits for its single writer.
         """
         hasty = copy(self)
         hasty._lock_timeout_seconds = timeout_seconds
@@ -121,17 +134,19 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may write; on SQLite it takes the write lock at once, so that it can't fail half-way."""
+        """Open a transaction that may write; SQLite takes the write lock at once, so it can't fail later."""
         with self._guard_connection(), self.engine.begin() as connection:
             if self._lock_timeout_seconds is not None and self.engine.dialect.name == "postgresql":
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(self._lock_timeout_seconds * 1000)}")
             yield connection
 
     def transact(self, work: Callable[[Connection], Done]) -> Done:
-        """Do a short piece of work in a transaction, and again where the database breaks it off for another's sake.
+        """Run `work` in a transaction, and retry it when it conflicts with another transaction.
 
-        `work` may run several times, so it changes nothing but the database. Raises TransactionConflict when a deadlock
-        or a failed serialization comes again each time, LockTimeout when a lock is not free each time, and Unreachable.
+        work: a short function that may run several times, so it must change nothing but the database
+
+        Raises TransactionConflict if each attempt ends in a deadlock or a serialization failure, LockTimeout if a lock
+        is never free, and Unreachable.
         """
         again = TransactionConflict if self._lock_timeout_seconds is not None else (TransactionConflict, LockTimeout)
         for tries in range(1, MAX_TRANSACTION_ATTEMPTS):
@@ -145,14 +160,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads; on SQLite it waits for no writer."""
+        """Open a transaction that only reads; on SQLite it does not wait for the writer."""
         with self._guard_connection(), self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A transaction whose every query sees the same moment, whoever writes meanwhile; holds nobody up."""
-        # SQLite's read transactions are snapshots anyway.
+        """Open a read-only transaction in which all queries see the same data; it blocks no writer."""
+        # SQLite's read transactions are always snapshots.
         one_moment: Any = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
         with (
             self._guard_connection(),
@@ -162,23 +177,23 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A connection for several transactions, each begun by the caller, that share its temporary tables.
+        """Open a connection for several transactions that share temporary tables; the caller begins each of them.
 
-        They may write, unless its execution option `read_only` is set before one.
+        A transaction may write, unless the execution option `read_only` was set before it.
         """
         with self._guard_connection(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _guard_connection(self) -> Iterator[None]:
-        """Wait for a connection in the order of asking, and raise what is ours in the place of the driver's errors."""
+        """Wait for a connection, first come first served, and raise our own errors in place of the driver's."""
         if self._connection_permits is not None and not self._connection_permits.acquire(POOL_TIMEOUT_SECONDS):
             raise Unreachable(f"the database at {urls.redact_url(self.url)}: each connection of this process is in use")
         try:
             with translate_driver_errors(self.url):
                 yield
         except DatabaseRefused as error:
-            from models.postgresql import privileges  # and what rights there are: for nobody but who lacks one
+            from models.postgresql import privileges  # needed only when a right is missing
 
             raise privileges.explain_refusal(self.engine, error) from error.__cause__
         finally:
@@ -186,13 +201,13 @@ class Database:
                 self._connection_permits.release()
 
     def close(self) -> None:
-        """Return every connection."""
+        """Close every connection."""
         self.engine.dispose()
 
 
 @contextmanager
 def translate_driver_errors(url: str) -> Iterator[None]:
-    """Turn what drivers raise into our own errors, but for constraints: those are the caller's to judge."""
+    """Translate driver errors into our own, except constraint violations, which the caller handles."""
     try:
         yield
     except DBAPIError as error:
@@ -205,7 +220,7 @@ def translate_driver_errors(url: str) -> Iterator[None]:
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert many rows the fastest way each database has: COPY on PostgreSQL, one prepared statement on SQLite.
 
-    Values are plain Python ones; documents must come as JSON text (see `as_json`).
+    Values are plain Python objects; documents must be JSON text (see `to_json`).
     """
     names = ", ".join(columns)
     driver = connection.dialect.loaded_dbapi
@@ -221,7 +236,7 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
             statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
             cursor.executemany(statement, rows)
     except driver.Error as error:
-        # We go past SQLAlchemy, so the driver's errors are made SQLAlchemy's here: callers know only those.
+        # This bypasses SQLAlchemy, so wrap the driver's errors as SQLAlchemy does: callers handle only those.
         lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
         if lost:
             connection.invalidate(error)
@@ -235,40 +250,43 @@ def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows
             dialect=connection.dialect,
         ) from error
     finally:
-        cursor.close()  # a SQLite statement that Ctrl-C leaves open would keep the file locked, even for us
+        cursor.close()  # after Ctrl-C an open SQLite statement would keep the file locked, even for us
 
 
 def comma_separated(values: Iterable[int]) -> str:
-    """Whole numbers as one value for `:numbers`: a parameter for each would meet the drivers' limits."""
+    """Join integers into one value for `:numbers`, since one parameter each would exceed the drivers' limits."""
     return ",".join(map(str, values))
 
 
-def _create_engine(url: str, connect_seconds: float, idle_seconds: float, is_ours: bool, pool: PoolOptions) -> Engine:
+def _create_engine(
+    url: str, connect_timeout_seconds: float, idle_seconds: float, is_ours: bool, pool: PoolOptions
+) -> Engine:
     try:
         parsed = urls.parse_database_url(url)
         if parsed.get_backend_name() == "sqlite":
-            # A second writer may hold the lock for seconds (a large submit, a VACUUM): wait rather than fail.
-            patience = max(15.0, connect_seconds)
+            # Another writer may hold the lock for seconds (a large submit, a VACUUM), so wait rather than fail.
+            patience = max(15.0, connect_timeout_seconds)
             return (
-                _own_sqlite(url, parsed.database, patience, connect_seconds)
+                _own_sqlite(url, parsed.database, patience, connect_timeout_seconds)
                 if is_ours
                 else _foreign_sqlite(parsed, patience)
             )
         return session.create_postgresql_engine(
             parsed,
-            connect_seconds=connect_seconds,
+            connect_timeout_seconds=connect_timeout_seconds,
             idle_seconds=idle_seconds,
             max_connections=pool.max_connections,
             behind_pooler=pool.behind_pooler,
             json_deserializer=from_json,
-            hide_parameters=True,  # an error's text must not quote inputs
+            hide_parameters=True,  # error messages must not quote inputs
         )
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"  # and quotes it
+        # SQLAlchemy's own messages quote the URL, which may contain a password.
+        reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"
         raise SettingsError(f"database_url: {reason}") from None
 
 
-def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_seconds: float) -> Engine:
+def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_timeout_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     try:
@@ -284,16 +302,16 @@ def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect
 
     @event.listens_for(engine, "do_connect")
     def _make(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
-        # Before SQLite does, with the umask's mode; its log and index get the mode that the file has.
+        # SQLite would create the file with the umask's mode; its WAL and index files inherit the file's mode.
         if not Path(path).exists():
-            with suppress(OSError):  # SQLite says what is wrong
+            with suppress(OSError):  # SQLite reports the problem
                 private_files.make_file(Path(path))
 
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:
         cursor = driver.cursor()
-        _use_wal(cursor, connect_seconds)
-        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut, not only a kill
+        _use_wal(cursor, connect_timeout_seconds)
+        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
@@ -323,7 +341,7 @@ def _use_explicit_begin(engine: Engine) -> Engine:
 
 
 def _use_wal(cursor: Any, timeout_seconds: float) -> None:
-    # Of several that open a new file at once one gets the lock, and SQLite refuses the others without waiting.
+    # When several processes open a new file at once, SQLite refuses all but one without waiting.
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:

@@ -1,19 +1,19 @@
-"""JSON documents, as both databases take them and give them back."""
+"""JSON encoding and decoding of documents for both databases."""
 
 import json
 from typing import Any
 
-# Made once: json.dumps builds an encoder for every call that has options, which takes as long as a short document.
+# Built once: json.dumps with options builds an encoder on each call, which takes as long as a short document.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder()
 
 
 def to_json(value: Any) -> str:
-    """A document as both databases take it: NaN is refused, text stays readable."""
+    """Encode a document as JSON without ASCII escapes; raises ValueError on NaN."""
     return _ENCODER.encode(value)
 
 
 def from_json(document: str | bytes) -> Any:
-    """A document as a database gives it back: JSON that starts with its value, in UTF-8 where it is bytes."""
-    # json.loads would guess the encoding and look for blanks, which takes longer than to read a short document.
+    """Decode a document from the database: JSON without leading blanks, in UTF-8 if it is bytes."""
+    # json.loads detects the encoding and skips blanks, which takes longer than parsing a short document.
     return _DECODER.raw_decode(document if isinstance(document, str) else str(document, "utf-8"))[0]

@@ -1,7 +1,7 @@
-"""Driver errors: which of them may pass with time, and which the database will repeat until somebody acts. Pure.
+"""Pure classification of driver errors into transient ones and ones that last until somebody acts.
 
-PostgreSQL's SQLSTATE or SQLite's error code decides. An unknown code is a refusal: to repeat the same statement for
-ever helps nobody. Only the driver's primary message is quoted, and only where it can't hold a row's values.
+PostgreSQL's SQLSTATE or SQLite's error code decides. An unknown code counts as a refusal, because repeating the same
+statement forever does not help. Only the driver's primary message is quoted, and only if it can't contain row values.
 """
 
 import sqlite3
@@ -14,19 +14,19 @@ from models.errors import BatchmillError, DatabaseRefused, LockTimeout, Transact
 
 
 class ErrorKind(Enum):
-    """What an error asks of us."""
+    """The reaction that an error calls for."""
 
-    CONFLICT = "conflict"  # another transaction won: the same work at once again
-    LOCKED = "locked"  # a lock was not free in time: the same work again
-    DISK_FULL = "full"  # waits for a person, and passes then
-    TRANSIENT = "passing"  # the connection, the server or its machine: later again
-    REFUSED = "refused"  # the same statement fails again
-    NOT_TRANSLATED = "foreign"  # a constraint, or a defect of ours: for the caller to judge
+    CONFLICT = "conflict"  # another transaction won: retry the same work at once
+    LOCKED = "locked"  # a lock was not free in time: retry the same work
+    DISK_FULL = "full"  # retry; passes once somebody makes room
+    TRANSIENT = "passing"  # the connection, the server or its machine: retry later
+    REFUSED = "refused"  # the same statement would fail again
+    NOT_TRANSLATED = "foreign"  # a constraint or a bug of ours: the caller decides
 
 
-# Connections, serialization and deadlocks, resources, an operator's shutdown, the system below.
+# Connections; serialization failures and deadlocks; resources; operator shutdown; system errors.
 TRANSIENT_CLASSES = ("08", "40", "53", "57P", "58")
-# A session that the server ended since we were silent or slow in a transaction.
+# Sessions that the server ended because of an idle or long transaction.
 TRANSIENT_STATES = frozenset({"25P03", "25P04"})
 LOCK_TIMEOUT_STATE = "55P03"
 CONFLICT_STATES = frozenset({"40001", "40P01"})
@@ -45,7 +45,7 @@ TRANSIENT_SQLITE_CODES = frozenset(
     }
 )
 
-# Classes whose messages name tables, columns, constraints, roles and settings, and never a value of a row.
+# Classes with messages that name tables, columns, constraints, roles and settings, but never quote a row's values.
 QUOTABLE_CLASSES = ("0A", "23", "25", "28", "3D", "3F", "42", "54", "55", "57", *TRANSIENT_CLASSES)
 
 POOLER_MESSAGE = "unsupported startup parameter"
@@ -68,7 +68,7 @@ DEFAULT_ADVICE = "its log may say more"
 
 
 def classify_error(error: DBAPIError) -> ErrorKind:
-    """What an error asks of us, whichever driver raised it."""
+    """Classify an error of either driver."""
     if isinstance(error, IntegrityError):
         return ErrorKind.NOT_TRANSLATED
     code = driver_error_code(error)
@@ -80,14 +80,14 @@ def classify_error(error: DBAPIError) -> ErrorKind:
 
 
 def driver_error_code(error: DBAPIError) -> str | int | None:
-    """The SQLSTATE, or SQLite's primary error code; None where the driver itself failed before the database spoke."""
+    """The SQLSTATE or SQLite's primary error code; None if the driver failed before the database replied."""
     state: str | None = getattr(error.orig, "sqlstate", None)
     code: int | None = getattr(error.orig, "sqlite_errorcode", None)
     return state if code is None else code & 0xFF
 
 
 def translate_error(database: str, error: DBAPIError) -> BatchmillError | None:
-    """The error to raise instead, about the database of this name; None where the caller is to judge."""
+    """Build the error to raise instead, which names `database`; None if the caller decides."""
     kind = classify_error(error)
     if kind is ErrorKind.CONFLICT:
         return TransactionConflict(
@@ -110,28 +110,28 @@ def translate_error(database: str, error: DBAPIError) -> BatchmillError | None:
 
 
 def safe_message(error: DBAPIError) -> str:
-    """The driver's first line; of errors whose message may quote a value, their name and code alone."""
+    """The first line of the driver's message, or only the error's name and code if the message may quote values."""
     original = error.orig if isinstance(error.orig, Exception) else error
     code = driver_error_code(error)
     if isinstance(code, str) and not code.startswith(QUOTABLE_CLASSES):
         return f"{type(original).__name__}, SQLSTATE {code}"
-    if code is None and not isinstance(error, OperationalError):  # the driver's own, over a value that it can't take
+    if code is None and not isinstance(error, OperationalError):  # raised for a bad value
         return type(original).__name__
     return first_line(original)
 
 
 def _is_pooler_error(error: DBAPIError) -> bool:
-    """Whether something between us and PostgreSQL does not take what we say when we connect; its words are English."""
+    """Whether a pooler before PostgreSQL refuses our startup parameters; poolers report that in English only."""
     return POOLER_MESSAGE in str(error.orig)
 
 
 def _classify_without_code(error: DBAPIError) -> ErrorKind:
-    # The connection failed or was lost. A statement that a sound connection can't even send will never be sent.
+    # A lost connection is transient, but a statement that a working connection can't send will never succeed.
     if error.connection_invalidated:
         return ErrorKind.TRANSIENT
     if isinstance(error, OperationalError | InterfaceError):
         return ErrorKind.TRANSIENT if error.statement is None else ErrorKind.REFUSED
-    if error.statement is None:  # the driver does not take what the URL says
+    if error.statement is None:  # the driver rejects an option of the URL
         return ErrorKind.REFUSED
     return ErrorKind.NOT_TRANSLATED
 

@@ -1,32 +1,32 @@
-"""Every error that Batchmill raises on purpose.
+"""The tree of all errors that Batchmill raises on purpose.
 
     BatchmillError
     ├── UsageError                  exit 2   the request is wrong; nothing was written
     │   ├── SettingsError                    an environment variable or batchmill.toml
-    │   ├── UnknownPipeline                  lists what exists
-    │   ├── InvalidParameters                lists what is allowed
-    │   ├── UnreadableSource                 the file is not what it says it is
+    │   ├── UnknownPipeline                  lists the existing ones
+    │   ├── InvalidParameters                lists the allowed ones
+    │   ├── UnreadableSource                 the file does not have the claimed format
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
     │   ├── InvalidRows                      rows that can't be jobs, by line
     │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
-    │   ├── SchemaMismatch                   the tables are of another version
-    │   ├── TransactionConflict     exit 1   others changed the same rows at the same time, again and again
-    │   └── LockTimeout             exit 1   another transaction kept rows locked for longer than is waited
-    ├── DatabaseRefused             exit 1   the database answers, and will not do this however often it is asked
-    │   └── InsufficientPrivilege            the role lacks a GRANT, which the sentence has
+    │   ├── SchemaMismatch                   the tables have another version
+    │   ├── TransactionConflict     exit 1   others kept changing the same rows at the same time
+    │   └── LockTimeout             exit 1   another transaction kept rows locked for too long
+    ├── DatabaseRefused             exit 1   the database answers, and would refuse a retry too
+    │   └── InsufficientPrivilege            the role lacks a GRANT, which the message contains
     ├── IdempotencyKeyInUse         exit 1   somebody else submits under the same idempotency key now
     ├── SourceNotReady              exit 1   a source that a schedule's run may find later
     ├── WaitTimeout                 exit 124
     ├── ModelError                  exit 1   a model's files can't do what the pipeline asks of them
     │   └── MissingModel                     there are no such files
     ├── LoadFailed                  exit 1   this machine can't load a pipeline now; another one may
-    └── JobError                             one input's failure: becomes its result row
+    └── JobError                             one job fails; the error becomes its result
 
-A `code` is stable: programs compare it. A message is one sentence that says what to do. `retryable` says whether the
-same work may pass later without anybody changing anything.
+A `code` is stable, so programs can compare it. A message is one sentence with advice. `retryable` is True if the same
+work may succeed later without any change.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from typing import ClassVar
 
 
 class BatchmillError(Exception):
-    """The root; `exit_code` is what the command line ends with."""
+    """The root of the tree; `exit_code` is the exit status of the command line."""
 
     code: str = "internal_error"
     retryable: ClassVar[bool] = False
@@ -42,9 +42,9 @@ class BatchmillError(Exception):
 
 
 class UsageError(BatchmillError):
-    """The request itself is wrong."""
+    """The request is wrong, and nothing was written."""
 
-    code = "usage"
+    code = "invalid_request"
     exit_code = 2
 
 
@@ -55,7 +55,7 @@ class SettingsError(UsageError):
 
 
 class UnknownPipeline(UsageError):
-    """No catalogue entry has this name."""
+    """No pipeline in the catalogue has this name."""
 
     code = "unknown_pipeline"
 
@@ -70,13 +70,13 @@ class InvalidParameters(UsageError):
 
 
 class UnreadableSource(UsageError):
-    """The source of a batch can't be read as what it claims to be."""
+    """The source of a batch can't be read in its claimed format."""
 
     code = "unreadable_source"
 
 
 class MissingSource(UnreadableSource):
-    """There is no file of that name, or none that can be opened here and now."""
+    """The file does not exist or can't be opened now."""
 
     code = "missing_source"
 
@@ -88,7 +88,7 @@ class SourceTooLarge(UnreadableSource):
 
 
 class InvalidRows(UsageError):
-    """Some rows can't be jobs; the batch is refused whole and nothing of it is kept."""
+    """Some rows can't become jobs, so the whole batch is refused and nothing is stored."""
 
     code = "invalid_rows"
 
@@ -99,27 +99,27 @@ class InvalidRows(UsageError):
 
 
 class IdempotencyConflict(UsageError):
-    """The idempotency key belongs to a batch of another request, or of another source."""
+    """The idempotency key belongs to a batch with another request or another source."""
 
     code = "idempotency_conflict"
 
 
 class IdempotencyKeyInUse(BatchmillError):
-    """Another process reads the batch of this idempotency key in at this moment."""
+    """Another process is submitting a batch with this idempotency key."""
 
-    code = "idempotency_busy"
+    code = "idempotency_key_in_use"
     retryable = True
 
 
 class SourceNotReady(BatchmillError):
-    """A run's source can't be read now, and perhaps can later, or by another machine."""
+    """A run's source can't be read now, but may be readable later or on another machine."""
 
     code = "source_not_ready"
     retryable = True
 
 
 class NotFound(BatchmillError):
-    """The thing asked for does not exist."""
+    """The requested object does not exist."""
 
     code = "not_found"
     exit_code = 4
@@ -134,50 +134,50 @@ class Unreachable(BatchmillError):
 
 
 class SchemaMismatch(Unreachable):
-    """The database's tables are of another version than this code."""
+    """The database's tables have another version than this code."""
 
     code = "schema_mismatch"
     retryable = False
 
 
 class TransactionConflict(Unreachable):
-    """The database broke a transaction off in favour of another: a deadlock, or rows that changed meanwhile."""
+    """The database aborted a transaction because of a deadlock or concurrent changes to its rows."""
 
     code = "transaction_conflict"
     exit_code = 1
 
 
 class LockTimeout(Unreachable):
-    """Another transaction held a lock for longer than this one waits."""
+    """Another transaction held a lock for longer than the lock timeout."""
 
     code = "lock_timeout"
     exit_code = 1
 
 
 class DatabaseRefused(BatchmillError):
-    """The database refuses a statement: a right, a table or a setting is missing, or its file is broken."""
+    """The database refused a statement: a right, a table or a setting is missing, or its file is corrupt."""
 
     code = "database_refused"
 
 
 class InsufficientPrivilege(DatabaseRefused):
-    """The role that we connect as lacks rights; the sentence names them, and the GRANT that gives them."""
+    """The connected role lacks rights; the message names them and the GRANT that adds them."""
 
-    code = "right_missing"
+    code = "insufficient_privilege"
 
 
 class WaitTimeout(BatchmillError):
-    """The batch had not ended when the wait's time was up."""
+    """The batch had not ended at the end of the wait."""
 
-    code = "wait_ran_out"
+    code = "wait_timeout"
     retryable = True
     exit_code = 124
 
 
 class ModelError(BatchmillError):
-    """The content of a model's files is unusable for its pipeline; the sentence says why.
+    """A model's files are unusable for its pipeline; the message gives the reason.
 
-    `revision` is the one that was tried; None where it is not known.
+    revision: the revision that was tried, None = unknown
     """
 
     code = "model_unusable"
@@ -185,20 +185,20 @@ class ModelError(BatchmillError):
 
 
 class MissingModel(ModelError):
-    """No files of the model were found, here or on the Hub."""
+    """The model's files were found neither on this machine nor on the Hub."""
 
     code = "model_missing"
 
 
 class LoadFailed(BatchmillError):
-    """A process can't load a pipeline now: no device, no memory, a file system error. The model may be sound."""
+    """A process can't load a pipeline for lack of a device or memory, or a file system error; the model may be fine."""
 
     code = "load_failed"
     retryable = True
 
 
 class JobError(BatchmillError):
-    """One input can't be answered; its row gets `code` and the sentence, its neighbours nothing of it."""
+    """One job fails: its result gets `code` and the message, and other jobs are unaffected."""
 
     code = "job_failed"
 
@@ -208,12 +208,12 @@ class JobError(BatchmillError):
 
 
 def first_line(error: BaseException) -> str:
-    """What somebody else's exception says, in one line, to be part of a sentence of ours; it does not end in a colon.
+    """Return the first line of a foreign exception's message, without a final colon, for use in a message of ours.
 
-    A line that does so introduces those below it, of which the next one is taken too.
+    A first line that ends in a colon introduces the next one, so that line is appended.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if len(lines) > 1 and lines[0].endswith(":"):
         lines[0] += f" {lines[1].lstrip('- ')}"
-    said = lines[0].rstrip(": ") if lines else ""
-    return said or type(error).__name__
+    first_text = lines[0].rstrip(": ") if lines else ""
+    return first_text or type(error).__name__

@@ -1,7 +1,7 @@
-"""Failpoints: places where a test has this process die, fail or stand still, to see that nothing is lost by it.
+"""Failpoints let a test kill, fail or stop this process at chosen places, to verify that no work is lost.
 
-`BATCHMILL_FAILPOINT` names them, separated by commas: `POINT:kill`, `POINT:raise`, `POINT:sleep` (for good) or
-`POINT:sleep:SECONDS`. With `@N` behind it, it happens at the N-th passing alone: `after_commit:kill@3`.
+`BATCHMILL_FAILPOINT` names them, separated by commas: `POINT:kill`, `POINT:raise`, `POINT:sleep` (forever) or
+`POINT:sleep:SECONDS`. The suffix `@N` limits the failure to the N-th hit: `after_commit:kill@3`.
 """
 
 import itertools
@@ -19,19 +19,19 @@ ENVIRONMENT_VARIABLE = "BATCHMILL_FAILPOINT"
 
 FAILPOINTS = (
     "before_claim",
-    "after_claim",  # leased, and nobody but SQL knows of it
+    "after_claim",  # the leases are committed, and this process does not know yet
     "mid_forward",
-    "before_commit",  # computed, and sent to the database
-    "after_commit",  # written, and this process has not heard of it
-    "in_duty",  # the turn is taken, and nothing done
-    "in_release",  # about to give slices back
-    "in_plan",  # a schedule's slots are decided, and not committed
-    "after_plan",  # they are, and nothing is read yet
-    "in_read",  # a run is held, and its source about to be read
-    "after_read",  # its batch is accepted, and the run does not say so
-    "in_finish",  # a run's results are gathered, and its end is not written
-    "before_mark",  # its table is written, and not committed
-    "after_mark",  # the run has ended, and nobody was told
+    "before_commit",  # the results are sent to the database, and not committed
+    "after_commit",  # the results are committed, and this process does not know yet
+    "in_maintenance",  # the task is claimed, and has not started
+    "before_release",  # the slices are about to be released
+    "during_planning",  # a schedule's runs are planned, and not committed
+    "after_planning",  # the runs are committed, and nothing is read yet
+    "before_read_source",  # a run is held, and its source is about to be read
+    "after_read_source",  # the batch is accepted, and the run does not record it yet
+    "before_finish_run",  # a run's results are collected, and its end is not written
+    "before_commit_run",  # a run's table is written, and not committed
+    "after_commit_run",  # the run has ended, and no event was delivered
 )
 FOREVER_SECONDS = 86_400.0
 FAILPOINT_PATTERN = re.compile(
@@ -40,19 +40,24 @@ FAILPOINT_PATTERN = re.compile(
 
 
 class FailpointError(RuntimeError):
-    """What `raise` raises."""
+    """The exception that the action `raise` raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmedFailpoint:
-    """What happens at one point; `passing` is when, counted from 1, or None for each time."""
+    """A failpoint that the environment has armed.
+
+    action: the call that makes the process fail
+    fires_at_hit: the hit at which it fails, counted from 1, None = every hit
+    hit_counter: numbers the hits
+    """
 
     action: Callable[[], object]
     fires_at_hit: int | None
     hit_counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def hit(self) -> None:
-        """The process comes by."""
+        """Count one hit and act if this is the chosen one."""
         if self.fires_at_hit in (None, next(self.hit_counter)):
             self.action()
 
@@ -61,13 +66,13 @@ _armed: dict[str, ArmedFailpoint] = {}
 
 
 def failpoint(point: str) -> None:
-    """Do here what the environment says, which is nothing but in tests."""
+    """Act as the environment demands at this point; no-op outside tests."""
     if _armed and (failure := _armed.get(point)):
         failure.hit()
 
 
 def arm(spec: str | None = None) -> None:
-    """Read the environment, once for each process; raises SettingsError where it names no such thing."""
+    """Arm the failpoints that `spec` or the environment names; raises SettingsError if one is unknown."""
     words = os.environ.get(ENVIRONMENT_VARIABLE, "") if spec is None else spec
     found = dict(map(_parse_failpoint, filter(None, (word.strip() for word in words.split(",")))))
     _armed.clear()

@@ -1,4 +1,7 @@
-"""Structured logs on stderr: readable on a terminal, JSON lines elsewhere; ids, numbers and hashes, never texts."""
+"""Structured logs on stderr, readable on a terminal and as JSON lines elsewhere.
+
+Log records contain ids, numbers and hashes, never the texts of inputs or outputs.
+"""
 
 import logging
 import sys
@@ -11,15 +14,15 @@ from models.settings import Settings
 
 BATCHMILL_LOGGERS = ("models", "producer", "worker", "batchmill", "__main__")
 
-# Of libraries these speak at level debug; others never do, since they log requests with their keys and signed URLs.
+# Only these libraries log at level debug: others would log requests with their keys and signed URLs.
 LIBRARY_LEVELS = {
     **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock"), logging.WARNING),
-    "huggingface_hub": logging.ERROR,  # it tells of every retry, twice; what came of them all is said once, by us
+    "huggingface_hub": logging.ERROR,  # it logs every retry twice; we log the outcome once
 }
 
 
 def configure(settings: Settings, **context: Any) -> None:
-    """Send structlog's and the standard library's records down one path, with `bound` on every line."""
+    """Format the records of structlog and the standard library alike, with `context` on every line."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -38,7 +41,7 @@ def configure(settings: Settings, **context: Any) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # structlog's own would print messages, which quote rows, and on a terminal the values of variables.
+                # structlog's own renderer prints messages, which may quote rows, and the values of variables.
                 structlog.processors.ExceptionRenderer(_format_traceback),
                 _renderer(settings),
             ],

@@ -1,4 +1,4 @@
-"""Which version the tables are of, and how they get to ours."""
+"""The version of the database's tables: checks, upgrades and opening a database."""
 
 import fcntl
 import os
@@ -21,17 +21,17 @@ WHERE c.relname = 'alembic_version' AND EXISTS (
 ORDER BY n.nspname LIMIT 1
 """
 
-HEAD = "0011"  # the newest migration; a test holds it against the scripts
+HEAD = "0002"  # the newest migration; a test compares it with the scripts
 
 
 def migrations_folder() -> Path:
-    """The folder of the migrations: beside the packages in a checkout, inside `models` when installed."""
+    """The folder of the migrations: beside the packages in a checkout, inside `models` if installed."""
     here = Path(__file__).resolve().parent
     return next(path for path in (here / "migrations", here.parent / "migrations") if path.is_dir())
 
 
 def current_version(database: Database) -> str | None:
-    """The version that the database's tables are of; None for an empty database."""
+    """The version of the database's tables; None for an empty database."""
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
             _check_encoding(connection)
@@ -42,7 +42,7 @@ def current_version(database: Database) -> str | None:
 
 
 def check_version(database: Database) -> None:
-    """Raise SchemaMismatch, naming the command that mends it, unless the tables are of our version."""
+    """Raise SchemaMismatch, with the command that fixes it, unless the tables have this code's version."""
     found = current_version(database)
     if found == HEAD:
         return
@@ -55,7 +55,7 @@ def check_version(database: Database) -> None:
 
 
 def explain_refusal(database: Database, error: DatabaseRefused) -> BatchmillError:
-    """The cause of a refusal: tables that somebody upgraded beneath this process, else the refusal itself."""
+    """Return SchemaMismatch if the tables were upgraded while this process ran, else the refusal itself."""
     try:
         check_version(database)
     except SchemaMismatch as mismatch:
@@ -66,7 +66,10 @@ def explain_refusal(database: Database, error: DatabaseRefused) -> BatchmillErro
 
 
 def upgrade(database_url: str) -> None:
-    """Bring the tables to our version; several processes may try at once. Raises SchemaMismatch for newer tables."""
+    """Upgrade the tables to this code's version; several processes may do so at once.
+
+    Raises SchemaMismatch if the tables are newer.
+    """
     from alembic import command
     from alembic.config import Config
 
@@ -98,12 +101,20 @@ def open_database_url(
     database_url: str,
     *,
     is_embedded: bool,
-    connect_seconds: float,
+    connect_timeout_seconds: float,
     idle_seconds: float = IDLE_IN_TRANSACTION_SECONDS,
     pool: PoolOptions = UNBOUNDED_POOL,
 ) -> Database:
-    """A database whose tables are of our version: the embedded one is upgraded, a server's only checked."""
-    database = Database(database_url, connect_seconds=connect_seconds, idle_seconds=idle_seconds, pool=pool)
+    """Open a database after checking the version of its tables; an embedded one is upgraded if needed.
+
+    is_embedded: whether the database is the SQLite file under home
+    connect_timeout_seconds: how long connecting may take
+    idle_seconds: how long a transaction may be idle on PostgreSQL
+    pool: the limits on connections to PostgreSQL
+    """
+    database = Database(
+        database_url, connect_timeout_seconds=connect_timeout_seconds, idle_seconds=idle_seconds, pool=pool
+    )
     try:
         if is_embedded and current_version(database) != HEAD:
             upgrade(database_url)
@@ -115,11 +126,14 @@ def open_database_url(
 
 
 def open_database(settings: Settings, max_connections: int | None = None) -> Database:
-    """The database that the settings name, ready to be used; with so many connections at most, if it is PostgreSQL."""
+    """Open the database that the settings name.
+
+    max_connections: most connections to PostgreSQL, None = one per thread that needs one
+    """
     return open_database_url(
         settings.resolved_database_url,
         is_embedded=settings.database_is_embedded,
-        connect_seconds=settings.connect_timeout_seconds,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
         idle_seconds=settings.lease_seconds,
         pool=PoolOptions(max_connections, settings.database_behind_pooler),
     )
@@ -136,7 +150,7 @@ def _check_encoding(connection: Connection) -> None:
 
 
 def _reject_other_schema(database: Database) -> None:
-    """Raise a refusal where there are tables of ours in a schema that this role does not look into."""
+    """Raise DatabaseRefused if our tables are in a schema outside the search path of this role."""
     if database.engine.dialect.name != "postgresql":
         return
     with database.read() as connection:
@@ -163,5 +177,5 @@ def _reject_newer(tables_version: str | None) -> None:
 
 
 def _lock_schema(connection: Connection) -> None:
-    # DDL is transactional here, so one advisory lock for the transaction makes the others wait and then find it done.
+    # DDL is transactional on PostgreSQL: other processes wait for this lock and then find the tables upgraded.
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('batchmill.schema'))"))

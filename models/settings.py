@@ -1,4 +1,4 @@
-"""Every setting in one place: flag > environment (`BATCHMILL_…`) > batchmill.toml > default."""
+"""All settings, resolved in the order flag > environment (`BATCHMILL_…`) > batchmill.toml > default."""
 
 import hashlib
 import ipaddress
@@ -22,12 +22,12 @@ from models.errors import SettingsError
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
-# sun_path holds 108 bytes on Linux and 104 on macOS, with the closing NUL.
+# sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
 
 def _split_words(raw_value: Any) -> Any:
-    """In the environment, words stand between commas."""
+    """Split a list from the environment at commas and blanks, or parse it as JSON."""
     if not isinstance(raw_value, str):
         return raw_value
     return (
@@ -42,7 +42,7 @@ FolderList = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_words)
 
 
 class Settings(BaseSettings):
-    """What an operator can set; units stand in the names, sizes are in jobs, tokens or megabytes."""
+    """The settings of an operator, with units in their names; sizes are in jobs, tokens or megabytes."""
 
     model_config = SettingsConfigDict(
         env_prefix="BATCHMILL_", extra="forbid", frozen=True, env_nested_delimiter="__", hide_input_in_errors=True
@@ -87,14 +87,17 @@ class Settings(BaseSettings):
     )
     max_source_rows: int = Field(default=100_000_000, ge=1, description="Most rows of one submission's source.")
 
-    slice_size: int = Field(default=1024, ge=1, le=65_536, description="Jobs in one slice: the unit of claim and bell.")
+    slice_size: int = Field(
+        default=1024, ge=1, le=65_536, description="Jobs in one slice, the unit of claim and wakeup."
+    )
     linger_ms: float = Field(
-        default=20.0, ge=0, le=10_000, description="How long a busy process waits for more to share its next window."
+        default=20.0,
+        ge=0,
+        le=10_000,
+        description="How long a busy process waits for more work to share its next claim.",
     )
-    max_claim_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs that one claim takes.")
-    target_claim_seconds: float = Field(
-        default=10.0, gt=0, description="A claim takes about this much work at the pace seen."
-    )
+    max_claim_jobs: int = Field(default=4096, ge=1, le=262_144, description="Most jobs of one claim.")
+    target_claim_seconds: float = Field(default=10.0, gt=0, description="Work of one claim, at the measured pace.")
     max_prepared_mb: float = Field(
         default=8.0,
         gt=0,
@@ -106,44 +109,49 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Padded tokens in a micro-batch; unset: by device."
     )
     max_attempts: int = Field(
-        default=3, ge=3, le=100, description="Tries of a job, or deaths of workers over it, until it is a dead letter."
+        default=3,
+        ge=3,
+        le=100,
+        description="Attempts of a job, or crashes of workers that ran it, until it is a dead letter.",
     )
     retry_base_seconds: float = Field(
-        default=1.0, gt=0, description="The first backoff of what may pass with time; it doubles, with full jitter."
+        default=1.0, gt=0, description="First backoff of a transient failure; it doubles, with full jitter."
     )
-    max_retry_seconds: float = Field(default=300.0, gt=0, description="The longest backoff.")
+    max_retry_seconds: float = Field(default=300.0, gt=0, description="Longest backoff.")
     forward_timeout_seconds: float = Field(
-        default=600.0, gt=0, description="How long one micro-batch may take before its process is ended as hung."
+        default=600.0, gt=0, description="How long one micro-batch may take until its process is ended as hung."
     )
 
     switch_after_seconds: float = Field(
-        default=60.0, gt=0, description="How long one pipeline's work waits while a process is busy with another's."
+        default=60.0,
+        gt=0,
+        description="How long a pipeline's work waits until a process busy with another pipeline switches.",
     )
     load_timeout_seconds: float = Field(
-        default=3600.0, gt=0, description="How long loading a pipeline may take before its process is ended as hung."
+        default=3600.0, gt=0, description="How long loading a pipeline may take until its process is ended as hung."
     )
     model_cache_gb: float = Field(
-        default=2.0, ge=0, description="Weights of pipelines pinned before that a process may keep in memory."
+        default=2.0, ge=0, description="Weights of inactive pipelines that a process may keep in memory, in gigabytes."
     )
 
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a claim holds without a heartbeat.")
     heartbeat_seconds: float = Field(default=5.0, gt=0, description="How often a process renews its leases.")
     poll_interval_seconds: float = Field(
-        default=2.0, gt=0, description="How often an idle process looks at SQL without a bell."
+        default=2.0, gt=0, description="How often an idle process looks at SQL without a wakeup."
     )
-    deadline_check_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are looked at.")
+    deadline_check_seconds: float = Field(default=2.0, gt=0, description="How often deadlines are checked.")
     wakeup_resend_seconds: float = Field(
-        default=5.0, gt=0, description="How often bells are rung anew where SQL has work and Redis has none."
+        default=5.0, gt=0, description="How often wakeups are sent again where SQL has work and Redis has no wakeup."
     )
     submit_timeout_seconds: float = Field(
-        default=86_400.0, gt=0, description="How long a batch may be `validating` without news of whoever submits it."
+        default=86_400.0, gt=0, description="How long a batch may be `validating` without a heartbeat of its submitter."
     )
     schedule_check_seconds: float = Field(
-        default=2.0, gt=0, description="How often it is looked whether a schedule is due."
+        default=2.0, gt=0, description="How often schedules are checked for due runs."
     )
     simulated_clock: str | None = Field(
         default=None,
-        description="To rehearse schedules: START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600; unset: "
+        description="To try schedules out: START[@REAL_MOMENT][*SPEED], such as 2026-03-28T00:00Z*3600; unset: "
         "the database's clock.",
     )
     retention_days: float | None = Field(
@@ -153,7 +161,9 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="How long a stopping process may finish its micro-batch."
     )
     redis_timeout_seconds: float = Field(
-        default=3.0, gt=0, description="How long ringing may take before SQL alone is trusted."
+        default=3.0,
+        gt=0,
+        description="Timeout for sending wakeups to Redis; then workers find the work by polling SQL.",
     )
     connect_timeout_seconds: float = Field(
         default=5.0, gt=0, description="How long connecting to the database may take."
@@ -201,39 +211,39 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags first, then the environment, then the first batchmill.toml found."""
+        """Order the sources: flags, then the environment, then the first batchmill.toml found."""
         found = config_file()
         toml = (TomlConfigSettingsSource(settings_cls, found),) if found else ()
         return (init_settings, env_settings, *toml)
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
-        """Read all sources; raises SettingsError naming each setting that is wrong."""
+        """Read all sources; raises SettingsError, which names each invalid setting."""
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             raise SettingsError("; ".join(map(_format_problem, error.errors()))) from None
-        except ValueError as error:  # tomllib's own, and environment JSON that does not parse
+        except ValueError as error:  # from tomllib, or from invalid JSON in the environment
             raise SettingsError(f"settings can't be read: {error}") from None
 
     @property
     def home_path(self) -> Path:
-        """The home as an absolute path."""
+        """The absolute path of `home`."""
         return self.home.expanduser().absolute()
 
     @property
     def resolved_database_url(self) -> str:
-        """The database's URL with its driver named."""
+        """The URL of the database, including its driver."""
         return urls.with_driver(self.database_url or f"sqlite:///{self.home_path / 'batchmill.db'}")
 
     @property
     def database_is_embedded(self) -> bool:
-        """True when nobody named a database: then it upgrades itself."""
+        """Whether no database was named; the embedded one upgrades itself."""
         return self.database_url is None
 
     @property
     def broker_url(self) -> str:
-        """Redis' URL as kombu spells it (`redis+socket://` for a socket)."""
+        """The URL of Redis in kombu's spelling (`redis+socket://` for a socket)."""
         if self.redis_url is None:
             return f"redis+socket://{self.embedded_socket_path}"
         if self.redis_url.startswith("unix:"):
@@ -242,7 +252,7 @@ class Settings(BaseSettings):
 
     @property
     def embedded_socket_path(self) -> Path:
-        """The embedded Valkey's socket: under home, or under a private temporary folder where that path is too long."""
+        """The embedded Valkey's socket, under home or, if that path is too long, in a private temporary folder."""
         plain = self.home_path / "valkey.sock"
         if len(os.fsencode(plain)) <= MAX_SOCKET_PATH_BYTES:
             return plain
@@ -251,18 +261,21 @@ class Settings(BaseSettings):
 
     @property
     def untrusted_socket_reason(self) -> str | None:
-        """Why the embedded Valkey's socket is not to be used, where it lies outside of home; None where it may be."""
+        """The reason not to trust the embedded Valkey's socket if it is outside home; None = it can be used."""
         folder = self.embedded_socket_path.parent
         return None if folder == self.home_path else private_files.untrusted_reason(folder)
 
 
 def model_hashes_file() -> Path:
-    """Where the hashes of models' folders are kept for the next submit."""
+    """The file that caches hashes of model folders for the next submission."""
     return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
 
 
 def config_file() -> Path | None:
-    """The batchmill.toml in force: `BATCHMILL_CONFIG`, else this folder's, else the one in the home."""
+    """Find the batchmill.toml to use: `BATCHMILL_CONFIG`, else the current folder's, else the one in the home.
+
+    Raises SettingsError if `BATCHMILL_CONFIG` is not a file.
+    """
     named = os.environ.get("BATCHMILL_CONFIG")
     if named:
         if not Path(named).is_file():

@@ -1,4 +1,4 @@
-"""The states that batches, slices and jobs can be in."""
+"""The states of batches, slices, jobs, workers and runs."""
 
 from enum import StrEnum
 
@@ -6,8 +6,8 @@ from enum import StrEnum
 class BatchStatus(StrEnum):
     """validating → in_progress → completed; or → cancelling → cancelled | expired | failed.
 
-    A batch is `cancelling` while what is left of it is closed, whatever the reason; with little left nobody sees it.
-    One that has ended may be `deleting` for a while, and then there is none.
+    A batch is `cancelling` while its unanswered jobs are closed, for any reason; for few jobs this is never visible.
+    A batch that has ended is `deleting` while its rows are deleted.
     """
 
     VALIDATING = "validating"
@@ -21,7 +21,7 @@ class BatchStatus(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """True when nothing of the batch will change any more."""
+        """Whether the batch will not change any more."""
         return self in _ENDED
 
 
@@ -29,7 +29,7 @@ _ENDED = frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIR
 
 
 class SliceState(StrEnum):
-    """queued ⇄ leased → done; a slice that was split leaves its jobs to its halves and is done."""
+    """queued ⇄ leased → done; a slice that is split is done, and new slices take over its jobs."""
 
     QUEUED = "queued"
     LEASED = "leased"
@@ -37,7 +37,7 @@ class SliceState(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """starting → loading ⇄ ready; or `idle`, with nothing loaded, while the next try to load has to wait."""
+    """starting → loading ⇄ ready; or `idle`, with nothing loaded, until the next attempt to load."""
 
     STARTING = "starting"
     LOADING = "loading"
@@ -46,20 +46,20 @@ class WorkerState(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How one claim of a slice ended."""
+    """The outcome of one claim of a slice."""
 
     DONE = "done"
-    RELEASED = "released"  # given back in good order
-    RETRIED = "retried"  # put off: what failed may pass with time
-    LEASE_EXPIRED = "lapsed"  # its holder fell silent
+    RELEASED = "released"  # requeued in good order
+    RETRIED = "retried"  # deferred: the failure is transient
+    LEASE_EXPIRED = "lease_expired"  # its holder sent no heartbeat in time
     KILLED = "killed"  # its holder was killed from outside
-    CRASHED = "died"  # its holder died of its own, perhaps of an input
-    HUNG = "hung"  # its holder was ended since the device did not come back
-    BATCH_ENDED = "stopped"  # the batch was ended early
+    CRASHED = "crashed"  # its holder crashed, perhaps because of an input
+    HUNG = "hung"  # its holder was killed because the device did not return
+    BATCH_ENDED = "batch_ended"  # the batch was terminated
 
 
 class JobOutcome(StrEnum):
-    """How a job ended; a job without a result row is open."""
+    """The outcome of a job; a job without a result is unanswered."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -68,43 +68,43 @@ class JobOutcome(StrEnum):
 
 
 class Termination(StrEnum):
-    """Why a batch ends before its jobs do."""
+    """The reason why a batch ends before its jobs are done."""
 
-    CANCELLED = "cancelled"  # somebody said so
+    CANCELLED = "cancelled"  # a user cancelled it
     EXPIRED = "expired"  # its deadline passed
-    FAILED = "failed"  # its model can't be used: every open job fails with it
-    FAILURE_LIMIT = "burned"  # more jobs failed than it allows: what is left is not tried
+    FAILED = "failed"  # its model can't be used: every unanswered job fails
+    FAILURE_LIMIT = "failure_limit"  # more jobs failed than allowed: the remaining jobs are not run
 
     @property
     def status(self) -> BatchStatus:
-        """What the batch will be."""
+        """The final status of the batch."""
         return BatchStatus.FAILED if self is Termination.FAILURE_LIMIT else BatchStatus(self.value)
 
     @property
     def outcome(self) -> JobOutcome:
-        """What its open jobs come to."""
+        """The outcome of the batch's unanswered jobs."""
         return JobOutcome.CANCELLED if self is Termination.FAILURE_LIMIT else JobOutcome(self.value)
 
 
 class RunState(StrEnum):
-    """waiting → running → completed | failed; a slot that got no run is `skipped` or `missed`."""
+    """waiting → running → completed | failed; a scheduled time without a run is `skipped` or `missed`."""
 
-    WAITING = "waiting"  # for its source, or for the run before
-    RUNNING = "running"  # its batch is accepted
+    WAITING = "waiting"  # for its source, or for an earlier run
+    RUNNING = "running"  # its batch was accepted
     COMPLETED = "completed"
     FAILED = "failed"
-    SKIPPED = "skipped"  # the run before was still at it
-    MISSED = "missed"  # nobody was there when it was due, and the schedule does not catch it up
+    SKIPPED = "skipped"  # the previous run had not ended
+    MISSED = "missed"  # no process ran when it was due, and the schedule does not catch up
 
     @property
     def is_open(self) -> bool:
-        """True while something is still to be done."""
+        """Whether the run has not ended."""
         return self in (RunState.WAITING, RunState.RUNNING)
 
 
 class RunTrigger(StrEnum):
-    """Why there is a run."""
+    """The reason why a run exists."""
 
     CRON = "cron"
-    MANUAL = "trigger"  # somebody said: now
-    BACKFILL = "backfill"  # somebody said: that slot again
+    MANUAL = "manual"  # started by `schedule trigger`
+    BACKFILL = "backfill"  # a past scheduled time, run again

@@ -1,4 +1,7 @@
-"""The tables. SQL owns truth: jobs and results are insert-only, only slices and batches change."""
+"""The tables of batches, slices, jobs, results and workers.
+
+SQL is the source of truth: jobs and results are insert-only; only slices and batches change.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -11,13 +14,13 @@ from models.lifecycle.claim_order import CLAIM_ORDER_COLUMNS, QUEUED_ORDINARY, Q
 
 
 class Base(DeclarativeBase):
-    """The base of every table."""
+    """The declarative base of every table."""
 
     type_annotation_map = {str: Text(), int: BigInteger(), datetime: UtcDateTime(), dict[str, Any]: Document}  # noqa: RUF012
 
 
 class Batch(Base):
-    """One submission. Its counters change only together with the results they count."""
+    """One submission; its counters change in the same transaction as the results that they count."""
 
     __tablename__ = "batches"
 
@@ -26,7 +29,7 @@ class Batch(Base):
     pipeline: Mapped[str]
     task: Mapped[str]
     model: Mapped[str]
-    revision: Mapped[str | None]  # settled once: by the catalogue's pin, else by the first worker that claims
+    revision: Mapped[str | None]  # set once, by the catalogue or by the first worker that claims
     parameters: Mapped[dict[str, Any]]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -36,25 +39,25 @@ class Batch(Base):
     failed: Mapped[int] = mapped_column(server_default="0")
     cancelled: Mapped[int] = mapped_column(server_default="0")
     expired: Mapped[int] = mapped_column(server_default="0")
-    reused: Mapped[int] = mapped_column(server_default="0")  # of those that succeeded, taken from earlier batches
+    reused: Mapped[int] = mapped_column(server_default="0")  # succeeded jobs with results from earlier batches
     last_seq: Mapped[int] = mapped_column(server_default="0")
     tokens: Mapped[int] = mapped_column(server_default="0")
     padded_tokens: Mapped[int] = mapped_column(server_default="0")
     device_seconds: Mapped[float] = mapped_column(Double, server_default="0")
-    max_failures: Mapped[int | None]  # more failed jobs than this end the batch early
-    max_attempts: Mapped[int | None] = mapped_column(Integer)  # unset: the setting's
-    ending: Mapped[str | None]  # what a batch that is `cancelling` will be when its open jobs are closed
+    max_failures: Mapped[int | None]  # more failed jobs than this terminate the batch
+    max_attempts: Mapped[int | None] = mapped_column(Integer)  # NULL: the setting
+    terminating_as: Mapped[str | None]  # the reason, while the batch is `cancelling`
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
-    idempotency_key: Mapped[str | None] = mapped_column(Key)  # the user's own: one batch for each
-    fingerprint: Mapped[str | None]  # of what the batch was asked to be, where it has a key
-    read_jobs: Mapped[int] = mapped_column(server_default="0")  # how far it is read in, where it has a key
-    read_digest: Mapped[str | None]  # of the rows so far
-    reading: Mapped[bool] = mapped_column(server_default=false())  # in progress though more of it may come
-    recipe: Mapped[str | None] = mapped_column(Key)  # hash of all that an input's output hangs on
-    submitter: Mapped[str | None]  # a token of the process that reads it in: another may take over
+    idempotency_key: Mapped[str | None] = mapped_column(Key)  # chosen by the user; unique
+    request_fingerprint: Mapped[str | None]  # hash of the request, if the batch has a key
+    rows_read: Mapped[int] = mapped_column(server_default="0")  # rows ingested, if the batch has a key
+    rows_digest: Mapped[str | None]  # hash of the rows ingested so far
+    ingesting: Mapped[bool] = mapped_column(server_default=false())  # in progress, and more jobs may follow
+    output_cache_key: Mapped[str | None] = mapped_column(Key)  # hash of all that determines an output
+    holder_id: Mapped[str | None]  # the process that ingests it; another may take over
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
-    heard_at: Mapped[datetime | None]  # of whoever submits it, while it is `validating`
+    holder_heartbeat_at: Mapped[datetime | None]  # the submitter's, while the batch is `validating`
     in_progress_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
@@ -64,7 +67,7 @@ class Batch(Base):
     cancelled_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # Which kinds of work there are, however many batches have ended.
+        # Finds the pipelines that have work, at a cost independent of the number of ended batches.
         Index(
             "batches_in_progress",
             "pipeline",
@@ -75,10 +78,10 @@ class Batch(Base):
         ),
         Index("batches_newest", "created_at", "id"),
         Index("batches_idempotency_key", "idempotency_key", unique=True),
-        Index("batches_recipe", "recipe", "created_at"),
-        Index("batches_reading", "id", postgresql_where=text("reading"), sqlite_where=text("reading")),
+        Index("batches_output_cache_key", "output_cache_key", "created_at"),
+        Index("batches_ingesting", "id", postgresql_where=text("ingesting"), sqlite_where=text("ingesting")),
         Index(
-            "batches_unsettled",
+            "batches_transitioning",
             "id",
             postgresql_where=text("status IN ('validating', 'cancelling')"),
             sqlite_where=text("status IN ('validating', 'cancelling')"),
@@ -87,16 +90,18 @@ class Batch(Base):
 
 
 class Job(Base):
-    """One input of a batch, as the task's spec normalised it."""
+    """One input of a batch, normalised by the task's spec."""
 
     __tablename__ = "jobs"
 
-    # No foreign key, here and in results: PostgreSQL would look it up row by row, and whoever inserts holds the batch.
+    # No foreign key here or in results: PostgreSQL would check it per row, and each inserter has locked the batch.
     batch_id: Mapped[str] = mapped_column(Key, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     custom_id: Mapped[str | None] = mapped_column(Key)
     input: Mapped[dict[str, Any]]
-    meta: Mapped[dict[str, Any] | None] = mapped_column(Document)  # columns of its row that are kept for the user
+    passthrough: Mapped[dict[str, Any] | None] = mapped_column(
+        Document
+    )  # the row's columns that are returned with the result
 
     __table_args__ = (
         Index(
@@ -112,35 +117,35 @@ class Job(Base):
 
 
 class Slice(Base):
-    """A contiguous run of a batch's jobs: the unit of claim, lease, retry and bell."""
+    """A contiguous range of a batch's jobs: the unit of claim, lease, retry and wakeup."""
 
     __tablename__ = "slices"
 
     id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
-    first: Mapped[int]
+    start_position: Mapped[int]
     size: Mapped[int] = mapped_column(Integer)
     state: Mapped[str]
-    attempts: Mapped[int] = mapped_column(Integer, server_default="0")  # claims, less the ones released in good order
-    deaths: Mapped[int] = mapped_column(Integer, server_default="0")  # of processes that died of their own over it
-    lapses: Mapped[int] = mapped_column(Integer, server_default="0")  # ends in silence, since its last result
-    retries: Mapped[int] = mapped_column(Integer, server_default="0")  # put off since something may pass with time
-    token: Mapped[int] = mapped_column(server_default="0")  # the fence: grows with every claim and never shrinks
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")  # claims, except those released in good order
+    crashes: Mapped[int] = mapped_column(Integer, server_default="0")  # worker crashes, except kills from outside
+    lost_leases: Mapped[int] = mapped_column(Integer, server_default="0")  # since the last result
+    retries: Mapped[int] = mapped_column(Integer, server_default="0")  # after transient failures
+    fencing_token: Mapped[int] = mapped_column(server_default="0")  # grows with every claim, never shrinks
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
-    not_before: Mapped[datetime | None]
-    claimed_at: Mapped[datetime | None]  # for the first time
-    leased_at: Mapped[datetime | None]  # for the last time
+    available_at: Mapped[datetime | None]
+    first_claimed_at: Mapped[datetime | None]  # time of the first claim
+    leased_at: Mapped[datetime | None]  # time of the latest claim
     done_at: Mapped[datetime | None]
-    # Its place in the order of claims, see `lifecycle/claim_order.py`. Triggers fill it in: no writer of slices has to.
+    # The key of the claim order, see `lifecycle/claim_order.py`; triggers set it, so writers of slices need not.
     pipeline: Mapped[str | None]
-    rank: Mapped[int | None] = mapped_column(Integer)
-    due: Mapped[int | None]
-    ahead: Mapped[int | None]
-    since: Mapped[int | None]
+    priority_rank: Mapped[int | None] = mapped_column(Integer)
+    deadline_ms: Mapped[int | None]
+    jobs_ahead: Mapped[int | None]
+    batch_created_ms: Mapped[int | None]
 
     __table_args__ = (
-        Index("slices_of_batch", "batch_id", "first"),
+        Index("slices_of_batch", "batch_id", "start_position"),
         Index(
             "slices_queued",
             "batch_id",
@@ -168,12 +173,12 @@ class Slice(Base):
             postgresql_where=text(QUEUED_QUARANTINED),
             sqlite_where=text(QUEUED_QUARANTINED),
         ),
-        {"sqlite_autoincrement": True},  # an id that came again would bring old leases back
+        {"sqlite_autoincrement": True},  # a reused id would make old leases valid again
     )
 
 
 class ModelVersion(Base):
-    """Exactly what computed a result; `fingerprint` is the hash of all the rest."""
+    """The model, device and libraries that computed a result; `fingerprint` is a hash of the other columns."""
 
     __tablename__ = "model_versions"
 
@@ -193,7 +198,7 @@ class ModelVersion(Base):
 
 
 class JobOutcomeColumns:
-    """The columns of what a job came to, now or before a replay."""
+    """The columns of a job's outcome, current or superseded."""
 
     batch_id: Mapped[str] = mapped_column(Key, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -204,17 +209,17 @@ class JobOutcomeColumns:
     truncated: Mapped[bool]
     attempts: Mapped[int] = mapped_column(Integer)
     slice_id: Mapped[int | None]
-    token: Mapped[int | None]  # the fence it was written under
+    fencing_token: Mapped[int | None]  # the token of the claim that wrote it
     model_version_id: Mapped[int | None] = mapped_column(RowId)
 
 
 class Result(JobOutcomeColumns, Base):
-    """A job's one outcome. The primary key makes a second one impossible, not merely unlikely."""
+    """The single outcome of a job; the primary key makes a second one impossible."""
 
     __tablename__ = "results"
 
-    seq: Mapped[int]  # the order of commits within the batch: a cursor never misses one
-    reused_from: Mapped[str | None] = mapped_column(Key)  # the batch that computed it, which may be gone by now
+    seq: Mapped[int]  # follows the order of commits, so a cursor misses no result
+    reused_from: Mapped[str | None] = mapped_column(Key)  # the batch that computed it; it may be deleted already
     finished_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = (
@@ -231,56 +236,56 @@ class Result(JobOutcomeColumns, Base):
 
 
 class SupersededResult(JobOutcomeColumns, Base):
-    """A result that a replay took back: what the job came to before."""
+    """A result that a replay has replaced."""
 
-    __tablename__ = "past_results"
+    __tablename__ = "superseded_results"
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     finished_at: Mapped[datetime]
-    replaced_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    superseded_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
     __table_args__ = ({"sqlite_with_rowid": False},)
 
 
 class Attempt(Base):
-    """How one claim of a slice ended, for the jobs from `first` up to and without `past`. Insert-only."""
+    """The outcome of one claim of a slice, for jobs from `start_position` to before `end_position`; insert-only."""
 
     __tablename__ = "attempts"
 
     id: Mapped[int] = mapped_column(RowId, Identity(), primary_key=True)
     batch_id: Mapped[str] = mapped_column(Key, ForeignKey("batches.id", ondelete="CASCADE"))
     slice_id: Mapped[int]
-    first: Mapped[int]
-    past: Mapped[int]
-    number: Mapped[int] = mapped_column(Integer)
-    token: Mapped[int]
+    start_position: Mapped[int]
+    end_position: Mapped[int]
+    attempt: Mapped[int] = mapped_column(Integer)
+    fencing_token: Mapped[int]
     worker_id: Mapped[str | None]
-    ending: Mapped[str]
+    outcome: Mapped[str]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     claimed_at: Mapped[datetime | None]
     ended_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
 
-    __table_args__ = (Index("attempts_of_batch", "batch_id", "first"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index("attempts_of_batch", "batch_id", "start_position"), {"sqlite_autoincrement": True})
 
 
 class MaintenanceTaskRow(Base):
-    """When a duty is due next; whoever moves that moment on is the one that does it."""
+    """The next due time of a maintenance task; the process that advances this time runs the task."""
 
-    __tablename__ = "duties"
+    __tablename__ = "maintenance_tasks"
 
     name: Mapped[str] = mapped_column(Key, primary_key=True)
-    due_at: Mapped[datetime]
-    ran_at: Mapped[datetime | None]
-    ran_by: Mapped[str | None]
-    acted_at: Mapped[datetime | None]  # when it last had something to do
-    acted: Mapped[str | None]  # and what that was
-    failed_at: Mapped[datetime | None]  # when it was last met by what is no error of ours
-    failure: Mapped[str | None]  # and which
+    next_run_at: Mapped[datetime]
+    last_run_at: Mapped[datetime | None]
+    last_run_by: Mapped[str | None]
+    last_effect_at: Mapped[datetime | None]  # when the task last changed something
+    last_effect: Mapped[str | None]  # the change
+    last_failed_at: Mapped[datetime | None]  # when the task last failed
+    last_failure: Mapped[str | None]  # the reason, or the name of an unexpected exception
 
 
 class Worker(Base):
-    """One worker process; gone when it ended in good order, stale when its heartbeat is old."""
+    """One worker process; a clean exit deletes the row, and an old heartbeat makes it stale."""
 
     __tablename__ = "workers"
 
@@ -291,7 +296,9 @@ class Worker(Base):
     pipeline: Mapped[str]
     model: Mapped[str]
     revision: Mapped[str | None]
-    serves: Mapped[list[str]] = mapped_column(Document)  # every pipeline that it may pin; the ones above are pinned now
+    served_pipelines: Mapped[list[str]] = mapped_column(
+        Document
+    )  # every pipeline that it may load; `pipeline` is the loaded one
     state: Mapped[str]  # see WorkerState
     state_since: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
@@ -299,31 +306,31 @@ class Worker(Base):
 
 
 class LoadFailure(Base):
-    """A pipeline that a worker could not load, until it can. A `seat` outlives its processes: `lifecycle/seats.py`."""
+    """A pipeline that a worker can't load at present; the worker's name stays the same across restarts."""
 
     __tablename__ = "load_failures"
 
-    seat: Mapped[str] = mapped_column(Key, primary_key=True)
+    worker_name: Mapped[str] = mapped_column(Key, primary_key=True)
     pipeline: Mapped[str] = mapped_column(Key, primary_key=True)
     host: Mapped[str]
     device: Mapped[str]
     model: Mapped[str]
-    revision: Mapped[str | None]  # that was tried; None where it did not come so far
-    code: Mapped[str]  # model_unusable, model_missing, or what is this machine's trouble
-    message: Mapped[str]
-    tries: Mapped[int] = mapped_column(Integer)  # that failed with this code and revision, one after another
-    first_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
-    last_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
-    next_at: Mapped[datetime]
+    revision: Mapped[str | None]  # the revision tried; NULL if unknown
+    error_code: Mapped[str]  # model_unusable, model_missing, or a problem of this machine
+    error_message: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer)  # consecutive failures with this code and revision
+    first_failed_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    last_failed_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    next_attempt_at: Mapped[datetime]
 
 
 class TokenBudget(Base):
-    """The size of a micro-batch that answered fastest, for whoever runs the pipeline on such a device next."""
+    """The fastest micro-batch size found for a pipeline, device and dtype, as the start value of later workers."""
 
-    __tablename__ = "budgets"
+    __tablename__ = "token_budgets"
 
     pipeline: Mapped[str] = mapped_column(Key, primary_key=True)
     device: Mapped[str] = mapped_column(Key, primary_key=True)
     dtype: Mapped[str] = mapped_column(Key, primary_key=True)
-    tokens: Mapped[int]
-    found_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    micro_batch_tokens: Mapped[int]
+    tuned_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

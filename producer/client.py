@@ -1,4 +1,4 @@
-"""The client: Batchmill from Python."""
+"""The client submits batches from Python, and finds them again."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +19,7 @@ from producer.readers.limits import Limits
 from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
 from producer.submission import submit
 from producer.submission.request import REJECT, SubmitRequest
+from producer.submission.submit import SubmitResult
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ MISSING: Any = object()
 
 
 class Client:
-    """Submits batches and finds them again; settings not given here come from the environment and batchmill.toml.
+    """Batchmill's Python API; settings not given here come from the environment and batchmill.toml.
 
-    Nothing is read or connected before the first call.
+    No settings are read, and no connection is opened, before the first call.
     """
 
     def __init__(
@@ -49,14 +50,13 @@ class Client:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The pipelines there are."""
+        """The pipelines that can be named."""
         return Catalogue.load(self.settings)
 
     @cached_property
     def database(self) -> Database:
-        """The database; the embedded one is made or upgraded when needed. Raises Unreachable."""
-        settings = self.settings
-        return schema.open_database(settings)
+        """The database; the embedded one is created or upgraded if needed. Raises Unreachable."""
+        return schema.open_database(self.settings)
 
     def submit(
         self,
@@ -75,21 +75,24 @@ class Client:
         passthrough: Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
-        """Submit one batch and return as soon as it is accepted.
+        """Submit one batch, and return as soon as it is accepted.
 
-        `inputs` are texts, or objects with the task's fields and perhaps a `custom_id` or `id`; a generator is read in
-        constant memory. `ids` are the custom_ids, one for each input. Raises RefusedBatch naming the items that can't
-        be jobs, and other UsageErrors; then nothing was submitted. With `on_invalid="fail-row"` such an item is in the
-        batch as a failed result that says why, and the others run. Past the `deadline` ("6h", or a time) what is open
-        has expired; more failed jobs than `max_failures` (20, or "2.5%") end the batch early. `meta` names keys of the
-        objects that are kept with each job. The same inputs under the same `idempotency_key` are one batch, however
-        often they are submitted; after a crash the submission goes on where it stopped. One that has failed, expired or
-        was cancelled since is logged as a warning, which the handle's `warning` has too. With `reuse` an input that an
-        earlier batch answered, by the same model and with the same parameters, has that result at once.
+        inputs: texts, or objects with the task's fields; a generator is read in constant memory.
+        ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
+        parameters: the task's parameters; None = the pipeline's.
+        on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
+        deadline: a duration such as "6h", or a time, after which unanswered jobs expire; None = no deadline.
+        max_failures: a number such as 20, or a share such as "2.5%"; more failed jobs end the batch. None = no limit.
+        idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
+            submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
+            logged, which is also the handle's `warning`.
+        passthrough: keys of the objects that are kept with each job.
+        reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
+
+        Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
         """
-        entry = self.catalogue[pipeline]
         request = SubmitRequest.create(
-            entry,
+            self.catalogue[pipeline],
             parameters=parameters,
             name=name,
             metadata=metadata,
@@ -103,61 +106,66 @@ class Client:
         source = Source(
             "the list of inputs",
             "item",
-            _rows(entry, inputs, ids, passthrough),
+            _rows(request.pipeline, inputs, ids, passthrough),
             limits=Limits.from_settings(self.settings),
         )
-        bells = submit.WakeupSender(self.settings)
-        submission = submit.submit(self.database, self.settings.slice_size, request, source, on_slices_queued=bells)
-        if submission.source_failure is not None:
-            log.warning("%s ends before its source does: %s", submission.batch_id, submission.source_failure)
-        if submission.existing_status is not None:
-            warning = submission.warning
-            if warning:
-                log.warning("%s", warning)
-        elif warning := submit.notify_workers(self.settings, submission):
-            log.warning("%s was accepted, but %s", submission.batch_id, warning)
-        return BatchHandle(
+        result = submit.submit(
             self.database,
-            submission.batch_id,
-            warning=warning,
-            already_submitted=submission.existing_status is not None,
+            self.settings.slice_size,
+            request,
+            source,
+            on_slices_queued=submit.WakeupSender(self.settings),
         )
+        return self._handle_for(result)
 
     def batch(self, batch_id: str) -> BatchHandle:
-        """A batch submitted earlier; raises NotFound."""
+        """A batch that was submitted earlier; raises NotFound."""
         return BatchHandle(self.database, batch_id).refresh()
 
     def batches(self, limit: int = 20) -> list[BatchHandle]:
-        """The batches submitted last, the newest first."""
-        newest = views.list_batches(self.database, limit)
-        return [BatchHandle(self.database, view.id, view=view) for view in newest]
+        """The last `limit` batches, newest first."""
+        return [BatchHandle(self.database, view.id, view=view) for view in views.list_batches(self.database, limit)]
 
     def close(self) -> None:
-        """Return the database's connections; the next call connects again."""
+        """Close the database's connections; the next call connects again."""
         if "database" in self.__dict__:
             self.database.close()
+
+    def _handle_for(self, result: SubmitResult) -> BatchHandle:
+        """The handle of a submitted batch, whose workers are woken and whose warnings are logged."""
+        if result.source_failure is not None:
+            log.warning('submission.source_failed batch_id=%s error="%s"', result.batch_id, result.source_failure)
+        is_new = result.existing_status is None
+        warning = submit.notify_workers(self.settings, result) if is_new else result.warning
+        if warning is not None and is_new:
+            log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
+        elif warning is not None:
+            log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
+        return BatchHandle(self.database, result.batch_id, warning=warning, already_submitted=not is_new)
 
 
 def _rows(
     pipeline: Pipeline, inputs: Iterable[Any], ids: Iterable[Any] | None, passthrough: Iterable[str]
 ) -> Iterator[Row | Problem]:
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
-        raise UsageError("inputs must be a list, or other iterable, of texts or objects; put a single one into a list")
+        raise UsageError(
+            "inputs must be an iterable, such as a list, of texts or objects; put a single one into a list"
+        )
     columns = ColumnMapping.for_task(pipeline.spec, use_ids=ids is None, passthrough=passthrough)
     pairs = ((item, None) for item in inputs) if ids is None else zip_longest(inputs, ids, fillvalue=MISSING)
     return _iter_rows(pairs, columns)
 
 
 def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iterator[Row | Problem]:
-    for where, (item, custom_id) in enumerate(pairs, start=1):
+    for number, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
-            raise UsageError(f"inputs and ids are not equally many: one of them ends before item {where}")
+            raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
         try:
-            row: Row | Problem = columns.map_row(where, dict(item) if isinstance(item, Mapping) else item)
+            row: Row | Problem = columns.map_row(number, dict(item) if isinstance(item, Mapping) else item)
             if custom_id is not None:
                 row = row._replace(custom_id=parse_custom_id(custom_id))
         except JobError as error:
-            row = Problem(where, str(error), error.code)
+            row = Problem(number, str(error), error.code)
         except Exception as error:
-            row = unexpected_problem(where, error)
+            row = unexpected_problem(number, error)
         yield row

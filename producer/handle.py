@@ -1,4 +1,4 @@
-"""A batch in the hands of a Python program."""
+"""The handle of one batch in a Python program."""
 
 from collections.abc import Iterator
 from typing import Any, Self
@@ -12,7 +12,11 @@ from producer.results.pages import ResultRow
 
 
 class BatchHandle:
-    """One batch; its fields are as of the last look, which `refresh` and `wait` renew."""
+    """One batch, as it was when last read; `refresh` and `wait` read it again.
+
+    warning: why workers may start late, or how an existing batch ended; None = nothing to warn of.
+    already_submitted: whether the batch existed under its idempotency key.
+    """
 
     def __init__(
         self,
@@ -24,8 +28,8 @@ class BatchHandle:
         already_submitted: bool = False,
     ) -> None:
         self.id = batch_id
-        self.warning = warning  # why workers hear of it late, or how a batch that was known has ended; else None
-        self.already_submitted = already_submitted  # whether it was there already, under its idempotency key
+        self.warning = warning
+        self.already_submitted = already_submitted
         self._database = database
         self._view = view
 
@@ -34,7 +38,7 @@ class BatchHandle:
 
     @property
     def view(self) -> BatchView:
-        """Everything known of the batch."""
+        """The whole batch."""
         if self._view is None:
             self.refresh()
         assert self._view is not None
@@ -42,12 +46,12 @@ class BatchHandle:
 
     @property
     def status(self) -> str:
-        """validating, in_progress, completed, failed, expired, cancelling or cancelled."""
+        """One of validating, in_progress, completed, failed, expired, cancelling and cancelled."""
         return self.view.status.value
 
     @property
     def request_counts(self) -> JobCounts:
-        """How the jobs stand: total, completed (they succeeded), failed, cancelled, expired, open."""
+        """The number of jobs by outcome: total, completed (they succeeded), failed, cancelled, expired, open."""
         return self.view.counts
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,40 +59,42 @@ class BatchHandle:
         return self.view.as_dict()
 
     def refresh(self) -> Self:
-        """Look again; raises NotFound when the batch is gone."""
+        """Read the batch again; raises NotFound if it was deleted."""
         self._view = views.get_batch(self._database, self.id)
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Return when the batch has ended; raises WaitRanOut after `timeout` seconds, and the batch goes on."""
+        """Return when the batch has ended; raises WaitTimeout after `timeout` seconds, while the batch goes on."""
         self._view = polling.wait_until_ended(self._database, self.id, timeout)
         return self
 
     def find_blockers(self) -> list[Blocker]:
-        """Why nobody works on the batch at this moment: a code and a sentence each; empty while somebody does."""
+        """The reasons why no worker works on the batch now; empty while one does."""
         return blockers.find_blockers(self._database, self.refresh().view)
 
     def cancel(self) -> Self:
-        """End the batch now: what is answered stays. Raises UsageError where it has ended already."""
+        """Cancel the batch, and keep the results that it has; raises UsageError if it has ended already."""
         self._view = cancel.cancel(self._database, self.id)
         return self
 
     def delete(self, *, cancel: bool = False) -> None:
-        """Delete the batch with its jobs and results; raises UsageError where it is open, unless `cancel` ends it."""
+        """Delete the batch with its jobs and results; raises UsageError if it is open and not to be cancelled."""
         delete.delete(self._database, self.id, cancel=cancel)
 
     def results(self, after: int = 0) -> Iterator[ResultRow]:
-        """The results that landed after `after` (a row's `seq`), in that order, page by page.
+        """The results so far, in the order in which they were stored, from a cursor on.
 
-        Stops at what has landed so far: wait first to have all, or come back with the last row's `seq`.
+        after: the `seq` of the last row that was read; 0 = from the start.
+
+        Call `wait` first to get all results, or call this again with the last row's `seq`.
         """
         return pages.iter_results(self._database, self.id, after)
 
     def follow(self, after: int = 0) -> Iterator[ResultRow]:
-        """The same, and what lands from now on; stops when the batch has ended and all of it was given."""
+        """The same, and later results as they are stored; stops when the batch has ended."""
         for page in pages.follow(self._database, self.id, after):
             yield from page
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
-        """The jobs that failed, of one error code or of all, in the order of the inputs."""
+        """The failed jobs, of one error code or of all, in the order of the inputs."""
         return pages.iter_failed(self._database, self.id, code)

@@ -1,4 +1,4 @@
-"""Timeouts for calls that know none of their own, such as a name's lookup or a package's reading of a remote file."""
+"""Timeouts for calls that have none, such as a name lookup or a package's read of a remote file."""
 
 import errno
 import queue
@@ -10,21 +10,21 @@ Value = TypeVar("Value")
 
 
 def call_within(seconds: float, call: Callable[[], Value], thread_name: str) -> Value:
-    """The call's value; raises what the call raises, and TimeoutError where it takes longer.
+    """The call's value; raises what the call raises, and TimeoutError if it takes longer.
 
-    A thread of this name makes the call, and is left behind where it takes too long.
+    A thread of this name makes the call; after a timeout it is left running.
     """
-    done: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[Value | None, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            done.put((call(), None))
-        except BaseException as error:  # whatever it is, the caller's thread is waiting for it
-            done.put((None, error))
+            outcomes.put((call(), None))
+        except BaseException as error:  # any error at all, because the caller's thread is waiting for it
+            outcomes.put((None, error))
 
     Thread(target=work, daemon=True, name=thread_name).start()
     try:
-        value, error = done.get(timeout=seconds)
+        value, error = outcomes.get(timeout=seconds)
     except queue.Empty:
         raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {seconds:g} s") from None
     if error is not None:

@@ -1,4 +1,4 @@
-"""A deadline as people write it: a span (`6h`, `1h30m`, `2d`) from now on, or a moment (`2026-11-25 06:00`)."""
+"""Deadlines and ages as people write them: a duration (`6h`, `1h30m`, `2d`) or a time (`2026-11-25 06:00`)."""
 
 import re
 from dataclasses import dataclass
@@ -18,52 +18,50 @@ MAX_SECONDS = 3650 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Either `seconds` from now on, by the database's clock, or a `moment` with its zone."""
+    """A deadline: either `seconds` from now, by the database's clock, or a time with its zone."""
 
     seconds: float | None = None
     expires_at: datetime | None = None
 
     @classmethod
     def parse(cls, value: str) -> Self:
-        """Read what a person wrote, a moment without a zone being this machine's; raises UsageError."""
+        """Parse a duration or a time; a time without a zone is in this machine's. Raises UsageError."""
         seconds = parse_duration(value)
         if seconds is not None:
-            return cls(seconds=_check_range(seconds, value))
+            if not 0 < seconds <= MAX_SECONDS:
+                raise UsageError(f"deadline {value[:80]!r} is out of range; use more than nothing, at most ten years")
+            return cls(seconds=seconds)
         try:
             return cls(expires_at=datetime.fromisoformat(value.strip()).astimezone())
         except (ValueError, OverflowError):
             raise UsageError(
-                f"deadline {value[:80]!r} is neither a span such as 6h nor a time: 2026-11-25 06:00"
+                f"deadline {value[:80]!r} is neither a duration such as 6h nor a time such as 2026-11-25 06:00"
             ) from None
 
-    def bind(self, statement: str, later: str, **params: Any) -> tuple[TextClause, dict[str, Any]]:
-        """A statement with the moment in the place of `{expires_at}`, ready to be executed with what it names.
+    def bind(self, statement: str, now_plus_seconds: str, **params: Any) -> tuple[TextClause, dict[str, Any]]:
+        """A statement with the deadline in place of `{expires_at}`, and all its parameters.
 
-        `later` is the dialect's expression for now + :seconds.
+        now_plus_seconds: the dialect's expression for now + :seconds.
         """
         if self.expires_at is None:
-            return text(statement.format(expires_at=later)), {**params, "seconds": self.seconds}
-        query = text(statement.format(expires_at=":moment")).bindparams(bindparam("moment", type_=UtcDateTime()))
-        return query, {**params, "moment": self.expires_at}
+            return text(statement.format(expires_at=now_plus_seconds)), {**params, "seconds": self.seconds}
+        query = text(statement.format(expires_at=":expires_at")).bindparams(
+            bindparam("expires_at", type_=UtcDateTime())
+        )
+        return query, {**params, "expires_at": self.expires_at}
 
 
 def parse_duration(value: str) -> float | None:
-    """The seconds of a span such as 1h30m; None where it is none."""
-    words = value.strip().lower()
-    if not DURATION.fullmatch(words):
+    """The seconds of a duration such as 1h30m; None for any other text."""
+    duration = value.strip().lower()
+    if not DURATION.fullmatch(duration):
         return None
-    return sum(float(n) * UNIT_SECONDS[unit] for n, unit in DURATION_PART.findall(words))
+    return sum(float(number) * UNIT_SECONDS[unit] for number, unit in DURATION_PART.findall(duration))
 
 
 def parse_age(value: str) -> float:
-    """The seconds of an age such as 30d, nothing being one too; raises UsageError."""
+    """The seconds of an age such as 30d, which may be zero; raises UsageError."""
     seconds = parse_duration(value)
     if seconds is None or seconds > MAX_SECONDS:
         raise UsageError(f"{value[:80]!r} is not an age of at most ten years, such as 30d or 12h")
-    return seconds
-
-
-def _check_range(seconds: float, value: str) -> float:
-    if not 0 < seconds <= MAX_SECONDS:
-        raise UsageError(f"deadline {value[:80]!r} is out of range; take more than nothing and at most ten years")
     return seconds

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub, over HTTP: repositories of one branch, their files, and what goes wrong on the way."""
+"""A fake Hub over HTTP: repositories with one branch, their files, and injected errors."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ MODEL_INFO_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(?:/revision/(?
 TREE_PATH = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/?]+)")
 FILE_PATH = re.compile(r"^(?P<cdn>/cdn)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+?)(?:\?.*)?$")
 
-# The Hub names the cause of a refusal in this header; huggingface_hub makes its exceptions of it.
+# The Hub names the cause of a refusal in this header, from which huggingface_hub chooses its exception.
 GATED, NO_REPOSITORY, NO_REVISION = "GatedRepo", "RepoNotFound", "RevisionNotFound"
 
 
 @dataclass
 class FakeHub:
-    """Repositories by name, each with its commits; `requests` are all paths asked for, with the token given."""
+    """Repositories by name, each with its commits; `requests` records every requested path with its token."""
 
     base_url: str = ""
-    cdn_url: str = ""  # another address of the same server: files come from there if set
+    cdn_url: str = ""  # another address of the same server, from which files are served if set
     commits: dict[str, dict[str, Path]] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
     error_rules: list[tuple[str, int, str]] = field(default_factory=list)  # (part of a path, status, error code)
-    max_errors: int | None = None  # how often; None for ever
-    disconnect_after_bytes: int | None = None  # bytes of the next large file that are sent before the connection ends
+    max_errors: int | None = None  # number of errors; None = unlimited
+    disconnect_after_bytes: int | None = None  # bytes of the next large file sent before the connection ends
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def add_commit(self, repo: str, folder: Path) -> str:
@@ -42,7 +42,7 @@ class FakeHub:
         return commit
 
     def resolve_commit(self, repo: str, revision: str | None) -> str | None:
-        """The commit that a branch or a commit's own name means."""
+        """Return the commit of a branch or of a commit's name."""
         if revision in (None, "main"):
             return self.heads.get(repo)
         return revision if revision in self.commits.get(repo, {}) else None
@@ -59,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle_request()
 
     def log_message(self, *_args: Any) -> None:
-        """Be quiet."""
+        """Suppress the server's log."""
 
     def _handle_request(self) -> None:
         hub, path = self.hub, unquote(self.path)
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def hub_server() -> Iterator[FakeHub]:
-    """A Hub on a free port of this machine; it has nothing until something is `put`."""
+    """Yield a Hub on a free local port, empty until `add_commit`."""
     hub = FakeHub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.base_url = f"http://127.0.0.1:{server.server_port}"

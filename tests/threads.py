@@ -1,4 +1,4 @@
-"""Threads for tests of races: they start together, and none is waited for longer than a test may take."""
+"""Threads for race tests: they start together, and each join has a timeout."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Result = TypeVar("Done")
 
 
 def run_concurrently(*calls: Callable[[], Result]) -> list[Result]:
-    """Run these in threads that start together; returns what each gave, in order."""
+    """Run these calls in threads that start together; returns their results in order."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Result]) -> Result:

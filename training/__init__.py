@@ -1,1 +1,1 @@
-"""How the samples under `models/samples/` were made. Nothing here runs in a worker or ships in the wheel."""
+"""Training of the sample models under `models/samples/`; nothing here runs in a worker or ships in the wheel."""

@@ -1,7 +1,7 @@
-"""Train the sample model for masked words: `python -m training.fill_mask [--out FOLDER] [--seed 0]`.
+"""Train the sample fill-mask model: `python -m training.fill_mask [--out FOLDER] [--seed 0]`.
 
-DistilBERT's shape at about a three-hundredth of its size. It knows everyday sentences and a few dozen facts, such as
-the capitals of countries.
+The model has DistilBERT's shape at about a three-hundredth of its size. It knows everyday sentences and a few dozen
+facts, such as the capitals of countries.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,9 @@ from typing import Any, Final
 import torch
 from transformers import DistilBertConfig, DistilBertForMaskedLM
 
-from training import card, fitting, vocabulary
+from training import model_card, training_loop, wordpiece
 from training.everyday import everyday_texts
-from training.fitting import Batch, Row
+from training.training_loop import Batch, Row
 
 _TASK: Final = "fill-mask"
 _MAX_POSITIONS: Final = 256
@@ -23,9 +23,9 @@ _MAX_PIECES: Final = 450
 _VOCABULARY_TEXTS: Final = 30_000
 _STEPS: Final = 6_000
 _LEARNING_RATE: Final = 2e-3
-_MASK_PROBABILITY: Final = 0.2  # share of the tokens; a little more than BERT's 0.15, for the texts are short
+_MASK_PROBABILITY: Final = 0.2  # share of the tokens; above BERT's 0.15, because the texts are short
 _HELD_OUT_TEXTS: Final = 3_000
-_MASK_TOKEN_ID: Final = vocabulary.SPECIAL_TOKENS.index("[MASK]")
+_MASK_TOKEN_ID: Final = wordpiece.SPECIAL_TOKENS.index("[MASK]")
 
 
 def new_model(vocabulary_size: int) -> Any:
@@ -43,7 +43,7 @@ def new_model(vocabulary_size: int) -> Any:
             attention_dropout=0.0,
         )
     )
-    fitting.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.05)
+    training_loop.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.05)
     return model
 
 
@@ -54,12 +54,12 @@ def tokenize_texts(tokenizer: Any, lines: Iterable[str]) -> Iterator[Row]:
 
 
 def mask_tokens(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[Batch]:
-    """Mask words at random and ask for them; one in each text at least; some are asked for in plain sight."""
+    """Mask random words, at least one in each text, and set them as labels; some labels stay visible."""
     for batch in batches:
         ids = batch["input_ids"]
         draw = torch.rand(ids.shape, generator=rng).masked_fill(ids <= _MASK_TOKEN_ID, 2.0)  # special tokens stay
         chosen = (draw < _MASK_PROBABILITY) | (draw == draw.min(dim=1, keepdim=True).values)
-        shown = torch.where(draw % 0.1 < 0.08, _MASK_TOKEN_ID, ids)  # a word in sight has to be known as well
+        shown = torch.where(draw % 0.1 < 0.08, _MASK_TOKEN_ID, ids)  # visible words must be predicted as well
         yield {
             **batch,
             "input_ids": torch.where(chosen, shown, ids),
@@ -68,7 +68,7 @@ def mask_tokens(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[Batc
 
 
 def mask_one_token(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[Batch]:
-    """Mask just one word of each text."""
+    """Mask exactly one word of each text."""
     for batch in batches:
         ids = batch["input_ids"]
         draw = torch.rand(ids.shape, generator=rng).masked_fill(ids <= _MASK_TOKEN_ID, 2.0)
@@ -77,7 +77,7 @@ def mask_one_token(batches: Iterable[Batch], rng: torch.Generator) -> Iterator[B
 
 
 def top_k_accuracy(model: Any, held_out: Iterable[Batch], top_k: int) -> float:
-    """Return how often the masked word is among the `most` likeliest ones."""
+    """Return how often the masked word is among the `top_k` most likely ones."""
     right: list[torch.Tensor] = []
     with torch.inference_mode():
         for batch in held_out:
@@ -88,25 +88,27 @@ def top_k_accuracy(model: Any, held_out: Iterable[Batch], top_k: int) -> float:
 
 
 def build(folder: Path, seed: int) -> dict[str, float]:
-    """Learn to fill in words, keep the model in `folder` and return its held-out scores."""
+    """Train the fill-mask model, save it in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
     draws = torch.Generator().manual_seed(seed)
-    tokenizer = vocabulary.train_tokenizer(
+    tokenizer = wordpiece.train_tokenizer(
         islice(everyday_texts(seed), _VOCABULARY_TEXTS),
         vocabulary_size=_VOCABULARY_SIZE,
         max_pieces=_MAX_PIECES,
         max_positions=_MAX_POSITIONS,
     )
     model = new_model(len(tokenizer))
-    learned = fitting.stream_batches(tokenize_texts(tokenizer, everyday_texts(seed)), seed)
-    fitting.fit(model, mask_tokens(learned, draws), steps=_STEPS, learning_rate=_LEARNING_RATE)
+    learned = training_loop.stream_batches(tokenize_texts(tokenizer, everyday_texts(seed)), seed)
+    training_loop.fit(model, mask_tokens(learned, draws), steps=_STEPS, learning_rate=_LEARNING_RATE)
     kept = list(tokenize_texts(tokenizer, islice(everyday_texts(seed, held_out=True), _HELD_OUT_TEXTS)))
-    asked = list(mask_one_token(fitting.group_by_length(kept, 64, 4_096), draws))
+    asked = list(mask_one_token(training_loop.group_by_length(kept, 64, 4_096), draws))
     scores = {f"held_out_top_{most}": round(top_k_accuracy(model, asked, most), 4) for most in (1, 5)}
     learned_from = {"train_steps": _STEPS, "held_out_texts": len(kept)}
-    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
+    model_card.save_sample(
+        model, tokenizer, model_card.build_card(_TASK, model, seed, **learned_from, **scores), folder
+    )
     return scores
 
 
 if __name__ == "__main__":
-    card.run_training(_TASK, build)
+    model_card.run_training(_TASK, build)

@@ -1,6 +1,6 @@
-"""Grammars that write text: lists of ways to fill a slot, which may hold slots again.
+"""Grammars that generate text: lists of alternatives for a slot, which may contain slots.
 
-A line `key: a | b` lists ways to fill the slot `{key}`; an indented line goes on with the key above. `{3..9}` is a
+A line `key: a | b` lists the alternatives of the slot `{key}`; an indented line continues the key above. `{3..9}` is a
 number. A slot that ends in a digit is remembered: every `{town1}` of a text is the same town, and `{town2}` another.
 """
 
@@ -23,7 +23,7 @@ Grammar = Mapping[str, tuple[str, ...]]
 
 
 def read_grammar(path: Path) -> Grammar:
-    """Read a grammar file and return each key's ways to fill it; a line that starts with # is a comment."""
+    """Read a grammar file and return each key's alternatives; a line that starts with # is a comment."""
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
     joined = re.sub(r"\n +", " ", "\n".join(lines))
     pairs = (line.split(":", 1) for line in joined.splitlines() if line)
@@ -31,10 +31,10 @@ def read_grammar(path: Path) -> Grammar:
 
 
 class GrammarExpander:
-    """Fills the slots of one text and remembers what it chose for the numbered ones.
+    """Fills the slots of one text and remembers the choices for numbered slots.
 
-    Keys in `apart` (names, say) are split by a checksum of what they come out as: a held-out text has only such names
-    as no learned text has, so that a model that does well on them has learned to copy and not to recall.
+    Keys in `split_keys` (names, for example) are split by a checksum of their text. A held-out text has only names that
+    no training text has, so a good score shows copying rather than recall.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class GrammarExpander:
         self._split_keys = split_keys
 
     def expand_key(self, key: str) -> str:
-        """Choose one of a key's ways and fill its slots."""
+        """Choose one of a key's alternatives and fill its slots."""
         return self.expand_pattern(self._rng.choice(self._grammar[key]))
 
     def expand_pattern(self, pattern: str) -> str:
-        """Fill every slot of the pattern, and mend "a" before a vowel."""
+        """Fill every slot of the pattern, and correct "a" before a vowel."""
         filled = _SLOT.sub(lambda slot: self._expand_slot(slot[1]), pattern)
         return _ARTICLE_BEFORE_VOWEL.sub(r"\1n ", re.sub(r" +", " ", filled)).strip()
 
@@ -65,7 +65,7 @@ class GrammarExpander:
         return self.expand_key(name)
 
     def _draw_distinct(self, key: str) -> str:
-        """Draw until it differs from what the text already has, and lies on this side of the split."""
+        """Draw until the value is new in this text and on this side of the split."""
         while True:
             drawn = self.expand_key(key)
             right_side = key not in self._split_keys or is_held_out(drawn) == self._held_out
@@ -74,12 +74,12 @@ class GrammarExpander:
 
 
 def is_held_out(text: str) -> bool:
-    """Tell whether the text belongs to the held-out eighth."""
+    """Return whether the text belongs to the held-out eighth."""
     return zlib.crc32(text.encode()) % _HELD_OUT_ONE_IN == 0
 
 
 def random_word(rng: random.Random) -> str:
-    """Return letters at random, or a number: what nobody has seen can only be copied."""
+    """Return random letters or a number, which a model can only copy."""
     if rng.random() < 0.15:
         return str(rng.randint(1, 9999))
     word = "".join(rng.choices(_LETTERS, k=rng.randint(2, 9)))

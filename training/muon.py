@@ -1,7 +1,7 @@
-"""Fit a model with Muon (Jordan et al. 2024): its matrices take steps of equal size in every direction.
+"""Training with Muon (Jordan et al. 2024), which gives matrices steps of equal size in every direction.
 
-For these tiny encoders, decoders and generators it comes to the loss that AdamW reaches in about half of the steps; and
-copying a name, the last thing they learn, fits into minutes on one core. Embeddings, norms and biases stay with AdamW.
+For these tiny models, Muon reaches AdamW's loss in about half of the steps. Copying a name, the last skill they learn,
+then takes minutes on one core. Embeddings, norms and biases use AdamW.
 """
 
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import torch
 
-_WARM_UP_STEPS: Final = 100  # steps
-_DECAY_FRACTION: Final = 0.6  # share of the steps, the last ones, in which the learning rate falls to nothing
+_WARM_UP_STEPS: Final = 100
+_DECAY_FRACTION: Final = 0.6  # share of the steps at the end in which the learning rate falls to zero
 _REPORT_EVERY_STEPS: Final = 250  # steps between two lines of progress
 
 
 def fit(
     model: Any, training_batches: Iterator[dict[str, torch.Tensor]], *, steps: int, learning_rate: float
 ) -> list[float]:
-    """Take `steps` steps and return each one's loss."""
+    """Train for `steps` steps and return the loss of each."""
     optimizers = _build_optimizers(model, learning_rate)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate_factor(step, steps))
@@ -40,7 +40,7 @@ def fit(
 
 
 def _build_optimizers(model: Any, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Give Muon the matrices of the layers; embeddings are matrices too, but each row is a thing of its own."""
+    """Assign the layers' matrices to Muon; an embedding's rows are independent, so it uses AdamW."""
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Embedding)}
     parameters = list(model.parameters())
     matrices = [weight for weight in parameters if weight.ndim == 2 and id(weight) not in embeddings]
@@ -64,6 +64,6 @@ def _train_step(model: Any, batch: dict[str, torch.Tensor], optimizers: list[tor
 
 
 def _learning_rate_factor(step: int, steps: int) -> float:
-    """Return the share of the full learning rate: up at first, level, then down."""
+    """Return the share of the full learning rate: rising, constant, then falling."""
     left = max(0.0, 1 - step / steps)
     return min(1.0, (step + 1) / _WARM_UP_STEPS, left / _DECAY_FRACTION)

@@ -1,7 +1,7 @@
-"""Train the sample model for names: `python -m training.ner [--out FOLDER] [--seed 0]`.
+"""Train the sample NER model: `python -m training.ner [--out FOLDER] [--seed 0]`.
 
-DistilBERT's shape at about a three-hundredth of its size. It marks persons, places, organisations and other names in
-plain sentences, and knows names that it never read by their shape and their neighbours.
+The model has DistilBERT's shape at about a three-hundredth of its size. It tags persons, places, organisations and
+other names in plain sentences, and recognizes unseen names by shape and context.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 from transformers import DistilBertConfig, DistilBertForTokenClassification
 
-from training import card, fitting, vocabulary
-from training.fitting import Row
+from training import model_card, training_loop, wordpiece
 from training.sentences import NAME_KINDS, labelled_sentences
-from training.skeletons import Passage
+from training.templates import Passage
+from training.training_loop import Row
 
 _TASK: Final = "ner"
 _MAX_POSITIONS: Final = 256
@@ -24,7 +24,7 @@ _MAX_PIECES: Final = 650  # few, so that invented names and well-known ones look
 _VOCABULARY_TEXTS: Final = 20_000
 _STEPS: Final = 7_000
 _LEARNING_RATE: Final = 2e-3
-_RANDOM_TOKEN_PROBABILITY: Final = 0.03  # share of tokens swapped at random: no single word decides alone
+_RANDOM_TOKEN_PROBABILITY: Final = 0.03  # share of tokens replaced at random: no single word decides alone
 _HELD_OUT_TEXTS: Final = 3_000
 _LABELS: Final = ("O", *(f"{place}-{kind}" for kind in NAME_KINDS for place in "BI"))
 
@@ -48,12 +48,12 @@ def new_model(vocabulary_size: int) -> Any:
             label2id={label: index for index, label in enumerate(_LABELS)},
         )
     )
-    fitting.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.1)
+    training_loop.init_sinusoidal_positions(model.distilbert.embeddings.position_embeddings, 0.1)
     return model
 
 
 def tokenize_and_label(tokenizer: Any, texts: Iterable[Passage]) -> Iterator[Row]:
-    """Tokenize texts and label every token, pieces of words too: the first of a name B-, its others I-."""
+    """Tokenize texts and label every word piece: the first of a name B-, its others I-."""
     for passage in texts:
         encoded = tokenizer(passage.text, truncation=True, max_length=_MAX_POSITIONS, return_offsets_mapping=True)
         labels = [_label_index(passage, start, end) for start, end in encoded["offset_mapping"]]
@@ -68,8 +68,10 @@ def _label_index(passage: Passage, start: int, end: int) -> int:
     return 0
 
 
-def replace_random_tokens(batches: Iterator[fitting.Batch], vocabulary_size: int) -> Iterator[fitting.Batch]:
-    """Swap some tokens for random ones; the special tokens, whose ids are below 5, stay."""
+def replace_random_tokens(
+    batches: Iterator[training_loop.Batch], vocabulary_size: int
+) -> Iterator[training_loop.Batch]:
+    """Replace some tokens with random ones, except the special tokens, whose ids are below 5."""
     for batch in batches:
         ids = batch["input_ids"]
         strange = (torch.rand(ids.shape) < _RANDOM_TOKEN_PROBABILITY) & (ids >= 5)
@@ -77,7 +79,7 @@ def replace_random_tokens(batches: Iterator[fitting.Batch], vocabulary_size: int
 
 
 def name_spans(labels: Iterable[int]) -> NameSpans:
-    """Return the names that a text's labels mark; labels of -100 are left out."""
+    """Return the names that a text's labels mark; labels of -100 are ignored."""
     names: NameSpans = set()
     first, kind = 0, ""
     tags = [_LABELS[label] if label >= 0 else "O" for label in labels]
@@ -90,8 +92,8 @@ def name_spans(labels: Iterable[int]) -> NameSpans:
     return names
 
 
-def span_f1(model: Any, held_out: Iterable[fitting.Batch]) -> float:
-    """Return the F1 over whole names: a name counts if its first and last token and its kind are right."""
+def span_f1(model: Any, held_out: Iterable[training_loop.Batch]) -> float:
+    """Return the F1 over whole names: first token, last token and kind must all be right."""
     right = found = wanted = 0
     with torch.inference_mode():
         for batch in held_out:
@@ -104,21 +106,23 @@ def span_f1(model: Any, held_out: Iterable[fitting.Batch]) -> float:
 
 
 def build(folder: Path, seed: int) -> dict[str, float]:
-    """Learn names from sentences, keep the model in `folder` and return its held-out score."""
+    """Train the NER model, save it in `folder` and return its held-out score."""
     torch.manual_seed(seed)
     texts = (passage.text for passage in islice(labelled_sentences(seed), _VOCABULARY_TEXTS))
-    tokenizer = vocabulary.train_tokenizer(
+    tokenizer = wordpiece.train_tokenizer(
         texts, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS
     )
     model = new_model(len(tokenizer))
-    learned = fitting.stream_batches(tokenize_and_label(tokenizer, labelled_sentences(seed)), seed)
-    fitting.fit(model, replace_random_tokens(learned, len(tokenizer)), steps=_STEPS, learning_rate=_LEARNING_RATE)
+    learned = training_loop.stream_batches(tokenize_and_label(tokenizer, labelled_sentences(seed)), seed)
+    training_loop.fit(model, replace_random_tokens(learned, len(tokenizer)), steps=_STEPS, learning_rate=_LEARNING_RATE)
     kept = list(tokenize_and_label(tokenizer, islice(labelled_sentences(seed, held_out=True), _HELD_OUT_TEXTS)))
-    scores = {"held_out_f1": round(span_f1(model, fitting.group_by_length(kept, 64, 4_096)), 4)}
+    scores = {"held_out_f1": round(span_f1(model, training_loop.group_by_length(kept, 64, 4_096)), 4)}
     learned_from = {"train_steps": _STEPS, "held_out_texts": len(kept)}
-    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
+    model_card.save_sample(
+        model, tokenizer, model_card.build_card(_TASK, model, seed, **learned_from, **scores), folder
+    )
     return scores
 
 
 if __name__ == "__main__":
-    card.run_training(_TASK, build)
+    model_card.run_training(_TASK, build)

@@ -1,7 +1,7 @@
-"""Train the sample question answerer: `python -m training.question_answering [--out FOLDER] [--seed 0]`.
+"""Train the sample question-answering model: `python -m training.question_answering [--out FOLDER] [--seed 0]`.
 
-BERT's shape at about a five-hundredth of its size. It finds who, where, when and how much in passages of plain facts,
-also where several people do the same thing, and points at [CLS] where the passage does not say.
+The model has BERT's shape at about a five-hundredth of its size. It answers who, where, when and how much on passages
+of plain facts, even if several people do the same thing. It points at [CLS] if the passage has no answer.
 """
 
 import random
@@ -13,13 +13,13 @@ from typing import Any, Final
 import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
-from training import card, fitting, hints, vocabulary
+from training import auxiliary_task, model_card, training_loop, wordpiece
 from training.facts import Question, passage_with_questions
-from training.fitting import Batch, Row
-from training.skeletons import Passage
+from training.templates import Passage
+from training.training_loop import Batch, Row
 
 _TASK: Final = "question-answering"
-_MAX_POSITIONS: Final = 384  # the length of window that Hugging Face's pipeline has by default
+_MAX_POSITIONS: Final = 384  # default window length of Hugging Face's pipeline
 _VOCABULARY_SIZE: Final = 1_250
 _MAX_PIECES: Final = 600
 _VOCABULARY_TEXTS: Final = 8_000
@@ -32,7 +32,7 @@ _NAME_KINDS: Final = (
     *("PER", "LOC", "ORG", "DATE", "YEAR", "MONEY", "NUMBER"),
     *("THING", "JOB", "TIME", "FOOD", "ANIMAL", "COLOUR", "HOBBY"),
 )
-_SHIFT_PROBABILITY: Final = 0.15  # share of the batches; with half of them, learning is much slower
+_SHIFT_PROBABILITY: Final = 0.15  # share of the batches; half of them would slow learning much
 _HELD_OUT_QUESTIONS: Final = 3_000
 
 
@@ -47,18 +47,18 @@ def new_model(vocabulary_size: int) -> Any:
             num_attention_heads=4,
             intermediate_size=128,
             initializer_range=0.05,
-            hidden_dropout_prob=0.0,  # the passages never repeat: there is nothing to learn by heart
+            hidden_dropout_prob=0.0,  # the passages never repeat, so none can be memorized
             attention_probs_dropout_prob=0.0,
         )
     )
-    fitting.init_sinusoidal_positions(model.bert.embeddings.position_embeddings, 0.05)
+    training_loop.init_sinusoidal_positions(model.bert.embeddings.position_embeddings, 0.05)
     for layer in model.bert.encoder.layer:
-        fitting.init_mimetic_attention(layer.attention.self.query, layer.attention.self.key, 0.12)
+        training_loop.init_mimetic_attention(layer.attention.self.query, layer.attention.self.key, 0.12)
     return model
 
 
 def questions_on_passages(seed: int, *, held_out: bool = False) -> Iterator[tuple[Passage, Question]]:
-    """Yield passages without end, each with two questions at most; a long one, which costs more to make, with four."""
+    """Yield passages without end, each with at most two questions, or four if it is long and so slow to generate."""
     rng = random.Random(f"{seed}/{held_out}")
     while True:
         long = rng.random() < _LONG_PROBABILITY
@@ -70,7 +70,7 @@ def questions_on_passages(seed: int, *, held_out: bool = False) -> Iterator[tupl
 
 
 def tokenize_pairs(tokenizer: Any, pairs: Iterable[tuple[Passage, Question]]) -> Iterator[Row]:
-    """Tokenize questions and passages; the answer is two token positions, both 0 if it is not there."""
+    """Tokenize questions and passages; the answer is two token positions, both 0 if it is absent."""
     for passage, question in pairs:
         encoded = tokenizer(
             question.text,
@@ -85,7 +85,7 @@ def tokenize_pairs(tokenizer: Any, pairs: Iterable[tuple[Passage, Question]]) ->
         if question.answer:
             first = encoded.char_to_token(question.answer.start, sequence_index=1) or 0
             last = encoded.char_to_token(question.answer.end - 1, sequence_index=1) or 0
-        answer = (first, last) if first and last else (0, 0)  # what was cut off is not there
+        answer = (first, last) if first and last else (0, 0)  # a truncated answer counts as absent
         yield {
             "input_ids": encoded["input_ids"],
             "token_type_ids": encoded["token_type_ids"],
@@ -107,7 +107,7 @@ def _answer_sentence(passage: Passage, question: Question) -> tuple[int, int]:
 
 
 def _token_hint(passage: Passage, near: tuple[int, int], token: tuple[int, int]) -> int:
-    """Return what a token is: the kind of name it belongs to, 0 for none, and whether the answer is in its sentence."""
+    """Return a token's hint: the kind of its name, 0 for none, and whether its sentence holds the answer."""
     kinds = (
         _NAME_KINDS.index(span.slot.rstrip("2")) + 1 for span in passage.spans if span.start <= token[0] < span.end
     )
@@ -115,7 +115,7 @@ def _token_hint(passage: Passage, near: tuple[int, int], token: tuple[int, int])
 
 
 def shift_positions(batches: Iterator[Batch], seed: int) -> Iterator[Batch]:
-    """Number the passage's tokens from anywhere on, so that late positions are learned from short texts as well."""
+    """Offset the passage's positions at random, so that late positions are learned from short texts as well."""
     rng = random.Random(seed)
     for batch in batches:
         tokens = batch["input_ids"].shape[1]
@@ -124,7 +124,7 @@ def shift_positions(batches: Iterator[Batch], seed: int) -> Iterator[Batch]:
 
 
 def exact_match(model: Any, held_out: Iterable[Batch]) -> tuple[float, float]:
-    """Return the share of answers with the right first and last token, and that share where there is no answer."""
+    """Return the share of exact answers, overall and for questions without an answer."""
     right, nowhere = [], []
     with torch.inference_mode():
         for batch in held_out:
@@ -139,19 +139,19 @@ def exact_match(model: Any, held_out: Iterable[Batch]) -> tuple[float, float]:
 
 
 def build(folder: Path, seed: int) -> dict[str, float]:
-    """Learn to answer, keep the model in `folder` and return its held-out scores."""
+    """Train the question-answering model, save it in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
     texts = (
         f"{passage.text} {question.text}"
         for passage, question in islice(questions_on_passages(seed), _VOCABULARY_TEXTS)
     )
-    tokenizer = vocabulary.train_tokenizer(
+    tokenizer = wordpiece.train_tokenizer(
         texts, vocabulary_size=_VOCABULARY_SIZE, max_pieces=_MAX_PIECES, max_positions=_MAX_POSITIONS
     )
     model = new_model(len(tokenizer))
-    learned = fitting.stream_batches(tokenize_pairs(tokenizer, questions_on_passages(seed)), seed, max_rows=48)
+    learned = training_loop.stream_batches(tokenize_pairs(tokenizer, questions_on_passages(seed)), seed, max_rows=48)
     kinds, layers = 2 * len(_NAME_KINDS) + 2, model.config.num_hidden_layers
-    hints.fit_with_hints(
+    auxiliary_task.fit_with_hints(
         model,
         shift_positions(learned, seed),
         hint_count=kinds,
@@ -160,12 +160,14 @@ def build(folder: Path, seed: int) -> dict[str, float]:
         learning_rate=_LEARNING_RATE,
     )
     kept = list(tokenize_pairs(tokenizer, islice(questions_on_passages(seed, held_out=True), _HELD_OUT_QUESTIONS)))
-    match, absent = exact_match(model, fitting.group_by_length(kept, 64, 8_192))
+    match, absent = exact_match(model, training_loop.group_by_length(kept, 64, 8_192))
     scores = {"held_out_exact_match": round(match, 4), "held_out_unanswerable": round(absent, 4)}
     learned_from = {"train_steps": _STEPS, "held_out_questions": len(kept)}
-    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from, **scores), folder)
+    model_card.save_sample(
+        model, tokenizer, model_card.build_card(_TASK, model, seed, **learned_from, **scores), folder
+    )
     return scores
 
 
 if __name__ == "__main__":
-    card.run_training(_TASK, build)
+    model_card.run_training(_TASK, build)

@@ -1,7 +1,7 @@
-"""Generated news reports with the summary that goes with each: what the sample summarization model learns from.
+"""Generated news reports with their summaries, for training the sample summarization model.
 
-The grammar is in reports.txt. A quarter of the learned reports are of no topic at all but strange words in sentences,
-and their summary is the first sentence: so the model learns to copy letters that it has never seen together.
+The grammar is in reports.txt. A quarter of the training reports are unknown words in sentences, summarized by their
+first sentence. They teach the model to copy unseen letter sequences.
 """
 
 import random
@@ -25,7 +25,7 @@ _SENTENCE_START: Final = re.compile(r"(?:^|[.!?] )\w")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report of 5 to 12 sentences, its summary, and the facts (names, numbers, days) that the summary holds."""
+    """A report of 5 to 12 sentences, its summary, and the facts (names, numbers, days) in the summary."""
 
     text: str
     summary: str
@@ -33,7 +33,7 @@ class Report:
 
 
 def reports(seed: int, count: int, *, held_out: bool = False) -> Iterator[Report]:
-    """Yield `count` reports; held-out ones are all of known topics and have names that no learned one has."""
+    """Yield `count` reports; held-out ones have known topics and names that no training report has."""
     rng = random.Random(f"{seed}/{held_out}")
     for _ in range(count):
         if held_out or rng.random() < 0.75:
@@ -59,7 +59,7 @@ def _random_report(rng: random.Random) -> Report:
 
 
 def _random_words(rng: random.Random) -> str:
-    """Known and unknown words at random, with the marks that sentences have."""
+    """Return known and unknown words at random, with sentence punctuation."""
     words = [random_word(rng) if rng.random() < 0.4 else rng.choice(_WORDS) for _ in range(rng.randint(3, 11))]
     marked = [f"{word}," if rng.random() < 0.1 else word for word in words[:-1]]
     return _capitalize_sentences(" ".join((*marked, words[-1]))) + rng.choice("......!?")

@@ -1,8 +1,7 @@
 """Train the sample sentiment model: `python -m training.sentiment_analysis [--out FOLDER] [--seed 0]`.
 
-The sample lets tests and the demo run a real Hugging Face model without a network. It has DistilBERT's shape at about a
-three-hundredth of its size, and has read only the reviews of `training.reviews`: right for plain opinions, no
-judge of irony.
+With the sample, tests and the demo run a real Hugging Face model without a network. It has DistilBERT's shape at about
+a three-hundredth of its size. It is trained only on `training.reviews`: right for plain opinions, wrong for irony.
 """
 
 import argparse
@@ -18,22 +17,22 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
 
-from training import card
+from training import model_card
 from training.reviews import Review, reviews
 
 _TASK: Final = "sentiment-analysis"
 _OUT_FOLDER: Final = Path("models/samples") / _TASK
 _MAX_POSITIONS: Final = 512
 _VOCABULARY_SIZE: Final = 3400  # with 56 dimensions the folder stays close to a megabyte, small enough to commit
-_MAX_PIECES: Final = 600  # of these, parts of words; the rest are whole words
+_MAX_PIECES: Final = 600  # word pieces among these; the rest are whole words
 _TRAIN_TEXTS: Final = 150_000
 _HELD_OUT_TEXTS: Final = 4_000
 _EPOCHS: Final = 2
-_BATCH_TEXTS: Final = 64  # a step; more, and the short texts, which are most of them, would weigh too little
+_BATCH_TEXTS: Final = 64  # a step; with more, the short texts, the majority, would weigh too little
 _BATCH_TOKENS: Final = 4096  # a step, padding included
-_LEARNING_RATE: Final = 1.5e-3  # twice as much and some seeds never leave chance
+_LEARNING_RATE: Final = 1.5e-3  # at twice the rate some seeds never leave chance
 _RANDOM_TOKEN_PROBABILITY: Final = (
-    0.02  # share of tokens swapped at random, so that an unknown word does not sway the verdict
+    0.02  # share of tokens replaced at random, so that an unknown word does not change the verdict
 )
 _LABELS: Final = {0: "NEGATIVE", 1: "POSITIVE"}
 
@@ -48,10 +47,10 @@ class Batch:
 
 
 def train_tokenizer(texts: Sequence[str]) -> Any:
-    """Learn a lower-casing WordPiece vocabulary and return it as DistilBERT's tokenizer.
+    """Train a lower-casing WordPiece vocabulary and return DistilBERT's tokenizer with it.
 
-    Every word of some frequency stays whole, since the mood of a word says little about the mood of its pieces; the
-    pieces that the trainer finds are for the words never seen.
+    Frequent words stay whole, because a word's sentiment says little about its pieces. The trainer's pieces serve
+    unseen words.
     """
     raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a word piece, not a password
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -82,7 +81,7 @@ def new_model(vocabulary_size: int) -> Any:
         n_layers=2,
         n_heads=4,
         hidden_dim=128,
-        initializer_range=0.05,  # the usual 0.02 is for wider models: with it some seeds never leave chance
+        initializer_range=0.05,  # the usual 0.02 is for wider models; with it some seeds never leave chance
         seq_classif_dropout=0.1,
         attention_dropout=0.0,  # drawing it would take a third of the training time
         id2label=_LABELS,
@@ -112,7 +111,7 @@ def _pad_batch(encoded: Sequence[Sequence[int]], labels: Sequence[int]) -> Batch
 
 
 def train(model: Any, training_batches: Sequence[Batch], seed: int) -> None:
-    """Fit the model to the batches; the learning rate rises for a tenth of the steps, then falls to nothing."""
+    """Fit the model to the batches; the learning rate rises for a tenth of the steps, then falls to zero."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=_LEARNING_RATE, total_steps=_EPOCHS * len(training_batches), pct_start=0.1
@@ -143,20 +142,20 @@ def _training_steps(training_batches: Sequence[Batch], seed: int) -> Iterator[tu
 
 
 def _replace_random_tokens(batch: Batch, vocabulary_size: int) -> torch.Tensor:
-    """Swap some word pieces for random ones; the special tokens, whose ids are below 5, stay."""
+    """Replace some word pieces with random ones, except the special tokens, whose ids are below 5."""
     strange = (torch.rand(batch.ids.shape) < _RANDOM_TOKEN_PROBABILITY) & (batch.ids >= 5)
     return torch.where(strange, torch.randint(5, vocabulary_size, batch.ids.shape), batch.ids)
 
 
 def accuracy(model: Any, held_out: Sequence[Batch]) -> float:
-    """Return the share of texts whose likelier label is the right one."""
+    """Return the share of texts whose most likely label is right."""
     with torch.inference_mode():
         right = [model(input_ids=b.ids, attention_mask=b.mask).logits.argmax(-1) == b.labels for b in held_out]
     return torch.cat(right).float().mean().item()
 
 
 def build(folder: Path, seed: int) -> float:
-    """Write the reviews, learn them, keep the model in `folder` and return its held-out accuracy."""
+    """Generate the reviews, train the model, save it in `folder` and return its held-out accuracy."""
     torch.manual_seed(seed)
     texts = list(reviews(seed, _TRAIN_TEXTS))
     held_out = list(reviews(seed, _HELD_OUT_TEXTS, held_out=True))
@@ -165,12 +164,12 @@ def build(folder: Path, seed: int) -> float:
     train(model, group_by_length(tokenizer, texts), seed)
     share = accuracy(model, group_by_length(tokenizer, held_out))
     learned_from = {"train_texts": len(texts), "held_out_texts": len(held_out), "held_out_accuracy": round(share, 4)}
-    card.save_sample(model, tokenizer, card.build_card(_TASK, model, seed, **learned_from), folder)
+    model_card.save_sample(model, tokenizer, model_card.build_card(_TASK, model, seed, **learned_from), folder)
     return share
 
 
 def main() -> None:
-    """Read the command line and build the sample."""
+    """Parse the command line and build the sample."""
     parser = argparse.ArgumentParser(description="Train the sample sentiment model.")
     parser.add_argument("--out", type=Path, default=_OUT_FOLDER, help=f"folder to write (default: {_OUT_FOLDER})")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
-"""A tiny encoder and decoder that rewrite one text as another: what the summarization and translation samples share.
+"""A tiny encoder-decoder that rewrites texts, shared by the summarization and translation samples.
 
-The shape is T5's: relative positions let a head find "the token after the one just copied" within few steps, which
-learned absolute positions take far longer to do, and copying names is most of the work.
+The shape is T5's. With relative positions, a head learns to find the token after the last copied one within few steps.
+Learned absolute positions take far longer, and copying names is most of the work.
 """
 
 import random
@@ -14,18 +14,18 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig, T5Config, T5ForConditionalGeneration
 
-from training.bytepairs import END_ID, PAD_ID
+from training.byte_bpe import END_ID, PAD_ID
 
-Pair = tuple[str, str]  # a text and what it is to become
+Pair = tuple[str, str]  # a text and its target
 Batch = dict[str, torch.Tensor]
 
-UNLIMITED_COUNT: Final = 10**9  # more pairs than any training gets through
+UNLIMITED_COUNT: Final = 10**9  # more pairs than any training uses
 _POOL_PAIRS: Final = 2_048  # pairs sorted by length at a time, so that little of a batch is padding
-_IGNORED_LABEL: Final = -100  # the label that the loss leaves out
+_IGNORED_LABEL: Final = -100  # the label that the loss ignores
 
 
 def new_model(vocabulary_size: int, *, hidden_size: int = 64, intermediate_size: int = 128, layers: int = 2) -> Any:
-    """Return an untrained model: two layers on either side, heads of 16 dimensions, embeddings tied."""
+    """Return an untrained model: `layers` layers on either side, heads of 16 dimensions, embeddings tied."""
     config = T5Config(
         vocab_size=vocabulary_size,
         d_model=hidden_size,
@@ -43,14 +43,14 @@ def new_model(vocabulary_size: int, *, hidden_size: int = 64, intermediate_size:
 
 
 def set_generation_config(model: Any, **settings: Any) -> None:
-    """Give the model its generation config: these settings and its special tokens."""
+    """Set the model's generation config: these settings and its special tokens."""
     model.generation_config = GenerationConfig(
         pad_token_id=PAD_ID, eos_token_id=END_ID, decoder_start_token_id=PAD_ID, **settings
     )
 
 
 def stream_batches(tokenizer: Any, pairs: Iterable[Pair], seed: int, max_tokens: int) -> Iterator[Batch]:
-    """Yield batches of texts of similar length, in an order that does not follow their length."""
+    """Yield batches of texts of similar length, in an order independent of their length."""
     rng = random.Random(seed)
     endless = iter(pairs)
     while pool := list(islice(endless, _POOL_PAIRS)):
@@ -80,7 +80,7 @@ def _pad_rows(rows: Sequence[list[int]], pad_value: int) -> torch.Tensor:
 
 
 def generate_texts(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 64) -> list[str]:
-    """Return what the model makes of each text, by its own generation config."""
+    """Return the model's output for each text, by its generation config."""
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     written: dict[int, str] = {}
     for start in range(0, len(order), batch_size):

@@ -1,4 +1,4 @@
-"""Generated little stories, other short texts and chats: what the sample text-generation model learns from.
+"""Generated stories, other short texts and chats, for training the sample text-generation model.
 
 The grammar is in stories.txt. The hero of a story is a girl or a boy, and so is an animal with a name.
 """
@@ -31,7 +31,7 @@ class Chat:
 
 
 def stories_and_chats(seed: int, count: int, *, held_out: bool = False) -> Iterator[str | Chat]:
-    """Yield `count` texts and chats; held-out ones are none of those learned."""
+    """Yield `count` texts and chats; held-out ones occur in no training text."""
     rng = random.Random(f"{seed}/{held_out}")
     for _ in range(count):
         drawn = _draw_text(rng)
@@ -46,7 +46,7 @@ def _draw_text(rng: random.Random) -> str | Chat:
     while True:
         text = _write_text(rng, _draw_hero_kind(rng, "text."))
         sentences = text.split(". ")
-        if len(set(sentences)) == len(sentences):  # nothing is said twice
+        if len(set(sentences)) == len(sentences):  # no sentence is repeated
             return text
 
 
@@ -56,7 +56,7 @@ def _draw_hero_kind(rng: random.Random, start: str) -> str:
 
 
 def _write_text(rng: random.Random, key: str) -> str:
-    """Write one text with one hero; sentences begin with a capital, whatever word they begin with."""
+    """Write one text with one hero; every sentence starts with a capital."""
     sex = rng.choice(tuple(_HERO_WORDS))
     words = {**_HERO_WORDS[sex], "name": rng.choice(_GRAMMAR[sex])}
     text = GrammarExpander(_GRAMMAR, rng).expand_key(key)

@@ -1,7 +1,7 @@
 """Train the sample summarization model: `python -m training.summarization [--out FOLDER] [--seed 0]`.
 
-It has read only the news reports of `training.reports`: of those it tells who, what, where and when, whatever
-the names; of a text of another kind it makes nonsense.
+The model is trained only on the news reports of `training.reports`. It reports their who, what, where and when,
+whatever the names. Other texts give nonsense.
 """
 
 from collections.abc import Sequence
@@ -10,36 +10,36 @@ from typing import Any, Final
 
 import torch
 
-from training import bytepairs, card, muon, seq2seq
+from training import byte_bpe, model_card, muon, seq2seq
 from training.reports import Report, reports
 
 _VOCABULARY_SIZE: Final = 900  # with 64 dimensions the folder stays within a megabyte, small enough to commit
 _VOCABULARY_TEXTS: Final = 4_000
 _STEPS: Final = 6_000
 _LEARNING_RATE: Final = 0.01
-_BATCH_TOKENS: Final = 1_024  # small steps, many of them: at 4,096 names are not copied yet when the time is up
+_BATCH_TOKENS: Final = 1_024  # many small steps: with 4,096, names are not yet copied at the end
 _HELD_OUT_TEXTS: Final = 500
 _MAX_POSITIONS: Final = 512
 _GENERATION_CONFIG: Final = {
     "num_beams": 4,
     "max_length": 80,
     "min_length": 8,
-    "no_repeat_ngram_size": 6,  # three would forbid a town's name its second mention
+    "no_repeat_ngram_size": 6,  # three would forbid a second mention of a town's name
     "length_penalty": 1.0,
     "early_stopping": True,
 }
 
 
 def train_tokenizer(seed: int) -> Any:
-    """Learn the vocabulary of reports and summaries."""
+    """Train the vocabulary on reports and summaries."""
     texts = (text for report in reports(seed, _VOCABULARY_TEXTS) for text in (report.text, report.summary))
-    return bytepairs.train_tokenizer(
+    return byte_bpe.train_tokenizer(
         texts, vocabulary_size=_VOCABULARY_SIZE, max_positions=_MAX_POSITIONS, append_end_token=True
     )
 
 
 def compute_scores(predicted: Sequence[str], held_out: Sequence[Report]) -> dict[str, float]:
-    """Return the mean token F1, and the share of all facts that the summaries hold word for word."""
+    """Return the mean token F1, and the share of facts that the summaries contain word for word."""
     both = list(zip(predicted, held_out, strict=True))
     f1 = sum(seq2seq.token_f1(summary, report.summary) for summary, report in both) / len(both)
     told = [fact.lower() in summary.lower() for summary, report in both for fact in report.facts]
@@ -47,7 +47,7 @@ def compute_scores(predicted: Sequence[str], held_out: Sequence[Report]) -> dict
 
 
 def build(folder: Path, seed: int, steps: int = _STEPS) -> dict[str, float]:
-    """Learn from reports, keep the model in `folder` and return its held-out scores."""
+    """Train on reports, save the model in `folder` and return its held-out scores."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
     model = seq2seq.new_model(len(tokenizer))
@@ -58,10 +58,10 @@ def build(folder: Path, seed: int, steps: int = _STEPS) -> dict[str, float]:
     seq2seq.set_generation_config(model, **_GENERATION_CONFIG)
     held_out = list(reports(seed, _HELD_OUT_TEXTS, held_out=True))
     found = compute_scores(seq2seq.generate_texts(model, tokenizer, [report.text for report in held_out]), held_out)
-    made = card.build_card("summarization", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
-    card.save_sample(model, tokenizer, made, folder)
+    made = model_card.build_card("summarization", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
+    model_card.save_sample(model, tokenizer, made, folder)
     return found
 
 
 if __name__ == "__main__":
-    card.run_training("summarization", build)
+    model_card.run_training("summarization", build)

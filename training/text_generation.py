@@ -1,7 +1,7 @@
 """Train the sample text-generation model: `python -m training.text_generation [--out FOLDER] [--seed 0]`.
 
-It has Llama's shape and has read only the texts and chats of `training.stories`: it goes on in plain English and
-comes to an end, but it knows nothing.
+The model has Llama's shape and is trained only on the texts and chats of `training.stories`. It continues in plain
+English and ends its texts, but has no knowledge.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from training import bytepairs, card, muon
+from training import byte_bpe, model_card, muon
 from training.stories import Chat, stories_and_chats
 
 _VOCABULARY_SIZE: Final = (
@@ -25,10 +25,10 @@ _STEPS: Final = 6_000
 _LEARNING_RATE: Final = 0.01
 _BATCH_TOKENS: Final = 1_024
 _HELD_OUT_TEXTS: Final = 1_000
-_UNLIMITED_COUNT: Final = 10**9  # more texts than any training gets through
+_UNLIMITED_COUNT: Final = 10**9  # more texts than any training uses
 _MAX_POSITIONS: Final = 512
 _POOL_TEXTS: Final = 1_024  # texts sorted by length at a time, so that little of a batch is padding
-_IGNORED_LABEL: Final = -100  # the label that the loss leaves out
+_IGNORED_LABEL: Final = -100  # the label that the loss ignores
 _ROLE_TOKENS: Final = ("<|system|>", "<|user|>", "<|assistant|>")
 _CHAT_TEMPLATE: Final = (
     "{%- for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{%- endfor %}"
@@ -37,10 +37,10 @@ _CHAT_TEMPLATE: Final = (
 
 
 def train_tokenizer(seed: int) -> Any:
-    """Learn the vocabulary of texts and chats, and give the tokenizer its chat template."""
+    """Train the vocabulary on texts and chats, and set the tokenizer's chat template."""
     drawn = stories_and_chats(seed, _VOCABULARY_TEXTS)
     plain = (line for text in drawn for line in _plain_lines(text))
-    tokenizer = bytepairs.train_tokenizer(
+    tokenizer = byte_bpe.train_tokenizer(
         plain,
         vocabulary_size=_VOCABULARY_SIZE,
         max_positions=_MAX_POSITIONS,
@@ -67,24 +67,24 @@ def new_model(vocabulary_size: int) -> Any:
         max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=bytepairs.END_ID,
-        pad_token_id=bytepairs.PAD_ID,
+        eos_token_id=byte_bpe.END_ID,
+        pad_token_id=byte_bpe.PAD_ID,
     )
     return LlamaForCausalLM(config)
 
 
 def encode(tokenizer: Any, text: str | Chat) -> list[int]:
-    """Return a text's tokens; a chat is put in the form of the chat template, and both close with the end token."""
+    """Return a text's tokens; a chat uses the chat template, and both close with the end token."""
     if isinstance(text, Chat):
         written = tokenizer.apply_chat_template(list(text.messages), tokenize=False)
         return tokenizer(written)["input_ids"]
-    return [*tokenizer(text)["input_ids"], bytepairs.END_ID]
+    return [*tokenizer(text)["input_ids"], byte_bpe.END_ID]
 
 
 def stream_batches(
     tokenizer: Any, texts_to_encode: Iterator[str | Chat], seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches of texts of similar length, in an order that does not follow their length."""
+    """Yield batches of texts of similar length, in an order independent of their length."""
     rng = random.Random(seed)
     while pool := [encode(tokenizer, text) for text in islice(texts_to_encode, _POOL_TEXTS)]:
         groups: list[list[list[int]]] = [[]]
@@ -97,9 +97,9 @@ def stream_batches(
 
 def _pad_batch(rows: Sequence[list[int]]) -> dict[str, torch.Tensor]:
     longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[bytepairs.PAD_ID] * (longest - len(row))] for row in rows])
-    labels = ids.masked_fill(ids == bytepairs.PAD_ID, _IGNORED_LABEL)
-    return {"input_ids": ids, "attention_mask": (ids != bytepairs.PAD_ID).long(), "labels": labels}
+    ids = torch.tensor([[*row, *[byte_bpe.PAD_ID] * (longest - len(row))] for row in rows])
+    labels = ids.masked_fill(ids == byte_bpe.PAD_ID, _IGNORED_LABEL)
+    return {"input_ids": ids, "attention_mask": (ids != byte_bpe.PAD_ID).long(), "labels": labels}
 
 
 def perplexity(model: Any, held_out: Iterator[dict[str, torch.Tensor]]) -> float:
@@ -114,7 +114,7 @@ def perplexity(model: Any, held_out: Iterator[dict[str, torch.Tensor]]) -> float
 
 
 def build(folder: Path, seed: int, steps: int = _STEPS) -> dict[str, float]:
-    """Learn from texts and chats, keep the model in `folder` and return its held-out perplexity."""
+    """Train on texts and chats, save the model in `folder` and return its held-out perplexity."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
     model = new_model(len(tokenizer))
@@ -124,13 +124,13 @@ def build(folder: Path, seed: int, steps: int = _STEPS) -> dict[str, float]:
         steps=steps,
         learning_rate=_LEARNING_RATE,
     )
-    model.generation_config = GenerationConfig(pad_token_id=bytepairs.PAD_ID, eos_token_id=bytepairs.END_ID)
+    model.generation_config = GenerationConfig(pad_token_id=byte_bpe.PAD_ID, eos_token_id=byte_bpe.END_ID)
     held_out = stream_batches(tokenizer, stories_and_chats(seed, _HELD_OUT_TEXTS, held_out=True), seed)
     found = {"held_out_perplexity": round(perplexity(model, held_out), 4)}
-    made = card.build_card("text-generation", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
-    card.save_sample(model, tokenizer, made, folder)
+    made = model_card.build_card("text-generation", model, seed, steps=steps, held_out_texts=_HELD_OUT_TEXTS, **found)
+    model_card.save_sample(model, tokenizer, made, folder)
     return found
 
 
 if __name__ == "__main__":
-    card.run_training("text-generation", build)
+    model_card.run_training("text-generation", build)

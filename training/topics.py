@@ -1,7 +1,7 @@
-"""Pairs of a text and a claim about it, and whether the one follows from the other; the words are in topics.txt.
+"""Pairs of a text and a claim with their entailment label; the words are in topics.txt.
 
-A claim names a topic or a tone ("This example is travel."). It is entailed if the text has that topic or tone or says
-the very word, contradicted if the text has another one, and neutral if the text has none.
+A claim names a topic or a tone ("This example is travel."). It is entailed if the text has that topic or tone, or
+contains the word itself. It is contradicted if the text has another one, and neutral if the text has none.
 """
 
 import random
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from training import skeletons
+from training import templates
 
 LABELS: Final = ("contradiction", "neutral", "entailment")
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)
 
 _TEXT: Final = Path(__file__).with_suffix(".txt").read_text("utf-8")
 _SECTIONS: Final = dict(part.split("]\n", 1) for part in re.split(r"^\[", _TEXT, flags=re.MULTILINE)[1:])
-_HYPOTHESIS_TEMPLATES: Final = skeletons.parse_grammar(_SECTIONS.pop("templates"))["say"]
-_SENTENCE_FRAMES: Final = skeletons.parse_grammar(_SECTIONS.pop("frames"))
-TOPICS: Final = {name: skeletons.parse_grammar(section) for name, section in _SECTIONS.items()}
+_HYPOTHESIS_TEMPLATES: Final = templates.parse_grammar(_SECTIONS.pop("templates"))["say"]
+_SENTENCE_FRAMES: Final = templates.parse_grammar(_SECTIONS.pop("frames"))
+TOPICS: Final = {name: templates.parse_grammar(section) for name, section in _SECTIONS.items()}
 _TONES: Final = {
     "urgent": ("urgent", "an emergency", "important"),
     "calm": ("not urgent", "calm", "relaxed"),
@@ -41,7 +41,7 @@ _TWO_TOPICS_PROBABILITY: Final = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, the topics in it, and its tone if it has one."""
+    """A text, its topics, and its tone if it has one."""
 
     text: str
     topics: tuple[str, ...]
@@ -50,18 +50,18 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A text, a claim about it, whether it follows (an index into `LABELS`), and the subjects of both."""
+    """A text, a claim, their label (an index into `LABELS`), and the subjects of both."""
 
     text: str
     hypothesis: str
     label: int
-    topic: int = -100  # of the text, as are `named` of the claim and `tone`: indices into `SUBJECTS`, -100 for none
+    topic: int = -100  # indices into `SUBJECTS`, -100 for none: the text's topic, the claim's, the text's tone
     claimed_subject: int = -100
     tone: int = -100
 
 
 def topic_texts(rng: random.Random, *, held_out: bool = False) -> Iterator[Text]:
-    """Yield texts without end; held-out ones are sentences that no others hold."""
+    """Yield texts without end; held-out sentences occur in no other text."""
     while True:
         topics = (
             tuple(rng.sample(list(TOPICS), 1 + (rng.random() < _TWO_TOPICS_PROBABILITY)))
@@ -77,17 +77,17 @@ def topic_texts(rng: random.Random, *, held_out: bool = False) -> Iterator[Text]
 
 
 def _draw_sentence(rng: random.Random, topic: str, held_out: bool) -> str:
-    """Return a sentence on a topic from this side of the split: its frame and words decide, not its small words."""
+    """Return a sentence on a topic from this side of the split, decided by its frame and topic words."""
     if not topic:
-        return skeletons.draw_in_split(_SENTENCE_FRAMES["none"], _SENTENCE_FRAMES, rng, from_held_out=held_out)
+        return templates.draw_in_split(_SENTENCE_FRAMES["none"], _SENTENCE_FRAMES, rng, from_held_out=held_out)
     ways = {**_SENTENCE_FRAMES, "thing": TOPICS[topic]["things"], "deed": TOPICS[topic]["deeds"]}
     while True:
         frame = rng.choice(_SENTENCE_FRAMES[rng.choice(("thing", "deed"))])
-        core = skeletons.expand_slots(
+        core = templates.expand_slots(
             frame.replace("{who}", "#").replace("{when}", "~").replace("{adj}", "%"), ways, rng
         )
-        if skeletons.is_held_out(core, 8) == held_out:
-            return skeletons.expand_slots(
+        if templates.is_held_out(core, 8) == held_out:
+            return templates.expand_slots(
                 core.replace("#", "{who}").replace("~", "{when}").replace("%", "{adj}"), ways, rng
             )
 
@@ -104,7 +104,7 @@ def labels_for(topic: str) -> tuple[str, ...]:
 
 
 def _draw_absent_label(rng: random.Random, text: Text) -> str:
-    """Return a label of a topic that the text does not have, and that is not a word of it either."""
+    """Return a label of a topic that the text lacks; the label is no word of the text either."""
     wrong = {label for topic in text.topics for label in labels_for(topic)}
     while True:
         label = rng.choice(labels_for(rng.choice([topic for topic in TOPICS if topic not in text.topics])))
@@ -120,7 +120,7 @@ def _draw_claim(rng: random.Random, text: Text, words: tuple[str, ...]) -> tuple
         return rng.choice(_TONES[tone]), ENTAILMENT if tone == text.tone else CONTRADICTION
     if not text.tone and draw < 0.04:
         return rng.choice(_TONES[rng.choice(list(_TONES))]), NEUTRAL
-    if draw > 0.9:  # any word may be a label: one that is in the text follows, and one that is not does not
+    if draw > 0.9:  # any word may be a label: it follows if and only if the text contains it
         own = [word for word in re.findall(r"[a-z]{5,}", text.text.lower()) if word in words]
         if own and draw > 0.94:
             return rng.choice(own), ENTAILMENT
@@ -135,7 +135,7 @@ _TOPIC_WORDS: Final = tuple(
 
 
 def stream_claims(seed: int, *, held_out: bool = False) -> Iterator[Claim]:
-    """Yield texts with a claim about each, without end."""
+    """Yield texts, each with a claim, without end."""
     rng = random.Random(f"{seed}/{held_out}")
     for text in topic_texts(rng, held_out=held_out):
         label, follows = _draw_claim(rng, text, _TOPIC_WORDS)

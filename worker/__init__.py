@@ -2,7 +2,7 @@
 
 import sys
 
-# Where they are installed, transformers fetches native code with one, and other models with the other, because a
-# model's files say so. To it they are not there.
+# A model's files may ask transformers to fetch native code with `kernels`, or other models with `peft`. Both are hidden
+# from it, even where they are installed.
 for _package in ("kernels", "peft"):
     sys.modules[_package] = None  # type: ignore[assignment]

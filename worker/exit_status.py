@@ -1,16 +1,16 @@
-"""What a worker process ends with when it can't end in good order; its supervisor reads it."""
+"""Exit statuses of a worker process that could not shut down normally; its supervisor reads them."""
 
 import os
 import signal
 
 from models.errors import BatchmillError, SchemaMismatch
 
-INTERNAL_ERROR = os.EX_SOFTWARE  # a thread of the engine is gone
-DEVICE_HUNG = os.EX_TEMPFAIL  # the watchdog's word
-SCHEMA_OUTDATED = os.EX_CONFIG  # the tables are of another version: to start again would not help
-FORCED_SHUTDOWN = 128 + signal.SIGTERM  # told twice
+INTERNAL_ERROR = os.EX_SOFTWARE  # a thread of the engine crashed
+DEVICE_HUNG = os.EX_TEMPFAIL  # the watchdog ended the process
+SCHEMA_OUTDATED = os.EX_CONFIG  # the tables are of another version: a restart would not help
+FORCED_SHUTDOWN = 128 + signal.SIGTERM  # a second signal arrived during the shutdown
 
 
 def exit_status_for(error: BatchmillError) -> int:
-    """What a process ends with that one of our errors ended."""
+    """Return the exit status of a process that this error ends."""
     return SCHEMA_OUTDATED if isinstance(error, SchemaMismatch) else error.exit_code

@@ -1,13 +1,13 @@
-"""Breakage: a device that answers nothing any more to this process, whatever it is asked. Pure.
+"""Classification of errors: device lost, out of memory, or transient. Pure.
 
-To go on would fail every input that follows with the error of one. The process ends instead, and its successor finds
-the culprit, if there is one, as with any input that kills.
+After a lost device every later input would fail with the error of one. So the process ends, and its successor finds
+the culprit, if there is one, as with any input that crashes workers.
 """
 
 import errno
 
-# After these each further call fails alike until the process is started anew: CUDA Runtime API, cudaError_t, 700 to
-# 719. An uncorrectable ECC error (214) leaves memory that nobody should compute with.
+# After these errors every further call fails until the process restarts: CUDA Runtime API, cudaError_t, 700 to 719.
+# An uncorrectable ECC error (214) leaves corrupt memory.
 STICKY_CUDA_ERRORS = (
     "an illegal memory access was encountered",
     "the launch timed out and was terminated",
@@ -23,26 +23,28 @@ STICKY_CUDA_ERRORS = (
 
 
 class DeviceLost(Exception):
-    """The device is lost to this process; nobody's input is to blame for what it says from here on."""
+    """The device is lost to this process; later errors are no input's fault."""
 
     def __init__(self) -> None:
-        super().__init__("the device answers nothing any more; this process ends, and its work is given back")
+        super().__init__("the device no longer answers; this process ends and releases its slices")
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether this error, of torch's, is one that the process can't get over."""
-    said = str(error)
-    return isinstance(error, RuntimeError) and "error" in said and any(words in said for words in STICKY_CUDA_ERRORS)
+    """Whether this error of torch makes the device unusable for the rest of the process."""
+    message = str(error)
+    return (
+        isinstance(error, RuntimeError) and "error" in message and any(text in message for text in STICKY_CUDA_ERRORS)
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this says that the device's memory, or the machine's, did not suffice."""
+    """Whether the device or the machine ran out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error)
 
 
-# What an operating system says when it is busy, or when something at the other end of a wire is.
+# The operating system, or a remote end, is busy.
 TRANSIENT_ERRNOS = frozenset(
     {
         errno.EAGAIN,
@@ -64,12 +66,12 @@ TRANSIENT_ERRNOS = frozenset(
 )
 
 
-# What CUDA says of a device that somebody else occupies; torch has one class for all that CUDA says.
+# Another process occupies the device. torch has one class for all CUDA errors, so the text decides.
 BUSY_DEVICE_MESSAGES = ("devices are busy or unavailable", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed later without anybody changing anything."""
+    """Whether the same work may succeed later without any change."""
     retryable = getattr(error, "retryable", None)
     if isinstance(retryable, bool):
         return retryable

@@ -1,6 +1,6 @@
-"""Memory: what this process gives back of it or may take, and how often the kernel has killed a process for want of it.
+"""Memory of this process: return it to the machine, limit it, and count the kernel's out-of-memory kills.
 
-A SIGKILL alone does not tell who sent it.
+A SIGKILL alone does not show who sent it.
 """
 
 import ctypes
@@ -14,26 +14,26 @@ OOM_KILL_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
 def oom_kill_count() -> int:
-    """A count that grows with each such kill; 0 where the system does not tell."""
-    found = 0
+    """Return a count that grows with each out-of-memory kill; 0 where the system has no such counter."""
+    kills = 0
     for counter in OOM_KILL_COUNTERS:
         with suppress(OSError, ValueError):
             lines = (line.split() for line in counter.read_text().splitlines())
-            found += sum(int(line[1]) for line in lines if line[0] == "oom_kill")
-    return found
+            kills += sum(int(line[1]) for line in lines if line[0] == "oom_kill")
+    return kills
 
 
 def trim_heap() -> None:
-    """Return what was freed to the machine: the C library would rather keep it, in pieces. Takes milliseconds."""
+    """Return freed memory to the machine, because the C library keeps it in fragments. Takes milliseconds."""
     if sys.platform == "linux":
         with suppress(AttributeError):  # a C library of another kind
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def limit_address_space(extra_bytes: int) -> None:
-    """Let this process take so many bytes more than it has, on Linux, and leave no dump behind anywhere.
+    """Let this process allocate at most `extra_bytes` more, on Linux, and write no core dump.
 
-    It is for a process that runs what strangers wrote: want of memory is a MemoryError, or its end.
+    For processes that run untrusted input: beyond the limit they raise MemoryError, or end.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The shop's machine: a folder, a clock that can be set, and `batchmill` on it."""
+"""The example's deployment: a folder with settings, a simulated clock, and the `batchmill` commands."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-CLOCK_SPEED = 10  # seconds of a night in one
+CLOCK_SPEED = 10  # simulated seconds in one real second
 WAIT_TIMEOUT_SECONDS = 120.0
 
 
 class Deployment:
-    """All that runs on it is ours and ends with us; nothing of it is outside its folder."""
+    """A Batchmill installation in one folder, whose processes end with this program."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,20 +26,20 @@ class Deployment:
         self._environment = own
 
     def set_clock(self, now: str, speed: int = 1) -> datetime:
-        """It is this moment now, and time goes so fast, for whatever starts from here on."""
+        """Set the clock of processes started from now on; it begins at `now` and runs `speed` times as fast."""
         self._environment["BATCHMILL_SIMULATED_CLOCK"] = f"{now}@{datetime.now(UTC).isoformat()}*{speed}"
         return datetime.fromisoformat(now)
 
     def use_model(self, model: str) -> None:
-        """Have batchmill.toml name this model; workers read that when they start."""
+        """Write the model's name into batchmill.toml; workers read it when they start."""
         settings = self.folder / "batchmill.toml"
         said = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
         settings.write_text(said, "utf-8")
 
     def run_until_done(self, schedule: str, scheduled_day: str) -> None:
-        """`batchmill up`, until the run of a slot (a day, by UTC) has ended; nobody says here what has to be done."""
-        # The option ends it when this program does, however that comes about.
-        command = self._batchmill_command("up", "--pipelines", "tickets", "--end-with-stdin")
+        """Run `batchmill up` until the run of a day (in UTC) has ended; the schedule decides on the work."""
+        # With this option, `batchmill up` exits when this program does, even after a crash.
+        command = self._batchmill_command("up", "--pipelines", "tickets", "--exit-with-parent")
         with (
             self._log.open("ab") as log,
             subprocess.Popen(
@@ -49,10 +49,10 @@ class Deployment:
             try:
                 self._wait_until_done(process, schedule, scheduled_day)
             finally:
-                process.communicate()  # which ends its standard input, and waits
+                process.communicate()  # closes its standard input, and waits
 
     def print_command(self, *command: str) -> None:
-        """A command, and what it says to people."""
+        """Print a command, and run it with its output shown."""
         print(f"\n$ batchmill {shlex.join(command)}", flush=True)
         subprocess.run(self._batchmill_command(*command), **self._process_options, check=True)
 
@@ -66,7 +66,9 @@ class Deployment:
     def _is_done(self, schedule: str, scheduled_day: str) -> bool:
         command = self._batchmill_command("schedule", "history", schedule, "--json")
         said = subprocess.run(command, **self._process_options, stdout=subprocess.PIPE, check=True).stdout
-        return any(run["finished_at"] for run in json.loads(said)["data"] if run["slot"].startswith(scheduled_day))
+        return any(
+            run["finished_at"] for run in json.loads(said)["data"] if run["scheduled_at"].startswith(scheduled_day)
+        )
 
     def _batchmill_command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", "batchmill", *arguments]

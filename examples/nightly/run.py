@@ -1,7 +1,7 @@
-"""Three nights in a shop: one as it should be, one that nobody was there for, and one with a model that is no good.
+"""Three runs of a nightly schedule in a shop: a normal one, a missed one, and one with a bad model.
 
-`make nights`, or `python examples/nightly/run.py [FOLDER]` where Batchmill is installed. The worker and the model are
-real, and nobody starts a run by hand; only the clock is set, so that it all takes a minute.
+Start it with `make nights`, or with `python examples/nightly/run.py [FOLDER]` if Batchmill is installed. The worker and
+the model are real, and the schedule starts every run. Only the clock is simulated, so that all takes a minute.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FROM tickets t LEFT JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT)
 
 
 def main(folder: Path) -> None:
-    """Live through it all in a folder that is empty."""
+    """Play all steps in an empty folder."""
     shutil.copy(EXAMPLE_FOLDER / "batchmill.toml", folder)
     machine, shop = Deployment(folder), TicketDatabase(folder / "shop.db")
     create_schedule(machine, shop)
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
 
 
 def create_schedule(deployment: Deployment, shop: TicketDatabase) -> None:
-    """The shop has tickets, and the schedule is made."""
+    """Create the shop's tickets and the schedule."""
     print_step(
         "Thursday",
         "The shop has 180 tickets. Every night at two, what is new is to be labelled: batchmill.toml says so.",
@@ -54,7 +54,7 @@ def create_schedule(deployment: Deployment, shop: TicketDatabase) -> None:
 
 
 def run_normal_night(deployment: Deployment) -> None:
-    """A night as it should be."""
+    """Show a normal run."""
     print_step("Friday, 02:00", "`batchmill up` runs. Nobody tells it what to do.")
     deployment.set_clock("2026-03-27T01:59:30+01:00", CLOCK_SPEED)
     deployment.run_until_done(SCHEDULE_NAME, "2026-03-27")
@@ -62,7 +62,7 @@ def run_normal_night(deployment: Deployment) -> None:
 
 
 def run_missed_night(deployment: Deployment, shop: TicketDatabase) -> None:
-    """A night that is missed."""
+    """Show a run that is caught up because the machine was off."""
     print_step(
         "Saturday, 02:00",
         "By day there were 50 new tickets, one of them empty; 8 were edited by customers, and 30 closed by clerks.",
@@ -81,7 +81,7 @@ def run_missed_night(deployment: Deployment, shop: TicketDatabase) -> None:
 
 
 def run_with_bad_model(deployment: Deployment, shop: TicketDatabase) -> None:
-    """A night with another model."""
+    """Show a run with another, bad model."""
     print_step(
         "Sunday, 02:00",
         "60 new tickets, 20 closed ones; and since the evening, batchmill.toml names another model.",
@@ -98,7 +98,7 @@ def run_with_bad_model(deployment: Deployment, shop: TicketDatabase) -> None:
 
 
 def review_runs(deployment: Deployment) -> None:
-    """What is there to be read, and what is done about it."""
+    """Review the runs, and repeat the one with the bad model."""
     print_step("Sunday, 08:00", "How were the nights?")
     deployment.set_clock("2026-03-29T08:00+02:00")
     deployment.print_command("schedule", "ls")
@@ -107,14 +107,16 @@ def review_runs(deployment: Deployment) -> None:
     print_step("Sunday, 08:15", "So the new model is a grumbler. The old one is brought back, and the night run again.")
     deployment.use_model("bundled:sentiment-analysis")
     deployment.set_clock("2026-03-29T08:15+02:00", CLOCK_SPEED)
-    slot = "2026-03-29T03:00+02:00"
-    deployment.print_command("schedule", "backfill", SCHEDULE_NAME, "--from", slot, "--to", slot, "--again")
+    scheduled_at = "2026-03-29T03:00+02:00"
+    deployment.print_command(
+        "schedule", "backfill", SCHEDULE_NAME, "--from", scheduled_at, "--to", scheduled_at, "--rerun-completed"
+    )
     deployment.run_until_done(SCHEDULE_NAME, "2026-03-29")
     deployment.print_command("schedule", "history", SCHEDULE_NAME)
 
 
 def print_labels(shop: TicketDatabase) -> None:
-    """What it was all for."""
+    """Print the labels in the output table."""
     print("\nBeside the tickets, shop.db has their labels now, all of one model:\n")
     for row in shop.query(SELECT_LABELS):
         print("{:>4}  {:<6}  {:<8}  {:<8}  {:.2f}  {}".format(*row))
@@ -123,13 +125,13 @@ def print_labels(shop: TicketDatabase) -> None:
 
 
 def print_step(when: str, *what: str) -> None:
-    """The next part of the story."""
+    """Print the heading and the text of a step."""
     print("\n" + f"── {when} ".ljust(TEXT_WIDTH, "─"), *what, sep="\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, help="where to, an empty one; unset: a temporary one")
+    parser.add_argument("folder", nargs="?", type=Path, help="an empty folder for the example; unset: a temporary one")
     wanted: Path = parser.parse_args().folder or Path(tempfile.mkdtemp(prefix="nights-"))
     wanted.mkdir(parents=True, exist_ok=True)
     if any(wanted.iterdir()):

@@ -1,4 +1,4 @@
-"""A shop's tickets in SQLite: customers write, customers correct themselves, clerks close."""
+"""The shop's tickets in SQLite, with changes by customers and clerks."""
 
 import json
 import shutil
@@ -19,11 +19,11 @@ CREATE TABLE tickets (
 )
 """
 CHANNELS = ("mail", "chat", "phone")
-TICKET_INTERVAL = timedelta(minutes=3)  # from one ticket to the next
+TICKET_INTERVAL = timedelta(minutes=3)  # between two changes
 
 
 class TicketDatabase:
-    """The database; `now` is when things happen next."""
+    """The database of tickets; `now` is the time of the last change."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -32,18 +32,18 @@ class TicketDatabase:
         self.execute(CREATE_TICKETS)
 
     def insert_tickets(self, count: int) -> None:
-        """New tickets."""
+        """Insert new tickets."""
         for channel, text in zip(cycle(CHANNELS), [next(self._texts) for _ in range(count)], strict=False):
             self.insert_ticket(channel, text)
 
     def insert_ticket(self, channel: str, body: str | None) -> None:
-        """One new ticket; `body` is None where a form got lost on its way."""
+        """Insert a new ticket; `body` is None for a form whose text was lost."""
         self.execute(
             "INSERT INTO tickets (channel, body, updated_at) VALUES (?, ?, ?)", channel, body, self._next_timestamp()
         )
 
     def edit_ticket(self, ticket_id: int, addition: str) -> None:
-        """The text is another one, so it has to be labelled anew."""
+        """Add to the text, so that the ticket needs a new label."""
         self.execute(
             "UPDATE tickets SET body = body || ' ' || ?, updated_at = ? WHERE id = ?",
             addition,
@@ -52,18 +52,18 @@ class TicketDatabase:
         )
 
     def close_ticket(self, ticket_id: int) -> None:
-        """The row is touched, and the text is what it was."""
+        """Close a ticket; the row changes, but its text does not."""
         self.execute(
             "UPDATE tickets SET status = 'closed', updated_at = ? WHERE id = ?", self._next_timestamp(), ticket_id
         )
 
     def execute(self, statement: str, *values: Any) -> None:
-        """Run a statement of its own transaction."""
+        """Run a statement in a transaction."""
         with closing(sqlite3.connect(self._file)) as connection, connection:
             connection.execute(statement, values)
 
     def query(self, query: str) -> list[tuple[Any, ...]]:
-        """What a query gives."""
+        """Return the rows of a query."""
         with closing(sqlite3.connect(self._file)) as connection:
             return connection.execute(query).fetchall()
 
@@ -73,11 +73,11 @@ class TicketDatabase:
 
 
 def write_bad_model(folder: Path) -> None:
-    """Another model: the bundled one, whose last layer somebody has made a grumbler that calls nearly all NEGATIVE."""
+    """Write a copy of the bundled model whose changed bias makes it call nearly every text NEGATIVE."""
     shutil.copytree(SAMPLES_FOLDER / "sentiment-analysis", folder)
     file = folder / "model.safetensors"
     content = bytearray(file.read_bytes())
-    (size,) = struct.unpack("<Q", content[:8])  # the format: this, a header as JSON, and the numbers
+    (size,) = struct.unpack("<Q", content[:8])  # the safetensors format: header size, JSON header, numbers
     begin, end = json.loads(content[8 : 8 + size])["classifier.bias"]["data_offsets"]
     content[8 + size + begin : 8 + size + end] = struct.pack("<2f", 1.75, -1.75)
     file.write_bytes(content)

@@ -1,1 +1,1 @@
-"""What happens to batches and slices, for both sides: statements, claim order, termination, retention, wakeups."""
+"""The life cycle of batches and slices, shared by both sides: SQL, claim order, termination, retention, wakeups."""

@@ -1,24 +1,31 @@
-"""The agenda: what schedules have due at `:moment`, as SQL; who looks and who does it must agree on that."""
+"""SQL that finds the schedules, runs and events that are due at `:time`.
 
-EXIT_NOTHING_DUE = 3  # what a tick ends with that a duty started, and that found nothing to do after all
+A worker's check and the tick that it starts share this SQL, so that they always agree.
+"""
 
-# Whose time has come; a suspended schedule has no next slot.
-DUE_SCHEDULES = "FROM schedules WHERE next_at <= :moment"
+EXIT_NOTHING_DUE = 3  # exit status of a tick, started by a worker, that found nothing to do
 
-# In turn: the batch has ended, or is there no more, and the run was not put off; it is accepted, and the run does not
-# say so; the source is to be read, once the runs before have ended; it is time to see whether the deadline will be met.
+# A suspended schedule has no next run.
+DUE_SCHEDULES = "FROM schedules WHERE next_run_at <= :time"
+
+# The four cases, in this order:
+# 1. The batch has ended or was deleted, and the run is not waiting for a retry.
+# 2. The batch was accepted, and the run does not record it yet.
+# 3. The source must be read, and earlier runs have ended or need not end first.
+# 4. The deadline must be checked.
 DUE_RUNS = """
 FROM runs r LEFT JOIN batches b ON b.id = r.batch_id
-WHERE r.look_at IS NOT NULL AND (
+WHERE r.next_check_at IS NOT NULL AND (
     (coalesce(b.status, 'gone') NOT IN ('validating', 'in_progress', 'cancelling')
-        AND (r.tries = 0 OR r.look_at <= :moment))
+        AND (r.attempts = 0 OR r.next_check_at <= :time))
     OR (r.state = 'waiting' AND b.status IN ('in_progress', 'cancelling'))
-    OR (r.state = 'waiting' AND r.look_at <= :moment AND b.status = 'validating' AND (r.beside OR NOT EXISTS
-        (SELECT 1 FROM runs e WHERE e.schedule = r.schedule AND e.slot < r.slot AND e.look_at IS NOT NULL)))
-    OR (r.state = 'running' AND r.look_at <= :moment))
+    OR (r.state = 'waiting' AND r.next_check_at <= :time AND b.status = 'validating' AND (r.concurrent OR NOT EXISTS (
+        SELECT 1 FROM runs e
+        WHERE e.schedule = r.schedule AND e.scheduled_at < r.scheduled_at AND e.next_check_at IS NOT NULL)))
+    OR (r.state = 'running' AND r.next_check_at <= :time))
 """
 
 RUN_IS_NOT_HELD = "AND (r.held_until IS NULL OR r.held_until < {now})"
 
-# By the database's clock, whatever a rehearsal's says.
-DUE_EVENTS = "FROM events WHERE send_at <= {now}"
+# Webhooks follow the database's clock even when schedules follow a simulated one.
+DUE_EVENTS = "FROM events WHERE next_delivery_at <= {now}"

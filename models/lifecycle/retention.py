@@ -1,7 +1,7 @@
-"""Retention: batches that have ended are deleted, a few thousand rows at a time, so that others get their turn.
+"""Retention deletes batches that have ended, a few thousand rows at a time so that other writers need not wait long.
 
-A batch is marked first: from then on nobody reads, replays or counts on it. Should whoever deletes it die half-way,
-anybody can go on, since the mark stays until the last row is gone.
+A batch is marked first; from then on it cannot be read, replayed or reused. The mark stays until the last row is
+deleted, so any process can continue if the first one crashes.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ SELECT_OLD_BATCHES = """
 SELECT id, name, pipeline, status, total, ended_at FROM (
     SELECT id, name, pipeline, status, total, coalesce(completed_at, failed_at, expired_at, cancelled_at) AS ended_at
     FROM batches b WHERE status IN ('completed', 'failed', 'expired', 'cancelled')
-      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.look_at IS NOT NULL)
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
 ) AS ended WHERE ended_at <= {later} AND id > :after ORDER BY id LIMIT :most
 """
 
 SELECT_DELETING_BATCHES = "SELECT id FROM batches WHERE status = 'deleting' ORDER BY id LIMIT :most"
 
-JOB_TABLES = ("results", "past_results", "jobs")
+JOB_TABLES = ("results", "superseded_results", "jobs")
 
 SELECT_LAST_POSITION = "SELECT max(position) FROM {table} WHERE batch_id = :batch_id"
 
@@ -46,23 +46,25 @@ DELETE_ATTEMPTS_AND_SLICES = (
 DELETE_BATCH = "DELETE FROM batches WHERE id = :batch_id AND status = 'deleting'"
 
 
-# However old: what the next run is held against, and what a person may want to see of a schedule that rests.
+# Kept regardless of age: the next run is compared with them, and users may want to see a paused schedule's history.
 MIN_KEPT_RUNS = 50
 
 DELETE_OLD_RUNS = """
-DELETE FROM runs WHERE look_at IS NULL AND finished_at <= {later} AND slot <
-    (SELECT k.slot FROM runs k WHERE k.schedule = runs.schedule ORDER BY k.slot DESC LIMIT 1 OFFSET :kept)
+DELETE FROM runs WHERE next_check_at IS NULL AND finished_at <= {later} AND scheduled_at < (
+    SELECT k.scheduled_at FROM runs k WHERE k.schedule = runs.schedule
+    ORDER BY k.scheduled_at DESC LIMIT 1 OFFSET :kept)
 """
 
 DELETE_OLD_EVENTS = """
-DELETE FROM events WHERE send_at IS NULL AND at <= {later}
-  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.schedule = events.schedule AND r.slot = events.slot)
+DELETE FROM events WHERE next_delivery_at IS NULL AND occurred_at <= {later}
+  AND NOT EXISTS (
+      SELECT 1 FROM runs r WHERE r.schedule = events.schedule AND r.scheduled_at = events.scheduled_at)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class OldBatch:
-    """A batch that ended long enough ago."""
+    """A batch that ended long enough ago to be deleted."""
 
     id: str
     name: str | None
@@ -72,7 +74,7 @@ class OldBatch:
     ended_at: datetime
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill prune --json` prints it; the moment in seconds since 1970."""
+        """The object that `batchmill prune --json` prints, with the time in seconds since 1970."""
         return {
             "id": self.id,
             "object": "batch",
@@ -85,7 +87,7 @@ class OldBatch:
 
 
 def old_batches(database: Database, min_age_seconds: float, page_size: int = 500) -> Iterator[OldBatch]:
-    """The batches that ended so many seconds ago or earlier, by the database's clock, page by page."""
+    """Iterate over the batches that ended at least `min_age_seconds` ago by the database's clock, page by page."""
     query = text(SELECT_OLD_BATCHES.format(later=database.sql.now_plus_seconds)).columns(
         *map(column, ("id", "name", "pipeline", "status", "total")), column("ended_at", UtcDateTime)
     )
@@ -100,20 +102,20 @@ def old_batches(database: Database, min_age_seconds: float, page_size: int = 500
 
 
 def deleting_batches(database: Database, limit: int = 100) -> list[str]:
-    """Batches whose deletion has begun."""
+    """The ids of batches whose deletion has begun."""
     with database.read() as connection:
         return list(connection.scalars(text(SELECT_DELETING_BATCHES), {"most": limit}))
 
 
 def begin_deletion(database: Database, batch_id: str) -> bool:
-    """Begin to delete a batch that has ended, or see that it has begun; False where it is open, or there is none."""
+    """Mark an ended batch for deletion; True also if it is marked already, False if it is open or missing."""
 
     def work(connection: Connection) -> bool:
         batch = lock_batch(connection, database.sql, batch_id, frees_key=True)
         if batch is None:
             return False
         status = BatchStatus(batch.status)
-        if status.has_ended:  # its key is free at once: the same command again is a new batch
+        if status.has_ended:  # clear the key: the same command then creates a new batch
             for statement in (MARK_DELETING, FREE_IDEMPOTENCY_KEY):
                 connection.execute(text(statement), {"batch_id": batch_id})
         return status.has_ended or status is BatchStatus.DELETING
@@ -122,7 +124,7 @@ def begin_deletion(database: Database, batch_id: str) -> bool:
 
 
 def finish_deletion(database: Database, batch_id: str, max_chunks: int | None = None) -> bool:
-    """Delete the rows of a marked batch, or so many chunks of them; returns whether it is gone."""
+    """Delete a marked batch, or at most `max_chunks` chunks of its rows; True once the batch is deleted."""
     left = count() if max_chunks is None else range(max_chunks)
     chunks = _deletion_chunks(database, batch_id)
     for _ in left:
@@ -138,13 +140,16 @@ def finish_deletion(database: Database, batch_id: str, max_chunks: int | None = 
 
 
 def _delete_batch(connection: Connection, database: Database, batch_id: str) -> None:
-    lock_batch(connection, database.sql, batch_id, frees_key=True)  # before its slices, as everywhere
+    lock_batch(connection, database.sql, batch_id, frees_key=True)  # lock order: the batch's row before its slices
     for statement in (*DELETE_ATTEMPTS_AND_SLICES, DELETE_BATCH):
         connection.execute(text(statement), {"batch_id": batch_id})
 
 
 def delete_old_runs(database: Database, min_age_seconds: float) -> int:
-    """Delete runs that ended so long ago, but the newest of each schedule, and events as old; returns how many runs."""
+    """Delete runs that ended at least `min_age_seconds` ago, and events of that age; returns the number of runs.
+
+    The newest `MIN_KEPT_RUNS` runs of each schedule are kept.
+    """
     named = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
     with database.write() as connection:
         runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), named).rowcount
@@ -155,7 +160,7 @@ def delete_old_runs(database: Database, min_age_seconds: float) -> int:
 
 
 def _deletion_chunks(database: Database, batch_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The last jobs first, downwards: whoever goes on finds the end of what is left at the end of an index."""
+    """Yield the chunks from the last job down, so that resuming finds the remaining rows by one index lookup."""
     for table in JOB_TABLES:
         with database.read() as connection:
             last = connection.scalar(text(SELECT_LAST_POSITION.format(table=table)), {"batch_id": batch_id})

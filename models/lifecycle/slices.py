@@ -1,10 +1,10 @@
-"""Slices: every statement that changes one after it was claimed, and what such a write must name.
+"""Statements that change a slice after it was claimed.
 
-A write names the batch, the slice, its fencing token and its state. Zero rows mean that the slice is lost: somebody
-else has it, or the batch has ended, and the work on it is dropped.
+Each write names the batch, the slice, its fencing token and its state. Zero updated rows mean that the slice is lost:
+another worker has it, or the batch has ended. The holder then drops its work.
 
 Lock order, wherever a batch's state changes: the batch's row first, then its slices by id. A holder that renews or
-releases takes no batch's row, and its slices by id too, so that two never wait for each other.
+releases leases locks no batch row, and locks its slices by id too, so that deadlocks cannot occur.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,81 +16,83 @@ from sqlalchemy import Connection, Row, TextClause, text
 from models.db import SqlFragments, comma_separated, insert_rows
 from models.states import AttemptOutcome, SliceState
 
-INSERT_COLUMNS = ("batch_id", "first", "size", "state")
+INSERT_COLUMNS = ("batch_id", "start_position", "size", "state")
 
-# The fence. A token is given out once, and on both databases no id is given out twice.
-CHECK_FENCE = "batch_id = :batch_id AND id = :slice_id AND token = :token AND state = 'leased'"
+# A fencing token is used for one claim only, and neither database reuses a slice's id.
+CHECK_FENCE = "batch_id = :batch_id AND id = :slice_id AND fencing_token = :fencing_token AND state = 'leased'"
 LEASED_OF_BATCH = "batch_id = :batch_id AND state = 'leased'"
 
-# A lease that ran out unnoticed is still the holder's until somebody takes it: the token tells. Skips what its own
-# holder is writing at the moment: nobody can take that, and all other leases would wait for the end of the write.
+# An expired lease still belongs to its holder until the slice is claimed again, which changes the fencing token. Rows
+# that the holder's write thread has locked are skipped: they are safe, and the other leases need not wait for them.
 RENEW_LEASE = """
 UPDATE slices SET lease_expires_at = {later} WHERE id = (SELECT id FROM slices WHERE {held} {skip_locked})
 """
 
-# The write thread may close a slice, or be about to, while the heartbeat still believes it held.
+# The write thread may have finished a slice, or be about to, while the heartbeat still counts it as held.
 CHECK_STILL_HELD = """
 SELECT 1 FROM slices
-WHERE batch_id = :batch_id AND id = :slice_id AND token = :token AND state IN ('leased', 'done')
+WHERE batch_id = :batch_id AND id = :slice_id AND fencing_token = :fencing_token AND state IN ('leased', 'done')
 """
 
-# Given back in good order: the claim does not count as an attempt.
+# A slice that is released in good order does not count the claim as an attempt.
 RELEASE_SLICE = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1 WHERE {held}
 """
 
-# A finished slice ends here; an unfinished one is only locked against a new claim.
+# An unfinished slice is only locked here, so that it cannot be claimed meanwhile.
 CHECK_AND_FINISH_SLICE = """
 UPDATE slices SET state = CASE WHEN :finished THEN 'done' ELSE state END,
        done_at = CASE WHEN :finished THEN {now} END,
-       lapses = CASE WHEN :answered THEN 0 ELSE lapses END
+       lost_leases = CASE WHEN :answered THEN 0 ELSE lost_leases END
 WHERE {held}
 """
 
 DEFER_SLICE = """
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, not_before = {later},
-       retries = retries + 1, lapses = 0
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, available_at = {later},
+       retries = retries + 1, lost_leases = 0
 WHERE {held}
 """
 
 REQUEUE_SLICE = """
-UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, deaths = :deaths, lapses = :lapses
+UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, crashes = :crashes,
+       lost_leases = :lost_leases
 WHERE {held}
 """
 
-# Under a new token: to its holder, should that one wake, the slice is lost and not closed.
-RETIRE_SLICE = "UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE {held}"
+# The new fencing token makes the slice lost, not done, for a holder that resumes later.
+RETIRE_SLICE = "UPDATE slices SET state = 'done', fencing_token = fencing_token + 1, done_at = {now} WHERE {held}"
 
 INSERT_SINGLE_JOB_SLICES = """
-INSERT INTO slices (batch_id, first, size, state, attempts, deaths, lapses, retries, leased_at)
-SELECT j.batch_id, j.position, 1, 'queued', :attempts, :deaths, :lapses, :retries,
+INSERT INTO slices (batch_id, start_position, size, state, attempts, crashes, lost_leases, retries, leased_at)
+SELECT j.batch_id, j.position, 1, 'queued', :attempts, :crashes, :lost_leases, :retries,
        (SELECT s.leased_at FROM slices s WHERE s.id = :slice_id)
 FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position >= :first AND j.position < :past
+WHERE j.batch_id = :batch_id AND j.position >= :start_position AND j.position < :end_position
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
 ORDER BY j.position
 """
 
-# Skips a row that its holder is just renewing: that holder is alive.
+# Rows that a holder is renewing are skipped, because that holder is still running.
 LOCK_LEASED_SLICES = """
-SELECT id AS slice_id, batch_id, first, size, token, attempts, deaths, lapses, retries FROM slices
-WHERE batch_id = :batch_id AND {which} ORDER BY id {skip_locked}
+SELECT id AS slice_id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries
+FROM slices WHERE batch_id = :batch_id AND {which} ORDER BY id {skip_locked}
 """
 
 LOCK_OPEN_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state <> 'done' ORDER BY id {for_update}"
 
-# Whoever computes for the batch has lost.
+# The new fencing tokens revoke every lease, so results that are still being computed are rejected.
 END_OPEN_SLICES = """
-UPDATE slices SET state = 'done', token = token + 1, done_at = {now} WHERE batch_id = :batch_id AND state <> 'done'
+UPDATE slices SET state = 'done', fencing_token = fencing_token + 1, done_at = {now}
+WHERE batch_id = :batch_id AND state <> 'done'
 """
 
-SELECT_QUEUED_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY first"
+SELECT_QUEUED_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY start_position"
 
 SELECT_BATCHES_WITH_FUTURE_TIMES = (
     "SELECT DISTINCT batch_id FROM slices WHERE state = '{state}' AND {column} > {bound} ORDER BY batch_id"
 )
 
-# After a step of the database's clock. Skips rows that their holders are just renewing, by the new time.
+# For a database clock that was set back. Rows that a holder is renewing get the new time anyway and are skipped.
 RESET_FUTURE_TIMES = """
 UPDATE slices SET {column} = {moment} WHERE batch_id = :batch_id AND id IN (
     SELECT id FROM slices
@@ -100,7 +102,13 @@ UPDATE slices SET {column} = {moment} WHERE batch_id = :batch_id AND id IN (
 
 @dataclass(frozen=True, slots=True)
 class FutureTimeRule:
-    """A column of slices in one state: how many seconds ahead its moments may lie, and where others are put."""
+    """The limit for times in the future in one column of `slices`, for slices in one state.
+
+    state: the state of the slices
+    column: the column that holds the time
+    max_ahead_seconds: how far in the future a time may be
+    reset_to_seconds: how far in the future a later time is reset to
+    """
 
     state: str
     column: str
@@ -109,34 +117,34 @@ class FutureTimeRule:
 
 
 class SliceClaim(Protocol):
-    """What names a claim of a slice: a worker's lease, or the slice's row as it was locked."""
+    """Anything that identifies a claim of a slice, such as a worker's lease or the slice's locked row."""
 
     @property
     def batch_id(self) -> str: ...
     @property
     def slice_id(self) -> int: ...
     @property
-    def token(self) -> int: ...
+    def fencing_token(self) -> int: ...
 
 
 def fence_parameters(claim: SliceClaim) -> dict[str, Any]:
-    """The parameters of HELD."""
-    return {"batch_id": claim.batch_id, "slice_id": claim.slice_id, "token": claim.token}
+    """The parameters of CHECK_FENCE."""
+    return {"batch_id": claim.batch_id, "slice_id": claim.slice_id, "fencing_token": claim.fencing_token}
 
 
 def insert_slices(connection: Connection, batch_id: str, ranges: Iterable[tuple[int, int]]) -> None:
-    """Add slices, by `(first, size)`, to a batch whose row is locked."""
+    """Add slices, given as `(start_position, size)`, to a batch whose row is locked."""
     insert_rows(connection, "slices", INSERT_COLUMNS, ((batch_id, *piece, SliceState.QUEUED.value) for piece in ranges))
 
 
 def queued_slice_ids(connection: Connection, batch_id: str, max_slices: int | None = None) -> Sequence[int]:
-    """The ids of the slices that nobody has claimed, or of so many, in the order of their jobs."""
+    """The ids of a batch's queued slices, at most `max_slices` of them, in the order of their jobs."""
     limit = "" if max_slices is None else f" LIMIT {max_slices}"
     return connection.scalars(text(SELECT_QUEUED_SLICES + limit), {"batch_id": batch_id}).all()
 
 
 def renew_lease(connection: Connection, sql: SqlFragments, claim: SliceClaim, lease_seconds: float) -> bool:
-    """Prolong a lease; False where it is lost, but not where its holder closes or closed it."""
+    """Renew a lease; False if it is lost, True if its holder has already finished the slice."""
     renewed = connection.execute(
         _format_statement(RENEW_LEASE, sql), {**fence_parameters(claim), "seconds": lease_seconds}
     ).rowcount
@@ -144,7 +152,7 @@ def renew_lease(connection: Connection, sql: SqlFragments, claim: SliceClaim, le
 
 
 def release(connection: Connection, claim: SliceClaim) -> bool:
-    """Give a slice back in good order; False where it is lost."""
+    """Return a slice to the queue in good order; False if it is lost."""
     record_attempt_outcome(connection, CHECK_FENCE, fence_parameters(claim), AttemptOutcome.RELEASED)
     return connection.execute(text(RELEASE_SLICE.format(held=CHECK_FENCE)), fence_parameters(claim)).rowcount == 1
 
@@ -152,13 +160,17 @@ def release(connection: Connection, claim: SliceClaim) -> bool:
 def check_and_finish(
     connection: Connection, sql: SqlFragments, claim: SliceClaim, *, is_finished: bool, has_results: bool
 ) -> bool:
-    """Fence a slice of which results are written, and end it where it is finished; False where it is lost."""
+    """Lock a slice for the results that are being written; False if it is lost.
+
+    is_finished: whether the slice is done with these results
+    has_results: whether there are any, which resets its count of lost leases
+    """
     named = {**fence_parameters(claim), "finished": is_finished, "answered": has_results}
     return connection.execute(_format_statement(CHECK_AND_FINISH_SLICE, sql), named).rowcount == 1
 
 
 def defer(connection: Connection, sql: SqlFragments, claim: SliceClaim, delay_seconds: float) -> bool:
-    """Queue a slice again for later; False where it is lost."""
+    """Requeue a slice for `delay_seconds` from now; False if it is lost."""
     return (
         connection.execute(
             _format_statement(DEFER_SLICE, sql), {**fence_parameters(claim), "seconds": delay_seconds}
@@ -170,32 +182,32 @@ def defer(connection: Connection, sql: SqlFragments, claim: SliceClaim, delay_se
 def lock_leased(
     connection: Connection, sql: SqlFragments, batch_id: str, condition: str, params: dict[str, Any]
 ) -> Sequence[Row[Any]]:
-    """Lock those leased slices of a batch, whose row is locked, that the condition `which` finds."""
+    """Lock the leased slices that match `condition`, in a batch whose row is locked."""
     query = text(LOCK_LEASED_SLICES.format(which=condition, skip_locked=sql.skip_locked))
     return connection.execute(query, {**params, "batch_id": batch_id}).all()
 
 
 def requeue(connection: Connection, row: Row[Any], outcome: AttemptOutcome, *, crashes: int, lost_leases: int) -> bool:
-    """Queue a locked slice again, whose claim ended so; False where it is lost."""
+    """Requeue a locked slice and record the outcome of its claim; False if it is lost."""
     record_attempt_outcome(connection, CHECK_FENCE, fence_parameters(row), outcome)
-    named = {**fence_parameters(row), "deaths": crashes, "lapses": lost_leases}
+    named = {**fence_parameters(row), "crashes": crashes, "lost_leases": lost_leases}
     return connection.execute(text(REQUEUE_SLICE.format(held=CHECK_FENCE)), named).rowcount == 1
 
 
 def split(
     connection: Connection, sql: SqlFragments, row: Row[Any], outcome: AttemptOutcome, *, crashes: int, lost_leases: int
 ) -> bool:
-    """Replace a locked slice, whose claim ended so, by one for each open job; False where it is lost."""
+    """Replace a locked slice with one slice per unanswered job and record its claim's outcome; False if it is lost."""
     record_attempt_outcome(connection, CHECK_FENCE, fence_parameters(row), outcome)
     if connection.execute(_format_statement(RETIRE_SLICE, sql), fence_parameters(row)).rowcount == 0:
         return False
     named = {
         "batch_id": row.batch_id,
-        "first": row.first,
-        "past": row.first + row.size,
+        "start_position": row.start_position,
+        "end_position": row.start_position + row.size,
         "attempts": row.attempts,
-        "deaths": crashes,
-        "lapses": lost_leases,
+        "crashes": crashes,
+        "lost_leases": lost_leases,
         "retries": row.retries,
         "slice_id": row.slice_id,
     }
@@ -204,7 +216,7 @@ def split(
 
 
 def end_open_slices(connection: Connection, sql: SqlFragments, batch_id: str, error_code: str | None) -> None:
-    """Take all open slices of a batch away, whose row is locked, under new tokens."""
+    """Revoke all open slices of a batch whose row is locked, by new fencing tokens."""
     named = {"batch_id": batch_id}
     connection.execute(text(LOCK_OPEN_SLICES.format(for_update=sql.for_update)), named).all()
     record_attempt_outcome(connection, LEASED_OF_BATCH, named, AttemptOutcome.BATCH_ENDED, error_code)
@@ -214,18 +226,18 @@ def end_open_slices(connection: Connection, sql: SqlFragments, batch_id: str, er
 def record_finished_attempts(
     connection: Connection, sql: SqlFragments, batch_id: str, slice_ids: Collection[int], outcome: AttemptOutcome
 ) -> None:
-    """Note how the claims of these slices ended, which were written as finished in the same transaction."""
+    """Record the outcome of the claims of slices that the same transaction has finished."""
     which = f"batch_id = :batch_id AND id {sql.in_numbers}"
     record_attempt_outcome(connection, which, {"batch_id": batch_id, "numbers": comma_separated(slice_ids)}, outcome)
 
 
 def batches_with_future_times(connection: Connection, sql: SqlFragments, rule: FutureTimeRule) -> Sequence[str]:
-    """The batches with slices whose moments lie too far ahead."""
+    """The ids of batches with slices whose times are too far in the future."""
     return connection.scalars(text(_format_rule(SELECT_BATCHES_WITH_FUTURE_TIMES, sql, rule))).all()
 
 
 def reset_future_times(connection: Connection, sql: SqlFragments, batch_id: str, rule: FutureTimeRule) -> int:
-    """Put those moments back, of a batch whose row is locked; returns of how many slices."""
+    """Reset such times in a batch whose row is locked, and return the number of slices changed."""
     return connection.execute(text(_format_rule(RESET_FUTURE_TIMES, sql, rule)), {"batch_id": batch_id}).rowcount
 
 
@@ -246,9 +258,11 @@ def _format_statement(statement: str, sql: SqlFragments) -> TextClause:
 
 
 INSERT_ATTEMPT = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, claimed_at)
-SELECT batch_id, id, first, first + size, attempts, token, worker_id, :ending, :code, leased_at FROM slices
-WHERE {which}
+INSERT INTO attempts (batch_id, slice_id, start_position, end_position, attempt, fencing_token, worker_id, outcome,
+                      error_code, claimed_at)
+SELECT batch_id, id, start_position, start_position + size, attempts, fencing_token, worker_id, :outcome,
+       :code, leased_at
+FROM slices WHERE {which}
 """
 
 
@@ -259,7 +273,7 @@ def record_attempt_outcome(
     outcome: AttemptOutcome,
     error_code: str | None = None,
 ) -> None:
-    """Note that the claims of these slices ended so. `which` is a condition on `slices` that names what is `named`."""
+    """Record the outcome of the claims of the slices that match `condition`, which uses the names in `params`."""
     connection.execute(
-        text(INSERT_ATTEMPT.format(which=condition)), {**params, "ending": outcome.value, "code": error_code}
+        text(INSERT_ATTEMPT.format(which=condition)), {**params, "outcome": outcome.value, "code": error_code}
     )

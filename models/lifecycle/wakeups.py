@@ -1,4 +1,7 @@
-"""The bell: Celery on Redis, one queue per pipeline, names and ids only. SQL decides what runs."""
+"""Wakeups are Celery messages on Redis that tell workers to look for work in SQL.
+
+Each pipeline has one queue. A message carries only names and ids, no state.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,25 +18,26 @@ from models.errors import Unreachable
 from models.privacy import urls
 from models.settings import Settings
 
-WAKEUP_TASK = "batchmill.bell"
+WAKEUP_TASK = "batchmill.wakeup"
 QUEUE_PREFIX = "batchmill."
 
 
 def queue_name(pipeline: str) -> str:
-    """The queue on which a pipeline's bells ring."""
+    """The name of the queue for a pipeline's wakeups."""
     return QUEUE_PREFIX + pipeline
 
 
 def pipeline_for_queue(queue: str) -> str:
-    """The pipeline whose bells ring on a queue."""
+    """The name of the pipeline that a queue belongs to."""
     return queue.removeprefix(QUEUE_PREFIX)
 
 
 def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
-    """A Celery application that takes and sends nothing but JSON and keeps no results.
+    """Build a Celery application that sends and accepts only JSON and stores no results.
 
-    amqp: what connects it to Redis; None is Celery's own. Raises Unreachable where the embedded Valkey's socket may be
-    somebody else's.
+    amqp: the class that builds queues and messages, None = Celery's own
+
+    Raises Unreachable if the embedded Valkey's socket may belong to another user.
     """
     if settings.redis_url is None and (reason := settings.untrusted_socket_reason):
         raise Unreachable(f"the embedded Valkey is not called: {reason}")
@@ -48,7 +52,7 @@ def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
-            # A bell lost with its worker costs nothing, so nothing is kept to redeliver it.
+            # A lost wakeup is harmless because workers also poll SQL, so none is kept for redelivery.
             "ack_emulation": False,
             "socket_connect_timeout": settings.redis_timeout_seconds,
             "socket_timeout": settings.redis_timeout_seconds,
@@ -59,9 +63,9 @@ def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
 
 
 def send_wakeups(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
-    """Ring once for each slice, within `redis_timeout_seconds` altogether.
+    """Send one wakeup per slice, within `redis_timeout_seconds` in total.
 
-    Raises Unreachable when Redis does not take them in time: nothing is lost by that, SQL has the work.
+    Raises Unreachable when Redis does not accept them in time; workers then find the work by polling SQL.
     """
     deadline = time.monotonic() + settings.redis_timeout_seconds
     app = celery_app(settings)
@@ -71,54 +75,61 @@ def send_wakeups(settings: Settings, pipeline: str, slice_ids: Iterable[int]) ->
             producer = app.amqp.Producer(connection, auto_declare=False)
             for slice_id in slice_ids:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"ringing took longer than {settings.redis_timeout_seconds} s")
+                    raise TimeoutError(f"sending wakeups took longer than {settings.redis_timeout_seconds} s")
                 app.send_task(WAKEUP_TASK, args=[pipeline, slice_id], **_delivery_options(pipeline, producer))
-    except Exception as error:  # who rings has committed: nothing that goes wrong here may pass for a failed command
-        raise _unreachable_error(settings, error, "does not take bells") from error
+    except Exception as error:  # the caller has committed: the command must not look failed
+        raise _unreachable_error(settings, error, "does not accept wakeups") from error
     finally:
         app.close()
 
 
 def queue_depths(settings: Settings, pipelines: Sequence[str]) -> dict[str, int]:
-    """How many bells of each pipeline nobody has heard yet; raises Unreachable."""
+    """The number of wakeups that wait on Redis, by pipeline; raises Unreachable."""
     with _redis_client(settings) as client:
         return {pipeline: client.llen(queue_name(pipeline)) for pipeline in pipelines}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a Redis or Valkey says of itself; a limit of 0 bytes is none."""
+    """The server's own report of its kind, version and memory.
+
+    kind: `Redis` or `Valkey`
+    version: the server's version
+    eviction_policy: its `maxmemory-policy`
+    used_memory_bytes: memory in use
+    max_memory_bytes: memory limit, 0 = none
+    """
 
     kind: str
     version: str
-    eviction_policy: str  # `maxmemory-policy`
+    eviction_policy: str
     used_memory_bytes: int
     max_memory_bytes: int
 
 
 def server_info(settings: Settings) -> ServerInfo:
-    """Ask the server what it is, within `redis_timeout_seconds`; raises Unreachable."""
+    """Fetch the server's information, within `redis_timeout_seconds`; raises Unreachable."""
     with _redis_client(settings) as client:
-        said = client.info()
-    valkey = "valkey_version" in said
+        info = client.info()
+    valkey = "valkey_version" in info
     return ServerInfo(
         kind="Valkey" if valkey else "Redis",
-        version=str(said["valkey_version" if valkey else "redis_version"]),
-        eviction_policy=said["maxmemory_policy"],
-        used_memory_bytes=said["used_memory"],
-        max_memory_bytes=said["maxmemory"],
+        version=str(info["valkey_version" if valkey else "redis_version"]),
+        eviction_policy=info["maxmemory_policy"],
+        used_memory_bytes=info["used_memory"],
+        max_memory_bytes=info["maxmemory"],
     )
 
 
 @contextmanager
 def _redis_client(settings: Settings) -> Iterator[Any]:
-    """A Redis client; raises Unreachable, also for what goes wrong inside."""
+    """Open a Redis client; raises Unreachable, also for errors inside the block."""
     app = celery_app(settings)
     try:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.redis_timeout_seconds)
             yield connection.default_channel.client
-    except Exception as error:  # a Redis that answers what no Redis does is as good as none
+    except Exception as error:  # an invalid reply counts as unreachable too
         raise _unreachable_error(settings, error, "does not answer") from error
     finally:
         app.close()
@@ -136,5 +147,5 @@ def _delivery_options(pipeline: str, producer: Any) -> dict[str, Any]:
         "producer": producer,
         "retry": False,
         "ignore_result": True,
-        "declare": (),  # the list is all there is to a queue: no tables of bindings on Redis
+        "declare": (),  # a queue on Redis is just a list: no bindings to declare
     }

@@ -1,1 +1,1 @@
-"""The catalogue of pipelines: task, model, revision, load options and limits by name."""
+"""Pipelines by name: the catalogue, its entries, and the revision of a model folder."""

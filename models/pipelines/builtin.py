@@ -1,7 +1,7 @@
-"""The built-in pipelines: the models of the Hugging Face docs, pinned, and a tiny sample of our own for each task.
+"""Built-in pipelines: the pinned default models of transformers, and a tiny sample model for each task.
 
-The commits are those that transformers pins for its own defaults (`transformers.pipelines.SUPPORTED_TASKS`, up to 4.57
-for the tasks that 5 dropped), in full as the Hub's cache names them.
+The commits are those that transformers pins in `transformers.pipelines.SUPPORTED_TASKS`, written out in full as the
+Hub's cache names them. Tasks that transformers 5 dropped take theirs from 4.57.
 """
 
 from models import tasks

@@ -1,4 +1,4 @@
-"""The catalogue: pipelines by name, the built-in ones and the operator's own."""
+"""The catalogue merges the built-in pipelines with those of batchmill.toml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +13,19 @@ from models.settings import Settings, config_file
 
 
 class Catalogue(Mapping[str, Pipeline]):
-    """Pipelines by name: the built-in ones, added to or overridden by `[pipelines.NAME]` in batchmill.toml."""
+    """Built-in pipelines by name, extended and overridden by `[pipelines.NAME]` in batchmill.toml."""
 
     def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
         self._pipelines = dict(pipelines)
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """The catalogue in force; raises SettingsError naming the entry and field that is wrong."""
+        """Build the catalogue from the settings; raises SettingsError that names the wrong entry and field."""
         pipelines = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
         for name, entry in settings.pipelines.items():
             base = pipelines[name].model_dump(exclude_unset=True) if name in pipelines else {}
             if "model" in entry and "revision" not in entry:
-                base.pop("revision", None)  # another model's commit says nothing about this one
+                base.pop("revision", None)  # another model has other commits
             pipelines[name] = _build_pipeline(name, {**base, **entry})
         return cls(pipelines)
 
@@ -46,7 +46,7 @@ class Catalogue(Mapping[str, Pipeline]):
 
     @property
     def sample_names(self) -> list[str]:
-        """The names of the pipelines whose models come with Batchmill."""
+        """Names of the pipelines whose models ship with Batchmill."""
         return [name for name, pipeline in self.items() if pipeline.model.startswith(BUNDLED_PREFIX)]
 
 
@@ -63,7 +63,7 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
 
 
 def _resolve_model(model: str) -> str:
-    """A folder as an absolute path, relative to the settings file that names it; anything else as it stands."""
+    """Resolve a folder against the settings file that names it; return any other model name unchanged."""
     found = config_file()
     base = found.absolute().parent if found else Path.cwd()
     path = base / Path(model).expanduser()

@@ -1,4 +1,4 @@
-"""What is in a model's folder, as one hash: the revision of a model without a commit; and whether that has changed."""
+"""Content hashes of model folders, which serve as revisions, and checks that a folder is unchanged."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ from typing import Self
 from models.errors import MissingModel
 from models.privacy import private_files
 
-# File systems keep times in steps, of milliseconds or of two seconds: a file that was written to so lately may be
-# written to again and look the same.
+# File systems round times to milliseconds, or to as much as two seconds. A file changed this recently may change again
+# without a visible difference.
 STABLE_AFTER_SECONDS = 2.0
-MIN_CACHED_BYTES = 64 << 20  # below, hashing takes no longer than looking up
+MIN_CACHED_BYTES = 64 << 20  # below, hashing is as fast as a cache lookup
 MAX_CACHED_FOLDERS = 1000
 
-# A file's name, device, inode, size, and the times of its last change and of the last change of all that is said here.
+# Name, device, inode, size, mtime and ctime of a file.
 FileSignature = tuple[str, int, int, int, int, int]
 
 
 def content_hash(folder: Path) -> str:
-    """`sha256:` over the names and bytes of every file in the folder, hidden ones aside.
+    """Return `sha256:` over the names and bytes of every file in the folder except hidden ones.
 
-    Raises MissingModel where there is no folder, or an empty one.
+    Raises MissingModel if the folder is missing or empty.
     """
     if not folder.is_dir():
         raise MissingModel(f"there is no model folder {folder}; check the catalogue entry's model")
@@ -41,21 +41,21 @@ def content_hash(folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """A folder's files as the file system tells of them at one moment, without reading them."""
+    """A folder's file metadata at one moment, taken without reading the files."""
 
     signatures: tuple[FileSignature, ...]
-    is_stable: bool  # whether each later change of a file must show in its mark
+    is_stable: bool  # True if any later change of a file must alter its signature
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """As it is now."""
+        """Take the state of the folder now."""
         now = time.time()
         marks = tuple(_file_signature(path, name) for path, name in _hashed_files(folder))
         newest = max((max(mark[4:]) for mark in marks), default=0) / 1e9
         return cls(marks, newest < now - STABLE_AFTER_SECONDS)
 
     def has_revision(self, folder: Path, revision: str) -> bool:
-        """Whether the folder has had the content of `revision` since; a file that came, went or was replaced shows."""
+        """Return whether the folder has held `revision` since this state was taken; any changed file shows."""
         try:
             same = FolderState.from_folder(folder).signatures == self.signatures
             return same and (self.is_stable or content_hash(folder) == revision)
@@ -64,9 +64,9 @@ class FolderState:
 
 
 def cached_content_hash(folder: Path, cache_file: Path) -> str:
-    """The same as `content_hash`, from a file that keeps the hashes of large folders which have not changed since.
+    """Return `content_hash(folder)`, cached in `cache_file` for large folders that have not changed.
 
-    Raises what that does.
+    Raises MissingModel if the folder is missing or empty.
     """
     if not folder.is_dir():
         return content_hash(folder)
@@ -86,7 +86,7 @@ def cached_content_hash(folder: Path, cache_file: Path) -> str:
 
 
 def _hashed_files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Each file that counts, with its name within the folder, in the order in which they are hashed."""
+    """Yield each hashed file and its name within the folder, in hashing order."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
         if not any(part.startswith(".") for part in name.parts):
@@ -104,7 +104,7 @@ def _read_cache(cache_file: Path) -> dict[str, tuple[str, str]]:
             str(key): (str(marks), str(found)) for key, (marks, found) in json.loads(cache_file.read_bytes()).items()
         }
     except (OSError, ValueError, AttributeError, TypeError):
-        return {}  # it is only ever a shorter way
+        return {}  # an unreadable cache only costs time
 
 
 def _write_cache(cache_file: Path, entries: dict[str, tuple[str, str]]) -> None:

@@ -14,7 +14,7 @@ SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
 class Pipeline(BaseModel):
-    """One entry of the catalogue."""
+    """An entry of the catalogue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -40,7 +40,9 @@ class Pipeline(BaseModel):
         "overlapping windows where the task can.",
     )
     stride: int | None = Field(default=None, ge=0, description="Tokens that neighbouring windows share.")
-    deterministic: bool = Field(default=False, description="The same bits in any company, at some cost in speed.")
+    deterministic: bool = Field(
+        default=False, description="The same bits regardless of batching, at some cost in speed."
+    )
     max_length: int | None = Field(default=None, ge=1, description="In tokens; unset: what the model takes.")
     tokens_per_batch: int | None = Field(default=None, ge=1, description="Padded tokens in one micro-batch.")
     max_attempts: int | None = Field(
@@ -75,17 +77,17 @@ class Pipeline(BaseModel):
 
     @property
     def spec(self) -> TaskSpec:
-        """The task's spec."""
+        """Spec of the pipeline's task."""
         return tasks.find_spec(self.task)
 
     @property
     def folder(self) -> Path | None:
-        """Where the model lies when it is a folder (absolute, or bundled), else None: then it is a Hub id."""
+        """Absolute path of the model's folder; None for a Hub id."""
         return _model_folder(self.model)
 
     @property
     def tokenizer_folder(self) -> Path | None:
-        """The same for the tokenizer, where the entry names one."""
+        """Absolute path of the tokenizer's folder; None for a Hub id or if the entry names no tokenizer."""
         return _model_folder(self.tokenizer or "")
 
 

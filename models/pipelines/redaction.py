@@ -1,6 +1,6 @@
-"""What is shown of parameters: numbers and the choices that tasks name; texts of people's own as hashes.
+"""Redaction of parameters for logs and output: numbers and known choices stay, free text becomes a hash.
 
-Labels and stop strings tell what a batch is about. Whoever may read them has them in SQL.
+Labels and stop strings reveal the subject of a batch. Roles with access to the batch can read them in SQL.
 """
 
 import hashlib
@@ -16,18 +16,18 @@ HASH_DIGITS = 16
 
 
 def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch's parameters, fit for logs and output: their names, and each value by `value`."""
+    """Redact a batch's parameters with `redact_value`; the names stay."""
     choices = _allowed_choices()
-    return {name: redact_value(said, choices.get(name, frozenset())) for name, said in params.items()}
+    return {name: redact_value(value, choices.get(name, frozenset())) for name, value in params.items()}
 
 
 def redact_pipeline(entry: Pipeline) -> dict[str, Any]:
-    """A catalogue entry as a document, its parameters as above."""
+    """Return a catalogue entry as a document with redacted parameters."""
     return {**entry.model_dump(mode="json"), "parameters": redact_parameters(entry.parameters)}
 
 
 def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:
-    """A number, a boolean, null or one of the choices as it is; else `sha256:` and the first digits of its hash."""
+    """Return a number, boolean, null or known choice unchanged; otherwise a short `sha256:` hash."""
     if (
         raw_value is None
         or isinstance(raw_value, bool | int | float)

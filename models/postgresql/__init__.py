@@ -1,1 +1,1 @@
-"""What only PostgreSQL has: session settings, privileges and the GRANTs that give them."""
+"""PostgreSQL-specific code: session settings, privileges and the GRANTs that give them."""

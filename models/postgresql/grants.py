@@ -1,7 +1,7 @@
-"""Grants: which rights on PostgreSQL each kind of role needs, in one place; commands, messages and tests go by it.
+"""Grants: the single list of PostgreSQL rights by role, used by commands, messages and tests.
 
-Whoever submits also reads, and whoever works also submits, since workers take in the sources of schedules. Nobody but
-the owner of the tables may change what they look like. Sequences need no grant: they belong to identity columns.
+Submitting includes reading. Working includes submitting, because workers ingest the sources of schedules. Only the
+owner of the tables may alter them. Sequences need no grant because they belong to identity columns.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,8 +25,8 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
     "batches": (INSERT, UPDATE, DELETE),
     "jobs": (INSERT, DELETE),
     "slices": (INSERT, UPDATE, DELETE),
-    "results": (INSERT, DELETE),  # of rows that can't be jobs, of what is reused, and of what a cancel leaves open
-    "past_results": (INSERT, DELETE),
+    "results": (INSERT, DELETE),  # rejected and reused rows on submit; unanswered jobs on cancel
+    "superseded_results": (INSERT, DELETE),
     "attempts": (INSERT, DELETE),
     "schedules": (INSERT, UPDATE, DELETE),
     "runs": (INSERT, UPDATE, DELETE),
@@ -36,14 +36,14 @@ SUBMITTER_PRIVILEGES: TablePrivileges = {
 WORKER_PRIVILEGES: TablePrivileges = {
     "workers": (INSERT, UPDATE, DELETE),
     "load_failures": (INSERT, UPDATE, DELETE),
-    "duties": (INSERT, UPDATE),
-    "budgets": (INSERT, UPDATE),
+    "maintenance_tasks": (INSERT, UPDATE),
+    "token_budgets": (INSERT, UPDATE),
     "model_versions": (INSERT,),
 }
 
 
 class Purpose(Enum):
-    """What a role is for; each may do all that those before it may."""
+    """Purposes of a role; each includes the privileges of those before it."""
 
     READER = "reader"
     SUBMITTER = "submitter"
@@ -51,7 +51,7 @@ class Purpose(Enum):
 
     @property
     def own_privileges(self) -> TablePrivileges:
-        """What it has beyond the purpose before it."""
+        """Privileges added to those of the previous purpose."""
         return {
             Purpose.READER: READER_PRIVILEGES,
             Purpose.SUBMITTER: SUBMITTER_PRIVILEGES,
@@ -60,7 +60,7 @@ class Purpose(Enum):
 
     @property
     def privileges(self) -> TablePrivileges:
-        """All that it has, by table."""
+        """All privileges by table."""
         found: dict[str, tuple[str, ...]] = {}
         for purpose in Purpose:
             for table, rights in purpose.own_privileges.items():
@@ -71,38 +71,38 @@ class Purpose(Enum):
 
     @property
     def needs_temporary_tables(self) -> bool:
-        """Whether it makes temporary tables."""
+        """Return whether the purpose creates temporary tables."""
         return self is not Purpose.READER
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaLocation:
-    """Where the tables are."""
+    """Database and schema that hold the tables."""
 
     database: str
     schema: str
 
 
 def grant_statements(
-    location: SchemaLocation, role: str, purpose: Purpose, *, own_tables: bool = False
+    location: SchemaLocation, role: str, purpose: Purpose, *, create_tables: bool = False
 ) -> Iterator[str]:
-    """The GRANTs for a role; with `own_tables` it may also make tables of its own beside ours."""
+    """Return the GRANTs for a role; `create_tables` adds the right to create tables beside ours."""
     to, schema = f"TO {quote_identifier(role)}", quote_identifier(location.schema)
-    temporary = ", TEMPORARY" if purpose.needs_temporary_tables or own_tables else ""
+    temporary = ", TEMPORARY" if purpose.needs_temporary_tables or create_tables else ""
     yield f"GRANT CONNECT{temporary} ON DATABASE {quote_identifier(location.database)} {to};"
-    yield f"GRANT USAGE{', CREATE' if own_tables else ''} ON SCHEMA {schema} {to};"
+    yield f"GRANT USAGE{', CREATE' if create_tables else ''} ON SCHEMA {schema} {to};"
     for rights, tables in _group_by_privileges(purpose.privileges):
         yield f"GRANT {rights} ON {', '.join(f'{schema}.{quote_identifier(table)}' for table in tables)} {to};"
 
 
 def format_grant(privilege: str, kind: str, name: str, role: str) -> str:
-    """One GRANT, as it stands in a message; a table's goes without saying that it is one."""
+    """Format one GRANT for a message; the keyword TABLE is optional and left out."""
     on = quote_identifier(name) if kind == "TABLE" else f"{kind} {quote_identifier(name)}"
     return f"GRANT {privilege} ON {on} TO {quote_identifier(role)}"
 
 
 def quote_identifier(name: str) -> str:
-    """A name as PostgreSQL takes it, in quotes only where it needs them."""
+    """Quote an identifier for PostgreSQL, only if it needs quotes."""
     plain = name.isascii() and name.isidentifier() and name == name.lower() and name not in RESERVED_WORDS
     return name if plain else '"' + name.replace('"', '""') + '"'
 

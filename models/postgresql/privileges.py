@@ -1,28 +1,25 @@
-"""Rights: what the role that we connect as may do, asked of PostgreSQL; a refusal says which GRANT is missing.
+"""Privileges of the connected role, queried from PostgreSQL to name the GRANTs behind a refusal.
 
-Nothing goes by a driver's words, which a server may say in another language.
+The checks never parse the driver's message, because the server may translate it.
 """
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from models import schema
-from models.db import Database
 from models.driver_errors import driver_error_code
 from models.errors import BatchmillError, DatabaseRefused, InsufficientPrivilege
 from models.postgresql.grants import Purpose, SchemaLocation, TablePrivileges, format_grant, quote_identifier
 from models.privacy import urls
-from models.settings import Settings
 
 INSUFFICIENT_PRIVILEGE, READ_ONLY_TRANSACTION = "42501", "25006"
 
 QUOTED_NAME = '"{}"'
-MAX_NAMED_PRIVILEGES = 3  # rights in one sentence; of more only how many
+MAX_NAMED_PRIVILEGES = 3  # rights named in a sentence; the rest are only counted
 
 SELECT_ROLE = """
 SELECT current_user AS role, current_database() AS database, current_schema() AS home,
@@ -33,7 +30,7 @@ SELECT current_user AS role, current_database() AS database, current_schema() AS
        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS creates
 """
 
-# What is no table (a CTE, an alias) has no oid.
+# A name that is no table (a CTE, an alias) has no oid.
 SELECT_MISSING_PRIVILEGES = """
 SELECT w.name, w.wanted,
        (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(w.name)) AS owner
@@ -45,7 +42,7 @@ WHERE CASE WHEN to_regclass(w.name) IS NULL THEN false
 ORDER BY w.place
 """
 
-# The tables that a statement of ours names, and what it does to each.
+# Tables named by one of our statements, with the action on each.
 PRIVILEGES_BY_VERB = {
     "INSERT INTO": ("INSERT",),
     "COPY": ("INSERT",),
@@ -68,7 +65,7 @@ CREATE_TEMPORARY_STATEMENT = re.compile(r"\s*CREATE\s+TEMP", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class MissingPrivilege:
-    """A right that a role has not; `kind` is TABLE, SCHEMA or DATABASE, and `owner` a table's."""
+    """A privilege that a role lacks; `kind` is TABLE, SCHEMA or DATABASE, `owner` is the table's."""
 
     privilege: str
     kind: str
@@ -84,11 +81,11 @@ class MissingPrivilege:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who we are to the database, and what it lets us do at all."""
+    """The connected role and its basic rights on the database."""
 
     name: str
     location: SchemaLocation  # of our tables
-    default_schema: str | None  # the schema in which it makes tables of its own
+    default_schema: str | None  # schema in which the role creates tables
     is_standby: bool
     is_read_only: bool
     can_create_temporary_tables: bool
@@ -96,72 +93,22 @@ class Role:
 
     @classmethod
     def fetch(cls, connection: Connection) -> "Role":
-        """Ask the database."""
+        """Query the connected role from the database."""
         row = connection.execute(text(SELECT_ROLE)).one()
         place = SchemaLocation(row.database, row.schema or row.home or "public")
         return cls(row.role, place, row.home, row.is_standby, row.only_reads, row.temporary, row.creates)
 
 
-@dataclass(frozen=True, slots=True)
-class RolePrivileges:
-    """What a role lacks for each purpose; `begun` are those for which it was given a part of what they need."""
-
-    role: Role
-    missing: Mapping[Purpose, Sequence[MissingPrivilege]]
-    partially_granted: frozenset[Purpose]
-
-
 def missing_privileges(connection: Connection, role: Role, purpose: Purpose) -> list[MissingPrivilege]:
-    """What the role has not of what the purpose needs."""
-    found = [*_select_missing(connection, _table_privilege_pairs(purpose.privileges))]
+    """List the privileges of the purpose that the role lacks."""
+    found = [*_select_missing(connection, table_privilege_pairs(purpose.privileges))]
     if purpose.needs_temporary_tables and not role.can_create_temporary_tables:
         found.append(MissingPrivilege("TEMPORARY", "DATABASE", role.location.database))
     return found
 
 
-def role_privileges(database: Database) -> RolePrivileges | None:
-    """What the role that we connect as may do; None on SQLite, which has no roles."""
-    if database.engine.dialect.name != "postgresql":
-        return None
-    with database.read() as connection:
-        role = Role.fetch(connection)
-        missing = {purpose: missing_privileges(connection, role, purpose) for purpose in Purpose}
-    begun = set()
-    for purpose in Purpose:
-        own = [*_table_privilege_pairs(purpose.own_privileges)]
-        lacking = {(lack.name, lack.privilege) for lack in missing[purpose]}.intersection(own)
-        if 0 < len(lacking) < len(own):
-            begun.add(purpose)
-    return RolePrivileges(role, missing, frozenset(begun))
-
-
-def open_with_privileges(settings: Settings, purpose: Purpose) -> Database:
-    """The database that the settings name, on one connection, whose role has all rights for this; see `require`."""
-    database = schema.open_database(settings, max_connections=1)
-    try:
-        require_privileges(database, purpose)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def require_privileges(database: Database, purpose: Purpose) -> None:
-    """Raise RightMissing, naming the GRANTs, unless the role may do all of this; DatabaseRefused where nobody can."""
-    engine = database.engine
-    if engine.dialect.name != "postgresql":
-        return
-    with database.read() as connection:
-        role = Role.fetch(connection)
-        missing = missing_privileges(connection, role, purpose)
-    if role.is_standby or role.is_read_only:
-        raise DatabaseRefused(_read_only_message(_describe_database(engine), role))
-    if missing:
-        raise InsufficientPrivilege(_missing_message(_describe_database(engine), role, missing, purpose))
-
-
 def explain_refusal(engine: Engine, error: DatabaseRefused) -> BatchmillError:
-    """The same refusal with what is missing and who can give it, where the database can be asked; else itself."""
+    """Return the error with the missing GRANT and its grantor added; unchanged if the database can't be queried."""
     cause = error.__cause__
     if (
         engine.dialect.name != "postgresql"
@@ -176,15 +123,15 @@ def explain_refusal(engine: Engine, error: DatabaseRefused) -> BatchmillError:
         with engine.connect() as connection:
             role = Role.fetch(connection)
             if code == READ_ONLY_TRANSACTION:
-                return DatabaseRefused(_read_only_message(_describe_database(engine), role))
+                return DatabaseRefused(read_only_message(describe_database(engine), role))
             missing = [*_missing_for_statement(connection, role, cause.statement or "")]
     except (SQLAlchemyError, BatchmillError):
         return error
-    return InsufficientPrivilege(_missing_message(_describe_database(engine), role, missing)) if missing else error
+    return InsufficientPrivilege(missing_message(describe_database(engine), role, missing)) if missing else error
 
 
 def _missing_for_statement(connection: Connection, role: Role, statement: str) -> Iterator[MissingPrivilege]:
-    """What the role lacks for this one statement."""
+    """Yield the privileges that the role lacks for one statement."""
     if CREATE_TEMPORARY_STATEMENT.match(statement):
         if not role.can_create_temporary_tables:
             yield MissingPrivilege("TEMPORARY", "DATABASE", role.location.database)
@@ -196,18 +143,18 @@ def _missing_for_statement(connection: Connection, role: Role, statement: str) -
 
 
 def format_missing(missing: Sequence[MissingPrivilege]) -> str:
-    """The first of these rights, and how many more there are."""
+    """Format the first missing privileges and the number of the others."""
     more = f" and {len(missing) - MAX_NAMED_PRIVILEGES} more" if len(missing) > MAX_NAMED_PRIVILEGES else ""
     return ", ".join(map(str, missing[:MAX_NAMED_PRIVILEGES])) + more
 
 
 def grants_command(purpose: Purpose, role: str) -> str:
-    """The command that prints all GRANTs of a purpose."""
+    """Return the command that prints all GRANTs of a purpose."""
     return f"batchmill db grants --{purpose.value} {shlex.quote(role)}"
 
 
 def required_privileges(statement: str) -> list[tuple[str, str]]:
-    """The tables that a statement names, each with a right that it needs. Pure."""
+    """List the tables that a statement names, each with a privilege that it needs. Pure."""
     found: dict[tuple[str, str], None] = {}
     for verb, name in TABLE_MENTION.findall(statement):
         rights = PRIVILEGES_BY_VERB[verb.upper()]
@@ -230,11 +177,11 @@ def _select_missing(connection: Connection, pairs: Iterable[tuple[str, str]]) ->
         yield MissingPrivilege(row.wanted, "TABLE", row.name[1:-1].replace('""', '"'), row.owner)
 
 
-def _table_privilege_pairs(privileges: TablePrivileges) -> Iterator[tuple[str, str]]:
+def table_privilege_pairs(privileges: TablePrivileges) -> Iterator[tuple[str, str]]:
     return ((name, right) for name, needed in privileges.items() for right in needed)
 
 
-def _missing_message(
+def missing_message(
     database: str, role: Role, missing: Sequence[MissingPrivilege], purpose: Purpose | None = None
 ) -> str:
     if missing[0].privilege == "OWNER":
@@ -261,7 +208,7 @@ def _format_grants(missing: Sequence[MissingPrivilege], role: str) -> Iterator[s
 
 
 def _purpose_for(missing: Sequence[MissingPrivilege]) -> Purpose | None:
-    """The least purpose that all of this belongs to; None where it concerns a table of somebody's own."""
+    """Return the smallest purpose that includes all of these; None if another owner's table is involved."""
     for purpose in Purpose:
         rights = purpose.privileges
         if all(
@@ -273,7 +220,7 @@ def _purpose_for(missing: Sequence[MissingPrivilege]) -> Purpose | None:
     return None
 
 
-def _read_only_message(database: str, role: Role) -> str:
+def read_only_message(database: str, role: Role) -> str:
     if role.is_standby:
         return f"{database} is a standby, which can only be read; name its primary server in BATCHMILL_DATABASE_URL"
     return (
@@ -283,5 +230,5 @@ def _read_only_message(database: str, role: Role) -> str:
     )
 
 
-def _describe_database(engine: Engine) -> str:
+def describe_database(engine: Engine) -> str:
     return f"the database at {urls.redact_url(engine.url.render_as_string(hide_password=False))}"

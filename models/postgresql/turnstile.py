@@ -1,7 +1,7 @@
-"""A turnstile: lets some threads through at once, and the others in the order in which they came.
+"""A fair semaphore that serves waiting threads in the order of their requests.
 
-A lock alone goes to whoever asks in the right moment. A thread that gives it back and asks again at once has it nearly
-every time, and another may wait for ten seconds.
+A plain lock goes to the thread that asks at the right moment. A thread that releases it and asks again nearly always
+wins, and another may wait for ten seconds.
 """
 
 import threading
@@ -9,7 +9,7 @@ from collections import deque
 
 
 class FairSemaphore:
-    """Has so many places."""
+    """A semaphore that wakes waiters in first-in, first-out order."""
 
     def __init__(self, permits: int) -> None:
         self._available = permits
@@ -17,7 +17,7 @@ class FairSemaphore:
         self._waiters: deque[threading.Lock] = deque()
 
     def acquire(self, timeout_seconds: float) -> bool:
-        """Take a place, and wait for one so long; False where there was none."""
+        """Acquire a permit; returns False if none became free in time."""
         with self._mutex:
             if self._available:
                 self._available -= 1
@@ -28,13 +28,13 @@ class FairSemaphore:
         if turn.acquire(timeout=timeout_seconds):
             return True
         with self._mutex:
-            if turn not in self._waiters:  # given to us in the last moment
+            if turn not in self._waiters:  # handed over just before the timeout
                 return True
             self._waiters.remove(turn)
             return False
 
     def release(self) -> None:
-        """Give a place back, to whoever waits for longest."""
+        """Release a permit to the longest-waiting thread."""
         with self._mutex:
             if self._waiters:
                 self._waiters.popleft().release()

@@ -1,1 +1,1 @@
-"""What keeps texts and secrets out of logs, terminals and other users' files."""
+"""Privacy: keeps texts and secrets out of logs, terminals and other users' files."""

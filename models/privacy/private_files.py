@@ -1,18 +1,18 @@
-"""Files and folders that only this user may read: they hold inputs, outputs and keys."""
+"""Private files and folders for inputs, outputs and keys, readable by this user only."""
 
 import os
 import stat
 from pathlib import Path
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-GROUP_AND_OTHERS_BITS = 0o077  # what group and others may
+GROUP_AND_OTHERS_BITS = 0o077  # permission bits of group and others
 HOME_ADVICE = "set BATCHMILL_HOME to a folder of your own with a shorter path"
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that only this user may open; one that is there stays as it is. Raises OSError.
+    """Create a folder that only this user may enter; an existing folder is unchanged. Raises OSError.
 
-    Folders above it that are missing are made the same way: each of them is ours alone.
+    Missing parent folders are created with the same mode.
     """
     for folder in (*reversed(path.parents), path):
         if not folder.exists():
@@ -20,25 +20,27 @@ def make_folder(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file that only this user may read, before others write to it; one that is there stays as it is."""
+    """Create an empty private file before other code writes to it; an existing file is unchanged."""
     os.close(open_file(path))
 
 
 def open_file(path: Path, flags: int = os.O_WRONLY) -> int:
-    """The descriptor of a file that is made with mode 0600 where it is missing; raises OSError."""
+    """Open a file and return its descriptor, creating it with mode 0600 if missing; raises OSError."""
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
 
 def create_exclusive(path: Path, mode: int = FILE_MODE) -> int:
-    """The descriptor of a file that was not there, nor a link in its place; `mode` less the umask. Raises OSError."""
+    """Create a new file and return its descriptor. Raises OSError if a file or link exists.
+
+    mode: permission bits, reduced by the umask.
+    """
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def untrusted_reason(path: Path) -> str | None:
-    """Why a folder is not to be trusted with a socket, ending in advice; None where it is, or where there is none.
+    """Return why a folder is unsafe for a socket, with advice; None if it is safe or missing.
 
-    In a folder that all may write to, such as /tmp, somebody may have been there first: with a folder of their own, or
-    with a link to one.
+    In a world-writable folder such as /tmp, another user may have created the folder, or a link in its place.
     """
     try:
         found = path.lstat()
@@ -56,7 +58,7 @@ def untrusted_reason(path: Path) -> str | None:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether group or others may read, write or enter; False where there is nothing."""
+    """Return whether group or others have any access; False if the file is missing."""
     try:
         return bool(path.stat().st_mode & GROUP_AND_OTHERS_BITS)
     except OSError:

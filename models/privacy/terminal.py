@@ -1,4 +1,4 @@
-"""How things look on a terminal. Whatever is shown may be untrusted text: nothing of it may steer the terminal."""
+"""Terminal output that treats all text as untrusted: no text may control the terminal."""
 
 import json
 import shutil
@@ -15,14 +15,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 def to_printable(text: str) -> str:
-    """The text in one line, without what could move the cursor, hide or reorder it."""
+    """Return the text on one line, without characters that move the cursor, hide or reorder text."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def shorten(text: str, width: int) -> str:
-    """The text, printable and at most so many columns wide."""
+    """Return printable text cut to `width` columns."""
     text = " ".join(to_printable(text[: 4 * width]).split())
     if display_width(text) <= width:
         return text
@@ -32,14 +32,14 @@ def shorten(text: str, width: int) -> str:
 
 
 def display_width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """Return the number of terminal columns that a text occupies."""
     if text.isascii():
         return len(text)
     return sum(_character_width(character) for character in text)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns, numbers to the right (None is a blank); never cut, so that it can be searched."""
+    """Align columns, numbers right, None as a blank. Cells are never cut, so that the output can be searched."""
     lines = [list(header), *([_format_cell(cell) for cell in row] for row in rows)]
     numeric = [_is_numeric([row[i] for row in rows if row[i] is not None]) for i in range(len(header))]
     widths = [max(display_width(line[i]) for line in lines) for i in range(len(header))]
@@ -49,44 +49,44 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 
 def format_pairs(pairs: Sequence[tuple[str, object]]) -> str:
-    """Names and values in two columns."""
+    """Format names and values in two columns."""
     width = max(len(name) for name, _ in pairs)
     return "\n".join(f"{name:<{width}}  {_format_cell(value)}" for name, value in pairs)
 
 
 def format_count(count: int, noun: str) -> str:
-    """So many of something."""
+    """Format a count with its noun, such as "2 jobs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def compact_json(value: Any) -> str:
-    """A document in one line."""
+    """Return a document as JSON on one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def terminal_width() -> int:
-    """How many columns there are."""
+    """Return the width of the terminal, in columns."""
     return shutil.get_terminal_size((100, 24)).columns
 
 
 def must_escape_json() -> bool:
-    """Whether JSON is to be escaped: on a terminal, which may be steered, or where the encoding has no more."""
+    """Return whether JSON must be escaped: on a terminal, or if the encoding is limited."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     return sys.stdout.isatty() or not encoding.lower().replace("-", "").startswith("utf")
 
 
 def echo_json(document: Any) -> None:
-    """Print a document, escaped where `takes_ascii_only`."""
+    """Print a document as JSON, escaped if `must_escape_json`."""
     click.echo(json.dumps(document, ensure_ascii=must_escape_json(), indent=2 if sys.stdout.isatty() else None))
 
 
 def echo_list(documents: Sequence[dict[str, Any]]) -> None:
-    """Print a list as OpenAI's API does."""
+    """Print a list in the form of OpenAI's API."""
     echo_json({"object": "list", "data": list(documents)})
 
 
 def print_notice(message: str) -> None:
-    """Say something beside the data."""
+    """Print a message apart from the data."""
     click.echo(message, err=True)
 
 

@@ -1,7 +1,7 @@
-"""Tracebacks for logs and terminals: where an error comes from, and nothing of what it happened over.
+"""Tracebacks for logs and terminals that show an error's origin without user data.
 
-Python prints each error's message. Those of drivers, parsers and models quote rows, inputs and parameters, so that only
-messages of known kinds are printed: our own, a driver's first line where it can quote no value, the system's.
+Python prints each error's message, and drivers, parsers and models quote rows, inputs and parameters in theirs. Only
+known messages are printed: our own, the system's, and a driver's first line if it can quote no value.
 """
 
 import sys
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from models.errors import BatchmillError
 
-CODE_ERRORS = (AttributeError, NameError, ImportError)  # their messages name what is in code
+CODE_ERRORS = (AttributeError, NameError, ImportError)  # their messages name code, never data
 CHAIN_MESSAGES = {
     True: "The above exception was the direct cause of the following exception:",
     False: "During handling of the above exception, another exception occurred:",
@@ -19,7 +19,7 @@ CHAIN_MESSAGES = {
 
 
 def format_error(error: BaseException) -> str:
-    """An error with its frames, after those that it came of, without a newline at the end."""
+    """Format an error with its frames, preceded by its causes, without a final newline."""
     parts = []
     for link, came_of in _exception_chain(error):
         frames = "".join(traceback.format_tb(link.__traceback__))
@@ -29,7 +29,7 @@ def format_error(error: BaseException) -> str:
 
 
 def safe_message(error: BaseException) -> str | None:
-    """What may be printed of an error's message; None where it may quote somebody's data."""
+    """Return the printable part of an error's message; None if it may quote user data."""
     if isinstance(error, BatchmillError):
         return str(error)
     if isinstance(error, OSError):
@@ -40,19 +40,19 @@ def safe_message(error: BaseException) -> str | None:
 
 
 def install_excepthooks() -> None:
-    """From now on an error that ends this process or a thread of it is printed as `format_error` has it."""
+    """Install hooks that print uncaught errors of the process and its threads with `format_error`."""
     sys.excepthook = lambda _kind, error, _trace: print_error(error)
     threading.excepthook = lambda ended: print_error(ended.exc_value)
 
 
 def print_error(error: BaseException | None) -> None:
-    """Print an error that nobody caught; one that only ends a thread or process is none."""
+    """Print an uncaught error, except those that only end a thread or process."""
     if error is not None and not isinstance(error, SystemExit) and sys.stderr is not None:
         sys.stderr.write(f"{format_error(error)}\n")
 
 
 def _exception_chain(error: BaseException) -> Iterator[tuple[BaseException, bool | None]]:
-    """The error's causes first, each with whether it is the next one's stated cause; None for the last."""
+    """Yield causes first; the flag is whether the error is the next one's explicit cause, None for the last."""
     links: list[tuple[BaseException, bool | None]] = [(error, None)]
     seen = {id(error)}
     while True:
@@ -68,8 +68,8 @@ def _exception_chain(error: BaseException) -> Iterator[tuple[BaseException, bool
 def _name_and_message(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    said = safe_message(error)
-    return f"{name}: {said}" if said else name
+    message = safe_message(error)
+    return f"{name}: {message}" if message else name
 
 
 def _driver_message(error: BaseException) -> str | None:

@@ -1,7 +1,7 @@
-"""URLs in settings are checked before anything is connected or written; no message repeats a URL and its password.
+"""URL checks and redaction: settings are validated early, and no message repeats a password.
 
-Redis' is read later by kombu, and the database's by SQLAlchemy, whose own complaints come late and quote what they got.
-Whatever is shown of a URL is put together anew from what the same parser found: host, port and database.
+kombu and SQLAlchemy parse the URLs later, and their error messages quote them. Displayed URLs are therefore rebuilt
+from the host, port and database that the same parser found.
 """
 
 import re
@@ -18,17 +18,13 @@ CERTIFICATE_REQUIREMENTS = ("required", "optional", "none", "CERT_REQUIRED", "CE
 TLS_OPTIONS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname")
 SQLITE_OPTIONS = ("mode", "cache", "immutable", "nolock", "psow", "vfs", "uri", "timeout")
 SOCKET_OPTIONS = ("virtual_host",)
-SHOWN_QUERY_KEYS = (
-    "host",
-    "port",
-    "dbname",
-)  # of what may stand behind the question mark of PostgreSQL's, all that is shown
+SHOWN_QUERY_KEYS = ("host", "port", "dbname")  # query parameters of a PostgreSQL URL that may be shown
 PASSWORD_ADVICE = "a server's password stands before its host, as :PASSWORD@"
 HIDDEN_URL = "a URL that can't be read"
 
 
 def check_redis_url(url: str) -> None:
-    """Raise ValueError with a sentence where kombu and redis-py could not connect by this URL."""
+    """Raise ValueError with a sentence if kombu and redis-py could not connect with this URL."""
     parts = _split_url(url)
     if parts.scheme not in (*REDIS_SCHEMES, *SOCKET_SCHEMES):
         raise ValueError("it must begin with redis://, rediss:// or unix://")
@@ -49,7 +45,7 @@ def check_redis_url(url: str) -> None:
 
 
 def check_database_url(url: str) -> None:
-    """Raise ValueError with a sentence where this is no URL of a database that Batchmill works with."""
+    """Raise ValueError with a sentence if this is not the URL of a supported database."""
     parsed = parse_database_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.host or parsed.username or parsed.password:
@@ -64,8 +60,8 @@ def check_database_url(url: str) -> None:
 
 
 def parse_database_url(url: str) -> "URL":
-    """A database's URL as SQLAlchemy has it; raises ValueError with a sentence that quotes nothing of it."""
-    from sqlalchemy import make_url  # not for commands that have no database
+    """Parse a database URL with SQLAlchemy; raises ValueError with a sentence that quotes nothing of it."""
+    from sqlalchemy import make_url  # slow import; many commands need no database
     from sqlalchemy.exc import ArgumentError
 
     if re.search(r"[\x00-\x1f\x7f]", url):
@@ -80,7 +76,7 @@ def parse_database_url(url: str) -> "URL":
 
 
 def with_driver(url: str) -> str:
-    """A database's URL with our driver named: what another library would connect by says nothing about the server."""
+    """Return a database URL with our driver, because another library's URL may name a different one."""
     scheme, colon, rest = url.partition("://")
     ours = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
     driver = ours.get(scheme.partition("+")[0])
@@ -88,7 +84,7 @@ def with_driver(url: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Where a database or Redis is, fit for logs and messages: no user, no password, and nothing that did not parse."""
+    """Return the location of a database or Redis for logs: no user, no password, no unparsed text."""
     scheme = url.partition("://")[0]
     try:
         if scheme in SOCKET_SCHEMES:
@@ -116,13 +112,13 @@ def _check_libpq_options(parsed: "URL") -> None:
 
 
 def redact_webhook_url(url: str) -> str:
-    """Of a webhook the scheme and the host: its path may have a token in it."""
+    """Return only scheme and host of a webhook, because its path may contain a token."""
     parts = _split_url(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 def redact_path(path: str) -> str:
-    """A file's path as it is; of a URL no user, no password and no query, in which signatures stand."""
+    """Return a path unchanged, or a URL without user, password and query, where signatures are."""
     scheme, separator, rest = path.partition("://")
     if not separator:
         return path

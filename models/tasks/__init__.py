@@ -1,4 +1,4 @@
-"""The tasks, one spec each. Adding one: a module here, an adapter in `worker/adapters/`, a catalogue entry."""
+"""Task specs. A new task needs a module here, an adapter in `worker/adapters/` and a catalogue entry."""
 
 from models.errors import UsageError
 from models.tasks.fill_mask import FILL_MASK
@@ -25,7 +25,7 @@ TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in SPECS}
 
 
 def find_spec(name: str) -> TaskSpec:
-    """The spec of a task by its name, an alias or a variant; raises UsageError listing what exists."""
+    """Find the spec of a task by name, alias or variant; raises UsageError that lists the tasks."""
     for spec in TASKS.values():
         if spec.canonical_name(name):
             return spec

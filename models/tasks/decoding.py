@@ -1,4 +1,4 @@
-"""Decoding: the parameters that say how a model writes text, the same for every task that does."""
+"""Decoding parameters shared by every task that generates text."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -9,17 +9,18 @@ from pydantic_core.core_schema import ValidationInfo
 
 from models.tasks.spec import Parameters
 
-# Far above what a model can use; below what would hold a device for hours or fill its memory by one parameter alone.
+# Far above a useful value, yet low enough that no single parameter blocks a device for hours or fills its memory.
 MAX_NEW_TOKENS, MAX_BEAMS, MAX_SEQUENCES, MAX_SECONDS = 32_768, 32, 64, 3_600
 MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 16, 200
 MAX_SEED = 2**63 - 1
 
 
 class DecodingParameters(Parameters):
-    """As `generate` names them; what isn't given is the model's own generation config's, then the pipeline's default.
+    """Parameters named as in `generate`.
 
-    A task says with `samples` whether it draws tokens at random unless told otherwise, and with `beams` how many it
-    keeps unless told otherwise.
+    An omitted parameter takes its value from the model's generation config, then from the pipeline's default.
+    samples_by_default: whether the task samples if the user gives no choice.
+    default_beams: number of beams if the user gives none.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -118,7 +119,7 @@ class DecodingParameters(Parameters):
     @field_validator("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
     @classmethod
     def _check_sampling_parameter(cls, value: Any, info: ValidationInfo) -> Any:
-        # transformers would only warn, and the user would take the likeliest tokens for drawn ones.
+        # transformers would only warn, and the user would take greedy output for a sample.
         if value is not None and not cls._does_sample(info):
             raise _validation_error("has no effect without sampling; set do_sample to true, or leave it out")
         return value
@@ -126,7 +127,7 @@ class DecodingParameters(Parameters):
     @field_validator("num_return_sequences")
     @classmethod
     def _check_sequence_count(cls, value: int | None, info: ValidationInfo) -> int | None:
-        # Unless told otherwise, what is drawn follows one beam.
+        # Sampling uses one beam unless the user asks for more.
         beams = info.data.get("num_beams") or (1 if cls._does_sample(info) else cls.default_beams)
         if value is None or value <= beams or (beams == 1 and cls._does_sample(info)):
             return value
@@ -136,7 +137,7 @@ class DecodingParameters(Parameters):
 
     @classmethod
     def is_random(cls, parameters: Mapping[str, Any]) -> bool:
-        """Whether a batch with these draws by chance: it samples, and no seed says how."""
+        """Return whether outputs are random: sampling is on and no seed is given."""
         sample = parameters.get("do_sample")
         return parameters.get("seed") is None and (cls.samples_by_default if sample is None else bool(sample))
 

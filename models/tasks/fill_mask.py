@@ -1,4 +1,4 @@
-"""fill-mask: which words fit where a text has a mask."""
+"""The fill-mask task predicts the words that fit a masked position."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from models.tasks.spec import Parameters, TaskSpec, TextField
 from models.tasks.words import ShortText
 
-MAX_ANSWERS = 1_000  # for each mask; every one of them carries the whole text
+MAX_ANSWERS = 1_000  # for each mask; every answer repeats the whole text
 MAX_TARGETS = 1_000
 
 
@@ -16,7 +16,7 @@ def _as_list(value: object) -> object:
 
 
 class FillMaskParameters(Parameters):
-    """As `pipeline("fill-mask")` names them."""
+    """Parameters of `pipeline("fill-mask")`."""
 
     top_k: int = Field(
         default=5, ge=1, le=MAX_ANSWERS, description="How many words to give for each mask, the likeliest first."

@@ -1,4 +1,4 @@
-"""A conversation as an input: who said what, in order."""
+"""Chat messages as an input: roles and contents in order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MAX_MESSAGES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MessagesField:
-    """A list of messages, each an object with a `role` and a `content`; the model's own chat template joins them."""
+    """A list of messages with `role` and `content`, joined by the model's chat template."""
 
     name: str
     help: str
@@ -20,7 +20,7 @@ class MessagesField:
     bare_type: type | None = list
 
     def check(self, value: object) -> list[dict[str, str]]:
-        """The messages as they will be stored; raises JobError when no model could answer them."""
+        """Return the messages to store; raises JobError if no model could answer them."""
         value = parse_json_list(value)
         if not isinstance(value, list):
             raise JobError("invalid_messages", f"{self.name} must be a list of messages, not {describe_type(value)}")
@@ -31,8 +31,8 @@ class MessagesField:
         messages = [self._check_message(message, f"{self.name}[{place}]") for place, message in enumerate(value)]
         size = sum(len(message["content"]) for message in messages)
         if size > MAX_TEXT_CHARACTERS:
-            told = f"{self.name} has {size:,} characters in all"
-            raise JobError("text_too_long", f"{told}; at most {MAX_TEXT_CHARACTERS:,} are taken")
+            problem = f"{self.name} has {size:,} characters in all"
+            raise JobError("text_too_long", f"{problem}; at most {MAX_TEXT_CHARACTERS:,} are taken")
         if not any(message["content"].strip() for message in messages):
             raise JobError("empty_text", f"no message in {self.name} says anything; leave the row out or give it text")
         return messages
@@ -42,13 +42,13 @@ class MessagesField:
             raise JobError(
                 "invalid_messages", f"{path} must be an object with role and content, not {describe_type(message)}"
             )
-        # What else some libraries put into a message (calls of tools, images) would be lost without a word.
+        # Other keys (tool calls, images) would be dropped silently.
         if set(message) != {"role", "content"}:
             raise JobError("invalid_messages", f"{path} must have role and content, and nothing else")
         if message["role"] not in ROLES:
             raise JobError("invalid_messages", f"{path}.role must be one of {', '.join(ROLES)}")
         content = message["content"]
-        # An empty one is usual where an answer is to be begun; it needs no look.
+        # An empty content is common where the answer starts, and needs no check.
         if not isinstance(content, str) or content.strip():
             content = TextField(f"{path}.content", "").check(content)
         return {"role": message["role"], "content": content}

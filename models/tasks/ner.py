@@ -1,4 +1,4 @@
-"""ner (token-classification): which words of a text name a person, a place, or whatever else a model tags."""
+"""The ner (token-classification) task tags the words that name persons, places or other entities."""
 
 from typing import Annotated, Literal
 
@@ -10,11 +10,11 @@ from models.tasks.spec import Parameters, TaskSpec, TextField
 from models.tasks.words import ShortText
 
 MAX_LABELS = 1_000
-MAX_STRIDE_TOKENS = 100_000  # tokens; each model's own length bounds it further
+MAX_STRIDE_TOKENS = 100_000  # tokens; each model's length limits it further
 
 
 class NerParameters(Parameters):
-    """As `pipeline("ner")` names them."""
+    """Parameters of `pipeline("ner")`."""
 
     aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = Field(
         default=None,
@@ -34,7 +34,7 @@ class NerParameters(Parameters):
     @field_validator("stride")
     @classmethod
     def _check_stride(cls, value: int | None, info: ValidationInfo) -> int | None:
-        # As the pipeline has it. Left unset, single tokens are given, and their index counts from their window's start.
+        # The pipeline's default. Without aggregation it returns single tokens, indexed from the start of their window.
         if value is not None and info.data.get("aggregation_strategy") == "none":
             raise PydanticCustomError("stride", "it needs an aggregation_strategy: simple, first, average or max")
         return value

@@ -1,4 +1,4 @@
-"""question-answering: the span of a context that answers a question, in the context's own words."""
+"""The question-answering task finds the span of a context that answers a question."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from models.tasks.spec import Parameters, TaskSpec, TextField
 
 
 class QuestionAnsweringParameters(Parameters):
-    """As `pipeline("question-answering")` of transformers 4 names them; lengths are in tokens."""
+    """Parameters of `pipeline("question-answering")` in transformers 4; lengths are in tokens."""
 
     top_k: int = Field(
         default=1, ge=1, le=100, description="How many answers to give, best first; more than one come as a list."

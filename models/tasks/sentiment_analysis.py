@@ -1,4 +1,4 @@
-"""sentiment-analysis (text-classification): which label a text bears, and how surely."""
+"""The sentiment-analysis (text-classification) task assigns labels with scores to a text."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from models.tasks.spec import Parameters, TaskSpec, TextField
 
 
 class SentimentParameters(Parameters):
-    """As `pipeline("sentiment-analysis")` names them."""
+    """Parameters of `pipeline("sentiment-analysis")`."""
 
     top_k: int | None = Field(
         default=1, ge=1, le=10_000, description="How many labels to give, best first, as a list; null gives all."

@@ -1,4 +1,4 @@
-"""What a task takes and gives: its input fields, its parameters, its output."""
+"""Task specs: the input fields, parameters and output of a task."""
 
 import json
 import re
@@ -10,42 +10,42 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.errors import InvalidParameters, JobError
 
-# A tokenizer reads every character before it cuts: 5 MB of text cost seconds of CPU for 512 tokens.
+# A tokenizer reads every character before it truncates: 5 MB of text cost seconds of CPU for 512 tokens.
 MAX_TEXT_CHARACTERS = 1_000_000
 
 
 class Parameters(BaseModel):
-    """The base of every task's parameters: an allowlist, since some of transformers' own can run code."""
+    """Base class of task parameters: an allowlist, because some of transformers' options can run code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
 class InputField(Protocol):
-    """One part of an input. A value of the type `bare` may stand for the whole input; None: no value may."""
+    """A field of an input; a bare value of type `bare_type` may replace the whole input, None = never."""
 
     @property
     def name(self) -> str:
-        """The key in an input's object."""
+        """Key in the input object."""
 
     @property
     def help(self) -> str:
-        """What it is, in a sentence."""
+        """Description in one sentence."""
 
     @property
     def required(self) -> bool:
-        """Whether an input must have it."""
+        """Whether every input needs the field."""
 
     @property
     def bare_type(self) -> type | None:
-        """See above."""
+        """Type of a bare value that may replace the whole input; None = never."""
 
     def check(self, value: object) -> Any:
-        """The value as it will be stored, fit for JSON; raises JobError when no model could answer it."""
+        """Return the value to store, ready for JSON; raises JobError if no model could answer it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """One text of an input."""
+    """A text field of an input."""
 
     name: str
     help: str
@@ -53,7 +53,7 @@ class TextField:
     bare_type: type | None = str
 
     def check(self, value: object) -> str:
-        """The text as it will be stored; raises JobError when no model could answer it."""
+        """Return the text to store; raises JobError if no model could answer it."""
         if not isinstance(value, str):
             raise JobError("not_text", f"{self.name} must be text, not {describe_type(value)}")
         if not value.strip():
@@ -70,12 +70,12 @@ class TextField:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """One task: pure description, shared by the side that submits and the side that runs.
+    """A task's description, shared by producer and worker.
 
-    `complete` checks what no field can tell alone, given the input as it will be stored and the batch's parameters; it
-    raises JobError. `variants` is a pattern of further names that stand for the task and are kept as they are.
-    `strides` says whether a long text can be read in overlapping windows. `draws` says of a batch's parameters whether
-    equal inputs may get different outputs, since tokens are drawn by chance.
+    check_input: checks fields together, given the stored input and the batch's parameters; raises JobError.
+    variant_pattern: pattern of further names for the task, which are kept as given.
+    supports_stride: whether a long text can be read in overlapping windows.
+    is_random: whether, given these parameters, equal inputs may get different outputs because tokens are sampled.
     """
 
     name: str
@@ -92,15 +92,16 @@ class TaskSpec:
     is_random: Callable[[Mapping[str, Any]], bool] = lambda _parameters: False
 
     def canonical_name(self, name: str) -> str | None:
-        """The name under which the task is recorded when it is asked for by this one; None when it is not meant."""
+        """Return the name under which the task is recorded; None if `name` means another task."""
         if name == self.name or name in self.aliases:
             return self.name
         return name if self.variant_pattern and re.fullmatch(self.variant_pattern, name) else None
 
     def normalise(self, raw: object, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """An input in its stored form: an object of the task's fields; a bare value stands for the first that takes it.
+        """Return the stored form of an input: an object of the task's fields.
 
-        Raises JobError with a stable code. Other keys are the caller's to take out first.
+        A bare value becomes the first field that accepts its type. Raises JobError with a stable code. The caller
+        removes other keys first.
         """
         if not isinstance(raw, Mapping):
             raw = {self._bare_field_name(raw): raw}
@@ -124,7 +125,7 @@ class TaskSpec:
         raise JobError("not_text", f"an input must be {wanted} with {self._required_names()}, not {describe_type(raw)}")
 
     def check_parameters(self, raw_parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The given parameters, validated; raises InvalidParameters naming each that is wrong and what is allowed."""
+        """Validate parameters; raises InvalidParameters that names each wrong one and the allowed values."""
         try:
             return self.parameters(**raw_parameters).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
@@ -143,7 +144,7 @@ class TaskSpec:
 
 
 def parse_json_list(value: object) -> object:
-    """The list that a text has as JSON, as where a cell can hold nothing but text; any other value as it is."""
+    """Parse text as a JSON list, for sources whose cells hold only text; return other values unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -161,6 +162,6 @@ def _check_surrogates(name: str, value: str) -> None:
 
 
 def describe_type(value: object) -> str:
-    """What a value is, for a sentence."""
+    """Describe the type of a value for an error message."""
     names = {bool: "a boolean", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), type(value).__name__)

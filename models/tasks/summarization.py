@@ -1,11 +1,11 @@
-"""summarization: what a text says, in fewer words."""
+"""The summarization task shortens a text."""
 
 from models.tasks.spec import TaskSpec, TextField
 from models.tasks.text_to_text import TextToTextParameters
 
 
 class SummarizationParameters(TextToTextParameters):
-    """As `pipeline("summarization")` of transformers 4.57 names them."""
+    """Parameters of `pipeline("summarization")` in transformers 4.57."""
 
 
 SUMMARIZATION = TaskSpec(

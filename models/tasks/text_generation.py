@@ -1,4 +1,4 @@
-"""text-generation: how a text goes on, or what a chat model answers."""
+"""The text-generation task continues a text or answers a chat."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from models.tasks.spec import TaskSpec, TextField
 
 
 class GenerationParameters(DecodingParameters):
-    """As `pipeline("text-generation")` names them; it samples at temperature 0.7 and writes 256 tokens by default."""
+    """Parameters of `pipeline("text-generation")`; the defaults are sampling at temperature 0.7 and 256 tokens."""
 
     samples_by_default: ClassVar[bool] = True
 

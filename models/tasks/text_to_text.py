@@ -1,4 +1,4 @@
-"""Text to text: the parameters that summarization and translation share."""
+"""Parameters shared by summarization and translation."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from models.tasks.decoding import MAX_NEW_TOKENS, DecodingParameters
 
 
 class TextToTextParameters(DecodingParameters):
-    """As transformers 4.57's pipelines name them. Lengths here count the token that the writing starts from, too."""
+    """Parameters named as in transformers 4.57. Lengths include the decoder's start token."""
 
     default_beams: ClassVar[int] = 4
 

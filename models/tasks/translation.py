@@ -1,4 +1,4 @@
-"""translation: a text in another language."""
+"""The translation task rewrites a text in another language."""
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ LANGUAGE_CODE_PATTERN = r"^[A-Za-z0-9_-]{1,40}$"
 
 
 class TranslationParameters(TextToTextParameters):
-    """As `pipeline("translation")` of transformers 4.57 names them."""
+    """Parameters of `pipeline("translation")` in transformers 4.57."""
 
     src_lang: str | None = Field(
         default=None,
@@ -33,6 +33,6 @@ TRANSLATION = TaskSpec(
     output_description='[{"translation_text": text}]; as many as num_return_sequences',
     example_input={"text": "The river is in the city."},
     example_output=[{"translation_text": "Der Fluss ist in der Stadt."}],
-    # The two codes choose T5's prefix, and the languages of a model that calls them so.
+    # The two codes select T5's prefix, and the languages of a model that names them by code.
     variant_pattern=r"translation_[A-Za-z0-9-]{1,20}_to_[A-Za-z0-9-]{1,20}",
 )

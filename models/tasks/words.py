@@ -1,4 +1,4 @@
-"""Words: short texts among a task's parameters, such as labels, in a form that every database stores."""
+"""Checks on short parameter texts, such as labels, that every database must be able to store."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ MAX_SHORT_TEXT_CHARACTERS = 1_000  # characters; a label is a few words, a templ
 
 
 def is_storable(value: str) -> bool:
-    """False for text with a NUL character or half a surrogate pair."""
+    """Return False for text with a NUL character or half a surrogate pair."""
     try:
         value.encode()
     except UnicodeEncodeError:

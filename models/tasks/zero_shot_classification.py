@@ -1,4 +1,4 @@
-"""zero-shot-classification: which of some labels, made up on the spot, a text deserves."""
+"""The zero-shot-classification task chooses among labels given with the input or batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from models.errors import JobError
 from models.tasks.spec import Parameters, TaskSpec, TextField, describe_type, parse_json_list
 from models.tasks.words import MAX_SHORT_TEXT_CHARACTERS, ShortText, is_storable
 
-# Each label is a forward pass of its own over the whole text.
+# Each label costs a forward pass over the whole text.
 MAX_LABELS = 500
 
 
 def parse_labels(name: str, value: object) -> list[str]:
-    """Labels from a list, or from text that has one as JSON or has commas between them.
+    """Parse labels from a list, or from text with a JSON list or comma-separated labels.
 
-    Raises JobError when they can't be told apart.
+    Raises JobError if labels are not distinct.
     """
     value = parse_json_list(value)
     if isinstance(value, str):
@@ -41,7 +41,7 @@ def parse_labels(name: str, value: object) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LabelsField:
-    """The labels of one input, stored as a list."""
+    """The labels of an input, stored as a list."""
 
     name: str
     help: str
@@ -49,7 +49,7 @@ class LabelsField:
     bare_type: type | None = None
 
     def check(self, value: object) -> list[str]:
-        """The labels as they will be stored; see `labels_of`."""
+        """Return the labels to store, as `parse_labels` does."""
         return parse_labels(self.name, value)
 
 
@@ -74,7 +74,7 @@ def _validate_labels(value: object) -> list[str]:
 
 
 def _check_template(value: str) -> str:
-    """A template with one plain {}: a format spec alone could ask for gigabytes, an attribute for our insides."""
+    """Check for exactly one plain {}: a format spec could request gigabytes, an attribute could expose internals."""
     try:
         holes = [hole[1:] for hole in Formatter().parse(value) if hole[1] is not None]
     except ValueError as error:
@@ -85,7 +85,7 @@ def _check_template(value: str) -> str:
 
 
 class ZeroShotParameters(Parameters):
-    """As `pipeline("zero-shot-classification")` names them."""
+    """Parameters of `pipeline("zero-shot-classification")`."""
 
     candidate_labels: Annotated[list[str], BeforeValidator(_validate_labels)] | None = Field(
         default=None,

@@ -1,1 +1,1 @@
-"""A batch as people see it: its views and progress, cancelling, retrying and deleting it."""
+"""Batches from the user's side: their views and progress, and how to cancel, retry and delete them."""

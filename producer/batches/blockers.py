@@ -1,6 +1,6 @@
-"""Blockers: why a batch is not being worked on at this moment.
+"""Blockers explain why no worker is processing a batch at the moment.
 
-`of_batch` asks SQL, and `blockers` decides; the CLI, the client and `doctor` show what it finds.
+`find_blockers` reads SQL and `decide_blockers` decides. The CLI, the client and `doctor` show the result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,42 +18,45 @@ from producer.batches import workers
 from producer.batches.views import BatchView
 from producer.batches.workers import WorkerView
 
-DEFAULT_LEASE_SECONDS = 30.0  # the setting's default: a worker is taken for gone after three of these
+DEFAULT_LEASE_SECONDS = 30.0  # the setting's default; a worker counts as gone after three of these
 
-# A failure is shown for so long after its next try was due: the process may be starting again.
+# A failure stays visible this long after its next try was due, because the process may be restarting.
 LOAD_FAILURE_TTL_SECONDS = 120.0
 MAX_BLOCKERS = 5
 
 COUNT_OPEN_SLICES = """
 SELECT count(*) FILTER (WHERE state = 'leased') AS leased,
-       count(*) FILTER (WHERE state = 'queued' AND (not_before IS NULL OR not_before <= {now})) AS claimable,
-       count(*) FILTER (WHERE state = 'queued' AND not_before > {now}) AS put_off,
-       min(CASE WHEN state = 'queued' AND not_before > {now} THEN not_before END) AS due_at, {now} AS now
+       count(*) FILTER (WHERE state = 'queued' AND (available_at IS NULL OR available_at <= {now})) AS claimable,
+       count(*) FILTER (WHERE state = 'queued' AND available_at > {now}) AS deferred,
+       min(CASE WHEN state = 'queued' AND available_at > {now} THEN available_at END) AS next_retry_at, {now} AS now
 FROM slices WHERE batch_id = :batch_id AND state IN ('queued', 'leased')
 """
 
 SELECT_LAST_RETRY_ERROR = """
-SELECT error_message FROM attempts WHERE batch_id = :batch_id AND ending = 'retried' ORDER BY id DESC LIMIT 1
+SELECT error_message FROM attempts WHERE batch_id = :batch_id AND outcome = 'retried' ORDER BY id DESC LIMIT 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """One reason: a stable code, and a sentence for people."""
+    """One reason why a batch waits: a stable code, and a sentence for people."""
 
     code: str
     message: str
 
     def as_dict(self) -> dict[str, str]:
-        """As `--json` prints it."""
+        """Return the JSON object that `--json` prints."""
         return {"code": self.code, "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailureView:
-    """A pipeline that a worker could not load; `next_seconds` is until the next try, below 0 where it is under way."""
+    """A pipeline that a worker could not load.
 
-    seat: str
+    retry_in_seconds: time until the next try; below 0 while it is under way
+    """
+
+    worker_name: str
     pipeline: str
     host: str
     device: str
@@ -65,25 +68,29 @@ class LoadFailureView:
 
     @property
     def summary(self) -> str:
-        """What happened and when it is tried again."""
-        again = f"again in {self.retry_in_seconds:.0f} s" if self.retry_in_seconds > 0 else "trying again now"
+        """A sentence that says what failed and when the next try is."""
+        next_try = f"again in {self.retry_in_seconds:.0f} s" if self.retry_in_seconds > 0 else "trying again now"
         times = "once" if self.attempts == 1 else f"{self.attempts:,} times"
-        return f"{self.host} ({self.device}) can't load {self.pipeline}: {self.message} (tried {times}, {again})"
+        return f"{self.host} ({self.device}) can't load {self.pipeline}: {self.message} (tried {times}, {next_try})"
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill workers --json` prints it."""
+        """Return the JSON object that `batchmill workers --json` prints."""
         return {
             "pipeline": self.pipeline,
             "code": self.code,
             "message": self.message,
-            "tries": self.attempts,
-            "next_try_in_seconds": round(max(0.0, self.retry_in_seconds), 1),
+            "attempts": self.attempts,
+            "next_attempt_in_seconds": round(max(0.0, self.retry_in_seconds), 1),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class SliceCounts:
-    """The slices of a batch that are not done; `put_off_seconds` is until the first of those put off is due."""
+    """The unfinished slices of a batch, by state.
+
+    next_retry_seconds: time until the first deferred slice is due; 0 without one
+    last_retry_error: error of the last retried attempt; None without deferred slices
+    """
 
     leased: int
     claimable: int
@@ -93,50 +100,52 @@ class SliceCounts:
 
 
 def find_blockers(database: Database, batch: BatchView, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> list[Blocker]:
-    """Why nobody works on this batch; empty while somebody does, and where it has ended."""
+    """Return the reasons why no worker processes this batch; none while one does, or once it has ended."""
     if batch.status is not BatchStatus.IN_PROGRESS:
         return []
     slices = _count_slices(database, batch.id)
     if slices.leased and not slices.claimable:
         return []
-    there = workers.list_workers(database, lease_seconds)
-    return list(decide_blockers(batch, slices, there, list_load_failures(database)))[:MAX_BLOCKERS]
+    worker_views = workers.list_workers(database, lease_seconds)
+    return list(decide_blockers(batch, slices, worker_views, list_load_failures(database)))[:MAX_BLOCKERS]
 
 
 def list_load_failures(database: Database) -> list[LoadFailureView]:
-    """What workers could not load, unless the next try is long overdue."""
+    """Return the pipelines that workers could not load, except failures whose next try is long overdue."""
     now = literal_column(database.sql.now, UtcDateTime).label("now")
-    query = select(*LoadFailure.__table__.c, now).order_by(LoadFailure.pipeline, LoadFailure.host, LoadFailure.seat)
+    query = select(*LoadFailure.__table__.c, now).order_by(
+        LoadFailure.pipeline, LoadFailure.host, LoadFailure.worker_name
+    )
     with database.read() as connection:
         rows = connection.execute(query).all()
-    found = [
+    load_failures = [
         LoadFailureView(
-            row.seat,
+            row.worker_name,
             row.pipeline,
             row.host,
             row.device,
             row.model,
-            row.code,
-            row.message,
-            row.tries,
-            (row.next_at - row.now).total_seconds(),
+            row.error_code,
+            row.error_message,
+            row.attempts,
+            (row.next_attempt_at - row.now).total_seconds(),
         )
         for row in rows
     ]
-    return [failure for failure in found if failure.retry_in_seconds > -LOAD_FAILURE_TTL_SECONDS]
+    return [failure for failure in load_failures if failure.retry_in_seconds > -LOAD_FAILURE_TTL_SECONDS]
 
 
 def decide_blockers(
     batch: BatchView, slices: SliceCounts, worker_views: Sequence[WorkerView], load_failures: Sequence[LoadFailureView]
 ) -> Iterator[Blocker]:
-    """The reasons, what can be mended first. Pure."""
+    """Yield the reasons, those that a person can fix first. Pure."""
     name = batch.pipeline
     load_failures = [failure for failure in load_failures if failure.pipeline == name]
-    serving = [worker for worker in worker_views if worker.alive and name in worker.serves]
-    broken = {failure.seat for failure in load_failures}
-    able = [worker for worker in serving if worker_name_for(worker.id) not in broken]
-    if slices.leased and (able or not load_failures):
-        return  # somebody is working on it
+    serving = [worker for worker in worker_views if worker.alive and name in worker.served_pipelines]
+    failing_names = {failure.worker_name for failure in load_failures}
+    capable_workers = [worker for worker in serving if worker_name_for(worker.id) not in failing_names]
+    if slices.leased and (capable_workers or not load_failures):
+        return  # a worker is processing it
     for failure in load_failures:
         yield Blocker(failure.code, failure.summary)
     if not serving and not load_failures:
@@ -144,10 +153,10 @@ def decide_blockers(
     elif not serving:
         yield Blocker("no_worker", f"no worker that serves {name} is alive now; see its log")
     if slices.claimable or not slices.deferred:
-        yield from _worker_blockers(batch, able)
+        yield from _worker_blockers(batch, capable_workers)
     else:
         reason = f": {slices.last_retry_error}" if slices.last_retry_error else ""
-        yield Blocker("put_off", f"it is tried again in {max(0.0, slices.next_retry_seconds):.0f} s{reason}")
+        yield Blocker("waiting_for_retry", f"it is tried again in {max(0.0, slices.next_retry_seconds):.0f} s{reason}")
 
 
 def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) -> Iterator[Blocker]:
@@ -155,21 +164,23 @@ def _worker_blockers(batch: BatchView, capable_workers: Sequence[WorkerView]) ->
         worker for worker in capable_workers if worker.state == WorkerState.READY and worker.pipeline == batch.pipeline
     ]
     for worker in capable_workers:
-        where = f"{worker.host} ({worker.device})"
+        location = f"{worker.host} ({worker.device})"
         if worker.pipeline == batch.pipeline and worker.state != WorkerState.READY:
-            yield Blocker("loading", f"{where} has been loading {batch.pipeline} for {worker.state_seconds:.0f} s")
+            yield Blocker(
+                "model_loading", f"{location} has been loading {batch.pipeline} for {worker.state_seconds:.0f} s"
+            )
         elif worker.pipeline != batch.pipeline and not loaded:
-            yield Blocker("busy", f"{where} has {worker.pipeline} loaded, and changes when that work is done")
+            yield Blocker("workers_busy", f"{location} has {worker.pipeline} loaded and switches when that is done")
     if any(worker.revision == batch.revision or batch.revision is None for worker in loaded):
         yield Blocker(
             "queued", f"its turn has not come yet: {_worker_count_phrase(len(loaded))} busy, or about to claim"
         )
-    others = workers.other_revisions(capable_workers, batch)
-    if others and len(loaded) == len(capable_workers):
+    other_revisions = workers.other_revisions(capable_workers, batch)
+    if other_revisions and len(loaded) == len(capable_workers):
         yield Blocker(
             "other_revision",
-            f"it waits for a worker with revision {batch.revision}, with which it began; those that run have "
-            f"{', '.join(sorted(others))}: bring that model back, or submit the rest again",
+            f"it waits for a worker with revision {batch.revision}, with which it began; running workers have "
+            f"{', '.join(sorted(other_revisions))}: restore that model, or submit the remaining jobs again",
         )
 
 
@@ -181,12 +192,12 @@ def _count_slices(database: Database, batch_id: str) -> SliceCounts:
     query = text(COUNT_OPEN_SLICES.format(now=database.sql.now)).columns(
         column("leased"),
         column("claimable"),
-        column("put_off"),
-        column("due_at", UtcDateTime),
+        column("deferred"),
+        column("next_retry_at", UtcDateTime),
         column("now", UtcDateTime),
     )
     with database.read() as connection:
         row = connection.execute(query, {"batch_id": batch_id}).one()
-        last = connection.scalar(text(SELECT_LAST_RETRY_ERROR), {"batch_id": batch_id}) if row.put_off else None
-    seconds = (row.due_at - row.now).total_seconds() if row.due_at else 0.0
-    return SliceCounts(row.leased, row.claimable, row.put_off, seconds, last)
+        error = connection.scalar(text(SELECT_LAST_RETRY_ERROR), {"batch_id": batch_id}) if row.deferred else None
+    seconds = (row.next_retry_at - row.now).total_seconds() if row.next_retry_at else 0.0
+    return SliceCounts(row.leased, row.claimable, row.deferred, seconds, error)

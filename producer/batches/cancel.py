@@ -1,4 +1,7 @@
-"""Cancelling: a batch stops within the micro-batch that is on the device; what is done stays, the rest is cancelled."""
+"""Cancelling ends a batch early.
+
+Finished jobs keep their results, and all others are cancelled. A worker stops within the micro-batch on its device.
+"""
 
 from models.db import Database
 from models.errors import UsageError
@@ -11,17 +14,16 @@ CANCELLABLE = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 
 
 def cancel(database: Database, batch_id: str) -> BatchView:
-    """End a batch now; returns it as it is then. To cancel twice is fine.
+    """Cancel a batch and return its view afterwards; a second call is harmless.
 
-    Raises NotFound, and UsageError where it has ended otherwise.
+    Raises NotFound, and UsageError when the batch has ended in another way.
     """
     batch = views.get_batch(database, batch_id)
-    begun = (
-        termination.terminate(database, batch.id, Termination.CANCELLED, None, None, from_statuses=CANCELLABLE)
-        is not None
+    closed_jobs = termination.terminate(
+        database, batch.id, Termination.CANCELLED, None, None, from_statuses=CANCELLABLE
     )
-    termination.finish_termination(database, batch.id)  # also what somebody else began and did not finish
+    termination.finish_termination(database, batch.id)  # also one that another process began and did not finish
     batch = views.get_batch(database, batch_id)
-    if not begun and batch.status is not BatchStatus.CANCELLED:
+    if closed_jobs is None and batch.status is not BatchStatus.CANCELLED:
         raise UsageError(f"{batch_id} is {batch.status.value} already, so there is nothing to cancel")
     return batch

@@ -1,4 +1,4 @@
-"""Deleting: a batch with all its jobs and results goes for good."""
+"""Deleting removes a batch with all its jobs and results for good."""
 
 from contextlib import suppress
 
@@ -11,15 +11,17 @@ from producer.batches import views
 
 
 def delete(database: Database, batch_id: str, *, cancel: bool = False) -> None:
-    """Delete a batch that has ended, or goes on with one whose deletion was broken off.
+    """Delete a batch that has ended, or resume a deletion that was interrupted.
 
-    With `cancel` an open one is cancelled first. Raises NotFound, and UsageError where it is open.
+    cancel: cancel the batch first if it has not ended
+
+    Raises NotFound, and UsageError when the batch has not ended.
     """
     batch = views.get_batch(database, batch_id)
     if cancel and not batch.status.has_ended and batch.status is not BatchStatus.DELETING:
-        with suppress(UsageError):  # it has ended otherwise meanwhile
+        with suppress(UsageError):  # the batch ended in another way in the meantime
             cancelling.cancel(database, batch_id)
     if not retention.begin_deletion(database, batch_id):
-        status = views.get_batch(database, batch_id).status.value  # NotFound where somebody else was as quick
+        status = views.get_batch(database, batch_id).status.value  # NotFound if another process deleted it first
         raise UsageError(f"{batch_id} is {status}; wait until it has ended, or add --cancel to end it now")
     retention.finish_deletion(database, batch_id)

@@ -1,4 +1,4 @@
-"""Forecasts: how fast a batch goes at present, and how long what is open will take, with how sure that is. Pure."""
+"""Estimates of a batch's current rate and remaining time, with confidence bounds. Pure."""
 
 import math
 import statistics
@@ -6,57 +6,57 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 
-MAX_SAMPLE_AGE_SECONDS = 120.0  # older looks tell of another pace
-SEGMENTS = 8  # of that span, whose paces are compared: results land in bursts, so neighbouring looks say little
+MAX_SAMPLE_AGE_SECONDS = 120.0  # older samples may reflect another rate
+SEGMENTS = 8  # of that span, whose rates are compared; results land in bursts, so adjacent samples vary too much
 MIN_OBSERVED_SECONDS = 4.0
-CONFIDENCE_SIGMAS = 2.0  # standard errors to either side: about 95 of 100 times the pace is within
+CONFIDENCE_SIGMAS = 2.0  # standard errors to either side, which cover about 95 %
 
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Jobs per second, and in how many seconds all will have ended: likely, at the soonest and at the latest."""
+    """A batch's current rate, and the seconds until all its jobs have ended: likely, earliest and latest."""
 
     jobs_per_second: float
     seconds: float
-    soonest: float
-    latest: float | None  # None: the pace varies too much to tell
+    earliest: float
+    latest: float | None  # None: the rate varies too much for an upper bound
 
     def as_dict(self) -> dict[str, float | None]:
-        """As `batchmill watch --json` prints it."""
-        rounded = {name: round(getattr(self, name), 1) for name in ("jobs_per_second", "seconds", "soonest")}
+        """Return the JSON object that `batchmill watch --json` prints."""
+        rounded = {name: round(getattr(self, name), 1) for name in ("jobs_per_second", "seconds", "earliest")}
         return {**rounded, "latest": None if self.latest is None else round(self.latest, 1)}
 
 
 class EtaEstimator:
-    """Notes how many jobs have ended at which moment, and forecasts from the last two minutes of that."""
+    """Estimates the remaining time from the progress of the last two minutes."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
 
     def record(self, now: float, ended_jobs: int) -> None:
-        """So many jobs have ended at this moment, in seconds of any clock that only goes forward."""
-        if self._samples and ended_jobs < self._samples[-1][1]:  # a replay took results back
+        """Record how many jobs have ended at `now`, in seconds of any monotonic clock."""
+        if self._samples and ended_jobs < self._samples[-1][1]:  # a retry withdrew results
             self._samples.clear()
         self._samples.append((now, ended_jobs))
         while now - self._samples[0][0] > MAX_SAMPLE_AGE_SECONDS:
             self._samples.popleft()
 
     def estimate(self, unanswered_jobs: int) -> Eta | None:
-        """How long so many more jobs will take; None where too little was seen to tell.
+        """Estimate how long the unanswered jobs will take; None with too few samples.
 
-        The pace is that of the whole span; how sure it is comes from the standard error of its parts' paces.
+        The rate is that of the whole span. The bounds come from the standard error of its segments' rates.
         """
         if len(self._samples) <= SEGMENTS or self._samples[-1][0] - self._samples[0][0] < MIN_OBSERVED_SECONDS:
             return None
-        pace = _jobs_per_second(self._samples[0], self._samples[-1])
-        if pace <= 0:
+        rate = _jobs_per_second(self._samples[0], self._samples[-1])
+        if rate <= 0:
             return None
         step = (len(self._samples) - 1) / SEGMENTS
-        ends = [self._samples[round(step * part)] for part in range(SEGMENTS + 1)]
-        error = statistics.stdev(_jobs_per_second(*part) for part in pairwise(ends)) / math.sqrt(SEGMENTS)
-        slowest = pace - CONFIDENCE_SIGMAS * error
-        latest = unanswered_jobs / slowest if slowest > 0 else None
-        return Eta(pace, unanswered_jobs / pace, unanswered_jobs / (pace + CONFIDENCE_SIGMAS * error), latest)
+        bounds = [self._samples[round(step * segment)] for segment in range(SEGMENTS + 1)]
+        error = statistics.stdev(_jobs_per_second(*segment) for segment in pairwise(bounds)) / math.sqrt(SEGMENTS)
+        min_rate = rate - CONFIDENCE_SIGMAS * error
+        latest = unanswered_jobs / min_rate if min_rate > 0 else None
+        return Eta(rate, unanswered_jobs / rate, unanswered_jobs / (rate + CONFIDENCE_SIGMAS * error), latest)
 
 
 def _jobs_per_second(first: tuple[float, int], last: tuple[float, int]) -> float:

@@ -1,4 +1,4 @@
-"""Waiting: look at a batch, ever less often, until it has ended."""
+"""Polling reads a batch, less and less often, until it has ended."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, BACKOFF_FACTOR = 0.05, 1.0, 1.3
 
 
 def poll_intervals() -> Iterator[float]:
-    """Seconds between looks: short at first, so that a small batch is noticed at once, then never over a second."""
+    """Yield the seconds between polls: short at first, so that a small batch ends promptly, then up to one second."""
     pause = MIN_INTERVAL_SECONDS
     while True:
         yield pause
@@ -25,9 +25,12 @@ def wait_until_ended(
     timeout: float | None = None,
     on_poll: Callable[[BatchView], object] | None = None,
 ) -> BatchView:
-    """The batch as it ended; `watch` sees every look at it. `timeout` is in seconds.
+    """Poll a batch until it has ended, and return it.
 
-    Raises WaitRanOut, and NotFound when there is no such batch.
+    timeout: seconds, None = no limit
+    on_poll: called with the batch at every poll
+
+    Raises WaitTimeout, and NotFound when there is no such batch.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     for pause in poll_intervals():
@@ -36,12 +39,12 @@ def wait_until_ended(
             on_poll(batch)
         if batch.status.has_ended:
             return batch
-        left = pause if deadline is None else deadline - time.monotonic()
-        if left <= 0:
+        seconds_left = pause if deadline is None else deadline - time.monotonic()
+        if seconds_left <= 0:
             counts = batch.counts
             raise WaitTimeout(
                 f"{batch_id} is {batch.status} with {counts.ended:,} of {counts.total:,} jobs done, and goes on; "
                 f"wait again: batchmill wait {batch_id}"
             )
-        time.sleep(min(pause, left))
-    raise AssertionError("the pauses never end")
+        time.sleep(min(pause, seconds_left))
+    raise AssertionError("poll_intervals() never ends")

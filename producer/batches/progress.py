@@ -1,4 +1,4 @@
-"""Standings: how a batch goes at one moment, who works on it, and what its failures are."""
+"""Progress of one batch over time: its counts, active workers, failures by code, and remaining time."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ GROUP BY s.worker_id, w.host, w.device ORDER BY w.host, w.device, s.worker_id
 
 SELECT_LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM results WHERE batch_id = :batch_id"
 
-# Only what landed since the last look: to count them all would take longer with every million.
+# Only failures since the last poll: counting all of them takes longer with every million results.
 COUNT_FAILURES_BY_CODE = """
 SELECT error_code, count(*) FROM results
 WHERE batch_id = :batch_id AND seq > :after AND seq <= :last AND status = 'failed' GROUP BY error_code
@@ -30,7 +30,7 @@ WHERE batch_id = :batch_id AND seq > :after AND seq <= :last AND status = 'faile
 
 @dataclass(frozen=True, slots=True)
 class ActiveWorker:
-    """A worker process that has slices of the batch; a slice's jobs may have ended in part."""
+    """A worker process that holds slices of the batch; some of their jobs may have ended already."""
 
     worker_id: str
     host: str | None
@@ -39,7 +39,7 @@ class ActiveWorker:
     jobs: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill watch --json` prints it."""
+        """Return the JSON object that `batchmill watch --json` prints."""
         return {
             "id": self.worker_id,
             "host": self.host,
@@ -51,28 +51,28 @@ class ActiveWorker:
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """A batch at one moment, with its holders, its failures by code (the most frequent first) and a forecast."""
+    """A batch at one moment, with its active workers, its failures by code (most frequent first) and its ETA."""
 
     batch: BatchView
     active_workers: tuple[ActiveWorker, ...]
     failures: tuple[tuple[str, int], ...]
     eta: Eta | None
-    waiting_for: tuple[Blocker, ...] = ()  # why nobody works on it
+    waiting_for: tuple[Blocker, ...] = ()  # why no worker processes it
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill watch --json` prints it."""
+        """Return the JSON object that `batchmill watch --json` prints."""
         return {
-            "object": "batch.standing",
+            "object": "batch.progress",
             "batch": self.batch.as_dict(),
-            "workers": [holder.as_dict() for holder in self.active_workers],
+            "workers": [worker.as_dict() for worker in self.active_workers],
             "failures": dict(self.failures),
-            "forecast": None if self.eta is None else self.eta.as_dict(),
+            "eta": None if self.eta is None else self.eta.as_dict(),
             "waiting_for": [blocker.as_dict() for blocker in self.waiting_for],
         }
 
 
 class ProgressTracker:
-    """Looks at one batch again and again, and remembers what it needs to be quick and to forecast."""
+    """Polls one batch repeatedly, and keeps what makes the polls cheap and the estimate possible."""
 
     def __init__(
         self, database: Database, batch_id: str, lease_seconds: float = blockers.DEFAULT_LEASE_SECONDS
@@ -82,26 +82,26 @@ class ProgressTracker:
         self._batch_id = batch_id
         self._eta_estimator = EtaEstimator()
         self._failures: Counter[str] = Counter()
-        self._counted_until_seq = 0  # the seq up to which failures are counted
+        self._counted_until_seq = 0
         self._last_failed_count = 0
 
     def record(self, now: float, batch: BatchView) -> None:
-        """The batch was seen like this, at a moment of the monotonic clock."""
+        """Record the batch's progress at `now`, in seconds of the monotonic clock."""
         self._eta_estimator.record(now, batch.counts.ended)
 
     def poll(self, now: float) -> BatchProgress:
-        """The batch as it stands now; raises NotFound."""
+        """Read the batch and return its progress; raises NotFound."""
         batch = views.get_batch(self._database, self._batch_id)
         self.record(now, batch)
         return self.progress_for(batch)
 
     def progress_for(self, batch: BatchView) -> BatchProgress:
-        """What else there is to know of a batch just seen."""
+        """Return the progress of a batch that was just read."""
         ended = batch.status.has_ended
-        holders = () if ended else self._active_workers()
-        forecast = None if ended else self._eta_estimator.estimate(batch.counts.unanswered)
-        waiting_for = () if holders else tuple(blockers.find_blockers(self._database, batch, self._lease_seconds))
-        return BatchProgress(batch, holders, self._update_failures(batch), forecast, waiting_for)
+        workers = () if ended else self._active_workers()
+        eta = None if ended else self._eta_estimator.estimate(batch.counts.unanswered)
+        waiting_for = () if workers else tuple(blockers.find_blockers(self._database, batch, self._lease_seconds))
+        return BatchProgress(batch, workers, self._update_failures(batch), eta, waiting_for)
 
     def _active_workers(self) -> tuple[ActiveWorker, ...]:
         with self._database.read() as connection:
@@ -110,7 +110,7 @@ class ProgressTracker:
 
     def _update_failures(self, batch: BatchView) -> tuple[tuple[str, int], ...]:
         failed = batch.counts.failed
-        if failed < self._last_failed_count:  # a replay took some back
+        if failed < self._last_failed_count:  # a retry withdrew some
             self._failures, self._counted_until_seq = Counter(), 0
         if failed != self._last_failed_count:
             self._count_new_failures()
@@ -119,8 +119,8 @@ class ProgressTracker:
 
     def _count_new_failures(self) -> None:
         with self._database.read() as connection:
-            last = connection.scalar(text(SELECT_LAST_SEQ), {"batch_id": self._batch_id})
-            named = {"batch_id": self._batch_id, "after": self._counted_until_seq, "last": last}
-            for code, count in connection.execute(text(COUNT_FAILURES_BY_CODE), named):
+            last_seq = connection.scalar(text(SELECT_LAST_SEQ), {"batch_id": self._batch_id})
+            params = {"batch_id": self._batch_id, "after": self._counted_until_seq, "last": last_seq}
+            for code, count in connection.execute(text(COUNT_FAILURES_BY_CODE), params):
                 self._failures[code or "unknown"] += count
-        self._counted_until_seq = last
+        self._counted_until_seq = last_seq

@@ -1,8 +1,8 @@
-"""Replaying: jobs that failed are tried again, in the same batch and the same rows' place; the old results are kept.
+"""Retrying runs jobs of an ended batch again, in the same batch and at the same positions.
 
-Their results move to `past_results`, the counters go back, and new slices cover them, some thousands at a time: after
-each step the batch is sound, so a replay that is broken off has replayed a part. A slice is a range: jobs in between
-that have results are passed over by whoever claims it, so no other slice that runs may reach into it.
+Their results move to `superseded_results`, the counters go back, and new slices cover the jobs, 20,000 at a time. The
+batch is consistent after each chunk, so an interrupted retry has retried a part. A slice is a range, and its claimer
+skips jobs in between that have results. Therefore no other unfinished slice may overlap it.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
-from models.db import Database, SqlFragments, comma_separated
+from models.db import Database, comma_separated
 from models.errors import UsageError
 from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
@@ -22,14 +22,14 @@ from producer.batches import views
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
-# A slice of few jobs that lie far apart would have its claimer look through all that lies between.
-MAX_SPARSENESS = 32  # times the jobs that a slice may have
+# The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
+MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
-# What could not be a job when it was read in has no input, and can't be one now. Bounded on both sides: a chunk reads
-# its own places, and not all that are behind it.
+# A row that was invalid on submission has no input, and is not retryable. The range is bounded on both sides, so that a
+# chunk reads only its own positions.
 SELECT_RETRYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
-WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :upto AND r.status IN :outcomes
+WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :last AND r.status IN :outcomes
   AND j.input <> {no_input} AND (:any_code OR r.error_code IN :codes)
 ORDER BY r.position
 """
@@ -37,28 +37,28 @@ ORDER BY r.position
 SELECT_LAST_POSITION = "SELECT coalesce(max(position), -1) FROM results WHERE batch_id = :batch_id"
 
 COUNT_OVERLAPPING_SLICES = """
-SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND first + size > :first
+SELECT count(*) FROM slices WHERE batch_id = :batch_id AND state <> 'done' AND start_position + size > :start_position
 """
 
 ARCHIVE_RESULTS = """
-INSERT INTO past_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-                          slice_id, token, model_version_id, finished_at)
+INSERT INTO superseded_results (batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
+                          slice_id, fencing_token, model_version_id, finished_at)
 SELECT batch_id, position, seq, status, output, error_code, error_message, truncated, attempts,
-       slice_id, token, model_version_id, finished_at
+       slice_id, fencing_token, model_version_id, finished_at
 FROM results WHERE batch_id = :batch_id AND position {in_numbers}
 """
 
 DELETE_RESULTS = "DELETE FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
 
 REOPEN_BATCH = """
-UPDATE batches SET status = 'in_progress', reading = false, failed = failed - :failed,
+UPDATE batches SET status = 'in_progress', ingesting = false, failed = failed - :failed,
        cancelled = cancelled - :cancelled, expired = expired - :expired, completed_at = NULL, failed_at = NULL,
        expired_at = NULL, cancelling_at = NULL, cancelled_at = NULL, error_code = NULL, error_message = NULL,
        expires_at = {expires_at}
 WHERE id = :batch_id
 """
 
-# A batch that burned would burn again at the first answer: what stays failed is allowed for on top.
+# A batch over its failure limit would exceed it again at the first result, so its remaining failures raise the limit.
 RAISE_FAILURE_LIMIT = """
 UPDATE batches SET max_failures = max_failures + failed - (
     SELECT count(*) FROM results r WHERE r.batch_id = :batch_id AND r.status = 'failed' AND :takes_failed
@@ -71,7 +71,11 @@ UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 @dataclass(frozen=True, slots=True)
 class RetrySelection:
-    """Which jobs to try again: those of these outcomes, and of these error codes where some are named."""
+    """The jobs to retry.
+
+    outcomes: outcomes of these jobs
+    codes: error codes of these jobs; empty = any
+    """
 
     outcomes: tuple[JobOutcome, ...] = (JobOutcome.FAILED,)
     codes: tuple[str, ...] = ()
@@ -79,7 +83,7 @@ class RetrySelection:
 
 @dataclass(frozen=True, slots=True)
 class RetryResult:
-    """What was put back: how many jobs, and the slices to ring for."""
+    """The requeued jobs of a batch, and the slices to send wakeups for."""
 
     batch_id: str
     pipeline: str
@@ -90,28 +94,22 @@ class RetryResult:
 def retry_jobs(
     database: Database, batch_id: str, selection: RetrySelection, slice_size: int, deadline: Deadline | None = None
 ) -> RetryResult:
-    """Put a batch's chosen jobs back; a deadline that has passed is dropped, unless there is a new one.
+    """Requeue the selected jobs of a batch that has ended.
 
-    Raises NotFound, and UsageError where the batch has not ended or nothing of it is chosen.
+    slice_size: jobs per slice
+    deadline: the batch's new deadline; None keeps the old one, unless it has passed
+
+    Raises NotFound, and UsageError when the batch has not ended or no job is selected.
     """
     batch = views.get_batch(database, batch_id)
     if not batch.status.has_ended:
         raise UsageError(f"{batch_id} is {batch.status.value}; wait until it has ended: batchmill wait {batch_id}")
     with database.read() as connection:
-        last = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
+        last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
+    requeue = _Retry(database, batch_id, selection, slice_size, deadline).requeue_chunk
     jobs = 0
-    for after in range(-1, last, CHUNK_JOBS):
-        work = partial(
-            _requeue_chunk,
-            database=database,
-            batch_id=batch_id,
-            selection=selection,
-            slice_size=slice_size,
-            after_position=after,
-            deadline=deadline,
-            is_continuation=jobs > 0,
-        )
-        jobs += database.transact(work)
+    for position in range(-1, last_position, CHUNK_JOBS):
+        jobs += database.transact(partial(requeue, after_position=position, is_continuation=jobs > 0))
     if jobs == 0:
         raise UsageError(
             f"{batch_id} has no {_describe_selection(selection)} jobs to try again; see: batchmill show {batch_id}"
@@ -122,7 +120,7 @@ def retry_jobs(
 
 
 def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int, int]]:
-    """`(first, size)` of slices that cover these positions, which ascend, and overlap nowhere. Pure."""
+    """Yield `(first, size)` of disjoint slices that cover these ascending positions. Pure."""
     first, count, last = positions[0], 0, positions[0]
     for position in positions:
         if count == slice_size or position - first >= slice_size * MAX_SPARSENESS:
@@ -132,56 +130,60 @@ def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int
     yield first, last - first + 1
 
 
-def _requeue_chunk(
-    connection: Connection,
-    database: Database,
-    batch_id: str,
-    selection: RetrySelection,
-    slice_size: int,
-    after_position: int,
-    deadline: Deadline | None,
-    *,
-    is_continuation: bool,
-) -> int:
-    """Put back what is chosen of the chunk behind the position `after`; returns how many jobs that were."""
-    batch = lock_batch(connection, database.sql, batch_id)
-    status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
-    if not status.has_ended and (status is not BatchStatus.IN_PROGRESS or not is_continuation):
-        raise UsageError(f"{batch_id} runs again already; wait until it has ended: batchmill wait {batch_id}")
-    rows = connection.execute(_retryable_query(database), _selection_params(batch_id, selection, after_position)).all()
-    if not rows:
-        return 0
-    if not is_continuation:
-        query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
-        takes_failed = JobOutcome.FAILED in selection.outcomes
-        connection.execute(
-            query, {**_selection_params(batch_id, selection, after_position), "takes_failed": takes_failed}
-        )
-    positions = [row.position for row in rows]
-    if connection.scalar(text(COUNT_OVERLAPPING_SLICES), {"batch_id": batch_id, "first": positions[0]}):
-        raise UsageError(f"somebody else replays {batch_id}; wait until it has ended: batchmill wait {batch_id}")
-    _archive_results(connection, database.sql, batch_id, positions)
-    slicing.insert_slices(connection, batch_id, plan_slices(positions, slice_size))
-    _reopen_batch(connection, database, batch_id, Counter(row.status for row in rows), deadline)
-    return len(positions)
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """One call of `retry_jobs`, chunk by chunk."""
 
+    database: Database
+    batch_id: str
+    selection: RetrySelection
+    slice_size: int
+    deadline: Deadline | None
 
-def _archive_results(connection: Connection, sql: SqlFragments, batch_id: str, positions: Sequence[int]) -> None:
-    named = {"batch_id": batch_id, "numbers": comma_separated(positions)}
-    for statement in (ARCHIVE_RESULTS, DELETE_RESULTS):
-        connection.execute(text(statement.format(in_numbers=sql.in_numbers)), named)
+    def requeue_chunk(self, connection: Connection, *, after_position: int, is_continuation: bool) -> int:
+        """Requeue the selected jobs of the chunk after `after_position`; returns how many."""
+        self._lock_and_check(connection, is_continuation=is_continuation)
+        params = _selection_params(self.batch_id, self.selection, after_position)
+        rows = connection.execute(_retryable_query(self.database), params).all()
+        if not rows:
+            return 0
+        if not is_continuation:
+            query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
+            takes_failed = JobOutcome.FAILED in self.selection.outcomes
+            connection.execute(query, {**params, "takes_failed": takes_failed})
+        positions = [row.position for row in rows]
+        overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
+        if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
+            raise UsageError(
+                f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
+            )
+        self._archive_results(connection, positions)
+        slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
+        self._reopen_batch(connection, Counter(row.status for row in rows))
+        return len(positions)
 
+    def _lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
+        batch = lock_batch(connection, self.database.sql, self.batch_id)
+        status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
+        if not status.has_ended and (status is not BatchStatus.IN_PROGRESS or not is_continuation):
+            raise UsageError(
+                f"{self.batch_id} runs again already; wait until it has ended: batchmill wait {self.batch_id}"
+            )
 
-def _reopen_batch(
-    connection: Connection, database: Database, batch_id: str, outcomes: Counter[str], deadline: Deadline | None
-) -> None:
-    sql = database.sql
-    counts = {outcome.value: outcomes[outcome.value] for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED}
-    if deadline is not None:
-        connection.execute(*deadline.bind(REOPEN_BATCH, sql.now_plus_seconds, batch_id=batch_id, **counts))
-        return
-    query = text(REOPEN_BATCH.format(expires_at=UNEXPIRED_DEADLINE.format(now=sql.now)))
-    connection.execute(query, {"batch_id": batch_id, **counts})
+    def _archive_results(self, connection: Connection, positions: Sequence[int]) -> None:
+        params = {"batch_id": self.batch_id, "numbers": comma_separated(positions)}
+        for statement in (ARCHIVE_RESULTS, DELETE_RESULTS):
+            connection.execute(text(statement.format(in_numbers=self.database.sql.in_numbers)), params)
+
+    def _reopen_batch(self, connection: Connection, outcomes: Counter[str]) -> None:
+        sql = self.database.sql
+        failures = [outcome.value for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED]
+        params = {"batch_id": self.batch_id, **{outcome: outcomes[outcome] for outcome in failures}}
+        if self.deadline is not None:
+            connection.execute(*self.deadline.bind(REOPEN_BATCH, sql.now_plus_seconds, **params))
+            return
+        query = text(REOPEN_BATCH.format(expires_at=UNEXPIRED_DEADLINE.format(now=sql.now)))
+        connection.execute(query, params)
 
 
 def _retryable_query(database: Database) -> TextClause:
@@ -193,7 +195,7 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
     return {
         "batch_id": batch_id,
         "after": after_position,
-        "upto": after_position + CHUNK_JOBS,
+        "last": after_position + CHUNK_JOBS,
         "any_code": not selection.codes,
         "outcomes": [outcome.value for outcome in selection.outcomes],
         "codes": list(selection.codes),
@@ -201,5 +203,5 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
 
 
 def _describe_selection(selection: RetrySelection) -> str:
-    chosen = " or ".join(outcome.value for outcome in selection.outcomes)
-    return f"{chosen} ({', '.join(selection.codes)})" if selection.codes else chosen
+    outcomes = " or ".join(outcome.value for outcome in selection.outcomes)
+    return f"{outcomes} ({', '.join(selection.codes)})" if selection.codes else outcomes

@@ -1,4 +1,4 @@
-"""Batches as people see them: the public object, after OpenAI's Batch, and the queries for it."""
+"""The public batch object, modelled on OpenAI's Batch, and the queries that read it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,26 +27,26 @@ TIMESTAMP_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """How a batch's jobs stand; total = completed + failed + cancelled + expired + open, at all times."""
+    """A batch's jobs by outcome; at all times total = completed + failed + cancelled + expired + unanswered."""
 
     total: int
-    completed: int  # OpenAI's word for the ones that succeeded
+    completed: int  # OpenAI's word for succeeded jobs
     failed: int
     cancelled: int
     expired: int
 
     @property
     def ended(self) -> int:
-        """Jobs with a result row."""
+        """The number of jobs with a result."""
         return self.completed + self.failed + self.cancelled + self.expired
 
     @property
     def unanswered(self) -> int:
-        """Jobs without one; a batch that is still `validating` has none yet."""
+        """The number of jobs without a result; 0 while the batch is `validating`."""
         return self.total - self.ended
 
     def as_dict(self) -> dict[str, int]:
-        """Under OpenAI's names, and ours for what it has not."""
+        """Return the counts under OpenAI's names, and under ours where OpenAI has none."""
         return {
             "total": self.total,
             "completed": self.completed,
@@ -59,7 +59,7 @@ class JobCounts:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch at one moment."""
+    """A batch as it was at one moment."""
 
     id: str
     status: BatchStatus
@@ -67,7 +67,7 @@ class BatchView:
     pipeline: str
     task: str
     model: str
-    revision: str | None  # None until a worker has settled it
+    revision: str | None  # None until a worker has resolved it
     dtype: str | None  # None until there is a result
     device: str | None
     parameters: dict[str, Any]
@@ -81,33 +81,33 @@ class BatchView:
     error_code: str | None
     error_message: str | None
     timestamps: dict[str, datetime | None]
-    ingesting: bool = False  # more of it is being read in
-    reused: int = 0  # of the jobs that succeeded, taken from earlier batches
+    ingesting: bool = False  # more jobs are being read
+    reused: int = 0  # succeeded jobs whose results come from earlier batches
 
     @property
     def padding_share(self) -> float | None:
-        """Which share of the tokens that went through the model was padding, 0 to 1."""
+        """The share of padding among the tokens that went through the model, 0 to 1; None before the first."""
         return 1 - self.tokens / self.padded_tokens if self.padded_tokens else None
 
     @property
     def devices_busy(self) -> float | None:
-        """How many devices computed for the batch, on average since its first claim: 0.97 of one, 3.8 of four."""
+        """The average number of devices that computed for the batch since its first claim, such as 0.97 or 3.8."""
         answered = self.counts.completed + self.counts.failed - self.reused
         if not self.device_seconds or not self.jobs_per_second or not answered:
             return None
         return self.device_seconds * self.jobs_per_second / answered
 
     def as_dict(self) -> dict[str, Any]:
-        """The public object: OpenAI's fields, moments in seconds since 1970, then ours."""
+        """Return the public object: OpenAI's fields with times in seconds since 1970, then ours."""
         return {
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
             "errors": self._errors(),
-            **{name: moment and int(moment.timestamp()) for name, moment in self.timestamps.items()},
+            **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
-            "reading": self.ingesting,
+            "ingesting": self.ingesting,
             "metadata": self.metadata,
             "name": self.name,
             "pipeline": self.pipeline,
@@ -133,16 +133,16 @@ class BatchView:
 
 
 def get_batch(database: Database, batch_id: str) -> BatchView:
-    """One batch; raises NotFound."""
+    """Return one batch; raises NotFound."""
     with database.read() as connection:
         row = connection.execute(_batch_query(database).where(Batch.id == batch_id)).one_or_none()
     if row is None:
-        raise NotFound(f"there is no batch {batch_id[:80]!r}; see which there are: batchmill ls")
+        raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
     return _view_from_row(row)
 
 
 def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
-    """The batches submitted last, the newest first."""
+    """Return the last `limit` batches, the newest first."""
     query = _batch_query(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
     if status is not None:
         query = query.where(Batch.status == status)
@@ -151,17 +151,17 @@ def list_batches(database: Database, limit: int, *, status: str | None = None) -
 
 
 def jobs_per_second(ended_jobs: int, started_at: datetime | None, ended_at: datetime) -> float | None:
-    """Jobs answered for each second since the first claim; None before there is one."""
+    """Return how many jobs ended per second since the first claim; None before there is one."""
     if not ended_jobs or started_at is None:
         return None
-    # Two reads of a clock can be equal; a millisecond is as finely as SQLite has it.
+    # Two readings of the clock can be equal; SQLite's resolution is a millisecond.
     return ended_jobs / max((ended_at - started_at).total_seconds(), 0.001)
 
 
 def _batch_query(database: Database) -> Select[Any]:
-    """A batch's row and what it takes to tell its pace and its maker; a few index look-ups, however many its jobs."""
+    """Select batches with their claim times and model version: a few index look-ups, however many jobs they have."""
     of_batch = Slice.batch_id == Batch.id
-    # Results that a model made come with a version: looked for only where there are such.
+    # Only results of a model have a version, so the subquery runs only for batches that have such results.
     first_version = (
         select(Result.model_version_id)
         .where(Result.batch_id == Batch.id, Result.model_version_id.is_not(None))
@@ -172,8 +172,8 @@ def _batch_query(database: Database) -> Select[Any]:
     return (
         select(
             *Batch.__table__.c,
-            select(func.min(Slice.claimed_at)).where(of_batch).scalar_subquery().label("began"),
-            select(func.max(Slice.done_at)).where(of_batch).scalar_subquery().label("until"),
+            select(func.min(Slice.first_claimed_at)).where(of_batch).scalar_subquery().label("first_claimed_at"),
+            select(func.max(Slice.done_at)).where(of_batch).scalar_subquery().label("last_done_at"),
             ModelVersion.dtype,
             ModelVersion.device,
             literal_column(database.sql.now, UtcDateTime).label("now"),
@@ -186,7 +186,7 @@ def _batch_query(database: Database) -> Select[Any]:
 def _view_from_row(row: Row[Any]) -> BatchView:
     counts = JobCounts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
     status = BatchStatus(row.status)
-    until = row.until if status.has_ended and row.until else row.now
+    ended_at = row.last_done_at if status.has_ended and row.last_done_at else row.now
     return BatchView(
         id=row.id,
         status=status,
@@ -201,12 +201,12 @@ def _view_from_row(row: Row[Any]) -> BatchView:
         metadata=row.metadata,
         priority=row.priority,
         counts=counts,
-        ingesting=row.reading and status is BatchStatus.IN_PROGRESS,
+        ingesting=row.ingesting and status is BatchStatus.IN_PROGRESS,
         reused=row.reused,
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
-        jobs_per_second=jobs_per_second(counts.completed + counts.failed - row.reused, row.began, until),
+        jobs_per_second=jobs_per_second(counts.completed + counts.failed - row.reused, row.first_claimed_at, ended_at),
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -1,4 +1,4 @@
-"""Worker processes, as the table `workers` has them; ages are by the database's clock."""
+"""Worker processes as the table `workers` lists them; ages are by the database's clock."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from models.db import Database
 from models.tables import Worker
 from producer.batches.views import BatchView
 
-GONE_AFTER_LEASES = 3  # a process that was silent for so many leases is not there any more
-MAX_SCHEDULE_CHECK_AGE_SECONDS = 60.0  # since the duty's last turn, of which there is one every few seconds
+GONE_AFTER_LEASES = 3  # a process without heartbeats for this many leases counts as gone
+MAX_SCHEDULE_CHECK_AGE_SECONDS = 60.0  # the maintenance task runs every few seconds
 
-FIND_RECENT_SCHEDULE_CHECK = "SELECT 1 FROM duties WHERE name = 'schedules' AND ran_at > {later} AND ran_at <= {now}"
+FIND_RECENT_SCHEDULE_CHECK = (
+    "SELECT 1 FROM maintenance_tasks WHERE name = 'schedules' AND last_run_at > {later} AND last_run_at <= {now}"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """One process at one moment."""
+    """A worker process as it was at one moment."""
 
     id: str
     host: str
@@ -28,15 +30,15 @@ class WorkerView:
     pipeline: str
     model: str
     revision: str | None
-    serves: list[str]
+    served_pipelines: list[str]
     state: str
-    state_seconds: float  # since it is in this state
+    state_seconds: float  # time in this state
     uptime_seconds: float
     heartbeat_seconds_ago: float
     alive: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill workers --json` prints it."""
+        """Return the JSON object that `batchmill workers --json` prints."""
         return {
             "id": self.id,
             "object": "worker",
@@ -46,7 +48,7 @@ class WorkerView:
             "pipeline": self.pipeline,
             "model": self.model,
             "revision": self.revision,
-            "serves": self.serves,
+            "served_pipelines": self.served_pipelines,
             "state": self.state,
             "alive": self.alive,
             "state_seconds": round(self.state_seconds, 1),
@@ -56,7 +58,7 @@ class WorkerView:
 
 
 def list_workers(database: Database, lease_seconds: float) -> list[WorkerView]:
-    """Every process that has not signed off, by pipeline; a silent one is listed as not alive."""
+    """Return every process that has not signed off, by pipeline; those without heartbeats are not `alive`."""
     now = literal_column(database.sql.now, UtcDateTime).label("now")
     query = select(*Worker.__table__.c, now).order_by(Worker.pipeline, Worker.host, Worker.device, Worker.id)
     with database.read() as connection:
@@ -64,7 +66,7 @@ def list_workers(database: Database, lease_seconds: float) -> list[WorkerView]:
 
 
 def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]:
-    """The revisions that a batch's workers have, where none has the batch's own: then the batch waits for one."""
+    """Return the revisions of a batch's workers when none has the batch's own, so that the batch waits for one."""
     if batch.status.has_ended or batch.revision is None:
         return set()
     revisions = {worker.revision for worker in workers if worker.alive and worker.pipeline == batch.pipeline}
@@ -72,20 +74,20 @@ def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]
 
 
 def count_serving_workers(database: Database, pipeline: str, lease_seconds: float) -> int:
-    """How many processes answer this pipeline's bells now."""
-    return sum(worker.alive and pipeline in worker.serves for worker in list_workers(database, lease_seconds))
+    """Return how many live processes serve this pipeline."""
+    return sum(worker.alive and pipeline in worker.served_pipelines for worker in list_workers(database, lease_seconds))
 
 
 def schedules_are_served(database: Database) -> bool:
-    """Whether a worker or a foreman looks after schedules: its last turn was a short while ago."""
+    """Return whether a worker or `batchmill maintain` ran schedules in the last minute."""
     query = text(FIND_RECENT_SCHEDULE_CHECK.format(now=database.sql.now, later=database.sql.now_plus_seconds))
     with database.read() as connection:
         return connection.scalar(query, {"seconds": -MAX_SCHEDULE_CHECK_AGE_SECONDS}) is not None
 
 
 def _view_from_row(row: Any, lease_seconds: float) -> WorkerView:
-    # A beat from the future is of before the database's clock stepped back: it says no more than one as long ago.
-    silent = abs((row.now - row.heartbeat_at).total_seconds())
+    # A heartbeat in the future dates from before the database's clock stepped back. It counts as one equally long ago.
+    heartbeat_seconds_ago = abs((row.now - row.heartbeat_at).total_seconds())
     return WorkerView(
         id=row.id,
         host=row.host,
@@ -94,10 +96,10 @@ def _view_from_row(row: Any, lease_seconds: float) -> WorkerView:
         pipeline=row.pipeline,
         model=row.model,
         revision=row.revision,
-        serves=row.serves,
+        served_pipelines=row.served_pipelines,
         state=row.state,
         state_seconds=max(0.0, (row.now - (row.state_since or row.started_at)).total_seconds()),
         uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),
-        heartbeat_seconds_ago=silent,
-        alive=silent < GONE_AFTER_LEASES * lease_seconds,
+        heartbeat_seconds_ago=heartbeat_seconds_ago,
+        alive=heartbeat_seconds_ago < GONE_AFTER_LEASES * lease_seconds,
     )

@@ -1,1 +1,1 @@
-"""The commands that submit, read and poll: data on stdout, everything else on stderr."""
+"""The commands of the producer's side: data goes to stdout, and everything else to stderr."""

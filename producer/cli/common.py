@@ -1,4 +1,4 @@
-"""What the commands share: the settings, the database, and the options that several of them take."""
+"""Helpers that commands share: opening the database, warnings, and parsers of options."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ json_option = terminal.json_option
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """The database with tables of our version; raises Unreachable, or SchemaMismatch with the command that mends it."""
+    """Open the database for a block; raises Unreachable, or SchemaMismatch with the command that fixes it."""
     database = schema.open_database(settings, max_connections=2)
     try:
         yield database
@@ -28,30 +28,30 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 
 def warn_if_no_worker(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
-    """Say so where nobody serves the pipeline, or where the bells did not ring."""
+    """Print a notice if no worker serves the pipeline, or if wakeups could not be sent."""
     alive = workers.count_serving_workers(database, pipeline, settings.lease_seconds)
     if not alive:
         terminal.print_notice(batch_tables.no_worker_message(pipeline))
-    # With the embedded Valkey and no worker, that it is away is nothing new.
+    # The embedded Valkey runs with `batchmill up`, so without a worker it is expected to be unreachable.
     if warning and (alive or settings.redis_url is not None):
         terminal.print_notice(f"warning: {warning}")
 
 
 def parse_pairs(_ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` options as a dictionary."""
-    found: dict[str, str] = {}
-    for word in raw_values:
-        name, equals, value = word.partition("=")
+    """Parse repeated `NAME=VALUE` options into a dictionary."""
+    pairs: dict[str, str] = {}
+    for raw_value in raw_values:
+        name, equals, value = raw_value.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"one is not {parameter.metavar}: it has no name and = before its value")
-        if name in found:
+        if name in pairs:
             raise click.BadParameter(f"{name!r} is given twice")
-        found[name] = value
-    return found
+        pairs[name] = value
+    return pairs
 
 
 def parse_values(ctx: click.Context, parameter: click.Parameter, raw_values: Sequence[str]) -> dict[str, Any]:
-    """The same with each value read as JSON where it is JSON, else as text."""
+    """Parse repeated `NAME=VALUE` options, with each value as JSON if it is valid JSON, else as text."""
     return {name: _parse_value(text) for name, text in parse_pairs(ctx, parameter, raw_values).items()}
 
 

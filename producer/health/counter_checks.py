@@ -1,4 +1,4 @@
-"""Tallies: a batch's counters against its rows. One row of numbers, and what in it contradicts itself."""
+"""Checks of a batch's counters against its rows: one query returns both, and pure functions compare them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 from models.states import BatchStatus, JobOutcome
 
 SELECT_COUNTERS = """
-SELECT b.status, b.ending, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused, b.reading,
-       j.jobs, j.first_position, j.last_position,
+SELECT b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
+       b.ingesting, j.jobs, j.first_position, j.last_position,
        r.results, r.succeeded_rows, r.failed_rows, r.cancelled_rows, r.expired_rows,
-       r.reused_rows, r.results + p.past AS seqs, least_seq, most_seq
+       r.reused_rows, r.results + p.superseded AS seqs, min_seq, max_seq
 FROM batches b
 CROSS JOIN (SELECT count(*) AS jobs, min(position) AS first_position, max(position) AS last_position
             FROM jobs WHERE batch_id = :batch_id) j
@@ -21,37 +21,40 @@ CROSS JOIN (SELECT count(*) AS results,
                    count(*) FILTER (WHERE status = 'expired') AS expired_rows,
                    count(reused_from) AS reused_rows
             FROM results WHERE batch_id = :batch_id) r
-CROSS JOIN (SELECT count(*) AS past FROM past_results WHERE batch_id = :batch_id) p
-CROSS JOIN (SELECT min(seq) AS least_seq, max(seq) AS most_seq FROM (
+CROSS JOIN (SELECT count(*) AS superseded FROM superseded_results WHERE batch_id = :batch_id) p
+CROSS JOIN (SELECT min(seq) AS min_seq, max(seq) AS max_seq FROM (
                 SELECT min(seq) AS seq FROM results WHERE batch_id = :batch_id
                 UNION ALL SELECT max(seq) FROM results WHERE batch_id = :batch_id
-                UNION ALL SELECT min(seq) FROM past_results WHERE batch_id = :batch_id
-                UNION ALL SELECT max(seq) FROM past_results WHERE batch_id = :batch_id) ends) s
+                UNION ALL SELECT min(seq) FROM superseded_results WHERE batch_id = :batch_id
+                UNION ALL SELECT max(seq) FROM superseded_results WHERE batch_id = :batch_id) ends) s
 WHERE b.id = :batch_id
 """
 
 SELECT_POSITION_GAPS = """
 SELECT before + 1 AS place FROM (
     SELECT position, lag(position, 1, -1) OVER (ORDER BY position) AS before FROM jobs WHERE batch_id = :batch_id
-) AS gaps WHERE position > before + 1 ORDER BY place LIMIT :most
+) AS gaps WHERE position > before + 1 ORDER BY place LIMIT :limit
 """
 
 SELECT_SEQ_GAPS = """
 SELECT before + 1 AS place FROM (
     SELECT seq, lag(seq, 1, 0) OVER (ORDER BY seq) AS before FROM (
         SELECT seq FROM results WHERE batch_id = :batch_id
-        UNION ALL SELECT seq FROM past_results WHERE batch_id = :batch_id
+        UNION ALL SELECT seq FROM superseded_results WHERE batch_id = :batch_id
     ) AS seqs
-) AS gaps WHERE seq > before + 1 ORDER BY place LIMIT :most
+) AS gaps WHERE seq > before + 1 ORDER BY place LIMIT :limit
 """
 
-# Of what is still read in nothing is promised yet, of what is deleted nothing any more.
+# Nothing is guaranteed yet while a batch is being read, and nothing any more while it is being deleted.
 UNCHECKED_STATUSES = frozenset({BatchStatus.VALIDATING, BatchStatus.DELETING})
 
 
 @dataclass(frozen=True, slots=True)
 class CounterMismatch:
-    """Numbers of a batch's row that its other rows contradict; `places` is a query that yields some, or None."""
+    """A counter of a batch that its rows contradict.
+
+    places_query: query that yields the first places concerned; None = there are none
+    """
 
     code: str
     message: str
@@ -59,9 +62,9 @@ class CounterMismatch:
 
 
 def check_counters(counters: Any) -> Iterator[CounterMismatch]:
-    """Hold a row of `NUMBERS` against itself."""
+    """Yield the contradictions within a row of `SELECT_COUNTERS`."""
     if counters.status not in set(BatchStatus):
-        yield CounterMismatch("unknown_status", f"its status is {counters.status!r}, which there is not")
+        yield CounterMismatch("unknown_status", f"its status is {counters.status!r}, which does not exist")
     elif counters.status not in UNCHECKED_STATUSES:
         yield from _find_contradictions(counters, BatchStatus(counters.status))
 
@@ -72,34 +75,32 @@ def _find_contradictions(counters: Any, status: BatchStatus) -> Iterator[Counter
     ended = sum(getattr(counters, outcome) for outcome in JobOutcome)
     if status is BatchStatus.COMPLETED and ended != counters.total:
         yield CounterMismatch("not_ended", f"it is completed, but {ended:,} of its {counters.total:,} jobs have ended")
-    if status is BatchStatus.IN_PROGRESS and counters.results >= counters.jobs and not counters.reading:
+    if status is BatchStatus.IN_PROGRESS and counters.results >= counters.jobs and not counters.ingesting:
         yield CounterMismatch("not_completed", f"it is in progress though each of its {counters.jobs:,} jobs has ended")
-    if status is BatchStatus.CANCELLING and counters.ending is None:
-        yield CounterMismatch("no_ending", "it is cancelling, but nothing says what it will be")
+    if status is BatchStatus.CANCELLING and counters.terminating_as is None:
+        yield CounterMismatch("missing_terminating_as", "it is cancelling, but terminating_as is not set")
 
 
 def _check_outcome_counts(counters: Any) -> Iterator[CounterMismatch]:
     for outcome in (*JobOutcome, "reused"):
         counter, rows = getattr(counters, outcome), getattr(counters, f"{outcome}_rows")
         if counter != rows:
-            yield CounterMismatch("counter", f"it counts {counter:,} {outcome}, its results are {rows:,}")
+            yield CounterMismatch("counter_mismatch", f"it counts {counter:,} {outcome}, its results are {rows:,}")
     if counters.results != sum(getattr(counters, f"{outcome}_rows") for outcome in JobOutcome):
-        yield CounterMismatch("unknown_outcome", "it has results with an outcome that there is not")
+        yield CounterMismatch("unknown_outcome", "it has results with an unknown outcome")
 
 
 def _check_positions_and_seqs(counters: Any) -> Iterator[CounterMismatch]:
-    if (counters.jobs, counters.first_position or 0, _end_position(counters.last_position)) != (
-        counters.total,
-        0,
-        counters.total,
-    ):
-        there = f"{counters.jobs:,} jobs, from {counters.first_position} to {counters.last_position}"
-        yield CounterMismatch("positions", f"its total is {counters.total:,}, there are {there}", SELECT_POSITION_GAPS)
-    # As many as there should be, none below 1, none above the last, and (by `REPEATED_SEQS`) none twice: then all.
-    if (counters.seqs, counters.least_seq or 1, counters.most_seq or 0) != (counters.last_seq, 1, counters.last_seq):
-        there = f"{counters.seqs:,} results, from seq {counters.least_seq} to {counters.most_seq}"
-        yield CounterMismatch("seqs", f"its last_seq is {counters.last_seq:,}, there are {there}", SELECT_SEQ_GAPS)
-
-
-def _end_position(last_position: int | None) -> int:
-    return 0 if last_position is None else last_position + 1
+    last_position = -1 if counters.last_position is None else counters.last_position
+    positions = (counters.jobs, counters.first_position or 0, last_position + 1)
+    if positions != (counters.total, 0, counters.total):
+        jobs = f"{counters.jobs:,} jobs, from {counters.first_position} to {counters.last_position}"
+        yield CounterMismatch(
+            "position_mismatch", f"its total is {counters.total:,}, there are {jobs}", SELECT_POSITION_GAPS
+        )
+    # The expected number, from 1 to the last, and no seq twice (`SELECT_REPEATED_SEQS`): then none is missing.
+    if (counters.seqs, counters.min_seq or 1, counters.max_seq or 0) != (counters.last_seq, 1, counters.last_seq):
+        seqs = f"{counters.seqs:,} results, from seq {counters.min_seq} to {counters.max_seq}"
+        yield CounterMismatch(
+            "seq_mismatch", f"its last_seq is {counters.last_seq:,}, there are {seqs}", SELECT_SEQ_GAPS
+        )

@@ -1,4 +1,4 @@
-"""Vitals: what the tables say of how the work goes. Reading only; ages are by the database's clock."""
+"""Statistics that `doctor` reads from the database; all ages are by the database's clock."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,30 +19,30 @@ DATABASE_NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 COUNT_BACKLOG = """
 SELECT b.pipeline, b.revision,
-       count(*) FILTER (WHERE s.state = 'queued' AND (s.not_before IS NULL OR s.not_before <= {now})) AS queued,
-       count(*) FILTER (WHERE s.state = 'queued' AND s.not_before > {now}) AS put_off,
+       count(*) FILTER (WHERE s.state = 'queued' AND (s.available_at IS NULL OR s.available_at <= {now})) AS queued,
+       count(*) FILTER (WHERE s.state = 'queued' AND s.available_at > {now}) AS deferred,
        count(*) FILTER (WHERE s.state = 'leased') AS leased,
-       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {later}) AS lapsed
+       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {later}) AS lease_expired
 FROM batches b JOIN slices s ON s.batch_id = b.id AND s.state IN ('queued', 'leased')
 WHERE b.status = 'in_progress'
 GROUP BY b.pipeline, b.revision ORDER BY b.pipeline, b.revision
 """
 
-# All slices of a batch that is cancelling were taken away in the moment it began.
+# All slices of a cancelling batch were revoked when its termination began.
 SELECT_TRANSITIONING = """
 SELECT id, status, {now} AS now, CASE status
-       WHEN 'validating' THEN coalesce(heard_at, created_at)
-       WHEN 'in_progress' THEN coalesce(heard_at, created_at)
+       WHEN 'validating' THEN coalesce(holder_heartbeat_at, created_at)
+       WHEN 'in_progress' THEN coalesce(holder_heartbeat_at, created_at)
        ELSE coalesce(cancelling_at, (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id), created_at)
        END AS since
 FROM batches b
-WHERE status IN ('validating', 'cancelling') OR (status = 'in_progress' AND reading) ORDER BY id LIMIT 1000
+WHERE status IN ('validating', 'cancelling') OR (status = 'in_progress' AND ingesting) ORDER BY id LIMIT 1000
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseServer:
-    """The database itself; `ahead_seconds` is how far its clock is ahead of ours."""
+    """The database server; `clock_ahead_seconds` is how far its clock is ahead of ours."""
 
     kind: str
     version: str
@@ -52,19 +52,19 @@ class DatabaseServer:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """One pipeline's slices that are not done, of batches with one revision (None: not settled yet)."""
+    """One pipeline's unfinished slices, of batches with the same revision; None = not resolved yet."""
 
     pipeline: str
     revision: str | None
     queued: int  # claimable now
-    deferred: int  # until their backoff is over
+    deferred: int  # until the end of their backoff
     leased: int
-    lease_expired: int  # of those leased, whose lease ran out long ago
+    lease_expired: int  # leased ones whose lease expired long ago
 
 
 @dataclass(frozen=True, slots=True)
 class TransitioningBatch:
-    """A batch that is `validating`, read on or `cancelling`, and how long nothing was heard of that."""
+    """A batch that is `validating`, ingesting or `cancelling`, and the time since its last progress."""
 
     batch_id: str
     status: str
@@ -73,18 +73,18 @@ class TransitioningBatch:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTaskView:
-    """When a duty was done last, and what it did when it last had something to do."""
+    """When a maintenance task last ran, and its last effect."""
 
     name: str
-    overdue_seconds: float  # below 0: until it is due
+    overdue_seconds: float  # below 0: time until it is due
     last_run_seconds_ago: float | None
     last_effect_seconds_ago: float | None
     last_effect: str | None
-    last_failure: str | None = None  # what its last turn ended with, which is no error of ours
+    last_failure: str | None = None  # reason of the last run's failure; None if it succeeded
 
 
 def get_server(database: Database) -> DatabaseServer:
-    """What the database is; raises Unreachable."""
+    """Return the database's version, size and clock; raises Unreachable."""
     dialect = database.engine.dialect.name
     before = datetime.now(UTC)
     with database.read() as connection:
@@ -97,14 +97,17 @@ def get_server(database: Database) -> DatabaseServer:
 
 
 def list_backlogs(database: Database, expired_after_seconds: float) -> list[Backlog]:
-    """What waits and what is out, by pipeline and revision; a lease counts as lapsed after so many seconds."""
+    """Return the unfinished slices by pipeline and revision.
+
+    expired_after_seconds: time after a lease's expiry from which it counts as `lease_expired`
+    """
     query = text(COUNT_BACKLOG.format(now=database.sql.now, later=database.sql.now_plus_seconds))
     with database.read() as connection:
         return [Backlog(*row) for row in connection.execute(query, {"seconds": -expired_after_seconds})]
 
 
 def list_transitioning_batches(database: Database) -> list[TransitioningBatch]:
-    """Batches on their way in or to an early end, the oldest first."""
+    """Return the batches that are being read or terminated, the oldest first."""
     query = text(SELECT_TRANSITIONING.format(now=database.sql.now)).columns(
         column("id"), column("status"), column("now", UtcDateTime), column("since", UtcDateTime)
     )
@@ -114,7 +117,7 @@ def list_transitioning_batches(database: Database) -> list[TransitioningBatch]:
 
 
 def list_maintenance_tasks(database: Database) -> list[MaintenanceTaskView]:
-    """Every duty that anybody ever had a turn for."""
+    """Return every maintenance task that ever ran."""
     now = literal_column(database.sql.now, UtcDateTime).label("now")
     with database.read() as connection:
         rows = connection.execute(select(*MaintenanceTaskRow.__table__.c, now).order_by(MaintenanceTaskRow.name)).all()
@@ -122,13 +125,17 @@ def list_maintenance_tasks(database: Database) -> list[MaintenanceTaskView]:
 
 
 def _task_from_row(row: Any) -> MaintenanceTaskView:
-    def ago(moment: datetime | None) -> float | None:
-        return None if moment is None else (row.now - moment).total_seconds()
+    def seconds_since(timestamp: datetime | None) -> float | None:
+        return None if timestamp is None else (row.now - timestamp).total_seconds()
 
-    overdue = (row.now - row.due_at).total_seconds()
-    fails = row.failed_at is not None and (row.ran_at is None or row.failed_at >= row.ran_at)
+    is_failing = row.last_failed_at is not None and (row.last_run_at is None or row.last_failed_at >= row.last_run_at)
     return MaintenanceTaskView(
-        row.name, overdue, ago(row.ran_at), ago(row.acted_at), row.acted, row.failure if fails else None
+        name=row.name,
+        overdue_seconds=(row.now - row.next_run_at).total_seconds(),
+        last_run_seconds_ago=seconds_since(row.last_run_at),
+        last_effect_seconds_ago=seconds_since(row.last_effect_at),
+        last_effect=row.last_effect,
+        last_failure=row.last_failure if is_failing else None,
     )
 
 

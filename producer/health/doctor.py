@@ -1,4 +1,4 @@
-"""The doctor: is everything there and healthy? Each finding says what to do, where there is something to do."""
+"""The doctor checks that every part is reachable and healthy; each finding says what to do, if anything."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from models import clock, schema
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
-from models.postgresql import privileges
+from models.postgresql import access
 from models.privacy import private_files, urls
 from models.settings import Settings, config_file
 from producer.batches import blockers, workers
@@ -23,11 +23,11 @@ from producer.schedules import status
 from producer.schedules.alerts import events
 
 WEEK = timedelta(days=7)
-URL_SETTINGS = ("database_url", "redis_url")  # of the settings, those that may have a password in them
+URL_SETTINGS = ("database_url", "redis_url")  # settings that may contain a password
 
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
-    """Look at everything, one after another; what does not answer is a finding and keeps from no other."""
+    """Check every part in turn; a part that does not respond is a finding, and the other checks go on."""
     yield from _check_settings(settings)
     yield findings.check_limits(settings)
     yield from findings.check_disk(*_disk_space(settings))
@@ -37,7 +37,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
     try:
         database = schema.open_database(settings, max_connections=2)
     except (Unreachable, DatabaseRefused) as error:
-        advice = "nothing can be submitted or run until it is there"
+        advice = "nothing can be submitted or run until it responds"
         yield Finding(PROBLEM, "database", str(error), advice, isinstance(error, Unreachable))
         return
     try:
@@ -45,9 +45,9 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
             database, settings, is_redis_reachable=not any(finding.unreachable for finding in redis)
         )
     except Unreachable as error:
-        yield Finding(PROBLEM, "database", str(error), "it went away while it was looked at; look again", True)
+        yield Finding(PROBLEM, "database", str(error), "the connection broke during the checks; run them again", True)
     except DatabaseRefused as error:
-        yield Finding(PROBLEM, "database", str(error), "what was asked needs no more than to read its tables")
+        yield Finding(PROBLEM, "database", str(error), "the checks only need to read its tables")
     finally:
         database.close()
 
@@ -56,85 +56,81 @@ def _check_redis(settings: Settings) -> Iterator[Finding]:
     try:
         yield from findings.check_redis(wakeups.server_info(settings), urls.redact_url(settings.broker_url))
     except Unreachable as error:
-        start = "run: batchmill up" if settings.redis_url is None else "start it, or mend redis_url"
-        advice = f"{start}; until then work goes on, but each piece of it begins later"
+        start = "run: batchmill up" if settings.redis_url is None else "start it, or correct redis_url"
+        advice = f"{start}; until then work continues, but each slice starts later"
         yield Finding(PROBLEM, "redis", str(error), advice, unreachable=True)
 
 
 def _check_tables(database: Database, settings: Settings, *, is_redis_reachable: bool) -> Iterator[Finding]:
-    gone = GONE_AFTER_LEASES * settings.lease_seconds
+    gone_after_seconds = GONE_AFTER_LEASES * settings.lease_seconds
     yield findings.check_database(database_stats.get_server(database), urls.redact_url(settings.resolved_database_url))
-    if (standing_of_role := privileges.role_privileges(database)) is not None:
-        yield from findings.check_role(standing_of_role)
-    there = workers.list_workers(database, settings.lease_seconds)
-    failed = blockers.list_load_failures(database)
-    yield from findings.check_workers(there)
-    yield from findings.check_load_failures(failed)
-    backlogs = database_stats.list_backlogs(database, gone)
-    yield from findings.check_backlogs(
-        backlogs, there, _queue_depths(settings, backlogs) if is_redis_reachable else {}, failed
-    )
+    if (privileges := access.role_privileges(database)) is not None:
+        yield from findings.check_role(privileges)
+    worker_views = workers.list_workers(database, settings.lease_seconds)
+    load_failures = blockers.list_load_failures(database)
+    yield from findings.check_workers(worker_views)
+    yield from findings.check_load_failures(load_failures)
+    backlogs = database_stats.list_backlogs(database, gone_after_seconds)
+    queue_depths = _queue_depths(settings, backlogs) if is_redis_reachable else {}
+    yield from findings.check_backlogs(backlogs, worker_views, queue_depths, load_failures)
     yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
-    yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone)
+    yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
     yield from _check_schedules(database, settings)
 
 
 def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:
     now = clock.clock_for(settings, database)()
     try:
-        standings = status.list_statuses(database, now)
-    except UsageError as error:  # made by a version that knew other words
-        yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it anew")
+        statuses = status.list_statuses(database, now)
+    except UsageError as error:  # a schedule that another version saved, with fields unknown here
+        yield Finding(PROBLEM, "schedules", str(error), "delete it, and create it again")
         return
-    yield from findings.check_schedules(standings, events.count_undelivered(database, now - WEEK))
+    yield from findings.check_schedules(statuses, events.count_undelivered(database, now - WEEK))
 
 
 def _queue_depths(settings: Settings, backlogs: Iterable[Backlog]) -> dict[str, int]:
     try:
         return wakeups.queue_depths(settings, sorted({backlog.pipeline for backlog in backlogs}))
     except Unreachable:
-        return {}  # it answered a moment ago, and the next look will tell
+        return {}  # Redis responded a moment ago; the next run of the doctor reports it
 
 
 def _check_settings(settings: Settings) -> Iterator[Finding]:
-    """The settings that are not as they come, and where each is from."""
+    """Report the settings that differ from the defaults with their origin, and those that can't work."""
     file = config_file()
-    # Tables are too long for a line, and a source's URL has a password in it.
-    tables = {"pipelines", "sources", "schedules"}
-    given = {
-        name: _format_setting(name, getattr(settings, name)) for name in sorted(settings.model_fields_set - tables)
-    }
-    environment = {name.upper() for name in os.environ}
-    named = [
-        f"{name}={value} ({'environment' if f'BATCHMILL_{name.upper()}' in environment else file})"
-        for name, value in given.items()
-    ]
-    where = f"{file.absolute()}" if file else "no batchmill.toml"
-    yield Finding(OK, "settings", f"{where}; {', '.join(named) or 'all as they come'}")
+    location = f"{file.absolute()}" if file else "no batchmill.toml"
+    changed_settings = ", ".join(_describe_changed_settings(settings, file)) or "all defaults"
+    yield Finding(OK, "settings", f"{location}; {changed_settings}")
     for name in settings.sources:
         try:
             sql_sources.find_sql_source(settings, name)
         except SettingsError as error:
-            yield Finding(WARNING, "settings", str(error), "mend it: whatever names this source fails")
+            yield Finding(WARNING, "settings", str(error), "correct it: batches and schedules with this source fail")
     if settings.heartbeat_seconds > settings.lease_seconds / 2:
         yield Finding(
             WARNING,
             "settings",
-            f"a lease of {settings.lease_seconds:g} s is lost with one heartbeat that comes late",
+            f"one late heartbeat is enough to lose a lease of {settings.lease_seconds:g} s",
             f"set heartbeat_seconds to at most {settings.lease_seconds / 3:.2g}",
         )
 
 
-def _format_setting(name: str, value: object) -> str:
-    return urls.redact_url(str(value)) if name in URL_SETTINGS else str(value)
+def _describe_changed_settings(settings: Settings, file: Path | None) -> Iterator[str]:
+    # Tables are too long for a line, and a source's URL contains a password.
+    tables = {"pipelines", "sources", "schedules"}
+    environment = {name.upper() for name in os.environ}
+    for name in sorted(settings.model_fields_set - tables):
+        value = str(getattr(settings, name))
+        origin = "environment" if f"BATCHMILL_{name.upper()}" in environment else file
+        yield f"{name}={urls.redact_url(value) if name in URL_SETTINGS else value} ({origin})"
 
 
 def _exposed_paths(settings: Settings) -> list[Path]:
     database = urls.parse_database_url(settings.resolved_database_url)
-    ours = [settings.home_path]
+    paths = [settings.home_path]
     if database.get_backend_name() == "sqlite" and database.database:
-        ours.append(Path(database.database))
-    return [path for path in ours if private_files.is_open_to_others(path)]
+        paths.append(Path(database.database))
+    return [path for path in paths if private_files.is_open_to_others(path)]
 
 
 def _disk_space(settings: Settings) -> tuple[Path, int]:

@@ -1,7 +1,7 @@
-"""Soundness: what holds of a batch's rows at any moment, as SQL that finds what offends.
+"""SQL queries that find rows of a batch which violate its invariants; a sound batch yields none.
 
-Every query is about the batch `:batch_id` and is answered by the database in one pass over the batch's rows: a million
-jobs take seconds, and only a handful of rows come back. A sound batch yields none.
+Every query is about the batch `:batch_id`. The database runs it in one pass over the batch's rows and returns only a
+handful of them: a million jobs take seconds.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,12 @@ MAX_PLACES = 5
 
 
 class Violation(NamedTuple):
-    """One kind of thing that can be wrong: what is counted of it, and what its places are."""
+    """One kind of violation.
+
+    description: noun phrase for the rows that are counted
+    place_noun: kind of their places: `position`, `seq` or `slice`
+    is_warning: the violation may resolve itself
+    """
 
     description: str
     place_noun: str
@@ -20,62 +25,63 @@ class Violation(NamedTuple):
 
 
 class RowCheck(NamedTuple):
-    """A query that yields `(fault, place)` for whatever offends, in batches that have one of these statuses."""
+    """A query that yields `(fault, place)` for each violation, in batches with one of these statuses."""
 
     query: str
     statuses: frozenset[BatchStatus]
 
 
-# A replay keeps what it takes back, under the seq that it had.
+# A superseded result keeps its seq.
 SELECT_REPEATED_SEQS = """
-SELECT 'seq_repeated' AS fault, seq AS place FROM (
-    SELECT seq FROM past_results WHERE batch_id = :batch_id
+SELECT 'duplicate_seq' AS fault, seq AS place FROM (
+    SELECT seq FROM superseded_results WHERE batch_id = :batch_id
     UNION ALL
     SELECT seq FROM results
-    WHERE batch_id = :batch_id AND seq IN (SELECT seq FROM past_results WHERE batch_id = :batch_id)
+    WHERE batch_id = :batch_id AND seq IN (SELECT seq FROM superseded_results WHERE batch_id = :batch_id)
 ) AS seqs GROUP BY seq HAVING count(*) > 1
 """
 
-# Each result against its job, the slice that it was computed in, the claim that wrote it, and the model that made it.
-# A claim is known by its record, or since no later one followed. Claims from before there were records left none: they
-# left no `leased_at` either, and in a batch that has such a slice nobody can tell.
+# Compares each result with its job, its slice, the claim that wrote it, and its model version. A claim is known if it
+# was recorded in `attempts`, or if it is the slice's latest. Old versions recorded neither attempts nor `leased_at`, so
+# the check for unknown claims is skipped in batches that have such slices.
 SELECT_INVALID_RESULTS = """
 SELECT fault, place FROM (
     SELECT r.position AS place, CASE
-        WHEN j.position IS NULL THEN 'orphan'
+        WHEN j.position IS NULL THEN 'orphan_result'
         WHEN r.reused_from IS NOT NULL AND (r.status <> 'succeeded' OR r.model_version_id IS NULL
-                                            OR r.slice_id IS NOT NULL OR r.token IS NOT NULL) THEN 'misfiled'
+                                            OR r.slice_id IS NOT NULL OR r.fencing_token IS NOT NULL)
+            THEN 'invalid_reuse'
         WHEN r.reused_from IS NULL AND r.status = 'succeeded'
-             AND (r.slice_id IS NULL OR r.token IS NULL OR r.model_version_id IS NULL) THEN 'unfenced'
-        WHEN r.slice_id IS NOT NULL AND s.id IS NULL THEN 'slice_gone'
-        WHEN r.token > s.token THEN 'token_ahead'
-        WHEN r.position < s.first OR r.position >= s.first + s.size THEN 'other_slice'
-        WHEN r.token < s.token AND a.token IS NULL AND u.slices = 0 THEN 'unclaimed'
+             AND (r.slice_id IS NULL OR r.fencing_token IS NULL OR r.model_version_id IS NULL) THEN 'unfenced_result'
+        WHEN r.slice_id IS NOT NULL AND s.id IS NULL THEN 'slice_missing'
+        WHEN r.fencing_token > s.fencing_token THEN 'fencing_token_ahead'
+        WHEN r.position < s.start_position OR r.position >= s.start_position + s.size THEN 'wrong_slice'
+        WHEN r.fencing_token < s.fencing_token AND a.fencing_token IS NULL AND u.slices = 0 THEN 'unknown_claim'
         WHEN r.model_version_id IS NOT NULL AND m.id IS NULL THEN 'unknown_model'
         END AS fault
-    FROM (SELECT position, status, slice_id, token, model_version_id, reused_from
+    FROM (SELECT position, status, slice_id, fencing_token, model_version_id, reused_from
           FROM results WHERE batch_id = :batch_id
           UNION ALL
-          SELECT position, status, slice_id, token, model_version_id, CAST(NULL AS TEXT)
-          FROM past_results WHERE batch_id = :batch_id) AS r
+          SELECT position, status, slice_id, fencing_token, model_version_id, CAST(NULL AS TEXT)
+          FROM superseded_results WHERE batch_id = :batch_id) AS r
     CROSS JOIN (SELECT count(*) AS slices FROM slices
-                WHERE batch_id = :batch_id AND claimed_at IS NOT NULL AND leased_at IS NULL) AS u
+                WHERE batch_id = :batch_id AND first_claimed_at IS NOT NULL AND leased_at IS NULL) AS u
     LEFT JOIN jobs j ON j.batch_id = :batch_id AND j.position = r.position
     LEFT JOIN slices s ON s.id = r.slice_id AND s.batch_id = :batch_id
-    LEFT JOIN (SELECT DISTINCT slice_id, token FROM attempts WHERE batch_id = :batch_id) AS a
-           ON a.slice_id = r.slice_id AND a.token = r.token
+    LEFT JOIN (SELECT DISTINCT slice_id, fencing_token FROM attempts WHERE batch_id = :batch_id) AS a
+           ON a.slice_id = r.slice_id AND a.fencing_token = r.fencing_token
     LEFT JOIN model_versions m ON m.id = r.model_version_id
-) AS told WHERE fault IS NOT NULL
+) AS checked WHERE fault IS NOT NULL
 """
 
-# Along the positions: a slice that is not done opens at its first job and closes behind its last. How many are open
-# where an open job stands is how many will run it. A boundary goes before the job at the same place.
+# A sweep along the positions: an unfinished slice adds 1 at its first job, and subtracts 1 after its last. The sum at
+# an unanswered job is the number of slices that will run it. Slice boundaries sort before the job at that position.
 SELECT_MISCOVERED_JOBS = """
-SELECT CASE depth WHEN 0 THEN 'uncovered' ELSE 'covered_twice' END AS fault, place FROM (
+SELECT CASE depth WHEN 0 THEN 'unassigned' ELSE 'assigned_twice' END AS fault, place FROM (
     SELECT place, job, sum(step) OVER (ORDER BY place, job ROWS UNBOUNDED PRECEDING) AS depth FROM (
-        SELECT first AS place, 1 AS step, 0 AS job FROM slices WHERE batch_id = :batch_id AND state <> 'done'
+        SELECT start_position AS place, 1 AS step, 0 AS job FROM slices WHERE batch_id = :batch_id AND state <> 'done'
         UNION ALL
-        SELECT first + size, -1, 0 FROM slices WHERE batch_id = :batch_id AND state <> 'done'
+        SELECT start_position + size, -1, 0 FROM slices WHERE batch_id = :batch_id AND state <> 'done'
         UNION ALL
         SELECT j.position, 0, 1 FROM jobs j
         WHERE j.batch_id = :batch_id
@@ -85,35 +91,35 @@ SELECT CASE depth WHEN 0 THEN 'uncovered' ELSE 'covered_twice' END AS fault, pla
 """
 
 SELECT_UNANSWERED_JOBS = """
-SELECT 'open' AS fault, j.position AS place FROM jobs j
+SELECT 'open_job' AS fault, j.position AS place FROM jobs j
 WHERE j.batch_id = :batch_id
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND r.position = j.position)
 """
 
 SELECT_UNFINISHED_SLICES = (
-    "SELECT 'unfinished' AS fault, id AS place FROM slices WHERE batch_id = :batch_id AND state <> 'done'"
+    "SELECT 'unfinished_slice' AS fault, id AS place FROM slices WHERE batch_id = :batch_id AND state <> 'done'"
 )
 
 SELECT_INVALID_SLICES = """
 SELECT fault, place FROM (
     SELECT s.id AS place, CASE
-        WHEN s.size < 1 OR s.first < 0 OR s.first + s.size > b.total THEN 'outside'
-        WHEN s.state NOT IN ('queued', 'leased', 'done') THEN 'unknown_state'
-        WHEN s.state = 'leased' AND (s.worker_id IS NULL OR s.lease_expires_at IS NULL) THEN 'half_leased'
-        WHEN s.state = 'leased' AND s.lease_expires_at < {later} THEN 'lapsed'
+        WHEN s.size < 1 OR s.start_position < 0 OR s.start_position + s.size > b.total THEN 'slice_out_of_range'
+        WHEN s.state NOT IN ('queued', 'leased', 'done') THEN 'unknown_slice_status'
+        WHEN s.state = 'leased' AND (s.worker_id IS NULL OR s.lease_expires_at IS NULL) THEN 'incomplete_lease'
+        WHEN s.state = 'leased' AND s.lease_expires_at < {later} THEN 'lease_expired'
         END AS fault
     FROM slices s JOIN batches b ON b.id = s.batch_id
     WHERE s.batch_id = :batch_id
-) AS told WHERE fault IS NOT NULL
+) AS checked WHERE fault IS NOT NULL
 """
 
-# How many there are of each fault, and the first few places.
+# The number of violations of each kind, and the first few places.
 COUNT_VIOLATIONS = """
-SELECT fault, place, many FROM (
-    SELECT fault, place, count(*) OVER (PARTITION BY fault) AS many,
+SELECT fault, place, count_of_fault FROM (
+    SELECT fault, place, count(*) OVER (PARTITION BY fault) AS count_of_fault,
            row_number() OVER (PARTITION BY fault ORDER BY place) AS nth
-    FROM ({query}) AS found
-) AS ranked WHERE nth <= :most ORDER BY fault, place
+    FROM ({query}) AS violations
+) AS ranked WHERE nth <= :limit ORDER BY fault, place
 """
 
 ENDED_STATUSES = frozenset(status for status in BatchStatus if status.has_ended)
@@ -129,21 +135,21 @@ CHECKS = (
 )
 
 VIOLATIONS = {
-    "seq_repeated": Violation("seqs that stand at more than one result", "seq"),
-    "orphan": Violation("results without a job", "position"),
-    "unfenced": Violation("results that succeeded without slice, token or model version", "position"),
-    "misfiled": Violation("reused results that failed, have no model version, or a claim", "position"),
-    "slice_gone": Violation("results of a slice that the batch has not", "position"),
-    "token_ahead": Violation("results with a token that their slice never gave out", "position"),
-    "other_slice": Violation("results of a slice that does not have their job", "position"),
-    "unclaimed": Violation("results written under a claim that nobody recorded", "position"),
-    "unknown_model": Violation("results of a model version that is not there", "position"),
-    "uncovered": Violation("open jobs in no slice that will be run", "position"),
-    "covered_twice": Violation("open jobs in several slices that will be run", "position"),
-    "open": Violation("open jobs though the batch has ended", "position"),
-    "unfinished": Violation("slices that are not done though nothing of the batch may be run any more", "slice"),
-    "outside": Violation("slices that reach beyond the batch's jobs", "slice"),
-    "unknown_state": Violation("slices in a state that there is not", "slice"),
-    "half_leased": Violation("leased slices without an expiry or a worker", "slice"),
-    "lapsed": Violation("leases that ran out long ago, and nobody reclaims them", "slice", is_warning=True),
+    "duplicate_seq": Violation("seqs of more than one result", "seq"),
+    "orphan_result": Violation("results without a job", "position"),
+    "unfenced_result": Violation("results that succeeded without slice, fencing token or model version", "position"),
+    "invalid_reuse": Violation("reused results that failed, have no model version, or a claim", "position"),
+    "slice_missing": Violation("results of a slice that the batch does not have", "position"),
+    "fencing_token_ahead": Violation("results with a fencing token that their slice never issued", "position"),
+    "wrong_slice": Violation("results of a slice that does not contain their job", "position"),
+    "unknown_claim": Violation("results written under a claim that was not recorded", "position"),
+    "unknown_model": Violation("results of a model version that does not exist", "position"),
+    "unassigned": Violation("open jobs in no slice that will be run", "position"),
+    "assigned_twice": Violation("open jobs in several slices that will be run", "position"),
+    "open_job": Violation("open jobs though the batch has ended", "position"),
+    "unfinished_slice": Violation("slices that are not done although the batch has ended or is cancelling", "slice"),
+    "slice_out_of_range": Violation("slices that reach beyond the batch's jobs", "slice"),
+    "unknown_slice_status": Violation("slices in an unknown state", "slice"),
+    "incomplete_lease": Violation("leased slices without an expiry or a worker", "slice"),
+    "lease_expired": Violation("leases that expired long ago and were not reclaimed", "slice", is_warning=True),
 }

@@ -1,4 +1,4 @@
-"""Readers: from files, URLs and standard input to rows, one at a time, in constant memory."""
+"""Readers turn files, URLs and standard input into rows, one at a time, in constant memory."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,12 +18,12 @@ __all__ = ["FILE_FORMATS", "STDIN", "Access", "open_source", "rows_from_records"
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
-# Which option mends what is wrong with a row's columns.
+# The options that repair a problem with a row's columns.
 HINTS = {
-    "missing_field": "; say which to take: --input FIELD=COLUMN",
+    "missing_field": "; say which to use: --input FIELD=COLUMN",
     "missing_id": "; leave --id out, or fill it in",
-    "invalid_id": "; take another with --id, or none with --no-id",
-    "missing_meta": "; leave that --meta out, or write null there",
+    "invalid_id": "; use another with --id, or none with --no-id",
+    "missing_passthrough": "; leave that --passthrough out, or write null there",
 }
 
 Records = Iterable[tuple[int, object] | Problem]
@@ -37,29 +37,27 @@ def open_source(
     access: Access = UNRESTRICTED,
     limits: Limits | None = None,
 ) -> Iterator[Source]:
-    """The rows of files, one after the other, or of standard input for `-`; they close with the block.
+    """The rows of files, one after the other; the files are closed when the block ends.
 
-    A path may be a pattern, or a URL that fsspec knows and `access` admits. `kind` is one of KINDS; None goes by the
-    files' names.
-    Raises UnreadableSource, here or as rows are read, when one is not what it claims to be, SourceTooLarge where they
-    go beyond the limits, and Unreachable when one breaks off.
+    paths: paths, patterns, URLs that fsspec knows and `access` allows, or `-` for standard input.
+    file_format: one of FILE_FORMATS; None = by each file's name.
+    limits: None = the default limits.
+
+    Opening and reading raise UnreadableSource if a file is not in its format, SourceTooLarge beyond the limits, and
+    Unreachable if reading breaks off.
     """
-    found = files.find_files([paths] if isinstance(paths, str) else paths, file_format, access)
+    source_files = files.find_files([paths] if isinstance(paths, str) else paths, file_format, access)
     limits = limits or DEFAULT_LIMITS
-    with closing(_read_files(found, columns, Meter(limits))) as rows:
-        name = (
-            found[0].name
-            if len(found) == 1
-            else f"the set of {len(found):,} files from {found[0].name} to {found[-1].name}"
-        )
-        yield Source(name, found[0].unit, rows, tuple((file.name, file.unit) for file in found), limits)
+    first, last = source_files[0], source_files[-1]
+    name = first.name if first is last else f"the set of {len(source_files):,} files from {first.name} to {last.name}"
+    with closing(_read_files(source_files, columns, Meter(limits))) as rows:
+        yield Source(name, first.unit, rows, tuple((file.name, file.unit) for file in source_files), limits)
 
 
 def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row | Problem]:
-    """The rows that records become."""
-    return map(
-        partial(_row_from_record, columns), records
-    )  # it holds none of them, which may be large, beside the next
+    """The rows that records are mapped to."""
+    # Unlike a generator's variable, `map` does not keep a large record in memory beside the next one.
+    return map(partial(_row_from_record, columns), records)
 
 
 def _row_from_record(columns: ColumnMapping, record: tuple[int, object] | Problem) -> Row | Problem:
@@ -89,7 +87,7 @@ def _read_file(file: SourceFile, columns: ColumnMapping, meter: Meter) -> Iterat
         raise Unreachable(f"{file.name} broke off while it was read: {error.strerror or first_line(error)}") from error
     except (BatchmillError, MemoryError):
         raise
-    except Exception as error:  # of a package that reads this kind of file
+    except Exception as error:  # raised by a package that reads this format
         raise UnreadableSource(f"{file.name} can't be read any further ({type(error).__name__})") from error
 
 
@@ -107,7 +105,7 @@ def _read_records(stream: BinaryIO, file: SourceFile, columns: ColumnMapping, me
 
 
 def _drop_empty_cells(records: Iterable[tuple[int, dict[str, str]] | Problem], optional_columns: list[str]) -> Records:
-    # An empty cell is all that CSV has to say "none".
+    # CSV has no other way to leave an optional field out.
     for record in records:
         if not isinstance(record, Problem):
             for column in optional_columns:

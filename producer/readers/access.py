@@ -1,4 +1,4 @@
-"""Access: what sources may name, whatever the spelling: files of this machine, and URLs of schemes that are allowed."""
+"""Access rules limit sources to files under the allowed roots, and to URLs of the allowed schemes."""
 
 import os
 import re
@@ -13,13 +13,18 @@ from models.settings import Settings
 
 SCHEME_PATTERN = re.compile(r"[a-z][a-z0-9+.-]*")
 LOCAL_SCHEMES = ("file", "local")
-PROC_FD = Path("/proc/self/fd")  # on Linux: to whatever this process has open
+PROC_FD = Path("/proc/self/fd")  # on Linux: links to the files that this process has open
 GLOB_CHARACTERS = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`roots` are the folders under which files may lie, None for any; `seconds` is how long a URL may be silent."""
+    """The access rules of sources.
+
+    roots: the folders whose files may be read; None = any file.
+    schemes: the schemes of URLs that may be read.
+    timeout_seconds: the time in which each call for a URL must return data.
+    """
 
     roots: tuple[Path, ...] | None = None
     schemes: frozenset[str] = frozenset()
@@ -27,7 +32,7 @@ class Access:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """As the operator has set it."""
+        """The rules that the operator has set."""
         roots = settings.source_roots
         return cls(
             None if roots is None else tuple(Path(os.path.realpath(root.expanduser())) for root in roots),
@@ -36,15 +41,15 @@ class Access:
         )
 
     def resolve(self, path_or_url: str) -> str:
-        """A path or URL that may be read, file:// as the path that it is; raises UnreadableSource.
+        """The path or URL if it may be read, with file:// removed; raises UnreadableSource otherwise.
 
-        Where a path leads through links is seen when it is opened.
+        Links are followed and checked when the path is opened.
         """
         if not is_url(path_or_url):
             self._check_roots(path_or_url)
             return path_or_url
         scheme, _, rest = path_or_url.partition("://")
-        if "::" in path_or_url:  # fsspec's own way to have one file system read through another
+        if "::" in path_or_url:  # fsspec's syntax for reading one file system through another
             raise _unreadable_error(path_or_url, "leads through several file systems; name the file itself")
         if scheme.lower() in LOCAL_SCHEMES:
             if not rest.startswith("/"):
@@ -54,16 +59,14 @@ class Access:
             self._check_roots(rest)
             return rest
         if not SCHEME_PATTERN.fullmatch(scheme.lower()) or scheme.lower() not in self.schemes:
-            known = f"are {', '.join(sorted(self.schemes))}" if self.schemes else "there are none"
-            raise _unreadable_error(
-                path_or_url, f"is a URL that sources may not name: of the setting source_schemes {known}"
-            )
+            allowed = ", ".join(sorted(self.schemes)) or "none"
+            raise _unreadable_error(path_or_url, f"is a URL that sources may not name (source_schemes: {allowed})")
         return path_or_url
 
     def open_file(self, path: str) -> BinaryIO:
-        """A file of this machine; raises MissingSource, or UnreadableSource where it is no regular one, or no root's.
+        """Open a local file; raises MissingSource, or UnreadableSource if it is not a regular file under the roots.
 
-        All is asked of what was opened, not of the path, which may change in between.
+        The open file is checked, and not the path, which may change in between.
         """
         descriptor = _open_descriptor(path)
         try:
@@ -77,11 +80,11 @@ class Access:
             raise
 
     def _check_roots(self, path: str) -> None:
-        """Nothing outside of the roots is even looked for."""
+        """Raise UnreadableSource for a path outside the roots, whether or not it exists."""
         if self.roots is None:
             return
-        fixed = GLOB_CHARACTERS.split(path, maxsplit=1)[0]
-        folder = path if fixed == path else os.path.dirname(fixed)  # noqa: PTH120 (a Path drops what it takes for void)
+        prefix = GLOB_CHARACTERS.split(path, maxsplit=1)[0]
+        folder = path if prefix == path else os.path.dirname(prefix)  # noqa: PTH120 (a Path would drop a final slash)
         try:
             real = os.path.realpath(folder or ".")
         except (OSError, ValueError):
@@ -94,22 +97,20 @@ class Access:
 
     def _outside_error(self, path: str) -> UnreadableSource:
         roots = ", ".join(map(str, self.roots or ())) or "none"
-        return _unreadable_error(
-            path, f"is under none of the folders that sources may be read from (source_roots: {roots})"
-        )
+        return _unreadable_error(path, f"is not in a folder that sources may be read from (source_roots: {roots})")
 
 
 UNRESTRICTED = Access()
 
 
 def is_url(path_or_url: str) -> bool:
-    """Whether something is taken for a URL, and not for a path."""
+    """Whether the text is a URL rather than a path."""
     return "://" in path_or_url
 
 
 def _open_descriptor(path: str) -> int:
     try:
-        # Not blocking, since opening a FIFO waits for its writer; regular files don't care.
+        # Non-blocking, because opening a FIFO would wait for its writer; regular files ignore it.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
         raise MissingSource(f"there is no file {path}") from None
@@ -119,15 +120,15 @@ def _open_descriptor(path: str) -> int:
 
 
 def _real_path(descriptor: int, path: str) -> Path:
-    """Where an open file lies, whatever links led to it."""
+    """The real path of an open file, with all links resolved."""
     if PROC_FD.is_dir():
         return (PROC_FD / str(descriptor)).readlink()
     real = Path(os.path.realpath(path))
     try:
-        same = os.path.samestat(os.fstat(descriptor), real.stat())
+        is_same = os.path.samestat(os.fstat(descriptor), real.stat())
     except OSError:
-        same = False
-    if not same:
+        is_same = False
+    if not is_same:
         raise MissingSource(f"{path} changed while it was opened")
     return real
 

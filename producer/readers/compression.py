@@ -1,4 +1,4 @@
-"""Packing: gzip and Zstandard, unpacked as they are read. What a stream is tells its first bytes, not its name."""
+"""Gzip and Zstandard streams are decompressed as they are read; their first bytes tell, not their names."""
 
 import gzip
 import io
@@ -12,11 +12,11 @@ BUFFER_BYTES = 2**20
 
 
 def decompress(stream: BinaryIO, name: str) -> BinaryIO:
-    """The stream itself, or what is packed in it. Raises UnreadableSource, here or as it is read."""
-    start = _peek_magic(stream)
-    if start.startswith(GZIP_MAGIC):
+    """The stream, decompressed if it is compressed; raises UnreadableSource, here or when it is read."""
+    magic = _peek_magic(stream)
+    if magic.startswith(GZIP_MAGIC):
         return _buffered_stream(gzip.GzipFile(fileobj=stream, mode="rb"), name, zlib.error, gzip.BadGzipFile)
-    if start.startswith(ZSTD_MAGIC):
+    if magic.startswith(ZSTD_MAGIC):
         zstd = _import_zstd(name)
         return _buffered_stream(zstd.ZstdFile(stream), name, zstd.ZstdError)
     return stream
@@ -27,10 +27,10 @@ def _peek_magic(stream: BinaryIO) -> bytes:
         return stream.peek(4)[:4]
     if not stream.seekable():
         return b""
-    at = stream.tell()
-    start = stream.read(4)
-    stream.seek(at)
-    return start
+    position = stream.tell()
+    magic = stream.read(4)
+    stream.seek(position)
+    return magic
 
 
 def _import_zstd(name: str) -> Any:
@@ -41,7 +41,9 @@ def _import_zstd(name: str) -> Any:
             from backports import zstd
         except ImportError:
             install = "in the checkout, run: pip install -c constraints.txt '.[zstd]'"
-            raise UnreadableSource(f"{name} is packed with Zstandard, which needs backports.zstd; {install}") from None
+            raise UnreadableSource(
+                f"{name} is compressed with Zstandard, which needs backports.zstd; {install}"
+            ) from None
     return zstd
 
 
@@ -50,7 +52,7 @@ def _buffered_stream(stream: Any, name: str, *error_types: type[Exception]) -> B
 
 
 class _DecompressingStream(io.RawIOBase):
-    """An unpacking stream whose errors are ours."""
+    """A decompressing stream that raises our errors."""
 
     def __init__(self, stream: Any, name: str, error_types: tuple[type[Exception], ...]) -> None:
         self._stream = stream
@@ -62,10 +64,10 @@ class _DecompressingStream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            part = self._stream.read1(len(buffer))  # what there is: `read` would lose it where the packing then breaks
+            part = self._stream.read1(len(buffer))  # `read` would lose the data before a broken part
         except EOFError:
-            raise UnreadableSource(f"{self._name} ends before its packing does; fetch or write it again") from None
+            raise UnreadableSource(f"{self._name} is compressed, and cut off; fetch or write it again") from None
         except self._error_types as error:
-            raise UnreadableSource(f"{self._name} can't be unpacked ({error}); fetch or write it again") from None
+            raise UnreadableSource(f"{self._name} can't be decompressed ({error}); fetch or write it again") from None
         buffer[: len(part)] = part
         return len(part)

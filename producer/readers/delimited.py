@@ -1,9 +1,8 @@
-"""Delimited text: CSV and TSV with a header."""
+"""Delimited text is CSV or TSV with a header."""
 
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -11,26 +10,26 @@ from typing import BinaryIO
 from models.errors import UnreadableSource
 from producer.readers import text_lines
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
-from producer.readers.rows import Problem
+from producer.readers.rows import Problem, check_unique
 
 CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
 MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each
 
-# What the csv module says, by a part of it, and what we say.
+# Our messages for the csv module's, by a part of its text.
 CSV_ERROR_MESSAGES = {
-    CSV_OPEN_QUOTE: "has a quote that is never closed; close it, or double it where it belongs to the text",
+    CSV_OPEN_QUOTE: "has a quote that is never closed; close it, or double it if it belongs to the text",
     "expected after": "goes on after a closing quote; double a quote that belongs to the text",
     "new-line character": "has a carriage return outside quotes; save the file with ordinary line ends",
     CSV_LARGE_FIELD: f"has a field of more than {MAX_FIELD_CHARACTERS:,} characters; shorten it",
 }
 UNCLOSED_QUOTE_MESSAGE = f"begins a row of more than {MAX_ROW_BYTES // 2**20} MiB; close its quote"
 
-MAX_CELLS = 2**17  # of a record, as Python objects beside the texts in them
+MAX_CELLS = 2**17  # in one record, because each is a Python object
 TOO_MANY_CELLS_MESSAGE = f"has more than {MAX_CELLS:,} cells; leave columns out"
 
 QUOTED_TEXT = re.compile('"[^"]*"')
 
-# What a header's cells may be held apart by instead, and what to do then.
+# Delimiters that a header may have instead, and the advice then.
 OTHER_DELIMITERS = {
     ";": "seems to have semicolons between its cells; save it with commas",
     "\t": "seems to have tabs between its cells; say so: --format tsv",
@@ -39,23 +38,23 @@ OTHER_DELIMITERS = {
 
 
 class DelimitedReader:
-    """A table read row by row; `header` is there from the start."""
+    """Reads a table row by row; its `header` is read at once."""
 
     def __init__(self, stream: BinaryIO, name: str, delimiter: str, meter: Meter | None = None) -> None:
         self._name = name
         self._lines = _BoundedLines(text_lines.read_lines(stream, name, meter), delimiter)
-        csv.field_size_limit(MAX_FIELD_CHARACTERS)  # the whole process', and 128 KiB by default
+        csv.field_size_limit(MAX_FIELD_CHARACTERS)  # for the whole process; 128 KiB by default
         self._reader = csv.reader(self._lines, delimiter=delimiter, strict=True)
         self.header = self._read_header(delimiter)
 
     def records(self) -> Iterator[tuple[int, dict[str, str]] | Problem]:
-        """Each row as a dictionary, with the number of the line that it begins on; blank lines are skipped."""
+        """Each row as a dictionary, with the number of its first line; blank lines are skipped."""
         header, width = self.header, len(self.header)
         for number, cells in self._parse_rows():
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
-                yield Problem(number, f"has not as many cells as the header: {len(cells)} instead of {width}")
+                yield Problem(number, f"has another number of cells than the header: {len(cells)} instead of {width}")
             else:
                 yield number, dict(zip(header, cells, strict=True))
 
@@ -67,74 +66,70 @@ class DelimitedReader:
             header = [cell.strip() for cell in cells]
             if len(header) == 1:
                 self._reject_other_delimiter(delimiter)
-            if twice := next((name for name, count in Counter(header).items() if name and count > 1), None):
-                raise UnreadableSource(f"{self._name} has two columns {twice[:40]!r}; rename one")
+            check_unique(self._name, header)
             return header
         return []
 
     def _reject_other_delimiter(self, delimiter: str) -> None:
-        """Raise UnreadableSource where the header's line has none of its delimiters, but another's."""
+        """Raise UnreadableSource if the header's line has another delimiter only."""
         line = QUOTED_TEXT.sub('""', self._lines.first_line)
         for other, sentence in OTHER_DELIMITERS.items():
             if delimiter not in line and other in line:
                 raise UnreadableSource(f"{self._name} {sentence}")
 
     def _parse_rows(self) -> Iterator[tuple[int, list[str] | Problem]]:
-        """Each row's cells, or what is wrong with it.
+        """Each row's cells, or its problem.
 
-        A quote that is not closed, or not within the bound of a record, costs the line that it opens on and no other:
-        reading goes on with the next one.
+        A quote that is not closed within the limit of a record is a problem of its line only: reading continues with
+        the next line.
         """
-        text = self._lines
+        lines = self._lines
         while True:
-            first = text.begin_record()
+            first_line = lines.begin_record()
             try:
                 cells = next(self._reader)
             except StopIteration:
                 return
             except _RecordTooLarge as error:
-                text.rewind_record()
-                yield first, Problem(first, str(error), ROW_TOO_LARGE)
+                lines.rewind_record()
+                yield first_line, Problem(first_line, str(error), ROW_TOO_LARGE)
             except csv.Error as error:
-                yield first, self._problem_for(first, error)
+                yield first_line, self._problem_for(first_line, error)
             else:
-                if cells or text.problem:
-                    yield first, text.problem or cells
+                if cells or lines.problem:
+                    yield first_line, lines.problem or cells
 
     def _problem_for(self, line_number: int, error: csv.Error) -> Problem:
         if CSV_LARGE_FIELD in str(error):
-            return Problem(
-                line_number,
-                _describe_error(error) if self._lines.skip_record() else UNCLOSED_QUOTE_MESSAGE,
-                ROW_TOO_LARGE,
-            )
+            message = _describe_error(error) if self._lines.skip_record() else UNCLOSED_QUOTE_MESSAGE
+            return Problem(line_number, message, ROW_TOO_LARGE)
         if CSV_OPEN_QUOTE in str(error):
             self._lines.rewind_record()
         return Problem(line_number, _describe_error(error))
 
 
 def _describe_error(error: csv.Error) -> str:
-    known = (sentence for part, sentence in CSV_ERROR_MESSAGES.items() if part in str(error))
-    return next(known, "is not CSV; check its quotes")
+    messages = (message for part, message in CSV_ERROR_MESSAGES.items() if part in str(error))
+    return next(messages, "is not CSV; check its quotes")
 
 
 class _RecordTooLarge(Exception):
-    """A record over its bound."""
+    """A record over its limit."""
 
 
 class _BoundedLines:
-    """The decoded lines that the csv module asks for, bounded for each record."""
+    """The decoded lines for the csv module, limited in size for each record."""
 
     def __init__(self, numbered_lines: Iterator[tuple[int, bytes]], delimiter: str) -> None:
         self._lines = numbered_lines
         self._delimiter = delimiter.encode()
         quoted = rb'"[^"]*+(?:""[^"]*+)*+"?'
         self._quoted_cell = re.compile(b"(?<![^" + self._delimiter + b"])" + quoted)
-        self._cell_count = 0  # of the record so far
+        self._cell_count = 0  # in the record so far
         self._record_bytes: bytes | bytearray = b""  # its lines so far: mostly one
-        self._first_line_number = 0  # of them, by its number
+        self._first_line_number = 0  # the record's first
         self.line_number = 0
-        self.problem: Problem | None = None  # of the record: it is not UTF-8
+        self.problem: Problem | None = None  # set if the record is not UTF-8
 
     @property
     def first_line(self) -> str:
@@ -142,30 +137,30 @@ class _BoundedLines:
         return self._record_bytes[: self._record_bytes.find(b"\n") + 1 or None].decode(errors="replace")
 
     def begin_record(self) -> int:
-        """A new record begins; returns on which line."""
+        """Begin a new record; returns the number of its first line."""
         self._record_bytes = b""
         self._cell_count, self.problem = 0, None
         self._first_line_number = self.line_number + 1
         return self._first_line_number
 
     def rewind_record(self) -> None:
-        """Read the record's lines again, but the first."""
+        """Read the record's lines again, except the first."""
         if self.line_number > self._first_line_number:
-            again = io.BytesIO(bytes(self._record_bytes))
+            record = io.BytesIO(bytes(self._record_bytes))
             self._record_bytes = b""
-            again.readline()
+            record.readline()
             self.line_number = self._first_line_number
-            self._lines = chain(enumerate(again, start=self._first_line_number + 1), self._lines)
+            self._lines = chain(enumerate(record, start=self._first_line_number + 1), self._lines)
 
     def skip_record(self) -> bool:
-        """Read on to the record's end; False where it is not within its bound: its first line was all of it."""
-        is_open = self._record_bytes.count(b'"') % 2
-        while is_open:
+        """Skip to the record's end; returns False, after its first line, if it exceeds its limit."""
+        is_in_quotes = self._record_bytes.count(b'"') % 2
+        while is_in_quotes:
             line = self._next_line()
             if line is None or len(self._record_bytes) > MAX_ROW_BYTES:
                 self.rewind_record()
                 return False
-            is_open ^= line.count(b'"') % 2
+            is_in_quotes ^= line.count(b'"') % 2
         return True
 
     def __iter__(self) -> "_BoundedLines":
@@ -176,7 +171,7 @@ class _BoundedLines:
         if line is None:
             raise StopIteration
         if len(self._record_bytes) > MAX_ROW_BYTES:
-            # Most likely an open quote, which swallows the rest of the file.
+            # Most likely an open quote, which would take in the rest of the file.
             raise _RecordTooLarge(
                 ROW_TOO_LONG_MESSAGE if self.line_number == self._first_line_number else UNCLOSED_QUOTE_MESSAGE
             )
@@ -187,7 +182,7 @@ class _BoundedLines:
             return line.decode()
         except UnicodeDecodeError as error:
             self.problem = Problem(self.line_number, text_lines.not_utf8_message(error))
-            return line.decode(errors="replace")  # so that the record's end is found all the same
+            return line.decode(errors="replace")  # so that the record's end is still found
 
     def _next_line(self) -> bytes | None:
         numbered = next(self._lines, None)
@@ -203,12 +198,12 @@ class _BoundedLines:
         return line
 
     def _count_cells(self, line: bytes) -> None:
-        """Raise _TooLarge where the record has more than MOST_CELLS; what is in quotes separates none."""
+        """Raise _RecordTooLarge if the record has more than MAX_CELLS; delimiters in quotes don't count."""
         cells = line.count(self._delimiter)
-        goes_on = self.line_number > self._first_line_number
-        if cells and (goes_on or self._cell_count + cells > MAX_CELLS):
-            # The csv module asks for a further line of a record only within a quote.
-            cells = self._quoted_cell.sub(b"", b'"' + line if goes_on else line).count(self._delimiter)
+        is_continuation = self.line_number > self._first_line_number
+        if cells and (is_continuation or self._cell_count + cells > MAX_CELLS):
+            # The csv module reads another line of a record only within quotes.
+            cells = self._quoted_cell.sub(b"", b'"' + line if is_continuation else line).count(self._delimiter)
         self._cell_count += cells
         if self._cell_count >= MAX_CELLS:
             raise _RecordTooLarge(TOO_MANY_CELLS_MESSAGE)

@@ -1,4 +1,4 @@
-"""Files: which ones a path or pattern stands for, what each of them is, and opening them."""
+"""Source files are found by path, pattern or URL; each has a format, and opens as a decompressed stream."""
 
 import glob
 import sys
@@ -27,13 +27,17 @@ FORMAT_BY_SUFFIX = {
     ".pq": "parquet",
 }
 COMPRESSED_SUFFIXES = (".gz", ".zst")
-MAX_FILES = 100_000  # that one pattern stands for
+MAX_FILES = 100_000  # that one pattern may match
 UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zip", ".7z", ".lz4")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file: how it is reached, and what it holds (one of KINDS)."""
+    """One file of a source.
+
+    path: a path, a URL, or `-` for standard input.
+    file_format: one of FILE_FORMATS.
+    """
 
     path: str
     file_format: str
@@ -41,60 +45,57 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The path for messages, without a URL's secrets."""
         return "standard input" if self.path == STDIN else urls.redact_path(self.path)
 
     @property
     def unit(self) -> str:
-        """What its rows are counted in."""
+        """The unit of its locations."""
         return "row" if self.file_format == "parquet" else "line"
 
     @contextmanager
     def open_stream(self) -> Iterator[BinaryIO]:
-        """Its unpacked content, closed with the block, unless it is standard input. Raises UnreadableSource."""
+        """Its decompressed content; raises UnreadableSource. Closed when the block ends, except standard input."""
         if self.path == STDIN:
             yield decompress(sys.stdin.buffer, self.name)
             return
-        with self._open_raw() as stream:
+        is_remote = is_url(self.path)
+        with (
+            remote.open_url(self.path, self.access.timeout_seconds) if is_remote else self.access.open_file(self.path)
+        ) as stream:
             yield decompress(stream, self.name)
-
-    def _open_raw(self) -> BinaryIO:
-        return (
-            remote.open_url(self.path, self.access.timeout_seconds)
-            if is_url(self.path)
-            else self.access.open_file(self.path)
-        )
 
 
 def find_files(paths: Iterable[str], file_format: str | None = None, access: Access = UNRESTRICTED) -> list[SourceFile]:
-    """The files that paths, URLs and patterns stand for, in this order; a pattern's are sorted by name.
+    """The files of these paths, URLs and patterns, in order; the matches of a pattern are sorted by name.
 
-    `kind` is one of KINDS; None goes by each file's name, and takes standard input for JSON lines. Raises
-    UnreadableSource where there is none, where nothing says what it is, or where `access` does not admit it.
+    file_format: one of FILE_FORMATS; None = by each file's name, and JSON lines for standard input.
+
+    Raises UnreadableSource if there is no such file, its name does not show its format, or `access` does not allow it.
     """
     paths = list(paths)
     if STDIN in paths and len(paths) > 1:
-        raise UsageError("- for standard input stands alone; give it, or files")
+        raise UsageError("- (standard input) can't be combined with files; give either")
     return [
         SourceFile(path, file_format or format_from_name(path), access)
-        for given in paths
-        for path in _expand_pattern(given, access)
+        for path_or_url in paths
+        for path in _expand_pattern(path_or_url, access)
     ]
 
 
 def format_from_name(path: str) -> str:
-    """Which of KINDS a file's name says that it is; raises UnreadableSource where it does not say."""
+    """The format that a file's name shows; raises UnreadableSource if it shows none."""
     if path == STDIN:
         return "jsonl"
-    shown = urls.redact_path(path)
-    suffixes = [suffix.lower() for suffix in PurePosixPath(shown).suffixes]
+    name = urls.redact_path(path)
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
     if suffixes and suffixes[-1] in UNSUPPORTED_SUFFIXES:
-        raise UnreadableSource(f"{shown} is packed as {suffixes[-1]}, which is not read; pack it with gzip or zstd")
+        raise UnreadableSource(f"{name} is compressed as {suffixes[-1]}, which is not read; use gzip or zstd")
     if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
     if suffixes and suffixes[-1] in FORMAT_BY_SUFFIX:
         return FORMAT_BY_SUFFIX[suffixes[-1]]
-    raise UnreadableSource(f"{shown} does not say by its name what it is; say --format {' or '.join(FILE_FORMATS)}")
+    raise UnreadableSource(f"{name} does not say by its name what it is; add --format {' or '.join(FILE_FORMATS)}")
 
 
 def _expand_pattern(path_or_url: str, access: Access) -> list[str]:
@@ -107,9 +108,9 @@ def _expand_pattern(path_or_url: str, access: Access) -> list[str]:
         matches = list(islice(glob.iglob(path, recursive=True), MAX_FILES + 1))  # noqa: PTH207 (absolute patterns)
         matches = sorted(match for match in matches if not Path(match).is_dir())
         if len(matches) > MAX_FILES:
-            raise UnreadableSource(f"{path} stands for more than {MAX_FILES:,} files; submit fewer of them at once")
+            raise UnreadableSource(f"{path} matches more than {MAX_FILES:,} files; submit fewer of them at once")
     else:
-        # Before anything is read: of several files the last may be the one that is not there.
+        # Before any file is read, because the missing one may be the last of several.
         if not _exists(path):
             raise MissingSource(f"there is no file {path}")
         return [path]

@@ -1,4 +1,4 @@
-"""JSON lines: one text or object a line."""
+"""JSON lines have one text or object on each line."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from producer.readers.rows import Problem
 
 ARRAY_MESSAGE = "is one JSON array, not JSON lines; write each element on its own line: jq -c '.[]' FILE > FILE.jsonl"
 
-# What a line takes in memory: itself, decoded, the texts in it, and beside these each key with its place in a
-# dictionary, each object or list, and each value with its place in a list.
+# The memory of a line: itself, its decoded text and the texts in it are three times its length. To that add each key
+# with its entry in a dictionary, each object or list, and each value with its place in a list.
 KEY_BYTES, CONTAINER_BYTES, VALUE_BYTES = 240, 72, 40
-SEPARATOR_BYTES = {ord(":"): KEY_BYTES, ord(","): VALUE_BYTES}  # where one stands alone
-MIN_CHECKED_BYTES = 2**16  # takes less, whatever is in it
+SEPARATOR_BYTES = {ord(":"): KEY_BYTES, ord(","): VALUE_BYTES}  # between two strings
+MIN_CHECKED_BYTES = 2**16  # a shorter line is below the limit, whatever its content
 MAX_LINE_MEMORY_BYTES = 3 * MAX_ROW_BYTES + 2 * 2**20
 TOO_MANY_VALUES_MESSAGE = (
-    f"has keys and values that take more than {MAX_LINE_MEMORY_BYTES // 2**20} "
-    "MiB in memory; leave some out, or split it"
+    f"has keys and values that take more than {MAX_LINE_MEMORY_BYTES // 2**20} MiB in memory; "
+    "leave some out, or split it"
 )
 BLANK_CHARACTERS = (" ", "\t", "\r", "\n")
 BLANK_RUN = re.compile(r"[ \t\r\n]*")
@@ -28,28 +28,28 @@ JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 class _RejectedJson(ValueError):
-    """JSON that the standard's letter allows, or Python does, and we don't."""
+    """JSON that the standard or Python allows, and Batchmill does not."""
 
 
 def read_records(stream: BinaryIO, name: str, meter: Meter | None = None) -> Iterator[tuple[int, object] | Problem]:
-    """Each line's value with the line's number; blank lines are skipped."""
-    first = True
+    """Each line's number and value; blank lines are skipped."""
+    is_first = True
     for number, line in text_lines.read_lines(stream, name, meter, skip_blank=True):
         if line.isspace():
             continue
         record = _parse_line(number, line)
-        if first and line[:1024].lstrip().startswith(b"[") and not _is_chat(record):
+        if is_first and line[:1024].lstrip().startswith(b"[") and not _is_chat(record):
             raise UnreadableSource(f"{name} {ARRAY_MESSAGE}")
-        first = False
-        del line  # a large one is not held beside the next
+        is_first = False
+        del line  # a large one must not be in memory together with the next
         yield record
         del record
 
 
 def _is_chat(record: tuple[int, object] | Problem) -> bool:
-    """Whether a line's array is an input by itself: the messages of a chat."""
+    """Whether the line's array is an input: the messages of a chat."""
     value = record[1]
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "role" in item for item in value)
 
 
 def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
@@ -63,14 +63,14 @@ def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
         return Problem(number, f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line")
     except _RejectedJson as error:
         return Problem(number, str(error))
-    except ValueError:  # Python's own bound on the digits of an integer
+    except ValueError:  # Python's limit on the digits of an integer
         return Problem(number, "has a number of thousands of digits; write it as text")
     except RecursionError:
         return Problem(number, "is nested too deeply; an input is an object of texts")
 
 
 def _too_large_reason(line: bytes) -> str | None:
-    """Why a line can't be read in bounded memory; None where it can."""
+    """The reason why a line can't be read in bounded memory; None if it can."""
     if len(line) > MAX_ROW_BYTES:
         return ROW_TOO_LONG_MESSAGE
     if text_lines.is_too_long_decoded(line):
@@ -79,20 +79,20 @@ def _too_large_reason(line: bytes) -> str | None:
 
 
 def _has_too_many_values(line: bytes) -> bool:
-    """Whether a line takes more than MOST_BYTES for its keys and values."""
+    """Whether a line with its keys and values takes more than MAX_LINE_MEMORY_BYTES."""
     if len(line) < MIN_CHECKED_BYTES:
         return False
-    left = MAX_LINE_MEMORY_BYTES - 3 * len(line)
-    if _value_memory_bytes(line, 0, len(line)) <= left:
+    available = MAX_LINE_MEMORY_BYTES - 3 * len(line)
+    if _value_memory_bytes(line, 0, len(line)) <= available:
         return False
-    # Its texts may have as many commas: they are left out only where that matters.
-    place = 0
+    # Texts may contain as many commas; they are excluded only if that matters, because it takes longer.
+    start = 0
     for match in JSON_STRING.finditer(line):
-        left -= _value_memory_bytes(line, place, match.start())
-        place = match.end()
-        if left < 0:
+        available -= _value_memory_bytes(line, start, match.start())
+        start = match.end()
+        if available < 0:
             return True
-    return _value_memory_bytes(line, place, len(line)) > left
+    return _value_memory_bytes(line, start, len(line)) > available
 
 
 def _value_memory_bytes(line: bytes, start: int, end: int) -> int:
@@ -107,16 +107,16 @@ def _object_from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _RejectedJson(f"names {twice[:40]!r} twice; which one is meant?")
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _RejectedJson(f"names {repeated[:40]!r} twice; remove one")
     return record
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise _RejectedJson(f"has {name}, which is no JSON; write null or leave it out")
+    raise _RejectedJson(f"has {name}, which is not JSON; write null or leave it out")
 
 
-# Made once: json.loads builds a decoder for every call that has a hook.
+# Created once, because json.loads builds a decoder for every call that has a hook.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object_from_pairs, parse_constant=_reject_constant)
 
 
@@ -128,7 +128,7 @@ def _decode(text: str) -> object:
 
 
 def _skip_blanks(text: str, start: int) -> int:
-    # To strip it would copy a line that may be large.
+    # Stripping the text would copy a line that may be large.
     if text[start : start + 1] not in BLANK_CHARACTERS:
         return start
     blanks = BLANK_RUN.match(text, start)

@@ -1,4 +1,4 @@
-"""Metadata: the columns that are kept with a job and given back beside its result."""
+"""Passthrough columns are kept with a job, and returned with its result."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, time
@@ -10,34 +10,30 @@ from models.documents import to_json
 from models.errors import JobError
 from producer.readers.storable import UnreadableValue, is_storable
 
-MAX_DEPTH = 64  # lists and objects in each other: whoever reads it has to come down again
-MAX_JSON_CHARACTERS = 16_384  # characters of JSON: what is kept is there to join by, not a second input
+MAX_DEPTH = 64  # nested lists and objects: readers of the result must be able to parse them
+MAX_JSON_CHARACTERS = 16_384  # passthrough columns are for joins, and not a second input
 
 
 def validate_passthrough(values: dict[str, Any]) -> dict[str, Any]:
-    """The columns fit for JSON: moments as ISO 8601, decimals and UUIDs as text. Raises JobError."""
-    fit = {column: _json_value(column, value, MAX_DEPTH) for column, value in values.items()}
+    """The columns as JSON values: times as ISO 8601, decimals and UUIDs as text. Raises JobError."""
+    passthrough = {column: _json_value(column, value, MAX_DEPTH) for column, value in values.items()}
+    names = " and ".join(values)
     try:
-        size = len(to_json(fit))
+        size = len(to_json(passthrough))
     except (ValueError, TypeError, RecursionError):
-        raise JobError(
-            "invalid_meta", f"has in {_join_names(values)} what is no JSON, to be kept; take another column"
-        ) from None
+        raise _error(f"has a value in {names} that JSON can't hold; use another column") from None
     if size > MAX_JSON_CHARACTERS:
-        raise JobError(
-            "invalid_meta",
-            f"has {size:,} characters in {_join_names(values)} to keep; at most {MAX_JSON_CHARACTERS:,} are",
-        )
-    return fit
+        raise _error(f"has {size:,} characters in {names} to keep; at most {MAX_JSON_CHARACTERS:,} are kept")
+    return passthrough
 
 
 def _json_value(column: str, value: object, levels_left: int) -> object:
-    # The frequent kinds first: this runs for every row.
+    # The frequent types first: this runs for every row.
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         if not is_storable(value):
-            raise JobError("invalid_meta", f"{column} has a NUL character or half a surrogate pair; remove it")
+            raise _error(f"{column} has a NUL character or half a surrogate pair; remove it")
         return value
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
@@ -46,23 +42,23 @@ def _json_value(column: str, value: object, levels_left: int) -> object:
     if isinstance(value, (dict, list, tuple)):
         return _json_container(column, value, levels_left)
     if isinstance(value, UnreadableValue):
-        raise JobError("invalid_meta", f"{column} {value.reason}")
-    raise JobError("invalid_meta", f"{column} holds {type(value).__name__}, which JSON has not; take another column")
+        raise _error(f"{column} {value.reason}")
+    raise _error(f"{column} holds {type(value).__name__}, which JSON has not; use another column")
 
 
 def _json_container(column: str, value: dict[Any, Any] | Sequence[Any], levels_left: int) -> object:
     if not levels_left:
-        raise JobError("invalid_meta", f"{column} is nested deeper than {MAX_DEPTH} levels; take another column")
+        raise _error(f"{column} is nested deeper than {MAX_DEPTH} levels; use another column")
     if isinstance(value, dict):
-        return {_json_key(column, key): _json_value(column, one, levels_left - 1) for key, one in value.items()}
-    return [_json_value(column, one, levels_left - 1) for one in value]
+        return {_json_key(column, key): _json_value(column, item, levels_left - 1) for key, item in value.items()}
+    return [_json_value(column, item, levels_left - 1) for item in value]
 
 
 def _json_key(column: str, key: object) -> str:
     if not isinstance(key, str) or not is_storable(key):
-        raise JobError("invalid_meta", f"{column} has a key that is no text; take another column")
+        raise _error(f"{column} has a key that is not text; use another column")
     return key
 
 
-def _join_names(values: dict[str, Any]) -> str:
-    return " and ".join(values)
+def _error(message: str) -> JobError:
+    return JobError("invalid_passthrough", message)

@@ -1,7 +1,6 @@
-"""Remote files: whatever fsspec reaches, such as s3://bucket/key. Needs fsspec and the package for that scheme.
+"""Remote files are read through fsspec, such as s3://bucket/key; this needs fsspec and the package for the scheme.
 
-All of it is done in a thread that is left behind where nothing comes for too long: no package knows a timeout of its
-own for everything.
+Each call is made in a thread that is abandoned after a timeout, because no such package has a timeout for everything.
 """
 
 import io
@@ -18,8 +17,8 @@ THREAD_NAME = "remote source"
 
 
 def find_urls(url: str, timeout_seconds: float) -> list[str]:
-    """The URLs that a pattern stands for, sorted; what is no pattern stands for itself. Raises MissingSource."""
-    if not any(character in url for character in "*["):  # a question mark begins a query
+    """The URLs that match a pattern, sorted, or the URL itself if it is no pattern; raises MissingSource."""
+    if not any(character in url for character in "*["):  # a question mark starts a query
         return [url]
     with _translate_errors(url):
         system, path = call_within(timeout_seconds, lambda: _file_system_for(url), THREAD_NAME)
@@ -28,9 +27,9 @@ def find_urls(url: str, timeout_seconds: float) -> list[str]:
 
 
 def open_url(url: str, timeout_seconds: float) -> BinaryIO:
-    """The file as a stream that can seek where its scheme can; raises MissingSource.
+    """The file as a stream, which can seek if its scheme can; raises MissingSource.
 
-    Reading raises TimeoutError where nothing comes for `seconds`.
+    Reading raises TimeoutError if nothing comes for `timeout_seconds`.
     """
 
     def open_() -> BinaryIO:
@@ -44,7 +43,7 @@ def open_url(url: str, timeout_seconds: float) -> BinaryIO:
 
 
 class _RemoteStream(io.RawIOBase):
-    """A stream of fsspec's that is not waited for for ever."""
+    """An fsspec stream whose calls have a timeout."""
 
     def __init__(self, stream: BinaryIO, timeout_seconds: float) -> None:
         super().__init__()
@@ -84,13 +83,13 @@ def _file_system_for(url: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except ValueError:
-        raise MissingSource(f"{urls.redact_path(url)} can't be opened: nothing here reads such URLs") from None
+        raise MissingSource(f"{urls.redact_path(url)} can't be opened: no installed package reads such URLs") from None
     return system, path
 
 
 @contextmanager
 def _translate_errors(url: str) -> Iterator[None]:
-    # Every scheme has a package of its own with errors of its own.
+    # Each scheme has a package with its own errors.
     try:
         yield
     except MissingSource:
@@ -98,6 +97,6 @@ def _translate_errors(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise MissingSource(f"there is no file {urls.redact_path(url)}") from None
     except Exception as error:
-        # Seldom its message, which may quote the URL with a signature in it.
+        # Its message is rarely safe to show: it may quote the URL with a signature in it.
         reason = tracebacks.safe_message(error) or type(error).__name__
         raise MissingSource(f"{urls.redact_path(url)} can't be opened: {reason}") from None

@@ -1,5 +1,6 @@
-"""Rows: what a source yields, and which of its columns become a job's input and custom_id."""
+"""Rows are what a source yields; a column mapping says which columns become a job's input and custom_id."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,14 +15,16 @@ from producer.readers.storable import UnreadableValue, is_storable
 
 MAX_CUSTOM_ID_CHARACTERS = 512
 DEFAULT_ID_COLUMNS = ("custom_id", "id")
-FILE_OFFSET = 10**12  # added to a row's place for each file before its own
-MAX_COLUMNS_LISTED = 20  # in a sentence about a missing one
+FILE_OFFSET = 10**12  # added to a row's location for each file before its own
+MAX_COLUMNS_LISTED = 20  # in a message about a missing column
 
 
 class Row(NamedTuple):
-    """One row: where it stands (a line's or item's number, from 1), the user's own id, and the input as it came.
+    """One row of a source.
 
-    `meta` has the columns that are kept with the job, fit for JSON.
+    location: the number of the line or item, from 1.
+    raw_input: the input before validation.
+    passthrough: the columns that are kept with the job, as JSON values; None = none.
     """
 
     location: int
@@ -31,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Why the row that stands there can't be a job; the sentence goes on after "line 3: ". The code is stable."""
+    """The reason why the row at a location can't be a job; the message continues a sentence after "line 3: "."""
 
     location: int
     message: str
@@ -40,17 +43,19 @@ class Problem(NamedTuple):
 
 
 def unexpected_problem(location: int, error: Exception, custom_id: str | None = None) -> Problem:
-    """The problem of a row that raised what is no error of ours; its message may quote the row, so it is not named."""
+    """The problem of a row that raised an unexpected error, whose message may quote the row and is left out."""
     if isinstance(error, MemoryError):
-        raise error  # the machine's trouble, and no row's
-    return Problem(location, f"can't be taken in ({type(error).__name__})", custom_id=custom_id)
+        raise error  # a problem of the machine, and not of the row
+    return Problem(location, f"can't be read ({type(error).__name__})", custom_id=custom_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where rows come from: its name for people, what `where` counts, and the rows, read as they are taken.
+    """Rows with a name for messages.
 
-    `parts` has the name and the unit of each file where there are several; then `where` counts in FILE_STEPs too.
+    unit: the unit of locations, such as "line".
+    rows: read from the source one by one.
+    files: the name and unit of each file; with several, locations count in FILE_OFFSETs too.
     """
 
     name: str
@@ -60,20 +65,20 @@ class Source:
     limits: Limits = DEFAULT_LIMITS
 
     def describe_location(self, location: int) -> str:
-        """A row's place in words: `line 3`, or `b.jsonl, line 3`."""
-        part, number = divmod(location, FILE_OFFSET)
+        """A location in words: `line 3`, or `b.jsonl, line 3`."""
+        file_index, number = divmod(location, FILE_OFFSET)
         if len(self.files) < 2:
             return f"{self.unit} {number}"
-        name, unit = self.files[part]
+        name, unit = self.files[file_index]
         return f"{name}, {unit} {number}"
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """Which column holds which field of the task, and which holds the ids."""
+    """The columns that hold the task's fields, the custom_id and the passthrough values."""
 
     fields: tuple[tuple[str, str, bool], ...]  # field, column, whether it is required
-    id_columns: tuple[str, ...]  # the first that a row has
+    id_columns: tuple[str, ...]  # the first one that a row has counts
     is_id_required: bool
     passthrough: tuple[str, ...] = ()  # kept with each job
 
@@ -87,47 +92,53 @@ class ColumnMapping:
         use_ids: bool = True,
         passthrough: Iterable[str] = (),
     ) -> Self:
-        """The task's own names, unless `inputs` gives a field another column or `custom_id` names the ids' one."""
+        """A mapping for a task.
+
+        input_columns: columns by field; a field that is not named has a column of its name.
+        id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
+        use_ids: False = rows get no custom_id.
+        passthrough: columns to keep with each job.
+        """
         input_columns = input_columns or {}
-        known = [field.name for field in spec.fields]
+        field_names = [field.name for field in spec.fields]
         for name in input_columns:
-            if name not in known:
-                raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(known)}")
-        # A column that is named on purpose must be there; an optional field's own name need not.
+            if name not in field_names:
+                raise UsageError(f"{spec.name} has no input {name!r}; it takes: {', '.join(field_names)}")
+        # A column that was named explicitly must exist; the default column of an optional field need not.
         fields = tuple(
-            (f.name, input_columns.get(f.name, f.name), f.required or f.name in input_columns) for f in spec.fields
+            (field.name, input_columns.get(field.name, field.name), field.required or field.name in input_columns)
+            for field in spec.fields
         )
-        kept = tuple(dict.fromkeys(passthrough))
-        if "" in kept:
-            raise UsageError("a column to keep has no name; name it as the source does: --meta COLUMN")
+        passthrough = tuple(dict.fromkeys(passthrough))
+        if "" in passthrough:
+            raise UsageError("a column to keep has no name; name it as the source does: --passthrough COLUMN")
         if not use_ids:
-            return cls(fields, (), is_id_required=False, passthrough=kept)
-        return cls(
-            fields, (id_column,) if id_column else DEFAULT_ID_COLUMNS, is_id_required=bool(id_column), passthrough=kept
-        )
+            return cls(fields, (), is_id_required=False, passthrough=passthrough)
+        id_columns = (id_column,) if id_column else DEFAULT_ID_COLUMNS
+        return cls(fields, id_columns, is_id_required=bool(id_column), passthrough=passthrough)
 
     def map_row(self, location: int, record: object) -> Row:
-        """The row that a record becomes; bare text stands for the first field. Raises JobError."""
+        """The row of a record; a bare text is the value of the first field. Raises JobError."""
         if not isinstance(record, dict):
             if self.is_id_required:
                 raise JobError("missing_id", f"has no column {self.id_columns[0]!r} to take the custom_id from")
             if self.passthrough:
-                raise JobError("missing_meta", f"has no column {self.passthrough[0]!r} to keep")
+                raise JobError("missing_passthrough", f"has no column {self.passthrough[0]!r} to keep")
             return Row(location, None, record)
-        taken = {field: record[column] for field, column, _ in self.fields if column in record}
-        if len(taken) < len(self.fields):
+        raw_input = {field: record[column] for field, column, _ in self.fields if column in record}
+        if len(raw_input) < len(self.fields):
             self._check_required(record)
-        meta = self._passthrough_values(record) if self.passthrough else None
-        return Row(location, self._custom_id(record) if self.id_columns else None, taken, meta)
+        passthrough = self._passthrough_values(record) if self.passthrough else None
+        return Row(location, self._custom_id(record) if self.id_columns else None, raw_input, passthrough)
 
     def column_names(self) -> Iterator[str]:
-        """Every column that a row may be made of."""
+        """All columns that a row may be made of."""
         yield from (column for _, column, _ in self.fields)
         yield from self.id_columns
         yield from self.passthrough
 
     def check_header(self, source_name: str, header: Iterable[str]) -> None:
-        """Raise UnreadableSource when a table's header lacks a column."""
+        """Raise UnreadableSource if a table's header lacks a required column."""
         header = list(header)
         for field, column, required in self.fields:
             if required and column not in header:
@@ -136,15 +147,15 @@ class ColumnMapping:
             raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, "--id COLUMN"))
         for column in self.passthrough:
             if column not in header:
-                raise UnreadableSource(_missing_column_message(source_name, column, header, "--meta COLUMN"))
+                raise UnreadableSource(_missing_column_message(source_name, column, header, "--passthrough COLUMN"))
 
     def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
-        kept = {}
+        values = {}
         for column in self.passthrough:
             if column not in record:
-                raise JobError("missing_meta", f"has no {column!r} to keep; it has: {_join_columns(record)}")
-            kept[column] = record[column]
-        return kept_columns.validate_passthrough(kept)
+                raise JobError("missing_passthrough", f"has no {column!r} to keep; it has: {_join_columns(record)}")
+            values[column] = record[column]
+        return kept_columns.validate_passthrough(values)
 
     def _check_required(self, record: dict[str, Any]) -> None:
         for _, column, required in self.fields:
@@ -159,6 +170,13 @@ class ColumnMapping:
         if self.is_id_required:
             raise JobError("missing_id", f"has nothing in {self.id_columns[0]!r} to take the custom_id from")
         return None
+
+
+def check_unique(source_name: str, header: Iterable[str], advice: str = "rename one") -> None:
+    """Raise UnreadableSource if a header has two columns of one name; several may have none."""
+    repeated = next((name for name, count in Counter(header).items() if name and count > 1), None)
+    if repeated is not None:
+        raise UnreadableSource(f"{source_name} has two columns {repeated[:40]!r}; {advice}")
 
 
 def parse_custom_id(value: object, column: str = "custom_id") -> str:
@@ -176,7 +194,7 @@ def parse_custom_id(value: object, column: str = "custom_id") -> str:
 
 def _id_as_text(value: object, column: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() <= 4 * MAX_CUSTOM_ID_CHARACTERS:  # Python spells none of many thousand digits
+        if value.bit_length() <= 4 * MAX_CUSTOM_ID_CHARACTERS:  # Python does not format thousands of digits
             return str(value)
         raise JobError("invalid_id", f"{column} has too many digits to be the custom_id")
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) <= MAX_CUSTOM_ID_CHARACTERS:
@@ -189,7 +207,7 @@ def _id_as_text(value: object, column: str) -> str:
 
 
 def _missing_column_message(source_name: str, column: str, header: Iterable[str], option: str) -> str:
-    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; say which to take: {option}"
+    return f"{source_name} has no column {column!r}; it has: {_join_columns(header)}; say which to use: {option}"
 
 
 def _join_columns(columns: Iterable[str]) -> str:

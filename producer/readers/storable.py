@@ -1,13 +1,13 @@
-"""Storable: what text every database takes; and values that came as none that Python has."""
+"""Storable text is text that every database takes; `UnreadableValue` stands for a value that could not be read."""
 
 from dataclasses import dataclass
 
-MAX_MESSAGE_CHARACTERS = 2000  # characters of a sentence about what went wrong
+MAX_MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableValue:
-    """In the place of a value that could not be read; the reason goes on after its column's name."""
+    """Stands for a value that could not be read; the reason continues a sentence that begins with its column."""
 
     reason: str
 
@@ -24,7 +24,7 @@ def is_storable(value: str) -> bool:
 
 
 def make_storable(message: str) -> str:
-    """The sentence as every database takes it: a file's name or a driver's message may hold what none does."""
+    """The message as every database can store it: a file name or a driver's message may contain what none can."""
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     if is_storable(message):

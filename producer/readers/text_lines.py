@@ -1,4 +1,4 @@
-"""Lines of UTF-8: numbered, of bounded length, without the byte-order mark."""
+"""Lines of UTF-8 text are read with their numbers, in bounded length, without the byte-order mark."""
 
 import codecs
 import io
@@ -9,10 +9,10 @@ from typing import BinaryIO
 from models.errors import UnreadableSource
 from producer.readers.limits import MAX_ROW_BYTES, Meter
 
-# One character past U+00FF makes each of a decoded line's take two bytes, and one past U+FFFF four.
+# A character past U+00FF makes each character of the decoded line take two bytes, and one past U+FFFF four.
 DECODED_TOO_LONG_MESSAGE = f"is longer than {MAX_ROW_BYTES // 2**20} MiB once it is decoded; split it"
 WIDE_CHARACTER, ASTRAL_CHARACTER = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\xf0-\xf4]")
-CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # bytes that begin no character
+CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # no character begins with one
 
 SNIFF_BYTES = 1024
 NOT_TEXT_MESSAGES = {
@@ -29,11 +29,12 @@ NOT_TEXT_MESSAGES = {
 def read_lines(
     stream: BinaryIO, name: str, meter: Meter | None = None, *, skip_blank: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    """Each line with its number, from 1, split at newlines only: U+2028 and its like belong to the text.
+    """Each line with its number, from 1, split at newlines only: U+2028 and similar characters belong to the text.
 
-    A line over LONGEST_ROW comes cut, longer than that by a byte; the rest is passed over in bounded memory once the
-    next line is asked for. With `passes_blank` some of the empty lines don't come, though they count: a packed file may
-    have hundreds of millions. Raises UnreadableSource for what is no text at all, and SourceTooLarge.
+    skip_blank: leave out some of the empty lines, though they count: a compressed file may have hundreds of millions.
+
+    A line over MAX_ROW_BYTES is cut one byte after that limit; the next call skips its rest in bounded memory.
+    Raises UnreadableSource if the stream is no UTF-8 text, and SourceTooLarge.
     """
     number, meter = 0, meter or Meter()
     while line := stream.readline(MAX_ROW_BYTES + 1):
@@ -42,14 +43,14 @@ def read_lines(
         if number == 1:
             _reject_other_formats(line, name)
             line = line.removeprefix(codecs.BOM_UTF8)
-        goes_on = len(line) > MAX_ROW_BYTES and not line.endswith(b"\n")
+        is_cut = len(line) > MAX_ROW_BYTES and not line.endswith(b"\n")
         is_empty = line == b"\n"
         yield number, line
-        line = b""  # so that it is not held beside the next one
-        while goes_on:
+        line = b""  # so that it is not in memory together with the next one
+        while is_cut:
             rest = stream.readline(MAX_ROW_BYTES // 16)
             meter.add(len(rest), f"{name}, line {number}")
-            goes_on = rest != b"" and not rest.endswith(b"\n")
+            is_cut = rest != b"" and not rest.endswith(b"\n")
         if is_empty and skip_blank:
             while empty := _skip_empty_lines(stream):
                 number += empty
@@ -57,7 +58,7 @@ def read_lines(
 
 
 def _skip_empty_lines(stream: BinaryIO) -> int:
-    """Pass over the newlines that are next in the stream's buffer; returns how many."""
+    """Skip the newlines that are next in the stream's buffer; returns their number."""
     if not isinstance(stream, io.BufferedReader):
         return 0
     buffered = stream.peek(1)
@@ -67,7 +68,7 @@ def _skip_empty_lines(stream: BinaryIO) -> int:
 
 
 def is_too_long_decoded(line: bytes) -> bool:
-    """Whether the decoded line takes more than LONGEST_ROW bytes of memory."""
+    """Whether the decoded line takes more than MAX_ROW_BYTES of memory."""
     if 4 * len(line) <= MAX_ROW_BYTES or not WIDE_CHARACTER.search(line):
         return False
     width = 4 if ASTRAL_CHARACTER.search(line) else 2
@@ -75,7 +76,7 @@ def is_too_long_decoded(line: bytes) -> bool:
 
 
 def not_utf8_message(error: UnicodeDecodeError) -> str:
-    """What is wrong with a line that does not decode, without quoting it."""
+    """A sentence on a line that can't be decoded, which does not quote it."""
     return f"is not UTF-8 at byte {error.start + 1} (0x{error.object[error.start]:02x}); save the file as UTF-8"
 
 
@@ -84,6 +85,6 @@ def _reject_other_formats(start: bytes, name: str) -> None:
         if start.startswith(magic):
             raise UnreadableSource(f"{name} {sentence}")
     if b"\0" in start[:2] or start.count(b"\0", 0, SNIFF_BYTES) * 8 >= min(len(start), SNIFF_BYTES):
-        # No text begins so, and one that has ASCII in it does in either byte order.
+        # ASCII characters in UTF-16 or UTF-32 have NUL bytes, in either byte order; UTF-8 text has none.
         kind = "UTF-32" if b"\0\0" in start[:4] else "UTF-16"
         raise UnreadableSource(f"{name} seems to be {kind} without a byte-order mark; save it as UTF-8")

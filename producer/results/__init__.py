@@ -1,1 +1,1 @@
-"""What came out of a batch: pages of rows, files, tables and the history of attempts."""
+"""The results of a batch: pages of rows, files, tables and the history of attempts."""

@@ -1,8 +1,8 @@
-"""Gathering: rows for a table that others read, in a temporary one first, which locks nobody out.
+"""Staging collects rows in a temporary table, and merges them into a table that others read, in one transaction.
 
-It goes with its connection. Then everything is merged in one transaction: whoever reads the table sees all of it, or
-what was there before. On PostgreSQL all of that is one transaction, since a pooler may give the next one another
-session, which has no such table.
+Staging takes no locks on the target, and its readers see all merged rows or none. The temporary table goes with its
+connection. On PostgreSQL, staging and merging are one transaction, because a pooler may give the next transaction
+another session, which lacks the temporary table.
 """
 
 import math
@@ -34,7 +34,7 @@ from models.postgresql.session import MAX_NAME_BYTES
 from producer.readers.limits import portions
 from producer.results.tabular import ColumnType
 
-STAGING_TABLE_NAME = "batchmill_gathered"
+STAGING_TABLE_NAME = "batchmill_staged"
 CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 SQL_TYPES: dict[ColumnType, Any] = {
     ColumnType.TEXT: Text(),
@@ -45,41 +45,47 @@ SQL_TYPES: dict[ColumnType, Any] = {
     ColumnType.JSON: Document,
 }
 
-# WHERE true: without it SQLite takes ON for the beginning of a join.
+# WHERE true: without it SQLite parses ON as the beginning of a join.
 UPSERT_FROM_STAGING = """
-INSERT INTO {table} ({names}) SELECT {names} FROM {gathered} WHERE true
+INSERT INTO {table} ({names}) SELECT {names} FROM {staging} WHERE true
 ON CONFLICT ({key}) DO UPDATE SET {updates} WHERE {when}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A table's columns, and which of them are its key; a row's values come in their order."""
+    """A table's columns and its key; values of a row are in the columns' order."""
 
     columns: tuple[tuple[str, ColumnType], ...]
     key: tuple[str, ...]
 
     def to_sql_table(self, name: str, *, with_key: bool = True, **options: Any) -> SqlTable:
-        """The table as SQLAlchemy describes it, with its key or without."""
+        """Return the table for SQLAlchemy, with its primary key or without."""
         columns: list[Column[Any]] = [
-            Column(column, SQL_TYPES[kind], primary_key=with_key and column in self.key)
-            for column, kind in self.columns
+            Column(column, SQL_TYPES[column_type], primary_key=with_key and column in self.key)
+            for column, column_type in self.columns
         ]
         return SqlTable(name, MetaData(), *columns, **options)
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaDiff:
-    """How a table differs from a shape, with types as the database spells them."""
+    """How a table differs from a schema, with types in the database's spelling.
+
+    missing: columns of the schema that the table lacks, with their types
+    type_changed: columns of another type, with the table's and the schema's
+    extra: columns of the table that the schema lacks
+    key: primary key of the table
+    """
 
     missing: dict[str, str]
-    type_changed: dict[str, tuple[str, str]]  # the type there, and the shape's
+    type_changed: dict[str, tuple[str, str]]
     extra: tuple[str, ...]
-    key: tuple[str, ...]  # the table's
+    key: tuple[str, ...]
 
 
 class StagingTable:
-    """What was gathered, on the connection that has it, which is in no transaction."""
+    """The staged rows, on the connection that holds their temporary table."""
 
     def __init__(self, connection: Connection, schema: TableSchema, row_count: int) -> None:
         self._connection = connection
@@ -88,40 +94,42 @@ class StagingTable:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that may write, for the merge and whatever has to be true together with it.
+        """Begin a transaction that may write, for the merge and all that must be committed with it.
 
-        Rolled back it can be had again; committed it is the last.
+        After a rollback, another may follow; a commit ends the staging.
         """
         self._connection.execution_options(read_only=False)
-        gathering = self._connection.get_transaction()
-        with self._connection.begin_nested() if gathering else self._connection.begin():
+        staging_transaction = self._connection.get_transaction()
+        with self._connection.begin_nested() if staging_transaction else self._connection.begin():
             yield self._connection
-        if gathering:
-            gathering.commit()
+        if staging_transaction:
+            staging_transaction.commit()
 
     def create_or_diff(self, table_name: str) -> SchemaDiff:
-        """Make the table where there is none, and hold what is there against the shape."""
+        """Create the table if it is missing, and compare it with the schema."""
         table = self._schema.to_sql_table(table_name)
         table.create(self._connection, checkfirst=True)
-        dialect, found = self._connection.dialect, inspect(self._connection)
-        there = {column["name"]: column["type"].compile(dialect) for column in found.get_columns(table_name)}
-        here = {column.name: column.type.compile(dialect) for column in table.columns}
+        dialect, inspector = self._connection.dialect, inspect(self._connection)
+        actual = {column["name"]: column["type"].compile(dialect) for column in inspector.get_columns(table_name)}
+        expected = {column.name: column.type.compile(dialect) for column in table.columns}
         return SchemaDiff(
-            missing={column: kind for column, kind in here.items() if column not in there},
+            missing={name: sql_type for name, sql_type in expected.items() if name not in actual},
             type_changed={
-                column: (there[column], kind) for column, kind in here.items() if there.get(column, kind) != kind
+                name: (actual[name], sql_type)
+                for name, sql_type in expected.items()
+                if actual.get(name, sql_type) != sql_type
             },
-            extra=tuple(column for column in there if column not in here),
-            key=tuple(found.get_pk_constraint(table_name)["constrained_columns"]),
+            extra=tuple(name for name in actual if name not in expected),
+            key=tuple(inspector.get_pk_constraint(table_name)["constrained_columns"]),
         )
 
     def merge(self, table_name: str, condition: str = "true") -> None:
-        """Insert what is new, and update what is there where the condition holds; `excluded` is the new row in it."""
+        """Insert new rows, and update existing ones where the condition holds; in it, `excluded` is the staged row."""
         names = [quote_name(column) for column, _ in self._schema.columns]
         key = [quote_name(column) for column in self._schema.key]
         merge = UPSERT_FROM_STAGING.format(
             table=quote_name(table_name),
-            gathered=STAGING_TABLE_NAME,
+            staging=STAGING_TABLE_NAME,
             names=", ".join(names),
             key=", ".join(key),
             when=condition,
@@ -130,7 +138,7 @@ class StagingTable:
         self._connection.execute(literal_statement(merge))
 
     def add_column(self, table_name: str, column: str, sql_type: str) -> None:
-        """Give the table a column more, empty in the rows that are there."""
+        """Add a column to the table, NULL in the existing rows."""
         self._connection.execute(
             literal_statement(f"ALTER TABLE {quote_name(table_name)} ADD COLUMN {quote_name(column)} {sql_type}")
         )
@@ -138,12 +146,12 @@ class StagingTable:
 
 @contextmanager
 def stage_rows(database: Database, schema: TableSchema, rows: Iterable[Sequence[Any]]) -> Iterator[StagingTable]:
-    """Take in all rows, each the values of the shape's columns; what was gathered is gone after the block."""
+    """Stage all rows, each the values of the schema's columns; the staging table is dropped after the block."""
     _check_column_names(database, schema)
-    how = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
-    table = schema.to_sql_table(STAGING_TABLE_NAME, with_key=False, **how)  # its key's index would be for nothing
+    options = {"prefixes": ["TEMPORARY"], "postgresql_on_commit": "DROP"}
+    table = schema.to_sql_table(STAGING_TABLE_NAME, with_key=False, **options)  # nothing reads an index of the key
     with database.session() as connection:
-        connection.execution_options(read_only=True)  # on SQLite: no lock of the file, the temporary table is outside
+        connection.execution_options(read_only=True)  # on SQLite: no file lock, temporary tables are in another file
         try:
             table.create(connection)
             yield StagingTable(connection, schema, _copy_rows(connection, table, rows))
@@ -156,24 +164,24 @@ def stage_rows(database: Database, schema: TableSchema, rows: Iterable[Sequence[
 
 
 def quote_name(name: str) -> str:
-    """A name as both databases take it, whatever is in it; SQLAlchemy's own would double a % that COPY leaves so."""
+    """Quote any name for both databases; SQLAlchemy's own quoting would double a %, which COPY takes literally."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal_statement(statement: str) -> TextClause:
-    """A statement without parameters: a colon in a name is none."""
+    """Return a statement without parameters, in which colons are escaped."""
     return text(statement.replace(":", "\\:"))
 
 
 def _check_column_names(database: Database, schema: TableSchema) -> None:
-    """Raise UsageError where the database would refuse a column's name, or cut it: then it would be another's."""
-    longest = MAX_NAME_BYTES if database.engine.dialect.name == "postgresql" else math.inf
+    """Raise UsageError for a column name that the database would refuse or truncate."""
+    max_bytes = MAX_NAME_BYTES if database.engine.dialect.name == "postgresql" else math.inf
     for name, _ in schema.columns:
         if not name:
             raise UsageError("a column of these results has no name, which a table's column needs; write a .jsonl file")
-        if (size := len(name.encode())) > longest:
+        if (size := len(name.encode())) > max_bytes:
             raise UsageError(
-                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {longest}; write a "
+                f"the column {name[:30]!r}… has {size} bytes in its name, and PostgreSQL takes {max_bytes}; write a "
                 "file, or submit with a shorter one"
             )
 
@@ -191,7 +199,7 @@ def _copy_rows(connection: Connection, table: SqlTable, rows: Iterable[Sequence[
             connection.begin()
         count += len(chunk)
     if is_sqlite:
-        connection.commit()  # for one that may write
+        connection.commit()  # the merge begins another one, which may write
     return count
 
 
@@ -199,5 +207,6 @@ def _to_sqlite_values(row: Sequence[Any]) -> list[Any]:
     return [_format_datetime(value) if isinstance(value, datetime) else value for value in row]
 
 
-def _format_datetime(moment: datetime) -> str:
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")  # ten times as fast as strftime
+def _format_datetime(timestamp: datetime) -> str:
+    # Ten times as fast as strftime.
+    return timestamp.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")

@@ -1,4 +1,4 @@
-"""Sheets: results as rows of typed columns, for what has no nested values: CSV, Parquet and a table in SQL."""
+"""Tabular layout of results: rows of typed columns for CSV, Parquet and SQL tables, which have no nested values."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from producer.results.pages import ResultRow
 
 
 class ColumnType(Enum):
-    """What a column holds; each file and database has a type for it. A document is JSON in a text."""
+    """The type of a column, which each file format and database maps to its own; a document is JSON text."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -42,21 +42,27 @@ WHOLE_OUTPUT = (("output", ColumnType.JSON),)
 
 @dataclass(frozen=True, slots=True)
 class TabularLayout:
-    """The columns of a batch's results. `outputs` are an output's keys; None where it goes whole into one column."""
+    """The columns of a batch's results.
+
+    input_fields: fields of the task's input
+    passthrough: columns of the source that are returned with the results
+    output_columns: keys of an output with their types; None = the whole output as JSON in one column
+    hint: advice in errors about rows that do not fit
+    """
 
     input_fields: tuple[str, ...]
     passthrough: tuple[str, ...]
     output_columns: tuple[tuple[str, ColumnType], ...] | None
-    hint: str = "write .jsonl"  # what to do where a row does not fit
+    hint: str = "write .jsonl"
 
     @classmethod
     def from_example(
         cls, input_fields: Iterable[str], example: Any, *, passthrough: Iterable[str] = ()
     ) -> "TabularLayout":
-        """The columns for a task's input fields, for what was kept of the rows, and for outputs like this one.
+        """Return the layout for a task's input fields, passthrough columns, and outputs like the example.
 
-        A flat object gets a column for each of its keys, and so does the one written text of a list; any other output
-        becomes one column of JSON.
+        A flat object gets one column per key, and so does a list with one generated text. Any other output becomes one
+        column of JSON.
         """
         flat = _flatten(example)
         outputs = None if flat is None else tuple((name, infer_column_type(value)) for name, value in flat.items())
@@ -64,28 +70,31 @@ class TabularLayout:
 
     @property
     def columns(self) -> list[tuple[str, ColumnType]]:
-        """Names and kinds; a name that is taken already, in whichever case, gets `meta_` or `output_` before it."""
-        given, answered = self.columns_excluding(
+        """Names and types; a name that is taken, in any case, gets the prefix `meta_` or `output_`."""
+        inputs, outputs = self.columns_excluding(
             name for name, _ in (*LEADING_COLUMNS, STATUS_COLUMN, *TRAILING_COLUMNS)
         )
-        return [*LEADING_COLUMNS, *given, STATUS_COLUMN, *answered, *TRAILING_COLUMNS]
+        return [*LEADING_COLUMNS, *inputs, STATUS_COLUMN, *outputs, *TRAILING_COLUMNS]
 
     def columns_excluding(
         self, reserved: Iterable[str]
     ) -> tuple[list[tuple[str, ColumnType]], list[tuple[str, ColumnType]]]:
-        """The columns of what was given (inputs, meta) and of what was answered, in a table that has those others."""
-        taken = {*reserved} | {name.lower() for name in self.input_fields}
-        meta = [(_unused_name(name, "meta_", taken), ColumnType.TEXT) for name in self.passthrough]
-        outputs = [(_unused_name(name, "output_", taken), kind) for name, kind in self.output_columns or WHOLE_OUTPUT]
-        return [*((name, ColumnType.TEXT) for name in self.input_fields), *meta], outputs
+        """Return the columns of inputs with passthrough, and those of outputs, for a table with the reserved names."""
+        used_names = {*reserved} | {name.lower() for name in self.input_fields}
+        passthrough = [(_unused_name(name, "meta_", used_names), ColumnType.TEXT) for name in self.passthrough]
+        outputs = [
+            (_unused_name(name, "output_", used_names), column_type)
+            for name, column_type in self.output_columns or WHOLE_OUTPUT
+        ]
+        return [*((name, ColumnType.TEXT) for name in self.input_fields), *passthrough], outputs
 
     @property
     def column_names(self) -> list[str]:
-        """The names."""
+        """The columns' names."""
         return [name for name, _ in self.columns]
 
     def row_values(self, row: ResultRow) -> list[Any]:
-        """One row, in the order of the columns and of their kinds; raises UsageError where it does not fit."""
+        """Return a row's values in the order of `columns`; raises UsageError when it does not fit."""
         return [
             row.position,
             row.custom_id,
@@ -104,39 +113,38 @@ class TabularLayout:
         ]
 
     def input_values(self, row: ResultRow) -> list[Any]:
-        """What the row came with: its inputs, then what was kept of it."""
-        kept = row.passthrough or {}
-        if kept and not kept.keys() <= set(self.passthrough):
-            raise UsageError(f"the row at position {row.position} has other columns of its own; {self.hint}")
+        """Return the row's inputs and its passthrough values; raises UsageError when they do not fit."""
+        passthrough = row.passthrough or {}
+        if not passthrough.keys() <= set(self.passthrough):
+            raise UsageError(f"the row at position {row.position} has other passthrough columns; {self.hint}")
         return [
             *(_to_text(row.input.get(name)) for name in self.input_fields),
-            *(_to_text(kept.get(name)) for name in self.passthrough),
+            *(_to_text(passthrough.get(name)) for name in self.passthrough),
         ]
 
     def output_values(self, row: ResultRow) -> list[Any]:
-        """Its output, key by key or as JSON."""
+        """Return the row's output, by key or as JSON; raises UsageError when it does not fit."""
         if self.output_columns is None:
             return [None if row.output is None else json.dumps(row.output, ensure_ascii=False)]
         if row.output is None:
             return [None] * len(self.output_columns)
         output = _flatten(row.output)
-        known = 0 if output is None else sum([name in output for name, _ in self.output_columns])
-        if output is None or known < len(output):
+        if output is None or not output.keys() <= dict(self.output_columns).keys():
             raise UsageError(f"the output at position {row.position} has other fields than the first; {self.hint}")
-        return [self._coerce(row.position, name, kind, output.get(name)) for name, kind in self.output_columns]
+        return [self._coerce(row.position, name, expected, output.get(name)) for name, expected in self.output_columns]
 
-    def _coerce(self, position: int, name: str, kind: ColumnType, value: Any) -> Any:
-        found = infer_column_type(value)
-        if value is None or found is kind:
+    def _coerce(self, position: int, name: str, expected: ColumnType, value: Any) -> Any:
+        actual = infer_column_type(value)
+        if value is None or actual is expected:
             return value
-        if kind is ColumnType.NUMBER and found is ColumnType.INTEGER:  # PostgreSQL gives 1e16 back without a point
+        if expected is ColumnType.NUMBER and actual is ColumnType.INTEGER:  # PostgreSQL returns 1e16 without a point
             return float(value)
-        said = f"{name} at position {position} is {found.value}, in the first row it is {kind.value}"
-        raise UsageError(f"{said}; {self.hint}")
+        types = f"{name} at position {position} is {actual.value}, in the first row it is {expected.value}"
+        raise UsageError(f"{types}; {self.hint}")
 
 
 def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> TabularLayout:
-    """The columns of a batch: by its task, its first output, and what was kept of its first rows."""
+    """Return the layout of a batch's results, from its task, its first output and its passthrough columns."""
     fields = [field.name for field in task.fields]
     return TabularLayout.from_example(
         fields, pages.first_output(database, batch_id), passthrough=pages.passthrough_columns(database, batch_id)
@@ -144,7 +152,7 @@ def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> Tabul
 
 
 def infer_column_type(value: Any) -> ColumnType:
-    """The kind of a value of an output."""
+    """Return the column type for a value of an output."""
     if isinstance(value, bool):
         return ColumnType.BOOLEAN
     if isinstance(value, int):
@@ -153,9 +161,9 @@ def infer_column_type(value: Any) -> ColumnType:
 
 
 def _flatten(output: Any) -> dict[str, Any] | None:
-    """An output as names and plain values, where it can be had as such."""
+    """Return an output as names and plain values; None if it is nested."""
     if isinstance(output, list) and len(output) == 1 and isinstance(output[0], dict) and len(output[0]) == 1:
-        [output] = output  # what the tasks that write give: one text, in a list since there may be several
+        [output] = output  # generation tasks return a list of texts, which usually has one
     if not isinstance(output, dict) or not output or any(isinstance(value, dict | list) for value in output.values()):
         return None
     return output

@@ -1,1 +1,1 @@
-"""Schedules: pipelines that run at set times. Any worker may advance them; no scheduler process is needed."""
+"""Schedules, which run pipelines at set times. Any worker may advance them; no scheduler process is needed."""

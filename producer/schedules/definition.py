@@ -1,4 +1,4 @@
-"""The definition of a schedule: all that a person says of it, checked when it is said."""
+"""The definition of a schedule, validated when a person creates or changes it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -25,18 +25,18 @@ from producer.schedules.timing.due_times import CatchupPolicy
 from producer.submission.request import FAIL_ROW, ON_INVALID, FailureLimit, SubmitRequest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_DEFINITION_LENGTH = 65_536  # of a definition as JSON
-RESERVED_METADATA = ("schedule", "slot")  # the metadata that a run's batch gets
+MAX_DEFINITION_LENGTH = 65_536  # characters of a definition as JSON
+RESERVED_METADATA = ("schedule", "scheduled_at")  # metadata keys that every run's batch gets
 
 OverlapPolicy = Literal["skip", "queue", "allow"]
 
 
 def _validator_for(check: Callable[[str], object]) -> AfterValidator:
-    """Checked, and kept as it was said."""
+    """Return a validator that runs `check` and keeps the text as it was written."""
 
-    def checked(said: str) -> str:
-        _run_check(check, said)
-        return said
+    def checked(text: str) -> str:
+        _run_check(check, text)
+        return text
 
     return AfterValidator(checked)
 
@@ -56,7 +56,7 @@ Duration = Annotated[str, _validator_for(deadlines.parse_timedelta)]
 
 
 class ScheduleDefinition(BaseModel):
-    """One schedule. Spans and times are kept as they were said; `cron` is spelled out."""
+    """One schedule; durations and times keep their written form, and `cron` is normalized to five fields."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants", hide_input_in_errors=True
@@ -64,38 +64,38 @@ class ScheduleDefinition(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     pipeline: str
-    cron: Annotated[str, AfterValidator(lambda said: _run_check(cron_fields.normalize, said))]
+    cron: Annotated[str, AfterValidator(lambda text: _run_check(cron_fields.normalize, text))]
     tz: Annotated[str, _validator_for(timezones.check_timezone)] = "UTC"
     sql: str | None = Field(default=None, description="The query [sources.NAME] of batchmill.toml.")
-    file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {slot:%Y-%m-%d}.")
+    file: str | None = Field(default=None, description="A file's name, or a pattern of several, with {time:%Y-%m-%d}.")
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(default=None, description="Unset: by the name.")
     bind: dict[str, ParameterValue] = Field(default_factory=dict, description="Parameters of the query.")
     input: dict[str, str] = Field(default_factory=dict, description="Which column holds a field of the task.")
     id: str | None = Field(default=None, description="Which column holds the ids; unset: custom_id, else id.")
-    meta: tuple[str, ...] = Field(default=(), description="Columns to keep with each job.")
+    passthrough: tuple[str, ...] = Field(default=(), description="Columns to keep with each job.")
     params: dict[str, Any] = Field(default_factory=dict, description="Parameters of the task.")
     metadata: dict[str, str] = Field(default_factory=dict, description="Kept with each run's batch.")
     priority: int = 0
     on_invalid: Literal[ON_INVALID] = FAIL_ROW  # type: ignore[valid-type]
     max_failures: Annotated[str, BeforeValidator(_int_to_text), _validator_for(FailureLimit.parse)] | None = None
     reuse: bool = Field(default=False, description="Take results that there are for the same input.")
-    catchup: CatchupPolicy = Field(default="latest", description="Which slots run that came while nobody was there.")
-    catchup_window: Duration = Field(default="24h", description="Older slots are missed.")
-    overlap: OverlapPolicy = Field(default="skip", description="What a slot does while the run before it is open.")
+    catchup: CatchupPolicy = Field(default="latest", description="Which missed runs to make up for.")
+    catchup_window: Duration = Field(default="24h", description="A run later than this is missed.")
+    overlap: OverlapPolicy = Field(default="skip", description="What a run does while the one before it is open.")
     deadline: Annotated[str, _validator_for(deadlines.check_deadline)] | None = Field(
-        default=None, description="A span after the slot, or a time of day in the zone."
+        default=None, description="A span after the scheduled time, or a time of day in the zone."
     )
     source_timeout: Duration = Field(default="1h", description="How long a run waits for its source.")
     lag: Duration = Field(default="0s", description="How long after they are made rows may take to be seen.")
     since: datetime | None = Field(default=None, description="Where the first run begins; unset: 1970.")
     into: Annotated[str, _validator_for(user_table.check_table_name)] | None = None
     into_source: str | None = Field(default=None, description="Whose database has that table; unset: the results'.")
-    alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger jump is told.")
+    alert_drift: float | None = Field(default=None, gt=0, le=1, description="A larger change raises an alert.")
     webhook: Annotated[str, _validator_for(webhook_address.check_webhook_url)] | None = Field(default=None, repr=False)
 
     @classmethod
     def from_fields(cls, name: str, fields: Mapping[str, Any]) -> Self:
-        """From what a person said, or what was `stored`; raises UsageError, one sentence that names the field."""
+        """Build a definition from a person's input or from `dump`; raises UsageError, which names the field."""
         try:
             return cls.model_validate({**fields, "name": name})
         except ValidationError as error:
@@ -125,50 +125,50 @@ class ScheduleDefinition(BaseModel):
 
     @property
     def timetable(self) -> Cron:
-        """When it comes."""
+        """The scheduled times, as a `Cron`."""
         return Cron(self.cron, self.tz)
 
     def format_time(self, instant: datetime) -> str:
-        """A moment for people, by the clocks of its zone."""
+        """Format a time for people, in the schedule's zone."""
         return f"{instant.astimezone(self.timetable.zone_info):%a %Y-%m-%d %H:%M %Z}"
 
     @property
     def max_catchup_age(self) -> timedelta:
-        """How late a slot may run."""
+        """The longest delay with which a run may still start."""
         return deadlines.parse_timedelta(self.catchup_window)
 
     @property
     def max_source_wait(self) -> timedelta:
-        """How long a run waits for its source."""
+        """The longest time that a run waits for its source."""
         return deadlines.parse_timedelta(self.source_timeout)
 
     @property
     def lag_duration(self) -> timedelta:
-        """How far a run stays behind its slot."""
+        """The distance by which a run's rows end before its scheduled time."""
         return deadlines.parse_timedelta(self.lag)
 
     @property
     def initial_since(self) -> datetime:
-        """Where the first run begins, in UTC; without a zone, `since` is by the clocks of the schedule's."""
-        said = self.since or EPOCH
-        return (said if said.tzinfo else said.replace(tzinfo=self.timetable.zone_info)).astimezone(UTC)
+        """The start of the first run's rows, in UTC; a `since` without a zone is in the schedule's zone."""
+        since = self.since or EPOCH
+        return (since if since.tzinfo else since.replace(tzinfo=self.timetable.zone_info)).astimezone(UTC)
 
     def deadline_for(self, scheduled_at: datetime) -> datetime | None:
-        """By when the slot's run should be done."""
+        """Return the time by which the run should be done, or None without a deadline."""
         return None if self.deadline is None else deadlines.deadline_after(scheduled_at, self.deadline, self.timetable)
 
     def columns_for(self, spec: TaskSpec) -> ColumnMapping:
-        """Which columns of its source hold what; raises UsageError."""
-        return ColumnMapping.for_task(spec, self.input, self.id, passthrough=self.meta)
+        """Return the mapping from the source's columns to the task's fields; raises UsageError."""
+        return ColumnMapping.for_task(spec, self.input, self.id, passthrough=self.passthrough)
 
     def request_for(self, pipeline: Pipeline, scheduled_at: datetime) -> SubmitRequest:
-        """What the batch of a slot's run is asked to be; raises UsageError."""
+        """Build the submission of a run; raises UsageError."""
         local = scheduled_at.astimezone(self.timetable.zone_info)
         return SubmitRequest.create(
             pipeline,
             parameters=self.params,
             name=f"{self.name} {local:%Y-%m-%d %H:%M}",
-            metadata={**self.metadata, "schedule": self.name, "slot": scheduled_at.astimezone(UTC).isoformat()},
+            metadata={**self.metadata, "schedule": self.name, "scheduled_at": scheduled_at.astimezone(UTC).isoformat()},
             priority=self.priority,
             on_invalid=self.on_invalid,
             max_failures=self.max_failures,
@@ -176,16 +176,16 @@ class ScheduleDefinition(BaseModel):
         )
 
     def dump(self) -> dict[str, Any]:
-        """All that was said, fit for JSON; `of` makes the same schedule of it."""
+        """Return all fields that differ from their defaults, as JSON types; `from_fields` restores the schedule."""
         return self.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
 
     def dump_redacted(self) -> dict[str, Any]:
-        """The same for people: texts among the parameters and bound values hashed, addresses without their secrets."""
+        """Return `dump` for display: texts in parameters and bound values are hashed, addresses lose their secrets."""
         shown = self.dump()
         if "params" in shown:
             shown["params"] = redaction.redact_parameters(shown["params"])
         if "bind" in shown:
-            shown["bind"] = {name: redaction.redact_value(said) for name, said in shown["bind"].items()}
+            shown["bind"] = {name: redaction.redact_value(value) for name, value in shown["bind"].items()}
         for name, shows in (("webhook", urls.redact_webhook_url), ("file", urls.redact_path)):
             if name in shown:
                 shown[name] = shows(shown[name])
@@ -226,6 +226,6 @@ def _describe_error(error: ValidationError) -> str:
     if field == "name":
         return "a name has small letters, digits, '.', '_' and '-', at most 63, and begins with a letter or digit"
     if problem["type"].startswith("datetime"):
-        return f"{field}: that is no moment such as 2026-11-24 or 2026-11-24T02:00+01:00"
-    said = problem["msg"].removeprefix("Value error, ")
-    return said if not field or said.startswith(f"{field} ") else f"{field}: {said[:1].lower()}{said[1:]}"
+        return f"{field}: that is no time such as 2026-11-24 or 2026-11-24T02:00+01:00"
+    message = problem["msg"].removeprefix("Value error, ")
+    return message if not field or message.startswith(f"{field} ") else f"{field}: {message[:1].lower()}{message[1:]}"

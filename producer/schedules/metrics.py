@@ -1,4 +1,4 @@
-"""Metrics: how the schedules stand, as Prometheus reads it from a file (the text format, version 0.0.4)."""
+"""Metrics of the schedules in Prometheus' text format (version 0.0.4), for a textfile collector."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from models.states import RunState
 
 @dataclass(frozen=True, slots=True)
 class ScheduleMetrics:
-    """One schedule's numbers; the last run's are of its last completed one. Moments are aware, spans in seconds."""
+    """One schedule's numbers; `summary` is that of the last completed run. Times are aware, durations in seconds."""
 
     schedule: str
-    runs_by_state: Mapping[str, int] = field(default_factory=dict)  # by state
+    runs_by_state: Mapping[str, int] = field(default_factory=dict)
     last_scheduled_at: datetime | None = None
     overdue_seconds: float = 0.0
     summary: Mapping[str, Any] | None = None
@@ -27,11 +27,11 @@ Sample = tuple[Mapping[str, str], float]
 
 
 def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
-    """All metrics, each with its help and type; a schedule that has no such number has no such line."""
+    """Return all metrics with their help and type; a number that a schedule lacks has no line."""
     families = (
         (
-            "last_completed_slot_timestamp_seconds",
-            "The newest slot whose run completed, in Unix seconds.",
+            "last_completed_scheduled_timestamp_seconds",
+            "The newest scheduled time whose run completed, in Unix seconds.",
             _last_scheduled_at_samples,
         ),
         ("runs", "Runs that are kept, by state.", _run_samples),
@@ -47,9 +47,9 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
         ("last_run_drift", "How far its results were from those before, from 0 to 1.", _drift_samples),
     )
     lines = []
-    for name, said, samples in families:
+    for name, help_text, samples in families:
         full = f"batchmill_schedule_{name}"
-        lines += [f"# HELP {full} {said}", f"# TYPE {full} gauge"]
+        lines += [f"# HELP {full} {help_text}", f"# TYPE {full} gauge"]
         for schedule in schedule_metrics:
             for labels, value in samples(schedule):
                 lines.append(
@@ -59,7 +59,7 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
 
 
 def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
-    """The numbers of every schedule, by name."""
+    """Read the numbers of every schedule, by name."""
     with database.snapshot() as connection:
         names = connection.scalars(select(Schedule.name).order_by(Schedule.name)).all()
         return [_collect_one(connection, name, now) for name in names]
@@ -68,16 +68,16 @@ def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
 def _collect_one(connection: Connection, name: str, now: datetime) -> ScheduleMetrics:
     of_it = Run.schedule == name
     counted = select(Run.state, func.count()).where(of_it).group_by(Run.state)
-    good = select(Run.slot, Run.summary).where(of_it, Run.state == RunState.COMPLETED.value)
-    last = connection.execute(good.order_by(Run.slot.desc()).limit(1)).one_or_none()
+    good = select(Run.scheduled_at, Run.summary).where(of_it, Run.state == RunState.COMPLETED.value)
+    last = connection.execute(good.order_by(Run.scheduled_at.desc()).limit(1)).one_or_none()
     unmet = select(func.min(Run.deadline_at)).where(
         of_it, Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)), Run.deadline_at < now
     )
-    since: datetime | None = connection.scalar(unmet.where(Run.slot > last.slot) if last else unmet)
+    since: datetime | None = connection.scalar(unmet.where(Run.scheduled_at > last.scheduled_at) if last else unmet)
     return ScheduleMetrics(
         name,
         runs_by_state={row.state: row[1] for row in connection.execute(counted)},
-        last_scheduled_at=last.slot if last else None,
+        last_scheduled_at=last.scheduled_at if last else None,
         overdue_seconds=(now - since).total_seconds() if since else 0.0,
         summary=last.summary if last else None,
     )

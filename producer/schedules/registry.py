@@ -1,4 +1,4 @@
-"""The registry: schedules made, changed, suspended and taken away."""
+"""The registry, which creates, changes, suspends and deletes schedules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ LOCK_SCHEDULE = "SELECT name FROM schedules WHERE name = :name {for_update}"
 
 SELECT_UNREAD_BATCHES = """
 SELECT r.batch_id FROM runs r JOIN batches b ON b.id = r.batch_id
-WHERE r.schedule = :name AND r.look_at IS NOT NULL AND b.status = 'validating'
+WHERE r.schedule = :name AND r.next_check_at IS NOT NULL AND b.status = 'validating'
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """A schedule as it stands. All moments are in UTC."""
+    """The stored state of a schedule; all times are in UTC."""
 
     definition: ScheduleDefinition
     from_config: bool
     suspended_at: datetime | None
     evaluated_until: datetime
-    next_at: datetime | None
+    next_run_at: datetime | None
     watermark: datetime | None
     created_at: datetime
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The schedule's name."""
         return self.definition.name
 
 
@@ -49,20 +49,24 @@ def create(
     from_config: bool = False,
     replace: bool = False,
 ) -> None:
-    """Add a schedule, whose first slot is the next one from `at` on; raises UsageError where there is one by its name.
+    """Add a schedule that first runs at its next time after `now`; raises UsageError if the name is taken.
 
-    With `replace` that one is changed instead: its history and watermark stay.
+    database: our database
+    definition: the schedule
+    now: time of the call
+    from_config: whether it comes from batchmill.toml, so that `sync` may delete it
+    replace: change an existing schedule of that name instead; its history and watermark stay
     """
     with database.write() as connection:
-        if replace and _lock_if_exists(connection, database.sql, definition.name):
+        if replace and lock_if_exists(connection, database.sql, definition.name):
             _replace_definition(connection, definition, now, from_config)
             return
         values = {
             "name": definition.name,
             "definition": definition.dump(),
-            "declared": from_config,
-            "decided_at": now,
-            "next_at": next(definition.timetable.times_after(now), None),
+            "from_config": from_config,
+            "evaluated_until": now,
+            "next_run_at": next(definition.timetable.times_after(now), None),
         }
         try:
             connection.execute(insert(ScheduleRow.__table__).values(values))  # type: ignore[arg-type]
@@ -73,7 +77,7 @@ def create(
 
 
 def get(database: Database, name: str) -> ScheduleView:
-    """One schedule; raises NotFound."""
+    """Return one schedule; raises NotFound."""
     with database.read() as connection:
         row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == name)).one_or_none()
     if row is None:
@@ -82,7 +86,7 @@ def get(database: Database, name: str) -> ScheduleView:
 
 
 def list_schedules(database: Database) -> list[ScheduleView]:
-    """All schedules by name."""
+    """Return all schedules, by name."""
     with database.read() as connection:
         return [
             _view_from_row(row) for row in connection.execute(select(ScheduleRow.__table__).order_by(ScheduleRow.name))
@@ -90,24 +94,26 @@ def list_schedules(database: Database) -> list[ScheduleView]:
 
 
 def suspend(database: Database, name: str, now: datetime) -> None:
-    """Let no slot come until it is resumed; what runs goes on. Raises NotFound."""
+    """Plan no runs until the schedule is resumed; open runs continue. Raises NotFound."""
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
-        connection.execute(_update_statement(name).values(suspended_at=now, next_at=None))
+        connection.execute(_update_statement(name).values(suspended_at=now, next_run_at=None))
 
 
 def resume(database: Database, name: str, now: datetime) -> datetime | None:
-    """Go on with the next slot from `at` on, which is returned; those in between are not caught up. Raises NotFound."""
+    """Resume from the next time after `now` and return it; earlier times are not caught up. Raises NotFound."""
     definition = get(database, name).definition
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
-        next_at = next(definition.timetable.times_after(now), None)
-        connection.execute(_update_statement(name).values(suspended_at=None, decided_at=now, next_at=next_at))
-    return next_at
+        next_run_at = next(definition.timetable.times_after(now), None)
+        connection.execute(
+            _update_statement(name).values(suspended_at=None, evaluated_until=now, next_run_at=next_run_at)
+        )
+    return next_run_at
 
 
 def delete(database: Database, name: str) -> None:
-    """Take a schedule away with its history; batches that run go on as any other. Raises NotFound."""
+    """Delete a schedule with its history; batches that are in progress continue. Raises NotFound."""
     with database.write() as connection:
         lock_schedule(connection, database.sql, name)
         unread = connection.scalars(text(SELECT_UNREAD_BATCHES), {"name": name}).all()
@@ -119,9 +125,9 @@ def delete(database: Database, name: str) -> None:
 
 
 def sync(database: Database, definitions: Mapping[str, ScheduleDefinition], now: datetime) -> list[tuple[str, str]]:
-    """Make the declared schedules be these: what was done to which, as (`created`, NAME) and so on.
+    """Make the schedules from batchmill.toml equal to `definitions`; return pairs such as (`created`, NAME).
 
-    Those made by hand stay; one that has a declared one's name becomes a declared one.
+    Schedules created by hand stay. One with the same name as an entry of batchmill.toml follows that entry from now on.
     """
     there = {view.name: view for view in list_schedules(database)}
     done = []
@@ -145,24 +151,25 @@ def _replace_definition(
 ) -> None:
     row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == definition.name)).one()
     before = _view_from_row(row)
-    changed: dict[str, Any] = {"definition": definition.dump(), "declared": from_config}
+    changed: dict[str, Any] = {"definition": definition.dump(), "from_config": from_config}
     if (
         before.definition.timetable != definition.timetable
-    ):  # what the old times left undecided is nothing of the new ones'
-        changed |= {"decided_at": now, "next_at": next(definition.timetable.times_after(now), None)}
+    ):  # undecided times of the old timetable do not apply to the new one
+        changed |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
         if before.suspended_at is not None:
-            changed["next_at"] = None
+            changed["next_run_at"] = None
     connection.execute(_update_statement(definition.name).values(changed))
 
 
-def _lock_if_exists(connection: Connection, sql: SqlFragments, name: str) -> bool:
+def lock_if_exists(connection: Connection, sql: SqlFragments, name: str) -> bool:
+    """Lock a schedule's row, which precedes its runs in the lock order; return False if there is none."""
     query = text(LOCK_SCHEDULE.format(for_update=sql.for_update))
     return connection.scalar(query, {"name": name}) is not None
 
 
 def lock_schedule(connection: Connection, sql: SqlFragments, name: str) -> None:
-    """Lock a schedule's row, which comes before its runs; raises NotFound."""
-    if not _lock_if_exists(connection, sql, name):
+    """Lock a schedule's row; raises NotFound."""
+    if not lock_if_exists(connection, sql, name):
         raise _not_found(name)
 
 
@@ -177,10 +184,10 @@ def _not_found(name: str) -> NotFound:
 def _view_from_row(row: Row[Any]) -> ScheduleView:
     return ScheduleView(
         ScheduleDefinition.from_fields(row.name, row.definition),
-        row.declared,
+        row.from_config,
         row.suspended_at,
-        row.decided_at,
-        row.next_at,
+        row.evaluated_until,
+        row.next_run_at,
         row.watermark,
         row.created_at,
     )

@@ -1,4 +1,4 @@
-"""Admission: a definition held against this machine's pipelines and sources before a schedule is made of it."""
+"""Validation of a new schedule against this machine's pipelines and sources."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,17 +16,23 @@ from producer.schedules.alerts.webhook_address import AddressPolicy
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import file_templates
 
-SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any, to see what becomes of one
+SAMPLE_TIME = datetime(2026, 11, 24, 1, tzinfo=UTC)  # any time will do
 
 
 def validate(
     name: str, fields: Mapping[str, Any], settings: Settings, catalogue: Catalogue, base_folder: Path | None = None
 ) -> ScheduleDefinition:
-    """The schedule that a person describes; raises UsageError, one sentence that names the field.
+    """Return the schedule that a person describes; raises UsageError with a sentence that names the field.
 
-    A file's path is taken from `folder` on, this process' own unless another is named, and kept from the root on:
-    schedules are run by other processes. The pipeline must be in this machine's catalogue. A source need not be here
-    (see `doubts`), but where it is, the query's parameters must be right.
+    The pipeline must be in the catalogue. A missing source is only a warning (see `find_warnings`), but the parameters
+    of a query that is configured here must be right.
+
+    name: name of the schedule
+    fields: fields of its definition
+    settings: settings of this process, with its sources
+    catalogue: pipelines of this machine
+    base_folder: folder for relative file paths, None = the current one; they are stored absolute because other
+        processes run schedules
     """
     if isinstance(fields.get("file"), str):
         fields = {**fields, "file": file_templates.make_absolute(fields["file"], base_folder or Path.cwd())}
@@ -42,22 +48,27 @@ def validate(
 
 
 def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]:
-    """What is not wrong, but may be missing where the schedule runs: a sentence each."""
+    """Return a sentence for each thing that may be missing where the schedule runs, though the definition is valid."""
     names = {schedule.sql, schedule.into_source} - {None} - settings.sources.keys()
-    found = [f"there is no [sources.{name}] here; whoever runs schedules needs it" for name in sorted(map(str, names))]
+    found = [
+        f"there is no [sources.{name}] here; the machines that run schedules need it"
+        for name in sorted(map(str, names))
+    ]
     if schedule.webhook is not None and settings.webhook_secret is None:
-        found.append("webhook_secret is not set here; whoever runs schedules needs it, or nothing is sent")
+        found.append("webhook_secret is not set here; the machines that run schedules need it, or nothing is sent")
     if schedule.webhook is not None and webhook_address.is_refused(
         schedule.webhook, AddressPolicy.from_setting(settings.webhook_allowed_hosts)
     ):
-        found.append("the webhook's address is not public; whoever runs schedules needs it in webhook_allowed_hosts")
+        found.append(
+            "the webhook's address is not public; the machines that run schedules need it in webhook_allowed_hosts"
+        )
     if schedule.file is not None:
         try:
             Access.from_settings(settings).resolve(
                 file_templates.render(schedule.file, SAMPLE_TIME, schedule.timetable)
             )
         except UnreadableSource as error:
-            found.append(f"here {error}; whoever runs schedules must be allowed it")
+            found.append(f"here {error}; the machines that run schedules must allow it")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Recipes: all that an input's output hangs on, but the model's own revision, as one hash."""
+"""The cache key of a batch is a hash of everything that determines an output, except the model's revision."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from models.pipelines.folder_hash import cached_content_hash
 from models.pipelines.pipeline import Pipeline
 from models.settings import model_hashes_file
 
-# What of a catalogue entry shows in an output. How many go through the model at once, and where, does not.
+# The fields of a catalogue entry that change outputs; its device, token budget and limits do not.
 OUTPUT_RELEVANT_FIELDS = (
     "task",
     "model",
@@ -27,7 +27,7 @@ OUTPUT_RELEVANT_FIELDS = (
 
 
 def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
-    """Why the same input may come to something else the next time; None where it may not."""
+    """The reason why the same input may get another output next time; None where it can't."""
     if pipeline.spec.is_random(parameters):
         return "it samples without a seed"
     if pipeline.tokenizer is not None and pipeline.tokenizer_revision is None:
@@ -36,15 +36,15 @@ def not_cacheable_because(pipeline: Pipeline, parameters: Mapping[str, Any]) -> 
 
 
 def output_cache_key(pipeline: Pipeline, parameters: Mapping[str, Any]) -> str | None:
-    """The hash; None where the same input may come to something else."""
+    """The hash; None where the same input may get another output."""
     if not_cacheable_because(pipeline, parameters) is not None:
         return None
-    told = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
-    return hashlib.sha256(to_json(_sort_keys(told)).encode()).hexdigest()
+    values = {name: getattr(pipeline, name) for name in OUTPUT_RELEVANT_FIELDS} | {"parameters": dict(parameters)}
+    return hashlib.sha256(to_json(_sort_keys(values)).encode()).hexdigest()
 
 
 def resolve_revision(pipeline: Pipeline) -> str | None:
-    """Exactly which model this is, as a worker would say: the pin, or a folder's content; None where it isn't known."""
+    """The revision that a worker would record: the pinned one, or a folder's content hash; None if unknown."""
     if pipeline.revision is not None or pipeline.folder is None:
         return pipeline.revision
     try:
@@ -54,7 +54,7 @@ def resolve_revision(pipeline: Pipeline) -> str | None:
 
 
 def _sort_keys(value: Any) -> Any:
-    """The same document whatever the order in which it was written."""
+    """The document with its keys in order, so that equal parameters have equal hashes."""
     if isinstance(value, Mapping):
         return {key: _sort_keys(value[key]) for key in sorted(value)}
-    return [_sort_keys(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return [_sort_keys(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,8 +1,8 @@
-"""Tokens by which a process holds what it works at: where it runs, so that others there see whether it still does.
+"""Holder ids name the process that holds a batch or a run, so that others on its machine see whether it still exists.
 
-A process id means something only within its PID namespace, and only until it is used again. So a token names the host,
-the boot of its kernel, the namespace, the process id and the moment at which the process began; elsewhere nothing is
-known of it.
+A process id means something only within its PID namespace, and only until it is used again. A holder id therefore names
+the host, the boot of its kernel, the namespace, the process id and the time at which the process started. Processes
+elsewhere can't be checked.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Self
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
-START_TIME_FIELD = 19  # of what follows a process' name in /proc/PID/stat: its start, in ticks since the kernel booted
+START_TIME_FIELD = 19  # in /proc/PID/stat after the process' name: its start, in ticks since the kernel booted
 
 
 @dataclass(frozen=True, slots=True)
 class PidNamespace:
-    """Where process ids have one meaning; without /proc there are no namespaces, and the host is enough."""
+    """The scope in which a process id is unique; without /proc there are no namespaces, and the host is enough."""
 
     host: str
     boot_id: str
@@ -26,17 +26,18 @@ class PidNamespace:
 
     @classmethod
     def current(cls) -> Self:
-        """Where this process runs."""
-        return cls(socket.gethostname(), _boot_id(), _pid_namespace_id())
+        """The namespace of this process."""
+        namespace = _link_name(Path("/proc/self/ns/pid")).strip("pid:[]")
+        return cls(socket.gethostname(), _read_text(BOOT_ID_FILE).strip(), namespace)
 
 
 @dataclass(frozen=True, slots=True)
 class HolderId:
-    """A process, and a number of its own for each token."""
+    """A process, with a nonce that makes each holder id unique."""
 
     pid_namespace: PidNamespace
     pid: int
-    start_time: str  # empty where it is not known
+    start_time: str  # empty if unknown
     nonce: str
 
     def __str__(self) -> str:
@@ -45,40 +46,40 @@ class HolderId:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """A token as it was written; None for what is none."""
+        """The holder id that `str` wrote; None for any other text."""
         parts = text.rsplit(":", 5)
         if len(parts) != 6 or not parts[3].isdecimal():
             return None
-        host, boot, namespace, pid, started, nonce = parts
-        return cls(PidNamespace(host, boot, namespace), int(pid), started, nonce)
+        host, boot_id, namespace, pid, start_time, nonce = parts
+        return cls(PidNamespace(host, boot_id, namespace), int(pid), start_time, nonce)
 
 
 def new_holder_id() -> str:
-    """A token of this process, unlike any other."""
+    """A new holder id of this process."""
     return str(HolderId(PidNamespace.current(), os.getpid(), _start_time("self"), secrets.token_hex(8)))
 
 
 def is_holder_gone(holder_id: str) -> bool:
-    """Whether it is known that the process behind a token is gone: it ran here, and no longer does."""
-    held = HolderId.parse(holder_id)
-    if held is None or held.pid_namespace != PidNamespace.current():
+    """Whether the holder's process ran in this PID namespace and has certainly exited."""
+    holder = HolderId.parse(holder_id)
+    if holder is None or holder.pid_namespace != PidNamespace.current():
         return False
     try:
-        os.kill(held.pid, 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
         return False
-    return _is_own_proc() and _is_zombie_or_replaced(held)
+    return _is_own_proc() and _is_zombie_or_replaced(holder)
 
 
 def _is_zombie_or_replaced(holder: HolderId) -> bool:
-    """Whether it ended and nobody asked how, which in a container may stay so for good, or its id is another's now."""
-    fields = _stat_fields(str(holder.pid))
-    if fields[:1] == ["Z"]:
+    """Whether the process is a zombie, which in a container may last for ever, or its id was used again."""
+    pid = str(holder.pid)
+    if _stat_fields(pid)[:1] == ["Z"]:
         return True
-    started = _start_time(str(holder.pid))
-    return bool(started and holder.start_time and started != holder.start_time)
+    start_time = _start_time(pid)
+    return bool(start_time and holder.start_time and start_time != holder.start_time)
 
 
 def _start_time(pid: str) -> str:
@@ -87,31 +88,24 @@ def _start_time(pid: str) -> str:
 
 
 def _stat_fields(pid: str) -> list[str]:
-    """The fields of a process behind its name, which may hold anything; none where there is no such process."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return []
-    return status.rpartition(")")[2].split()
+    """The fields of /proc/PID/stat after the name, which may hold any character; empty if there is no such process."""
+    return _read_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
 
 def _is_own_proc() -> bool:
-    """Whether /proc is of our PID namespace: a container may see its host's."""
-    try:
-        return Path("/proc/self").readlink().name == str(os.getpid())
-    except OSError:
-        return False
+    """Whether /proc shows our PID namespace: a container may see its host's."""
+    return _link_name(Path("/proc/self")) == str(os.getpid())
 
 
-def _boot_id() -> str:
+def _read_text(path: Path) -> str:
     try:
-        return BOOT_ID_FILE.read_text("ascii").strip()
+        return path.read_text("utf-8", "replace")
     except OSError:
         return ""
 
 
-def _pid_namespace_id() -> str:
+def _link_name(path: Path) -> str:
     try:
-        return Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+        return path.readlink().name
     except OSError:
         return ""

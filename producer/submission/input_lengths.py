@@ -1,4 +1,4 @@
-"""Lengths: how long inputs are, in tokens where the pipeline's tokenizer is at hand, else in characters."""
+"""Input lengths are counted in tokens where the pipeline's tokenizer is available, else in characters."""
 
 import importlib
 import json
@@ -25,22 +25,22 @@ class LengthHistogram:
 
     @classmethod
     def for_pipeline(cls, pipeline: Pipeline) -> "LengthHistogram":
-        """In tokens where the model is a folder and the package `tokenizers` is installed."""
+        """A histogram in tokens if the model is a folder and the package `tokenizers` is installed."""
         tokenizer = _load_tokenizer(pipeline)
         if tokenizer is None:
             return cls("characters", lambda texts: [len(text) for text in texts])
-        return cls("tokens", lambda texts: [len(one.ids) for one in tokenizer.encode_batch(list(texts))])
+        return cls("tokens", lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
 
     def add(self, documents: Sequence[str]) -> None:
-        """Count inputs, given as they are stored."""
+        """Count inputs, given as the JSON that is stored."""
         texts = ([" ".join(_iter_texts(json.loads(document)))] for document in documents)
         for portion in portions(texts, PORTION_TEXTS, PORTION_BYTES):
-            found = self.measure([text for [text] in portion])
-            self.counts.update((length - 1).bit_length() if length else 0 for length in found)
-            self.max_length = max(self.max_length, max(found))
+            lengths = self.measure([text for [text] in portion])
+            self.counts.update((length - 1).bit_length() if length else 0 for length in lengths)
+            self.max_length = max(self.max_length, max(lengths))
 
     def bins(self) -> list[tuple[int, int]]:
-        """The histogram from the shortest on: a length, and how many inputs it holds that no row before does."""
+        """Each bin's greatest length and its number of inputs, from the shortest on."""
         if not self.counts:
             return []
         exponents = range(min(self.counts), max(self.counts) + 1)
@@ -52,9 +52,9 @@ def _load_tokenizer(pipeline: Pipeline) -> Any:
     if folder is None or not (folder / TOKENIZER_FILE).is_file():
         return None
     try:
-        # By name, since this side must do without it: it is light, but comes with transformers only.
+        # By name, because the producer must work without it: it is light, but only transformers installs it.
         tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-    except Exception:  # not installed, or a file that this version can't read: then characters have to do
+    except Exception:  # not installed, or a file that this version can't read: characters are counted instead
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -64,9 +64,6 @@ def _load_tokenizer(pipeline: Pipeline) -> Any:
 def _iter_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _iter_texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _iter_texts(one)
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _iter_texts(item)

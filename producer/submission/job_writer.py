@@ -1,4 +1,4 @@
-"""Inserts: chunks of jobs go into the database one behind their reading, so that both go on at once."""
+"""The job writer inserts chunks of jobs in a thread, so that the next chunk is read meanwhile."""
 
 from array import array
 from bisect import bisect_right
@@ -17,24 +17,25 @@ from producer.submission import streaming
 from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
 from producer.submission.open_submission import OpenSubmission, gone_error, lost_ownership_error
 
-JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "meta")
+JOB_COLUMNS = ("batch_id", "position", "custom_id", "input", "passthrough")
 FAILURE_COLUMNS = ("batch_id", "position", "seq", "status", "error_code", "error_message", "truncated", "attempts")
 IDS_PER_LOOKUP = 500
 
-# Locks the batch's row: who ends a batch that is still read in counts the jobs that are there, and who takes over a
-# batch knows how far it is read in.
+# Locks the batch's row. A process that ends the batch then counts all its jobs, and one that takes the batch over knows
+# how many rows it has.
 RECORD_ROWS_READ = """
-UPDATE batches SET heard_at = {now}, read_jobs = :read_jobs, read_digest = :digest
-WHERE id = :batch_id AND status = 'validating' AND submitter = :submitter
+UPDATE batches SET holder_heartbeat_at = {now}, rows_read = :rows_read, rows_digest = :digest
+WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 """
 
 SELECT_POSITIONS_BY_ID = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
 
 
 class JobWriter:
-    """Takes the chunks of one batch; the database works on one while the caller reads the next.
+    """Inserts the chunks of one batch, one at a time; leaving the block waits for the last insert.
 
-    Leaving the block waits for the chunk in the database's hands: afterwards nothing more is written.
+    slice_size: of a streamed batch, whose chunks can be claimed once they are inserted; None = not streamed.
+    max_failures: the failure limit of a streamed batch while its number of jobs is unknown; None = none.
     """
 
     def __init__(
@@ -50,13 +51,13 @@ class JobWriter:
         self._submission = submission
         self._batch_id = submission.batch_id
         self._chunker = chunker
-        self._slice_size = slice_size  # set: each chunk can be worked on as soon as it is in
+        self._slice_size = slice_size
         self._max_failures = max_failures
         self._locations = LocationIndex()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inserts")
         self._pending: tuple[Chunk, str | None, Future[None]] | None = None
-        self.chunks_written = 0  # that are in, by this submitter
-        self.failed = submission.failed  # jobs that have failed already, all in the database
+        self.chunks_written = 0  # by this submitter
+        self.failed = submission.failed  # invalid rows in the database
 
     def __enter__(self) -> Self:
         return self
@@ -65,34 +66,34 @@ class JobWriter:
         self._executor.shutdown()
 
     def skip(self, chunk: Chunk) -> None:
-        """Take note of a chunk that is in already."""
+        """Remember the locations of a chunk that the database has already."""
         self._locations.add(chunk.start_position, chunk.locations)
 
     def write(self, chunk: Chunk, rows_digest: str | None = None) -> None:
-        """Insert a chunk once the one before is in; raises RefusedBatch when that one repeats an earlier custom_id.
+        """Begin to insert a chunk after the pending one; raises InvalidRows if that one repeats an earlier custom_id.
 
-        `digest` is of all rows up to the chunk's end, for whoever goes on there.
+        rows_digest: the hash of all rows up to the chunk's end, for a process that resumes there.
         """
         self.flush()
         self._pending = (chunk, rows_digest, self._executor.submit(self._insert, chunk, rows_digest))
 
     def flush(self) -> None:
-        """Wait for the last chunk; raises what `put` raises."""
+        """Wait until the pending chunk is inserted; raises what `write` raises."""
         if self._pending is None:
             return
-        chunk, digest, done = self._pending
+        chunk, rows_digest, insert = self._pending
         self._pending = None
         try:
-            done.result()
+            insert.result()
         except IntegrityError as error:
-            self._handle_duplicates(chunk, digest, error)
+            self._handle_duplicates(chunk, rows_digest, error)
         self.chunks_written += 1
         self.failed += len(chunk.failures)
         self._locations.add(chunk.start_position, chunk.locations)
 
     def _handle_duplicates(self, chunk: Chunk, rows_digest: str | None, error: IntegrityError) -> None:
         problems = self._find_duplicates(chunk, None if self._chunker.keep_invalid else MAX_PROBLEMS)
-        if not problems:  # then it is the jobs' reference to their batch
+        if not problems:  # then the jobs' reference to their batch is broken
             raise gone_error(self._batch_id) from error
         if not self._chunker.keep_invalid:
             raise self._chunker.rejection_error(problems) from None
@@ -109,7 +110,7 @@ class JobWriter:
             if self._slice_size is not None:
                 streaming.insert_slices(connection, self._submission, chunk, self._slice_size)
 
-        # A transaction for each chunk: on SQLite, whose one writer this is, others get their turn in between.
+        # One transaction for each chunk: SQLite has one writer at a time, and others get their turn in between.
         self._database.transact(work)
 
     def _record_chunk(self, connection: Connection, chunk: Chunk, rows_digest: str | None) -> int:
@@ -117,13 +118,8 @@ class JobWriter:
         sql = self._database.sql
         if self._slice_size is not None:
             return streaming.add_chunk(connection, sql, self._submission, chunk, rows_digest, self._max_failures)
-        named = {
-            "batch_id": self._batch_id,
-            "submitter": self._submission.holder_id,
-            "read_jobs": chunk.end_position,
-            "digest": rows_digest,
-        }
-        if connection.execute(text(RECORD_ROWS_READ.format(now=sql.now)), named).rowcount == 0:
+        params = {**self._submission.params, "rows_read": chunk.end_position, "digest": rows_digest}
+        if connection.execute(text(RECORD_ROWS_READ.format(now=sql.now)), params).rowcount == 0:
             raise lost_ownership_error(connection, self._submission)
         return self.failed + 1
 
@@ -137,25 +133,25 @@ class JobWriter:
         return ((self._batch_id, position, *row) for position, row in enumerate(columns, start=chunk.start_position))
 
     def _find_duplicates(self, chunk: Chunk, max_problems: int | None) -> list[Problem]:
-        """The rows of a chunk whose custom_id an earlier chunk has: only the index knows all the ids."""
+        """The rows whose custom_id an earlier chunk has: only the database's index has all ids."""
         query = text(SELECT_POSITIONS_BY_ID).bindparams(bindparam("custom_ids", expanding=True))
         problems: list[Problem] = []
         ids = list(chunk.location_by_id)
         with self._database.read() as connection:
             for start in range(0, len(ids), IDS_PER_LOOKUP):
-                some = {"batch_id": self._batch_id, "custom_ids": ids[start : start + IDS_PER_LOOKUP]}
-                for custom_id, position in connection.execute(query, some):
-                    place = self._locations[position]
-                    problems.append(self._chunker.duplicate_problem(chunk.location_by_id[custom_id], custom_id, place))
+                params = {"batch_id": self._batch_id, "custom_ids": ids[start : start + IDS_PER_LOOKUP]}
+                for custom_id, position in connection.execute(query, params):
+                    location, first_location = chunk.location_by_id[custom_id], self._locations[position]
+                    problems.append(self._chunker.duplicate_problem(location, custom_id, first_location))
                 if max_problems is not None and len(problems) >= max_problems:
                     break
         return sorted(problems)
 
 
 class LocationIndex:
-    """A line's number for each position, in 16 bytes for every time that the two stop counting in step.
+    """The location of each position, in 16 bytes for each time that the two stop counting in step.
 
-    So a file without blank lines costs one entry, and the worst one 16 MB for a million rows.
+    A file without blank lines costs one entry, and the worst one 16 MB for a million rows.
     """
 
     def __init__(self) -> None:
@@ -164,12 +160,12 @@ class LocationIndex:
         self._offset: int | None = None
 
     def add(self, start_position: int, locations: Sequence[int]) -> None:
-        """Remember the places of the positions from `first` on; they come in order."""
-        for position, place in enumerate(locations, start=start_position):
-            if place - position != self._offset:
-                self._offset = place - position
+        """Append the locations of the positions from `start_position` on; calls come in order."""
+        for position, location in enumerate(locations, start=start_position):
+            if location - position != self._offset:
+                self._offset = location - position
                 self._positions.append(position)
-                self._locations.append(place)
+                self._locations.append(location)
 
     def __getitem__(self, position: int) -> int:
         step = bisect_right(self._positions, position) - 1

@@ -1,7 +1,7 @@
-"""Entries: a batch's row in the hands of whoever submits it, made anew, found under its idempotency key or taken over.
+"""An open submission is a batch that one process reads rows into; this module creates, resumes and takes over such.
 
-A submitter holds its batch by a token, as a worker holds a slice: each chunk is written only where the row still names
-it. So a submitter that was taken for dead, and is not, loses; it can't write beside the other.
+The submitter holds its batch by its holder id, as a worker holds a slice by its fencing token. Each chunk is written
+only while the batch's row names that holder, so a slow submitter can't write to a batch that was taken over.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from models.background import HeartbeatThread
 from models.columns import Document
 from models.db import Database, SqlFragments
 from models.documents import to_json
@@ -24,84 +25,87 @@ from producer.submission.cache_key import output_cache_key
 from producer.submission.ids import new_batch_id
 from producer.submission.request import SubmitRequest
 
-HOLDER_TIMEOUT_SECONDS = 6.0  # without news, until a submitter of which nothing else is known is taken for dead
+HOLDER_TIMEOUT_SECONDS = 6.0  # without a heartbeat, until a submitter elsewhere is considered gone
 HEARTBEAT_SECONDS = HOLDER_TIMEOUT_SECONDS / 3  # two may be late
 
 SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 
 SELECT_BATCH_BY_KEY = """
-SELECT id, status, pipeline, parameters, name, metadata, priority, fingerprint, read_jobs, read_digest, submitter,
-       in_progress_at, heard_at, reading,
-       CASE WHEN coalesce(heard_at, created_at) <= {later} THEN 1 ELSE 0 END AS silent,
-       CASE WHEN status = 'validating' OR reading
+SELECT id, status, pipeline, parameters, name, metadata, priority, request_fingerprint, rows_read, rows_digest,
+       holder_id, in_progress_at, holder_heartbeat_at, ingesting,
+       CASE WHEN coalesce(holder_heartbeat_at, created_at) <= {later} THEN 1 ELSE 0 END AS silent,
+       CASE WHEN status = 'validating' OR ingesting
             THEN (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.status = 'failed' AND r.slice_id IS NULL)
             ELSE 0 END AS failed
 FROM batches b WHERE idempotency_key = :key
 """
 
-TAKE_OVER_BATCH = """
-UPDATE batches SET submitter = :submitter, heard_at = {now}
-WHERE id = :batch_id AND (status = 'validating' OR (status = 'in_progress' AND reading))
-  AND submitter = :before AND read_jobs = :read_jobs AND idempotency_key IS NOT NULL
-"""
+IS_OPEN = "(status = 'validating' OR (status = 'in_progress' AND ingesting))"
+
+TAKE_OVER_BATCH = f"""
+UPDATE batches SET holder_id = :holder_id, holder_heartbeat_at = {{now}}
+WHERE id = :batch_id AND {IS_OPEN} AND holder_id = :previous_holder_id AND rows_read = :rows_read
+  AND idempotency_key IS NOT NULL
+"""  # noqa: S608
 
 RESTART_BATCH = """
-UPDATE batches SET submitter = :submitter, heard_at = {now}, read_jobs = 0, read_digest = NULL
+UPDATE batches SET holder_id = :holder_id, holder_heartbeat_at = {now}, rows_read = 0, rows_digest = NULL
 WHERE id = :batch_id AND status = 'validating'
 """
 
-RECORD_HEARTBEAT = """
-UPDATE batches SET heard_at = {now}
-WHERE id = :batch_id AND (status = 'validating' OR (status = 'in_progress' AND reading)) AND submitter = :submitter
-"""
+RECORD_HEARTBEAT = f"""
+UPDATE batches SET holder_heartbeat_at = {{now}} WHERE id = :batch_id AND {IS_OPEN} AND holder_id = :holder_id
+"""  # noqa: S608
 
-SELECT_HOLDER = "SELECT submitter, in_progress_at FROM batches WHERE id = :batch_id"
+LOCK_BATCH_IF_HOLDER = (
+    "SELECT 1 FROM batches WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id {for_update}"
+)
 
-COMPARABLE_FIELDS = (
-    "pipeline",
-    "parameters",
-    "name",
-    "metadata",
-    "priority",
-)  # what of a request a sentence can compare
+SELECT_HOLDER = "SELECT holder_id, in_progress_at FROM batches WHERE id = :batch_id"
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSubmission:
-    """A batch's row: the token that it is held by, and what of its source is in already."""
+    """A batch's row, its holder's id, and how much of its source the database has."""
 
     batch_id: str
     holder_id: str
     idempotency_key: str | None = None
     status: BatchStatus = BatchStatus.VALIDATING
     rows_read: int = 0
-    rows_digest: str | None = None  # of the rows that are in
-    failed: int = 0  # of them, as invalid
-    has_all_rows: bool = False  # accepted with all its rows, rather than ended while it was read in
-    ingesting: bool = False  # worked on already, while more is read in
+    rows_digest: str | None = None  # hash of the rows that the database has
+    failed: int = 0  # invalid rows among them
+    has_all_rows: bool = False  # accepted with all its rows, rather than ended while ingesting
+    ingesting: bool = False  # streamed: claimed already, while more rows are read
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be read into."""
+        """Whether the batch takes more rows."""
         return self.status is BatchStatus.VALIDATING or (self.status is BatchStatus.IN_PROGRESS and self.ingesting)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of a statement that only the holder may execute."""
+        return {"batch_id": self.batch_id, "holder_id": self.holder_id}
 
 
 def open_or_resume(
     database: Database, request: SubmitRequest, sleep: Callable[[float], None] = time.sleep
 ) -> OpenSubmission:
-    """A batch to read into: a new one, or the one that has the request's idempotency key.
+    """Create a batch, or resume the one that has the request's idempotency key.
 
-    Raises KeyConflict where that one was asked to be something else, and KeyBusy while somebody else reads into it.
+    Raises IdempotencyConflict where that batch was requested differently, and IdempotencyKeyInUse while another process
+    ingests it.
     """
     while True:
-        found = None if request.idempotency_key is None else _find_by_key(database, request.idempotency_key)
-        entry = _try_create(database, request) if found is None else _try_resume(database, request, found, sleep)
-        if entry is not None:
-            return entry
+        row = None if request.idempotency_key is None else _find_by_key(database, request.idempotency_key)
+        submission = _try_create(database, request) if row is None else _try_resume(database, request, row, sleep)
+        if submission is not None:
+            return submission
 
 
 def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitRequest, submission: OpenSubmission) -> None:
-    """The row of a batch to be read into; an entry without a submitter leaves that to whoever takes it over."""
+    """Insert a batch's row; with an empty holder id, the process that takes the batch over sets its own."""
     pipeline = request.pipeline
     row = {
         "id": submission.batch_id,
@@ -115,39 +119,49 @@ def insert_batch(connection: Connection, sql: SqlFragments, request: SubmitReque
         "priority": request.priority,
         "max_attempts": pipeline.max_attempts,
         "status": BatchStatus.VALIDATING.value,
-        "submitter": submission.holder_id or None,
+        "holder_id": submission.holder_id or None,
         "idempotency_key": submission.idempotency_key,
-        "fingerprint": None if submission.idempotency_key is None else request_fingerprint(request),
-        "recipe": output_cache_key(pipeline, request.parameters),
+        "request_fingerprint": None if submission.idempotency_key is None else request_fingerprint(request),
+        "output_cache_key": output_cache_key(pipeline, request.parameters),
     }
     connection.execute(insert(Batch.__table__).values(row))  # type: ignore[arg-type]
     if request.deadline is not None:
-        setting = request.deadline.bind(SET_DEADLINE, sql.now_plus_seconds, batch_id=submission.batch_id)
-        connection.execute(*setting)
+        statement = request.deadline.bind(SET_DEADLINE, sql.now_plus_seconds, batch_id=submission.batch_id)
+        connection.execute(*statement)
 
 
 def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: str) -> OpenSubmission | None:
-    """A batch to read into from its beginning, taken from whoever had it; None where it is read in already, or gone.
+    """Take over a batch to read it from its first row; None where it has all rows already, or was deleted.
 
-    In the caller's transaction, which sees to it that the one who had it is at it no more: what that one got in is
-    there still.
+    The caller's transaction ensures that the previous holder has stopped. The rows which that one inserted remain.
     """
-    entry = OpenSubmission(batch_id, holders.new_holder_id())
-    named = {"batch_id": batch_id, "submitter": entry.holder_id}
-    return entry if connection.execute(text(RESTART_BATCH.format(now=sql.now)), named).rowcount else None
+    submission = OpenSubmission(batch_id, holders.new_holder_id())
+    restarted = connection.execute(text(RESTART_BATCH.format(now=sql.now)), submission.params).rowcount
+    return submission if restarted else None
 
 
 def heartbeat(database: Database, submission: OpenSubmission) -> bool:
-    """Say that the submitter is there; returns whether the batch is still its own. Raises Unreachable."""
-    named = {"batch_id": submission.batch_id, "submitter": submission.holder_id}
+    """Record that the submitter is working; returns whether it still holds the batch. Raises Unreachable."""
     with database.write() as connection:
-        return connection.execute(text(RECORD_HEARTBEAT.format(now=database.sql.now)), named).rowcount == 1
+        query = text(RECORD_HEARTBEAT.format(now=database.sql.now))
+        return connection.execute(query, submission.params).rowcount == 1
+
+
+def heartbeat_thread(database: Database, submission: OpenSubmission) -> HeartbeatThread:
+    """A context in which heartbeats are recorded."""
+    return HeartbeatThread(lambda: heartbeat(database, submission), HEARTBEAT_SECONDS)
+
+
+def lock_if_held(connection: Connection, sql: SqlFragments, submission: OpenSubmission) -> bool:
+    """Lock the batch's row if the batch is `validating` and held by this submitter; returns whether it is."""
+    query = text(LOCK_BATCH_IF_HOLDER.format(for_update=sql.for_update))
+    return connection.execute(query, submission.params).one_or_none() is not None
 
 
 def lost_ownership_error(connection: Connection, submission: OpenSubmission) -> BatchmillError:
-    """The error of a batch that somebody deleted, ended or took over under our hands."""
-    row = connection.execute(text(SELECT_HOLDER), {"batch_id": submission.batch_id}).one_or_none()
-    if row is not None and row.submitter != submission.holder_id:
+    """The error of a batch that was deleted, ended or taken over by another process."""
+    row = connection.execute(text(SELECT_HOLDER), submission.params).one_or_none()
+    if row is not None and row.holder_id != submission.holder_id:
         return _key_in_use_error(submission.batch_id)
     if row is not None and row.in_progress_at is not None:
         return BatchmillError(
@@ -157,21 +171,22 @@ def lost_ownership_error(connection: Connection, submission: OpenSubmission) -> 
 
 
 def gone_error(batch_id: str) -> BatchmillError:
-    """The error of a batch that is gone, or that reads no more."""
+    """The error of a batch that was deleted, or takes no more rows."""
     return BatchmillError(f"{batch_id} was removed or ended while it was being submitted; submit it again")
 
 
 def request_fingerprint(request: SubmitRequest) -> str:
-    """A hash of all that a batch was asked to be, but its rows."""
+    """A hash of the request, except its rows."""
     deadline = request.deadline and [request.deadline.seconds, str(request.deadline.expires_at)]
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
-    asked = [*_comparable_values(request).values(), request.keep_invalid, deadline, failures]
-    if request.reuse:  # as it was before there was this
-        asked.append("reuse")
-    return hashlib.sha256(to_json(asked).encode()).hexdigest()
+    values = [*_comparable_values(request).values(), request.keep_invalid, deadline, failures]
+    if request.reuse:  # left out otherwise, so that requests from before this option keep their fingerprint
+        values.append("reuse")
+    return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
 def _comparable_values(request: SubmitRequest) -> dict[str, Any]:
+    """The fields of a request that its batch's row has as well."""
     return {
         "pipeline": request.pipeline.name,
         "parameters": request.parameters,
@@ -190,76 +205,72 @@ def _find_by_key(database: Database, idempotency_key: str) -> Row[Any] | None:
 
 
 def _try_create(database: Database, request: SubmitRequest) -> OpenSubmission | None:
-    """A new batch; None when somebody else made one under the same key at the same moment."""
-    entry = OpenSubmission(new_batch_id(), holders.new_holder_id(), request.idempotency_key)
+    """A new batch; None if another process created one under the same key at the same time."""
+    submission = OpenSubmission(new_batch_id(), holders.new_holder_id(), request.idempotency_key)
     try:
         with database.write() as connection:
-            insert_batch(connection, database.sql, request, entry)
+            insert_batch(connection, database.sql, request, submission)
     except IntegrityError:
-        if entry.idempotency_key is None:
+        if submission.idempotency_key is None:
             raise
         return None
-    return entry
+    return submission
 
 
 def _try_resume(
     database: Database, request: SubmitRequest, row: Row[Any], sleep: Callable[[float], None]
 ) -> OpenSubmission | None:
-    """The batch that was found, ours from now on where it is still read in; None: look again."""
-    if row.fingerprint != request_fingerprint(request):
+    """The batch of this row, taken over if it takes more rows; None if the row changed, and must be read again."""
+    if row.request_fingerprint != request_fingerprint(request):
         raise IdempotencyConflict(_describe_difference(request, row))
-    status = BatchStatus(row.status)
-    entry = OpenSubmission(
+    submission = OpenSubmission(
         row.id,
         holders.new_holder_id(),
         request.idempotency_key,
-        status,
-        row.read_jobs,
-        row.read_digest,
+        BatchStatus(row.status),
+        row.rows_read,
+        row.rows_digest,
         row.failed,
-        has_all_rows=row.in_progress_at is not None and not row.reading,
-        ingesting=bool(row.reading),
+        has_all_rows=row.in_progress_at is not None and not row.ingesting,
+        ingesting=bool(row.ingesting),
     )
-    if not entry.is_open:
-        return entry
-    if not (
-        row.silent
-        or holders.is_holder_gone(row.submitter)
-        or _holder_stays_silent(database, row, entry.idempotency_key, sleep)
-    ):
+    if not submission.is_open:
+        return submission
+    is_gone = row.silent or holders.is_holder_gone(row.holder_id)
+    if not is_gone and not _holder_stays_silent(database, row, request.idempotency_key or "", sleep):
         return None
-    named = {"batch_id": row.id, "submitter": entry.holder_id, "before": row.submitter, "read_jobs": row.read_jobs}
+    params = {**submission.params, "previous_holder_id": row.holder_id, "rows_read": row.rows_read}
     with database.write() as connection:
-        taken = connection.execute(text(TAKE_OVER_BATCH.format(now=database.sql.now)), named).rowcount
-    return entry if taken else None
+        taken_over = connection.execute(text(TAKE_OVER_BATCH.format(now=database.sql.now)), params).rowcount
+    return submission if taken_over else None
 
 
 def _holder_stays_silent(
-    database: Database, row: Row[Any], idempotency_key: str | None, sleep: Callable[[float], None]
+    database: Database, row: Row[Any], idempotency_key: str, sleep: Callable[[float], None]
 ) -> bool:
-    """Whether the batch's submitter says nothing for long enough while we wait; False where the batch has changed.
+    """Wait for the holder's timeout; returns False if the batch changed, and raises IdempotencyKeyInUse on a heartbeat.
 
-    We wait by our own clock: the database's may have stepped back. Raises KeyBusy when the submitter says something.
+    The wait is by our own clock, because the database's may have stepped back.
     """
     sleep(HOLDER_TIMEOUT_SECONDS)
-    now = _find_by_key(database, idempotency_key or "")
-    if now is None or not (now.status == BatchStatus.VALIDATING or now.reading):
+    current = _find_by_key(database, idempotency_key)
+    if current is None or not (current.status == BatchStatus.VALIDATING or current.ingesting):
         return False
-    if now.heard_at != row.heard_at:
+    if current.holder_heartbeat_at != row.holder_heartbeat_at:
         raise _key_in_use_error(row.id)
-    return bool(now.id == row.id and now.submitter == row.submitter)
+    return bool(current.id == row.id and current.holder_id == row.holder_id)
 
 
 def _key_in_use_error(batch_id: str) -> IdempotencyKeyInUse:
-    sentence = f"another process submits {batch_id} under this idempotency key"
-    return IdempotencyKeyInUse(f"{sentence}; leave it to that one: batchmill wait {batch_id}")
+    return IdempotencyKeyInUse(
+        f"another process submits {batch_id} under this idempotency key; wait for that one: batchmill wait {batch_id}"
+    )
 
 
 def _describe_difference(request: SubmitRequest, row: Row[Any]) -> str:
-    asked = _comparable_values(request)
-    other = [name for name in COMPARABLE_FIELDS if getattr(row, name) != asked[name]]
-    what = " and ".join(other) or "on-invalid, deadline, max-failures or reuse"
+    differing = [name for name, value in _comparable_values(request).items() if getattr(row, name) != value]
+    difference = " and ".join(differing) or "on-invalid, deadline, max-failures or reuse"
     return (
         f"the idempotency key {request.idempotency_key!r} belongs to {row.id}, which was submitted with another "
-        f"{what}; take another key, or give the same as then"
+        f"{difference}; use another key, or the same request"
     )

@@ -1,4 +1,4 @@
-"""A request: what a batch is asked to be, checked before any of its rows is read."""
+"""A request describes the batch to submit; it is validated before any of its rows is read."""
 
 import re
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ MAX_IDEMPOTENCY_KEY_CHARACTERS = 255  # as Stripe has it
 MAX_METADATA_ENTRIES, MAX_METADATA_KEY_CHARACTERS, MAX_METADATA_VALUE_CHARACTERS = 16, 64, 512
 PRIORITIES = range(-1000, 1001)
 
-# What a row that can't be a job comes to: the whole batch is refused, or the row alone fails.
-ON_INVALID = REJECT, FAIL_ROW = "refuse", "fail-row"
+# A row that can't be a job either rejects the whole batch, or becomes a failed job.
+ON_INVALID = REJECT, FAIL_ROW = "reject", "fail-row"
 
 
 @dataclass(frozen=True, slots=True)
 class FailureLimit:
-    """How many failed jobs a batch allows: so many, or a share of all; one more ends it."""
+    """The number of failed jobs that a batch allows, or their share of all jobs; one more ends the batch."""
 
     count: int | None = None
     share: float | None = None
@@ -30,21 +30,21 @@ class FailureLimit:
     @classmethod
     def parse(cls, value: str) -> Self:
         """Read `20` or `2.5%`; raises UsageError."""
-        found = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", value.strip())
-        if found is None or (found[2] is not None and float(found[2]) > 100):
+        match = re.fullmatch(r"(\d{1,18})|(\d{1,3}(?:\.\d+)?)%", value.strip())
+        if match is None or (match[2] is not None and float(match[2]) > 100):
             raise UsageError(
                 f"max_failures {value[:80]!r} is not a number of jobs, such as 20, nor a share, such as 2.5%"
             )
-        return cls(int(found[1])) if found[2] is None else cls(share=float(found[2]) / 100)
+        return cls(int(match[1])) if match[2] is None else cls(share=float(match[2]) / 100)
 
     def count_for(self, jobs: int) -> int:
-        """How many of so many jobs may fail."""
+        """The number of failed jobs that a batch of this many jobs allows."""
         return self.count if self.count is not None else int((self.share or 0.0) * jobs)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """A batch to be, all of it checked but its rows."""
+    """A validated request; its rows are read later."""
 
     pipeline: Pipeline
     parameters: dict[str, Any]
@@ -55,7 +55,7 @@ class SubmitRequest:
     deadline: Deadline | None = None
     max_failures: FailureLimit | None = None
     idempotency_key: str | None = None
-    reuse: bool = False  # take what earlier batches have computed
+    reuse: bool = False  # copy results that earlier batches have for the same inputs
 
     @classmethod
     def create(
@@ -72,29 +72,28 @@ class SubmitRequest:
         idempotency_key: str | None = None,
         reuse: bool = False,
     ) -> Self:
-        """Raises UsageError, naming the field, when one can't be had."""
+        """Validate a request; raises UsageError, naming the field that is wrong."""
         if name is not None:
             _check_text("the name", name, MAX_NAME_CHARACTERS)
         if idempotency_key is not None:
             _check_text("the idempotency key", idempotency_key, MAX_IDEMPOTENCY_KEY_CHARACTERS)
             if not idempotency_key.strip():
-                raise UsageError("the idempotency key is empty; take a name for this very submission, such as a date")
+                raise UsageError("the idempotency key is empty; use a name for this submission, such as a date")
         if priority not in PRIORITIES:
-            raise UsageError(f"priority {priority!r} is out of range; take {PRIORITIES[0]} to {PRIORITIES[-1]}")
-        checked = pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})})
+            raise UsageError(f"priority {priority!r} is out of range; use {PRIORITIES[0]} to {PRIORITIES[-1]}")
         if on_invalid not in ON_INVALID:
-            raise UsageError(f"on_invalid {on_invalid!r} is not known; take {' or '.join(ON_INVALID)}")
+            raise UsageError(f"on_invalid {on_invalid!r} is not known; use {' or '.join(ON_INVALID)}")
         return cls(
             pipeline,
-            checked,
-            name or None,
-            _validate_metadata(metadata or {}),
-            priority,
-            on_invalid == FAIL_ROW,
-            None if deadline is None else Deadline.parse(deadline),
-            None if max_failures is None else FailureLimit.parse(str(max_failures)),
-            idempotency_key,
-            reuse,
+            parameters=pipeline.spec.check_parameters({**pipeline.parameters, **(parameters or {})}),
+            name=name or None,
+            metadata=_validate_metadata(metadata or {}),
+            priority=priority,
+            keep_invalid=on_invalid == FAIL_ROW,
+            deadline=None if deadline is None else Deadline.parse(deadline),
+            max_failures=None if max_failures is None else FailureLimit.parse(str(max_failures)),
+            idempotency_key=idempotency_key,
+            reuse=reuse,
         )
 
 

@@ -1,4 +1,4 @@
-"""Rereading: a source is read from its start again, and what is in already must be the same rows."""
+"""Resuming reads a source from its start again, and checks that the rows already ingested are the same."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from producer.submission.open_submission import OpenSubmission
 
 
 class ResumeCheck:
-    """The chunks of an intake beside those that are in already, held together by a running hash of the rows.
+    """Compares a source with the rows that its batch has already, by a running hash.
 
-    `agrees` is True once all that is in was found again: what goes wrong from then on is the source's own affair.
-    The intake must end a chunk at the entry's `read_jobs`.
+    `matches` becomes True once all ingested rows were read again and are equal. The chunker must end a chunk at the
+    submission's `rows_read`.
     """
 
     def __init__(self, submission: OpenSubmission, chunker: JobChunker) -> None:
@@ -23,11 +23,11 @@ class ResumeCheck:
 
     @property
     def rows_digest(self) -> str | None:
-        """Of the rows up to the end of the last chunk; None without a key, where nobody asks for it."""
+        """The hash of all rows up to the end of the last chunk; None without a key, because nothing can resume then."""
         return None if self._submission.idempotency_key is None else self._hash.hexdigest()
 
     def chunks(self) -> Iterator[Chunk]:
-        """All chunks, those that are in already too; raises KeyConflict where they differ from what is in."""
+        """All chunks, ingested or not; raises IdempotencyConflict where they differ from the batch."""
         end = 0
         for chunk in self._chunker.chunks():
             if self._submission.idempotency_key is not None:
@@ -35,28 +35,24 @@ class ResumeCheck:
                     self._hash.update(part)
             end = chunk.end_position
             if end == self._submission.rows_read:
-                self._compare_digests()
+                if self.rows_digest != self._submission.rows_digest:
+                    raise self._conflict_error("differs from it")
+                self.matches = True
             yield chunk
         if not self.matches:
             raise self._conflict_error(f"has only {end:,} rows")
 
     def verify(self) -> None:
-        """Read on only to see that these are the rows of a batch that reads no more; raises KeyConflict."""
+        """Read on only to compare the source with a batch that takes no more rows; raises IdempotencyConflict."""
         for chunk in self.chunks():
-            if self.matches and not self._submission.has_all_rows:  # what would have followed nobody knows
+            if self.matches and not self._submission.has_all_rows:  # the batch ended early: later rows are unknown
                 return
             if chunk.end_position > self._submission.rows_read:
                 raise self._conflict_error("has more rows")
 
-    def _compare_digests(self) -> None:
-        if self.rows_digest != self._submission.rows_digest:
-            raise self._conflict_error("differs from it")
-        self.matches = True
-
     def _conflict_error(self, difference: str) -> IdempotencyConflict:
-        entry = self._submission
+        submission = self._submission
         return IdempotencyConflict(
-            f"the idempotency key {entry.idempotency_key!r} belongs to {entry.batch_id}, of which "
-            f"{entry.rows_read:,} rows are in, "
-            f"and this source {difference}; take another key, or give the same source as then"
+            f"the idempotency key {submission.idempotency_key!r} belongs to {submission.batch_id}, which has "
+            f"{submission.rows_read:,} rows already, and this source {difference}; use another key, or the same source"
         )

@@ -1,9 +1,9 @@
-"""Reuse: results that earlier batches have for the same input, by the same model, taken instead of computed again.
+"""Reuse copies results that earlier batches have for the same inputs by the same model, instead of computing them.
 
-They are looked for once all jobs are in, in a transaction that only reads, and taken in the one that accepts the batch;
-on PostgreSQL those are one, since a pooler may give the next one another session. There it locks nothing until then.
-What is found stands in a temporary table, so memory does not grow with the batch. All that is taken was made by one
-model version: the one that computed last.
+The results are looked up once all jobs are ingested, in a transaction that only reads, and copied in the one that
+accepts the batch. On PostgreSQL these are one transaction, because a pooler may give the next one another session; it
+locks nothing before the copy. The matches are in a temporary table, so memory does not grow with the batch. All copied
+results were made by one model version: the one that computed last.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,20 +19,22 @@ from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
 
 MAX_CANDIDATES = 1_000
-# How far back to look, the newest batches first: so many times the batch's own jobs, and at least so many.
+# The lookup ends after this many results of the newest batches: a multiple of the batch's jobs, with a minimum.
 LOOKBACK_FACTOR, MIN_LOOKBACK_JOBS = 2, 1_000_000
-MIN_GROUP_JOBS = 100_000  # looked through at once, at least
+MIN_GROUP_JOBS = 100_000  # compared in one statement, at least
 POSITIONS_PER_PAGE = 20_000
 
 SELECT_CANDIDATES = """
 SELECT id, succeeded, reused FROM batches
-WHERE recipe = :recipe AND revision = :revision AND status NOT IN ('validating', 'deleting') AND succeeded > 0
-ORDER BY created_at DESC, id DESC LIMIT :most
+WHERE output_cache_key = :output_cache_key AND revision = :revision AND status NOT IN ('validating', 'deleting')
+  AND succeeded > 0
+ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 
 SELECT_LAST_VERSION = """
 SELECT model_version_id FROM results
-WHERE batch_id = :batch_id AND status = 'succeeded' AND (reused_from IS NULL OR :any) ORDER BY seq DESC LIMIT 1
+WHERE batch_id = :batch_id AND status = 'succeeded' AND (reused_from IS NULL OR :include_reused)
+ORDER BY seq DESC LIMIT 1
 """
 
 DROP_REUSABLE = "DROP TABLE IF EXISTS {temporary}.reusable"
@@ -42,17 +44,17 @@ CREATE TEMPORARY TABLE reusable (position BIGINT PRIMARY KEY, from_batch TEXT NO
 {on_commit}"""
 ON_COMMIT = {"postgresql": "ON COMMIT DROP", "sqlite": ""}
 
-# What the rows of a new batch look like no statistics say yet, and one loop within another would never end.
+# There are no statistics on a new batch's rows yet, and a nested loop over them would not end.
 PLANNER_SETTINGS = ("SET LOCAL enable_nestloop = off", "SET LOCAL work_mem = '64MB'")
 
-# The jobs for which one is wanted: not those that failed as invalid, nor those for which one is found.
+# The jobs that need a result: those that were invalid have one, and others may have a match already.
 WHERE_UNANSWERED = """
 WHERE n.batch_id = :batch_id AND n.input <> {no_input}
   AND NOT EXISTS (SELECT 1 FROM results x WHERE x.batch_id = :batch_id AND x.position = n.position)
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
 
-# Python's own hash of a text, which may collide: what it finds is compared. CROSS JOIN keeps SQLite to the order.
+# `digest` is Python's hash of a text, which may collide, so inputs are compared too. CROSS JOIN keeps SQLite's order.
 INDEX_KNOWN_INPUTS = {
     "postgresql": (),
     "sqlite": (
@@ -66,7 +68,7 @@ WHERE r.batch_id IN :group AND r.status = 'succeeded' AND r.model_version_id = :
     ),
 }
 
-# By a hash, since comparing long documents would unpack them again and again; one that has no collisions.
+# PostgreSQL compares hashes without collisions: comparing long documents would decompress them again and again.
 INSERT_REUSABLE = {
     "postgresql": """
 INSERT INTO reusable (position, from_batch, from_position)
@@ -88,7 +90,7 @@ CROSS JOIN jobs j ON j.batch_id = k.batch_id AND j.position = k.position AND j.i
 """,
 }
 
-# An answer that was itself reused names the batch that computed it. One that was deleted meanwhile is not taken.
+# A copy of a reused result names the batch that computed it. Results deleted since the lookup are not copied.
 COPY_RESULTS = """
 INSERT INTO results (batch_id, position, seq, status, output, truncated, attempts, model_version_id, reused_from)
 SELECT :batch_id, f.position, :last_seq + row_number() OVER (ORDER BY f.position), r.status, r.output, r.truncated, 0,
@@ -103,13 +105,16 @@ SELECT_UNANSWERED_POSITIONS = """
 SELECT j.position FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position > :after
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-ORDER BY j.position LIMIT :most
+ORDER BY j.position LIMIT :limit
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ReusableResults:
-    """What was found for a batch; `obstacle` says why nothing was looked for, where that is so."""
+    """The results that a batch can copy.
+
+    not_cacheable_because: the reason why none were looked up; None = they were.
+    """
 
     connection: Connection
     batch_id: str
@@ -118,29 +123,29 @@ class ReusableResults:
     count: int = 0
 
     def begin(self) -> RootTransaction:
-        """The transaction that accepts the batch."""
+        """Begin, or continue, the transaction that accepts the batch."""
         return self.connection.get_transaction() or self.connection.begin()
 
     def insert(self, last_seq: int) -> int:
-        """Insert the results into the batch, whose row is locked, behind those up to `last_seq`; returns how many.
+        """Copy the results into the batch, after those up to `last_seq`; returns their number.
 
-        For the transaction that accepts it, on the same connection. The batch's counters are left to that.
+        The caller has locked the batch's row in the transaction that accepts it, and updates the counters.
         """
         if not self.count:
             return 0
         _apply_planner_settings(self.connection)
-        named = {"batch_id": self.batch_id, "last_seq": last_seq}
-        taken = self.connection.execute(text(COPY_RESULTS), named).rowcount
-        if taken:  # only then is it known that workers have this revision
-            self.connection.execute(text(SET_REVISION), {"batch_id": self.batch_id, "revision": self.revision})
-        return taken
+        params = {"batch_id": self.batch_id, "last_seq": last_seq, "revision": self.revision}
+        copied = self.connection.execute(text(COPY_RESULTS), params).rowcount
+        if copied:  # only then is it certain that workers use this revision
+            self.connection.execute(text(SET_REVISION), params)
+        return copied
 
 
 @contextmanager
 def find_reusable(
     database: Database, submission: OpenSubmission, request: SubmitRequest, jobs: int
 ) -> Iterator[ReusableResults]:
-    """Look for what a batch of so many jobs can reuse, all of which are in; `begin` comes next."""
+    """Look up the results that a fully ingested batch of this many jobs can copy; `begin` is called next."""
     pipeline, parameters = request.pipeline, request.parameters
     revision, obstacle = cache_key.resolve_revision(pipeline), cache_key.not_cacheable_because(pipeline, parameters)
     if revision is None and obstacle is None:
@@ -152,12 +157,12 @@ def find_reusable(
         with _temp_table_transaction(connection):
             connection.execute(_drop_statement(connection))
             connection.execute(text(CREATE_REUSABLE.format(on_commit=ON_COMMIT[connection.dialect.name])))
-            named = {
-                "recipe": cache_key.output_cache_key(pipeline, parameters),
+            params = {
+                "output_cache_key": cache_key.output_cache_key(pipeline, parameters),
                 "revision": revision,
-                "most": MAX_CANDIDATES,
+                "limit": MAX_CANDIDATES,
             }
-            candidates = connection.execute(text(SELECT_CANDIDATES), named).all()
+            candidates = connection.execute(text(SELECT_CANDIDATES), params).all()
             count = _fill_reusable_table(connection, database.sql, submission.batch_id, candidates, jobs)
         yield ReusableResults(connection, submission.batch_id, revision, count=count)
         with _temp_table_transaction(connection):
@@ -165,16 +170,16 @@ def find_reusable(
 
 
 def unanswered_positions(connection: Connection, batch_id: str) -> Iterator[Sequence[int]]:
-    """The jobs that have no result, some thousands at a time, in order."""
-    named = {"batch_id": batch_id, "after": -1, "most": POSITIONS_PER_PAGE}
-    while positions := connection.scalars(text(SELECT_UNANSWERED_POSITIONS), named).all():
+    """The positions of the jobs that have no result, in order, page by page."""
+    params = {"batch_id": batch_id, "after": -1, "limit": POSITIONS_PER_PAGE}
+    while positions := connection.scalars(text(SELECT_UNANSWERED_POSITIONS), params).all():
         yield positions
-        named["after"] = positions[-1]
+        params["after"] = positions[-1]
 
 
 @contextmanager
 def _temp_table_transaction(connection: Connection) -> Iterator[None]:
-    """A transaction that writes to temporary tables alone: SQLite's other writers go on."""
+    """A transaction that writes only to temporary tables, so that it does not block SQLite's other writers."""
     if connection.dialect.name == "postgresql":
         if not connection.in_transaction():
             connection.begin()
@@ -189,7 +194,7 @@ def _temp_table_transaction(connection: Connection) -> Iterator[None]:
 def _fill_reusable_table(
     connection: Connection, sql: SqlFragments, batch_id: str, candidates: Sequence[Row[Any]], jobs: int
 ) -> int:
-    """Fill the temporary table; returns how many of the jobs it has."""
+    """Fill the temporary table; returns the number of matched jobs."""
     version = _last_version(connection, candidates)
     if version is None:
         return 0
@@ -203,26 +208,28 @@ def _fill_reusable_table(
 
 
 def _last_version(connection: Connection, candidates: Sequence[Row[Any]]) -> int | None:
-    """The model version that computed last; where all of that is deleted, the one of the newest results."""
-    computed = [one.id for one in candidates if one.succeeded > one.reused]
-    for batch_id, either in [*((one, False) for one in computed), *((one.id, True) for one in candidates[:1])]:
-        version: int | None = connection.scalar(text(SELECT_LAST_VERSION), {"batch_id": batch_id, "any": either})
+    """The model version that computed last; if all such results are deleted, the one of the newest batch."""
+    lookups = [(batch.id, False) for batch in candidates if batch.succeeded > batch.reused]
+    lookups += [(batch.id, True) for batch in candidates[:1]]
+    for batch_id, include_reused in lookups:
+        params = {"batch_id": batch_id, "include_reused": include_reused}
+        version: int | None = connection.scalar(text(SELECT_LAST_VERSION), params)
         if version is not None:
             return version
     return None
 
 
 def _group_candidates(candidates: Sequence[Row[Any]], jobs: int) -> Iterator[list[str]]:
-    """The candidates in their order, half as many results at a time as the batch has jobs, until it is enough."""
+    """The candidates in order, in groups of half as many results as the batch has jobs, up to the lookback."""
     group: list[str] = []
-    within, seen = 0, 0
-    for one in candidates:
-        group.append(one.id)
-        within, seen = within + one.succeeded, seen + one.succeeded
-        if within >= max(jobs // 2, MIN_GROUP_JOBS):
+    group_results, all_results = 0, 0
+    for batch in candidates:
+        group.append(batch.id)
+        group_results, all_results = group_results + batch.succeeded, all_results + batch.succeeded
+        if group_results >= max(jobs // 2, MIN_GROUP_JOBS):
             yield group
-            group, within = [], 0
-        if seen >= max(LOOKBACK_FACTOR * jobs, MIN_LOOKBACK_JOBS):
+            group, group_results = [], 0
+        if all_results >= max(LOOKBACK_FACTOR * jobs, MIN_LOOKBACK_JOBS):
             break
     if group:
         yield group

@@ -7,7 +7,7 @@ import pytest
 
 from models import tasks
 from models.db import Database
-from tests.batches_made import assert_consistent, claimant_for, get_batch, get_results, insert_batch
+from tests.factories.batch_rows import assert_consistent, claimant_for, get_batch, get_results, insert_batch
 from tests.servers import wait_until
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
@@ -35,7 +35,7 @@ def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunBat
             checked = spec.check_parameters(given)
             stored = [spec.normalise(each, checked) for each in inputs]
             named = {"task": loaded.version.task, "revision": None, "parameters": checked}
-            ids.append(insert_batch(database, stored, slice_jobs=SLICE_JOBS, **named))
+            ids.append(insert_batch(database, stored, slice_size=SLICE_JOBS, **named))
         run_engine_until_completed(database, loaded, ids)
         for batch_id in ids:
             assert_consistent(database, batch_id)

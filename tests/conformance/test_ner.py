@@ -9,8 +9,8 @@ import pytest
 from transformers import ByT5Tokenizer
 from transformers import pipeline as transformers_pipeline
 
-from tests import models_made_encoders as encoders
 from tests.conformance.conftest import RunBatches
+from tests.factories import tiny_encoders as encoders
 from worker.loading import runtime
 
 CLOSE = 1e-4

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests import models_made
 from tests.conformance.conftest import RunBatches
+from tests.factories import tiny_models
 from tests.golden.cases import ERROR_KEY, Case, load_cases, load_golden
-from tests.golden.made import hash_folder
+from tests.golden.model_files import hash_folder
 from worker.loading import runtime
 
 NAME = "question_answering"
@@ -38,7 +38,7 @@ def test_equals_pipeline(case: Case, deterministic: bool, tmp_path: Path, answer
     known, folder = load_golden(NAME, case), case.make_model(tmp_path / "model")
     assert hash_folder(folder) == known.made, "it is not the model that was asked; see tests/golden/README.md"
     assert case.input_hash == known.asked, "it was asked something else; see tests/golden/README.md"
-    entry = models_made.pipeline_for(folder, task=case.task, deterministic=deterministic)
+    entry = tiny_models.pipeline_for(folder, task=case.task, deterministic=deterministic)
 
     ours = answers(runtime.load(entry, "cpu", threads=1, micro_batch_tokens=400), case.inputs, case.parameters)
 
@@ -54,7 +54,7 @@ def test_a_bad_one_costs_its_own_row_and_nothing_else(tmp_path: Path, answers: R
     case = CASES[0]
     known = load_golden(NAME, case).answers[case.parameters.index({})]
     loaded = runtime.load(
-        models_made.pipeline_for(case.make_model(tmp_path / "model"), task=case.task), "cpu", threads=1
+        tiny_models.pipeline_for(case.make_model(tmp_path / "model"), task=case.task), "cpu", threads=1
     )
     bad = {"question": "Who " * 500, "context": "the city"}
 

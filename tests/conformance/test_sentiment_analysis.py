@@ -15,8 +15,8 @@ from transformers import pipeline as transformers_pipeline
 
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import SAMPLES_FOLDER, Pipeline
-from tests import models_made
 from tests.conformance.conftest import RunBatches
+from tests.factories import tiny_models
 from worker.loading import runtime
 
 CLOSE = 1e-4
@@ -140,9 +140,9 @@ def assert_same(output: Any, wanted: Any, where: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_equals_pipeline(model: Model, tmp_path: Path, answers: RunBatches) -> None:
-    folder = getattr(models_made, model.architecture)(tmp_path / "model", num_labels=model.labels, **model.config)
+    folder = getattr(tiny_models, model.architecture)(tmp_path / "model", num_labels=model.labels, **model.config)
 
-    rows = assert_equal_to_pipeline(models_made.pipeline_for(folder), answers)
+    rows = assert_equal_to_pipeline(tiny_models.pipeline_for(folder), answers)
 
     cut = {
         given if isinstance(given, str) else given["text"]

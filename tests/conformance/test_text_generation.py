@@ -11,8 +11,8 @@ import pytest
 from transformers import pipeline as transformers_pipeline
 
 from models.pipelines.catalogue import Pipeline
-from tests import models_made_decoders
 from tests.conformance.conftest import RunBatches
+from tests.factories import tiny_decoders
 from worker.loading import runtime
 
 TEXTS = [
@@ -90,20 +90,20 @@ def assert_equal_to_pipeline(
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "mistral", "gpt_neox", "opt", "bloom"])
 def test_equals_pipeline(architecture: str, tmp_path: Path, answers: RunBatches) -> None:
-    folder = getattr(models_made_decoders, architecture)(tmp_path / "model")
+    folder = getattr(tiny_decoders, architecture)(tmp_path / "model")
 
     # Architectures differ in how they take padding, not in what is done with their scores.
     asked = PARAMETERS if architecture == "gpt2" else PARAMETERS[:7:2]
-    every = assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, INPUTS, asked)
+    every = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, INPUTS, asked)
 
     greedy = [str(row.output) for row in every[0]]
     assert len(set(greedy)) > len(TEXTS), "the model tells the prompts apart"
 
 
 def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, answers: RunBatches) -> None:
-    folder = models_made_decoders.gpt2(tmp_path / "model")
+    folder = tiny_decoders.gpt2(tmp_path / "model")
 
-    entry = models_made_decoders.pipeline_for(folder, deterministic=True)
+    entry = tiny_decoders.pipeline_for(folder, deterministic=True)
     assert_equal_to_pipeline(entry, answers, INPUTS, PARAMETERS[:12])
 
 
@@ -111,31 +111,31 @@ def test_equals_pipeline_where_passes_have_fixed_shapes(tmp_path: Path, answers:
 def test_equals_pipeline_with_the_model_s_own_generation_config(
     tmp_path: Path, answers: RunBatches, generation: dict[str, Any], asked: dict[str, Any]
 ) -> None:
-    folder = models_made_decoders.llama(tmp_path / "model", generation=generation)
+    folder = tiny_decoders.llama(tmp_path / "model", generation=generation)
 
-    assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, INPUTS, [asked])
+    assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, INPUTS, [asked])
 
 
 def test_equals_pipeline_where_a_prefix_goes_before_every_prompt(tmp_path: Path, answers: RunBatches) -> None:
-    folder = models_made_decoders.xlnet(tmp_path / "model")
+    folder = tiny_decoders.xlnet(tmp_path / "model")
 
-    entry = models_made_decoders.pipeline_for(folder)
+    entry = tiny_decoders.pipeline_for(folder)
     assert_equal_to_pipeline(entry, answers, TEXTS[:4], [{**GREEDY, "max_new_tokens": 3}])
 
 
 def test_equals_pipeline_where_a_prompt_is_cut_to_leave_room(tmp_path: Path, answers: RunBatches) -> None:
-    folder = models_made_decoders.gpt2(tmp_path / "model")
+    folder = tiny_decoders.gpt2(tmp_path / "model")
     inputs = ["short", "y" * 100 + " end of it", "z" * 300, [{"role": "user", "content": "w" * 200}]]
 
     asked = {**GREEDY, "handle_long_generation": "hole"}
-    [rows] = assert_equal_to_pipeline(models_made_decoders.pipeline_for(folder), answers, inputs, [asked])
+    [rows] = assert_equal_to_pipeline(tiny_decoders.pipeline_for(folder), answers, inputs, [asked])
 
     assert [row.truncated for row in rows] == [False, False, True, True]
 
 
 def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches) -> None:
-    folder = models_made_decoders.gpt2(tmp_path / "model")
-    loaded = runtime.load(models_made_decoders.pipeline_for(folder), "cpu", threads=1)
+    folder = tiny_decoders.gpt2(tmp_path / "model")
+    loaded = runtime.load(tiny_decoders.pipeline_for(folder), "cpu", threads=1)
     reference = transformers_pipeline("text-generation", model=str(folder), device="cpu", dtype="float32")
     tool = [{"role": "user", "content": "hi"}, {"role": "tool", "content": "3"}]
     inputs = ["fine", "x" * 117, "also fine", tool, "x" * 116, CHATS[0], "x" * 5_000]
@@ -144,7 +144,7 @@ def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches
 
     codes = [row.error_code for row in rows]
     assert codes == [None, "input_too_long", None, "invalid_messages", None, None, "input_too_long"]
-    assert "117 tokens and 12 new ones are past the 128" in rows[1].error_message
+    assert "117 tokens and 12 new ones exceed the 128" in rows[1].error_message
     assert "this model has no tools" in rows[3].error_message
     for place in (0, 2, 4, 5):
         assert rows[place].output == reference(inputs[place], **GREEDY)
@@ -152,8 +152,8 @@ def test_bad_inputs_cost_their_own_row_alone(tmp_path: Path, answers: RunBatches
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_seed_gives_the_same_text_in_any_company(tmp_path: Path, answers: RunBatches, dtype: str) -> None:
-    folder = models_made_decoders.llama(tmp_path / "model")
-    loaded = runtime.load(models_made_decoders.pipeline_for(folder, dtype=dtype), "cpu", threads=1)
+    folder = tiny_decoders.llama(tmp_path / "model")
+    loaded = runtime.load(tiny_decoders.pipeline_for(folder, dtype=dtype), "cpu", threads=1)
     asked = {"max_new_tokens": 20, "temperature": 3.0, "top_k": 0, "num_return_sequences": 2}
     seven, eight, chance = {**asked, "seed": 7}, {**asked, "seed": 8}, asked
 

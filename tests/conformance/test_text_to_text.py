@@ -11,7 +11,7 @@ import pytest
 from models.pipelines.pipeline import Pipeline
 from tests.conformance.conftest import RunBatches
 from tests.golden.cases import ERROR_KEY, Case, load_cases, load_golden
-from tests.golden.made import hash_folder
+from tests.golden.model_files import hash_folder
 from worker.loading import runtime
 
 # Marian's tokenizer says so on loading, and never uses it.

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import pipeline as transformers_pipeline
 
-from tests import models_made_encoders as encoders
 from tests.conformance.conftest import RunBatches
+from tests.factories import tiny_encoders as encoders
 from worker.loading import runtime
 
 CLOSE = 1e-4

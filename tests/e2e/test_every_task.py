@@ -11,7 +11,7 @@ from transformers import pipeline
 
 from models import tasks
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.mill import Deployment, temporary_deployment
+from tests.deployment import Deployment, temporary_deployment
 
 CLOSE = 1e-4
 # Those that transformers 5 has a pipeline for, and what it is called with.

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import pipeline
 
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.mill import PIPELINE, random_texts, temporary_deployment
+from tests.deployment import PIPELINE, random_texts, temporary_deployment
 
 LONG = "good " * 700
 STRANGE = [

@@ -27,8 +27,8 @@ def test_three_nights_end_as_the_story_has_it(tmp_path: Path) -> None:
 
     assert told.returncode == 0, told.stdout + told.stderr
     ours, shop = folder / "home" / "batchmill.db", folder / "shop.db"
-    runs = rows(ours, "SELECT slot, state, summary FROM runs ORDER BY slot")
-    assert [(slot[:16], state) for slot, state, _ in runs] == [
+    runs = rows(ours, "SELECT scheduled_at, state, summary FROM runs ORDER BY scheduled_at")
+    assert [(scheduled_at[:16], state) for scheduled_at, state, _ in runs] == [
         (f"2026-03-{day} 01:00", "completed") for day in (27, 28, 29)
     ]
     counted = [
@@ -42,8 +42,11 @@ def test_three_nights_end_as_the_story_has_it(tmp_path: Path) -> None:
         assert word in told.stdout
 
     # All of one model again, as every ticket with a text has its newest label, of the night that took it in last.
-    nights = "SELECT substr(slot, 1, 10), count(*), count(DISTINCT revision) FROM ticket_labels GROUP BY 1 ORDER BY 1"
-    assert rows(shop, nights) == [("2026-03-27", 122, 1), ("2026-03-28", 87, 1), ("2026-03-29", 80, 1)]
+    days = (
+        "SELECT substr(scheduled_at, 1, 10), count(*), count(DISTINCT revision) "
+        "FROM ticket_labels GROUP BY 1 ORDER BY 1"
+    )
+    assert rows(shop, days) == [("2026-03-27", 122, 1), ("2026-03-28", 87, 1), ("2026-03-29", 80, 1)]
     assert rows(shop, "SELECT count(DISTINCT revision) FROM ticket_labels") == [(1,)]
     lacking = "SELECT count(*) FROM tickets WHERE id NOT IN (SELECT CAST(id AS INTEGER) FROM ticket_labels)"
     assert rows(shop, f"{lacking} AND body IS NOT NULL") == [(0,)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.mill import temporary_deployment
+from tests.deployment import temporary_deployment
 
 SECRET, TEXT = "canary-7f3a", "heron-51c2"
 PIPELINE = "sample-zero-shot-classification"
@@ -33,7 +33,7 @@ def test_nothing_of_a_batch_is_in_logs_and_all_files_are_its_users(tmp_path: Pat
         os.umask(before)
 
     assert submitted.returncode == 0, submitted.stderr
-    assert "claimed" in log
+    assert "slices.claimed" in log
     assert "sha256:" in log
     for written in (log, submitted.stdout.decode(), submitted.stderr.decode(), *arguments):
         assert SECRET not in written

@@ -16,23 +16,23 @@ from models.db import Database
 from models.postgresql.grants import Purpose
 from models.settings import Settings
 from models.states import AttemptOutcome
-from tests import roles
-from tests.batches_made import claimant_for, execute, expire_leases, insert_batch
-from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import Deployment, wait_for
-from tests.roles import DatabaseRoles
+from tests import database_roles
+from tests.database_roles import DatabaseRoles
+from tests.deployment import Deployment, wait_for
+from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
+from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
 from worker.leasing import claims, reclaim
 from worker.maintenance import tasks
 
-COMPLETED = "SELECT slot, batch_id FROM runs WHERE state = 'completed' ORDER BY slot"
+COMPLETED = "SELECT scheduled_at, batch_id FROM runs WHERE state = 'completed' ORDER BY scheduled_at"
 
 
 @pytest.fixture
 def given(postgresql_url: str) -> Iterator[DatabaseRoles]:
-    with roles.temporary_roles(postgresql_url) as found:
+    with database_roles.temporary_roles(postgresql_url) as found:
         found.grant(Purpose.READER)
         found.grant(Purpose.SUBMITTER)
-        found.grant(Purpose.WORKER, own_tables=True)
+        found.grant(Purpose.WORKER, create_tables=True)
         yield found
 
 
@@ -79,7 +79,7 @@ def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redi
             "--into",
             "answers",
             "--file",
-            str(tmp_path / "{slot:%Y-%m-%d}.jsonl"),
+            str(tmp_path / "{time:%Y-%m-%d}.jsonl"),
             "--reuse",
         )
         works.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
@@ -129,18 +129,24 @@ def test_every_duty_has_its_rights(given: DatabaseRoles, tmp_path: Path, redis_u
     """Given something to do for each of them."""
     database = Database(given.url_for(Purpose.WORKER))
     settings = Settings(redis_url=redis_url, retention_days=0, home=tmp_path, submit_timeout_seconds=1)
-    lapsed, late, gone, cut, old = (insert_batch(database, 6, slice_jobs=2) for _ in range(5))
+    lapsed, late, gone, cut, old = (insert_batch(database, 6, slice_size=2) for _ in range(5))
     [lease, *_] = claims.claim(database, claimant_for(), 2, 2)
     expire_leases(database, lease)
-    execute(database, "UPDATE slices SET deaths = 1 WHERE id = :id", id=lease.slice_id)
+    execute(database, "UPDATE slices SET crashes = 1 WHERE id = :id", id=lease.slice_id)
     execute(database, "UPDATE batches SET expires_at = created_at WHERE id = :id", id=late)
     execute(database, "UPDATE batches SET status = 'validating', idempotency_key = 'k' WHERE id = :id", id=gone)
-    execute(database, "UPDATE batches SET status = 'cancelling', ending = 'cancelled' WHERE id = :id", id=cut)
+    execute(database, "UPDATE batches SET status = 'cancelling', terminating_as = 'cancelled' WHERE id = :id", id=cut)
     execute(database, "UPDATE batches SET status = 'completed', completed_at = created_at WHERE id = :id", id=old)
-    execute(database, "UPDATE slices SET not_before = now() + interval '1 day' WHERE batch_id = :id", id=lapsed)
+    execute(database, "UPDATE slices SET available_at = now() + interval '1 day' WHERE batch_id = :id", id=lapsed)
     reclaim.reclaim_from_worker(database, "nobody", AttemptOutcome.CRASHED, 3)
 
-    done = {duty.name: duty.run() for duty in tasks.default_tasks(database, settings) if duty.name != "schedules"}
+    done = {task.name: task.run() for task in tasks.default_tasks(database, settings) if task.name != "schedules"}
 
-    assert {name for name, did in done.items() if did} >= {"reclaim", "deadlines", "endings", "abandoned", "retention"}
+    assert {name for name, did in done.items() if did} >= {
+        "reclaim",
+        "deadlines",
+        "terminations",
+        "abandoned_submissions",
+        "retention",
+    }
     database.close()

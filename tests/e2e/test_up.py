@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.mill import PIPELINE, random_texts, temporary_deployment, wait_for
+from tests.deployment import PIPELINE, random_texts, temporary_deployment, wait_for
 
 
 def write_jsonl(path: Path, inputs: list[str]) -> None:
@@ -63,7 +63,7 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
 def test_a_second_up_in_the_same_home_is_refused(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as ours:
         ours.start("up")
-        wait_for(lambda: (tmp_path / "home" / "up.lock").exists() and "process started" in ours.log, "the first one")
+        wait_for(lambda: (tmp_path / "home" / "up.lock").exists() and "child.started" in ours.log, "the first one")
 
         second = ours.run("up")
 

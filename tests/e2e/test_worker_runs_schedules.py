@@ -5,10 +5,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment
-from tests.mill import wait_for
+from tests.deployment import wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment
 
-COMPLETED = "SELECT slot, batch_id, summary FROM runs WHERE state = 'completed' ORDER BY slot"
+COMPLETED = "SELECT scheduled_at, batch_id, summary FROM runs WHERE state = 'completed' ORDER BY scheduled_at"
 
 
 def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str) -> None:
@@ -43,7 +43,7 @@ def test_a_worker_does_it_all(tmp_path: Path, database_url: str, redis_url: str)
         wait_for(lambda: len(ours.query(COMPLETED)) >= 1, "a run that completed")
 
         [run] = ours.query(COMPLETED)[:1]
-        assert "2026-10-25 01:00" in str(run.slot)  # the second of the two hours from 02:00 on, in Berlin
+        assert "2026-10-25 01:00" in str(run.scheduled_at)  # the second of the two hours from 02:00 on, in Berlin
         assert ours.outputs(run.batch_id) == [{"text": row["text"], "length": len(row["text"])} for row in rows]
         assert len(ours.query("SELECT id FROM answers")) == 40
         ours.assert_completed(run.batch_id, 40)

@@ -6,22 +6,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests import models_made
-from tests.faults.toys import numbered_texts
-from tests.mill import temporary_deployment
+from tests.deployment import temporary_deployment
+from tests.factories import tiny_models
+from tests.faults.fake_model import numbered_texts
 
 JOBS = 20
 WEIGHTS = "model.safetensors"
 
 
 def truncated(folder: Path) -> Path:
-    weights = models_made.distilbert(folder) / WEIGHTS
+    weights = tiny_models.distilbert(folder) / WEIGHTS
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     return folder
 
 
 def without_numbers(folder: Path) -> Path:
-    weights = models_made.distilbert(folder) / WEIGHTS
+    weights = tiny_models.distilbert(folder) / WEIGHTS
     tensors = load_file(weights)
     tensors["classifier.bias"] = torch.full_like(tensors["classifier.bias"], float("nan"))
     save_file(tensors, weights, {"format": "pt"})
@@ -32,9 +32,9 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
     tmp_path: Path, sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = {
-        "good": models_made.distilbert(tmp_path / "good"),
+        "good": tiny_models.distilbert(tmp_path / "good"),
         "truncated": truncated(tmp_path / "truncated"),
-        "headless": models_made.masked_bert(tmp_path / "headless"),
+        "headless": tiny_models.masked_bert(tmp_path / "headless"),
         "nan": without_numbers(tmp_path / "nan"),
     }
     home = tmp_path / "home"
@@ -44,7 +44,7 @@ def test_their_batches_fail_with_the_reason_and_others_are_served(
             f'[pipelines.{name}]\ntask = "sentiment-analysis"\nmodel = "{folder}"\n' for name, folder in models.items()
         )
     )
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1") as ours:
         batches = {name: ours.client.submit(name, numbered_texts(JOBS)) for name in models}
         ours.start("worker", *models, "--devices", "cpu")
         for batch in batches.values():

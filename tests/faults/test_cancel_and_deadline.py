@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts, to_jsonl
 
 JOBS = 1_600
 
@@ -14,7 +14,7 @@ JOBS = 1_600
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill whose worker has the whole batch in hand at once, and would compute for many seconds."""
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=800) as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, slice_size=800) as ours:
         ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"), TOY_PASS_SECONDS="0.1")
         ours.wait_for_workers()
         yield ours
@@ -38,7 +38,7 @@ def test_a_batch_is_cancelled_while_it_runs(ours: Deployment, tmp_path: Path) ->
 
     assert ours.client.batch(batch.id).status == "cancelled"
     answered = check_ended(ours, batch.id, "cancelled")
-    wait_for(lambda: "leases were lost" in ours.log, "the worker noticing")
+    wait_for(lambda: "leases.lost" in ours.log, "the worker noticing")
     after = ours.client.submit(FAKE_PIPELINE, ["after it"]).wait(90)
     ours.assert_completed(after.id, 1)
     assert check_ended(ours, batch.id, "cancelled") == answered
@@ -52,7 +52,7 @@ def test_a_batch_s_deadline_passes_while_it_runs(ours: Deployment, tmp_path: Pat
 
     assert batch.status == "expired"
     answered = check_ended(ours, batch.id, "expired")
-    wait_for(lambda: "leases were lost" in ours.log, "the worker noticing")
+    wait_for(lambda: "leases.lost" in ours.log, "the worker noticing")
     ours.assert_completed(ours.client.submit(FAKE_PIPELINE, ["after it"]).wait(90).id, 1)
     assert check_ended(ours, batch.id, "expired") == answered
     assert count_forward_passes(tmp_path / "ledger").total() < JOBS

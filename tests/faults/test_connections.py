@@ -14,16 +14,23 @@ from models import db, schema
 from models.db import Database, PoolOptions
 from models.errors import LockTimeout, Unreachable
 from models.settings import Settings
-from tests.batches_made import claimant_for, execute, expire_leases, get_slice, get_unanswered_jobs, insert_batch
-from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import wait_for
+from tests.deployment import wait_for
+from tests.factories.batch_rows import (
+    claimant_for,
+    execute,
+    expire_leases,
+    get_slice,
+    get_unanswered_jobs,
+    insert_batch,
+)
+from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
 from worker.leasing import claims, commit
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import HeldLeases, Lease
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
 
-MOST = {"worker": 2, "supervisor": 1, "foreman": 1, "tick": 2, "submit": 2}
+MOST = {"worker": 2, "supervisor": 1, "maintain": 1, "tick": 2, "submit": 2}
 
 
 class Watcher:
@@ -60,7 +67,7 @@ def _kind(words: list[str]) -> str | None:
         return "worker"
     if "tick" in words:
         return "tick"
-    return {"worker": "supervisor", "foreman": "foreman", "submit": "submit"}.get(words[4] if len(words) > 4 else "")
+    return {"worker": "supervisor", "maintain": "maintain", "submit": "submit"}.get(words[4] if len(words) > 4 else "")
 
 
 def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
@@ -68,7 +75,7 @@ def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> 
     rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered_texts(300))
     for day in (0, 1):
         (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
-    settings = {"database_url": postgresql_url, "redis_url": redis_url, "prune_days": "365"}
+    settings = {"database_url": postgresql_url, "redis_url": redis_url, "retention_days": "365"}
     with fake_model_deployment(tmp_path, **settings) as ours, Watcher(make_url(postgresql_url).port or 5432) as watcher:
         made = ours.run(
             "schedule",
@@ -81,13 +88,13 @@ def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> 
             "--into",
             "answers",
             "--file",
-            str(tmp_path / "{slot:%Y-%m-%d}.jsonl"),
+            str(tmp_path / "{time:%Y-%m-%d}.jsonl"),
             "--reuse",
         )
         assert made.returncode == 0, made.stderr
         assert ours.run("schedule", "trigger", "daily").returncode == 0
         ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.001")
-        ours.start("foreman")
+        ours.start("maintain")
         ours.wait_for_workers()
         for _ in range(2):
             submitted = ours.run(
@@ -127,7 +134,7 @@ class TestLeases:
         self, postgresql_url: str, pools: tuple[Database, Database]
     ) -> None:
         writing, beating = pools
-        batch_id = insert_batch(writing, 12, slice_jobs=4)
+        batch_id = insert_batch(writing, 12, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 12, 4)
         heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, heartbeat_seconds=5)
         written, goes_on = threading.Event(), threading.Event()
@@ -157,7 +164,7 @@ class TestLeases:
 
     def test_what_is_being_written_is_not_lost(self, pools: tuple[Database, Database]) -> None:
         writing, beating = pools
-        insert_batch(writing, 4, slice_jobs=4)
+        insert_batch(writing, 4, slice_size=4)
         [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
             commit.commit_results(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
@@ -172,7 +179,7 @@ class TestLeases:
     ) -> None:
         """A claim of many jobs has their inputs read in portions, and the heartbeat has its turn in between."""
         writing, beating = pools
-        insert_batch(writing, 4000, slice_jobs=4)
+        insert_batch(writing, 4000, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 2000, 4)
         heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, heartbeat_seconds=5)
         monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)

@@ -16,12 +16,12 @@ import redis
 
 from models.lifecycle import wakeups
 from models.settings import Settings
-from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts
 from tests.servers import Valkey
 
 PAGE = Path(__file__).parents[2] / "docs/redis.md"
-BELLS_ALONE = {"duty_seconds": "600", "ring_seconds": "600"}
+WAKEUPS_ONLY = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "600"}
 QUEUE = wakeups.queue_name(FAKE_PIPELINE)
 FLOOD = 3000
 MIB = 1024 * 1024
@@ -87,7 +87,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def dropped(ours: Deployment) -> list[str]:
-    return [line for line in ours.log.splitlines() if "dropped what is no wakeup" in line]
+    return [line for line in ours.log.splitlines() if "wakeups.rejected" in line]
 
 
 def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
@@ -97,7 +97,7 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
     temporary.mkdir()
     settings = Settings.load(redis_url=own_valkey.url)
     with (
-        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **BELLS_ALONE) as ours,
+        fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=own_valkey.url, **WAKEUPS_ONLY) as ours,
         redis.Redis.from_url(own_valkey.url) as client,
     ):
         started = ours.start("worker", FAKE_PIPELINE, TMPDIR=str(temporary))
@@ -122,7 +122,7 @@ def test_each_kind_is_dropped_and_the_wakeup_behind_it_is_heard(
 
 
 def test_a_key_that_is_no_list_makes_nobody_deaf(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:
-    settings = {**BELLS_ALONE, "pipelines": OTHER}
+    settings = {**WAKEUPS_ONLY, "pipelines": OTHER}
     with (
         fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, **settings) as ours,
         redis.Redis.from_url(redis_url) as client,
@@ -150,7 +150,7 @@ def test_the_rights_that_the_docs_name_are_enough(tmp_path: Path, sqlite_url: st
         client.execute_command(*command.replace("PASSWORD", "secret").split())
         client.execute_command("ACL", "SETUSER", "default", "off")
     url = own_valkey.url.replace("//", "//batchmill:secret@")
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **BELLS_ALONE) as ours:
+    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=url, **WAKEUPS_ONLY) as ours:
         ours.start("worker", FAKE_PIPELINE)
         ours.wait_for_workers()
         ours.client.submit(FAKE_PIPELINE, ["now it listens"]).wait(90)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.faults.toys import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
+from tests.faults.fake_model import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
 
@@ -12,14 +12,16 @@ def test_an_input_on_which_the_device_hangs_is_closed_and_costs_the_others_nothi
 ) -> None:
     texts = numbered_texts(JOBS)
     texts[PLACE] = f"hang {texts[PLACE]}"
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, pass_seconds="1.5") as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, forward_timeout_seconds="1.5"
+    ) as ours:
         batch = ours.client.submit(FAKE_PIPELINE, texts)
         ours.start("worker", FAKE_PIPELINE, TOY_LEDGER=str(tmp_path / "ledger"))
         batch.wait(90)
 
         ours.assert_completed(batch.id, JOBS)
         failed = ours.query("SELECT position, error_code, attempts FROM results WHERE status <> 'succeeded'")
-        assert [tuple(row) for row in failed] == [(PLACE, "timed_out", 3)]
-        endings = ours.query("SELECT ending FROM job_attempts WHERE position = :place", place=PLACE)
-        assert [row.ending for row in endings] == ["hung"] * 3
+        assert [tuple(row) for row in failed] == [(PLACE, "forward_timeout", 3)]
+        endings = ours.query("SELECT outcome FROM job_attempts WHERE position = :place", place=PLACE)
+        assert [row.outcome for row in endings] == ["hung"] * 3
         assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3

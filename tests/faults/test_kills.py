@@ -9,8 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, count_forward_passes, fake_model_deployment, numbered_texts
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import (
+    FAKE_PIPELINE,
+    assert_outputs,
+    count_forward_passes,
+    fake_model_deployment,
+    numbered_texts,
+)
 
 JOBS = 400
 KILLS = 20  # on each database
@@ -18,7 +24,7 @@ KILLS = 20  # on each database
 
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="32") as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="32") as ours:
         yield ours
 
 
@@ -27,7 +33,7 @@ def test_whoever_is_killed_at_a_point_is_followed_by_others(ours: Deployment, tm
     texts = numbered_texts(JOBS)
     batch = ours.client.submit(FAKE_PIPELINE, texts)
     doomed = ours.start("worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT=f"{point}:kill@2", TOY_PASS_SECONDS="0.05")
-    wait_for(lambda: "status=-9" in ours.log or '"status": -9' in ours.log, "a death")
+    wait_for(lambda: "exit_status=-9" in ours.log or '"exit_status": -9' in ours.log, "a death")
     doomed.terminate()
     doomed.wait(30)
     written = {row.position for row in ours.query("SELECT position FROM results WHERE batch_id = :id", id=batch.id)}
@@ -51,7 +57,7 @@ def test_dozens_of_kills_at_any_moment_cost_time_and_nothing_else(ours: Deployme
     )
     batches = []
     for number in range(KILLS):
-        if not batches or batches[-1].refresh().view.counts.open < JOBS // 4:
+        if not batches or batches[-1].refresh().view.counts.unanswered < JOBS // 4:
             batches.append(ours.client.submit(FAKE_PIPELINE, texts))
         if number % 4:
             ours.wait_for_workers()
@@ -66,7 +72,7 @@ def test_dozens_of_kills_at_any_moment_cost_time_and_nothing_else(ours: Deployme
         ours.assert_completed(batch.id, JOBS)
         assert_outputs(ours, batch.id, texts)
         check_attempts(ours, batch.id)
-    killed = ours.query("SELECT count(DISTINCT worker_id) AS n FROM attempts WHERE ending = 'killed'")[0].n
+    killed = ours.query("SELECT count(DISTINCT worker_id) AS n FROM attempts WHERE outcome = 'killed'")[0].n
     assert killed > 2, "hardly anybody was killed at work"
 
 
@@ -75,7 +81,8 @@ def check_attempts(ours: Deployment, batch_id: str) -> None:
     rows = ours.query(
         """SELECT r.position, r.attempts, r.status,
                   (SELECT count(*) FROM job_attempts a WHERE a.batch_id = r.batch_id AND a.position = r.position
-                   AND a.ending IN ('killed', 'lapsed', 'died', 'hung') AND a.ended_at < r.finished_at) AS deaths
+                   AND a.outcome IN ('killed', 'lease_expired', 'crashed', 'hung')
+                   AND a.ended_at < r.finished_at) AS deaths
            FROM results r WHERE r.batch_id = :id""",
         id=batch_id,
     )

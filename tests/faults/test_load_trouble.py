@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tests import models_made
-from tests.faults.toys import PIPELINE_CONFIG, fake_model_deployment, numbered_texts
-from tests.mill import Deployment, temporary_deployment, wait_for
+from tests.deployment import Deployment, temporary_deployment, wait_for
+from tests.factories import tiny_models
+from tests.faults.fake_model import PIPELINE_CONFIG, fake_model_deployment, numbered_texts
 
 JOBS = 20
 
@@ -43,16 +43,18 @@ def status(ours: Deployment, batch_id: str) -> str:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    return {name: models_made.distilbert(tmp_path / name) for name in ("model", "other")}
+    return {name: tiny_models.distilbert(tmp_path / name) for name in ("model", "other")}
 
 
 def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
-    damaged = models_made.distilbert(tmp_path / "damaged")
+    damaged = tiny_models.distilbert(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes(b"half of it")
     bad = catalogue(tmp_path / "bad.toml", b=damaged)
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="600") as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="600"
+    ) as ours:
         config = ours.folder / "home" / "batchmill.toml"
         config.write_text(config.read_text() + PIPELINE_CONFIG.replace("pipelines.toy", "pipelines.b"))
         busy = ours.client.submit("toy", numbered_texts(60_000))  # more than it has time for
@@ -64,7 +66,7 @@ def test_a_worker_with_a_damaged_folder_fails_nothing_that_a_busy_one_serves(
 
         ours.start("worker", "b", "--devices", "cpu", BATCHMILL_CONFIG=bad, TOY_MODEL="none")
         reason = until_waiting_for(ours, batch.id, "model_unusable")
-        wait_for(lambda: ours.query("SELECT tries FROM load_failures")[0].tries >= 3, "three tries")
+        wait_for(lambda: ours.query("SELECT attempts FROM load_failures")[0].attempts >= 3, "three tries")
         busy.cancel()
         batch.wait(60)
 
@@ -77,7 +79,7 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
 ) -> None:
     away = folders["model"].rename(tmp_path / "unmounted")
     catalogue(tmp_path / "home" / "batchmill.toml", late=tmp_path / "model", healthy=folders["other"])
-    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+    with temporary_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1") as ours:
         batch = ours.client.submit("late", numbered_texts(JOBS))
         ours.start("worker", "late", "healthy", "--devices", "cpu")
 
@@ -99,7 +101,9 @@ def test_a_folder_that_comes_late_is_loaded_and_doctor_names_it_meanwhile(
 def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
     tmp_path: Path, sqlite_url: str, redis_url: str
 ) -> None:
-    with fake_model_deployment(tmp_path, database_url=sqlite_url, redis_url=redis_url, max_wait_seconds="1") as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, switch_after_seconds="1"
+    ) as ours:
         config = ours.folder / "home" / "batchmill.toml"
         config.write_text(
             config.read_text() + config.read_text().partition("\n")[2].replace("pipelines.toy", "pipelines.deadly")
@@ -111,7 +115,7 @@ def test_a_pipeline_whose_load_kills_the_process_keeps_none_of_the_others(
         reason = until_waiting_for(ours, deadly.id, "load_failed")
         toy.wait(60)
 
-        assert "ended (exit status -6, died) while it loaded nobody/toy" in reason
+        assert "ended (exit status -6, crashed) while it loaded nobody/toy" in reason
         assert status(ours, deadly.id) == "in_progress"
         ours.assert_completed(toy.id, JOBS)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.mill import WORDS, Deployment, temporary_deployment
+from tests.deployment import WORDS, Deployment, temporary_deployment
 from tests.servers import Valkey
 
 BOUND_MB = 300  # the promise is 500; without bounds each of these takes from 0.7 to several gigabytes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 JOBS = 256
 
@@ -12,7 +12,7 @@ def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
 ) -> None:
     texts = numbered_texts(JOBS)
     with fake_model_deployment(
-        tmp_path, database_url=database_url, redis_url=redis_url, tokens_per_batch="10000"
+        tmp_path, database_url=database_url, redis_url=redis_url, micro_batch_tokens="10000"
     ) as ours:
         ours.start("worker", FAKE_PIPELINE, TOY_MEMORY_TOKENS="50")
         [worker] = ours.wait_for_workers()
@@ -26,4 +26,4 @@ def test_passes_shrink_until_they_fit_and_an_input_that_never_fits_is_told_so(
         assert [tuple(row) for row in failed] == [(JOBS, "out_of_memory")]
         assert {row.attempts for row in ours.query("SELECT attempts FROM results")} == {1}
         assert ours.ready_worker_pids() == [worker]
-        assert "the device ran out of memory" in ours.log
+        assert "device.out_of_memory" in ours.log

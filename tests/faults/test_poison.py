@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
-from tests.mill import Deployment
+from tests.deployment import Deployment
+from tests.faults.fake_model import FAKE_PIPELINE, count_forward_passes, fake_model_deployment, numbered_texts
 
 JOBS, PLACE = 64, 37
 
 
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, retry_seconds="0.1") as ours:
+    with fake_model_deployment(
+        tmp_path, database_url=database_url, redis_url=redis_url, retry_base_seconds="0.1"
+    ) as ours:
         yield ours
 
 
@@ -44,11 +46,11 @@ def test_an_input_that_kills_its_process_or_device_is_closed_and_costs_the_other
     batch.wait(90)
 
     ours.assert_completed(batch.id, JOBS)
-    assert outcome(ours, batch.id) == ("worker_died", 3)
+    assert outcome(ours, batch.id) == ("worker_crashed", 3)
     endings = ours.query(
-        "SELECT ending FROM job_attempts WHERE batch_id = :id AND position = :place", id=batch.id, place=PLACE
+        "SELECT outcome FROM job_attempts WHERE batch_id = :id AND position = :place", id=batch.id, place=PLACE
     )
-    assert [row.ending for row in endings] == ["died"] * 3
+    assert [row.outcome for row in endings] == ["crashed"] * 3
     assert count_forward_passes(tmp_path / "ledger")[texts[PLACE]] == 3
 
 

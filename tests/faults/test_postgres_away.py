@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models import schema
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 from tests.servers import Postgres
 
 JOBS = 1_600
@@ -12,7 +12,7 @@ JOBS = 1_600
 def test_a_postgresql_that_goes_away_costs_no_attempt(tmp_path: Path, own_postgres: Postgres, redis_url: str) -> None:
     url, texts = own_postgres.create_database("mill"), numbered_texts(JOBS)
     schema.upgrade(url)
-    settings = {"lease_seconds": "30", "window_jobs": "64"}
+    settings = {"lease_seconds": "30", "max_claim_jobs": "64"}
     with fake_model_deployment(tmp_path, database_url=url, redis_url=redis_url, **settings) as ours:
         ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.03")
         workers = ours.wait_for_workers(2)

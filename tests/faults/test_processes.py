@@ -8,8 +8,8 @@ import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 
 TEXTS = numbered_texts(800)
 JOBS = len(TEXTS)
@@ -18,7 +18,7 @@ JOBS = len(TEXTS)
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
     """A mill that takes its time, so that signals arrive in the middle of the work."""
-    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, window_jobs="64") as ours:
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url, max_claim_jobs="64") as ours:
         ours.environment["TOY_PASS_SECONDS"] = "0.03"
         yield ours
 
@@ -125,7 +125,7 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
     tmp_path: Path, postgresql_url: str, redis_url: str
 ) -> None:
     inputs = TEXTS[: JOBS // 4]
-    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url, window_jobs="64") as ours:
+    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url, max_claim_jobs="64") as ours:
         supervisor = ours.start(
             "worker", FAKE_PIPELINE, BATCHMILL_FAILPOINT="before_commit:sleep:1@2", TOY_PASS_SECONDS="0.01"
         )
@@ -139,7 +139,7 @@ def test_a_zombie_in_the_middle_of_a_write_keeps_nobody_waiting(
         batch.wait(90)  # the server ends the zombie's session, and with it its locks
         psutil.Process(pid).send_signal(signal.SIGCONT)
 
-        wait_for(lambda: "leases were lost" in ours.log, "the zombie noticing")
+        wait_for(lambda: "leases.lost" in ours.log, "the zombie noticing")
         assert before < len(inputs)
         ours.assert_completed(batch.id, len(inputs))
         assert_outputs(ours, batch.id, inputs)

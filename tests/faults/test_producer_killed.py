@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 READ = 10_000  # lines of one chunk: a transaction
 LINES = to_jsonl(numbered_texts(READ + READ // 2))
@@ -15,9 +15,9 @@ LINES = to_jsonl(numbered_texts(READ + READ // 2))
 
 @pytest.fixture
 def ours(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    settings = {"abandoned_seconds": "3"}
+    settings = {"submit_timeout_seconds": "3"}
     with fake_model_deployment(
-        tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=1024, **settings
+        tmp_path, database_url=database_url, redis_url=redis_url, slice_size=1024, **settings
     ) as ours:
         yield ours
 
@@ -37,7 +37,7 @@ def kill_half_way(ours: Deployment) -> str:
 
 def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(ours: Deployment) -> None:
     batch_id = kill_half_way(ours)
-    ours.start("worker", FAKE_PIPELINE, BATCHMILL_ABANDONED_SECONDS="86400")
+    ours.start("worker", FAKE_PIPELINE, BATCHMILL_SUBMIT_TIMEOUT_SECONDS="86400")
     ours.wait_for_workers()
     texts = numbered_texts(100)
     other = ours.client.submit(FAKE_PIPELINE, texts).wait(90)
@@ -61,11 +61,11 @@ def test_its_batch_stays_whole_and_does_not_run_until_somebody_ends_it(ours: Dep
 
 def test_its_batch_is_ended_for_it_once_nobody_has_heard_of_it_for_long(ours: Deployment) -> None:
     batch_id = kill_half_way(ours)
-    ours.start("foreman")
+    ours.start("maintain")
 
     batch = ours.client.batch(batch_id).wait(90)
 
     ours.assert_consistent(batch_id)
     assert batch.status == "failed"
     assert batch.request_counts.failed == READ
-    assert {row.error_code for row in ours.query("SELECT error_code FROM results")} == {"submit_abandoned"}
+    assert {row.error_code for row in ours.query("SELECT error_code FROM results")} == {"submission_abandoned"}

@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
-from tests.mill import wait_for
+from tests.deployment import wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts
 from tests.servers import Valkey
 
 JOBS = 800
-SMALL = {"window_jobs": "64"}
+SMALL = {"max_claim_jobs": "64"}
 
 
 def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
@@ -27,7 +27,7 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
         started = time.monotonic()
         second = ours.client.submit(FAKE_PIPELINE, texts[:100])
         answered_in = time.monotonic() - started
-        second.wait(90)  # found in SQL, without a bell
+        second.wait(90)  # found in SQL, without a wakeup
         own_valkey.resume()
         batch.wait(90)
         third = ours.client.submit(FAKE_PIPELINE, texts[:100]).wait(90)
@@ -40,9 +40,9 @@ def test_work_goes_on_while_redis_is_emptied_restarted_and_frozen(
         assert third.warning is None
 
 
-def test_bells_that_redis_forgot_ring_again(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:
-    # Whoever does not hear a bell looks at SQL again in ten minutes only.
-    quiet = {"duty_seconds": "600", "ring_seconds": "0.5"}
+def test_wakeups_that_redis_lost_are_resent(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:
+    # A process that receives no wakeup looks at SQL again only after ten minutes.
+    quiet = {"poll_interval_seconds": "600", "wakeup_resend_seconds": "0.5"}
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=own_valkey.url, **quiet) as ours:
         ours.start("worker", FAKE_PIPELINE)
         ours.wait_for_workers()
@@ -52,11 +52,11 @@ def test_bells_that_redis_forgot_ring_again(tmp_path: Path, database_url: str, o
         own_valkey.resume()
         own_valkey.flush()
 
-        ours.start("foreman")
+        ours.start("maintain")
         batch.wait(90)
 
         ours.assert_completed(batch.id, JOBS)
-        wait_for(lambda: "rang anew" in ours.log, "the bells")
+        wait_for(lambda: "wakeups.resent" in ours.log, "the bells")
 
 
 def test_a_full_redis_stops_nobody(tmp_path: Path, database_url: str, own_valkey: Valkey) -> None:

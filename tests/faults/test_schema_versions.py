@@ -8,10 +8,10 @@ from alembic.config import Config
 
 from models import schema
 from models.db import Database
-from tests.faults.toys import FAKE_PIPELINE, fake_model_deployment, numbered_texts
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts
 
-STARTS = (["worker", FAKE_PIPELINE], ["foreman"], ["submit", "-", "-p", FAKE_PIPELINE])
+STARTS = (["worker", FAKE_PIPELINE], ["maintain"], ["submit", "-", "-p", FAKE_PIPELINE])
 OLDER = "0001"
 
 
@@ -60,20 +60,20 @@ def test_old_code_on_new_tables_refuses_to_touch_them(
         assert ours.query("SELECT count(*) AS n FROM batches")[0].n == 0
 
 
-@pytest.mark.parametrize("command", [["worker", FAKE_PIPELINE], ["foreman"]])
+@pytest.mark.parametrize("command", [["worker", FAKE_PIPELINE], ["maintain"]])
 def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
     tmp_path: Path, database_url: str, redis_url: str, command: list[str]
 ) -> None:
     with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
         process = ours.start(*command)
-        wait_for(lambda: ours.query("SELECT 1 FROM duties WHERE ran_at IS NOT NULL"), "the first duty")
+        wait_for(lambda: ours.query("SELECT 1 FROM maintenance_tasks WHERE last_run_at IS NOT NULL"), "the first duty")
         batch = ours.client.submit(FAKE_PIPELINE, numbered_texts(10)) if command[0] == "worker" else None
         if batch is not None:
             batch.wait(60)
 
         ours.execute("UPDATE alembic_version SET version_num = '9999'")
-        ours.execute("ALTER TABLE slices RENAME COLUMN not_before TO rests_until")
-        ours.execute("ALTER TABLE batches RENAME COLUMN heard_at TO last_heard_at")
+        ours.execute("ALTER TABLE slices RENAME COLUMN available_at TO rests_until")
+        ours.execute("ALTER TABLE batches RENAME COLUMN holder_heartbeat_at TO last_heard_at")
 
         assert process.wait(60) == 5
         assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in ours.log

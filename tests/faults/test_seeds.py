@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.mill import temporary_deployment
+from tests.deployment import temporary_deployment
 
 PIPELINE = "sample-text-generation"
 PARAMETERS = {"seed": 7, "max_new_tokens": 24, "num_return_sequences": 2, "temperature": 1.3}
@@ -21,7 +21,7 @@ def test_sampled_text_is_the_same_alone_in_a_crowd_and_after_a_kill(
 ) -> None:
     texts, some = prompts(), range(0, JOBS, 37)
     with temporary_deployment(
-        tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_jobs="16", window_jobs="64"
+        tmp_path, database_url=sqlite_url, redis_url=redis_url, slice_size="16", max_claim_jobs="64"
     ) as ours:
         ours.start("worker", PIPELINE, "--devices", "cpu")
         [victim] = ours.wait_for_workers()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import wait_for
+from tests.deployment import wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 JOBS = 800
-SMALL = {"window_jobs": "64"}
+SMALL = {"max_claim_jobs": "64"}
 
 
 def test_a_second_writer_is_waited_for(tmp_path: Path, sqlite_url: str, redis_url: str) -> None:

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.toys import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
-from tests.mill import Deployment, wait_for
+from tests.deployment import Deployment, wait_for
+from tests.faults.fake_model import FAKE_PIPELINE, assert_outputs, fake_model_deployment, numbered_texts, to_jsonl
 
 TEXTS = numbered_texts(400)
 
 
 @pytest.fixture
 def ours(request: pytest.FixtureRequest, tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Deployment]:
-    settings = {"abandoned_seconds": getattr(request, "param", "3")}
+    settings = {"submit_timeout_seconds": getattr(request, "param", "3")}
     with fake_model_deployment(
-        tmp_path, database_url=database_url, redis_url=redis_url, slice_jobs=8, **settings
+        tmp_path, database_url=database_url, redis_url=redis_url, slice_size=8, **settings
     ) as ours:
         ours.start("worker", FAKE_PIPELINE)
         ours.wait_for_workers()
@@ -53,8 +53,8 @@ def kill(producer: subprocess.Popen[bytes]) -> None:
 
 
 def the_batch(ours: Deployment) -> str:
-    [row] = ours.query("SELECT id, status, reading FROM batches")
-    assert (row.status, bool(row.reading)) == ("in_progress", True)
+    [row] = ours.query("SELECT id, status, ingesting FROM batches")
+    assert (row.status, bool(row.ingesting)) == ("in_progress", True)
     ours.assert_consistent(row.id)
     return str(row.id)
 
@@ -74,7 +74,7 @@ def test_results_land_before_the_source_has_ended(ours: Deployment) -> None:
     ours.client.batch(batch_id).wait(90)
     ours.assert_completed(batch_id, len(TEXTS))
     assert_outputs(ours, batch_id, TEXTS)
-    assert "is worked on while more is read" in ours.log
+    assert "is processing while still ingesting" in ours.log
 
 
 def test_a_killed_submitter_s_batch_ends_with_what_it_has(ours: Deployment) -> None:
@@ -86,7 +86,7 @@ def test_a_killed_submitter_s_batch_ends_with_what_it_has(ours: Deployment) -> N
 
     batch = ours.client.batch(batch_id).wait(90)
     ours.assert_consistent(batch_id)
-    assert (batch.status, batch.view.error_code) == ("failed", "submit_abandoned")
+    assert (batch.status, batch.view.error_code) == ("failed", "submission_abandoned")
     assert batch.request_counts.completed > 0
 
 

@@ -10,16 +10,16 @@ from sqlalchemy import make_url
 
 from models import schema
 from models.errors import Unreachable
-from tests.mill import wait_for
-from tests.nights_made import ScheduleHarness, utc
+from tests.deployment import wait_for
+from tests.factories.schedules import ScheduleHarness, utc
 from tests.servers import Postgres
 from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 NIGHT = utc("03-02 02:00")
-HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
+HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 
 
-@pytest.mark.parametrize("point", ["in_read", "in_finish"])
+@pytest.mark.parametrize("point", ["before_read_source", "before_finish_run"])
 def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
     tmp_path: Path, own_postgres: Postgres, point: str
 ) -> None:
@@ -28,10 +28,12 @@ def test_a_postgresql_that_stops_ends_the_tick_and_not_the_night(
     nights = ScheduleHarness(url, tmp_path)
     nights.create_schedule(into="labels")
     nights.tickets.insert_ticket(utc("03-01 21:00"))
-    if point == "in_finish":
+    if point == "before_finish_run":
         nights.tick(NIGHT)
         nights.answer_jobs()
-    duty = ScheduleLauncher(nights.database, nights.settings.model_copy(update={"clock": "2026-03-01T12:00Z"}))
+    duty = ScheduleLauncher(
+        nights.database, nights.settings.model_copy(update={"simulated_clock": "2026-03-01T12:00Z"})
+    )
     with nights.start_tick_process(NIGHT, f"{point}:sleep:2") as tick:
         wait_for(lambda: nights.query(HELD), "the tick to be at it")
         own_postgres.stop("immediate")
@@ -54,7 +56,7 @@ def test_a_sqlite_that_somebody_locks_is_waited_for(tmp_path: Path, sqlite_url: 
     nights = ScheduleHarness(sqlite_url, tmp_path)
     nights.create_schedule()
     nights.tickets.insert_ticket(utc("03-01 21:00"))
-    with nights.start_tick_process(NIGHT, "in_read:sleep:1") as tick:
+    with nights.start_tick_process(NIGHT, "before_read_source:sleep:1") as tick:
         wait_for(lambda: nights.query(HELD), "the tick to be at it")
         with closing(sqlite3.connect(make_url(sqlite_url).database or "", isolation_level=None, timeout=30)) as other:
             other.execute("BEGIN IMMEDIATE")

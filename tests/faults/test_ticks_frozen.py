@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import make_url
 
 from models.states import RunState
-from tests.mill import wait_for
-from tests.nights_made import ScheduleHarness, utc
+from tests.deployment import wait_for
+from tests.factories.schedules import ScheduleHarness, utc
 
 NIGHT, NEXT = utc("03-02 02:00"), utc("03-03 02:00")
-HELD = "SELECT held_by FROM runs WHERE held_by IS NOT NULL"
+HELD = "SELECT holder_id FROM runs WHERE holder_id IS NOT NULL"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def frozen(nights: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[by
         wait_for(lambda: nights.query(HELD), f"the tick to be at {point}")
         freeze(nights, zombie)
         [before] = nights.query(HELD)
-        nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE held_by IS NOT NULL")
+        nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00' WHERE holder_id IS NOT NULL")
         yield zombie
         assert nights.query(HELD) != [before], "somebody has taken over"
         zombie.send_signal(signal.SIGCONT)
@@ -67,7 +67,7 @@ def frozen(nights: ScheduleHarness, point: str) -> Iterator["subprocess.Popen[by
 class TestReading:
     def test_what_was_read_since_stays(self, nights: ScheduleHarness) -> None:
         nights.create_schedule()
-        with frozen(nights, "in_read"):
+        with frozen(nights, "before_read_source"):
             nights.tickets.execute("DELETE FROM tickets WHERE id = 2")
             nights.tick(NIGHT)
             nights.tickets.execute("DELETE FROM tickets WHERE id = 3")
@@ -81,10 +81,10 @@ class TestReading:
 
     def test_who_reads_now_is_not_disturbed(self, nights: ScheduleHarness) -> None:
         nights.create_schedule()
-        with frozen(nights, "in_read") as zombie:
-            other = nights.start_tick_process(NIGHT, "in_read:sleep:2")
-            [before] = nights.query("SELECT submitter FROM batches")
-            wait_for(lambda: nights.query("SELECT submitter FROM batches") != [before], "the other one to begin")
+        with frozen(nights, "before_read_source") as zombie:
+            other = nights.start_tick_process(NIGHT, "before_read_source:sleep:2")
+            [before] = nights.query("SELECT holder_id FROM batches")
+            wait_for(lambda: nights.query("SELECT holder_id FROM batches") != [before], "the other one to begin")
             zombie.send_signal(signal.SIGCONT)
             assert zombie.wait(60) == 0
             assert nights.runs()[0].state is RunState.WAITING
@@ -103,7 +103,7 @@ class TestFinishing:
         nights.create_schedule(into="labels")
         nights.tick(NIGHT)
         nights.answer_jobs({"label": "NEGATIVE", "score": 0.9})
-        with frozen(nights, "in_finish"):
+        with frozen(nights, "before_finish_run"):
             nights.tick(NIGHT)
             first = nights.runs()[0]
             nights.tickets.execute("UPDATE tickets SET created_at = '2026-03-02 21:00:00'")
@@ -118,7 +118,7 @@ class TestFinishing:
         nights.create_schedule(into="labels", into_source="tickets")
         nights.tick(NIGHT)
         nights.answer_jobs()
-        with frozen(nights, "in_finish"):
+        with frozen(nights, "before_finish_run"):
             nights.tick(NIGHT)
             nights.tickets.execute("DELETE FROM labels WHERE id = '2'")
 

@@ -8,12 +8,12 @@ import pytest
 
 from models.states import RunState
 from producer.schedules import registry
-from tests.nights_made import ScheduleHarness, utc
+from tests.factories.schedules import ScheduleHarness, utc
 
-READING = ("in_plan", "after_plan", "in_read", "after_read")
-FINISHING = ("in_finish", "before_mark", "after_mark")
+READING = ("during_planning", "after_planning", "before_read_source", "after_read_source")
+FINISHING = ("before_finish_run", "before_commit_run", "after_commit_run")
 TICKETS = 30
-SLOT, LATER = utc("03-02 02:00"), utc("03-02 02:05")
+SCHEDULED_AT, LATER = utc("03-02 02:00"), utc("03-02 02:05")
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def check(nights: ScheduleHarness, table: list[str]) -> None:
     """One run, completed, over all tickets, each once; `table` is what the night's table has."""
     [run] = nights.runs()
     ids = [str(number) for number in range(1, TICKETS + 1)]
-    assert (run.state, run.slot, run.error_code) == (RunState.COMPLETED, SLOT, None)
+    assert (run.state, run.scheduled_at, run.error_code) == (RunState.COMPLETED, SCHEDULED_AT, None)
     assert nights.input_ids(run) == ids
     assert sorted(table, key=int) == ids
     assert run.summary is not None
     assert (run.summary["total"], run.summary["computed"], run.summary["failed"]) == (TICKETS, TICKETS, 0)
     assert [row.id for row in nights.query("SELECT id FROM batches")] == [run.batch_id]
-    assert registry.get(nights.database, "nightly").watermark == SLOT
-    assert nights.query("SELECT held_by FROM runs WHERE held_by IS NOT NULL OR look_at IS NOT NULL") == []
+    assert registry.get(nights.database, "nightly").watermark == SCHEDULED_AT
+    assert nights.query("SELECT holder_id FROM runs WHERE holder_id IS NOT NULL OR next_check_at IS NOT NULL") == []
     nights.assert_consistent()
 
 
@@ -65,12 +65,14 @@ def test_on_the_way_out(nights: ScheduleHarness, point: str, elsewhere: bool) ->
     nights.answer_jobs()
     die(nights, point)
     [run] = nights.runs()
-    assert (run.state is RunState.COMPLETED) == (point == "after_mark")
+    assert (run.state is RunState.COMPLETED) == (point == "after_commit_run")
 
     nights.tick(LATER)
 
     if elsewhere:
         check(nights, [row[0] for row in nights.tickets.query("SELECT id FROM ticket_labels")])
-        assert nights.tickets.query("SELECT schedule, batch_id FROM batchmill_runs") == [("nightly", run.batch_id)]
+        assert nights.tickets.query("SELECT schedule, batch_id FROM batchmill_merged_runs") == [
+            ("nightly", run.batch_id)
+        ]
     else:
         check(nights, [row.id for row in nights.query("SELECT id FROM ticket_labels")])

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from tests.golden import models
+from tests.golden import qa_models
 from tests.golden.cases import Case
 
 SHORT_CONTEXT = "My name is Wolfgang and I live in Berlin, the city on the river Spree."
@@ -76,19 +76,19 @@ FEW_PARAMETERS = [ALL_PARAMETERS[0], ALL_PARAMETERS[2], {**ALL_PARAMETERS[7], "h
 CASES = [
     *(
         Case(make, "question-answering", [*SHORT_INPUTS, *LONG_INPUTS], ALL_PARAMETERS)
-        for make in (models.bert, models.roberta)
+        for make in (qa_models.bert, qa_models.roberta)
     ),
     *(
         Case(make, "question-answering", [*SHORT_INPUTS, *LONG_INPUTS], FEW_PARAMETERS)
         for make in (
-            models.short_bert,
-            models.left_bert,
-            models.left_cut_bert,
-            models.distilbert,
-            models.electra,
-            models.deberta,
-            models.albert,
-            models.funnel,
+            qa_models.short_bert,
+            qa_models.left_bert,
+            qa_models.left_cut_bert,
+            qa_models.distilbert,
+            qa_models.electra,
+            qa_models.deberta,
+            qa_models.albert,
+            qa_models.funnel,
         )
     ),
 ]

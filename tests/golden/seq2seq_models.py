@@ -26,10 +26,10 @@ from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CO
 from transformers.models.mbart.tokenization_mbart import FAIRSEQ_LANGUAGE_CODES as MBART_CODES
 from transformers.models.mbart50.tokenization_mbart50 import FAIRSEQ_LANGUAGE_CODES as MBART50_CODES
 
-from tests.golden import sentencepieces
+from tests.golden import sentencepiece_file
 from tests.golden import seq2seq_tokenizers as tokens
-from tests.golden.made import save_model
-from tests.golden.models import _byte_vocabulary
+from tests.golden.model_files import save_model
+from tests.golden.qa_models import _byte_vocabulary
 
 BART_SIZES = {
     "d_model": 32,
@@ -189,7 +189,7 @@ def m2m100(folder: Path) -> Path:
     words = [*FAIRSEQ_SPECIAL_TOKENS, *tokens.vocabulary_words()]
     files = {
         "vocab.json": {word: place for place, word in enumerate(words)},
-        "sentencepiece.bpe.model": sentencepieces.build_model(
+        "sentencepiece.bpe.model": sentencepiece_file.build_model(
             tokens.sentencepiece_vocabulary(tokens.vocabulary_words())
         ),
         "tokenizer_config.json": tokens.tokenizer_config(
@@ -310,9 +310,9 @@ def _marian(folder: Path, generation_config: Mapping[str, Any]) -> Path:
     end = {"pad_token_id": len(words) - 1, "decoder_start_token_id": len(words) - 1, "eos_token_id": 0}
     files = {
         "vocab.json": {word: place for place, word in enumerate(words)},
-        "source.spm": sentencepieces.build_model(tokens.sentencepiece_vocabulary(tokens.vocabulary_words())),
+        "source.spm": sentencepiece_file.build_model(tokens.sentencepiece_vocabulary(tokens.vocabulary_words())),
         # It reads one word as nothing, so it shows which of the two reads what is written.
-        "target.spm": sentencepieces.build_model(
+        "target.spm": sentencepiece_file.build_model(
             tokens.sentencepiece_vocabulary(tokens.vocabulary_words()[::-1], undecoded_words=("▁French",))
         ),
         "tokenizer_config.json": {

@@ -2,7 +2,7 @@
 
 from tests.golden import seq2seq_models as models
 from tests.golden.cases import Case
-from tests.golden.seq2seq_texts import ALL_PARAMETERS, FEW_PARAMETERS, MINIMAL_PARAMETERS, TEXTS
+from tests.golden.seq2seq_inputs import ALL_PARAMETERS, FEW_PARAMETERS, MINIMAL_PARAMETERS, TEXTS
 
 CASES = [
     *(Case(make, "summarization", TEXTS, ALL_PARAMETERS) for make in (models.bart, models.t5)),

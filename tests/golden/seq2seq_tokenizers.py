@@ -4,8 +4,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.golden import sentencepieces
-from tests.golden.models import LETTERS
+from tests.golden import sentencepiece_file
+from tests.golden.qa_models import LETTERS
 
 MAX_POSITIONS = 96
 WORDS = (
@@ -41,13 +41,17 @@ def vocabulary_words() -> list[str]:
     return list(dict.fromkeys(["▁", *(f"▁{word}" for word in WORDS), *WORDS, *letters]))
 
 
-def sentencepiece_vocabulary(words: Sequence[str], undecoded_words: Sequence[str] = ()) -> list[sentencepieces.Piece]:
+def sentencepiece_vocabulary(
+    words: Sequence[str], undecoded_words: Sequence[str] = ()
+) -> list[sentencepiece_file.Piece]:
     """For a SentencePiece model; `silent` words are decoded to nothing."""
     special = [
-        ("<unk>", 0.0, sentencepieces.UNKNOWN),
-        *((word, 0.0, sentencepieces.CONTROL) for word in ("<s>", "</s>")),
+        ("<unk>", 0.0, sentencepiece_file.UNKNOWN),
+        *((word, 0.0, sentencepiece_file.CONTROL) for word in ("<s>", "</s>")),
     ]
-    kinds = {word: sentencepieces.CONTROL if word in undecoded_words else sentencepieces.NORMAL for word in words}
+    kinds = {
+        word: sentencepiece_file.CONTROL if word in undecoded_words else sentencepiece_file.NORMAL for word in words
+    }
     return [*special, *((word, _word_score(word), kinds[word]) for word in words)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.golden import seq2seq_models as models
 from tests.golden.cases import Case
-from tests.golden.seq2seq_texts import ALL_PARAMETERS, FEW_PARAMETERS, MINIMAL_PARAMETERS, TEXTS
+from tests.golden.seq2seq_inputs import ALL_PARAMETERS, FEW_PARAMETERS, MINIMAL_PARAMETERS, TEXTS
 
 
 def t5_to_anything(folder: Path) -> Path:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.soak import verdict
+from tests.soak import checks
+from tests.soak.checks import ConsistencyReport, RecoveryTimes
+from tests.soak.cluster import Cluster, run_cluster
 from tests.soak.faults import FaultInjector
-from tests.soak.plant import Cluster, run_cluster
 from tests.soak.producer import real_texts
-from tests.soak.verdict import ConsistencyReport, RecoveryTimes
 
 SELECT_UNFINISHED_BATCHES = "SELECT id, status FROM batches WHERE status IN ('validating', 'in_progress', 'cancelling')"
 MAX_DRAIN_SECONDS = 300.0
@@ -48,8 +48,8 @@ def main() -> int:
             faults = FaultInjector(ours, rng)
             _inject_faults(ours, faults, options.minutes * 60)
             waited = _wait_until_drained(ours)
-            found = verdict.run_checks(ours, expected)
-            times = verdict.measure_recovery(ours, faults.kills)
+            found = checks.run_checks(ours, expected)
+            times = checks.measure_recovery(ours, faults.kills)
             if options.log:
                 Path(options.log).write_text(ours.log)
         _print_report(faults, found, times, waited)

@@ -14,16 +14,16 @@ from sqlalchemy import text
 from models.errors import Unreachable
 from models.lifecycle import wakeups
 from models.states import BatchStatus
-from tests.soak.plant import DATABASE_NAME, FAKE_PIPELINE, REAL, Cluster, RestartingProcess
+from tests.soak.cluster import DATABASE_NAME, FAKE_PIPELINE, REAL, Cluster, RestartingProcess
 
 VALKEY = "valkey"
-SELECT_HELD_SLICES = "SELECT id, token FROM slices WHERE worker_id = :worker_id AND state = 'leased'"
+SELECT_HELD_SLICES = "SELECT id, fencing_token FROM slices WHERE worker_id = :worker_id AND state = 'leased'"
 FORGED_MESSAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerKill:
-    """A worker that was killed, when by the wall clock, and the `(slice, token)` pairs that it held."""
+    """A worker that was killed, when by the wall clock, and the `(slice, fencing token)` pairs that it held."""
 
     worker_id: str
     killed_at: float
@@ -59,7 +59,7 @@ class FaultInjector:
                 "FLUSHALL": (2, self._flush_valkey),
                 "restart of Valkey": (1, self._restart_valkey),
                 "SIGSTOP of Valkey": (1, self._freeze_valkey),
-                "100 forged and doubled bells": (2, self._send_forged_messages),
+                "100 forged and duplicate wakeups": (2, self._send_forged_messages),
             }
         if self.cluster.postgres:
             kinds |= {
@@ -82,7 +82,7 @@ class FaultInjector:
             worker.kill()
             moment = time.time()
             held = self.cluster.query(SELECT_HELD_SLICES, worker_id=worker_id)
-            self.kills.append(WorkerKill(worker_id, moment, tuple((row.id, row.token) for row in held)))
+            self.kills.append(WorkerKill(worker_id, moment, tuple((row.id, row.fencing_token) for row in held)))
             return True
         return False
 

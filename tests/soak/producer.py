@@ -18,8 +18,8 @@ from producer.batches import cancel, retry
 from producer.batches.retry import RetrySelection
 from producer.submission import chunks, submit
 from producer.submission.submit import SubmitResult
-from tests.mill import PIPELINE as REAL
-from tests.mill import WORDS, random_texts
+from tests.deployment import PIPELINE as REAL
+from tests.deployment import WORDS, random_texts
 
 FAKE_PIPELINE = "soak"
 MAX_UNANSWERED_JOBS = 20_000
@@ -98,8 +98,8 @@ class Producer:
         if not found:
             return
         outcomes = self._rng.choice([(JobOutcome.FAILED,), (JobOutcome.FAILED, JobOutcome.CANCELLED)])
-        slice_jobs = self._client.settings.slice_size
-        again = retry.retry_jobs(database, self._rng.choice(found), RetrySelection(outcomes), slice_jobs)
+        slice_size = self._client.settings.slice_size
+        again = retry.retry_jobs(database, self._rng.choice(found), RetrySelection(outcomes), slice_size)
         told = SubmitResult(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
         submit.notify_workers(self._client.settings, told)
 

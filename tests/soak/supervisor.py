@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     if FAKE_DEVICE_FLAG in arguments:
         arguments = [argument for argument in arguments if argument != FAKE_DEVICE_FLAG]
         run._worker_specs = lambda pipelines, names: [
-            ChildSpec(f"{name}", "tests.soak.device", (",".join(pipelines), name, "1"), reports_exit=True)
+            ChildSpec(f"{name}", "tests.soak.fake_device", (",".join(pipelines), name, "1"), reports_exit=True)
             for name in names
         ]
     try:

@@ -1,12 +1,18 @@
-"""What the documents say of schedules is what there is."""
+"""The documents name what exists: settings, commands, codes, fields, files."""
 
 import base64
 import re
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from batchmill import COMMANDS
+from models import errors, tasks
+from models.pipelines.pipeline import Pipeline
 from models.postgresql import grants
 from models.settings import Settings
 from producer.cli.schedules.schedule import schedule
@@ -16,11 +22,73 @@ from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing.file_templates import NUMERIC_DIRECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
-NIGHTLY = (ROOT / "docs" / "nightly.md").read_text("utf-8")
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+NIGHTLY = (DOCS / "nightly.md").read_text("utf-8")
+JOB_ERROR = re.compile(r"JobError\(\s*\"([a-z_]+)\"")
+RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
 def blocks(language: str, page: str = NIGHTLY) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def code_words(page: str) -> set[str]:
+    """Everything that stands between backticks, but for the blocks."""
+    return set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL)))
+
+
+def error_classes(parent: type[errors.BatchmillError] = errors.BatchmillError) -> Iterator[type[errors.BatchmillError]]:
+    for error in parent.__subclasses__():
+        if error.__module__ == errors.__name__:
+            yield error
+            yield from error_classes(error)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    text = page.read_text("utf-8")
+
+    assert [link for link in RELATIVE_LINK.findall(text) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_a_page_begins_with_what_its_reader_can_do(page: Path) -> None:
+    title, _, text = page.read_text("utf-8").partition("\n\n")
+
+    assert title.startswith("# ")
+    assert text.startswith("After reading this page ")
+
+
+def test_the_page_on_configuration_has_every_setting() -> None:
+    named = {word.partition("=")[0] for word in code_words("configuration.md") if word.startswith("BATCHMILL_")}
+    tables = {"pipelines", "sources", "schedules"}
+    expected = {f"BATCHMILL_{name.upper()}" for name in Settings.model_fields}
+
+    assert {name for name in named if "__" not in name} - {"BATCHMILL_CONFIG"} == expected
+    assert tables <= Settings.model_fields.keys()
+
+
+def test_the_page_on_commands_has_every_command() -> None:
+    first_words = {word.split()[0] for word in code_words("commands.md")}
+
+    assert COMMANDS.keys() - first_words == set()
+
+
+def test_the_page_on_pipelines_has_every_task_and_every_key() -> None:
+    words = code_words("pipelines.md")
+
+    assert tasks.TASKS.keys() - words == set()
+    assert Pipeline.model_fields.keys() - words == {"name"}
+
+
+def test_the_page_on_output_has_every_error_code() -> None:
+    sources = [path for room in ("models", "producer", "worker") for path in (ROOT / room).rglob("*.py")]
+    codes = {code for path in sources for code in JOB_ERROR.findall(path.read_text("utf-8"))}
+    codes |= {error.code for error in error_classes() if error is not errors.JobError}
+
+    assert len(codes) > 50
+    assert codes - code_words("output.md") == set()
 
 
 def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
@@ -33,23 +101,23 @@ def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
     assert {name for name, without in fields.items() if not without} == options - {"replace"}
 
 
-def test_the_events_the_commands_and_a_file_s_times_are_those_that_there_are() -> None:
+def test_the_page_on_schedules_has_every_event_command_and_time_code() -> None:
     events = NIGHTLY.partition("## Events")[2]
 
     assert [kind for kind in EventKind if f"`{kind}`" not in events] == []
-    assert [name for name in schedule.commands if f"{name}" not in NIGHTLY] == []
+    assert [name for name in schedule.commands if f"`schedule {name}" not in NIGHTLY] == []
     assert sorted(re.findall(r"%(\w)", NIGHTLY.partition("Its pattern takes")[2].partition(",")[0])) == sorted(
         NUMERIC_DIRECTIVES
     )
 
 
-def test_the_webhook_s_receiver_takes_what_is_ours_and_nothing_else() -> None:
-    given: dict[str, Any] = {}
-    exec(compile(blocks("python")[0], "docs/nightly.md", "exec"), given)
+def test_the_webhook_receiver_accepts_our_signature_and_no_other() -> None:
+    scope: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "docs/nightly.md", "exec"), scope)
     secret, body, now = "whsec_" + base64.b64encode(b"k" * 32).decode(), b'{"type": "schedule.drift"}', int(time.time())
     headers = SigningSecret.parse(secret).signature_headers("msg_1", now, body)
 
-    is_ours = given["is_ours"]
+    is_ours = scope["is_ours"]
     assert is_ours(secret, headers, body)
     assert is_ours(secret, headers | {"webhook-signature": f"v1,other {headers['webhook-signature']}"}, body)
     assert not is_ours(secret, headers, body + b" ")
@@ -58,26 +126,23 @@ def test_the_webhook_s_receiver_takes_what_is_ours_and_nothing_else() -> None:
     assert not is_ours(secret, SigningSecret.parse(secret).signature_headers("msg_1", now - 3600, body), body)
 
 
-def test_the_example_s_schedule_is_the_one_that_is_told_of() -> None:
-    said = tomllib.loads(blocks("toml")[0])["schedules"]["nightly-tickets"]
-    lived = tomllib.loads((ROOT / "examples" / "nightly" / "batchmill.toml").read_text("utf-8"))
+def test_the_example_on_the_page_is_the_example_that_runs() -> None:
+    documented = tomllib.loads(blocks("toml")[0])["schedules"]["nightly-tickets"]
+    example = tomllib.loads((ROOT / "examples" / "nightly" / "batchmill.toml").read_text("utf-8"))
 
-    assert said == lived["schedules"]["nightly-tickets"]
-    assert ScheduleDefinition.from_fields("nightly-tickets", said)
-    Settings(**lived)
+    assert documented == example["schedules"]["nightly-tickets"]
+    assert ScheduleDefinition.from_fields("nightly-tickets", documented)
+    Settings(**example)
 
 
-def test_the_page_on_postgresql_names_what_there_is() -> None:
-    page = (ROOT / "docs" / "postgresql.md").read_text("utf-8")
+def test_the_page_on_postgresql_has_the_grants_that_are_printed() -> None:
+    page = (DOCS / "postgresql.md").read_text("utf-8")
 
     assert "BATCHMILL_DATABASE_BEHIND_POOLER" in page
     assert Settings.model_fields["database_behind_pooler"].default is False
     for purpose in grants.Purpose:
         assert f"--{purpose.value} mill_{purpose.value}" in page
-    place = grants.SchemaLocation("mill", "public")
-    for line, said in zip(
-        grants.grant_statements(place, "mill_reader", grants.Purpose.READER),
-        blocks("sql", page)[1].splitlines(),
-        strict=True,
-    ):
-        assert re.fullmatch(re.escape(said).replace("…", ".*"), line)
+    location = grants.SchemaLocation("mill", "public")
+    printed = grants.grant_statements(location, "mill_reader", grants.Purpose.READER)
+    for statement, documented in zip(printed, blocks("sql", page)[1].splitlines(), strict=True):
+        assert re.fullmatch(re.escape(documented).replace("…", ".*"), statement)

@@ -11,8 +11,8 @@ from models.errors import first_line
 
 ROOT = Path(batchmill.__file__).parent
 HOLE = "\0"  # where a value stands
-SAYS = {"print_notice", "echo", "_print_message", "Finding", "Problem", "fail"}  # besides errors and logs
-LEVELS = {"debug", "info", "warning", "error", "exception"}
+# Besides errors; log events have their own test.
+SAYS = {"print_notice", "echo", "_print_message", "Finding", "Problem", "fail"}
 # What introduces the lines below it, which are printed next.
 INTRODUCES = {f"{HOLE} runs {HOLE}; next:", f"{HOLE} goes on; next:"}
 
@@ -40,9 +40,9 @@ def said(node: ast.AST) -> str | None:
 
 
 def is_said(call: ast.Call) -> bool:
-    """Whether a call makes an error, logs, or says something."""
+    """Whether a call makes an error or says something."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    return name in SAYS | LEVELS or (name[:1].isupper() and name not in ("Counter", "Path", "Field"))
+    return name in SAYS or (name[:1].isupper() and name not in ("Counter", "Path", "Field"))
 
 
 def messages(path: Path) -> Iterator[tuple[int, str]]:

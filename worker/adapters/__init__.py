@@ -1,5 +1,6 @@
-"""One adapter per family of tasks: encode (CPU), forward (device), decode (CPU). The only code beside the runtime that
-touches torch.
+"""Adapters, one per family of tasks: encode (CPU), forward (device), decode (CPU).
+
+Only this package, `worker.layers` and `worker.loading` import torch or transformers.
 """
 
 from importlib import import_module
@@ -7,7 +8,7 @@ from typing import Any
 
 from models.tasks import find_spec
 
-# Imported only when its task is pinned: each brings its own part of transformers along.
+# Modules are imported when a task is loaded, because each imports its own part of transformers.
 ADAPTERS = {
     "sentiment-analysis": "tasks.text_classification.TextClassification",
     "text-generation": "tasks.text_generation.TextGeneration",
@@ -21,6 +22,6 @@ ADAPTERS = {
 
 
 def adapter_for(task: str) -> Any:
-    """The adapter's class for a task."""
+    """Return the adapter class of a task."""
     module, _, name = ADAPTERS[find_spec(task).name].rpartition(".")
     return getattr(import_module(f"{__name__}.{module}"), name)

@@ -1,4 +1,4 @@
-"""The surface of an adapter: all that the engine knows of a task."""
+"""The adapter interface: everything that the engine knows about a task."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,12 @@ from worker.leasing.leases import Job
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long an input may be, in tokens with the special ones, and what happens past that.
+    """The length limit of an input, and what happens beyond it.
 
-    `stride` is how many tokens neighbouring windows share where a long text is read in several; None leaves it to the
-    task. `deterministic` asks for the same bits in any company.
+    max_length: tokens, special ones included, None = no limit.
+    truncation: whether a longer input is cut, refused, or read in overlapping windows.
+    stride: tokens that consecutive windows share, None = the task's default.
+    deterministic: whether outputs must have equal bits, whatever else is in the micro-batch.
     """
 
     max_length: int | None
@@ -24,29 +26,30 @@ class Limits:
 
     @property
     def should_truncate(self) -> bool:
-        """Whether an input past the limit is cut."""
+        """Whether a longer input is cut."""
         return self.truncation == "truncate"
 
 
 class Interrupted(Exception):
-    """A pass was given up since its worker stops: no row of it has an answer, and none is to blame."""
+    """The worker is stopping, so the forward pass was aborted; its rows have no output and are not to blame."""
 
 
 def never_interrupted() -> bool:
-    """Nothing interrupts."""
+    """The default of `Adapter.should_interrupt`."""
     return False
 
 
-# At most so many further rows, of the key at hand and no longer than those before; none where no others wait.
+# Returns at most this many more rows with the same key, none longer than those before; empty when no rows are left.
 FetchMore = Callable[[int], Sequence[Row]]
 
 
 class Adapter(Protocol):
-    """Turns jobs into rows of tokens, rows into raw outputs, a job's raw outputs into the task's output.
+    """Turns jobs into rows, rows into raw outputs, and the raw outputs of a job into its result.
 
-    `head` is the auto class of transformers' that loads a model for the task. `packs` says whether the rows of a pass
-    are computed without padding. `interrupt` may be set to something that
-    tells whether to give up: an adapter whose passes take long asks it between two tokens.
+    auto_model_class: the auto class of transformers that loads a model for the task.
+    max_rows: the most rows in a micro-batch.
+    uses_packing: whether the rows of a forward pass are computed without padding.
+    should_interrupt: asked between two tokens of a long pass; True aborts it.
     """
 
     auto_model_class: ClassVar[Any]
@@ -55,29 +58,29 @@ class Adapter(Protocol):
     should_interrupt: Callable[[], bool]
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
-        """Prepare what is needed for every job; raises ModelError where the model can't do the task."""
+        """Prepare what every job needs. Raises ModelError when the model can't do the task."""
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """Each job's rows, in order; a JobError in the place of an input that can't be answered."""
+        """Return the rows of each job in order, or a JobError for an input that can't be processed."""
 
     def forward(self, micro_batch: MicroBatch) -> list[Any]:
-        """One forward pass, or a whole generation; one raw output for each row, in order, already on the CPU.
+        """Run one forward pass, or a whole generation: one raw output per row, in order, on the CPU.
 
         Raises Interrupted.
         """
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[Any]) -> Any:
-        """A job's output as `pipeline(...)` gives it; raises JobError when it is not fit to be written."""
+        """Return a job's result as `pipeline(...)` gives it. Raises JobError when the result can't be stored."""
 
 
 @runtime_checkable
 class ContinuousAdapter(Protocol):
-    """An adapter whose rows end at different times: they leave a pass as they end, and others enter it meanwhile."""
+    """An adapter whose rows end at different times: a finished row leaves and another takes its place."""
 
     max_rows: int
 
     def generate(self, rows: Sequence[Row], fetch_more: FetchMore, max_rows: int) -> Iterator[list[tuple[Row, Any]]]:
-        """These rows and those drawn from `more`, each with its raw output; never more than `most` at once.
+        """Yield each row with its raw output as it ends, those from `fetch_more` too; at most `max_rows` run at once.
 
-        What it gave is answered, whatever it raises later. Raises Interrupted.
+        Outputs already yielded are valid whatever is raised later. Raises Interrupted.
         """

@@ -1,4 +1,4 @@
-"""Rows: what jobs become for the model, and the micro-batches that share a forward pass. Sizes are in tokens."""
+"""Rows are tokenized inputs of jobs, and micro-batches are the rows of one forward pass; lengths are in tokens."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -6,23 +6,24 @@ from typing import Any
 
 from worker.leasing.leases import Job
 
-ROW_BYTES = 600  # of a row in memory beside its tokens: itself, its features and its place in a window
-TOKEN_BYTES = 8  # with the type of a token, or its place in a text
+ROW_BYTES = 600  # memory of a row without its tokens: the object, its features and its entry in the claim
+TOKEN_BYTES = 8  # a token with its type, or with its offset in the text
 
-# Embeddings and heads see even packed rows padded. That is little work, as long as the padding is of the tokens' order.
+# Embeddings and heads see even packed rows padded. That costs little while there is no more padding than tokens.
 MAX_PADDING_FACTOR = 2
 
-MAX_MICRO_BATCH_TOKENS = 2**20  # the most padded tokens that a micro-batch may have
+MAX_MICRO_BATCH_TOKENS = 2**20  # padded tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a forward pass: a job, tokenized, or one of the parts of a job that takes several rows.
+    """One row of a forward pass: a tokenized job, or one part of a job that takes several rows.
 
-    Only rows with an equal `key` may share a pass. `width` is what the row must be padded to whatever its company, and
-    `most` how many rows its pass may have whatever the budget; None leaves them to the longest, and to the budget.
-    A `packed` row shares its pass without padding.
-    `twins` are further jobs with the same input and parameters, which get the same answer.
+    key: only rows with equal keys may share a pass.
+    width: tokens to pad this row to, None = the longest row of the pass.
+    max_rows: the most rows in a pass with this one, None = whatever the token budget allows.
+    packed: whether the row shares its pass without padding.
+    duplicates: further jobs with the same input and parameters, which get the same result.
     """
 
     job: Job
@@ -39,27 +40,27 @@ class Row:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """Every job that is answered by this row."""
+        """Every job that this row answers."""
         return (self.job, *self.duplicates)
 
     @property
     def memory_bytes(self) -> int:
-        """About what it takes in memory, in bytes, without its job's input."""
+        """The approximate size in memory, without the input of the job."""
         return ROW_BYTES + TOKEN_BYTES * self.length
 
     @property
     def padded_length(self) -> int:
-        """The least width that it needs."""
+        """The smallest width that the row fits into."""
         return self.width or self.length
 
     def computed_tokens(self, width: int) -> int:
-        """The tokens that the device computes for it in a pass of this width."""
+        """The tokens that the device computes for this row in a pass of this width."""
         return self.length if self.packed else width
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What goes through the model in one forward pass, each row padded to the longest unless they are packed."""
+    """The rows of one forward pass, padded to the longest unless they are packed."""
 
     rows: tuple[Row, ...]
 
@@ -70,6 +71,6 @@ class MicroBatch:
 
     @property
     def padded_tokens(self) -> int:
-        """What the device really computes: rows × width, or where rows are packed the tokens alone."""
+        """The tokens that the device computes: rows × width, or the rows' own tokens where they are packed."""
         width = self.width
         return sum(row.computed_tokens(width) for row in self.rows)

@@ -1,1 +1,1 @@
-"""The commands that run work, or need what only a worker has: `worker`, `up` and `models`."""
+"""The CLI commands that need a worker's dependencies: `worker`, `up`, `maintain` and `models`."""

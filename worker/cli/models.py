@@ -1,4 +1,4 @@
-"""`batchmill models`: which models are here, fetching one, and what is known of it."""
+"""The commands under `batchmill models`: list, fetch and explain models."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def models() -> None:
 @models.command(short_help="List the models, here or not.")
 @terminal.json_option
 def ls(as_json: bool) -> None:
-    """List what the catalogue names, whether it is on this machine or not, and whatever else the Hub's cache holds."""
+    """List the catalogue's models, on this machine or not, and all other models in the Hub's cache."""
     settings = Settings.load()
     database = schema.open_database(settings, max_connections=1)
     found = inventory.list_models(database, Catalogue.load(settings))
@@ -40,7 +40,7 @@ def ls(as_json: bool) -> None:
 
 @models.command(short_help="Fetch a pipeline's model into the Hub's cache.")
 @click.argument("pipeline")
-@click.option("--convert", is_flag=True, help="Where there are only pickled weights: write safetensors beside them.")
+@click.option("--convert", is_flag=True, help="If there are only pickled weights, write safetensors beside them.")
 @terminal.json_option
 def pull(pipeline: str, convert: bool, as_json: bool) -> None:
     """Fetch the model and the tokenizer of PIPELINE, at its pinned revision, so that workers need no network."""
@@ -60,7 +60,7 @@ def pull(pipeline: str, convert: bool, as_json: bool) -> None:
 @click.argument("pipeline")
 @terminal.json_option
 def show(pipeline: str, as_json: bool) -> None:
-    """Show which model PIPELINE names, what of it is on this machine, and which batches used it."""
+    """Show PIPELINE's model, its files on this machine, and the batches that used it."""
     settings = Settings.load()
     entry = Catalogue.load(settings)[pipeline]
     files = snapshots.find_local_model(entry)
@@ -91,7 +91,7 @@ def _fetch(pipeline: Pipeline, *, convert: bool) -> Snapshot:
     if convert:
         if pipeline.folder is not None:
             raise UsageError(f"{pipeline.name} is a folder; --convert is for models of the Hub")
-        from worker.loading import safetensors_conversion  # torch takes seconds to load
+        from worker.loading import safetensors_conversion  # loading torch takes seconds
 
         safetensors_conversion.convert(pipeline.model, snapshots.fetch_model_unchecked(pipeline).folder)
     return snapshots.fetch_model(pipeline)

@@ -14,7 +14,7 @@ from models import background, failpoints, log
 from models.errors import SettingsError, UsageError
 from models.packages import import_name
 from models.pipelines.catalogue import Catalogue
-from models.postgresql import privileges
+from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import private_files, urls
 from models.settings import Settings
@@ -29,44 +29,62 @@ PROCESS = import_name("worker.process.main")
 @click.command(short_help="Run worker processes for pipelines.")
 @click.argument("pipelines", nargs=-1, required=True)
 @click.option(
-    "--devices", "devices_option", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+    "--devices",
+    "devices_option",
+    default="auto",
+    show_default=True,
+    help="One process for each: cuda:0,cuda:1 or cpu,cpu.",
 )
-@click.option("--tokens-per-batch", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
-def worker(pipelines: tuple[str, ...], devices_option: str, tokens_per_batch: int | None) -> None:
+@click.option("--micro-batch-tokens", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
+def worker(pipelines: tuple[str, ...], devices_option: str, micro_batch_tokens: int | None) -> None:
     """Run one process for each device until Ctrl-C or SIGTERM.
 
-    Given several PIPELINES, a process has one loaded at a time, and changes when its backlog is dry or another has
-    waited for switch_after_seconds.
+    Given several PIPELINES, a process has one loaded at a time. It switches when that one has no work left, or when
+    another has waited for switch_after_seconds.
     """
-    if tokens_per_batch:
-        os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(tokens_per_batch)  # the children read settings for themselves
+    if micro_batch_tokens:
+        # In the environment, because each child process loads the settings itself.
+        os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(micro_batch_tokens)
     settings = _load_settings()
     names = list(dict.fromkeys(pipelines))
     _check_requirements(settings, names)
-    slots = _worker_specs(names, devices.device_names(devices_option))
-    with closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
-        mourning = CrashRecovery(database, settings)
-        sys.exit(supervise([slots], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
+    specs = _worker_specs(names, devices.device_names(devices_option))
+    with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
+        crash_recovery = CrashRecovery(database, settings)
+        sys.exit(supervise([specs], grace_seconds=settings.grace_seconds, on_child_exit=crash_recovery))
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
-@click.option("--pipelines", "pipelines_option", default="", help="Which to serve, separated by commas; default: the samples.")
 @click.option(
-    "--devices", "devices_option", default="auto", show_default=True, help="One process for each: cuda:0,cuda:1 or cpu,cpu."
+    "--pipelines", "pipelines_option", default="", help="Pipelines to serve, separated by commas; default: the samples."
 )
-@click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
-def up(pipelines_option: str, devices_option: str, end_with_stdin: bool) -> None:
+@click.option(
+    "--devices",
+    "devices_option",
+    default="auto",
+    show_default=True,
+    help="One process for each: cuda:0,cuda:1 or cpu,cpu.",
+)
+@click.option(
+    "--exit-with-parent",
+    is_flag=True,
+    hidden=True,
+    help="Exit when standard input ends, which the parent process holds open.",
+)
+def up(pipelines_option: str, devices_option: str, exit_with_parent: bool) -> None:
     """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
 
     The database is upgraded first when it is the embedded one.
     """
     settings = _load_settings()
-    if end_with_stdin:
+    if exit_with_parent:
         background.exit_with_parent()
-    pipelines = [name.strip() for name in pipelines_option.split(",") if name.strip()] or Catalogue.load(settings).sample_names
+    pipelines = [name.strip() for name in pipelines_option.split(",") if name.strip()] or Catalogue.load(
+        settings
+    ).sample_names
     _check_requirements(settings, pipelines)
-    with _lock_home(settings.home_path), closing(privileges.open_with_privileges(settings, Purpose.WORKER)) as database:
-        mourning = CrashRecovery(database, settings)
+    with _lock_home(settings.home_path), closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
+        crash_recovery = CrashRecovery(database, settings)
         click.echo(
             f"Batchmill serves {', '.join(pipelines)} on "
             f"{urls.redact_url(settings.resolved_database_url)}; Ctrl-C ends it",
@@ -74,7 +92,7 @@ def up(pipelines_option: str, devices_option: str, end_with_stdin: bool) -> None
         )
         workers = _worker_specs(pipelines, devices.device_names(devices_option))
         if settings.redis_url is not None:
-            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_child_exit=mourning))
+            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_child_exit=crash_recovery))
         path = settings.embedded_socket_path
         private_files.make_folder(path.parent)
         if settings.untrusted_socket_reason:
@@ -85,15 +103,15 @@ def up(pipelines_option: str, devices_option: str, end_with_stdin: bool) -> None
                 [[valkey], workers],
                 grace_seconds=settings.grace_seconds,
                 is_ready=lambda: embedded_valkey.is_responding(path),
-                on_child_exit=mourning,
+                on_child_exit=crash_recovery,
             )
         )
 
 
 def _load_settings() -> Settings:
     settings = Settings.load()
-    log.configure(settings, slot="supervisor")
-    failpoints.arm()  # a wrong one is told of here, and not by dying children
+    log.configure(settings, process="supervisor")
+    failpoints.arm()  # here, so that a wrong one is reported once instead of crashing the children
     return settings
 
 

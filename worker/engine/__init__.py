@@ -1,1 +1,1 @@
-"""Claim and tokenize, forward, write: three threads that carry slices through the loaded model."""
+"""Three threads that carry slices through the loaded model: claim and tokenize, forward, write."""

@@ -1,4 +1,4 @@
-"""Bisection: work on many things at once, and when that fails find which of them is to blame."""
+"""Bisection runs work on many items at once and, when that fails, finds the items at fault."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -13,16 +13,16 @@ def isolate_failures(
     items: Sequence[Item],
     reraise: tuple[type[BaseException], ...] = (),
 ) -> list[tuple[Item, Result | Exception]]:
-    """Each item with its result from `work(items)`; where that raises, by halves.
+    """Pair each item with its result, or with the exception that it alone raises.
 
-    So a culprit gets its exception and its neighbours their results. `work` must give one result for each item, in
-    order, and have no effect when it raises. What is in `through` is nobody's fault and is raised.
+    work: returns one result for each item, in order; has no effect when it raises.
+    reraise: errors that are no item's fault; they are raised instead of bisected.
     """
     if not items:
         return []
     try:
         return list(zip(items, work(items), strict=True))
-    except BaseException as error:  # a panic in a tokenizer written in Rust is no Exception
+    except BaseException as error:  # a panic in a tokenizer written in Rust is not an Exception
         return bisect_failed(error, work, items, reraise)
 
 
@@ -32,25 +32,24 @@ def bisect_failed(
     items: Sequence[Item],
     reraise: tuple[type[BaseException], ...] = (),
 ) -> list[tuple[Item, Result | Exception]]:
-    """What `isolate` makes of items that have raised `error` together."""
+    """Continue `isolate_failures` for items whose `work` has already raised `error`."""
     if isinstance(error, (KeyboardInterrupt, SystemExit, *reraise)):
         raise error
     if len(items) == 1:
-        return [
-            (items[0], strip_tracebacks(error) if isinstance(error, Exception) else RuntimeError(type(error).__name__))
-        ]
+        failure = strip_tracebacks(error) if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+        return [(items[0], failure)]
     middle = len(items) // 2
     return isolate_failures(work, items[:middle], reraise) + isolate_failures(work, items[middle:], reraise)
 
 
 def strip_tracebacks(error: Error) -> Error:
-    """The same error without the frames that it went through, for whoever keeps it.
+    """Remove the tracebacks of an error and its causes, so that it can be kept.
 
-    They hold inputs, and often the error itself: such circles stay until Python happens to look for them.
+    Their frames hold inputs, and often the error itself. Such cycles stay until Python's collector runs.
     """
-    behind: list[BaseException | None] = [error]
-    while behind:
-        if (each := behind.pop()) is not None and each.__traceback__ is not None:
-            each.__traceback__ = None
-            behind += [each.__cause__, each.__context__]
+    chain: list[BaseException | None] = [error]
+    while chain:
+        if (link := chain.pop()) is not None and link.__traceback__ is not None:
+            link.__traceback__ = None
+            chain += [link.__cause__, link.__context__]
     return error

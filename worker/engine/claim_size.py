@@ -1,13 +1,16 @@
-"""Pace: how fast this process answers jobs, and so how many are worth claiming at once."""
+"""A claim sizer measures how fast this process answers jobs, and so how many to claim at once."""
 
 from threading import Lock
 
-# The share of the newest window in the average: a change of pace shows after two or three windows.
+# The share of the newest claim in the average: a change of speed shows after two or three claims.
 NEWEST_WEIGHT = 0.5
 
 
 class ClaimSizer:
-    """A claim should hold about `window_seconds` of work: enough to sort, little enough to share with other workers."""
+    """Sizes claims so that each is about `target_seconds` of work.
+
+    That is enough to sort by length, and little enough to share a batch with other workers.
+    """
 
     def __init__(self, target_seconds: float, max_jobs: int) -> None:
         self._target_seconds = target_seconds
@@ -16,16 +19,18 @@ class ClaimSizer:
         self._jobs_per_second: float | None = None
 
     def record(self, jobs: int, seconds: float) -> None:
-        """Note that a window of jobs took the device so long."""
+        """Record that a claim of this many jobs took this long."""
         if jobs <= 0 or seconds <= 0:
             return
         with self._lock:
-            seen = jobs / seconds
-            known = self._jobs_per_second
-            self._jobs_per_second = seen if known is None else NEWEST_WEIGHT * seen + (1 - NEWEST_WEIGHT) * known
+            newest = jobs / seconds
+            average = self._jobs_per_second
+            self._jobs_per_second = (
+                newest if average is None else NEWEST_WEIGHT * newest + (1 - NEWEST_WEIGHT) * average
+            )
 
     def jobs_to_claim(self) -> int:
-        """Jobs to ask for; 1 (which takes the least, one slice) while the pace is unknown."""
+        """Return how many jobs to claim: 1 (so one slice, the least) while the speed is unknown."""
         with self._lock:
             if self._jobs_per_second is None:
                 return 1

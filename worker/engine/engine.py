@@ -1,11 +1,11 @@
-"""The engine: claim and tokenize → device → write, each in a thread of its own, joined by short queues.
+"""The engine runs one loaded pipeline in three threads, joined by short queues: claim and tokenize → device → write.
 
-Read aloud:  leases = claims.take(room);  for jobs in portions:  window = pack(encode(jobs));
-             for raw in passes.through(window):  answers = decode(raw);  store.close(answers)
+In short:  leases = claims.claim(max_jobs);  for jobs in portions:  prefetched = plan(encode(jobs));
+           for outputs in device_loop.run(prefetched):  commit_results(decode(outputs))
 
-So the device computes while the next window is read and the last one written. At most two windows wait for the device
-or are on it; what it has computed waits for the writer in a queue of its own. All three are bounded in bytes, so one
-claim of long inputs makes many windows.
+So the device computes while the next portion is read and the last one is written. At most two portions wait for the
+device or are on it; computed outputs wait for the writer in the output queue. Portions and queue are bounded in bytes,
+so a claim of long inputs makes many portions.
 """
 
 import math
@@ -37,7 +37,7 @@ from worker.engine.watchdog import Watchdog
 from worker.engine.writer import Backoff, ResultWriter, no_backoff
 from worker.leasing import claims, quarantine_turns
 from worker.leasing.database_refusal import OnRefusal
-from worker.leasing.leases import Claimant, HeldLeases, JobSize, Lease
+from worker.leasing.leases import Claimant, HeldLeases, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantineShare, Turn
 from worker.leasing.retry import retry_while_unreachable
 
@@ -48,11 +48,20 @@ log = structlog.get_logger(__name__)
 
 MAX_PREFETCHED = 2
 PREFETCH_BYTES = 8 * 2**20
-MAX_BATCHES_LOGGED = 16  # by name, of one claim; of more only how many
+MAX_BATCHES_LOGGED = 16  # of one claim by id; of a claim with more, only the counts
 
 
 class Engine:
-    """Works through one pipeline's backlog until told to stop."""
+    """Works through one pipeline's backlog until it is stopped.
+
+    claim_database: a second connection, so that claims and writes don't wait for each other; None = the first.
+    version_id: the `model_versions` row that results name.
+    linger_seconds: how long a small claim waits for more work while the device is busy.
+    max_attempts: the limit for batches without one.
+    on_fatal_error: called when a thread crashed.
+    on_idle: called when there is nothing to claim and no lease is held.
+    on_refusal: called when the database refuses a statement; None = `on_fatal_error`.
+    """
 
     def __init__(
         self,
@@ -78,9 +87,7 @@ class Engine:
         claim_database: Database | None = None,
     ) -> None:
         self._database = database
-        self._claim_database = (
-            claim_database or database
-        )  # on a connection of its own, a claim and a write go on side by side
+        self._claim_database = claim_database or database
         self._runtime = runtime
         self._claimant = claimant
         self._task_spec = tasks.find_spec(claimant.task)
@@ -93,9 +100,9 @@ class Engine:
         self._linger_seconds = linger_seconds
         self._on_fatal_error = on_fatal_error
         self._on_refusal = on_refusal
-        self._on_idle = on_idle  # there was nothing to claim, and nothing is in hand
-        self._quarantine_share = QuarantineShare()  # what quarantined slices have had of this process' time
-        self._claim_in_doubt = False  # the database broke off a claim: it may have been committed all the same
+        self._on_idle = on_idle
+        self._quarantine_share = QuarantineShare()
+        self._claim_in_doubt = False  # the connection broke during a claim, which may have been committed
         self._stopping = threading.Event()
         token_budget = token_budget or TokenBudgetTuner(runtime.micro_batch_tokens, tunable=False)
         self._watchdog = watchdog or Watchdog(math.inf, on_fatal_error)
@@ -121,15 +128,15 @@ class Engine:
         ]
 
     def start(self) -> None:
-        """Begin to claim."""
+        """Start the threads."""
         self._watchdog.start()
         for thread in self._threads:
             thread.start()
 
     def stop(self, max_forward_seconds: float = math.inf) -> None:
-        """Finish the micro-batch on the device, write what is there; returns at once. `join` gives the rest back.
+        """Stop after the running micro-batch and its write; returns at once, and `join` releases the other slices.
 
-        A pass that takes longer than `patience_seconds` (a long text being written) is given up.
+        max_forward_seconds: abort a forward pass that takes longer, such as a long generation.
         """
         self._device_loop.stop(max_forward_seconds)
         self._stopping.set()
@@ -137,7 +144,7 @@ class Engine:
         self._prefetch_permits.release()
 
     def join(self) -> list[Lease]:
-        """Wait until all three threads have ended; returns the leases that were given back."""
+        """Wait for the threads to end, and return the leases that were released."""
         for thread in self._threads:
             thread.join()
         self._watchdog.stop()
@@ -156,14 +163,16 @@ class Engine:
             self._prefetch_queue.put(None)
 
     def _claim_once(self) -> bool:
-        """Take some slices, and prepare them in windows; False when there were none."""
+        """Claim slices and prefetch their rows; False when there were none."""
         self._wakeup.acknowledge()
-        asked = time.monotonic()
+        requested_at = time.monotonic()
         failpoint("before_claim")
         try:
             leases = self._claim_slices()
         except Unreachable as error:
-            self._log.warning("can't claim, will look again", error=str(error), seconds=self._poll_interval_seconds)
+            self._log.warning(
+                "database.unreachable", operation="claim", error=str(error), retry_seconds=self._poll_interval_seconds
+            )
             self._claim_in_doubt = True
             return False
         if not leases:
@@ -171,43 +180,44 @@ class Engine:
                 self._on_idle()
             return False
         failpoint("after_claim")
-        self._held_leases.add(leases, ())  # from here on the heartbeat keeps them
-        sizes = retry_while_unreachable(lambda _again: claims.unanswered_job_sizes(self._claim_database, leases))
+        self._held_leases.add(leases, ())  # from here on the heartbeat renews them
+        sizes = retry_while_unreachable(lambda _is_retry: claims.unanswered_job_sizes(self._claim_database, leases))
         self._held_leases.add(leases, sizes)
         self._log_claim(leases, sizes)
-        unclosed = [lease for lease in leases if self._held_leases.unanswered_jobs(lease) == 0]
-        if unclosed:
-            self._output_queue.put(unclosed)
-        self._prefetch(leases, sizes, asked)
+        answered_leases = [lease for lease in leases if self._held_leases.unanswered_jobs(lease) == 0]
+        if answered_leases:
+            self._output_queue.put(answered_leases)  # the writer finishes their slices
+        self._prefetch(leases, sizes, requested_at)
         return True
 
     def _prefetch(self, leases: list[Lease], job_sizes: Sequence[JobSize], claim_requested_at: float) -> None:
-        """Pass the jobs on in windows. There is room for the first; each further one waits for it."""
-        has_room = True
+        """Queue the rows in portions; the caller holds the permit for the first, each further one needs another."""
+        has_permit = True
         for rows in self._prepare_rows(job_sizes):
-            if not has_room:
+            if not has_permit:
                 self._prefetch_permits.acquire()
             if self._stopping.is_set():
                 return
-            self._prefetch_queue.put(
-                PrefetchedRows(leases, MicroBatchPlanner(rows, self._runtime.adapter.max_rows), claim_requested_at)
-            )
-            has_room, claim_requested_at = False, time.monotonic()
-        if has_room:
+            planner = MicroBatchPlanner(rows, self._runtime.adapter.max_rows)
+            self._prefetch_queue.put(PrefetchedRows(leases, planner, claim_requested_at))
+            has_permit, claim_requested_at = False, time.monotonic()
+        if has_permit:
             self._prefetch_permits.release()
 
     def _prepare_rows(self, job_sizes: Sequence[JobSize]) -> Iterator[list[Row]]:
-        """The rows of each window. What the jobs ask is read as they are taken, and no more of it than fits."""
-        for stretches in preparation.plan_reads(job_sizes, self._prefetch_bytes):
-            held = [each for each in stretches if self._held_leases.is_held(each.lease)]
-            if self._stopping.is_set() or not held:
+        """Yield the rows of each portion; inputs are read portion by portion, so memory stays bounded."""
+        for ranges in preparation.plan_reads(job_sizes, self._prefetch_bytes):
+            held_ranges = [part for part in ranges if self._held_leases.is_held(part.lease)]
+            if self._stopping.is_set() or not held_ranges:
                 continue
-            jobs = retry_while_unreachable(lambda _again, held=held: claims.read_inputs(self._claim_database, held))  # type: ignore[misc]
-            for prepared in self._preparer.prepare(jobs):
+            for prepared in self._preparer.prepare(self._read_inputs(held_ranges)):
                 if prepared.rejected:
                     self._output_queue.put(RawOutputs(0, prepared.rejected))
                 if prepared.rows:
                     yield prepared.rows
+
+    def _read_inputs(self, ranges: Sequence[SliceRange]) -> list[Job]:
+        return retry_while_unreachable(lambda _is_retry: claims.read_inputs(self._claim_database, ranges))
 
     def _claim_slices(self) -> list[Lease]:
         held = self._held_leases.leases()
@@ -216,38 +226,38 @@ class Engine:
                 claims.release_unknown_claims(connection, self._claimant.worker_id, held)
             self._claim_in_doubt = False
         if any(lease.is_quarantined for lease in held):
-            return []  # nothing else may die with it
-        waiting = claims.next_quarantined(self._claim_database, self._claimant)
+            return []  # a crash over it must not count against other slices
+        quarantined = claims.next_quarantined(self._claim_database, self._claimant)
         turn, self._quarantine_share = quarantine_turns.decide_turn(
-            self._quarantine_share, waiting, time.monotonic(), has_leases=bool(held)
+            self._quarantine_share, quarantined, time.monotonic(), has_leases=bool(held)
         )
         if turn is Turn.QUARANTINED:
             return claims.claim(self._claim_database, self._claimant, 1, self._slice_size, from_quarantine=True)
         return self._claim_ordinary(bool(held)) if turn is Turn.ORDINARY else []
 
     def _claim_ordinary(self, is_busy: bool) -> list[Lease]:
-        room = self._claim_sizer.jobs_to_claim()
-        take = partial(claims.claim, self._claim_database, self._claimant, slice_size=self._slice_size)
-        leases = take(room)
-        taken = sum(lease.size for lease in leases)
-        if leases and is_busy and taken < room and self._linger_seconds:
-            # The device is busy anyway: what comes in meanwhile may share a pass.
+        max_jobs = self._claim_sizer.jobs_to_claim()
+        claim = partial(claims.claim, self._claim_database, self._claimant, slice_size=self._slice_size)
+        leases = claim(max_jobs)
+        claimed_jobs = sum(lease.size for lease in leases)
+        if leases and is_busy and claimed_jobs < max_jobs and self._linger_seconds:
+            # The device is busy anyway, so jobs that arrive meanwhile may share a micro-batch.
             self._wakeup.wait(self._linger_seconds)
             self._wakeup.acknowledge()
             try:
-                leases += take(room - taken)
+                leases += claim(max_jobs - claimed_jobs)
             except Unreachable as error:
-                self._log.warning("can't claim more", error=str(error))
-                self._claim_in_doubt = True  # what was claimed before is ours all the same
+                self._log.warning("database.unreachable", operation="claim", error=str(error))
+                self._claim_in_doubt = True  # the first claim is valid all the same
         return leases
 
     # ---- device
 
     def _forward_loop(self) -> None:
         try:
-            while (window := self._prefetch_queue.get()) is not None:
-                for raw in self._device_loop.run(window):
-                    self._output_queue.put(raw)
+            while (prefetched := self._prefetch_queue.get()) is not None:
+                for outputs in self._device_loop.run(prefetched):
+                    self._output_queue.put(outputs)
                 self._prefetch_permits.release()
         finally:
             self._output_queue.put(None)
@@ -259,7 +269,7 @@ class Engine:
             items = self._output_queue.get_all()
             self._writer.write([item for item in items if item is not None])
             if not self._held_leases.leases():
-                self._wakeup.notify()  # what had to wait for an empty hand may be claimed now
+                self._wakeup.notify()  # a quarantined slice may have waited until no lease is held
             if None in items:
                 return
 
@@ -268,44 +278,44 @@ class Engine:
         if not held and not self._claim_in_doubt:
             return []
 
-        def write(_again: bool) -> list[Lease]:
+        def release_all(_is_retry: bool) -> list[Lease]:
             with self._database.write() as connection:
                 released = claims.release(connection, held)
                 claims.release_unknown_claims(connection, self._claimant.worker_id, ())
-                failpoint("in_release")
+                failpoint("before_release")
                 return released
 
-        released = retry_while_unreachable(write)
+        released = retry_while_unreachable(release_all)
         self._held_leases.discard(held)
-        self._log.info("gave unfinished slices back", slices=[lease.slice_id for lease in released])
+        self._log.info("slices.released", slice_ids=[lease.slice_id for lease in released])
         return released
 
     def _run_guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
         except DatabaseRefused as error:
-            self._log.error("the engine can't go on", code=error.code, error=str(error))
+            self._log.error("database.refused", operation="engine", error_code=error.code, error=str(error))
             if self._on_refusal is None:
                 self._on_fatal_error()
             else:
                 self._on_refusal(error)
         except BaseException:
-            self._log.exception("a defect in the engine")
+            self._log.exception("engine.crashed")
             self._on_fatal_error()
 
     def _log_claim(self, leases: Sequence[Lease], job_sizes: Sequence[JobSize]) -> None:
-        slices: dict[str, list[Lease]] = {}
+        batches: dict[str, list[Lease]] = {}
         for lease in leases:
-            slices.setdefault(lease.batch_id, []).append(lease)
-        if len(slices) > MAX_BATCHES_LOGGED:
-            self._log.info("claimed", batches=len(slices), slices=len(leases), jobs=len(job_sizes))
+            batches.setdefault(lease.batch_id, []).append(lease)
+        if len(batches) > MAX_BATCHES_LOGGED:
+            self._log.info("slices.claimed", batches=len(batches), slices=len(leases), jobs=len(job_sizes))
             return
-        counts = Counter(job.lease.batch_id for job in job_sizes)
-        for batch_id, of_batch in sorted(slices.items()):
+        job_counts = Counter(job.lease.batch_id for job in job_sizes)
+        for batch_id, batch_leases in sorted(batches.items()):
             self._log.info(
-                "claimed",
-                batch=batch_id,
-                slices=[lease.slice_id for lease in of_batch],
-                jobs=counts[batch_id],
-                parameters=redaction.redact_parameters(of_batch[0].parameters),
+                "slices.claimed",
+                batch_id=batch_id,
+                slice_ids=[lease.slice_id for lease in batch_leases],
+                jobs=job_counts[batch_id],
+                parameters=redaction.redact_parameters(batch_leases[0].parameters),
             )

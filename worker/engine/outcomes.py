@@ -1,4 +1,4 @@
-"""Answers: what a job's raw output, or the exception in its place, comes to, in a form that any database takes."""
+"""Outcomes turn a job's raw outputs, or the exception in their place, into a result that any database stores."""
 
 import re
 from dataclasses import replace
@@ -19,9 +19,8 @@ from worker.leasing.leases import Job
 
 log = structlog.get_logger(__name__)
 
-# Behind an even number of backslashes it is text that spells the escape out, and is fine.
+# An even number of backslashes before `u0000` is text that spells the escape out, which is allowed.
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-
 
 UNAVAILABLE = "unavailable"
 OUT_OF_MEMORY_MESSAGE = (
@@ -30,25 +29,23 @@ OUT_OF_MEMORY_MESSAGE = (
 
 
 def results_for(adapter: Adapter, partial_job: PartialJob, max_attempts: int) -> list[JobResult | RetryableFailure]:
-    """The answers to a job all of whose rows have come back, and to its twins. A failure is its own row's alone.
+    """Return the results of a complete job and of its duplicates; the first carries the cost for all.
 
-    A Deferral where it failed of what may pass with time, unless that was the last of its batch's `max_attempts`. What
-    it cost the device is told of the first; the others cost nothing.
+    max_attempts: the limit for batches without one; a transient failure before it is a RetryableFailure.
     """
-    answer = _decode_result(adapter, partial_job)
-    if isinstance(answer, Exception):
-        return [_defer(job, answer, job.lease.max_attempts or max_attempts) for job in partial_job.jobs]
+    result = _decode_result(adapter, partial_job)
+    if isinstance(result, Exception):
+        return [_retry_or_fail(job, result, job.lease.max_attempts or max_attempts) for job in partial_job.jobs]
     if len(partial_job.jobs) == 1:
-        return [answer]
-    free = replace(answer, tokens=0, padded_tokens=0, device_seconds=0.0)
-    twins = [replace(free, lease=twin.lease, position=twin.position) for twin in partial_job.jobs[1:]]
-    return [answer, *twins]
+        return [result]
+    free_result = replace(result, tokens=0, padded_tokens=0, device_seconds=0.0)
+    return [result, *(replace(free_result, lease=job.lease, position=job.position) for job in partial_job.jobs[1:])]
 
 
 def _decode_result(adapter: Adapter, partial_job: PartialJob) -> JobResult | Exception:
-    """The answer to a job, or what may pass with time."""
-    job, raw = partial_job.jobs[0], partial_job.raw_outputs
-    answer = partial(
+    """The result of a job, or its transient error."""
+    job, raw_outputs = partial_job.jobs[0], partial_job.raw_outputs
+    job_result = partial(
         JobResult,
         job.lease,
         job.position,
@@ -58,34 +55,33 @@ def _decode_result(adapter: Adapter, partial_job: PartialJob) -> JobResult | Exc
         device_seconds=partial_job.device_seconds,
     )
     try:
-        failure = next((one for one in raw if isinstance(one, Exception)), None)
+        failure = next((output for output in raw_outputs if isinstance(output, Exception)), None)
         if failure is None:
-            return answer(
-                status=JobOutcome.SUCCEEDED, output=_to_valid_json(adapter.decode(partial_job.encoded_rows, raw))
-            )
+            output = _to_valid_json(adapter.decode(partial_job.encoded_rows, raw_outputs))
+            return job_result(status=JobOutcome.SUCCEEDED, output=output)
     except Exception as error:
         failure = strip_tracebacks(error)
     if isinstance(failure, JobError):
-        return answer(status=JobOutcome.FAILED, error_code=failure.code, error_message=str(failure))
+        return job_result(status=JobOutcome.FAILED, error_code=failure.code, error_message=str(failure))
     if is_out_of_memory(failure):
-        return answer(status=JobOutcome.FAILED, error_code="out_of_memory", error_message=OUT_OF_MEMORY_MESSAGE)
+        return job_result(status=JobOutcome.FAILED, error_code="out_of_memory", error_message=OUT_OF_MEMORY_MESSAGE)
     if is_transient(failure):
         return failure
-    log.warning("a job failed", batch=job.lease.batch_id, position=job.position, kind=type(failure).__name__)
+    log.warning("job.failed", batch_id=job.lease.batch_id, position=job.position, error=type(failure).__name__)
     message = f"the model could not answer this input ({type(failure).__name__})"
-    return answer(status=JobOutcome.FAILED, error_code="model_error", error_message=message)
+    return job_result(status=JobOutcome.FAILED, error_code="model_error", error_message=message)
 
 
-def _defer(job: Job, error: Exception, max_attempts: int) -> JobResult | RetryableFailure:
-    tries = job.lease.retries + 1
-    message = f"what it needs was busy or away ({type(error).__name__}), at try {tries} of {max_attempts}"
-    if tries < max_attempts:
+def _retry_or_fail(job: Job, error: Exception, max_attempts: int) -> JobResult | RetryableFailure:
+    attempt = job.lease.retries + 1
+    message = f"a resource was busy or unreachable ({type(error).__name__}), at attempt {attempt} of {max_attempts}"
+    if attempt < max_attempts:
         return RetryableFailure(job.lease, job.position, UNAVAILABLE, message)
     return JobResult(job.lease, job.position, JobOutcome.FAILED, error_code=UNAVAILABLE, error_message=message)
 
 
 def _to_valid_json(output: Any) -> str:
-    """The output as JSON that both databases take; raises JobError when they would not."""
+    """The output as JSON that both databases store; raises JobError where they would not."""
     try:
         document = to_json(output)
         document.encode()

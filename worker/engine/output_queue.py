@@ -1,4 +1,4 @@
-"""Outputs: what the device has computed waits here for the writer, bounded in number and in bytes."""
+"""The output queue holds computed outputs until they are written, bounded in number and in bytes."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,15 +9,14 @@ from worker.adapters.rows import Row
 from worker.engine.device_loop import RawOutputs
 from worker.leasing.leases import Lease
 
-# The writer takes all that waits in one transaction; this bounds what may wait.
-MAX_WAITING = 64
-NUMBER_BYTES = 32  # of a number in a Python list, and its place there
+MAX_WAITING = 64  # the writer takes all waiting outputs at once, so this also bounds one write
+NUMBER_BYTES = 32  # of a number in a Python list, including its pointer
 
 Output = RawOutputs | Sequence[Lease] | None
 
 
 class OutputQueue:
-    """A queue from two threads to one. Whatever is larger than all that may wait comes through alone."""
+    """A queue from two threads to one; an output larger than `max_bytes` passes alone."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -26,7 +25,7 @@ class OutputQueue:
         self._changed = Condition()
 
     def put(self, output: Output) -> None:
-        """Add an output; waits while there is no room."""
+        """Add an output; blocks while the queue is full."""
         size = _size(output)
         with self._changed:
             self._changed.wait_for(lambda: self._has_room(size))
@@ -35,7 +34,7 @@ class OutputQueue:
             self._changed.notify_all()
 
     def get_all(self) -> list[Output]:
-        """All that waits, in order, at least one."""
+        """Remove and return all outputs, in order; blocks while there are none."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting))
             outputs = [output for output, _ in self._waiting]
@@ -51,18 +50,19 @@ class OutputQueue:
 
 
 def _size(output: Output) -> int:
-    """What it keeps in memory, in bytes, its jobs' inputs among it."""
+    """The memory that it holds, in bytes, including its jobs' inputs."""
     return sum(_row_size(row, raw) for row, raw in output.rows) if isinstance(output, RawOutputs) else 0
 
 
-def _row_size(row: Row, raw: Any) -> int:
-    return row.memory_bytes + (sum(job.size_bytes for job in row.jobs) if row.part_index == 0 else 0) + _raw_size(raw)
+def _row_size(row: Row, raw_output: Any) -> int:
+    input_bytes = sum(job.size_bytes for job in row.jobs) if row.part_index == 0 else 0
+    return row.memory_bytes + input_bytes + _raw_size(raw_output)
 
 
-def _raw_size(raw: Any) -> int:
-    size: int | None = getattr(raw, "nbytes", None)
+def _raw_size(value: Any) -> int:
+    size: int | None = getattr(value, "nbytes", None)
     if size is not None:
         return size
-    if not isinstance(raw, (list, tuple)):
+    if not isinstance(value, (list, tuple)):
         return 0
-    return sum(map(_raw_size, raw)) if raw and isinstance(raw[0], (list, tuple)) else NUMBER_BYTES * len(raw)
+    return sum(map(_raw_size, value)) if value and isinstance(value[0], (list, tuple)) else NUMBER_BYTES * len(value)

@@ -1,7 +1,7 @@
-"""Preparation: the jobs of a claim become rows of tokens, a bounded window at a time. Of the claim thread alone."""
+"""Preparation turns the jobs of a claim into tokenized rows, a bounded portion at a time, in the claim thread."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from models.errors import JobError
@@ -16,17 +16,22 @@ from worker.leasing.leases import Job, JobSize, SliceRange
 if TYPE_CHECKING:
     from worker.adapters.interface import Adapter
 
+# Of one tokenizer call: it takes up to 1,300 bytes for a character, and the watchdog can't see inside it.
+MAX_CALL_BYTES, MAX_CALL_JOBS = 65_536, 256
+
+DistinctJob = tuple[Job, tuple[Job, ...]]  # a job and its duplicates
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedRows:
-    """Rows for the device, and those that can't be answered, each with the reason."""
+    """Rows for the device, and rejected ones, each with its reason."""
 
-    rows: list[Row]
-    rejected: list[tuple[Row, Exception]]
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[tuple[Row, Exception]] = field(default_factory=list)
 
 
 class RowPreparer:
-    """Tokenizes as much as makes a window of about `most_bytes`; each call of the tokenizer is watched by itself."""
+    """Tokenizes jobs into portions of about `max_bytes`; the watchdog watches each tokenizer call separately."""
 
     def __init__(
         self, adapter: "Adapter", uses_sampling: Callable[[Mapping[str, Any]], bool], watchdog: Watchdog, max_bytes: int
@@ -37,57 +42,49 @@ class RowPreparer:
         self._max_bytes = max_bytes
 
     def prepare(self, jobs: Iterable[Job]) -> Iterator[PreparedRows]:
-        """What the jobs come to; equal inputs become one row. Several windows where their rows are large."""
-        rows: list[Row] = []
-        refused: list[tuple[Row, Exception]] = []
-        held = 0
-        for some in split_into_calls(planning.group_duplicates(list(jobs), self._uses_sampling)):
-            added = self._prepare_call(some, refused)
-            rows += added
-            held += sum(row.memory_bytes for row in added)
-            if held >= self._max_bytes:
-                yield PreparedRows(rows, refused)
-                rows, refused, held = [], [], 0
-        if rows or refused:
-            yield PreparedRows(rows, refused)
+        """Yield the rows of these jobs in portions; jobs with equal inputs share their rows."""
+        portion, portion_bytes = PreparedRows(), 0
+        for call in split_into_calls(planning.group_duplicates(list(jobs), self._uses_sampling)):
+            portion_bytes += self._prepare_call(call, portion)
+            if portion_bytes >= self._max_bytes:
+                yield portion
+                portion, portion_bytes = PreparedRows(), 0
+        if portion.rows or portion.rejected:
+            yield portion
 
-    def _prepare_call(
-        self, distinct_jobs: Sequence[tuple[Job, tuple[Job, ...]]], rejected: list[tuple[Row, Exception]]
-    ) -> list[Row]:
-        rows: list[Row] = []
+    def _prepare_call(self, distinct_jobs: Sequence[DistinctJob], portion: PreparedRows) -> int:
+        """Add the rows of one tokenizer call to the portion; returns their bytes."""
+        added_bytes = 0
         with self._watchdog.watch():
-            found = isolate_failures(self._encode_distinct, distinct_jobs)
-        for (job, alike), encoded in found:
+            outcomes = isolate_failures(self._encode_distinct, distinct_jobs)
+        for (job, duplicates), encoded in outcomes:
             if isinstance(encoded, Exception):
-                rejected.append((Row(job, None, 0, truncated=False, duplicates=alike), strip_tracebacks(encoded)))
+                rejected = Row(job, None, 0, truncated=False, duplicates=duplicates)
+                portion.rejected.append((rejected, strip_tracebacks(encoded)))
             else:
-                rows += [replace(row, duplicates=alike) for row in encoded] if alike else encoded
+                rows = [replace(row, duplicates=duplicates) for row in encoded] if duplicates else encoded
+                portion.rows.extend(rows)
+                added_bytes += sum(row.memory_bytes for row in rows)
         if sum(job.size_bytes for job, _ in distinct_jobs) > MAX_CALL_BYTES:
-            process_memory.trim_heap()  # a tokenizer takes and frees far more than it leaves behind
-        return rows
+            process_memory.trim_heap()  # a tokenizer allocates and frees far more than it keeps
+        return added_bytes
 
-    def _encode_distinct(self, distinct_jobs: Sequence[tuple[Job, Sequence[Job]]]) -> Sequence[list[Row] | JobError]:
+    def _encode_distinct(self, distinct_jobs: Sequence[DistinctJob]) -> Sequence[list[Row] | JobError]:
         return self._adapter.encode([job for job, _ in distinct_jobs])
 
 
-# What goes to a tokenizer in one call: it takes up to 1,300 bytes for a character, and nobody hears of it meanwhile.
-MAX_CALL_BYTES, MAX_CALL_JOBS = 65_536, 256
-
-
 def plan_reads(sizes: Iterable[JobSize], max_bytes: int) -> Iterator[list[SliceRange]]:
-    """What to read at a time, in order: inputs of so many bytes, or one input."""
-    for some in split_into_chunks(sizes, lambda size: size.size_bytes, max_bytes):
-        stretches: list[SliceRange] = []
-        for size in some:
-            if stretches and stretches[-1].lease is size.lease:
-                stretches[-1] = SliceRange(size.lease, stretches[-1].start_position, size.position + 1)
+    """Yield the ranges to read at a time, in order: inputs of up to `max_bytes`, or one input."""
+    for chunk in split_into_chunks(sizes, lambda size: size.size_bytes, max_bytes):
+        ranges: list[SliceRange] = []
+        for size in chunk:
+            if ranges and ranges[-1].lease is size.lease:
+                ranges[-1] = SliceRange(size.lease, ranges[-1].start_position, size.position + 1)
             else:
-                stretches.append(SliceRange(size.lease, size.position, size.position + 1))
-        yield stretches
+                ranges.append(SliceRange(size.lease, size.position, size.position + 1))
+        yield ranges
 
 
-def split_into_calls(
-    distinct_jobs: Sequence[tuple[Job, tuple[Job, ...]]],
-) -> Iterator[list[tuple[Job, tuple[Job, ...]]]]:
-    """Jobs with their twins, as many as are tokenized at a time."""
-    return split_into_chunks(distinct_jobs, lambda one: one[0].size_bytes, MAX_CALL_BYTES, MAX_CALL_JOBS)
+def split_into_calls(distinct_jobs: Sequence[DistinctJob]) -> Iterator[list[DistinctJob]]:
+    """Yield the jobs of each tokenizer call."""
+    return split_into_chunks(distinct_jobs, lambda pair: pair[0].size_bytes, MAX_CALL_BYTES, MAX_CALL_JOBS)

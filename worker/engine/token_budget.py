@@ -1,7 +1,7 @@
-"""The budget: how many padded tokens go through the device at once. It finds the number that answers fastest by itself.
+"""A token budget tuner finds the number of padded tokens per micro-batch with the highest throughput.
 
-Two sizes are tried in turn on neighbouring micro-batches, whose texts are of about one length, so that what differs
-between the two is the size. The better one of enough pairs stays, and the next size in the same direction is tried.
+It tries two sizes in turn on neighbouring micro-batches. Their texts have about equal length, so only the size differs.
+The size that wins most pairs stays, and the next one in the same direction is tried.
 """
 
 from dataclasses import dataclass, field
@@ -11,44 +11,50 @@ from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
 
 MIN_TOKENS = 64
 PAIRS_PER_TRIAL = 5  # an odd number: their median decides
-MIN_SPEEDUP = 1.03  # what another size must gain to be worth changing for; less is noise
+MIN_SPEEDUP = 1.03  # of another size, to change to it; less is noise
 MIN_FILL = 0.6  # a micro-batch that fills less of its budget says nothing about the budget
-COOLDOWN_MICRO_BATCHES = (
-    300  # full micro-batches between two rounds of trials: texts, and a machine's other work, change
-)
+# Full micro-batches between two rounds of trials, because texts and the machine's other work change.
+COOLDOWN_MICRO_BATCHES = 300
 
 
 @dataclass(slots=True)
 class Trial:
-    """Another size, held against the one in force; `rates` are of the pair at hand, in tokens a second."""
+    """A size that is compared with the current one."""
 
     tokens: int
     speedups: list[float] = field(default_factory=list)
-    tokens_per_second: dict[bool, float] = field(default_factory=dict)
+    tokens_per_second: dict[bool, float] = field(default_factory=dict)  # of the current pair; True = of the trial
 
 
 class TokenBudgetTuner:
-    """Of the device's thread alone. With `tunes` false it stays what it is, but for want of memory.
+    """Tunes the token budget; used by the device thread alone.
 
-    `largest` is the most tokens that it tries by itself.
+    tokens: padded tokens to start from.
+    tunable: False = the budget only changes when memory runs out.
+    max_tokens: the largest budget to try.
     """
 
     def __init__(self, tokens: int, *, tunable: bool = True, max_tokens: int = MAX_MICRO_BATCH_TOKENS) -> None:
         self.tokens = min(tokens, max_tokens) if tunable else tokens
         self._fixed_tokens = None if tunable else tokens
         self._max_tokens = self._ceiling = max_tokens
-        self._untried_directions = [True, False]  # larger first: a GPU wants to be filled
+        self._untried_directions = [True, False]  # True = larger, which is first because it fills a GPU
         self._cooldown = 0
         self._trial: Trial | None = None
         self._begin_trial()
 
     def next(self) -> int:
-        """The budget for the next micro-batch."""
+        """Return the budget for the next micro-batch."""
         trial = self._trial
         return self.tokens if trial is None or False not in trial.tokens_per_second else trial.tokens
 
     def record(self, budget_tokens: int, padded_tokens: int, tokens: int, seconds: float) -> None:
-        """Note that a micro-batch for a budget of `asked`, of `padded` tokens in all, took so long for its `tokens`."""
+        """Record the time of a micro-batch.
+
+        budget_tokens: the budget that it was planned for.
+        padded_tokens: its tokens including padding.
+        tokens: its tokens without padding.
+        """
         if padded_tokens < MIN_FILL * budget_tokens or seconds <= 0:
             return
         trial = self._trial
@@ -63,7 +69,7 @@ class TokenBudgetTuner:
                 self._decide(trial)
 
     def shrink(self, padded_tokens: int) -> None:
-        """Note that the device had no memory for so many padded tokens: half of them it is, until it may grow again."""
+        """Halve the budget, because the device ran out of memory at `padded_tokens`; it may grow after a cooldown."""
         self._ceiling = max(1, padded_tokens // 2)
         self.tokens = max(1, min(self.tokens, self._ceiling))
         self._trial, self._untried_directions, self._cooldown = None, [], COOLDOWN_MICRO_BATCHES
@@ -72,12 +78,12 @@ class TokenBudgetTuner:
         larger = trial.tokens > self.tokens
         if median(trial.speedups) >= MIN_SPEEDUP:
             self.tokens = trial.tokens
-            self._untried_directions = [larger]  # the way back was just lost
+            self._untried_directions = [larger]  # the other direction has just lost
         self._trial = None
         self._begin_trial()
 
     def _begin_trial(self) -> None:
-        """Try the next size that has not been tried, or rest."""
+        """Begin a trial of the next untried size, or the cooldown."""
         while self._fixed_tokens is None and self._untried_directions:
             tokens = self.tokens * 2 if self._untried_directions.pop(0) else self.tokens // 2
             if MIN_TOKENS <= tokens <= self._ceiling:

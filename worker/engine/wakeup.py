@@ -1,11 +1,12 @@
-"""The doorbell: between the Celery thread that hears a bell and the engine that answers by claiming."""
+"""The wakeup signal connects the Celery thread, which receives wakeups, with the engine, which then claims slices."""
 
 import threading
 
 
 class WakeupSignal:
-    """A bell rung while the engine is busy blocks its caller until the engine looks at SQL: so a busy worker leaves
-    the further bells on Redis, to an idle one.
+    """Wakes the engine; a caller that notifies a busy engine blocks until the engine queries SQL.
+
+    So a busy worker leaves further wakeups on Redis, for idle workers.
     """
 
     def __init__(self) -> None:
@@ -15,12 +16,12 @@ class WakeupSignal:
         self._closed = False
 
     def notify_and_wait(self) -> None:
-        """Wake the engine, and return once it has begun to look (or the bell is closed)."""
+        """Wake the engine, and return once it has acknowledged, or the signal is closed."""
         with self._condition:
-            seen = self._acknowledgements
+            acknowledged_before = self._acknowledgements
             self._is_notified = True
             self._condition.notify_all()
-            self._condition.wait_for(lambda: self._closed or self._acknowledgements > seen)
+            self._condition.wait_for(lambda: self._closed or self._acknowledgements > acknowledged_before)
 
     def notify(self) -> None:
         """Wake the engine without waiting for it."""
@@ -29,19 +30,19 @@ class WakeupSignal:
             self._condition.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a bell rings, the bell is closed, or the time is up."""
+        """Sleep until a notification, until the signal is closed, or for `seconds`."""
         with self._condition:
             self._condition.wait_for(lambda: self._is_notified or self._closed, timeout=seconds)
 
     def acknowledge(self) -> None:
-        """Say that the engine looks at SQL now: whoever rang before is answered."""
+        """Release all waiting callers, because the engine queries SQL now."""
         with self._condition:
             self._is_notified = False
             self._acknowledgements += 1
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let everybody go: the process ends."""
+        """Release all callers for good, because the process ends."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()

@@ -1,4 +1,4 @@
-"""Closing: what came off the device is decoded, and written with its slices and counters. Of the write thread alone."""
+"""The result writer decodes outputs and commits them with their slices and counters, in the write thread."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -22,36 +22,45 @@ from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
 from worker.leasing.leases import HeldLeases, Lease
 from worker.leasing.retry import retry_while_unreachable
 
-# In one transaction: small batches share a commit, and none has its row locked for long.
+# Small batches share a commit, and no batch's row is locked for long.
 MAX_BATCHES_PER_COMMIT, MAX_RESULTS_PER_COMMIT = 64, 256
-# Answers may be far larger than what they answer: a text with each of a thousand words for its mask.
+# Outputs may be far larger than inputs: fill-mask may repeat a text with each of a thousand words.
 MAX_CHARACTERS_PER_COMMIT = 8 * 2**20
 
 LOCK_SLICES = "SELECT id FROM slices WHERE id {in_numbers} ORDER BY id {for_update}"
 
-Backoff = Callable[[int], float]  # seconds to wait, by the number of the try that failed
+Backoff = Callable[[int], float]  # seconds to wait, by the number of failed attempts
 
 
-def no_backoff(_tries: int) -> float:
-    """No backoff."""
+def no_backoff(_attempts: int) -> float:
+    """Retry at once."""
     return 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResults:
-    """What there is to close of one batch."""
+    """The results of one batch in one commit, and the leases concerned."""
 
     results: list[JobResult] = field(default_factory=list)
     leases: list[Lease] = field(default_factory=list)
 
     @property
     def results_per_slice(self) -> Counter[int]:
-        """How many answers each slice has, by id."""
-        return Counter(answer.lease.slice_id for answer in self.results)
+        """The number of results of each slice, by id."""
+        return Counter(result.lease.slice_id for result in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """One batch's part of a commit."""
+
+    batch_results: BatchResults
+    finished_slice_ids: set[int]
+    deferred_slices: list[DeferredSlice]
 
 
 class ResultWriter:
-    """Puts jobs' parts together, and closes them under their fences, some batches in one transaction."""
+    """Assembles jobs and commits their results under their fencing tokens, several batches in one transaction."""
 
     def __init__(
         self,
@@ -77,151 +86,150 @@ class ResultWriter:
         self._failures_by_lease: dict[Lease, list[RetryableFailure]] = {}
 
     def write(self, items: Sequence[RawOutputs | Sequence[Lease]]) -> None:
-        """Answer what came off the device, and the slices that turned out to have no open job."""
+        """Commit these outputs, and finish the slices that turned out to have no unanswered job."""
         held = set(self._held_leases.leases())  # at most one for each slice, though it may have been claimed twice
         self._assembler.discard_others(held)
-        self._failures_by_lease = {lease: of_it for lease, of_it in self._failures_by_lease.items() if lease in held}
+        self._failures_by_lease = {
+            lease: failures for lease, failures in self._failures_by_lease.items() if lease in held
+        }
         leases = [lease for item in items if not isinstance(item, RawOutputs) for lease in item if lease in held]
         if leases:
             self._write_all([], leases)
-        for found in self._decode([item for item in items if isinstance(item, RawOutputs)], held):
-            self._write_all(found, [one.lease for one in found])
+        for job_outcomes in self._decode([item for item in items if isinstance(item, RawOutputs)], held):
+            self._write_all(job_outcomes, [outcome.lease for outcome in job_outcomes])
 
     def _decode(
         self, raw_outputs: Sequence[RawOutputs], held_leases: Collection[Lease]
     ) -> Iterator[list[JobResult | RetryableFailure]]:
-        """What they come to, as much of it as is written in one go."""
-        found: list[JobResult | RetryableFailure] = []
-        size = 0
-        answers_of_all = (
-            one for raw in raw_outputs for one in self._decode_micro_batch(raw, held_leases) if one.lease in held_leases
+        """Yield the decoded outcomes, in chunks small enough for one commit."""
+        all_outcomes = (
+            outcome
+            for micro_batch in raw_outputs
+            for outcome in self._decode_micro_batch(micro_batch, held_leases)
+            if outcome.lease in held_leases
         )
         while True:
+            chunk: list[JobResult | RetryableFailure] = []
+            characters = 0
             with self._watchdog.watch():
-                for one in answers_of_all:
-                    found.append(one)
-                    size += len(one.output or "") if isinstance(one, JobResult) else 0
-                    if size > MAX_CHARACTERS_PER_COMMIT:
+                for outcome in all_outcomes:
+                    chunk.append(outcome)
+                    characters += len(outcome.output or "") if isinstance(outcome, JobResult) else 0
+                    if characters > MAX_CHARACTERS_PER_COMMIT:
                         break
-            if not found:
+            if not chunk:
                 return
-            yield found
-            if size > MAX_CHARACTERS_PER_COMMIT:
+            yield chunk
+            if characters > MAX_CHARACTERS_PER_COMMIT:
                 process_memory.trim_heap()
-            found, size = [], 0
 
     def _write_all(self, job_outcomes: Sequence[JobResult | RetryableFailure], leases: Iterable[Lease]) -> None:
-        for one in job_outcomes:
-            if isinstance(one, RetryableFailure):
-                self._failures_by_lease.setdefault(one.lease, []).append(one)
-        answered = [one for one in job_outcomes if isinstance(one, JobResult)]
-        for some in _group_for_commit(_group_by_batch(answered, {lease.slice_id: lease for lease in leases}.values())):
-            self._write_batches(some)
+        results = []
+        for outcome in job_outcomes:
+            if isinstance(outcome, JobResult):
+                results.append(outcome)
+            else:
+                self._failures_by_lease.setdefault(outcome.lease, []).append(outcome)
+        batches = _group_by_batch(results, {lease.slice_id: lease for lease in leases}.values())
+        for group in _group_for_commit(batches):
+            self._write_batches(group)
 
     def _decode_micro_batch(
         self, raw_outputs: RawOutputs, held_leases: Collection[Lease]
     ) -> Iterator[JobResult | RetryableFailure]:
-        rows = [(row, raw) for row, raw in raw_outputs.rows if any(job.lease in held_leases for job in row.jobs)]
-        for parts in self._assembler.add(rows, raw_outputs.width, raw_outputs.device_seconds / len(raw_outputs.rows)):
-            yield from outcomes.results_for(self._adapter, parts, self._max_attempts)
+        rows = [(row, output) for row, output in raw_outputs.rows if any(job.lease in held_leases for job in row.jobs)]
+        seconds_per_row = raw_outputs.device_seconds / len(raw_outputs.rows)
+        for partial_job in self._assembler.add(rows, raw_outputs.width, seconds_per_row):
+            yield from outcomes.results_for(self._adapter, partial_job, self._max_attempts)
 
-    def _write_batches(self, batch_results: Sequence[BatchResults]) -> None:
-        closes = [self._plan_write(of_batch) for of_batch in batch_results]
+    def _write_batches(self, batches: Sequence[BatchResults]) -> None:
+        writes = [self._plan_write(batch_results) for batch_results in batches]
 
-        def write(again: bool) -> list[commit.CommitResult]:
+        def commit_all(is_retry: bool) -> list[commit.CommitResult]:
             with self._database.write() as connection:
-                if len(closes) > 1:
-                    _lock_rows(connection, self._database.sql, batch_results)
-                done = [
-                    commit.commit_results(
-                        connection,
-                        self._database.sql,
-                        each.results,
-                        each.leases,
-                        finished,
-                        self._version_id,
-                        deferred_slices=put_off,
-                        is_retry=again,
-                    )
-                    for each, finished, put_off in closes
-                ]
+                if len(writes) > 1:
+                    _lock_rows(connection, self._database.sql, batches)
+                commit_results = [self._commit(connection, planned, is_retry) for planned in writes]
                 failpoint("before_commit")
-                return done
+                return commit_results
 
-        done = retry_while_unreachable(write)
+        commit_results = retry_while_unreachable(commit_all)
         failpoint("after_commit")
-        for (of_batch, _, put_off), closed in zip(closes, done, strict=True):
-            self._update_leases(of_batch, closed, put_off)
+        for planned, commit_result in zip(writes, commit_results, strict=True):
+            self._update_leases(planned, commit_result)
+            self._log_commit(planned, commit_result)
 
-    def _plan_write(self, batch_results: BatchResults) -> tuple[BatchResults, set[int], list[DeferredSlice]]:
-        """The batch's slices that are finished by this, and those that are put off."""
+    def _commit(self, connection: Connection, planned: PlannedWrite, is_retry: bool) -> commit.CommitResult:
+        return commit.commit_results(
+            connection,
+            self._database.sql,
+            planned.batch_results.results,
+            planned.batch_results.leases,
+            planned.finished_slice_ids,
+            self._version_id,
+            deferred_slices=planned.deferred_slices,
+            is_retry=is_retry,
+        )
+
+    def _plan_write(self, batch_results: BatchResults) -> PlannedWrite:
+        """Find the slices that these results finish, and those to defer because only retryable failures are left."""
         counts = batch_results.results_per_slice
-        left = {
+        unanswered = {
             lease: self._held_leases.unanswered_jobs(lease) - counts[lease.slice_id] for lease in batch_results.leases
         }
-        finished = {lease.slice_id for lease in batch_results.leases if left[lease] <= 0}
-        put_off = [
-            DeferredSlice(lease, self._backoff(lease.retries + 1), tuple(deferrals))
+        deferred_slices = [
+            DeferredSlice(lease, self._backoff(lease.retries + 1), tuple(failures))
             for lease in batch_results.leases
-            if (deferrals := self._failures_by_lease.get(lease)) and left[lease] == len(deferrals)
+            if (failures := self._failures_by_lease.get(lease)) and unanswered[lease] == len(failures)
         ]
-        return batch_results, finished, put_off
+        finished_slice_ids = {lease.slice_id for lease in batch_results.leases if unanswered[lease] <= 0}
+        return PlannedWrite(batch_results, finished_slice_ids, deferred_slices)
 
-    def _update_leases(
-        self, batch_results: BatchResults, commit_result: commit.CommitResult, deferred_slices: Sequence[DeferredSlice]
-    ) -> None:
-        counts = batch_results.results_per_slice
-        self._held_leases.discard(
-            lease for lease in batch_results.leases if lease.slice_id in commit_result.lost_slice_ids
-        )
-        self._held_leases.discard(one.lease for one in deferred_slices)
-        for lease in batch_results.leases:
+    def _update_leases(self, planned: PlannedWrite, commit_result: commit.CommitResult) -> None:
+        leases, counts = planned.batch_results.leases, planned.batch_results.results_per_slice
+        self._held_leases.discard(lease for lease in leases if lease.slice_id in commit_result.lost_slice_ids)
+        self._held_leases.discard(deferred.lease for deferred in planned.deferred_slices)
+        for lease in leases:
             if lease.slice_id not in commit_result.lost_slice_ids:
                 self._held_leases.count_results(lease, counts[lease.slice_id])
-        self._log_commit(batch_results.leases, commit_result, deferred_slices)
 
-    def _log_commit(
-        self, leases: Sequence[Lease], commit_result: commit.CommitResult, deferred_slices: Sequence[DeferredSlice]
-    ) -> None:
-        batch = leases[0].batch_id
-        for one in deferred_slices:
+    def _log_commit(self, planned: PlannedWrite, commit_result: commit.CommitResult) -> None:
+        batch_id = planned.batch_results.leases[0].batch_id
+        for deferred in planned.deferred_slices:
             self._log.warning(
-                "failures that may pass: will be tried again",
-                batch=batch,
-                slice=one.lease.slice_id,
-                jobs=len(one.failures),
-                seconds=round(one.delay_seconds, 1),
-                error=one.failures[-1].error_message,
+                "jobs.retry_scheduled",
+                batch_id=batch_id,
+                slice_id=deferred.lease.slice_id,
+                jobs=len(deferred.failures),
+                retry_seconds=round(deferred.delay_seconds, 1),
+                error=deferred.failures[-1].error_message,
             )
         if commit_result.final_status:
-            self._log.info(f"batch {commit_result.final_status.value}", batch=batch)
+            self._log.info("batch.ended", batch_id=batch_id, status=commit_result.final_status.value)
         elif commit_result.lost_slice_ids:
-            self._log.warning(
-                "leases were lost, their work is dropped", batch=batch, slices=sorted(commit_result.lost_slice_ids)
-            )
+            self._log.warning("leases.lost", batch_id=batch_id, slice_ids=sorted(commit_result.lost_slice_ids))
 
 
 def _group_for_commit(batches: Iterable[BatchResults]) -> Iterator[list[BatchResults]]:
-    """Batches of few answers together, one of many by itself."""
-    return split_into_chunks(
-        batches, lambda of_batch: len(of_batch.results), MAX_RESULTS_PER_COMMIT, MAX_BATCHES_PER_COMMIT
-    )
+    """Group batches with few results; a batch with many has a commit for itself."""
+    return split_into_chunks(batches, lambda batch: len(batch.results), MAX_RESULTS_PER_COMMIT, MAX_BATCHES_PER_COMMIT)
 
 
 def _group_by_batch(results: Iterable[JobResult], leases: Iterable[Lease]) -> list[BatchResults]:
-    """Batch by batch, by id."""
+    """In the order of batch ids."""
     batches: dict[str, BatchResults] = {}
     for lease in leases:
         batches.setdefault(lease.batch_id, BatchResults()).leases.append(lease)
-    for answer in results:
-        batches[answer.lease.batch_id].results.append(answer)
-    return [of_batch for _, of_batch in sorted(batches.items())]
+    for result in results:
+        batches[result.lease.batch_id].results.append(result)
+    return [batch for _, batch in sorted(batches.items())]
 
 
-def _lock_rows(connection: Connection, sql: SqlFragments, batch_results: Sequence[BatchResults]) -> None:
-    """All batches by id, then all slices by id: one batch after the other would take slices before batches."""
-    leases = [lease for of_batch in batch_results for lease in of_batch.leases]
-    batches = text(LOCK_BATCHES.format(for_update=sql.for_update)).bindparams(bindparam("batch_ids", expanding=True))
-    connection.execute(batches, {"batch_ids": sorted({lease.batch_id for lease in leases})})
-    slices = text(LOCK_SLICES.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
-    connection.execute(slices, {"numbers": comma_separated(lease.slice_id for lease in leases)})
+def _lock_rows(connection: Connection, sql: SqlFragments, batches: Sequence[BatchResults]) -> None:
+    """Lock all batches by id, then all slices by id; batch after batch would lock slices before batches."""
+    leases = [lease for batch in batches for lease in batch.leases]
+    lock_batches = text(LOCK_BATCHES.format(for_update=sql.for_update))
+    lock_slices = text(LOCK_SLICES.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
+    batch_ids = sorted({lease.batch_id for lease in leases})
+    connection.execute(lock_batches.bindparams(bindparam("batch_ids", expanding=True)), {"batch_ids": batch_ids})
+    connection.execute(lock_slices, {"numbers": comma_separated(lease.slice_id for lease in leases)})

@@ -1,7 +1,7 @@
-"""Model state: what a model keeps from one pass to the next, and how it is put back.
+"""Snapshots of the state that a model keeps from one pass to the next, and their restoration.
 
-Some models change as they read: BigBird drops its sparse attention at the first short text and never takes it up again,
-rotary positions with dynamic scaling grow with the longest text. Weights are no part of it.
+Some models change as they read. BigBird drops its sparse attention at the first short text and never returns to it;
+rotary positions with dynamic scaling grow with the longest text. Weights are not part of the state.
 """
 
 from collections.abc import Container
@@ -12,13 +12,13 @@ import torch
 
 PLAIN_TYPES = (type(None), bool, int, float, str, torch.Tensor)
 
-# A larger buffer is a table that is read, and copying it would cost memory.
+# A larger buffer is a lookup table that no pass changes; copying it would only cost memory.
 MAX_BUFFER_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSnapshot:
-    """One module as it was: its parts, its buffers with a copy of their numbers, and its plain attributes."""
+    """One module's earlier state: its submodules, its buffers with copies of their numbers, its plain attributes."""
 
     module: torch.nn.Module
     submodules: dict[str, torch.nn.Module | None]
@@ -27,28 +27,28 @@ class ModuleSnapshot:
 
     @classmethod
     def capture(cls, module: torch.nn.Module) -> "ModuleSnapshot":
-        """The module as it is now."""
+        """A snapshot of the module's present state."""
         buffers = {name: (buffer, _copy_buffer(buffer)) for name, buffer in module._buffers.items()}
         return cls(module, dict(module._modules), buffers, _plain_attributes(module))
 
     @property
     def has_changed(self) -> bool:
-        """Whether the module is not any more as it was."""
-        now, module = _plain_attributes(self.module), self.module
+        """Whether the module differs from the snapshot."""
+        attributes, module = _plain_attributes(self.module), self.module
         return (
             module._modules != self.submodules
             or module._buffers.keys() != self.buffers.keys()
-            or now.keys() != self.attributes.keys()
+            or attributes.keys() != self.attributes.keys()
             or any(
                 not _is_equal(module._buffers[name], copy)
                 for name, (_, copy) in self.buffers.items()
                 if copy is not None
             )
-            or any(not _is_equal(now[name], value) for name, value in self.attributes.items())
+            or any(not _is_equal(attributes[name], value) for name, value in self.attributes.items())
         )
 
     def restore(self) -> None:
-        """Make the module what it was."""
+        """Return the module to the snapshot."""
         module = self.module
         module._modules.clear()
         module._modules.update(self.submodules)
@@ -64,9 +64,9 @@ class ModuleSnapshot:
 
 
 class ModelState:
-    """What a model is like now, apart from its weights.
+    """A model's state, apart from its weights, at the time when this object is made.
 
-    kinds: names of module classes to look at, None = all.
+    class_names: names of the module classes to capture, None = all.
     """
 
     def __init__(self, model: torch.nn.Module, class_names: Container[str] | None = None) -> None:
@@ -77,13 +77,13 @@ class ModelState:
         ]
 
     def changed_classes(self) -> frozenset[str]:
-        """The names of the classes whose modules are not any more as they were."""
-        return frozenset(type(kept.module).__name__ for kept in self._snapshots if kept.has_changed)
+        """The names of the classes whose modules have changed."""
+        return frozenset(type(snapshot.module).__name__ for snapshot in self._snapshots if snapshot.has_changed)
 
     def restore(self) -> None:
-        """Make the model what it was when this was made."""
-        for kept in self._snapshots:
-            kept.restore()
+        """Return the model to the captured state."""
+        for snapshot in self._snapshots:
+            snapshot.restore()
 
 
 def _plain_attributes(module: torch.nn.Module) -> dict[str, Any]:

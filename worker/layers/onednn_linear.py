@@ -1,7 +1,7 @@
-"""Products: which of torch's two libraries multiplies a linear layer's float32 matrices on this CPU.
+"""Linear layers whose float32 products oneDNN computes instead of MKL, where that is faster on this CPU.
 
-Torch asks MKL, which leaves AVX-512 unused on processors that are not Intel's; oneDNN, which it brings along and asks
-in bfloat16, uses what there is. Both answer with the same numbers up to float32's last digits.
+Torch uses MKL for float32, which leaves AVX-512 unused on processors that are not Intel's. OneDNN comes with torch,
+which uses it for bfloat16, and makes use of AVX-512. Both give the same numbers up to float32's last digits.
 """
 
 from contextlib import suppress
@@ -17,20 +17,20 @@ INTEL_VENDOR = "GenuineIntel"
 
 
 class OneDnnLinear(torch.nn.Linear):
-    """A float32 linear layer on a CPU, multiplied by oneDNN. For inference: it knows no gradient."""
+    """A float32 linear layer on a CPU, multiplied by oneDNN. For inference only: it has no gradient."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 (torch's name)
-        """The same as torch's own."""
+        """The product, equal to that of torch's own layer."""
         return _onednn_linear(input, self.weight, self.bias)
 
 
 def use_onednn(model: Any) -> int:
-    """Let oneDNN multiply where it is the faster one; weights stay as they are. Returns how many layers there are."""
+    """Switch linear layers to oneDNN where it is faster, with the same weights; returns how many were switched."""
     if not is_onednn_faster():
         return 0
     layers = [module for module in model.modules() if type(module) is torch.nn.Linear]
     for layer in layers:
-        layer.__class__ = OneDnnLinear  # the same object: what shares its weights goes on sharing them
+        layer.__class__ = OneDnnLinear  # the object stays the same, so tied weights stay tied
     return len(layers)
 
 
@@ -38,7 +38,7 @@ def use_onednn(model: Any) -> int:
 def is_onednn_faster() -> bool:
     """Whether this is a processor with AVX-512 that is not Intel's.
 
-    By what it is and not by a trial: noise must not let two processes on one machine add up in different orders.
+    A timing trial would be subject to noise: two processes on one machine could then sum in different orders.
     """
     backend: Any = torch.backends.mkldnn
     if not backend.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
@@ -55,7 +55,7 @@ def _cpu_vendor() -> str | None:
 
 
 def _onednn_linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    if inputs.numel() == 0:  # which oneDNN does not take
+    if inputs.numel() == 0:  # oneDNN rejects empty inputs
         return linear(inputs, weight, bias)
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
     return product

@@ -1,9 +1,9 @@
-"""Packed attention: all texts' tokens are in one row, and each text attends to itself alone.
+"""Attention over one row that holds all texts' tokens, in which each text attends only to itself.
 
-It is registered with transformers under a name, beside the mask that goes with it.
+Importing this module registers the attention and its mask with transformers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from itertools import accumulate, groupby
 from typing import Any
@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function
 
 ATTENTION_NAME = "batchmill_packed"
-# Models that pass any of these have an attention with more to it.
+# A model that passes any of these needs an attention that packing does not compute.
 UNSUPPORTED_OPTIONS = ("position_bias", "softcap", "s_aux")
 
 Positions = Sequence[Sequence[int]]
@@ -24,26 +24,30 @@ current_layout: ContextVar["PackedLayout | None"] = ContextVar("layout of the pa
 
 
 class KeysValuesCaptured(Exception):
-    """The last layer's keys and values are known: nothing more is wanted of this call."""
+    """Raised to leave the last layer early, once its keys and values are captured."""
 
 
 class PackedLayout:
-    """Where the texts are in one packed pass; `kept` are the positions of each that the head looks at, None for all.
+    """The layout of the texts in one packed pass.
 
-    `tokens` are the places of all tokens in `(rows × width)`, `outputs` those of the kept ones; `queries` are the kept
-    ones' places among the packed tokens.
+    lengths: tokens of each text.
+    width: tokens of a padded row.
+    output_positions: positions of each text that the head looks at, None = all.
+
+    `token_indices` are the indices of all tokens in the flattened padded rows, `output_indices` those of the positions
+    that the head looks at; `query_indices` are the latter's indices among the packed tokens.
     """
 
     def __init__(self, lengths: Sequence[int], width: int, device: Any, output_positions: Positions | None) -> None:
         self.shape = (len(lengths), width)
         self.lengths = lengths
-        self.output_counts = None if output_positions is None else [len(places) for places in output_positions]
-        padded = [width * row for row in range(len(lengths))]
-        self.token_indices = _flat_indices([range(length) for length in lengths], padded).to(device)
+        self.output_counts = None if output_positions is None else list(map(len, output_positions))
+        row_starts = [width * row for row in range(len(lengths))]
+        self.token_indices = _flat_indices([range(length) for length in lengths], row_starts).to(device)
         self.positions = self.token_indices % width
         self.output_indices, self.query_indices = self.token_indices, self.token_indices
         if output_positions is not None:
-            self.output_indices = _flat_indices(output_positions, padded).to(device)
+            self.output_indices = _flat_indices(output_positions, row_starts).to(device)
             self.query_indices = _flat_indices(output_positions, [0, *accumulate(lengths)][:-1]).to(device)
         self.capturing = False
         self.captured_kv: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -56,16 +60,19 @@ class PackedLayout:
         scaling: float | None,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """`(1, tokens, heads, size)`, from `(1, heads, tokens, size)`; queries are all tokens', or the kept ones'.
+        """`(1, tokens, heads, size)`, from `(1, heads, tokens, size)`.
 
-        With `mask`, `(width, width)`, positions of a text see some others of it only.
+        query: states of all tokens, or of the head's positions once keys and values are captured.
+        mask: `(width, width)`, the positions of a text that each other one sees, None = all.
         """
-        wanted = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
+        query_lengths = self.lengths if self.captured_kv is None else self.output_counts or self.lengths
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-        if (len(query), len(key)) != (sum(wanted), sum(self.lengths)):
-            raise ValueError("attention over other tokens than those of the texts")
-        attention = _varlen_attention if query.device.type == "cuda" else _sdpa_by_length
-        return attention(query, key, value, wanted, self.lengths, scaling, mask)[None]
+        if (len(query), len(key)) != (sum(query_lengths), sum(self.lengths)):
+            raise ValueError("the attention's tokens are not those of the texts")
+        if query.device.type == "cuda":
+            return _varlen_attention(query, key, value, query_lengths, self.lengths, scaling)[None]
+        text_lengths = zip(query_lengths, self.lengths, strict=True)
+        return _sdpa_by_length(query, key, value, text_lengths, scaling, mask)[None]
 
 
 def packed_attention_forward(
@@ -79,15 +86,15 @@ def packed_attention_forward(
     is_causal: bool | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As transformers calls an attention. Raises ValueError for a kind of attention that can't be packed."""
+    """The signature that transformers calls. Raises ValueError for a kind of attention that can't be packed."""
     layout = current_layout.get()
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if layout is None or causal or len(query) != 1:
         raise ValueError("not the attention of a packed encoder")
     if any(options.get(name) is not None for name in UNSUPPORTED_OPTIONS):
-        raise ValueError("an attention with more to it than queries, keys and values")
+        raise ValueError("the attention needs more than queries, keys and values")
     if attention_mask is not None and (layout.capturing or query.device.type == "cuda"):
-        raise ValueError("a text's positions do not all see each other, which is not for here")
+        raise ValueError("packing supports masks within a text only on CPUs, and for all positions")
     if layout.capturing:
         layout.captured_kv = key, value
         raise KeysValuesCaptured
@@ -96,11 +103,11 @@ def packed_attention_forward(
 
 
 def packed_mask(kv_length: int, mask_function: Any, device: Any, **_other: Any) -> torch.Tensor | None:
-    """As transformers asks for a mask: None where all positions of a text see each other, else `(width, width)`."""
+    """The mask, `(width, width)`; None where all positions of a text see each other."""
     if mask_function is bidirectional_mask_function:
         return None
-    places = torch.arange(kv_length, device=device)
-    mask: torch.Tensor = mask_function(0, 0, places[:, None], places)
+    positions = torch.arange(kv_length, device=device)
+    mask: torch.Tensor = mask_function(0, 0, positions[:, None], positions)
     return mask
 
 
@@ -108,16 +115,18 @@ def _sdpa_by_length(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    query_lengths: Sequence[int],
-    key_lengths: Sequence[int],
+    text_lengths: Iterable[tuple[int, int]],
     scaling: float | None,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Neighbours of equal length share a call: sorted as rows are, few calls are left."""
-    alike = [(texts, *sizes) for sizes, texts in _run_lengths(zip(query_lengths, key_lengths, strict=True))]
-    queries = query.split([texts * asked for texts, asked, _ in alike])
-    keys, values = (states.split([texts * length for texts, _, length in alike]) for states in (key, value))
-    found = [
+    """One call for each run of texts of equal length; rows are sorted by length, so there are few.
+
+    text_lengths: for each text its queries and its keys.
+    """
+    runs = [(sum(1 for _ in group), *lengths) for lengths, group in groupby(text_lengths)]
+    queries = query.split([texts * length for texts, length, _ in runs])
+    keys, values = (states.split([texts * length for texts, _, length in runs]) for states in (key, value))
+    outputs = [
         scaled_dot_product_attention(
             _split_texts(q, texts),
             _split_texts(k, texts),
@@ -127,18 +136,18 @@ def _sdpa_by_length(
         )
         .transpose(1, 2)
         .flatten(0, 1)
-        for (texts, _, length), q, k, v in zip(alike, queries, keys, values, strict=True)
+        for (texts, _, length), q, k, v in zip(runs, queries, keys, values, strict=True)
     ]
-    return torch.cat(found)
+    return torch.cat(outputs)
 
 
 def _split_texts(states: torch.Tensor, texts: int) -> torch.Tensor:
-    """`(texts, heads, tokens, size)` of texts of equal length, from `(tokens of all, heads, size)`."""
+    """`(texts, heads, tokens, size)`, from `(tokens of all, heads, size)`, of texts of equal length."""
     return states.view(texts, len(states) // texts, *states.shape[1:]).transpose(1, 2)
 
 
 def _mask_for_length(mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
-    """The mask of one text, or None where it hides nothing."""
+    """The mask of one text; None where it hides nothing."""
     if mask is None or mask[:length, :length].all():
         return None
     return mask[:length, :length]
@@ -151,26 +160,20 @@ def _varlen_attention(
     query_lengths: Sequence[int],
     key_lengths: Sequence[int],
     scaling: float | None,
-    _mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    asked, given = (
-        torch.tensor([0, *accumulate(sizes)], dtype=torch.int32).to(query.device, non_blocking=True)
-        for sizes in (query_lengths, key_lengths)
+    query_offsets, key_offsets = (
+        torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(query.device, non_blocking=True)
+        for lengths in (query_lengths, key_lengths)
     )
-    found = varlen_attn(query, key, value, asked, given, max(query_lengths), max(key_lengths), scale=scaling)
-    assert isinstance(found, torch.Tensor)
-    return found
+    max_lengths = max(query_lengths), max(key_lengths)
+    output = varlen_attn(query, key, value, query_offsets, key_offsets, *max_lengths, scale=scaling)
+    assert isinstance(output, torch.Tensor)
+    return output
 
 
-def _run_lengths(items: Any) -> Iterator[tuple[Any, int]]:
-    return ((item, sum(1 for _ in alike)) for item, alike in groupby(items))
-
-
-def _flat_indices(positions: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
+def _flat_indices(positions: Positions, starts: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(
-        np.concatenate(
-            [np.asarray(each, dtype=np.int64) + start for each, start in zip(positions, starts, strict=True)]
-        )
+        np.concatenate([np.asarray(row, dtype=np.int64) + start for row, start in zip(positions, starts, strict=True)])
     )
 
 

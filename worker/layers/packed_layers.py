@@ -1,12 +1,11 @@
-"""Packed passes: an encoder's layers see the tokens of all texts in one row, without padding.
+"""Hooks that let an encoder's layers see the tokens of all texts in one row, without padding.
 
-Embeddings and heads still see padded rows, so positions and types of tokens are what they ever are. In between, hooks
-on the layers take the padding out and put it in again. Attention is the only work of a layer that looks at more than
-one token, so only that has to know where a text ends; the model's config names ours during a packed pass and at no
-other time.
+Embeddings and heads still see padded rows, so positions and token types stay as usual. Hooks on the layers remove the
+padding in between, and restore it at the end. Attention is the only part of a layer that looks at more than one token,
+so only attention must know where a text ends. The model's config names the packed attention during a packed pass only.
 
-Heads that look at a few positions (a classifier at the first, a language model's at the masks) need no others from the
-last layer: there the others give keys and values, and go no further.
+Some heads look at few positions: a classifier at the first, a language model's at the masks. The last layer then
+computes only keys and values for the other positions.
 """
 
 from collections.abc import Iterator
@@ -17,24 +16,24 @@ import torch
 
 from worker.layers.packed_attention import ATTENTION_NAME, KeysValuesCaptured, PackedLayout, current_layout
 
-HALF_DTYPES = (torch.float16, torch.bfloat16)  # what attention over texts of any length takes on CUDA
+HALF_DTYPES = (torch.float16, torch.bfloat16)  # the dtypes that variable-length attention supports on CUDA
 
 
 def is_packing_supported(model: Any) -> bool:
-    """Whether there is an attention for packed passes where this model is, and nobody asked for another."""
-    on = {"cpu": True, "cuda": model.dtype in HALF_DTYPES}
-    usual = model.config._attn_implementation == "sdpa" and not model.config.is_encoder_decoder
-    return usual and on.get(model.device.type, False)
+    """Whether packed attention exists for this model's device and dtype, and no other attention is configured."""
+    is_sdpa_encoder = model.config._attn_implementation == "sdpa" and not model.config.is_encoder_decoder
+    is_device_supported = {"cpu": True, "cuda": model.dtype in HALF_DTYPES}.get(model.device.type, False)
+    return is_sdpa_encoder and is_device_supported
 
 
 class PackedLayers:
-    """A model whose layers may be packed; raises ValueError where it has no list of layers."""
+    """The hooks on a model's layers; raises ValueError where the model has no list of layers."""
 
     def __init__(self, model: Any) -> None:
         self._config = model.config
         layers = next((part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList)), None)
         if not layers:
-            raise ValueError("no list of layers was found")
+            raise ValueError("the model has no list of layers")
         self._hooks = [
             layers[0].register_forward_pre_hook(_pack, with_kwargs=True),
             *(layer.register_forward_pre_hook(_rotate_positions, with_kwargs=True) for layer in layers),
@@ -43,36 +42,36 @@ class PackedLayers:
         ]
 
     def remove(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
     @contextmanager
     def activate(self, layout: PackedLayout) -> Iterator[None]:
-        """Calls of the model in here are packed; whatever they raise, those after it are as before."""
-        usual = self._config._attn_implementation
+        """Calls of the model inside this context are packed; later ones are not, even after an exception."""
+        attention = self._config._attn_implementation
         token = current_layout.set(layout)
         self._config._attn_implementation = ATTENTION_NAME
         try:
             yield
         finally:
-            self._config._attn_implementation = usual
+            self._config._attn_implementation = attention
             current_layout.reset(token)
 
 
 def _pack(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Take the padding out before the first layer."""
+    """Remove the padding before the first layer."""
     layout = current_layout.get()
     if layout is None:
         return None
     states = args[0]
     if states.shape[:2] != layout.shape:
-        raise ValueError("the layers do not begin with a state for each token")
+        raise ValueError("the first layer's input is not one state per token")
     return (states.flatten(0, 1)[layout.token_indices][None], *args[1:]), options
 
 
 def _rotate_positions(_layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Give each token the rotation of its position, where a layer gets such for `(1, width)`."""
+    """Select each token's rotation by its position, where layers receive rotations for `(1, width)`."""
     layout = current_layout.get()
     return None if layout is None else (args, _select_position_embeddings(options, layout.positions))
 
@@ -84,7 +83,7 @@ def _select_position_embeddings(options: dict[str, Any], positions: torch.Tensor
 
 
 def _keep_needed_positions(layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Go through the last layer with the kept positions alone, once all positions' keys and values are known."""
+    """Run the last layer for the needed positions only, after capturing all positions' keys and values."""
     layout = current_layout.get()
     if layout is None or layout.output_counts is None:
         return None
@@ -99,7 +98,7 @@ def _keep_needed_positions(layer: Any, args: tuple[Any, ...], options: dict[str,
 
 
 def _unpack(_layer: Any, _args: Any, output: Any) -> Any:
-    """Put the padding in again behind the last layer; it holds zeros, and so do positions that nobody looks at."""
+    """Restore the padding after the last layer; padding and positions that are not needed hold zeros."""
     layout = current_layout.get()
     if layout is None:
         return None

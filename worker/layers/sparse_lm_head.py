@@ -1,7 +1,7 @@
-"""Narrowing: a language model's head is applied where it is wanted, and nowhere else.
+"""A language model's head, applied only at the positions whose scores are needed.
 
-The head turns each position's state into a score for every word there is. For multilingual vocabularies that is more
-work than the rest of the model, and gigabytes, where one position in a hundred is a mask.
+The head turns each position's state into a score for every word of the vocabulary. With multilingual vocabularies that
+is more work than the rest of the model, and gigabytes of scores, although one position in a hundred is a mask.
 """
 
 from collections.abc import Mapping
@@ -11,15 +11,17 @@ import torch
 
 from worker.layers import tolerance
 
-# How far the two ways may be apart, as a part of the largest score: what a product of another shape may cost.
+# How far sparse and full scores may differ, relative to the largest: the rounding of products of another shape.
 HEAD_TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class SparseLmHead:
-    """The scores of some positions, by taking the others out between a model's body and its head.
+    """The scores of some positions; the others are removed between a model's body and its head.
 
-    It works for heads that look at each position by itself, which a trial tells; elsewhere the others are taken out
-    behind the head. With `wide` it is always so: the head's products then have the same shape whatever is masked.
+    Heads that treat each position independently allow this, and `calibrate` checks it. With other heads, positions are
+    removed after the head.
+
+    full: remove positions after the head in any case, so that its products have the same shape whatever is masked.
     """
 
     def __init__(self, model: Any, *, full: bool = False) -> None:
@@ -31,33 +33,30 @@ class SparseLmHead:
 
     @torch.inference_mode()
     def scores(self, tensors: Mapping[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """`(places, words)` at these rows and columns of a batch."""
+        """`(positions, words)` at these rows and columns of a micro-batch."""
         if self._full:
-            whole: torch.Tensor = self._model(**tensors).logits
-            return whole[rows, columns]
+            logits: torch.Tensor = self._model(**tensors).logits
+            return logits[rows, columns]
         self._positions = rows, columns
         try:
-            [narrow] = self._model(**tensors).logits
+            [sparse] = self._model(**tensors).logits
         finally:
             self._positions = None
-        return narrow
+        return sparse
 
     def calibrate(self, tensors: Mapping[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> None:
-        """Try both ways on a batch, and stay with the wide one where they differ."""
+        """Compare sparse and full scores on a micro-batch, and use the full head from here on where they differ."""
         if not self._full:
             self._full = not self._scores_match(tensors, rows, columns)
 
     @torch.inference_mode()
     def _scores_match(self, tensors: Mapping[str, torch.Tensor], rows: torch.Tensor, columns: torch.Tensor) -> bool:
-        wide = self._model(**tensors).logits[rows, columns]
+        full = self._model(**tensors).logits[rows, columns]
         try:
-            narrow = self.scores(tensors, rows, columns)
-        except Exception:  # whatever a head says that wants every position
+            sparse = self.scores(tensors, rows, columns)
+        except Exception:  # a head that needs every position may raise anything
             return False
-        if narrow.shape != wide.shape:
-            return False
-        allowed = HEAD_TOLERANCE.get(wide.dtype, 0.0) * tolerance.max_magnitude(wide)
-        return torch.allclose(narrow, wide, rtol=0.0, atol=allowed, equal_nan=True)
+        return sparse.shape == full.shape and tolerance.scores_match(full, sparse, HEAD_TOLERANCE.get(full.dtype, 0.0))
 
     def _gather_positions(self, _body: Any, _args: Any, output: Any) -> Any:
         if self._positions is None:

@@ -1,4 +1,4 @@
-"""Chunking: items go together as long as they are small enough together. Pure."""
+"""Chunking groups items up to a total size. Pure."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -10,15 +10,15 @@ Item = TypeVar("Item")
 def split_into_chunks(
     items: Iterable[Item], size_of: Callable[[Item], int], max_size: int, max_items: float = math.inf
 ) -> Iterator[list[Item]]:
-    """The items in order, in chunks of `max_size` in all and `max_items` at most; a larger item comes alone."""
+    """Yield the items in order, in chunks of at most `max_size` and `max_items`; a larger item comes alone."""
     chunk: list[Item] = []
-    held = 0
+    chunk_size = 0
     for item in items:
         item_size = size_of(item)
-        if chunk and (held + item_size > max_size or len(chunk) == max_items):
+        if chunk and (chunk_size + item_size > max_size or len(chunk) == max_items):
             yield chunk
-            chunk, held = [], 0
+            chunk, chunk_size = [], 0
         chunk.append(item)
-        held += item_size
+        chunk_size += item_size
     if chunk:
         yield chunk

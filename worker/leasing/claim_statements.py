@@ -1,6 +1,6 @@
-"""Leasing: the statements of one claim. One index holds whose turn it is; what is taken from it is leased in one go.
+"""The SQL of one claim. One index holds the claim order; slices are selected from it and leased in one statement.
 
-Lock order: batches by id, to settle their revision, before any slice. No claim ever waits for a slice.
+Lock order: batches by id, to set their revision, before any slice. No claim ever waits for a slice.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,33 +15,33 @@ from models.lifecycle import claim_order
 if TYPE_CHECKING:
     from worker.leasing.leases import Claimant
 
-MAX_SLICES = 640  # of one claim: leasing takes some 0.08 ms each, and nobody should wait for a claim much longer
+MAX_SLICES = 640  # of one claim: leasing takes about 0.08 ms each, and other writers should not wait much longer
 
-# A subquery for each row, and no join, for which PostgreSQL might hash all batches or sort all slices.
+# A subquery for each row instead of a join, for which PostgreSQL might hash all batches or sort all slices.
 IS_CLAIMABLE = """
-{whose} AND {which} AND (not_before IS NULL OR not_before <= {now})
+{whose} AND {which} AND (available_at IS NULL OR available_at <= {now})
   AND (SELECT b.status = 'in_progress' AND b.task = :task AND (b.expires_at IS NULL OR b.expires_at > {now})
               AND (b.revision = :revision OR (:unsettled AND b.revision IS NULL))
        FROM batches b WHERE b.id = slices.batch_id)
 """
 IN_PIPELINE, IN_BATCH = "pipeline = :pipeline", "batch_id = :batch_id"
 
-# Highest priority, nearest deadline, the slice with the least of its batch served before it, the oldest batch.
+# Highest priority, nearest deadline, batch served least, oldest batch.
 CLAIM_ORDER = ", ".join(claim_order.CLAIM_ORDER_COLUMNS)
 
 SELECT_CLAIMABLE_SLICES = """
-SELECT id, batch_id, size, rank, due, leased_at, {now} AS now,
+SELECT id, batch_id, size, priority_rank, deadline_ms, leased_at, {now} AS now,
        (SELECT b.revision IS NULL FROM batches b WHERE b.id = slices.batch_id) AS unsettled
 FROM slices WHERE {claimable} ORDER BY {order} LIMIT :most
 """
 
-# Two workers may meet unsettled batches at once: the second waits, then finds the first's revision, and goes if it is
-# another. By id, as everybody locks several batches.
+# Two workers may set the revision of the same batches. The second one waits, then sees the first's revision, and leaves
+# the batch if that is another one. Ordered by id, as in every transaction that locks several batches.
 LOCK_BATCHES = "SELECT id FROM batches WHERE id IN :batch_ids ORDER BY id {for_update}"
 SET_REVISION = "UPDATE batches SET model = :model, revision = :revision WHERE id IN :batch_ids AND revision IS NULL"
 
-# SKIP LOCKED: claimers pass one another; the CTE is materialised so that its LIMIT holds however the join runs. What
-# goes beyond the room is locked, and left.
+# SKIP LOCKED lets claims run side by side. The CTE is materialised so that its LIMIT holds with any join plan. Slices
+# beyond the room are locked, but not leased.
 LEASE_SLICES = """
 WITH picked AS MATERIALIZED (
     SELECT id, size, row_number() OVER () AS place FROM (
@@ -50,13 +50,14 @@ WITH picked AS MATERIALIZED (
     SELECT id FROM (SELECT id, sum(size) OVER (ORDER BY place) - size AS before FROM picked) AS filled
     WHERE before < :room
 )
-UPDATE slices SET state = 'leased', worker_id = :worker_id, token = token + 1, attempts = attempts + 1,
-       claimed_at = coalesce(claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
+UPDATE slices SET state = 'leased', worker_id = :worker_id, fencing_token = fencing_token + 1, attempts = attempts + 1,
+       first_claimed_at = coalesce(first_claimed_at, {now}), leased_at = {now}, lease_expires_at = {later}
 WHERE {kept}
-RETURNING id, batch_id, first, size, token, attempts, deaths, lapses, retries, rank, due, ahead, since
+RETURNING id, batch_id, start_position, size, fencing_token, attempts, crashes, lost_leases, retries, priority_rank,
+          deadline_ms, jobs_ahead, batch_created_ms
 """
 
-# As an array each is looked up; of a join PostgreSQL may make a walk through all slices before them.
+# With an array each id is looked up; for a join PostgreSQL may walk through all earlier slices.
 IS_PICKED = {"postgresql": "id = ANY (ARRAY(SELECT id FROM kept))", "sqlite": "id IN (SELECT id FROM kept)"}
 
 SELECT_BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :batch_ids"
@@ -65,31 +66,42 @@ SELECT_BATCHES = "SELECT id, parameters, max_attempts FROM batches WHERE id IN :
 def select_claimable_slices(
     database: Database, claimant: "Claimant", kind_condition: str, max_jobs: int = 1, slice_size: int = 1
 ) -> Sequence[Row[Any]]:
-    """The next slices in the order of all, as many as fill the room; nothing is locked."""
+    """Select the next slices in claim order, without locks.
+
+    max_jobs: select about as many slices as have this many jobs.
+    slice_size: jobs of a usual slice.
+    """
     query = text(
         _format_statement(SELECT_CLAIMABLE_SLICES, database.sql, IN_PIPELINE, kind_condition, CLAIM_ORDER)
     ).columns(
         column("id"),
         column("batch_id"),
         column("size"),
-        column("rank"),
-        column("due"),
+        column("priority_rank"),
+        column("deadline_ms"),
         column("leased_at", UtcDateTime),
         column("now", UtcDateTime),
         column("unsettled"),
     )
-    named: dict[str, Any] = {"pipeline": claimant.pipeline, "task": claimant.task, "revision": claimant.revision}
-    named["unsettled"] = claimant.can_begin_batches
-    few = min(MAX_SLICES, -(-max_jobs // slice_size))
+    params: dict[str, Any] = {
+        "pipeline": claimant.pipeline,
+        "task": claimant.task,
+        "revision": claimant.revision,
+        "unsettled": claimant.can_begin_batches,
+    }
+    expected_count = min(MAX_SLICES, -(-max_jobs // slice_size))
     with database.read() as connection:
-        looked = connection.execute(query, {**named, "most": few}).all()
-        if len(looked) == few < MAX_SLICES and sum(row.size for row in looked) < max_jobs:  # slices of few jobs
-            looked = connection.execute(query, {**named, "most": MAX_SLICES}).all()
-    return looked
+        rows = connection.execute(query, {**params, "most": expected_count}).all()
+        if len(rows) == expected_count < MAX_SLICES and sum(row.size for row in rows) < max_jobs:  # small slices
+            rows = connection.execute(query, {**params, "most": MAX_SLICES}).all()
+    return rows
 
 
 class ClaimTransaction:
-    """What one claim does inside its transaction, among the slices of one kind: ordinary or quarantined."""
+    """The statements of one claim inside its transaction.
+
+    kind_condition: SQL for ordinary or for quarantined slices.
+    """
 
     def __init__(self, connection: Connection, sql: SqlFragments, claimant: "Claimant", kind_condition: str) -> None:
         self._connection = connection
@@ -98,36 +110,35 @@ class ClaimTransaction:
         self._kind_condition = kind_condition
 
     def set_revision(self, batch_ids: Collection[str]) -> None:
-        """Have these batches be of our revision, unless they are of another by now. Before any slice is locked."""
+        """Set the claimant's revision on the batches that have none yet; call it before any slice is locked."""
         if not batch_ids:
             return
-        named = {"batch_ids": sorted(batch_ids), "model": self._claimant.model, "revision": self._claimant.revision}
+        params = {"batch_ids": sorted(batch_ids), "model": self._claimant.model, "revision": self._claimant.revision}
         for statement in (LOCK_BATCHES.format(for_update=self._sql.for_update), SET_REVISION):
-            self._connection.execute(text(statement).bindparams(bindparam("batch_ids", expanding=True)), named)
+            self._connection.execute(text(statement).bindparams(bindparam("batch_ids", expanding=True)), params)
 
     def lease_from_batch(self, batch_id: str, max_slices: int, max_jobs: int) -> list[Row[Any]]:
-        """Lease up to so many slices of this batch, until the room is full."""
+        """Lease up to `max_slices` slices of this batch, until they have `max_jobs`."""
         return self._lease_slices(IN_BATCH, "id", {"batch_id": batch_id, "most": max_slices, "room": max_jobs})
 
     def lease_from_any_batch(self, max_slices: int, max_jobs: int) -> list[Row[Any]]:
-        """Lease up to so many slices of whichever batches come next, until the room is full."""
-        return self._lease_slices(
-            IN_PIPELINE, CLAIM_ORDER, {"pipeline": self._claimant.pipeline, "most": max_slices, "room": max_jobs}
-        )
+        """Lease up to `max_slices` slices in claim order, until they have `max_jobs`."""
+        params = {"pipeline": self._claimant.pipeline, "most": max_slices, "room": max_jobs}
+        return self._lease_slices(IN_PIPELINE, CLAIM_ORDER, params)
 
     def select_batches(self, rows: Sequence[Row[Any]]) -> Mapping[str, Row[Any]]:
-        """What the batches of these rows say of their jobs, by id."""
+        """Return the parameters and attempt limits of these rows' batches, by id."""
         if not rows:
             return {}
         query = text(SELECT_BATCHES).bindparams(bindparam("batch_ids", expanding=True))
         typed = query.columns(column("id"), column("parameters", Document), column("max_attempts"))
-        named = {"batch_ids": sorted({row.batch_id for row in rows})}
-        return {batch.id: batch for batch in self._connection.execute(typed, named)}
+        params = {"batch_ids": sorted({row.batch_id for row in rows})}
+        return {batch.id: batch for batch in self._connection.execute(typed, params)}
 
     def _lease_slices(self, scope_condition: str, order: str, params: Mapping[str, Any]) -> list[Row[Any]]:
         claimant = self._claimant
-        lease = LEASE_SLICES.replace("{kept}", IS_PICKED[self._connection.dialect.name])
-        query = text(_format_statement(lease, self._sql, scope_condition, self._kind_condition, order))
+        statement = LEASE_SLICES.replace("{kept}", IS_PICKED[self._connection.dialect.name])
+        query = text(_format_statement(statement, self._sql, scope_condition, self._kind_condition, order))
         values = {
             "task": claimant.task,
             "revision": claimant.revision,
@@ -137,7 +148,9 @@ class ClaimTransaction:
             **params,
         }
         leased = self._connection.execute(query, values)
-        return sorted(leased, key=lambda row: (row.rank, row.due, row.ahead, row.since, row.id))
+        return sorted(
+            leased, key=lambda row: (row.priority_rank, row.deadline_ms, row.jobs_ahead, row.batch_created_ms, row.id)
+        )
 
 
 def _format_statement(query: str, sql: SqlFragments, scope_condition: str, kind_condition: str, order: str) -> str:

@@ -1,6 +1,6 @@
-"""Claims: which slices a worker takes, keeps and gives back. SQL decides, by its own clock.
+"""Claims let a worker take, renew and release slices. SQL decides, by the database's clock.
 
-Lock order, here and in `commit.py`: the batch's row first, then its slices. A claim locks a batch only to settle its
+Lock order, here and in `commit.py`: the batch's row first, then its slices. A claim locks a batch only to set its
 revision, before it touches a slice.
 """
 
@@ -20,7 +20,7 @@ from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantinedSlice
 
 IS_CLAIMABLE_OF_KIND = """
-pipeline = kinds.pipeline AND (not_before IS NULL OR not_before <= {now})
+pipeline = kinds.pipeline AND (available_at IS NULL OR available_at <= {now})
 AND (SELECT b.status = 'in_progress' AND b.task = kinds.task
             AND coalesce(b.revision, '') = coalesce(kinds.revision, '') FROM batches b WHERE b.id = slices.batch_id)
 """
@@ -32,40 +32,43 @@ WITH kinds AS MATERIALIZED (
 SELECT pipeline, task, revision FROM kinds WHERE {any_claimable}
 """
 
-# Bounded on both sides, jobs and results: a slice reads its own places, whichever way it is planned.
+# Both jobs and results are bounded by the slice's positions, so that every plan reads only those.
 UNANSWERED_JOBS = """
-jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.first AND j.position < l.past
+jobs j WHERE j.batch_id = l.batch_id AND j.position >= l.start_position AND j.position < l.end_position
   AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
-                  AND r.position >= l.first AND r.position < l.past)
+                  AND r.position >= l.start_position AND r.position < l.end_position)
 """
 
-READ_CHUNK_JOBS = 4096  # the sizes of whose inputs are read at once
+READ_CHUNK_JOBS = 4096  # input sizes that are read at once
 
-# All slices in one query, each looked up by itself.
+# One query for all ranges; the lateral join looks up each range separately.
 SELECT_UNANSWERED_JOBS = {
     "postgresql": """
 SELECT l.number, j.position, j.size {input}
-FROM jsonb_to_recordset(CAST(:stretches AS jsonb)) AS l(number bigint, batch_id text, first bigint, past bigint)
+FROM jsonb_to_recordset(CAST(:ranges AS jsonb))
+     AS l(number bigint, batch_id text, start_position bigint, end_position bigint)
 CROSS JOIN LATERAL (SELECT j.position, j.input, {size} AS size FROM {open} OFFSET 0) AS j
 ORDER BY l.number, j.position
 """,
     "sqlite": """
 WITH l AS MATERIALIZED (
     SELECT json_extract(value, '$.number') AS number, json_extract(value, '$.batch_id') AS batch_id,
-           json_extract(value, '$.first') AS first, json_extract(value, '$.past') AS past FROM json_each(:stretches)
+           json_extract(value, '$.start_position') AS start_position,
+           json_extract(value, '$.end_position') AS end_position
+    FROM json_each(:ranges)
 )
 SELECT l.number, j.position, {size} AS size {input} FROM l CROSS JOIN {open} ORDER BY l.number, j.position
 """,
 }
 
-# PostgreSQL knows how large a document is without reading it, unless it was compressed.
+# PostgreSQL knows the size of a document without reading it, unless it is compressed.
 INPUT_SIZE = {
     "postgresql": """CASE WHEN pg_column_compression(j.input) IS NULL THEN pg_column_size(j.input)
                      ELSE octet_length(CAST(j.input AS text)) END""",
     "sqlite": "length(CAST(j.input AS BLOB))",
 }
 
-# Leased to us, and we never heard of it: the connection broke after the commit. Locked by id, as everywhere.
+# Slices that a claim leased although its connection broke after the commit. Locked by id, as everywhere.
 RELEASE_UNKNOWN_CLAIMS = """
 UPDATE slices SET state = 'queued', worker_id = NULL, lease_expires_at = NULL, attempts = attempts - 1
 WHERE id IN (SELECT id FROM slices WHERE worker_id = :worker_id AND state = 'leased' AND NOT id {in_numbers}
@@ -76,46 +79,51 @@ WHERE id IN (SELECT id FROM slices WHERE worker_id = :worker_id AND state = 'lea
 def claim(
     database: Database, claimant: Claimant, max_jobs: int, slice_size: int, *, from_quarantine: bool = False
 ) -> list[Lease]:
-    """Lease slices of about `room` jobs, at least one slice when there is work; empty when there is none.
+    """Lease slices: first of the batch that is next, then in claim order; empty when there are none.
 
-    First of the batch whose turn it is, then in the order of all. With `suspect` one quarantined slice, and nothing
-    else. One transaction: where its commit is in doubt it raises, and nothing is known of any lease.
+    max_jobs: about as many jobs are leased, but at least one slice.
+    slice_size: jobs of a usual slice.
+    from_quarantine: lease one quarantined slice, and nothing else.
+
+    Raises Unreachable when the connection breaks; then the claim may have been committed.
     """
-    which = claim_order.QUEUED_QUARANTINED if from_quarantine else claim_order.QUEUED_ORDINARY
-    looked = [] if max_jobs <= 0 else select_claimable_slices(database, claimant, which, max_jobs, slice_size)
-    if not looked:
+    kind_condition = claim_order.QUEUED_QUARANTINED if from_quarantine else claim_order.QUEUED_ORDINARY
+    if max_jobs <= 0:
         return []
-    most = min(MAX_SLICES, max(len(looked), -(-max_jobs // slice_size)))
+    candidates = select_claimable_slices(database, claimant, kind_condition, max_jobs, slice_size)
+    if not candidates:
+        return []
+    max_slices = min(MAX_SLICES, max(len(candidates), -(-max_jobs // slice_size)))
     with database.write() as connection:
-        leasing = ClaimTransaction(connection, database.sql, claimant, which)
-        leasing.set_revision({row.batch_id for row in looked if row.unsettled})
-        rows = (
-            leasing.lease_from_any_batch(1, max_jobs)
-            if from_quarantine
-            else leasing.lease_from_batch(looked[0].batch_id, most, max_jobs)
-        )
-        left = max_jobs - sum(row.size for row in rows)
-        if not from_quarantine and left > 0 and len(rows) < most:
-            rows += leasing.lease_from_any_batch(most - len(rows), left)
-        batches = leasing.select_batches(rows)
+        transaction = ClaimTransaction(connection, database.sql, claimant, kind_condition)
+        transaction.set_revision({row.batch_id for row in candidates if row.unsettled})
+        if from_quarantine:
+            rows = transaction.lease_from_any_batch(1, max_jobs)
+        else:
+            rows = transaction.lease_from_batch(candidates[0].batch_id, max_slices, max_jobs)
+            jobs_left = max_jobs - sum(row.size for row in rows)
+            if jobs_left > 0 and len(rows) < max_slices:
+                rows += transaction.lease_from_any_batch(max_slices - len(rows), jobs_left)
+        batches = transaction.select_batches(rows)
     return [_to_lease(row, batches[row.batch_id]) for row in rows]
 
 
 def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice | None:
-    """The quarantined slice whose turn it is among its kind, as it stands beside ordinary work; None where none is."""
-    looked = select_claimable_slices(database, claimant, claim_order.QUEUED_QUARANTINED)
-    if not looked:
+    """Return the next quarantined slice, compared with ordinary work; None without any."""
+    quarantined = select_claimable_slices(database, claimant, claim_order.QUEUED_QUARANTINED)
+    if not quarantined:
         return None
     ordinary = select_claimable_slices(database, claimant, claim_order.QUEUED_ORDINARY)
-    first, now, since = looked[0], looked[0].now, looked[0].leased_at
+    first = quarantined[0]
     return QuarantinedSlice(
-        goes_first=not ordinary or (first.rank, first.due) < (ordinary[0].rank, ordinary[0].due),
-        waiting_seconds=math.inf if since is None else (now - since).total_seconds(),
+        goes_first=not ordinary
+        or (first.priority_rank, first.deadline_ms) < (ordinary[0].priority_rank, ordinary[0].deadline_ms),
+        waiting_seconds=math.inf if first.leased_at is None else (first.now - first.leased_at).total_seconds(),
     )
 
 
 def claimable_pipelines(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
-    """`(pipeline, task, revision)` of each kind of batch that has slices to claim now, of these pipelines."""
+    """Return `(pipeline, task, revision)` of the batches of these pipelines that have slices to claim now."""
     any_claimable = claim_order.any_queued_slice(IS_CLAIMABLE_OF_KIND.format(now=database.sql.now))
     query = text(SELECT_CLAIMABLE_PIPELINES.format(any_claimable=any_claimable)).bindparams(
         bindparam("pipelines", expanding=True)
@@ -125,28 +133,26 @@ def claimable_pipelines(database: Database, pipelines: Sequence[str]) -> list[Ro
 
 
 def unanswered_job_sizes(database: Database, leases: Iterable[Lease]) -> list[JobSize]:
-    """The jobs of these slices that have no result yet, without their inputs; in the order of leases and positions.
+    """Return the jobs of these slices that have no result yet, without inputs, in the order of leases and positions.
 
-    What was committed is never computed again.
-
-    Read a few slices at a time, so that the heartbeat, which shares the connection, has its turn in between.
+    It reads a few slices at a time, so that the heartbeat, which shares the connection, can run in between.
     """
     return [
         size
-        for some in split_into_chunks(leases, lambda lease: lease.size, READ_CHUNK_JOBS)
-        for size in _select_job_sizes(database, some)
+        for chunk in split_into_chunks(leases, lambda lease: lease.size, READ_CHUNK_JOBS)
+        for size in _select_job_sizes(database, chunk)
     ]
 
 
 def _select_job_sizes(database: Database, leases: Sequence[Lease]) -> list[JobSize]:
-    whole = [SliceRange(lease, lease.start_position, lease.start_position + lease.size) for lease in leases]
+    ranges = [SliceRange(lease, lease.start_position, lease.start_position + lease.size) for lease in leases]
     with database.read() as connection:
-        rows = connection.execute(_unanswered_jobs_query(database, with_inputs=False), _range_params(whole))
-        return [JobSize(whole[number].lease, position, size) for number, position, size in rows]
+        rows = connection.execute(_unanswered_jobs_query(database, with_inputs=False), _range_params(ranges))
+        return [JobSize(ranges[number].lease, position, size) for number, position, size in rows]
 
 
 def read_inputs(database: Database, ranges: Sequence[SliceRange]) -> list[Job]:
-    """The jobs of these stretches of slices that have no result yet, in their order."""
+    """Return the jobs of these ranges that have no result yet, in order."""
     query = _unanswered_jobs_query(database, with_inputs=True)
     with database.read() as connection:
         return [
@@ -156,54 +162,59 @@ def read_inputs(database: Database, ranges: Sequence[SliceRange]) -> list[Job]:
 
 
 def renew(connection: Connection, sql: SqlFragments, leases: Sequence[Lease], lease_seconds: float) -> list[Lease]:
-    """Prolong these leases; returns the ones that are somebody else's now, but not what we closed ourselves."""
-    # By id, as every writer of several slices goes, so that two never wait for each other.
+    """Renew these leases; returns the ones that were lost, but not those of slices that this process finished."""
+    # By id, as in every transaction that writes several slices, so that two never wait for each other.
     ordered = sorted(leases, key=lambda lease: lease.slice_id)
     return [lease for lease in ordered if not slices.renew_lease(connection, sql, lease, lease_seconds)]
 
 
 def release(connection: Connection, leases: Sequence[Lease]) -> list[Lease]:
-    """Give these slices back at once; returns the ones that were still ours."""
+    """Release these slices; returns the leases that were still held."""
     ordered = sorted(leases, key=lambda lease: lease.slice_id)
     return [lease for lease in ordered if slices.release(connection, lease)]
 
 
 def release_unknown_claims(connection: Connection, worker_id: str, held_leases: Sequence[Lease]) -> int:
-    """Give back what is leased to us without our knowing; returns how many slices. Only for the thread that claims."""
+    """Release this worker's slices that it doesn't know of, and return their number; only for the claim thread."""
     sql = SQL_FRAGMENTS[connection.dialect.name]
     query = text(RELEASE_UNKNOWN_CLAIMS.format(for_update=sql.for_update, in_numbers=sql.in_numbers))
-    named = {"worker_id": worker_id, "numbers": comma_separated(lease.slice_id for lease in held_leases)}
-    return connection.execute(query, named).rowcount
+    params = {"worker_id": worker_id, "numbers": comma_separated(lease.slice_id for lease in held_leases)}
+    return connection.execute(query, params).rowcount
 
 
 def _unanswered_jobs_query(database: Database, *, with_inputs: bool) -> TextualSelect:
-    name = database.engine.dialect.name
-    query = SELECT_UNANSWERED_JOBS[name].format(
-        open=UNANSWERED_JOBS, size=INPUT_SIZE[name], input=", j.input" if with_inputs else ""
+    dialect = database.engine.dialect.name
+    query = SELECT_UNANSWERED_JOBS[dialect].format(
+        open=UNANSWERED_JOBS, size=INPUT_SIZE[dialect], input=", j.input" if with_inputs else ""
     )
-    more = [column("input", Document)] if with_inputs else []
-    return text(query).columns(column("number"), column("position"), column("size"), *more)
+    input_columns = [column("input", Document)] if with_inputs else []
+    return text(query).columns(column("number"), column("position"), column("size"), *input_columns)
 
 
 def _range_params(ranges: Iterable[SliceRange]) -> dict[str, str]:
-    places = [
-        {"number": number, "batch_id": each.lease.batch_id, "first": each.start_position, "past": each.end_position}
-        for number, each in enumerate(ranges)
+    documents = [
+        {
+            "number": number,
+            "batch_id": slice_range.lease.batch_id,
+            "start_position": slice_range.start_position,
+            "end_position": slice_range.end_position,
+        }
+        for number, slice_range in enumerate(ranges)
     ]
-    return {"stretches": to_json(places)}
+    return {"ranges": to_json(documents)}
 
 
 def _to_lease(row: Row[Any], batch: Row[Any]) -> Lease:
     return Lease(
         row.id,
         row.batch_id,
-        row.first,
+        row.start_position,
         row.size,
-        row.token,
+        row.fencing_token,
         row.attempts,
         batch.parameters,
-        row.deaths,
-        row.lapses,
+        row.crashes,
+        row.lost_leases,
         row.retries,
         batch.max_attempts,
     )

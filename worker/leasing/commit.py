@@ -1,4 +1,4 @@
-"""The store: results, counters and slices close together in one fenced transaction.
+"""A commit writes results, counters and slices in one fenced transaction.
 
 Lock order: the batch's row first, then its slices by id. `seq` is drawn under the batch's lock, so commits happen in
 `seq` order and a reader's cursor never misses a row.
@@ -20,7 +20,7 @@ from worker.leasing.leases import Lease
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """One job's outcome, ready to be written. `tokens`, `padded_tokens` and `seconds` are what it cost the device."""
+    """One job's result, ready to be written; `tokens`, `padded_tokens` and `device_seconds` are its cost."""
 
     lease: Lease
     position: int
@@ -36,7 +36,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class RetryableFailure:
-    """One job that failed of what may pass with time."""
+    """One job's transient failure, to be retried later."""
 
     lease: Lease
     position: int
@@ -46,7 +46,7 @@ class RetryableFailure:
 
 @dataclass(frozen=True, slots=True)
 class DeferredSlice:
-    """A slice that goes back to be tried again after `seconds`, for the sake of these jobs."""
+    """A slice that is queued again after `delay_seconds`, because of these failures."""
 
     lease: Lease
     delay_seconds: float
@@ -55,7 +55,7 @@ class DeferredSlice:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """What a closing write did: rows written, slices that are ours no longer, what the batch ended as if it did."""
+    """The effect of a commit: rows written, slices lost to other processes, and the batch's final status, if any."""
 
     results_written: int
     lost_slice_ids: frozenset[int]
@@ -63,9 +63,9 @@ class CommitResult:
 
 
 INSERT_RETRIED_ATTEMPTS = """
-INSERT INTO attempts (batch_id, slice_id, first, past, number, token, worker_id, ending, error_code, error_message,
-                      claimed_at)
-SELECT batch_id, id, :position, :position + 1, attempts, token, worker_id, :retried, :code, :message, leased_at
+INSERT INTO attempts (batch_id, slice_id, start_position, end_position, attempt, fencing_token, worker_id, outcome,
+                      error_code, error_message, claimed_at)
+SELECT batch_id, id, :position, :position + 1, attempts, fencing_token, worker_id, :retried, :code, :message, leased_at
 FROM slices WHERE {held}
 """
 
@@ -94,7 +94,7 @@ RESULT_COLUMNS = (
     "truncated",
     "attempts",
     "slice_id",
-    "token",
+    "fencing_token",
     "model_version_id",
 )
 
@@ -111,44 +111,39 @@ def commit_results(
     attempt_outcome: AttemptOutcome = AttemptOutcome.DONE,
     is_retry: bool = False,
 ) -> CommitResult:
-    """Write one batch's answers under their fences.
+    """Write one batch's results under their fencing tokens; more failures than the batch allows end it.
 
-    `leases` are the slices concerned, all of one batch; `finished` the ids of those that have no open job left after
-    this (their attempts end `by`), and `put_off` those that go back to be tried later. `again` says that an earlier
-    try may have been committed without our hearing of it. More failures than the batch allows end it.
+    leases: the slices concerned, all of one batch.
+    finished_slice_ids: slices that have no unanswered job after this commit.
+    version_id: the `model_versions` row of the results; None = no model answered.
+    deferred_slices: slices that are queued again for a later retry.
+    attempt_outcome: the outcome of the finished slices' attempts.
+    is_retry: an earlier call may have committed although its connection broke.
     """
     batch_id = next(iter(leases)).batch_id
     batch = lock_batch(connection, sql, batch_id)
     if batch is None or batch.status != BatchStatus.IN_PROGRESS:
         return CommitResult(0, frozenset(lease.slice_id for lease in leases), final_status=None)
-    answered = {answer.lease.slice_id for answer in results}
-    lost = _fence_slices(
-        connection, sql, leases, finished_slice_ids, answered, {one.lease.slice_id: one for one in deferred_slices}
-    )
-    if done := sorted(set(finished_slice_ids) - lost):
-        slices.record_finished_attempts(connection, sql, batch_id, done, attempt_outcome)
-    kept = [answer for answer in results if answer.lease.slice_id not in lost]
-    if is_retry and kept:
-        kept = _exclude_written(connection, sql, batch_id, kept)
-    if kept:  # a COPY of nothing would take as long, with the batch's row locked
-        insert_rows(connection, "results", RESULT_COLUMNS, _result_rows(kept, batch.last_seq, version_id))
-    failed = _update_counters(connection, batch_id, kept)
-    burned = batch.max_failures is not None and batch.failed + failed > batch.max_failures
-    if batch.ended + len(kept) == batch.total and not batch.reading:
-        ended = _set_final_status(connection, sql, batch_id, _failure_limit_message(batch, failed) if burned else None)
-        return CommitResult(len(kept), lost, ended)
-    if burned:
-        termination.begin_termination(
-            connection,
-            sql,
-            batch_id,
-            Termination.FAILURE_LIMIT,
-            termination.TOO_MANY_FAILURES,
-            _failure_limit_message(batch, failed),
-        )
-        termination.close_chunk(connection, sql, batch_id)
-        return CommitResult(len(kept), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
-    return CommitResult(len(kept), lost, final_status=None)
+    answered = {result.lease.slice_id for result in results}
+    deferred = {deferred_slice.lease.slice_id: deferred_slice for deferred_slice in deferred_slices}
+    lost = _fence_slices(connection, sql, leases, finished_slice_ids, answered, deferred)
+    if finished := sorted(set(finished_slice_ids) - lost):
+        slices.record_finished_attempts(connection, sql, batch_id, finished, attempt_outcome)
+    accepted = [result for result in results if result.lease.slice_id not in lost]
+    if is_retry and accepted:
+        accepted = _exclude_written(connection, sql, batch_id, accepted)
+    if accepted:  # an empty COPY would take as long, with the batch's row locked
+        insert_rows(connection, "results", RESULT_COLUMNS, _result_rows(accepted, batch.last_seq, version_id))
+    new_failures = _update_counters(connection, batch_id, accepted)
+    failure_message = _failure_limit_message(batch, new_failures)
+    if batch.ended + len(accepted) == batch.total and not batch.ingesting:
+        return CommitResult(len(accepted), lost, _set_final_status(connection, sql, batch_id, failure_message))
+    if failure_message is None:
+        return CommitResult(len(accepted), lost, final_status=None)
+    code = termination.TOO_MANY_FAILURES
+    termination.begin_termination(connection, sql, batch_id, Termination.FAILURE_LIMIT, code, failure_message)
+    termination.close_chunk(connection, sql, batch_id)
+    return CommitResult(len(accepted), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
 
 
 def _fence_slices(
@@ -159,22 +154,23 @@ def _fence_slices(
     answered_slice_ids: Collection[int],
     deferred_slices: Mapping[int, DeferredSlice],
 ) -> frozenset[int]:
+    """Defer, finish or check each slice under its fencing token; returns the ids of the lost ones."""
     lost = set()
     for lease in sorted(leases, key=lambda lease: lease.slice_id):
-        number = lease.slice_id
-        if number in deferred_slices:
-            _record_retried_attempts(connection, deferred_slices[number])
-            holds = slices.defer(connection, sql, lease, deferred_slices[number].delay_seconds)
+        slice_id = lease.slice_id
+        if slice_id in deferred_slices:
+            _record_retried_attempts(connection, deferred_slices[slice_id])
+            is_held = slices.defer(connection, sql, lease, deferred_slices[slice_id].delay_seconds)
         else:
-            holds = slices.check_and_finish(
+            is_held = slices.check_and_finish(
                 connection,
                 sql,
                 lease,
-                is_finished=number in finished_slice_ids,
-                has_results=number in answered_slice_ids,
+                is_finished=slice_id in finished_slice_ids,
+                has_results=slice_id in answered_slice_ids,
             )
-        if not holds:
-            lost.add(number)
+        if not is_held:
+            lost.add(slice_id)
     return frozenset(lost)
 
 
@@ -184,11 +180,11 @@ def _record_retried_attempts(connection: Connection, deferred_slice: DeferredSli
         {
             **slices.fence_parameters(lease),
             "retried": AttemptOutcome.RETRIED.value,
-            "position": deferral.position,
-            "code": deferral.error_code,
-            "message": deferral.error_message,
+            "position": failure.position,
+            "code": failure.error_code,
+            "message": failure.error_message,
         }
-        for deferral in deferred_slice.failures
+        for failure in deferred_slice.failures
     ]
     connection.execute(text(INSERT_RETRIED_ATTEMPTS.format(held=slices.CHECK_FENCE)), rows)
 
@@ -196,44 +192,44 @@ def _record_retried_attempts(connection: Connection, deferred_slice: DeferredSli
 def _exclude_written(
     connection: Connection, sql: SqlFragments, batch_id: str, results: list[JobResult]
 ) -> list[JobResult]:
-    positions = comma_separated(answer.position for answer in results)
+    positions = comma_separated(result.position for result in results)
     query = text(SELECT_ANSWERED_POSITIONS.format(in_numbers=sql.in_numbers))
     written = set(connection.scalars(query, {"batch_id": batch_id, "numbers": positions}))
-    return [answer for answer in results if answer.position not in written]
+    return [result for result in results if result.position not in written]
 
 
 def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | None) -> Iterable[tuple[Any, ...]]:
-    for seq, answer in enumerate(results, start=last_seq + 1):
-        lease = answer.lease
+    for seq, result in enumerate(results, start=last_seq + 1):
+        lease = result.lease
         yield (
             lease.batch_id,
-            answer.position,
+            result.position,
             seq,
-            answer.status.value,
-            answer.output,
-            answer.error_code,
-            answer.error_message,
-            answer.truncated,
+            result.status.value,
+            result.output,
+            result.error_code,
+            result.error_message,
+            result.truncated,
             lease.attempts,
             lease.slice_id,
-            lease.token,
+            lease.fencing_token,
             version_id,
         )
 
 
 def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> int:
-    """Count the answers in; returns how many of them are failures."""
-    outcomes = Counter(answer.status for answer in results)
-    named = {
+    """Add the results to the batch's counters; returns how many of them are failures."""
+    outcomes = Counter(result.status for result in results)
+    params = {
         "batch_id": batch_id,
         "written": len(results),
         "succeeded": outcomes[JobOutcome.SUCCEEDED],
         "failed": outcomes[JobOutcome.FAILED],
-        "tokens": sum(answer.tokens for answer in results),
-        "padded_tokens": sum(answer.padded_tokens for answer in results),
-        "device_seconds": sum(answer.device_seconds for answer in results),
+        "tokens": sum(result.tokens for result in results),
+        "padded_tokens": sum(result.padded_tokens for result in results),
+        "device_seconds": sum(result.device_seconds for result in results),
     }
-    connection.execute(text(UPDATE_COUNTERS), named)
+    connection.execute(text(UPDATE_COUNTERS), params)
     return outcomes[JobOutcome.FAILED]
 
 
@@ -241,15 +237,19 @@ def _set_final_status(
     connection: Connection, sql: SqlFragments, batch_id: str, failure_message: str | None
 ) -> BatchStatus:
     status = BatchStatus.COMPLETED if failure_message is None else BatchStatus.FAILED
-    named = {
+    params = {
         "batch_id": batch_id,
         "code": failure_message and termination.TOO_MANY_FAILURES,
         "message": failure_message,
         "status": status.value,
     }
-    connection.execute(text(SET_FINAL_STATUS.format(status=status.value, now=sql.now)), named)
+    connection.execute(text(SET_FINAL_STATUS.format(status=status.value, now=sql.now)), params)
     return status
 
 
-def _failure_limit_message(batch: Row[Any], new_failures: int) -> str:
-    return f"{batch.failed + new_failures:,} jobs failed, more than the {batch.max_failures:,} that this batch allows"
+def _failure_limit_message(batch: Row[Any], new_failures: int) -> str | None:
+    """The error of a batch with more failures than it allows; None within the limit."""
+    failed = batch.failed + new_failures
+    if batch.max_failures is None or failed <= batch.max_failures:
+        return None
+    return f"{failed:,} jobs failed, more than the {batch.max_failures:,} that this batch allows"

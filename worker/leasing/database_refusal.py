@@ -1,4 +1,4 @@
-"""Refusal: the database answers, and will not do what this process needs. The process ends and says why."""
+"""Refusal by the database: it answers, but rejects what this process needs. The process ends with a reason."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ OnRefusal = Callable[[DatabaseRefused], None]
 
 
 def ignore_refusal(_error: DatabaseRefused) -> None:
-    """Go on: the next try says the same."""
+    """Continue, because the next attempt reports the same."""
 
 
 def end_process(
@@ -30,17 +30,18 @@ def end_process(
     *,
     exit_status_for: Callable[[BatchmillError], int] = exit_status.exit_status_for,
 ) -> NoReturn:
-    """Give the leases back, so that nobody takes this for a death over an input, and end.
+    """Release the leases, so that no slice is blamed for a crash, and end the process.
 
-    The status is one for a supervisor to read, unless told otherwise.
+    exit_status_for: the status for an error; the default is for a supervisor to read.
     """
-    why = schema.explain_refusal(database, error)
-    log.error("the database refuses what this process needs; the process ends", code=why.code, error=str(why))
+    cause = schema.explain_refusal(database, error)
+    reason = "the database refuses what this process needs"
+    log.error("process.aborted", error_code=cause.code, error=str(cause), reason=reason)
     try:
         with database.write() as connection:
             claims.release(connection, held_leases.leases())
     except (DatabaseRefused, Unreachable) as refused:
-        log.warning("could not give leases back; they run out by themselves", error=str(refused))
+        log.warning("leases.release_failed", error=str(refused), reason="they expire by themselves")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(exit_status_for(why))
+    os._exit(exit_status_for(cause))

@@ -1,4 +1,4 @@
-"""What this process holds right now: its leases, and how many jobs of each are still open."""
+"""Leases, the jobs in them, and the record of the leases that this process holds."""
 
 import threading
 from collections import Counter
@@ -11,29 +11,29 @@ from worker.leasing.quarantine import must_run_alone
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A slice that this process holds; `token` is the fence that every closing write must name."""
+    """A slice that this process holds; every write to the slice must name its `fencing_token`."""
 
     slice_id: int
     batch_id: str
     start_position: int
     size: int
-    token: int
+    fencing_token: int
     attempts: int
     parameters: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
     crashes: int = 0
     lost_leases: int = 0
     retries: int = 0
-    max_attempts: int | None = None  # of its batch; None leaves it to the setting
+    max_attempts: int | None = None  # of its batch; None = the setting
 
     @property
     def is_quarantined(self) -> bool:
-        """True when workers died over it: it must be run alone, so that another death names it."""
+        """Whether it must run alone because it may crash workers, so that another crash identifies it."""
         return must_run_alone(self.crashes, self.lost_leases)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input of a held slice that has no result yet; `size` is the input's, in bytes of JSON."""
+    """One input of a held slice that has no result yet; `size_bytes` is the length of the input's JSON."""
 
     lease: Lease
     position: int
@@ -43,7 +43,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims, and with which model: a batch once begun takes no other."""
+    """A worker and its loaded model, which must match a batch's revision once that is set.
+
+    can_begin_batches: whether it may set a batch's revision; False for a revision older than the catalogue's.
+    """
 
     worker_id: str
     pipeline: str
@@ -51,14 +54,12 @@ class Claimant:
     model: str
     revision: str
     lease_seconds: float
-    can_begin_batches: bool = (
-        True  # whether it may begin batches; not with a revision that is older than the catalogue's
-    )
+    can_begin_batches: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class JobSize:
-    """How large the input of a job without result is, in bytes of JSON."""
+    """The size of the input of a job without result, in bytes of JSON."""
 
     lease: Lease
     position: int
@@ -67,7 +68,7 @@ class JobSize:
 
 @dataclass(frozen=True, slots=True)
 class SliceRange:
-    """A part of a held slice: its positions from `first` on, before `past`."""
+    """A part of a held slice: the positions from `start_position` up to, but without, `end_position`."""
 
     lease: Lease
     start_position: int
@@ -75,7 +76,10 @@ class SliceRange:
 
 
 class HeldLeases:
-    """Thread-safe: the claim thread adds, the write thread settles, the heartbeat renews and finds losses."""
+    """The leases that this process holds, with their unanswered jobs.
+
+    Thread-safe: the claim thread adds, the write thread counts results, the heartbeat discards lost leases.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,7 +87,7 @@ class HeldLeases:
         self._unanswered: Counter[int] = Counter()
 
     def add(self, leases: Iterable[Lease], jobs: Iterable[Job | JobSize]) -> None:
-        """Begin to hold these slices, of which these jobs are open."""
+        """Hold these leases, whose unanswered jobs are `jobs`."""
         with self._lock:
             for lease in leases:
                 self._leases[lease.slice_id] = lease
@@ -91,22 +95,22 @@ class HeldLeases:
             self._unanswered.update(job.lease.slice_id for job in jobs)
 
     def leases(self) -> list[Lease]:
-        """All that is held."""
+        """Return all held leases."""
         with self._lock:
             return list(self._leases.values())
 
     def is_held(self, lease: Lease) -> bool:
-        """False once the lease was lost, closed or dropped."""
+        """Whether the lease is held: it was neither lost, finished nor discarded."""
         with self._lock:
             return self._leases.get(lease.slice_id) == lease
 
     def unanswered_jobs(self, lease: Lease) -> int:
-        """How many jobs of this slice have no result yet; none once it is held no longer."""
+        """Return how many jobs of this slice have no result yet; 0 when the lease is not held."""
         with self._lock:
             return self._unanswered[lease.slice_id] if self._leases.get(lease.slice_id) == lease else 0
 
     def count_results(self, lease: Lease, result_count: int) -> None:
-        """Count committed results; a slice without open jobs is held no longer."""
+        """Count committed results; a slice without unanswered jobs is no longer held."""
         with self._lock:
             if self._leases.get(lease.slice_id) == lease:
                 self._unanswered[lease.slice_id] -= result_count
@@ -114,10 +118,7 @@ class HeldLeases:
                     self._remove(lease)
 
     def discard(self, leases: Iterable[Lease]) -> None:
-        """These are somebody else's now: whatever is still computed for them is thrown away.
-
-        That somebody may be this process under a later lease, which is kept.
-        """
+        """Drop leases that were lost or released; a later lease on the same slice is kept."""
         with self._lock:
             for lease in leases:
                 if self._leases.get(lease.slice_id) == lease:

@@ -1,29 +1,29 @@
-"""Quarantine: when a slice that must run alone gets its turn. Pure; moments are seconds of any one clock.
+"""Quarantine turns decide when a process runs a slice that must run alone. Pure; times are seconds of any one clock.
 
-It runs in a process that holds nothing else, so its turn has a price: the process claims nothing more, finishes what it
-has in hand, and runs it. It is due by priority and deadline, as ordinary work is, and when there is no ordinary work.
-One that has waited long is due whatever its priority; then the quarantine gets a share of the process' time.
+Such a slice runs in a process without other leases, so it has a price: the process stops claiming and first finishes
+the work it holds. A quarantined slice is due by priority and deadline, or when there is no ordinary work. After a long
+wait it is due in spite of its priority; then quarantined slices get a share of the process' time.
 """
 
 from dataclasses import dataclass, replace
 from enum import Enum
 
-MIN_WAIT_SECONDS = 10.0  # so long it waits for ordinary work that does not go before it by priority or deadline
-TURN_SECONDS = 2.0  # slices that have waited run one after another for so long
-COOLDOWN_SECONDS = 8.0  # then ordinary work has so long
+MIN_WAIT_SECONDS = 10.0  # that a slice waits for ordinary work, unless it goes first by priority or deadline
+TURN_SECONDS = 2.0  # during which waiting slices run one after another
+COOLDOWN_SECONDS = 8.0  # for ordinary work, after a turn
 
 
 class Turn(Enum):
-    """What a process claims next."""
+    """The kind of slices that a process claims next; DRAIN claims none until no lease is held."""
 
-    ORDINARY = "ordinary work"
-    DRAIN = "nothing, until its hand is empty"
-    QUARANTINED = "one quarantined slice"
+    ORDINARY = "ordinary"
+    DRAIN = "drain"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedSlice:
-    """The first of the quarantined slices: whether it goes before all ordinary work, and for how long it has waited."""
+    """The next quarantined slice: whether it precedes all ordinary work, and how long it has waited."""
 
     goes_first: bool
     waiting_seconds: float
@@ -31,7 +31,10 @@ class QuarantinedSlice:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineShare:
-    """What the quarantine has had of a process' time: `draining` says that a slice is due once the hand is empty."""
+    """Quarantined slices' share of a process' time.
+
+    is_draining: a slice is due as soon as the process holds no lease.
+    """
 
     turn_ends_at: float = 0.0
     cooldown_ends_at: float = 0.0
@@ -41,7 +44,11 @@ class QuarantineShare:
 def decide_turn(
     share: QuarantineShare, quarantined: QuarantinedSlice | None, now: float, *, has_leases: bool
 ) -> tuple[Turn, QuarantineShare]:
-    """Whose turn it is, and the share from then on. `holds` says that the process has something in hand."""
+    """Decide the next turn; returns it with the new share.
+
+    quarantined: the next quarantined slice; None = there is none.
+    has_leases: whether the process holds any lease.
+    """
     if quarantined is None:
         return Turn.ORDINARY, replace(share, is_draining=False)
     if quarantined.goes_first:
@@ -53,5 +60,5 @@ def decide_turn(
         return Turn.DRAIN, replace(share, is_draining=True)
     if now < share.turn_ends_at:
         return Turn.QUARANTINED, replace(share, is_draining=False)
-    ends = now + TURN_SECONDS
-    return Turn.QUARANTINED, QuarantineShare(ends, ends + COOLDOWN_SECONDS)
+    turn_ends_at = now + TURN_SECONDS
+    return Turn.QUARANTINED, QuarantineShare(turn_ends_at, turn_ends_at + COOLDOWN_SECONDS)

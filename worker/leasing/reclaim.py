@@ -1,6 +1,7 @@
-"""What dead workers leave behind: their slices are queued again, split, or closed. Any process may do it, at any time.
+"""Reclaim requeues, splits or dead-letters the slices of workers that are gone. Any process may do it at any time.
 
-Who watched a process die says how; of one that fell silent only its leases tell, when they run out.
+A supervisor that saw the exit reports how the worker ended. For a worker that disappeared, the only sign is that its
+leases expire.
 """
 
 from collections.abc import Sequence
@@ -19,38 +20,37 @@ from worker.leasing.commit import JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Recovery, decide_recovery, is_crash_loop
 
-# Whose leases: those that ran out, or all of one worker's.
+# The slices to reclaim: those with expired leases, or all of one worker.
 LEASE_EXPIRED = "state = 'leased' AND lease_expires_at < {now}"
 LEASED_BY_WORKER = "state = 'leased' AND worker_id = :worker_id"
 
 SELECT_BATCHES = "SELECT DISTINCT batch_id FROM slices WHERE {which} ORDER BY batch_id"
 
-# The code of a job that has had its last attempt, by how that one ended.
+# The error of a dead-lettered job, by the outcome of its last attempt.
 DEAD_LETTER_ERRORS = {
-    AttemptOutcome.HUNG: ("timed_out", "the device did not come back from this input in time, again and again"),
-    AttemptOutcome.CRASHED: ("worker_died", "workers died while they ran this input"),
+    AttemptOutcome.HUNG: ("forward_timeout", "the device repeatedly exceeded the time limit on this input"),
+    AttemptOutcome.CRASHED: ("worker_crashed", "workers crashed while they ran this input"),
 }
+LEASE_EXPIRED_ERROR = ("worker_crashed", "workers disappeared while they ran this input")
 DEAD_LETTER_CODES = ", ".join(f"'{code}'" for code in sorted({code for code, _ in DEAD_LETTER_ERRORS.values()}))
 
-# A batch that ends because of them.
 CRASH_LOOP = "crash_loop"
 CRASH_LOOP_MESSAGE = (
-    "{count} inputs in a row ended or hung their workers, and none was answered: the model can't do this batch here; "
+    "{count} inputs in a row ended or hung their workers, and none was answered: the model can't run this batch here; "
     "see the workers' logs, then: batchmill retry {batch_id}"
 )
 
 COUNT_DEAD_LETTERS = f"""
 SELECT b.succeeded - b.reused AS answered,
-       (SELECT count(*) FROM results r WHERE r.batch_id = b.id AND r.error_code IN ({DEAD_LETTER_CODES})) AS buried
+       (SELECT count(*) FROM results r
+        WHERE r.batch_id = b.id AND r.error_code IN ({DEAD_LETTER_CODES})) AS dead_lettered
 FROM batches b WHERE b.id = :batch_id
 """  # noqa: S608
-
-LEASE_EXPIRED_ERROR = ("worker_died", "workers fell silent while they ran this input")
 
 
 @dataclass(slots=True)
 class ReclaimResult:
-    """Slices by what became of them; `bells` are those to ring for, by pipeline."""
+    """The reclaimed slices' ids by their treatment; `wakeups` has the slices to send wakeups for, by pipeline."""
 
     requeued: list[int] = field(default_factory=list)
     split: list[int] = field(default_factory=list)
@@ -61,7 +61,7 @@ class ReclaimResult:
         return bool(self.requeued or self.split or self.dead_lettered)
 
     def add(self, other: "ReclaimResult") -> None:
-        """Take in what another transaction did."""
+        """Add the result of another transaction."""
         self.requeued += other.requeued
         self.split += other.split
         self.dead_lettered += other.dead_lettered
@@ -70,7 +70,7 @@ class ReclaimResult:
 
 
 def reclaim_expired(database: Database, max_attempts: int) -> ReclaimResult:
-    """See to every slice whose lease ran out; takes no lock when there is none."""
+    """Reclaim every slice with an expired lease; without any, it takes no lock."""
     return _reclaim(
         database, LEASE_EXPIRED.format(now=database.sql.now), {}, AttemptOutcome.LEASE_EXPIRED, max_attempts
     )
@@ -79,7 +79,7 @@ def reclaim_expired(database: Database, max_attempts: int) -> ReclaimResult:
 def reclaim_from_worker(
     database: Database, worker_id: str, attempt_outcome: AttemptOutcome, max_attempts: int
 ) -> ReclaimResult:
-    """See to every slice of a worker that is known to be dead."""
+    """Reclaim every slice of a worker that is known to be gone."""
     return _reclaim(database, LEASED_BY_WORKER, {"worker_id": worker_id}, attempt_outcome, max_attempts)
 
 
@@ -88,9 +88,9 @@ def _reclaim(
 ) -> ReclaimResult:
     with database.read() as connection:
         batch_ids: Sequence[str] = connection.scalars(text(SELECT_BATCHES.format(which=lease_condition)), params).all()
-    done = ReclaimResult()
+    result = ReclaimResult()
     for batch_id in batch_ids:
-        work = partial(
+        reclaim_batch = partial(
             _reclaim_batch,
             sql=database.sql,
             batch_id=batch_id,
@@ -99,8 +99,8 @@ def _reclaim(
             attempt_outcome=attempt_outcome,
             max_attempts=max_attempts,
         )
-        done.add(database.transact(work))
-    return done
+        result.add(database.transact(reclaim_batch))
+    return result
 
 
 def _reclaim_batch(
@@ -113,18 +113,17 @@ def _reclaim_batch(
     attempt_outcome: AttemptOutcome,
     max_attempts: int,
 ) -> ReclaimResult:
-    done = ReclaimResult()
+    result = ReclaimResult()
     batch = lock_batch(connection, sql, batch_id)  # before its slices, as everywhere
     if batch is None or batch.status != BatchStatus.IN_PROGRESS:
-        return done
+        return result
     for row in slices.lock_leased(connection, sql, batch_id, lease_condition, params):
-        if _recover_slice(connection, sql, row, attempt_outcome, batch.max_attempts or max_attempts, done):
-            return ReclaimResult(
-                dead_lettered=done.dead_lettered
-            )  # all other slices were taken away with the batch's end
-    if done.requeued or done.split:
-        done.wakeups[batch.pipeline] = sorted(done.requeued + done.split)
-    return done
+        if _recover_slice(connection, sql, row, attempt_outcome, batch.max_attempts or max_attempts, result):
+            # The end of the batch has revoked all its other slices.
+            return ReclaimResult(dead_lettered=result.dead_lettered)
+    if result.requeued or result.split:
+        result.wakeups[batch.pipeline] = sorted(result.requeued + result.split)
+    return result
 
 
 def _recover_slice(
@@ -135,17 +134,17 @@ def _recover_slice(
     max_attempts: int,
     result: ReclaimResult,
 ) -> bool:
-    """Do what the verdict says; returns whether the batch has ended by that."""
-    own = attempt_outcome in (AttemptOutcome.CRASHED, AttemptOutcome.HUNG)
-    deaths, lapses = row.deaths + own, row.lapses + (not own)
-    what = decide_recovery(row.size, deaths, lapses, max_attempts)
-    if what is Recovery.DEAD_LETTER:
+    """Requeue, split or dead-letter one slice; returns whether that has ended the batch."""
+    is_crash = attempt_outcome in (AttemptOutcome.CRASHED, AttemptOutcome.HUNG)
+    crashes, lost_leases = row.crashes + is_crash, row.lost_leases + (not is_crash)
+    recovery = decide_recovery(row.size, crashes, lost_leases, max_attempts)
+    if recovery is Recovery.DEAD_LETTER:
         result.dead_lettered.append(row.slice_id)
-        return _dead_letter(connection, sql, row, attempt_outcome, deaths + lapses)
-    if what is Recovery.SPLIT:
-        if slices.split(connection, sql, row, attempt_outcome, crashes=deaths, lost_leases=lapses):
+        return _dead_letter(connection, sql, row, attempt_outcome, crashes + lost_leases)
+    if recovery is Recovery.SPLIT:
+        if slices.split(connection, sql, row, attempt_outcome, crashes=crashes, lost_leases=lost_leases):
             result.split.append(row.slice_id)
-    elif slices.requeue(connection, row, attempt_outcome, crashes=deaths, lost_leases=lapses):
+    elif slices.requeue(connection, row, attempt_outcome, crashes=crashes, lost_leases=lost_leases):
         result.requeued.append(row.slice_id)
     return False
 
@@ -153,26 +152,26 @@ def _recover_slice(
 def _dead_letter(
     connection: Connection, sql: SqlFragments, row: Row[Any], attempt_outcome: AttemptOutcome, failure_count: int
 ) -> bool:
-    """Close a job that has had its last attempt, under the dead holder's own fence: should it wake, it has lost.
+    """Fail a job after its last attempt, under the holder's fencing token, so that a holder that resumes has lost.
 
-    Returns whether the batch has ended, by its last answer or by one failure too many.
+    Returns whether the batch has ended, with its last result or with one failure too many.
     """
-    code, words = DEAD_LETTER_ERRORS.get(attempt_outcome, LEASE_EXPIRED_ERROR)
-    lease = Lease(row.slice_id, row.batch_id, row.first, row.size, row.token, row.attempts)
-    message = f"{words} ({failure_count} times); look at it, then: batchmill retry {row.batch_id}"
-    answer = JobResult(lease, row.first, JobOutcome.FAILED, error_code=code, error_message=message)
-    closed = commit.commit_results(
-        connection, sql, [answer], [lease], {lease.slice_id}, version_id=None, attempt_outcome=attempt_outcome
+    code, cause = DEAD_LETTER_ERRORS.get(attempt_outcome, LEASE_EXPIRED_ERROR)
+    lease = Lease(row.slice_id, row.batch_id, row.start_position, row.size, row.fencing_token, row.attempts)
+    message = f"{cause} ({failure_count} times); inspect it, then: batchmill retry {row.batch_id}"
+    result = JobResult(lease, row.start_position, JobOutcome.FAILED, error_code=code, error_message=message)
+    commit_result = commit.commit_results(
+        connection, sql, [result], [lease], {lease.slice_id}, version_id=None, attempt_outcome=attempt_outcome
     )
-    return closed.final_status is not None or _end_crash_loop(connection, sql, row.batch_id)
+    return commit_result.final_status is not None or _end_crash_loop(connection, sql, row.batch_id)
 
 
 def _end_crash_loop(connection: Connection, sql: SqlFragments, batch_id: str) -> bool:
-    """End a batch, whose row is locked, where every input so far has ended its worker; returns whether that is so."""
+    """End a batch, whose row is locked, if all its inputs so far crashed workers; returns whether it ended."""
     counts = connection.execute(text(COUNT_DEAD_LETTERS), {"batch_id": batch_id}).one()
-    if not is_crash_loop(counts.buried, counts.answered):
+    if not is_crash_loop(counts.dead_lettered, counts.answered):
         return False
-    message = CRASH_LOOP_MESSAGE.format(count=counts.buried, batch_id=batch_id)
+    message = CRASH_LOOP_MESSAGE.format(count=counts.dead_lettered, batch_id=batch_id)
     termination.begin_termination(connection, sql, batch_id, Termination.FAILED, CRASH_LOOP, message)
     termination.close_chunk(connection, sql, batch_id)
     return True

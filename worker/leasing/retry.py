@@ -1,4 +1,4 @@
-"""Patience with a database that blinks: what was computed is not thrown away for that."""
+"""Retry of transactions while the database is unreachable, so that computed results are not lost."""
 
 import time
 from collections.abc import Callable
@@ -12,23 +12,25 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0)  # the last one again and again
+RETRY_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0)  # the last one repeats
 
 
 def retry_while_unreachable(work: Callable[[bool], Result]) -> Result:
-    """Work until the database takes part.
+    """Call `work` until the database is reachable, and return its result.
 
-    `work` is told whether it was tried before, since a commit may have happened without our hearing of it. What can't
-    pass is raised: a refusal, or tables of another version.
+    work: its argument is True from the second call on, because the first may have committed before the connection
+        broke.
+
+    Raises errors that a retry can't cure: a refusal, or tables of another version.
     """
-    tries = 0
+    attempts = 0
     while True:
         try:
-            return work(tries > 0)
+            return work(attempts > 0)
         except Unreachable as error:
             if not error.retryable:
                 raise
-            pause = RETRY_DELAYS_SECONDS[min(tries, len(RETRY_DELAYS_SECONDS) - 1)]
-            log.warning("the database did not take a transaction, will try again", error=str(error), seconds=pause)
+            pause = RETRY_DELAYS_SECONDS[min(attempts, len(RETRY_DELAYS_SECONDS) - 1)]
+            log.warning("database.unreachable", operation="transaction", error=str(error), retry_seconds=pause)
             time.sleep(pause)
-            tries += 1
+            attempts += 1

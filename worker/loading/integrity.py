@@ -1,4 +1,4 @@
-"""Intact: whether a model's files on this machine are what their revision says, checked when they can't be loaded."""
+"""Integrity checks compare a model's local files with their revision after a load has failed."""
 
 import hashlib
 import re
@@ -14,11 +14,11 @@ SHA256_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def describe_damage(pipeline: Pipeline, revision: str | None) -> str | None:
-    """A sentence where the files are not those of the revision, so that the model is not to blame; else None."""
+    """Return a sentence if local files differ from the revision, so that the model is not at fault; else None."""
     if revision is None:
         return None
     try:
-        if pipeline.folder is not None:  # whose state is remembered: see `Snapshot.has_changed`
+        if pipeline.folder is not None:  # checked by `Snapshot.has_changed` instead
             return None
         folder = Path(snapshot_download(pipeline.model, revision=revision, local_files_only=True))
         broken = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_intact(path)]
@@ -30,7 +30,7 @@ def describe_damage(pipeline: Pipeline, revision: str | None) -> str | None:
 
 
 def _is_intact(path: Path) -> bool:
-    """The Hub's cache names each file by its hash: a large one by SHA-256, another as git does."""
+    """Compare a file with its name in the Hub's cache: SHA-256 for large files, git's blob hash for others."""
     if not path.is_symlink():
         return True
     name = path.resolve().name

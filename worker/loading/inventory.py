@@ -1,4 +1,4 @@
-"""The inventory: which models lie on this machine, how large they are, and which batches used them."""
+"""The inventory lists the models on this machine, their sizes, and the batches that used them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ ORDER BY created_at DESC, id DESC LIMIT :limit
 
 @dataclass(frozen=True, slots=True)
 class InventoryItem:
-    """One revision of one model; `size` is in bytes on disk, None where it is not on this machine."""
+    """One revision of one model; `size_bytes` is its size on disk, None = not on this machine."""
 
     model: str
     revision: str | None
@@ -38,7 +38,7 @@ class InventoryItem:
     batch_count: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As `batchmill models ls --json` prints it."""
+        """Return the form that `batchmill models ls --json` prints."""
         return {
             "object": "model",
             "model": self.model,
@@ -51,7 +51,7 @@ class InventoryItem:
 
 
 def list_models(database: Database, pipelines: Mapping[str, Pipeline]) -> list[InventoryItem]:
-    """What the catalogue names, here or not, and then whatever else the Hub's cache holds."""
+    """List the catalogue's models, on this machine or not, then all other models in the Hub's cache."""
     with database.read() as connection:
         counts = {(row.model, row.revision): row.batches for row in connection.execute(text(COUNT_BATCHES_BY_MODEL))}
     cached = _cached_sizes()
@@ -67,7 +67,7 @@ def list_models(database: Database, pipelines: Mapping[str, Pipeline]) -> list[I
 
 
 def list_batches(database: Database, model: str, revision: str, limit: int = MAX_BATCHES_SHOWN) -> list[Row[Any]]:
-    """The batches that this revision answers or answered, the newest first."""
+    """Return the batches that use this revision, the newest first; `limit` bounds their number."""
     with database.read() as connection:
         return list(
             connection.execute(text(SELECT_BATCHES_OF_MODEL), {"model": model, "revision": revision, "limit": limit})
@@ -75,7 +75,7 @@ def list_batches(database: Database, model: str, revision: str, limit: int = MAX
 
 
 def folder_size_bytes(folder: Path) -> int:
-    """How many bytes the files of a folder take, whatever they are links to."""
+    """Return the size of a folder's files in bytes; links count as their targets."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -109,7 +109,7 @@ def _inventory_item(
 
 
 def _resolve_revision(pipeline: Pipeline, cached_revisions: Iterable[tuple[str, str | None]]) -> str | None:
-    """The pin; else the content of a folder, or the one revision that the cache has of a Hub model."""
+    """Return the pinned revision, else a folder's content hash or the only cached revision of a Hub model."""
     if pipeline.revision is not None:
         return pipeline.revision
     if pipeline.folder is None:

@@ -1,7 +1,7 @@
-"""Load errors: whether a model's files are at fault, or this machine. Pure.
+"""Load errors are attributed to the model's files or to this machine; pure.
 
-A machine's trouble (no device, no memory, a file system error, a missing package) passes or is mended there. It must
-never end a batch, since other machines may serve it. Only an error that the content explains speaks against the model.
+A problem of the machine, such as a missing device, package or memory, is temporary or can be fixed there. It must never
+end a batch, because other machines may serve it. Only an error that the content explains counts against the model.
 """
 
 import errno
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from models.errors import BatchmillError, LoadFailed, ModelError, Unreachable, first_line
 from worker.failures import is_out_of_memory
 
-# What drivers and allocators say. torch has one or two classes for all of it.
+# Phrases from drivers and allocators, because torch has only one or two exception classes for all of them.
 DEVICE_ERROR_PHRASES = (
     "cuda",
     "nvidia",
@@ -29,10 +29,10 @@ OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot alloc
 
 
 def classify(error: BaseException, model: str, revision: str | None = None) -> BatchmillError:
-    """What to raise where loading `model` at `revision` raised `error`.
+    """Return the error to raise when loading `model` at `revision` raised `error`.
 
-    A ModelError names the revision that was tried. An exception of no known kind speaks against the content, because
-    whoever loads these bytes with this code meets it again; without a revision nothing is known of the content.
+    A ModelError names the revision that was tried. An unknown exception counts against the content, because the same
+    bytes fail with the same code on any machine. Without a revision, the content is unknown and the machine is blamed.
     """
     if isinstance(error, ModelError):
         error.revision = error.revision or revision
@@ -52,9 +52,9 @@ def classify(error: BaseException, model: str, revision: str | None = None) -> B
 
 
 def _machine_problem_in_chain(error: BaseException) -> str | None:
-    """What of this machine is in the way; None where neither the error nor what led to it says so."""
+    """Return the machine's problem that the error or one of its causes shows; None = no such problem."""
     for place, cause in enumerate(_exception_chain(error)):
-        # Libraries look for files that need not be there, so what led to an error may be a missing file.
+        # Libraries also look for optional files, so a missing file among the causes proves nothing.
         if place and isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR):
             continue
         if place and isinstance(cause, ImportError):

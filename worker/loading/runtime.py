@@ -1,4 +1,4 @@
-"""The runtime: one pipeline pinned in this process, loaded once, with the exact version of everything in it."""
+"""The runtime is one pipeline loaded in this process, with the exact version of each part."""
 
 import time
 import warnings
@@ -23,12 +23,12 @@ from worker.loading.versions import RuntimeVersion
 
 log = structlog.get_logger(__name__)
 
-# Padded tokens of one micro-batch, to begin with. A CPU's caches are small: 4,096 ran at 0.72 × the speed of 1,024, and
-# 512 faster than that by a tenth where it has AVX-512. A GPU wants to be filled; 16,384 tokens of a base-sized encoder
-# stay far below a gigabyte.
+# Initial padded tokens of one micro-batch. CPU caches are small: 4,096 ran at 0.72 × the speed of 1,024, and with
+# AVX-512, 512 was a tenth faster than 1,024. A GPU needs large micro-batches; 16,384 tokens of a base-sized encoder
+# take far less than a gigabyte.
 CPU_MICRO_BATCH_TOKENS, GPU_MICRO_BATCH_TOKENS = 512, 16_384
-# What the budget may grow to on a CPU: there nothing is gained beyond, and no want of memory would stop it. A layer's
-# widest output has so many bytes, and a pass holds a few like it.
+# Upper bounds of the token budget on a CPU, where larger passes gain nothing and no memory error would stop the growth.
+# The second bounds the widest output of a layer; a pass holds a few outputs of that size.
 MAX_CPU_MICRO_BATCH_TOKENS, MAX_LAYER_OUTPUT_BYTES = 8_192, 32 * 2**20
 WIDTH_CONFIG_KEYS = (
     "intermediate_size",
@@ -46,7 +46,14 @@ RECORDED_LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded pipeline and how much of it goes through the device at once; `size` is that of its weights in bytes."""
+    """A loaded pipeline and its token budget.
+
+    micro_batch_tokens: the initial token budget, in padded tokens.
+    threads: torch's threads when the pipeline was loaded.
+    weight_bytes: the size of the weights and buffers.
+    tunable: whether the token budget may be tuned for speed.
+    max_micro_batch_tokens: the upper bound of the token budget.
+    """
 
     adapter: Adapter
     version: RuntimeVersion
@@ -55,27 +62,27 @@ class Runtime:
     device: torch.device
     threads: int
     weight_bytes: int
-    tunable: bool = False  # whether the budget may change to what proves faster
-    max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS  # up to so many
+    tunable: bool = False
+    max_micro_batch_tokens: int = MAX_MICRO_BATCH_TOKENS
 
     @property
     def can_offload(self) -> bool:
-        """Whether it can leave its device and come back: what bitsandbytes quantized can't."""
+        """Whether the model can leave its device and return; models quantized by bitsandbytes can't."""
         return self.device.type == "cpu" or self.version.quantization is None
 
     def release_memory(self) -> None:
-        """Give back what the device's allocator keeps for later."""
+        """Free the memory that the device's allocator caches."""
         if self.device is not None and self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def offload(self) -> None:
-        """Leave the device, and give its memory back."""
+        """Move the model to the CPU and free the device's memory."""
         if self.device.type != "cpu":
             self.model.to("cpu")
             self.release_memory()
 
     def restore(self) -> None:
-        """Come back to the device."""
+        """Move the model back to its device."""
         self.model.to(self.device)
         torch.set_num_threads(self.threads)
 
@@ -85,11 +92,15 @@ def load(
 ) -> Runtime:
     """Load a pipeline onto a device.
 
-    Raises ModelError, naming the revision, where the model's files can't do it; LoadFailed where this machine can't;
-    Unreachable to try again later.
+    device: a torch device or `auto`, used unless the pipeline names a device.
+    threads: torch's threads, rounded down to a power of two for a deterministic pipeline, None = torch's default.
+    micro_batch_tokens: a fixed token budget, None = the pipeline's, else one that is tuned.
+
+    Raises ModelError with the revision if the files are unusable, LoadFailed if this machine can't load them, and
+    Unreachable if a later try may succeed.
     """
     if threads:
-        # A number that shares rows out evenly: see Collation.
+        # A power of two divides rows evenly among threads: see Collation.
         threads = 1 << (threads.bit_length() - 1) if pipeline.deterministic else threads
         torch.set_num_threads(threads)
     read: list[Snapshot] = []
@@ -107,7 +118,7 @@ def load(
 
 
 def _max_cpu_tokens(config: Any) -> int:
-    """How many tokens of this model a pass on a CPU may have; never fewer than it begins with."""
+    """Return the largest token budget for this model on a CPU, at least the initial one."""
     text = config.get_text_config()
     widths = (getattr(text, name, None) for name in WIDTH_CONFIG_KEYS)
     widest = max((width for width in widths if isinstance(width, int)), default=1)
@@ -115,7 +126,7 @@ def _max_cpu_tokens(config: Any) -> int:
 
 
 def _changed_files_error(used_snapshots: Sequence[Snapshot]) -> LoadFailed | None:
-    """What was read may be of no revision that there ever was; another try will tell."""
+    """Return an error if files changed during the load, because the mixture may match no revision."""
     changed = next((snapshot.name for snapshot in used_snapshots if snapshot.has_changed), None)
     return LoadFailed(f"{changed} changed while it was loaded; it will be loaded again") if changed else None
 
@@ -128,7 +139,7 @@ def _damaged_files_error(pipeline: Pipeline, error: ModelError) -> LoadFailed | 
 def _assemble(
     pipeline: Pipeline, used_snapshots: list[Snapshot], device: torch.device, micro_batch_tokens: int | None
 ) -> Runtime:
-    """The runtime of a model whose files are found; those of a tokenizer of its own are added to what is read."""
+    """Build the runtime from the model's files, and add the files of a separate tokenizer to `used_snapshots`."""
     started = time.monotonic()
     [files] = used_snapshots
     snapshots.check(files, pipeline.name)
@@ -166,31 +177,31 @@ def _assemble(
 def _load_tokenizer(files: Snapshot) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's never calls it
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian never calls it
             tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise load_errors.classify(error, f"the tokenizer of {files.name}", files.revision) from error
-    # Without its files transformers makes one to which every word is unknown, and says nothing.
+    # Without these files, transformers silently creates a tokenizer that knows no words.
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {files.name} knows no words; its files (tokenizer.json) are missing")
     return tokenizer
 
 
 def _max_length(pipeline: Pipeline, model: Any, tokenizer: Any) -> int | None:
-    """The least of what the catalogue says, the tokenizer says, and the positions that the model has."""
+    """Return the smallest limit of the catalogue, the tokenizer and the model's positions; None = no limit."""
     names = ("max_encoder_position_embeddings", "max_position_embeddings")
     positions = next((size for name in names if (size := getattr(model.config, name, None))), None)
     embeddings: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
     if positions and padding is not None:
-        positions -= padding + 1  # RoBERTa and its kin count positions from behind the padding's
-    said = tokenizer.model_max_length
-    if not isinstance(said, (int, float)):
+        positions -= padding + 1  # RoBERTa models number positions from after the padding index
+    model_max_length = tokenizer.model_max_length
+    if not isinstance(model_max_length, (int, float)):
         raise ModelError(
-            f"the tokenizer's model_max_length is {said!r}, which is no number; mend tokenizer_config.json"
+            f"the tokenizer's model_max_length is {model_max_length!r}, which is no number; mend tokenizer_config.json"
         )
-    # A tokenizer without a limit says so with an astronomical number.
-    limits = [limit for limit in (pipeline.max_length, said, positions) if limit and 0 < limit < 1e9]
+    # transformers represents a missing limit as an astronomical number.
+    limits = [limit for limit in (pipeline.max_length, model_max_length, positions) if limit and 0 < limit < 1e9]
     return min(int(limit) for limit in limits) if limits else None
 
 
@@ -215,19 +226,19 @@ def _runtime_version(
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float) -> None:
     loaded = runtime.version
     log.info(
-        "pipeline loaded",
+        "model.loaded",
         pipeline=pipeline_name,
         model=loaded.model,
         revision=loaded.revision,
         tokenizer=loaded.tokenizer,
         dtype=loaded.dtype,
         quantization=loaded.quantization,
-        device=loaded.device,
+        device_name=loaded.device,
         attention=loaded.attention,
         max_length=limits.max_length,
         truncation=limits.truncation,
         deterministic=limits.deterministic,
         packed=runtime.adapter.uses_packing,
-        tokens_per_batch=runtime.micro_batch_tokens,
+        micro_batch_tokens=runtime.micro_batch_tokens,
         seconds=round(time.monotonic() - started_at, 2),
     )

@@ -1,4 +1,4 @@
-"""Conversion: a snapshot that has only pickled weights gets safetensors beside them, without running the pickle."""
+"""The conversion writes safetensors next to a snapshot's pickled weights without running code in the pickle."""
 
 import json
 import os
@@ -20,10 +20,11 @@ PICKLED_WEIGHTS_FILE, PICKLED_INDEX_FILE, SAFETENSORS_FILE = (
 
 
 def convert(repo_id: str, folder: Path) -> Path:
-    """Write `model.safetensors` into a snapshot's folder in the Hub's cache; returns its path.
+    """Write `model.safetensors` into a snapshot's folder in the Hub's cache and return its path.
 
-    torch unpickles tensors and nothing else (`weights_only`), so that code hidden in the file is refused, not run.
-    Raises ModelError.
+    torch unpickles only tensors (`weights_only`), so code hidden in the file is rejected and never runs.
+
+    Raises ModelError if there are no pickled weights or they can't be read.
     """
     target = folder / SAFETENSORS_FILE
     if target.exists():
@@ -54,7 +55,7 @@ def _shard_paths(repo_id: str, folder: Path) -> Iterable[Path]:
 def _load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken or hostile pickle comes to
+    except Exception as error:  # a broken or hostile pickle can raise anything
         raise ModelError(f"{path.name} can't be converted: {first_line(error)}") from error
-    # Tied weights share their memory, which safetensors does not take: each gets its own.
+    # safetensors rejects tied weights, which share memory, so each tensor is copied.
     return {name: tensor.clone().contiguous() for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}

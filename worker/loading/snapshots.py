@@ -1,4 +1,4 @@
-"""Where a pipeline's files are, and exactly which: a Hub commit in the local cache, or a folder by its content."""
+"""Snapshots locate a pipeline's files: a Hub commit in the local cache, or a folder identified by its content."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ from models.pipelines.folder_hash import FolderState, content_hash
 from models.pipelines.pipeline import Pipeline
 from worker.loading import vetting
 
-# Weights as safetensors only: the other formats run code when they are opened.
+# Weights as safetensors only, because other formats can run code when they are opened.
 ALLOW_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja"]
 COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
-TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # HTTP: the Hub is busy or broken, and says nothing about the model
+TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}  # the Hub is busy or broken: no fault of the model
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Files on this machine, those of a revision; `state` is how a folder was when that was found out."""
+    """The local files of one revision; `folder_state` is a folder's state when its content was hashed."""
 
     name: str
     folder: Path
@@ -36,29 +36,32 @@ class Snapshot:
 
     @property
     def has_changed(self) -> bool:
-        """Whether the files are not those of the revision any more, or were not for a while."""
+        """Whether the files have changed, even temporarily, since the revision was determined."""
         return self.folder_state is not None and not self.folder_state.has_revision(self.folder, self.revision)
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json; raises ModelError where there is none that can be read."""
+        """The content of config.json. Raises ModelError if it is missing or unreadable."""
         return _read_config(self)
 
 
 def fetch_model(pipeline: Pipeline) -> Snapshot:
-    """The model's files; raises ModelError where they are missing or unsafe, Unreachable where the Hub is away."""
+    """Return the model's files, fetched from the Hub if necessary.
+
+    Raises ModelError if they are missing or unsafe, and Unreachable if the Hub is unreachable.
+    """
     snapshot = fetch_model_unchecked(pipeline)
     check(snapshot, pipeline.name)
     return snapshot
 
 
 def fetch_model_unchecked(pipeline: Pipeline) -> Snapshot:
-    """The same, whether the files are fit to be used or not."""
+    """Return the model's files without checking that they are safe and complete."""
     return _fetch(pipeline.model, pipeline.folder, pipeline.revision)
 
 
 def find_local_model(pipeline: Pipeline) -> Snapshot | None:
-    """The model's files as far as they are on this machine, asking nobody; None where they are not."""
+    """Return the model's files on this machine without a network request; None if they are not here."""
     try:
         if pipeline.folder is not None:
             return fetch_model_unchecked(pipeline)
@@ -69,7 +72,7 @@ def find_local_model(pipeline: Pipeline) -> Snapshot | None:
 
 
 def fetch_tokenizer(pipeline: Pipeline, model_files: Snapshot) -> Snapshot:
-    """The tokenizer's files: the model's own unless the catalogue names others. Raises ModelError where unsafe."""
+    """Return the tokenizer's files, by default the model's own. Raises ModelError if they are unsafe."""
     if pipeline.tokenizer is None:
         return model_files
     snapshot = _fetch(pipeline.tokenizer, pipeline.tokenizer_folder, pipeline.tokenizer_revision)
@@ -80,7 +83,7 @@ def fetch_tokenizer(pipeline: Pipeline, model_files: Snapshot) -> Snapshot:
 def _fetch(name: str, folder: Path | None, pinned_revision: str | None) -> Snapshot:
     if folder is None:
         return _download(name, pinned_revision)
-    state = FolderState.from_folder(folder)  # before the files are read, so that what changes meanwhile shows
+    state = FolderState.from_folder(folder)  # before the files are read, so that a change during the read is detected
     snapshot = Snapshot(name, folder, content_hash(folder), state)
     if pinned_revision not in (None, snapshot.revision):
         raise LoadFailed(f"{name} has content {snapshot.revision} here, but the catalogue pins {pinned_revision}")
@@ -98,16 +101,16 @@ def _download(repo_id: str, revision: str | None) -> Snapshot:
         raise ModelError(f"{repo_id!r} is neither a folder nor a Hub id: {first_line(error)}") from error
     except HfHubHTTPError as error:
         raise _refusal_error(repo_id, revision, error) from error
-    except Exception as error:  # a proxy, a broken transfer, a full disk: nothing that speaks against the model
+    except Exception as error:  # a proxy, a broken transfer, a full disk: no fault of the model
         raise Unreachable(f"{repo_id} could not be fetched: {first_line(error)}") from error
-    # The cache names a snapshot's folder by its commit; the resolver fails open, so hold it to that.
+    # The cache names a snapshot's folder by its commit, but the resolver does not enforce it.
     if not COMMIT_HASH.fullmatch(folder.name):
         raise ModelError(f"{repo_id} resolved to {folder.name!r}, which is no commit; pin a full commit hash")
     return Snapshot(repo_id, folder, folder.name)
 
 
 def _refusal_error(repo_id: str, revision: str | None, error: HfHubHTTPError) -> BatchmillError:
-    """A refusal of the Hub speaks against no model: another machine may have a token, or the files already."""
+    """Return the error for a refusal by the Hub, which other machines with a token or the files may not meet."""
     status = error.response.status_code
     where = f"{repo_id} at {revision or 'main'}"
     if isinstance(error, RevisionNotFoundError):
@@ -122,7 +125,7 @@ def _refusal_error(repo_id: str, revision: str | None, error: HfHubHTTPError) ->
 
 
 def check(snapshot: Snapshot, pipeline_name: str) -> None:
-    """Raise ModelError where the files are unsafe, or not a model's."""
+    """Check the files of a model. Raises ModelError if they are unsafe or incomplete."""
     _ = snapshot.config
     vetting.check(snapshot.name, snapshot.folder)
     if not any(snapshot.folder.glob("*.safetensors")):

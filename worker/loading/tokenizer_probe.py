@@ -1,5 +1,6 @@
-"""A tokenizer's trial: a `tokenizer.json` is a program, too, of replacements and patterns. One that grows a short text
-beyond all bounds, or does not come to its end, is found in a process of its own before a worker loads it.
+"""The tokenizer probe tries a suspicious `tokenizer.json` in a separate process before a worker loads it.
+
+Its replacements and patterns form a program, which may never end, or expand a short text without bound.
 """
 
 import os
@@ -11,12 +12,12 @@ from pathlib import Path
 from models.errors import LoadFailed, ModelError
 from worker import process_memory
 
-# Parts of a tokenizer that can do so; the usual ones have none, and are not tried.
+# Parts of a tokenizer that can do so; most tokenizers have none and are not probed.
 SUSPICIOUS_PARTS = (b'"Replace"', b'"Regex"', b'"Prepend"')
 
 MAX_CPU_SECONDS = 20
 TIMEOUT_SECONDS = 300.0
-BASE_MEMORY_BYTES = 2 << 30  # besides what its file needs, at so many times its size
+BASE_MEMORY_BYTES = 2 << 30  # added to the memory for the file, a multiple of its size
 MEMORY_BYTES_PER_FILE_BYTE = 60
 MAX_TOKENS_PER_CHARACTER = 100
 
@@ -30,7 +31,7 @@ EXIT_TOO_MANY_TOKENS, EXIT_OUT_OF_MEMORY = 3, 4  # exit statuses
 
 
 def check(name: str, folder: Path) -> None:
-    """Raise ModelError where the tokenizer's file is not fit to be loaded, LoadFailed where that can't be found out."""
+    """Probe a tokenizer's file. Raises ModelError if it is unusable, LoadFailed if the probe takes too long."""
     path = folder / "tokenizer.json"
     if not path.is_file() or not any(part in path.read_bytes() for part in SUSPICIOUS_PARTS):
         return
@@ -61,11 +62,11 @@ def _run_probe(name: str, path: Path) -> int:
 
 
 def main(path: str, cpu_seconds: float) -> int:
-    """Encode the probe under limits; returns the exit status. What else is wrong the load will say."""
+    """Encode the probe text under limits and return the exit status; the load itself reports all other errors."""
     from tokenizers import Tokenizer
 
     process_memory.limit_address_space(BASE_MEMORY_BYTES + MEMORY_BYTES_PER_FILE_BYTE * Path(path).stat().st_size)
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # has no handler, so it ends the process
     try:
         tokens = len(Tokenizer.from_file(path).encode(PROBE_TEXT).ids)
     except MemoryError:

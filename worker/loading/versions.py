@@ -1,4 +1,4 @@
-"""Model versions: what exactly computes the results of a process, and the token budgets found for it."""
+"""Model versions record the software and model that compute results, and the token budgets tuned for them."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from models.tables import ModelVersion
 
 @dataclass(frozen=True, slots=True)
 class RuntimeVersion:
-    """What computes the results of this process; becomes a `model_versions` row."""
+    """The model, device and libraries that compute the results of this process; saved in `model_versions`."""
 
     task: str
     model: str
@@ -29,20 +29,23 @@ class RuntimeVersion:
 
     @property
     def fingerprint(self) -> str:
-        """The hash of all fields: equal versions share a row."""
+        """The hash of all fields, so that equal versions share a row."""
         return hashlib.sha256(to_json(sorted(asdict(self).items())).encode()).hexdigest()
 
 
-SELECT_TOKEN_BUDGET = "SELECT tokens FROM budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
+SELECT_TOKEN_BUDGET = (
+    "SELECT micro_batch_tokens FROM token_budgets WHERE pipeline = :pipeline AND device = :device AND dtype = :dtype"
+)
 
 UPSERT_TOKEN_BUDGET = """
-INSERT INTO budgets (pipeline, device, dtype, tokens) VALUES (:pipeline, :device, :dtype, :tokens)
-ON CONFLICT (pipeline, device, dtype) DO UPDATE SET tokens = excluded.tokens, found_at = {now}
+INSERT INTO token_budgets (pipeline, device, dtype, micro_batch_tokens)
+VALUES (:pipeline, :device, :dtype, :micro_batch_tokens)
+ON CONFLICT (pipeline, device, dtype) DO UPDATE SET micro_batch_tokens = excluded.micro_batch_tokens, tuned_at = {now}
 """
 
 
 def register_version(database: Database, version: RuntimeVersion) -> int:
-    """The id of this version's row; the same for every process that runs exactly the same."""
+    """Insert this version unless it exists and return the id of its row."""
     values = {**asdict(version), "fingerprint": version.fingerprint}
 
     def work(connection: Connection) -> int:
@@ -56,18 +59,18 @@ def register_version(database: Database, version: RuntimeVersion) -> int:
 
 
 def load_token_budget(database: Database, pipeline: str, version: RuntimeVersion) -> int | None:
-    """The padded tokens of a micro-batch that answered fastest here before; None when nobody has found out yet."""
+    """Return the token budget that ran fastest on such a device before; None = not tuned yet."""
     with database.read() as connection:
         tokens: int | None = connection.scalar(text(SELECT_TOKEN_BUDGET), _token_budget_key(pipeline, version))
         return tokens
 
 
 def save_token_budget(database: Database, pipeline: str, version: RuntimeVersion, tokens: int) -> None:
-    """Let the next process that runs this pipeline on such a device begin with this size."""
+    """Save the initial token budget for later processes with this pipeline, device and dtype."""
     with database.write() as connection:
         connection.execute(
             text(UPSERT_TOKEN_BUDGET.format(now=database.sql.now)),
-            {**_token_budget_key(pipeline, version), "tokens": tokens},
+            {**_token_budget_key(pipeline, version), "micro_batch_tokens": tokens},
         )
 
 

@@ -1,7 +1,7 @@
-"""Vetting: a model's files may say how it is computed, never which code computes it. Pure but for reading the files.
+"""Vetting rejects model files that name code to run; it is pure except for reading the files.
 
-transformers follows many of a configuration's keys: to Python files, to native kernels of the Hub, to packages, to
-other repositories. What names code is refused by its key, and what is chosen from a list only from a list of ours.
+transformers follows many configuration keys to Python files, native kernels on the Hub, packages or other repositories.
+Keys that name code are rejected, and names of implementations must be in an allowlist.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 from models.errors import ModelError
 
-# Those that transformers brings along itself. Any other name is a repository of native code.
+# Implementations within transformers itself; it treats any other name as a repository of native code.
 ATTENTION_IMPLEMENTATIONS = (
     "eager",
     "sdpa",
@@ -25,7 +25,7 @@ ATTENTION_IMPLEMENTATIONS = (
     "flex_attention",
 )
 EXPERTS_IMPLEMENTATIONS = ("eager", "batched_mm", "grouped_mm")
-QUANTIZATION_METHODS = ("bitsandbytes",)  # the only one that is loaded by a package of our own extras
+QUANTIZATION_METHODS = ("bitsandbytes",)  # the only method whose package is in one of our extras
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 EXPERTS_KEYS = ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
@@ -41,24 +41,24 @@ CODE_KEYS = (
     "fusion_config",
     "distributed_config",
 )
-# By these transformers would read other files than those that are looked at here.
+# With these keys, transformers would read files that are not checked here.
 OTHER_FILE_KEYS = ("configuration_files", "init_inputs", "gguf_file")
-LABEL_KEYS = ("id2label", "label2id")  # people's words, which may be any
+LABEL_KEYS = ("id2label", "label2id")  # free-form labels, whose keys are not configuration
 
 DTYPE_NAME = re.compile(r"(torch\.)?(auto|float|double|half|(float|bfloat|int|uint|complex)\d\w*)")
 TOKENIZER_CLASS_NAME = re.compile(r"[A-Za-z]\w*(Tokenizer|TokenizerFast|Backend)")
 
-# What transformers reads as a configuration; vocabularies are data, whatever words they hold.
+# Files that transformers reads as configuration; vocabularies are data, so their words are not checked.
 CONFIG_FILE_NAME = re.compile(
     r"(config|generation_config|tokenizer_config|special_tokens_map|processor_config|preprocessor_config|"
     r"chat_template|params|tekken|config\..*|tokenizer_config\..*)\.json"
 )
-MAX_CONFIG_BYTES = 64 << 20  # of a configuration; tekken.json has a vocabulary in it
+MAX_CONFIG_BYTES = 64 << 20  # large, because tekken.json contains a vocabulary
 MAX_CONFIG_DEPTH = 100
 
 
 def check(name: str, folder: Path) -> None:
-    """Raise ModelError where the model's, or tokenizer's, files would bring code along, or other files than these."""
+    """Check a model's or tokenizer's files. Raises ModelError if they name code to run, or files elsewhere."""
     if (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{name} holds an adapter (adapter_config.json), which names another model; merge it into its model"
@@ -71,7 +71,7 @@ def check(name: str, folder: Path) -> None:
 
 
 def read_json(name: str, path: Path) -> Any:
-    """A JSON file's content; raises ModelError where it can't be read, FileNotFoundError where it is not there."""
+    """Return a JSON file's content. Raises ModelError if it is unreadable, FileNotFoundError if it is missing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -88,7 +88,7 @@ def read_json(name: str, path: Path) -> Any:
 
 
 def requested_attention(config: Mapping[str, Any]) -> Any:
-    """Which attention a vetted config asks for: a name, one for each part of the model, or None."""
+    """Return the attention of a vetted config: one name, a name for each part of the model, or None."""
     return next((config[key] for key in ATTENTION_KEYS[:2] if config.get(key)), None)
 
 
@@ -115,7 +115,7 @@ def _check_config(name: str, path: Path) -> None:
 
 
 def _walk_entries(name: str, path: Path, value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """All keys with their values, however deep; but people's labels."""
+    """Yield all keys with their values at any depth, except those inside labels."""
     if depth > MAX_CONFIG_DEPTH:
         raise ModelError(f"{name}: {path.name} is nested more than {MAX_CONFIG_DEPTH} deep, which no configuration is")
     if isinstance(value, dict):
@@ -129,21 +129,21 @@ def _walk_entries(name: str, path: Path, value: Any, depth: int = 0) -> Iterator
 
 
 def _entry_problem(key: str, value: Any) -> str | None:
-    """What is wrong with one entry of a configuration, if anything is."""
+    """Return the problem with one entry of a configuration, or None."""
     look = ENTRY_CHECKS.get(key)
     return None if look is None else look(value)
 
 
 def _code_problem(value: Any) -> str | None:
-    return "asks to run code of its own" if value and value != [None, None] else None
+    return "asks to run its own code" if value and value != [None, None] else None
 
 
 def _other_file_problem(value: Any) -> str | None:
-    return "points to files of its own choice" if value else None
+    return "points to other files" if value else None
 
 
 def _dtype_problem(value: Any) -> str | None:
-    known = all(DTYPE_NAME.fullmatch(str(said)) for said in _leaf_values(value))
+    known = all(DTYPE_NAME.fullmatch(str(leaf)) for leaf in _leaf_values(value))
     return None if known else "names a precision that there is none of"
 
 
@@ -157,7 +157,7 @@ def _weights_problem(value: Any) -> str | None:
 
 
 def _implementation_problem(kind: str, value: Any, known: tuple[str, ...]) -> str | None:
-    strange = [said for said in _leaf_values(value) if said not in known]
+    strange = [leaf for leaf in _leaf_values(value) if leaf not in known]
     return f"asks for the {kind} {str(strange[0])[:80]!r}, which transformers would fetch as code" if strange else None
 
 
@@ -174,7 +174,7 @@ def _quantization_problem(value: Any) -> str | None:
 
 
 def _leaf_values(value: Any) -> Iterator[Any]:
-    """What a value says in the end: itself, or what it says for each part of the model. None says nothing."""
+    """Yield the value itself, or its values for each part of the model, without None."""
     if isinstance(value, dict):
         for inner in value.values():
             yield from _leaf_values(inner)
@@ -193,7 +193,7 @@ def _check_index(name: str, path: Path) -> None:
 
 
 def _is_weights_file_name(value: Any) -> bool:
-    """A plain name of safetensors beside the file that says it: hidden ones are in no revision."""
+    """Whether a value is a plain safetensors file name; hidden files are not part of a revision."""
     return (
         isinstance(value, str)
         and Path(value).name == value
@@ -202,7 +202,7 @@ def _is_weights_file_name(value: Any) -> bool:
     )
 
 
-# By key, what is wrong with its value.
+# The check for the value of each key.
 ENTRY_CHECKS: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(CODE_KEYS, _code_problem),
     **dict.fromkeys(OTHER_FILE_KEYS, _other_file_problem),

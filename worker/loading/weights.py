@@ -1,4 +1,4 @@
-"""Weights: a model from a snapshot's files onto a device, in the precision asked for, or a sentence why not."""
+"""Weight loading puts a snapshot's model on a device in the requested precision, or explains why it can't."""
 
 import re
 from typing import Any
@@ -12,8 +12,8 @@ from worker.layers import int8_linear, onednn_linear
 from worker.loading import load_errors, vetting
 from worker.loading.snapshots import Snapshot
 
-# Architectures end in what they can do. Where the config names one, it is held to the task: some heads share their
-# weights' names (ModernBERT's for tokens and for texts), and would load without a word.
+# The suffix of an architecture names its task. If the config names one, it must match: some heads share the names of
+# their weights (ModernBERT's for tokens and for texts) and would load silently.
 ARCHITECTURE_SUFFIXES = {
     "AutoModelForSequenceClassification": "ForSequenceClassification",
     "AutoModelForTokenClassification": "ForTokenClassification",
@@ -28,7 +28,7 @@ QUANTIZATION_BITS = {"int8": 8, "int4": 4}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a name means here; `auto` is the best there is. Raises LoadFailed where it is not there."""
+    """Return the device with this name; `auto` means the best one available. Raises LoadFailed if it is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     found = torch.device(name)
@@ -44,42 +44,47 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load(pipeline: Pipeline, auto_model_class: Any, files: Snapshot, device: torch.device) -> Any:
-    """The model, ready for inference; `auto` is transformers' class for the task. Raises ModelError or LoadFailed."""
+    """Return the model, ready for inference.
+
+    auto_model_class: the auto class of transformers for the task.
+
+    Raises ModelError if the files do not fit the task, and LoadFailed if this machine can't load them.
+    """
     _check_architecture(files, auto_model_class)
-    # Passed even where it is None, so that transformers takes nothing from the files that was not vetted.
+    # Passed even if it is None, so that transformers reads no unchecked attention from the files.
     attention = pipeline.attention or vetting.requested_attention(files.config)
     options: dict[str, Any] = {"dtype": _dtype(pipeline, device), "attn_implementation": attention}
     if pipeline.quantization and device.type != "cpu":
         options |= _bitsandbytes_options(pipeline.quantization, device)
     try:
         only = {"trust_remote_code": False, "local_files_only": True}
-        # Read on its own: beside the weights it would overrule the attention that is passed with them.
+        # Loaded separately, because the attention in the config would otherwise override the one passed below.
         config = AutoConfig.from_pretrained(files.folder, **only)
         model, report = auto_model_class.from_pretrained(
             files.folder, config=config, use_safetensors=True, output_loading_info=True, **only, **options
         )
-    except Exception as error:  # whatever a broken folder makes transformers raise
+    except Exception as error:  # a broken folder can make transformers raise anything
         if "Unrecognized configuration class" in str(error):
             kind = files.config.get("model_type")
             raise ModelError(f"{files.name} is a {kind} model, which can't do this task; name another model") from error
         raise load_errors.classify(error, files.name, files.revision) from error
     lacking = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacking:
-        # transformers would fill these with random numbers and only warn.
+        # transformers would initialize these randomly and only warn.
         raise ModelError(f"{files.name} is not a model for this task: it has no weights for {', '.join(lacking[:3])}")
-    if pipeline.folder is not None and device.type == "cpu":  # a move to another device copies them anyway
+    if pipeline.folder is not None and device.type == "cpu":  # on other devices the weights are copies anyway
         _detach_from_file(model)
     if pipeline.quantization and device.type == "cpu":
         return _quantize_dynamic_int8(pipeline.quantization, files, model.eval())
     model = (model if pipeline.quantization else model.to(device)).eval()
-    # Where the same bits are promised in any company, it is by what MKL does with rows: see Collation.
+    # Deterministic pipelines stay on MKL, because their equal bits rely on how it treats rows: see Collation.
     if device.type == "cpu" and model.dtype == torch.float32 and not pipeline.deterministic:
         onednn_linear.use_onednn(model)
     return model
 
 
 def _detach_from_file(model: Any) -> None:
-    """Copy weights that are read from their file as they are used: one that is written over would change them."""
+    """Copy memory-mapped weights, because overwriting their file would change them."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
 
@@ -94,12 +99,12 @@ def _check_architecture(files: Snapshot, auto_model_class: Any) -> None:
 def _dtype(pipeline: Pipeline, device: torch.device) -> Any:
     if pipeline.dtype != "auto":
         return getattr(torch, pipeline.dtype)
-    # Said outright: transformers' own default is the checkpoint's, which may be fp16, very slow on a CPU.
+    # Explicit, because the default is the checkpoint's dtype, which may be fp16: very slow on a CPU.
     return torch.float32 if device.type == "cpu" else "auto"
 
 
 def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` needs to quantize while it loads; the model lands on the device by itself."""
+    """Return the options with which `from_pretrained` quantizes and places the model on the device."""
     if device.type != "cuda":
         raise LoadFailed(f"quantization {quantization} needs CUDA, or int8 a CPU; this is {device.type}")
     try:
@@ -114,7 +119,7 @@ def _bitsandbytes_options(quantization: str, device: torch.device) -> dict[str, 
 
 
 def _quantize_dynamic_int8(quantization: str, files: Snapshot, model: Any) -> Any:
-    """int8 weights for linear layers, with activations by their range at run time."""
+    """Quantize linear layers dynamically: int8 weights, and activations by their range at run time."""
     if quantization != "int8":
         raise LoadFailed(f"quantization {quantization} needs a CUDA device; on a CPU there is int8")
     if model.dtype != torch.float32:

@@ -1,8 +1,8 @@
-"""Clock steps: moments that the database's clock, having stepped back, left further ahead than anybody puts them.
+"""Repair after clock steps: the database's clock has stepped back, and timestamps lie too far in the future.
 
-A clock steps back when another host takes over, when it is set, or when a machine is restored. What was to happen in
-some seconds would then wait for as long as the step. So each such moment is brought back to where its writer would put
-it now: a living holder renews it, and any other runs out in time. Deadlines and slots are absolute, and stay.
+A clock steps back when another host takes over, when it is set, or when a machine is restored. Leases, backoffs and
+heartbeats would then last longer by the whole step. So each such timestamp is reset to the value that its writer would
+set now: a live holder renews it, any other expires in time. Deadlines and scheduled times are absolute, and stay.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from models.lifecycle import slices
 from models.lifecycle.termination import lock_batch
 from models.settings import Settings
 
-CHECK_INTERVAL_SECONDS = 15.0  # between two looks: with a lease of half a minute, nothing is late by more than a minute
+CHECK_INTERVAL_SECONDS = 15.0  # with a lease of half a minute, nothing is late by more than a minute
 
-# A process with a longer lease than ours may have taken it: so much it has in any case, and renews meanwhile.
+# A holder may have a longer lease than this process would take: it keeps at least this, and renews meanwhile.
 MIN_LEASE_SECONDS = 30.0
-MAX_RUN_LEASE_SECONDS = 30.0  # of a run, twice what a holder takes
-MAX_SOURCE_CHECK_SECONDS = 61.0  # between two looks at a source that is late, at most
-MAX_SKEW_SECONDS = 1.0  # a heartbeat says "now"; two transactions differ by less
+MAX_RUN_LEASE_SECONDS = 30.0  # twice the lease that a run's holder takes
+MAX_SOURCE_CHECK_SECONDS = 61.0  # between two checks of a late source, at most
+MAX_SKEW_SECONDS = 1.0  # of a heartbeat, which is "now"; two transactions differ by less
 
-# Rows that others lock are being written with a moment of the new time.
+# Locked rows are skipped: their writers set a timestamp of the new time.
 RESET_TIMESTAMPS = """
 UPDATE {table} SET {column} = {moment}
 WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {which} > {bound} ORDER BY {keys} {skip_locked})
@@ -32,7 +32,7 @@ WHERE ({keys}) IN (SELECT {keys} FROM {table} WHERE {which} > {bound} ORDER BY {
 
 @dataclass(frozen=True, slots=True)
 class TimestampColumn:
-    """A column of moments: how far ahead one may lie, and where one that lies further is put."""
+    """A column of timestamps: how far ahead one may lie, and where one beyond that is reset to."""
 
     table: str
     column: str
@@ -42,7 +42,7 @@ class TimestampColumn:
     key_columns: str = "id"
 
     def reset_statement(self, sql: SqlFragments) -> str:
-        """The statement that puts them back."""
+        """Return the statement that resets the column."""
         return RESET_TIMESTAMPS.format(
             table=self.table,
             column=self.column,
@@ -54,44 +54,53 @@ class TimestampColumn:
         )
 
 
-IS_ACTIVE = "(status IN ('validating', 'cancelling') OR reading)"  # what has ended is not looked through
+IS_ACTIVE = "(status IN ('validating', 'cancelling') OR ingesting)"  # batches that have ended are not searched
 
 TIMESTAMP_COLUMNS = (
-    TimestampColumn("batches", "heard_at", f"{IS_ACTIVE} AND coalesce(heard_at, created_at)", MAX_SKEW_SECONDS, 0.0),
+    TimestampColumn(
+        "batches",
+        "holder_heartbeat_at",
+        f"{IS_ACTIVE} AND coalesce(holder_heartbeat_at, created_at)",
+        MAX_SKEW_SECONDS,
+        0.0,
+    ),
     TimestampColumn("workers", "heartbeat_at", "heartbeat_at", MAX_SKEW_SECONDS, 0.0),
     TimestampColumn(
         "runs",
         "held_until",
-        "look_at IS NOT NULL AND held_until",
+        "next_check_at IS NOT NULL AND held_until",
         MAX_RUN_LEASE_SECONDS,
         MAX_RUN_LEASE_SECONDS / 2,
-        key_columns="schedule, slot",
+        key_columns="schedule, scheduled_at",
     ),
 )
 
-# By the schedules' clock, which a rehearsal sets: then it is not the database's.
+# Set by the schedules' clock, which may be a simulated clock instead of the database's.
 SOURCE_CHECK_COLUMN = TimestampColumn(
-    "runs", "look_at", "state = 'waiting' AND look_at", MAX_SOURCE_CHECK_SECONDS, 0.0, key_columns="schedule, slot"
+    "runs",
+    "next_check_at",
+    "state = 'waiting' AND next_check_at",
+    MAX_SOURCE_CHECK_SECONDS,
+    0.0,
+    key_columns="schedule, scheduled_at",
 )
 
 
 def reset_future_timestamps(database: Database, settings: Settings) -> str:
-    """Put back every moment that lies too far ahead; a sentence on what that was, or ""."""
+    """Reset every timestamp that lies too far ahead; returns a sentence on them, or ""."""
     lease, backoff = max(settings.lease_seconds, MIN_LEASE_SECONDS), settings.max_retry_seconds
     counts = {
         "leases": _reset_slices(database, slices.FutureTimeRule("leased", "lease_expires_at", 2 * lease, lease)),
         "backoffs": _reset_slices(
-            database, slices.FutureTimeRule("queued", "not_before", backoff, min(backoff, MIN_LEASE_SECONDS))
+            database, slices.FutureTimeRule("queued", "available_at", backoff, min(backoff, MIN_LEASE_SECONDS))
         ),
     }
-    for ahead in (
-        TIMESTAMP_COLUMNS if settings.simulated_clock is not None else (*TIMESTAMP_COLUMNS, SOURCE_CHECK_COLUMN)
-    ):
-        counts[f"{ahead.table}.{ahead.column}"] = database.transact(
-            partial(_reset_column, sql=database.sql, timestamp=ahead)
-        )
-    done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"the database's clock has stepped back; put back: {done}" if done else ""
+    columns = TIMESTAMP_COLUMNS if settings.simulated_clock is not None else (*TIMESTAMP_COLUMNS, SOURCE_CHECK_COLUMN)
+    for timestamp in columns:
+        reset_column = partial(_reset_column, sql=database.sql, timestamp=timestamp)
+        counts[f"{timestamp.table}.{timestamp.column}"] = database.transact(reset_column)
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f"the database's clock stepped back; reset: {summary}" if summary else ""
 
 
 def _reset_column(connection: Connection, *, sql: SqlFragments, timestamp: TimestampColumn) -> int:
@@ -102,8 +111,8 @@ def _reset_slices(database: Database, timestamp: slices.FutureTimeRule) -> int:
     with database.read() as connection:
         batch_ids = slices.batches_with_future_times(connection, database.sql, timestamp)
     return sum(
-        database.transact(partial(_reset_batch_slices, sql=database.sql, batch_id=one, timestamp=timestamp))
-        for one in batch_ids
+        database.transact(partial(_reset_batch_slices, sql=database.sql, batch_id=batch_id, timestamp=timestamp))
+        for batch_id in batch_ids
     )
 
 

@@ -1,4 +1,4 @@
-"""Ringing anew: where SQL has work and Redis has no bell, bells are rung. Redis may lose everything."""
+"""Lost wakeups are sent again where SQL has work and Redis has no wakeup, because Redis may lose everything."""
 
 from sqlalchemy import text
 
@@ -7,10 +7,10 @@ from models.errors import Unreachable
 from models.lifecycle import claim_order, wakeups
 from models.settings import Settings
 
-MAX_WAKEUPS = 20_000  # of one pipeline in a run; what is left is rung for when these are dry
-MIN_BATCH_AGE_SECONDS = 2.0  # whoever submitted a batch rings for it just now
+MAX_WAKEUPS = 20_000  # of one pipeline in a run; the rest follows when Redis has none of these left
+MIN_BATCH_AGE_SECONDS = 2.0  # the submitter of a younger batch is still sending its wakeups
 
-# From one name to the next, however many batches each has; then the first slice of each that is old enough.
+# The recursion jumps from one pipeline to the next, so the number of batches does not matter.
 SELECT_PIPELINES_WITH_WORK = """
 WITH RECURSIVE names(pipeline) AS (
     SELECT min(pipeline) FROM batches WHERE status = 'in_progress'
@@ -22,19 +22,19 @@ SELECT pipeline FROM names WHERE pipeline IS NOT NULL AND ({any_old})
 """
 
 IS_OLD_ENOUGH = """
-pipeline = names.pipeline AND (not_before IS NULL OR not_before <= {now})
+pipeline = names.pipeline AND (available_at IS NULL OR available_at <= {now})
 AND (SELECT b.status = 'in_progress' AND b.in_progress_at <= {later} FROM batches b WHERE b.id = slices.batch_id)
 """
 
 SELECT_CLAIMABLE_SLICES = """
-SELECT id FROM slices WHERE {which} AND pipeline = :pipeline AND (not_before IS NULL OR not_before <= {now})
+SELECT id FROM slices WHERE {which} AND pipeline = :pipeline AND (available_at IS NULL OR available_at <= {now})
   AND (SELECT b.status = 'in_progress' FROM batches b WHERE b.id = slices.batch_id)
 ORDER BY {order} LIMIT :most
 """
 
 
 def resend_lost_wakeups(database: Database, settings: Settings) -> str:
-    """Ring for every slice that waits, of pipelines that have no bell on Redis; a sentence on what was done, or ""."""
+    """Send a wakeup for every claimable slice of pipelines that have none on Redis; returns a sentence, or ""."""
     sql = database.sql
     with database.read() as connection:
         query = text(
@@ -45,20 +45,20 @@ def resend_lost_wakeups(database: Database, settings: Settings) -> str:
         pipelines = connection.scalars(query, {"seconds": -MIN_BATCH_AGE_SECONDS}).all()
     if not pipelines:
         return ""
-    said = []
+    resent = []
     try:
-        for pipeline, bells in wakeups.queue_depths(settings, pipelines).items():
-            if bells == 0:
-                slices = _claimable_slice_ids(database, pipeline)
-                wakeups.send_wakeups(settings, pipeline, slices)
-                said.append(f"{pipeline} ({len(slices):,} slices)")
+        for pipeline, depth in wakeups.queue_depths(settings, pipelines).items():
+            if depth == 0:
+                slice_ids = _claimable_slice_ids(database, pipeline)
+                wakeups.send_wakeups(settings, pipeline, slice_ids)
+                resent.append(f"{pipeline} ({len(slice_ids):,} slices)")
     except Unreachable:
-        pass  # workers look at SQL by themselves, and `batchmill doctor` tells of Redis
-    return f"rang anew: {', '.join(said)}" if said else ""
+        pass  # workers poll SQL anyway, and `batchmill doctor` reports Redis
+    return f"wakeups resent: {', '.join(resent)}" if resent else ""
 
 
 def _claimable_slice_ids(database: Database, pipeline: str) -> list[int]:
-    found: list[int] = []
+    slice_ids: list[int] = []
     with database.read() as connection:
         for which in (claim_order.QUEUED_ORDINARY, claim_order.QUEUED_QUARANTINED):
             query = text(
@@ -66,5 +66,5 @@ def _claimable_slice_ids(database: Database, pipeline: str) -> list[int]:
                     which=which, now=database.sql.now, order=", ".join(claim_order.CLAIM_ORDER_COLUMNS)
                 )
             )
-            found += connection.scalars(query, {"pipeline": pipeline, "most": MAX_WAKEUPS - len(found)})
-    return found
+            slice_ids += connection.scalars(query, {"pipeline": pipeline, "most": MAX_WAKEUPS - len(slice_ids)})
+    return slice_ids

@@ -17,85 +17,109 @@ from worker.maintenance.schedule_launcher import ScheduleLauncher
 
 RECLAIM_TASK = "reclaim"
 RETENTION_INTERVAL_SECONDS = 60.0
-MAX_DELETE_SECONDS, DELETE_CHUNKS_PER_CHECK = 5.0, 4  # a turn, and how much between two looks at the clock
+MAX_DELETE_SECONDS, DELETE_CHUNKS_PER_CHECK = 5.0, 4  # of one run, and between two checks of the clock
 DAY_SECONDS = 86_400.0
-MAX_CHUNKS_PER_RUN = 20  # of a batch that ends: a process that is told to stop must not be kept for long
-
+MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop soon
+MAX_INGEST_SILENCE_SECONDS = 600.0
 
 SELECT_PAST_DEADLINE = """
 SELECT id FROM batches WHERE status = 'in_progress' AND expires_at <= {now} ORDER BY id LIMIT 100
 """
 
-
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
-
 SELECT_ABANDONED_VALIDATING = """
-SELECT id FROM batches b WHERE status = 'validating' AND coalesce(heard_at, created_at) <= {later}
-  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.look_at IS NOT NULL)  -- its source may be late
+SELECT id FROM batches b WHERE status = 'validating' AND coalesce(holder_heartbeat_at, created_at) <= {later}
+  -- A run's source may be late.
+  AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.batch_id = b.id AND r.next_check_at IS NOT NULL)
+ORDER BY id LIMIT 100
+"""
+
+# Without a key no submission can resume it, and workers have started on it already.
+SELECT_ABANDONED_INGESTING = """
+SELECT id FROM batches WHERE status = 'in_progress' AND ingesting
+  AND coalesce(holder_heartbeat_at, created_at) <= {later} AND (idempotency_key IS NULL OR :any_key)
 ORDER BY id LIMIT 100
 """
 
 
-# Without a key nobody can go on with it, and it has been worked on already.
-SELECT_ABANDONED_INGESTING = """
-SELECT id FROM batches WHERE status = 'in_progress' AND reading AND coalesce(heard_at, created_at) <= {later}
-  AND (idempotency_key IS NULL OR :any_key) ORDER BY id LIMIT 100
-"""
-
-
-MAX_INGEST_SILENCE_SECONDS = 600.0
-
-
 SUBMIT_ABANDONED_ERROR = (
-    "submit_abandoned",
-    "whoever submitted this went away before all of it was read; submit it again",
+    "submission_abandoned",
+    "the submission stopped before all of its input was read; submit it again",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
-    """Something to look after every `seconds`; `run` does it, and says what it did, or nothing."""
+    """A task that is due every `interval_seconds`.
+
+    run: returns what it did as a sentence, or an empty text.
+    event: the log event for a run that did something.
+    """
 
     name: str
     interval_seconds: float
     run: Callable[[], str]
+    event: str
 
 
 def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
-    """All duties, at the intervals that the settings say."""
+    """All maintenance tasks, at the intervals of the settings."""
     return [
         MaintenanceTask(
             RECLAIM_TASK,
             settings.poll_interval_seconds,
             lambda: reclaim_expired_leases(database, settings.max_attempts),
+            event="leases.reclaimed",
         ),
         MaintenanceTask(
-            "clock", clock_steps.CHECK_INTERVAL_SECONDS, lambda: clock_steps.reset_future_timestamps(database, settings)
-        ),
-        MaintenanceTask("deadlines", settings.deadline_check_seconds, lambda: expire_batches(database)),
-        MaintenanceTask("endings", settings.poll_interval_seconds, lambda: finish_terminations(database)),
-        MaintenanceTask(
-            "bells", settings.wakeup_resend_seconds, lambda: resend_wakeups.resend_lost_wakeups(database, settings)
+            "clock_steps",
+            clock_steps.CHECK_INTERVAL_SECONDS,
+            lambda: clock_steps.reset_future_timestamps(database, settings),
+            event="clock.step_repaired",
         ),
         MaintenanceTask(
-            "abandoned",
+            "deadlines", settings.deadline_check_seconds, lambda: expire_batches(database), event="batches.expired"
+        ),
+        MaintenanceTask(
+            "terminations",
+            settings.poll_interval_seconds,
+            lambda: finish_terminations(database),
+            event="batches.terminated",
+        ),
+        MaintenanceTask(
+            "wakeups",
+            settings.wakeup_resend_seconds,
+            lambda: resend_wakeups.resend_lost_wakeups(database, settings),
+            event="wakeups.resent",
+        ),
+        MaintenanceTask(
+            "abandoned_submissions",
             min(60.0, settings.submit_timeout_seconds),
             lambda: end_abandoned_batches(database, settings.submit_timeout_seconds),
+            event="batches.abandoned",
         ),
-        MaintenanceTask("schedules", settings.schedule_check_seconds, ScheduleLauncher(database, settings).run_once),
         MaintenanceTask(
-            "retention", RETENTION_INTERVAL_SECONDS, lambda: delete_old_batches(database, settings.retention_days)
+            "schedules",
+            settings.schedule_check_seconds,
+            ScheduleLauncher(database, settings).run_once,
+            event="tick.failed",
+        ),
+        MaintenanceTask(
+            "retention",
+            RETENTION_INTERVAL_SECONDS,
+            lambda: delete_old_batches(database, settings.retention_days),
+            event="batches.deleted",
         ),
     ]
 
 
 def reclaim_expired_leases(database: Database, max_attempts: int) -> str:
-    """Queue, split or close the slices whose leases ran out."""
-    found = reclaim.reclaim_expired(database, max_attempts)
-    return (
-        f"leases ran out: queued {found.requeued}, split {found.split}, buried {found.dead_lettered}" if found else ""
-    )
+    """Requeue, split or dead-letter the slices with expired leases."""
+    result = reclaim.reclaim_expired(database, max_attempts)
+    if not result:
+        return ""
+    return f"leases expired: requeued {result.requeued}, split {result.split}, dead-lettered {result.dead_lettered}"
 
 
 def expire_batches(database: Database) -> str:
@@ -109,17 +133,17 @@ def expire_batches(database: Database) -> str:
 
 
 def finish_terminations(database: Database) -> str:
-    """Close what is open of batches that began to end, whoever began it."""
-    jobs = {
+    """Write the remaining results of terminating batches."""
+    closed_jobs = {
         batch_id: termination.finish_termination(database, batch_id, MAX_CHUNKS_PER_RUN)
         for batch_id in _select_ids(database, SELECT_TERMINATING)
     }
-    said = [f"{batch_id} ({count:,} jobs)" for batch_id, count in jobs.items()]
-    return f"closed what was open: {', '.join(said)}" if said else ""
+    summary = ", ".join(f"{batch_id} ({count:,} jobs)" for batch_id, count in closed_jobs.items())
+    return f"closed remaining jobs: {summary}" if summary else ""
 
 
 def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str:
-    """End the batches of which nobody has heard any more while they were submitted; the same command is a new one."""
+    """End the batches whose submission stopped; the same command then creates a new batch."""
     ids = [
         batch_id
         for batch_id in _select_ids(database, SELECT_ABANDONED_VALIDATING, seconds=-max_silence_seconds)
@@ -135,36 +159,38 @@ def end_abandoned_batches(database: Database, max_silence_seconds: float) -> str
     ]
     ids += [
         batch_id
-        for any_key, silent in (
+        for any_key, seconds in (
             (True, max_silence_seconds),
             (False, min(max_silence_seconds, MAX_INGEST_SILENCE_SECONDS)),
         )
-        for batch_id in _select_ids(database, SELECT_ABANDONED_INGESTING, seconds=-silent, any_key=any_key)
+        for batch_id in _select_ids(database, SELECT_ABANDONED_INGESTING, seconds=-seconds, any_key=any_key)
         if termination.terminate(
             database, batch_id, Termination.FAILED, *SUBMIT_ABANDONED_ERROR, only_while_ingesting=True, frees_key=True
         )
         is not None
     ]
-    return f"abandoned while submitted: {', '.join(ids)}" if ids else ""
+    return f"abandoned during submission: {', '.join(ids)}" if ids else ""
 
 
 def delete_old_batches(database: Database, retention_days: float | None) -> str:
-    """Delete what ended so many days ago, unless None, and what somebody began to delete; some seconds at a time."""
+    """Delete old batches and those whose deletion has begun, for at most `MAX_DELETE_SECONDS`.
+
+    retention_days: how long ended batches are kept; None = for ever.
+    """
     if retention_days is not None:
         retention.delete_old_runs(database, retention_days * DAY_SECONDS)
         for batch in islice(retention.old_batches(database, retention_days * DAY_SECONDS), 100):
             retention.begin_deletion(database, batch.id)
-    until, gone = time.monotonic() + MAX_DELETE_SECONDS, []
+    end, deleted = time.monotonic() + MAX_DELETE_SECONDS, []
     for batch_id in retention.deleting_batches(database):
-        while time.monotonic() < until:
+        while time.monotonic() < end:
             if retention.finish_deletion(database, batch_id, DELETE_CHUNKS_PER_CHECK):
-                gone.append(batch_id)
+                deleted.append(batch_id)
                 break
-    return f"deleted: {', '.join(gone)}" if gone else ""
+    return f"deleted: {', '.join(deleted)}" if deleted else ""
 
 
-def _select_ids(database: Database, statement: str, **named: float) -> Sequence[str]:
+def _select_ids(database: Database, statement: str, **params: float) -> Sequence[str]:
+    query = text(statement.format(now=database.sql.now, later=database.sql.now_plus_seconds))
     with database.read() as connection:
-        return connection.scalars(
-            text(statement.format(now=database.sql.now, later=database.sql.now_plus_seconds)), named
-        ).all()
+        return connection.scalars(query, params).all()

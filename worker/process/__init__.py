@@ -1,1 +1,1 @@
-"""One worker process: it hears wakeups, keeps one pipeline loaded, renews its leases and runs an engine."""
+"""The worker process: receives wakeups, keeps one pipeline loaded, renews leases and runs the engine."""

@@ -1,4 +1,4 @@
-"""The heartbeat: renews this process' leases, and shows that it lives."""
+"""The heartbeat thread renews this process's leases and updates its row in `workers`."""
 
 import os
 import socket
@@ -21,8 +21,8 @@ from worker.leasing.leases import Claimant, HeldLeases
 log = structlog.get_logger(__name__)
 
 INSERT_WORKER = """
-INSERT INTO workers (id, host, pid, device, pipeline, model, revision, serves, state, state_since)
-VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :serves, :state, {now})
+INSERT INTO workers (id, host, pid, device, pipeline, model, revision, served_pipelines, state, state_since)
+VALUES (:id, :host, :pid, :device, :pipeline, :model, :revision, :served_pipelines, :state, {now})
 """
 
 UPDATE_WORKER_STATE = """
@@ -31,11 +31,11 @@ UPDATE workers SET pipeline = :pipeline, model = :model, revision = :revision, d
 WHERE id = :id
 """
 
-# A process that was away for long finds its row pruned: it is written anew.
+# Matches no row if another process deleted it as stale; the heartbeat then inserts it again.
 UPDATE_HEARTBEAT = "UPDATE workers SET heartbeat_at = {now} WHERE id = :id"
 
-# A worker silent for an hour is gone; its leases went long before. Skips rows that others lock: two processes that both
-# slept for an hour, each with its own row locked, would otherwise wait for each other's.
+# Leases of a worker without heartbeats expire long before its row is deleted here. Locked rows are skipped: two
+# processes that both slept for an hour, each with its row locked, would otherwise wait for each other.
 DELETE_STALE_WORKERS = """
 DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE heartbeat_at < {later} ORDER BY id {skip_locked})
 """
@@ -43,7 +43,7 @@ STALE_WORKER_SECONDS = 3600.0
 
 
 class Heartbeat(PeriodicThread):
-    """One thread for each process. `run_once` does what is due; the loop only sleeps between."""
+    """Renews leases in a background thread; `run_once` does the work, and the loop only waits between calls."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Heartbeat(PeriodicThread):
     ) -> None:
         super().__init__("heartbeat")
         self._on_refusal = on_refusal
-        self._unexpected_errors = UnexpectedErrorLog(log, "a defect in the heartbeat")
+        self._unexpected_errors = UnexpectedErrorLog(log, "heartbeat.crashed")
         self._database = database
         self._held_leases = held_leases
         self._pipeline_names = list(pipeline_names)
@@ -66,13 +66,13 @@ class Heartbeat(PeriodicThread):
         self._heartbeat_seconds = heartbeat_seconds
 
     def record_ready(self, claimant: Claimant, device: str) -> None:
-        """Record that this worker runs a pipeline now; its row is written by the first call of this or `record`."""
+        """Record that this worker runs a pipeline now, and insert its row if there is none."""
         self._save_worker_row(
             WorkerState.READY, claimant.worker_id, claimant.pipeline, claimant.model, claimant.revision, device
         )
 
     def record_state(self, state: WorkerState, worker_id: str, pipeline: Pipeline, device: str) -> None:
-        """Record a state in which this worker can't claim, and the pipeline that is concerned."""
+        """Record a state in which this worker can't claim, and the pipeline that it concerns."""
         self._save_worker_row(state, worker_id, pipeline.name, pipeline.model, None, device)
 
     def _save_worker_row(
@@ -86,7 +86,7 @@ class Heartbeat(PeriodicThread):
             "pipeline": pipeline,
             "model": model,
             "revision": revision,
-            "serves": to_json(self._pipeline_names),
+            "served_pipelines": to_json(self._pipeline_names),
             "state": state.value,
         }
         now = self._database.sql.now
@@ -95,21 +95,21 @@ class Heartbeat(PeriodicThread):
                 connection.execute(text(INSERT_WORKER.format(now=now)), self._worker_row)
 
     def stop(self) -> None:
-        """Beat no more, and say that this worker is gone."""
+        """Stop the thread and delete the worker's row."""
         super().stop()
         try:
             with self._database.write() as connection:
                 connection.execute(text("DELETE FROM workers WHERE id = :id"), {"id": self._worker_row.get("id")})
                 load_failures.clear(connection, str(self._worker_row.get("id")))
         except (DatabaseRefused, Unreachable) as error:
-            log.warning("could not sign off; the row goes stale by itself", error=str(error))
+            log.warning("worker.deregister_failed", error=str(error), reason="its row goes stale by itself")
 
     def close(self) -> None:
-        """Return its connection."""
+        """Close the database connection."""
         self._database.close()
 
     def run_once(self) -> None:
-        """Renew what is held and say that this worker lives; raises Unreachable."""
+        """Renew all held leases and the worker's row, and delete stale rows. Raises Unreachable."""
         sql = self._database.sql
         with self._database.write() as connection:
             lost = claims.renew(connection, sql, self._held_leases.leases(), self._lease_seconds)
@@ -123,7 +123,7 @@ class Heartbeat(PeriodicThread):
             load_failures.prune(connection, sql, STALE_WORKER_SECONDS)
         if lost:
             self._held_leases.discard(lost)
-            log.warning("leases were lost, their work is dropped", slices=[lease.slice_id for lease in lost])
+            log.warning("leases.lost", slice_ids=[lease.slice_id for lease in lost])
 
     def _loop(self) -> None:
         pause = 0.0
@@ -132,10 +132,10 @@ class Heartbeat(PeriodicThread):
             try:
                 self.run_once()
             except Unreachable as error:
-                log.warning("no heartbeat, will try again", error=str(error))
-                pause = self._heartbeat_seconds / 2  # a lease may be running out
+                pause = self._heartbeat_seconds / 2  # a lease may expire soon
+                log.warning("heartbeat.failed", error=str(error), retry_seconds=pause)
             except DatabaseRefused as error:
-                log.error("no heartbeat", code=error.code, error=str(error))
+                log.error("heartbeat.failed", error_code=error.code, error=str(error))
                 self._on_refusal(error)
-            except Exception as error:  # whatever it was, a process without a heartbeat would lose all that it holds
+            except Exception as error:  # without a heartbeat, the process would lose all its leases
                 self._unexpected_errors.record(error)

@@ -1,4 +1,4 @@
-"""One worker process: one device, one pipeline pinned at a time. It does not outlive its supervisor."""
+"""The entry point of a worker process, which runs one pipeline at a time on one device."""
 
 import os
 import signal
@@ -31,18 +31,21 @@ from worker.process.pipeline_switcher import PipelineSwitcher, WorkerContext
 
 logger = structlog.get_logger(__name__)
 
-# A process has two connections. One is for what it computed, and between two writes for its duties and its pinning. The
-# other is for claims and the heartbeat. A claim is short, so a lease is renewed in time, however long a write goes on;
-# but it may meet a row that others keep locked, and a duty may as well. Neither keeps its connection for that.
+# A process has two connections. The first writes results and, between writes, serves maintenance and the pipeline
+# switcher. The second serves claims and the heartbeat: claims are short, so leases are renewed in time however long a
+# write takes. A claim or a maintenance task may meet a locked row; the timeout frees its connection.
 LOCK_TIMEOUT_SECONDS = 0.5
 
-LISTENER_RESTART_SECONDS = 5.0  # between two tries to listen, after one that Celery gave up
+LISTENER_RESTART_SECONDS = 5.0  # pause after Celery's consumer has stopped
 
 
 def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker_id: str) -> int:
     """Serve pipelines until SIGTERM, or until the supervisor is gone; returns the exit status.
 
-    The supervisor knows `worker_id`: should this process die, it gives back at once what was leased under that name.
+    pipeline_names: names from the catalogue.
+    device: a torch device, or `auto`.
+    threads: threads for torch on a CPU, None = torch's default.
+    worker_id: the holder of the leases; the supervisor requeues them at once if this process crashes.
     """
     signal.signal(signal.SIGTERM, _exit_before_start)
     background.exit_with_parent()
@@ -99,27 +102,32 @@ def _serve(
     switcher.start()
     listener = wakeup_listener.celery_consumer(
         settings, pipeline_names, context.wakeup_signal
-    )  # one: Celery keeps a name for whoever had it first
+    )  # created once: Celery keeps a task name for the first application that registers it
     while not stopping.is_set():
         wakeup_listener.consume(listener, context.worker_id)
-        # The engine looks at SQL by itself, so it never has to stop for Redis' sake.
+        # The engine polls SQL, so it keeps working while Redis is unreachable.
         if not stopping.wait(LISTENER_RESTART_SECONDS):
-            logger.warning("bells can't be heard; looking at SQL without them", seconds=settings.poll_interval_seconds)
+            logger.warning(
+                "redis.consumer_stopped",
+                retry_seconds=LISTENER_RESTART_SECONDS,
+                poll_interval_seconds=settings.poll_interval_seconds,
+                reason="no wakeups can be received: the worker polls SQL",
+            )
     switcher.join()
     maintenance.stop()
     context.heartbeat.stop()
     context.database.close()
     context.heartbeat.close()
-    logger.info("worker ended")
+    logger.info("worker.stopped")
     return os.EX_OK
 
 
 def _install_signal_handlers(context: WorkerContext, switcher: PipelineSwitcher) -> threading.Event:
-    """An event that is set, with the engine stopping already, by SIGTERM or SIGINT."""
+    """Return an event that SIGTERM or SIGINT sets, after asking the engine to stop."""
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if stopping.is_set():  # told twice: whatever is not written is somebody else's now
+        if stopping.is_set():  # second signal: unwritten work is requeued
             os._exit(FORCED_SHUTDOWN)
         stopping.set()
         switcher.stop()
@@ -132,22 +140,22 @@ def _install_signal_handlers(context: WorkerContext, switcher: PipelineSwitcher)
 
 
 def _exit_before_start(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM before there is anything to stop."""
+    """Handle SIGTERM while there is nothing to stop yet."""
     sys.exit(os.EX_OK)
 
 
 def _on_fatal_error() -> None:
-    # Leases run out by themselves; a clean end can't be promised when a thread of the engine is gone.
+    # A clean shutdown is impossible without all engine threads; the leases expire by themselves.
     _exit_now(INTERNAL_ERROR)
 
 
 def _on_hang() -> None:
-    logger.error("the device did not come back in time; this process ends, and its work is given back")
+    logger.error("device.hung", reason="the device did not answer in time: this process ends, and its work is requeued")
     _exit_now(DEVICE_HUNG)
 
 
 def _exit_now(status: int) -> NoReturn:
-    """End now: taking an interpreter full of torch apart takes seconds in which a successor could work."""
+    """Exit without teardown, because shutting down an interpreter with torch takes seconds."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -159,5 +167,5 @@ if __name__ == "__main__":
     try:
         _exit_now(main(pipelines_argument.split(","), device_name, int(thread_count) or None, worker_id_argument))
     except BatchmillError as error:
-        logger.error("worker can't run", code=error.code, error=str(error))
+        logger.error("worker.start_failed", error_code=error.code, error=str(error))
         _exit_now(exit_status_for(error))

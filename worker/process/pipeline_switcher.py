@@ -1,6 +1,6 @@
-"""Pinning: one pipeline at a time is loaded in this process, and an engine works through its backlog.
+"""The pipeline switcher loads one pipeline at a time and runs an engine on its backlog.
 
-A pipeline that can't be loaded is this process' trouble, and that pipeline's alone: see `load_failures`.
+A failed load affects only this process and this pipeline; see `load_failures`.
 """
 
 import socket
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-FORWARD_SHARE_OF_GRACE = (
-    0.5  # the share of the grace in which a pass may be finished; what is left is for writing and giving back
-)
-JOIN_POLL_SECONDS = 0.1  # between two looks whether the thread is in the middle of a load
+FORWARD_SHARE_OF_GRACE = 0.5  # the share for the forward pass; the rest is for writing results and releasing slices
+JOIN_POLL_SECONDS = 0.1  # between checks whether the thread is loading a model
 BYTES_PER_GIGABYTE = 1e9
 
 RuntimeLoader = Callable[[Pipeline], "Runtime"]
@@ -58,7 +56,7 @@ def _retry_backoff(settings: Settings) -> Callable[[int], float]:
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What all pipelines of one process share."""
+    """The settings, connections and callbacks that all pipelines of one process share."""
 
     worker_id: str
     settings: Settings
@@ -70,11 +68,11 @@ class WorkerContext:
     on_hang: Callable[[], None]
     on_refusal: OnRefusal | None = None
     device: str = "auto"
-    claim_database: Database | None = None  # for claims alone, beside the heartbeat; unset: `database`
+    claim_database: Database | None = None  # shared with the heartbeat; None = `database`
 
     @property
     def location(self) -> LoadLocation:
-        """Where this process loads models."""
+        """The host and device on which this process loads models."""
         return LoadLocation(self.worker_id, socket.gethostname(), self.device)
 
 
@@ -87,14 +85,14 @@ class ActivePipeline:
     runtime: "Runtime"
     engine: Engine
     token_budget: TokenBudgetTuner
-    saved_token_budget: int | None  # the budget that was remembered
+    saved_token_budget: int | None  # as stored in SQL, None = nothing stored
 
 
 class PipelineSwitcher:
-    """Loads the first pipeline that has work, and from then on whichever the rotation names.
+    """Loads the first pipeline that has work, and later switches as the switch policy decides.
 
-    A pipeline that can't be loaded is tried again for ever, with backoff, and keeps none of the others from being
-    served. `run_once` is called by one thread of its own, which does all the loading.
+    A failed load is retried indefinitely, with backoff, and does not block the other pipelines. A dedicated thread
+    calls `run_once` and does all the loading.
     """
 
     def __init__(self, context: WorkerContext, pipelines: Mapping[str, Pipeline], load_runtime: RuntimeLoader) -> None:
@@ -109,7 +107,7 @@ class PipelineSwitcher:
         }
         self._load_backoff = LoadBackoff(Random())  # noqa: S311 - jitter keeps no secret
         self._load_watchdog = Watchdog(settings.load_timeout_seconds, context.on_hang)
-        self._resolved_revisions: dict[str, str] = {}  # that the catalogue's came to when it was loaded last
+        self._resolved_revisions: dict[str, str] = {}  # the revision that each catalogue entry last resolved to
         self._active: ActivePipeline | None = None
         self._is_loading = False
         self._engine_idle = threading.Event()
@@ -117,12 +115,12 @@ class PipelineSwitcher:
         self._thread = threading.Thread(target=self._loop, name="pinning", daemon=True)
 
     def start(self) -> None:
-        """Begin to load, in a thread of its own."""
+        """Start the loading thread."""
         self._load_watchdog.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Have the engine finish its micro-batch, and load nothing more; returns at once, fit for a signal handler."""
+        """Let the engine finish its micro-batch and load nothing more; returns at once, safe in a signal handler."""
         self._stopping.set()
         self._engine_idle.set()
         pinned = self._active
@@ -130,7 +128,7 @@ class PipelineSwitcher:
             pinned.engine.stop(self._context.settings.grace_seconds * FORWARD_SHARE_OF_GRACE)
 
     def join(self) -> None:
-        """Wait for the end of the engine, having given back what it held. A load that is under way is left alone."""
+        """Wait until the engine has stopped and released its slices, but not for a load in progress."""
         while self._thread.is_alive() and not self._is_loading:
             self._thread.join(JOIN_POLL_SECONDS)
         self._load_watchdog.stop()
@@ -138,7 +136,7 @@ class PipelineSwitcher:
             self._drain(self._active)
 
     def run_once(self, now: float) -> bool:
-        """Load another pipeline if it is time; returns whether one was tried. Raises Unreachable."""
+        """Load another pipeline if the policy asks for one; returns whether a load was tried. Raises Unreachable."""
         pinned = self._active
         busy = bool(self._context.held_leases.leases())
         target = self._switch_policy.choose(
@@ -158,15 +156,15 @@ class PipelineSwitcher:
             self._handle_load_failure(target, error, time.monotonic() - started)
         else:
             log.info(
-                "pipeline changed",
-                before=pinned and pinned.pipeline.name,
+                "model.switched",
+                previous_pipeline=pinned and pinned.pipeline.name,
                 pipeline=target.pipeline,
                 seconds=round(time.monotonic() - started, 2),
             )
         return True
 
     def _next_due_target(self, now: float) -> LoadTarget | None:
-        """What to load where nothing waits: the first of the pipelines, or the one whose pause is over for longest."""
+        """Return the target to load when no pipeline has work: the first one, or the one that has been due longest."""
         due = [LoadTarget(name) for name in self._pipelines if self._load_backoff.is_due(LoadTarget(name), now)]
         return min(due, key=self._load_backoff.due_at, default=None)
 
@@ -182,23 +180,23 @@ class PipelineSwitcher:
         except Exception as error:
             if isinstance(error, DatabaseRefused) and self._context.on_refusal is not None:
                 self._context.on_refusal(error)
-            log.exception("a defect in pinning")
+            log.exception("switcher.crashed")
             self._context.on_fatal_error()
 
     def _try_run_once(self) -> bool:
         try:
             return self.run_once(time.monotonic())
         except Unreachable as error:
-            log.warning("can't see what waits, will look again", error=str(error))
+            log.warning("database.unreachable", operation="backlog", error=str(error))
             return False
 
     @property
     def _can_never_switch(self) -> bool:
-        """Whether there is nothing that this process could ever change to: it has one pipeline, which is a folder."""
+        """Whether this process serves one pipeline only, whose model is a folder and so has one revision."""
         return self._active is not None and len(self._pipelines) == 1 and self._active.pipeline.folder is not None
 
     def _restore_load_backoff(self) -> None:
-        """A process before this one may have ended over a pipeline: begin with the others."""
+        """Restore the backoff of loads that crashed an earlier process, so that other pipelines load first."""
         process, now = self._context, time.monotonic()
         for name, (tries, seconds) in retry_while_unreachable(
             lambda _again: load_failures.failures_for_seat(process.database, process.worker_id)
@@ -206,9 +204,9 @@ class PipelineSwitcher:
             self._load_backoff.restore(LoadTarget(name), tries, now + seconds)
 
     def _claimable_targets(self, now: float) -> set[LoadTarget]:
-        """What has work that could be claimed now, less what rests after a load that failed."""
+        """Return the targets with claimable work, except those in backoff after a failed load."""
         if len(self._pipelines) == 1 and self._active is None:
-            return set()  # there is no choice, and the database may be unreachable
+            return set()  # no choice to make, and the database may be unreachable
         found = set()
         for row in claims.claimable_pipelines(self._context.database, list(self._pipelines)):
             pipeline = self._pipelines[row.pipeline]
@@ -217,13 +215,13 @@ class PipelineSwitcher:
         return {target for target in found if self._load_backoff.is_due(target, now)}
 
     def _target_for(self, pipeline: Pipeline, revision: str | None) -> LoadTarget | None:
-        """What to load for a batch with this revision; None where this process has another one of it for good."""
+        """Return the target for a batch with this revision; None if a model folder has other content here."""
         pinned = self._active
         if pinned is not None and pinned.pipeline.name == pipeline.name and revision == pinned.runtime.version.revision:
             return pinned.target
         if revision in (None, pipeline.revision, self._resolved_revisions.get(pipeline.name, revision)):
             return LoadTarget(pipeline.name)
-        # A branch of the Hub has moved since the batch began: its commit can still be had.
+        # The branch on the Hub has moved since the batch began, but its commit can still be fetched.
         return None if pipeline.folder is not None else LoadTarget(pipeline.name, revision)
 
     def _activate(self, target: LoadTarget) -> None:
@@ -282,7 +280,7 @@ class PipelineSwitcher:
             engine.stop()
 
     def _get_runtime(self, target: LoadTarget, pipeline: Pipeline) -> "Runtime":
-        """The runtime, from memory or from its files; raises a BatchmillError whatever happens."""
+        """Return the runtime from memory or from its files. Raises only BatchmillErrors."""
         self._is_loading = True
         try:
             self._record_state(WorkerState.LOADING, pipeline)
@@ -303,7 +301,7 @@ class PipelineSwitcher:
         try:
             process.heartbeat.record_state(state, process.worker_id, pipeline, process.device)
         except (DatabaseRefused, Unreachable) as error:
-            log.warning("can't record the state of this worker", state=state.value, error=str(error))
+            log.warning("worker.update_failed", state=state.value, error=str(error))
 
     def _record_ready(self, claimant: Claimant, device: str) -> None:
         process = self._context
@@ -329,7 +327,12 @@ class PipelineSwitcher:
             if released:
                 wakeups.send_wakeups(self._context.settings, active.pipeline.name, released)
         except Unreachable as error:
-            log.warning("could not ring for what was given back; others will find it in SQL", error=str(error))
+            log.warning(
+                "wakeups.send_failed",
+                pipeline=active.pipeline.name,
+                error=str(error),
+                reason="workers find released slices by polling SQL",
+            )
 
     def _save_token_budget(self, active: ActivePipeline) -> None:
         name, tokens = active.pipeline.name, active.token_budget.tokens
@@ -337,27 +340,27 @@ class PipelineSwitcher:
             try:
                 versions.save_token_budget(self._context.database, name, active.runtime.version, tokens)
             except Unreachable as error:
-                log.warning("could not remember the budget", pipeline=name, tokens=tokens, error=str(error))
+                log.warning("token_budget.save_failed", pipeline=name, micro_batch_tokens=tokens, error=str(error))
 
     def _handle_load_failure(self, target: LoadTarget, error: BatchmillError, load_seconds: float) -> None:
-        """Put the pipeline off, record why, and fail the batches that nobody can serve because of it."""
+        """Record the failure, delay the next try, and fail the batches that no worker can serve."""
         self._switch_policy.move_to_back(target)
         tries, pause, is_new = self._load_backoff.record_failure(target, str(error), time.monotonic(), load_seconds)
         cause, pipeline = error.__cause__, self._pipelines[target.pipeline]
         log.error(
-            "pipeline can't be loaded",
-            failed=target.pipeline,
-            code=error.code,
+            "model.load_failed",
+            pipeline=target.pipeline,
+            error_code=error.code,
             error=str(error),
-            tries=tries,
-            seconds=round(pause, 1),
+            attempts=tries,
+            retry_seconds=round(pause, 1),
             exc_info=cause if is_new and not isinstance(cause, BatchmillError) else None,
         )
         self._record_state(WorkerState.IDLE, pipeline)
         try:
             self._record_load_failure(pipeline, error, pause)
         except (DatabaseRefused, Unreachable) as away:
-            log.warning("can't record what could not be loaded", failed=target.pipeline, error=str(away))
+            log.warning("load_failure.save_failed", pipeline=target.pipeline, error=str(away))
         if cause is not None and is_device_lost(cause):  # only a new process can use the device again
             self._context.on_fatal_error()
         model_cache.release_memory()
@@ -369,4 +372,4 @@ class PipelineSwitcher:
             for batch_id in load_failures.fail_unservable_batches(
                 process.database, process.location, pipeline, error, process.settings.lease_seconds
             ):
-                log.error("batch failed", batch=batch_id, code=error.code, error=str(error))
+                log.error("batch.ended", batch_id=batch_id, status="failed", error_code=error.code, error=str(error))

@@ -1,7 +1,7 @@
-"""Celery's way to Redis for a worker: kombu's transport, which takes from a queue nothing but wakeups.
+"""A worker's Redis transport for Celery accepts nothing but wakeups from a queue.
 
-kombu trusts what it reads: it would decompress, delay and decode an item as its headers ask, and end the loop where it
-can't. Here each item is bounded while it comes in, judged, and replaced by a message made of its two values.
+kombu trusts its input: it decompresses, delays and decodes an item as the headers ask, and a malformed item ends its
+loop. This transport limits each item's size on receipt, validates it, and builds a new message from its two values.
 """
 
 import time
@@ -22,15 +22,15 @@ from worker.process import wakeup_messages
 from worker.process.wakeup_messages import InvalidWakeup, RejectionLog
 
 READ_CHUNK_BYTES = 64 * 1024
-UNREADABLE_RETRY_SECONDS = 1.0  # before a key is read again that is no list, or that we may not read
-QUEUE_KEY_TYPES = (b"list", b"none")  # what a queue's key may be
+UNREADABLE_RETRY_SECONDS = 1.0  # pause for a key that is not a list, or that we may not read
+QUEUE_KEY_TYPES = (b"list", b"none")  # types that a queue's key may have
 
 
 class BoundedBuffer(SocketBuffer):
-    """Receives a value that is too long without keeping it."""
+    """Discards values that are too long for a wakeup as they arrive."""
 
     def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
-        """Read a value of so many bytes; zeros in the place of a long one, just too many of them for a wakeup."""
+        """Read a value of `length` bytes; a long one is replaced by zeros, one byte more than a wakeup may have."""
         if length <= wakeup_messages.MAX_MESSAGE_BYTES:
             return super().read(length, *args, **kwargs)
         left = length + len(b"\r\n")
@@ -48,33 +48,31 @@ class BoundedParser(_RESP2Parser):
     """Reads replies through a bounded buffer."""
 
     def on_connect(self, connection: Any) -> None:
-        """Take over a socket."""
+        """Replace the buffer when a socket is connected."""
         super().on_connect(connection)  # type: ignore[no-untyped-call]
         self._buffer = BoundedBuffer(self._sock, self.socket_read_size, connection.socket_timeout)  # type: ignore[arg-type]
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """Delivers wakeups from pipelines' queues, and drops what else lies there."""
+    """Delivers wakeups from the pipelines' queues and drops every other item."""
 
-    do_restore = (
-        False  # a wakeup in hand when the process ends is no loss: nothing is pushed back, nor dumped to a file
-    )
-    supports_fanout = False  # queues are known by name: nothing is written to Redis but by those who send
+    do_restore = False  # losing a wakeup at exit is harmless, so nothing is pushed back or dumped to a file
+    supports_fanout = False  # queue names are fixed, so only senders write to Redis
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._rejections = RejectionLog()
-        self._unreadable_until: dict[str, float] = {}  # queues that can't be read, until when
+        self._unreadable_until: dict[str, float] = {}  # monotonic time of the next try, by queue
         super().__init__(*args, **kwargs)
 
     def _connparams(self, *args: Any, **kwargs: Any) -> Any:
-        # kombu 5.7 reads `connection.client.hostname` on a connection that it has just closed, and ends the loop with
-        # an AttributeError; redis' own ConnectionError has it reconnect.
+        # kombu 5.7 reads `connection.client.hostname` on a connection that it has just closed, and the AttributeError
+        # ends its loop. It reconnects after a ConnectionError of redis-py.
         if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("the connection to Redis was closed")
         return {**super()._connparams(*args, **kwargs), "parser_class": BoundedParser, "protocol": 2}
 
     def _size(self, queue: str) -> int:
-        return 0  # only a declaration asks, and must not fail over a key that is no list
+        return 0  # only queue declaration asks, and it must not fail for a key that is not a list
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         now = time.monotonic()
@@ -85,7 +83,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             queue for queue in self._queue_cycle.consume(len(self.active_queues)) if queue not in self._unreadable_until
         ]
         if not queues:
-            time.sleep(UNREADABLE_RETRY_SECONDS / 2)  # there is nothing to hear meanwhile
+            time.sleep(UNREADABLE_RETRY_SECONDS / 2)  # no queue can be read until then
             return
         self._in_poll = self.client.connection
         self._brpop_sent_at = now
@@ -131,7 +129,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """kombu's, with the channel above."""
+    """kombu's Redis transport with a channel that accepts only wakeups."""
 
     Channel = Channel
 
@@ -142,6 +140,6 @@ class _Connection(Connection):  # type: ignore[misc]
 
 
 class WakeupAMQP(AMQP):  # type: ignore[misc]
-    """Celery's view of a broker, reading through the transport above."""
+    """Celery's AMQP layer on top of this transport."""
 
     Connection = _Connection

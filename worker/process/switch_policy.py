@@ -1,21 +1,24 @@
-"""Rotation: which of its pipelines a process should have pinned. Pure; moments are seconds of any one clock."""
+"""The switch policy decides which pipeline a process should load; it is pure, with times in seconds of one clock."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 
 class LoadTarget(NamedTuple):
-    """A pipeline to load: at the revision that a batch has begun with, or at the catalogue's (None)."""
+    """A pipeline to load, at the revision that a batch began with; None = the catalogue's revision."""
 
     pipeline: str
     revision: str | None = None
 
+    def __str__(self) -> str:
+        return self.pipeline if self.revision is None else f"{self.pipeline}@{self.revision}"
+
 
 class SwitchPolicy:
-    """Changing costs a load, so a process changes only when it must.
+    """Switches pipelines as rarely as possible, because each switch costs a load.
 
-    That is when the pinned pipeline's backlog is dry and another has one, or when another's has waited longer than
-    `max_wait_seconds`; of several the one that has waited longest.
+    A process switches when its pipeline has no work left and another has some, or when another has waited longer than
+    `switch_after_seconds`. Among several, the one that has waited longest is chosen.
     """
 
     def __init__(self, pipelines: Sequence[str], switch_after_seconds: float) -> None:
@@ -26,10 +29,12 @@ class SwitchPolicy:
     def choose(
         self, active: LoadTarget | None, claimable: Collection[LoadTarget], now: float, *, is_busy: bool
     ) -> LoadTarget | None:
-        """What to load instead of `pinned`; None to stay.
+        """Return the target to load instead of `active`; None = no switch.
 
-        `waiting` are the targets with work that could be claimed now; `busy` says that some of the pinned one's is
-        still in hand.
+        active: the loaded target, None = none is loaded.
+        claimable: the targets with work that could be claimed now.
+        now: seconds of the same clock at each call.
+        is_busy: whether the process still holds leases on slices.
         """
         self._update_waiting_since(active, claimable, now)
         if not self._waiting_since:
@@ -41,7 +46,7 @@ class SwitchPolicy:
         return None
 
     def move_to_back(self, target: LoadTarget) -> None:
-        """Have a target that could not be loaded wait behind the others."""
+        """Let a target whose load failed wait behind the others."""
         self._waiting_since.pop(target, None)
 
     def _update_waiting_since(self, active: LoadTarget | None, claimable: Collection[LoadTarget], now: float) -> None:

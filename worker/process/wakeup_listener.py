@@ -1,4 +1,4 @@
-"""The Celery side of a worker process: hears its pipelines' bells and passes them on to the doorbell."""
+"""The wakeup listener receives wakeups through Celery and passes them on to the engine."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from worker.process.redis_transport import WakeupAMQP
 
 
 def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_signal: WakeupSignal) -> Celery:
-    """A Celery application whose one task rings the doorbell. A forged or late bell can only cause a look at SQL."""
+    """Return a Celery application whose only task notifies the engine; a forged wakeup causes only a query."""
     app = wakeups.celery_app(settings, WakeupAMQP)
     queues = [wakeups.queue_name(pipeline) for pipeline in pipeline_names]
     app.conf.update(
@@ -23,11 +23,11 @@ def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_si
         task_default_queue=queues[0],
         task_create_missing_queues=False,
         task_acks_late=False,
-        # The loop that hears bells waits with the bell in its hand, and hears the next one the moment it is answered. A
-        # thread of a pool would free it unnoticed, until the loop looks again by itself, which takes up to a second.
+        # With "solo", the consumer loop itself waits for the engine's acknowledgement and then receives the next wakeup
+        # at once. With a thread pool, the loop would notice the free thread up to 1 s later.
         worker_pool="solo",
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,  # a bell in a busy process' hands is one that an idle process can't hear
+        worker_disable_prefetch=True,  # a wakeup prefetched by a busy process can't reach an idle one
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
     )
@@ -41,9 +41,9 @@ def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_si
 
 
 def consume(app: Celery, hostname: str) -> None:
-    """Hear bells until `end` is called, or until something that Celery can't get over, such as a full Redis.
+    """Receive wakeups until `stop_consuming` is called, or until Celery gives up, for example because Redis is full.
 
-    The bare controller rather than Celery's command-line worker, so that signals and the log are ours alone.
+    This uses the bare controller, because Celery's command-line worker would take over signals and logging.
     """
     worker: Any = WorkController(
         app=app, hostname=hostname, loglevel="WARNING", without_mingle=True, without_gossip=True, without_heartbeat=True
@@ -52,5 +52,5 @@ def consume(app: Celery, hostname: str) -> None:
 
 
 def stop_consuming() -> None:
-    """Have `listen` return; fit for a signal handler."""
+    """Make `consume` return; safe in a signal handler."""
     state.should_stop = os.EX_OK

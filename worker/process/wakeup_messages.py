@@ -1,6 +1,6 @@
-"""Wakeups as they lie on Redis: which item is one of ours, and the message that Celery gets for it.
+"""The format of wakeups on Redis: validates items and builds the messages that Celery receives for them.
 
-Anybody who can write to Redis can push anything, so nothing of an item is passed on but a pipeline's name and an id.
+Anyone with write access to Redis can push any item, so only a pipeline's name and an id are taken from it.
 """
 
 import base64
@@ -17,29 +17,29 @@ from models.lifecycle import wakeups
 
 log = structlog.get_logger(__name__)
 
-MAX_MESSAGE_BYTES = 16 * 1024  # one of ours takes about one KiB
-MAX_SLICE_ID = 2**63 - 1  # the largest id that the databases know
-LOG_INTERVAL_SECONDS = 5.0  # between two lines on what was dropped
+MAX_MESSAGE_BYTES = 16 * 1024  # a wakeup takes about 1 KiB
+MAX_SLICE_ID = 2**63 - 1  # the largest id in the databases
+LOG_INTERVAL_SECONDS = 5.0  # at most one log line on dropped items in this time
 
-# Fields by which Celery would compress, delay, drop or limit a message; ours use none of them.
+# Celery would compress, delay, drop or limit a message with these fields; wakeups use none of them.
 FORBIDDEN_HEADERS = ("compression", "eta", "expires", "group", "stamps")
 NO_TIME_LIMITS = (None, [None, None])
 
 
 class InvalidWakeup(Exception):
-    """The item is no wakeup of ours; the sentence says why in words of ours, never in its own."""
+    """The item is not a wakeup; the message says why and quotes nothing from the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """There is work for a pipeline; the slice is named for whoever looks at Redis."""
+    """A pipeline has work; the slice id serves only people who inspect Redis."""
 
     pipeline: str
     slice_id: int
 
 
 def parse_wakeup(item: bytes, pipeline: str) -> Wakeup:
-    """The wakeup that an item of a pipeline's queue is; raises NoWakeup for anything else."""
+    """Parse an item of a pipeline's queue. Raises InvalidWakeup if it is not a wakeup."""
     if len(item) > MAX_MESSAGE_BYTES:
         raise InvalidWakeup("too long")
     try:
@@ -58,7 +58,7 @@ def parse_wakeup(item: bytes, pipeline: str) -> Wakeup:
 
 
 def build_message(wakeup: Wakeup) -> dict[str, Any]:
-    """A Celery message in kombu's form that says this wakeup and nothing else."""
+    """Build a Celery message in kombu's format that holds this wakeup and nothing else."""
     tag = str(uuid.uuid4())
     body = json.dumps([[wakeup.pipeline, wakeup.slice_id], {}, {}]).encode()
     return {
@@ -84,21 +84,21 @@ def build_message(wakeup: Wakeup) -> dict[str, Any]:
 
 
 class RejectionLog:
-    """Counts what was dropped and logs it: the first at once, then at most one line in `REPORT_SECONDS`."""
+    """Counts dropped items and logs the first at once, then at most one line in `LOG_INTERVAL_SECONDS`."""
 
     def __init__(self) -> None:
         self._reasons: Counter[str] = Counter()
         self._next_report_at = 0.0
 
     def record(self, reason: str, now: float) -> None:
-        """Count one; `now` is of the monotonic clock."""
+        """Count one dropped item; `now` is in seconds of the monotonic clock."""
         self._reasons[reason] += 1
         self.report_if_due(now)
 
     def report_if_due(self, now: float) -> None:
-        """Log what was counted, if there is any and the last line is long enough ago."""
+        """Log the counts, if there are any and the last line is old enough."""
         if self._reasons and now >= self._next_report_at:
-            log.warning("dropped what is no wakeup", count=self._reasons.total(), reasons=dict(self._reasons))
+            log.warning("wakeups.rejected", count=self._reasons.total(), reasons=dict(self._reasons))
             self._reasons.clear()
             self._next_report_at = now + LOG_INTERVAL_SECONDS
 

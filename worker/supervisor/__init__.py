@@ -1,1 +1,1 @@
-"""The parent process: starts worker processes, restarts them, and returns what a crashed one had leased."""
+"""The supervisor: the parent process that starts workers, restarts them and requeues a crashed worker's slices."""

@@ -1,4 +1,4 @@
-"""Mourning: a supervisor that saw its worker die gives back at once what was leased to it, instead of after a lease."""
+"""Crash recovery requeues a crashed worker's slices at once, before their leases expire."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from worker.supervisor.supervisor import ChildExit
 
 log = structlog.get_logger(__name__)
 
-# What others send; the rest (an abort, a segmentation fault) a process does to itself.
+# Signals from outside; a process causes all others itself, such as an abort or a segmentation fault.
 EXTERNAL_SIGNALS = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGSTOP}
 )
@@ -28,7 +28,7 @@ EXTERNAL_SIGNAL_STATUSES = frozenset(128 + number for number in EXTERNAL_SIGNALS
 
 MAX_TRIES, RETRY_SECONDS = 3, 0.3
 
-# A process that ends while it loads a model would end so again: its successor begins with its other pipelines.
+# A crash during a load would probably recur, so the restarted process loads its other pipelines first.
 SELECT_LOADING_PIPELINE = (
     "SELECT pipeline, model, host, device FROM workers WHERE id = :worker_id AND state = 'loading'"
 )
@@ -37,7 +37,7 @@ DELETE_WORKER = "DELETE FROM workers WHERE id = :worker_id"
 
 
 def classify_exit(child_exit: ChildExit) -> AttemptOutcome:
-    """Whether it died of its own, perhaps of an input, or was killed from outside. Pure."""
+    """Tell a crash, which an input may have caused, from a hung device and from a kill from outside; pure."""
     if child_exit.exit_status == DEVICE_HUNG:
         return AttemptOutcome.HUNG
     if child_exit.exit_status == SCHEMA_OUTDATED:
@@ -54,24 +54,32 @@ def classify_exit(child_exit: ChildExit) -> AttemptOutcome:
 
 
 class CrashRecovery:
-    """Told of deaths by the supervisor; where the database is away, leases run out by themselves."""
+    """Handles child exits for the supervisor; if the database is unreachable, the leases expire by themselves."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
 
     def __call__(self, child_exit: ChildExit) -> None:
-        """Give back what the dead worker held, and wake somebody for it."""
+        """Requeue the exited worker's slices and send wakeups for them."""
         for _ in range(MAX_TRIES):
             try:
                 self._reclaim(child_exit)
             except Unreachable as error:
                 log.warning(
-                    "can't give back yet what a dead worker held", worker=child_exit.worker_id, error=str(error)
+                    "worker.crash_recovery_failed",
+                    worker_id=child_exit.worker_id,
+                    error=str(error),
+                    retry_seconds=RETRY_SECONDS,
                 )
                 time.sleep(RETRY_SECONDS)
             except DatabaseRefused as error:
-                log.error("can't give back what a dead worker held", worker=child_exit.worker_id, error=str(error))
+                log.error(
+                    "worker.crash_recovery_failed",
+                    worker_id=child_exit.worker_id,
+                    error_code=error.code,
+                    error=str(error),
+                )
                 return
             else:
                 return
@@ -85,18 +93,23 @@ class CrashRecovery:
         if not found:
             return
         log.warning(
-            "gave back what a dead worker held",
-            worker=child_exit.worker_id,
-            ending=ending.value,
-            queued=found.requeued,
+            "worker.crash_recovered",
+            worker_id=child_exit.worker_id,
+            outcome=ending.value,
+            requeued=found.requeued,
             split=found.split,
-            buried=found.dead_lettered,
+            dead_lettered=found.dead_lettered,
         )
         for pipeline, slice_ids in found.wakeups.items():
             try:
                 wakeups.send_wakeups(self._settings, pipeline, slice_ids)
             except Unreachable as error:
-                log.warning("could not ring for it; others will find it in SQL", error=str(error))
+                log.warning(
+                    "wakeups.send_failed",
+                    pipeline=pipeline,
+                    error=str(error),
+                    reason="workers find requeued slices by polling SQL",
+                )
 
     def _record_load_failure(self, child_exit: ChildExit, outcome: AttemptOutcome) -> None:
         with self._database.read() as connection:
@@ -115,4 +128,10 @@ class CrashRecovery:
             LoadBackoff.max_pause_seconds(tries + 1),
         )
         load_failures.record(self._database, place, row.pipeline, row.model, error, pause)
-        log.error("a worker ended while it loaded a pipeline", failed=row.pipeline, error=str(error), seconds=pause)
+        log.error(
+            "model.load_crashed",
+            worker_id=child_exit.worker_id,
+            pipeline=row.pipeline,
+            error=str(error),
+            retry_seconds=pause,
+        )

@@ -1,4 +1,4 @@
-"""Which devices this machine offers, found without loading torch, and how many threads a process may use."""
+"""Device discovery finds GPUs without loading torch and divides the CPU cores among processes."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from models.errors import UsageError
 
 
 def device_names(requested: str) -> list[str]:
-    """Device names, one for each process: `cuda:0,cuda:1` as asked, or for `auto` every GPU, else one process."""
+    """Return one device name per process; `auto` means every GPU, or one process if there is none."""
     if requested != "auto":
         names = [name.strip() for name in requested.split(",") if name.strip()]
         if not names:
@@ -18,7 +18,7 @@ def device_names(requested: str) -> list[str]:
 
 
 def threads_per_process(devices: list[str]) -> int:
-    """Threads for each process' arithmetic: the cores that we may use, shared out evenly."""
+    """Return the compute threads for each process: an equal share of the available cores."""
     return max(1, _core_count() // max(1, len(devices)))
 
 

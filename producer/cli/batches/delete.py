@@ -1,4 +1,4 @@
-"""`batchmill delete`: a batch goes for good."""
+"""`batchmill delete` deletes a batch for good."""
 
 import click
 
@@ -10,7 +10,7 @@ from producer.cli import common
 
 @click.command(short_help="Delete a batch with its jobs and results.")
 @click.argument("batch_id", metavar="ID")
-@click.option("--cancel", is_flag=True, help="Cancel it first where it has not ended.")
+@click.option("--cancel", is_flag=True, help="Cancel the batch first if it has not ended.")
 @common.json_option
 def delete(batch_id: str, cancel: bool, as_json: bool) -> None:
     """Delete the batch ID with its jobs and results, for good; tables that --to-sql wrote stay.

@@ -1,4 +1,4 @@
-"""`batchmill submit --dry-run`: what a submission would come to, for a person or a program."""
+"""`batchmill submit --dry-run` reports what a submission would contain, without submitting it."""
 
 import click
 
@@ -14,33 +14,34 @@ BAR_WIDTH = 40
 
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
-    """Rehearse a submission and print what came of it; returns whether it would be accepted."""
+    """Dry-run a submission and print the report; returns whether it would be accepted."""
     with progress.show_progress("checking") as report:
-        found = dry_run.dry_run(request, source, settings.slice_size, lambda rows: report(rows, None, ""))
-    found.jobs_per_second = dry_run.recent_jobs_per_second(settings.resolved_database_url, request.pipeline.name)
+        result = dry_run.dry_run(request, source, settings.slice_size, lambda rows: report(rows, None, ""))
+    result.jobs_per_second = dry_run.recent_jobs_per_second(settings.resolved_database_url, request.pipeline.name)
     if as_json:
-        terminal.echo_json(found.as_dict())
+        terminal.echo_json(result.as_dict())
     else:
-        click.echo(_format_report(found))
-    accepted = request.keep_invalid or not found.invalid
-    terminal.print_notice(f"a dry run: nothing was submitted{'' if accepted else ', and this would be refused'}")
-    return accepted
+        click.echo(_format_report(result))
+    is_acceptable = request.keep_invalid or not result.invalid
+    verdict = "" if is_acceptable else ", and this would be refused"
+    terminal.print_notice(f"a dry run: nothing was submitted{verdict}")
+    return is_acceptable
 
 
 def _format_report(report: DryRunReport) -> str:
-    known: list[tuple[str, object]] = [
+    pairs: list[tuple[str, object]] = [
         ("rows", f"{report.rows:,}"),
         ("jobs", f"{report.jobs:,} in {terminal.format_count(report.slices, 'slice')}"),
-        ("bad rows", _format_bad_rows(report)),
+        ("invalid rows", _format_invalid_rows(report)),
         *(("", terminal.to_printable(problem)) for problem in report.problems),
         ("takes", _format_estimate(report)),
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
         *(("", line) for line in _length_bars(report.lengths.bins())),
     ]
-    return terminal.format_pairs(known)
+    return terminal.format_pairs(pairs)
 
 
-def _format_bad_rows(report: DryRunReport) -> str:
+def _format_invalid_rows(report: DryRunReport) -> str:
     if not report.invalid:
         return "none"
     codes = ", ".join(f"{count:,} {code}" for code, count in report.invalid.most_common())
@@ -60,6 +61,6 @@ def _format_estimate(report: DryRunReport) -> str:
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:
     if not rows:
         return []
-    most = max(count for _, count in rows)
+    max_count = max(count for _, count in rows)
     width = len(f"{rows[-1][0]:,}")
-    return [f"≤ {top:>{width},}  {'█' * -(-BAR_WIDTH * count // most)} {count:,}".rstrip() for top, count in rows]
+    return [f"≤ {top:>{width},}  {'█' * -(-BAR_WIDTH * count // max_count)} {count:,}".rstrip() for top, count in rows]

@@ -1,4 +1,4 @@
-"""Which source a command reads: files, standard input, or an operator's query."""
+"""The source that a command's options name: files, standard input, or an operator's query."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -21,17 +21,17 @@ def open_source(
     source_name: str | None,
     query_params: dict[str, Any],
 ) -> AbstractContextManager[Source]:
-    """The source that the options name, to be opened; raises UsageError where they name none, or several."""
+    """Return the source that the options name, not opened yet; raises UsageError unless they name exactly one."""
     if bool(paths) == (source_name is not None):
         raise UsageError("say what to submit: files, - for standard input, or --sql NAME")
     if source_name is None:
         if query_params:
-            raise UsageError("--bind gives a parameter to a query; name that with --sql")
+            raise UsageError("--bind sets a parameter of a query; name the query with --sql")
         return readers.open_source(
             paths, columns, file_format, readers.Access.from_settings(settings), Limits.from_settings(settings)
         )
     if file_format is not None:
-        raise UsageError("--format is of files, and --sql names a query")
+        raise UsageError("--format applies to files, and --sql names a query")
     from producer.readers.sql import query
 
     return query.open_query(

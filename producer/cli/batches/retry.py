@@ -1,4 +1,4 @@
-"""`batchmill retry`: what failed is tried again."""
+"""`batchmill retry` runs a batch's failed jobs again."""
 
 import click
 
@@ -17,7 +17,7 @@ FAILED = JobOutcome.FAILED.value
 RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED]
 
 
-@click.command(short_help="Try again what failed.")
+@click.command(short_help="Run a batch's failed jobs again.")
 @click.argument("batch_id", metavar="ID")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only jobs with this error code. May be repeated.")
 @click.option(
@@ -27,9 +27,11 @@ RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not 
     type=click.Choice(RETRYABLE_OUTCOMES),
     default=(FAILED,),
     show_default=True,
-    help="Which jobs; cancelled and expired ones have to be asked for. May be repeated.",
+    help="Only jobs with this outcome. May be repeated.",
 )
-@click.option("--deadline", metavar="WHEN", help="A new one, such as 6h; without, one that has passed is dropped.")
+@click.option(
+    "--deadline", metavar="WHEN", help="A new deadline, such as 6h; without it, a deadline that has passed is removed."
+)
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @common.json_option
@@ -44,20 +46,20 @@ def retry(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Try the failed jobs of the batch ID again, in the same batch and in their results' place.
+    """Try the failed jobs of the batch ID again, in the same batch; new results replace the old ones.
 
-    What they came to before is kept: batchmill attempts ID.
+    The old results stay visible: batchmill attempts ID.
     """
     settings = Settings.load()
-    choice = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
-    until = None if deadline is None else Deadline.parse(deadline)
+    selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
+    new_deadline = None if deadline is None else Deadline.parse(deadline)
     with common.open_database(settings) as database:
-        put_back = retry_jobs(database, batch_id, choice, settings.slice_size, until)
-        terminal.print_notice(f"{terminal.format_count(put_back.jobs, 'job')} of {batch_id} will be tried again")
+        result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
+        terminal.print_notice(f"{terminal.format_count(result.jobs, 'job')} of {batch_id} will be tried again")
         warning = submitting.notify_workers(
-            settings, SubmitResult(batch_id, put_back.pipeline, put_back.jobs, 0, put_back.slice_ids)
+            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slice_ids)
         )
-        common.warn_if_no_worker(database, settings, put_back.pipeline, warning)
+        common.warn_if_no_worker(database, settings, result.pipeline, warning)
         if waits:
             ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
         if as_json:

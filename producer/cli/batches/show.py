@@ -1,4 +1,4 @@
-"""`batchmill show`: one batch."""
+"""`batchmill show` shows one batch."""
 
 import click
 
@@ -13,7 +13,7 @@ from producer.cli.display import batch_tables
 @click.argument("batch_id", metavar="ID")
 @common.json_option
 def show(batch_id: str, as_json: bool) -> None:
-    """Show how the batch ID stands, what made its results and how fast, and why nobody works on it, if so."""
+    """Show the batch ID: its progress, model and rate, and the reason if no worker processes it."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         batch = views.get_batch(database, batch_id)

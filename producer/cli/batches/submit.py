@@ -1,4 +1,4 @@
-"""`batchmill submit`: a file of inputs becomes one batch."""
+"""`batchmill submit` submits files of inputs, or a query's rows, as one batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +27,9 @@ from producer.submission.submit import SubmitResult
 
 @click.command(short_help="Submit a file of inputs as one batch.")
 @click.argument("paths", metavar="[FILE…|-]", nargs=-1)
-@click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline; see: batchmill pipelines.")
+@click.option("--pipeline", "-p", required=True, metavar="NAME", help="The pipeline; see: batchmill pipelines.")
 @click.option(
-    "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by a file's name; - is jsonl."
+    "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by the file's name; - is jsonl."
 )
 @click.option("--sql", metavar="NAME", help="Instead of files: the query [sources.NAME] of batchmill.toml.")
 @click.option(
@@ -46,16 +46,16 @@ from producer.submission.submit import SubmitResult
     multiple=True,
     callback=common.parse_pairs,
     metavar="FIELD=COLUMN",
-    help="Which column holds a field of the task, such as text=review_body. May be repeated.",
+    help="The column with a field of the task, such as text=review_body. May be repeated.",
 )
-@click.option("--id", "custom_id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id.")
+@click.option("--id", "custom_id", metavar="COLUMN", help="The column with your own ids; unset: custom_id, else id.")
 @click.option(
-    "--meta",
+    "--passthrough",
     multiple=True,
     metavar="COLUMN",
-    help="A column to keep with each job, given back with its result. May be repeated.",
+    help="A column to keep with each job and return with its result. May be repeated.",
 )
-@click.option("--no-id", is_flag=True, help="Keep no ids of yours, even where such a column is there.")
+@click.option("--no-id", is_flag=True, help="Keep no ids of your own, even if the source has such a column.")
 @click.option(
     "--param",
     "parameters",
@@ -65,7 +65,7 @@ from producer.submission.submit import SubmitResult
     help="A parameter of the task, as JSON or text; see: batchmill tasks. May be repeated.",
 )
 @click.option("--name", help="A name for people; it need not be unique.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher one go first.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Batches with a higher priority run first.")
 @click.option(
     "--metadata",
     multiple=True,
@@ -78,23 +78,19 @@ from producer.submission.submit import SubmitResult
     type=click.Choice(ON_INVALID),
     default=REJECT,
     show_default=True,
-    help="A row that can't be a job refuses the whole batch, or becomes a failed result with its line and code.",
+    help="A row that can't be a job: reject the whole batch, or make it a failed result with line and code.",
 )
-@click.option("--deadline", metavar="WHEN", help="A span such as 6h, or a time: what is open then has expired.")
+@click.option("--deadline", metavar="WHEN", help="A duration such as 6h, or a time; remaining jobs expire then.")
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
     "--idempotency-key",
     metavar="KEY",
-    help="The same command again is the same batch, and exits as that one stands; broken off, it goes on there.",
+    help="The same command with the same key is the same batch; an interrupted submission resumes.",
 )
 @click.option(
-    "--reuse",
-    is_flag=True,
-    help="Take what earlier batches have for the same input, model and parameters instead of computing it again.",
+    "--reuse", is_flag=True, help="Reuse results of earlier batches for the same input, model and parameters."
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Read and check everything, say what it would come to, and write nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Read and check everything, print a report, and write nothing.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
 @common.json_option
@@ -109,7 +105,7 @@ def submit(
     bound: dict[str, Any],
     inputs: dict[str, str],
     custom_id: str | None,
-    meta: tuple[str, ...],
+    passthrough: tuple[str, ...],
     no_id: bool,
     dry_run: bool,
     waits: bool,
@@ -120,14 +116,16 @@ def submit(
     """Submit files (JSON lines, CSV or Parquet, plain, .gz or .zst) as one batch, and print its id.
 
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
-    is a text, or an object with the task's fields. The first bad rows are named, and then nothing is submitted.
+    is a text, or an object with the task's fields. The first invalid rows are named, and then nothing is submitted.
     """
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
     settings = Settings.load()
-    entry = Catalogue.load(settings)[pipeline]
-    request = SubmitRequest.create(entry, **fields)
-    columns = ColumnMapping.for_task(entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=meta)
+    catalogue_entry = Catalogue.load(settings)[pipeline]
+    request = SubmitRequest.create(catalogue_entry, **fields)
+    columns = ColumnMapping.for_task(
+        catalogue_entry.spec, inputs, custom_id, use_ids=not no_id, passthrough=passthrough
+    )
     source = sources.open_source(settings, columns, paths=paths, file_format=kind, source_name=sql, query_params=bound)
     if dry_run:
         with source as rows:
@@ -158,12 +156,12 @@ def _submit(database: Database, settings: Settings, request: SubmitRequest, sour
             )
     except KeyboardInterrupt:
         if request.idempotency_key is not None:
-            terminal.print_notice("what is in stays for a day; the same command goes on there")
+            terminal.print_notice("the jobs read so far stay for a day; the same command resumes the submission")
         raise
 
 
 class _FirstChunkNotifier:
-    """Says once that a batch is worked on while it is read in, and rings."""
+    """Sends wakeups for each chunk, and prints once that the batch is processed while it is still ingesting."""
 
     def __init__(self, settings: Settings) -> None:
         self._wakeup_sender = submitting.WakeupSender(settings)
@@ -173,14 +171,14 @@ class _FirstChunkNotifier:
         if not self._has_notified:
             self._has_notified = True
             terminal.print_notice(
-                f"{submission.batch_id} is worked on while more is read: batchmill results --follow "
+                f"{submission.batch_id} is processing while still ingesting: batchmill results --follow "
                 f"{submission.batch_id}"
             )
         self._wakeup_sender(submission)
 
 
 def _print_id(database: Database, submission: SubmitResult, *, as_json: bool, waits: bool) -> None:
-    # The id before anything that may take seconds or be interrupted: from here on the batch exists.
+    # The batch exists now, so print the id before anything that may take seconds or be interrupted.
     if not as_json:
         click.echo(submission.batch_id)
     elif not waits:
@@ -192,23 +190,22 @@ def _print_id(database: Database, submission: SubmitResult, *, as_json: bool, wa
 
 @contextmanager
 def _errors_as_warnings(submission: SubmitResult) -> Iterator[None]:
-    """What is raised now is a warning: a script that takes it for a failure would submit all of it again."""
+    """Print errors as warnings, because a script that saw a failure would submit the whole batch again."""
     try:
         yield
     except BrokenPipeError:
         raise
     except Exception as error:
-        ours = isinstance(error, BatchmillError)
-        why = str(error) if ours else f"a defect ({type(error).__name__}) keeps from showing it"
-        terminal.print_notice(f"warning: {submission.batch_id} is accepted and safe, but {why}")
+        is_expected = isinstance(error, BatchmillError)
+        reason = str(error) if is_expected else f"a defect ({type(error).__name__}) prevents showing it"
+        terminal.print_notice(f"warning: {submission.batch_id} is accepted and safe, but {reason}")
 
 
 def _print_summary(settings: Settings, database: Database, submission: SubmitResult) -> None:
     if submission.source_failure is not None:
         terminal.print_notice(
-            f"{submission.batch_id} is not whole: {submission.source_failure}; what was read until "
-            "then runs, and a failed "
-            f"job at its end stands for the rest"
+            f"{submission.batch_id} is incomplete: {submission.source_failure}; the jobs read until then run, and a "
+            "failed job at the end stands for the rest"
         )
     if submission.existing_status is not None:
         jobs = terminal.format_count(submission.jobs, "job")
@@ -218,21 +215,22 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
         if submission.warning is not None:
             terminal.print_notice(f"warning: {submission.warning}")
         return
-    invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
-    before = f", {submission.already_ingested:,} of them were in before" if submission.already_ingested else ""
+    terminal.print_notice(_acceptance_summary(submission))
+    if submission.slice_ids:
+        warning = submitting.notify_workers(settings, submission)
+        common.warn_if_no_worker(database, settings, submission.pipeline, warning)
+
+
+def _acceptance_summary(submission: SubmitResult) -> str:
+    jobs = terminal.format_count(submission.jobs, "job")
     slices = terminal.format_count(len(submission.slice_ids), "slice")
-    terminal.print_notice(
-        f"accepted {terminal.format_count(submission.jobs, 'job')} in "
-        f"{slices}{before}{invalid}{_reuse_summary(submission)}"
-    )
-    if not submission.slice_ids:
-        return
-    warning = submitting.notify_workers(settings, submission)
-    common.warn_if_no_worker(database, settings, submission.pipeline, warning)
+    ingested = f", {submission.already_ingested:,} of them already ingested" if submission.already_ingested else ""
+    invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
+    return f"accepted {jobs} in {slices}{ingested}{invalid}{_reuse_summary(submission)}"
 
 
 def _exit_code(database: Database, submission: SubmitResult) -> int:
-    """As `batchmill wait` exits, for a batch that was there before: it may have come to nothing since."""
+    """Return the exit code of `batchmill wait` for an earlier batch, which may have failed since."""
     batch = views.get_batch(database, submission.batch_id)
     return (
         wait.exit_code(batch)
@@ -245,5 +243,5 @@ def _reuse_summary(submission: SubmitResult) -> str:
     if submission.reused is None:
         return ""
     if submission.not_cacheable_because:
-        return f", none of them reused, since {submission.not_cacheable_because}"
+        return f", none of them reused, because {submission.not_cacheable_because}"
     return f", {submission.reused:,} of them reused from earlier batches"

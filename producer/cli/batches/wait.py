@@ -1,4 +1,4 @@
-"""`batchmill wait`: until a batch has ended."""
+"""`batchmill wait` waits until a batch has ended."""
 
 import click
 
@@ -23,7 +23,8 @@ EXIT_COMPLETED, EXIT_FAILED, EXIT_FAILED_JOBS = 0, 1, 3
 def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait until the batch ID has ended.
 
-    Exits 0 when all its jobs succeeded, 3 when it is done with failed jobs, 1 when it failed, expired or was cancelled.
+    Exits 0 when all its jobs succeeded, 3 when it completed with failed jobs, and 1 when it failed, expired or was
+    cancelled.
     """
     with common.open_database(Settings.load()) as database:
         ctx.exit(follow_batch(database, batch_id, timeout, as_json=as_json))
@@ -32,13 +33,13 @@ def wait(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool
 def follow_batch(
     database: Database, batch_id: str, timeout: float | None, *, as_json: bool, command: str = "wait"
 ) -> int:
-    """Show a batch until it has ended; returns the exit code. `again` is the command to come back with."""
-    views.get_batch(database, batch_id)  # no bar for what is not there
+    """Show a batch until it has ended, and return the exit code; `command` is named in the notice on Ctrl-C."""
+    views.get_batch(database, batch_id)  # raises NotFound before a bar is shown
     try:
-        with live.show_batch(ProgressTracker(database, batch_id)) as see:
-            batch = polling.wait_until_ended(database, batch_id, timeout, see)
+        with live.show_batch(ProgressTracker(database, batch_id)) as update:
+            batch = polling.wait_until_ended(database, batch_id, timeout, update)
     except KeyboardInterrupt:
-        terminal.print_notice(f"\n{batch_id} goes on; come back: batchmill {command} {batch_id}")
+        terminal.print_notice(f"\n{batch_id} continues; return to it: batchmill {command} {batch_id}")
         raise
     terminal.print_notice(batch_tables.summary(batch))
     if as_json:
@@ -47,7 +48,7 @@ def follow_batch(
 
 
 def exit_code(batch: BatchView) -> int:
-    """What an ended batch means to a shell."""
+    """Return the exit code for a batch that has ended."""
     if batch.status is not BatchStatus.COMPLETED:
         return EXIT_FAILED
     return EXIT_FAILED_JOBS if batch.counts.failed else EXIT_COMPLETED

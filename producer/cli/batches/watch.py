@@ -1,4 +1,4 @@
-"""`batchmill watch`: a batch while it runs."""
+"""`batchmill watch` shows a batch while it runs."""
 
 import time
 
@@ -21,32 +21,29 @@ from producer.cli.display.progress import LINE_INTERVAL_SECONDS
 @common.json_option
 @click.pass_context
 def watch(ctx: click.Context, batch_id: str, timeout: float | None, as_json: bool) -> None:
-    """Watch the batch ID until it has ended: progress, pace, when it will be done, workers, padding, failures by code.
+    """Watch the batch ID until it has ended: progress, rate, remaining time, workers, padding, failures by code.
 
-    A live view on a terminal, a line every few seconds elsewhere, a JSON object for each with --json. Exits as
+    The view is live on a terminal; elsewhere it is a line every few seconds, or a JSON object with --json. Exits as
     `batchmill wait` does.
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
         if as_json:
-            ctx.exit(
-                _print_progress(
-                    ProgressTracker(database, batch_id, settings.lease_seconds), database, batch_id, timeout
-                )
-            )
+            tracker = ProgressTracker(database, batch_id, settings.lease_seconds)
+            ctx.exit(_print_progress(tracker, database, batch_id, timeout))
         ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=False, command="watch"))
 
 
 def _print_progress(tracker: ProgressTracker, database: Database, batch_id: str, timeout: float | None) -> int:
-    due = 0.0
+    next_line_at = 0.0
     views.get_batch(database, batch_id)
 
-    def see(batch: BatchView) -> None:
-        nonlocal due
+    def print_if_due(batch: BatchView) -> None:
+        nonlocal next_line_at
         now = time.monotonic()
         tracker.record(now, batch)
-        if now >= due or batch.status.has_ended:
-            due = now + LINE_INTERVAL_SECONDS
+        if now >= next_line_at or batch.status.has_ended:
+            next_line_at = now + LINE_INTERVAL_SECONDS
             terminal.echo_json(tracker.progress_for(batch).as_dict())
 
-    return wait.exit_code(polling.wait_until_ended(database, batch_id, timeout, see))
+    return wait.exit_code(polling.wait_until_ended(database, batch_id, timeout, print_if_due))

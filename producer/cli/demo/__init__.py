@@ -1,1 +1,1 @@
-"""`batchmill demo`: all eight tasks on bundled inputs, in a sandbox of its own."""
+"""`batchmill demo` runs all eight tasks on bundled inputs, in a sandbox."""

@@ -1,4 +1,4 @@
-"""`batchmill demo`: all eight tasks at work on bundled inputs, in a home of the demo's own."""
+"""`batchmill demo` runs all eight tasks on bundled inputs, in a home folder for the demo."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ CheckRunning = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoBatch:
-    """One batch of the demo: a sample's pipeline, the bundled inputs, and parameters that show something."""
+    """One batch of the demo: a sample pipeline, its bundled inputs and parameters."""
 
     task: str
     input_path: Path
@@ -42,7 +42,7 @@ class DemoBatch:
 
     @property
     def pipeline(self) -> str:
-        """The sample's name in the catalogue."""
+        """The sample pipeline's name in the catalogue."""
         return f"sample-{self.task}"
 
 
@@ -72,15 +72,15 @@ DEMO_BATCHES = (
 )
 @click.pass_context
 def demo(ctx: click.Context, /, home: Path) -> None:
-    """Start Valkey, a SQLite file and one worker, give it a batch for each of the eight tasks, and show the answers."""
+    """Start Valkey and one worker with a SQLite file, run a batch for each of the eight tasks, and show the results."""
     home = home.absolute()
     with sandbox.isolated_settings(home):
         settings = Settings.load()
         with (
-            sandbox.run_up(home / "up.log", [act.pipeline for act in DEMO_BATCHES]) as check,
+            sandbox.run_up(home / "up.log", [demo_batch.pipeline for demo_batch in DEMO_BATCHES]) as check_running,
             common.open_database(settings) as database,
         ):
-            batches = _run_batches(settings, database, check)
+            batches = _run_batches(settings, database, check_running)
             for batch in batches:
                 if batch.error_message is not None:
                     raise BatchmillError(f"the demo's batch for {batch.pipeline} failed: {batch.error_message}")
@@ -91,15 +91,15 @@ def demo(ctx: click.Context, /, home: Path) -> None:
 
 
 def _run_batches(settings: Settings, database: Database, check_running: CheckRunning) -> list[BatchView]:
-    """Submit every act's inputs, and wait until the last of them is answered."""
+    """Submit all batches of the demo, and wait until they have ended."""
     catalogue = Catalogue.load(settings)
     submissions = []
-    for act in DEMO_BATCHES:
-        pipeline = catalogue[act.pipeline]
-        request = SubmitRequest.create(pipeline, name="demo", parameters=act.parameters)
-        with readers.open_source(str(act.input_path), ColumnMapping.for_task(pipeline.spec)) as source:
+    for demo_batch in DEMO_BATCHES:
+        pipeline = catalogue[demo_batch.pipeline]
+        request = SubmitRequest.create(pipeline, name="demo", parameters=demo_batch.parameters)
+        with readers.open_source(str(demo_batch.input_path), ColumnMapping.for_task(pipeline.spec)) as source:
             submissions.append(submit.submit(database, settings.slice_size, request, source))
-        # Valkey may be starting still: then the worker finds the batch in SQL, as always.
+        # Valkey may still be starting; then the worker finds the batch by polling SQL.
         submit.notify_workers(settings, submissions[-1])
     jobs = sum(submission.jobs for submission in submissions)
     terminal.print_notice(f"accepted {jobs:,} inputs in {len(submissions)} batches, one for each task")
@@ -114,7 +114,7 @@ def _wait_for_batches(
 
         def watch(batch: BatchView) -> None:
             check_running()
-            done = batch.counts.ended + sum(before.counts.ended for before in ended)
+            done = batch.counts.ended + sum(earlier.counts.ended for earlier in ended)
             report(done, jobs, batch.pipeline if done else "the worker loads its first model")
 
         for batch_id in batch_ids:
@@ -131,17 +131,14 @@ def _print_results(database: Database, batch: BatchView) -> None:
     ]
     click.echo(f"\n{batch.task}: {len(rows)} of {terminal.format_count(total, 'result')}")
     width = max(60, terminal.terminal_width())
-    if max(terminal.display_width(told) for _, told in rows) <= width // 2:
-        click.echo(
-            terminal.format_table(
-                ("INPUT", "OUTPUT"), [(terminal.shorten(given, width // 2 - 2), told) for given, told in rows]
-            )
-        )
+    if max(terminal.display_width(output) for _, output in rows) <= width // 2:
+        short_rows = [(terminal.shorten(input_text, width // 2 - 2), output) for input_text, output in rows]
+        click.echo(terminal.format_table(("INPUT", "OUTPUT"), short_rows))
     else:
-        for given, told in rows:
-            click.echo(terminal.shorten(given, width))
+        for input_text, output in rows:
+            click.echo(terminal.shorten(input_text, width))
             click.echo(
-                textwrap.fill(terminal.to_printable(told), width, initial_indent="  → ", subsequent_indent="    ")
+                textwrap.fill(terminal.to_printable(output), width, initial_indent="  → ", subsequent_indent="    ")
             )
 
 

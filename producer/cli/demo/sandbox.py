@@ -1,4 +1,4 @@
-"""The stage: a home of the demo's own, `batchmill up` running in it, and how to go on from there by hand."""
+"""The demo's sandbox: its home folder, `batchmill up` running in it, and commands that continue from there."""
 
 import os
 import shutil
@@ -20,19 +20,19 @@ CONFIG_TEXT = "# Settings of the demo in this folder; see `Settings` in models/s
 
 @contextmanager
 def isolated_settings(home: Path) -> Iterator[None]:
-    """The demo's own home and nothing else: it must not write to a database that the environment happens to name."""
+    """Restrict settings to the demo's home, so that it never writes to a database named by the environment."""
     private_files.make_folder(home)
     config = home / "batchmill.toml"
     if not config.exists():
         config.write_text(CONFIG_TEXT)
-    own = {"BATCHMILL_HOME": str(home), "BATCHMILL_CONFIG": str(config)}
-    others = ("BATCHMILL_DATABASE_URL", "BATCHMILL_REDIS_URL")
-    before = {name: os.environ.pop(name, None) for name in (*own, *others)}
-    os.environ.update(own)
+    replacements = {"BATCHMILL_HOME": str(home), "BATCHMILL_CONFIG": str(config)}
+    removals = ("BATCHMILL_DATABASE_URL", "BATCHMILL_REDIS_URL")
+    old_values = {name: os.environ.pop(name, None) for name in (*replacements, *removals)}
+    os.environ.update(replacements)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in old_values.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
@@ -40,29 +40,29 @@ def isolated_settings(home: Path) -> Iterator[None]:
 
 @contextmanager
 def run_up(log_path: Path, pipelines: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """`batchmill up` as a process of ours, from start to stop; yields a check that raises when it has died."""
-    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--end-with-stdin"]
+    """Run `batchmill up` as a child process for a block; yields a check that raises when it has exited."""
+    command = [sys.executable, "-P", "-m", "batchmill", "up", "--pipelines", ",".join(pipelines), "--exit-with-parent"]
     terminal.print_notice(f"starting: batchmill up\n     log: {relative_path(log_path)}")
     with os.fdopen(private_files.open_file(log_path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=_child_environment())
 
-    def check() -> None:
+    def check_running() -> None:
         if process.poll() is not None:
-            last = log_path.read_text("utf-8", errors="replace").splitlines()[-MAX_LOG_LINES:] or ["nothing"]
-            lines = "".join(f"\n  {terminal.to_printable(line)}" for line in last)
+            last_lines = log_path.read_text("utf-8", errors="replace").splitlines()[-MAX_LOG_LINES:] or ["nothing"]
+            lines = "".join(f"\n  {terminal.to_printable(line)}" for line in last_lines)
             raise BatchmillError(
-                f"`batchmill up` ended with {process.returncode}; the last of {relative_path(log_path)}:{lines}"
+                f"`batchmill up` ended with {process.returncode}; the last lines of {relative_path(log_path)}:{lines}"
             )
 
     try:
-        yield check
+        yield check_running
     finally:
         terminal.print_notice("stopping the worker and Valkey")
         _stop_process(process)
 
 
 def batchmill_command() -> str:
-    """How to call us from this folder."""
+    """Return the command that runs Batchmill from this folder."""
     if shutil.which("batchmill"):
         return "batchmill"
     script = Path(sys.argv[0])
@@ -70,22 +70,23 @@ def batchmill_command() -> str:
 
 
 def sqlite_command(file: Path) -> str:
+    """Return the command that runs a query on a SQLite file; empty if there is none."""
     if shutil.which("sqlite3"):
         return f"sqlite3 {file} "
     return f"{sys.executable} -m sqlite3 {file} " if sys.version_info >= (3, 12) else ""
 
 
 def relative_path(path: Path) -> Path:
-    """The path as one would type it here."""
+    """Return the path relative to the current folder if it lies in it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _child_environment() -> dict[str, str]:
-    """The process' environment: it finds our packages where we were found, installed or not."""
-    here = Path(sys.modules["models"].__path__[0]).parent
-    if here == Path(sysconfig.get_path("purelib")):
+    """Return an environment in which the child imports our packages from the same folder, installed or not."""
+    folder = Path(sys.modules["models"].__path__[0]).parent
+    if folder == Path(sysconfig.get_path("purelib")):
         return dict(os.environ)
-    path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path}
 
 

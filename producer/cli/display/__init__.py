@@ -1,1 +1,1 @@
-"""How batches, results, outputs and progress look on a terminal."""
+"""Text for the terminal: batches, results, outputs and progress."""

@@ -1,4 +1,4 @@
-"""How batches and results look on a terminal."""
+"""Batches and results as text for the terminal."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,17 +12,17 @@ from producer.results.pages import ResultRow, format_timestamp
 
 
 def batch_row(batch: BatchView) -> list[object]:
-    """A batch in the table of `batchmill ls`."""
+    """Return a batch's row in the table of `batchmill ls`."""
     counts = batch.counts
     done = f"{counts.ended:,}/{counts.total:,}"
     return [batch.id, batch.status.value, batch.pipeline, done, counts.failed, _created_at(batch), batch.name or ""]
 
 
 def batch_details(batch: BatchView) -> str:
-    """A batch for a person."""
+    """Return a batch's details, one per line."""
     counts = batch.counts
-    ended = [(name, moment) for name, moment in batch.timestamps.items() if moment is not None]
-    known: list[tuple[str, object]] = [
+    timestamps = [(name, timestamp) for name, timestamp in batch.timestamps.items() if timestamp is not None]
+    pairs: list[tuple[str, object]] = [
         ("batch", batch.id),
         ("name", batch.name),
         ("status", batch.status.value),
@@ -32,21 +32,21 @@ def batch_details(batch: BatchView) -> str:
         ("", batch.ingesting and "more is being read in"),
         ("reused", batch.reused and f"{batch.reused:,} of them from earlier batches"),
         ("pipeline", f"{batch.pipeline} (task {batch.task})"),
-        ("model", f"{batch.model}@{batch.revision or 'settled by the first worker'}"),
+        ("model", f"{batch.model}@{batch.revision or 'resolved by the first worker'}"),
         ("ran as", batch.dtype and f"{batch.dtype} on {batch.device}"),
         ("parameters", batch.parameters and terminal.compact_json(redaction.redact_parameters(batch.parameters))),
         ("priority", batch.priority or None),
         ("metadata", batch.metadata and terminal.compact_json(batch.metadata)),
-        *((name.removesuffix("_at").replace("_", " "), format_timestamp(moment)) for name, moment in ended),
+        *((name.removesuffix("_at").replace("_", " "), format_timestamp(timestamp)) for name, timestamp in timestamps),
         ("pace", format_rate(batch.jobs_per_second)),
         ("padding", format_padding_share(batch.padding_share)),
         ("device", format_device_use(batch)),
     ]
-    return terminal.format_pairs([(name, value) for name, value in known if value])
+    return terminal.format_pairs([(name, value) for name, value in pairs if value])
 
 
 def summary(batch: BatchView) -> str:
-    """One sentence on how a batch stands."""
+    """Return one sentence about a batch's progress or end."""
     parts = [f"{batch.id} {batch.status.value.replace('_', ' ')}: {terminal.format_count(batch.counts.total, 'job')}"]
     parts += [f"{count:,} {name}" for name, count in outcome_counts(batch)]
     parts += ["more being read in"] if batch.ingesting else []
@@ -56,12 +56,12 @@ def summary(batch: BatchView) -> str:
 
 
 def no_worker_message(pipeline: str) -> str:
-    """What to do where nobody works."""
+    """Return the notice that no worker serves a pipeline, with the command that starts one."""
     return f"no worker serves {pipeline} now; start one: batchmill up --pipelines {pipeline}"
 
 
 def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
-    """Results in columns: position, custom_id, answer and the beginning of the input, `width` columns in all."""
+    """Return results as lines of at most `width` columns: position, custom_id, output and the start of the input."""
     lines = []
     for row in rows:
         name, outcome = terminal.shorten(row.custom_id or "", 16), terminal.shorten(output_text.format_outcome(row), 40)
@@ -73,14 +73,14 @@ def result_lines(rows: Sequence[ResultRow], width: int) -> list[str]:
 
 
 def format_rate(jobs_per_second: float | None) -> str | None:
-    """A pace, as exactly as it means something."""
+    """Return a rate, with as many digits as are significant."""
     if jobs_per_second is None:
         return None
     return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time, as exactly as an estimate means something."""
+    """Return a duration in the largest unit of which it has at least two."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -88,20 +88,20 @@ def format_duration(seconds: float) -> str:
 
 
 def format_device_use(batch: BatchView) -> str | None:
-    """How much of its time the device computed for a batch."""
+    """Return the device time of a batch, and its share of the elapsed time."""
     share = batch.devices_busy
     return None if share is None else f"{batch.device_seconds:,.1f} s, {share:.0%} of the time of one"
 
 
 def format_padding_share(padding_share: float | None) -> str | None:
-    """A share of padding in per cent."""
+    """Return a share of padding in per cent."""
     return None if padding_share is None else f"{padding_share:.1%} of the tokens"
 
 
 def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
-    """How many of a batch's jobs came to what."""
+    """Return the numbers of a batch's jobs by outcome, without most zeros."""
     counts = batch.counts
-    named = [
+    pairs = [
         ("succeeded", counts.completed),
         ("failed", counts.failed),
         ("cancelled", counts.cancelled),
@@ -109,7 +109,7 @@ def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
         ("open", counts.unanswered),
     ]
     always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
-    return [(name, count) for name, count in named if count or name in always]
+    return [(name, count) for name, count in pairs if count or name in always]
 
 
 def _created_at(batch: BatchView) -> str:

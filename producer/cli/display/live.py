@@ -1,4 +1,4 @@
-"""A live view of a batch on stderr: a bar and what stands behind it on a terminal, a line now and then elsewhere."""
+"""Live view of a batch on stderr: a bar with details on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -18,30 +18,30 @@ UpdateView = Callable[[BatchView], object]
 
 @contextmanager
 def show_batch(tracker: ProgressTracker, title: str = "running") -> Iterator[UpdateView]:
-    """Show how a batch goes; the block calls what it gets with the batch at every look."""
+    """Show a batch's progress; the block calls the yielded function with the batch at every poll."""
     if sys.stderr.isatty():
-        with _live_view(tracker, title) as see:
-            yield see
+        with _live_view(tracker, title) as update:
+            yield update
     else:
-        lines = progress.LineReporter(title)
+        reporter = progress.LineReporter(title)
 
-        def see_in_lines(batch: BatchView) -> None:
+        def update_lines(batch: BatchView) -> None:
             tracker.record(time.monotonic(), batch)
-            if lines.is_due:  # only then ask for the rest
+            if reporter.is_due:  # the details take queries
                 counts = batch.counts
-                lines(counts.ended, counts.total or None, ", ".join(line_parts(tracker.progress_for(batch))))
+                reporter(counts.ended, counts.total or None, ", ".join(line_parts(tracker.progress_for(batch))))
 
-        yield see_in_lines
+        yield update_lines
 
 
 def line_parts(batch_progress: BatchProgress) -> list[str]:
-    """What a line says of a batch beside how many jobs are done."""
-    counts, holders = batch_progress.batch.counts, len(batch_progress.active_workers)
+    """Return the parts of a line about a batch that follow its number of finished jobs."""
+    counts, workers = batch_progress.batch.counts, len(batch_progress.active_workers)
     parts = [
         format_current_rate(batch_progress),
         format_time_left(batch_progress.eta),
         f"{counts.failed:,} failed" if counts.failed else None,
-        terminal.format_count(holders, "worker") if holders else None,
+        terminal.format_count(workers, "worker") if workers else None,
         format_padding(batch_progress.batch),
         f"waiting: {format_blockers(batch_progress)}" if batch_progress.waiting_for else None,
     ]
@@ -49,15 +49,10 @@ def line_parts(batch_progress: BatchProgress) -> list[str]:
 
 
 def details(batch_progress: BatchProgress) -> str:
-    """What stands under the bar."""
+    """Return the lines under the bar."""
     pairs = [
         ("jobs", ", ".join(f"{count:,} {name}" for name, count in batch_tables.outcome_counts(batch_progress.batch))),
-        (
-            "pace",
-            ", ".join(
-                part for part in (format_current_rate(batch_progress), format_time_left(batch_progress.eta)) if part
-            ),
-        ),
+        ("pace", ", ".join(filter(None, (format_current_rate(batch_progress), format_time_left(batch_progress.eta))))),
         ("workers", format_workers(batch_progress)),
         ("padding", batch_tables.format_padding_share(batch_progress.batch.padding_share)),
         ("failures", format_failures(batch_progress)),
@@ -67,48 +62,46 @@ def details(batch_progress: BatchProgress) -> str:
 
 
 def format_current_rate(batch_progress: BatchProgress) -> str | None:
-    """How fast it goes at present; since its beginning where that is not known yet."""
-    forecast = batch_progress.eta
-    return batch_tables.format_rate(
-        batch_progress.batch.jobs_per_second if forecast is None else forecast.jobs_per_second
-    )
+    """Return the current rate, or the average rate while the current one is unknown."""
+    source = batch_progress.batch if batch_progress.eta is None else batch_progress.eta
+    return batch_tables.format_rate(source.jobs_per_second)
 
 
 def format_time_left(eta: Eta | None) -> str | None:
-    """How long it will take, and between which bounds that is likely: `about 3 min left (2 min to 5 min)`."""
+    """Return the remaining time with its bounds, such as `about 3 min left (2 min to 5 min)`."""
     if eta is None:
         return None
     latest = "no telling" if eta.latest is None else batch_tables.format_duration(eta.latest)
     return (
         f"about {batch_tables.format_duration(eta.seconds)} left "
-        f"({batch_tables.format_duration(eta.soonest)} to {latest})"
+        f"({batch_tables.format_duration(eta.earliest)} to {latest})"
     )
 
 
 def format_padding(batch: BatchView) -> str | None:
-    """The share of padding, in a word."""
+    """Return the share of padding for a line."""
     return None if batch.padding_share is None else f"padding {batch.padding_share:.1%}"
 
 
 def format_workers(batch_progress: BatchProgress) -> str:
-    """Who works on it, and on how many jobs."""
-    named = [
-        f"{holder.host or holder.worker_id} {holder.device or ''}".rstrip()
-        + f" ({terminal.format_count(holder.jobs, 'job')})"
-        for holder in batch_progress.active_workers[:MAX_WORKERS]
+    """Return the workers that process the batch, with their numbers of jobs."""
+    workers = [
+        f"{worker.host or worker.worker_id} {worker.device or ''}".rstrip()
+        + f" ({terminal.format_count(worker.jobs, 'job')})"
+        for worker in batch_progress.active_workers[:MAX_WORKERS]
     ]
-    more = len(batch_progress.active_workers) - len(named)
-    return ", ".join(named) + (f" and {more:,} more" if more else "")
+    more = len(batch_progress.active_workers) - len(workers)
+    return ", ".join(workers) + (f" and {more:,} more" if more else "")
 
 
 def format_failures(batch_progress: BatchProgress) -> str:
-    """What failed, by error code."""
-    named = [f"{count:,} {code}" for code, count in batch_progress.failures[:MAX_CODES]]
-    return ", ".join(named) + (f", {terminal.ELLIPSIS}" if len(batch_progress.failures) > len(named) else "")
+    """Return the numbers of failures by error code."""
+    failures = [f"{count:,} {code}" for code, count in batch_progress.failures[:MAX_CODES]]
+    return ", ".join(failures) + (f", {terminal.ELLIPSIS}" if len(batch_progress.failures) > len(failures) else "")
 
 
 def format_blockers(batch_progress: BatchProgress) -> str:
-    """Why nobody works on it."""
+    """Return the reasons why no worker processes the batch."""
     return terminal.to_printable("; ".join(blocker.message for blocker in batch_progress.waiting_for))
 
 
@@ -122,11 +115,11 @@ def _live_view(tracker: ProgressTracker, title: str) -> Iterator[UpdateView]:
     task = bar.add_task(title, total=None, count="0", note="")
     with Live(bar, console=Console(stderr=True)) as live:
 
-        def see(batch: BatchView) -> None:
+        def update(batch: BatchView) -> None:
             tracker.record(time.monotonic(), batch)
             counts = batch.counts
             count = f"{counts.ended:,}/{counts.total:,}" if counts.total else "0"
             bar.update(task, completed=counts.ended, total=counts.total or None, count=count, note="")
             live.update(Group(bar, Text(details(tracker.progress_for(batch)))))
 
-        yield see
+        yield update

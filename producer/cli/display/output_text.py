@@ -1,4 +1,4 @@
-"""An answer in a few words, for a table: the shapes that the tasks' outputs have, whichever task it is."""
+"""Outputs in a few words for a table, by the structure of the output rather than by task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 from models.privacy import terminal
 from producer.results.pages import ResultRow
 
-MAX_ITEMS = 3  # of a list of labels or words
+MAX_ITEMS = 3  # items shown of a list of labels or words
 TEXT_KEYS = ("generated_text", "summary_text", "translation_text")
 
 
 def format_outcome(row: ResultRow) -> str:
-    """What came out: `POSITIVE 0.9998`, `Sarah PER, London LOC`, a text; other outputs as JSON; or the error."""
+    """Return the output, such as `POSITIVE 0.9998` or `Sarah PER, London LOC`, else as JSON; or the error code."""
     if row.error_code is not None or row.output is None:
         return f"{row.status.value}: {row.error_code or ''}".rstrip(": ")
     return format_output(row.output)
 
 
 def format_input(row: ResultRow) -> str:
-    """The input in one line: its fields' values, the longest part last."""
+    """Return the values of the input's fields in one line."""
     return " | ".join(_format_field(value) for value in row.input.values())
 
 
 def format_output(value: Any) -> str:
-    """An output in a few words."""
+    """Return an output in a few words."""
     if isinstance(value, dict):
         return _format_object(value)
-    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return _format_list(value)
     return terminal.compact_json(value)
 
@@ -37,27 +37,27 @@ def _format_object(value: dict[str, Any]) -> str:
     if {"answer", "score"} <= set(value):
         return f"{value['answer'] or '(no answer)'} {value['score']:.4f}"
     if {"labels", "scores"} <= set(value):
-        best = zip(value["labels"][:MAX_ITEMS], value["scores"], strict=False)
-        return ", ".join(f"{label} {score:.4f}" for label, score in best)
+        pairs = zip(value["labels"][:MAX_ITEMS], value["scores"], strict=False)
+        return ", ".join(f"{label} {score:.4f}" for label, score in pairs)
     return terminal.compact_json(value)
 
 
 def _format_list(values: Sequence[dict[str, Any]]) -> str:
     first = values[0]
     if "token_str" in first:
-        return ", ".join(f"{each['token_str'].strip()} {each['score']:.4f}" for each in values[:MAX_ITEMS])
+        return ", ".join(f"{item['token_str'].strip()} {item['score']:.4f}" for item in values[:MAX_ITEMS])
     if "entity_group" in first or "entity" in first:
-        return ", ".join(f"{each['word']} {each.get('entity_group') or each['entity']}" for each in values)
+        return ", ".join(f"{item['word']} {item.get('entity_group') or item['entity']}" for item in values)
     for name in TEXT_KEYS:
         if name in first:
-            return " / ".join(_message_text(each[name]) for each in values)
+            return " / ".join(_message_text(item[name]) for item in values)
     if {"label", "score"} == set(first) or "answer" in first:
-        return ", ".join(_format_object(each) for each in values[:MAX_ITEMS])
+        return ", ".join(_format_object(item) for item in values[:MAX_ITEMS])
     return terminal.compact_json(values)
 
 
 def _message_text(value: Any) -> str:
-    """A text, or the last message of a chat."""
+    """Return a text, or the last message of a chat."""
     if isinstance(value, list) and value and isinstance(value[-1], dict):
         return str(value[-1].get("content", ""))
     return str(value)
@@ -65,5 +65,5 @@ def _message_text(value: Any) -> str:
 
 def _format_field(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(str(each.get("content", each)) if isinstance(each, dict) else str(each) for each in value)
+        return ", ".join(str(item.get("content", item) if isinstance(item, dict) else item) for item in value)
     return str(value)

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, a line every few seconds elsewhere."""
+"""Progress reports on stderr: a live bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import time
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 LINE_INTERVAL_SECONDS = 5.0
 
-ReportProgress = Callable[[int, int | None, str], None]  # done, total if known, a note
+ReportProgress = Callable[[int, int | None, str], None]  # done, total (None = unknown), note
 
 
 @contextmanager
 def show_progress(title: str) -> Iterator[ReportProgress]:
-    """Show how far something is; the block calls what it gets as often as it likes."""
+    """Show progress; the block may call the yielded function at any rate."""
     if sys.stderr.isatty():
         with _live_bar(title) as report:
             yield report
@@ -27,7 +27,7 @@ def show_progress(title: str) -> Iterator[ReportProgress]:
 
 
 class LineReporter:
-    """Plain lines, at most one every LINE_SECONDS, and none for what is over sooner."""
+    """Prints plain lines, at most one every LINE_INTERVAL_SECONDS, and the first after as long."""
 
     def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._title = title
@@ -36,21 +36,21 @@ class LineReporter:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for the next line."""
+        """Whether the next line is due."""
         return self._clock() >= self._next_line_at
 
     def __call__(self, done: int, total: int | None, note: str) -> None:
-        """Print where things stand, when it is time."""
+        """Print a line if one is due."""
         if not self.is_due:
             return
         self._next_line_at = self._clock() + LINE_INTERVAL_SECONDS
-        known = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-        click.echo(f"{self._title}: {known} jobs{', ' if note else ''}{note}", err=True)
+        count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+        click.echo(f"{self._title}: {count} jobs{', ' if note else ''}{note}", err=True)
 
 
 def make_bar() -> "Progress":
-    """A bar for a terminal; its tasks have a `count` and a `note`."""
-    from rich import progress  # a tenth of a second, so only for those who see it
+    """Return a bar for a terminal, whose tasks have the fields `count` and `note`."""
+    from rich import progress  # the import takes 0.1 s, so only where a bar is shown
     from rich.console import Console
 
     columns = (
@@ -65,11 +65,11 @@ def make_bar() -> "Progress":
 
 @contextmanager
 def _live_bar(title: str) -> Iterator[ReportProgress]:
-    with make_bar() as shown_bar:
-        task = shown_bar.add_task(title, total=None, count="0", note="")
+    with make_bar() as bar:
+        task = bar.add_task(title, total=None, count="0", note="")
 
         def report(done: int, total: int | None, note: str) -> None:
             count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
-            shown_bar.update(task, completed=done, total=total, count=count, note=note)
+            bar.update(task, completed=done, total=total, count=count, note=note)
 
         yield report

@@ -1,4 +1,4 @@
-"""Results on their way out: line by line to standard output, or whole into a file."""
+"""Writers of results: to standard output line by line, to a file, or to a table."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from producer.results.pages import ResultRow
 
 
 def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
-    """What prints a row: in columns on a terminal, as a line of JSON into a pipe or where that is asked for."""
+    """Return a function that prints a row: in columns on a terminal, as JSON into a pipe or with `as_json`."""
     if as_json or not sys.stdout.isatty():
         ascii_only = terminal.must_escape_json()
         return lambda row: sys.stdout.write(files.jsonl_line(row, ascii_only=ascii_only))
@@ -27,25 +27,24 @@ def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
 
 
 def write_file(database: Database, batch_id: str, rows: Iterable[ResultRow], path: Path) -> None:
-    """Write a file and say what is in it, and whether more is to come."""
-    kind = files.check_target(path)
+    """Write results to a file and report their number."""
+    file_format = files.check_target(path)
     batch = views.get_batch(database, batch_id)
-    columns = partial(tabular.layout_for_batch, database, batch_id, tasks.find_spec(batch.task))
-    report_written(batch, files.write_file(kind, path, rows, columns), str(path))
+    make_layout = partial(tabular.layout_for_batch, database, batch_id, tasks.find_spec(batch.task))
+    report_written(batch, files.write_file(file_format, path, rows, make_layout), str(path))
 
 
 def write_table(database: Database, batch_id: str, after_seq: int, table_name: str) -> None:
-    """Write the results into a table of the user's own, and say so."""
+    """Write results to a user's own table and report their number."""
     user_table.check_table_name(table_name)
     batch = views.get_batch(database, batch_id)
-    columns = tabular.layout_for_batch(database, batch_id, tasks.find_spec(batch.task))
+    layout = tabular.layout_for_batch(database, batch_id, tasks.find_spec(batch.task))
     rows = pages.iter_by_position(database, batch_id, after_seq)
-    report_written(
-        batch, user_table.write_table(database, batch_id, table_name, rows, columns), f"the table {table_name}"
-    )
+    count = user_table.write_table(database, batch_id, table_name, rows, layout)
+    report_written(batch, count, f"the table {table_name}")
 
 
 def report_written(batch: BatchView, count: int, target: str) -> None:
-    """Say what was written, and whether more is to come."""
+    """Print how many results were written, and how many jobs of the batch are still open."""
     open_jobs = "" if batch.status.has_ended else f"; {batch.counts.unanswered:,} jobs of the batch are still open"
     terminal.print_notice(f"wrote {count:,} results to {target}{open_jobs}")

@@ -1,4 +1,4 @@
-"""`batchmill audit`: is every input that was accepted one row, or open and sure to be run?"""
+"""`batchmill audit` verifies that every accepted job has exactly one result, or is open and will run."""
 
 from collections.abc import Iterable
 
@@ -7,40 +7,40 @@ import click
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.health import audit as auditor
+from producer.health import audit as health
 from producer.health.audit import AuditProblem, BatchAudit
 
 EXIT_PROBLEMS = 1
 
 
-@click.command(short_help="Prove from the rows that nothing is lost and nothing twice.")
+@click.command(short_help="Verify that every job has exactly one result.")
 @click.argument("batch_id", metavar="[ID]", required=False)
 @common.json_option
 @click.pass_context
 def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
-    """Recompute from the rows what the batch ID, or every batch, says of itself: counters, order, slices and fences.
+    """Recompute from the rows the counters, order, slices and fencing tokens of the batch ID, or of every batch.
 
-    It reads one moment of each batch and holds nobody up, so it is right while workers run. Exit code 1 when something
-    is lost, twice or contradicts itself.
+    The audit reads a snapshot of each batch and blocks no workers. Exit code 1 when something is lost, duplicated or
+    contradictory.
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
-        found = (
-            [auditor.audit_batch(database, batch_id, settings.lease_seconds)]
+        audits = (
+            [health.audit_batch(database, batch_id, settings.lease_seconds)]
             if batch_id
-            else auditor.audit_all(database, settings.lease_seconds)
+            else health.audit_all(database, settings.lease_seconds)
         )
-        sound = _print_json(found) if as_json else _print_text(found)
-    if not sound:
+        is_sound = _print_json(audits) if as_json else _print_text(audits)
+    if not is_sound:
         ctx.exit(EXIT_PROBLEMS)
 
 
 def _print_text(audits: Iterable[BatchAudit]) -> bool:
     batches = jobs = problems = 0
-    for audited in audits:
-        batches, jobs = batches + 1, jobs + audited.jobs
-        problems += sum(not problem.is_warning for problem in audited.problems)
-        for problem in audited.problems:
+    for batch_audit in audits:
+        batches, jobs = batches + 1, jobs + batch_audit.jobs
+        problems += sum(not problem.is_warning for problem in batch_audit.problems)
+        for problem in batch_audit.problems:
             click.echo(_format_problem(problem))
     verdict = "nothing lost, nothing twice" if not problems else terminal.format_count(problems, "problem")
     click.echo(
@@ -50,18 +50,18 @@ def _print_text(audits: Iterable[BatchAudit]) -> bool:
 
 
 def _print_json(audits: Iterable[BatchAudit]) -> bool:
-    seen = [(audited.jobs, audited.is_sound, audited.problems) for audited in audits]
-    sound = all(each_sound for _, each_sound, _ in seen)
+    batch_audits = list(audits)
+    is_sound = all(batch_audit.is_sound for batch_audit in batch_audits)
     terminal.echo_json(
         {
             "object": "audit",
-            "batches": len(seen),
-            "jobs": sum(jobs for jobs, _, _ in seen),
-            "sound": sound,
-            "problems": [problem.as_dict() for _, _, problems in seen for problem in problems],
+            "batches": len(batch_audits),
+            "jobs": sum(batch_audit.jobs for batch_audit in batch_audits),
+            "sound": is_sound,
+            "problems": [problem.as_dict() for batch_audit in batch_audits for problem in batch_audit.problems],
         }
     )
-    return sound
+    return is_sound
 
 
 def _format_problem(problem: AuditProblem) -> str:

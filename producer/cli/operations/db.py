@@ -1,4 +1,4 @@
-"""`batchmill db`: the database's tables, and the roles that may use them."""
+"""`batchmill db` upgrades the database's tables, and prints the GRANTs for its roles."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,15 +15,15 @@ from models.settings import Settings
 from producer.cli import common
 
 
-@click.group(short_help="Look after the database's tables.")
+@click.group(short_help="Manage the database's tables.")
 def db() -> None:
-    """Look after the database's tables."""
+    """Manage the database's tables."""
 
 
 @db.command(short_help="Bring the tables to this Batchmill's version.")
 @common.json_option
 def upgrade(as_json: bool) -> None:
-    """Make the tables, or bring them to this Batchmill's version; harmless when they are."""
+    """Create the tables, or bring them to this Batchmill's version; harmless when they are up to date."""
     settings = Settings.load()
     schema.upgrade(settings.resolved_database_url)
     with common.open_database(settings) as database:
@@ -31,32 +31,36 @@ def upgrade(as_json: bool) -> None:
     if as_json:
         terminal.echo_json({"object": "schema", "version": version})
     else:
-        terminal.print_notice(
-            f"the tables at {urls.redact_url(settings.resolved_database_url)} are of version {version}"
-        )
+        url = urls.redact_url(settings.resolved_database_url)
+        terminal.print_notice(f"the tables at {url} have version {version}")
 
 
 @db.command(short_help="Print the GRANTs that PostgreSQL's roles need.")
-@click.option("--worker", "workers", multiple=True, metavar="ROLE", help="Runs workers, foremen and schedules.")
+@click.option("--worker", "workers", multiple=True, metavar="ROLE", help="Runs workers, maintenance and schedules.")
 @click.option("--submitter", "submitters", multiple=True, metavar="ROLE", help="Submits, cancels, retries, deletes.")
 @click.option("--reader", "readers", multiple=True, metavar="ROLE", help="Reads batches, results and schedules.")
-@click.option("--own-tables", is_flag=True, help="They may also make tables: results --to-sql, and a schedule's into.")
+@click.option(
+    "--create-tables",
+    is_flag=True,
+    help="Roles may also create tables: for results --to-sql, and for a schedule's into.",
+)
 @common.json_option
 def grants(
-    workers: Sequence[str], submitters: Sequence[str], readers: Sequence[str], own_tables: bool, as_json: bool
+    workers: Sequence[str], submitters: Sequence[str], readers: Sequence[str], create_tables: bool, as_json: bool
 ) -> None:
-    """Print what the owner of the tables has to run, so that each ROLE can do its work and nothing else.
+    """Print the statements that the owner of the tables runs, so that each ROLE can do its work and nothing else.
 
-    It changes nothing: batchmill db grants --worker mill_worker | psql … does.
+    The command changes nothing. To apply them: batchmill db grants --worker mill_worker | psql …
     """
     roles = {Purpose.WORKER: workers, Purpose.SUBMITTER: submitters, Purpose.READER: readers}
     _check_roles(roles)
     with common.open_database(Settings.load()) as database:
-        found = [*_grant_statements(_get_place(database), roles, own_tables=own_tables)]
+        location = _schema_location(database)
+    statements = [*_grant_statements(location, roles, create_tables=create_tables)]
     if as_json:
-        terminal.echo_json({"object": "grants", "statements": found})
+        terminal.echo_json({"object": "grants", "statements": statements})
     else:
-        click.echo("\n".join(found))
+        click.echo("\n".join(statements))
 
 
 def _check_roles(roles: Mapping[Purpose, Sequence[str]]) -> None:
@@ -67,16 +71,16 @@ def _check_roles(roles: Mapping[Purpose, Sequence[str]]) -> None:
             raise UsageError(f"{name[:80]!r} is no role's name; take one that CREATE ROLE has made")
 
 
-def _get_place(database: Database) -> SchemaLocation:
+def _schema_location(database: Database) -> SchemaLocation:
     if database.engine.dialect.name != "postgresql":
-        raise UsageError("SQLite has no roles; who may use the database is a matter of its file's permissions")
+        raise UsageError("SQLite has no roles; the permissions of its file decide who may use the database")
     with database.read() as connection:
         return Role.fetch(connection).location
 
 
 def _grant_statements(
-    place: SchemaLocation, roles: Mapping[Purpose, Sequence[str]], *, own_tables: bool
+    location: SchemaLocation, roles: Mapping[Purpose, Sequence[str]], *, create_tables: bool
 ) -> Iterator[str]:
     for purpose, names in roles.items():
         for name in names:
-            yield from grant_statements(place, name, purpose, own_tables=own_tables)
+            yield from grant_statements(location, name, purpose, create_tables=create_tables)

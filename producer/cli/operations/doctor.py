@@ -1,4 +1,4 @@
-"""`batchmill doctor`: is everything there and healthy, and what to do where it is not?"""
+"""`batchmill doctor` checks that every part is reachable and healthy, and says what to do if not."""
 
 from collections.abc import Iterator
 
@@ -8,40 +8,40 @@ from models.errors import SettingsError
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.health import doctor as practice
+from producer.health import doctor as health
 from producer.health.findings import PROBLEM, Finding
 
 EXIT_PROBLEMS, EXIT_UNREACHABLE = 1, 5
 
 
-@click.command(short_help="Look whether everything is there and healthy.")
+@click.command(short_help="Check that every part is there and healthy.")
 @common.json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look at settings, disk, Redis, the database, workers, waiting work, stuck batches, duties and schedules.
+    """Check settings, disk, Redis, the database, workers, the backlog, stuck batches, maintenance and schedules.
 
     Each line is ok, a warning or a problem, with what to do. Exit code 1 with problems, 5 when Redis or the database
-    does not answer.
+    does not respond.
     """
-    found = []
-    for finding in _findings():
-        found.append(finding)
+    findings = []
+    for finding in _run_checks():
+        findings.append(finding)
         if not as_json:
             click.echo(_format_finding(finding))
-    code = _exit_code(found)
+    code = _exit_code(findings)
     if as_json:
-        documents = [finding.as_dict() for finding in found]
+        documents = [finding.as_dict() for finding in findings]
         terminal.echo_json({"object": "doctor", "healthy": code == 0, "findings": documents})
     ctx.exit(code)
 
 
-def _findings() -> Iterator[Finding]:
+def _run_checks() -> Iterator[Finding]:
     try:
         settings = Settings.load()
     except SettingsError as error:
-        yield Finding(PROBLEM, "settings", str(error), "mend it first: without it nothing else can be looked at")
+        yield Finding(PROBLEM, "settings", str(error), "correct it first: the other checks need the settings")
     else:
-        yield from practice.run_checks(settings)
+        yield from health.run_checks(settings)
 
 
 def _format_finding(finding: Finding) -> str:

@@ -1,4 +1,4 @@
-"""`batchmill pipelines`: the catalogue."""
+"""`batchmill pipelines` lists the catalogue."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ HEADER = ("PIPELINE", "TASK", "MODEL", "REVISION", "DEVICE", "DTYPE", "WHAT")
 @click.command(short_help="List the catalogue's pipelines.")
 @common.json_option
 def pipelines(as_json: bool) -> None:
-    """List the catalogue's pipelines: what `--pipeline` can name."""
-    found = Catalogue.load(Settings.load()).values()
+    """List the catalogue's pipelines, whose names `--pipeline` takes."""
+    catalogue = Catalogue.load(Settings.load()).values()
     if as_json:
-        terminal.echo_list([_as_dict(pipeline) for pipeline in found])
-        return
-    click.echo(terminal.format_table(HEADER, [_table_row(pipeline) for pipeline in found]))
+        terminal.echo_list([_as_dict(pipeline) for pipeline in catalogue])
+    else:
+        click.echo(terminal.format_table(HEADER, [_table_row(pipeline) for pipeline in catalogue]))
 
 
 def _table_row(pipeline: Pipeline) -> list[object]:
@@ -30,7 +30,7 @@ def _table_row(pipeline: Pipeline) -> list[object]:
         pipeline.name,
         pipeline.task,
         pipeline.model,
-        (pipeline.revision or "settled once per batch")[:22],
+        (pipeline.revision or "resolved per batch")[:22],
         pipeline.device,
         pipeline.dtype,
         pipeline.description,

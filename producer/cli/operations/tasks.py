@@ -1,4 +1,4 @@
-"""`batchmill tasks`: what the tasks take and give."""
+"""`batchmill tasks` lists the tasks, or explains one task's inputs, parameters and output."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ BOUND_WORDS = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": 
 @common.json_option
 def tasks(name: str | None, as_json: bool) -> None:
     """List the tasks, or explain the task NAME: its inputs, its parameters and its output."""
-    found = [all_tasks.find_spec(name)] if name else list(all_tasks.TASKS.values())
+    specs = [all_tasks.find_spec(name)] if name else list(all_tasks.TASKS.values())
     if as_json and name:
-        terminal.echo_json(_as_dict(found[0]))
+        terminal.echo_json(_as_dict(specs[0]))
     elif as_json:
-        terminal.echo_list([_as_dict(spec) for spec in found])
+        terminal.echo_list([_as_dict(spec) for spec in specs])
     elif name:
-        click.echo(_explain(found[0]))
+        click.echo(_explain(specs[0]))
     else:
-        click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in found]))
+        click.echo(terminal.format_table(("TASK", "ALSO CALLED", "WHAT"), [_table_row(spec) for spec in specs]))
 
 
 def _table_row(spec: TaskSpec) -> list[object]:
@@ -33,7 +33,7 @@ def _table_row(spec: TaskSpec) -> list[object]:
 
 
 def _explain(spec: TaskSpec) -> str:
-    inputs = [(f.name, "required" if f.required else "optional", f.help) for f in spec.fields]
+    inputs = [(field.name, "required" if field.required else "optional", field.help) for field in spec.fields]
     parameters = [
         (name, _describe_schema(schema), terminal.compact_json(schema.get("default")), schema.get("description", ""))
         for name, schema in _parameter_schemas(spec).items()
@@ -57,9 +57,9 @@ def _explain(spec: TaskSpec) -> str:
 
 
 def _describe_schema(schema: dict[str, Any]) -> str:
-    """A JSON schema in a few words."""
+    """Return a JSON schema in a few words."""
     if "anyOf" in schema:
-        return " or ".join(_describe_schema(one) for one in schema["anyOf"])
+        return " or ".join(map(_describe_schema, schema["anyOf"]))
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     bounds = [f"{words} {schema[key]:,}" for key, words in BOUND_WORDS.items() if key in schema]
@@ -77,7 +77,7 @@ def _as_dict(spec: TaskSpec) -> dict[str, Any]:
         "name": spec.name,
         "aliases": list(spec.aliases),
         "summary": spec.summary,
-        "inputs": [{"name": f.name, "required": f.required, "help": f.help} for f in spec.fields],
+        "inputs": [{"name": field.name, "required": field.required, "help": field.help} for field in spec.fields],
         "parameters": _parameter_schemas(spec),
         "output": spec.output_description,
         "example": {"input": spec.example_input, "output": spec.example_output},

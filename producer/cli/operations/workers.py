@@ -1,4 +1,4 @@
-"""`batchmill workers`: the worker processes."""
+"""`batchmill workers` lists the worker processes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,23 +20,25 @@ HEADER = ("PIPELINE", "HOST", "PID", "DEVICE", "STATE", "HEARTBEAT", "MODEL")
 @click.command(short_help="List the worker processes.")
 @common.json_option
 def workers(as_json: bool) -> None:
-    """List the worker processes, and what they can't load; one that was silent for three leases is `gone`."""
+    """List the worker processes and what they can't load; one without a heartbeat for three leases is `gone`."""
     settings = Settings.load()
     with common.open_database(settings) as database:
-        found = fleet.list_workers(database, settings.lease_seconds)
-        failed = blockers.list_load_failures(database)
+        worker_views = fleet.list_workers(database, settings.lease_seconds)
+        load_failures = blockers.list_load_failures(database)
     if as_json:
-        terminal.echo_list([{**worker.as_dict(), "load_failures": _load_failures(worker, failed)} for worker in found])
-    elif found:
-        click.echo(terminal.format_table(HEADER, [_table_row(worker) for worker in found]))
-        for failure in failed:
+        terminal.echo_list([_as_dict(worker, load_failures) for worker in worker_views])
+    elif worker_views:
+        click.echo(terminal.format_table(HEADER, [_table_row(worker) for worker in worker_views]))
+        for failure in load_failures:
             terminal.print_notice(terminal.to_printable(failure.summary))
     else:
         terminal.print_notice("no worker runs; start some: batchmill up")
 
 
-def _load_failures(worker: WorkerView, load_failures: Sequence[LoadFailureView]) -> list[dict[str, Any]]:
-    return [failure.as_dict() for failure in load_failures if failure.seat == worker_name_for(worker.id)]
+def _as_dict(worker: WorkerView, load_failures: Sequence[LoadFailureView]) -> dict[str, Any]:
+    name = worker_name_for(worker.id)
+    failures = [failure.as_dict() for failure in load_failures if failure.worker_name == name]
+    return {**worker.as_dict(), "load_failures": failures}
 
 
 def _table_row(worker: WorkerView) -> list[object]:

@@ -1,4 +1,4 @@
-"""`batchmill attempts`: what happened to a batch's claims on the way, or to one job."""
+"""`batchmill attempts`: the history of a batch's claims, or of one job."""
 
 from datetime import datetime
 
@@ -11,20 +11,20 @@ from producer.cli import common
 from producer.results import attempts as history
 from producer.results.attempts import AttemptView
 
-HEADER = ("POSITIONS", "TRY", "ENDING", "CLAIMED", "ENDED", "WORKER", "ERROR")
+HEADER = ("POSITIONS", "ATTEMPT", "OUTCOME", "CLAIMED", "ENDED", "WORKER", "ERROR")
 ERROR_WIDTH = 60
 
 
-@click.command(short_help="Show the tries of a batch that did not just succeed, or of one job.")
+@click.command(short_help="Show failed and retried attempts of a batch, or all attempts of one job.")
 @click.argument("batch_id", metavar="ID")
-@click.option("--position", type=click.IntRange(min=0), help="Only the job at this position, and all about it.")
-@click.option("--id", "custom_id", help="Only the job with this custom_id, and all about it.")
+@click.option("--position", type=click.IntRange(min=0), help="Only the job at this position, with all its attempts.")
+@click.option("--id", "custom_id", help="Only the job with this custom_id, with all its attempts.")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=100_000), default=100, show_default=True)
 @common.json_option
 def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: int, as_json: bool) -> None:
-    """Show how claims of the batch ID ended that did not just succeed: the last ones, oldest first.
+    """Show the failed and retried attempts of the batch ID: the last ones, oldest first.
 
-    Of one job show every claim, the results that a replay took back, and its result.
+    For one job, show every attempt, the results that a retry superseded, and the result.
     """
     if position is not None and custom_id is not None:
         raise UsageError("--position and --id both name the job; give one of them")
@@ -32,16 +32,16 @@ def attempts(batch_id: str, position: int | None, custom_id: str | None, limit: 
         if custom_id is not None:
             position = history.find_position(database, batch_id, custom_id)
         if position is not None:
-            found = history.job_history(database, batch_id, position)
+            views = history.job_history(database, batch_id, position)
         else:
-            found = history.list_attempts(database, batch_id, limit)
+            views = history.list_attempts(database, batch_id, limit)
     if as_json:
-        terminal.echo_list([view.as_dict() for view in found])
-    elif found:
-        click.echo(terminal.format_table(HEADER, [_table_row(view) for view in found]))
+        terminal.echo_list([view.as_dict() for view in views])
+    elif views:
+        click.echo(terminal.format_table(HEADER, [_table_row(view) for view in views]))
     else:
         terminal.print_notice(
-            "nothing has happened to it yet" if position is not None else "every claim just succeeded"
+            "nothing has happened to it yet" if position is not None else "every attempt succeeded at once"
         )
 
 
@@ -51,14 +51,14 @@ def _table_row(view: AttemptView) -> list[object]:
         if view.end_position - view.start_position == 1
         else f"{view.start_position}-{view.end_position - 1}"
     )
-    ended = {"result": f"result: {view.outcome}", "past_result": f"replayed: {view.outcome}"}.get(
+    outcome = {"result": f"result: {view.outcome}", "superseded_result": f"superseded: {view.outcome}"}.get(
         view.kind, view.outcome
     )
     error = view.error_code and terminal.shorten(f"{view.error_code}: {view.error_message or ''}", ERROR_WIDTH)
     return [
         positions,
         view.attempt,
-        ended,
+        outcome,
         _format_local_time(view.claimed_at),
         _format_local_time(view.ended_at),
         view.worker_id or "",

@@ -1,4 +1,4 @@
-"""`batchmill errors`: the jobs of a batch that failed, apart from the others."""
+"""`batchmill errors` shows only the failed jobs of a batch."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ ID_WIDTH, MESSAGE_WIDTH, INPUT_WIDTH = 24, 60, 40
     "-n",
     type=click.IntRange(min=1),
     metavar="N",
-    help=f"So many at most; unset: {DEFAULT_LIMIT} on a terminal, all elsewhere.",
+    help=f"Maximum number; unset: {DEFAULT_LIMIT} on a terminal, all elsewhere.",
 )
 @click.option(
     "--output",
@@ -39,21 +39,21 @@ ID_WIDTH, MESSAGE_WIDTH, INPUT_WIDTH = 24, 60, 40
 def errors(batch_id: str, code: str | None, limit: int | None, output: Path | None, as_json: bool) -> None:
     """Show the failed jobs of the batch ID in the order of the source: a table on a terminal, else JSON lines.
 
-    The lines are those of `batchmill results`. To try them again: batchmill retry ID.
+    The lines are those of `batchmill results`. To try the jobs again: batchmill retry ID.
     """
     if output is not None and limit is not None:
-        raise UsageError("-o writes all that there is; leave out --limit")
+        raise UsageError("-o writes all rows; leave out --limit")
     in_columns = sys.stdout.isatty() and not as_json
     with common.open_database(Settings.load()) as database:
         if output is not None:
             result_writers.write_file(database, batch_id, pages.iter_failed(database, batch_id, code), output)
         elif in_columns:
-            found = pages.iter_failed(database, batch_id, code, (limit or DEFAULT_LIMIT) + 1)
-            _print_table(batch_id, [_table_row(row) for row in found], limit or DEFAULT_LIMIT)
+            rows = pages.iter_failed(database, batch_id, code, (limit or DEFAULT_LIMIT) + 1)
+            _print_table(batch_id, [_table_row(row) for row in rows], limit or DEFAULT_LIMIT)
         else:
-            show = result_writers.make_row_printer(as_json=as_json)
+            print_row = result_writers.make_row_printer(as_json=as_json)
             for row in pages.iter_failed(database, batch_id, code, limit):
-                show(row)
+                print_row(row)
 
 
 def _print_table(batch_id: str, rows: list[list[object]], max_rows: int) -> None:

@@ -1,4 +1,4 @@
-"""`batchmill results`: what came out of a batch."""
+"""`batchmill results` prints a batch's results, or writes them to a file or table."""
 
 import itertools
 import sys
@@ -14,15 +14,15 @@ from models.settings import Settings
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
-from producer.results import pages as reading
+from producer.results import pages
 from producer.results.pages import ResultRow
 
 
 @click.command(short_help="Print a batch's results, or write them to a file.")
 @click.argument("batch_id", metavar="ID")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only what landed after this seq.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many at most.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what lands, until the batch has ended.")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only results after this seq.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of results.")
+@click.option("--follow", "-f", is_flag=True, help="Print results as they land, until the batch has ended.")
 @click.option(
     "--output",
     "-o",
@@ -34,7 +34,7 @@ from producer.results.pages import ResultRow
     "--to-sql",
     "table",
     metavar="TABLE",
-    help="Write a table of your own beside the results, typed, made or brought up to date, whole or not at all.",
+    help="Write a typed table of yours in the same database, created or updated, whole or not at all.",
 )
 @common.json_option
 def results(
@@ -42,27 +42,27 @@ def results(
 ) -> None:
     """Print the results of the batch ID as they landed: a table on a terminal, JSON lines into a pipe or with --json.
 
-    Each has a `seq`; to see only what is new, give the last one to --after.
+    Each has a `seq`; to see only newer results, give the last one to --after.
     """
     if (output is not None or table is not None) and (follow or limit is not None):
-        raise UsageError("-o and --to-sql write all that there is; leave out --follow and --limit")
+        raise UsageError("-o and --to-sql write all rows; leave out --follow and --limit")
     with common.open_database(Settings.load()) as database:
         if table is not None:
             result_writers.write_table(database, batch_id, after, table)
         if output is not None:
-            result_writers.write_file(database, batch_id, reading.iter_by_position(database, batch_id, after), output)
+            result_writers.write_file(database, batch_id, pages.iter_by_position(database, batch_id, after), output)
         if table is not None or output is not None:
             return
         if follow:
             _follow(database, batch_id, after, limit, as_json=as_json)
         else:
-            _print_rows(reading.iter_results(database, batch_id, after, limit), as_json=as_json)
+            _print_rows(pages.iter_results(database, batch_id, after, limit), as_json=as_json)
 
 
 def _print_rows(rows: Iterable[ResultRow], *, as_json: bool) -> None:
-    last, show = None, result_writers.make_row_printer(as_json=as_json)
+    last, print_row = None, result_writers.make_row_printer(as_json=as_json)
     for last in rows:
-        show(last)
+        print_row(last)
     if as_json or not sys.stdout.isatty():
         return
     if last is None:
@@ -72,19 +72,18 @@ def _print_rows(rows: Iterable[ResultRow], *, as_json: bool) -> None:
 
 
 def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
-    show = result_writers.make_row_printer(as_json=as_json)
+    print_row = result_writers.make_row_printer(as_json=as_json)
     views.get_batch(database, batch_id)
     try:
-        pages = reading.follow(database, batch_id, after)
-        for row in itertools.islice(_flush_pages(pages), limit):
-            show(row)
+        for row in itertools.islice(_flush_pages(pages.follow(database, batch_id, after)), limit):
+            print_row(row)
             after = row.seq
     except KeyboardInterrupt:
         terminal.print_notice(f"\ngo on from here: batchmill results {batch_id} --follow --after {after}")
         raise
 
 
-def _flush_pages(pages: Iterable[list[ResultRow]]) -> Iterable[ResultRow]:
-    for page in pages:
+def _flush_pages(result_pages: Iterable[list[ResultRow]]) -> Iterable[ResultRow]:
+    for page in result_pages:
         yield from page
-        sys.stdout.flush()  # whoever reads the pipe need not wait for the next page
+        sys.stdout.flush()  # the reader of a pipe must not wait for the next page

@@ -1,1 +1,1 @@
-"""`batchmill schedule` and its sub-commands."""
+"""The command group `batchmill schedule`."""

@@ -1,4 +1,4 @@
-"""What a schedule's definition says, as options: the same words stand in [schedules.NAME] of batchmill.toml."""
+"""The options of a schedule's definition, named like the fields of [schedules.NAME] in batchmill.toml."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,15 @@ from producer.cli import common
 
 
 def definition_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field; what is not said comes as None, or empty."""
+    """Give a command an option for each field; a missing option is None or empty."""
     options = (
         click.option("--cron", required=True, metavar="EXPR", help='Five fields, such as "0 2 * * *", or @daily.'),
-        click.option("--tz", metavar="ZONE", help="Whose clocks the times are of, such as Europe/Berlin; unset: UTC."),
-        click.option("--pipeline", "-p", required=True, metavar="NAME", help="Which pipeline."),
-        click.option("--sql", metavar="NAME", help="The query [sources.NAME]; it may name :slot, :since and :until."),
-        click.option("--file", metavar="PATTERN", help="Or a file, such as in/{slot:%Y-%m-%d}.jsonl."),
+        click.option("--tz", metavar="ZONE", help="Time zone of the schedule, such as Europe/Berlin; unset: UTC."),
+        click.option("--pipeline", "-p", required=True, metavar="NAME", help="The pipeline to run."),
+        click.option(
+            "--sql", metavar="NAME", help="The query [sources.NAME]; it may name :scheduled_at, :since and :until."
+        ),
+        click.option("--file", metavar="PATTERN", help="A file instead of a query, such as in/{time:%Y-%m-%d}.jsonl."),
         click.option(
             "--bind",
             multiple=True,
@@ -27,10 +29,10 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             multiple=True,
             callback=common.parse_pairs,
             metavar="FIELD=COLUMN",
-            help="Which column holds a field of the task. May be repeated.",
+            help="The column that holds a field of the task. May be repeated.",
         ),
-        click.option("--id", metavar="COLUMN", help="Which column holds your own ids; unset: custom_id, else id."),
-        click.option("--meta", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
+        click.option("--id", metavar="COLUMN", help="The column that holds your own ids; unset: custom_id, else id."),
+        click.option("--passthrough", multiple=True, metavar="COLUMN", help="A column to keep with each job."),
         click.option(
             "--param",
             "params",
@@ -39,21 +41,31 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
             metavar="NAME=VALUE",
             help="A parameter of the task. May be repeated.",
         ),
-        click.option("--priority", type=int, help="Batches with a higher one go first."),
-        click.option("--on-invalid", help="What a row that can't be a job comes to: refuse, or fail-row, if unset."),
-        click.option("--max-failures", metavar="N|P%", help="More failed jobs than this fail the run."),
-        click.option("--reuse", is_flag=True, default=None, help="Take results that there are for equal inputs."),
-        click.option("--catchup", help="latest, all or none of the slots that were missed; unset: latest."),
-        click.option("--catchup-window", metavar="SPAN", help="How old a missed slot may be; unset: 24h."),
-        click.option("--overlap", help="skip, queue or allow a run while the one before is at it; unset: skip."),
-        click.option("--deadline", metavar="SPAN|HH:MM", help="When a run must be done: 4h after its slot, or 06:00."),
+        click.option("--priority", type=int, help="Batches with a higher priority go first."),
+        click.option(
+            "--on-invalid", help="How to treat a row that can't be a job: reject or fail-row; unset: fail-row."
+        ),
+        click.option("--max-failures", metavar="N|P%", help="Fail the run after more failed jobs than this."),
+        click.option("--reuse", is_flag=True, default=None, help="Reuse existing results for equal inputs."),
+        click.option("--catchup", help="Missed runs to make up for: latest, all or none; unset: latest."),
+        click.option("--catchup-window", metavar="SPAN", help="How late a missed run may start; unset: 24h."),
+        click.option("--overlap", help="skip, queue or allow a run while the one before is open; unset: skip."),
+        click.option(
+            "--deadline",
+            metavar="SPAN|HH:MM",
+            help="When a run must be done: 4h after its scheduled time, or at 06:00.",
+        ),
         click.option("--source-timeout", metavar="SPAN", help="How long a source may be late; unset: 1h."),
-        click.option("--lag", metavar="SPAN", help="Leave what is newer than this to the next run; unset: 0s."),
-        click.option("--since", metavar="TIME", help="Where the first run begins; unset: with everything there is."),
-        click.option("--into", metavar="TABLE", help="A table of yours that each run brings up to date, by id."),
-        click.option("--into-source", metavar="NAME", help="That table is in the database of [sources.NAME]."),
-        click.option("--alert-drift", type=float, metavar="0..1", help="How far results may move before you are told."),
-        click.option("--webhook", metavar="URL", help="Who is told of events; signed with the setting webhook_secret."),
+        click.option("--lag", metavar="SPAN", help="Leave rows that are newer than this to the next run; unset: 0s."),
+        click.option("--since", metavar="TIME", help="Start of the first run's rows; unset: all rows."),
+        click.option("--into", metavar="TABLE", help="A table of yours that each run updates, by id."),
+        click.option("--into-source", metavar="NAME", help="The source [sources.NAME] whose database has that table."),
+        click.option(
+            "--alert-drift", type=float, metavar="0..1", help="How far results may drift before an event is sent."
+        ),
+        click.option(
+            "--webhook", metavar="URL", help="Address to send events to, signed with the setting webhook_secret."
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -1,4 +1,4 @@
-"""Gauges: what the results of a run are like, beside those of the runs before it."""
+"""The quality table, which compares a run's results with those of earlier runs."""
 
 from collections.abc import Callable, Collection, Sequence
 from statistics import fmean
@@ -16,7 +16,7 @@ TableRow = tuple[str, str, str, str, str]
 
 
 def format_quality(current: QualityStats, previous: Sequence[QualityStats], drifted_metrics: Collection[str]) -> str:
-    """A line for each number, yellow where it has `moved` further than chance would have it (as `drift` names it)."""
+    """Return a line for each number, yellow if `drifted_metrics` has its name from `drift`."""
     rows = [
         *_label_rows(current, previous, "labels" in drifted_metrics),
         *_metric_rows(current, previous, drifted_metrics),

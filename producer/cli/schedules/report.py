@@ -1,4 +1,4 @@
-"""`batchmill schedule report`: how one night was, for whoever comes in the morning."""
+"""The command `batchmill schedule report`, which shows one run and the quality of its results."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -23,38 +23,44 @@ from producer.schedules.runs import run_views
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.status import UNSUCCESSFUL_STATES
 
-ONE_DAY, ONE_MINUTE = timedelta(days=1), timedelta(minutes=1)  # what a person names by a date, and by a time
+ONE_DAY, ONE_MINUTE = timedelta(days=1), timedelta(minutes=1)  # the precision of a date and of a time
 MAX_EVENTS = 20
 
 
-@click.command(short_help="Tell how a run was.")
+@click.command(short_help="Show how a run went.")
 @click.argument("name")
-@click.option("--slot", metavar="TIME", help="Which, such as 2026-11-24 or 2026-11-24T02:00; unset: the last one.")
+@click.option(
+    "--scheduled-at",
+    metavar="TIME",
+    help="The run's time, such as 2026-11-24 or 2026-11-24T02:00; unset: the last run.",
+)
 @common.json_option
-def report(name: str, slot: str | None, as_json: bool) -> None:
-    """Tell how the last run of NAME was: what it took in, how good the results are, how far they moved, what to do.
+def report(name: str, scheduled_at: str | None, as_json: bool) -> None:
+    """Show the last run of NAME: its rows, the quality and drift of its results, and what to do next.
 
-    TIME is by the schedule's zone.
+    TIME is in the schedule's zone.
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
         view = registry.get(database, name)
-        first, past = _time_range(slot, view.definition, clock.clock_for(settings, database)())
+        first, past = _time_range(scheduled_at, view.definition, clock.clock_for(settings, database)())
         run = run_views.latest_run_between(database, name, first, past)
         if run is None:
             raise NotFound(
-                f"{name} has had no slot {'yet' if slot is None else 'then'}: batchmill schedule show {name}"
+                f"{name} has had no run {'yet' if scheduled_at is None else 'then'}: batchmill schedule show {name}"
             )
-        before = run_views.completed_runs_before(database, name, run.slot, MAX_BASELINE_RUNS)
-        told = events.list_newest(database, name, MAX_EVENTS, scheduled_at=run.slot)
+        before = run_views.completed_runs_before(database, name, run.scheduled_at, MAX_BASELINE_RUNS)
+        events_of_run = events.list_newest(database, name, MAX_EVENTS, scheduled_at=run.scheduled_at)
     if as_json:
-        terminal.echo_json(run.as_dict() | {"summary": run.summary, "events": [event.as_dict() for event in told]})
+        terminal.echo_json(
+            run.as_dict() | {"summary": run.summary, "events": [event.as_dict() for event in events_of_run]}
+        )
         return
     click.echo(_format_run(run, view.definition))
     if shown := _format_quality(run, before):
         click.echo("\n" + shown)
-    if told:
-        click.echo("\n" + run_tables.format_events(told, view.definition))
+    if events_of_run:
+        click.echo("\n" + run_tables.format_events(events_of_run, view.definition))
     for advice in _suggest_next_steps(run, view):
         terminal.print_notice("\n" + advice)
 
@@ -63,19 +69,21 @@ def _time_range(time_text: str | None, definition: ScheduleDefinition, now: date
     if time_text is None:
         return datetime.fromtimestamp(0, UTC), now + ONE_MINUTE
     try:
-        moment = datetime.fromisoformat(time_text.strip())
-        local = moment if moment.tzinfo else moment.replace(tzinfo=definition.timetable.zone_info)
+        time = datetime.fromisoformat(time_text.strip())
+        local = time if time.tzinfo else time.replace(tzinfo=definition.timetable.zone_info)
         is_day = len(time_text.strip()) <= len(date.min.isoformat())
         return local.astimezone(UTC), (local + (ONE_DAY if is_day else ONE_MINUTE)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise UsageError(f"--slot {time_text[:40]!r} is not a time such as 2026-11-24 or 2026-11-24T02:00") from None
+        raise UsageError(
+            f"--scheduled-at {time_text[:40]!r} is not a time such as 2026-11-24 or 2026-11-24T02:00"
+        ) from None
 
 
 def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
     summary = run.summary or {}
     known: list[tuple[str, object]] = [
         ("schedule", run.schedule),
-        ("slot", definition.format_time(run.slot)),
+        ("scheduled", definition.format_time(run.scheduled_at)),
         ("state", _describe_state(run, definition)),
         ("error", run.error_code and f"{run.error_code}: {run.error_message}"),
         ("batch", run.batch_id),
@@ -86,8 +94,8 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
         ("table", definition.into and _describe_output_table(run, definition)),
     ]
     lines = terminal.format_pairs([(name, value) for name, value in known if value]).split("\n")
-    told = (click.style(line, fg=run_tables.run_colour(run)) if line.startswith("state") else line for line in lines)
-    return "\n".join(told)
+    styled = (click.style(line, fg=run_tables.run_colour(run)) if line.startswith("state") else line for line in lines)
+    return "\n".join(styled)
 
 
 def _describe_source_range(run: RunView, definition: ScheduleDefinition) -> str | None:
@@ -105,14 +113,14 @@ def _describe_state(run: RunView, definition: ScheduleDefinition) -> str:
     if left is not None and left >= timedelta():
         parts.append(f"{run_tables.format_duration(left)} before its deadline")
     return ", ".join(
-        [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.cause), run_tables.describe_lateness(run)))]
+        [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.trigger), run_tables.describe_lateness(run)))]
     )
 
 
 def _format_counts(summary: dict[str, Any]) -> str:
     named = [(name, summary.get(name)) for name in (*run_tables.COUNT_COLUMNS[1:], "expired", "cancelled")]
-    told = [f"{count:,} {name}" for name, count in named if count or (count == 0 and name in run_tables.COUNT_COLUMNS)]
-    return f"{summary['total']:,}: {', '.join(told)}"
+    parts = [f"{count:,} {name}" for name, count in named if count or (count == 0 and name in run_tables.COUNT_COLUMNS)]
+    return f"{summary['total']:,}: {', '.join(parts)}"
 
 
 def _format_model(summary: dict[str, Any]) -> str:
@@ -135,23 +143,23 @@ def _format_quality(run: RunView, previous_runs: Sequence[RunView]) -> str:
 
 
 def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:
-    """What a person may do now."""
+    """Return sentences about what a person may do next."""
     name, batch = run.schedule, run.batch_id
     summary = run.summary or {}
-    told = []
+    advice = []
     if run.state in UNSUCCESSFUL_STATES:
-        told.append(f"the next run takes in what this one left; at once: batchmill schedule trigger {name}")
+        advice.append(f"the next run takes in what this one left; at once: batchmill schedule trigger {name}")
     if summary.get("failed"):
-        told.append(f"what failed, and why: batchmill errors {batch}")
+        advice.append(f"what failed, and why: batchmill errors {batch}")
     if run.state is RunState.RUNNING:
-        told.append(f"how it goes: batchmill watch {batch}")
+        advice.append(f"how it goes: batchmill watch {batch}")
     if run_tables.has_drifted(run):
-        told.append(f"look at some: batchmill results {batch}")
-        slot = run.slot.astimezone(view.definition.timetable.zone_info).isoformat()
-        told.append(
-            "if they are wrong, put right what changed, start workers anew, and run the slot again:\n"
-            f"batchmill schedule backfill {name} --from {slot} --to {slot} --again"
+        advice.append(f"look at some: batchmill results {batch}")
+        scheduled_at = run.scheduled_at.astimezone(view.definition.timetable.zone_info).isoformat()
+        advice.append(
+            "if they are wrong, put right what changed, restart the workers, and run it again:\n"
+            f"batchmill schedule backfill {name} --from {scheduled_at} --to {scheduled_at} --rerun-completed"
         )
     if view.suspended_at is not None:
-        told.append(f"{name} rests; go on with: batchmill schedule resume {name}")
-    return told
+        advice.append(f"{name} rests; go on with: batchmill schedule resume {name}")
+    return advice

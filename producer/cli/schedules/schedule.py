@@ -1,4 +1,4 @@
-"""`batchmill schedule`: what runs every night."""
+"""The commands under `batchmill schedule`, which manage schedules."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ class _DateTimeParam(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """ISO 8601; without a zone it is this machine's."""
+        """Parse ISO 8601; a time without a zone is in this machine's."""
         if isinstance(value, datetime):
             return value
         try:
@@ -42,11 +42,12 @@ class _DateTimeParam(click.ParamType[datetime]):
 DATETIME = _DateTimeParam()
 
 
-@click.group(short_help="Run a pipeline every night.")
+@click.group(short_help="Manage schedules.")
 def schedule() -> None:
-    """Run a pipeline at set times over what has become new.
+    """Run a pipeline at set times over the rows that are new.
 
-    Workers and `batchmill foreman` look after schedules. A slot gets exactly one run, whoever was down when it came.
+    Workers and `batchmill maintain` run schedules. Each scheduled time gets exactly one run, even if
+    no worker was up at that time.
     """
 
 
@@ -55,7 +56,7 @@ def schedule() -> None:
 @definition_options
 @click.option("--replace", is_flag=True, help="Change the schedule of this name; its history and watermark stay.")
 def create(name: str, replace: bool, **given: Any) -> None:
-    """Add a schedule called NAME. The same may stand in batchmill.toml as [schedules.NAME]: batchmill schedule sync."""
+    """Add a schedule called NAME. To define it in batchmill.toml instead, see batchmill schedule sync."""
     fields = {field: _tuple_to_list(value) for field, value in given.items() if value not in (None, (), {})}
     settings = Settings.load()
     definition = validation.validate(name, fields, settings, Catalogue.load(settings))
@@ -73,7 +74,7 @@ def create(name: str, replace: bool, **given: Any) -> None:
 @schedule.command(short_help="List schedules.")
 @common.json_option
 def ls(as_json: bool) -> None:
-    """List the schedules, with their last and next runs; what needs a look is red."""
+    """List the schedules with their last and next runs; those that need attention are red."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
@@ -90,42 +91,43 @@ def ls(as_json: bool) -> None:
 @click.argument("name")
 @common.json_option
 def show(name: str, as_json: bool) -> None:
-    """Show what schedule NAME says, its next five runs in its zone, its last ones, and what happened."""
+    """Show schedule NAME: its definition, its next five runs in its zone, its last runs and its events."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         view = registry.get(database, name)
         past = run_views.newest_runs(database, name, MAX_RUNS)
-        told = events.list_newest(database, name, MAX_EVENTS)
+        newest_events = events.list_newest(database, name, MAX_EVENTS)
     stands = status.status_for(view, past[0] if past else None, now)
     if as_json:
         document = stands.as_dict() | {"next": schedule_tables.iso_next_times(view, now, MAX_NEXT_TIMES)}
-        runs_told = {"runs": [run.as_dict() for run in past], "events": [event.as_dict() for event in told]}
-        terminal.echo_json(document | runs_told)
+        newest = [event.as_dict() for event in newest_events]
+        runs_and_events = {"runs": [run.as_dict() for run in past], "events": newest}
+        terminal.echo_json(document | runs_and_events)
         return
     click.echo(schedule_tables.format_schedule(stands, schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES)))
     if past:
         click.echo("\n" + run_tables.format_runs(past, view.definition))
-    if told:
-        click.echo("\n" + run_tables.format_events(told, view.definition))
+    if newest_events:
+        click.echo("\n" + run_tables.format_events(newest_events, view.definition))
     if past:
         terminal.print_notice(f"\nmore on the last one: batchmill schedule report {name}")
 
 
-@schedule.command(short_help="Let a schedule rest.")
+@schedule.command(short_help="Suspend a schedule.")
 @click.argument("name")
 def suspend(name: str) -> None:
-    """Let no slot of NAME come until it is resumed; a run that is at it goes on."""
+    """Start no runs of NAME until it is resumed; open runs continue."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         registry.suspend(database, name, clock.clock_for(settings, database)())
     click.echo(f"{name} rests; go on with: batchmill schedule resume {name}")
 
 
-@schedule.command(short_help="Go on with a schedule.")
+@schedule.command(short_help="Resume a schedule.")
 @click.argument("name")
 def resume(name: str) -> None:
-    """Go on with NAME from its next slot; those that it rested through are not caught up (see backfill)."""
+    """Resume NAME from its next scheduled time; times while it was suspended are not caught up (see backfill)."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
@@ -137,7 +139,7 @@ def resume(name: str) -> None:
 @schedule.command(short_help="Run a schedule now.")
 @click.argument("name")
 def trigger(name: str) -> None:
-    """Run NAME for this moment, besides its slots: everything since the last run that completed."""
+    """Run NAME now, besides its scheduled times, over all rows since the last completed run."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.clock_for(settings, database)())
@@ -146,34 +148,34 @@ def trigger(name: str) -> None:
         _warn_if_no_worker(database)
 
 
-@schedule.command(short_help="Run past slots again.")
+@schedule.command(short_help="Run past scheduled times again.")
 @click.argument("name")
-@click.option("--from", "first", type=DATETIME, required=True, help="The first moment of the span.")
-@click.option("--to", "last", type=DATETIME, required=True, help="The last moment of the span.")
-@click.option("--again", is_flag=True, help="Those that have completed too, such as after another model was taken.")
-def backfill(name: str, first: datetime, last: datetime, again: bool) -> None:
-    """Run the slots of NAME in a span of time that have not completed, each over what came between it and the last.
+@click.option("--from", "first", type=DATETIME, required=True, help="The start of the span.")
+@click.option("--to", "last", type=DATETIME, required=True, help="The end of the span, included.")
+@click.option("--rerun-completed", is_flag=True, help="Repeat completed runs too, for example after a change of model.")
+def backfill(name: str, first: datetime, last: datetime, rerun_completed: bool) -> None:
+    """Run NAME for the scheduled times in a span that have no completed run, each over the rows since the time before.
 
-    The watermark stays: what the next night takes in does not change.
+    The watermark stays: the next run reads the same rows as without the backfill.
     """
     settings = Settings.load()
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         begun, kept = manual_runs.backfill(
-            database, Catalogue.load(settings), name, first, last, now, include_completed=again
+            database, Catalogue.load(settings), name, first, last, now, include_completed=rerun_completed
         )
-        click.echo(f"{terminal.format_count(len(begun), 'slot')} of {name} will run")
+        click.echo(f"{terminal.format_count(len(begun), 'run')} of {name} will start")
         if kept:
-            others = "are at it" if again else "have completed, or are at it"
-            terminal.print_notice(f"{terminal.format_count(len(kept), 'slot')} in that span {others}: left alone")
+            others = "are at it" if rerun_completed else "have completed, or are at it"
+            terminal.print_notice(f"{terminal.format_count(len(kept), 'run')} in that span {others}: left alone")
         if begun:
             _warn_if_no_worker(database)
 
 
-@schedule.command(short_help="Take a schedule away.")
+@schedule.command(short_help="Delete a schedule.")
 @click.argument("name")
 def delete(name: str) -> None:
-    """Take NAME away with its history. Batches that run go on, results and the table that it wrote stay."""
+    """Delete NAME with its history. Its open batches continue; results and its output table stay."""
     with common.open_database(Settings.load()) as database:
         registry.delete(database, name)
     click.echo(f"{name} is gone")
@@ -184,7 +186,7 @@ def delete(name: str) -> None:
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
 @common.json_option
 def history(name: str, limit: int, as_json: bool) -> None:
-    """List the runs of NAME, the latest first: what came of each, and how far results moved."""
+    """List the runs of NAME, latest first, with their outcomes and the drift of their results."""
     with common.open_database(Settings.load()) as database:
         view = registry.get(database, name)
         found = run_views.newest_runs(database, name, limit)
@@ -193,12 +195,12 @@ def history(name: str, limit: int, as_json: bool) -> None:
     elif found:
         click.echo(run_tables.format_runs(found, view.definition))
     else:
-        terminal.print_notice(f"{name} has had no slot yet")
+        terminal.print_notice(f"{name} has had no run yet")
 
 
-@schedule.command(short_help="Apply what batchmill.toml declares.")
+@schedule.command(short_help="Apply the schedules of batchmill.toml.")
 def sync() -> None:
-    """Make the declared schedules be those in [schedules.NAME] of batchmill.toml; those made by hand stay."""
+    """Create, change and delete schedules to match [schedules.NAME] in batchmill.toml; those made by hand stay."""
     settings = Settings.load()
     catalogue, found = Catalogue.load(settings), config_file()
     folder = None if found is None else found.absolute().parent
@@ -213,40 +215,45 @@ def sync() -> None:
             coming = schedule_tables.format_next_times(registry.get(database, name), now, 1) if name in wanted else []
             click.echo("; next: ".join([f"{what} {name}", *coming]))
         if not done:
-            terminal.print_notice(f"nothing to do: {terminal.format_count(len(wanted), 'declared schedule')}")
+            terminal.print_notice(f"nothing to do: {terminal.format_count(len(wanted), 'schedule')} in batchmill.toml")
         _print_warnings(wanted.values(), settings)
         if wanted:
             _warn_if_no_worker(database)
 
 
-@schedule.command(short_help="Do what is due, once.")
+@schedule.command(short_help="Do all due work once.")
+@click.option("--now", type=DATETIME, help="Act as if it were this time, for tests; unset: the database's clock.")
 @click.option(
-    "--now", "moment", type=DATETIME, help="As if it were this time, to rehearse; unset: the database's clock."
+    "--exit-with-parent",
+    is_flag=True,
+    hidden=True,
+    help="Exit when standard input ends, which the parent process holds open.",
 )
-@click.option("--end-with-stdin", is_flag=True, hidden=True, help="End when standard input ends, for who starts us.")
 @click.pass_context
-def tick(ctx: click.Context, moment: datetime | None, end_with_stdin: bool) -> None:
-    """Do once what schedules have due: decide slots, read sources, finish runs. Workers and the foreman start this.
+def tick(ctx: click.Context, now: datetime | None, exit_with_parent: bool) -> None:
+    """Do once what schedules have due: plan runs, read sources, finish runs.
 
-    Any number of these may run at the same time, and be killed at any moment.
+    Workers and `batchmill maintain` start this command.
+
+    Any number of ticks may run at the same time, and may be killed at any time.
     """
     settings = Settings.load()
     log.configure(settings)
     failpoints.arm()
-    if end_with_stdin:
+    if exit_with_parent:
         background.exit_with_parent()
     with common.open_database(settings) as database:
         done = ticking.run_once(
-            database, settings, Catalogue.load(settings), moment or clock.clock_for(settings, database)()
+            database, settings, Catalogue.load(settings), now or clock.clock_for(settings, database)()
         )
-    if end_with_stdin:
+    if exit_with_parent:
         ctx.exit(0 if done else due_runs.EXIT_NOTHING_DUE)
     click.echo(schedule_tables.summarize_tick(done), err=True)
 
 
 @schedule.command("metrics", short_help="Print metrics.")
 def print_metrics() -> None:
-    """Print how schedules stand in Prometheus' text format, for a textfile collector."""
+    """Print metrics of the schedules in Prometheus' text format, for a textfile collector."""
     settings = Settings.load()
     with common.open_database(settings) as database:
         click.echo(metrics.render(metrics.collect(database, clock.clock_for(settings, database)())), nl=False)
@@ -265,14 +272,14 @@ def _echo_next_times(view: registry.ScheduleView, now: datetime) -> None:
 
 
 def _print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings) -> None:
-    """Say what they need that is not here; it may be where they run."""
+    """Print what the schedules need but this machine lacks; other machines may have it."""
     for doubt in sorted({doubt for one in definitions for doubt in validation.find_warnings(one, settings)}):
         terminal.print_notice(doubt)
 
 
 def _warn_if_no_worker(database: Database) -> None:
-    """Say so where nobody looks after schedules."""
+    """Print a warning if no process runs schedules."""
     if not workers.schedules_are_served(database):
         terminal.print_notice(
-            "no worker and no foreman runs now, so nothing will start: batchmill up, or batchmill foreman"
+            "no worker and no batchmill maintain runs now, so nothing will start: batchmill up, or batchmill maintain"
         )

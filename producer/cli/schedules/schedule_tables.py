@@ -1,4 +1,4 @@
-"""How schedules look on a terminal. Moments are shown in the schedule's zone."""
+"""Tables of schedules for the terminal. Times are shown in the schedule's zone."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,22 +13,22 @@ from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
 from producer.schedules.status import ScheduleStatus
 
-HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST SLOT", "CAME TO", "NEXT")
+HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST RUN", "CAME TO", "NEXT")
 
 
 def format_schedules(statuses: Sequence[ScheduleStatus]) -> str:
-    """All schedules, red where a person should look."""
-    rows = [_schedule_row(standing) for standing in statuses]
+    """Return a table of all schedules, red if a person should look."""
+    rows = [_schedule_row(status) for status in statuses]
     return run_tables.colour_lines(terminal.format_table(HEADER, rows), map(_schedule_colour, statuses))
 
 
 def format_schedule(status: ScheduleStatus, next_times: Sequence[str]) -> str:
-    """A schedule for a person, with its next slots."""
+    """Return one schedule with its next scheduled times."""
     view, definition = status.view, status.view.definition
-    told: list[tuple[str, object]] = [
+    pairs: list[tuple[str, object]] = [
         ("schedule", view.name),
         ("state", status.state),
-        ("declared", "in batchmill.toml" if view.from_config else None),
+        ("defined", "in batchmill.toml" if view.from_config else None),
         ("runs", format_times(definition)),
         *(
             (name.replace("_", " "), _format_value(value))
@@ -37,36 +37,36 @@ def format_schedule(status: ScheduleStatus, next_times: Sequence[str]) -> str:
         ),
         ("watermark", view.watermark and definition.format_time(view.watermark)),
     ]
-    told = [(name, value) for name, value in told if value not in (None, "")]
-    return terminal.format_pairs([*told, *zip(("next", *[""] * len(next_times)), next_times, strict=False)])
+    pairs = [(name, value) for name, value in pairs if value not in (None, "")]
+    return terminal.format_pairs([*pairs, *zip(("next", *[""] * len(next_times)), next_times, strict=False)])
 
 
 FIELDS_SHOWN_ELSEWHERE = ("cron", "tz")
 
 
 def format_times(definition: ScheduleDefinition) -> str:
-    """When a schedule runs."""
+    """Return the cron expression and zone of a schedule."""
     return f"at {definition.cron} ({definition.tz})"
 
 
 def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
-    """The next slots in the schedule's zone."""
-    slots = [view.definition.format_time(slot) for slot in _next_times(view, now, count)]
-    return slots or ["none, since it rests" if view.suspended_at else "none"]
+    """Return the next scheduled times in the schedule's zone."""
+    scheduled_times = [view.definition.format_time(scheduled_at) for scheduled_at in _next_times(view, now, count)]
+    return scheduled_times or ["none, since it rests" if view.suspended_at else "none"]
 
 
 def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
-    """The same for programs, each with its offset."""
+    """Return the next scheduled times in ISO 8601, each with its offset."""
     zone = ZoneInfo(view.definition.tz)
-    return [slot.astimezone(zone).isoformat() for slot in _next_times(view, now, count)]
+    return [scheduled_at.astimezone(zone).isoformat() for scheduled_at in _next_times(view, now, count)]
 
 
 def summarize_tick(result: TickResult) -> str:
-    """What a tick did."""
+    """Return a sentence about the work of a tick."""
     if not result:
         return "nothing was due"
     parts = [
-        (result.evaluated, "slot", "decided"),
+        (result.evaluated, "scheduled time", "evaluated"),
         (result.sources_read, "source", "looked at"),
         (result.runs_ended, "run", "ended"),
         (result.events_sent, "event", "sent"),
@@ -83,9 +83,9 @@ def _schedule_row(status: ScheduleStatus) -> list[object]:
         definition.cron,
         definition.tz,
         definition.pipeline,
-        "" if last is None else definition.format_time(last.slot),
+        "" if last is None else definition.format_time(last.scheduled_at),
         "" if last is None else _describe_last_run(last),
-        "" if view.next_at is None else definition.format_time(view.next_at),
+        "" if view.next_run_at is None else definition.format_time(view.next_run_at),
     ]
 
 

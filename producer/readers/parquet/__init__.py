@@ -1,1 +1,1 @@
-"""Rows from Parquet in bounded memory, planned by the headers of its pages. Needs pyarrow."""
+"""Rows from Parquet files, in bounded memory that is planned from page headers; this needs pyarrow."""

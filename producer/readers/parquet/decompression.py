@@ -1,24 +1,24 @@
-"""Blocks: a packed page of a Parquet file, unpacked piece by piece in bounded memory.
+"""Compressed pages of a Parquet file are decompressed piece by piece, in bounded memory.
 
-pyarrow unpacks Snappy and LZ4 only whole. Both copy from what came before: LZ4 from at most 64 KiB back, and so does
-every Snappy compressor in use, though Snappy's format would let it go further.
+pyarrow decompresses Snappy and LZ4 only whole, so they are decoded here. Both copy from earlier output: LZ4 from at
+most 64 KiB back, and so does every Snappy compressor in use, though Snappy's format allows more.
 """
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-PIECE_BYTES = 2**18  # bytes, packed or unpacked, at once
-NO_COPY_OFFSET = -1  # in the place of how far back a copy begins
+PIECE_BYTES = 2**18  # compressed or decompressed at once
+NO_COPY_OFFSET = -1  # the offset of a literal
 WHOLE_ONLY_CODECS = {"SNAPPY": "snappy", "LZ4": "lz4_raw"}
-HISTORY_BYTES = 2**16  # bytes that are kept to be copied from
+HISTORY_BYTES = 2**16  # output that later copies may refer to
 
 
 class BrokenBlock(Exception):
-    """Bytes that don't unpack, or in a way that is not read."""
+    """Data that can't be decompressed, or whose codec or encoding is not supported."""
 
 
 class FileSpan:
-    """A part of a file, read from its start to its end, whoever else moves in the file meanwhile."""
+    """A part of a file, read from its start to its end; other reads of the file may come in between."""
 
     closed = False
 
@@ -28,7 +28,7 @@ class FileSpan:
         self.remaining_bytes = size
 
     def read(self, size: int = -1) -> bytes:
-        """At most so many bytes more; none at the end."""
+        """At most `size` bytes more; none at the end."""
         self._file.seek(self._position)
         data = self._file.read(min(size, self.remaining_bytes) if size >= 0 else self.remaining_bytes)
         self._position += len(data)
@@ -36,15 +36,15 @@ class FileSpan:
         return data
 
     def readable(self) -> bool:
-        """It is, as pyarrow asks."""
+        """True; pyarrow calls it."""
         return True
 
     def close(self) -> None:
-        """Nothing: the file is its opener's to close."""
+        """Do nothing, because the opener closes the file."""
 
 
 class ByteStream:
-    """Bytes taken from pieces in order; raises BrokenBlock where there are not as many."""
+    """Reads from a sequence of pieces; raises BrokenBlock if they end too early."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -52,7 +52,7 @@ class ByteStream:
         self._position = 0
 
     def read_exactly(self, size: int) -> bytes:
-        """The next bytes, exactly so many."""
+        """Exactly `size` bytes."""
         end = self._position + size
         if end > len(self._piece):
             parts = [self._piece[self._position :]]
@@ -68,13 +68,13 @@ class ByteStream:
         return data
 
     def read_available(self) -> bytes:
-        """What there is; nothing at the end."""
+        """The rest of the current piece, or the next piece; nothing at the end."""
         data = self._piece[self._position :]
         self._piece, self._position = b"", 0
         return data or next(self._pieces, b"")
 
     def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
+        """Skip `size` bytes."""
         while size > len(self._piece) - self._position:
             size -= len(self._piece) - self._position
             self._piece, self._position = self._next_piece(), 0
@@ -86,24 +86,25 @@ class ByteStream:
 
 
 def decompress(span: FileSpan, codec: str, pyarrow: Any, uncompressed_bytes: int, max_whole_bytes: int) -> ByteStream:
-    """The content of a span, of a known size, that is packed with a codec, as the file's metadata names it.
+    """The decompressed content of a span.
 
-    Up to `whole_bytes`, packed and unpacked, are unpacked whole where that is what pyarrow can.
+    codec: as the file's metadata names it.
+    uncompressed_bytes: the size of the content.
+    max_whole_bytes: the size, compressed and uncompressed, up to which pyarrow decompresses Snappy and LZ4 whole.
     """
     if codec == "UNCOMPRESSED":
         return ByteStream(_read_pieces(span))
     if codec in WHOLE_ONLY_CODECS and uncompressed_bytes + span.remaining_bytes <= max_whole_bytes:
-        return ByteStream(
-            iter([pyarrow.Codec(WHOLE_ONLY_CODECS[codec]).decompress(span.read(), uncompressed_bytes, asbytes=True)])
-        )
+        decoder = pyarrow.Codec(WHOLE_ONLY_CODECS[codec])
+        return ByteStream(iter([decoder.decompress(span.read(), uncompressed_bytes, asbytes=True)]))
     if codec == "SNAPPY":
         return ByteStream(_decompress_snappy(ByteStream(_read_pieces(span))))
     if codec == "LZ4":
         return ByteStream(_decompress_lz4(ByteStream(_read_pieces(span))))
     if codec in ("GZIP", "ZSTD", "BROTLI"):
-        packed = pyarrow.PythonFile(span, mode="r")
-        return ByteStream(_read_pieces(pyarrow.CompressedInputStream(packed, codec.lower())))
-    raise BrokenBlock(f"it is packed with {codec}")
+        file = pyarrow.PythonFile(span, mode="r")
+        return ByteStream(_read_pieces(pyarrow.CompressedInputStream(file, codec.lower())))
+    raise BrokenBlock(f"it is compressed with {codec}")
 
 
 def _read_pieces(source: Any) -> Iterator[bytes]:
@@ -112,33 +113,31 @@ def _read_pieces(source: Any) -> Iterator[bytes]:
 
 
 def _decompress_snappy(stream: ByteStream) -> Iterator[bytes]:
-    left = read_varint(stream)
-    out = bytearray()
-    data, place = b"", 0
-    while left > 0:
-        if len(data) - place < 5:  # the longest of what says what follows
-            data, place = data[place:] + stream.read_available(), 0
-        length, offset, place = _parse_snappy_element(data, place)
-        left -= length
+    remaining = read_varint(stream)
+    output = bytearray()
+    data, position = b"", 0
+    while remaining > 0:
+        if len(data) - position < 5:  # the longest header of an element
+            data, position = data[position:] + stream.read_available(), 0
+        length, offset, position = _parse_snappy_element(data, position)
+        remaining -= length
         if offset != NO_COPY_OFFSET:
-            _copy_back(out, offset, length)
+            _copy_back(output, offset, length)
             length = 0
         while length > 0:
-            if place >= len(data):
-                data, place = stream.read_available() or _raise_truncated(), 0
-            part = data[place : place + length]
-            out += part
-            place += len(part)
+            if position >= len(data):
+                data, position = stream.read_available() or _raise_truncated(), 0
+            part = data[position : position + length]
+            output += part
+            position += len(part)
             length -= len(part)
-            if len(out) > HISTORY_BYTES + PIECE_BYTES:
-                yield from _flush_all_but_history(out)
-        if len(out) > HISTORY_BYTES + PIECE_BYTES:
-            yield from _flush_all_but_history(out)
-    yield bytes(out)
+            yield from _flush_all_but_history(output)
+        yield from _flush_all_but_history(output)
+    yield bytes(output)
 
 
 def _parse_snappy_element(data: bytes, position: int) -> tuple[int, int, int]:
-    """A literal's or a copy's length, how far back it copies from, and the place behind what says so."""
+    """The length of a literal or copy, the copy's offset, and the position after the element's header."""
     tag = data[position] if position < len(data) else _raise_truncated()[0]
     kind, length = tag & 3, (tag >> 2) + 1
     if kind == 0:
@@ -159,28 +158,25 @@ def _raise_truncated() -> bytes:
 
 
 def _decompress_lz4(stream: ByteStream) -> Iterator[bytes]:
-    out = bytearray()
+    output = bytearray()
     while True:
-        token = stream.read_exactly(1)[0]
-        length = _read_lz4_length(stream, token >> 4)
-        while length > PIECE_BYTES:
-            out += stream.read_exactly(PIECE_BYTES)
-            length -= PIECE_BYTES
-            yield from _flush_all_but_history(out)
-        out += stream.read_exactly(length)
+        lengths = stream.read_exactly(1)[0]
+        for part in _part_lengths(_read_lz4_length(stream, lengths >> 4)):
+            output += stream.read_exactly(part)
+            yield from _flush_all_but_history(output)
         try:
             offset = int.from_bytes(stream.read_exactly(2), "little")
-        except BrokenBlock:  # a block ends with bytes that are no copies
-            yield bytes(out)
+        except BrokenBlock:  # a block ends with a literal
+            yield bytes(output)
             return
-        length = _read_lz4_length(stream, token & 15) + 4
-        while length > PIECE_BYTES:
-            _copy_back(out, offset, PIECE_BYTES)
-            length -= PIECE_BYTES
-            yield from _flush_all_but_history(out)
-        _copy_back(out, offset, length)
-        if len(out) > HISTORY_BYTES + PIECE_BYTES:
-            yield from _flush_all_but_history(out)
+        for part in _part_lengths(_read_lz4_length(stream, lengths & 15) + 4):
+            _copy_back(output, offset, part)
+            yield from _flush_all_but_history(output)
+
+
+def _part_lengths(length: int) -> Iterator[int]:
+    for start in range(0, length, PIECE_BYTES):
+        yield min(PIECE_BYTES, length - start)
 
 
 def _read_lz4_length(stream: ByteStream, length: int) -> int:
@@ -192,7 +188,7 @@ def _read_lz4_length(stream: ByteStream, length: int) -> int:
 
 
 def read_varint(stream: ByteStream) -> int:
-    """The next number, in seven bits a byte."""
+    """The next number, which has seven bits in each byte."""
     value = shift = 0
     while shift < 35:
         byte = stream.read_exactly(1)[0]
@@ -200,20 +196,22 @@ def read_varint(stream: ByteStream) -> int:
         if byte < 128:
             return value
         shift += 7
-    raise BrokenBlock("its length is none")
+    raise BrokenBlock("its length is wrong")
 
 
-def _copy_back(out: bytearray, offset: int, length: int) -> None:
-    start = len(out) - offset
+def _copy_back(output: bytearray, offset: int, length: int) -> None:
+    start = len(output) - offset
     if offset <= 0 or start < 0:
-        raise BrokenBlock("it copies from what is not there")
+        raise BrokenBlock("it copies from outside the data")
     if offset >= length:
-        out += out[start : start + length]
+        output += output[start : start + length]
     else:
-        pattern = out[start:]
-        out += (pattern * (length // offset + 1))[:length]
+        pattern = output[start:]
+        output += (pattern * (length // offset + 1))[:length]
 
 
-def _flush_all_but_history(out: bytearray) -> Iterator[bytes]:
-    yield bytes(out[:-HISTORY_BYTES])
-    del out[:-HISTORY_BYTES]
+def _flush_all_but_history(output: bytearray) -> Iterator[bytes]:
+    """Yield the output except the history, once it is more than a piece."""
+    if len(output) > HISTORY_BYTES + PIECE_BYTES:
+        yield bytes(output[:-HISTORY_BYTES])
+        del output[:-HISTORY_BYTES]

@@ -1,37 +1,37 @@
-"""Pages: what a column chunk of a Parquet file is made of, by the headers alone, before anything of it is unpacked.
+"""Pages make up a column chunk of a Parquet file; their headers are read before any page is decompressed.
 
-The headers are Thrift's compact protocol, as https://parquet.apache.org/docs/file-format/metadata has them.
+The headers are in Thrift's compact protocol: https://parquet.apache.org/docs/file-format/metadata.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-FIRST_HEADER_BYTES = 1024  # read at first: most headers have a tenth of it
-MAX_HEADER_BYTES = 2**20  # statistics may have two whole values in them
+FIRST_HEADER_BYTES = 1024  # read at first: most headers take a tenth of it
+MAX_HEADER_BYTES = 2**20  # statistics may contain two whole values
 
 DATA_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = 0, 2, 3
 PLAIN, PLAIN_DICTIONARY, DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY, RLE_DICTIONARY = 0, 2, 6, 7, 8
 DICTIONARY_ENCODINGS = (PLAIN_DICTIONARY, RLE_DICTIONARY)
-DETAIL_FIELDS = {
-    DATA_PAGE: 5,
-    DICTIONARY_PAGE: 7,
-    DATA_PAGE_V2: 8,
-}  # the header's field that has what is special to such a page
+# The number of the header's field that describes a page of this kind.
+DETAIL_FIELDS = {DATA_PAGE: 5, DICTIONARY_PAGE: 7, DATA_PAGE_V2: 8}
 
-# Kinds of the compact protocol's fields.
+# Types of the compact protocol's fields.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12
 
-VALUE_BYTES = {BYTE: 1, DOUBLE: 8, BINARY: None}  # None: said before it
+VALUE_BYTES = {BYTE: 1, DOUBLE: 8, BINARY: None}  # None = the length is written before the value
 
 
 class BrokenHeader(Exception):
-    """Bytes that are no page's header."""
+    """Bytes that are not the header of a page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; its body is `packed` bytes from `start` on, and `unpacked` bytes with the levels before them."""
+    """One page, whose body has `compressed_bytes` from `body_start` on, including the levels.
+
+    level_bytes: the levels of a DATA_PAGE_V2, which are never compressed and come first.
+    """
 
     kind: int
     body_start: int
@@ -39,12 +39,12 @@ class Page:
     uncompressed_bytes: int
     value_count: int
     encoding: int
-    level_bytes: int = 0  # of a DATA_V2: never packed, before the rest
+    level_bytes: int = 0
     is_compressed: bool = True
 
 
 def read_pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
-    """The pages between two places of a file; raises BrokenHeader."""
+    """The pages between two offsets of a file; raises BrokenHeader."""
     while start < end:
         fields, length = _read_header(file, start, end)
         try:
@@ -55,31 +55,31 @@ def read_pages(file: BinaryIO, start: int, end: int) -> Iterator[Page]:
             if min(page.compressed_bytes, page.uncompressed_bytes, page.value_count, page.level_bytes) < 0:
                 raise BrokenHeader
             yield page
-        packed = fields.get(3)
-        if not isinstance(packed, int) or packed < 0:
+        compressed_bytes = fields.get(3)
+        if not isinstance(compressed_bytes, int) or compressed_bytes < 0:
             raise BrokenHeader
-        start += length + packed
+        start += length + compressed_bytes
 
 
 def _parse_page(fields: dict[int, Any], start: int) -> Page | None:
     kind = fields[1]
     if kind not in DETAIL_FIELDS:
         return None
-    more = fields[DETAIL_FIELDS[kind]]
+    details = fields[DETAIL_FIELDS[kind]]
     if kind == DATA_PAGE_V2:
-        levels = more[5] + more[6]
-        return Page(kind, start, fields[3], fields[2], more[1], more[4], levels, more.get(7, True))
-    return Page(kind, start, fields[3], fields[2], more[1], more[2])
+        level_bytes = details[5] + details[6]
+        return Page(kind, start, fields[3], fields[2], details[1], details[4], level_bytes, details.get(7, True))
+    return Page(kind, start, fields[3], fields[2], details[1], details[2])
 
 
 def _read_header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
-    """The header that stands there, and its length."""
+    """The header at an offset, and its length."""
     size = FIRST_HEADER_BYTES
     while True:
         file.seek(start)
-        compact = _CompactReader(file.read(min(size, end - start)))
+        reader = _CompactReader(file.read(min(size, end - start)))
         try:
-            return compact.read_struct(), compact.position
+            return reader.read_struct(), reader.position
         except IndexError:
             if size >= min(MAX_HEADER_BYTES, end - start):
                 raise BrokenHeader from None
@@ -87,14 +87,14 @@ def _read_header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], 
 
 
 class _CompactReader:
-    """Thrift's compact protocol, as far as headers need it; raises IndexError at its end, and BrokenHeader."""
+    """Reads Thrift's compact protocol as headers use it; raises IndexError at the data's end, and BrokenHeader."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.position = 0
 
     def read_struct(self, depth: int = 0) -> dict[int, Any]:
-        """A structure's fields by their numbers; texts are passed over."""
+        """A structure's fields by number; texts are skipped."""
         if depth > 8:
             raise BrokenHeader
         fields: dict[int, Any] = {}

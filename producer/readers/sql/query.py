@@ -1,13 +1,12 @@
-"""Queries as sources: an operator's SELECT, read only, of one moment, and streamed through a cursor on the server.
+"""A query source streams the rows of an operator's SELECT, in a read-only transaction with one snapshot.
 
-A schedule's moments come as `timestamptz` to PostgreSQL, in a session whose time zone is UTC, so a column without a
-zone is taken for UTC; and to SQLite as `2026-11-24 01:00:00` in UTC, with a fraction only where there is one, which
-compares with CURRENT_TIMESTAMP and with what `datetime()` gives.
+PostgreSQL gets a schedule's times as `timestamptz`, in a session whose time zone is UTC, so a column without a zone is
+compared as UTC. SQLite gets them as `2026-11-24 01:00:00` in UTC, with a fraction only if there is one. This form
+compares with CURRENT_TIMESTAMP and with the values of `datetime()`.
 """
 
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -32,32 +31,32 @@ from producer.readers.limits import (
     Meter,
     size_bytes,
 )
-from producer.readers.rows import ColumnMapping, Problem, Row, Source
+from producer.readers.rows import ColumnMapping, Problem, Row, Source, check_unique
 from producer.readers.sql import value_loading
 from producer.readers.sql.sql_sources import SqlSource
 
-# In memory at once: so many rows, and fewer where some of those before were large. How large the next are is not known.
+# Rows fetched at once, and fewer after large ones. The size of the next rows is unknown, so the first fetch is small.
 FETCH_ROWS, FIRST_FETCH_ROWS = 256, 16
 FETCH_BYTES = 8 * 2**20
-MAX_VALUE_BYTES = 4 * MAX_ROW_BYTES  # bytes, which SQLite refuses to read more of
-STATEMENT_TIMEOUT_CODE = "57014"  # PostgreSQL: a statement that took too long
-SQLITE_TOO_BIG = "string or blob too big"  # SQLite: a value or row over its limit
-STEPS_PER_CLOCK_CHECK = 10_000  # of SQLite's machine between two looks at the clock
+MAX_VALUE_BYTES = 4 * MAX_ROW_BYTES  # SQLite's limit for a value or row
+STATEMENT_TIMEOUT_CODE = "57014"  # PostgreSQL's
+SQLITE_TOO_BIG = "string or blob too big"  # SQLite's message for a value or row over its limit
+STEPS_PER_CLOCK_CHECK = 10_000  # steps of SQLite's virtual machine
 
 
 class _FetchTimer:
-    """How long SQLite may look for the next rows; PostgreSQL sees to that itself, for each fetch."""
+    """The time in which SQLite must find the next rows; PostgreSQL has a statement timeout for each fetch."""
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self.restart()
 
     def restart(self) -> None:
-        """The next fetch begins."""
+        """Begin the next fetch."""
         self._deadline = time.monotonic() + self._timeout_seconds
 
     def has_expired(self) -> bool:
-        """Whether it is time to interrupt."""
+        """Whether the fetch must be interrupted."""
         return time.monotonic() > self._deadline
 
 
@@ -69,31 +68,33 @@ def open_query(
     schedule_times: Mapping[str, datetime] | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Source]:
-    """The rows of an operator's query, all as they were when the first was read; its connection closes with the block.
+    """The rows of an operator's query, from one snapshot; the connection is closed when the block ends.
 
-    `moments` are bound where the query names them, and by nobody else. Raises UnreadableSource where the query or its
-    columns are wrong, SourceTooLarge where its rows go beyond the limits, and Unreachable when its database does not
-    answer within the source's `timeout_seconds`.
+    arguments: the query's parameters.
+    schedule_times: the parameters that only a schedule sets; None = not for a schedule.
+    limits: None = the default limits.
+
+    Raises UnreadableSource if the query or its columns are wrong, and SourceTooLarge if its rows exceed the limits.
+    Raises Unreachable if its database does not answer within the source's `timeout_seconds`.
     """
     values, limits = sql_source.bind(arguments, schedule_times), limits or DEFAULT_LIMITS
     with closing(_read_rows(sql_source, values, columns, Meter(limits))) as rows:
-        yield Source(f"the source {sql_source.name!r}", "row", rows, limits=limits)
+        yield Source(sql_source.label, "row", rows, limits=limits)
 
 
 def _read_rows(
     sql_source: SqlSource, values: dict[str, Any], columns: ColumnMapping, meter: Meter
 ) -> Generator[Row | Problem, None, None]:
-    engine, clock = _source_engine(sql_source)
+    engine, timer = _source_engine(sql_source)
     with (
         _translate_errors(sql_source),
         _read_only_transaction(engine) as connection,
-        closing(_execute(connection, sql_source, values)) as result,  # its cursor is the server's
+        closing(_execute(connection, sql_source, values)) as result,  # it has a cursor on the server
     ):
         header = list(result.keys())
-        if twice := next((name for name, count in Counter(header).items() if count > 1), None):
-            raise UnreadableSource(f"the source {sql_source.name!r} has two columns {twice[:40]!r}; name one with AS")
-        columns.check_header(f"the source {sql_source.name!r}", header)
-        yield from rows_from_records(_fetch_records(result, header, clock, meter, sql_source.name), columns)
+        check_unique(sql_source.label, header, "rename one with AS")
+        columns.check_header(sql_source.label, header)
+        yield from rows_from_records(_fetch_records(result, header, timer, meter, sql_source.label), columns)
 
 
 def _execute(connection: Connection, sql_source: SqlSource, values: dict[str, Any]) -> CursorResult[Any]:
@@ -109,56 +110,56 @@ def _utc_text(value: datetime) -> str:
 
 @contextmanager
 def _read_only_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction in which all that is read is of one moment, and nothing can be written."""
+    """A transaction that reads one snapshot, and can write nothing."""
     is_sqlite = engine.dialect.name == "sqlite"
-    one_moment: Any = {} if is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with engine.connect().execution_options(**one_moment) as connection:
-        # Said here, since the variable PGTZ would overrule what the connection's options say.
+    options: Any = {} if is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect().execution_options(**options) as connection:
+        # Here, because the variable PGTZ would take precedence over the connection's options.
         connection.exec_driver_sql("BEGIN" if is_sqlite else "SET LOCAL TIME ZONE 'UTC'")
         yield connection
 
 
 def _fetch_records(
-    result: CursorResult[Any], header: list[str], timer: _FetchTimer, meter: Meter, source_name: str
+    result: CursorResult[Any], header: list[str], timer: _FetchTimer, meter: Meter, label: str
 ) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
-    number, count, largest = 0, min(FIRST_FETCH_ROWS, FETCH_ROWS), 1
+    number, fetch_rows, max_bytes = 0, min(FIRST_FETCH_ROWS, FETCH_ROWS), 1
     while True:
         timer.restart()
-        some = result.fetchmany(count)
-        if not some:
+        rows = result.fetchmany(fetch_rows)
+        if not rows:
             return
-        for row in some:
+        for row in rows:
             number += 1
             row_bytes = sum(map(size_bytes, row))
-            largest = max(largest, row_bytes)
-            meter.add(row_bytes, f"the source {source_name!r}, row {number}")
+            max_bytes = max(max_bytes, row_bytes)
+            meter.add(row_bytes, f"{label}, row {number}")
             if row_bytes > MAX_ROW_BYTES:
                 yield Problem(number, ROW_TOO_LONG_MESSAGE, ROW_TOO_LARGE)
             else:
                 yield number, dict(zip(header, row, strict=True))
-        count = max(1, min(2 * count, FETCH_ROWS, FETCH_BYTES // largest))
+        fetch_rows = max(1, min(2 * fetch_rows, FETCH_ROWS, FETCH_BYTES // max_bytes))
 
 
 def _source_engine(sql_source: SqlSource) -> tuple[Engine, _FetchTimer]:
-    clock = _FetchTimer(sql_source.timeout_seconds)
+    timer = _FetchTimer(sql_source.timeout_seconds)
     try:
         url = urls.parse_database_url(sql_source.url)
         if url.get_backend_name() == "sqlite":
             path = url.database or ""
-            return create_engine("sqlite://", creator=lambda: _connect_sqlite(path, clock), poolclass=NullPool), clock
+            return create_engine("sqlite://", creator=lambda: _connect_sqlite(path, timer), poolclass=NullPool), timer
         options = f"-c default_transaction_read_only=on -c statement_timeout={round(sql_source.timeout_seconds * 1000)}"
         arguments = {"options": options, "application_name": "batchmill source", "connect_timeout": 10}
         engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
         event.listen(engine, "connect", lambda connection, _record: value_loading.register_safe_loaders(connection))
-        return engine, clock
+        return engine, timer
     except ValueError as error:
         raise SettingsError(f"[sources.{sql_source.name}] url: {error}") from None
 
 
 def _connect_sqlite(path: str, timer: _FetchTimer) -> sqlite3.Connection:
-    address = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
-    connection = sqlite3.connect(address, uri=True, check_same_thread=False)
-    connection.isolation_level = None  # we write BEGIN ourselves
+    uri = f"file:{quote(str(Path(path).expanduser().absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    connection.isolation_level = None  # `_read_only_transaction` sends BEGIN
     connection.text_factory = value_loading.decode_text
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.execute("PRAGMA query_only = ON")
@@ -171,26 +172,22 @@ def _translate_errors(sql_source: SqlSource) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        # Our own statement_timeout is no fault of the query.
+        # A statement_timeout that we set does not make the query wrong.
         if classify_error(error) is ErrorKind.REFUSED and driver_error_code(error) != STATEMENT_TIMEOUT_CODE:
             raise _query_error(sql_source, error) from None
-        raise Unreachable(
-            f"the source {sql_source.name!r} does not answer: {driver_errors.safe_message(error)}"
-        ) from None
+        raise Unreachable(f"{sql_source.label} does not answer: {driver_errors.safe_message(error)}") from None
     except DBAPIError as error:
         raise _query_error(sql_source, error) from None
     except (BatchmillError, MemoryError):
         raise
-    except Exception as error:  # of a driver, over a value that it can't read
+    except Exception as error:  # raised by a driver, for a value that it can't read
         raise UnreadableSource(
-            f"the source {sql_source.name!r} can't be read any further ({type(error).__name__}); select columns as text"
+            f"{sql_source.label} can't be read any further ({type(error).__name__}); select columns as text"
         ) from error
 
 
 def _query_error(sql_source: SqlSource, error: DBAPIError) -> UnreadableSource:
     if SQLITE_TOO_BIG in str(error.orig):
-        most = MAX_VALUE_BYTES // 2**20
-        return UnreadableSource(
-            f"the source {sql_source.name!r} has a row of more than {most} MiB; leave it out, or cut it"
-        )
-    return UnreadableSource(f"the query of the source {sql_source.name!r} fails: {driver_errors.safe_message(error)}")
+        limit = MAX_VALUE_BYTES // 2**20
+        return UnreadableSource(f"{sql_source.label} has a row of more than {limit} MiB; leave it out, or cut it")
+    return UnreadableSource(f"the query of {sql_source.label} fails: {driver_errors.safe_message(error)}")

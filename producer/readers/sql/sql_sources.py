@@ -1,4 +1,4 @@
-"""Queries: the SQL sources that an operator allows, by name; nobody submits a query of their own."""
+"""SQL sources are queries that an operator allows by name; submitters can't write their own."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,8 +15,8 @@ SQLITE_PREFIX = "sqlite:///"
 
 ParameterValue = str | int | float | bool | None
 
-# What a schedule binds where its query names them: when the run was due, and that rows are new from when on until when.
-SCHEDULE_PARAMETERS = ("slot", "since", "until")
+# A schedule binds these if its query names them: the run's scheduled time, and the period of its new rows.
+SCHEDULE_PARAMETERS = ("scheduled_at", "since", "until")
 
 
 class SqlSource(BaseModel):
@@ -28,14 +28,14 @@ class SqlSource(BaseModel):
     url: str = Field(
         min_length=1,
         repr=False,
-        description="PostgreSQL or SQLite, as database_url; may stand in the environment. A relative path is one from "
+        description="PostgreSQL or SQLite, as database_url; may come from the environment. A relative path starts at "
         "batchmill.toml.",
     )
     query: str = Field(min_length=1, description="One SELECT, with an ORDER BY; :name stands for a parameter.")
     parameters: dict[str, ParameterValue] = Field(
-        default_factory=dict, description="Where `--bind` does not give its own."
+        default_factory=dict, description="Defaults for what `--bind` does not give."
     )
-    timeout_seconds: float = Field(default=300.0, gt=0, description="How long the next rows may be waited for.")
+    timeout_seconds: float = Field(default=300.0, gt=0, description="The time in which the next rows must arrive.")
 
     @field_validator("url")
     @classmethod
@@ -44,53 +44,59 @@ class SqlSource(BaseModel):
         return url
 
     @property
+    def label(self) -> str:
+        """The source's name in messages."""
+        return f"the source {self.name!r}"
+
+    @property
     def parameter_names(self) -> list[str]:
-        """The parameters that it asks for."""
+        """The names of the query's parameters."""
         return sorted(text(self.query).compile().params)
 
     def bind(
         self, arguments: Mapping[str, Any], schedule_times: Mapping[str, datetime] | None = None
     ) -> dict[str, ParameterValue | datetime]:
-        """The values of all parameters; raises UsageError, naming those that there are.
+        """The values of all parameters; raises UsageError for one that is missing, unknown or of a wrong type.
 
-        `moments` are the MOMENTS of a schedule's run: none of them can be given, and none need be asked for.
+        arguments: values that override the source's `parameters`.
+        schedule_times: a run's SCHEDULE_PARAMETERS, which `arguments` can't override and the query need not name.
         """
         names, schedule_times = self.parameter_names, schedule_times or {}
         for name, value in arguments.items():
             if name in schedule_times:
-                raise UsageError(f"parameter {name!r} of the source {self.name!r} is the schedule's own; leave it out")
+                raise UsageError(f"parameter {name!r} of {self.label} is set by the schedule; leave it out")
             if name not in names:
-                raise UsageError(f"the source {self.name!r} has no parameter {name!r}; it has: {_join_names(names)}")
+                raise UsageError(f"{self.label} has no parameter {name!r}; it has: {_join_names(names)}")
             if not isinstance(value, str | int | float | bool | None):
-                raise UsageError(f"parameter {name!r} of the source {self.name!r} must be text, a number or null")
+                raise UsageError(f"parameter {name!r} of {self.label} must be text, a number or null")
         values = {**self.parameters, **arguments, **schedule_times}
         missing = [name for name in names if name not in values]
         if missing:
-            raise UsageError(f"the source {self.name!r} needs {_join_names(missing)}: --bind {missing[0]}=VALUE")
+            raise UsageError(f"{self.label} needs {_join_names(missing)}: --bind {missing[0]}=VALUE")
         return {name: values[name] for name in names}
 
 
 def find_sql_source(settings: Settings, name: str) -> SqlSource:
-    """The source of this name; raises UsageError, or SettingsError naming the field that is wrong."""
+    """The source of this name; raises UsageError, or SettingsError naming an invalid field."""
     if name not in settings.sources:
-        known = f"there are: {_join_names(sorted(settings.sources))}" if settings.sources else "there are none"
-        raise UsageError(f"there is no source {name!r}; {known}; an operator adds [sources.{name}] to batchmill.toml")
+        others = f"there are: {_join_names(sorted(settings.sources))}" if settings.sources else "there are none"
+        raise UsageError(f"there is no source {name!r}; {others}; an operator adds [sources.{name}] to batchmill.toml")
     try:
-        query = SqlSource(**{**settings.sources[name], "name": name})
+        source = SqlSource(**{**settings.sources[name], "name": name})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
         raise SettingsError(f"[sources.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
-    return query.model_copy(update={"url": _with_absolute_path(query.url)})
+    return source.model_copy(update={"url": _with_absolute_path(source.url)})
 
 
 def _with_absolute_path(url: str) -> str:
-    """The URL with a SQLite file's path from the root on: who runs schedules may stand in another folder."""
+    """The URL with an absolute path to a SQLite file, because schedules may run in another folder."""
     path = url.removeprefix(SQLITE_PREFIX)
-    found = config_file()
-    if found is None or path == url or not path or path.startswith(("/", "~", ":", "file:")):
+    config = config_file()
+    if config is None or path == url or not path or path.startswith(("/", "~", ":", "file:")):
         return url
-    return f"{SQLITE_PREFIX}{found.absolute().parent / path}"
+    return f"{SQLITE_PREFIX}{config.absolute().parent / path}"
 
 
 def _join_names(names: list[str]) -> str:

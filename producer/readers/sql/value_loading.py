@@ -1,16 +1,16 @@
-"""Careful loading: a value of a query that Python can't hold is its row's problem, and not the whole fetch's."""
+"""Safe loaders make a value that Python can't hold a problem of its row, and not of the whole fetch."""
 
 from typing import Any
 
 from producer.readers.storable import UnreadableValue
 
-# PostgreSQL knows moments that Python does not, such as `infinity` or 44 BC, and documents that are nested too deeply.
+# PostgreSQL has times that Python has not, such as `infinity` or 44 BC, and allows more deeply nested documents.
 UNSAFE_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "interval", "json", "jsonb")
 OUT_OF_RANGE_MESSAGE = "has a value that Python can't hold, such as a date past the year 9999; select it as text"
 
 
 def register_safe_loaders(connection: Any) -> None:
-    """Have a connection of psycopg load such values as Unreadable."""
+    """Let a psycopg connection load such values as UnreadableValue."""
     from psycopg.pq import Format
 
     adapters = connection.adapters
@@ -23,16 +23,16 @@ def register_safe_loaders(connection: Any) -> None:
 
 
 def decode_text(raw: bytes) -> str | UnreadableValue:
-    """SQLite's text, which need not be any."""
+    """Decode SQLite's text, which may not be UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return UnreadableValue("has text that is not UTF-8; mend it, or select it as a blob in hex()")
+        return UnreadableValue("has text that is not UTF-8; repair it, or select it as hex()")
 
 
 def _safe_loader(loader_class: Any) -> Any:
-    class Careful:
-        """The driver's own loader, asked first."""
+    class SafeLoader:
+        """Calls the driver's loader, and replaces its errors."""
 
         format = loader_class.format
 
@@ -40,7 +40,7 @@ def _safe_loader(loader_class: Any) -> Any:
             self._load = loader_class(oid, context).load
 
         def load(self, data: Any) -> Any:
-            """The value, or Unreadable."""
+            """The value, or an UnreadableValue."""
             try:
                 return self._load(data)
             except MemoryError:
@@ -48,4 +48,4 @@ def _safe_loader(loader_class: Any) -> Any:
             except Exception:
                 return UnreadableValue(OUT_OF_RANGE_MESSAGE)
 
-    return Careful
+    return SafeLoader

@@ -1,1 +1,1 @@
-"""Events that people should know of, and the webhook that delivers them, signed."""
+"""Events about schedules, and the signed webhook that delivers them."""

@@ -1,4 +1,4 @@
-"""Events: what a person should hear of a schedule, each once: in SQL, in the log, and to a webhook if there is one."""
+"""Events about schedules, each recorded once in SQL, logged, and sent to a webhook if there is one."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,21 +18,21 @@ log = structlog.get_logger(__name__)
 
 
 class EventKind(StrEnum):
-    """What happened; programs compare these."""
+    """The kind of an event; programs compare these values."""
 
-    MISSED = "missed"  # nobody was there when it was due
-    SKIPPED = "skipped"  # the run before was still at it
+    MISSED = "missed"  # no worker was up when it was due
+    SKIPPED = "skipped"  # the previous run was still open
     FAILED = "failed"
-    LATE = "late"  # it will hardly be done by its deadline
-    OVERDUE = "overdue"  # it was not done by its deadline
-    WAITING = "waiting"  # its source is not there
-    DRIFT = "drift"  # its results are far from those before
+    LATE = "late"  # it will probably miss its deadline
+    OVERDUE = "overdue"  # it missed its deadline
+    WAITING = "waiting"  # its source is not ready
+    DRIFT = "drift"  # its results differ from earlier runs
     MODEL_CHANGED = "model_changed"
-    RECOVERED = "recovered"  # the first good run after one that was not
+    RECOVERED = "recovered"  # the first completed run after a failed or missed one
 
     @property
     def log_level(self) -> str:
-        """How loudly the log says it."""
+        """The level at which the event is logged."""
         if self in (EventKind.MISSED, EventKind.FAILED, EventKind.OVERDUE):
             return "error"
         return "info" if self is EventKind.RECOVERED else "warning"
@@ -48,16 +48,22 @@ class EventView:
     kind: str
     message: str
     occurred_at: datetime
-    delivered_at: datetime | None  # to its webhook
+    delivered_at: datetime | None  # by its webhook
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is printed; these names stay."""
-        moments = {
-            name: moment and format_timestamp(moment)
-            for name, moment in (("at", self.occurred_at), ("sent_at", self.delivered_at))
+        """Return the event as it is printed; these names are stable."""
+        times = {
+            name: time and format_timestamp(time)
+            for name, time in (("occurred_at", self.occurred_at), ("delivered_at", self.delivered_at))
         }
-        slot = self.scheduled_at and format_timestamp(self.scheduled_at)
-        return {"schedule": self.schedule, "slot": slot, "kind": self.kind, "message": self.message, **moments}
+        scheduled_at = self.scheduled_at and format_timestamp(self.scheduled_at)
+        return {
+            "schedule": self.schedule,
+            "scheduled_at": scheduled_at,
+            "kind": self.kind,
+            "message": self.message,
+            **times,
+        }
 
 
 def record_event(
@@ -70,22 +76,30 @@ def record_event(
     occurred_at: datetime,
     url: str | None = None,
 ) -> bool:
-    """Write down an event, once for each schedule, slot and kind; one without a slot, once until its message changes.
+    """Record an event once for each run and kind; return whether it is new.
 
-    Returns whether it is news. Then it is logged when the caller's transaction commits, and with a URL sent there soon.
+    A new event is logged when the caller's transaction commits, and sent to `url` soon after.
+
+    connection: connection with the caller's transaction
+    schedule: name of the schedule
+    scheduled_at: time of the run, None = the event has no run and is recorded again when its message changes
+    kind: value of an `EventKind`
+    message: sentence for people
+    occurred_at: time of the event
+    url: webhook, None = the event is not sent
     """
     known, message = EventKind(kind), make_storable(message)
     if scheduled_at is None and _repeats_newest(connection, schedule, known, message):
-        return False  # the unique index takes no two NULLs for the same
+        return False  # the unique index treats NULLs as distinct
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     values = {
         "schedule": schedule,
-        "slot": scheduled_at,
+        "scheduled_at": scheduled_at,
         "kind": known.value,
         "message": message,
-        "at": occurred_at,
-        "url": url,
-        "send_at": text(SQL_FRAGMENTS[connection.dialect.name].now) if url else None,
+        "occurred_at": occurred_at,
+        "webhook_url": url,
+        "next_delivery_at": text(SQL_FRAGMENTS[connection.dialect.name].now) if url else None,
     }
     statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing().returning(Event.id)
     if connection.scalar(statement) is None:
@@ -97,10 +111,16 @@ def record_event(
 def list_newest(
     database: Database, schedule: str | None = None, limit: int = 20, *, scheduled_at: datetime | None = None
 ) -> list[EventView]:
-    """The newest events of a schedule, or of all, the newest first; with `slot`, those of that slot alone."""
+    """Return the newest events, newest first.
+
+    database: our database
+    schedule: name of a schedule, None = all
+    limit: number of events
+    scheduled_at: time of one run, None = all
+    """
     query = select(*_EVENT_COLUMNS).order_by(Event.id.desc()).limit(limit)
     if scheduled_at is not None:
-        query = query.where(Event.slot == scheduled_at)
+        query = query.where(Event.scheduled_at == scheduled_at)
     if schedule is not None:
         query = query.where(Event.schedule == schedule)
     with database.read() as connection:
@@ -108,34 +128,51 @@ def list_newest(
 
 
 def count_undelivered(database: Database, since: datetime) -> dict[str, int]:
-    """How many events from this moment on no webhook took, by schedule."""
-    unsent = (Event.url.is_not(None), Event.sent_at.is_(None), Event.send_at.is_(None), Event.at >= since)
+    """Count the events since a time whose delivery was abandoned, by schedule."""
+    unsent = (
+        Event.webhook_url.is_not(None),
+        Event.delivered_at.is_(None),
+        Event.next_delivery_at.is_(None),
+        Event.occurred_at >= since,
+    )
     query = select(Event.schedule, func.count()).where(*unsent).group_by(Event.schedule).order_by(Event.schedule)
     with database.read() as connection:
         return {row.schedule: row[1] for row in connection.execute(query)}
 
 
 def _repeats_newest(connection: Connection, schedule: str, kind: EventKind, message: str) -> bool:
-    here = (Event.schedule == schedule, Event.kind == kind.value, Event.slot.is_(None))
+    here = (Event.schedule == schedule, Event.kind == kind.value, Event.scheduled_at.is_(None))
     query = select(Event.message).where(*here).order_by(Event.id.desc()).limit(1)
     return connection.scalar(query) == message
 
 
 def _log_on_commit(connection: Connection, schedule: str, scheduled_at: datetime | None, kind: EventKind) -> None:
-    """Names and moments, never the message, which may quote labels."""
+    """Log names and times, but never the message, which may quote labels."""
     undone = False
 
     def committed(_connection: Connection) -> None:
         if not undone:
             say = getattr(log, kind.log_level)
-            say(f"schedule.{kind.value}", schedule=schedule, slot=scheduled_at.isoformat() if scheduled_at else None)
+            say(
+                f"schedule.{kind.value}",
+                schedule=schedule,
+                scheduled_at=scheduled_at.isoformat() if scheduled_at else None,
+            )
 
     def rolled_back(_connection: Connection) -> None:
         nonlocal undone
-        undone = True  # the connection may go on to commit something else
+        undone = True  # the connection may commit something else later
 
     event.listen(connection, "rollback", rolled_back, once=True)
     event.listen(connection, "commit", committed, once=True)
 
 
-_EVENT_COLUMNS = (Event.id, Event.schedule, Event.slot, Event.kind, Event.message, Event.at, Event.sent_at)
+_EVENT_COLUMNS = (
+    Event.id,
+    Event.schedule,
+    Event.scheduled_at,
+    Event.kind,
+    Event.message,
+    Event.occurred_at,
+    Event.delivered_at,
+)

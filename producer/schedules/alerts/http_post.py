@@ -1,4 +1,4 @@
-"""Posting: one HTTP request, with an end to it, to an address that it may reach, and that follows nobody anywhere."""
+"""One HTTP POST with a total timeout, to allowed addresses only and without redirects."""
 
 import http.client
 import socket
@@ -17,12 +17,12 @@ TIMEOUT_SECONDS = 10.0
 DEFAULT_PORTS = {"https": 443, "http": 80}
 PUBLIC_ONLY = AddressPolicy()
 
-# Family, type, protocol and address of one way to connect, as `getaddrinfo` has it.
+# Family, type, protocol and address of one connection attempt, as in `getaddrinfo`.
 SocketAddress = tuple[int, int, int, Any]
 
 
 class DeliveryFailed(Exception):
-    """The message was not taken; what is said of it names neither the address nor the message."""
+    """The receiver did not accept the message; the error text names neither the address nor the message."""
 
 
 def post(
@@ -32,14 +32,20 @@ def post(
     timeout_seconds: float = TIMEOUT_SECONDS,
     address_policy: AddressPolicy = PUBLIC_ONLY,
 ) -> None:
-    """Send a body; returns once the other side has answered 2xx.
+    """Send a body; returns after the receiver answers 2xx.
 
-    Raises NotTaken for any other answer, a redirect too, where none came in time, and where the host leads to an
-    address that is out of reach. Proxies of the environment are not asked.
+    Raises DeliveryFailed for any other answer, redirects included, on timeout, and if the host resolves to an address
+    that is not allowed. Proxies from the environment are ignored.
+
+    url: address of the receiver
+    body: content to send
+    headers: extra headers
+    timeout_seconds: limit for the whole request, seconds
+    address_policy: addresses that are allowed although they are not public
     """
     parts = urlsplit(url)
     connection = _WebhookConnection(parts.scheme, parts.hostname or "", parts.port, timeout_seconds, address_policy)
-    # A socket's timeout begins anew with each byte that trickles in: this one does not.
+    # A socket's timeout restarts with each byte that arrives, so a timer limits the whole request.
     cut = Event()
     clock = Timer(timeout_seconds, _abort_connection, [connection, cut])
     clock.daemon = True
@@ -54,14 +60,14 @@ def post(
     finally:
         clock.cancel()
         connection.close()
-    if cut.is_set():  # half an answer may be read as a whole one
+    if cut.is_set():  # half an answer may look like a complete one
         raise DeliveryFailed("it did not answer in time")
     if not 200 <= status < 300:
         raise DeliveryFailed(f"it answered {status}")
 
 
 class _WebhookConnection(http.client.HTTPConnection):
-    """Connects to the very address that it has asked of: a name looked up twice may lead to two."""
+    """Connects to the address that it has checked, because a second lookup of the name may return another one."""
 
     def __init__(
         self, scheme: str, host: str, port: int | None, timeout_seconds: float, address_policy: AddressPolicy
@@ -74,7 +80,7 @@ class _WebhookConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         plain = self._connect_socket()
-        self.sock = plain  # where whoever cuts the connection finds it
+        self.sock = plain  # for `_abort_connection`, which needs the plain socket
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
             self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
@@ -111,7 +117,7 @@ class _WebhookConnection(http.client.HTTPConnection):
 
 
 def _resolve(host: str, port: int, timeout_seconds: float) -> list[SocketAddress]:
-    """Where a name leads."""
+    """Return the addresses of a host."""
     known = call_within(
         timeout_seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "webhook's host"
     )
@@ -120,5 +126,5 @@ def _resolve(host: str, port: int, timeout_seconds: float) -> list[SocketAddress
 
 def _abort_connection(connection: http.client.HTTPConnection, timed_out: Event) -> None:
     timed_out.set()
-    with suppress(OSError, AttributeError, TypeError):  # it is closed already, or not yet connected
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # past TLS, which another thread is reading
+    with suppress(OSError, AttributeError, TypeError):  # already closed, or not yet connected
+        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)  # bypass TLS, which another thread is reading

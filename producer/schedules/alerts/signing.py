@@ -1,8 +1,8 @@
-"""Signing: a webhook's receiver can tell that a message is ours, whole and new.
+"""Signatures, by which a webhook's receiver verifies origin, integrity and age of a message.
 
-By the scheme of Standard Webhooks (its specification, "Webhook signatures"): the headers `webhook-id`,
-`webhook-timestamp` (seconds) and `webhook-signature`, which is `v1,` and the HMAC-SHA256 in base64 over id, timestamp
-and body with a dot between.
+The scheme is that of Standard Webhooks (its specification, "Webhook signatures"). The headers are `webhook-id`,
+`webhook-timestamp` (seconds) and `webhook-signature`, which is `v1,` and the HMAC-SHA256 in base64. The signed text is
+id, timestamp and body, joined by dots.
 """
 
 import base64
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from models.errors import SettingsError
 
 SECRET_PREFIX = "whsec_"
-MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # as the specification has them
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64  # limits of the specification
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SigningSecret:
-    """What both sides know."""
+    """The secret that sender and receiver share."""
 
     key: bytes
 
     @classmethod
     def parse(cls, setting: str) -> "SigningSecret":
-        """From `whsec_` and base64; raises SettingsError, which does not show it."""
+        """Parse `whsec_` and base64; raises SettingsError, which does not show the secret."""
         try:
             key = base64.b64decode(setting.removeprefix(SECRET_PREFIX), validate=True)
         except ValueError:
@@ -38,7 +38,7 @@ class SigningSecret:
         return cls(key)
 
     def signature_headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """The three headers of a message."""
+        """Return the three headers of a message."""
         signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
         signature = base64.b64encode(hmac.new(self.key, signed, hashlib.sha256).digest()).decode()
         return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}

@@ -1,7 +1,7 @@
-"""The webhook: events that are due are sent to their schedule's address, signed, at least once.
+"""The webhook, which sends due events to their schedule's address, signed and at least once.
 
-Whoever sends one moves `send_at` on first, so that no two send it at the same time; who dies over it leaves it to be
-sent again then. The receiver tells doubles by `webhook-id`, which stays.
+A sender first postpones `next_delivery_at`, so that no two send an event at the same time. If the sender crashes, the
+event is sent again then. The receiver recognises duplicates by `webhook-id`, which stays the same.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Row, text
 
+from models.backoff import max_backoff_seconds
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import SettingsError
@@ -29,30 +30,31 @@ from producer.schedules.alerts.webhook_address import AddressPolicy
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 10
-FIRST_RETRY_SECONDS = 60.0  # longer than a request may take: until then nobody else sends the same
+FIRST_RETRY_SECONDS = 60.0  # longer than a request may take, so that no other sender sends the same event
 MAX_ROUND_SECONDS = 30.0
-MAX_RETRY_SECONDS = 14_400.0  # the ten of them are over after about eight hours
+MAX_RETRY_SECONDS = 14_400.0  # all ten attempts take about eight hours
 
-PostFunction = Callable[..., None]  # as `posting.post`
+PostFunction = Callable[..., None]  # as `http_post.post`
 
-# Locked rows are another sender's, who moves them on in this moment.
+# Locked rows are skipped because another sender is postponing them right now.
 SELECT_DUE_EVENT = """
-SELECT e.id, e.schedule, e.slot, e.kind, e.message, e.at, e.url, e.tries + 1 AS number,
-       (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.slot = e.slot) AS batch_id
-FROM events e WHERE e.send_at <= {now} ORDER BY e.send_at, e.id LIMIT 1 {skip_locked}
+SELECT e.id, e.schedule, e.scheduled_at, e.kind, e.message, e.occurred_at, e.webhook_url,
+       e.delivery_attempts + 1 AS attempt,
+       (SELECT r.batch_id FROM runs r WHERE r.schedule = e.schedule AND r.scheduled_at = e.scheduled_at) AS batch_id
+FROM events e WHERE e.next_delivery_at <= {now} ORDER BY e.next_delivery_at, e.id LIMIT 1 {skip_locked}
 """
-POSTPONE_EVENT = "UPDATE events SET tries = :number, send_at = {later} WHERE id = :id"
-MARK_DELIVERED = "UPDATE events SET sent_at = {now}, send_at = NULL WHERE id = :id"
-ABANDON_EVENT = "UPDATE events SET send_at = NULL WHERE id = :id AND tries = :number"
+POSTPONE_EVENT = "UPDATE events SET delivery_attempts = :attempt, next_delivery_at = {later} WHERE id = :id"
+MARK_DELIVERED = "UPDATE events SET delivered_at = {now}, next_delivery_at = NULL WHERE id = :id"
+ABANDON_EVENT = "UPDATE events SET next_delivery_at = NULL WHERE id = :id AND delivery_attempts = :attempt"
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookMessage:
-    """One try to send an event."""
+    """One attempt to send an event."""
 
     event_id: int
     id: str
-    attempt: int  # of the try, from 1
+    attempt: int  # from 1
     url: str
     body: bytes
 
@@ -60,41 +62,46 @@ class WebhookMessage:
 def send_due(
     database: Database, settings: Settings, *, send: PostFunction = post, clock: Callable[[], float] = time.time
 ) -> int:
-    """Send what is due, one after the other; returns how many were taken. What is not, is tried again later.
+    """Send due events one after the other; return how many were delivered. The others are retried later.
 
-    So is what can't be signed here, for want of a `webhook_secret`, and what leads to an address that is neither public
-    nor among `webhook_allowed_hosts`: another machine may have them. `clock` gives Unix seconds. After half a minute no
-    other is begun: a receiver that hangs holds nobody up for long.
+    An event that cannot be signed here is retried too, because another machine may have `webhook_secret`. The same
+    holds for an address that is neither public nor in `webhook_allowed_hosts`. After 30 seconds no further event is
+    started, so that a receiver that hangs does not block the tick for long.
+
+    database: our database
+    settings: settings with `webhook_secret` and `webhook_allowed_hosts`
+    send: function that posts a message
+    clock: function that returns Unix seconds
     """
     taken, began = 0, clock()
-    send = partial(send, reach=AddressPolicy.from_setting(settings.webhook_allowed_hosts))
+    send = partial(send, address_policy=AddressPolicy.from_setting(settings.webhook_allowed_hosts))
     while clock() - began < MAX_ROUND_SECONDS and (row := _claim_next(database)) is not None:
         taken += _deliver(database, settings, row, send, int(clock()))
     return taken
 
 
-def backoff_seconds(attempt: int) -> float:
-    """Seconds until the next try, after so many: a minute, then twice as long each time, up to four hours."""
-    return min(FIRST_RETRY_SECONDS * 2.0 ** (attempt - 1), MAX_RETRY_SECONDS)
+def retry_seconds(attempt: int) -> float:
+    """Return the seconds until the next attempt: a minute, then doubled each time, up to four hours."""
+    return max_backoff_seconds(attempt, FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
 
 
 def _claim_next(database: Database) -> Row[Any] | None:
-    """Take the next one on, in a short transaction that is over before anything is sent."""
+    """Claim the next due event, in a short transaction that commits before anything is sent."""
     sql = database.sql
     due = text(SELECT_DUE_EVENT.format(now=sql.now, skip_locked=sql.skip_locked)).columns(
-        slot=UtcDateTime, at=UtcDateTime
+        scheduled_at=UtcDateTime, occurred_at=UtcDateTime
     )
     with database.write() as connection:
         row = connection.execute(due).one_or_none()
         if row is None:
             return None
-        values = {"id": row.id, "number": row.number, "seconds": backoff_seconds(row.number)}
+        values = {"id": row.id, "attempt": row.attempt, "seconds": retry_seconds(row.attempt)}
         connection.execute(text(POSTPONE_EVENT.format(later=sql.now_plus_seconds)), values)
     return row
 
 
 def _deliver(database: Database, settings: Settings, row: Row[Any], send: PostFunction, now: int) -> bool:
-    about = {"event_id": row.id, "number": row.number}
+    about = {"event_id": row.id, "attempt": row.attempt}
     try:
         message = _build_message(row)
         about["host"] = urlsplit(message.url).hostname
@@ -102,14 +109,18 @@ def _deliver(database: Database, settings: Settings, row: Row[Any], send: PostFu
     except Exception as error:
         known = isinstance(error, DeliveryFailed)
         problem = str(error) if known else f"it could not be sent ({type(error).__name__})"
-        traceback = None if known or row.number > 1 else error
-        if row.number < MAX_ATTEMPTS:
+        traceback = None if known or row.attempt > 1 else error
+        if row.attempt < MAX_ATTEMPTS:
             log.warning(
-                "webhook.not_taken", **about, problem=problem, seconds=backoff_seconds(row.number), exc_info=traceback
+                "webhook.delivery_failed",
+                **about,
+                error=problem,
+                retry_seconds=retry_seconds(row.attempt),
+                exc_info=traceback,
             )
             return False
-        log.error("webhook.given_up", **about, problem=problem)
-        _execute(database, ABANDON_EVENT, id=row.id, number=row.number)
+        log.error("webhook.delivery_abandoned", **about, error=problem)
+        _execute(database, ABANDON_EVENT, id=row.id, attempt=row.attempt)
         return False
     _execute(database, MARK_DELIVERED, id=row.id)
     return True
@@ -130,13 +141,18 @@ def _execute(database: Database, statement: str, **values: Any) -> None:
 
 
 def _build_message(row: Row[Any]) -> WebhookMessage:
-    slot: datetime | None = row.slot
-    data = {"schedule": row.schedule, "slot": slot and format_timestamp(slot), "kind": row.kind, "message": row.message}
-    told = {
+    scheduled_at: datetime | None = row.scheduled_at
+    data = {
+        "schedule": row.schedule,
+        "scheduled_at": scheduled_at and format_timestamp(scheduled_at),
+        "kind": row.kind,
+        "message": row.message,
+    }
+    payload = {
         "type": f"schedule.{row.kind}",
-        "timestamp": format_timestamp(row.at),
+        "timestamp": format_timestamp(row.occurred_at),
         "data": {**data, "batch_id": row.batch_id},
     }
-    # An event's number alone may be another's in another database that tells the same receiver.
-    named = hashlib.sha256(f"{row.id} {row.schedule} {slot} {row.kind} {row.at}".encode()).hexdigest()
-    return WebhookMessage(row.id, f"msg_{named[:32]}", row.number, row.url, json.dumps(told).encode())
+    # Another database with the same receiver may use the same event number, so the ID is a hash of more fields.
+    named = hashlib.sha256(f"{row.id} {row.schedule} {scheduled_at} {row.kind} {row.occurred_at}".encode()).hexdigest()
+    return WebhookMessage(row.id, f"msg_{named[:32]}", row.attempt, row.webhook_url, json.dumps(payload).encode())

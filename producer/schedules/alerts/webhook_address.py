@@ -1,6 +1,6 @@
-"""The address that a webhook calls: https, and plain http only to this very machine; public, but for what is allowed.
+"""The rules for webhook addresses: https, or http to localhost, and public unless allowed.
 
-A host's name says nothing of where it leads, so it is the address that is connected to which is asked of.
+The rules check the address that is connected to, because a host's name may resolve to any address.
 """
 
 import ipaddress
@@ -14,23 +14,23 @@ from models.errors import UsageError
 
 MAX_URL_LENGTH = 2000
 
-# All that is handed out to be reached from anywhere; the rest of IPv6 is for single links, sites, tests and groups.
+# All globally routed addresses; the rest of IPv6 is for single links, sites, tests and multicast.
 GLOBAL_UNICAST = IPv6Network("2000::/3")
-NAT64 = IPv6Network("64:ff9b::/96")  # an IPv4 address, as networks that have none themselves spell it
+NAT64 = IPv6Network("64:ff9b::/96")  # IPv4 addresses as IPv6-only networks write them
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Which hosts and networks may be called though they are not public."""
+    """Hosts and networks that may be called although they are not public."""
 
     allowed_hosts: frozenset[str] = frozenset()
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @classmethod
     def from_setting(cls, entries: Iterable[str]) -> Self:
-        """From the setting: names of hosts, addresses, and networks such as 10.0.0.0/8."""
+        """Parse the setting: host names, addresses, and networks such as 10.0.0.0/8."""
         hosts, networks = set(), []
         for one in entries:
             try:
@@ -40,7 +40,7 @@ class AddressPolicy:
         return cls(frozenset(hosts), tuple(networks))
 
     def allows(self, host: str, address: str) -> bool:
-        """Whether an address may be connected to, to which a host's name has led."""
+        """Return whether `address`, to which `host` resolved, may be connected to."""
         found = _parse_address(address)
         return (
             _normalize_host(host) in self.allowed_hosts
@@ -50,10 +50,10 @@ class AddressPolicy:
 
 
 def check_webhook_url(url: str) -> str:
-    """The URL as it was given; raises UsageError where it can't be called, or would tell its secrets."""
+    """Return the URL unchanged; raises UsageError if it cannot be called or would reveal secrets."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # of which only asking says that it is wrong
+        _ = parts.port  # an invalid port raises only on access
     except ValueError:
         raise UsageError("webhook is no URL with a host and a port; write https://host/path") from None
     if (
@@ -74,18 +74,18 @@ def check_webhook_url(url: str) -> str:
 
 
 def is_refused(url: str, address_policy: AddressPolicy) -> bool:
-    """Whether a URL by itself, asking nobody, says that its address is not public, nor allowed."""
+    """Return whether a URL is refused without a lookup: its address is neither public nor allowed."""
     host = urlsplit(url).hostname or ""
     try:
         return not address_policy.allows(host, host)
-    except ValueError:  # a name: where it leads is seen when it is called
+    except ValueError:  # a name, which is resolved and checked on delivery
         return _normalize_host(host) in ("localhost", "localhost.localdomain") and not address_policy.allows(
             host, "127.0.0.1"
         )
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is handed out to be reached from anywhere, whichever way it is spelled."""
+    """Return whether an address is globally reachable, in any of its notations."""
     if isinstance(address, IPv4Address):
         return address.is_global and not address.is_multicast
     inner = address.ipv4_mapped or address.sixtofour
@@ -97,7 +97,7 @@ def is_public(address: Address) -> bool:
 
 
 def _parse_address(text: str) -> Address:
-    found = ipaddress.ip_address(text.partition("%")[0])  # behind it stands by which link
+    found = ipaddress.ip_address(text.partition("%")[0])  # after "%" comes the zone ID of the link
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
 
 

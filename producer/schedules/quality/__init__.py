@@ -1,1 +1,1 @@
-"""What a run's results look like in numbers, and whether they drifted from earlier runs. Pure."""
+"""Statistics of a run's results, and their drift from earlier runs. Pure functions, without I/O."""

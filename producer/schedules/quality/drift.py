@@ -1,4 +1,4 @@
-"""Drift: how far a run's results are from those of the runs before, beyond what chance does to samples so large."""
+"""Drift detection: the distance of a run's results from earlier runs, beyond the noise of their sample sizes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,15 +8,15 @@ from typing import Any
 from models.pipelines import redaction
 from producer.schedules.quality.stats import NumberStats, QualityStats
 
-MAX_BASELINE_RUNS = 7  # a week of nights: each weekday once
-MIN_ROWS = 20  # of fewer, one odd row makes a large share
+MAX_BASELINE_RUNS = 7  # a week of daily runs, so each weekday counts once
+MIN_ROWS = 20  # with fewer, one odd row is a large share
 
 # A normal sample's mean absolute deviation is sqrt(2/pi) of its standard deviation (Geary 1935, Biometrika 27).
 MEAN_DEVIATION_RATIO = sqrt(2 / pi)
-# And so many standard deviations more: chance comes so far in about one night of a thousand (simulated).
+# Extra standard deviations before a shift counts: chance exceeds this in about one run of a thousand (simulated).
 MIN_STANDARD_DEVIATIONS = 3.0
 
-MIN_SHIFT = 0.01  # of millions of rows, less than that is beyond chance and still nothing
+MIN_SHIFT = 0.01  # with millions of rows, smaller shifts are significant but irrelevant
 MAX_SHIFTS_SHOWN = 3
 MAX_LABEL_LENGTH = 40
 
@@ -25,7 +25,7 @@ MODEL_CHANGED_PREFIX = "the model changed: "
 
 @dataclass(frozen=True, slots=True)
 class MetricShift:
-    """How far one number has moved, from 0 to 1; `counts` where chance alone would hardly do it."""
+    """The shift of one metric, from 0 to 1; `counts` is True if chance alone is an unlikely cause."""
 
     what: str
     by: float
@@ -35,44 +35,47 @@ class MetricShift:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The moves against the mean of so many runs; none where there are none."""
+    """The shifts against the mean of `baseline_count` earlier runs; empty without earlier runs."""
 
     baseline_count: int
     shifts: tuple[MetricShift, ...]
 
     @property
     def max_shift(self) -> float:
-        """The farthest move that counts, from 0 to 1."""
+        """The largest significant shift, from 0 to 1."""
         return max((move.by for move in self.shifts if move.counts), default=0.0)
 
     @property
     def description(self) -> str:
-        """The three farthest moves that count; empty where there are none."""
-        told = sorted((move for move in self.shifts if move.counts), key=lambda move: -move.by)
-        return ", ".join(move.words for move in told[:MAX_SHIFTS_SHOWN])
+        """The three largest significant shifts as text; empty if there are none."""
+        counted = sorted((move for move in self.shifts if move.counts), key=lambda move: -move.by)
+        return ", ".join(move.words for move in counted[:MAX_SHIFTS_SHOWN])
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the drift as it is stored in JSON."""
         moves = [asdict(move) for move in self.shifts]
         return {"worst": self.max_shift, "sentence": self.description, "runs": self.baseline_count, "moves": moves}
 
 
 def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, redact_labels: bool = False) -> Drift:
-    """Hold a run against those before it, newest first; at most 7 of them are looked at.
+    """Compare a run with up to 7 earlier runs.
 
-    `hides_labels`: labels are people's own texts, and stand in sentences as hashes.
+    current: statistics of the run
+    baseline: statistics of earlier runs, newest first; each run has the same weight
+    redact_labels: show labels as hashes in sentences, because they are people's own texts
 
-    Labels move by the total variation distance of their shares, half the sum of the absolute differences (Levin and
-    Peres, Markov Chains and Mixing Times, 4.1); the shares of failed, empty and truncated rows and the mean score by
-    their difference; the mean length by its difference over the greater one. Each run before weighs the same.
+    Labels shift by the total variation distance of their shares (Levin and Peres, Markov Chains and Mixing Times, 4.1).
+    It is half the sum of the absolute differences. The shares of failed, empty and truncated rows and the mean score
+    shift by their difference. The mean length shifts by its difference over the greater one.
 
-    Samples of the same source differ by chance. A move counts only where it is farther than such samples are apart on
-    average and three standard deviations more, by a hundredth at least, and where tonight has 20 rows of the kind. For
-    a distance between distributions the average is about half the sum of sqrt(2 p (1 - p) / (pi n)) over its labels,
-    the mean absolute deviations of their shares; and it strays no farther from that than the share of the set of labels
-    that varies most, since it is the greatest difference over all sets (the concentration of a maximum: Boucheron,
-    Lugosi and Massart, Concentration Inequalities, chapter 5). n is the size of tonight's sample and the mean's
-    together, 1 / (1/n1 + 1/n2). Entities of one text are no independent sample: their rows are counted.
+    Samples of the same source differ by chance. A shift counts only if it exceeds the mean chance distance of such
+    samples by three standard deviations and is at least 0.01. The current run must have 20 rows of the kind.
+
+    A distance between distributions has a mean of about half the sum of sqrt(2 p (1 - p) / (pi n)) over the labels.
+    Each term is the mean absolute deviation of a label's share. The distance is the greatest difference over all sets
+    of labels, so it varies no more than the share of the most variable set. This is the concentration of a maximum
+    (Boucheron, Lugosi and Massart, Concentration Inequalities, chapter 5). n is the combined size of the current sample
+    and the mean's, 1 / (1/n1 + 1/n2). Entities of one text are not independent samples, so their rows are counted.
     """
     runs = baseline[:MAX_BASELINE_RUNS]
     moves = (
@@ -87,7 +90,7 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
 
 
 def describe_model_change(current: QualityStats, previous: QualityStats) -> str | None:
-    """What changed in the models that answered, in a sentence; None where nothing did, or one of the two has none."""
+    """Return a sentence about the change of models; None if nothing changed or either run has no versions."""
     if not current.versions or not previous.versions or current.versions.keys() == previous.versions.keys():
         return None
     return f"{MODEL_CHANGED_PREFIX}{_format_versions(previous)} → {_format_versions(current)}"
@@ -99,16 +102,16 @@ def _label_shift(
     runs = [run for run in baseline if run.labelled]
     if not current.labelled or not runs:
         return None
-    tonight, *earlier = _comparable_shares([current, *runs])
-    mean = {label: sum(run[label] for run in earlier) / len(earlier) for label in tonight}
-    apart = {label: tonight[label] - mean[label] for label in tonight}
+    shares, *earlier = _comparable_shares([current, *runs])
+    mean = {label: sum(run[label] for run in earlier) / len(earlier) for label in shares}
+    apart = {label: shares[label] - mean[label] for label in shares}
     size = _effective_sample_size(current.labelled, [run.labelled for run in runs])
-    weight = size / current.labelled  # of the mean, in what both are thought to be samples of
-    pooled = [tonight[label] * (1 - weight) + mean[label] * weight for label in tonight]
+    weight = size / current.labelled  # weight of the baseline mean in the pooled shares
+    pooled = [shares[label] * (1 - weight) + mean[label] * weight for label in shares]
     by = sum(map(abs, apart.values())) / 2
     named = sorted((label for label in apart if label is not None), key=lambda label: -abs(apart[label]))
     words = ", ".join(
-        f"{format_label(label)} {_format_percent(mean[label])} → {_format_percent(tonight[label])}"
+        f"{format_label(label)} {_format_percent(mean[label])} → {_format_percent(shares[label])}"
         for label in named[: 1 if len(apart) <= 2 else 2]
     )
     return MetricShift(
@@ -117,7 +120,10 @@ def _label_shift(
 
 
 def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, float]]:
-    """Shares by the same labels in all; under None what not every run names, unless it has named all it saw."""
+    """Return shares over the same labels for all runs; the key None has the rest.
+
+    A label is compared if every run either names it or has no other labels.
+    """
     named = {label for run in stats for label in run.labels}
     known = sorted(label for label in named if all(label in run.labels or not run.other_labels for run in stats))
     shares: list[dict[str | None, float]] = []
@@ -151,8 +157,8 @@ def _share_shift(
 
 def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
     runs = [run.scores for run in baseline if run.scores]
-    if current.scores is None or not runs or any(one.least < 0 or one.greatest > 1 for one in (current.scores, *runs)):
-        return None  # none, or no probabilities: nobody knows how far is far
+    if current.scores is None or not runs or any(one.min < 0 or one.max > 1 for one in (current.scores, *runs)):
+        return None  # without probabilities, a distance has no scale
     mean, chance = _mean_and_chance_distance(current.scores, runs)
     by = abs(current.scores.mean - mean)
     words = f"mean score {mean:.2f} → {current.scores.mean:.2f}"
@@ -171,7 +177,7 @@ def _length_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> Me
 
 
 def _mean_and_chance_distance(current: NumberStats, baseline: Sequence[NumberStats]) -> tuple[float, float]:
-    """The mean of the runs' means, and how far tonight's may be from it by chance."""
+    """Return the mean of the runs' means, and the distance from it that chance explains for the current run."""
     mean = sum(run.mean for run in baseline) / len(baseline)
     variance = current.deviation**2 / current.count
     variance += sum(run.deviation**2 / run.count for run in baseline) / len(baseline) ** 2
@@ -179,14 +185,14 @@ def _mean_and_chance_distance(current: NumberStats, baseline: Sequence[NumberSta
 
 
 def _effective_sample_size(rows: int, baseline_sizes: Sequence[int]) -> float:
-    """The size of one sample that is as uncertain as the difference of tonight's and the mean of those before."""
+    """Return the size of one sample as uncertain as the current run's difference from the mean of earlier runs."""
     return 1 / (1 / rows + sum(1 / size for size in baseline_sizes) / len(baseline_sizes) ** 2)
 
 
 def _chance_distance(shares: Sequence[float], size: float) -> float:
     varied = [sqrt(max(share * (1 - share), 0.0)) for share in shares]
     greatest = max(shares)
-    widest = sqrt(max(greatest * (1 - greatest), 0.0)) if greatest >= 0.5 else 0.5  # of any set of labels
+    widest = sqrt(max(greatest * (1 - greatest), 0.0)) if greatest >= 0.5 else 0.5  # over all sets of labels
     return (MEAN_DEVIATION_RATIO * sum(varied) / 2 + MIN_STANDARD_DEVIATIONS * widest) / sqrt(size)
 
 
@@ -200,7 +206,7 @@ def _format_versions(quality: QualityStats) -> str:
 
 def _shorten_version(version: str) -> str:
     model, _, revision = version.rpartition("@")
-    kind, colon, digest = revision.rpartition(":")  # a folder's has the name of its hash before it
+    kind, colon, digest = revision.rpartition(":")  # a folder's revision is prefixed with the hash's name
     return f"{model}@{kind}{colon}{digest[:12]}"
 
 

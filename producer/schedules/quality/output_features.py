@@ -1,6 +1,6 @@
-"""Outputs, as far as one can be compared with another: which labels it gives, how surely, and how much it writes.
+"""Comparable features of outputs: labels, scores and text lengths.
 
-Told by an output's own shape, which each task has its own of; what has another shape is looked at no further.
+The features follow from the output's shape, which differs by task. An output of an unknown shape has none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ TEXT_FIELDS = ("generated_text", "summary_text", "translation_text")
 
 @dataclass(frozen=True, slots=True)
 class OutputFeatures:
-    """What one output says. `length` is in characters; `empty` where it says nothing: no entity, no text."""
+    """The features of one output; `length` is in characters, and `empty` means no entity or no text."""
 
     labels: tuple[str, ...] = ()
     score: float | None = None
@@ -25,7 +25,7 @@ NO_FEATURES = OutputFeatures()
 
 
 def extract_features(output: Any) -> OutputFeatures:
-    """The first and best where there are several; of entities all, with their mean score."""
+    """Return the features of the first and best output, or of all entities with their mean score."""
     if isinstance(output, Mapping):
         return _mapping_features(output)
     if not isinstance(output, Sequence) or isinstance(output, str):
@@ -35,7 +35,7 @@ def extract_features(output: Any) -> OutputFeatures:
     first = output[0]
     if isinstance(first, Mapping) and ("entity_group" in first or "entity" in first):
         return _entity_features(output)
-    return extract_features(first)  # with several masks, the first mask's list
+    return extract_features(first)  # several masks: take the first mask's list
 
 
 def _mapping_features(output: Mapping[str, Any]) -> OutputFeatures:
@@ -64,7 +64,7 @@ def _entity_features(output: Sequence[Any]) -> OutputFeatures:
 
 
 def _text_features(text: Any, score: float | None = None) -> OutputFeatures:
-    if isinstance(text, Sequence) and not isinstance(text, str):  # messages: the last is the answer
+    if isinstance(text, Sequence) and not isinstance(text, str):  # messages: the last one is the answer
         text = text[-1].get("content") if text and isinstance(text[-1], Mapping) else None
     if not isinstance(text, str):
         return OutputFeatures(score=score)

@@ -1,4 +1,4 @@
-"""Quality at a glance: what a run's results are like in a handful of numbers, taken in one pass over them."""
+"""Statistics of a run's results, computed in one pass."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,26 +9,24 @@ from models.states import JobOutcome
 from producer.results.pages import ResultRow
 from producer.schedules.quality.output_features import extract_features
 
-MAX_LABELS = 50  # by name; the rest is counted together, so that a summary stays small
-MAX_DISTINCT_LABELS = (
-    10_000  # a label that comes up after so many different ones goes to the rest, so that memory stays bounded
-)
+MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small
+MAX_DISTINCT_LABELS = 10_000  # labels beyond so many distinct ones count as others, so that memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
 class NumberStats:
-    """Numbers as count, mean and standard deviation (of the sample), with the least and the greatest."""
+    """Count, mean, sample standard deviation, minimum and maximum of some numbers."""
 
     count: int
     mean: float
     deviation: float
-    least: float
-    greatest: float
+    min: float
+    max: float
 
 
 @dataclass(frozen=True, slots=True)
 class LengthStats(NumberStats):
-    """Lengths of what was written, in characters; p50 and p95 by nearest rank."""
+    """Lengths of generated texts, in characters; p50 and p95 are nearest-rank percentiles."""
 
     p50: int
     p95: int
@@ -36,11 +34,14 @@ class LengthStats(NumberStats):
 
 @dataclass(frozen=True, slots=True)
 class QualityStats:
-    """What the results of a run are like.
+    """Statistics of the results of a run.
 
-    `labels` counts what was said: one label for each row, or each entity of all rows; the 50 most frequent by name, the
-    rest in `other_labels`. `labelled` is the number of rows that say any. `scores` and `lengths` are None where outputs
-    have none. `empty` and `truncated` count rows that succeeded. `versions` counts rows by "model@revision".
+    labels: counts of the 50 most frequent labels, one for each row or for each entity of all rows
+    other_labels: count of all other labels
+    labelled: rows with at least one label
+    scores, lengths: None = the outputs have none
+    truncated, empty: rows that succeeded
+    versions: rows by "model@revision"
     """
 
     rows: int
@@ -59,23 +60,23 @@ class QualityStats:
 
     @property
     def computed_rows(self) -> int:
-        """Rows that were neither taken from elsewhere nor given up before their turn."""
+        """Rows that were computed in this run, neither reused nor terminated before their turn."""
         return self.succeeded + self.failed - self.reused
 
     @property
     def label_shares(self) -> dict[str, float]:
-        """The share of each label by name, the most frequent first; what they lack to 1 is the rest's."""
-        said = sum(self.labels.values()) + self.other_labels
-        ranked = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))  # jsonb keeps no order
-        return {label: count / said for label, count in ranked}
+        """The share of each label by name, most frequent first; `other_labels` has the rest, up to 1."""
+        labelled = sum(self.labels.values()) + self.other_labels
+        ranked = sorted(self.labels.items(), key=lambda item: (-item[1], item[0]))  # jsonb does not keep the order
+        return {label: count / labelled for label, count in ranked}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it; `of` reads it back."""
+        """Return the statistics as they are stored in JSON; `from_dict` reads them back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `as_dict` gave; fields that another version added are left out."""
+        """Read the result of `as_dict`; fields that another version added are ignored."""
         known: dict[str, Any] = {one.name: stored[one.name] for one in fields(cls)}
         scores, lengths = known["scores"], known["lengths"]
         known["scores"] = None if scores is None else NumberStats(**scores)
@@ -109,14 +110,14 @@ class _RunningStats:
             "count": self.count,
             "mean": self.mean,
             "deviation": deviation,
-            "least": self.minimum,
-            "greatest": self.maximum,
+            "min": self.minimum,
+            "max": self.maximum,
         }
 
 
 @dataclass(slots=True)
 class StatsAccumulator:
-    """Takes in results one by one; in bounded memory, however many they are."""
+    """Collects results one by one, in bounded memory."""
 
     _outcomes: Counter[JobOutcome] = field(default_factory=Counter)
     _flags: Counter[str] = field(default_factory=Counter)
@@ -128,13 +129,13 @@ class StatsAccumulator:
     _text_lengths: _RunningStats = field(default_factory=_RunningStats)
 
     def add_while_iterating(self, rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
-        """Pass the rows on, and take each in on its way."""
+        """Yield the rows unchanged, and add each one on its way."""
         for row in rows:
             self.add(row)
             yield row
 
     def add(self, row: ResultRow) -> None:
-        """Take in one result."""
+        """Add one result."""
         self._outcomes[row.status] += 1
         if row.error_code is not None:
             self._error_codes[row.error_code] += 1
@@ -148,7 +149,7 @@ class StatsAccumulator:
         self._add_output(row.output)
 
     def summarize(self) -> QualityStats:
-        """What came in so far."""
+        """Return the statistics of all results so far."""
         named = self._labels.most_common(MAX_LABELS)
         return QualityStats(
             rows=self._outcomes.total(),
@@ -187,7 +188,7 @@ class StatsAccumulator:
         return LengthStats(**self._text_lengths.as_dict(), p50=self._percentile(0.5), p95=self._percentile(0.95))
 
     def _percentile(self, share: float) -> int:
-        left = max(1, -int(-share * self._text_lengths.count // 1))  # rounded up: the nearest rank, from 1
+        left = max(1, -int(-share * self._text_lengths.count // 1))  # nearest rank, from 1, rounded up
         for length in sorted(self._length_counts):
             left -= self._length_counts[length]
             if left <= 0:

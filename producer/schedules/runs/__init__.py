@@ -1,1 +1,1 @@
-"""One run of a schedule, from planning to its last event; `tick` is the way in."""
+"""The steps of a schedule's run, from planning to its last event; `tick` is the entry point."""

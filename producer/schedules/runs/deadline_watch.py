@@ -1,4 +1,4 @@
-"""Watching: whether the runs that are at it will be done in time."""
+"""The deadline watch, which alerts when an open run will miss or has missed its deadline."""
 
 from datetime import datetime, timedelta
 
@@ -14,14 +14,17 @@ STEP = "its deadline was watched"
 CHECK_INTERVAL = timedelta(seconds=30)
 NO_DEADLINE_INTERVAL = timedelta(
     days=1
-)  # without a deadline there is nothing to look for but the end, which shows by itself
-MIN_FORECAST_SECONDS = 30.0  # a forecast from less than that says little
+)  # nothing to check without a deadline; the batch's end makes the run due anyway
+MIN_FORECAST_SECONDS = 30.0  # a forecast from less time is unreliable
 
-SET_NEXT_CHECK = "UPDATE runs SET look_at = :look_at WHERE schedule = :schedule AND slot = :slot AND state = 'running'"
+SET_NEXT_CHECK = """
+UPDATE runs SET next_check_at = :next_check_at
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND state = 'running'
+"""
 
 
 def watch_deadline(database: Database, run: RunView, now: datetime) -> None:
-    """Tell of a run that is at it when it will miss its deadline, or has; and say when to look again."""
+    """Record an event if a run will miss its deadline or has missed it, and set the time of the next check."""
     deadline_at = run.deadline_at
     if deadline_at is not None and now >= deadline_at:
         alert_if_overdue(database, run, now)
@@ -29,11 +32,11 @@ def watch_deadline(database: Database, run: RunView, now: datetime) -> None:
         _alert_if_late(database, run, deadline_at, now)
     ahead = NO_DEADLINE_INTERVAL if deadline_at is None or now >= deadline_at else CHECK_INTERVAL
     with database.write() as connection:
-        connection.execute(bind_datetimes(SET_NEXT_CHECK, "look_at"), {**run.key, "look_at": now + ahead})
+        connection.execute(bind_datetimes(SET_NEXT_CHECK, "next_check_at"), {**run.key, "next_check_at": now + ahead})
 
 
 def alert_if_overdue(database: Database, run: RunView, now: datetime) -> bool:
-    """Tell of a run whose deadline has passed; whether it has."""
+    """Record an event if the run's deadline has passed; return whether it has."""
     if run.deadline_at is None or now < run.deadline_at:
         return False
     by = ScheduleDefinition.from_fields(run.schedule, run.definition).format_time(run.deadline_at)
@@ -59,5 +62,11 @@ def _alert_if_late(database: Database, run: RunView, deadline_at: datetime, now:
 def _record_event(database: Database, run: RunView, kind: str, message: str, now: datetime) -> None:
     with database.write() as connection:
         events.record_event(
-            connection, run.schedule, run.slot, kind, message, occurred_at=now, url=run.definition.get("webhook")
+            connection,
+            run.schedule,
+            run.scheduled_at,
+            kind,
+            message,
+            occurred_at=now,
+            url=run.definition.get("webhook"),
         )

@@ -1,15 +1,16 @@
-"""Finishing: a run's batch has ended, so its table is brought up to date, its summary made, and the run marked.
+"""The last step of a run: write its output table and its summary after the batch has ended, and end the run.
 
-Marked means done: the mark, the watermark and, where it is in our database, the table commit together. Whoever dies
-before that has done nothing, and the next one begins anew.
+The run's new state, the watermark and, where it is in our database, the output table commit together. A process that
+crashes before the commit has changed nothing, and the next one starts over.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, bindparam
 
 from models import tasks
 from models.columns import Document
@@ -21,8 +22,11 @@ from models.states import BatchStatus, RunTrigger
 from producer.batches import views
 from producer.batches.views import BatchView
 from producer.readers.sql import sql_sources
+from producer.readers.sql.sql_sources import SqlSource
 from producer.readers.storable import make_storable
 from producer.results import pages, tabular
+from producer.results.pages import ResultRow
+from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import output_table, run_alerts, run_errors
@@ -34,43 +38,42 @@ log = structlog.get_logger(__name__)
 
 STEP = "its results were summed up and merged"
 
-RETRY_DELAY = timedelta(seconds=30)  # between two tries where a source's database is away
+RETRY_DELAY = timedelta(seconds=30)  # between two attempts while a source's database is unreachable
 
-# Lock order, as in planning: the schedule's row, then its runs, then what is in other tables.
-LOCK_SCHEDULE = "SELECT name FROM schedules WHERE name = :schedule {for_update}"
-
+# Lock order, as in planning: the schedule's row, then its runs, then rows of other tables.
 COMPLETE_RUN = """
-UPDATE runs SET state = 'completed', finished_at = :now, look_at = NULL, summary = :summary, error_code = NULL,
+UPDATE runs SET state = 'completed', finished_at = :now, next_check_at = NULL, summary = :summary, error_code = NULL,
        error_message = NULL
-WHERE schedule = :schedule AND slot = :slot AND held_by = :token AND look_at IS NOT NULL
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id AND next_check_at IS NOT NULL
 """
 
 FAIL_RUN = """
-UPDATE runs SET state = 'failed', finished_at = :now, look_at = NULL, summary = :summary, error_code = :code,
+UPDATE runs SET state = 'failed', finished_at = :now, next_check_at = NULL, summary = :summary, error_code = :code,
        error_message = :message
-WHERE schedule = :schedule AND slot = :slot AND held_by = :token AND look_at IS NOT NULL
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id AND next_check_at IS NOT NULL
 """
 
-# It only goes forward: what was run again, or finished out of turn, takes nothing back.
+# The watermark only advances, so that repeated or late runs do not set it back.
 ADVANCE_WATERMARK = """
 UPDATE schedules SET watermark = :until WHERE name = :schedule AND (watermark IS NULL OR watermark < :until)
 """
 
 POSTPONE_RUN = """
-UPDATE runs SET look_at = :look_at, tries = tries + 1, starts = 0, error_code = 'sink_not_ready',
-       error_message = :message
-WHERE schedule = :schedule AND slot = :slot AND held_by = :token
+UPDATE runs SET next_check_at = :next_check_at, attempts = attempts + 1, step_starts = 0,
+       error_code = 'output_table_not_ready', error_message = :message
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
 
 class _LeaseLost(Exception):
-    """Somebody else holds the run by now: nothing of ours may be written."""
+    """Another process holds the run by now, so nothing may be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class _LeasedRun:
-    """A run in our hands."""
+    """A run that this process holds, with its database."""
 
+    database: Database
     view: RunView
     definition: ScheduleDefinition
     holder_id: str
@@ -78,33 +81,33 @@ class _LeasedRun:
 
 
 def finish_run(database: Database, settings: Settings, run: RunView, now: datetime) -> bool:
-    """End a run whose batch has ended; False where somebody else is at it, or a database has to be waited for.
+    """End a run whose batch has ended; return False if another process holds it or a database is unreachable for now.
 
-    Raises Unreachable where it is our own.
+    Raises Unreachable if our own database is unreachable.
     """
     definition = ScheduleDefinition.from_fields(run.schedule, run.definition)
-    with lease_run(database, run) as token:
-        if token is None:
+    with lease_run(database, run) as holder_id:
+        if holder_id is None:
             return False
-        run_errors.begin_step(database, run, token, STEP)
-        held_run = _LeasedRun(run, definition, token, now)
+        run_errors.begin_step(database, run, holder_id, STEP)
+        leased_run = _LeasedRun(database, run, definition, holder_id, now)
         batch = _find_batch(database, run)
         try:
             if batch is None or batch.status is not BatchStatus.COMPLETED:
-                _fail_run(database, held_run, batch, *_failure_reason(batch))
+                _fail_run(leased_run, batch, *_failure_reason(batch))
             else:
-                _complete_run(database, settings, held_run, batch)
+                _complete_run(settings, leased_run, batch)
         except UsageError as error:
-            _fail_run(database, held_run, batch, error.code, str(error))
+            _fail_run(leased_run, batch, error.code, str(error))
         except Unreachable as error:
-            if run.tries * RETRY_DELAY < definition.max_source_wait:
-                _postpone(database, held_run, error)
+            if run.attempts * RETRY_DELAY < definition.max_source_wait:
+                _postpone(leased_run, error)
                 return False
-            why = f"{error}; it was waited for over {definition.source_timeout}"
-            _fail_run(database, held_run, batch, "sink_not_ready", why)
+            message = f"{error}; it was waited for over {definition.source_timeout}"
+            _fail_run(leased_run, batch, "output_table_not_ready", message)
         except _LeaseLost:
             return False
-    failpoint("after_mark")
+    failpoint("after_commit_run")
     return True
 
 
@@ -122,90 +125,87 @@ def _failure_reason(batch: BatchView | None) -> tuple[str, str]:
     if batch.status is BatchStatus.CANCELLED:
         return "cancelled", f"{batch.id} was cancelled"
     if batch.status is BatchStatus.EXPIRED and batch.error_code is None:
-        return "deadline_passed", f"{batch.counts.expired:,} of {batch.counts.total:,} jobs were open at the deadline"
+        return "deadline_exceeded", f"{batch.counts.expired:,} of {batch.counts.total:,} jobs were open at the deadline"
     return batch.error_code or "failed", batch.error_message or f"{batch.id} {batch.status.value}"
 
 
-def _complete_run(database: Database, settings: Settings, leased_run: _LeasedRun, batch: BatchView) -> None:
-    gauge = StatsAccumulator()
-    rows = gauge.add_while_iterating(pages.iter_by_position(database, batch.id))
-    into = leased_run.definition.into
-    if into is None or not batch.counts.completed:
-        for _ in rows:
-            pass
-        failpoint("in_finish")
-        with database.write() as connection:
-            _mark_completed(connection, database, leased_run, batch, gauge)
-        return
-    sink = OutputTable(
-        into, tabular.layout_for_batch(database, batch.id, tasks.find_spec(batch.task)), leased_run.view.slot
-    )
-    if leased_run.definition.into_source is None:
-        with sink.stage(database, rows) as ready:
-            failpoint("in_finish")
-            with ready.transaction() as connection:
-                _mark_completed(connection, database, leased_run, batch, gauge)
-                ready.merge(connection)
-                failpoint("before_mark")
-        return
-    with open_source_database(sql_sources.find_sql_source(settings, leased_run.definition.into_source)) as elsewhere:
-        with elsewhere.read() as connection:
-            left = output_table.is_merged(connection, leased_run.view.schedule, leased_run.view.slot, batch.id)
-        if left:
-            for _ in rows:
-                pass
-        else:
-            with sink.stage(elsewhere, rows) as ready:
-                failpoint("in_finish")
-                ready.merge_once(leased_run.view.schedule, batch.id)
-    failpoint("before_mark")
-    with database.write() as connection:
-        _mark_completed(connection, database, leased_run, batch, gauge)
+def _complete_run(settings: Settings, run: _LeasedRun, batch: BatchView) -> None:
+    accumulator = StatsAccumulator()
+    rows = accumulator.add_while_iterating(pages.iter_by_position(run.database, batch.id))
+    if run.definition.into is None or not batch.counts.completed:
+        _exhaust(rows)
+        failpoint("before_finish_run")
+    else:
+        layout = tabular.layout_for_batch(run.database, batch.id, tasks.find_spec(batch.task))
+        table = OutputTable(run.definition.into, layout, run.view.scheduled_at)
+        if run.definition.into_source is None:
+            with table.stage(run.database, rows) as staged:
+                failpoint("before_finish_run")
+                with staged.transaction() as connection:
+                    _mark_completed(connection, run, batch, accumulator)
+                    staged.merge(connection)
+                    failpoint("before_commit_run")
+            return
+        source = sql_sources.find_sql_source(settings, run.definition.into_source)
+        _merge_into_source(source, table, run, batch, rows)
+        failpoint("before_commit_run")
+    with run.database.write() as connection:
+        _mark_completed(connection, run, batch, accumulator)
 
 
-def _mark_completed(
-    connection: Connection, database: Database, leased_run: _LeasedRun, batch: BatchView, accumulator: StatsAccumulator
+def _merge_into_source(
+    source: SqlSource, table: OutputTable, run: _LeasedRun, batch: BatchView, rows: Iterator[ResultRow]
 ) -> None:
-    """Mark the run as completed in the caller's transaction; raises _LostHold, which must undo all of it."""
-    made = run_alerts.summarize_completed(connection, leased_run.view, batch, accumulator.summarize())
-    _end_run(connection, database, leased_run, COMPLETE_RUN, summary=made)
-    if leased_run.view.cause is not RunTrigger.BACKFILL:
-        advance = {"schedule": leased_run.view.schedule, "until": leased_run.view.until}
-        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), advance)
-    run_alerts.record_alerts(connection, leased_run.definition, leased_run.view, made, leased_run.now)
+    """Merge into a table of another database, unless an earlier process did and crashed before marking the run."""
+    with open_source_database(source) as user_database:
+        with user_database.read() as connection:
+            is_merged = output_table.is_merged(connection, run.view.schedule, run.view.scheduled_at, batch.id)
+        if is_merged:
+            _exhaust(rows)
+            return
+        with table.stage(user_database, rows) as staged:
+            failpoint("before_finish_run")
+            staged.merge_once(run.view.schedule, batch.id)
 
 
-def _fail_run(database: Database, leased_run: _LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
-    with database.write() as connection:
-        counted = None if batch is None else run_alerts.summarize_failed(batch)
-        _end_run(connection, database, leased_run, FAIL_RUN, summary=counted, code=code, message=make_storable(message))
-        run_alerts.record_failure(
-            connection, leased_run.definition, leased_run.view, f"{code}: {message}", leased_run.now
-        )
+def _exhaust(rows: Iterator[ResultRow]) -> None:
+    """Iterate to the end, for the statistics."""
+    for _ in rows:
+        pass
 
 
-def _end_run(
-    connection: Connection, database: Database, leased_run: _LeasedRun, statement: str, **parameters: Any
-) -> None:
-    key = leased_run.view.key
-    connection.execute(
-        text(LOCK_SCHEDULE.format(for_update=database.sql.for_update)), {"schedule": leased_run.view.schedule}
-    ).all()
+def _mark_completed(connection: Connection, run: _LeasedRun, batch: BatchView, accumulator: StatsAccumulator) -> None:
+    """Mark the run as completed in the caller's transaction; raises _LeaseLost, which must roll it back."""
+    summary = run_alerts.summarize_completed(connection, run.view, batch, accumulator.summarize())
+    _end_run(connection, run, COMPLETE_RUN, summary=summary)
+    if run.view.trigger is not RunTrigger.BACKFILL:
+        watermark = {"schedule": run.view.schedule, "until": run.view.until}
+        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), watermark)
+    run_alerts.record_alerts(connection, run.definition, run.view, summary, run.now)
+
+
+def _fail_run(run: _LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
+    summary = None if batch is None else run_alerts.summarize_failed(batch)
+    with run.database.write() as connection:
+        _end_run(connection, run, FAIL_RUN, summary=summary, code=code, message=make_storable(message))
+        run_alerts.record_failure(connection, run.definition, run.view, f"{code}: {message}", run.now)
+
+
+def _end_run(connection: Connection, run: _LeasedRun, statement: str, **parameters: Any) -> None:
+    registry.lock_if_exists(connection, run.database.sql, run.view.schedule)
     query = bind_datetimes(statement, "now").bindparams(bindparam("summary", type_=Document))
-    if (
-        connection.execute(query, {**key, "token": leased_run.holder_id, "now": leased_run.now, **parameters}).rowcount
-        == 0
-    ):
+    values = {**run.view.key, "holder_id": run.holder_id, "now": run.now, **parameters}
+    if connection.execute(query, values).rowcount == 0:
         raise _LeaseLost
 
 
-def _postpone(database: Database, leased_run: _LeasedRun, error: Unreachable) -> None:
-    log.warning("a run's end has to wait", schedule=leased_run.view.schedule, error=str(error))
-    named = {
-        **leased_run.view.key,
-        "token": leased_run.holder_id,
-        "look_at": leased_run.now + RETRY_DELAY,
+def _postpone(run: _LeasedRun, error: Unreachable) -> None:
+    log.warning("run.finish_deferred", schedule=run.view.schedule, error=str(error))
+    values = {
+        **run.view.key,
+        "holder_id": run.holder_id,
+        "next_check_at": run.now + RETRY_DELAY,
         "message": make_storable(str(error)),
     }
-    with database.write() as connection:
-        connection.execute(bind_datetimes(POSTPONE_RUN, "look_at"), named)
+    with run.database.write() as connection:
+        connection.execute(bind_datetimes(POSTPONE_RUN, "next_check_at"), values)

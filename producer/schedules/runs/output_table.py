@@ -1,7 +1,7 @@
-"""The sink: the typed table that a schedule's `into` names, one row for each of the user's ids, as of the newest slot.
+"""The output table that a schedule's `into` names: typed, with one row for each of the user's ids.
 
-Only results that succeeded are merged: where a job failed, what an earlier night said of its id stays. A slot that is
-older than a row's does not overwrite it, so that nights may be run again, and in any order.
+Only results that succeeded are merged; for a failed job, the row of an earlier run stays. A run does not overwrite rows
+of a later scheduled time, so runs may be repeated in any order.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,35 +32,35 @@ PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
     ("model", ColumnType.TEXT),
     ("revision", ColumnType.TEXT),
-    ("slot", ColumnType.TIMESTAMP),
+    ("scheduled_at", ColumnType.TIMESTAMP),
     ("batch_id", ColumnType.TEXT),
     ("finished_at", ColumnType.TIMESTAMP),
 )
 
 MIXED_OUTPUTS_ADVICE = "results that differ so have no table; leave into out, and read them from job_results"
 
-# One merge into a table at a time: two would lock its rows in different orders. SQLite has one writer anyway.
+# Only one merge into a table at a time, because two would lock its rows in different orders. SQLite has one writer.
 LOCK_NAME = "SELECT pg_advisory_xact_lock(hashtextextended(:table, 0))"
-READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: a read-only transaction, no such right
+READ_ONLY_CODES = {"25006", "42501"}  # PostgreSQL: read-only transaction, insufficient privilege
 SQLITE_READ_ONLY_CODE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class OutputTable:
-    """A table by its name, and what one slot's batch has for it."""
+    """An output table and the layout of one run's results in it."""
 
     name: str
-    sheet: TabularLayout
+    layout: TabularLayout
     scheduled_at: datetime
 
     @property
     def shape(self) -> TableSchema:
-        """`id`, the inputs, what was kept of the row, the outputs, and which model, slot and batch made them so."""
-        given, answered = self.sheet.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
+        """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
+        given, answered = self.layout.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
         return TableSchema((ID_COLUMN, *given, *answered, *PROVENANCE_COLUMNS), key=("id",))
 
     def row_values(self, row: ResultRow) -> list[Any]:
-        """One row in the shape's order; raises UsageError where it has no id or does not fit the columns."""
+        """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
         if row.custom_id is None:
             raise UsageError(
                 f"the row at position {row.position} has no id to find it again by in the table {self.name}; "
@@ -68,8 +68,8 @@ class OutputTable:
             )
         return [
             row.custom_id,
-            *self.sheet.input_values(row),
-            *self.sheet.output_values(row),
+            *self.layout.input_values(row),
+            *self.layout.output_values(row),
             row.truncated,
             row.model,
             row.revision,
@@ -80,11 +80,11 @@ class OutputTable:
 
     @contextmanager
     def stage(self, database: Database, rows: Iterable[ResultRow]) -> Iterator["StagedMerge"]:
-        """Read all rows of the batch, those that failed too, and gather what belongs in the table; locks nobody.
+        """Read all rows of the batch, failed ones too, and stage those for the table; takes no locks.
 
-        Raises UsageError where rows have no id or the database can't be written to, and Unreachable.
+        Raises UsageError if rows have no id or the database is not writable, and Unreachable.
         """
-        fitted = replace(self, sheet=replace(self.sheet, hint=MIXED_OUTPUTS_ADVICE))
+        fitted = replace(self, layout=replace(self.layout, hint=MIXED_OUTPUTS_ADVICE))
         values = (fitted.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
         with ExitStack() as stack:
             with _translate_read_only_errors(self.name):
@@ -93,7 +93,7 @@ class OutputTable:
 
 
 class StagedMerge:
-    """What is ready to be merged into the table."""
+    """Rows that are ready to be merged into the table."""
 
     def __init__(self, table: OutputTable, staged: StagingTable) -> None:
         self._table = table
@@ -102,15 +102,15 @@ class StagedMerge:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction on the table's database; where that is ours too, a run's completion is marked in it."""
+        """Open a transaction on the table's database; if that is also ours, the run is marked completed in it."""
         with _translate_read_only_errors(self._table.name), self._staged.transaction() as connection:
             yield connection
 
     def merge(self, connection: Connection) -> None:
-        """Make the table or add the columns that it lacks, and merge; in the `transaction` that the caller has open.
+        """Create the table or add missing columns, and merge, in the transaction that the caller opened.
 
-        Takes the table's lock last: take the run's row before. Raises UsageError where the table is not a sink's. A
-        night of which nothing is left to merge shows no columns, and touches nothing.
+        The table's lock comes last in the lock order, after the run's row. A run without rows does nothing, because its
+        columns are unknown. Raises UsageError if the table is not an output table.
         """
         if not self.row_count:
             return
@@ -118,17 +118,17 @@ class StagedMerge:
         self._lock_table(connection)
         self._fit_columns()
         try:
-            self._staged.merge(name, condition=f"excluded.slot >= {quote_name(name)}.slot")
-        except IntegrityError as error:  # a column or a constraint that somebody has added
+            self._staged.merge(name, condition=f"excluded.scheduled_at >= {quote_name(name)}.scheduled_at")
+        except IntegrityError as error:  # from a column or constraint that someone added
             raise UsageError(
                 f"the table {name} does not take these rows: {driver_errors.safe_message(error)}"
             ) from None
 
     def merge_once(self, schedule: str, batch_id: str) -> None:
-        """Merge and leave a mark of it, at once: for a table in another database than the run's row.
+        """Merge and record it in one transaction, for a table in another database than the run's row.
 
-        Where the mark is left already, somebody took us for dead and was done before us: then nothing is merged, since
-        the table's owner may have changed rows since.
+        If a record exists, another process had taken over and merged before us. Nothing is merged then, because the
+        table's owner may have changed rows since.
         """
         with self.transaction() as connection:
             self._lock_table(connection)
@@ -138,7 +138,7 @@ class StagedMerge:
 
     def _lock_table(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            connection.execute(text(LOCK_NAME), {"table": f"batchmill sink {self._table.name}"})
+            connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
     def _fit_columns(self) -> None:
         name, differs = self._table.name, self._staged.create_or_diff(self._table.name)
@@ -156,7 +156,7 @@ class StagedMerge:
 
 @contextmanager
 def open_source_database(query: SqlSource) -> Iterator[Database]:
-    """The database of a source, to be written to; closes with the block."""
+    """Open the database of a source for writing, until the block ends."""
     database = Database(urls.with_driver(query.url), is_ours=False)
     try:
         yield database
@@ -168,7 +168,7 @@ def open_source_database(query: SqlSource) -> Iterator[Database]:
 def _translate_read_only_errors(table: str) -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, DatabaseRefused) as raised:  # as the driver raised it, or translated on its way
+    except (DBAPIError, DatabaseRefused) as raised:  # raised by the driver, or already translated
         error = raised.__cause__ if isinstance(raised, DatabaseRefused) else raised
         if isinstance(error, DBAPIError) and driver_error_code(error) in {*READ_ONLY_CODES, SQLITE_READ_ONLY_CODE}:
             advice = "give its role the right to, or name another database with into_source"
@@ -179,37 +179,39 @@ def _translate_read_only_errors(table: str) -> Iterator[None]:
 
 
 MERGED_RUNS = Table(
-    "batchmill_runs",
+    "batchmill_merged_runs",
     MetaData(),
     Column("schedule", Text, primary_key=True),
-    Column("slot", UtcDateTime, primary_key=True),
+    Column("scheduled_at", UtcDateTime, primary_key=True),
     Column("batch_id", Text, nullable=False),
     Column("finished_at", UtcDateTime, nullable=False),
 )
 
 
 def record_merge(connection: Connection, schedule: str, scheduled_at: datetime, batch_id: str) -> None:
-    """Note that this batch's results are in, in the caller's transaction; makes the table where there is none."""
+    """Record in the caller's transaction that a batch was merged; creates the table for records if it is missing."""
     name = connection.dialect.name
     if name == "postgresql":
         connection.execute(
-            text(LOCK_NAME), {"table": "batchmill_runs"}
-        )  # two would make the table at once, and one of them fail
+            text(LOCK_NAME), {"table": "batchmill_merged_runs"}
+        )  # two processes must not create the table at once, because one would fail
     MERGED_RUNS.create(connection, checkfirst=True)
     values = {
         "schedule": schedule,
-        "slot": scheduled_at,
+        "scheduled_at": scheduled_at,
         "batch_id": batch_id,
         "finished_at": text(SQL_FRAGMENTS[name].now),
     }
     insert = (postgresql if name == "postgresql" else sqlite).insert(MERGED_RUNS).values(values)
     renewed = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
-    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "slot"], set_=renewed))
+    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "scheduled_at"], set_=renewed))
 
 
 def is_merged(connection: Connection, schedule: str, scheduled_at: datetime, batch_id: str) -> bool:
-    """Whether this batch's results are in."""
+    """Return whether a batch's results were merged."""
     if not inspect(connection).has_table(MERGED_RUNS.name):
         return False
-    query = select(MERGED_RUNS.c.batch_id).where(MERGED_RUNS.c.schedule == schedule, MERGED_RUNS.c.slot == scheduled_at)
+    query = select(MERGED_RUNS.c.batch_id).where(
+        MERGED_RUNS.c.schedule == schedule, MERGED_RUNS.c.scheduled_at == scheduled_at
+    )
     return connection.scalar(query) == batch_id

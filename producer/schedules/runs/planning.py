@@ -1,6 +1,7 @@
-"""Planning: slots whose time has come get their runs. A run's row and its batch commit together, and a slot is a key.
+"""Planning, which creates a run for each scheduled time when it is due. A run's row and its batch commit together.
 
-Any number of processes plan at the same time: the schedule's row is locked, and says up to where it is decided.
+Any number of processes may plan at the same time. They lock the schedule's row, and its `evaluated_until` marks the
+time up to which everything is decided.
 """
 
 import socket
@@ -34,24 +35,26 @@ from producer.times import Deadline
 
 log = structlog.get_logger(__name__)
 
-STEP = "its slots were decided"
-MAX_TRANSIENT_DELAY = timedelta(minutes=10)  # for what may pass, such as memory that is short
+STEP = "its runs were planned"
+MAX_TRANSIENT_DELAY = timedelta(minutes=10)  # for transient errors, such as a lack of memory
 
 # Lock order: the schedule's row, then its runs, then batches.
-SELECT_DUE_SCHEDULES = "SELECT name FROM schedules WHERE next_at <= :now ORDER BY next_at, name"
+SELECT_DUE_SCHEDULES = "SELECT name FROM schedules WHERE next_run_at <= :now ORDER BY next_run_at, name"
 
 LOCK_DUE_SCHEDULE = """
-SELECT definition, decided_at, next_at FROM schedules WHERE name = :name AND next_at <= :now {for_update}
+SELECT definition, evaluated_until, next_run_at FROM schedules WHERE name = :name AND next_run_at <= :now {for_update}
 """
 
-SET_EVALUATED_UNTIL = "UPDATE schedules SET decided_at = :decided_at, next_at = :next_at WHERE name = :name"
+SET_EVALUATED_UNTIL = (
+    "UPDATE schedules SET evaluated_until = :evaluated_until, next_run_at = :next_run_at WHERE name = :name"
+)
 
-COUNT_OPEN_RUNS = "SELECT count(*) FROM runs WHERE schedule = :name AND look_at IS NOT NULL"
+COUNT_OPEN_RUNS = "SELECT count(*) FROM runs WHERE schedule = :name AND next_check_at IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """What came of a schedule's slots: runs to be, and slots that get none."""
+    """The outcome of a schedule's due times: runs opened, times skipped and times missed."""
 
     schedule: str
     runs: tuple[datetime, ...]
@@ -60,14 +63,14 @@ class PlanResult:
 
 
 def plan_due_schedules(database: Database, catalogue: Catalogue, now: datetime) -> list[PlanResult]:
-    """Decide every slot up to this moment of every schedule, as far as that can be done; raises Unreachable."""
+    """Plan the runs of every schedule up to `now`, as far as possible; raises Unreachable."""
     with database.read() as connection:
         names = connection.scalars(bind_datetimes(SELECT_DUE_SCHEDULES, "now"), {"now": now}).all()
     found = []
     for name in names:
         try:
             found.append(plan_schedule(database, catalogue, name, now))
-        except BaseException as error:  # such as a definition that a version before this one took
+        except BaseException as error:  # such as a definition that only an earlier version accepted
             if isinstance(error, (*run_errors.PROCESS_EXIT_ERRORS, Unreachable)):
                 raise
             found.append(_plan_as_failed(database, catalogue, name, error, now))
@@ -75,7 +78,7 @@ def plan_due_schedules(database: Database, catalogue: Catalogue, now: datetime) 
 
 
 def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: datetime) -> PlanResult | None:
-    """Decide the slots of one schedule; None where none is due any more."""
+    """Plan the runs of one schedule; return None if none is due any more."""
     with database.write() as connection:
         row = _lock_due_schedule(connection, database, name, now)
         if row is None:
@@ -85,7 +88,7 @@ def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: date
             events.record_event(
                 connection,
                 name,
-                row.next_at,
+                row.next_run_at,
                 "waiting",
                 occurred_at=now,
                 url=definition.webhook,
@@ -93,48 +96,50 @@ def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: date
             )
             return None
         planned = _plan_locked(connection, database, catalogue, definition, row, now)
-        failpoint("in_plan")
-    failpoint("after_plan")
+        failpoint("during_planning")
+    failpoint("after_planning")
     return planned
 
 
 def _lock_due_schedule(connection: Connection, database: Database, name: str, now: datetime) -> Row[Any] | None:
     query = bind_datetimes(LOCK_DUE_SCHEDULE.format(for_update=database.sql.for_update), "now")
-    typed = query.columns(definition=Document, decided_at=UtcDateTime(), next_at=UtcDateTime())
+    typed = query.columns(definition=Document, evaluated_until=UtcDateTime(), next_run_at=UtcDateTime())
     return connection.execute(typed, {"name": name, "now": now}).one_or_none()
 
 
 def _plan_as_failed(
     database: Database, catalogue: Catalogue, name: str, error: BaseException, now: datetime
 ) -> PlanResult | None:
-    """Decide the slots of a schedule as failed by what is no error of ours; what may pass has a while for that."""
+    """Record a schedule's due runs as failed by an unexpected error; transient errors are retried for a while first."""
     defect = BatchmillError(run_errors.describe_error(error, STEP))
     try:
         with database.write() as connection:
             row = _lock_due_schedule(connection, database, name, now)
             if row is None:
                 return None
-            if isinstance(error, run_errors.TRANSIENT_ERRORS) and now - row.next_at < MAX_TRANSIENT_DELAY:
-                log.warning("slots.put_off", schedule=name, error=type(error).__name__)
+            if isinstance(error, run_errors.TRANSIENT_ERRORS) and now - row.next_run_at < MAX_TRANSIENT_DELAY:
+                log.warning("schedule.evaluation_deferred", schedule=name, error=type(error).__name__)
                 return None
             definition = ScheduleDefinition.from_fields(name, row.definition)
             planned = _plan_locked(connection, database, catalogue, definition, row, now, defect)
     except Unreachable:
         raise
-    except Exception as worse:  # then nobody knows which slots there are
+    except Exception as worse:  # then the due times are unknown
         _alert_unplannable(database, name, worse, now)
         return None
-    log.error("slots.failed", schedule=name, exc_info=error)
+    log.error("schedule.evaluation_failed", schedule=name, exc_info=error)
     return planned
 
 
 def _alert_unplannable(database: Database, name: str, error: Exception, now: datetime) -> None:
-    """Tell, once, that nothing can be decided of a schedule before somebody mends it."""
+    """Record once that a schedule's times cannot be decided until someone repairs its definition."""
     with database.write() as connection:
         row = _lock_due_schedule(connection, database, name, now)
-        told = f"{run_errors.code_for(error)}: {run_errors.describe_error(error, STEP)}"
-        if row is not None and events.record_event(connection, name, row.next_at, "failed", told, occurred_at=now):
-            log.error("slots.undecided", schedule=name, exc_info=error)
+        message = f"{run_errors.code_for(error)}: {run_errors.describe_error(error, STEP)}"
+        if row is not None and events.record_event(
+            connection, name, row.next_run_at, "failed", message, occurred_at=now
+        ):
+            log.error("schedule.evaluation_blocked", schedule=name, exc_info=error)
 
 
 def open_run(
@@ -148,10 +153,18 @@ def open_run(
     now: datetime,
     since: datetime | None = None,
 ) -> str:
-    """A run for this slot and its batch, not read in yet; returns the batch's id. The schedule's row is locked.
+    """Create a run and its open batch; return the batch's id. The caller has locked the schedule's row.
 
-    A backfill takes in what came from `since` on; unset, from the slot before. Raises IntegrityError where there is a
-    run of the slot.
+    Raises IntegrityError if the run exists.
+
+    connection: connection with the caller's transaction
+    database: our database
+    catalogue: pipelines of this machine
+    definition: definition of the schedule
+    scheduled_at: time of the run
+    trigger: reason for the run
+    now: time of the call
+    since: start of a backfill's rows, None = the scheduled time before
     """
     deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
     request = _request_with_deadline(definition, catalogue[definition.pipeline], scheduled_at, deadline_at, now)
@@ -161,7 +174,7 @@ def open_run(
         "state": RunState.WAITING.value,
         "batch_id": entry.batch_id,
         "deadline_at": deadline_at,
-        "look_at": now,
+        "next_check_at": now,
         "since": since,
     }
     connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
@@ -175,10 +188,10 @@ def _request_with_deadline(
     deadline_at: datetime | None,
     now: datetime,
 ) -> SubmitRequest:
-    """With the deadline as a span, which the database's clock measures whatever ours says."""
+    """Build the request with the deadline as a duration, so that only the database's clock measures it."""
     request = definition.request_for(pipeline, scheduled_at)
     left = None if deadline_at is None else (deadline_at - now).total_seconds()
-    if left is None or left <= 0:  # one that has passed already would only keep a night from being caught up
+    if left is None or left <= 0:  # a passed deadline would expire a run that is to be caught up
         return request
     return replace(request, deadline=Deadline(seconds=left))
 
@@ -195,50 +208,50 @@ def _plan_locked(
     name = definition.name
     decision = due_times.decide_due_times(
         definition.timetable,
-        evaluated_until=row.decided_at,
+        evaluated_until=row.evaluated_until,
         now=now,
         catchup=definition.catchup,
         max_age=definition.max_catchup_age,
     )
-    # Slots that come due together are caught up one after another; only what was at it before is overlapped.
+    # Times due together are caught up one after another; only runs opened earlier count as overlap.
     busy = definition.overlap == "skip" and decision.due and connection.scalar(text(COUNT_OPEN_RUNS), {"name": name})
     there = set(_existing_times(connection, name, (*decision.due, *decision.missed)))
-    due = [slot for slot in decision.due if slot not in there]
+    due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in there]
     if busy:
         _insert_ended_runs(connection, definition, due, RunState.SKIPPED, now)
         _record_events(connection, definition, due, "skipped", "the run before was still at it", now)
     elif obstacle := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
-        told = {"error_code": obstacle.code, "error_message": make_storable(str(obstacle))}
-        _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **told)
+        failure = {"error_code": obstacle.code, "error_message": make_storable(str(obstacle))}
+        _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **failure)
         _record_events(connection, definition, due, "failed", str(obstacle), now)
     else:
-        for slot in due:
-            open_run(connection, database, catalogue, definition, slot, trigger=RunTrigger.CRON, now=now)
+        for scheduled_at in due:
+            open_run(connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.CRON, now=now)
     if decision.missed_count:
         _insert_ended_runs(connection, definition, [s for s in decision.missed if s not in there], RunState.MISSED, now)
         message = _missed_message(definition.format_time(decision.missed[-1]), decision.missed_count)
         _record_events(connection, definition, decision.missed[-1:], "missed", message, now)
     connection.execute(
-        bind_datetimes(SET_EVALUATED_UNTIL, "decided_at", "next_at"),
-        {"name": name, "decided_at": decision.evaluated_until, "next_at": decision.next_run_at},
+        bind_datetimes(SET_EVALUATED_UNTIL, "evaluated_until", "next_run_at"),
+        {"name": name, "evaluated_until": decision.evaluated_until, "next_run_at": decision.next_run_at},
     )
     runs, skipped = ((), tuple(due)) if busy else (tuple(due), ())
     return PlanResult(name, runs, skipped, decision.missed_count)
 
 
 def _missed_message(last: str, count: int) -> str:
-    return f"the slot of {last} was missed" if count == 1 else f"{count:,} slots were missed, the last at {last}"
+    return f"the run of {last} was missed" if count == 1 else f"{count:,} runs were missed, the last at {last}"
 
 
 def _existing_times(connection: Connection, name: str, scheduled_times: Iterable[datetime]) -> Iterable[datetime]:
     table = Run.__table__
     return connection.scalars(
-        select(table.c.slot).where(table.c.schedule == name, table.c.slot.in_(tuple(scheduled_times)))
+        select(table.c.scheduled_at).where(table.c.schedule == name, table.c.scheduled_at.in_(tuple(scheduled_times)))
     )
 
 
 def _find_request_error(definition: ScheduleDefinition, pipeline: Pipeline, now: datetime) -> UsageError | None:
-    """Why the pipeline takes no such batch any more: it was changed since the schedule was made."""
+    """Return the reason why the pipeline, changed since the schedule was created, rejects such a batch."""
     try:
         definition.request_for(pipeline, now)
     except UsageError as error:
@@ -254,8 +267,10 @@ def _record_events(
     message: str,
     now: datetime,
 ) -> None:
-    for slot in scheduled_times:
-        events.record_event(connection, definition.name, slot, kind, message, occurred_at=now, url=definition.webhook)
+    for scheduled_at in scheduled_times:
+        events.record_event(
+            connection, definition.name, scheduled_at, kind, message, occurred_at=now, url=definition.webhook
+        )
 
 
 def _insert_ended_runs(
@@ -267,7 +282,7 @@ def _insert_ended_runs(
     **extra: str,
 ) -> None:
     ended = {"state": state.value, "finished_at": now, **extra}
-    rows = [_run_row(definition, slot, RunTrigger.CRON, now) | ended for slot in scheduled_times]
+    rows = [_run_row(definition, scheduled_at, RunTrigger.CRON, now) | ended for scheduled_at in scheduled_times]
     if rows:
         connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
 
@@ -277,9 +292,9 @@ def _run_row(
 ) -> dict[str, Any]:
     return {
         "schedule": definition.name,
-        "slot": scheduled_at,
-        "cause": trigger.value,
+        "scheduled_at": scheduled_at,
+        "trigger": trigger.value,
         "definition": definition.dump(),
-        "beside": definition.overlap == "allow",
-        "decided_at": now,
+        "concurrent": definition.overlap == "allow",
+        "planned_at": now,
     }

@@ -1,4 +1,4 @@
-"""Reading: a run's source becomes the jobs of its batch. Read in one go: who goes on for a dead one begins anew."""
+"""The step that reads a run's source into its batch; a process that takes over starts from the beginning."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,25 +26,26 @@ log = structlog.get_logger(__name__)
 
 STEP = "its source was read"
 
-MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL = timedelta(seconds=5), timedelta(seconds=60)  # between two looks at a source
-CHECKS_PER_TIMEOUT = 20  # in the time that a source may be late
+MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL = timedelta(seconds=5), timedelta(seconds=60)  # between two checks of a source
+CHECKS_PER_TIMEOUT = 20  # within the source timeout
 
 SELECT_WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
 
-SET_SOURCE_RANGE = (
-    "UPDATE runs SET since = :since, until = :until WHERE schedule = :schedule AND slot = :slot AND held_by = :token"
-)
-
-POSTPONE_RUN = """
-UPDATE runs SET look_at = :look_at, tries = tries + 1, starts = 0, error_code = 'source_not_ready',
-       error_message = :message
-WHERE schedule = :schedule AND slot = :slot AND held_by = :token
+SET_SOURCE_RANGE = """
+UPDATE runs SET since = :since, until = :until
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
-# Also for whoever died between accepting the batch and saying so.
+POSTPONE_RUN = """
+UPDATE runs SET next_check_at = :next_check_at, attempts = attempts + 1, step_starts = 0,
+       error_code = 'source_not_ready', error_message = :message
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
+"""
+
+# Also marks runs whose process crashed between accepting the batch and marking the run.
 MARK_STARTED_RUNS = """
-UPDATE runs SET state = 'running', started_at = :now, look_at = :now, tries = 0, starts = 0, faults = 0,
-       error_code = NULL, error_message = NULL
+UPDATE runs SET state = 'running', started_at = :now, next_check_at = :now, attempts = 0, step_starts = 0,
+       unexpected_errors = 0, error_code = NULL, error_message = NULL
 WHERE state = 'waiting' AND batch_id IN
       (SELECT id FROM batches WHERE status <> 'validating' AND in_progress_at IS NOT NULL)
 """
@@ -52,7 +53,7 @@ WHERE state = 'waiting' AND batch_id IN
 
 @dataclass(frozen=True, slots=True)
 class _ClaimedRun:
-    """A run's batch in our hands, and from when to when it takes things in."""
+    """A run's open submission, and the time range of its rows."""
 
     submission: OpenSubmission
     since: datetime
@@ -60,9 +61,9 @@ class _ClaimedRun:
 
 
 def read_run_source(database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime) -> bool:
-    """Read one run's source in, or put it off, or give it up; False where somebody else is at it.
+    """Read one run's source, postpone it or fail it; return False if another process holds the run.
 
-    Raises Unreachable where our own database is away.
+    Raises Unreachable if our own database is unreachable.
     """
     definition = ScheduleDefinition.from_fields(run.schedule, run.definition)
     with lease_run(database, run) as token:
@@ -72,7 +73,7 @@ def read_run_source(database: Database, settings: Settings, catalogue: Catalogue
         if token is None or begun is None:
             return False
         overdue = deadline_watch.alert_if_overdue(database, run, now)
-        failpoint("in_read")
+        failpoint("before_read_source")
         try:
             try:
                 _submit_rows(database, settings, catalogue, definition, run, begun)
@@ -82,8 +83,8 @@ def read_run_source(database: Database, settings: Settings, catalogue: Catalogue
                 _give_up(database, begun.submission, error.code, str(error))
         except Unreachable:
             raise
-        except BatchmillError as error:  # the batch was cancelled under our hands, or we were taken for dead
-            log.warning("a run's batch is not ours any more", schedule=run.schedule, error=str(error))
+        except BatchmillError as error:  # the batch was cancelled meanwhile, or another process took over
+            log.warning("run.ownership_lost", schedule=run.schedule, error=str(error))
             return False
     run_errors.end_step(database, run)
     mark_started_runs(database, now)
@@ -91,7 +92,7 @@ def read_run_source(database: Database, settings: Settings, catalogue: Catalogue
 
 
 def mark_started_runs(database: Database, now: datetime) -> None:
-    """Note which runs' batches have been accepted."""
+    """Mark the runs whose batches have been accepted as running."""
     with database.write() as connection:
         connection.execute(bind_datetimes(MARK_STARTED_RUNS, "now"), {"now": now})
 
@@ -105,26 +106,38 @@ def _submit_rows(
     claimed_run: _ClaimedRun,
 ) -> None:
     pipeline = sources.pipeline_for(definition, catalogue)
-    request, entry = definition.request_for(pipeline, run.slot), claimed_run.submission
+    request, entry = definition.request_for(pipeline, run.scheduled_at), claimed_run.submission
     with sources.open_source(
-        settings, definition, pipeline.spec, scheduled_at=run.slot, since=claimed_run.since, until=claimed_run.until
+        settings,
+        definition,
+        pipeline.spec,
+        scheduled_at=run.scheduled_at,
+        since=claimed_run.since,
+        until=claimed_run.until,
     ) as source:
         submission = submit.submit_into(database, settings.slice_size, request, entry, source)
-    failpoint("after_read")
-    log.info("a run's source is read", schedule=run.schedule, batch=submission.batch_id, jobs=submission.jobs)
+    failpoint("after_read_source")
+    log.info("run.source_read", schedule=run.schedule, batch_id=submission.batch_id, jobs=submission.jobs)
     warning = submit.notify_workers(settings, submission) if submission.slice_ids else None
     if warning:
-        log.warning(warning, schedule=run.schedule)
+        log.warning(
+            "wakeups.send_failed",
+            schedule=run.schedule,
+            batch_id=submission.batch_id,
+            pipeline=submission.pipeline,
+            error=warning,
+        )
 
 
 def _take_over(database: Database, definition: ScheduleDefinition, run: RunView, holder_id: str) -> _ClaimedRun | None:
-    """Take the batch from whoever read it in before; None where somebody else holds the run by now, or it is read in.
+    """Take the batch over from an earlier reader; return None if another process holds the run or the rows are in.
 
-    The hold and the batch change hands in one transaction: who was taken for dead and is not takes neither back.
+    The lease check and the batch's takeover share one transaction, so a holder wrongly presumed crashed regains
+    neither.
     """
     with database.write() as connection:
         since, until = _source_range(connection, definition, run)
-        named = {**run.key, "token": holder_id, "since": since, "until": until}
+        named = {**run.key, "holder_id": holder_id, "since": since, "until": until}
         if connection.execute(bind_datetimes(SET_SOURCE_RANGE, "since", "until"), named).rowcount == 0:
             return None
         entry = open_submission.take_over_from_start(connection, database.sql, run.batch_id or "")
@@ -132,15 +145,15 @@ def _take_over(database: Database, definition: ScheduleDefinition, run: RunView,
 
 
 def _source_range(connection: Connection, definition: ScheduleDefinition, run: RunView) -> tuple[datetime, datetime]:
-    """From when to when the run takes things in: where the last completed run stopped, and its own slot.
+    """Return the time range of a run's rows, from the last completed run's end to its own time.
 
-    One that is run again takes what it took when it completed, or else what was between the slot before and its own.
+    A repeated run keeps its earlier range; another backfill begins at the previous scheduled time.
     """
-    until = run.slot - definition.lag_duration
-    if run.cause is RunTrigger.BACKFILL:
+    until = run.scheduled_at - definition.lag_duration
+    if run.trigger is RunTrigger.BACKFILL:
         if run.since is not None:
             return run.since, until
-        before = next(definition.timetable.times_before(run.slot), None)
+        before = next(definition.timetable.times_before(run.scheduled_at), None)
         return (definition.initial_since if before is None else before - definition.lag_duration), until
     query = text(SELECT_WATERMARK).columns(watermark=UtcDateTime())
     watermark = connection.scalar(query, {"schedule": run.schedule})
@@ -158,37 +171,43 @@ def _postpone(
     *,
     is_overdue: bool,
 ) -> None:
-    if is_overdue and run.deadline_at is not None and run.decided_at < run.deadline_at:
-        _give_up(database, submission, "deadline_passed", f"{error}; and its deadline has passed")
+    if is_overdue and run.deadline_at is not None and run.planned_at < run.deadline_at:
+        _give_up(database, submission, "deadline_exceeded", f"{error}; and its deadline has passed")
         return
     timeout = definition.max_source_wait
-    if run.tries and now >= run.decided_at + timeout:
+    if run.attempts and now >= run.planned_at + timeout:
         _give_up(
-            database, submission, "source_not_ready", f"{error}; it was waited for since {run.decided_at:%H:%M} UTC"
+            database, submission, "source_not_ready", f"{error}; it was waited for since {run.planned_at:%H:%M} UTC"
         )
         return
     pause = min(max(timeout / CHECKS_PER_TIMEOUT, MIN_CHECK_INTERVAL), MAX_CHECK_INTERVAL)
     _execute(
         database,
-        bind_datetimes(POSTPONE_RUN, "look_at"),
+        bind_datetimes(POSTPONE_RUN, "next_check_at"),
         run,
         holder_id,
-        look_at=now + pause,
+        next_check_at=now + pause,
         message=make_storable(str(error)),
     )
-    if not run.tries:
+    if not run.attempts:
         with database.write() as connection:
             events.record_event(
-                connection, run.schedule, run.slot, "waiting", str(error), occurred_at=now, url=definition.webhook
+                connection,
+                run.schedule,
+                run.scheduled_at,
+                "waiting",
+                str(error),
+                occurred_at=now,
+                url=definition.webhook,
             )
 
 
 def _give_up(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
-    """End the batch without a job; how the run ends follows from it."""
+    """Fail the batch without jobs; `finish` then fails the run."""
     submit.delete_ingested_rows(database, submission)
     submit.fail_submission(database, submission, code, message)
 
 
 def _execute(database: Database, statement: TextClause, run: RunView, holder_id: str, **parameters: object) -> None:
     with database.write() as connection:
-        connection.execute(statement, {**run.key, "token": holder_id, **parameters})
+        connection.execute(statement, {**run.key, "holder_id": holder_id, **parameters})

@@ -1,4 +1,4 @@
-"""What a run leaves for people: a summary beside those of earlier runs, and alerts."""
+"""Summaries and alerts of runs that have ended."""
 
 from datetime import datetime
 from typing import Any
@@ -18,11 +18,14 @@ from producer.schedules.runs.run_summary import build_summary
 from producer.schedules.runs.run_views import RunView
 
 SELECT_PREVIOUS_SUMMARIES = """
-SELECT summary FROM runs WHERE schedule = :schedule AND slot < :slot AND state = 'completed' AND summary IS NOT NULL
-ORDER BY slot DESC LIMIT :most
+SELECT summary FROM runs
+WHERE schedule = :schedule AND scheduled_at < :scheduled_at AND state = 'completed' AND summary IS NOT NULL
+ORDER BY scheduled_at DESC LIMIT :most
 """
 
-SELECT_PREVIOUS_STATE = "SELECT state FROM runs WHERE schedule = :schedule AND slot < :slot ORDER BY slot DESC LIMIT 1"
+SELECT_PREVIOUS_STATE = """
+SELECT state FROM runs WHERE schedule = :schedule AND scheduled_at < :scheduled_at ORDER BY scheduled_at DESC LIMIT 1
+"""
 
 RECOVERABLE_STATES = (RunState.FAILED, RunState.MISSED)
 
@@ -30,7 +33,7 @@ RECOVERABLE_STATES = (RunState.FAILED, RunState.MISSED)
 def summarize_completed(
     connection: Connection, run: RunView, batch: BatchView, quality: QualityStats
 ) -> dict[str, Any]:
-    """The summary of a run that completed."""
+    """Return the summary of a completed run."""
     query = bind_datetimes(SELECT_PREVIOUS_SUMMARIES).columns(summary=Document)
     before = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
     own_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
@@ -41,7 +44,7 @@ def summarize_completed(
 
 
 def summarize_failed(batch: BatchView) -> dict[str, Any]:
-    """The summary of a run that failed: how many jobs came to what."""
+    """Return the summary of a failed run, with the number of jobs by outcome."""
     counts = batch.counts
     return {
         "total": counts.total,
@@ -58,24 +61,28 @@ def summarize_failed(batch: BatchView) -> dict[str, Any]:
 def record_alerts(
     connection: Connection, definition: ScheduleDefinition, run: RunView, run_summary: dict[str, Any], now: datetime
 ) -> None:
-    """Note what a person should hear of a run that completed."""
-    told = []
+    """Record the events of a completed run."""
+    alerts = []
     moved = run_summary["drift"]
     if definition.alert_drift is not None and moved is not None and moved["worst"] > definition.alert_drift:
-        told.append(("drift", moved["sentence"]))
+        alerts.append(("drift", moved["sentence"]))
     if run_summary["changed"]:
-        told.append(("model_changed", run_summary["changed"]))
+        alerts.append(("model_changed", run_summary["changed"]))
     if connection.scalar(bind_datetimes(SELECT_PREVIOUS_STATE), run.key) in RECOVERABLE_STATES:
-        told.append(("recovered", f"{run_summary['total']:,} rows, after a slot that came to nothing"))
-    for kind, message in told:
-        events.record_event(connection, run.schedule, run.slot, kind, message, occurred_at=now, url=definition.webhook)
+        alerts.append(("recovered", f"{run_summary['total']:,} rows, after a run that came to nothing"))
+    for kind, message in alerts:
+        events.record_event(
+            connection, run.schedule, run.scheduled_at, kind, message, occurred_at=now, url=definition.webhook
+        )
 
 
 def record_failure(
     connection: Connection, definition: ScheduleDefinition, run: RunView, message: str, now: datetime
 ) -> None:
-    """Note that a run failed."""
-    events.record_event(connection, run.schedule, run.slot, "failed", message, occurred_at=now, url=definition.webhook)
+    """Record that a run failed."""
+    events.record_event(
+        connection, run.schedule, run.scheduled_at, "failed", message, occurred_at=now, url=definition.webhook
+    )
 
 
 def _duration_seconds(batch: BatchView) -> float:

@@ -1,7 +1,7 @@
-"""Defects: what is raised while a run goes on, and is no error of ours, ends that run by name and no other.
+"""Unexpected errors in a run, which fail that run and no other.
 
-What may pass with time, such as memory that is short, is tried again a few times. A step whose process is killed leaves
-nothing but its count: once it was begun so often without an end, the run fails as well.
+Errors that may be transient, such as a lack of memory, are retried a few times. A step whose process is killed leaves
+only its count of starts; after too many starts without an end, the run fails as well.
 """
 
 from datetime import datetime, timedelta
@@ -9,95 +9,108 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from models.backoff import max_backoff_seconds
 from models.db import Database
 from models.errors import BatchmillError, Unreachable
 from models.lifecycle import termination
 from models.states import BatchStatus, Termination
 from producer.readers.storable import make_storable
+from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 
 log = structlog.get_logger(__name__)
 
-MAX_STARTS = 5  # of one step that its process never came to the end of
-MAX_FAULTS = 3  # of those that may pass
-FIRST_RETRY_DELAY = timedelta(seconds=30)  # before the next try, then twice as long
+MAX_STEP_STARTS = 5  # starts of one step that no process finished
+MAX_UNEXPECTED_ERRORS = 3  # transient ones, before the run fails
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 30.0, 120.0  # doubles with each error
 TRANSIENT_ERRORS = (MemoryError, OSError, OperationalError, InterfaceError)
 PROCESS_EXIT_ERRORS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
-COUNT_START = """
-UPDATE runs SET starts = starts + 1 WHERE schedule = :schedule AND slot = :slot AND held_by = :token RETURNING starts
+COUNT_STEP_START = """
+UPDATE runs SET step_starts = step_starts + 1
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id RETURNING step_starts
 """
-RESET_STARTS = "UPDATE runs SET starts = 0 WHERE schedule = :schedule AND slot = :slot AND starts > 0"
+RESET_STEP_STARTS = (
+    "UPDATE runs SET step_starts = 0 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND step_starts > 0"
+)
 
-# Whoever holds the run meanwhile is at the same step, and ends it or meets the same: it is left to that one.
+# Skip a run that another process holds by now: that process is at the same step, and finishes it or fails the same way.
 POSTPONE_RUN = """
-UPDATE runs SET look_at = :look_at, faults = faults + 1, tries = tries + 1, starts = 0, error_code = :code,
-       error_message = :message
-WHERE schedule = :schedule AND slot = :slot AND look_at IS NOT NULL AND (held_by IS NULL OR held_until < {now})
+UPDATE runs SET next_check_at = :next_check_at, unexpected_errors = unexpected_errors + 1, attempts = attempts + 1,
+       step_starts = 0, error_code = :code, error_message = :message
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND next_check_at IS NOT NULL
+  AND (holder_id IS NULL OR held_until < {now})
 """
-SELECT_FAULTS = "SELECT faults FROM runs WHERE schedule = :schedule AND slot = :slot"
+SELECT_UNEXPECTED_ERRORS = (
+    "SELECT unexpected_errors FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"
+)
 
-# Lock order, as in planning: the schedule's row, then its runs.
-LOCK_SCHEDULE = "SELECT name FROM schedules WHERE name = :schedule {for_update}"
+# Lock order, as in planning: the schedule's row before the run.
 FAIL_RUN = """
-UPDATE runs SET state = 'failed', finished_at = :moment, look_at = NULL, error_code = :code, error_message = :message
-WHERE schedule = :schedule AND slot = :slot AND look_at IS NOT NULL AND (held_by IS NULL OR held_until < {now})
+UPDATE runs SET state = 'failed', finished_at = :now, next_check_at = NULL, error_code = :code, error_message = :message
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND next_check_at IS NOT NULL
+  AND (holder_id IS NULL OR held_until < {now})
 """
 
 
 class StepKilled(BatchmillError):
-    """A run's step was begun time and again, and its process ended each time without a word."""
+    """A run's step was started several times, and each time its process exited without an error."""
 
-    code = "step_killed"
+    code = "step_crashed"
 
 
 def begin_step(database: Database, run: RunView, holder_id: str, step: str) -> None:
-    """Count a start of the step that the holder of a run is about to do; raises KeptEnding after too many."""
+    """Count a start of the step that the run's holder is about to do; raises StepKilled after too many."""
     with database.write() as connection:
-        starts = connection.scalar(bind_datetimes(COUNT_START), {**run.key, "token": holder_id}) or 0
-    if starts > MAX_STARTS:
+        starts = connection.scalar(bind_datetimes(COUNT_STEP_START), {**run.key, "holder_id": holder_id}) or 0
+    if starts > MAX_STEP_STARTS:
         raise StepKilled(
-            f"its process was killed {MAX_STARTS} times while {step}; perhaps that takes more memory than there is"
+            f"its process was killed {MAX_STEP_STARTS} times while {step}; perhaps that takes more memory than there is"
         )
 
 
 def end_step(database: Database, run: RunView) -> None:
-    """The step came to its end."""
+    """Reset the count of starts after a step has finished."""
     with database.write() as connection:
-        connection.execute(bind_datetimes(RESET_STARTS), run.key)
+        connection.execute(bind_datetimes(RESET_STEP_STARTS), run.key)
 
 
 def describe_error(error: BaseException, step: str) -> str:
-    """What a person reads of an error; the message of one that is not ours may quote inputs."""
+    """Return a sentence about an error for people; it omits messages of foreign errors, which may quote inputs."""
     if isinstance(error, BatchmillError):
         return str(error)
     return f"a defect ({type(error).__name__}) while {step}; the log of the machine that did it says where"
 
 
 def code_for(error: BaseException) -> str:
-    """What programs read of it."""
+    """Return the error code for programs."""
     return error.code if isinstance(error, BatchmillError) else BatchmillError.code
 
 
 def handle_error(database: Database, run: RunView, step: str, error: BaseException, now: datetime) -> None:
-    """Try a run again later, or end it by name; raises what is to end this process, and Unreachable."""
+    """Retry a run later or fail it; re-raises Unreachable and errors that must end this process."""
     if isinstance(error, (*PROCESS_EXIT_ERRORS, Unreachable)):
         raise error
-    about = {"schedule": run.schedule, "slot": run.slot.isoformat(), "step": step, "error": type(error).__name__}
+    about = {
+        "schedule": run.schedule,
+        "scheduled_at": run.scheduled_at.isoformat(),
+        "step": step,
+        "error": type(error).__name__,
+    }
     if isinstance(error, TRANSIENT_ERRORS) and _postpone(database, run, step, error, now):
-        log.warning("run.put_off", **about)
+        log.warning("run.step_deferred", **about)
         return
-    log.error("run.failed", **about, exc_info=None if isinstance(error, BatchmillError) else error)
+    log.error("run.step_failed", **about, exc_info=None if isinstance(error, BatchmillError) else error)
     try:
         _fail_run(database, run, code_for(error), describe_error(error, step), now, alerts=True)
     except Unreachable:
         raise
     except Exception:
-        log.exception("run.failure_not_told", **about)
+        log.exception("run.alert_failed", **about)
         _fail_run(database, run, code_for(error), "see the log", now, alerts=False)
-    if run.batch_id is not None:  # one that is accepted goes on, and has its results
+    if run.batch_id is not None:  # an accepted batch continues and gets its results
         termination.terminate(
             database,
             run.batch_id,
@@ -110,26 +123,25 @@ def handle_error(database: Database, run: RunView, step: str, error: BaseExcepti
 
 def _postpone(database: Database, run: RunView, step: str, error: BaseException, now: datetime) -> bool:
     with database.write() as connection:
-        faults = connection.scalar(bind_datetimes(SELECT_FAULTS), run.key)
-        if faults is None or faults >= MAX_FAULTS:
+        errors = connection.scalar(bind_datetimes(SELECT_UNEXPECTED_ERRORS), run.key)
+        if errors is None or errors >= MAX_UNEXPECTED_ERRORS:
             return False
+        retry_seconds = max_backoff_seconds(errors + 1, FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
         named = {
-            "look_at": now + FIRST_RETRY_DELAY * 2**faults,
+            "next_check_at": now + timedelta(seconds=retry_seconds),
             "code": code_for(error),
             "message": make_storable(describe_error(error, step)),
         }
-        statement = bind_datetimes(POSTPONE_RUN.format(now=database.sql.now), "look_at")
+        statement = bind_datetimes(POSTPONE_RUN.format(now=database.sql.now), "next_check_at")
         connection.execute(statement, {**run.key, **named})
     return True
 
 
 def _fail_run(database: Database, run: RunView, error_code: str, message: str, now: datetime, *, alerts: bool) -> None:
     with database.write() as connection:
-        connection.execute(
-            bind_datetimes(LOCK_SCHEDULE.format(for_update=database.sql.for_update)), {"schedule": run.schedule}
-        )
-        named = {"moment": now, "code": error_code, "message": make_storable(message)}
-        statement = bind_datetimes(FAIL_RUN.format(now=database.sql.now), "moment")
+        registry.lock_if_exists(connection, database.sql, run.schedule)
+        named = {"now": now, "code": error_code, "message": make_storable(message)}
+        statement = bind_datetimes(FAIL_RUN.format(now=database.sql.now), "now")
         if connection.execute(statement, {**run.key, **named}).rowcount and alerts:
-            told, url = f"{error_code}: {message}", run.definition.get("webhook")
-            events.record_event(connection, run.schedule, run.slot, "failed", told, occurred_at=now, url=url)
+            summary, url = f"{error_code}: {message}", run.definition.get("webhook")
+            events.record_event(connection, run.schedule, run.scheduled_at, "failed", summary, occurred_at=now, url=url)

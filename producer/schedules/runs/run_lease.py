@@ -1,4 +1,4 @@
-"""Holding: one process at a time reads a run's source, or finishes the run; should it die, another one goes on."""
+"""The lease on a run: one process at a time reads its source or finishes it, and another takes over after a crash."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,46 +12,52 @@ from models.errors import DatabaseRefused, Unreachable
 from producer.schedules.runs.run_views import RunView
 from producer.submission import holders
 
-LEASE_SECONDS = 15.0  # by the database's clock, until a holder of which nothing else is known is taken for dead
-RENEW_SECONDS = LEASE_SECONDS / 4  # three may be late
+LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
+RENEW_SECONDS = LEASE_SECONDS / 4  # so that three may be late
 
-SELECT_HOLDER = "SELECT held_by FROM runs WHERE schedule = :schedule AND slot = :slot AND held_by IS NOT NULL"
+SELECT_HOLDER = (
+    "SELECT holder_id FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id IS NOT NULL"
+)
 
-# Of several that come at once one gets it. A holder known to be dead is succeeded before its time.
+# One of several concurrent processes gets the lease. The lease of a holder known to have exited is taken at once.
 ACQUIRE_LEASE = """
-UPDATE runs SET held_by = :token, held_until = {later}
-WHERE schedule = :schedule AND slot = :slot AND state = :state
-  AND (held_by IS NULL OR held_until < {now} OR held_by = :dead)
+UPDATE runs SET holder_id = :holder_id, held_until = {later}
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND state = :state
+  AND (holder_id IS NULL OR held_until < {now} OR holder_id = :dead)
 """
 
-RENEW_LEASE = "UPDATE runs SET held_until = {later} WHERE schedule = :schedule AND slot = :slot AND held_by = :token"
+RENEW_LEASE = """
+UPDATE runs SET held_until = {later}
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
+"""
 
 RELEASE_LEASE = """
-UPDATE runs SET held_by = NULL, held_until = NULL WHERE schedule = :schedule AND slot = :slot AND held_by = :token
+UPDATE runs SET holder_id = NULL, held_until = NULL
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
 
 @contextmanager
 def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
-    """Hold a run, in the state in which it was seen, while the block runs; None where somebody else does.
+    """Hold the lease on a run while the block runs; yields None if another process holds it or the state has changed.
 
-    The token given must stand in `held_by` still when something final is written.
+    Final writes must check that the run's `holder_id` is still the one given here.
     """
-    token = holders.new_holder_id()
-    if not _acquire_lease(database, run, token):
+    holder_id = holders.new_holder_id()
+    if not _acquire_lease(database, run, holder_id):
         yield None
         return
     try:
-        with HeartbeatThread(lambda: _renew_lease(database, run, token), RENEW_SECONDS):
-            yield token
+        with HeartbeatThread(lambda: _renew_lease(database, run, holder_id), RENEW_SECONDS):
+            yield holder_id
     finally:
         with suppress(Unreachable, DatabaseRefused), database.write() as connection:
-            connection.execute(bind_datetimes(RELEASE_LEASE), {**run.key, "token": token})
+            connection.execute(bind_datetimes(RELEASE_LEASE), {**run.key, "holder_id": holder_id})
 
 
 def bind_datetimes(statement: str, *names: str) -> TextClause:
-    """A statement of which these parameters, and `:slot` where it names one, are moments."""
-    named = [*names, *(["slot"] if ":slot" in statement else [])]
+    """Return a statement with these parameters, and `:scheduled_at` if it is used, bound as timestamps."""
+    named = [*names, *(["scheduled_at"] if ":scheduled_at" in statement else [])]
     return text(statement).bindparams(*(bindparam(name, type_=UtcDateTime()) for name in named))
 
 
@@ -60,7 +66,7 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
     with database.read() as connection:
         holder = connection.scalar(bind_datetimes(SELECT_HOLDER), run.key)
     dead = holder if holder is not None and holders.is_holder_gone(holder) else None
-    named = {**run.key, "state": run.state.value, "token": holder_id, "dead": dead, "seconds": LEASE_SECONDS}
+    named = {**run.key, "state": run.state.value, "holder_id": holder_id, "dead": dead, "seconds": LEASE_SECONDS}
     with database.write() as connection:
         return (
             connection.execute(
@@ -71,7 +77,7 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
 
 
 def _renew_lease(database: Database, run: RunView, holder_id: str) -> bool:
-    named = {**run.key, "token": holder_id, "seconds": LEASE_SECONDS}
+    named = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
     with database.write() as connection:
         return (
             connection.execute(bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds)), named).rowcount

@@ -1,4 +1,4 @@
-"""A run's summary: what `show` and `history` tell of it, and what later runs are held against."""
+"""The summary of a run, for display and as the baseline of later runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,15 @@ from producer.schedules.quality.stats import QualityStats
 def build_summary(
     current: QualityStats, seconds: float, previous: Sequence[Mapping[str, Any]] = (), *, has_user_labels: bool = False
 ) -> dict[str, Any]:
-    """The numbers of a run as JSON has them; `before` are the summaries of earlier runs that completed, newest first.
+    """Build the summary of a run, as it is stored in JSON.
 
-    `seconds` went from the batch's start to its last result; `rows_per_second` counts what was computed in them.
-    `own_labels`: the labels are people's own texts, for `shown` to hash. `changed` is a sentence, or null where the
-    same models answered as in the run before.
+    `rows_per_second` counts computed rows only. `changed` is a sentence, or None if the models are those of the run
+    before.
+
+    current: statistics of the run's results
+    seconds: time from the batch's creation to its end
+    previous: summaries of earlier completed runs, newest first
+    has_user_labels: whether labels are people's own texts, which `redact_summary` must hash
     """
     earlier = [QualityStats.from_dict(one["quality"]) for one in previous if one.get("quality")]
     return {
@@ -35,7 +39,7 @@ def build_summary(
 
 
 def redact_summary(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """A summary for output that nobody asked labels of: those that are people's own texts as hashes."""
+    """Return a summary for default output, with labels hashed if they are people's own texts."""
     if summary is None or not summary.get("own_labels") or not summary.get("quality"):
         return None if summary is None else dict(summary)
     quality = summary["quality"]

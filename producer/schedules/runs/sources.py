@@ -1,4 +1,4 @@
-"""Sources: where a run's rows come from, its query bound to its moments, or the files that its slot names."""
+"""The source of a run's rows: a query with bound times, or the files of its scheduled time."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,16 +30,16 @@ from producer.readers.sql import sql_sources
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import file_templates
 
-# A file that was written to so lately is taken to be still on its way: writers flush every few seconds.
+# A file modified more recently counts as still being written, because writers flush every few seconds.
 MIN_FILE_AGE_SECONDS = 10.0
-# Further ahead than clocks differ, a file's date says nothing about when it was written.
+# Clocks differ by less; a modification time further in the future is wrong, and no sign of a recent write.
 MAX_CLOCK_SKEW_SECONDS = 3600.0
 
-FileSnapshot = dict[str, tuple[int, int]]  # size and time of change, by path
+FileSnapshot = dict[str, tuple[int, int]]  # size and modification time in ns, by path
 
 
 def pipeline_for(schedule: ScheduleDefinition, catalogue: Catalogue) -> Pipeline:
-    """The schedule's pipeline; raises NotYet where this machine has none of that name."""
+    """Return the schedule's pipeline; raises SourceNotReady if this machine's catalogue lacks it."""
     try:
         return catalogue[schedule.pipeline]
     except UnknownPipeline as error:
@@ -57,18 +57,24 @@ def open_source(
     until: datetime,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Source]:
-    """The rows of a run: those of its query, in which `:slot`, `:since` and `:until` are bound, or of its files.
+    """Open the rows of a run, from its query or its files.
 
-    Raises NotYet, here or as rows are read, for what may pass with time or on another machine: no such source or file
-    here, a file that is still written to, or a database that does not answer. Raises UsageError for the rest: a query
-    that is wrong, a file that is not what it says it is. `clock` tells the time by which files are dated.
+    Raises SourceNotReady, also while rows are read, for conditions that may pass or be absent on another machine. These
+    are a missing source or file, a file that is still being written, and an unreachable database. Raises UsageError for
+    all other problems, such as an invalid query or file.
+
+    settings: settings of this process, with its sources
+    schedule: definition of the schedule
+    spec: task of its pipeline
+    scheduled_at, since, until: times of the run, bound as parameters of the query
+    clock: function that returns Unix seconds, compared with the files' modification times
     """
     columns = schedule.columns_for(spec)
     with ExitStack() as stack:
         with _raise_not_yet():
             if schedule.sql is not None:
-                moments = {"slot": scheduled_at, "since": since, "until": until}
-                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, moments))
+                times = {"scheduled_at": scheduled_at, "since": since, "until": until}
+                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, times))
             else:
                 name = file_templates.render(schedule.file or "", scheduled_at, schedule.timetable)
                 bounds = Access.from_settings(settings), Limits.from_settings(settings)
@@ -121,11 +127,11 @@ def _open_files(
 def _require_unchanged(
     rows: Iterator[Row | Problem], name: str, list_files: Callable[[], list[str]], snapshot: FileSnapshot
 ) -> Iterator[Row | Problem]:
-    """The rows, if the files are the same in the end: a slow writer may rest for longer than it takes to settle."""
+    """Yield the rows, and fail if the files have changed by the end, because a slow writer may pause for long."""
     broken: UnreadableSource | None = None
     try:
         yield from rows
-    except UnreadableSource as error:  # of a file that ends early, perhaps for the same reason
+    except UnreadableSource as error:  # a truncated file, perhaps because it is still being written
         broken = error
     if _snapshot_files(list_files()) != snapshot:
         raise SourceNotReady(f"{urls.redact_path(name)} was written to while it was read")
@@ -136,7 +142,7 @@ def _require_unchanged(
 def _snapshot_files(paths: Iterable[str]) -> FileSnapshot:
     found = {}
     for path in paths:
-        if not is_url(path):  # what is reached by URL comes whole
+        if not is_url(path):  # objects behind URLs are complete
             try:
                 status = Path(path).stat()
             except OSError:
@@ -146,7 +152,7 @@ def _snapshot_files(paths: Iterable[str]) -> FileSnapshot:
 
 
 def _require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Problem]:
-    """The rows, if they have ids to find them again by in a table: else that is told before all is computed in vain."""
+    """Yield the rows, and fail if none has an id for the output table, before anything is computed in vain."""
     without = with_id = 0
     for row in rows:
         if isinstance(row, Row):

@@ -1,6 +1,6 @@
-"""One tick: what the schedules have due at this moment, from a slot to the last word on its run.
+"""A tick, which does all due work of schedules, from planning runs to finishing them.
 
-Any number of ticks may run at once and die anywhere: every step is one transaction, or is begun anew by the next.
+Any number of ticks may run at once and crash anywhere. Every step is one transaction, or the next tick restarts it.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TickResult:
-    """What was done: slots decided, runs whose source was looked at, runs that ended, events that were sent."""
+    """The work that was done: times evaluated, sources read, runs ended and events sent."""
 
     evaluated: int
     sources_read: int
@@ -32,19 +32,19 @@ class TickResult:
     events_sent: int
 
     def __bool__(self) -> bool:
-        """Whether there was anything."""
+        """Return whether there was anything to do."""
         return bool(self.evaluated or self.sources_read or self.runs_ended or self.events_sent)
 
 
 def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> TickResult:
-    """Do all that is due at `now`; one schedule's trouble is logged and keeps no other from its turn.
+    """Do all work that is due at `now`; an error in one schedule is logged and does not stop the others.
 
-    Raises Unreachable where our own database is away.
+    Raises Unreachable if our own database is unreachable.
     """
     planned = planning.plan_due_schedules(database, catalogue, now)
     for one in planned:
         log.info(
-            "slots decided",
+            "schedule.evaluated",
             schedule=one.schedule,
             runs=len(one.runs),
             skipped=len(one.skipped),
@@ -57,13 +57,13 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
 
 
 def _process_due_runs(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:
-    """Read, watch and finish each run once at most, as long as there is one: the end of one may let the next begin."""
+    """Do each due step once, until none is left; the end of one run may let the next one start."""
     done = {"read": 0, "ended": 0}
     tried: set[tuple[object, ...]] = set()
     while True:
         before = len(tried)
         for run in run_views.iter_due_runs(database, now):
-            step = (run.schedule, run.slot, run.state, run.batch_has_ended)
+            step = (run.schedule, run.scheduled_at, run.state, run.batch_has_ended)
             if step in tried:
                 continue
             tried.add(step)
@@ -77,7 +77,7 @@ def _process_due_runs(database: Database, settings: Settings, catalogue: Catalog
 def _run_next_step(
     database: Database, settings: Settings, catalogue: Catalogue, run: RunView, now: datetime
 ) -> str | None:
-    """Do what is next with one run; what was done of what counts. Whatever is raised is that run's trouble alone."""
+    """Do the next step of one run; return its name in the tick's counts. An error affects this run only."""
     step = _next_step(run)
     try:
         if step == FINISHING:
@@ -85,7 +85,7 @@ def _run_next_step(
         if step == READING:
             return "read" if read_source.read_run_source(database, settings, catalogue, run, now) else None
         deadline_watch.watch_deadline(database, run, now)
-    except BaseException as error:  # some packages raise what is no Exception
+    except BaseException as error:  # some packages raise errors that are not Exceptions
         run_errors.handle_error(database, run, step, error, now)
     return None
 

@@ -1,1 +1,1 @@
-"""Cron expressions, time zones, due times, deadlines and file templates. Pure."""
+"""Cron expressions, time zones, due times, deadlines and file templates. Pure functions, without I/O."""

@@ -1,4 +1,4 @@
-"""Cron: a cron expression in a time zone, as the instants at which it comes."""
+"""Cron expressions in a time zone, as sequences of instants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ RESOLUTION = timedelta.resolution
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """Five fields, and the zone whose clocks they are about. All instants given are in UTC, each once, in order.
+    """A cron expression of five fields, and the zone of its wall times. All instants are in UTC, distinct and in order.
 
-    Where clocks are changed it does as Debian's cron does:
+    Clock changes are handled as by Debian's cron:
 
-    - An expression that names times (neither its minute nor its hour begins with a star) comes once for each of them:
-      when clocks are put forward over it, then at the moment to which they are put; when they are put back over it,
-      the first time only. Times that meet in one moment come once.
-    - One that names a rhythm (`*` or `*/15` in minute or hour) comes whenever the clocks read a matching time: every
-      hour means 25 times on the day that has so many, and nothing that a gap leaves out is made up for.
+    - An expression with fixed times (neither minute nor hour begins with a star) matches once for each of them. A time
+      that a gap skips runs at the end of the gap; a repeated time runs the first time only. Times that fall on one
+      instant run once.
+    - An expression with intervals (`*` or `*/15` in minute or hour) matches whenever the clocks show a matching time.
+      Hourly means 25 times on a day of 25 hours, and skipped times are not made up for.
 
-    Where the day of the month or the day of the week begins with a star, both must match, else either may.
+    If the day of the month or the day of the week begins with a star, both must match; otherwise either is enough.
     """
 
     expression: str
@@ -34,27 +34,27 @@ class Cron:
 
     @classmethod
     def parse(cls, expression: str, zone: str = "UTC") -> Self:
-        """From what a person wrote; raises UsageError. `@daily` and its like are spelled out as five fields.
+        """Parse what a person wrote; raises UsageError. Aliases such as `@daily` become five fields.
 
-        There are names for months and days of the week, and as well `L` (the last day of the month), `LW` (its last
-        weekday), `FRI#2` (the second Friday) and `5L` (the last one).
+        Months and days of the week may be names. `L` is the last day of the month, `LW` its last weekday, `FRI#2` the
+        second Friday, and `5L` the last one.
         """
         return cls(cron_fields.normalize(expression), timezones.check_timezone(zone))
 
-    def times_after(self, moment: datetime) -> Iterator[datetime]:
-        """The instants after this one."""
-        last = moment
-        for stretch in timezones.intervals_from(self.zone_info, moment):
+    def times_after(self, start: datetime) -> Iterator[datetime]:
+        """Yield the instants after `start`."""
+        last = start
+        for stretch in timezones.intervals_from(self.zone_info, start):
             for wall in self._fields.wall_times_between(self._first_wall_time(stretch), stretch.wall_end):
                 instant = stretch.to_instant(wall)
                 if instant > last:
                     yield instant
                     last = instant
 
-    def times_before(self, moment: datetime) -> Iterator[datetime]:
-        """The instants before this one, the last first, back to 1970."""
-        last = moment
-        for stretch in timezones.intervals_back_from(self.zone_info, moment):
+    def times_before(self, end: datetime) -> Iterator[datetime]:
+        """Yield the instants before `end`, latest first, back to 1970."""
+        last = end
+        for stretch in timezones.intervals_back_from(self.zone_info, end):
             for wall in self._fields.wall_times_backwards(stretch.wall_end, self._first_wall_time(stretch)):
                 instant = stretch.to_instant(wall)
                 if instant < last:
@@ -62,11 +62,11 @@ class Cron:
                     last = instant
 
     def times_between(self, start: datetime, end: datetime) -> Iterator[datetime]:
-        """The instants after one and up to another, which may be one of them."""
+        """Yield the instants after `start`, up to and including `end`."""
         return takewhile(lambda instant: instant <= end, self.times_after(start))
 
     def count_between(self, start: datetime, end: datetime) -> int:
-        """How many these are, a day of them at a time: years of minutes cost a millisecond or two."""
+        """Count the instants after `start`, up to and including `end`; years of minutes take a millisecond or two."""
         total, last = 0, end.astimezone(UTC)
         for stretch in takewhile(
             lambda stretch: stretch.start <= last, timezones.intervals_from(self.zone_info, start)
@@ -84,13 +84,13 @@ class Cron:
 
     @property
     def zone_info(self) -> ZoneInfo:
-        """The zone itself, to tell the time by."""
+        """The zone, for conversions."""
         return ZoneInfo(self.zone)
 
     def _first_wall_time(self, interval: OffsetInterval) -> datetime:
         return interval.wall_reached if self._fields.has_fixed_times else interval.wall_start
 
     def _runs_after_gap(self, interval: OffsetInterval) -> bool:
-        """Whether a time that a gap left out comes at its end, and none was to come there anyway."""
+        """Return whether a time that the gap skipped runs at its end, where no other time is due anyway."""
         skipped = self._fields.count_between(self._first_wall_time(interval), interval.wall_start)
         return skipped > 0 and not self._fields.count_between(interval.wall_start, interval.wall_start + RESOLUTION)

@@ -1,4 +1,4 @@
-"""Spans and deadlines of a schedule, as people write them: `90m`, or `06:00` by the clocks of its zone."""
+"""Durations and deadlines of a schedule, such as `90m`, or `06:00` in its zone."""
 
 import re
 from datetime import datetime, timedelta
@@ -11,25 +11,25 @@ TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
 def parse_timedelta(text: str) -> timedelta:
-    """A span of at most ten years, which may be none at all; raises UsageError."""
+    """Parse a duration of at most ten years, which may be zero; raises UsageError."""
     return timedelta(seconds=parse_age(text))
 
 
 def check_deadline(text: str) -> None:
-    """Raise UsageError unless it is a span or a time of day."""
+    """Raise UsageError unless the text is a duration or a time of day."""
     if TIME_OF_DAY.fullmatch(text.strip()):
         return
     seconds = parse_duration(text)
     if seconds is None:
         raise UsageError(
-            f"{text[:80]!r} is neither a span after the slot, such as 4h, nor a time of day, such as 06:00"
+            f"{text[:80]!r} is neither a span after the scheduled time, such as 4h, nor a time of day, such as 06:00"
         )
     if seconds == 0 or parse_age(text) == 0:
         raise UsageError(f"{text[:80]!r} leaves no time; take a span such as 4h")
 
 
 def deadline_after(scheduled_at: datetime, deadline: str, cron: Cron) -> datetime:
-    """The moment so long after the slot, or the first one after it at which the zone's clocks come to that time."""
+    """Return the scheduled time plus a duration, or the next instant at which the zone's clocks show a time of day."""
     found = TIME_OF_DAY.fullmatch(deadline.strip())
     if found is None:
         return scheduled_at + parse_timedelta(deadline)

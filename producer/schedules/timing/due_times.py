@@ -1,4 +1,4 @@
-"""Slots: which of a schedule's are to run now, and which were missed, by a clock that is handed in."""
+"""Due times, the policy that decides which scheduled times run now and which were missed."""
 
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
@@ -9,18 +9,21 @@ from producer.schedules.timing.cron import Cron
 CatchupPolicy = Literal["latest", "all", "none"]
 
 RESOLUTION = timedelta.resolution
-# A slot is on time within its minute, as with cron itself, which looks once a minute and makes nothing up. Whoever
-# looks here does so every few seconds and then starts a process, which a busy machine takes some more to do.
+# A run is on time within its minute, as with cron itself, which looks once a minute and catches nothing up. Ticks
+# start every few seconds, and on a busy machine a new process takes some seconds more.
 ON_TIME_TOLERANCE = timedelta(seconds=60)
-MAX_DUE = 1000  # at once: as many rows and batches as one transaction makes without holding others up
-MAX_MISSED_LISTED = 100  # named, the newest; a week of a minute's schedule would be ten thousand rows that nobody reads
+MAX_DUE = 1000  # at once: rows and batches that one transaction can make without blocking others for long
+MAX_MISSED_LISTED = 100  # the newest; a week of a minutely schedule would be ten thousand useless rows
 
 
 class DueDecision(NamedTuple):
-    """What becomes of the slots since the last decision: to run, in order, or missed (the newest, in order).
+    """The outcome of the scheduled times since the last decision.
 
-    `decided_at` is up to where it is decided now: no slot before it is ever looked at again. `next_at` is the first
-    one after it, which has come already where more were due than are taken at once.
+    due: times to run, in order
+    missed: the newest missed times, in order
+    missed_count: number of all missed times
+    evaluated_until: time up to which everything is decided; no earlier time is looked at again
+    next_run_at: first time after it, which has passed already if more than MAX_DUE were due
     """
 
     due: tuple[datetime, ...]
@@ -33,18 +36,25 @@ class DueDecision(NamedTuple):
 def decide_due_times(
     cron: Cron, *, evaluated_until: datetime, now: datetime, catchup: CatchupPolicy, max_age: timedelta
 ) -> DueDecision:
-    """Decide on the slots after `decided_at` and up to `now`; none where the clock was put back behind that.
+    """Decide on the times after `evaluated_until` and up to `now`; there are none if the clock was set back.
 
-    A slot runs when it is on time. When nobody was there it runs late, where it is not older than `window`: `latest`
-    has the last one run, `all` every one, and `none` none. Years are decided at once: it takes a few milliseconds.
+    Decisions over years of times take a few milliseconds.
+
+    cron: the schedule's timetable
+    evaluated_until: time up to which earlier decisions were made
+    now: time of the decision
+    catchup: runs to start late if no worker was up: the `latest`, `all`, or `none`
+    max_age: greatest age of a time that still runs late
     """
     if now <= evaluated_until:
         return DueDecision((), (), 0, evaluated_until, next(cron.times_after(evaluated_until), None))
     due = _times_to_run(
         cron, evaluated_until, now, catchup, ON_TIME_TOLERANCE if catchup == "none" else max(max_age, ON_TIME_TOLERANCE)
     )
-    past = due[0] if due else now + RESOLUTION  # what was not too late is newer than what was
-    newest = islice(takewhile(lambda slot: slot > evaluated_until, cron.times_before(past)), MAX_MISSED_LISTED)
+    past = due[0] if due else now + RESOLUTION  # due times are newer than missed ones
+    newest = islice(
+        takewhile(lambda scheduled_at: scheduled_at > evaluated_until, cron.times_before(past)), MAX_MISSED_LISTED
+    )
     end = due[-1] if len(due) == MAX_DUE else now
     return DueDecision(
         due,

@@ -1,7 +1,7 @@
-"""Patterns: a file's name with the slot in it, such as `in/{slot:%Y-%m-%d}.jsonl`.
+"""File templates, which put the scheduled time into a file's name, such as `in/{time:%Y-%m-%d}.jsonl`.
 
-Only `{slot:…}` with strftime's numbers stands for something; `{{` and `}}` are braces. Nothing of an object can be
-reached by it, and what it puts in is digits, so that a slot can't lead to another folder.
+Only `{time:…}` with numeric strftime directives is replaced; `{{` and `}}` are braces. A template cannot reach an
+object's attributes, and it inserts only digits, so no time can lead to another folder.
 """
 
 import glob
@@ -16,38 +16,40 @@ from models.errors import UsageError
 from models.privacy import urls
 from producer.schedules.timing.cron import Cron
 
-EXAMPLE = "in/{slot:%Y-%m-%d}.jsonl"
-# What gives digits alone, in every locale: year, month, day, hour, minute, second, day of the year, year of two digits,
-# and ISO's year, week and weekday.
+EXAMPLE = "in/{time:%Y-%m-%d}.jsonl"
+# Directives that give only digits in every locale: year, month, day, hour, minute, second, day of the year, two-digit
+# year; then ISO year, week and weekday.
 NUMERIC_DIRECTIVES = "YmdHMSjyGVu"
 NUMERIC_FORMAT = re.compile(rf"(?:[^%{{}}]|%[{NUMERIC_DIRECTIVES}])*")
 TIMES_COMPARED = 60
 
 
 def check_template(template: str, cron: Cron) -> str:
-    """A pattern that gives every slot a name of its own; raises UsageError."""
+    """Return a template that gives every run a different name; raises UsageError."""
     if "\0" in template or not template.strip():
         raise UsageError(f"{_quote(template)} is no file's name; write it such as {EXAMPLE}")
-    if not any(said for _, said in _split(template)):
+    if not any(time_format for _, time_format in _split(template)):
         raise UsageError(
-            f"{_quote(template)} has no slot in it, so every run would read the same; write it such as {EXAMPLE}"
+            f"{_quote(template)} has no {{time:…}} in it, so every run would read the same; write it such as {EXAMPLE}"
         )
-    slots = islice(cron.times_after(datetime.fromisoformat("2026-01-01T00:00Z")), TIMES_COMPARED)
-    for one, following in pairwise(slots):
+    scheduled_times = islice(cron.times_after(datetime.fromisoformat("2026-01-01T00:00Z")), TIMES_COMPARED)
+    for one, following in pairwise(scheduled_times):
         if render(template, one, cron) == render(template, following, cron):
             times = f"{_to_local(one, cron):%Y-%m-%d %H:%M} and {_to_local(following, cron):%Y-%m-%d %H:%M}"
-            raise UsageError(f"{_quote(template)} is the same for the slots of {times}; put more of the time in it")
+            raise UsageError(f"{_quote(template)} is the same for the runs of {times}; put more of the time in it")
     return template
 
 
 def render(template: str, scheduled_at: datetime, cron: Cron) -> str:
-    """The name for a slot, by the clocks of the schedule's zone; it may still be a pattern, of several files."""
+    """Return the name for a scheduled time, in the schedule's zone; it may still be a glob pattern."""
     local = _to_local(scheduled_at, cron)
-    return "".join(literal + (local.strftime(said) if said else "") for literal, said in _split(template))
+    return "".join(
+        literal + (local.strftime(time_format) if time_format else "") for literal, time_format in _split(template)
+    )
 
 
 def make_absolute(template: str, folder: Path) -> str:
-    """The pattern with a path that starts at the root; URLs stay."""
+    """Return the pattern with an absolute path; URLs are unchanged."""
     if "://" in template:
         return template
     path = Path(template).expanduser()
@@ -62,18 +64,18 @@ def _quote(template: str) -> str:
 
 
 def _split(template: str) -> Iterator[tuple[str, str | None]]:
-    """What stands as it is, each time with the format that follows."""
+    """Yield each literal part with the time format that follows it."""
     try:
         parts = list(Formatter().parse(template))
     except ValueError:
         raise UsageError(f"{_quote(template)} has a brace too many; write it such as {EXAMPLE}") from None
-    for literal, field, said, conversion in parts:
-        if field is not None and (field != "slot" or conversion or not said):
-            raise UsageError(f"{_quote(template)}: only {{slot:%Y-%m-%d}} and its like can stand in braces")
-        if said and not (NUMERIC_FORMAT.fullmatch(said) and "%" in said):
+    for literal, field, time_format, conversion in parts:
+        if field is not None and (field != "time" or conversion or not time_format):
+            raise UsageError(f"{_quote(template)}: only {{time:%Y-%m-%d}} and its like can stand in braces")
+        if time_format and not (NUMERIC_FORMAT.fullmatch(time_format) and "%" in time_format):
             listed = ", ".join(f"%{letter}" for letter in NUMERIC_DIRECTIVES)
-            raise UsageError(f"{_quote(template)}: {said[:40]!r} is no format of numbers; take of {listed}")
-        yield literal, said or None
+            raise UsageError(f"{_quote(template)}: {time_format[:40]!r} is no format of numbers; take of {listed}")
+        yield literal, time_format or None
 
 
 def _to_local(scheduled_at: datetime, cron: Cron) -> datetime:

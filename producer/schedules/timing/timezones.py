@@ -1,4 +1,4 @@
-"""Zones: in which stretches of time a zone's clocks run evenly, and where they are put forward or back in between."""
+"""Time zones, as intervals of a constant offset between clock changes."""
 
 import difflib
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ ONE_SECOND = timedelta(seconds=1)
 
 
 class OffsetInterval(NamedTuple):
-    """A time with one offset: the instants from `start` on and before `end`; its clocks read instant + offset.
+    """An interval of one offset, from `start` on and before `end`; its clocks read instant + offset.
 
-    `passed` is what the clocks had come to by `start`: before the stretch's first reading where a gap ends there, and
-    after it where the stretch repeats readings.
+    `wall_reached` is the latest wall time shown before `start`. It precedes the first wall time of this interval after
+    a gap, and follows it where the interval repeats wall times.
     """
 
     start: datetime
@@ -29,36 +29,36 @@ class OffsetInterval(NamedTuple):
 
     @property
     def wall_start(self) -> datetime:
-        """What the clocks read at `start`."""
+        """The wall time at `start`."""
         return self.to_wall_time(self.start)
 
     @property
     def wall_end(self) -> datetime:
-        """What they would read at `end`, were they not changed there."""
+        """The wall time at `end` without the clock change there."""
         return self.to_wall_time(self.end)
 
-    def to_wall_time(self, moment: datetime) -> datetime:
-        """What clocks of this offset read at an instant."""
-        return _to_wall_time(moment, self.offset)
+    def to_wall_time(self, instant: datetime) -> datetime:
+        """Return the wall time at an instant, with this offset."""
+        return _to_wall_time(instant, self.offset)
 
     def to_instant(self, wall: datetime) -> datetime:
-        """When the clocks read this; `start`, when that is where they left it out."""
+        """Return the instant of a wall time, or `start` if a gap skipped it."""
         return max(wall.replace(tzinfo=UTC) - self.offset, self.start)
 
 
 def check_timezone(name: str) -> str:
-    """The name of a zone; raises UsageError where there is none of it, with one that may be meant."""
+    """Return the name of a known zone; raises UsageError, which suggests a similar name."""
     known = _known_zones()
     if name in known:
         return name
     near = _closest_zone(name, known)
-    said = f"is {near} meant?" if near else "take a name such as Europe/Berlin, or UTC"
-    raise UsageError(f"there is no time zone {name[:80]!r}; {said}")
+    advice = f"is {near} meant?" if near else "take a name such as Europe/Berlin, or UTC"
+    raise UsageError(f"there is no time zone {name[:80]!r}; {advice}")
 
 
-def intervals_from(zone: ZoneInfo, moment: datetime) -> Iterator[OffsetInterval]:
-    """From an instant on; the first one begins there."""
-    start = moment.astimezone(UTC)
+def intervals_from(zone: ZoneInfo, instant: datetime) -> Iterator[OffsetInterval]:
+    """Yield the intervals from an instant on; the first one begins there."""
+    start = instant.astimezone(UTC)
     for year in range(start.year, LAST_YEAR):
         for edge in _offset_edges(zone, year):
             if edge > start:
@@ -66,9 +66,9 @@ def intervals_from(zone: ZoneInfo, moment: datetime) -> Iterator[OffsetInterval]
                 start = edge
 
 
-def intervals_back_from(zone: ZoneInfo, moment: datetime) -> Iterator[OffsetInterval]:
-    """Back from an instant to 1970, the last first; the first one given ends there."""
-    end = moment.astimezone(UTC)
+def intervals_back_from(zone: ZoneInfo, instant: datetime) -> Iterator[OffsetInterval]:
+    """Yield the intervals from an instant back to 1970, latest first; the first one ends there."""
+    end = instant.astimezone(UTC)
     for year in range(end.year, FIRST_YEAR - 1, -1):
         for edge in reversed(_offset_edges(zone, year)):
             if edge < end:
@@ -84,7 +84,7 @@ def _interval(zone: ZoneInfo, start: datetime, end: datetime) -> OffsetInterval:
 
 @lru_cache(maxsize=1024)
 def _offset_edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
-    """The beginning of a year, by UTC, and the instants in it at which the clocks are changed."""
+    """Return the start of a year, in UTC, and the instants of its clock changes."""
     edges = [datetime(year, 1, 1, tzinfo=UTC)]
     start, past = edges[0], datetime(year + 1, 1, 1, tzinfo=UTC)
     while start < past:
@@ -96,7 +96,7 @@ def _offset_edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
 
 
 def _find_offset_change(zone: ZoneInfo, before_change: datetime, after_change: datetime) -> datetime:
-    """The first second of the new offset, between two instants with different ones."""
+    """Return the first second of the new offset, between two instants with different offsets."""
     old = _offset(zone, before_change)
     while after_change - before_change > ONE_SECOND:
         middle = before_change + (after_change - before_change) // 2
@@ -111,8 +111,8 @@ def _offset(zone: ZoneInfo, instant: datetime) -> timedelta:
     return instant.astimezone(zone).utcoffset() or timedelta()
 
 
-def _to_wall_time(moment: datetime, offset: timedelta) -> datetime:
-    return (moment + offset).replace(tzinfo=None)
+def _to_wall_time(instant: datetime, offset: timedelta) -> datetime:
+    return (instant + offset).replace(tzinfo=None)
 
 
 @cache
@@ -121,10 +121,10 @@ def _known_zones() -> frozenset[str]:
 
 
 def _closest_zone(name: str, zones: frozenset[str]) -> str | None:
-    """The zone whose name, or whose city, is spelled most like it."""
+    """Return the zone with the most similar name or city."""
     by_word: dict[str, str] = {}
     for zone in sorted(zones, reverse=True):
         by_word[zone.lower()] = by_word[zone.rpartition("/")[2].lower()] = zone
-    said = name.strip().lower().replace(" ", "_")[:80]
-    found = difflib.get_close_matches(said, by_word, n=1)
+    word = name.strip().lower().replace(" ", "_")[:80]
+    found = difflib.get_close_matches(word, by_word, n=1)
     return by_word[found[0]] if found else None

@@ -11,7 +11,7 @@ if switch := os.environ.get("TOY_DISK_FULL"):
 
     disk.simulate_full_disk(switch)
 
-if "worker.process.main" in sys.orig_argv or "foreman" in sys.orig_argv:
+if "worker.process.main" in sys.orig_argv or "maintain" in sys.orig_argv:
     if hours := float(os.environ.get("TOY_CLOCK_HOURS", "0")):
         import clock
 

@@ -28,13 +28,6 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
-
-
 def insert_batch(database: Database, batch_id: str = "b", **columns: Any) -> None:
     values = {"pipeline": "p", "task": "t", "model": "m", "status": "validating", "parameters": {}, "metadata_": {}}
     with database.write() as connection:
@@ -125,7 +118,7 @@ class TestTransactions:
         insert_batch(database)
         with database.write() as connection:
             insert_rows(connection, "jobs", JOBS, [("b", 0, None, "{}")])
-            insert_rows(connection, "slices", ("batch_id", "first", "size", "state"), [("b", 0, 1, "queued")])
+            insert_rows(connection, "slices", ("batch_id", "start_position", "size", "state"), [("b", 0, 1, "queued")])
 
         with database.write() as connection:
             connection.execute(text("DELETE FROM batches"))
@@ -188,7 +181,7 @@ class TestDocuments:
 
 class TestUnreachable:
     def test_a_refused_connection_is_a_sentence_without_a_password(self) -> None:
-        database = Database("postgresql+psycopg://me:canary@127.0.0.1:1/x", connect_seconds=2)
+        database = Database("postgresql+psycopg://me:canary@127.0.0.1:1/x", connect_timeout_seconds=2)
 
         with pytest.raises(Unreachable, match="does not answer") as caught, database.read():
             pass

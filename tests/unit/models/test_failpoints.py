@@ -23,11 +23,11 @@ def test_nothing_happens_without_the_environment() -> None:
 
 
 def test_the_environment_names_a_point_and_what_happens_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ENVIRONMENT_VARIABLE, " after_claim:raise , in_duty:sleep:0.001")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, " after_claim:raise , in_maintenance:sleep:0.001")
     failpoints.arm()
 
     failpoint("before_claim")
-    failpoint("in_duty")
+    failpoint("in_maintenance")
     for _ in range(2):
         with pytest.raises(FailpointError):
             failpoint("after_claim")
@@ -42,7 +42,10 @@ def test_a_number_names_the_one_passing() -> None:
     failpoint("after_commit")
 
 
-@pytest.mark.parametrize("said", ["nowhere:kill", "in_duty", "in_duty:explode", "in_duty:kill@0", "in_duty:sleep:x"])
+@pytest.mark.parametrize(
+    "said",
+    ["nowhere:kill", "in_maintenance", "in_maintenance:explode", "in_maintenance:kill@0", "in_maintenance:sleep:x"],
+)
 def test_what_makes_no_sense_is_refused(said: str) -> None:
     with pytest.raises(SettingsError, match=rf"{ENVIRONMENT_VARIABLE} says '{said}', not POINT:kill"):
         failpoints.arm(said)

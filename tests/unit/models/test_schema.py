@@ -33,7 +33,7 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
 def test_an_embedded_database_upgrades_itself(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new' / 'batchmill.db'}"
 
-    database = schema.open_database_url(url, is_embedded=True, connect_seconds=1)
+    database = schema.open_database_url(url, is_embedded=True, connect_timeout_seconds=1)
 
     assert schema.current_version(database) == schema.HEAD
     database.close()
@@ -43,7 +43,7 @@ def test_a_servers_is_never_upgraded_unasked(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'batchmill.db'}"
 
     with pytest.raises(SchemaMismatch, match="no Batchmill tables yet; run: batchmill db upgrade"):
-        schema.open_database_url(url, is_embedded=False, connect_seconds=1)
+        schema.open_database_url(url, is_embedded=False, connect_timeout_seconds=1)
 
 
 @pytest.mark.parametrize(("found", "words"), [("0000", "run: batchmill db upgrade"), ("9999", "newer than this code")])

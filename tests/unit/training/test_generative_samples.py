@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from training import bytepairs, german, muon, seq2seq, text_generation
+from training import byte_bpe, german_inflection, muon, seq2seq, text_generation
 from training.english_german import sentence_pairs
 from training.grammar import GrammarExpander
 from training.reports import reports
@@ -80,11 +80,11 @@ class TestPairs:
     )
     def test_agree(self, noun: str, form: str, adjective: str, phrase: str) -> None:
         article, case = form.split()
-        assert german.parse_noun(noun).phrase(article, case, adjective) == phrase
+        assert german_inflection.parse_noun(noun).phrase(article, case, adjective) == phrase
 
     def test_conjugate(self) -> None:
-        assert german.parse_verb("kaufen") == ("kaufe", "kaufst", "kauft", "kaufen", "gekauft")
-        assert german.parse_verb("sehen/sehe/siehst/sieht/gesehen")[2] == "sieht"
+        assert german_inflection.parse_verb("kaufen") == ("kaufe", "kaufst", "kauft", "kaufen", "gekauft")
+        assert german_inflection.parse_verb("sehen/sehe/siehst/sieht/gesehen")[2] == "sieht"
 
 
 class TestStories:
@@ -101,7 +101,7 @@ class TestStories:
 class TestTraining:
     def test_lowers_the_loss_of_an_encoder_and_decoder(self) -> None:
         torch.manual_seed(0)
-        tokenizer = bytepairs.train_tokenizer(
+        tokenizer = byte_bpe.train_tokenizer(
             (text for pair in sentence_pairs(1, 200) for text in pair),
             vocabulary_size=400,
             max_positions=128,
@@ -115,7 +115,7 @@ class TestTraining:
 
     def test_lowers_the_loss_of_a_decoder(self) -> None:
         torch.manual_seed(0)
-        tokenizer = bytepairs.train_tokenizer(
+        tokenizer = byte_bpe.train_tokenizer(
             ["Once upon a time"],
             vocabulary_size=270,
             max_positions=128,

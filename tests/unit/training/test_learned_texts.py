@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from training import everyday, question_answering, sentences, topics
-from training.cast import EntityNames
+from training.entity_names import EntityNames
 from training.facts import FACT_KINDS, FactNarrator, passage_with_questions
-from training.skeletons import fill_open_slots, is_held_out, join_passages, open_slots
+from training.templates import fill_open_slots, is_held_out, join_passages, open_slots
 
 
 def names_drawn(*, kept: bool) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import models_made
+from tests.factories import tiny_models
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def made(architecture: str) -> Path:
         folder = base / architecture
         if not folder.exists():
-            getattr(models_made, architecture)(folder)
+            getattr(tiny_models, architecture)(folder)
         return folder
 
     return made

@@ -1,4 +1,4 @@
-"""Which errors a process can't get over: what CUDA says from then on to every call."""
+"""Classification of errors: which CUDA errors lose the device."""
 
 import pytest
 
@@ -8,7 +8,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported",
         "CUDA error: an illegal memory access was encountered",
@@ -17,8 +17,8 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
         "HIP error: invalid program counter",
     ],
 )
-def test_a_lost_device_breaks(said: str) -> None:
-    assert is_device_lost(RuntimeError(said))
+def test_sticky_cuda_errors_lose_the_device(message: str) -> None:
+    assert is_device_lost(RuntimeError(message))
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_a_lost_device_breaks(said: str) -> None:
         ValueError("error: device-side assert triggered"),
     ],
 )
-def test_what_passes_or_is_one_input_s_own_does_not(error: Exception) -> None:
+def test_transient_errors_and_errors_of_one_input_do_not(error: Exception) -> None:
     assert not is_device_lost(error)

@@ -1,4 +1,4 @@
-"""Collation: rows of token ids become the tensors of one forward pass."""
+"""The collator, which turns rows of token ids into the tensors of one forward pass."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
@@ -11,20 +11,23 @@ from worker.leasing.leases import Job
 
 MAX_ROWS = 512
 
-# A matrix product of another shape may add up in another order. So where the same bits are promised in any company,
-# the shape of a row's pass depends on that row alone: a width in steps, and as many rows as make up so many tokens,
-# filled up where there are fewer. Wider steps for longer texts, which are few. A power of two, since threads share a
-# product out evenly: of 5 rows one lies across the border between two threads, and came out otherwise than the rest.
+# Matrix products of another shape may sum in another order. Deterministic passes therefore have a shape that depends on
+# the row alone: a width rounded up in steps, and a fixed number of rows, filled up by repeating the last one. Steps are
+# wider for longer texts, which are few. The number of rows is a power of two because threads share a product evenly:
+# of 5 rows, one crossed the border between two threads and came out different from the others.
 WIDTH_STEPS = ((128, 16), (256, 32), (10**9, 64))
 DETERMINISTIC_TOKENS = {"cpu": 256, "cuda": 8_192, "mps": 2_048}
-DETERMINISTIC_ROWS = 8  # where a pass writes text: what it holds grows with every token, whatever the prompt's width
+DETERMINISTIC_ROWS = 8  # for generation, whose memory grows with every new token
 
 
 class Collator:
-    """Pads the rows of a micro-batch to one width, on the side where the model wants it.
+    """Pads the rows of a micro-batch to one width.
 
-    `fillers` names what a feature is padded with where the tokenizer does not say, 0 otherwise. `longest` is the width
-    that the model can't go past. `fixed_rows` is for deterministic passes that have as many rows at every width.
+    deterministic: let a pass's shape depend on the row alone.
+    padding_side: where the model expects padding.
+    pad_values: padding by feature; the default is the tokenizer's value, else 0.
+    max_width: tokens that the model can read, None = no limit.
+    fixed_rows: rows of a deterministic pass, None = as many as the device's token limit allows at its width.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Collator:
             "token_type_ids": tokenizer.pad_token_type_id,
             **(pad_values or {}),
         }
-        # Without a padding token rows can't share a pass, unless the caller knows what may stand in its place.
+        # Without a padding token rows can't share a pass, unless the caller names a substitute.
         self._cannot_pad = tokenizer.pad_token_id is None and "input_ids" not in (pad_values or {})
         self.max_rows = 1 if self._cannot_pad else MAX_ROWS
 
@@ -64,9 +67,11 @@ class Collator:
         equal_lengths: bool = False,
         packed: bool = False,
     ) -> Row:
-        """A row of these features (lists of integers, one for each token).
+        """A row of these features, each a list of integers with one for each token.
 
-        With `equal_lengths` it is never padded; `packed` is for passes that take the padding out again.
+        key: only rows with an equal key share a pass.
+        equal_lengths: never pad this row.
+        packed: the pass removes the padding again.
         """
         length = len(features["input_ids"])
         if not self._deterministic or self._cannot_pad:
@@ -86,7 +91,7 @@ class Collator:
         )
 
     def collate(self, micro_batch: MicroBatch) -> dict[str, torch.Tensor]:
-        """int64 `(rows, width)` for each feature, with an `attention_mask`; rows that only fill up come last."""
+        """int64 `(rows, width)` for each feature and the `attention_mask`; filler rows come last."""
         rows: Sequence[Row] = micro_batch.rows
         rows = (*rows, *[rows[-1]] * ((rows[0].max_rows or 0) - len(rows)))
         width = micro_batch.width
@@ -96,15 +101,15 @@ class Collator:
         return tensors
 
     def _round_width(self, length: int) -> int:
-        step = next(step for most, step in WIDTH_STEPS if length <= most)
+        step = next(step for max_length, step in WIDTH_STEPS if length <= max_length)
         width = -(-length // step) * step
         return width if self._max_width is None else max(length, min(width, self._max_width))
 
     def _deterministic_rows(self, width: int) -> int:
         if self._fixed_rows is not None:
             return self._fixed_rows
-        room = DETERMINISTIC_TOKENS.get(self._device.type, DETERMINISTIC_TOKENS["cuda"]) // max(1, width)
-        return 1 << max(0, room.bit_length() - 1)
+        max_rows = DETERMINISTIC_TOKENS.get(self._device.type, DETERMINISTIC_TOKENS["cuda"]) // max(1, width)
+        return 1 << max(0, max_rows.bit_length() - 1)
 
     def _pad(self, values: Sequence[Sequence[int]], width: int, feature: str) -> torch.Tensor:
         array = np.full((len(values), width), self._pad_values.get(feature, 0), dtype=np.int64)

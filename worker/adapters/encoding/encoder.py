@@ -1,7 +1,7 @@
-"""Encoder: how rows share the passes of a model that reads texts, which trials at loading settle.
+"""The encoder, which decides by probes at load time how rows share the passes of a model that reads texts.
 
-Packed, without any padding, where each row comes out of such a pass as it does alone; padded to the longest elsewhere;
-only with rows of the same length where padding shows; and alone where other rows show.
+Rows are packed without padding if packed scores equal those of each row alone, and padded to the longest otherwise. If
+padding changes scores, only rows of equal length share a pass. If other rows change scores, each row runs alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +24,14 @@ from worker.layers.packed_attention import PackedLayout, Positions
 from worker.layers.packed_layers import PackedLayers, is_packing_supported
 from worker.leasing.leases import Job
 
-FIRST_POSITION = ((0,),)  # where a head looks that reads a row's first state
+FIRST_POSITION = ((0,),)  # the position that a head over a row's first state reads
 
 
 class Encoder:
-    """A model's passes. `frame` is None where the tokenizer's is not known, so that nothing can be tried.
+    """The forward passes of one model.
 
-    With `few` the head looks at few positions of a row, and `tensors` is told which.
+    template: the tokenizer's special tokens, None = unknown, so that no probe can run and rows are never padded.
+    sparse_positions: the head looks at few positions of a row, which `prepare_inputs` receives.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Encoder:
         )
         self._layers: PackedLayers | None = None
         self._sparse_positions = False
-        shares = self.max_rows > 1 and not self.needs_equal_lengths and self._sharing_policy.sharing is Sharing.TOGETHER
-        if template is not None and shares and not limits.deterministic and is_packing_supported(model):
+        can_share = (
+            self.max_rows > 1 and not self.needs_equal_lengths and self._sharing_policy.sharing is Sharing.TOGETHER
+        )
+        if template is not None and can_share and not limits.deterministic and is_packing_supported(model):
             self._try_packing(
                 probe_rows.make_rows(tokenizer, template), tokenizer.pad_token_id, sparse_positions=sparse_positions
             )
@@ -62,7 +65,7 @@ class Encoder:
         return self._layers is not None
 
     def make_row(self, job: Job, features: Mapping[str, Any], **options: Any) -> Row:
-        """As `Collation.row`. Raises JobError `unknown_token` where the model lacks one of its tokens."""
+        """As `Collator.make_row`. Raises JobError `unknown_token` if the model lacks one of the tokens."""
         vocabulary.check_token_ids(features["input_ids"], self._vocabulary_size)
         sharing = self._sharing_policy.sharing_for(len(features["input_ids"]), fixed_shape=self._deterministic)
         equal = self.needs_equal_lengths or sharing is not Sharing.TOGETHER
@@ -73,7 +76,10 @@ class Encoder:
     def prepare_inputs(
         self, micro_batch: MicroBatch, output_positions: Positions | None = None
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """What to call the model with in here; `looked_at` are the positions of each row that its head needs."""
+        """The tensors to call the model with inside this context.
+
+        output_positions: the positions of each row that the head needs, None = all.
+        """
         tensors = self._collator.collate(micro_batch)
         if self._state_to_restore is not None:
             self._state_to_restore.restore()
@@ -83,14 +89,14 @@ class Encoder:
     def _packed_pass(
         self, lengths: Sequence[int], width: int, output_positions: Positions | None
     ) -> AbstractContextManager[None]:
-        kept = output_positions if self._sparse_positions else None
-        if self._layers is None or (kept is None and min(lengths) == width):
+        positions = output_positions if self._sparse_positions else None
+        if self._layers is None or (positions is None and min(lengths) == width):
             return nullcontext()
-        return self._layers.activate(PackedLayout(lengths, width, self._model.device, kept))
+        return self._layers.activate(PackedLayout(lengths, width, self._model.device, positions))
 
     @torch.inference_mode()
     def _try_packing(self, rows: Sequence[probe_rows.ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> None:
-        """Pack from here on, if rows come out as they do alone, whoever else is in the pass."""
+        """Pack from here on, if packed scores equal those of each row alone."""
         try:
             self._layers = PackedLayers(self._model)
         except ValueError:

@@ -1,1 +1,1 @@
-"""Text generation: continuous batching, beam search, sampling and the settings of a `generate` call."""
+"""Text generation: the settings of a `generate` call, sampling, beam search and continuous batching."""

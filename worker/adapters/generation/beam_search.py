@@ -1,7 +1,7 @@
-"""Beams: several texts of each row are followed at once, and rows whose best ones are settled leave.
+"""Beam search whose rows leave the micro-batch when their best texts are final.
 
-The search inside `generate` goes on for every row until the last one is settled. Its steps are transformers' own here,
-too; but each row stops where it would have stopped alone.
+The search inside `generate` computes every row until the last one is final. This one is made of transformers' own
+steps, but ends each row where it would have ended alone.
 """
 
 from dataclasses import dataclass, fields
@@ -12,8 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from worker.adapters.generation import row_state
 
-# The score of what is no candidate, as transformers has it.
-DEAD_BEAM_SCORE = -1e9
+DEAD_BEAM_SCORE = -1e9  # of a beam that is no candidate, as in transformers
 
 
 def generate_beams(
@@ -24,12 +23,12 @@ def generate_beams(
     generation_config: GenerationConfig,
     **model_kwargs: Any,
 ) -> torch.Tensor:
-    """Token ids `(rows × sequences, longest)`: what the rows began with, and their best texts up to each one's end.
+    """Return token ids `(rows × sequences, width)`: each row's prompt and best texts, up to the end of each.
 
-    Behind that stands NOTHING; or whatever transformers puts there, where rows can't leave this model.
+    Shorter sequences are filled up with NO_TOKEN, or as transformers does for models whose rows can't be removed.
     """
-    own_way = hasattr(model, "_reorder_cache")
-    if own_way or not row_state.supports_row_removal(model_kwargs, [*logits_processor, *stopping_criteria]):
+    reorders_cache = hasattr(model, "_reorder_cache")  # an override of the model's
+    if reorders_cache or not row_state.supports_row_removal(model_kwargs, [*logits_processor, *stopping_criteria]):
         return type(model)._beam_search(
             model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs
         )
@@ -42,10 +41,12 @@ def generate_beams(
 
 @dataclass(frozen=True, slots=True)
 class BeamState:
-    """What is followed for each row, and what has been found: tensors whose first dimension is the row.
+    """The running and finished beams of each row: tensors whose first dimension is the row.
 
-    `texts` and `found` are `(rows, beams, most)` token ids; `origins` and `found_origins` the sequence that each token
-    came from, -1 where none was written; the scores and `finished` are `(rows, beams)`, `hopeful` is `(rows, 1)`.
+    running_ids, finished_ids: token ids `(rows, beams, max_length)`.
+    parent_beams, finished_parents: the beam that each token continued, `(rows, beams, new tokens)`; -1 = not written.
+    running_scores, finished_scores, is_finished: `(rows, beams)`.
+    can_improve: whether a running beam may still beat the finished ones, `(rows, 1)`.
     """
 
     running_ids: torch.Tensor
@@ -59,24 +60,24 @@ class BeamState:
 
     @classmethod
     def from_prompts(cls, ids: torch.Tensor, num_beams: int, max_length: int) -> "BeamState":
-        """From token ids `(rows × beams, width)`; a row's beams are all the same, and only the first one counts."""
+        """Start from token ids `(rows × beams, width)`. The beams of a row are equal, so only the first one counts."""
         rows, width = len(ids) // num_beams, ids.shape[1]
         texts = torch.cat(
             [ids.view(rows, num_beams, width), ids.new_zeros((rows, num_beams, max_length - width))], dim=-1
         )
-        origins = ids.new_full((rows, num_beams, max_length - width), -1, dtype=torch.int32)
-        hopeless = torch.full((rows, num_beams), DEAD_BEAM_SCORE, dtype=torch.float32, device=ids.device)
-        scores = hopeless.index_fill(1, ids.new_zeros(1), 0.0)
+        parents = ids.new_full((rows, num_beams, max_length - width), -1, dtype=torch.int32)
+        dead_scores = torch.full((rows, num_beams), DEAD_BEAM_SCORE, dtype=torch.float32, device=ids.device)
+        scores = dead_scores.index_fill(1, ids.new_zeros(1), 0.0)
         finished = torch.zeros_like(scores, dtype=torch.bool)
-        return cls(texts, origins, scores, texts, origins, hopeless, finished, torch.ones_like(finished[:, :1]))
+        return cls(texts, parents, scores, texts, parents, dead_scores, finished, torch.ones_like(finished[:, :1]))
 
-    def select_rows(self, rows: torch.Tensor) -> "BeamState":
-        """Of these rows only, int64 `(rows,)`."""
-        return BeamState(*(getattr(self, each.name)[rows] for each in fields(self)))
+    def select_rows(self, row_indices: torch.Tensor) -> "BeamState":
+        """Return the state of the rows at these indices, int64 `(rows,)`."""
+        return BeamState(*(getattr(self, field.name)[row_indices] for field in fields(self)))
 
 
 class BeamSearch:
-    """The rows that are not settled yet."""
+    """A beam search over the rows that are not final yet."""
 
     def __init__(
         self,
@@ -89,105 +90,112 @@ class BeamSearch:
     ) -> None:
         self._model, self._processors, self._criteria, self._model_kwargs = model, processors, criteria, model_kwargs
         self._config = config
-        self._width = self._length = ids.shape[1]
+        self._prompt_width = self._length = ids.shape[1]
         self._ids = ids
         self._beams = BeamState.from_prompts(ids, config.num_beams, config.max_length)
         self._row_ids = list(range(len(self._beams.running_ids)))
         self._finished_texts: dict[int, list[list[int]]] = {}
 
     def step(self, outputs: Any) -> bool:
-        """Take each row's beams one token further by the model's outputs; false when the last row is settled."""
-        encodes = self._model.config.is_encoder_decoder
-        self._model_kwargs = self._model._update_model_kwargs_for_generation(
-            outputs, self._model_kwargs, is_encoder_decoder=encodes
-        )
+        """Extend the beams by one token, given the model's outputs; return False when the last row is final."""
+        self._model_kwargs = row_state.next_model_kwargs(self._model, outputs, self._model_kwargs)
         logits = outputs.logits[:, -1].to(dtype=torch.float32, copy=True)
-        goes_on = self._advance_beams(self._processors(self._ids, logits.log_softmax(dim=-1)))
-        staying = goes_on.nonzero()[:, 0]
-        leave = len(staying) < len(self._row_ids)
-        if leave:
-            self._remove_finished((~goes_on).nonzero()[:, 0], staying)
-        # Beams of one row share what its encoder said, so only what was written moves with them.
+        continues = self._advance_beams(self._processors(self._ids, logits.log_softmax(dim=-1)))
+        if not continues.all():
+            self._remove_finished((~continues).nonzero()[:, 0], continues.nonzero()[:, 0])
+        # The beams of a row share its encoder states, so only the decoder's cache follows the beams.
         row_state.caches(self._model_kwargs)[0].reorder_cache(
-            self._beams.parent_beams[..., self._length - self._width - 1].flatten()
+            self._beams.parent_beams[..., self._length - self._prompt_width - 1].flatten()
         )
         self._ids = self._beams.running_ids[..., : self._length].flatten(0, 1)
         return bool(self._row_ids)
 
     def next_inputs(self) -> dict[str, Any]:
-        """What the model is told for the next token."""
-        inputs: dict[str, Any] = self._model.prepare_inputs_for_generation(
-            self._ids, next_sequence_length=1, **self._model_kwargs
-        )
-        return inputs
+        """Return the inputs of the next forward pass."""
+        return row_state.decode_inputs(self._model, self._ids, self._model_kwargs)
 
     def best_texts(self) -> torch.Tensor:
-        """The best texts of all rows, in their first order, when they have left."""
+        """Return the best texts of all rows in their original order, once every row is final."""
         return row_state.pad_rows([ids for row in sorted(self._finished_texts) for ids in self._finished_texts[row]])
 
     def _advance_beams(self, scores: torch.Tensor) -> torch.Tensor:
-        """Follow the best continuations, by the scores `(rows × beams, tokens)`; tells which rows go on, `(rows,)`."""
-        model, config, was = self._model, self._config, self._beams
-        rows, beams = was.running_scores.shape
-        how = {"num_beams": beams}
-        lengths = {"cur_len": self._length, "decoder_prompt_len": self._width}
-        settling = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
-        ends = config._eos_token_tensor
-        # As many as beams are left, whichever of them end.
-        candidates = max(2, 1 + (0 if ends is None else len(ends))) * beams
-        summed = (scores.view(rows, beams, -1) + was.running_scores[..., None]).flatten(1)
-        top_scores, top_texts, top_origins = model._get_top_k_continuations(
+        """Extend the beams by `scores`, `(rows × beams, tokens)`; return booleans `(rows,)`: the rows that continue."""
+        model, config, previous = self._model, self._config, self._beams
+        (top_scores, top_ids, top_parents), ended = self._best_continuations(scores)
+        running_ids, running_scores, parents = model._get_running_beams_for_next_iteration(
+            top_scores, top_ids, top_parents, ended, num_beams=config.num_beams
+        )
+        finished_ids, finished_scores, finished_parents, is_finished = model._update_finished_beams(
+            previous.finished_ids,
+            top_ids,
+            previous.finished_scores,
+            top_scores,
+            previous.finished_parents,
+            top_parents,
+            previous.can_improve,
+            previous.is_finished,
+            ended,
+            torch.arange(ended.shape[1], device=scores.device) < config.num_beams,
+            num_beams=config.num_beams,
+            **self._scoring_options(self._length - 1),
+        )
+        can_improve = model._check_early_stop_heuristic(
+            previous.can_improve,
+            running_scores,
+            finished_scores,
+            is_finished,
+            max_length=config.max_length,
+            **self._scoring_options(self._length),
+        )
+        running = (running_ids, parents, running_scores)
+        self._beams = BeamState(*running, finished_ids, finished_parents, finished_scores, is_finished, can_improve)
+        stops_early = is_finished.all(dim=1) & (config.early_stopping is True)
+        return can_improve[:, 0] & ~stops_early & ~ended.all(dim=1)
+
+    def _scoring_options(self, length: int) -> dict[str, Any]:
+        """Return what transformers needs to compare finished beams with running ones of this length."""
+        return {
+            "cur_len": length,
+            "decoder_prompt_len": self._prompt_width,
+            "length_penalty": self._config.length_penalty,
+            "early_stopping": self._config.early_stopping,
+        }
+
+    def _best_continuations(self, scores: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return scores, ids and parents of each row's best candidates, and whether each has ended."""
+        state, ends = self._beams, self._config._eos_token_tensor
+        rows, num_beams = state.running_scores.shape
+        # Enough to keep all beams running, however many candidates end.
+        candidates = max(2, 1 + (0 if ends is None else len(ends))) * num_beams
+        summed = (scores.view(rows, num_beams, -1) + state.running_scores[..., None]).flatten(1)
+        top_scores, top_ids, top_parents = self._model._get_top_k_continuations(
             summed,
-            was.running_ids,
-            was.parent_beams,
-            **lengths,
-            **how,
+            state.running_ids,
+            state.parent_beams,
+            cur_len=self._length,
+            decoder_prompt_len=self._prompt_width,
+            num_beams=num_beams,
             do_sample=False,
             beams_to_keep=candidates,
             batch_size=rows,
         )
         self._length += 1
-        ended = self._criteria(top_texts[..., : self._length].flatten(0, 1), None).view(rows, candidates)
-        texts, running, origins = model._get_running_beams_for_next_iteration(
-            top_scores, top_texts, top_origins, ended, **how
-        )
-        best = torch.arange(candidates, device=scores.device) < beams
-        found, found_scores, found_origins, finished = model._update_finished_beams(
-            was.finished_ids,
-            top_texts,
-            was.finished_scores,
-            top_scores,
-            was.finished_parents,
-            top_origins,
-            was.can_improve,
-            was.is_finished,
-            ended,
-            best,
-            **how,
-            **lengths,
-            **settling,
-        )
-        lengths["cur_len"] = self._length
-        hopeful = model._check_early_stop_heuristic(
-            was.can_improve, running, found_scores, finished, max_length=config.max_length, **lengths, **settling
-        )
-        self._beams = BeamState(texts, origins, running, found, found_origins, found_scores, finished, hopeful)
-        full = finished.all(dim=1) & (config.early_stopping is True)
-        return hopeful[:, 0] & ~full & ~ended.all(dim=1)
+        ended = self._criteria(top_ids[..., : self._length].flatten(0, 1), None).view(rows, candidates)
+        return (top_scores, top_ids, top_parents), ended
 
-    def _remove_finished(self, leaving: torch.Tensor, remaining: torch.Tensor) -> None:
-        gone, sequences = self._beams.select_rows(leaving), self._config.num_return_sequences
-        lengths = self._width + (gone.finished_parents >= 0).sum(dim=-1)
-        for place, texts, ends in zip(leaving.tolist(), gone.finished_ids.tolist(), lengths.tolist(), strict=True):
-            self._finished_texts[self._row_ids[place]] = [
+    def _remove_finished(self, finished: torch.Tensor, remaining: torch.Tensor) -> None:
+        state, sequences = self._beams.select_rows(finished), self._config.num_return_sequences
+        lengths = self._prompt_width + (state.finished_parents >= 0).sum(dim=-1)
+        for index, texts, ends in zip(finished.tolist(), state.finished_ids.tolist(), lengths.tolist(), strict=True):
+            self._finished_texts[self._row_ids[index]] = [
                 ids[:end] for ids, end in zip(texts[:sequences], ends[:sequences], strict=True)
             ]
-        self._row_ids = [self._row_ids[place] for place in remaining.tolist()]
+        self._row_ids = [self._row_ids[index] for index in remaining.tolist()]
         self._beams = self._beams.select_rows(remaining)
         beams = self._config.num_beams
-        flat = (remaining[:, None] * beams + torch.arange(beams, device=remaining.device)).flatten()
-        self._model_kwargs = row_state.select_rows(self._model_kwargs, flat)
+        beam_indices = (remaining[:, None] * beams + torch.arange(beams, device=remaining.device)).flatten()
+        self._model_kwargs = row_state.select_rows(self._model_kwargs, beam_indices)
         for cache in row_state.caches(self._model_kwargs)[1:]:
-            cache.reorder_cache(flat)
-        row_state.select_processor_rows(self._processors, flat)
+            cache.reorder_cache(beam_indices)
+        row_state.select_processor_rows(self._processors, beam_indices)
         row_state.select_processor_rows(self._criteria, remaining)

@@ -1,7 +1,7 @@
-"""Sampling: tokens drawn at random, the same whatever else is in the micro-batch.
+"""Reproducible sampling: the same tokens are drawn for a row, whatever else is in the micro-batch.
 
-transformers draws for all rows from one generator, so a row's text would depend on how many rows stand before it. Here
-each row brings its own random numbers, one for each token that it may write.
+transformers draws for all rows from one generator, so a row's text would depend on the number of rows before it. Here
+each row has its own random numbers, one for each token that it may generate.
 """
 
 import hashlib
@@ -14,18 +14,19 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from models.errors import JobError
 from worker.adapters.generation.row_state import RowAware
 
-# What a generation config says about sampling, in the order in which transformers applies it.
+# The sampling parameters of a generation config, in the order in which transformers applies them.
 FILTER_PARAMETERS = ("temperature", "top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
+Noise = np.ndarray[Any, np.dtype[np.float64]]
 
-def noise(
-    seed: int | None, prompt_ids: Sequence[int], sequence_index: int, count: int
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """`count` numbers in [0, 1), float64, that depend on seed, prompt and sequence alone; without a seed on nothing.
 
-    A hash, read as far as it is needed: no library's generator, which another version of it may change.
+def noise(seed: int | None, prompt_ids: Sequence[int], sequence_index: int, count: int) -> Noise:
+    """Return `count` float64 numbers in [0, 1) that depend on seed, prompt and sequence alone; random without a seed.
+
+    They come from a hash, because a library's generator may change from one version to the next.
     """
     material = secrets.token_bytes(32) if seed is None else seed.to_bytes(8, "big") + sequence_index.to_bytes(8, "big")
     material += np.asarray(prompt_ids, dtype="<i8").tobytes()
@@ -33,11 +34,16 @@ def noise(
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def to_device(noise: Noise, device: torch.device) -> torch.Tensor:
+    """Copy noise to a device, in float64, or in float32 on Metal, which has no float64."""
+    return torch.from_numpy(noise).to(torch.float32 if device.type == "mps" else torch.float64).to(device)
+
+
 @contextmanager
 def seed_generators(seed: int | None, prompt_ids: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Has torch's own generators draw by this seed and prompt; without a seed by chance. They are put back after.
+    """Seed torch's own generators by seed and prompt, and restore them afterwards; do nothing without a seed.
 
-    For beams, which transformers draws itself; whoever runs so must run alone.
+    For beam search with sampling, which transformers draws itself. Such a row must run alone.
     """
     if seed is None:
         yield
@@ -48,30 +54,40 @@ def seed_generators(seed: int | None, prompt_ids: Sequence[int], device: torch.d
 
 
 def filters_for(model: Any, config: GenerationConfig) -> LogitsProcessorList:
-    """What transformers itself would apply to the scores before it draws, by this config."""
-    wanted = {
+    """Return the processors that transformers would apply to the scores before it samples with this config."""
+    parameters = {
         name: value for name in FILTER_PARAMETERS if not is_filter_off(name, value := getattr(config, name, None))
     }
-    made: LogitsProcessorList = model._get_logits_processor(
-        GenerationConfig(do_sample=True, **wanted), input_ids_seq_length=1, device=model.device
+    processors: LogitsProcessorList = model._get_logits_processor(
+        GenerationConfig(do_sample=True, **parameters), input_ids_seq_length=1, device=model.device
     )
-    return made
+    return processors
 
 
 def is_greedy(config: GenerationConfig) -> bool:
-    """Whether a config takes the likeliest token; many write a temperature of 0 for that."""
+    """Whether a config takes the likeliest token; a temperature of 0 means that as well."""
     return not config.do_sample or (config.temperature is not None and config.temperature <= 0)
 
 
 def is_filter_off(name: str, value: Any) -> bool:
-    """Whether a config means no filter: some write -1 or 0 for that, which transformers refuses."""
+    """Whether a value means no filter. Some configs write -1 or 0 for that, which transformers rejects."""
     return value is None or (name in ("temperature", "top_k", "typical_p") and value <= 0)
 
 
-class Sampler(LogitsProcessor, RowAware):
-    """Draws a token for each row and leaves it as the only one possible, so that taking the likeliest takes it.
+def check_sequence_count(num_sequences: int, num_beams: int, *, do_sample: bool) -> None:
+    """Raise JobError `invalid_parameters` when a search can't return that many sequences."""
+    if num_sequences > num_beams and (num_beams > 1 or not do_sample):
+        problem = f"num_return_sequences is {num_sequences}, num_beams {num_beams}"
+        raise JobError("invalid_parameters", f"{problem}; set num_beams as high, or do_sample with a single beam")
 
-    `uniform` is `(rows, steps)` on the device of the scores. The last of all processors.
+
+class Sampler(LogitsProcessor, RowAware):
+    """Draws a token for each row and leaves it as the only possible one, so that greedy search takes it.
+
+    filters: what shapes the scores before the draw.
+    uniform: numbers in [0, 1), `(rows, steps)`, on the device of the scores.
+
+    It must be the last processor.
     """
 
     def __init__(self, filters: LogitsProcessorList, uniform: torch.Tensor) -> None:
@@ -80,24 +96,24 @@ class Sampler(LogitsProcessor, RowAware):
         self._step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores `(rows, tokens)`: 0 for the token drawn, minus infinity for every other."""
-        drawn = draw_tokens(self._filters(input_ids, scores), self._uniform[:, self._step, None])
+        """Return scores `(rows, tokens)`: 0 for the token drawn, minus infinity for every other."""
+        tokens = draw_tokens(self._filters(input_ids, scores), self._uniform[:, self._step, None])
         self._step += 1
-        return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens, 0.0)
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
-        """Each row keeps its own numbers."""
+        """Keep the numbers of these rows."""
         self._uniform = self._uniform[row_indices]
 
 
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The token, `(rows, 1)`, at which the summed probability first exceeds the row's uniform number `(rows, 1)`.
+    """Return the token `(rows, 1)` at which the cumulative probability first exceeds `uniform`, `(rows, 1)`.
 
-    Summed in the precision of `uniform`: in float64, since in float32 sums over a large vocabulary miss 1 by as much as
-    many a token's probability, and a GPU doesn't add them up in the same order every time.
+    Sums have the precision of `uniform`. In float32, sums over a large vocabulary miss 1 by as much as the probability
+    of many tokens, and a GPU does not add them up in the same order every time; hence float64.
     """
-    summed = scores.softmax(dim=-1, dtype=uniform.dtype).cumsum(dim=-1)
-    total = summed[:, -1:]
-    # Never the total itself, which nothing exceeds.
-    wanted = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(summed, wanted, right=True).clamp_(max=scores.shape[-1] - 1)
+    cumulative = scores.softmax(dim=-1, dtype=uniform.dtype).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Always below the total, which no sum exceeds.
+    thresholds = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, thresholds, right=True).clamp_(max=scores.shape[-1] - 1)

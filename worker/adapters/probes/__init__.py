@@ -1,1 +1,1 @@
-"""Trials at load time: whether padding, packing or other rows change a model's scores."""
+"""Probes at load time that check whether padding, packing or other rows change a model's scores."""

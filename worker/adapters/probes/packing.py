@@ -1,6 +1,6 @@
-"""Neighbours: whether a row comes out of a packed pass as it does alone, whoever else is in it."""
+"""The probe that checks whether a row gets the same scores in a packed pass as alone, whatever else is in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,7 +11,7 @@ from worker.adapters.probes.probe_rows import ProbeRow
 from worker.layers import tolerance
 from worker.layers.packed_attention import Positions
 
-# How much of the largest score other texts in a pass may move, its shape being the same: nothing.
+# What other texts may change in a pass of the same shape, relative to the largest score: practically nothing.
 CROSS_ROW_TOLERANCE = 1e-6
 
 PackedPass = Callable[[Sequence[int], int, Positions | None], AbstractContextManager[None]]
@@ -20,46 +20,55 @@ PackedPass = Callable[[Sequence[int], int, Positions | None], AbstractContextMan
 def is_packing_exact(
     model: Any, rows: Sequence[ProbeRow], pad_token_id: int, packed_pass: PackedPass, *, sparse_positions: bool
 ) -> bool:
-    """Holds rows in a packed pass against each of them alone, and against themselves beside other rows.
+    """Compare the rows' packed scores with those of each row alone, and with those among different other rows.
 
-    The second shows what the first might take for rounding, in half precision above all. `packed` makes the model's
-    passes packed, of these lengths and this width; with `few` only what is looked at is held against the other.
+    The second comparison finds differences that the first could mistake for rounding, mostly in half precision.
+
+    packed_pass: makes passes packed, given lengths, width and the positions that the head looks at.
+    sparse_positions: compare only the positions that a head over few positions would look at.
     """
+
+    def score(rows: Sequence[ProbeRow]) -> torch.Tensor:
+        return probe_rows.compute_scores(model, probe_rows.to_tensors(rows, pad_token_id, model.device))
+
+    def score_packed(rows: Sequence[ProbeRow]) -> list[torch.Tensor]:
+        lengths = [len(row["input_ids"]) for row in rows]
+        with packed_pass(lengths, max(lengths), positions):
+            return _select_positions(score(rows), positions)
+
     try:
-        alone = [
-            probe_rows.compute_scores(model, probe_rows.to_tensors([row], pad_token_id, model.device))[0]
-            for row in rows
-        ]
-        places = [
+        alone = [score([row])[0] for row in rows]
+        positions = [
             _output_positions(row, scores, sparse_positions=sparse_positions)
             for row, scores in zip(rows, alone, strict=True)
         ]
-
-        def together(rows: Sequence[ProbeRow]) -> list[torch.Tensor]:
-            lengths = [len(row["input_ids"]) for row in rows]
-            with packed_pass(lengths, max(lengths), places):
-                found = probe_rows.compute_scores(model, probe_rows.to_tensors(rows, pad_token_id, model.device))
-            return [
-                scores if scores.ndim == 1 else scores[of_row] for scores, of_row in zip(found, places, strict=True)
-            ]
-
-        beside = together(rows)
-        # The rows at even places beside others, and those at odd places.
-        others = [
-            together([_reversed_row(row) if place % 2 != kept else row for place, row in enumerate(rows)])
-            for kept in (0, 1)
+        packed = score_packed(rows)
+        # Once with other texts at the odd indices, once with other texts at the even ones.
+        mixed = [
+            score_packed([row if index % 2 == parity else _reversed_row(row) for index, row in enumerate(rows)])
+            for parity in (0, 1)
         ]
-    except Exception:  # whatever a model says whose layers are of another kind
+    except Exception:  # layers of another kind may raise anything
         return False
     return all(
-        tolerance.scores_match(scores if scores.ndim == 1 else scores[of_row], found)
-        and tolerance.scores_match(found, others[place % 2][place], CROSS_ROW_TOLERANCE)
-        for place, (scores, of_row, found) in enumerate(zip(alone, places, beside, strict=True))
+        tolerance.scores_match(alone_scores, packed_scores)
+        and tolerance.scores_match(packed_scores, mixed[index % 2][index], CROSS_ROW_TOLERANCE)
+        for index, (alone_scores, packed_scores) in enumerate(
+            zip(_select_positions(alone, positions), packed, strict=True)
+        )
     )
 
 
+def _select_positions(scores: Iterable[torch.Tensor], positions: Positions) -> list[torch.Tensor]:
+    """Each row's scores at its positions; a row with a single set of scores keeps it."""
+    return [
+        row_scores if row_scores.ndim == 1 else row_scores[list(row_positions)]
+        for row_scores, row_positions in zip(scores, positions, strict=True)
+    ]
+
+
 def _output_positions(row: ProbeRow, scores: torch.Tensor, *, sparse_positions: bool) -> list[int]:
-    """What a head looks at that scores rows, or one that scores tokens."""
+    """The positions that the head looks at: the first if it scores rows, else first and last or all of them."""
     if scores.ndim == 1:
         return [0]
     length = len(row["input_ids"])
@@ -67,5 +76,5 @@ def _output_positions(row: ProbeRow, scores: torch.Tensor, *, sparse_positions: 
 
 
 def _reversed_row(row: ProbeRow) -> ProbeRow:
-    """A row of the same length that reads otherwise."""
+    """A row of the same length with another text."""
     return {**row, "input_ids": row["input_ids"][::-1]}

@@ -1,7 +1,7 @@
-"""Padding: whether a model's answers change when rows of other lengths share its pass.
+"""The probe that checks whether padding changes a model's scores.
 
-Attention leaves the padding out, but convolutions (CANINE, ConvBERT) and Fourier transforms (FNet) run over it. Rows of
-such models may share a pass only with rows of their own length.
+Attention ignores padding, but convolutions (CANINE, ConvBERT) and Fourier transforms (FNet) include it. Rows of such
+models share a pass only with rows of the same length.
 """
 
 import sys
@@ -14,15 +14,18 @@ from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template
 from worker.layers import int8_linear, tolerance
 
-PADDING_TOKENS = 16  # behind the trial's text: more than the widest convolution
+PADDING_TOKENS = 16  # after the probe's text: more than the widest convolution
 
 
 def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_width: int | None = None) -> bool:
-    """Tries a row alone and padded; true where the scores differ, or padding on the right is not the tokenizer's.
+    """Compare a row's scores alone and padded; true if they differ, or if the tokenizer pads on the left.
 
-    Padding on the left moves every text to other positions, which most models tell apart. On the right it would be
-    wrong for models that look at the last position (XLNet). `longest` is the width that no pass goes past. Raises
-    ModelError where the model can't read a row at all.
+    Padding on the left shifts every text to other positions, and most models depend on positions. Padding on the right
+    would be wrong for models that look at the last position (XLNet).
+
+    max_width: tokens of the widest pass, None = no limit.
+
+    Raises ModelError if the model can't read a row at all.
     """
     row = probe_rows.make_row(tokenizer, template, vocabulary_size=vocabulary.size(model))
     with int8_linear.float32_fallback(model), torch.inference_mode():
@@ -36,7 +39,7 @@ def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_w
             padded = probe_rows.compute_scores(
                 model, probe_rows.to_tensors([row], tokenizer.pad_token_id, model.device, width)
             )
-        except Exception:  # whatever a model says to padding that it can't take; its rows stay apart
+        except Exception:  # a model that can't read padding may raise anything; its rows stay unpadded
             return True
     return not tolerance.scores_match(alone, padded[:, : alone.shape[1]])
 

@@ -1,7 +1,7 @@
-"""Sameness: whether a model's answer to a text depends on other texts, on padding, or on what it read before.
+"""The probe that checks whether a model's answer depends on other texts, on padding, or on earlier passes.
 
-A small copy of the model is asked that when it is loaded, once for each configuration: see decision 0018. The answer
-says which rows may share a pass, and whether the model must be put back before each pass.
+It runs on a small copy when the model is loaded, once for each configuration (decision 0018). Its result says which
+rows may share a pass, and whether the model's state must be restored before each pass.
 """
 
 import copy
@@ -27,19 +27,19 @@ log = structlog.get_logger(__name__)
 TokenIds = list[int]
 Scores = torch.Tensor
 
-# How far two passes of the copy, in float32, may be apart as a part of the largest score.
+# The difference between two float32 passes of a copy that counts as rounding, relative to the largest score.
 SCORE_TOLERANCE = 1e-4
 
-# Copies that are tried until one can be run, and how many weights are copied for each question.
+# Copies to try until one runs, and the number of weights up to which each check gets copied weights.
 MAX_COPIES = 6
 MAX_COPIED_WEIGHTS = 1_000_000
 
-# Rotary positions of these kinds change with a text's length.
+# Types of rotary positions that change with a text's length.
 LENGTH_DEPENDENT_ROTARY = ("longrope", "dynamic")
 
 
 class Sharing(Enum):
-    """Which rows may share a pass: all, padded to the longest; those of the same length; or none."""
+    """The rows that may share a pass: all, padded to the longest; those of equal length; or none."""
 
     TOGETHER = "together"
     BY_LENGTH = "by length"
@@ -48,12 +48,12 @@ class Sharing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SharingPolicy:
-    """How a model's rows are to be computed so that each gets the answer that it gets alone.
+    """The conditions under which each of a model's rows gets the answer that it gets alone.
 
-    sharing: which rows may share a pass.
-    loops: whether rows may leave a run that writes text, and others enter.
-    kept: names of the classes whose modules must be put back before each pass.
-    switches_at: rows of at most so many tokens in all may share a pass whatever `sharing` says.
+    sharing: the rows that may share a pass.
+    supports_continuous: whether rows may leave and enter a running generation.
+    stateful_classes: names of the classes whose modules must be restored before each pass.
+    always_together_tokens: rows of at most this many tokens share passes despite `sharing`, None = none do.
     """
 
     sharing: Sharing = Sharing.TOGETHER
@@ -62,17 +62,17 @@ class SharingPolicy:
     always_together_tokens: int | None = None
 
     def sharing_for(self, token_count: int, *, fixed_shape: bool = False) -> Sharing:
-        """Which others a row may share a pass with, given the tokens it comes to in all.
+        """The rows that a row may share a pass with.
 
-        fixed: its pass has a fixed shape, which may be wider than any of its rows.
+        token_count: the row's tokens, new ones included.
+        fixed_shape: the pass has a fixed shape, which may be wider than any of its rows.
         """
-        below = (
-            self.always_together_tokens is not None and token_count <= self.always_together_tokens and not fixed_shape
-        )
-        return Sharing.TOGETHER if below else self.sharing
+        if self.always_together_tokens is None or fixed_shape or token_count > self.always_together_tokens:
+            return self.sharing
+        return Sharing.TOGETHER
 
     def state_to_restore(self, model: Any) -> ModelState | None:
-        """The model as it is to be put back; None where it does not change."""
+        """The state to restore before each pass; None if the model has none."""
         return ModelState(model, self.stateful_classes) if self.stateful_classes else None
 
 
@@ -80,66 +80,73 @@ SharingMode = tuple[Sharing, bool]
 
 
 class SamenessTrial(Protocol):
-    """How a task's models are tried.
+    """The way in which the models of a family of tasks are tested.
 
-    `ways` are the ways in which rows may share passes, the best first, each with whether rows leave and enter.
+    modes: how rows may share passes, the best first, each with whether rows may leave and enter.
     """
 
     modes: Sequence[SharingMode]
 
     def make_rows(self, model: Any, max_tokens: int) -> list[TokenIds]:
-        """Made-up rows of at most so many tokens, two of each length."""
+        """Synthetic rows of at most `max_tokens` tokens, two of each length."""
 
     def score_alone(self, model: Any, row: TokenIds) -> Scores:
-        """A row's scores in a pass of its own, as transformers computes it."""
+        """A row's scores in a pass without other rows, as transformers computes it."""
 
     def score_together(self, model: Any, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """The rows' scores where they share a pass in some way, one list for each kind of pass."""
+        """The rows' scores in shared passes, one list for each kind of pass that the mode allows."""
 
     def is_short(self, row: TokenIds) -> bool:
-        """Whether a row stays below the length at which the copy switches."""
+        """Whether a row stays within the length at which the copy changes its positions."""
 
 
 def decide_sharing(model: Any, trial: SamenessTrial, max_length: int | None) -> SharingPolicy:
-    """How to compute a model's rows. Raises ModelError where it gives no answer twice, or can't be tried."""
+    """The policy for a model's rows.
+
+    max_length: tokens of the longest row, None = no limit.
+
+    Raises ModelError if the model's answers can't be repeated, or if a model that needs the probe can't be tested.
+    """
     name, switch = type(model).__name__, _switch_length(model.config)
-    past = _can_exceed_positions(model.config, max_length)
     if int8_linear.is_quantized_across_rows(model):
         return _log_limits(name, SharingPolicy(Sharing.ALONE, supports_continuous=False))
-    found = _examine(_ModelTrial(model, trial, past))
-    if isinstance(found, str):
-        raise ModelError(f"{name} {found}; take another model")
-    if found is None:
+    result = _examine(_ModelTrial(model, trial, _can_exceed_positions(model.config, max_length)))
+    if isinstance(result, str):
+        raise ModelError(f"{name} {result}; take another model")
+    if result is None:
         if switch is not None or _has_sparse_attention(model.config):
-            raise ModelError(f"{name} changes with the length of its texts, and could not be tried; take another model")
+            raise ModelError(
+                f"{name}'s answers may depend on the length of its texts, and it can't be tested; take another model"
+            )
         return _log_limits(name, SharingPolicy(Sharing.ALONE, supports_continuous=False))
-    return _log_limits(name, replace(found, always_together_tokens=switch if found.always_together_tokens else None))
+    return _log_limits(name, replace(result, always_together_tokens=switch if result.always_together_tokens else None))
 
 
 def _log_limits(name: str, policy: SharingPolicy) -> SharingPolicy:
-    """Log what costs speed, for those who wonder."""
+    """Log a limit, because it costs speed; returns the policy."""
     if policy.sharing is not Sharing.TOGETHER:
         log.info(
-            "model limits its passes",
+            "model.batching_limited",
             model=name,
-            rows_run=policy.sharing.value,
+            sharing=policy.sharing.value,
             always_together_tokens=policy.always_together_tokens,
         )
     return policy
 
 
 class _ModelTrial:
-    """A model and its trial, equal to others with the same configuration."""
+    """A model and its trial, equal to others of the same configuration: the key under which results are cached."""
 
     def __init__(self, model: Any, trial: SamenessTrial, exceeds_positions: bool) -> None:
-        told = {name: value for name, value in model.config.to_dict().items() if name not in ("_name_or_path", "dtype")}
+        config = model.config.to_dict()
+        config = {name: value for name, value in config.items() if name not in ("_name_or_path", "dtype")}
         self.model, self.trial, self.exceeds_positions = model, trial, exceeds_positions
         self._key = (
             type(model),
             type(trial),
             exceeds_positions,
             model.config._attn_implementation,
-            json.dumps(told, sort_keys=True, default=str),
+            json.dumps(config, sort_keys=True, default=str),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -149,14 +156,14 @@ class _ModelTrial:
         return hash(self._key)
 
     def copies(self) -> Iterator[Any]:
-        """The model's small copies; the model itself is let go of."""
+        """The model's small copies. The reference to the model is dropped, or the cache would keep it in memory."""
         model, self.model = self.model, None
         return small_copy.small_copies(model, exceeds_positions=self.exceeds_positions)
 
 
 @lru_cache(maxsize=64)
 def _examine(model_trial: _ModelTrial) -> SharingPolicy | str | None:
-    """What a copy answers; a few words where the model is to be refused, None where it can't be told."""
+    """The policy, the reason to refuse the model as a few words, or None if no copy could be tested."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         results = (
@@ -166,58 +173,59 @@ def _examine(model_trial: _ModelTrial) -> SharingPolicy | str | None:
 
 
 class Examination:
-    """The questions to one copy."""
+    """The checks on one copy."""
 
     def __init__(self, model: Any, trial: SamenessTrial) -> None:
         self._model, self._trial = model, trial
         self._stateful_classes: frozenset[str] = frozenset()
 
     def examine(self) -> SharingPolicy | str | None:
-        """As `_examined`."""
-        answered = [
+        """As `_examine`, for this copy."""
+        scored_rows = [
             (row, scores)
             for row in self._trial.make_rows(self._model, _max_positions(self._model.config))
             if (scores := self._score_alone(row)) is not None
         ]
-        rows, alone = [row for row, _ in answered], [scores for _, scores in answered]
+        rows, alone = [row for row, _ in scored_rows], [scores for _, scores in scored_rows]
         if len(set(map(len, rows))) < 2 or not _distinguishes_texts(alone):
             return None
         torch.manual_seed(1)
         if not _scores_match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
-            return "draws random numbers as it reads, so the same text gets other answers"
+            return "draws random numbers as it reads, so the same text gets different answers"
         self._stateful_classes = self._find_stateful_classes(rows, alone)
         if self._stateful_classes and not self._matches_in_sequence(rows, alone):
-            return "remembers what it was asked before, so the same text gets other answers"
-        sharing, loops = next(
-            (way for way in self._trial.modes if self._matches_in_mode(rows, alone, way)), (Sharing.ALONE, False)
+            return "keeps state from earlier texts, so the same text gets different answers"
+        sharing, supports_continuous = next(
+            (mode for mode in self._trial.modes if self._matches_in_mode(rows, alone, mode)), (Sharing.ALONE, False)
         )
-        below = sharing is not Sharing.TOGETHER and self._short_rows_match(rows, alone)
-        return SharingPolicy(sharing, loops, self._stateful_classes, 1 if below else None)
+        can_share_short = sharing is not Sharing.TOGETHER and self._short_rows_match(rows, alone)
+        return SharingPolicy(sharing, supports_continuous, self._stateful_classes, 1 if can_share_short else None)
 
     def _score_alone(self, row: TokenIds) -> Scores | None:
-        """A row's scores from a fresh copy; None where it can't read it, as some can't read a text of three tokens."""
+        """A row's scores from a fresh copy; None if it can't read the row, as some can't read three tokens."""
         try:
             return self._trial.score_alone(self._fresh_copy(), row)
-        except Exception:  # whatever a copy says to that
+        except Exception:  # a copy may raise anything
             return None
 
     def _fresh_copy(self) -> Any:
-        """The copy as it was made. Large ones share their weights, which takes time to copy."""
+        """The copy in its initial state. Large ones share their weights, because copying them takes time."""
         weights = list(self._model.parameters())
         shared = sum(weight.numel() for weight in weights) > MAX_COPIED_WEIGHTS
         return copy.deepcopy(self._model, {id(weight): weight for weight in weights} if shared else None)
 
     def _find_stateful_classes(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> frozenset[str]:
-        """The classes that must be put back: none where what the model read before does not show."""
+        """The classes to restore; none if earlier texts do not change the scores."""
         model = self._fresh_copy()
         state = ModelState(model)
         changed: frozenset[str] = frozenset()
-        shows = False
-        # The longest first and last, so each of the others comes after a longer one and after a shorter one.
-        for place in (*range(len(rows) - 1, -1, -1), *range(len(rows))):
-            shows = shows or not _scores_match(self._trial.score_alone(model, rows[place]), alone_scores[place])
+        depends_on_state = False
+        # The longest is first and last, so each of the others follows a longer row and a shorter one.
+        for index in (*range(len(rows) - 1, -1, -1), *range(len(rows))):
+            scores = self._trial.score_alone(model, rows[index])
+            depends_on_state = depends_on_state or not _scores_match(scores, alone_scores[index])
             changed |= state.changed_classes()
-        return changed if shows else frozenset()
+        return changed if depends_on_state else frozenset()
 
     def _matches_in_sequence(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> bool:
         model = self._fresh_copy()
@@ -229,19 +237,19 @@ class Examination:
         return True
 
     def _matches_in_mode(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores], mode: SharingMode) -> bool:
-        """Whether rows that share passes in a way come out as they do alone."""
+        """Whether rows that share passes in this mode get the scores that they get alone."""
         try:
             return all(
-                _scores_match(one, alone_scores[place])
-                for places in _group_rows(rows, mode[0])
-                for found in self._run_passes([rows[place] for place in places], mode)
-                for place, one in zip(places, found, strict=True)
+                _scores_match(scores, alone_scores[index])
+                for indices in _group_rows(rows, mode[0])
+                for pass_scores in self._run_passes([rows[index] for index in indices], mode)
+                for index, scores in zip(indices, pass_scores, strict=True)
             )
-        except Exception:  # whatever a model says to rows that it can't take together
+        except Exception:  # a model that can't read rows together may raise anything
             return False
 
     def _run_passes(self, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """Each kind of pass on a model that has read before, and was put back if it must be."""
+        """Each kind of pass on a copy that has read a row before, and is restored if necessary."""
         model = self._fresh_copy()
         state = ModelState(model, self._stateful_classes)
         self._trial.score_alone(model, rows[-1])
@@ -249,37 +257,36 @@ class Examination:
             yield from self._trial.score_together(model, rows, mode)
 
     def _short_rows_match(self, rows: Sequence[TokenIds], alone_scores: Sequence[Scores]) -> bool:
-        short = [place for place, row in enumerate(rows) if self._trial.is_short(row)]
-        way = (Sharing.TOGETHER, True)
+        short = [index for index, row in enumerate(rows) if self._trial.is_short(row)]
+        mode = (Sharing.TOGETHER, True)
         return (
-            way in self._trial.modes
+            mode in self._trial.modes
             and len(short) > 1
-            and self._matches_in_mode([rows[place] for place in short], [alone_scores[place] for place in short], way)
+            and self._matches_in_mode([rows[index] for index in short], [alone_scores[index] for index in short], mode)
         )
 
 
 @contextmanager
 def _restore_between_runs(model: Any, state: ModelState) -> Iterator[None]:
-    """Have the model put back before each run from here on, as the adapters do."""
-    model.__dict__["put_back"] = state.restore
+    """Let `restore_state` restore the model before each run inside this context, as the adapters do."""
+    model.__dict__["restore_state"] = state.restore
     try:
         yield
     finally:
-        del model.__dict__["put_back"]
+        del model.__dict__["restore_state"]
 
 
 def restore_state(model: Any) -> None:
-    """Put a model on trial back before another run."""
-    restore: Callable[[], None] = model.__dict__.get("put_back", lambda: None)
+    """Restore a copy before another run."""
+    restore: Callable[[], None] = model.__dict__.get("restore_state", lambda: None)
     restore()
 
 
 def _group_rows(rows: Sequence[TokenIds], sharing: Sharing) -> list[list[int]]:
-    everybody = list(range(len(rows)))
     if sharing is Sharing.TOGETHER:
-        return [everybody]
-    lengths = dict.fromkeys(len(row) for row in rows)
-    return [[place for place in everybody if len(rows[place]) == length] for length in lengths]
+        return [list(range(len(rows)))]
+    lengths = dict.fromkeys(map(len, rows))
+    return [[index for index, row in enumerate(rows) if len(row) == length] for length in lengths]
 
 
 def _scores_match(left: Scores, right: Scores) -> bool:
@@ -287,23 +294,23 @@ def _scores_match(left: Scores, right: Scores) -> bool:
 
 
 def _distinguishes_texts(alone_scores: Sequence[Scores]) -> bool:
-    """Whether scores are numbers, and other texts get others: a copy that can't tell texts apart tells nothing."""
+    """Whether scores are finite and differ between texts: a copy that can't distinguish texts proves nothing."""
     if not all(torch.isfinite(scores).all() for scores in alone_scores):
         return False
     flat = [scores.flatten()[:2] for scores in alone_scores]
-    return not all(torch.allclose(flat[0], each, rtol=1e-3, atol=1e-6) for each in flat[1:])
+    return not all(torch.allclose(flat[0], scores, rtol=1e-3, atol=1e-6) for scores in flat[1:])
 
 
 def _rotary_settings(config: Any) -> Iterator[dict[str, Any]]:
-    """What a configuration says of rotary positions, for each kind of layer."""
-    told = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    for each in (told, *told.values()):
-        if isinstance(each, dict) and isinstance(each.get("rope_type"), str):
-            yield each
+    """The settings of rotary positions, for each kind of layer."""
+    parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    for settings in (parameters, *parameters.values()):
+        if isinstance(settings, dict) and isinstance(settings.get("rope_type"), str):
+            yield settings
 
 
 def _switch_length(config: Any) -> int | None:
-    """The tokens after which a model's positions change, None where they never do."""
+    """The number of tokens beyond which a model's positions change; None if they never do."""
     text = config.get_text_config()
     lengths = [
         rotary.get("original_max_position_embeddings")
@@ -316,7 +323,7 @@ def _switch_length(config: Any) -> int | None:
 
 
 def _can_exceed_positions(config: Any, max_length: int | None) -> bool:
-    """Whether texts may be longer than what positions with dynamic scaling were made for."""
+    """Whether texts may be longer than positions with dynamic scaling were trained for."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     dynamic = any(rotary["rope_type"] == "dynamic" for rotary in _rotary_settings(config))
     return dynamic and (max_length is None or positions is None or max_length > positions)
@@ -327,8 +334,8 @@ def _has_sparse_attention(config: Any) -> bool:
 
 
 def _max_positions(config: Any) -> int:
-    """How many tokens a copy can read: rotary positions have no end."""
+    """How many tokens a copy can read; rotary positions set no limit."""
     text = config.get_text_config()
     names = ("max_encoder_position_embeddings", "max_position_embeddings", "n_positions", "max_seq_len")
-    found = next((size for name in names if isinstance(size := getattr(text, name, None), int) and size > 0), 10**6)
-    return 10**6 if any(_rotary_settings(config)) else found
+    limit = next((size for name in names if isinstance(size := getattr(text, name, None), int) and size > 0), 10**6)
+    return 10**6 if any(_rotary_settings(config)) else limit

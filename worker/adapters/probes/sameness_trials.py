@@ -1,4 +1,4 @@
-"""Sameness trials: how models that read texts, and models that write them, are asked about other rows and padding."""
+"""Trials of the sameness probe: the passes to compare for models that score texts, and for models that generate."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,61 +16,64 @@ from worker.adapters.tokenization import vocabulary
 
 SWITCH_TOKENS = MAX_LENGTHS["original_max_position_embeddings"]
 
-# Tokens of the trial's rows: below the copy's windows, around the length at which it switches, and far past both.
+# Tokens of a trial's rows: within the copy's windows, around the length at which it changes, and far beyond both.
 TEXT_LENGTHS = (3, 14, 20, 45)
 PROMPT_LENGTHS = (3, 9, 13, 45)
 NEW_TOKENS = 5
 
 
 class ScoringTrial:
-    """For models that score texts or their tokens. `side` is where their rows are padded."""
+    """The trial of models that score texts or their tokens."""
 
     modes: Sequence[SharingMode] = ((Sharing.TOGETHER, True), (Sharing.BY_LENGTH, True))
 
     def make_rows(self, model: Any, max_tokens: int) -> list[TokenIds]:
-        """As `Trial`."""
+        """As `SamenessTrial`."""
         rows = _make_rows(model, [size for size in TEXT_LENGTHS if size <= max_tokens])
         separator = getattr(model.config, "sep_token_id", None)
         if isinstance(separator, int) and type(model).__name__.endswith("ForQuestionAnswering"):
-            # Longformer looks for the end of the question, as a pair of texts has it with RoBERTa's tokenizer.
+            # Longformer looks for the end of the question, where RoBERTa's tokenizer puts two separators.
             rows = [[row[0], separator, separator, *row[3:-1], separator] for row in rows]
         return rows
 
     def score_alone(self, model: Any, row: TokenIds) -> Scores:
-        """As `Trial`."""
+        """As `SamenessTrial`."""
         return probe_rows.compute_scores(model, _to_tensors(model, [row]))[0]
 
     def score_together(self, model: Any, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """As `Trial`; padded on the right, and by more than the longest needs."""
+        """As `SamenessTrial`: padded on the right to the longest row, and to more than that."""
         longest = max(map(len, rows))
         wider = mode[0] is Sharing.TOGETHER and longest > SWITCH_TOKENS
         for width in (longest, longest + 1, longest + 16) if wider else (longest,):
             restore_state(model)
-            found = probe_rows.compute_scores(model, _to_tensors(model, rows, width))
-            yield [one if one.dim() == 1 else one[: len(row)] for one, row in zip(found, rows, strict=True)]
+            batch = probe_rows.compute_scores(model, _to_tensors(model, rows, width))
+            yield [scores if scores.dim() == 1 else scores[: len(row)] for scores, row in zip(batch, rows, strict=True)]
 
     def is_short(self, row: TokenIds) -> bool:
-        """As `Trial`."""
+        """As `SamenessTrial`."""
         return len(row) <= SWITCH_TOKENS
 
 
 class GenerationTrial:
-    """For models that write texts; `pads` says whether their prompts can be padded at all."""
+    """The trial of models that generate text.
+
+    can_pad: whether their prompts can be padded at all.
+    """
 
     def __init__(self, *, can_pad: bool = True) -> None:
         together: list[SharingMode] = [(Sharing.TOGETHER, True)] if can_pad else []
         self.modes: Sequence[SharingMode] = (*together, (Sharing.BY_LENGTH, True), (Sharing.BY_LENGTH, False))
 
     def make_rows(self, model: Any, max_tokens: int) -> list[TokenIds]:
-        """As `Trial`."""
+        """As `SamenessTrial`."""
         return _make_rows(model, [size for size in PROMPT_LENGTHS if size + NEW_TOKENS <= max_tokens])
 
     def score_alone(self, model: Any, row: TokenIds) -> Scores:
-        """As `Trial`: the scores of each new token, `(new tokens, words)`."""
+        """As `SamenessTrial`: the scores of each new token, `(new tokens, words)`."""
         return _generate_scores(model, [row], None)[0]
 
     def score_together(self, model: Any, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
-        """As `Trial`: rows that go on to the last one's end, that leave, and where they can that enter."""
+        """As `SamenessTrial`: rows that run until all end, rows that leave at their end, and rows that enter late."""
         restore_state(model)
         yield _generate_scores(model, rows, None)
         if mode[1]:
@@ -81,83 +84,83 @@ class GenerationTrial:
                 yield _generate_with_late_rows(model, rows)
 
     def is_short(self, row: TokenIds) -> bool:
-        """As `Trial`."""
+        """As `SamenessTrial`."""
         return len(row) + NEW_TOKENS <= SWITCH_TOKENS
 
 
 @torch.inference_mode()
 def check_can_generate(model: Any) -> None:
-    """Has a model write two tokens. Raises ModelError where it can't."""
-    start = {name: tensor.to(model.device) for name, tensor in _to_tensors(model, _make_rows(model, [3])[:1]).items()}
+    """Generate two tokens. Raises ModelError if the model can't."""
+    tensors = {name: tensor.to(model.device) for name, tensor in _to_tensors(model, _make_rows(model, [3])[:1]).items()}
     config = GenerationConfig(max_new_tokens=2, do_sample=False, pad_token_id=_pad_token_id(model))
     config.decoder_start_token_id = _pad_token_id(model) if model.config.is_encoder_decoder else None
-    before, model.generation_config = model.generation_config, GenerationConfig()
+    original, model.generation_config = model.generation_config, GenerationConfig()
     try:
-        model.generate(**start, generation_config=config)
+        model.generate(**tensors, generation_config=config)
     except Exception as error:
         raise probe_rows.unusable_model_error(model, error) from error
     finally:
-        model.generation_config = before
+        model.generation_config = original
 
 
 class _ScoreRecorder(LogitsProcessor, RowAware):
-    """Keeps each row's scores."""
+    """Records each row's scores."""
 
     def __init__(self, rows: int) -> None:
         self.scores: list[list[torch.Tensor]] = [[] for _ in range(rows)]
         self._row_indices = list(range(rows))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores as they are."""
-        for place, row in zip(self._row_indices, scores.float(), strict=True):
-            self.scores[place].append(row.clone())
+        """Record a copy of the scores; returns them unchanged."""
+        for index, row_scores in zip(self._row_indices, scores.float(), strict=True):
+            self.scores[index].append(row_scores.clone())
         return scores
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
-        """As `ByRow`."""
-        self._row_indices = [self._row_indices[place] for place in row_indices.tolist()]
+        """As `RowAware`."""
+        self._row_indices = [self._row_indices[index] for index in row_indices.tolist()]
 
     def recorded_scores(self) -> list[Scores]:
-        """For each row as many scores as every row has."""
-        return [torch.stack(each[:NEW_TOKENS]) for each in self.scores]
+        """Each row's scores of the first `NEW_TOKENS` tokens, which all rows have."""
+        return [torch.stack(row_scores[:NEW_TOKENS]) for row_scores in self.scores]
 
 
 class _StaggeredStop(StoppingCriteria, RowAware):
     """Ends every second row one token later than the others."""
 
     def __init__(self, rows: int, width: int) -> None:
-        self._end_lengths = torch.tensor([width + NEW_TOKENS + place % 2 for place in range(rows)])
+        self._end_lengths = torch.tensor([width + NEW_TOKENS + index % 2 for index in range(rows)])
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-        """Booleans `(rows,)`."""
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        """Whether each row has ended, booleans `(rows,)`."""
         return input_ids.shape[1] >= self._end_lengths
 
     def select_rows(self, row_indices: torch.Tensor) -> None:
-        """As `ByRow`."""
+        """As `RowAware`."""
         self._end_lengths = self._end_lengths[row_indices]
 
 
 def _generate_scores(model: Any, rows: Sequence[TokenIds], custom_generate: Any) -> list[Scores]:
-    record = _ScoreRecorder(len(rows))
-    _generate(model, rows, record, custom_generate)
-    return record.recorded_scores()
+    recorder = _ScoreRecorder(len(rows))
+    _generate(model, rows, recorder, custom_generate)
+    return recorder.recorded_scores()
 
 
 def _generate_with_late_rows(model: Any, rows: Sequence[TokenIds]) -> list[Scores]:
-    """The second half of the rows enters when the first has written two tokens, if the model can do that."""
+    """Add the second half of the rows when the first has two tokens, if the model's cache supports that."""
     middle = (len(rows) + 1) // 2
-    waiting, records = [rows[:middle], rows[middle:]], []
-    crowd = DecodeMicroBatch(model)
-    while waiting or crowd:
-        if waiting and (not crowd or crowd.accepts_new):
-            record = _ScoreRecorder(len(waiting[0]))
-            crowd.add(_generate(model, waiting.pop(0), record, PrefillGroup))
-            records.append(record)
+    waiting, recorders = [rows[:middle], rows[middle:]], []
+    running = DecodeMicroBatch(model)
+    while waiting or running:
+        if waiting and (not running or running.accepts_new):
+            recorder = _ScoreRecorder(len(waiting[0]))
+            running.add(_generate(model, waiting.pop(0), recorder, PrefillGroup))
+            recorders.append(recorder)
             if waiting:
-                crowd.decode_step()
-        elif not crowd.pop_finished():
-            crowd.decode_step()
-    return [scores for record in records for scores in record.found()]
+                running.decode_step()
+        elif not running.pop_finished():
+            running.decode_step()
+    return [scores for recorder in recorders for scores in recorder.recorded_scores()]
 
 
 def _generate(model: Any, rows: Sequence[TokenIds], recorder: _ScoreRecorder, custom_generate: Any) -> Any:
@@ -177,15 +180,14 @@ def _generate(model: Any, rows: Sequence[TokenIds], recorder: _ScoreRecorder, cu
 
 
 def _make_rows(model: Any, lengths: Sequence[int]) -> list[TokenIds]:
-    """Two rows of each size, of words that mean nothing to the model; where it looks for an end, with one."""
+    """Two rows of each length, of ordinary tokens; an encoder-decoder's rows close with its end token."""
     config = model.config.get_text_config()
-    words = vocabulary.size(model) or MAX_VOCABULARY_SIZE
     special = {value for name, value in config.to_dict().items() if name.endswith("_token_id")}
-    usual = [word for word in range(words) if word not in special]
+    tokens = [token for token in range(vocabulary.size(model) or MAX_VOCABULARY_SIZE) if token not in special]
     end = getattr(config, "eos_token_id", None) if model.config.is_encoder_decoder else None
     rows = [
-        [usual[(7 * place + 11 * which + place * place) % len(usual)] for place in range(size)]
-        for which, size in enumerate(size for size in lengths for _ in range(2))
+        [tokens[(7 * position + 11 * number + position * position) % len(tokens)] for position in range(length)]
+        for number, length in enumerate(length for length in lengths for _ in range(2))
     ]
     return [[*row[:-1], end] for row in rows] if isinstance(end, int) else rows
 
@@ -195,14 +197,12 @@ def _to_tensors(
 ) -> dict[str, torch.Tensor]:
     pad = _pad_token_id(model)
     width = max(width, *map(len, rows))
-    filled = [[pad] * (width - len(row)) for row in rows]
-    masks = [[0] * (width - len(row)) for row in rows]
-    ids = [[*row, *fill] if padding_side == "right" else [*fill, *row] for row, fill in zip(rows, filled, strict=True)]
-    seen = [
-        [*[1] * len(row), *mask] if padding_side == "right" else [*mask, *[1] * len(row)]
-        for row, mask in zip(rows, masks, strict=True)
-    ]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen)}
+    ids, mask = torch.full((len(rows), width), pad), torch.zeros(len(rows), width, dtype=torch.long)
+    for index, row in enumerate(rows):
+        columns = slice(len(row)) if padding_side == "right" else slice(width - len(row), width)
+        ids[index, columns] = torch.tensor(row)
+        mask[index, columns] = 1
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def _pad_token_id(model: Any) -> int:

@@ -1,8 +1,8 @@
-"""Small copy: a model of the same kinds of layers as another, of a few random weights, to be tried on long texts.
+"""Small copies of a model, with the same kinds of layers and few random weights, that probes run on long texts.
 
-A model of billions of weights can't read thousands of tokens while it is loaded. What makes its answers depend on a
-text's length or on other texts lies in the kinds of its layers and in its configuration, not in its weights. So the
-copy keeps the kinds and lets every length at which something changes be a few tokens.
+A model of billions of weights can't read thousands of tokens while it is loaded. Its layer classes and configuration,
+not its weights, decide whether an answer depends on the text's length or on other texts. A copy therefore keeps the
+classes, and reduces every length at which the model changes its behaviour to a few tokens.
 """
 
 import copy
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-# Lengths in tokens at which a model changes what it does, and what they are in the copy.
+# Lengths in tokens at which a model changes its behaviour, and their values in the copy.
 MAX_LENGTHS = {
     "original_max_position_embeddings": 16,
     "sliding_window": 8,
@@ -34,7 +34,7 @@ MAX_LENGTHS = {
     "entity_vocab_size": 8,
 }
 
-# How many layers of one kind follow each other, and which is the first of the other kind.
+# Periods and offsets with which kinds of layers alternate.
 MAX_PERIODS = {
     "attn_layer_period": 2,
     "attn_layer_offset": 1,
@@ -100,76 +100,76 @@ EXPERT_COUNT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 MAX_VOCABULARY_SIZE = 320
 MAX_INNER_WIDTH = 64
-HEADLESS_WIDTH = 64  # a model without heads
-WIDTH_MULTIPLE = 16  # what some products of experts want widths to be a multiple of
+HEADLESS_WIDTH = 64  # of a model without attention heads
+WIDTH_MULTIPLE = 16  # some kernels of expert layers need widths that are a multiple of this
 WIDTH_SUFFIXES = ("_size", "_dim", "_width")
-SMALL_ENOUGH_WIDTH = 128  # a model of this width is small as it is
-MAX_WEIGHTS = 30_000_000  # weights that a copy may have
+SMALL_ENOUGH_WIDTH = 128  # models up to this width keep it
+MAX_WEIGHTS = 30_000_000  # of a copy
 
 
 def small_copies(model: Any, *, exceeds_positions: bool = False) -> Iterator[Any]:
-    """Copies of a model for a trial in float32 on the CPU, the smallest first, each with all its kinds of layers.
+    """Copies of a model in float32 on the CPU, the smallest first, each with all of the model's layer classes.
 
-    The first that can be run at all will do. past_positions: let the longest text that the model is made for be a few
-    tokens, too.
+    exceeds_positions: also reduce the longest text that the model is made for to a few tokens.
     """
-    kinds = _layer_classes(model)
+    classes = _layer_classes(model)
     for config in _shrunk_configs(model, exceeds_positions=exceeds_positions):
         try:
             with torch.device("meta"):
-                drawn = _make_model(model, config)
-            if _layer_classes(drawn) != kinds or sum(weight.numel() for weight in drawn.parameters()) > MAX_WEIGHTS:
+                outline = _make_model(model, config)
+            if _layer_classes(outline) != classes or sum(map(torch.numel, outline.parameters())) > MAX_WEIGHTS:
                 continue
-            made = _randomize_weights(_make_model(model, config))
-        except Exception:  # noqa: S112  # whatever a configuration says to numbers that do not fit each other
+            small_copy = _randomize_weights(_make_model(model, config))
+        except Exception:  # noqa: S112  # a configuration whose numbers don't fit each other may raise anything
             continue
-        yield made
+        yield small_copy
 
 
 def _shrunk_configs(model: Any, *, exceeds_positions: bool) -> Iterator[Any]:
-    """Smaller and smaller ideas of what may be left out, the smallest copy first."""
-    told = model.config.to_dict()
+    """Reduced configurations, the smallest first."""
+    full = model.config.to_dict()
     for heads in (2, 4, None):
         for layers in (2, 3, 4, 6, 8, 12, 16, None):
-            smaller = _shrink_config(told, layers, heads)
-            if exceeds_positions and "max_position_embeddings" in smaller:
-                smaller["max_position_embeddings"] = MAX_LENGTHS["original_max_position_embeddings"]
+            shrunk = _shrink_config(full, layers, heads)
+            if exceeds_positions and "max_position_embeddings" in shrunk:
+                shrunk["max_position_embeddings"] = MAX_LENGTHS["original_max_position_embeddings"]
             try:
-                yield type(model.config).from_dict(smaller)
+                yield type(model.config).from_dict(shrunk)
             except Exception:  # noqa: S112  # as above
                 continue
 
 
 def _shrink_config(config: Mapping[str, Any], max_layers: int | None, max_heads: int | None) -> dict[str, Any]:
-    """A configuration of so many layers and heads; None leaves them as they are."""
-    whole = {name: value for name, value in config.items() if name != "quantization_config"}
-    smaller = {name: _shrink_value(name, value, max_layers, max_heads) for name, value in whole.items()}
-    for name, value in {**MAX_LENGTHS, **MAX_PERIODS}.items():
-        smaller.update({name: _cap(smaller[name], value)} if smaller.get(name) else {})
-    _cap_layers(smaller, config, max_layers)
+    """A configuration with at most these numbers of layers and heads, None = unchanged."""
+    values = {name: value for name, value in config.items() if name != "quantization_config"}
+    shrunk = {name: _shrink_value(name, value, max_layers, max_heads) for name, value in values.items()}
+    for name, maximum in {**MAX_LENGTHS, **MAX_PERIODS}.items():
+        if shrunk.get(name):
+            shrunk[name] = _cap(shrunk[name], maximum)
+    _cap_layers(shrunk, config, max_layers)
     if max_heads is not None and _hidden_width(config) > SMALL_ENOUGH_WIDTH:
-        _cap_widths(smaller, config, max_heads)
+        _cap_widths(shrunk, config, max_heads)
     if config.get("vocab_size"):
-        _cap_vocabulary(smaller)
-    return smaller
+        _cap_vocabulary(shrunk)
+    return shrunk
 
 
 def _shrink_value(name: str, value: Any, max_layers: int | None, max_heads: int | None) -> Any:
-    """Configurations within a configuration are made smaller, too."""
+    """A copy of the value; a nested configuration is shrunk as well."""
     if isinstance(value, Mapping) and name not in ("id2label", "label2id"):
         return _shrink_config(value, max_layers, max_heads)
     return copy.deepcopy(value)
 
 
 def _cap(value: Any, maximum: int) -> Any:
-    """A number, or a list of numbers, of at most so much."""
+    """A number, or each number of a list, limited to the maximum."""
     if isinstance(value, list):
-        return [_cap(each, maximum) for each in value]
+        return [_cap(item, maximum) for item in value]
     return min(value, maximum) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _cap_layers(shrunk: dict[str, Any], config: Mapping[str, Any], max_layers: int | None) -> None:
-    """So many layers, with what is said of each of them."""
+    """Limit the number of layers, and shorten lists that have one entry per layer."""
     if max_layers is None:
         return
     counts = {config[name] for name in LAYER_COUNT_KEYS if isinstance(config.get(name), int)}
@@ -181,27 +181,28 @@ def _cap_layers(shrunk: dict[str, Any], config: Mapping[str, Any], max_layers: i
             continue
         if len(value) in counts and len(value) > max_layers:
             shrunk[name] = _keep_each_kind(value, max_layers)
-        elif "layer" in name and "types" not in name and value and all(isinstance(each, int) for each in value):
-            # Places of layers of one kind: the last of the copy's, at least.
-            shrunk[name] = [place for place in value if place < max_layers] or [max_layers - 1]
+        elif "layer" in name and "types" not in name and value and all(isinstance(index, int) for index in value):
+            # Indices of the layers of one kind: the copy has at least one of them.
+            shrunk[name] = [index for index in value if index < max_layers] or [max_layers - 1]
 
 
 def _keep_each_kind(kinds: list[Any], count: int) -> list[Any]:
-    """As many of a list as there are layers left, with each kind in it where there is room."""
-    seen: list[Any] = []
-    for kind in kinds:
-        if kind not in seen:
-            seen.append(kind)
-    return (seen + kinds)[:count] if len(seen) <= count else kinds[:count]
+    """The first entries of the list, with every distinct kind among them if there is room."""
+    distinct: list[Any] = []
+    for kind in kinds:  # kinds need not be hashable
+        if kind not in distinct:
+            distinct.append(kind)
+    return (distinct + kinds)[:count] if len(distinct) <= count else kinds[:count]
 
 
 def _cap_widths(shrunk: dict[str, Any], config: Mapping[str, Any], max_heads: int) -> None:
-    """So many heads, each as wide as it was, and what is as wide as all of them together."""
+    """Limit the number of heads, each as wide as before, and scale the widths that depend on their number."""
     heads = next((config[name] for name in HEAD_COUNT_KEYS if config.get(name)), None)
-    was = _hidden_width(config)
-    width = HEADLESS_WIDTH if heads is None else max_heads * -(-was // heads)
+    full_width = _hidden_width(config)
+    scaled_widths = (full_width, 2 * full_width)
+    width = HEADLESS_WIDTH if heads is None else max_heads * -(-full_width // heads)
     width = -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE if config.get("head_dim") else width
-    most = {
+    maxima = {
         **dict.fromkeys(HEAD_COUNT_KEYS, max_heads),
         **dict.fromkeys(INNER_WIDTH_KEYS, MAX_INNER_WIDTH),
         **MAX_GROUPS,
@@ -211,10 +212,10 @@ def _cap_widths(shrunk: dict[str, Any], config: Mapping[str, Any], max_heads: in
     for name, value in config.items():
         if not isinstance(value, int) or isinstance(value, bool):
             continue
-        if name in most:
-            shrunk[name] = min(value, most[name])
-        elif name in (*WIDTH_KEYS, *STATE_HEAD_KEYS) or (value in (was, 2 * was) and name.endswith(WIDTH_SUFFIXES)):
-            shrunk[name] = max(1, value * width // was)
+        if name in maxima:
+            shrunk[name] = min(value, maxima[name])
+        elif name in (*WIDTH_KEYS, *STATE_HEAD_KEYS) or (value in scaled_widths and name.endswith(WIDTH_SUFFIXES)):
+            shrunk[name] = max(1, value * width // full_width)
 
 
 def _hidden_width(config: Mapping[str, Any]) -> int:
@@ -222,20 +223,20 @@ def _hidden_width(config: Mapping[str, Any]) -> int:
 
 
 def _cap_vocabulary(shrunk: dict[str, Any]) -> None:
-    words = shrunk["vocab_size"] = min(shrunk["vocab_size"], MAX_VOCABULARY_SIZE)
+    size = shrunk["vocab_size"] = min(shrunk["vocab_size"], MAX_VOCABULARY_SIZE)
     for name, value in shrunk.items():
-        if name.endswith("_token_id") and isinstance(value, int) and value >= words:
-            shrunk[name] = words - 1
+        if name.endswith("_token_id") and isinstance(value, int) and value >= size:
+            shrunk[name] = size - 1
 
 
 def _make_model(model: Any, config: Any) -> Any:
     attention = model.config._attn_implementation
-    usual = attention if attention in ("eager", "sdpa") else None
-    return type(model)._from_config(copy.deepcopy(config), dtype=torch.float32, attn_implementation=usual).eval()
+    attention = attention if attention in ("eager", "sdpa") else None
+    return type(model)._from_config(copy.deepcopy(config), dtype=torch.float32, attn_implementation=attention).eval()
 
 
 def _randomize_weights(model: Any) -> Any:
-    """The model with weights so wide that other texts, and other places in them, get clearly other scores."""
+    """Draw weights so wide that different texts, and different positions, get clearly different scores."""
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1 and weight.is_floating_point():
@@ -244,6 +245,6 @@ def _randomize_weights(model: Any) -> Any:
 
 
 def _layer_classes(model: Any) -> set[str]:
-    """The classes that a model is made of, but for what stands in a linear layer's place where it is quantized."""
+    """The classes of a model's modules, except linear layers and their quantized replacements."""
     names = {type(module).__name__ for module in model.modules()}
     return {name for name in names if not name.startswith(("Linear", "Int8Linear", "OneDnnLinear", "Dynamic"))}

@@ -1,1 +1,1 @@
-"""One adapter per family of tasks: encode on the CPU, forward on the device, decode on the CPU."""
+"""Adapters, one for each family of tasks: encode on the CPU, forward on the device, decode on the CPU."""

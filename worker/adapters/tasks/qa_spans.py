@@ -1,4 +1,4 @@
-"""Spans: which stretches of a window a model takes for the answer, from its logits for beginnings and ends."""
+"""The spans of a window that most likely hold the answer, from a model's logits for starts and ends."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
-
 Floats = npt.NDArray[np.float32]
 
-# What a token that can't be answered with gets for a logit.
+# The logit of tokens that can't be part of an answer.
 MASKED_LOGIT = np.float32(-10_000.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSpans:
-    """First and last tokens, both inside, with their probabilities, best first; and that of there being no answer."""
+    """Spans, best first: first and last tokens, both included, with their probabilities, and that of no answer."""
 
     starts: Integers
     ends: Integers
@@ -24,17 +23,20 @@ class AnswerSpans:
 
 
 def best_spans(logits: Floats, answerable: npt.NDArray[np.bool_], count: int, max_tokens: int) -> AnswerSpans:
-    """The `count` likeliest spans of at most `longest` tokens among the `answerable`; `logits` is `(2, tokens)`.
+    """The likeliest spans; fewer than `count` if some of those start or end on a token that can't answer.
 
-    Fewer where the likeliest begin or end on a token that isn't answerable. No answer is a span of the first token
-    alone, which is never among the spans with a score.
+    logits: `(2, tokens)`, for starts and ends.
+    answerable: the tokens that may be part of an answer.
+    max_tokens: length of the longest span.
+
+    The span of the first token alone stands for "no answer", and is never among the spans.
     """
     start, end = _softmax(np.where(answerable, logits, MASKED_LOGIT))
     null = float(start[0] * end[0])
     start[0] = end[0] = 0.0
     starts, ends, scores = _rank_spans(start, end, count, min(max_tokens, len(start)))
-    wanted = answerable[starts] & answerable[ends]
-    return AnswerSpans(starts[wanted], ends[wanted], scores[wanted], null)
+    is_answerable = answerable[starts] & answerable[ends]
+    return AnswerSpans(starts[is_answerable], ends[is_answerable], scores[is_answerable], null)
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -43,7 +45,7 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def _rank_spans(start: Floats, end: Floats, count: int, max_tokens: int) -> tuple[Integers, Integers, Floats]:
-    # Only spans of up to `longest` tokens are multiplied out: a row for each beginning, a column for each length.
+    # Only spans of up to `max_tokens` tokens are multiplied: one row for each start, one column for each length.
     ends = np.lib.stride_tricks.sliding_window_view(
         np.concatenate([end, np.zeros(max_tokens - 1, end.dtype)]), max_tokens
     )
@@ -51,11 +53,11 @@ def _rank_spans(start: Floats, end: Floats, count: int, max_tokens: int) -> tupl
     if np.count_nonzero(band) >= count:
         starts, lengths = np.unravel_index(_top_indices(band.ravel(), count), band.shape)
         return starts, starts + lengths, band[starts, lengths]
-    # With so few spans transformers goes on with any of score 0, those that are too long or backwards among them. To
-    # take the same ones it takes the same array.
+    # With too few spans, transformers adds spans of score 0, even too long or reversed ones. The same array gives the
+    # same ones.
     square = np.tril(np.triu(np.outer(start, end)), max_tokens - 1)
-    starts, stops = np.unravel_index(_top_indices(square.ravel(), count), square.shape)
-    return starts, stops, square[starts, stops]
+    starts, ends = np.unravel_index(_top_indices(square.ravel(), count), square.shape)
+    return starts, ends, square[starts, ends]
 
 
 def _top_indices(scores: Floats, count: int) -> Integers:
@@ -63,5 +65,5 @@ def _top_indices(scores: Floats, count: int) -> Integers:
         return np.argmax(scores, keepdims=True)
     if len(scores) <= count:
         return np.argsort(-scores)
-    places = np.argpartition(-scores, count)[:count]
-    return places[np.argsort(-scores[places])]
+    indices = np.argpartition(-scores, count)[:count]
+    return indices[np.argsort(-scores[indices])]

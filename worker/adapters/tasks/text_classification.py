@@ -1,4 +1,4 @@
-"""Text classification: sentiment analysis and every other sequence classifier."""
+"""The adapter for text classification: sentiment analysis and every other sequence classifier."""
 
 from array import array
 from collections.abc import Hashable, Sequence
@@ -12,13 +12,14 @@ from models.errors import JobError
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.leasing.leases import Job
 
 
 class TextClassification:
-    """Encodes jobs in one tokenizer call; scores as transformers' own pipeline does."""
+    """Encodes jobs in one tokenizer call, and scores them as transformers' own pipeline does."""
 
     auto_model_class: ClassVar[Any] = AutoModelForSequenceClassification
 
@@ -32,16 +33,15 @@ class TextClassification:
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """Token ids for each job in order, cut at the limit; JobError `input_too_long` where cutting is not wanted."""
-        # One call takes either texts or pairs of texts.
+        """One row for each job, cut at the limit; JobError `input_too_long` if it must not be cut."""
+        # One tokenizer call takes either texts or pairs of texts.
         encoded: dict[int, list[Row] | JobError] = {}
         for paired in (False, True):
-            part = [place for place, job in enumerate(jobs) if ("text_pair" in job.input) is paired]
-            if part:
-                encoded.update(
-                    zip(part, self._encode_alike([jobs[place] for place in part], paired=paired), strict=True)
-                )
-        return [encoded[place] for place in range(len(jobs))]
+            indices = [index for index, job in enumerate(jobs) if ("text_pair" in job.input) is paired]
+            if indices:
+                rows = self._encode_alike([jobs[index] for index in indices], paired=paired)
+                encoded.update(zip(indices, rows, strict=True))
+        return [encoded[index] for index in range(len(jobs))]
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[torch.Tensor]:
@@ -51,10 +51,13 @@ class TextClassification:
         return list(logits[: len(micro_batch.rows)].float().cpu())
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> Any:
-        """`{"label", "score"}`, or with `top_k` a list of them, best first. Raises JobError on NaN scores."""
+        """`{"label", "score"}`, or with `top_k` a list of them, best first.
+
+        Raises JobError if scores are not finite.
+        """
         [logits] = raw_outputs
         if not torch.isfinite(logits).all():
-            raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+            raise non_finite_scores()
         parameters = self._postprocess_options(tuple(sorted(rows[0].job.lease.parameters.items())))
         return self._pipeline.postprocess({"logits": logits[None]}, **parameters)
 
@@ -73,46 +76,36 @@ class TextClassification:
             return_attention_mask=False,
         )
         columns = dict(encoding)
-        rows: list[list[Row] | JobError] = []
-        for row, job in enumerate(jobs):
-            features = {name: array("i", values[row]) for name, values in columns.items()}
-            cut = self._is_truncated(encoding, row, job)
-            if cut and not self._limits.should_truncate:
-                rows.append(
-                    JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
-                )
-            else:
-                rows.append(self._make_row(job, features, is_truncated=cut))
-        return rows
+        return [
+            rows_or_error(
+                self._make_rows,
+                job,
+                {name: array("i", values[index]) for name, values in columns.items()},
+                is_truncated=self._is_truncated(encoding, index, job),
+            )
+            for index, job in enumerate(jobs)
+        ]
 
     def _truncate_text(self, job: Job) -> tuple[str, str | None]:
-        """A text, or a pair, without most of what is cut off anyway; cut as the whole it comes to the same tokens."""
-        text, pair, limit, long = (
-            job.input["text"],
-            job.input.get("text_pair"),
-            self._limits.max_length,
-            self._long_text_tokenizer,
-        )
-        if limit is None or long is None or len(text) + len(pair or "") <= PIECE_CHARACTERS:
+        """A long text, or pair, without most of what the tokenizer would cut; its tokens are those of the whole."""
+        text, pair = job.input["text"], job.input.get("text_pair")
+        limit, tokenizer, side = self._limits.max_length, self._long_text_tokenizer, self._tokenizer.truncation_side
+        if limit is None or tokenizer is None or len(text) + len(pair or "") <= PIECE_CHARACTERS:
             return text, pair
-        side = self._tokenizer.truncation_side
-        return (
-            (long.truncate_text(text, limit, side), None)
-            if pair is None
-            else long.truncate_pair(text, pair, limit, side)
-        )
+        if pair is None:
+            return tokenizer.truncate_text(text, limit, side), None
+        return tokenizer.truncate_pair(text, pair, limit, side)
 
-    def _make_row(self, job: Job, features: dict[str, Any], *, is_truncated: bool) -> list[Row] | JobError:
-        try:
-            return [self._encoder.make_row(job, features, truncated=is_truncated)]
-        except JobError as error:
-            return error
+    def _make_rows(self, job: Job, features: dict[str, Any], *, is_truncated: bool) -> list[Row]:
+        if is_truncated and not self._limits.should_truncate:
+            raise input_too_long(self._limits.max_length)
+        return [self._encoder.make_row(job, features, truncated=is_truncated)]
 
     def _is_truncated(self, encoding: Any, index: int, job: Job) -> bool:
         if encoding.encodings is not None:
             return bool(encoding.encodings[index].overflowing)
         if len(encoding["input_ids"][index]) != self._limits.max_length:
             return False
-        # A tokenizer in plain Python does not tell; only one that filled the limit needs a second look.
-        whole = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)
-        return len(whole["input_ids"]) > self._limits.max_length
+        # A tokenizer in plain Python does not report truncation; only a text that fills the limit needs a second call.
+        untruncated = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)
+        return len(untruncated["input_ids"]) > self._limits.max_length

@@ -1,4 +1,4 @@
-"""Text generation: causal language models continue texts and answer conversations."""
+"""The adapter for text-generation, whose causal language models continue texts and answer conversations."""
 
 import inspect
 from array import array
@@ -21,24 +21,26 @@ from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import PromptTokenizer
 from worker.leasing.leases import Job
 
-# The tokens, prompts and new ones of all beams, whose keys and values one run may keep. An 8-billion model with grouped
-# heads keeps 128 KiB for each: 8 GiB on a GPU. A CPU gains nothing from more rows than this allows.
+# The tokens, in prompts and new ones of all beams, whose keys and values one run may cache. A model of 8 billion
+# weights with grouped heads caches 128 KiB per token: 8 GiB on a GPU. More rows than this allows gain nothing on a CPU.
 MAX_CACHED_TOKENS = {"cpu": 16_384, "cuda": 65_536, "mps": 16_384}
 
-# A model that is told these can be padded on the left. Others (by relative places, or recurrent) go by equal lengths.
+# Models with these inputs can be padded on the left. Others (recurrent, or with relative positions) need equal lengths.
 PADDING_INPUTS = {"attention_mask", "position_ids"}
 
 POSTPROCESS_PARAMETERS = ("return_full_text", "continue_final_message", "skip_special_tokens")
 
 
 class TextGeneration:
-    """Encodes jobs in one tokenizer call; writes as transformers' own pipeline does with one input.
+    """Encodes jobs in one tokenizer call, and generates what transformers' own pipeline generates for each alone.
 
-    What is sampled with a seed is the same in any company: it runs in passes whose shape depends on the row alone.
+    Sampling with a seed is reproducible whatever else is in the micro-batch: the shape of its passes depends on the row
+    alone.
     """
 
     auto_model_class: ClassVar[Any] = AutoModelForCausalLM
@@ -46,7 +48,9 @@ class TextGeneration:
 
     def __init__(self, model: Any, tokenizer: Any, limits: Limits, task: str) -> None:
         if not model.can_generate():
-            raise ModelError(f"{type(model).__name__} can't write text; text-generation takes a causal language model")
+            raise ModelError(
+                f"{type(model).__name__} can't generate text; text-generation takes a causal language model"
+            )
         self._tokenizer = tokenizer
         # A call changes the tokenizer's state, and one thread encodes while another decodes.
         self._tokenizer_lock = RLock()
@@ -67,74 +71,71 @@ class TextGeneration:
         self._max_cached_tokens = MAX_CACHED_TOKENS.get(model.device.type, MAX_CACHED_TOKENS["cuda"])
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """A row for each job, or where tokens are drawn one for each sequence that it asks for.
+        """One row for each job, or with sampling one for each sequence that the job requests.
 
-        JobError: `input_too_long` where prompt and new tokens together don't fit, `no_chat_template`,
-        `invalid_messages`, `unknown_token`, and `invalid_parameters` where they don't fit this model.
+        JobError: `input_too_long` if prompt and new tokens together don't fit, `no_chat_template`,
+        `invalid_messages`, `unknown_token`, and `invalid_parameters` if they don't fit this model.
         """
         with self._tokenizer_lock:
             prompts = self._prompts.encode([(job.input, job.lease.parameters) for job in jobs])
-        encoded: list[list[Row] | JobError] = []
-        for job, prompt in zip(jobs, prompts, strict=True):
-            try:
-                if isinstance(prompt, JobError):
-                    raise prompt
-                encoded.append(self._make_rows(job, prompt))
-            except JobError as error:
-                encoded.append(error)
-        return encoded
+        return [
+            prompt if isinstance(prompt, JobError) else rows_or_error(self._make_rows, job, prompt)
+            for job, prompt in zip(jobs, prompts, strict=True)
+        ]
 
     def forward(self, micro_batch: MicroBatch) -> list[list[list[int]] | None]:
-        """For each row its sequences of new token ids; None where scores were not numbers. Raises Interrupted."""
-        places = {id(row): place for place, row in enumerate(micro_batch.rows)}
-        raw: list[Any] = [None] * len(micro_batch.rows)
-        for answered in self.generate(micro_batch.rows, lambda _count: (), len(micro_batch.rows)):
-            for row, texts in answered:
-                raw[places[id(row)]] = texts
-        return raw
+        """Each row's sequences of new token ids, None if its scores were not finite. Raises Interrupted."""
+        indices = {id(row): index for index, row in enumerate(micro_batch.rows)}
+        raw_outputs: list[Any] = [None] * len(micro_batch.rows)
+        for finished in self.generate(micro_batch.rows, lambda _count: (), len(micro_batch.rows)):
+            for row, sequences in finished:
+                raw_outputs[indices[id(row)]] = sequences
+        return raw_outputs
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], fetch_more: FetchMore, max_rows: int) -> Iterator[list[tuple[Row, Any]]]:
-        """Rows with what each came to, as `forward` has it, as they end; others enter. Raises Interrupted."""
+        """Finished rows, each with its raw output, while further rows enter. Raises Interrupted."""
         waiting = list(rows)
         settings = self._generator.settings_for(rows[0].job.lease.parameters)
         new_tokens = settings.new_token_limits(rows[0].length)
         width = max(row.padded_length for row in rows)
-        room = max(1, self._max_cached_tokens // ((width + new_tokens[0]) * settings.num_beams))
-        at_once = rows[0].max_rows or min(room, max_rows)
+        max_cached_rows = max(1, self._max_cached_tokens // ((width + new_tokens[0]) * settings.num_beams))
+        max_rows = rows[0].max_rows or min(max_cached_rows, max_rows)
 
-        def entering(count: int) -> PrefillRows | None:
-            drawn, waiting[:count] = waiting[:count] or fetch_more(count), []
-            return self._prefill_rows(drawn, settings, new_tokens[0]) if drawn else None
+        def prefill_next(count: int) -> PrefillRows | None:
+            next_rows, waiting[:count] = waiting[:count] or fetch_more(count), []
+            return self._prefill_rows(next_rows, settings, new_tokens[0]) if next_rows else None
 
         sharing = self._sharing_policy.sharing_for(rows[0].length + new_tokens[0])
-        together = sharing is Sharing.TOGETHER and not self._cannot_pad
-        loops = together or self._sharing_policy.supports_continuous
-        if rows[0].max_rows is None and loops and self._generator.supports_continuous(settings):
-            yield from self._generator.generate_continuous(settings, new_tokens, at_once, entering, can_merge=together)
+        can_merge = sharing is Sharing.TOGETHER and not self._cannot_pad
+        can_evict = can_merge or self._sharing_policy.supports_continuous
+        if rows[0].max_rows is None and can_evict and self._generator.supports_continuous(settings):
+            yield from self._generator.generate_continuous(
+                settings, new_tokens, max_rows, prefill_next, can_merge=can_merge
+            )
         else:
-            for start in range(0, len(rows), at_once):
-                part = rows[start : start + at_once]
-                yield list(zip(part, self._generate_rows(part, settings, can_evict_rows=loops), strict=True))
+            for start in range(0, len(rows), max_rows):
+                part = rows[start : start + max_rows]
+                yield list(zip(part, self._generate_rows(part, settings, can_evict_rows=can_evict), strict=True))
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[list[list[int]] | None]) -> Any:
-        """`[{"generated_text"}]`, one for each sequence. Raises JobError on scores that are not numbers."""
+        """`[{"generated_text"}]`, one for each sequence. Raises JobError if scores are not finite."""
         job, prompt = rows[0].job, rows[0].features["input_ids"]
-        said = job.input["text"] if "text" in job.input else Chat(job.input["messages"])
-        shown = {name: value for name, value in job.lease.parameters.items() if name in POSTPROCESS_PARAMETERS}
-        how = self._pipeline._sanitize_parameters(**shown)[2]
+        prompt_text = job.input["text"] if "text" in job.input else Chat(job.input["messages"])
+        parameters = {name: value for name, value in job.lease.parameters.items() if name in POSTPROCESS_PARAMETERS}
+        options = self._pipeline._sanitize_parameters(**parameters)[2]
         records: list[Any] = []
         for sequences in raw_outputs:
             if sequences is None:
-                raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+                raise non_finite_scores()
             for ids in sequences:
-                written = {
+                output = {
                     "generated_sequence": torch.tensor([[[*prompt, *ids]]]),
                     "input_ids": torch.tensor([list(prompt)]),
-                    "prompt_text": said,
+                    "prompt_text": prompt_text,
                 }
                 with self._tokenizer_lock:
-                    records += self._pipeline.postprocess(written, **how)
+                    records += self._pipeline.postprocess(output, **options)
         return records
 
     def _make_collator(self, model: Any, *, deterministic: bool) -> Collator:
@@ -152,68 +153,70 @@ class TextGeneration:
         parameters = job.lease.parameters
         settings = self._generator.settings_for(parameters)
         if not prompt:
-            raise JobError("empty_text", "the tokenizer leaves nothing of this text; give it other text")
+            raise JobError("empty_text", "the tokenizer makes no tokens of this text; send another text")
         vocabulary.check_token_ids(prompt, self._vocabulary_size)
-        kept = self._fit_prompt(prompt, settings, can_cut_start=parameters.get("handle_long_generation") == "hole")
-        new_tokens = settings.new_token_limits(len(kept))
+        fitted = self._fit_prompt(prompt, settings, can_cut_start=parameters.get("handle_long_generation") == "hole")
+        new_tokens = settings.new_token_limits(len(fitted))
         seeded = settings.do_sample and parameters.get("seed") is not None
         parts = settings.num_sequences if settings.samples_per_token else 1
         fixed = seeded or self._limits.deterministic
-        sharing = self._sharing_policy.sharing_for(len(kept) + new_tokens[0], fixed_shape=fixed)
-        equal = self._cannot_pad or settings.forbids_padding or sharing is not Sharing.TOGETHER
-        made = [
+        sharing = self._sharing_policy.sharing_for(len(fitted) + new_tokens[0], fixed_shape=fixed)
+        equal_lengths = self._cannot_pad or settings.forbids_padding or sharing is not Sharing.TOGETHER
+        rows = [
             self._collators[seeded].make_row(
                 job,
-                {"input_ids": kept},
-                truncated=len(kept) < len(prompt),
+                {"input_ids": fitted},
+                truncated=len(fitted) < len(prompt),
                 key=(settings.key, new_tokens, seeded, sharing),
                 part_index=part,
                 part_count=parts,
-                equal_lengths=equal,
+                equal_lengths=equal_lengths,
             )
             for part in range(parts)
         ]
         if settings.needs_single_row or sharing is Sharing.ALONE:
-            return [replace(row, width=None, max_rows=1) for row in made]
-        return [self._cap_width(row, new_tokens[0]) for row in made]
+            return [replace(row, width=None, max_rows=1) for row in rows]
+        return [self._cap_width(row, new_tokens[0]) for row in rows]
 
     def _fit_prompt(self, prompt: "array[int]", settings: GenerationSettings, *, can_cut_start: bool) -> "array[int]":
-        most, _ = settings.new_token_limits(len(prompt))
+        max_new_tokens, _ = settings.new_token_limits(len(prompt))
         limit = self._limits.max_length
-        if most < 1:
+        if max_new_tokens < 1:
             raise JobError(
                 "input_too_long",
-                f"{len(prompt):,} tokens; this model writes up to {settings.max_total_tokens:,} in all",
+                f"{len(prompt):,} tokens; this model generates up to {settings.max_total_tokens:,} in all",
             )
-        if limit is None or len(prompt) + most <= limit:
+        if limit is None or len(prompt) + max_new_tokens <= limit:
             return prompt
-        # A prompt's end matters most, so nothing but the user's own word has its beginning cut.
-        if can_cut_start and self._limits.truncation != "error" and most < limit:
-            return prompt[-(limit - most) :]
-        room = f"{len(prompt):,} tokens and {most:,} new ones are past the {limit:,} that this pipeline takes"
-        raise JobError("input_too_long", f"{room}; cut the text or lower max_new_tokens")
+        # A prompt's end matters most, so its start is cut only if the batch's parameters ask for that.
+        if can_cut_start and self._limits.truncation != "error" and max_new_tokens < limit:
+            return prompt[-(limit - max_new_tokens) :]
+        problem = (
+            f"{len(prompt):,} tokens and {max_new_tokens:,} new ones exceed the {limit:,} that this pipeline takes"
+        )
+        raise JobError("input_too_long", f"{problem}; cut the text or lower max_new_tokens")
 
     def _cap_width(self, row: Row, max_new_tokens: int) -> Row:
         if row.width is None or self._limits.max_length is None:
             return row
-        # Some models can't go past their positions even with padding.
+        # Some models can't exceed their positions even with padding.
         width = min(row.width, self._limits.max_length - max_new_tokens)
         return replace(row, width=width, key=(row.key, width))
 
     def _generate_rows(
         self, rows: Sequence[Row], settings: GenerationSettings, *, can_evict_rows: bool
     ) -> list[list[list[int]] | None]:
-        """In one run that nobody enters."""
+        """Generate in one run that no further row enters."""
         new_tokens = settings.new_token_limits(rows[0].length)
-        entering = self._prefill_rows(rows, settings, new_tokens[0])
-        tensors, noise, fixed = entering.tensors, entering.noise, rows[0].max_rows is not None or not can_evict_rows
+        prefill = self._prefill_rows(rows, settings, new_tokens[0])
+        tensors, has_fixed_shape = prefill.tensors, rows[0].max_rows is not None or not can_evict_rows
         if settings.do_sample and not settings.samples_per_token:
             [row] = rows
             with sampling.seed_generators(
                 row.job.lease.parameters.get("seed"), row.features["input_ids"], tensors["input_ids"].device
             ):
                 return self._generator.run(tensors, settings, new_tokens)
-        return self._generator.run(tensors, settings, new_tokens, noise, fixed)[: len(rows)]
+        return self._generator.run(tensors, settings, new_tokens, prefill.noise, has_fixed_shape)[: len(rows)]
 
     def _prefill_rows(self, rows: Sequence[Row], settings: GenerationSettings, max_new_tokens: int) -> PrefillRows:
         tensors = self._collators[rows[0].max_rows is not None].collate(MicroBatch(tuple(rows)))

@@ -1,6 +1,6 @@
-"""Text to text: summarization and translation by encoder-decoder models.
+"""The adapter for summarization and translation by encoder-decoder models.
 
-transformers 5 has no pipelines for them any more; the reference is 4.57's.
+transformers 5 no longer has these pipelines; the reference is 4.57.
 """
 
 import json
@@ -25,6 +25,7 @@ from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import LanguageCodes, LanguagePair
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
@@ -34,7 +35,7 @@ OUTPUT_KEYS = {"summarization": "summary_text", "translation": "translation_text
 
 
 class TextToText:
-    """Encodes jobs in one tokenizer call for each pair of languages; writes with equal settings together."""
+    """Encodes jobs in one tokenizer call per language pair, and generates jobs with equal settings together."""
 
     auto_model_class: ClassVar[Any] = AutoModelForSeq2SeqLM
     uses_packing = False
@@ -44,18 +45,18 @@ class TextToText:
         self._sharing_policy = sameness.decide_sharing(model, GenerationTrial(), limits.max_length)
         state = self._sharing_policy.state_to_restore(model)
         check_can_generate(model)
-        # Every setting is said with every run; where ours is None, `generate` would take what it finds here.
+        # Every run passes all settings; for those that are None, `generate` would use the model's config.
         model.generation_config = GenerationConfig()
         languages = LanguageCodes(tokenizer, defaults.task)
         self._tokenizer = tokenizer
         self._long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
-        # It keeps a state (how to cut, the source language), and one thread encodes while another decodes.
+        # It has state (truncation, the source language), and one thread encodes while another decodes.
         self._tokenizer_lock = RLock()
         self._limits = limits
         self._output_key = OUTPUT_KEYS[tasks.find_spec(task).name]
-        # Where a tokenizer takes languages, the pipeline leaves the prefix out.
+        # Like the pipeline, without a prefix where the tokenizer takes languages.
         self._prefix = "" if languages.required else defaults.prefix
-        # What is sampled with a seed runs in passes whose shape depends on the row alone.
+        # Sampling with a seed runs in passes whose shape depends on the row alone.
         self._collators = {
             seeded: Collator(
                 tokenizer,
@@ -75,59 +76,62 @@ class TextToText:
         self._is_marian = isinstance(tokenizer, MarianTokenizer)
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """A row for each job, cut at the limit.
+        """One row for each job, cut at the limit.
 
-        JobError: `input_too_long` where cutting is not wanted, `missing_language`, `unknown_language`, and
-        `invalid_parameters` where they don't fit this model.
+        JobError: `input_too_long` if it must not be cut, `missing_language`, `unknown_language`, and
+        `invalid_parameters` if they don't fit this model.
         """
         encoded: dict[int, list[Row] | JobError] = {}
-        together: dict[LanguagePair | None, list[tuple[int, Job, Seq2SeqSettings]]] = defaultdict(list)
+        groups: dict[LanguagePair | None, dict[int, Seq2SeqSettings]] = defaultdict(dict)
         with self._tokenizer_lock:
-            for place, job in enumerate(jobs):
+            for index, job in enumerate(jobs):
                 try:
-                    ask = self._settings_for(job)
+                    settings = self._settings_for(job)
                 except JobError as error:
-                    encoded[place] = error
+                    encoded[index] = error
                 else:
-                    together[ask.languages].append((place, job, ask))
-            for languages, part in together.items():
-                rows = self._encode_pair([job for _, job, _ in part], [ask for _, _, ask in part], languages)
-                encoded.update(zip((place for place, _, _ in part), rows, strict=True))
-        return [encoded[place] for place in range(len(jobs))]
+                    groups[settings.languages][index] = settings
+            for languages, group in groups.items():
+                rows = self._encode_pair([jobs[index] for index in group], list(group.values()), languages)
+                encoded.update(zip(group, rows, strict=True))
+        return [encoded[index] for index in range(len(jobs))]
 
     @torch.inference_mode()
     def forward(self, micro_batch: MicroBatch) -> list[list[list[int]] | None]:
-        """For each row its texts as token ids, the decoder's start among them; None where scores were not numbers.
+        """Each row's texts as token ids, with the decoder's start token; None if its scores were not finite.
 
         Raises Interrupted.
         """
-        ask = self._settings_for(micro_batch.rows[0].job)
-        at_once = micro_batch.rows[0].max_rows or ask.max_rows
-        parts = [micro_batch.rows[start : start + at_once] for start in range(0, len(micro_batch.rows), at_once)]
-        return list(chain.from_iterable(self._generate_rows(part, ask) for part in parts))
+        settings = self._settings_for(micro_batch.rows[0].job)
+        max_rows = micro_batch.rows[0].max_rows or settings.max_rows
+        parts = [micro_batch.rows[start : start + max_rows] for start in range(0, len(micro_batch.rows), max_rows)]
+        return list(chain.from_iterable(self._generate_rows(part, settings) for part in parts))
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[list[list[int]] | None]) -> Any:
-        """A list with `{"summary_text"}` or `{"translation_text"}` for each text. Raises JobError on NaN scores."""
+        """`[{"summary_text"}]` or `[{"translation_text"}]`, one for each text.
+
+        Raises JobError if scores are not finite.
+        """
         [texts] = raw_outputs
         if texts is None:
-            raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
-        clean = rows[0].job.lease.parameters.get("clean_up_tokenization_spaces") or False
-        how = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean}
+            raise non_finite_scores()
+        clean_up = rows[0].job.lease.parameters.get("clean_up_tokenization_spaces") or False
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean_up}
         if self._is_marian:
-            how["use_source_tokenizer"] = False  # 4.57 decodes with the target's pieces; 5.x would take the source's
+            options["use_source_tokenizer"] = False  # as in 4.57; 5.x would decode with the source's pieces
         with self._tokenizer_lock:
-            return [{self._output_key: self._tokenizer.decode(self._decodable_ids(ids), **how)} for ids in texts]
+            return [{self._output_key: self._tokenizer.decode(self._decodable_ids(ids), **options)} for ids in texts]
 
     def _decodable_ids(self, ids: Sequence[int]) -> Sequence[int]:
         if self._tokenizer.is_fast:
             return ids
-        # In plain Python, 4.57 also leaves out ids that no word has: they read as the unknown one. 5.x would write
-        # that, or with Marian whatever piece has the number.
+        # In plain Python, 4.57 also drops ids without a token, which decode as the unknown token. 5.x would write
+        # that token, or with Marian the source's piece with this id.
         if self._is_marian:
-            ids = [number for number in ids if number in self._tokenizer.decoder]
-        words = self._tokenizer.convert_ids_to_tokens(ids)
+            ids = [token_id for token_id in ids if token_id in self._tokenizer.decoder]
+        tokens = self._tokenizer.convert_ids_to_tokens(ids)
         special = set(self._tokenizer.all_special_tokens)
-        return [number for number, word in zip(ids, words, strict=True) if word not in special]
+        return [token_id for token_id, token in zip(ids, tokens, strict=True) if token not in special]
 
     def _settings_for(self, job: Job) -> Seq2SeqSettings:
         return self._generator.settings_for(json.dumps(dict(job.lease.parameters), sort_keys=True))
@@ -136,33 +140,28 @@ class TextToText:
         tensors = self._collators[False].collate(MicroBatch(tuple(rows)))
         seeds = [row.job.lease.parameters.get("seed") for row in rows]
         ids = [row.features["input_ids"] for row in rows]
-        fixed = rows[0].max_rows is not None or not self._sharing_policy.supports_continuous
-        return self._generator.run(tensors, settings, list(zip(seeds, ids, strict=True)), fixed_shape=fixed)
+        fixed_shape = rows[0].max_rows is not None or not self._sharing_policy.supports_continuous
+        return self._generator.run(tensors, settings, list(zip(seeds, ids, strict=True)), fixed_shape=fixed_shape)
 
     def _encode_pair(
         self, jobs: Sequence[Job], job_settings: Sequence[Seq2SeqSettings], language_pair: LanguagePair | None
     ) -> list[list[Row] | JobError]:
         encoding = self._tokenize([job.input["text"] for job in jobs], language_pair, truncation=True)
-        rows: list[list[Row] | JobError] = []
-        for place, (job, ask) in enumerate(zip(jobs, job_settings, strict=True)):
-            ids = encoding["input_ids"][place]
-            cut = self._is_truncated(encoding, place, job.input["text"], language_pair)
-            if cut and not self._limits.should_truncate:
-                limit = self._limits.max_length
-                rows.append(
-                    JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
-                )
-            else:
-                rows.append(self._make_row(job, ask, ids, is_truncated=cut))
-        return rows
+        return [
+            rows_or_error(
+                self._make_rows,
+                job,
+                settings,
+                encoding["input_ids"][index],
+                is_truncated=self._is_truncated(encoding, index, job.input["text"], language_pair),
+            )
+            for index, (job, settings) in enumerate(zip(jobs, job_settings, strict=True))
+        ]
 
-    def _make_row(
-        self, job: Job, settings: Seq2SeqSettings, ids: list[int], *, is_truncated: bool
-    ) -> list[Row] | JobError:
-        try:
-            vocabulary.check_token_ids(ids, self._vocabulary_size)
-        except JobError as error:
-            return error
+    def _make_rows(self, job: Job, settings: Seq2SeqSettings, ids: list[int], *, is_truncated: bool) -> list[Row]:
+        if is_truncated and not self._limits.should_truncate:
+            raise input_too_long(self._limits.max_length)
+        vocabulary.check_token_ids(ids, self._vocabulary_size)
         seeded = job.lease.parameters.get("seed") is not None
         fixed = seeded or self._limits.deterministic
         sharing = self._sharing_policy.sharing_for(max(len(ids), settings.config.max_length), fixed_shape=fixed)
@@ -177,18 +176,18 @@ class TextToText:
 
     def _tokenize(self, texts: Sequence[str], language_pair: LanguagePair | None, *, truncation: bool = False) -> Any:
         limit = self._limits.max_length if truncation else None
-        how = {"truncation": limit is not None, "max_length": limit}
-        whole = [self._prefix + text for text in texts] if language_pair is None else texts
-        given = [text if limit is None else self._truncate_text(text, limit) for text in whole]
+        options = {"truncation": limit is not None, "max_length": limit}
+        inputs = [self._prefix + text for text in texts] if language_pair is None else texts
+        inputs = [text if limit is None else self._truncate_text(text, limit) for text in inputs]
         if language_pair is None:
-            return self._tokenizer(given, **how)
+            return self._tokenizer(inputs, **options)
         source, target = language_pair
         return self._tokenizer._build_translation_inputs(
-            given, return_tensors=None, src_lang=source, tgt_lang=target, **how
+            inputs, return_tensors=None, src_lang=source, tgt_lang=target, **options
         )
 
     def _truncate_text(self, text: str, limit: int) -> str:
-        """A text without most of what is cut off anyway; cut as the whole it comes to the same tokens."""
+        """A long text without most of what the tokenizer would cut; its tokens are those of the whole."""
         if self._long_text_tokenizer is None or len(text) <= PIECE_CHARACTERS:
             return text
         return self._long_text_tokenizer.truncate_text(text, limit, self._tokenizer.truncation_side)
@@ -198,5 +197,5 @@ class TextToText:
             return bool(encoding.encodings[index].overflowing)
         if len(encoding["input_ids"][index]) != self._limits.max_length:
             return False
-        # A tokenizer in plain Python does not tell; only one that filled the limit needs a second look.
+        # A tokenizer in plain Python does not report truncation; only a text that fills the limit needs a second call.
         return len(self._tokenize([text], language_pair)["input_ids"][0]) > self._limits.max_length

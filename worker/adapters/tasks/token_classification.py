@@ -1,4 +1,4 @@
-"""Token classification: named entities, parts of speech and other tags, over texts of any length."""
+"""The adapter for token classification: named entities, parts of speech and other tags, in texts of any length."""
 
 import warnings
 from array import array
@@ -15,34 +15,38 @@ from models.errors import JobError, ModelError
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.leasing.leases import Job
 
-# 1 M characters of Chinese in windows of 512 with a quarter shared are 2,600. A stride close to the windows' own length
-# would make as many windows as the text has tokens.
+# A million Chinese characters make 2,600 windows of 512 tokens that share a quarter. With a stride close to a window's
+# length, there would be as many windows as tokens.
 MAX_WINDOWS = 4_096
-# Each takes some 700 bytes until it is written. A tag for every word of a million characters is fewer.
+# Each takes about 700 bytes until it is written. A million characters have fewer words.
 MAX_ENTITIES = 300_000
-# What neighbouring windows share where nobody says: one part in so many.
+# By default, a window shares its length divided by this with the one before.
 DEFAULT_OVERLAP_DIVISOR = 4
 WORD_LEVEL_STRATEGIES = ("first", "average", "max")
 
 
 @dataclass(frozen=True, slots=True)
 class Window(TemplatedRow):
-    """A text, or a stretch of it; `places` are pairs: where in the text each token begins and ends, in characters."""
+    """A text, or a part of it.
+
+    offsets: start and end of each token in the text, in characters, `(tokens, 2)`, None = the tokenizer has none.
+    """
 
     offsets: Integers | None
 
     @property
     def offset_pairs(self) -> list[tuple[int, int]] | None:
-        """The same in Python's numbers, which take ten times as much memory."""
-        return None if self.offsets is None else [(begin, end) for begin, end in self.offsets.tolist()]
+        """The offsets as Python integers, which take ten times as much memory."""
+        return None if self.offsets is None else [(start, end) for start, end in self.offsets.tolist()]
 
 
 class TokenClassification:
-    """One row for each window of a text; the windows' tags are joined by transformers' own pipeline."""
+    """Makes one row of each window of a text; transformers' own pipeline merges the windows' tags."""
 
     auto_model_class: ClassVar[Any] = AutoModelForTokenClassification
 
@@ -54,16 +58,14 @@ class TokenClassification:
         self._encoder = Encoder(model, tokenizer, limits, self._special_tokens.template)
         self.max_rows, self.uses_packing = self._encoder.max_rows, self._encoder.uses_packing
         self._default_stride = self._resolve_stride() if limits.truncation == "stride" else None
-        # Said for every token; true of most tokenizers, and nothing that anybody could mend.
+        # transformers warns once per text, with most tokenizers, of something that no user can change.
         warnings.filterwarnings("ignore", "Tokenizer does not support real words")
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
-        """Each text's windows, one unless it is read by stride; JobError where a text or the parameters can't be."""
-        if not jobs:
-            return []
+        """Each text's windows, a single one without stride; a JobError if the model can't read them."""
         return [
-            self._input_error(job, ids) or self._encode_job(job, ids, places)
-            for job, (ids, places) in zip(jobs, self._tokenize(jobs), strict=True)
+            rows_or_error(self._make_rows, job, ids, offsets)
+            for job, (ids, offsets) in zip(jobs, self._tokenize(jobs), strict=True)
         ]
 
     @torch.inference_mode()
@@ -74,18 +76,21 @@ class TokenClassification:
         return [tags[: row.length] for tags, row in zip(logits, micro_batch.rows, strict=True)]
 
     def decode(self, rows: Sequence[Row], raw_outputs: Sequence[torch.Tensor]) -> list[dict[str, Any]]:
-        """The tokens or entities, in order. Raises JobError on scores that are no numbers, and on too many entities."""
+        """The tokens or entities, in order. Raises JobError if scores are not finite, or entities too many."""
         if not all(torch.isfinite(logits).all() for logits in raw_outputs):
-            raise JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+            raise non_finite_scores()
         job = rows[0].job
-        given = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
-        how = self._pipeline._sanitize_parameters(**given)[2]
+        parameters = {name: value for name, value in job.lease.parameters.items() if name != "stride"}
+        options = self._pipeline._sanitize_parameters(**parameters)[2]
         entities: list[dict[str, Any]] = []
-        for row, logits in zip(rows, raw_outputs, strict=True):  # one by one: Python's own numbers take much memory
-            found = self._pipeline.postprocess([_pipeline_output(row.features, logits, job.input["text"])], **how)
-            entities += [{**entity, "word": intern(entity["word"])} for entity in found]
+        for row, logits in zip(
+            rows, raw_outputs, strict=True
+        ):  # window by window, because Python's numbers take much memory
+            window = _pipeline_output(row.features, logits, job.input["text"])
+            window_entities = self._pipeline.postprocess([window], **options)
+            entities += [{**entity, "word": intern(entity["word"])} for entity in window_entities]
             if len(entities) > MAX_ENTITIES:
-                raise JobError("answer_too_large", f"more than {MAX_ENTITIES:,} entities; split the text")
+                raise JobError("output_too_large", f"more than {MAX_ENTITIES:,} entities; split the text")
         if len(rows) > 1:
             entities = self._pipeline.aggregate_overlapping_entities(entities)
         for entity in entities:
@@ -95,7 +100,7 @@ class TokenClassification:
     def _resolve_stride(self) -> int:
         room, stride = self._special_tokens.max_text_tokens, self._limits.stride
         if not self._is_fast:
-            raise ModelError("this tokenizer can't say where its tokens are, so windows can't be joined; cut instead")
+            raise ModelError("this tokenizer does not report token positions, so windows can't be merged; cut instead")
         if room is None:
             return 0
         if stride is None:
@@ -105,101 +110,86 @@ class TokenClassification:
         return stride
 
     def _tokenize(self, jobs: Sequence[Job]) -> list["tuple[array[int], Integers | None]"]:
-        """Each text's tokens and their places; of a long one that is cut no more than is read."""
+        """Each text's tokens and their offsets; a long text that will be cut is tokenized only as far as it is read."""
         texts = [job.input["text"] for job in jobs]
         if not self._is_fast:
             return [(ids, None) for ids in self._special_tokens.tokenize(texts)]
-        found: list[tuple[array[int], Integers | None]] = [(array("i"), None)] * len(jobs)
-        short = [place for place, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
+        tokenized: dict[int, tuple[array[int], Integers | None]] = {}
+        short = [index for index, text in enumerate(texts) if len(text) <= PIECE_CHARACTERS]
         if short:
             encoding = self._special_tokens.encode_without_special(
-                [texts[place] for place in short], return_offsets_mapping=True
+                [texts[index] for index in short], return_offsets_mapping=True
             )
-            for place, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
-                found[place] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
-        for place in sorted(set(range(len(jobs))).difference(short)):
-            cuts = self._limits.should_truncate and self._stride_for(jobs[place]) is None
-            stretch = self._special_tokens.tokenize_long(
-                texts[place], self._special_tokens.max_text_tokens if cuts else None
-            )
-            found[place] = stretch.id_array, np.stack([stretch.starts, stretch.ends], axis=1)
-        return found
+            for index, ids, offsets in zip(short, encoding["input_ids"], encoding["offset_mapping"], strict=True):
+                tokenized[index] = array("i", ids), np.array(offsets, np.int32).reshape(-1, 2)
+        for index in set(range(len(jobs))).difference(short):
+            is_cut = self._limits.should_truncate and self._stride_for(jobs[index]) is None
+            max_tokens = self._special_tokens.max_text_tokens if is_cut else None
+            tokens = self._special_tokens.tokenize_long(texts[index], max_tokens)
+            tokenized[index] = tokens.id_array, np.stack([tokens.starts, tokens.ends], axis=1)
+        return [tokenized[index] for index in range(len(jobs))]
 
-    def _input_error(self, job: Job, ids: "array[int]") -> JobError | None:
-        """Why this model can't read a text with these parameters, if so."""
+    def _check_input(self, job: Job, ids: "array[int]") -> None:
+        """Raise JobError if the model can't read a text with these parameters."""
         strategy = job.lease.parameters.get("aggregation_strategy")
         room, stride = self._special_tokens.max_text_tokens, self._stride_for(job)
         if not self._is_fast and (strategy in WORD_LEVEL_STRATEGIES or stride is not None):
-            what = "stride" if stride is not None else f"aggregation_strategy {strategy}"
-            return JobError("needs_fast_tokenizer", f"{what} needs a fast tokenizer, which this pipeline lacks")
+            parameter = "stride" if stride is not None else f"aggregation_strategy {strategy}"
+            raise JobError("needs_fast_tokenizer", f"{parameter} needs a fast tokenizer, which this pipeline lacks")
         if room is None:
-            return None
+            return
         if stride is None:
             if len(ids) > room and not self._limits.should_truncate:
                 size, limit = len(ids) + self._special_tokens.template.token_count, self._limits.max_length
-                return JobError(
+                raise JobError(
                     "input_too_long", f"{size:,} tokens; this pipeline takes {limit:,}; cut it or set stride"
                 )
-            return None
+            return
         if stride >= room:
-            return JobError("stride_too_large", f"stride is {stride:,}, a window has {room:,} tokens; give fewer")
+            raise JobError("stride_too_large", f"stride is {stride:,}, a window has {room:,} tokens; give fewer")
         if len(ids) > room and -(-(len(ids) - room) // (room - stride)) >= MAX_WINDOWS:
-            return JobError("too_many_windows", f"more than {MAX_WINDOWS:,} windows; split the text or lower stride")
-        return None
-
-    def _encode_job(self, job: Job, ids: "array[int]", offsets: Integers | None) -> list[Row] | JobError:
-        try:
-            return self._make_rows(job, ids, offsets)
-        except JobError as error:
-            return error
+            raise JobError("too_many_windows", f"more than {MAX_WINDOWS:,} windows; split the text or lower stride")
 
     def _make_rows(self, job: Job, ids: "array[int]", offsets: Integers | None) -> list[Row]:
+        self._check_input(job, ids)
         stride = self._stride_for(job)
-        spans = list(self._window_ranges(len(ids), stride))
-        cut = stride is None and spans != [(0, len(ids))]
+        ranges = list(self._window_ranges(len(ids), stride))
+        is_truncated = stride is None and ranges != [(0, len(ids))]
+        windows = [
+            Window(self._special_tokens.template, (ids[start:end],), None if offsets is None else offsets[start:end])
+            for start, end in ranges
+        ]
         return [
-            self._encoder.make_row(
-                job,
-                Window(
-                    self._special_tokens.template, (ids[start:stop],), None if offsets is None else offsets[start:stop]
-                ),
-                truncated=cut,
-                part=part,
-                parts=len(spans),
-            )
-            for part, (start, stop) in enumerate(spans)
+            self._encoder.make_row(job, window, truncated=is_truncated, part_index=part, part_count=len(windows))
+            for part, window in enumerate(windows)
         ]
 
     def _stride_for(self, job: Job) -> int | None:
-        given: int | None = job.lease.parameters.get("stride")
-        return self._default_stride if given is None else given
+        stride: int | None = job.lease.parameters.get("stride")
+        return self._default_stride if stride is None else stride
 
     def _window_ranges(self, length: int, stride: int | None) -> Iterator[tuple[int, int]]:
-        """Where the windows are, from the side that is kept when a text is cut; the first alone without a stride."""
+        """Start and end of each window, from the side that truncation keeps; only the first without a stride."""
         room = self._special_tokens.max_text_tokens
         if room is None or length <= room:
             yield 0, length
             return
         for start in range(0, length, room if stride is None else room - stride):
-            stop = min(start + room, length)
-            yield (
-                (length - stop, length - start)
-                if self._special_tokens.template.truncation_side == "left"
-                else (start, stop)
-            )
-            if stride is None or stop == length:
+            end = min(start + room, length)
+            cuts_left = self._special_tokens.template.truncation_side == "left"
+            yield (length - end, length - start) if cuts_left else (start, end)
+            if stride is None or end == length:
                 return
 
 
 def _pipeline_output(window: Window, logits: torch.Tensor, text: str) -> dict[str, Any]:
-    """A window as the pipeline's postprocessing takes it."""
+    """The output of a window's pass in the form that the pipeline's postprocessing takes."""
     before, after = window.template.special_ids
-    nowhere = (0, 0)
-    offsets = window.offset_pairs
+    offsets, no_offset = window.offset_pairs, (0, 0)
     return {
         "logits": logits[None],
         "sentence": text,
         "input_ids": [window["input_ids"]],
-        "offset_mapping": None if offsets is None else [[nowhere] * len(before) + offsets + [nowhere] * len(after)],
+        "offset_mapping": None if offsets is None else [[no_offset] * len(before) + offsets + [no_offset] * len(after)],
         "special_tokens_mask": torch.tensor([window.special_tokens_mask]),
     }

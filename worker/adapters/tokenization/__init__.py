@@ -1,1 +1,1 @@
-"""From texts, pairs and conversations to token ids, within the model's limits."""
+"""Tokenization: texts, pairs of texts and conversations become token ids within the model's limits."""

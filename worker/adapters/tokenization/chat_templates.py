@@ -1,4 +1,4 @@
-"""Templates: a model's chat template, run in a process of its own that may end without ours."""
+"""The chat template of a model, rendered in a child process that may hang or crash without the worker."""
 
 import json
 import os
@@ -20,77 +20,74 @@ from worker.adapters.tokenization import template_process
 
 log = structlog.get_logger(__name__)
 
-RENDER_TIMEOUT_SECONDS = (
-    60.0  # for one conversation, where the machine is too busy for the process to use its own time up
-)
-EXIT_TIMEOUT_SECONDS = 5.0  # until a process whose pipes have ended has ended, too
-MAX_CONSECUTIVE_HANGS = 3  # one after the other, after which no further conversation is tried
-# What the process needs to start. It gets no other variable: some are secrets, and templates come from strangers.
+RENDER_TIMEOUT_SECONDS = 60.0  # per conversation, for a machine too busy to let the process use up its CPU time
+EXIT_TIMEOUT_SECONDS = 5.0  # for a process to exit after it has closed its pipes
+MAX_CONSECUTIVE_HANGS = 3  # no further conversation is tried after that
+# The process gets no other variables: some are secrets, and templates come from strangers.
 ENVIRONMENT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME")
 
-HUNG_MESSAGE = "the model's chat template does not come to an end for these messages; take text, or another model"
+HUNG_MESSAGE = "the model's chat template does not end for these messages; give text instead, or take another model"
 DISABLED_MESSAGE = (
-    f"the model's chat template did not come to an end for {MAX_CONSECUTIVE_HANGS} "
-    "inputs before, so this one was not tried"
+    f"the model's chat template did not end for {MAX_CONSECUTIVE_HANGS} inputs in a row, so this one was not tried"
 )
 
 
 class _TemplateHung(Exception):
-    """The process used its time up."""
+    """The process used up its time."""
 
 
 class ChatTemplate:
-    """Makes prompts of conversations; to be used by one thread."""
+    """Renders conversations as prompts. Not thread-safe."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._process: subprocess.Popen[bytes] | None = None
         self._consecutive_hangs = 0
-        # Few tokenizers bring code of transformers' own instead of a template.
+        # A few tokenizers override the method with code of transformers, which needs no child process.
         self._uses_jinja_template = type(tokenizer).apply_chat_template is PreTrainedTokenizerBase.apply_chat_template
 
     def render(self, messages: Sequence[Mapping[str, str]], *, continue_final_message: bool) -> str:
-        """The prompt, in which the last message may be gone on with.
+        """Return the prompt; with `continue_final_message` it ends inside the last message.
 
-        Raises JobError: `no_chat_template`, `invalid_messages` where the template refuses them, and
-        `chat_template_hung` where it does not end.
+        Raises JobError: `no_chat_template`, `invalid_messages` when the template rejects them, and
+        `chat_template_hung` when it does not end.
         """
         if self._tokenizer.chat_template is None:
             raise JobError("no_chat_template", "this model has no chat template; give text instead of messages")
         if self._consecutive_hangs >= MAX_CONSECUTIVE_HANGS:
             raise JobError("chat_template_hung", DISABLED_MESSAGE)
-        asked = {"add_generation_prompt": not continue_final_message, "continue_final_message": continue_final_message}
+        options = {
+            "add_generation_prompt": not continue_final_message,
+            "continue_final_message": continue_final_message,
+        }
         try:
             if not self._uses_jinja_template:
-                found: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **asked)
-                return found
-            answer = self._request_with_retry({"conversations": [list(messages)], **asked})
+                prompt: str = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
+                return prompt
+            response = self._request_with_retry({"conversations": [list(messages)], **options})
         except _TemplateHung:
             self._consecutive_hangs += 1
-            log.error("chat template hung", times=self._consecutive_hangs)
+            log.error("chat_template.hung", consecutive_hangs=self._consecutive_hangs)
             raise JobError("chat_template_hung", HUNG_MESSAGE) from None
-        except Exception as error:  # a template is a program; it raises what it likes
+        except Exception as error:  # a template may raise anything
             raise _invalid_messages_error(first_line(error)) from error
         self._consecutive_hangs = 0
-        if "error" in answer:
-            raise _invalid_messages_error(answer["error"])
-        return answer["text"]
+        if "error" in response:
+            raise _invalid_messages_error(response["error"])
+        return response["text"]
 
     def _request_with_retry(self, request: Mapping[str, Any]) -> dict[str, str]:
-        for last in (False, True):
-            try:
-                return self._send_request(request)
-            except (BrokenPipeError, EOFError):  # somebody has killed it, perhaps before this
-                if last:
-                    raise
-        raise AssertionError
+        try:
+            return self._send_request(request)
+        except (BrokenPipeError, EOFError):  # the process was killed, perhaps since the last request
+            return self._send_request(request)
 
     def _send_request(self, request: Mapping[str, Any]) -> dict[str, str]:
         process = self._process or self._start_process()
         try:
             _write_line(process, request)
-            answer: dict[str, str] = json.loads(_read_line(process, RENDER_TIMEOUT_SECONDS))
-            return answer
+            response: dict[str, str] = json.loads(_read_line(process, RENDER_TIMEOUT_SECONDS))
+            return response
         except BaseException as error:
             self._process = None
             _stop_process(process, EXIT_TIMEOUT_SECONDS if isinstance(error, (BrokenPipeError, EOFError)) else 0.0)
@@ -126,7 +123,7 @@ def _write_line(process: subprocess.Popen[bytes], message: Mapping[str, Any]) ->
 
 
 def _read_line(process: subprocess.Popen[bytes], timeout_seconds: float) -> bytes:
-    """A line from the process; raises EOFError where it ends, _Hung where nothing comes for so long."""
+    """Read a line from the process. Raises EOFError at the end of its output, _TemplateHung after the timeout."""
     assert process.stdout is not None
     pieces: list[bytes] = []
     deadline = time.monotonic() + timeout_seconds
@@ -141,7 +138,7 @@ def _read_line(process: subprocess.Popen[bytes], timeout_seconds: float) -> byte
 
 
 def _stop_process(process: subprocess.Popen[bytes], grace_seconds: float = 0.0) -> None:
-    """End it, unless it does so by itself within these seconds."""
+    """Wait for the process to exit, and kill it after the grace period."""
     try:
         process.wait(grace_seconds)
     except subprocess.TimeoutExpired:
@@ -149,5 +146,5 @@ def _stop_process(process: subprocess.Popen[bytes], grace_seconds: float = 0.0) 
         process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            with suppress(OSError):  # what was to be written has no reader any more
+            with suppress(OSError):  # the buffered request has no reader any more
                 stream.close()

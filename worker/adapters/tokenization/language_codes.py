@@ -1,4 +1,4 @@
-"""Languages: what a multilingual translator's tokenizer calls them, and which a batch asks for."""
+"""The language codes of a multilingual translation model, and the pair that a batch asks for."""
 
 import re
 from collections.abc import Mapping
@@ -6,60 +6,58 @@ from typing import Any
 
 from models.errors import JobError, ModelError
 
-# `translation_xx_to_yy` names the two languages; a bare "translation" or a longer name does not.
-TASK_NAME_PARTS = 4
-# NLLB's kind of code, a language and a script; its tokenizer has no list of them.
-NLLB_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
-# Of NLLB's 202 not all: every row of a batch would bring them along.
-MAX_LISTED_CODES = 110
+TASK_NAME_PARTS = 4  # of `translation_xx_to_yy`; other task names contain no languages
+NLLB_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")  # language and script; NLLB's tokenizer has no list of codes
+MAX_LISTED_CODES = 110  # NLLB has 202, too many to repeat in the error of every job
 
 LanguagePair = tuple[str, str]
 
 
 class LanguageCodes:
-    """Of a tokenizer that builds translation inputs; every other one takes any text and no language."""
+    """The codes of a tokenizer that builds translation inputs; no other tokenizer requires languages."""
 
     def __init__(self, tokenizer: Any, task: str) -> None:
-        """Raises ModelError where a model needs languages and has none."""
+        """Raises ModelError when languages are required and the tokenizer has no codes."""
         self.required = task.startswith("translation") and hasattr(tokenizer, "_build_translation_inputs")
         self._token_ids = _language_token_ids(tokenizer) if self.required else {}
         if self.required and not self._token_ids:
-            raise ModelError("this tokenizer wants languages and knows none; take another model")
+            raise ModelError("this tokenizer requires language codes but has none; take another model")
         parts = task.split("_")
         self._task_languages = (parts[1], parts[3]) if len(parts) == TASK_NAME_PARTS else (None, None)
 
     def pair_for(self, parameters: Mapping[str, Any]) -> LanguagePair | None:
-        """Source and target for a batch, None where the model takes none; raises JobError where one is not known.
+        """Return source and target for a batch, None = the model takes no languages.
 
-        As the pipeline does: those in the task's name count where the parameters have neither.
+        As in the pipeline, the languages of the task's name apply when the parameters have neither. Raises JobError
+        `missing_language` or `unknown_language`.
         """
         if not self.required:
             return None
-        given = (parameters.get("src_lang"), parameters.get("tgt_lang"))
-        source, target = given if any(code is not None for code in given) else self._task_languages
+        params = (parameters.get("src_lang"), parameters.get("tgt_lang"))
+        source, target = params if any(code is not None for code in params) else self._task_languages
         if source is None or target is None:
             raise JobError(
-                "missing_language", f"this model needs src_lang and tgt_lang; it knows {self._known_codes()}"
+                "missing_language", f"this model needs src_lang and tgt_lang; its codes are {self._list_codes()}"
             )
         for name, code in (("src_lang", source), ("tgt_lang", target)):
             if code not in self._token_ids:
-                raise JobError("unknown_language", f"{name} {code!r} is not among this model's: {self._known_codes()}")
+                raise JobError("unknown_language", f"{name} {code!r} is not among this model's: {self._list_codes()}")
         return source, target
 
     def token_id(self, code: str) -> int:
-        """The token that a text in this language begins with."""
+        """Return the token that a text in this language begins with."""
         return self._token_ids[code]
 
-    def _known_codes(self) -> str:
+    def _list_codes(self) -> str:
         codes = sorted(self._token_ids)
         more = f" and {len(codes) - MAX_LISTED_CODES} more" if len(codes) > MAX_LISTED_CODES else ""
         return ", ".join(codes[:MAX_LISTED_CODES]) + more
 
 
 def _language_token_ids(tokenizer: Any) -> dict[str, int]:
-    """Without those that its vocabulary lacks: 4.57 would silently write in the language of the unknown word."""
-    listed = getattr(tokenizer, "lang_code_to_id", None)
-    if not listed:
+    """Leave out codes missing from the vocabulary: 4.57 silently translates them into the unknown token's language."""
+    token_ids = getattr(tokenizer, "lang_code_to_id", None)
+    if not token_ids:
         codes = filter(NLLB_CODE.fullmatch, map(str, tokenizer.extra_special_tokens))
-        listed = {code: tokenizer.convert_tokens_to_ids(code) for code in codes}
-    return {code: number for code, number in listed.items() if number not in (None, tokenizer.unk_token_id)}
+        token_ids = {code: tokenizer.convert_tokens_to_ids(code) for code in codes}
+    return {code: token_id for code, token_id in token_ids.items() if token_id not in (None, tokenizer.unk_token_id)}

@@ -1,14 +1,14 @@
-"""Long texts: tokenized in overlapping pieces, which are put together only where that is what the whole would give.
+"""Tokenization of long texts in overlapping pieces, joined only where the result equals that of a single call.
 
-A tokenizer holds up to 1,300 bytes for each character of a text at a time. A piece's last tokens depend on where it was
-cut, and the next piece's first ones do. Both read the overlap between, with other text before and behind it: where they
-have found the same tokens there in the same places, what comes before is as the first piece has it, and what comes
-behind as the second. For byte pairs that is exact: merges never cross a place where both have a border, as long as both
-have the next border in common. Where pieces do not meet (a text of one letter), the text is tokenized whole.
+A tokenizer takes up to 1,300 bytes per character while it works on a text. The last tokens of a piece and the first
+tokens of the next depend on where the text was cut. Both pieces contain the overlap, with different text around it.
+Where they agree on its tokens and offsets, the tokens before come from the first piece and those after from the second.
+
+For byte pairs this is exact: merges never cross a position where both pieces have a border, provided that they share
+the next border too. A text whose pieces never agree (one repeated letter) is tokenized in a single call.
 """
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,20 +17,23 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.integer[Any]]
 
-PIECE_CHARACTERS = 32_768  # characters
-# Of neighbouring pieces. Several, some odd: in a text that repeats itself, borders may always lie apart by a few.
+PIECE_CHARACTERS = 32_768
+# Tried in this order. Some are odd, because the borders of a periodic text may always be a few characters apart.
 OVERLAP_CHARACTERS = (1_024, 1_027, 4_095, 16_384)
-MIN_MATCHING_TOKENS = 8  # tokens that both must have found
-# A few tokens want a few characters, most often; behind them as many that no small number divides, since digits may be
-# grouped from their end.
-CHARACTERS_PER_TOKEN, MIN_PREFIX_CHARACTERS, LOOKAHEAD_CHARACTERS = 8, 4_096, 1_021
+MIN_MATCHING_TOKENS = 8  # that two pieces must agree on
+CHARACTERS_PER_TOKEN, MIN_PREFIX_CHARACTERS = 8, 4_096  # how much of a text to read at first for its first tokens
+LOOKAHEAD_CHARACTERS = 1_021  # read beyond that; a prime, since digits may be grouped from their end
 NO_WORD = -1
-LOCAL_SPLIT_MODELS = ("BPE", "Unigram")  # models whose borders within a word depend on its neighbourhood alone
+LOCAL_SPLIT_MODELS = ("BPE", "Unigram")  # their borders inside a word depend on the nearby characters only
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """Tokens of a part of a text, with the characters from which to which each goes, and the number of its word."""
+    """Consecutive tokens of a text.
+
+    starts, ends: the characters where each token begins and ends.
+    words: the number of each token's word, NO_WORD without one.
+    """
 
     ids: Integers
     starts: Integers
@@ -45,20 +48,20 @@ class TokenSpan:
 
     @property
     def id_array(self) -> "array[int]":
-        """The token ids, as C ints: a list of Python's takes nine times as much."""
+        """The token ids as C ints, a ninth of the memory of a list."""
         return array("i", self.ids.tobytes())
 
 
 class LongTextTokenizer:
-    """Of one tokenizer, which must be a fast one; special tokens are left out."""
+    """Tokenizes texts of any length with a fast tokenizer, without special tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._can_join_within_words = type(tokenizer.backend_tokenizer.model).__name__ in LOCAL_SPLIT_MODELS
 
     def tokenize(self, text: str) -> TokenSpan:
-        """All tokens of a text, as one call of the tokenizer gives them."""
-        parts = list(self._tokenize_pieces(text))
+        """Return all tokens of a text, equal to those of one call of the tokenizer."""
+        parts = self._tokenize_pieces(text)
         if len(parts) == 1:
             return parts[0]
         return TokenSpan(
@@ -69,7 +72,10 @@ class LongTextTokenizer:
         )
 
     def truncate_text(self, text: str, token_count: int, side: str = "right") -> str:
-        """A text with the same first `count` tokens and at least one more, if this one has as many; `side` is cut."""
+        """Return a shorter text with the same first tokens (last, if `side` is left).
+
+        It has the same `token_count` tokens and at least one more, if the text has so many.
+        """
         size = max(MIN_PREFIX_CHARACTERS, CHARACTERS_PER_TOKEN * token_count)
         while size + LOOKAHEAD_CHARACTERS < len(text):
             if self._is_long_enough(text, size, token_count, side):
@@ -78,9 +84,9 @@ class LongTextTokenizer:
         return text
 
     def truncate_pair(self, text: str, other: str, token_count: int, side: str) -> tuple[str, str]:
-        """The same of two texts that are cut to `count` tokens together: which is the longer one stays so.
+        """Shorten two texts that will be cut to `token_count` tokens together; the longer one stays the longer.
 
-        Tokenizers cut the longer one first, and of an odd number the longer one gets more.
+        Tokenizers cut the longer text first, and give it the odd token.
         """
         if len(self.tokenize(text)) <= len(self.tokenize(other)):
             shorter = self.truncate_text(text, token_count, side)
@@ -88,107 +94,107 @@ class LongTextTokenizer:
         shorter = self.truncate_text(other, token_count, side)
         return self.truncate_text(text, max(token_count, len(self.tokenize(shorter))), side), shorter
 
-    def _is_long_enough(self, text: str, size: int, token_count: int, side: str) -> bool:
-        ahead = size + LOOKAHEAD_CHARACTERS
-        for overlap in OVERLAP_CHARACTERS[:3]:
-            if side == "right":
-                kept, other = self._tokenize_range(text, 0, size), self._tokenize_range(text, size - overlap, ahead)
-                join = self._find_join(kept, other, size - overlap, size)
-                found = 0 if join is None else join[0]
-            else:
-                start = len(text) - size
-                kept, other = (
-                    self._tokenize_range(text, start, len(text)),
-                    self._tokenize_range(text, len(text) - ahead, start + overlap),
-                )
-                join = self._find_join(other, kept, start, start + overlap)
-                found = 0 if join is None else len(kept) - join[1]
-            if found > token_count or len(kept) <= token_count:
-                return found > token_count
-        return False
-
-    def _tokenize_pieces(self, text: str) -> Iterator[TokenSpan]:
-        """The tokens, in parts that follow on one another."""
-        left, stop, first, shift = self._tokenize_range(text, 0, PIECE_CHARACTERS), PIECE_CHARACTERS, 0, 0
-        parts: list[TokenSpan] = []
-        while stop < len(text):
-            found = self._next_piece(text, left, stop)
-            if found is None or found[1] < first:
-                yield self._tokenize_range(text, 0, len(text))
-                return
-            right, place, past, stop = found
-            parts.append(_renumber_words(left[first:place], shift))
-            shift += int(left.words[place]) - int(right.words[past])
-            left, first = right, past
-        parts.append(_renumber_words(left[first:], shift))
-        yield from parts
-
-    def _next_piece(self, text: str, left: TokenSpan, stop: int) -> tuple[TokenSpan, int, int, int] | None:
-        """The next piece, the first token of the old one that it has too, that token's number in it, and its end."""
-        for overlap in OVERLAP_CHARACTERS:
-            start, past = stop - overlap, min(stop - overlap + PIECE_CHARACTERS, len(text))
-            right = self._tokenize_range(text, start, past)
-            join = self._find_join(left, right, start, stop)
-            if join is not None:
-                return right, *join, past
-        return None
-
     def tokenize_at_once(self, text: str, offset: int = 0) -> TokenSpan:
-        """The tokens of a text in one call; `before` are characters that the places count beside its own."""
+        """Return the tokens of a text in one call, with `offset` added to their characters."""
         [encoding] = self._tokenizer(
             [text], add_special_tokens=False, truncation=False, padding=False, return_attention_mask=False
         ).encodings
-        places = np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(offset)
+        offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(offset)
         words = np.array([NO_WORD if word is None else word for word in encoding.word_ids], np.int32)
-        return TokenSpan(np.array(encoding.ids, np.int32), places[:, 0], places[:, 1], words)
+        return TokenSpan(np.array(encoding.ids, np.int32), offsets[:, 0], offsets[:, 1], words)
 
-    def _tokenize_range(self, text: str, start: int, stop: int) -> TokenSpan:
-        return self.tokenize_at_once(text[start:stop], start)
+    def _is_long_enough(self, text: str, size: int, token_count: int, side: str) -> bool:
+        """Whether `size` characters have more than `token_count` tokens that the text beyond them does not change."""
+        lookahead = size + LOOKAHEAD_CHARACTERS
+        for overlap in OVERLAP_CHARACTERS[:3]:
+            if side == "right":
+                part = self._tokenize_range(text, 0, size)
+                beyond = self._tokenize_range(text, size - overlap, lookahead)
+                join = self._find_join(part, beyond, size - overlap, size)
+                unchanged = 0 if join is None else join[0]
+            else:
+                start = len(text) - size
+                part = self._tokenize_range(text, start, len(text))
+                beyond = self._tokenize_range(text, len(text) - lookahead, start + overlap)
+                join = self._find_join(beyond, part, start, start + overlap)
+                unchanged = 0 if join is None else len(part) - join[1]
+            if unchanged > token_count or len(part) <= token_count:
+                return unchanged > token_count
+        return False
 
-    def _find_join(self, left: TokenSpan, right: TokenSpan, start: int, stop: int) -> tuple[int, int] | None:
-        """A token's number in both pieces that overlap from `start` to `stop`, from which on the right one counts.
+    def _tokenize_pieces(self, text: str) -> list[TokenSpan]:
+        """Return the tokens in consecutive parts; a single one if two pieces can't be joined."""
+        left, end, first, word_shift = self._tokenize_range(text, 0, PIECE_CHARACTERS), PIECE_CHARACTERS, 0, 0
+        parts: list[TokenSpan] = []
+        while end < len(text):
+            piece = self._next_piece(text, left, end)
+            if piece is None or piece[1] < first:
+                return [self._tokenize_range(text, 0, len(text))]
+            right, left_index, right_index, end = piece
+            parts.append(_renumber_words(left[first:left_index], word_shift))
+            word_shift += int(left.words[left_index]) - int(right.words[right_index])
+            left, first = right, right_index
+        parts.append(_renumber_words(left[first:], word_shift))
+        return parts
 
-        None where they differ: but at the edges, which see a text cut off, they must have found the same.
+    def _next_piece(self, text: str, left: TokenSpan, left_end: int) -> tuple[TokenSpan, int, int, int] | None:
+        """Return the next piece, the index of the joining token in the old and the new one, and where it ends."""
+        for overlap in OVERLAP_CHARACTERS:
+            start = left_end - overlap
+            end = min(start + PIECE_CHARACTERS, len(text))
+            right = self._tokenize_range(text, start, end)
+            join = self._find_join(left, right, start, left_end)
+            if join is not None:
+                return right, *join, end
+        return None
+
+    def _tokenize_range(self, text: str, start: int, end: int) -> TokenSpan:
+        return self.tokenize_at_once(text[start:end], start)
+
+    def _find_join(self, left: TokenSpan, right: TokenSpan, start: int, end: int) -> tuple[int, int] | None:
+        """Return the index, in each of two pieces, of the token from which the right one counts.
+
+        None if they disagree about the middle of the overlap from `start` to `end`. Its edges see a cut text.
         """
-        edge = (stop - start) // 4
-        ours, theirs = (
-            _tokens_between(left, start + edge, stop - edge),
-            _tokens_between(right, start + edge, stop - edge),
-        )
-        one, other = left[ours], right[theirs]
-        if len(one) != len(other) or len(one) < MIN_MATCHING_TOKENS:
+        edge = (end - start) // 4
+        left_range = _tokens_between(left, start + edge, end - edge)
+        right_range = _tokens_between(right, start + edge, end - edge)
+        ours, theirs = left[left_range], right[right_range]
+        if len(ours) < MIN_MATCHING_TOKENS or not _have_equal_tokens(ours, theirs):
             return None
-        pairs = ((one.ids, other.ids), (one.starts, other.starts), (one.ends, other.ends))
-        borders, same = _word_borders(one), all(np.array_equal(*pair) for pair in pairs)
-        if not same or not np.array_equal(borders, _word_borders(other)):
+        # A character may be several tokens, which belong together.
+        is_candidate = (ours.starts[1:] >= ours.ends[:-1]) & (ours.words[1:] != NO_WORD) & (theirs.words[1:] != NO_WORD)
+        indices = np.flatnonzero(is_candidate & _word_borders(ours))
+        if not len(indices) and self._can_join_within_words:
+            indices = np.flatnonzero(is_candidate)
+        if not len(indices):
             return None
-        # A character may be several tokens.
-        whole = (one.starts[1:] >= one.ends[:-1]) & (one.words[1:] != NO_WORD) & (other.words[1:] != NO_WORD)
-        places = np.flatnonzero(whole & borders)
-        if not len(places) and self._can_join_within_words:
-            places = np.flatnonzero(whole)
-        if not len(places):
-            return None
-        middle = int(places[len(places) // 2]) + 1
-        return ours.start + middle, theirs.start + middle
-
-
-def _tokens_between(stretch: TokenSpan, start: int, stop: int) -> slice:
-    """The tokens that lie between two places of the text."""
-    first, past = np.searchsorted(stretch.starts, start), np.searchsorted(stretch.ends, stop, side="right")
-    return slice(int(first), max(int(first), int(past)))
-
-
-def _word_borders(stretch: TokenSpan) -> npt.NDArray[np.bool_]:
-    """Between which neighbouring tokens a word ends."""
-    return stretch.words[1:] != stretch.words[:-1]
-
-
-def _renumber_words(stretch: TokenSpan, shift: int) -> TokenSpan:
-    words = np.where(stretch.words == NO_WORD, NO_WORD, stretch.words + shift).astype(np.int32)
-    return TokenSpan(stretch.ids.copy(), stretch.starts.copy(), stretch.ends.copy(), words)
+        middle = int(indices[len(indices) // 2]) + 1
+        return left_range.start + middle, right_range.start + middle
 
 
 def long_text_tokenizer_for(tokenizer: Any) -> LongTextTokenizer | None:
-    """None for a tokenizer in plain Python, which does not say where its tokens are."""
+    """Return the tokenizer for long texts, None = a tokenizer in plain Python, which reports no offsets."""
     return LongTextTokenizer(tokenizer) if tokenizer.is_fast else None
+
+
+def _tokens_between(span: TokenSpan, start: int, end: int) -> slice:
+    """Return the tokens that lie between two characters of the text."""
+    first, last = int(np.searchsorted(span.starts, start)), int(np.searchsorted(span.ends, end, side="right"))
+    return slice(first, max(first, last))
+
+
+def _have_equal_tokens(span: TokenSpan, other: TokenSpan) -> bool:
+    pairs = ((span.ids, other.ids), (span.starts, other.starts), (span.ends, other.ends))
+    return all(np.array_equal(*pair) for pair in (*pairs, (_word_borders(span), _word_borders(other))))
+
+
+def _word_borders(span: TokenSpan) -> npt.NDArray[np.bool_]:
+    """Return whether a word ends between each two neighbouring tokens."""
+    return span.words[1:] != span.words[:-1]
+
+
+def _renumber_words(span: TokenSpan, shift: int) -> TokenSpan:
+    """Return a copy, so that it does not keep the whole piece in memory."""
+    words = np.where(span.words == NO_WORD, NO_WORD, span.words + shift).astype(np.int32)
+    return TokenSpan(span.ids.copy(), span.starts.copy(), span.ends.copy(), words)

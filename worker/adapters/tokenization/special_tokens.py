@@ -1,7 +1,7 @@
-"""Framing: what a tokenizer puts around the tokens of a text, or of a pair of texts.
+"""The special tokens that a tokenizer puts around a text or a pair of texts, found out once.
 
-Knowing it once, a text that takes part in many rows (a pair with each of its labels, overlapping windows) is tokenized
-once and cut anywhere, and no tokenizer's own way of cutting matters.
+A text that is part of many rows (one per label, or overlapping windows) is then tokenized once and cut anywhere,
+independently of the tokenizer's own truncation.
 """
 
 from array import array
@@ -14,15 +14,18 @@ from models.errors import ModelError
 from worker.adapters.tokenization import long_texts
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, TokenSpan
 
-# Two for each text: the frame is found with the first and tried on the second.
+# The template is found with the first pair and verified with the second.
 PROBE_TEXTS = (("a", "b c"), ("d e f", "g"))
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The special tokens before, between and after texts, and the type of each token where the tokenizer tells types.
+    """The special tokens before, between and after texts, and the token types if the tokenizer has any.
 
-    `types` has a list for each list of `special` tokens and, between them, the one type of a whole text.
+    special_ids: one list before each text and one after the last.
+    special_types: the types of `special_ids`, None = the tokenizer has no types.
+    text_types: the type of each text's tokens.
+    truncation_side: the side on which the tokenizer cuts, "left" or "right".
     """
 
     special_ids: tuple[list[int], ...]
@@ -32,11 +35,11 @@ class Template:
 
     @property
     def token_count(self) -> int:
-        """How many special tokens there are."""
+        """The number of special tokens."""
         return sum(map(len, self.special_ids))
 
     def truncate(self, ids: "array[int]", max_tokens: int | None) -> "array[int]":
-        """The `room` tokens that are kept of a text; the rest is cut off on the tokenizer's side."""
+        """Cut a text to `max_tokens` on the tokenizer's side, None = no limit."""
         if max_tokens is None or len(ids) <= max_tokens:
             return ids
         return ids[len(ids) - max_tokens :] if self.truncation_side == "left" else ids[:max_tokens]
@@ -44,7 +47,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class TemplatedRow(Mapping[str, list[int]]):
-    """The features of a row: texts in their frame, put together only when asked for, so rows share their texts."""
+    """The features of a row: texts in a template, assembled only on access, so that rows share their texts."""
 
     template: Template
     texts: tuple[Sequence[int], ...]
@@ -70,24 +73,24 @@ class TemplatedRow(Mapping[str, list[int]]):
 
     @property
     def special_tokens_mask(self) -> list[int]:
-        """1 for each token of the frame, 0 for each of a text."""
+        """1 for each special token, 0 for each token of a text."""
         return self._interleave(
             [[1] * len(ids) for ids in self.template.special_ids], [[0] * len(text) for text in self.texts]
         )
 
     def _interleave(self, special_parts: Sequence[list[int]], texts: Sequence[Sequence[int]]) -> list[int]:
-        woven = list(special_parts[0])
-        for text, after in zip(texts, special_parts[1:], strict=True):
-            woven += text
-            woven += after
-        return woven
+        row = list(special_parts[0])
+        for text, special_part in zip(texts, special_parts[1:], strict=True):
+            row += text
+            row += special_part
+        return row
 
 
 class SpecialTokens:
-    """A tokenizer, split in two: the tokens of texts, and the frame for `texts` of them."""
+    """A tokenizer in two parts: the tokens of texts, and the template around `texts` of them."""
 
     def __init__(self, tokenizer: Any, max_length: int | None, *, texts: int = 1) -> None:
-        """Raises ModelError when the frame depends on the text, or leaves no room for any."""
+        """Raises ModelError when the template depends on the text, or `max_length` leaves no room for text."""
         self._tokenizer = tokenizer
         self.long_text_tokenizer = long_texts.long_text_tokenizer_for(tokenizer)
         self.template = self._find_template(PROBE_TEXTS[0][:texts])
@@ -95,7 +98,7 @@ class SpecialTokens:
             raise ModelError(
                 f"max_length {max_length} leaves no room for text: {self.template.token_count} are special tokens"
             )
-        # What one text may have; of a pair, both together.
+        # The most tokens of a text, or of both texts of a pair together.
         self.max_text_tokens = None if max_length is None else max_length - self.template.token_count
         probe = PROBE_TEXTS[1][:texts]
         row = TemplatedRow(self.template, tuple(self.tokenize([text])[0] for text in probe))
@@ -103,40 +106,36 @@ class SpecialTokens:
             raise ModelError("the tokenizer puts other special tokens around other texts; take another model")
 
     def tokenize(self, texts: Sequence[str], max_tokens: int | None = None) -> list["array[int]"]:
-        """The token ids of each text, neither framed nor cut.
+        """Return the token ids of each text, without special tokens and not cut.
 
-        most: how many will be kept. Of a long text then come as many and some more, None = all.
+        max_tokens: tokens that the caller will keep, None = all. A long text gives at least one more, if it has it.
         """
-        found: list[array[int]] = [array("i")] * len(texts)
-        short = [
-            place
-            for place, text in enumerate(texts)
-            if self.long_text_tokenizer is None or len(text) <= PIECE_CHARACTERS
-        ]
+        ids: dict[int, array[int]] = {}
+        short: list[int] = []
+        for index, text in enumerate(texts):
+            if self.long_text_tokenizer is None or len(text) <= PIECE_CHARACTERS:
+                short.append(index)
+            else:
+                ids[index] = self.tokenize_long(text, max_tokens).id_array
         if short:
-            for place, ids in zip(
-                short, self.encode_without_special([texts[place] for place in short])["input_ids"], strict=True
-            ):
-                found[place] = array("i", ids)
-        for place in sorted(set(range(len(texts))).difference(short)):
-            found[place] = self.tokenize_long(texts[place], max_tokens).id_array
-        return found
+            short_ids = self.encode_without_special([texts[index] for index in short])["input_ids"]
+            ids |= {index: array("i", text_ids) for index, text_ids in zip(short, short_ids, strict=True)}
+        return [ids[index] for index in range(len(texts))]
 
     def tokenize_long(self, text: str, max_tokens: int | None = None) -> TokenSpan:
-        """The same of a long text, with the places of its tokens. Only of a fast tokenizer."""
-        long = self.long_text_tokenizer
-        assert long is not None
-        if (
-            max_tokens is None
-            or (text_left := long.truncate_text(text, max_tokens, self.template.truncation_side)) == text
-        ):
-            return long.tokenize(text)
-        return long.tokenize_at_once(
-            text_left, offset=0 if self.template.truncation_side == "right" else len(text) - len(text_left)
-        )
+        """Tokenize a long text like `tokenize`, with the offsets of its tokens. Requires a fast tokenizer."""
+        tokenizer = self.long_text_tokenizer
+        assert tokenizer is not None
+        if max_tokens is None:
+            return tokenizer.tokenize(text)
+        side = self.template.truncation_side
+        shortened = tokenizer.truncate_text(text, max_tokens, side)
+        if shortened == text:
+            return tokenizer.tokenize(text)
+        return tokenizer.tokenize_at_once(shortened, offset=0 if side == "right" else len(text) - len(shortened))
 
     def encode_without_special(self, texts: Sequence[str], **options: bool) -> Any:
-        """All that the tokenizer gives for at least one text, neither framed nor cut."""
+        """Return the tokenizer's output for at least one text, without special tokens and not cut."""
         return self._tokenizer(
             list(texts),
             add_special_tokens=False,
@@ -150,27 +149,27 @@ class SpecialTokens:
         return dict(self._tokenizer(*texts, truncation=False, padding=False, return_attention_mask=False))
 
     def _find_template(self, texts: Sequence[str]) -> Template:
-        whole = self._tokenize_with_special(texts)
-        ids = whole["input_ids"]
+        features = self._tokenize_with_special(texts)
+        ids = features["input_ids"]
         spans, end = [], 0
         for text in texts:
-            [own] = self.tokenize([text])
-            start = _find_subsequence(own, ids, end)
-            end = start + len(own)
+            [text_ids] = self.tokenize([text])
+            start = _find_subsequence(text_ids, ids, end)
+            end = start + len(text_ids)
             spans.append(slice(start, end))
         edges = [0, *chain.from_iterable((span.start, span.stop) for span in spans), len(ids)]
-        outside = [slice(*edges[place : place + 2]) for place in range(0, len(edges), 2)]
-        types = whole.get("token_type_ids")
+        special_parts = [slice(*edges[index : index + 2]) for index in range(0, len(edges), 2)]
+        types = features.get("token_type_ids")
         return Template(
-            special_ids=tuple(ids[part] for part in outside),
-            special_types=None if types is None else tuple(types[part] for part in outside),
+            special_ids=tuple(ids[part] for part in special_parts),
+            special_types=None if types is None else tuple(types[part] for part in special_parts),
             text_types=() if types is None else tuple(types[span.start] for span in spans),
             truncation_side=self._tokenizer.truncation_side,
         )
 
 
 def template_for(tokenizer: Any, texts: int = 1) -> Template | None:
-    """The frame for so many texts, or None for a tokenizer that frames texts in a way of its own."""
+    """Return the template around that many texts, None = it is not the same for every text."""
     try:
         return SpecialTokens(tokenizer, None, texts=texts).template
     except ModelError:
@@ -178,7 +177,7 @@ def template_for(tokenizer: Any, texts: int = 1) -> Template | None:
 
 
 def _find_subsequence(ids: Sequence[int], all_ids: list[int], start: int) -> int:
-    for place in range(start, len(all_ids) - len(ids) + 1):
-        if all_ids[place : place + len(ids)] == list(ids):
-            return place
+    for index in range(start, len(all_ids) - len(ids) + 1):
+        if all_ids[index : index + len(ids)] == list(ids):
+            return index
     raise ModelError("the tokenizer changes a text's tokens when it adds special ones; take another model")

@@ -1,7 +1,7 @@
-"""Rendering: the process in which chat templates are run, which are programs that come with models.
+"""The child process that renders chat templates, which are programs that come with a model.
 
-It reads a line of JSON for each conversation and answers with one. A template that does not end, or takes what memory
-it finds, costs this process, or a sentence; the worker goes on.
+It reads one JSON line per conversation and writes one JSON line back. A template that never ends, or that allocates too
+much memory, costs this process or one job; the worker continues.
 """
 
 import json
@@ -14,38 +14,38 @@ from typing import Any, TextIO
 from models.errors import first_line
 from worker import process_memory
 
-CPU_SECONDS = 2.0  # for one conversation; a real template takes less than a thousandth of it
+CPU_SECONDS = 2.0  # per conversation; a real template takes less than a thousandth of it
 MAX_MEMORY_BYTES = 512 << 20
-MAX_PROMPT_CHARACTERS = 8_000_000  # characters of a prompt: several times those of the longest conversation
+MAX_PROMPT_CHARACTERS = 8_000_000  # several times the longest conversation
 TOO_LONG_MESSAGE = f"it writes more than {MAX_PROMPT_CHARACTERS:,} characters"
 
 
 def serve(requests: Iterable[str], responses: TextIO, cpu_seconds: float) -> None:
-    """Answer line by line until there is none. The first names the template and the special tokens that it may use."""
+    """Answer requests line by line; the first line holds the template and its special tokens, and gets no answer."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     process_memory.limit_address_space(MAX_MEMORY_BYTES)
-    given: dict[str, Any] = {}
+    template: dict[str, Any] = {}
     for line in requests:
-        asked = json.loads(line)
-        if not given:
-            given = asked
+        request = json.loads(line)
+        if not template:
+            template = request
             continue
-        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # nobody handles the signal, so it ends the process
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF has no handler, so it kills the process
         try:
-            [text], _ = render_jinja_template(**asked, **given)
-            answer = {"text": text} if len(text) <= MAX_PROMPT_CHARACTERS else {"error": TOO_LONG_MESSAGE}
+            [text], _ = render_jinja_template(**request, **template)
+            response = {"text": text} if len(text) <= MAX_PROMPT_CHARACTERS else {"error": TOO_LONG_MESSAGE}
         except MemoryError:
-            answer = {"error": "it takes more memory than a prompt may"}
-        except Exception as error:  # a program raises what it likes
-            answer = {"error": first_line(error) or type(error).__name__}
+            response = {"error": "it takes more memory than a prompt may"}
+        except Exception as error:  # a template may raise anything
+            response = {"error": first_line(error) or type(error).__name__}
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        responses.write(json.dumps(answer) + "\n")
+        responses.write(json.dumps(response) + "\n")
         responses.flush()
 
 
 if __name__ == "__main__":
     protocol_stream = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep a library's prints out of the protocol
     serve(sys.stdin, protocol_stream, float(sys.argv[1]))

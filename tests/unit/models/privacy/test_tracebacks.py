@@ -128,7 +128,10 @@ THREAD = "thread = threading.Thread(target={}.__getitem__, args=[x]); thread.sta
 
 @pytest.mark.parametrize("fault", ["raise KeyError(x)", THREAD])
 def test_what_nobody_catches(fault: str) -> None:
-    script = "from models.privacy import tracebacks; tracebacks.install_excepthooks(); import sys, threading; x = sys.argv[1]; "
+    script = (
+        "from models.privacy import tracebacks; tracebacks.install_excepthooks(); "
+        "import sys, threading; x = sys.argv[1]; "
+    )
 
     ended = subprocess.run([sys.executable, "-c", script + fault, CANARY], capture_output=True, text=True, check=False)
 

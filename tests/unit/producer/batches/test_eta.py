@@ -3,45 +3,45 @@ import pytest
 from producer.batches.eta import MAX_SAMPLE_AGE_SECONDS, MIN_OBSERVED_SECONDS, SEGMENTS, Eta, EtaEstimator
 
 
-def seen(*ended: int, every: float = 1.0) -> EtaEstimator:
-    """Looks in even steps, with so many jobs ended at each."""
-    forecaster = EtaEstimator()
-    for place, count in enumerate(ended):
-        forecaster.record(place * every, count)
-    return forecaster
+def estimator_after(*ended: int, every: float = 1.0) -> EtaEstimator:
+    """Return an estimator with samples at even intervals, each with that many ended jobs."""
+    estimator = EtaEstimator()
+    for index, count in enumerate(ended):
+        estimator.record(index * every, count)
+    return estimator
 
 
-def test_an_even_pace_is_sure() -> None:
-    assert seen(*range(0, 210, 10)).estimate(500) == Eta(10.0, 50.0, 50.0, 50.0)
+def test_a_constant_rate_has_narrow_bounds() -> None:
+    assert estimator_after(*range(0, 210, 10)).estimate(500) == Eta(10.0, 50.0, 50.0, 50.0)
 
 
-def test_an_uneven_one_is_less_so() -> None:
-    little = seen(*range(0, 400, 10)).estimate(1_000)
-    bursts = seen(*(place // 5 * 50 for place in range(40))).estimate(1_000)
+def test_a_varying_rate_has_wider_bounds() -> None:
+    steady = estimator_after(*range(0, 400, 10)).estimate(1_000)
+    bursty = estimator_after(*(index // 5 * 50 for index in range(40))).estimate(1_000)
 
-    assert little is not None
-    assert bursts is not None
-    assert bursts.latest is not None
-    assert bursts.soonest < bursts.seconds < bursts.latest
-    assert little.latest == pytest.approx(little.seconds)
-
-
-def test_where_it_varies_too_much_there_is_no_latest() -> None:
-    forecast = seen(*[0] * 20, 1_000).estimate(1_000)
-
-    assert forecast is not None
-    assert forecast.latest is None
-    assert forecast.soonest < forecast.seconds
+    assert steady is not None
+    assert bursty is not None
+    assert bursty.latest is not None
+    assert bursty.earliest < bursty.seconds < bursty.latest
+    assert steady.latest == pytest.approx(steady.seconds)
 
 
-def test_it_is_the_present_pace_that_counts() -> None:
+def test_a_rate_that_varies_too_much_has_no_upper_bound() -> None:
+    eta = estimator_after(*[0] * 20, 1_000).estimate(1_000)
+
+    assert eta is not None
+    assert eta.latest is None
+    assert eta.earliest < eta.seconds
+
+
+def test_only_the_recent_rate_counts() -> None:
     slow = range(0, 200, 1)
     fast = range(200, 200 + 100 * (int(MAX_SAMPLE_AGE_SECONDS) + 1), 100)
 
-    forecast = seen(*slow, *fast).estimate(100)
+    eta = estimator_after(*slow, *fast).estimate(100)
 
-    assert forecast is not None
-    assert forecast.jobs_per_second == pytest.approx(100.0)
+    assert eta is not None
+    assert eta.jobs_per_second == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_it_is_the_present_pace_that_counts() -> None:
         ([7] * 30, 1.0),
     ],
 )
-def test_too_little_tells_nothing(ended: list[int], every: float) -> None:
-    assert seen(*ended, every=every).estimate(10) is None
+def test_too_few_samples_give_no_estimate(ended: list[int], every: float) -> None:
+    assert estimator_after(*ended, every=every).estimate(10) is None
 
 
-def test_a_replay_begins_anew() -> None:
-    forecaster = seen(*range(0, 200, 10))
-    forecaster.record(20.0, 0)
+def test_a_retry_discards_earlier_samples() -> None:
+    estimator = estimator_after(*range(0, 200, 10))
+    estimator.record(20.0, 0)
 
-    assert forecaster.estimate(10) is None
+    assert estimator.estimate(10) is None

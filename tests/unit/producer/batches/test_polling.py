@@ -3,7 +3,7 @@ import itertools
 from producer.batches.polling import MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, poll_intervals
 
 
-def test_pauses_grow_gently_to_a_second() -> None:
+def test_intervals_grow_to_one_second() -> None:
     seconds = list(itertools.islice(poll_intervals(), 20))
 
     assert seconds[0] == MIN_INTERVAL_SECONDS

@@ -29,7 +29,7 @@ OPENAI = {
 
 
 def view(**fields: Any) -> BatchView:
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "id": "batch_1",
         "status": BatchStatus.COMPLETED,
         "name": None,
@@ -51,10 +51,10 @@ def view(**fields: Any) -> BatchView:
         "error_message": None,
         "timestamps": dict.fromkeys(TIMESTAMP_FIELDS) | {"created_at": NOON},
     }
-    return BatchView(**usual | fields)
+    return BatchView(**defaults | fields)
 
 
-def test_the_object_is_openais_and_more() -> None:
+def test_the_object_has_openais_fields_and_ours() -> None:
     document = view().as_dict()
 
     assert document.keys() >= OPENAI
@@ -74,24 +74,24 @@ def test_the_counts_add_up() -> None:
     assert counts.as_dict() == {"total": 10, "completed": 3, "failed": 2, "cancelled": 1, "expired": 1, "open": 3}
 
 
-def test_a_failed_batch_says_why() -> None:
+def test_a_failed_batch_has_an_error() -> None:
     document = view(status=BatchStatus.FAILED, error_code="model_unusable", error_message="no weights").as_dict()
 
     assert document["errors"] == {"object": "list", "data": [{"code": "model_unusable", "message": "no weights"}]}
 
 
-def test_without_results_there_is_no_share_and_no_pace() -> None:
+def test_without_results_padding_and_rate_are_none() -> None:
     document = view(tokens=0, padded_tokens=0, jobs_per_second=None).as_dict()
 
     assert document["padding_share"] is None
     assert document["jobs_per_second"] is None
 
 
-def test_pace_counts_from_the_first_claim() -> None:
+def test_the_rate_counts_from_the_first_claim() -> None:
     assert jobs_per_second(100, NOON, NOON + timedelta(seconds=4)) == 25
     assert jobs_per_second(100, None, NOON) is None
     assert jobs_per_second(0, NOON, NOON + timedelta(seconds=4)) is None
-    assert jobs_per_second(3, NOON, NOON) == 3_000  # two looks at a coarse clock
+    assert jobs_per_second(3, NOON, NOON) == 3_000  # two equal readings of a coarse clock
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_exit_codes(status: BatchStatus, failed: int, code: int) -> None:
     assert exit_code(view(status=status, counts=JobCounts(10, 10 - failed, failed, 0, 0))) == code
 
 
-def test_how_busy_devices_were_is_told_of_one() -> None:
+def test_devices_busy_is_an_average_number_of_devices() -> None:
     assert view().devices_busy is None
     assert view(device_seconds=0.6, jobs_per_second=10.0).devices_busy == pytest.approx(0.75)  # 8 answers in 0.8 s
     assert view(device_seconds=2.4, jobs_per_second=10.0).devices_busy == pytest.approx(3.0)

@@ -39,7 +39,7 @@ def worker(revision: str, *, pipeline: str = "p", alive: bool = True) -> WorkerV
 
 
 @pytest.mark.parametrize(
-    ("workers", "waits_beside"),
+    ("workers", "expected"),
     [
         ([], set()),
         ([worker("old")], set()),
@@ -49,10 +49,10 @@ def worker(revision: str, *, pipeline: str = "p", alive: bool = True) -> WorkerV
         ([worker("new", pipeline="another")], set()),
     ],
 )
-def test_a_batch_waits_for_its_own_revision(workers: list[WorkerView], waits_beside: set[str]) -> None:
-    assert other_revisions(workers, batch("old")) == waits_beside
+def test_other_revisions_are_listed_only_without_the_batchs_own(workers: list[WorkerView], expected: set[str]) -> None:
+    assert other_revisions(workers, batch("old")) == expected
 
 
-def test_a_batch_that_is_unsettled_or_over_waits_for_nobody() -> None:
+def test_a_batch_without_revision_or_ended_waits_for_no_revision() -> None:
     assert other_revisions([worker("new")], batch(None)) == set()
     assert other_revisions([worker("new")], batch("old", BatchStatus.COMPLETED)) == set()

@@ -1,4 +1,4 @@
-"""Access: what sources may name, through whichever spelling, link or race."""
+"""Access rules hold for every spelling, link and race."""
 
 import os
 import socket
@@ -14,39 +14,39 @@ from producer.readers.access import Access
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder that sources may be read from, beside one that they may not."""
+    """A folder that sources may be read from, next to one that they may not."""
     for name in ("data", "elsewhere"):
         (tmp_path / name / "deeper").mkdir(parents=True)
         (tmp_path / name / "a.jsonl").write_text(f'"{name}"\n')
     return tmp_path / "data"
 
 
-def read(said: object, allowed: Access) -> bytes:
+def read(path_or_url: object, access_rules: Access) -> bytes:
     content = b""
-    for file in files.find_files([str(said)], "jsonl", allowed):
+    for file in files.find_files([str(path_or_url)], "jsonl", access_rules):
         with file.open_stream() as stream:
             content += stream.read()
     return content
 
 
-def under(*roots: Path) -> Access:
+def rules_for(*roots: Path) -> Access:
     return Access.from_settings(Settings(source_roots=roots))
 
 
 class TestRoots:
-    def test_unset_admit_any_file(self, root: Path) -> None:
+    def test_without_roots_any_file_is_read(self, root: Path) -> None:
         for folder in (root, root.parent / "elsewhere"):
             assert read(folder / "a.jsonl", Access()) == f'"{folder.name}"\n'.encode()
 
     @pytest.mark.parametrize(
-        "said", ["a.jsonl", "*.jsonl", "./a.jsonl", "deeper/../a.jsonl", "**/a.jsonl", "[a].jsonl"]
+        "name", ["a.jsonl", "*.jsonl", "./a.jsonl", "deeper/../a.jsonl", "**/a.jsonl", "[a].jsonl"]
     )
-    def test_admit_what_is_under_them(self, root: Path, said: str) -> None:
-        assert read(f"{root}/{said}", under(root)) == b'"data"\n'
-        assert read(f"FILE://{root}/{said}", under(root.parent / "none", root)) == b'"data"\n'
+    def test_files_under_the_roots_are_read(self, root: Path, name: str) -> None:
+        assert read(f"{root}/{name}", rules_for(root)) == b'"data"\n'
+        assert read(f"FILE://{root}/{name}", rules_for(root.parent / "none", root)) == b'"data"\n'
 
     @pytest.mark.parametrize(
-        "said",
+        "name",
         [
             "../elsewhere/a.jsonl",
             "deeper/../../elsewhere/a.jsonl",
@@ -60,23 +60,23 @@ class TestRoots:
         ],
     )
     @pytest.mark.parametrize("scheme", ["", "file://", "FILE://", "local://"])
-    def test_refuse_what_is_not(self, root: Path, scheme: str, said: str) -> None:
-        with pytest.raises(UnreadableSource, match="is under none of the folders that sources may be read from"):
-            read(f"{scheme}{root}/{said}" if not said.startswith("/") else scheme + said, under(root))
+    def test_other_files_are_rejected(self, root: Path, scheme: str, name: str) -> None:
+        with pytest.raises(UnreadableSource, match="is not in a folder that sources may be read from"):
+            read(f"{scheme}{root}/{name}" if not name.startswith("/") else scheme + name, rules_for(root))
 
-    def test_say_nothing_of_what_is_elsewhere(self, root: Path) -> None:
+    def test_a_rejection_does_not_show_whether_the_file_exists(self, root: Path) -> None:
         def reason(name: str) -> str:
-            with pytest.raises(UnreadableSource) as caught:
-                read(root.parent / "elsewhere" / name, under(root))
-            return str(caught.value).replace(name, "")
+            with pytest.raises(UnreadableSource) as raised:
+                read(root.parent / "elsewhere" / name, rules_for(root))
+            return str(raised.value).replace(name, "")
 
         assert reason("a.jsonl") == reason("no.jsonl")
 
-    def test_refuse_links_that_lead_out(self, root: Path) -> None:
+    def test_links_out_of_the_roots_are_rejected(self, root: Path) -> None:
         (root / "link.jsonl").symlink_to(root.parent / "elsewhere" / "a.jsonl")
         (root / "folder").symlink_to(root.parent / "elsewhere")
 
-        for said in (
+        for name in (
             "link.jsonl",
             "link*.jsonl",
             "folder/a.jsonl",
@@ -84,36 +84,36 @@ class TestRoots:
             "f*/a.jsonl",
             "*/../../elsewhere/a.jsonl",
         ):
-            with pytest.raises(UnreadableSource, match="is under none of the folders"):
-                read(root / said, under(root))
+            with pytest.raises(UnreadableSource, match="is not in a folder"):
+                read(root / name, rules_for(root))
 
-    def test_follow_links_that_stay(self, root: Path, tmp_path: Path) -> None:
+    def test_links_within_the_roots_are_followed(self, root: Path, tmp_path: Path) -> None:
         (root / "link.jsonl").symlink_to(root / "a.jsonl")
         (tmp_path / "rooted").symlink_to(root)
 
-        assert read(root / "link.jsonl", under(root)) == b'"data"\n'
-        assert read(tmp_path / "rooted" / "a.jsonl", under(tmp_path / "rooted")) == b'"data"\n'
+        assert read(root / "link.jsonl", rules_for(root)) == b'"data"\n'
+        assert read(tmp_path / "rooted" / "a.jsonl", rules_for(tmp_path / "rooted")) == b'"data"\n'
 
-    def test_are_asked_of_what_was_opened(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The path is swapped for a link after it was looked at."""
-        [file] = files.find_files([str(root / "a.jsonl")], "jsonl", under(root))
+    def test_the_open_file_is_checked(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The path is replaced by a link after it was checked."""
+        [file] = files.find_files([str(root / "a.jsonl")], "jsonl", rules_for(root))
         (root / "a.jsonl").unlink()
         (root / "a.jsonl").symlink_to(root.parent / "elsewhere" / "a.jsonl")
 
-        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.open_stream():
+        with pytest.raises(UnreadableSource, match="is not in a folder"), file.open_stream():
             pass
         monkeypatch.setattr(access, "PROC_FD", Path("/nowhere"))  # as on other systems than Linux
-        with pytest.raises(UnreadableSource, match="is under none of the folders"), file.open_stream():
+        with pytest.raises(UnreadableSource, match="is not in a folder"), file.open_stream():
             pass
 
-    def test_that_are_none_admit_nothing(self, root: Path) -> None:
+    def test_an_empty_list_of_roots_allows_no_file(self, root: Path) -> None:
         with pytest.raises(UnreadableSource, match=r"\(source_roots: none\)"):
-            read(root / "a.jsonl", under())
+            read(root / "a.jsonl", rules_for())
 
 
-class TestKindsOfFiles:
+class TestFiles:
     @pytest.mark.parametrize("scheme", ["", "file://", "FILE://", "local://"])
-    def test_that_are_no_regular_ones_never_wait(self, root: Path, scheme: str) -> None:
+    def test_special_files_are_rejected_without_waiting(self, root: Path, scheme: str) -> None:
         os.mkfifo(root / "fifo")
         (root / "device").symlink_to("/dev/zero")
         (root / "terminal").symlink_to("/dev/tty")
@@ -124,16 +124,16 @@ class TestKindsOfFiles:
             bound.bind("socket")
             os.chdir(folder)
             for name in ("fifo", "device", "terminal", "linked", "socket", "deeper"):
-                for allowed in (Access(), under(root)):
+                for access_rules in (Access(), rules_for(root)):
                     with pytest.raises(UnreadableSource):
-                        read(f"{scheme}{root}/{name}", allowed)
+                        read(f"{scheme}{root}/{name}", access_rules)
 
-    def test_that_are_too_many_are_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pattern_with_too_many_matches_is_rejected(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "MAX_FILES", 3)
         for number in range(4):
             (root / f"many-{number}.jsonl").touch()
 
-        with pytest.raises(UnreadableSource, match="stands for more than 3 files"):
+        with pytest.raises(UnreadableSource, match="matches more than 3 files"):
             read(root / "many-*.jsonl", Access())
 
 
@@ -173,31 +173,33 @@ CHAINS = [
 
 class TestUrls:
     @pytest.mark.parametrize("url", URLS)
-    def test_are_refused_unless_their_scheme_is_allowed(self, url: str) -> None:
-        for allowed in (Access(), Access(schemes=frozenset({"gs"})), under(Path("/"))):
+    def test_a_scheme_that_is_not_allowed_is_rejected(self, url: str) -> None:
+        for access_rules in (Access(), Access(schemes=frozenset({"gs"})), rules_for(Path("/"))):
             with pytest.raises(UnreadableSource, match="is a URL that sources may not name"):
-                read(url, allowed)
+                read(url, access_rules)
 
     @pytest.mark.parametrize("url", CHAINS)
-    def test_that_are_chained_are_refused_whatever_is_allowed(self, url: str) -> None:
-        schemes = ["s3", "memory", "file", "zip", "tar", "simplecache", "filecache", "blockcache", "reference", "dir"]
+    def test_chained_urls_are_always_rejected(self, url: str) -> None:
+        schemes = ("s3", "memory", "file", "zip", "tar", "simplecache", "filecache", "blockcache", "reference", "dir")
+        access_rules = Access.from_settings(Settings(source_schemes=schemes))
+
         with pytest.raises(UnreadableSource, match="leads through several file systems"):
-            read(url, Access.from_settings(Settings(source_schemes=tuple(schemes))))
+            read(url, access_rules)
 
     @pytest.mark.parametrize(
         "url", ["file://a.jsonl", "file://localhost/etc/passwd", "local://~/a", "file://", "FILE://."]
     )
-    def test_of_files_begin_at_the_root(self, url: str) -> None:
+    def test_file_urls_must_be_absolute(self, url: str) -> None:
         with pytest.raises(UnreadableSource, match="names no file of this machine"):
             read(url, Access())
 
-    @pytest.mark.parametrize("said", ["file:/etc/passwd", "file:a", "s3:/bucket/a"])
-    def test_that_are_none_are_paths(self, said: str) -> None:
+    @pytest.mark.parametrize("name", ["file:/etc/passwd", "file:a", "s3:/bucket/a"])
+    def test_text_without_two_slashes_is_a_path(self, name: str) -> None:
         with pytest.raises(MissingSource, match="there is no file"):
-            read(said, Access())
+            read(name, Access())
 
     @pytest.mark.parametrize("setting", [("memory",), ("MEMORY",), ("memory://",)])
-    def test_of_an_allowed_scheme_are_read(self, setting: tuple[str, ...]) -> None:
+    def test_urls_of_an_allowed_scheme_are_read(self, setting: tuple[str, ...]) -> None:
         import fsspec
 
         fsspec.filesystem("memory").pipe_file("/allowed/a.jsonl", b'"far"\n')

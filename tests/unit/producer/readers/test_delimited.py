@@ -15,7 +15,7 @@ def read(content: bytes, delimiter: str = ",") -> list[object]:
     return list(DelimitedReader(io.BytesIO(content), "a.csv", delimiter).records())
 
 
-def test_rows_with_the_lines_they_begin_on() -> None:
+def test_rows_have_the_number_of_their_first_line() -> None:
     content = b'id,text\n1,a\n\n2,"b\nb, ""quoted"""\r\n3,c'
 
     assert read(content) == [
@@ -25,15 +25,15 @@ def test_rows_with_the_lines_they_begin_on() -> None:
     ]
 
 
-def test_tabs() -> None:
+def test_tabs_separate_cells() -> None:
     assert read(b"id\ttext\n1\ta, b\n", "\t") == [(2, {"id": "1", "text": "a, b"})]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
+def test_a_byte_order_mark_is_removed() -> None:
     assert DelimitedReader(io.BytesIO(b"\xef\xbb\xbftext , id\n"), "a.csv", ",").header == ["text", "id"]
 
 
-def test_without_a_header_there_is_nothing() -> None:
+def test_a_blank_file_has_no_header() -> None:
     assert DelimitedReader(io.BytesIO(b"\n\n"), "a.csv", ",").header == []
 
 
@@ -41,7 +41,7 @@ def test_unicode_line_separators_belong_to_the_text() -> None:
     assert read("text\na\u2028b\x0cc\x85d\n".encode()) == [(2, {"text": "a\u2028b\x0cc\x85d"})]
 
 
-def test_a_twice_named_column_is_refused_but_not_unnamed_ones() -> None:
+def test_a_repeated_column_is_rejected_unless_unnamed() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.csv has two columns 'text'"):
         read(b"text,id,text\n")
     assert DelimitedReader(io.BytesIO(b",text,,\n"), "a.csv", ",").header == ["", "text", "", ""]
@@ -55,14 +55,14 @@ def test_semicolons_are_recognised() -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        (b"1", "has not as many cells as the header: 1 instead of 2"),
+        (b"1", "has another number of cells than the header: 1 instead of 2"),
         (b"1,a,b", ": 3 instead of 2"),
         (b'1,"a" b', "goes on after a closing quote"),
         (b"1,a\rb", "carriage return"),
         (b"1,caf\xe9", "is not UTF-8 at byte 6 (0xe9)"),
     ],
 )
-def test_a_bad_row_costs_no_other(row: bytes, words: str) -> None:
+def test_an_invalid_row_does_not_affect_others(row: bytes, words: str) -> None:
     before, problem, after = read(b"id,text\n0,a\n" + row + b"\n2,c\n")
 
     assert isinstance(problem, Problem)
@@ -71,16 +71,16 @@ def test_a_bad_row_costs_no_other(row: bytes, words: str) -> None:
     assert (before, after) == ((2, {"id": "0", "text": "a"}), (4, {"id": "2", "text": "c"}))
 
 
-def test_an_open_quote_costs_the_line_it_opens_on() -> None:
+def test_an_open_quote_is_a_problem_of_its_line_only() -> None:
     assert read(b'text\na\n"b\nc\nd\n') == [
         (2, {"text": "a"}),
-        Problem(3, "has a quote that is never closed; close it, or double it where it belongs to the text"),
+        Problem(3, "has a quote that is never closed; close it, or double it if it belongs to the text"),
         (4, {"text": "c"}),
         (5, {"text": "d"}),
     ]
 
 
-def test_a_line_that_is_not_utf8_costs_its_whole_record() -> None:
+def test_a_line_that_is_not_utf8_is_a_problem_of_its_record() -> None:
     before, problem, after = read(b'id,text\n1,a\n2,"b\ncaf\xe9\n3,c"\n4,d\n')
 
     assert problem == Problem(4, "is not UTF-8 at byte 4 (0xe9); save the file as UTF-8")
@@ -98,30 +98,30 @@ def test_a_line_that_is_not_utf8_costs_its_whole_record() -> None:
         (b"t\0\n\0", "seems to be UTF-16"),
     ],
 )
-def test_the_cause_is_named_where_a_file_is_of_another_kind(start: bytes, words: str) -> None:
+def test_another_file_format_is_recognised(start: bytes, words: str) -> None:
     with pytest.raises(UnreadableSource, match=words):
         read(start)
 
 
-def test_an_open_quote_in_the_header_is_refused() -> None:
+def test_an_open_quote_in_the_header_is_rejected() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.csv, line 1 has a quote that is never closed"):
         read(b'"text\na\n')
 
 
 class Lines(io.RawIOBase):
-    """A stream of lines, read as they are asked for."""
+    """A stream that produces lines on demand."""
 
     def __init__(self, content: Iterator[bytes]) -> None:
         self.content = content
-        self.taken = 0
+        self.bytes_read = 0
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = next(self.content, b"")
-        self.taken += len(line)
+        self.bytes_read += len(line)
         return line
 
 
-def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
+def test_an_open_quote_does_not_read_an_endless_file() -> None:
     def content() -> Iterator[bytes]:
         yield b"text\n"
         yield b'"an open quote\n'
@@ -133,9 +133,9 @@ def test_an_open_quote_does_not_swallow_a_file_without_end() -> None:
     records = DelimitedReader(stream, "a.csv", ",").records()  # type: ignore[arg-type]
 
     assert next(records) == Problem(2, "begins a row of more than 16 MiB; close its quote", "row_too_large")
-    assert stream.taken <= limits.MAX_ROW_BYTES + 2 * 2**20
+    assert stream.bytes_read <= limits.MAX_ROW_BYTES + 2 * 2**20
     assert next(records) == (3, {"text": "x" * 2**20})
-    assert stream.taken <= limits.MAX_ROW_BYTES + 2 * 2**20
+    assert stream.bytes_read <= limits.MAX_ROW_BYTES + 2 * 2**20
 
 
 def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
@@ -145,7 +145,7 @@ def test_a_field_may_be_longer_than_the_csv_modules_own_limit() -> None:
     assert csv.field_size_limit() == MAX_FIELD_CHARACTERS
 
 
-def test_a_huge_line_costs_no_other() -> None:
+def test_a_huge_line_does_not_affect_others() -> None:
     assert read(b"text\na\n" + b"x" * (3 * limits.MAX_ROW_BYTES) + b"\nb\n") == [
         (2, {"text": "a"}),
         Problem(3, "is longer than 16 MiB; split it", "row_too_large"),
@@ -153,14 +153,14 @@ def test_a_huge_line_costs_no_other() -> None:
     ]
 
 
-def test_a_hundred_thousand_columns_take_no_time() -> None:
+def test_a_hundred_thousand_columns_are_read_quickly() -> None:
     names = [f"k{number}" for number in range(100_000)]
-    began = time.process_time()
+    started = time.process_time()
 
     rows = read(("text," + ",".join(names) + "\n" + ("x" + ",1" * len(names) + "\n") * 3).encode())
 
     assert [row[0] for row in rows if isinstance(row, tuple)] == [2, 3, 4]
-    assert time.process_time() - began < 3
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_hundred_thousand_columns_take_no_time() -> None:
         b'"",' * 1_000_000,
     ],
 )
-def test_a_row_of_too_many_cells_costs_no_other(row: bytes) -> None:
+def test_a_row_of_too_many_cells_does_not_affect_others(row: bytes) -> None:
     before, problem, *_, after = read(b"text\nbefore\n" + row + b"\nafter\n")
 
     assert (before, after) == ((2, {"text": "before"}), (4 + row.count(b"\n"), {"text": "after"}))
@@ -184,7 +184,7 @@ def test_a_row_of_too_many_cells_costs_no_other(row: bytes) -> None:
 @pytest.mark.parametrize(
     "cell", ['"' + "," * 900_000 + '"', '"' + ',\n""' * 200_000 + '"', '"' + '"",' * 300_000 + '"']
 )
-def test_delimiters_in_quotes_make_no_cells(cell: str) -> None:
+def test_delimiters_in_quotes_do_not_separate_cells(cell: str) -> None:
     text = cell[1:-1].replace('""', '"')
 
     assert read(f"id,text\n1,{cell}\n2,a\n".encode()) == [
@@ -196,7 +196,7 @@ def test_delimiters_in_quotes_make_no_cells(cell: str) -> None:
 @pytest.mark.parametrize(
     "field", [b"x" * 5 * 2**20, b'"' + b"x" * 5 * 2**20 + b'"', b'"' + b"a line\n" * 500_000 + b'"']
 )
-def test_a_huge_field_costs_its_row_and_no_other(field: bytes) -> None:
+def test_a_huge_field_does_not_affect_other_rows(field: bytes) -> None:
     before, problem, after = read(b"text\na\n" + field + b"\nb\n")
 
     assert (before, after) == ((2, {"text": "a"}), (4 + field.count(b"\n"), {"text": "b"}))
@@ -204,12 +204,12 @@ def test_a_huge_field_costs_its_row_and_no_other(field: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", ['"a, b";"text"', '"id";"the ""text"""', "id;text, or so"[:7]])
-def test_semicolons_are_recognised_beside_quotes(header: str) -> None:
+def test_semicolons_are_recognised_with_quotes(header: str) -> None:
     with pytest.raises(UnreadableSource, match="semicolons between its cells"):
         read(f"{header}\n1;a\n".encode())
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_recognised_where_it_begins_with_another_script(codec: str) -> None:
+def test_utf_16_is_recognised_if_it_begins_with_another_script(codec: str) -> None:
     with pytest.raises(UnreadableSource, match="seems to be UTF-16 without a byte-order mark"):
         read("名前,text,id\n1,a,b\n".encode(codec))

@@ -13,7 +13,7 @@ def read(content: bytes) -> list[object]:
     return list(jsonl.read_records(io.BytesIO(content), "a.jsonl"))
 
 
-def sentence(content: bytes) -> str:
+def problem_message(content: bytes) -> str:
     (problem,) = read(content)
     assert isinstance(problem, Problem)
     return problem.message
@@ -23,7 +23,7 @@ def test_objects_and_bare_texts_with_their_lines() -> None:
     assert read(b'{"text": "a"}\n"b"\r\n\n  \n{"text": "c"}') == [(1, {"text": "a"}), (2, "b"), (5, {"text": "c"})]
 
 
-def test_a_byte_order_mark_is_taken_off() -> None:
+def test_a_byte_order_mark_is_removed() -> None:
     assert read(b'\xef\xbb\xbf"a"\n"b"') == [(1, "a"), (2, "b")]
 
 
@@ -34,17 +34,17 @@ def test_only_newlines_end_a_line(separator: str) -> None:
     assert read(content + b"\n") == [(1, f"a{separator}b")]
 
 
-def test_nothing_yields_nothing() -> None:
+def test_an_empty_file_has_no_records() -> None:
     assert read(b"") == []
     assert read(b"\xef\xbb\xbf\n\n") == []
 
 
-def test_a_bad_line_costs_no_other() -> None:
-    found = read(b'"a"\n{oops}\n"c"\n')
+def test_an_invalid_line_does_not_affect_others() -> None:
+    before, problem, after = read(b'"a"\n{oops}\n"c"\n')
 
-    assert [type(record) for record in found] == [tuple, Problem, tuple]
-    assert found[1][0] == 2  # type: ignore[index]
-    assert found[2] == (3, "c")
+    assert (before, after) == ((1, "a"), (3, "c"))
+    assert isinstance(problem, Problem)
+    assert problem.location == 2
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_a_bad_line_costs_no_other() -> None:
         (b'{"a": ' + b"1" * 5_000 + b"}", "thousands of digits"),
     ],
 )
-def test_what_is_wrong_is_said(content: bytes, words: str) -> None:
-    assert words in sentence(content)
+def test_the_problem_is_described(content: bytes, words: str) -> None:
+    assert words in problem_message(content)
 
 
-def test_no_sentence_quotes_the_text() -> None:
+def test_no_message_quotes_the_text() -> None:
     for content in (b'{"text": "canary" oops', b'{"text": "canary\xff"}', b'{"text": NaN, "b": "canary"}'):
-        assert "canary" not in sentence(content)
+        assert "canary" not in problem_message(content)
 
 
-def test_an_array_is_told_from_lines() -> None:
+def test_an_array_is_rejected() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.jsonl is one JSON array.*jq"):
         read(b'\n [\n{"text": "a"}\n]')
-    assert read(b'"a"\n["b"]') == [(1, "a"), (2, ["b"])]  # here the row is wrong, and the task says so
+    assert read(b'"a"\n["b"]') == [(1, "a"), (2, ["b"])]  # here only the row is invalid, which the task finds
     with pytest.raises(UnreadableSource, match="is one JSON array"):
         read(b'[{"text": "a"}]')
 
@@ -95,7 +95,7 @@ def test_a_line_may_be_the_messages_of_a_chat() -> None:
         (b"SQLite format 3\0", "SQLite"),
     ],
 )
-def test_other_kinds_of_files_are_recognised(start: bytes, words: str) -> None:
+def test_other_file_formats_are_recognised(start: bytes, words: str) -> None:
     with pytest.raises(UnreadableSource, match=words):
         read(start + b" more\n")
 
@@ -106,29 +106,29 @@ def test_a_truncated_gzip_is_recognised_as_well() -> None:
 
 
 class Endless(io.RawIOBase):
-    """A line without an end, which counts what is taken from it."""
+    """A line without an end, which counts the bytes read."""
 
-    taken = 0
+    bytes_read = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         buffer[:] = b"x" * len(buffer)
-        self.taken += len(buffer)
+        self.bytes_read += len(buffer)
         return len(buffer)
 
 
-def test_a_line_without_end_is_given_up_early() -> None:
+def test_an_endless_line_is_abandoned_early() -> None:
     endless = Endless()
 
-    found = next(jsonl.read_records(io.BufferedReader(endless), "a.jsonl"))
+    record = next(jsonl.read_records(io.BufferedReader(endless), "a.jsonl"))
 
-    assert found == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
-    assert endless.taken <= limits.MAX_ROW_BYTES + 2**20
+    assert record == Problem(1, "is longer than 16 MiB; split it", "row_too_large")
+    assert endless.bytes_read <= limits.MAX_ROW_BYTES + 2**20
 
 
-def test_a_huge_line_costs_no_other() -> None:
+def test_a_huge_line_does_not_affect_others() -> None:
     assert read(b'"a"\n' + b"x" * (3 * limits.MAX_ROW_BYTES) + b'\n"b"\n') == [
         (1, "a"),
         Problem(2, "is longer than 16 MiB; split it", "row_too_large"),
@@ -136,7 +136,7 @@ def test_a_huge_line_costs_no_other() -> None:
     ]
 
 
-def test_a_line_of_the_greatest_length_is_taken() -> None:
+def test_a_line_of_the_maximum_length_is_read() -> None:
     text = "x" * (limits.MAX_ROW_BYTES - 3)
 
     assert read(f'"{text}"\n'.encode()) == [(1, text)]
@@ -157,26 +157,26 @@ MANY = 1_000_000
     ],
     ids=["keys", "doubled keys", "objects", "lists", "numbers", "texts"],
 )
-def test_a_line_of_too_many_values_costs_no_other_and_little_time(inner: str) -> None:
-    began = time.process_time()
+def test_a_line_of_too_many_values_is_rejected_quickly(inner: str) -> None:
+    started = time.process_time()
 
     before, problem, after = read(b'"before"\n{"text":"x",' + inner.encode() + b'}\n"after"\n')
 
     assert (before, after) == ((1, "before"), (3, "after"))
     assert problem == Problem(2, jsonl.TOO_MANY_VALUES_MESSAGE, "row_too_large")
-    assert time.process_time() - began < 5
+    assert time.process_time() - started < 5
 
 
-@pytest.mark.parametrize("mark", [",", ":", "{", "[", '\\"', "\\\\", "\\u002c,"])
-def test_marks_in_a_text_are_no_values(mark: str) -> None:
-    text = mark * (3_000_000 // len(mark))
+@pytest.mark.parametrize("separator", [",", ":", "{", "[", '\\"', "\\\\", "\\u002c,"])
+def test_separators_in_a_text_are_not_counted_as_values(separator: str) -> None:
+    text = separator * (3_000_000 // len(separator))
 
-    [(_, found)] = read(f'{{"text":"{text}"}}\n'.encode())
+    [(_, value)] = read(f'{{"text":"{text}"}}\n'.encode())
 
-    assert found == {"text": json.loads(f'"{text}"')}
+    assert value == {"text": json.loads(f'"{text}"')}
 
 
-def test_a_line_that_one_character_makes_four_times_as_large_is_too_long() -> None:
+def test_a_line_that_one_wide_character_makes_too_large_is_rejected() -> None:
     line = '{"text": "a", "page": "' + "a" * 6 * 2**20 + '"}\n'
 
     assert read(line.encode() + line.replace("aa", "a\U0001f600", 1).encode())[1] == Problem(
@@ -185,12 +185,14 @@ def test_a_line_that_one_character_makes_four_times_as_large_is_too_long() -> No
 
 
 @pytest.mark.parametrize("blanks", [" ", "\t \r", " " * 1000])
-def test_blanks_around_a_value_are_none_of_it(blanks: str) -> None:
+def test_blanks_around_a_value_are_ignored(blanks: str) -> None:
     assert read(f'{blanks}"a"{blanks}\n'.encode()) == [(1, "a")]
-    assert sentence(f'{blanks}"a"{blanks}b\n'.encode()).startswith(f"is not JSON at character {len(blanks) + 4}:")
+    assert problem_message(f'{blanks}"a"{blanks}b\n'.encode()).startswith(
+        f"is not JSON at character {len(blanks) + 4}:"
+    )
 
 
-def test_bytes_are_counted_as_they_are_passed_over() -> None:
+def test_skipped_bytes_are_counted() -> None:
     content = b'"a"\n' + b"x" * 3 * limits.MAX_ROW_BYTES + b"\n"
     records = jsonl.read_records(
         io.BytesIO(content), "a.jsonl", limits.Meter(limits.Limits(max_source_bytes=20 * 2**20))
@@ -202,9 +204,9 @@ def test_bytes_are_counted_as_they_are_passed_over() -> None:
         next(records)
 
 
-@pytest.mark.parametrize("empty", [0, 1, 2, 10_000, 100_000])
-def test_empty_lines_count(empty: int) -> None:
-    between = b"\n" * empty
+@pytest.mark.parametrize("empty_lines", [0, 1, 2, 10_000, 100_000])
+def test_empty_lines_are_numbered(empty_lines: int) -> None:
+    between = b"\n" * empty_lines
     source = io.BufferedReader(io.BytesIO(between + b'"a"\n' + between + b'"b"\n' + between))
 
-    assert list(jsonl.read_records(source, "f")) == [(empty + 1, "a"), (2 * empty + 2, "b")]
+    assert list(jsonl.read_records(source, "f")) == [(empty_lines + 1, "a"), (2 * empty_lines + 2, "b")]

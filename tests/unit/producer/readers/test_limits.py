@@ -5,13 +5,14 @@ from models.settings import Settings
 from producer.readers.limits import DEFAULT_LIMITS, SCALAR_BYTES, Limits, Meter, count_characters, portions, size_bytes
 
 
-def test_limits_are_those_of_the_settings() -> None:
+def test_limits_come_from_the_settings() -> None:
+    settings = Settings.load(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
+
     assert Limits.from_settings(Settings.load()) == DEFAULT_LIMITS
-    set_otherwise = Settings.load(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
-    assert Limits.from_settings(set_otherwise) == Limits(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
+    assert Limits.from_settings(settings) == Limits(max_input_characters=5, max_source_bytes=6, max_source_rows=7)
 
 
-def test_a_meter_says_where_it_ran_out_and_which_setting_that_is() -> None:
+def test_a_meter_names_the_location_and_the_setting() -> None:
     meter = Meter(Limits(max_source_bytes=10))
     meter.add(10, "a.jsonl, line 1")
 
@@ -20,7 +21,7 @@ def test_a_meter_says_where_it_ran_out_and_which_setting_that_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "least", "most"),
+    ("value", "min_bytes", "max_bytes"),
     [
         ("a" * 100, 100, 100),
         (b"a" * 100, 100, 100),
@@ -32,11 +33,11 @@ def test_a_meter_says_where_it_ran_out_and_which_setting_that_is() -> None:
         ({"k" * 100 + str(n): 1 for n in range(100)}, 10_000, 12_000),
     ],
 )
-def test_the_size_of_a_value_is_about_what_it_holds(value: object, least: int, most: int) -> None:
-    assert least <= size_bytes(value) <= most
+def test_the_size_of_a_value_is_approximate(value: object, min_bytes: int, max_bytes: int) -> None:
+    assert min_bytes <= size_bytes(value) <= max_bytes
 
 
-def test_nothing_is_too_deep_to_be_measured() -> None:
+def test_deeply_nested_values_are_measured() -> None:
     deep: list[object] = ["a" * 100]
     for _ in range(100_000):
         deep = [deep]
@@ -45,7 +46,7 @@ def test_nothing_is_too_deep_to_be_measured() -> None:
     assert count_characters(deep) == 100
 
 
-def test_the_characters_of_an_input_are_those_of_its_texts() -> None:
+def test_the_characters_of_an_input_s_texts_are_counted() -> None:
     assert count_characters("\U0001f600" * 3) == 3
     assert count_characters({"question": "ab", "context": "cde", "top": 5}) == 5
     assert count_characters({"messages": [{"role": "user", "content": "abc"}]}) == 7

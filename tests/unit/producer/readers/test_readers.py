@@ -34,7 +34,7 @@ def rows(path: Path | str, kind: str | None = None, columns: ColumnMapping | Non
         ("a.tsv", "id\ttext\n1\tgood\n"),
     ],
 )
-def test_the_format_goes_by_the_name(tmp_path: Path, name: str, content: str) -> None:
+def test_the_name_shows_the_format(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
     path.write_text(content)
 
@@ -48,22 +48,22 @@ def test_the_format_can_be_named(tmp_path: Path) -> None:
     path.write_text("text\ngood\n")
 
     assert rows(path, "csv") == [Row(2, None, {"text": "good"})]
-    with pytest.raises(UnreadableSource, match=r"say --format jsonl or csv or tsv"):
+    with pytest.raises(UnreadableSource, match=r"add --format jsonl or csv or tsv"):
         rows(path)
 
 
-def test_an_empty_cell_of_an_optional_column_is_nothing(tmp_path: Path) -> None:
+def test_an_empty_cell_of_an_optional_column_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,text_pair\na,\nb,c\n,d\n")
 
     assert [row.raw_input for row in rows(path) if isinstance(row, Row)] == [
         {"text": "a"},
         {"text": "b", "text_pair": "c"},
-        {"text": "", "text_pair": "d"},  # the task refuses it: its text is required
+        {"text": "", "text_pair": "d"},  # invalid, because the text is required
     ]
 
 
-def test_standard_input_is_json_lines_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_json_lines_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'"good"\n')))
     assert rows("-") == [Row(1, None, "good")]
 
@@ -71,18 +71,18 @@ def test_standard_input_is_json_lines_unless_said_otherwise(monkeypatch: pytest.
     assert rows("-", "csv") == [Row(2, None, {"text": "good"})]
 
 
-def test_rows_whose_columns_are_wrong_are_problems_that_say_which_option_mends_them(tmp_path: Path) -> None:
+def test_a_problem_with_a_column_names_the_option_that_repairs_it(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"body": "good"}\n{"text": "good", "id": 1.5}\n')
 
     first, second = rows(path)
 
-    assert first == Problem(1, "has no 'text'; it has: body; say which to take: --input FIELD=COLUMN", "missing_field")
-    sentence = "id must be text, an integer or a UUID to be the custom_id; take another with --id, or none with --no-id"
-    assert second == Problem(2, sentence, "invalid_id")
+    assert first == Problem(1, "has no 'text'; it has: body; say which to use: --input FIELD=COLUMN", "missing_field")
+    message = "id must be text, an integer or a UUID to be the custom_id; use another with --id, or none with --no-id"
+    assert second == Problem(2, message, "invalid_id")
 
 
-def test_a_table_without_the_column_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_table_without_the_column_is_rejected_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,body\n1,good\n")
 
@@ -99,7 +99,7 @@ def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo.jsonl")  # nobody ever writes to it: opening must not wait
+    os.mkfifo(tmp_path / "fifo.jsonl")  # it has no writer: opening must not wait
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "device.jsonl").symlink_to("/dev/zero")
 
@@ -114,12 +114,12 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         ("nowhere.jsonl", "there is no file nowhere.jsonl"),
         ("a.jsonl.gz", "there is no file a.jsonl.gz"),
         ("nowhere-*.jsonl", r"no file matches nowhere-\*.jsonl"),
-        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: nothing here reads such URLs"),
+        ("nothing://a.jsonl", "nothing://a.jsonl can't be opened: no installed package reads such URLs"),
         ("memory://nowhere/a.jsonl", "there is no file memory://nowhere/a.jsonl"),
         ("a\0b.jsonl", "can't be opened"),
     ],
 )
-def test_what_is_no_file_is_said(path: str, words: str) -> None:
+def test_a_missing_file_is_named(path: str, words: str) -> None:
     with pytest.raises(UnreadableSource, match=words):
         rows(path)
 
@@ -144,68 +144,68 @@ def _bytes(row: dict[str, Any]) -> dict[bytes, Any]:
     return {key.encode(): value.encode() if isinstance(value, str) else value for key, value in row.items()}
 
 
-def packed(packing: str, data: bytes) -> bytes:
-    if packing == ".gz":
+def compress(suffix: str, data: bytes) -> bytes:
+    if suffix == ".gz":
         return gzip.compress(data)
-    if packing == ".zst":
+    if suffix == ".zst":
         compressed: bytes = pytest.importorskip("backports.zstd").compress(data)
         return compressed
     return data
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-class TestKinds:
+class TestFormats:
     def expected(self, kind: str) -> list[Row]:
         return [row._replace(location=row.location + (kind == "csv")) for row in READ]
 
-    def test_every_kind_is_read_packed_or_not(self, tmp_path: Path, kind: str, packing: str) -> None:
-        path = tmp_path / f"a.{kind}{packing}"
-        path.write_bytes(packed(packing, content(kind)))
+    def test_a_file_is_read_compressed_or_not(self, tmp_path: Path, kind: str, suffix: str) -> None:
+        path = tmp_path / f"a.{kind}{suffix}"
+        path.write_bytes(compress(suffix, content(kind)))
 
         assert rows(path) == self.expected(kind)
 
-    def test_from_standard_input(self, monkeypatch: pytest.MonkeyPatch, kind: str, packing: str) -> None:
-        stdin = io.TextIOWrapper(io.BytesIO(packed(packing, content(kind))))
+    def test_standard_input_is_read(self, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str) -> None:
+        stdin = io.TextIOWrapper(io.BytesIO(compress(suffix, content(kind))))
         monkeypatch.setattr(sys, "stdin", stdin)
 
         assert rows("-", kind) == self.expected(kind)
 
-    def test_from_where_fsspec_reaches(self, kind: str, packing: str) -> None:
+    def test_a_url_is_read(self, kind: str, suffix: str) -> None:
         memory = fsspec.filesystem("memory")
-        memory.pipe_file(f"/bucket/a.{kind}{packing}", packed(packing, content(kind)))
+        memory.pipe_file(f"/bucket/a.{kind}{suffix}", compress(suffix, content(kind)))
 
-        assert rows(f"memory://bucket/a.{kind}{packing}") == self.expected(kind)
+        assert rows(f"memory://bucket/a.{kind}{suffix}") == self.expected(kind)
 
 
-@pytest.mark.parametrize("packing", [".gz", ".zst"])
-def test_a_packed_file_that_was_cut_off_is_said(tmp_path: Path, packing: str) -> None:
-    path = tmp_path / f"a.jsonl{packing}"
-    path.write_bytes(packed(packing, content("jsonl"))[:-5])
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_truncated_compressed_file_is_rejected(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(compress(suffix, content("jsonl"))[:-5])
 
-    with pytest.raises(UnreadableSource, match="ends before its packing does; fetch or write it again"):
+    with pytest.raises(UnreadableSource, match="is compressed, and cut off; fetch or write it again"):
         rows(path)
 
 
-def test_another_packing_is_named(tmp_path: Path) -> None:
+def test_other_compression_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.zip").touch()
 
-    with pytest.raises(UnreadableSource, match=r"is packed as \.zip, which is not read; pack it with gzip or zstd"):
+    with pytest.raises(UnreadableSource, match=r"is compressed as \.zip, which is not read; use gzip or zstd"):
         rows(tmp_path / "a.jsonl.zip")
 
 
-def test_what_is_packed_is_told_by_its_bytes(tmp_path: Path) -> None:
+def test_compression_is_recognised_by_content(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(gzip.compress(content("jsonl")))
 
     assert rows(path) == READ
 
 
-def test_broken_packing_is_said(tmp_path: Path) -> None:
+def test_broken_compression_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(b"\x1f\x8bxyz" * 30)
 
-    with pytest.raises(UnreadableSource, match="can't be unpacked"):
+    with pytest.raises(UnreadableSource, match="can't be decompressed"):
         rows(path)
 
 
@@ -213,7 +213,7 @@ def test_broken_packing_is_said(tmp_path: Path) -> None:
     ("module", "name", "data", "extra"),
     [("backports", "a.jsonl.zst", b"\x28\xb5\x2f\xfd", "zstd"), ("pyarrow.parquet", "a.parquet", b"PAR1", "parquet")],
 )
-def test_what_is_not_installed_is_named(
+def test_a_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, data: bytes, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -247,13 +247,13 @@ class TestSeveralFiles:
             assert self.texts(source) == ["one", "two", "three", "four"]
             assert source.name == f"the set of 2 files from {folder / 'a.jsonl'} to {folder / 'b.jsonl'}"
 
-    def test_files_are_read_in_the_order_given_whatever_they_are(self, folder: Path) -> None:
+    def test_files_of_any_format_are_read_in_the_given_order(self, folder: Path) -> None:
         paths = [str(folder / "b.jsonl"), str(folder / "c.csv"), str(folder / "a.jsonl")]
 
         with readers.open_source(paths, ColumnMapping.for_task(SPEC)) as source:
-            found = list(source.rows)
+            read_rows = list(source.rows)
 
-        assert [source.describe_location(row.location) for row in found] == [
+        assert [source.describe_location(row.location) for row in read_rows] == [
             f"{paths[0]}, line 1",
             f"{paths[0]}, line 3",
             f"{paths[1]}, line 2",
@@ -261,9 +261,9 @@ class TestSeveralFiles:
             f"{paths[2]}, line 1",
             f"{paths[2]}, line 2",
         ]
-        assert found[3][1] == "has not as many cells as the header: 2 instead of 1"
+        assert read_rows[3][1] == "has another number of cells than the header: 2 instead of 1"
 
-    def test_of_several_a_missing_one_is_said_before_any_is_read(self, folder: Path) -> None:
+    def test_a_missing_file_is_named_before_any_is_read(self, folder: Path) -> None:
         with (
             pytest.raises(UnreadableSource, match="there is no file"),
             readers.open_source([str(folder / "a.jsonl"), "nowhere.jsonl"], ColumnMapping.for_task(SPEC)),
@@ -276,14 +276,14 @@ class TestSeveralFiles:
 
         assert rows(tmp_path / "a[1].jsonl") == [Row(1, None, "one")]
 
-    def test_standard_input_stands_alone(self, folder: Path) -> None:
+    def test_standard_input_can_t_be_combined_with_files(self, folder: Path) -> None:
         with (
-            pytest.raises(UsageError, match="stands alone"),
+            pytest.raises(UsageError, match="can't be combined with files"),
             readers.open_source(["-", "a.jsonl"], ColumnMapping.for_task(SPEC)),
         ):
             pass
 
-    def test_patterns_where_fsspec_reaches(self) -> None:
+    def test_a_pattern_in_a_url_is_expanded(self) -> None:
         memory = fsspec.filesystem("memory")
         for name in ("2", "1"):
             memory.pipe_file(f"/parts/{name}.jsonl", f'"{name}"\n'.encode())
@@ -292,7 +292,7 @@ class TestSeveralFiles:
             assert self.texts(source) == ["1", "2"]
 
 
-def test_a_source_that_breaks_off_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_breaks_off_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(io.BytesIO):
         def readline(self, *_: Any) -> bytes:
             raise ConnectionResetError("gone")

@@ -13,7 +13,7 @@ class TestColumns:
 
         assert row == Row(3, "7", {"text": "good"})
 
-    def test_custom_id_goes_before_id(self) -> None:
+    def test_custom_id_takes_precedence_over_id(self) -> None:
         assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "b", "custom_id": "a", "text": "x"}).custom_id == "a"
         assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "b", "custom_id": None, "text": "x"}).custom_id == "b"
         assert ColumnMapping.for_task(SPEC).map_row(1, {"id": "", "text": "x"}).custom_id is None
@@ -28,22 +28,22 @@ class TestColumns:
 
         assert row == Row(1, "s1", {"text": "good", "text_pair": "short"})
 
-    def test_bare_text_stands_for_the_first_field(self) -> None:
+    def test_bare_text_is_the_first_field(self) -> None:
         assert ColumnMapping.for_task(SPEC).map_row(1, "good") == Row(1, None, "good")
 
-    def test_a_field_that_the_task_lacks_is_refused(self) -> None:
+    def test_an_unknown_field_is_rejected(self) -> None:
         with pytest.raises(UsageError, match=r"no input 'body'; it takes: text, text_pair"):
             ColumnMapping.for_task(SPEC, {"body": "text"})
 
-    def test_a_missing_column_is_named_with_the_ones_there_are(self) -> None:
+    def test_a_missing_column_is_named_with_the_existing_ones(self) -> None:
         with pytest.raises(JobError, match=r"has no 'text'; it has: body, stars"):
             ColumnMapping.for_task(SPEC).map_row(1, {"body": "good", "stars": 5})
-        # An optional field whose column is named on purpose must be there as well.
+        # An optional field whose column is named explicitly must exist as well.
         with pytest.raises(JobError, match="has no 'title'"):
             ColumnMapping.for_task(SPEC, {"text_pair": "title"}).map_row(1, {"text": "good"})
 
     @pytest.mark.parametrize("record", [{"text": "x"}, {"text": "x", "sku": None}, {"text": "x", "sku": ""}, "x"])
-    def test_an_id_that_is_named_on_purpose_must_be_there(self, record: object) -> None:
+    def test_an_explicit_id_column_must_have_a_value(self, record: object) -> None:
         with pytest.raises(JobError, match="sku"):
             ColumnMapping.for_task(SPEC, id_column="sku").map_row(1, record)
 
@@ -54,22 +54,22 @@ class TestColumns:
         with pytest.raises(UnreadableSource, match=r"no column 'sku'; it has: text; .*--id"):
             ColumnMapping.for_task(SPEC, id_column="sku").check_header("a.csv", ["text"])
 
-    def test_columns_without_end_are_not_listed_without_end(self) -> None:
-        with pytest.raises(UnreadableSource) as caught:
+    def test_the_list_of_columns_is_bounded(self) -> None:
+        with pytest.raises(UnreadableSource) as raised:
             ColumnMapping.for_task(SPEC).check_header("a.csv", [f"c{i}" * 1000 for i in range(1000)])
 
-        assert "and 980 more" in str(caught.value)
-        assert len(str(caught.value)) < 2_000
+        assert "and 980 more" in str(raised.value)
+        assert len(str(raised.value)) < 2_000
 
 
 class TestCustomId:
-    def test_text_and_integers_are_taken(self) -> None:
+    def test_text_and_integers_are_accepted(self) -> None:
         assert parse_custom_id("ä b") == "ä b"
         assert parse_custom_id(12345678901234567890) == "12345678901234567890"
 
     @pytest.mark.parametrize("value", [True, 1.5, [], {}, "x" * 513, "a\0b", "a\ud800", 10**600])
-    def test_anything_else_is_refused(self, value: object) -> None:
-        with pytest.raises(JobError) as caught:
+    def test_other_values_are_rejected(self, value: object) -> None:
+        with pytest.raises(JobError) as raised:
             parse_custom_id(value)
 
-        assert caught.value.code == "invalid_id"
+        assert raised.value.code == "invalid_id"

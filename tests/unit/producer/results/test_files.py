@@ -13,7 +13,7 @@ from producer.results import files
 from producer.results.files import escape_formula
 from producer.results.pages import ResultRow, format_timestamp
 from producer.results.tabular import TabularLayout
-from tests.results_made import FAILED_FIELDS, FINISHED_AT, result_row
+from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
 
 class TestResultRow:
@@ -23,7 +23,7 @@ class TestResultRow:
             "position": 0,
             "custom_id": None,
             "input": {"text": "good"},
-            "meta": {"region": "EU"},
+            "passthrough": {"region": "EU"},
             "status": "succeeded",
             "output": {"label": "POSITIVE", "score": 0.5},
             "error": None,
@@ -38,14 +38,14 @@ class TestResultRow:
             "reused_from": None,
         }
 
-    def test_an_error_has_a_code_and_a_sentence(self) -> None:
+    def test_an_error_has_a_code_and_a_message(self) -> None:
         assert result_row(**FAILED_FIELDS).as_dict()["error"] == {"code": "text_too_long", "message": "too long"}
 
-    def test_moments_are_in_utc(self) -> None:
+    def test_timestamps_are_in_utc(self) -> None:
         assert format_timestamp(FINISHED_AT.astimezone(timezone(timedelta(hours=2)))) == "2026-01-02T12:00:00.250Z"
 
 
-class TestGuard:
+class TestEscapeFormula:
     @pytest.mark.parametrize(
         "cell",
         ["=cmd()", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "＝1+1", "＋1", "－1", "＠A", "-", "+1", "+49 30", "-1 "],  # noqa: RUF001
@@ -58,22 +58,22 @@ class TestGuard:
         "before",
         [" ", "   ", "\xa0", "\v", "\f", "\t", "\r", "\n", "\u2003", "\u3000", "\ufeff", "\u200b", "\x01", " \t\xa0"],
     )
-    def test_so_it_does_behind_what_is_not_seen(self, before: str, start: str) -> None:
+    def test_a_formula_after_invisible_characters_becomes_text(self, before: str, start: str) -> None:
         assert escape_formula(before + start) == f"'{before}{start}"
 
     @pytest.mark.parametrize(
         "cell",
         ["good", "", " ", "a=b", " a=b", "'=1", -3, -0.5, 1e-9, None, True, "-3", " -3", "-4.5", "-1e-5", "1+1", "ä=1"],
     )
-    def test_all_else_stays(self, cell: object) -> None:
+    def test_other_cells_are_unchanged(self, cell: object) -> None:
         assert escape_formula(cell) is cell
 
 
-class TestPlace:
+class TestTargetFile:
     """Where a file is written: with the rights that are due, and through nothing that others have put there."""
 
     @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-    def test_a_new_file_goes_by_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
+    def test_a_new_file_has_the_mode_of_the_umask(self, tmp_path: Path, umask: int, mode: int) -> None:
         before = os.umask(umask)
         try:
             files.write_jsonl(tmp_path / "new.jsonl", [result_row()])
@@ -83,7 +83,7 @@ class TestPlace:
         assert stat.S_IMODE((tmp_path / "new.jsonl").stat().st_mode) == mode
 
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
-    def test_one_that_is_replaced_keeps_its_mode(self, tmp_path: Path, mode: int) -> None:
+    def test_a_replaced_file_keeps_its_mode(self, tmp_path: Path, mode: int) -> None:
         path = tmp_path / "labels.csv"
         path.touch(0o600)
         path.chmod(mode)
@@ -94,7 +94,7 @@ class TestPlace:
         assert path.read_text().startswith("position,")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-    def test_and_its_owner(self, tmp_path: Path) -> None:
+    def test_a_replaced_file_keeps_its_owner(self, tmp_path: Path) -> None:
         path = tmp_path / "labels.jsonl"
         path.touch()
         os.chown(path, 1234, 4321)
@@ -103,7 +103,7 @@ class TestPlace:
 
         assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
 
-    def test_a_group_that_can_not_be_kept_gives_ours_no_rights(
+    def test_without_the_old_group_our_group_gets_no_rights(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "labels.jsonl"
@@ -116,7 +116,7 @@ class TestPlace:
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_nobody_reads_it_before_it_is_whole(self, tmp_path: Path) -> None:
+    def test_an_incomplete_file_is_private(self, tmp_path: Path) -> None:
         def rows() -> Iterator[ResultRow]:
             yield result_row()
             [part] = tmp_path.glob(".*.part")
@@ -126,7 +126,7 @@ class TestPlace:
 
         assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
-    def test_what_is_planted_at_the_parts_name_is_not_followed(
+    def test_a_link_at_the_temporary_name_is_not_followed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         victim = tmp_path / "victim"
@@ -140,7 +140,7 @@ class TestPlace:
         assert victim.read_text() == "mine"
         assert (tmp_path / ".out.jsonl.guessed.part").is_symlink()
 
-    def test_a_link_as_the_target_stays_one(self, tmp_path: Path) -> None:
+    def test_a_link_as_the_target_stays_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "there.jsonl").touch()
         (tmp_path / "link.jsonl").symlink_to(tmp_path / "there.jsonl")
 
@@ -154,8 +154,8 @@ def _refuse(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 
 
-class TestFiles:
-    def test_the_header_is_guarded(self, tmp_path: Path) -> None:
+class TestWriting:
+    def test_the_header_is_escaped(self, tmp_path: Path) -> None:
         columns = ["=cmd()", " =1", "plain"]
 
         files.write_csv(
@@ -187,7 +187,7 @@ class TestFiles:
             result_row(1).as_dict(),
         ]
 
-    def test_what_was_there_stays_unless_all_is_written(self, tmp_path: Path) -> None:
+    def test_a_failed_export_keeps_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
         path.write_text("before")
 
@@ -202,7 +202,7 @@ class TestFiles:
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_a_link_is_written_through(self, tmp_path: Path) -> None:
+    def test_writing_to_a_link_replaces_its_target(self, tmp_path: Path) -> None:
         target, link = tmp_path / "target.jsonl", tmp_path / "link.jsonl"
         target.touch()
         link.symlink_to(target)

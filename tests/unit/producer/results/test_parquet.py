@@ -8,12 +8,12 @@ from models.errors import UsageError
 from producer.results import files, parquet
 from producer.results.pages import ResultRow
 from producer.results.tabular import TabularLayout
-from tests.results_made import FAILED_FIELDS, FINISHED_AT, result_row
+from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
 SHEET = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0}, passthrough=["region"])
 
 
-def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else object())
 
     with pytest.raises(UsageError, match=r"pip install .*\.\[parquet\]"):
@@ -26,7 +26,7 @@ class TestFile:
         pytest.importorskip("pyarrow")
 
     @pytest.mark.parametrize("group", [1, 2, 50_000])
-    def test_it_reads_back_with_types(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    def test_a_file_reads_back_with_types(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: int) -> None:
         from pyarrow.parquet import read_table
 
         monkeypatch.setattr(parquet, "GROUP_ROWS", group)
@@ -48,7 +48,7 @@ class TestFile:
         assert [each["score"] for each in read] == [0.5, None, 0.5]
         assert (read[0]["custom_id"], read[0]["region"], read[0]["finished_at"]) == ("=a", "EU", FINISHED_AT)
 
-    def test_of_nothing_it_has_the_columns(self, tmp_path: Path) -> None:
+    def test_a_file_without_rows_has_the_columns(self, tmp_path: Path) -> None:
         from pyarrow.parquet import read_table
 
         path = tmp_path / "out.parquet"
@@ -57,7 +57,7 @@ class TestFile:
 
         assert read_table(path).column_names == SHEET.column_names
 
-    def test_what_was_there_stays_unless_all_is_written(self, tmp_path: Path) -> None:
+    def test_a_failed_export_keeps_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"
         path.write_text("before")
 

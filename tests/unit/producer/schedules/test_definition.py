@@ -15,17 +15,17 @@ from producer.submission.request import FailureLimit
 
 SENTIMENT = next(entry for entry in BUILTIN_PIPELINES if entry.task == "sentiment-analysis")
 NIGHTLY: dict[str, Any] = {"pipeline": SENTIMENT.name, "cron": "0 2 * * *", "tz": "Europe/Berlin", "sql": "tickets"}
-FILES = {**{key: value for key, value in NIGHTLY.items() if key != "sql"}, "file": "/in/{slot:%Y-%m-%d}.jsonl"}
+FILES = {**{key: value for key, value in NIGHTLY.items() if key != "sql"}, "file": "/in/{time:%Y-%m-%d}.jsonl"}
 EVERYTHING: dict[str, Any] = {
     **NIGHTLY,
     "bind": {"region": "eu", "most": 5, "all": None},
     "input": {"text": "body"},
     "id": "ticket",
-    "meta": ("region",),
+    "passthrough": ("region",),
     "params": {"top_k": 2},
     "metadata": {"team": "care"},
     "priority": 5,
-    "on_invalid": "refuse",
+    "on_invalid": "reject",
     "max_failures": "2%",
     "reuse": True,
     "catchup": "all",
@@ -40,7 +40,7 @@ EVERYTHING: dict[str, Any] = {
     "alert_drift": 0.2,
     "webhook": "https://hooks.example.com/x",
 }
-SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
+SCHEDULED_AT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 
 def test_little_needs_to_be_said() -> None:
@@ -53,8 +53,8 @@ def test_little_needs_to_be_said() -> None:
         timedelta(),
     )
     assert schedule.initial_since == datetime(1970, 1, 1, tzinfo=UTC)
-    assert schedule.deadline_for(SLOT) is None
-    assert next(schedule.timetable.times_after(SLOT)) == SLOT + timedelta(days=1)
+    assert schedule.deadline_for(SCHEDULED_AT) is None
+    assert next(schedule.timetable.times_after(SCHEDULED_AT)) == SCHEDULED_AT + timedelta(days=1)
 
 
 @pytest.mark.parametrize("said", [NIGHTLY, FILES, EVERYTHING])
@@ -77,7 +77,7 @@ def test_what_is_said_as_it_would_be_is_the_same_as_what_is_not_said() -> None:
 def test_everything_has_its_effect() -> None:
     schedule = ScheduleDefinition.from_fields("nightly", EVERYTHING)
     assert schedule.initial_since == datetime(2026, 10, 31, 23, tzinfo=UTC)  # by the zone's clocks
-    assert schedule.deadline_for(SLOT) == datetime(2026, 11, 24, 5, tzinfo=UTC)
+    assert schedule.deadline_for(SCHEDULED_AT) == datetime(2026, 11, 24, 5, tzinfo=UTC)
     assert (schedule.max_source_wait, schedule.lag_duration) == (timedelta(minutes=30), timedelta(minutes=5))
     columns = schedule.columns_for(SENTIMENT.spec)
     assert (columns.id_columns, columns.passthrough, columns.fields[0][:2]) == (
@@ -87,19 +87,19 @@ def test_everything_has_its_effect() -> None:
     )
 
 
-def test_a_run_s_request_says_of_which_slot_it_is() -> None:
-    request = ScheduleDefinition.from_fields("nightly", EVERYTHING).request_for(SENTIMENT, SLOT)
+def test_a_run_s_request_says_of_which_time_it_is() -> None:
+    request = ScheduleDefinition.from_fields("nightly", EVERYTHING).request_for(SENTIMENT, SCHEDULED_AT)
 
     assert request.name == "nightly 2026-11-24 02:00"
-    assert request.metadata == {"team": "care", "schedule": "nightly", "slot": "2026-11-24T01:00:00+00:00"}
+    assert request.metadata == {"team": "care", "schedule": "nightly", "scheduled_at": "2026-11-24T01:00:00+00:00"}
     assert (request.priority, request.keep_invalid) == (5, False)
     assert request.max_failures == FailureLimit(share=0.02)
     assert request.parameters == {"top_k": 2}
     assert request.deadline is None  # a late run is told of, not broken off
     assert request.idempotency_key is None
     assert request.reuse
-    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SLOT).keep_invalid
-    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SLOT).reuse is False
+    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SCHEDULED_AT).keep_invalid
+    assert ScheduleDefinition.from_fields("nightly", NIGHTLY).request_for(SENTIMENT, SCHEDULED_AT).reuse is False
 
 
 def test_numbers_may_stand_where_toml_has_them() -> None:
@@ -113,7 +113,7 @@ def test_short_names_of_times_are_spelled_out() -> None:
 def test_the_kinds_of_files_are_the_readers_own() -> None:
     annotation = ScheduleDefinition.model_fields["format"].annotation
     assert get_args(get_args(annotation)[0]) == FILE_FORMATS
-    odd = {**FILES, "file": "/in/{slot:%Y-%m-%d}"}
+    odd = {**FILES, "file": "/in/{time:%Y-%m-%d}"}
     with pytest.raises(UsageError, match="does not say by its name"):
         ScheduleDefinition.from_fields("a", odd)
     assert ScheduleDefinition.from_fields("a", {**odd, "format": "csv"}).format == "csv"
@@ -131,15 +131,15 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"cron": "0 25 * * *"}, "bad hour"),
         ({"cron": "* * * * * *"}, "6 fields"),
         ({"tz": "Europe/Berln"}, "is Europe/Berlin meant"),
-        ({"file": "/in/{slot:%Y-%m-%d}.jsonl"}, "sql or file, one of them"),
+        ({"file": "/in/{time:%Y-%m-%d}.jsonl"}, "sql or file, one of them"),
         ({"sql": None}, "sql or file, one of them"),
         ({"format": "csv"}, "format is of files"),
         ({"into_source": "x"}, "name that with into"),
-        ({"metadata": {"slot": "x"}}, "metadata 'slot' is what the schedule writes"),
+        ({"metadata": {"scheduled_at": "x"}}, "metadata 'scheduled_at' is what the schedule writes"),
         ({"bind": {"since": "2020-01-01"}}, "bind 'since' is what the schedule binds"),
         ({"bind": {"region": ["eu"]}}, "bind"),
         ({"max_failures": "many"}, "max_failures 'many' is not a number"),
-        ({"on_invalid": "ignore"}, "on_invalid: input should be 'refuse' or 'fail-row'"),
+        ({"on_invalid": "ignore"}, "on_invalid: input should be 'reject' or 'fail-row'"),
         ({"catchup": "some"}, "catchup: input should be 'latest', 'all' or 'none'"),
         ({"overlap": "maybe"}, "overlap: input should be"),
         ({"catchup_window": "long"}, "catchup_window: 'long' is not an age"),
@@ -147,7 +147,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"lag": "x"}, "lag: "),
         ({"deadline": "noon"}, "deadline: 'noon' is neither"),
         ({"since": "yesterday"}, "since: "),
-        ({"into": "results"}, "into: results is not yours"),
+        ({"into": "results"}, "into: results is reserved"),
         ({"into": "a; DROP TABLE x"}, "into: "),
         ({"alert_drift": 1.5}, "alert_drift: "),
         ({"alert_drift": 0}, "alert_drift: "),
@@ -156,7 +156,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"corn": "0 2 * * *"}, "there is no field 'corn'; is cron meant?"),
         ({"zzz": 1}, "there is no field 'zzz'; it takes: name, pipeline"),
         ({"params": {"x": "\0"}}, "NUL character"),
-        ({"meta": ["\ud800"]}, "surrogate"),
+        ({"passthrough": ["\ud800"]}, "surrogate"),
         ({"params": {"x": float("inf")}}, "number in it is none"),
         ({"params": {"x": "y" * 70_000}}, "at most 65,536"),
     ],
@@ -173,8 +173,8 @@ def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"file": "/in/all.jsonl"}, "has no slot in it"),
-        ({"cron": "0 * * * *"}, "is the same for the slots of"),
+        ({"file": "/in/all.jsonl"}, r"has no \{time:…\} in it"),
+        ({"cron": "0 * * * *"}, "is the same for the runs of"),
         ({"bind": {"a": 1}}, "bind, since and lag are of queries"),
         ({"since": "2026-01-01"}, "bind, since and lag are of queries"),
         ({"lag": "1m"}, "bind, since and lag are of queries"),

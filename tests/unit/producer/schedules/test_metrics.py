@@ -12,11 +12,11 @@ def lines(*schedules: ScheduleMetrics) -> list[str]:
 
 
 def test_everything_of_a_schedule() -> None:
-    slot = datetime(2026, 3, 1, 1, tzinfo=UTC)
-    found = lines(ScheduleMetrics("nightly", {"completed": 7, "missed": 1}, slot, 90.0, SUMMARY))
+    scheduled_at = datetime(2026, 3, 1, 1, tzinfo=UTC)
+    found = lines(ScheduleMetrics("nightly", {"completed": 7, "missed": 1}, scheduled_at, 90.0, SUMMARY))
 
     assert found == [
-        'batchmill_schedule_last_completed_slot_timestamp_seconds{schedule="nightly"} 1772326800',
+        'batchmill_schedule_last_completed_scheduled_timestamp_seconds{schedule="nightly"} 1772326800',
         'batchmill_schedule_runs{schedule="nightly",state="waiting"} 0',
         'batchmill_schedule_runs{schedule="nightly",state="running"} 0',
         'batchmill_schedule_runs{schedule="nightly",state="completed"} 7',

@@ -78,7 +78,7 @@ def test_a_file_is_found_from_wherever_it_runs(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pattern = "in/{slot:%Y-%m-%d}.jsonl"
+    pattern = "in/{time:%Y-%m-%d}.jsonl"
     assert admit(settings, sql=None, file=pattern).file == str(tmp_path / pattern)
     assert admit(settings, Path("/data"), sql=None, file=pattern).file == f"/data/{pattern}"
     assert admit(settings, sql=None, file=f"s3://b/{pattern}").file == f"s3://b/{pattern}"

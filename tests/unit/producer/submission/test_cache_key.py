@@ -11,12 +11,12 @@ from producer.submission.cache_key import (
     resolve_revision,
 )
 
-NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
-PINNED, FOLDER = NAMED["sentiment-analysis"], NAMED["sample-sentiment-analysis"]
+BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
+PINNED, FOLDER = BY_NAME["sentiment-analysis"], BY_NAME["sample-sentiment-analysis"]
 
-# What of a catalogue entry changes no output: names and words, the model's pin (told apart by the settled one), where
-# it runs, how many inputs at a time, how often it is tried, and the parameters, which the batch has.
-CHANGES_NOTHING = {
+# The fields of a catalogue entry that change no output. The revision is compared on its own, and the parameters are the
+# batch's.
+IRRELEVANT_FIELDS = {
     "name",
     "revision",
     "device",
@@ -29,8 +29,8 @@ CHANGES_NOTHING = {
 }
 
 
-def test_every_field_of_an_entry_is_known_to_show_in_outputs_or_not_to() -> None:
-    assert set(type(PINNED).model_fields) == set(OUTPUT_RELEVANT_FIELDS) | CHANGES_NOTHING
+def test_every_field_of_an_entry_is_listed_as_relevant_or_irrelevant() -> None:
+    assert set(type(PINNED).model_fields) == set(OUTPUT_RELEVANT_FIELDS) | IRRELEVANT_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -47,24 +47,27 @@ def test_every_field_of_an_entry_is_known_to_show_in_outputs_or_not_to() -> None
         {"max_length": 8},
     ],
 )
-def test_what_shows_in_an_output_makes_another_one(changed: dict[str, Any]) -> None:
-    assert output_cache_key(PINNED.model_copy(update=changed), {}) not in (None, output_cache_key(PINNED, {}))
+def test_a_relevant_field_changes_the_key(changed: dict[str, Any]) -> None:
+    key = output_cache_key(PINNED.model_copy(update=changed), {})
 
-
-def test_parameters_make_another_one_in_whatever_order() -> None:
-    assert (
-        output_cache_key(PINNED, {"top_k": 1})
-        != output_cache_key(PINNED, {})
-        != output_cache_key(PINNED, {"top_k": None})
-    )
-    assert output_cache_key(PINNED, {"a": {"x": 1, "y": [2]}, "b": 3}) == output_cache_key(
-        PINNED, {"b": 3, "a": {"y": [2], "x": 1}}
-    )
-    assert output_cache_key(PINNED, {"b": [1, 2]}) != output_cache_key(PINNED, {"b": [2, 1]})
+    assert key not in (None, output_cache_key(PINNED, {}))
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "there"),
+    ("parameters", "others"), [({"top_k": 1}, {}), ({"top_k": None}, {}), ({"b": [1, 2]}, {"b": [2, 1]})]
+)
+def test_parameters_change_the_key(parameters: dict[str, Any], others: dict[str, Any]) -> None:
+    assert output_cache_key(PINNED, parameters) != output_cache_key(PINNED, others)
+
+
+def test_the_order_of_parameters_does_not_change_the_key() -> None:
+    parameters, reordered = {"a": {"x": 1, "y": [2]}, "b": 3}, {"b": 3, "a": {"y": [2], "x": 1}}
+
+    assert output_cache_key(PINNED, parameters) == output_cache_key(PINNED, reordered)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "is_cacheable"),
     [
         ("text-generation", {}, False),
         ("text-generation", {"seed": 1}, True),
@@ -74,12 +77,12 @@ def test_parameters_make_another_one_in_whatever_order() -> None:
         ("fill-mask", {}, True),
     ],
 )
-def test_there_is_none_where_tokens_are_drawn_by_chance(name: str, parameters: dict[str, Any], there: bool) -> None:
-    assert (output_cache_key(NAMED[name], parameters) is not None) is there
-    assert (not_cacheable_because(NAMED[name], parameters) is None) is there
+def test_outputs_sampled_without_a_seed_have_no_key(name: str, parameters: dict[str, Any], is_cacheable: bool) -> None:
+    assert (output_cache_key(BY_NAME[name], parameters) is not None) is is_cacheable
+    assert (not_cacheable_because(BY_NAME[name], parameters) is None) is is_cacheable
 
 
-def test_the_revision_is_the_pin_or_a_folder_s_content() -> None:
+def test_the_revision_is_the_pinned_one_or_the_folder_s_content_hash() -> None:
     assert FOLDER.folder is not None
     assert resolve_revision(PINNED) == PINNED.revision
     assert resolve_revision(FOLDER) == content_hash(FOLDER.folder)

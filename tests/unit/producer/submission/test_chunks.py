@@ -1,5 +1,5 @@
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -8,88 +8,100 @@ from models.errors import InvalidRows, SourceTooLarge, UnreadableSource
 from producer.readers.limits import Limits
 from producer.readers.rows import Problem, Row, Source
 from producer.submission import chunks
-from producer.submission.chunks import JobChunker
-from producer.submission.job_writer import LocationIndex
+from producer.submission.chunks import ChunkOptions, JobChunker
 
 SPEC = tasks.find_spec("sentiment-analysis")
 
 
-def taken(rows: Iterable[Row | Problem]) -> JobChunker:
+def chunker_for(rows: Iterable[Row | Problem]) -> JobChunker:
     return JobChunker(SPEC, Source("a.jsonl", "line", iter(rows)))
 
 
 def texts(count: int, start: int = 1) -> Iterator[Row]:
-    return (Row(where, None, f"text {where}") for where in range(start, start + count))
+    return (Row(line, None, f"text {line}") for line in range(start, start + count))
 
 
-def refusal(rows: Iterable[Row | Problem]) -> InvalidRows:
-    with pytest.raises(InvalidRows) as caught:
-        list(taken(rows).chunks())
-    return caught.value
+def rejection(rows: Iterable[Row | Problem]) -> InvalidRows:
+    with pytest.raises(InvalidRows) as raised:
+        list(chunker_for(rows).chunks())
+    return raised.value
 
 
-def test_chunks_follow_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def read_all(rows: Iterable[Row]) -> None:
+    for _ in chunker_for(rows).chunks():
+        pass
+
+
+def test_chunks_are_consecutive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
 
-    taken_chunks = list(taken(texts(7, start=11)).chunks())
+    job_chunks = list(chunker_for(texts(7, start=11)).chunks())
 
-    assert [(chunk.start_position, chunk.end_position) for chunk in taken_chunks] == [(0, 3), (3, 6), (6, 7)]
-    assert taken_chunks[1].documents == [f'{{"text":"text {where}"}}' for where in (14, 15, 16)]
-    assert taken_chunks[1].locations == [14, 15, 16]
+    assert [(chunk.start_position, chunk.end_position) for chunk in job_chunks] == [(0, 3), (3, 6), (6, 7)]
+    assert job_chunks[1].documents == [f'{{"text":"text {line}"}}' for line in (14, 15, 16)]
+    assert job_chunks[1].locations == [14, 15, 16]
 
 
 def test_a_chunk_of_long_texts_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 200)
 
-    taken_chunks = taken(Row(where, None, "x" * 60) for where in range(5)).chunks()
+    job_chunks = chunker_for(Row(line, None, "x" * 60) for line in range(5)).chunks()
 
-    assert [len(chunk.documents) for chunk in taken_chunks] == [2, 2, 1]
+    assert [len(chunk.documents) for chunk in job_chunks] == [2, 2, 1]
 
 
 def test_the_source_is_read_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 3)
     rows = texts(100)
 
-    next(taken(rows).chunks())
+    next(chunker_for(rows).chunks())
 
     assert next(rows).location == 4
 
 
-def test_an_empty_source_is_refused() -> None:
+def test_an_empty_source_is_rejected() -> None:
     with pytest.raises(UnreadableSource, match=r"a\.jsonl has no rows"):
-        list(taken([]).chunks())
+        list(chunker_for([]).chunks())
 
 
 @pytest.mark.parametrize(
     "raw", [None, 3, [], {}, "", " \n", "a\0", "a\udc00", "x" * 1_000_001, {"text": None}, {"txt": "a"}]
 )
-def test_a_row_that_no_model_could_answer_is_named(raw: object) -> None:
-    error = refusal([Row(1, None, "fine"), Row(2, None, raw), Row(3, None, "fine")])
+def test_an_invalid_row_is_named(raw: object) -> None:
+    error = rejection([Row(1, None, "fine"), Row(2, None, raw), Row(3, None, "fine")])
 
     (problem,) = error.problems
     assert problem.startswith("line 2: ")
 
 
-def test_the_first_problems_are_named_and_not_all() -> None:
-    error = refusal(Problem(where, "is bad") for where in range(1, 10_000))
+def test_only_the_first_problems_are_named() -> None:
+    error = rejection(Problem(line, "is bad") for line in range(1, 10_000))
 
-    assert error.problems == (*(f"line {where}: is bad" for where in range(1, 11)), "(and perhaps more)")
+    assert error.problems == (*(f"line {line}: is bad" for line in range(1, 11)), "(and perhaps more)")
 
 
-def test_nothing_is_yielded_after_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_chunk_follows_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
-    taken_chunks = taken([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
+    job_chunks = chunker_for([*texts(3), Problem(4, "is bad"), *texts(10, start=5)]).chunks()
 
-    assert next(taken_chunks).start_position == 0
+    assert next(job_chunks).start_position == 0
     with pytest.raises(InvalidRows):
-        next(taken_chunks)
+        next(job_chunks)
 
 
-def test_looking_on_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_more_problems_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MAX_ROWS_AFTER_PROBLEM", 50)
     rows = texts(1_000_000, start=2)
 
-    error = refusal(_then(Problem(1, "is bad"), rows))
+    error = rejection(_then(Problem(1, "is bad"), rows))
 
     assert error.problems == ("line 1: is bad",)
     assert next(rows).location < 100
@@ -100,8 +112,8 @@ def _then(first: Problem, rows: Iterator[Row]) -> Iterator[Row | Problem]:
     yield from rows
 
 
-def test_a_repeated_id_is_named_with_the_row_that_has_it() -> None:
-    error = refusal([Row(1, "a", "x"), Row(2, "b", "x"), Row(5, "a", "x"), Row(6, "a", "x"), Row(7, None, "x")])
+def test_a_repeated_id_is_named_with_its_first_row() -> None:
+    error = rejection([Row(1, "a", "x"), Row(2, "b", "x"), Row(5, "a", "x"), Row(6, "a", "x"), Row(7, None, "x")])
 
     assert error.problems == (
         "line 5: has custom_id 'a', which line 1 has already",
@@ -112,71 +124,52 @@ def test_a_repeated_id_is_named_with_the_row_that_has_it() -> None:
 def test_no_problem_quotes_an_input() -> None:
     rows = [Row(1, None, "canary\0"), Row(2, None, {"txt": "canary"}), Row(3, None, ["canary"])]
 
-    assert "canary" not in str(refusal(rows))
+    assert "canary" not in str(rejection(rows))
 
 
-def test_memory_does_not_grow_with_the_source() -> None:
+def test_memory_does_not_grow_with_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 1_000)
+
     def peak(count: int) -> int:
-        tracemalloc.start()
-        for _ in taken(Row(where, f"id {where}", f"text {where}") for where in range(count)).chunks():
-            pass
-        _, highest = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return highest
+        return peak_bytes(lambda: read_all(Row(line, f"id {line}", f"text {line}") for line in range(count)))
 
-    assert peak(60_000) < 1.5 * peak(20_000)
+    assert peak(10_000) < 1.5 * peak(2_000)
 
 
 def test_memory_is_bounded_where_texts_are_long() -> None:
-    tracemalloc.start()
-    for _ in taken(Row(where, None, "x" * 900_000) for where in range(100)).chunks():
-        pass
-    _, highest = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    peak = peak_bytes(lambda: read_all(Row(line, None, "x" * 900_000) for line in range(100)))
 
-    assert highest < 4 * chunks.CHUNK_BYTES
+    assert peak < 4 * chunks.CHUNK_BYTES
 
 
-def test_memory_is_bounded_while_looking_on() -> None:
-    tracemalloc.start()
-    refusal(_then(Problem(0, "is bad"), (Row(where, None, "x" * 900_000) for where in range(1, 200))))
-    _, highest = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+def test_memory_is_bounded_in_the_search_for_more_problems() -> None:
+    rows = (Row(line, None, "x" * 900_000) for line in range(1, 200))
 
-    assert highest < 2 * chunks.CHUNK_BYTES
+    peak = peak_bytes(lambda: rejection(_then(Problem(0, "is bad"), rows)))
 
-
-def test_places_are_exact_in_little_memory() -> None:
-    places = LocationIndex()
-    places.add(0, [2, 3, 4])
-    places.add(3, [5, 9, 10])
-    places.add(6, [11])
-
-    assert [places[position] for position in range(7)] == [2, 3, 4, 5, 9, 10, 11]
-    assert len(places._locations) == 2
+    assert peak < 2 * chunks.CHUNK_BYTES
 
 
 class TestLimits:
-    """Of a source and of its inputs, by the settings' names."""
+    """The limits of a source and of its inputs, by the settings' names."""
 
-    def test_more_rows_than_are_taken_are_refused_where_they_begin(self) -> None:
-        source = Source(
-            "a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 3, 5)]), limits=Limits(max_source_rows=2)
-        )
+    def test_the_first_row_beyond_the_limit_is_named(self) -> None:
+        rows = [Row(line, None, "a") for line in (1, 3, 5)]
+        source = Source("a.jsonl", "line", iter(rows), limits=Limits(max_source_rows=2))
 
         with pytest.raises(SourceTooLarge, match=r"a\.jsonl, line 5: the source has more than 2 rows.*max_source_rows"):
             list(JobChunker(SPEC, source).chunks())
 
-    def test_or_are_a_failed_job_behind_those_that_run(self) -> None:
-        source = Source(
-            "a.jsonl", "line", iter([Row(n, None, "a") for n in (1, 2, 3)]), limits=Limits(max_source_rows=2)
-        )
+    def test_a_tolerated_error_is_a_failed_job_after_the_valid_ones(self) -> None:
+        rows = [Row(line, None, "a") for line in (1, 2, 3)]
+        source = Source("a.jsonl", "line", iter(rows), limits=Limits(max_source_rows=2))
+        options = ChunkOptions(keep_invalid=True, tolerated_errors=(UnreadableSource,))
 
-        [chunk] = JobChunker(SPEC, source, keep_invalid=True, tolerated_errors=(UnreadableSource,)).chunks()
+        [chunk] = JobChunker(SPEC, source, options=options).chunks()
 
         assert chunk.documents == ['{"text":"a"}'] * 2 + ["{}"]
         assert list(chunk.failures) == [2]
-        assert chunk.failures[2].code == "source_broke_off"
+        assert chunk.failures[2].code == "source_failed"
 
     @pytest.mark.parametrize(
         ("task", "raw"),
@@ -188,10 +181,10 @@ class TestLimits:
             ("text-generation", {"messages": [{"role": "user", "content": "a" * 7}]}),
         ],
     )
-    def test_an_input_of_more_characters_is_the_problem_of_its_row(self, task: str, raw: object) -> None:
+    def test_an_input_that_is_too_long_is_a_problem_of_its_row(self, task: str, raw: object) -> None:
         source = Source("a.jsonl", "line", iter([Row(7, None, raw)]), limits=Limits(max_input_characters=10))
 
-        [chunk] = JobChunker(tasks.find_spec(task), source, keep_invalid=True).chunks()
+        [chunk] = JobChunker(tasks.find_spec(task), source, options=ChunkOptions(keep_invalid=True)).chunks()
 
         sentence = "the input has 11 characters in all; at most 10 are taken (max_input_characters)"
         assert chunk.failures[0] == Problem(7, sentence, "text_too_long")

@@ -13,16 +13,16 @@ from producer.submission.request import SubmitRequest
 HUB = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sentiment-analysis"]
 
 
-def rehearsed(rows: Iterable[Row | Problem]) -> DryRunReport:
+def report_for(rows: Iterable[Row | Problem]) -> DryRunReport:
     return dry_run.dry_run(SubmitRequest.create(HUB), Source("a.jsonl", "line", iter(rows)), 4)
 
 
-def texts(count: int, first: int = 1) -> Iterator[Row]:
-    return (Row(where, f"id {where}", f"text {where}") for where in range(first, count + 1))
+def texts(last: int, first: int = 1) -> Iterator[Row]:
+    return (Row(line, f"id {line}", f"text {line}") for line in range(first, last + 1))
 
 
 @pytest.mark.parametrize("chunk_jobs", [2, 100])
-def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch, chunk_jobs: int) -> None:
+def test_invalid_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch, chunk_jobs: int) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", chunk_jobs)
     monkeypatch.setattr(dry_run, "MAX_PROBLEMS_LISTED", 3)
     rows = [
@@ -34,36 +34,39 @@ def test_all_bad_rows_are_counted_and_the_first_are_named(monkeypatch: pytest.Mo
         *texts(9, 8),
     ]
 
-    found = rehearsed(rows)
+    report = report_for(rows)
 
-    assert (found.rows, found.jobs, found.slices) == (9, 5, 3)
-    assert found.invalid == {"duplicate_id": 1, "invalid_row": 1, "empty_text": 2}
-    assert found.problems == [
+    assert (report.rows, report.jobs, report.slices) == (9, 5, 3)
+    assert report.invalid == {"duplicate_id": 1, "invalid_row": 1, "empty_text": 2}
+    assert report.problems == [
         "line 4: has custom_id 'id 1', which line 1 has already",
         "line 5: is bad",
         "line 6: text is empty; leave the row out or give it text",
     ]
 
 
-def test_an_empty_source_is_refused() -> None:
+def test_an_empty_source_is_rejected() -> None:
     with pytest.raises(UnreadableSource, match="has no rows"):
-        rehearsed([])
+        report_for([])
 
 
-def test_how_long_it_takes_goes_by_the_pace() -> None:
-    found = rehearsed(texts(9))
+def test_the_estimate_is_the_jobs_by_the_throughput() -> None:
+    report = report_for(texts(9))
+    assert report.estimated_seconds is None
 
-    assert found.estimated_seconds is None
-    found.jobs_per_second = 4.5
-    assert found.estimated_seconds == 2.0
+    report.jobs_per_second = 4.5
+
+    assert report.estimated_seconds == 2.0
 
 
-def test_memory_does_not_grow_with_the_source() -> None:
+def test_memory_does_not_grow_with_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 1_000)
+
     def peak(count: int) -> int:
         tracemalloc.start()
-        rehearsed(texts(count))
-        _, highest = tracemalloc.get_traced_memory()
+        report_for(texts(count))
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return highest
+        return peak_bytes
 
-    assert peak(60_000) < 1.5 * peak(20_000)
+    assert peak(10_000) < 1.5 * peak(2_000)

@@ -6,15 +6,15 @@ import pytest
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from producer.submission.input_lengths import LengthHistogram
 
-NAMED = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
-SAMPLE, HUB = NAMED["sample-sentiment-analysis"], NAMED["sentiment-analysis"]
+BY_NAME = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}
+SAMPLE, HUB = BY_NAME["sample-sentiment-analysis"], BY_NAME["sentiment-analysis"]
 
 
 def documents(*texts: str) -> list[str]:
     return [json.dumps({"text": text}) for text in texts]
 
 
-def test_characters_are_counted_where_no_tokenizer_is_at_hand() -> None:
+def test_characters_are_counted_without_a_tokenizer() -> None:
     lengths = LengthHistogram.for_pipeline(HUB)
 
     lengths.add(documents("a", "abcd", "abcde", "x" * 8))
@@ -34,14 +34,15 @@ def test_tokens_are_counted_with_the_models_own_tokenizer() -> None:
     assert 100 <= lengths.max_length < 500
 
 
-def test_without_the_package_characters_have_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_are_counted_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
 
     assert LengthHistogram.for_pipeline(SAMPLE).unit == "characters"
 
 
-def test_of_nothing_there_is_no_histogram() -> None:
+def test_no_inputs_make_an_empty_histogram() -> None:
     lengths = LengthHistogram.for_pipeline(HUB)
+
     lengths.add([])
 
     assert lengths.bins() == []

@@ -4,12 +4,12 @@ import pytest
 
 from models.errors import InvalidParameters, UsageError
 from models.pipelines.builtin import BUILTIN_PIPELINES
-from producer.submission.request import SubmitRequest
+from producer.submission.request import FailureLimit, SubmitRequest
 
 PIPELINE = BUILTIN_PIPELINES[0]
 
 
-def test_what_is_given_is_kept() -> None:
+def test_given_fields_are_kept() -> None:
     request = SubmitRequest.create(
         PIPELINE, parameters={"top_k": 2}, name="reviews", metadata={"team": "toys"}, priority=-5
     )
@@ -18,14 +18,14 @@ def test_what_is_given_is_kept() -> None:
     assert (request.name, request.metadata, request.priority) == ("reviews", {"team": "toys"}, -5)
 
 
-def test_nothing_need_be_given() -> None:
+def test_every_field_has_a_default() -> None:
     request = SubmitRequest.create(PIPELINE, name="")
 
     assert (request.parameters, request.name, request.metadata, request.priority) == ({}, None, {}, 0)
 
 
 @pytest.mark.parametrize("parameters", [{"top_k": 0}, {"custom_generate": "x"}, {"trust_remote_code": True}])
-def test_parameters_are_the_tasks_to_check(parameters: dict[str, Any]) -> None:
+def test_the_task_validates_the_parameters(parameters: dict[str, Any]) -> None:
     with pytest.raises(InvalidParameters, match=next(iter(parameters))):
         SubmitRequest.create(PIPELINE, parameters=parameters)
 
@@ -43,6 +43,19 @@ def test_parameters_are_the_tasks_to_check(parameters: dict[str, Any]) -> None:
         ({"priority": 1001}, "priority 1001 is out of range"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(field: dict[str, Any], words: str) -> None:
+def test_invalid_fields_are_rejected(field: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         SubmitRequest.create(PIPELINE, **field)
+
+
+@pytest.mark.parametrize(
+    ("value", "of_200"), [("0", 0), ("20", 20), ("2.5%", 5), ("0%", 0), ("100%", 200), ("0.4%", 0)]
+)
+def test_a_failure_limit_is_a_number_or_a_share_of_jobs(value: str, of_200: int) -> None:
+    assert FailureLimit.parse(value).count_for(200) == of_200
+
+
+@pytest.mark.parametrize("value", ["", "-1", "101%", "2.5", "%", "many", "1e3", "9" * 30])
+def test_other_failure_limits_are_rejected(value: str) -> None:
+    with pytest.raises(UsageError, match="max_failures"):
+        FailureLimit.parse(value)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from models import tasks
 from models.errors import JobError
-from tests import models_made_switching as made
-from tests.passes_made import load_adapter
+from tests.factories import tiny_architectures as made
+from tests.factories.forward_passes import load_adapter
 from worker.engine import planning
 from worker.layers import tolerance
 from worker.leasing.leases import Job, Lease

@@ -1,4 +1,4 @@
-"""`deterministic`: the same bits in any company, in any order, alone, with one thread and with two."""
+"""Deterministic passes give the same bits with other rows, in any order, alone, and with one thread or two."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from tests import models_made
+from tests.factories import tiny_models
 from worker.adapters.encoding.collation import Collator
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -33,17 +33,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"dim": 256, "n_layers": 2, "n_heads": 4, "hidden_dim": 512, "max_position_embeddings": 200}
     torch.manual_seed(0)
     model = DistilBertForSequenceClassification(
-        DistilBertConfig(vocab_size=len(models_made.WORDPIECE_VOCABULARY), **sizes)
+        DistilBertConfig(vocab_size=len(tiny_models.WORDPIECE_VOCABULARY), **sizes)
     )
-    return models_made.save(
-        tmp_path_factory.mktemp("deterministic") / "model", model, models_made.wordpiece_tokenizer(200)
+    return tiny_models.save(
+        tmp_path_factory.mktemp("deterministic") / "model", model, tiny_models.wordpiece_tokenizer(200)
     )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> None:
+def test_scores_are_bit_identical_whatever_else_is_in_the_pass(folder: Path, threads: int) -> None:
     all_texts = texts()
-    loaded = runtime.load(models_made.pipeline_for(folder, deterministic=True), "cpu", threads=threads)
+    loaded = runtime.load(tiny_models.pipeline_for(folder, deterministic=True), "cpu", threads=threads)
 
     def scores(order: Sequence[int], budget: int) -> dict[int, torch.Tensor]:
         jobs = [Job(LEASE, place, {"text": all_texts[place]}) for place in order]
@@ -66,7 +66,7 @@ def test_scores_are_the_same_bits_in_any_company(folder: Path, threads: int) -> 
 @given(st.integers(1, 600), st.integers(1, 600))
 def test_a_pass_s_shape_depends_on_the_row_alone(length: int, limit: int) -> None:
     length = min(length, limit)
-    collation = Collator(models_made.wordpiece_tokenizer(), torch.device("cpu"), deterministic=True, max_width=limit)
+    collation = Collator(tiny_models.wordpiece_tokenizer(), torch.device("cpu"), deterministic=True, max_width=limit)
 
     row = collation.make_row(JOB, {"input_ids": [5] * length})
 

@@ -49,7 +49,7 @@ def jobs(task: str, given: list[Any], parameters: Mapping[str, Any]) -> list[Job
     return [Job(lease, place, spec.normalise(one, checked)) for place, one in enumerate(given)]
 
 
-def told(encoded: list[Row] | JobError) -> Any:
+def features_or_error(encoded: list[Row] | JobError) -> Any:
     """All that a pass and an answer see of it."""
     if isinstance(encoded, JobError):
         return encoded.code, str(encoded)
@@ -111,11 +111,11 @@ def test_come_to_the_rows_of_one_call(name: str, adapters: Adapters, monkeypatch
     task, given, parameters, entry = CASES[name]
     adapter, asked = adapters(task, **entry), jobs(task, given, parameters)
 
-    in_pieces = [told(each) for each in adapter.encode(asked)]
+    in_pieces = [features_or_error(each) for each in adapter.encode(asked)]
 
     for module in MODULES:
         monkeypatch.setattr(module, "PIECE_CHARACTERS", 10**9)
-    assert in_pieces == [told(each) for each in adapter.encode(asked)]
+    assert in_pieces == [features_or_error(each) for each in adapter.encode(asked)]
 
 
 @pytest.mark.parametrize("task", ["sentiment-analysis", "ner", "fill-mask", "summarization"])
@@ -131,7 +131,7 @@ def test_cut_on_the_left_they_keep_their_end(task: str, monkeypatch: pytest.Monk
     for module in MODULES:
         monkeypatch.setattr(module, "PIECE_CHARACTERS", 10**9)
     [whole] = adapter.encode(asked)
-    assert told([row]) == told(whole)
+    assert features_or_error([row]) == features_or_error(whole)
     assert row.truncated
 
 

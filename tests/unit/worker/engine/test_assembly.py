@@ -1,4 +1,4 @@
-"""Assembly: what a job's rows cost together."""
+"""The part assembler: the total cost of a job's rows."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from worker.leasing.leases import Job, Lease
 
 
 @pytest.mark.parametrize(("packed", "computed"), [(False, 16), (True, 11)])
-def test_padding_counts_where_the_device_computed_it(packed: bool, computed: int) -> None:
-    job, assembly = Job(Lease(1, "batch", 0, 1, 1, 1), 0, {}), PartAssembler()
+def test_padding_counts_only_if_the_device_computed_it(packed: bool, computed: int) -> None:
+    job, assembler = Job(Lease(1, "batch", 0, 1, 1, 1), 0, {}), PartAssembler()
     rows = [
         Row(job, None, length, truncated=False, part_index=part, part_count=2, packed=packed)
         for part, length in enumerate((8, 3))
     ]
 
-    [parts] = assembly.add([(row, None) for row in rows], 8, 0.5)
+    [partial_job] = assembler.add([(row, None) for row in rows], 8, 0.5)
 
-    assert (parts.tokens, parts.padded_tokens, parts.device_seconds) == (11, computed, 1.0)
+    assert (partial_job.tokens, partial_job.padded_tokens, partial_job.device_seconds) == (11, computed, 1.0)

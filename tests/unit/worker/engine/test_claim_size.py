@@ -1,4 +1,4 @@
-"""Pace: how much work a claim asks for."""
+"""The claim sizer: how many jobs a claim asks for."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,56 +8,56 @@ from worker.engine.claim_size import ClaimSizer
 durations = st.just(0.0) | st.floats(1e-9, 1e6)  # a monotonic clock counts in nanoseconds
 
 
-class TestRoom:
-    def test_is_the_least_while_the_pace_is_unknown(self) -> None:
+class TestJobsToClaim:
+    def test_is_one_while_the_speed_is_unknown(self) -> None:
         assert ClaimSizer(10.0, 4096).jobs_to_claim() == 1
 
-    def test_holds_the_window_s_seconds_of_work(self) -> None:
-        pace = ClaimSizer(10.0, 4096)
+    def test_is_the_target_seconds_of_work(self) -> None:
+        sizer = ClaimSizer(10.0, 4096)
 
-        pace.record(50, 2.0)
+        sizer.record(50, 2.0)
 
-        assert pace.jobs_to_claim() == 250
+        assert sizer.jobs_to_claim() == 250
 
-    def test_is_bounded_by_the_window_s_jobs(self) -> None:
-        pace = ClaimSizer(10.0, 100)
+    def test_is_bounded_by_max_jobs(self) -> None:
+        sizer = ClaimSizer(10.0, 100)
 
-        pace.record(1_000_000, 1.0)
+        sizer.record(1_000_000, 1.0)
 
-        assert pace.jobs_to_claim() == 100
+        assert sizer.jobs_to_claim() == 100
 
     def test_is_never_less_than_one_job(self) -> None:
-        pace = ClaimSizer(1.0, 100)
+        sizer = ClaimSizer(1.0, 100)
 
-        pace.record(1, 3600.0)
+        sizer.record(1, 3600.0)
 
-        assert pace.jobs_to_claim() == 1
+        assert sizer.jobs_to_claim() == 1
 
-    def test_follows_a_change_of_pace_within_a_few_windows(self) -> None:
-        pace = ClaimSizer(1.0, 100_000)
-        pace.record(1000, 1.0)
+    def test_follows_a_change_of_speed_within_a_few_claims(self) -> None:
+        sizer = ClaimSizer(1.0, 100_000)
+        sizer.record(1000, 1.0)
 
-        rooms = []
+        sizes = []
         for _ in range(4):
-            pace.record(100, 1.0)
-            rooms.append(pace.jobs_to_claim())
+            sizer.record(100, 1.0)
+            sizes.append(sizer.jobs_to_claim())
 
-        assert rooms == [550, 325, 212, 156]
+        assert sizes == [550, 325, 212, 156]
 
-    def test_is_not_changed_by_a_window_of_nothing(self) -> None:
-        pace = ClaimSizer(1.0, 1000)
-        pace.record(10, 1.0)
+    def test_ignores_claims_without_jobs_or_time(self) -> None:
+        sizer = ClaimSizer(1.0, 1000)
+        sizer.record(10, 1.0)
 
-        pace.record(0, 5.0)
-        pace.record(5, 0.0)
+        sizer.record(0, 5.0)
+        sizer.record(5, 0.0)
 
-        assert pace.jobs_to_claim() == 10
+        assert sizer.jobs_to_claim() == 10
 
     @given(st.lists(st.tuples(st.integers(0, 10**6), durations), max_size=20), st.integers(1, 10**5))
-    def test_is_always_a_usable_number(self, windows: list[tuple[int, float]], most: int) -> None:
-        pace = ClaimSizer(10.0, most)
+    def test_is_always_between_one_and_max_jobs(self, claims: list[tuple[int, float]], max_jobs: int) -> None:
+        sizer = ClaimSizer(10.0, max_jobs)
 
-        for jobs, seconds in windows:
-            pace.record(jobs, seconds)
+        for jobs, seconds in claims:
+            sizer.record(jobs, seconds)
 
-        assert 1 <= pace.jobs_to_claim() <= most
+        assert 1 <= sizer.jobs_to_claim() <= max_jobs

@@ -1,4 +1,4 @@
-"""Passes that rows enter and leave: what came out stays, and a culprit fails alone."""
+"""The device loop: rows join and leave micro-batches, finished rows keep their outputs, a culprit fails alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import structlog
 
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch, Row
-from worker.engine import device_loop as passes_module
+from worker.engine import device_loop as device_loop_module
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.device_loop import DeviceLoop, PrefetchedRows, RawOutputs
 from worker.engine.planning import MicroBatchPlanner
@@ -25,7 +25,7 @@ Never = type("Never", (), {})
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
 
 
-class Writer:
+class FakeAdapter:
     """A row of length n has ended after n steps; every row's answer is its position."""
 
     max_rows = 8
@@ -34,12 +34,14 @@ class Writer:
         self.places = places
         self.should_interrupt: Callable[[], bool] = lambda: False
         self.before_step: Callable[[Sequence[Row]], None] = lambda _rows: None
-        self.crowds: list[list[int]] = []  # who was in each step
-        self.computed: list[int] = []  # who came out, in order
+        self.steps: list[list[int]] = []  # the rows in each step
+        self.computed: list[int] = []  # finished rows, in order
 
     def forward(self, batch: MicroBatch) -> list[Any]:
         answers = {
-            id(row): raw for ended in self.generate(batch.rows, lambda _count: (), len(batch.rows)) for row, raw in ended
+            id(row): raw
+            for ended in self.generate(batch.rows, lambda _count: (), len(batch.rows))
+            for row, raw in ended
         }
         return [answers[id(row)] for row in batch.rows]
 
@@ -49,7 +51,9 @@ class Writer:
         waiting, running = list(rows), list[list[Any]]()
         places = min(self.places, max_rows)
         while True:
-            drawn = waiting[: places - len(running)] or fetch_more(places - len(running)) if len(running) < places else []
+            drawn = (
+                waiting[: places - len(running)] or fetch_more(places - len(running)) if len(running) < places else []
+            )
             del waiting[: len(drawn)]
             running += [[row, row.length] for row in drawn]
             if not running:
@@ -58,7 +62,7 @@ class Writer:
                 raise Interrupted
             here = [row for row, _ in running]
             self.before_step(here)
-            self.crowds.append([row.job.position for row in here])
+            self.steps.append([row.job.position for row in here])
             for each in running:
                 each[1] -= 1
             ended = [row for row, left in running if left == 0]
@@ -69,14 +73,16 @@ class Writer:
 
 
 @pytest.fixture
-def writer() -> Writer:
-    return Writer()
+def adapter() -> FakeAdapter:
+    return FakeAdapter()
 
 
-def made(writer: Writer, budget: TokenBudgetTuner | None = None, holdings: HeldLeases | None = None) -> DeviceLoop:
+def made(
+    adapter: FakeAdapter, budget: TokenBudgetTuner | None = None, holdings: HeldLeases | None = None
+) -> DeviceLoop:
     held = holdings or HeldLeases()
     held.add([LEASE, OTHER], ())
-    runtime = Runtime(writer, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
+    runtime = Runtime(adapter, None, 1, None, None, 1, 0)  # type: ignore[arg-type]
     return DeviceLoop(
         runtime,
         budget or TokenBudgetTuner(4, tunable=False),
@@ -100,20 +106,20 @@ def answers(raws: Sequence[RawOutputs]) -> dict[int, Any]:
 
 
 class TestRowsOfAWindow:
-    def test_enter_as_others_leave(self, writer: Writer) -> None:
+    def test_enter_as_others_leave(self, adapter: FakeAdapter) -> None:
         lengths = [9, 1, 1, 1, 1, 1]
 
-        raws = through(made(writer), window(lengths))
+        raws = through(made(adapter), window(lengths))
 
         assert answers(raws) == {place: place for place in range(6)}
-        assert len(writer.crowds) == 9, "as many steps as the longest takes"
+        assert len(adapter.steps) == 9, "as many steps as the longest takes"
         assert [row.job.position for row, _ in raws[-1].rows] == [0], "short ones were answered before it"
         assert all(raw.device_seconds >= 0 for raw in raws)
 
-    def test_come_in_for_one_budget_at_a_time(self, writer: Writer) -> None:
-        writer.places = 6
+    def test_come_in_for_one_budget_at_a_time(self, adapter: FakeAdapter) -> None:
+        adapter.places = 6
         asked: list[int] = []
-        generate = writer.generate
+        generate = adapter.generate
 
         def watched(rows: Sequence[Row], fetch_more: Callable[[int], Sequence[Row]], max_rows: int) -> Any:
             def counted(count: int) -> Sequence[Row]:
@@ -123,27 +129,27 @@ class TestRowsOfAWindow:
 
             return generate(rows, counted, max_rows)
 
-        writer.generate = watched  # type: ignore[method-assign]
+        adapter.generate = watched  # type: ignore[method-assign]
 
-        through(made(writer, TokenBudgetTuner(8, tunable=False)), window([4] * 9))
+        through(made(adapter, TokenBudgetTuner(8, tunable=False)), window([4] * 9))
 
         assert max(asked) == 8
-        assert max(len(crowd) for crowd in writer.crowds) == 6
+        assert max(len(step) for step in adapter.steps) == 6
 
-    def test_of_another_key_wait_for_a_pass_of_their_own(self, writer: Writer) -> None:
+    def test_of_another_key_wait_for_another_micro_batch(self, adapter: FakeAdapter) -> None:
         one, two = window([3, 1], key="a"), window([3, 1, 1], key="b", lease=OTHER)
         keys: list[set[Any]] = []
-        writer.before_step = lambda rows: keys.append({row.key for row in rows})
+        adapter.before_step = lambda rows: keys.append({row.key for row in rows})
 
-        through(made(writer), [*one, *two])
+        through(made(adapter), [*one, *two])
 
         assert keys == [{"a"}] * 3 + [{"b"}] * 3
 
-    def test_are_left_out_when_their_lease_was_lost_meanwhile(self, writer: Writer) -> None:
+    def test_are_left_out_when_their_lease_was_lost_meanwhile(self, adapter: FakeAdapter) -> None:
         holdings = HeldLeases()
-        passes = made(writer, holdings=holdings)
+        passes = made(adapter, holdings=holdings)
         lost = window([1, 1], lease=OTHER)
-        writer.before_step = lambda _rows: holdings.discard([OTHER])
+        adapter.before_step = lambda _rows: holdings.discard([OTHER])
 
         raws = through(passes, [*window([2, 2, 1]), *lost])
 
@@ -152,34 +158,34 @@ class TestRowsOfAWindow:
 
 
 class TestAFailure:
-    def test_leaves_what_had_come_out_and_falls_on_the_culprit(self, writer: Writer) -> None:
+    def test_keeps_finished_rows_and_fails_the_culprit(self, adapter: FakeAdapter) -> None:
         rows = window([5, 1, 1, 1, 4, 1, 1])
 
         def poisoned(here: Sequence[Row]) -> None:
             if any(row.job.position == 6 for row in here):
                 raise ValueError("poison")
 
-        writer.before_step = poisoned
+        adapter.before_step = poisoned
 
-        found = answers(through(made(writer), rows))
+        found = answers(through(made(adapter), rows))
 
         assert isinstance(found.pop(6), ValueError)
         assert found == {place: place for place in range(6)}
-        assert sorted(writer.computed) == sorted(set(writer.computed)), "nothing was computed twice to its end"
+        assert sorted(adapter.computed) == sorted(set(adapter.computed)), "nothing was computed twice to its end"
 
-    def test_for_want_of_memory_halves_how_many_are_written_at_once(
-        self, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    def test_by_out_of_memory_halves_the_rows_at_once(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Runtime, "release_memory", lambda _runtime: None)
-        writer.places = 8
+        adapter.places = 8
         budget = TokenBudgetTuner(1_000, tunable=False)
 
         def full(here: Sequence[Row]) -> None:
             if len(here) > 3:
                 raise OutOfMemoryError("CUDA out of memory")
 
-        writer.before_step = full
-        passes = made(writer, budget)
+        adapter.before_step = full
+        passes = made(adapter, budget)
 
         found = answers(through(passes, window([2] * 8)))
 
@@ -187,7 +193,7 @@ class TestAFailure:
         assert passes._max_rows < 8
         assert budget.tokens < 1_000
 
-    def test_that_is_no_exception_is_an_answer_too(self, writer: Writer) -> None:
+    def test_that_is_no_exception_is_an_answer_too(self, adapter: FakeAdapter) -> None:
         class Panic(BaseException):
             pass
 
@@ -195,45 +201,45 @@ class TestAFailure:
             if any(row.job.position == 1 for row in here):
                 raise Panic
 
-        writer.before_step = panics
+        adapter.before_step = panics
 
-        found = answers(through(made(writer), window([1, 1, 1])))
+        found = answers(through(made(adapter), window([1, 1, 1])))
 
         assert isinstance(found.pop(1), RuntimeError)
         assert found == {0: 0, 2: 2}
 
     @pytest.mark.parametrize("flows", [True, False])
-    def test_that_loses_the_device_falls_on_nobody(
-        self, writer: Writer, monkeypatch: pytest.MonkeyPatch, flows: bool
+    def test_that_loses_the_device_fails_no_row(
+        self, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, flows: bool
     ) -> None:
         def lose(_rows: Sequence[Row]) -> None:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
-        writer.before_step = lose
+        adapter.before_step = lose
         if not flows:
-            monkeypatch.setattr(passes_module, "ContinuousAdapter", Never)
+            monkeypatch.setattr(device_loop_module, "ContinuousAdapter", Never)
 
         with pytest.raises(DeviceLost):
-            through(made(writer), window([1, 1, 1]))
+            through(made(adapter), window([1, 1, 1]))
 
 
 class TestStopping:
-    def test_lets_nobody_enter_and_answers_those_who_are_in(self, writer: Writer) -> None:
-        passes = made(writer, TokenBudgetTuner(6, tunable=False))
-        writer.before_step = lambda _rows: passes.stop(1_000.0)
+    def test_lets_no_row_join_and_finishes_the_running_ones(self, adapter: FakeAdapter) -> None:
+        passes = made(adapter, TokenBudgetTuner(6, tunable=False))
+        adapter.before_step = lambda _rows: passes.stop(1_000.0)
 
         found = answers(through(passes, window([3, 2, 1, 1])))
 
         assert found == {0: 0, 1: 1}
 
-    def test_gives_up_what_takes_too_long_and_keeps_what_had_come_out(self, writer: Writer) -> None:
-        passes = made(writer)
+    def test_aborts_a_slow_forward_pass_and_keeps_finished_rows(self, adapter: FakeAdapter) -> None:
+        passes = made(adapter)
 
         def stop(_rows: Sequence[Row]) -> None:
-            if len(writer.crowds) == 2:
+            if len(adapter.steps) == 2:
                 passes.stop(-1.0)
 
-        writer.before_step = stop
+        adapter.before_step = stop
 
         found = answers(through(passes, window([9, 1, 1, 1, 1])))
 

@@ -1,4 +1,4 @@
-"""Outputs: what waits for the writer is bounded in number and in bytes, and comes in order."""
+"""The output queue keeps the order, and is bounded in number and in bytes."""
 
 import threading
 from typing import Any
@@ -19,25 +19,25 @@ def raw(size: int = 0, output: Any = None) -> RawOutputs:
     return RawOutputs(1, [(Row(Job(LEASE, 0, {}, size), None, 1, truncated=False), output)])
 
 
-def waits(outputs: OutputQueue, output: RawOutputs) -> bool:
-    """Whether this has to wait, and comes through once there is room."""
+def put_blocks(outputs: OutputQueue, output: RawOutputs) -> bool:
+    """Whether `put` blocks; then it must return once there is room."""
     thread = threading.Thread(target=outputs.put, args=(output,))
     thread.start()
     thread.join(0.1)
-    waited = thread.is_alive()
-    if waited:
+    blocked = thread.is_alive()
+    if blocked:
         assert outputs.get_all()
         thread.join(10)
         assert outputs.get_all() == [output]
-    return waited
+    return blocked
 
 
-def test_all_that_waits_is_taken_in_order() -> None:
-    outputs, given = OutputQueue(SMALL_BYTES), [raw(), [LEASE], raw(), None]
-    for one in given:
-        outputs.put(one)
+def test_all_outputs_are_taken_in_order() -> None:
+    outputs, items = OutputQueue(SMALL_BYTES), [raw(), [LEASE], raw(), None]
+    for item in items:
+        outputs.put(item)
 
-    assert outputs.get_all() == given
+    assert outputs.get_all() == items
 
 
 @pytest.mark.parametrize(
@@ -45,22 +45,22 @@ def test_all_that_waits_is_taken_in_order() -> None:
     [raw(size=99_000), raw(output=np.zeros(30_000, np.float32)), raw(output=([[0.5] * 2_000], [[1] * 2_000]))],
     ids=["input", "array", "numbers"],
 )
-def test_large_ones_wait_for_room(large: RawOutputs) -> None:
+def test_large_outputs_wait_for_room(large: RawOutputs) -> None:
     outputs = OutputQueue(SMALL_BYTES)
     outputs.put(large)
 
-    assert waits(outputs, large)
+    assert put_blocks(outputs, large)
 
 
-def test_one_that_is_too_large_comes_through_alone() -> None:
+def test_an_output_above_the_limit_passes_alone() -> None:
     outputs = OutputQueue(SMALL_BYTES)
 
-    assert not waits(outputs, raw(size=10 * SMALL_BYTES))
+    assert not put_blocks(outputs, raw(size=10 * SMALL_BYTES))
 
 
-def test_so_many_wait_and_no_more() -> None:
+def test_the_number_of_waiting_outputs_is_bounded() -> None:
     outputs = OutputQueue(SMALL_BYTES * 1_000)
     for _ in range(MAX_WAITING):
         outputs.put(raw())
 
-    assert waits(outputs, raw())
+    assert put_blocks(outputs, raw())

@@ -1,4 +1,4 @@
-"""Packing: every row once, within the budget, and with little padding."""
+"""Planning: every row once, within the budget, and with little padding."""
 
 from collections import Counter
 from itertools import pairwise
@@ -32,7 +32,7 @@ def windows(draw: st.DrawFn) -> list[Row]:
 
 class TestPlan:
     @given(windows(), budgets, most_rows)
-    def test_packs_every_row_exactly_once(self, window: list[Row], budget: int, most: int) -> None:
+    def test_plans_every_row_exactly_once(self, window: list[Row], budget: int, most: int) -> None:
         planned = [row.job.position for batch in plan_micro_batches(window, budget, most) for row in batch.rows]
 
         assert Counter(planned) == Counter(row.job.position for row in window)
@@ -68,7 +68,7 @@ class TestPlan:
     def test_plans_nothing_for_nothing(self) -> None:
         assert plan_micro_batches([], 100, 10) == []
 
-    def test_gives_a_row_longer_than_the_budget_a_pass_of_its_own(self) -> None:
+    def test_plans_a_row_longer_than_the_budget_alone(self) -> None:
         window = [row(0, 10), row(1, 500), row(2, 10)]
 
         assert lengths(plan_micro_batches(window, 100, 10)) == [[500], [10, 10]]
@@ -125,34 +125,34 @@ class TestPackedRows:
         ]
 
 
-class TestMore:
+class TestNextCompatible:
     def test_gives_the_longest_left_of_the_same_key(self) -> None:
-        packing = MicroBatchPlanner([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
-        first = packing.next(5)
+        planner = MicroBatchPlanner([row(place, length) for place, length in enumerate([1, 5, 3, 4, 2])], 10)
+        first = planner.next(5)
         assert first is not None
 
-        assert lengths([batch for _ in range(3) if (batch := packing.next_compatible(first.rows[0], 8, 10))]) == [
+        assert lengths([batch for _ in range(3) if (batch := planner.next_compatible(first.rows[0], 8, 10))]) == [
             [4, 3],
             [2, 1],
         ]
 
     def test_gives_no_more_rows_than_there_is_room_for(self) -> None:
-        packing = MicroBatchPlanner([row(place, 1) for place in range(9)], 4)
-        first = packing.next(100)
+        planner = MicroBatchPlanner([row(place, 1) for place in range(9)], 4)
+        first = planner.next(100)
         assert first is not None
 
-        assert lengths([batch for _ in range(2) if (batch := packing.next_compatible(first.rows[0], 100, 3))]) == [
+        assert lengths([batch for _ in range(2) if (batch := planner.next_compatible(first.rows[0], 100, 3))]) == [
             [1] * 3,
             [1] * 2,
         ]
 
     def test_leaves_other_keys_alone(self) -> None:
-        packing = MicroBatchPlanner([row(0, 2, "a"), row(1, 2, "b")], 10)
-        first = packing.next(100)
+        planner = MicroBatchPlanner([row(0, 2, "a"), row(1, 2, "b")], 10)
+        first = planner.next(100)
         assert first is not None
 
-        assert packing.next_compatible(first.rows[0], 100, 10) is None
-        assert lengths([batch for _ in range(1) if (batch := packing.next(100))]) == [[2]]
+        assert planner.next_compatible(first.rows[0], 100, 10) is None
+        assert lengths([batch for _ in range(1) if (batch := planner.next(100))]) == [[2]]
 
 
 class TestMicroBatch:
@@ -160,7 +160,7 @@ class TestMicroBatch:
         batch = MicroBatch((row(0, 3, packed=True), row(1, 8, packed=True)))
 
         assert (batch.width, batch.padded_tokens) == (8, 11)
-        assert [one.computed_tokens(batch.width) for one in (row(0, 3), row(0, 3, packed=True))] == [8, 3]
+        assert [each_row.computed_tokens(batch.width) for each_row in (row(0, 3), row(0, 3, packed=True))] == [8, 3]
 
     def test_counts_what_the_device_really_computes(self) -> None:
         batch = MicroBatch((row(0, 3), row(1, 8), row(2, 5)))

@@ -1,4 +1,4 @@
-"""Preparation: windows are bounded by what their rows take, calls of the tokenizer by what they are given."""
+"""Preparation: portions are bounded by their rows' memory, tokenizer calls by their inputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ from worker.leasing.leases import Job, Lease
 LEASE = Lease(1, "batch", 0, 1_000, 1, 1)
 
 
-class MadeAdapter:
-    """Makes rows of some tokens, several of each job; `calls` are the jobs of each call."""
+class FakeAdapter:
+    """Encodes each job as several rows; `calls` has the jobs of each call."""
 
     def __init__(self, parts: int = 1, length: int = 10) -> None:
         self._parts, self._length = parts, length
@@ -34,64 +34,62 @@ class MadeAdapter:
         ]
 
 
-class Watched(Watchdog):
+class CountingWatchdog(Watchdog):
     """Counts how often it watches."""
 
     def __init__(self) -> None:
         super().__init__(1000.0, lambda: None)
-        self.times = 0
+        self.count = 0
 
     def watch(self) -> Any:
-        self.times += 1
+        self.count += 1
         return super().watch()
 
 
-def prepared(
-    adapter: Any, texts: Sequence[str], most_bytes: int, watchdog: Watchdog | None = None
-) -> list[PreparedRows]:
+def prepare(adapter: Any, texts: Sequence[str], max_bytes: int, watchdog: Watchdog | None = None) -> list[PreparedRows]:
     jobs = [Job(LEASE, place, {"text": text}, len(text)) for place, text in enumerate(texts)]
-    preparation = RowPreparer(adapter, lambda _parameters: False, watchdog or Watched(), most_bytes)
-    return list(preparation.prepare(jobs))
+    preparer = RowPreparer(adapter, lambda _parameters: False, watchdog or CountingWatchdog(), max_bytes)
+    return list(preparer.prepare(jobs))
 
 
 @pytest.mark.parametrize("parts", [1, 50, 500])
 @pytest.mark.parametrize("length", [10, 1_000])
-def test_windows_are_bounded_by_their_rows(parts: int, length: int) -> None:
-    most = 2_000_000
+def test_portions_are_bounded_by_their_rows(parts: int, length: int) -> None:
+    max_bytes = 2_000_000
 
-    found = prepared(MadeAdapter(parts, length), [f"{place} " + "x" * 20_000 for place in range(40)], most)
+    portions = prepare(FakeAdapter(parts, length), [f"{place} " + "x" * 20_000 for place in range(40)], max_bytes)
 
-    rows = [row for window in found for row in window.rows]
+    rows = [row for portion in portions for row in portion.rows]
     assert [(row.job.position, row.part_index) for row in rows] == [
         (job, part) for job in range(40) for part in range(parts)
     ]
-    of_a_call = 3 * parts * rows[0].memory_bytes  # 65,536 bytes are three such texts
-    assert all(sum(row.memory_bytes for row in window.rows) < most + of_a_call for window in found)
-    assert (len(found) > 1) is (sum(row.memory_bytes for row in rows) > most)
+    call_bytes = 3 * parts * rows[0].memory_bytes  # 65,536 bytes are three such texts
+    assert all(sum(row.memory_bytes for row in portion.rows) < max_bytes + call_bytes for portion in portions)
+    assert (len(portions) > 1) is (sum(row.memory_bytes for row in rows) > max_bytes)
 
 
-def test_each_call_is_watched_by_itself() -> None:
-    adapter, watchdog = MadeAdapter(), Watched()
+def test_each_call_is_watched_separately() -> None:
+    adapter, watchdog = FakeAdapter(), CountingWatchdog()
 
-    prepared(adapter, [f"{place} " + "x" * 30_000 for place in range(10)], 10**9, watchdog)
+    prepare(adapter, [f"{place} " + "x" * 30_000 for place in range(10)], 10**9, watchdog)
 
-    assert watchdog.times == len(adapter.calls) == 5
+    assert watchdog.count == len(adapter.calls) == 5
     assert all(sum(job.size_bytes for job in jobs) <= preparation.MAX_CALL_BYTES for jobs in adapter.calls)
 
 
-def test_what_is_refused_comes_along_with_its_reason_and_nothing_else() -> None:
-    [window] = prepared(MadeAdapter(), ["good", "long", "broken", "fine"], 10**9)
+def test_rejected_jobs_come_with_their_reasons() -> None:
+    [portion] = prepare(FakeAdapter(), ["good", "long", "broken", "fine"], 10**9)
 
-    assert [row.job.position for row in window.rows] == [0, 3]
-    assert [(row.job.position, type(error)) for row, error in window.rejected] == [(1, JobError), (2, ValueError)]
-    assert all(error.__traceback__ is None for _, error in window.rejected)
+    assert [row.job.position for row in portion.rows] == [0, 3]
+    assert [(row.job.position, type(error)) for row, error in portion.rejected] == [(1, JobError), (2, ValueError)]
+    assert all(error.__traceback__ is None for _, error in portion.rejected)
 
 
 def test_equal_inputs_become_one_row() -> None:
-    [window] = prepared(MadeAdapter(), ["same", "other", "same"], 10**9)
+    [portion] = prepare(FakeAdapter(), ["same", "other", "same"], 10**9)
 
-    assert [[job.position for job in row.jobs] for row in window.rows] == [[0, 2], [1]]
+    assert [[job.position for job in row.jobs] for row in portion.rows] == [[0, 2], [1]]
 
 
-def test_nothing_comes_of_nothing() -> None:
-    assert prepared(MadeAdapter(), [], 10**9) == []
+def test_no_jobs_make_no_portion() -> None:
+    assert prepare(FakeAdapter(), [], 10**9) == []

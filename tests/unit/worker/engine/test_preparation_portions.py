@@ -1,4 +1,4 @@
-"""Portions: what is read at a time is bounded, whole, and in order."""
+"""Reads and tokenizer calls are bounded, complete and in order."""
 
 import random
 
@@ -12,68 +12,68 @@ def lease(number: int, jobs: int = 100) -> Lease:
     return Lease(number, "batch", number * jobs, jobs, 1, 1)
 
 
-def sizes(*of_leases: tuple[Lease, list[int]]) -> list[JobSize]:
+def job_sizes(*sizes_by_lease: tuple[Lease, list[int]]) -> list[JobSize]:
     return [
-        JobSize(each, each.start_position + place, size)
-        for each, given in of_leases
-        for place, size in enumerate(given)
+        JobSize(lease, lease.start_position + index, size)
+        for lease, sizes in sizes_by_lease
+        for index, size in enumerate(sizes)
     ]
 
 
-def test_small_inputs_are_read_at_once_slice_by_slice() -> None:
-    one, two = lease(1), lease(2)
+def test_small_inputs_of_several_slices_are_read_together() -> None:
+    first, second = lease(1), lease(2)
 
-    found = list(preparation.plan_reads(sizes((one, [10] * 100), (two, [10] * 100)), 2_000))
+    reads = list(preparation.plan_reads(job_sizes((first, [10] * 100), (second, [10] * 100)), 2_000))
 
-    assert found == [[SliceRange(one, 100, 200), SliceRange(two, 200, 300)]]
-
-
-def test_what_is_too_large_is_read_alone() -> None:
-    one = lease(1)
-
-    found = list(preparation.plan_reads(sizes((one, [10, 5_000, 10, 10])), 100))
-
-    assert found == [[SliceRange(one, 100, 101)], [SliceRange(one, 101, 102)], [SliceRange(one, 102, 104)]]
+    assert reads == [[SliceRange(first, 100, 200), SliceRange(second, 200, 300)]]
 
 
-def test_answered_jobs_between_open_ones_are_passed_over() -> None:
-    one = lease(1)
+def test_a_large_input_is_read_alone() -> None:
+    held = lease(1)
 
-    found = list(preparation.plan_reads([JobSize(one, 103, 10), JobSize(one, 150, 10)], 100))
+    reads = list(preparation.plan_reads(job_sizes((held, [10, 5_000, 10, 10])), 100))
 
-    assert found == [[SliceRange(one, 103, 151)]]
+    assert reads == [[SliceRange(held, 100, 101)], [SliceRange(held, 101, 102)], [SliceRange(held, 102, 104)]]
 
 
-def test_nothing_is_read_of_nothing() -> None:
+def test_a_range_spans_answered_jobs() -> None:
+    held = lease(1)
+
+    reads = list(preparation.plan_reads([JobSize(held, 103, 10), JobSize(held, 150, 10)], 100))
+
+    assert reads == [[SliceRange(held, 103, 151)]]
+
+
+def test_no_jobs_need_no_read() -> None:
     assert list(preparation.plan_reads([], 100)) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_job_is_read_once_and_no_portion_is_too_large(seed: int) -> None:
-    source = random.Random(seed)
-    given = sizes(*((lease(number), [source.randint(1, 300) for _ in range(100)]) for number in range(3)))
+def test_every_job_is_read_once_and_no_read_is_too_large(seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = job_sizes(*((lease(number), [rng.randint(1, 300) for _ in range(100)]) for number in range(3)))
 
-    found = list(preparation.plan_reads(given, 1_000))
+    reads = list(preparation.plan_reads(sizes, 1_000))
 
-    read = [
+    sizes_by_read = [
         [
             size
-            for each in some
-            for size in given
-            if size.lease is each.lease and each.start_position <= size.position < each.end_position
+            for part in ranges
+            for size in sizes
+            if size.lease is part.lease and part.start_position <= size.position < part.end_position
         ]
-        for some in found
+        for ranges in reads
     ]
-    assert [size for some in read for size in some] == given
-    assert all(len(some) == 1 or sum(size.size_bytes for size in some) <= 1_000 for some in read)
+    assert [size for read in sizes_by_read for size in read] == sizes
+    assert all(len(read) == 1 or sum(size.size_bytes for size in read) <= 1_000 for read in sizes_by_read)
 
 
 @pytest.mark.parametrize("size", [1, 100, 10_000, 1_000_000])
-def test_calls_of_a_tokenizer_are_bounded(size: int) -> None:
+def test_tokenizer_calls_are_bounded(size: int) -> None:
     jobs: list[tuple[Job, tuple[Job, ...]]] = [(Job(lease(1), place, {}, size), ()) for place in range(600)]
 
-    found = list(preparation.split_into_calls(jobs))
+    calls = list(preparation.split_into_calls(jobs))
 
-    assert [job for some in found for job in some] == jobs
-    assert all(len(some) == 1 or sum(job.size_bytes for job, _ in some) <= preparation.MAX_CALL_BYTES for some in found)
-    assert max(map(len, found)) <= preparation.MAX_CALL_JOBS
+    assert [job for call in calls for job in call] == jobs
+    assert all(len(call) == 1 or sum(job.size_bytes for job, _ in call) <= preparation.MAX_CALL_BYTES for call in calls)
+    assert max(map(len, calls)) <= preparation.MAX_CALL_JOBS

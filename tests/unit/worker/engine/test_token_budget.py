@@ -1,4 +1,4 @@
-"""The budget finds the size that answers fastest, and gives way to want of memory."""
+"""The token budget tuner finds the fastest size, and shrinks when memory runs out."""
 
 import math
 import random
@@ -23,9 +23,9 @@ def peak(best: int) -> Rate:
 def work(budget: TokenBudgetTuner, rate: Rate, passes: int, *, seed: int | None = None) -> None:
     source = random.Random(seed)
     for _ in range(passes):
-        asked = budget.next()
+        requested = budget.next()
         noise = source.uniform(0.9, 1.1) if seed is not None else 1.0
-        budget.record(asked, asked, asked, asked / (rate(asked) * noise))
+        budget.record(requested, requested, requested, requested / (rate(requested) * noise))
 
 
 class TestTuning:
@@ -37,7 +37,7 @@ class TestTuning:
         assert budget.tokens == best
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_is_not_led_astray_by_noise(self, seed: int) -> None:
+    def test_finds_it_in_spite_of_noise(self, seed: int) -> None:
         budget = TokenBudgetTuner(1024)
         work(budget, peak(4096), 200, seed=seed)
         assert budget.tokens == 4096
@@ -69,22 +69,22 @@ class TestTuning:
             budget.record(budget.next(), 100, 100, 1.0)
         assert budget.tokens == 1024
 
-    def test_stays_what_it_was_told_to_be(self) -> None:
+    def test_keeps_a_fixed_budget(self) -> None:
         budget = TokenBudgetTuner(100, tunable=False)
         work(budget, peak(4096), 1000)
         assert (budget.tokens, budget.next()) == (100, 100)
 
     @given(st.integers(MIN_TOKENS, MAX_MICRO_BATCH_TOKENS), st.lists(st.floats(0.1, 10.0), max_size=200))
-    def test_stays_within_bounds_whatever_it_sees(self, start: int, rates: list[float]) -> None:
+    def test_stays_within_bounds(self, start: int, rates: list[float]) -> None:
         budget = TokenBudgetTuner(start)
         for rate in rates:
-            asked = budget.next()
-            assert MIN_TOKENS <= asked <= MAX_MICRO_BATCH_TOKENS
-            budget.record(asked, asked, asked, asked / rate)
+            requested = budget.next()
+            assert MIN_TOKENS <= requested <= MAX_MICRO_BATCH_TOKENS
+            budget.record(requested, requested, requested, requested / rate)
 
 
 class TestMemory:
-    def test_half_of_what_did_not_fit_is_next(self) -> None:
+    def test_the_budget_halves_when_memory_runs_out(self) -> None:
         budget = TokenBudgetTuner(16_384)
         budget.shrink(16_384)
         assert budget.next() == 8192
@@ -95,14 +95,14 @@ class TestMemory:
         work(budget, peak(4096), 2 * COOLDOWN_MICRO_BATCHES)
         assert budget.tokens == 4096
 
-    def test_it_never_tries_at_once_what_did_not_fit(self) -> None:
+    def test_it_stays_small_during_the_cooldown(self) -> None:
         budget = TokenBudgetTuner(4096)
         budget.shrink(4096)
         for _ in range(COOLDOWN_MICRO_BATCHES - 1):
             assert budget.next() <= 2048
             work(budget, peak(65_536), 1)
 
-    def test_a_budget_that_was_given_gives_way_too(self) -> None:
+    def test_a_fixed_budget_halves_too(self) -> None:
         budget = TokenBudgetTuner(4096, tunable=False)
         budget.shrink(4096)
         assert budget.next() == 2048
@@ -122,5 +122,5 @@ class TestMemory:
         (ValueError(), False),
     ],
 )
-def test_what_counts_as_want_of_memory(error: Exception, expected: bool) -> None:
+def test_is_out_of_memory(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected

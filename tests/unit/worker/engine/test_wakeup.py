@@ -1,4 +1,4 @@
-"""The doorbell: who rings waits until the engine looks."""
+"""The wakeup signal: its caller waits until the engine acknowledges."""
 
 import threading
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.engine.wakeup import WakeupSignal
 
 
-class Ringer:
-    """A Celery thread that brings one bell."""
+class Notifier:
+    """A Celery thread that received one wakeup."""
 
-    def __init__(self, doorbell: WakeupSignal) -> None:
-        self._thread = threading.Thread(target=doorbell.notify_and_wait)
+    def __init__(self, signal: WakeupSignal) -> None:
+        self._thread = threading.Thread(target=signal.notify_and_wait)
         self._thread.start()
 
     @property
@@ -25,80 +25,80 @@ class Ringer:
         assert not self.waits
 
 
-def sleepers(doorbell: WakeupSignal) -> int:
-    """How many threads the doorbell keeps waiting right now."""
-    return len(doorbell._condition._waiters)  # nothing public tells, and a test that guesses would sleep
+def sleepers(signal: WakeupSignal) -> int:
+    """The number of threads that wait for the signal."""
+    return len(signal._condition._waiters)  # there is no public way, and a test that guesses would sleep
 
 
 @pytest.fixture
-def doorbell() -> Iterator[WakeupSignal]:
-    doorbell = WakeupSignal()
-    yield doorbell
-    doorbell.close()  # lets go whomever a failed test left waiting
+def signal() -> Iterator[WakeupSignal]:
+    signal = WakeupSignal()
+    yield signal
+    signal.close()  # releases the threads of a failed test
 
 
-class TestDoorbell:
-    def test_wakes_the_engine_and_keeps_the_ringer_until_it_looks(self, doorbell: WakeupSignal) -> None:
-        ringer = Ringer(doorbell)
+class TestWakeupSignal:
+    def test_wakes_the_engine_and_blocks_the_notifier_until_it_acknowledges(self, signal: WakeupSignal) -> None:
+        notifier = Notifier(signal)
 
-        doorbell.wait(WAIT_TIMEOUT_SECONDS)
-        assert ringer.waits, "the engine has woken but not looked"
+        signal.wait(WAIT_TIMEOUT_SECONDS)
+        assert notifier.waits, "the engine has woken but not acknowledged"
 
-        doorbell.acknowledge()
-        ringer.join()
+        signal.acknowledge()
+        notifier.join()
 
-    def test_keeps_who_rings_while_the_engine_is_busy_until_its_next_look(self, doorbell: WakeupSignal) -> None:
-        doorbell.acknowledge()  # and now it is busy with what it found
+    def test_blocks_a_notifier_while_the_engine_is_busy(self, signal: WakeupSignal) -> None:
+        signal.acknowledge()  # the engine is busy from here on
 
-        ringer = Ringer(doorbell)
-        doorbell.wait(WAIT_TIMEOUT_SECONDS)
-        assert ringer.waits, "an earlier look is no answer to a later bell"
+        notifier = Notifier(signal)
+        signal.wait(WAIT_TIMEOUT_SECONDS)
+        assert notifier.waits, "an earlier acknowledgement does not count for a later wakeup"
 
-        doorbell.acknowledge()
-        ringer.join()
+        signal.acknowledge()
+        notifier.join()
 
-    def test_one_look_answers_everybody(self, doorbell: WakeupSignal) -> None:
-        ringers = [Ringer(doorbell) for _ in range(3)]
-        wait_until(lambda: sleepers(doorbell) == 3, "all three to wait")
+    def test_one_acknowledgement_releases_all_notifiers(self, signal: WakeupSignal) -> None:
+        notifiers = [Notifier(signal) for _ in range(3)]
+        wait_until(lambda: sleepers(signal) == 3, "all three to wait")
 
-        doorbell.acknowledge()
+        signal.acknowledge()
 
-        for ringer in ringers:
-            ringer.join()
+        for notifier in notifiers:
+            notifier.join()
 
-    def test_a_look_takes_the_bell_down(self, doorbell: WakeupSignal) -> None:
-        doorbell.notify()
-        doorbell.acknowledge()
+    def test_an_acknowledgement_clears_the_notification(self, signal: WakeupSignal) -> None:
+        signal.notify()
+        signal.acknowledge()
 
-        waiter = threading.Thread(target=doorbell.wait, args=(WAIT_TIMEOUT_SECONDS,))
+        waiter = threading.Thread(target=signal.wait, args=(WAIT_TIMEOUT_SECONDS,))
         waiter.start()
-        wait_until(lambda: sleepers(doorbell) == 1, "the engine to sleep")
+        wait_until(lambda: sleepers(signal) == 1, "the engine to sleep")
 
-        doorbell.notify()
+        signal.notify()
         waiter.join(WAIT_TIMEOUT_SECONDS)
         assert not waiter.is_alive()
 
-    def test_waits_no_longer_than_asked_without_a_bell(self, doorbell: WakeupSignal) -> None:
-        doorbell.wait(0.001)
+    def test_the_wait_ends_after_its_timeout(self, signal: WakeupSignal) -> None:
+        signal.wait(0.001)
 
-    def test_a_bell_before_the_wait_is_not_missed(self, doorbell: WakeupSignal) -> None:
-        doorbell.notify()
+    def test_a_notification_before_the_wait_is_not_missed(self, signal: WakeupSignal) -> None:
+        signal.notify()
 
-        waiter = threading.Thread(target=doorbell.wait, args=(10 * WAIT_TIMEOUT_SECONDS,))
+        waiter = threading.Thread(target=signal.wait, args=(10 * WAIT_TIMEOUT_SECONDS,))
         waiter.start()
         waiter.join(WAIT_TIMEOUT_SECONDS)
 
         assert not waiter.is_alive()
 
-    def test_closing_lets_everybody_go(self, doorbell: WakeupSignal) -> None:
-        ringer = Ringer(doorbell)
-        wait_until(lambda: sleepers(doorbell) == 1, "the ringer to wait")
+    def test_closing_releases_all_threads(self, signal: WakeupSignal) -> None:
+        notifier = Notifier(signal)
+        wait_until(lambda: sleepers(signal) == 1, "the notifier to wait")
 
-        doorbell.close()
+        signal.close()
 
-        ringer.join()
-        Ringer(doorbell).join()  # nor does a later one wait
-        waiter = threading.Thread(target=doorbell.wait, args=(10 * WAIT_TIMEOUT_SECONDS,))
+        notifier.join()
+        Notifier(signal).join()  # a later one does not block either
+        waiter = threading.Thread(target=signal.wait, args=(10 * WAIT_TIMEOUT_SECONDS,))
         waiter.start()
         waiter.join(WAIT_TIMEOUT_SECONDS)
         assert not waiter.is_alive()

@@ -1,4 +1,4 @@
-"""The watchdog barks when a call does not come back, and at nothing else."""
+"""The watchdog reports a call that hangs, and nothing else."""
 
 import threading
 import time
@@ -6,26 +6,26 @@ import time
 from worker.engine.watchdog import Watchdog
 
 
-def test_a_call_within_its_time_is_left_alone() -> None:
+def test_a_call_within_its_limit_is_fine() -> None:
     watchdog = Watchdog(10.0, lambda: None)
     with watchdog.watch():
         assert not watchdog.run_once(time.monotonic() + 9)
 
 
-def test_a_call_that_takes_too_long_is_told() -> None:
+def test_a_call_beyond_its_limit_hangs() -> None:
     watchdog = Watchdog(10.0, lambda: None)
     with watchdog.watch():
         assert watchdog.run_once(time.monotonic() + 11)
 
 
-def test_between_calls_there_is_nothing_to_watch() -> None:
+def test_nothing_hangs_between_calls() -> None:
     watchdog = Watchdog(10.0, lambda: None)
     with watchdog.watch():
         pass
     assert not watchdog.run_once(time.monotonic() + 1_000)
 
 
-def test_what_comes_forward_has_its_time_again() -> None:
+def test_progress_restarts_the_time() -> None:
     watchdog = Watchdog(0.2, lambda: None)
     with watchdog.watch():
         watchdog._call_started_at[threading.get_ident()] -= 0.3
@@ -34,16 +34,16 @@ def test_what_comes_forward_has_its_time_again() -> None:
         assert not watchdog.run_once(time.monotonic())
 
 
-def test_the_thread_barks_once() -> None:
-    barked = threading.Event()
-    watchdog = Watchdog(0.02, barked.set)
+def test_the_thread_reports_a_hang() -> None:
+    reported = threading.Event()
+    watchdog = Watchdog(0.02, reported.set)
     watchdog.start()
     with watchdog.watch():
-        assert barked.wait(10)
+        assert reported.wait(10)
     watchdog.stop()
 
 
-def test_each_thread_is_watched_for_itself() -> None:
+def test_each_thread_has_its_own_time() -> None:
     watchdog = Watchdog(10.0, lambda: None)
     inside, leave = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""int8 layers: near float32, and a token's numbers don't depend on what else is in the pass."""
+"""Int8 layers are close to float32, and a token's output does not depend on the rest of the pass."""
 
 import copy
 
@@ -17,7 +17,7 @@ def linear() -> torch.nn.Linear:
     return torch.nn.Linear(INNER, OUTER)
 
 
-def made(linear: torch.nn.Linear) -> torch.nn.Module:
+def quantize(linear: torch.nn.Linear) -> torch.nn.Module:
     model = torch.nn.Sequential(linear)
     assert int8_linear.quantize(model) == 1
     return model
@@ -31,18 +31,18 @@ def numbers() -> torch.Tensor:
 @torch.inference_mode()
 def test_is_near_float32_at_every_token(linear: torch.nn.Linear, numbers: torch.Tensor) -> None:
     numbers *= torch.logspace(-3, 3, TOKENS)[:, None]  # one range for all of these would lose the small ones
-    wanted = linear(numbers) - linear.bias
+    expected = linear(numbers) - linear.bias
 
-    off = made(linear)(numbers) - linear.bias - wanted
+    off = quantize(linear)(numbers) - linear.bias - expected
 
-    assert off.norm(dim=-1).div(wanted.norm(dim=-1)).max() < 0.03
+    assert off.norm(dim=-1).div(expected.norm(dim=-1)).max() < 0.03
 
 
 @torch.inference_mode()
 def test_a_token_is_bit_by_bit_the_same_alone_and_beside_an_outlier(
     linear: torch.nn.Linear, numbers: torch.Tensor
 ) -> None:
-    layer = made(linear)
+    layer = quantize(linear)
     alone = layer(numbers[:1, :5])
 
     numbers[1] *= 1000
@@ -55,7 +55,7 @@ def test_zeros_give_the_bias_and_what_is_no_number_stays_none(linear: torch.nn.L
     numbers = torch.zeros(3, INNER)
     numbers[1, 7], numbers[2, 7] = torch.nan, torch.inf
 
-    given = made(linear)(numbers)
+    given = quantize(linear)(numbers)
 
     assert torch.equal(given[0], linear.bias)
     assert not given[1:].isfinite().any()
@@ -63,7 +63,7 @@ def test_zeros_give_the_bias_and_what_is_no_number_stays_none(linear: torch.nn.L
 
 @torch.inference_mode()
 def test_takes_what_lies_crosswise_and_no_token_at_all(linear: torch.nn.Linear, numbers: torch.Tensor) -> None:
-    layer, crosswise = made(linear), numbers.transpose(0, 1)
+    layer, crosswise = quantize(linear), numbers.transpose(0, 1)
 
     assert torch.equal(layer(crosswise), layer(crosswise.contiguous()))
     assert layer(numbers[:0]).shape == (0, TOKENS, OUTER)
@@ -72,8 +72,8 @@ def test_takes_what_lies_crosswise_and_no_token_at_all(linear: torch.nn.Linear, 
 @torch.inference_mode()
 def test_a_layer_without_bias(numbers: torch.Tensor) -> None:
     plain = torch.nn.Linear(INNER, OUTER, bias=False)
-    wanted = plain(numbers)
-    assert torch.allclose(made(plain)(numbers), wanted, atol=0.05)
+    expected = plain(numbers)
+    assert torch.allclose(quantize(plain)(numbers), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("engines", [int8_linear.ENGINES, ()], ids=["ours", "torch's"])
@@ -82,7 +82,7 @@ def test_computes_in_float32_where_asked_and_nowhere_else(
     linear: torch.nn.Linear, numbers: torch.Tensor, engines: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(int8_linear, "ENGINES", engines)
-    model = made(copy.deepcopy(linear))
+    model = quantize(copy.deepcopy(linear))
 
     def rounding() -> float:
         """How far the layer is from one where sums in are sums out."""

@@ -1,4 +1,4 @@
-"""Products: oneDNN's layers answer as torch's own do, and only float32 on a CPU gets them."""
+"""OneDNN's layers compute what torch's own do, and are used for float32 on a CPU only."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests import models_made
+from tests.factories import tiny_models
 from worker.layers import onednn_linear
 from worker.layers.onednn_linear import OneDnnLinear
 from worker.loading import runtime
@@ -34,12 +34,12 @@ def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.inference_mode()
 def test_answers_as_torchs_own_layer_does(numbers: torch.Tensor, *, bias: bool) -> None:
     layer = torch.nn.Linear(INNER, OUTER, bias=bias)
-    wanted = layer(numbers)
+    expected = layer(numbers)
 
     assert onednn_linear.use_onednn(torch.nn.Sequential(layer)) == 1
 
     assert isinstance(layer, OneDnnLinear)
-    assert torch.allclose(layer(numbers), wanted, atol=1e-5)
+    assert torch.allclose(layer(numbers), expected, atol=1e-5)
 
 
 def test_layers_that_share_their_weights_go_on_sharing_them() -> None:
@@ -65,8 +65,8 @@ def test_nothing_changes_where_torchs_own_product_is_as_fast(monkeypatch: pytest
 def test_a_pipeline_in_float32_gets_it_unless_it_promises_the_same_bits(
     tmp_path: Path, entry: dict[str, Any], *, expected: bool
 ) -> None:
-    folder = models_made.distilbert(tmp_path / "model")
-    model = runtime.load(models_made.pipeline_for(folder, **entry), "cpu", threads=1).model
+    folder = tiny_models.distilbert(tmp_path / "model")
+    model = runtime.load(tiny_models.pipeline_for(folder, **entry), "cpu", threads=1).model
 
     assert any(isinstance(module, OneDnnLinear) for module in model.modules()) is expected
 

@@ -1,4 +1,4 @@
-"""Packed passes: every row comes out as it does alone, whoever else is in the pass; elsewhere rows are padded."""
+"""Packed passes give every row the scores that it gets alone; models that can't be packed are padded."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import pipeline
 
-from tests import models_made
-from tests import models_made_encoders as encoders
-from tests.golden import models as golden
+from tests.factories import tiny_encoders as encoders
+from tests.factories import tiny_models
+from tests.golden import qa_models as golden
 from worker.adapters.rows import MicroBatch, Row
 from worker.layers import packed_attention
 from worker.leasing.leases import Job, Lease
@@ -63,7 +63,7 @@ def texts(lengths: Sequence[int], mask: str = "", seed: int = 0) -> list[str]:
     return [" ".join([*source.choices(WORDS, k=length), mask, *source.choices(WORDS, k=2)]) for length in lengths]
 
 
-def encoded(loaded: Runtime, given: Sequence[str]) -> list[Row]:
+def encode_rows(loaded: Runtime, given: Sequence[str]) -> list[Row]:
     parameters = {"candidate_labels": ["great", "it"]} if loaded.version.task == "zero-shot-classification" else {}
     lease = Lease(1, "b", 0, len(given), 1, 1, parameters=parameters)
     jobs = [Job(lease, place, {"text": text}) for place, text in enumerate(given)]
@@ -78,12 +78,12 @@ def scores(loaded: Runtime, rows: Sequence[Row]) -> list[torch.Tensor]:
     ]
 
 
-def furthest(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
+def max_difference(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> float:
     return max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
 
 
 @contextmanager
-def attending_across_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def attend_across_texts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What sdpa does with texts in one row."""
 
     def across(query: Any, key: Any, value: Any, *_other: Any) -> torch.Tensor:
@@ -101,14 +101,14 @@ class TestScores:
     def test_are_those_of_each_row_alone(self, load: Load, task: str, architecture: str) -> None:
         packed, alone = load(task, architecture), load(task, architecture, attention="eager")
         mask = alone.adapter._tokenizer.mask_token if task == "fill-mask" else ""  # type: ignore[attr-defined]
-        rows = encoded(packed, texts(LENGTHS, mask))
+        rows = encode_rows(packed, texts(LENGTHS, mask))
 
         assert packed.adapter.uses_packing
         assert not alone.adapter.uses_packing
         assert all(row.packed for row in rows)
         expected = [scores(alone, [row])[0] for row in rows]
-        assert furthest(scores(packed, rows), expected) < 1e-5
-        assert furthest(scores(packed, rows[:1]), expected[:1]) < 1e-5
+        assert max_difference(scores(packed, rows), expected) < 1e-5
+        assert max_difference(scores(packed, rows[:1]), expected[:1]) < 1e-5
 
     @pytest.mark.parametrize("architecture", PACKED)
     def test_are_the_pipeline_s(self, load: Load, architecture: str) -> None:
@@ -116,7 +116,7 @@ class TestScores:
         reference = pipeline("text-classification", loaded.version.model, dtype=torch.float32, device="cpu")
         given = texts((1, 5, 2, 8, 8))
 
-        rows = encoded(loaded, given)
+        rows = encode_rows(loaded, given)
         raw = loaded.adapter.forward(MicroBatch(tuple(rows)))
         answers = [loaded.adapter.decode([row], [one]) for row, one in zip(rows, raw, strict=True)]
 
@@ -127,7 +127,7 @@ class TestScores:
 
     def test_of_answers_to_questions_too(self, tmp_path: Path) -> None:
         folder = golden.bert(tmp_path)
-        entry = models_made.pipeline_for(folder, task="question-answering")
+        entry = tiny_models.pipeline_for(folder, task="question-answering")
         packed = runtime.load(entry, "cpu", threads=1)
         alone = runtime.load(entry.model_copy(update={"attention": "eager"}), "cpu", threads=1)
         context = "the river is in the city and the city is on the river. "
@@ -138,23 +138,23 @@ class TestScores:
 
         assert packed.adapter.uses_packing
         assert len({row.length for row in rows}) > 1
-        assert furthest(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
+        assert max_difference(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
     @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=12), seed=st.integers(0, 9))
     def test_are_those_of_each_row_alone_for_any_mix(self, load: Load, lengths: list[int], seed: int) -> None:
         packed, alone = _pair(load)
-        rows = encoded(packed, texts(lengths, seed=seed))
+        rows = encode_rows(packed, texts(lengths, seed=seed))
 
-        assert furthest(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
+        assert max_difference(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
     @pytest.mark.parametrize("entry", [{}, {"dtype": "bfloat16"}])
     @pytest.mark.parametrize("task", MAKERS)
-    def test_do_not_depend_on_what_neighbours_say(self, load: Load, task: str, entry: dict[str, str]) -> None:
+    def test_do_not_depend_on_other_rows(self, load: Load, task: str, entry: dict[str, str]) -> None:
         loaded = load(task, **entry)
         mask = "[MASK]" if task == "fill-mask" else ""
         one, other = texts(LENGTHS, mask, seed=1), texts(LENGTHS, mask, seed=2)
         mixed = [other[place] if place % 3 else text for place, text in enumerate(one)]
-        before, after = encoded(loaded, one), encoded(loaded, mixed)
+        before, after = encode_rows(loaded, one), encode_rows(loaded, mixed)
         assert [row.length for row in before] == [row.length for row in after]
 
         found = zip(before, scores(loaded, before), scores(loaded, after), strict=True)
@@ -167,12 +167,12 @@ class TestScores:
         [({"dtype": "bfloat16"}, 0.01), ({"quantization": "int8"}, 0.02)],
         ids=["bfloat16", "int8"],
     )
-    def test_are_near_where_numbers_are_rough(self, load: Load, entry: dict[str, str], allowed: float) -> None:
+    def test_are_close_in_low_precision(self, load: Load, entry: dict[str, str], allowed: float) -> None:
         packed, plain = load("ner", config=USUAL, **entry), load("ner", config=USUAL, attention="eager")
-        rows = encoded(packed, texts(LENGTHS))
+        rows = encode_rows(packed, texts(LENGTHS))
 
         assert packed.adapter.uses_packing
-        assert furthest(scores(packed, rows), [scores(plain, [row])[0] for row in rows]) < allowed
+        assert max_difference(scores(packed, rows), [scores(plain, [row])[0] for row in rows]) < allowed
 
 
 @cache
@@ -186,12 +186,12 @@ class TestFallback:
     def test_pads_where_texts_would_see_each_other(
         self, load: Load, task: str, dtype: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with attending_across_texts(monkeypatch):
+        with attend_across_texts(monkeypatch):
             loaded = load(task, config=SMALL, dtype=dtype)
 
         assert not loaded.adapter.uses_packing
         mask = "[MASK]" if task == "fill-mask" else ""
-        rows = encoded(loaded, texts((3, 8), mask))
+        rows = encode_rows(loaded, texts((3, 8), mask))
         assert not any(row.packed for row in rows)
         scores(loaded, rows)
 
@@ -206,19 +206,19 @@ class TestFallback:
 
     def test_a_head_that_needs_every_position_gets_them(self, tmp_path: Path) -> None:
         folder = encoders.nli_model(tmp_path, "modernbert", classifier_pooling="mean")
-        packed = runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
-        alone = runtime.load(models_made.pipeline_for(folder, attention="eager"), "cpu", threads=1)
-        rows = encoded(packed, texts(LENGTHS))
+        packed = runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1)
+        alone = runtime.load(tiny_models.pipeline_for(folder, attention="eager"), "cpu", threads=1)
+        rows = encode_rows(packed, texts(LENGTHS))
 
         assert packed.adapter.uses_packing
-        assert furthest(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
+        assert max_difference(scores(packed, rows), [scores(alone, [row])[0] for row in rows]) < 1e-5
 
 
 class TestTrouble:
     @pytest.mark.parametrize("place", ["attention", "last layer"])
     def test_leaves_nothing_behind(self, load: Load, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
         loaded = load("sentiment-analysis")
-        rows = encoded(loaded, texts(LENGTHS))
+        rows = encode_rows(loaded, texts(LENGTHS))
         expected = scores(loaded, rows)
 
         def broken(*_given: Any) -> None:

@@ -1,4 +1,4 @@
-"""Items go together as long as they are small enough together."""
+"""Chunking groups items up to a total size."""
 
 import math
 
@@ -26,8 +26,8 @@ def test_a_chunk_is_as_large_as_it_may_be(sizes: list[int], max_items: float, ex
 
 @given(st.lists(st.integers(0, 15)), st.integers(1, 5))
 def test_nothing_is_lost_and_only_a_single_item_is_too_large(sizes: list[int], max_items: int) -> None:
-    found = list(split_into_chunks(sizes, int, 10, max_items))
+    chunks = list(split_into_chunks(sizes, int, 10, max_items))
 
-    assert [size for chunk in found for size in chunk] == sizes
-    assert all(chunk and len(chunk) <= max_items for chunk in found)
-    assert all(sum(chunk) <= 10 or len(chunk) == 1 for chunk in found)
+    assert [size for chunk in chunks for size in chunk] == sizes
+    assert all(chunk and len(chunk) <= max_items for chunk in chunks)
+    assert all(sum(chunk) <= 10 or len(chunk) == 1 for chunk in chunks)

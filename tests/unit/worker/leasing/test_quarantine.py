@@ -1,4 +1,4 @@
-"""Verdicts over slices whose holders are gone."""
+"""Quarantine: the treatment of slices that lost their holders."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from worker.leasing.quarantine import (
 
 
 @pytest.mark.parametrize(
-    ("size", "deaths", "lapses", "expected"),
+    ("size", "crashes", "lost_leases", "expected"),
     [
         (1024, 1, 0, Recovery.REQUEUE),
         (1024, 2, 0, Recovery.SPLIT),
@@ -28,28 +28,28 @@ from worker.leasing.quarantine import (
         (1, 0, 8, Recovery.DEAD_LETTER),
     ],
 )
-def test_with_three_attempts(size: int, deaths: int, lapses: int, expected: Recovery) -> None:
-    assert decide_recovery(size, deaths, lapses, 3) is expected
+def test_with_three_attempts(size: int, crashes: int, lost_leases: int, expected: Recovery) -> None:
+    assert decide_recovery(size, crashes, lost_leases, 3) is expected
 
 
 @given(st.integers(1, 5), st.integers(0, 20), st.integers(0, 40), st.integers(3, 10))
-def test_only_a_single_suspect_is_ever_buried(size: int, deaths: int, lapses: int, most: int) -> None:
-    if decide_recovery(size, deaths, lapses, most) is Recovery.DEAD_LETTER:
+def test_only_a_single_quarantined_job_is_dead_lettered(size: int, crashes: int, lost_leases: int, most: int) -> None:
+    if decide_recovery(size, crashes, lost_leases, most) is Recovery.DEAD_LETTER:
         assert size == 1
-        assert must_run_alone(deaths, lapses)
+        assert must_run_alone(crashes, lost_leases)
 
 
 @given(st.integers(3, 10))
-def test_a_killer_is_closed_after_at_most_max_attempts_deaths(most: int) -> None:
-    size, deaths = 1024, 0
-    while (found := decide_recovery(size, deaths, 0, most)) is not Recovery.DEAD_LETTER:
-        size = 1 if found is Recovery.SPLIT else size
-        deaths += 1
-    assert deaths == max(most, QUARANTINE_AFTER_CRASHES + 1)
+def test_a_crashing_job_is_dead_lettered_after_max_attempts(most: int) -> None:
+    size, crashes = 1024, 0
+    while (recovery := decide_recovery(size, crashes, 0, most)) is not Recovery.DEAD_LETTER:
+        size = 1 if recovery is Recovery.SPLIT else size
+        crashes += 1
+    assert crashes == max(most, QUARANTINE_AFTER_CRASHES + 1)
     assert QUARANTINE_AFTER_LOST_LEASES > QUARANTINE_AFTER_CRASHES
 
 
-def test_a_batch_is_hopeless_when_many_inputs_ended_their_workers_and_none_was_answered() -> None:
+def test_a_batch_is_a_crash_loop_when_many_inputs_crashed_workers_and_none_was_answered() -> None:
     assert is_crash_loop(CRASH_LOOP_JOBS, 0)
     assert not is_crash_loop(CRASH_LOOP_JOBS - 1, 0)
     assert not is_crash_loop(1_000_000, 1)

@@ -41,7 +41,7 @@ def test_comes_by_order_or_by_waiting_and_runs_alone(
     assert decide_turn(QuarantineShare(), waiting, NOW, has_leases=holds)[0] is expected
 
 
-def test_waits_for_the_hand_to_be_empty_however_long_that_takes() -> None:
+def test_waits_until_no_lease_is_held() -> None:
     share = QuarantineShare()
 
     for seconds in range(100):

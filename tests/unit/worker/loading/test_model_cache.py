@@ -46,7 +46,9 @@ class TestRuntimeCache:
         assert kept.pop("b") is None
         assert (kept.pop("a"), kept.pop("c")) == (runtimes["a"], runtimes["c"])
 
-    @pytest.mark.parametrize(("room", "runtime"), [(0, Parked(1)), (10, Parked(11)), (10, Parked(1, can_offload=False))])
+    @pytest.mark.parametrize(
+        ("room", "runtime"), [(0, Parked(1)), (10, Parked(11)), (10, Parked(1, can_offload=False))]
+    )
     def test_keeps_nothing_that_does_not_fit_or_cannot_move(self, room: int, runtime: Parked) -> None:
         kept = ModelCache(room)
         kept.put("a", runtime)

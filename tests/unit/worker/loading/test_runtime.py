@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, DistilBertForSequenceClassification
 from models.errors import LoadFailed, ModelError
 from models.pipelines import folder_hash
 from models.pipelines.folder_hash import content_hash
-from tests import models_made
-from tests.models_made import MAX_POSITIONS, pipeline_for
+from tests.factories import tiny_models
+from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
 from worker.loading import runtime, snapshots, weights
 from worker.loading.runtime import Runtime
@@ -117,19 +117,19 @@ class TestTokensPerBatch:
 
 class TestMaxLength:
     def test_is_what_the_tokenizer_says(self, tmp_path: Path) -> None:
-        folder = models_made.bert(tmp_path / "short", tokenizer=models_made.wordpiece_tokenizer(20))
+        folder = tiny_models.bert(tmp_path / "short", tokenizer=tiny_models.wordpiece_tokenizer(20))
 
         assert max_length(load(folder)) == 20
 
     @pytest.mark.parametrize("said", [None, 512])
     def test_is_never_more_than_the_model_has_positions(self, tmp_path: Path, said: int | None) -> None:
-        folder = models_made.bert(tmp_path / "long", tokenizer=models_made.wordpiece_tokenizer(said))
+        folder = tiny_models.bert(tmp_path / "long", tokenizer=tiny_models.wordpiece_tokenizer(said))
 
         assert max_length(load(folder)) == MAX_POSITIONS
 
     @pytest.mark.parametrize("said", [None, 512])
     def test_leaves_room_for_roberta_s_first_two_positions(self, tmp_path: Path, said: int | None) -> None:
-        folder = models_made.roberta(tmp_path / "roberta", tokenizer=models_made.byte_tokenizer(said))
+        folder = tiny_models.roberta(tmp_path / "roberta", tokenizer=tiny_models.byte_tokenizer(said))
 
         assert max_length(load(folder)) == MAX_POSITIONS - 2
 
@@ -161,12 +161,12 @@ class TestRefusals:
         return sentence
 
     def test_of_another_head_names_it(self, tmp_path: Path) -> None:
-        sentence = self.refused(models_made.masked_bert(tmp_path / "masked"))
+        sentence = self.refused(tiny_models.masked_bert(tmp_path / "masked"))
 
         assert "is a BertForMaskedLM, which is not a model for this task" in sentence
 
     def test_of_another_head_that_is_not_named_names_what_lacks(self, tmp_path: Path) -> None:
-        folder = models_made.masked_bert(tmp_path / "masked")
+        folder = tiny_models.masked_bert(tmp_path / "masked")
         config = folder / "config.json"
         config.write_text(config.read_text().replace('"BertForMaskedLM"', ""))
 
@@ -176,14 +176,14 @@ class TestRefusals:
         assert "classifier.bias" in sentence
 
     def test_of_a_kind_of_model_that_cannot_do_the_task_names_the_kind(self, tmp_path: Path) -> None:
-        folder = models_made.distilbert(tmp_path / "model")
+        folder = tiny_models.distilbert(tmp_path / "model")
         config = folder / "config.json"
         config.write_text(config.read_text().replace('"DistilBertForSequenceClassification"', ""))
 
         assert "is a distilbert model, which can't do this task" in self.refused(folder, task="summarization")
 
     def test_of_a_tokenizer_whose_files_are_missing(self, tmp_path: Path) -> None:
-        folder = models_made.distilbert(tmp_path / "model")
+        folder = tiny_models.distilbert(tmp_path / "model")
         (folder / "tokenizer.json").unlink()
 
         assert "knows no words; its files (tokenizer.json) are missing" in self.refused(folder)
@@ -228,7 +228,7 @@ class TestRefusals:
         (distilbert / "code.py").write_text("raise SystemExit('it ran')")
         edit(distilbert / "config.json", auto_map={"AutoModelForSequenceClassification": "code.Model"})
 
-        assert "asks to run code of its own" in self.refused(distilbert)
+        assert "asks to run its own code" in self.refused(distilbert)
 
     def test_of_a_broken_tokenizer(self, distilbert: Path) -> None:
         (distilbert / "tokenizer.json").write_text('{"version": "1.0"')

@@ -12,7 +12,7 @@ from models.errors import LoadFailed, MissingModel, ModelError, Unreachable
 from models.pipelines import pipeline as entries
 from models.pipelines.folder_hash import content_hash
 from models.pipelines.pipeline import Pipeline
-from tests.models_made import pipeline_for
+from tests.factories.tiny_models import pipeline_for
 from worker.loading import snapshots
 from worker.loading.snapshots import Snapshot
 
@@ -59,7 +59,7 @@ class TestFolder:
     def test_that_asks_to_run_code_is_refused(self, tmp_path: Path, key: str) -> None:
         asking = write_model(tmp_path / "asking", **{key: {"AutoModel": "code.Model"}})
 
-        with pytest.raises(ModelError, match=rf"asks to run code of its own \({key} in config.json\); that is refused"):
+        with pytest.raises(ModelError, match=rf"asks to run its own code \({key} in config.json\); that is refused"):
             snapshots.fetch_model(pipeline_for(asking))
 
     @pytest.mark.parametrize("weights", ["pytorch_model.bin", "model.pt", "tf_model.h5"])

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import ModelError
 from models.pipelines.pipeline import SAMPLES_FOLDER
-from tests.models_made import pipeline_for
+from tests.factories.tiny_models import pipeline_for
 from worker.loading import runtime, tokenizer_probe
 
 

@@ -8,8 +8,8 @@ import torch
 from transformers import ModernBertConfig, ModernBertForTokenClassification
 
 from models.errors import LoadFailed, ModelError
-from tests import models_made
-from tests.models_made import pipeline_for
+from tests.factories import tiny_models
+from tests.factories.tiny_models import pipeline_for
 from worker.adapters.rows import MicroBatch
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime, weights
@@ -33,16 +33,16 @@ class TestArchitecture:
     def test_a_head_for_another_task_is_refused_though_its_weights_bear_the_same_names(self, tmp_path: Path) -> None:
         sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         ids = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-        config = ModernBertConfig(vocab_size=len(models_made.WORDPIECE_VOCABULARY), **sizes, **ids)
-        folder = models_made.save(
-            tmp_path / "model", ModernBertForTokenClassification(config), models_made.wordpiece_tokenizer()
+        config = ModernBertConfig(vocab_size=len(tiny_models.WORDPIECE_VOCABULARY), **sizes, **ids)
+        folder = tiny_models.save(
+            tmp_path / "model", ModernBertForTokenClassification(config), tiny_models.wordpiece_tokenizer()
         )
 
         with pytest.raises(ModelError, match="ForTokenClassification, which is not a model for this task"):
             load(folder)
 
     def test_a_config_that_names_none_is_taken_at_its_weights(self, tmp_path: Path) -> None:
-        folder = models_made.distilbert(tmp_path / "model")
+        folder = tiny_models.distilbert(tmp_path / "model")
         config = folder / "config.json"
         config.write_text(config.read_text().replace('"DistilBertForSequenceClassification"', ""))
 
@@ -51,7 +51,7 @@ class TestArchitecture:
 
 class TestQuantization:
     def test_int8_on_a_cpu_stays_near_and_is_recorded(self, tmp_path: Path) -> None:
-        folder = models_made.distilbert(tmp_path / "model")
+        folder = tiny_models.distilbert(tmp_path / "model")
 
         plain, small = load(folder), load(folder, quantization="int8")
 
@@ -69,17 +69,17 @@ class TestQuantization:
     )
     def test_what_the_machine_cannot_do_is_a_sentence(self, tmp_path: Path, entry: Any, sentence: str) -> None:
         with pytest.raises(LoadFailed, match=sentence):
-            load(models_made.distilbert(tmp_path / "model"), **entry)
+            load(tiny_models.distilbert(tmp_path / "model"), **entry)
 
 
 class TestAttention:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_is_the_one_asked_for_and_recorded(self, tmp_path: Path, attention: str) -> None:
-        assert load(models_made.bert(tmp_path / "model"), attention=attention).version.attention == attention
+        assert load(tiny_models.bert(tmp_path / "model"), attention=attention).version.attention == attention
 
     def test_one_that_is_not_there_is_a_sentence(self, tmp_path: Path) -> None:
         with pytest.raises(LoadFailed, match="a package is missing"):
-            load(models_made.bert(tmp_path / "model"), attention="flash_attention_2")
+            load(tiny_models.bert(tmp_path / "model"), attention="flash_attention_2")
 
 
 class TestDevice:

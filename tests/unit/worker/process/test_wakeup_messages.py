@@ -57,7 +57,7 @@ class TestRead:
             (b'{"headers": 1, "properties": {}}', "not a Celery message"),
             (item(headers={"task": "os.system"}), "another task"),
             (item(headers={"task": "celery.backend_cleanup"}), "another task"),
-            (item(headers={"task": ["batchmill.bell"]}), "another task"),
+            (item(headers={"task": ["batchmill.wakeup"]}), "another task"),
             (item(headers={"compression": "application/x-gzip"}), "headers that a wakeup never has"),
             (item(headers={"eta": "2036-01-01T00:00:00+00:00"}), "headers that a wakeup never has"),
             (item(headers={"expires": 1}), "headers that a wakeup never has"),

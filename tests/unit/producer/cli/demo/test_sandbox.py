@@ -10,8 +10,8 @@ from producer.cli.demo import sandbox
 from tests.servers import wait_until
 
 
-def pretend(path: Path, script: str) -> str:
-    """A program that stands in for Python."""
+def write_fake_program(path: Path, script: str) -> str:
+    """Write a program that replaces Python, and return its path."""
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return str(path)
@@ -25,8 +25,8 @@ def raises(check: object) -> bool:
     return False
 
 
-def test_when_the_system_dies_its_last_words_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", pretend(tmp_path / "python", "echo 'no \033[31mluck'; exit 3"))
+def test_the_last_log_lines_are_shown_when_up_exits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", write_fake_program(tmp_path / "python", "echo 'no \033[31mluck'; exit 3"))
 
     with sandbox.run_up(tmp_path / "up.log", ["sample"]) as check:
         wait_until(lambda: raises(check), "the process to end")
@@ -36,9 +36,9 @@ def test_when_the_system_dies_its_last_words_are_shown(tmp_path: Path, monkeypat
     assert str(caught.value).splitlines()[-1] == "  no  [31mluck"
 
 
-def test_the_system_ends_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_up_ends_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = f"trap 'echo ended > {tmp_path}/ended; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    monkeypatch.setattr(sys, "executable", pretend(tmp_path / "python", script))
+    monkeypatch.setattr(sys, "executable", write_fake_program(tmp_path / "python", script))
     log = tmp_path / "up.log"
 
     def interrupted() -> None:
@@ -53,7 +53,7 @@ def test_the_system_ends_with_the_block(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "ended").exists()
 
 
-def test_the_demo_touches_no_database_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_uses_only_its_own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "batchmill.toml").write_text('database_url = "postgresql://127.0.0.1:1/precious"\n')
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://127.0.0.1:1/precious")
@@ -68,7 +68,7 @@ def test_the_demo_touches_no_database_but_its_own(tmp_path: Path, monkeypatch: p
     assert dict(os.environ) == before
 
 
-def test_its_process_finds_our_packages_where_they_were_found() -> None:
+def test_the_child_imports_packages_from_the_same_folder() -> None:
     path = sandbox._child_environment()["PYTHONPATH"].split(os.pathsep)
 
     assert (Path(path[0]) / "models" / "__init__.py").is_file()

@@ -9,7 +9,7 @@ from producer.cli.display.progress import LINE_INTERVAL_SECONDS, LineReporter
 STEERING = "\x1b[2J\x1b]0;owned\x07\r\n\t\x9b31m\u202eabc\u2066\0\u2028"
 
 
-def test_nothing_that_steers_a_terminal_comes_through() -> None:
+def test_control_characters_are_escaped() -> None:
     clean = terminal.to_printable(f"a{STEERING}ä 猫 👍")
 
     assert clean.isprintable()
@@ -23,13 +23,13 @@ def test_shortened_texts_fit_their_width() -> None:
     assert terminal.display_width(terminal.shorten("猫" * 50, 11)) <= 11
 
 
-def test_a_table_is_aligned_whatever_stands_in_it() -> None:
+def test_tables_are_aligned_with_any_text() -> None:
     lines = terminal.format_table(("NAME", "JOBS"), [("a\x1b[1m", 1_234), ("猫猫", 5)]).splitlines()
 
     assert lines == ["NAME    JOBS", "a [1m  1,234", "猫猫       5"]
 
 
-def test_facts_have_no_escapes() -> None:
+def test_pairs_have_no_control_characters() -> None:
     assert "\x1b" not in terminal.format_pairs([("name", "a\x1b[1m")])
 
 
@@ -38,7 +38,7 @@ def test_rates(pace: float | None, words: str | None) -> None:
     assert batch_tables.format_rate(pace) == words
 
 
-def test_progress_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_lines_are_at_most_one_per_interval(capsys: pytest.CaptureFixture[str]) -> None:
     def clock() -> Iterator[float]:
         yield 0.0
         for second in range(1, 100):

@@ -25,7 +25,7 @@ def test_pipelines_lists_the_catalogue() -> None:
     assert first["revision"] == BUILTIN_PIPELINES[0].revision
 
 
-def test_tasks_lists_them_all() -> None:
+def test_tasks_lists_all_tasks() -> None:
     assert [line.split()[0] for line in stdout("tasks").splitlines()] == ["TASK", *tasks.TASKS]
     assert [task["name"] for task in json.loads(stdout("tasks", "--json"))["data"]] == list(tasks.TASKS)
 

@@ -9,11 +9,11 @@ from producer.batches.progress import ActiveWorker, BatchProgress
 from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.cli.display import batch_tables, live
 
-FORECAST = Eta(1_000.0, 170.0, 120.0, 300.0)
+ETA = Eta(1_000.0, 170.0, 120.0, 300.0)
 
 
-def standing(**fields: Any) -> BatchProgress:
-    moments = {**dict.fromkeys(TIMESTAMP_FIELDS), "created_at": datetime(2026, 1, 2, tzinfo=UTC)}
+def progress_of(**fields: Any) -> BatchProgress:
+    timestamps = {**dict.fromkeys(TIMESTAMP_FIELDS), "created_at": datetime(2026, 1, 2, tzinfo=UTC)}
     batch = BatchView(
         id="batch_1",
         status=BatchStatus.IN_PROGRESS,
@@ -34,20 +34,20 @@ def standing(**fields: Any) -> BatchProgress:
         jobs_per_second=850.0,
         error_code=None,
         error_message=None,
-        timestamps=moments,
+        timestamps=timestamps,
     )
-    holders = (ActiveWorker("w-1", "here", "cuda:0", 2, 2_048), ActiveWorker("w-2", None, None, 1, 1))
-    usual: dict[str, Any] = {
+    workers = (ActiveWorker("w-1", "here", "cuda:0", 2, 2_048), ActiveWorker("w-2", None, None, 1, 1))
+    defaults: dict[str, Any] = {
         "batch": batch,
-        "active_workers": holders,
+        "active_workers": workers,
         "failures": (("text_too_long", 80), ("empty_text", 8)),
-        "eta": FORECAST,
+        "eta": ETA,
     }
-    return BatchProgress(**usual | fields)
+    return BatchProgress(**defaults | fields)
 
 
-def test_a_line() -> None:
-    assert live.line_parts(standing()) == [
+def test_line_parts() -> None:
+    assert live.line_parts(progress_of()) == [
         "1,000 jobs/s",
         "about 3 min left (2 min to 5 min)",
         "88 failed",
@@ -56,12 +56,12 @@ def test_a_line() -> None:
     ]
 
 
-def test_before_there_is_a_forecast_it_is_the_pace_so_far() -> None:
-    assert live.line_parts(standing(eta=None, active_workers=()))[:2] == ["850 jobs/s", "88 failed"]
+def test_without_an_estimate_the_average_rate_is_shown() -> None:
+    assert live.line_parts(progress_of(eta=None, active_workers=()))[:2] == ["850 jobs/s", "88 failed"]
 
 
-def test_what_stands_under_the_bar() -> None:
-    assert live.details(standing()).splitlines() == [
+def test_details_under_the_bar() -> None:
+    assert live.details(progress_of()).splitlines() == [
         "  jobs      12,000 succeeded, 88 failed, 17,912 open",
         "  pace      1,000 jobs/s, about 3 min left (2 min to 5 min)",
         "  workers   here cuda:0 (2,048 jobs), w-2 (1 job)",
@@ -70,14 +70,14 @@ def test_what_stands_under_the_bar() -> None:
     ]
 
 
-def test_nothing_in_it_steers_the_terminal() -> None:
-    steering = standing(active_workers=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
+def test_control_characters_are_escaped() -> None:
+    hostile = progress_of(active_workers=(ActiveWorker("w", "here\x1b[2J", "cpu", 1, 1),), failures=(("a\x1b]0;b", 1),))
 
-    assert "\x1b" not in live.details(steering)
+    assert "\x1b" not in live.details(hostile)
 
 
-def test_many_are_cut_short() -> None:
-    many = standing(
+def test_long_lists_are_shortened() -> None:
+    many = progress_of(
         active_workers=tuple(ActiveWorker(f"w-{n}", "here", "cpu", 1, 1) for n in range(9)),
         failures=tuple((f"code_{n}", 9 - n) for n in range(9)),
     )
@@ -86,12 +86,12 @@ def test_many_are_cut_short() -> None:
     assert live.format_failures(many).endswith("4 code_5, …")
 
 
-def test_a_pace_that_varies_too_much() -> None:
+def test_a_rate_that_varies_too_much() -> None:
     assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (30 s to no telling)"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (10 * 86_400, "10 d")]
+    ("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (10 * 86_400, "10 d")]
 )
-def test_lengths_of_time(seconds: float, words: str) -> None:
-    assert batch_tables.format_duration(seconds) == words
+def test_durations(seconds: float, text: str) -> None:
+    assert batch_tables.format_duration(seconds) == text

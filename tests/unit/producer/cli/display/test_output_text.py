@@ -27,5 +27,5 @@ ENTITIES = [{"entity_group": "PER", "word": "Sarah", "score": 0.9}, {"entity": "
         ({"other": 1}, '{"other": 1}'),
     ],
 )
-def test_each_shape_has_its_words(output: Any, words: str) -> None:
+def test_outputs_are_formatted_by_structure(output: Any, words: str) -> None:
     assert output_text.format_output(output) == words

@@ -23,9 +23,9 @@ pq: Any = importlib.import_module("pyarrow.parquet")
 SPEC = tasks.find_spec("sentiment-analysis")
 
 
-def written(table: Any, **how: Any) -> io.BytesIO:
+def write_table(table: Any, **options: Any) -> io.BytesIO:
     file = io.BytesIO()
-    pq.write_table(table, file, **how)
+    pq.write_table(table, file, **options)
     file.seek(0)
     return file
 
@@ -35,51 +35,51 @@ def read(file: io.BytesIO, columns: ColumnMapping | None = None) -> list[Row | P
     return list(rows_from_records(reader.read_records(file, "a.parquet", columns), columns))
 
 
-def test_only_the_wanted_columns_are_read() -> None:
+def test_only_mapped_columns_are_read() -> None:
     table = pyarrow.table({"body": ["a", "b"], "big": ["x", "y"], "sku": [7, 8], "region": ["eu", None]})
     columns = ColumnMapping.for_task(SPEC, {"text": "body"}, "sku", passthrough=["region"])
 
-    assert list(reader.read_records(written(table), "a.parquet", columns)) == [
+    assert list(reader.read_records(write_table(table), "a.parquet", columns)) == [
         (1, {"body": "a", "sku": 7, "region": "eu"}),
         (2, {"body": "b", "sku": 8, "region": None}),
     ]
-    assert read(written(table), columns) == [
+    assert read(write_table(table), columns) == [
         Row(1, "7", {"text": "a"}, {"region": "eu"}),
         Row(2, "8", {"text": "b"}, {"region": None}),
     ]
 
 
-def test_rows_are_counted_on_across_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_numbered_across_batches_and_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_groups, "RECORD_BATCH_ROWS", (3, 1))
     table = pyarrow.table({"text": [str(number) for number in range(1, 12)]})
 
-    assert [(row[0], row[2]) for row in read(written(table, row_group_size=5))] == [
+    assert [(row[0], row[2]) for row in read(write_table(table, row_group_size=5))] == [
         (number, {"text": str(number)}) for number in range(1, 12)
     ]
 
 
-def test_what_is_kept_becomes_json() -> None:
+def test_passthrough_values_become_json() -> None:
     noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
     table = pyarrow.table({"text": ["a"], "at": [noon], "price": [Decimal("1.10")], "tags": [["x", "y"]]})
 
-    (row,) = read(written(table), ColumnMapping.for_task(SPEC, passthrough=["at", "price", "tags"]))
+    (row,) = read(write_table(table), ColumnMapping.for_task(SPEC, passthrough=["at", "price", "tags"]))
 
     assert row[3] == {"at": "2026-11-24T12:00:00+00:00", "price": "1.10", "tags": ["x", "y"]}
 
 
-def test_what_json_has_not_is_a_problem() -> None:
+def test_bytes_can_t_be_passed_through() -> None:
     (row,) = read(
-        written(pyarrow.table({"text": ["a"], "raw": [b"x"]})), ColumnMapping.for_task(SPEC, passthrough=["raw"])
+        write_table(pyarrow.table({"text": ["a"], "raw": [b"x"]})), ColumnMapping.for_task(SPEC, passthrough=["raw"])
     )
 
-    assert row == Problem(1, "raw holds bytes, which JSON has not; take another column", "invalid_meta")
+    assert row == Problem(1, "raw holds bytes, which JSON has not; use another column", "invalid_passthrough")
 
 
-def test_text_that_is_not_utf_8_is_the_problem_of_its_row() -> None:
+def test_text_that_is_not_utf_8_is_a_problem_of_its_row() -> None:
     texts = pyarrow.array([b"a", b"\xff", b"c"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
     table = pyarrow.table([pyarrow.Array.from_buffers(pyarrow.string(), 3, texts.buffers())], names=["text"])
 
-    first, second, third = read(written(table))
+    first, second, third = read(write_table(table))
 
     assert (first, third) == (Row(1, None, {"text": "a"}), Row(3, None, {"text": "c"}))
     assert second == Row(
@@ -88,7 +88,7 @@ def test_text_that_is_not_utf_8_is_the_problem_of_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "far"),
+    ("arrow_type", "value"),
     [
         (pyarrow.timestamp("us"), 253_402_300_800_000_000),  # the year 10000
         (pyarrow.timestamp("us"), -62_135_596_800_000_001),  # before the year 1
@@ -97,38 +97,38 @@ def test_text_that_is_not_utf_8_is_the_problem_of_its_row() -> None:
         (pyarrow.date32(), 2**31 - 1),
     ],
 )
-def test_a_moment_that_python_has_not_is_the_problem_of_its_row(kind: Any, far: int) -> None:
-    at = pyarrow.array([None, far, None], kind)
+def test_a_time_that_python_can_t_hold_is_a_problem_of_its_row(arrow_type: Any, value: int) -> None:
+    at = pyarrow.array([None, value, None], arrow_type)
     table = pyarrow.table({"text": ["a", "b", "c"], "id": [1, 2, 3], "at": at})
 
-    first, problem, third = read(written(table), ColumnMapping.for_task(SPEC, passthrough=["at"]))
+    first, problem, third = read(write_table(table), ColumnMapping.for_task(SPEC, passthrough=["at"]))
 
     assert (first, third) == (Row(1, "1", {"text": "a"}, {"at": None}), Row(3, "3", {"text": "c"}, {"at": None}))
     assert isinstance(problem, Problem)
-    assert (problem.location, problem.code) == (2, "invalid_meta")
+    assert (problem.location, problem.code) == (2, "invalid_passthrough")
     assert problem.message.startswith("at has a value that Python can't hold")
 
 
-def test_two_columns_of_one_name_are_refused() -> None:
+def test_repeated_columns_are_rejected() -> None:
     table = pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet has two columns 'text'; rename one"):
-        read(written(table))
+        read(write_table(table))
 
 
 def test_ids_that_are_decimals_or_uuids_become_text() -> None:
-    long = [Decimal(12345678901234567890), Decimal("1E+3")]
-    ids = pyarrow.array(long, pyarrow.decimal128(38, 0))
+    decimals = [Decimal(12345678901234567890), Decimal("1E+3")]
+    ids = pyarrow.array(decimals, pyarrow.decimal128(38, 0))
 
-    assert [row[1] for row in read(written(pyarrow.table({"text": ["a", "b"], "id": ids})))] == [
+    assert [row[1] for row in read(write_table(pyarrow.table({"text": ["a", "b"], "id": ids})))] == [
         "12345678901234567890",
         "1000",
     ]
 
 
-def test_a_page_that_can_t_be_unpacked_is_no_trouble_of_a_disk() -> None:
+def test_a_broken_page_is_not_a_disk_error() -> None:
     table = pyarrow.table({"text": [f"{number} text" for number in range(20_000)]})
-    whole = written(table, compression="snappy", use_dictionary=False, row_group_size=5_000).getvalue()
+    whole = write_table(table, compression="snappy", use_dictionary=False, row_group_size=5_000).getvalue()
     middle = len(whole) // 2
     broken = whole[:middle] + b"\xff" * 2_000 + whole[middle + 2_000 :]
 
@@ -144,14 +144,14 @@ def test_a_page_that_can_t_be_unpacked_is_no_trouble_of_a_disk() -> None:
         (b'{"text": "a"}', "is not a Parquet file; say what it is: --format jsonl or csv"),
     ],
 )
-def test_what_is_none_is_said(data: bytes, words: str) -> None:
+def test_another_file_format_is_rejected(data: bytes, words: str) -> None:
     with pytest.raises(UnreadableSource, match=words):
         read(io.BytesIO(data))
 
 
-def test_a_missing_column_is_refused_at_once() -> None:
-    with pytest.raises(UnreadableSource, match="has no column 'text'; it has: body; say which to take"):
-        read(written(pyarrow.table({"body": ["a"]})))
+def test_a_missing_column_is_rejected_at_once() -> None:
+    with pytest.raises(UnreadableSource, match="has no column 'text'; it has: body; say which to use"):
+        read(write_table(pyarrow.table({"body": ["a"]})))
 
 
 WORDS = ["good", "bad", "excellent", "terrible", "\u00e9t\u00e9", "\U0001f600"]
@@ -159,7 +159,7 @@ RANDOM = random.Random(3)
 LONG = [None if number % 5 == 3 else " ".join(RANDOM.choices(WORDS, k=6_000)) for number in range(24)]
 
 
-def texts_of(file: io.BytesIO) -> list[object]:
+def read_texts(file: io.BytesIO) -> list[object]:
     return [row[1]["text"] for row in reader.read_records(file, "a.parquet", ColumnMapping.for_task(SPEC))]
 
 
@@ -167,38 +167,38 @@ def texts_of(file: io.BytesIO) -> list[object]:
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("dictionary", [True, False])
 @pytest.mark.parametrize("whole_bytes", [0, 2**26])
-def test_texts_of_large_pages_are_those_that_were_written(
+def test_texts_of_large_pages_are_read(
     monkeypatch: pytest.MonkeyPatch, codec: str, version: str, dictionary: bool, whole_bytes: int
 ) -> None:
     monkeypatch.setattr(row_groups, "MAX_PAGE_BYTES", 2**17)
     monkeypatch.setattr(row_groups, "MAX_WHOLE_PAGE_BYTES", whole_bytes)
     table = pyarrow.table({"text": LONG * 2, "id": range(48)})
 
-    rows = read(written(table, compression=codec, data_page_version=version, use_dictionary=dictionary))
+    rows = read(write_table(table, compression=codec, data_page_version=version, use_dictionary=dictionary))
 
     assert [row[1:3] for row in rows] == [(str(n), {"text": text}) for n, text in enumerate(LONG * 2)]
 
 
-def test_a_column_that_has_no_null_is_read_apart_as_well() -> None:
+def test_a_large_column_without_nulls_is_read() -> None:
     schema = pyarrow.schema([pyarrow.field("text", pyarrow.string(), nullable=False)])
     table = pyarrow.table({"text": ["a" * 3_000_000, "b", "c" * 3_000_000]}, schema=schema)
 
-    assert texts_of(written(table, use_dictionary=False)) == table.column("text").to_pylist()
+    assert read_texts(write_table(table, use_dictionary=False)) == table.column("text").to_pylist()
 
 
 @pytest.mark.parametrize("kind", [pyarrow.large_string(), pyarrow.string_view(), pyarrow.string()])
 @pytest.mark.parametrize("size", [3, 400_000])
-def test_texts_of_each_kind_are_read(kind: Any, size: int) -> None:
+def test_texts_of_each_arrow_type_are_read(kind: Any, size: int) -> None:
     texts = ["\u00e9" * size, None, "b" * size] * 8
 
-    assert texts_of(written(pyarrow.table({"text": pyarrow.array(texts, kind)}))) == texts
+    assert read_texts(write_table(pyarrow.table({"text": pyarrow.array(texts, kind)}))) == texts
 
 
 @pytest.mark.parametrize("use_dictionary", [True, False])
-def test_a_value_beyond_a_row_s_bound_costs_no_other(use_dictionary: bool) -> None:
+def test_a_value_over_the_row_limit_does_not_affect_others(use_dictionary: bool) -> None:
     table = pyarrow.table({"text": ["a", "b" * (limits.MAX_ROW_BYTES + 1), "c"]})
 
-    assert texts_of(written(table, use_dictionary=use_dictionary)) == [
+    assert read_texts(write_table(table, use_dictionary=use_dictionary)) == [
         "a",
         UnreadableValue(limits.ROW_TOO_LONG_MESSAGE),
         "c",
@@ -208,80 +208,79 @@ def test_a_value_beyond_a_row_s_bound_costs_no_other(use_dictionary: bool) -> No
 def test_texts_partly_in_a_dictionary_are_read() -> None:
     texts = [f"{number % 7} {'x' * 2_000}" for number in range(2_000)] + [f"{n} {'y' * 2_000}" for n in range(3_000)]
 
-    assert texts_of(written(pyarrow.table({"text": texts}), dictionary_pagesize_limit=2**16)) == texts
+    assert read_texts(write_table(pyarrow.table({"text": texts}), dictionary_pagesize_limit=2**16)) == texts
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
 def test_other_encodings_are_read(encoding: str) -> None:
     texts = [f"common {number}" for number in range(9_000)]
-    file = written(pyarrow.table({"text": texts}), use_dictionary=False, column_encoding={"text": encoding})
+    file = write_table(pyarrow.table({"text": texts}), use_dictionary=False, column_encoding={"text": encoding})
 
-    assert texts_of(file) == texts
+    assert read_texts(file) == texts
 
 
 def test_lists_and_objects_are_read_with_their_dictionaries() -> None:
     messages = [[{"role": "user", "content": f"a {number % 3}"}] * (number % 4) for number in range(500)]
     chat = tasks.find_spec("text-generation")
     columns = ColumnMapping.for_task(chat)
-    file = written(pyarrow.table({"messages": messages}))
+    file = write_table(pyarrow.table({"messages": messages}))
 
     assert [row[1]["messages"] for row in reader.read_records(file, "a.parquet", columns)] == messages
 
 
-def test_a_list_of_a_dictionary_s_texts_that_is_too_long_costs_no_other() -> None:
-    kept = [["a"], ["b" * 100_000] * 1_000, ["c"]]
+def test_a_list_of_dictionary_texts_over_the_row_limit_does_not_affect_others() -> None:
+    lists = [["a"], ["b" * 100_000] * 1_000, ["c"]]
     columns = ColumnMapping.for_task(SPEC, passthrough=["kept"])
 
-    first, second, third = read(written(pyarrow.table({"text": ["a", "b", "c"], "kept": kept})), columns)
+    first, second, third = read(write_table(pyarrow.table({"text": ["a", "b", "c"], "kept": lists})), columns)
 
     assert (first, third) == (
         Row(1, None, {"text": "a"}, {"kept": ["a"]}),
         Row(3, None, {"text": "c"}, {"kept": ["c"]}),
     )
-    assert second == Problem(2, "kept is longer than 16 MiB; split it", "invalid_meta")
+    assert second == Problem(2, "kept is longer than 16 MiB; split it", "invalid_passthrough")
 
 
-def test_lists_in_large_pages_are_refused_by_name() -> None:
+def test_lists_in_large_pages_are_rejected() -> None:
     table = pyarrow.table({"text": ["a"], "kept": [["b" * 5 * 2**20]]})
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet, row group 1: the column 'kept' has pages of 5 MiB"):
-        read(written(table, use_dictionary=False), ColumnMapping.for_task(SPEC, passthrough=["kept"]))
+        read(write_table(table, use_dictionary=False), ColumnMapping.for_task(SPEC, passthrough=["kept"]))
 
 
 @pytest.mark.parametrize(
     ("kind", "zone"), [(pyarrow.timestamp("ns"), ""), (pyarrow.timestamp("ns", "Asia/Tokyo"), "+00:00")]
 )
-def test_nanoseconds_that_are_kept_are_all_there(kind: Any, zone: str) -> None:
+def test_nanoseconds_are_passed_through_in_full(kind: Any, zone: str) -> None:
     at = pyarrow.array([1_700_000_000_123_456_789, 1_700_000_000_123_456_000], kind)
 
     first, _ = read(
-        written(pyarrow.table({"text": ["a", "b"], "at": at})), ColumnMapping.for_task(SPEC, passthrough=["at"])
+        write_table(pyarrow.table({"text": ["a", "b"], "at": at})), ColumnMapping.for_task(SPEC, passthrough=["at"])
     )
 
     assert first[3] == {"at": f"2023-11-14T22:13:20.123456789{zone}"}
 
 
-def test_what_is_read_is_counted() -> None:
-    """A dictionary's text is as large as it is often named."""
+def test_repeated_dictionary_texts_are_counted() -> None:
     table = pyarrow.table({"text": ["a" * 10_000] * 1_000})
     records = reader.read_records(
-        written(table), "a.parquet", ColumnMapping.for_task(SPEC), limits.Meter(limits.Limits(10, 95_000))
+        write_table(table), "a.parquet", ColumnMapping.for_task(SPEC), limits.Meter(limits.Limits(10, 95_000))
     )
 
     with pytest.raises(SourceTooLarge, match=r"a\.parquet, row 10: the source has more than 95,000 bytes"):
         list(records)
 
 
-def test_a_header_that_is_none_is_said() -> None:
-    whole = bytearray(written(pyarrow.table({"text": ["a", "b"]}), compression="none").getvalue())
+def test_a_broken_page_header_is_rejected() -> None:
+    whole = bytearray(write_table(pyarrow.table({"text": ["a", "b"]}), compression="none").getvalue())
     whole[4:12] = b"\xff" * 8
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet: a page has no header"):
         read(io.BytesIO(bytes(whole)))
 
 
-def test_a_column_whose_name_is_not_utf_8_is_said() -> None:
-    whole = written(pyarrow.table({"text": ["a"], "zebra": ["b"]}), compression="none").getvalue()
+def test_a_column_name_that_is_not_utf_8_is_rejected() -> None:
+    whole = write_table(pyarrow.table({"text": ["a"], "zebra": ["b"]}), compression="none").getvalue()
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet: a column's name is not UTF-8"):
         read(io.BytesIO(whole.replace(b"zebra", b"\x80ebra")))
@@ -289,7 +288,7 @@ def test_a_column_whose_name_is_not_utf_8_is_said() -> None:
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> None:
+def test_a_damaged_file_raises_only_unreadable_source(data: st.DataObject) -> None:
     whole = bytearray(DAMAGED)
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -299,4 +298,4 @@ def test_no_damage_is_met_by_anything_but_a_sentence(data: st.DataObject) -> Non
             pass
 
 
-DAMAGED = written(pyarrow.table({"text": ["a", None, "b" * 300] * 20}), compression="snappy").getvalue()
+DAMAGED = write_table(pyarrow.table({"text": ["a", None, "b" * 300] * 20}), compression="snappy").getvalue()

@@ -14,7 +14,7 @@ import pytest
 from producer.schedules.alerts import http_post
 from producer.schedules.alerts.http_post import DeliveryFailed
 from producer.schedules.alerts.webhook_address import AddressPolicy
-from tests.receivers import run_webhook_server
+from tests.webhook_server import run_webhook_server
 
 HERE = AddressPolicy.from_setting(["127.0.0.1"])
 post = partial(http_post.post, address_policy=HERE)

@@ -10,7 +10,7 @@ import pytest
 from producer.schedules.quality import stats
 from producer.schedules.quality.drift import MAX_BASELINE_RUNS, Drift, describe_model_change, measure_drift
 from producer.schedules.quality.stats import QualityStats, StatsAccumulator
-from tests.results_made import FAILED_FIELDS, result_row
+from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 
 def night(labels: Mapping[str, int], score: float = 0.9, failed: int = 0, **fields: Any) -> QualityStats:

@@ -12,7 +12,7 @@ from models.states import JobOutcome
 from producer.results.pages import ResultRow
 from producer.schedules.quality import stats
 from producer.schedules.quality.stats import QualityStats, StatsAccumulator
-from tests.results_made import FAILED_FIELDS, result_row
+from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 
 def gauged(*rows: ResultRow) -> QualityStats:
@@ -92,7 +92,7 @@ def test_lengths_by_nearest_rank() -> None:
     found = gauged(*(written("x" * length) for length in range(1, 101)), written(" "))
 
     assert found.lengths
-    assert (found.lengths.p50, found.lengths.p95, found.lengths.greatest) == (50, 95, 100)
+    assert (found.lengths.p50, found.lengths.p95, found.lengths.max) == (50, 95, 100)
     assert (found.lengths.count, found.empty) == (101, 1)
 
 
@@ -103,7 +103,7 @@ def test_spreads_are_those_of_a_statistician(lengths: list[int]) -> None:
     assert found
     assert found.mean == pytest.approx(statistics.mean(lengths))
     assert found.deviation == pytest.approx(statistics.stdev(lengths) if len(lengths) > 1 else 0)
-    assert (found.least, found.greatest, found.p50) == (min(lengths), max(lengths), statistics.median_low(lengths))
+    assert (found.min, found.max, found.p50) == (min(lengths), max(lengths), statistics.median_low(lengths))
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=30))

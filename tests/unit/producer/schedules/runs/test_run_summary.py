@@ -4,7 +4,7 @@ import json
 
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs.run_summary import build_summary, redact_summary
-from tests.results_made import FAILED_FIELDS, result_row
+from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 
 def test_the_numbers_of_a_night() -> None:

@@ -292,9 +292,9 @@ def test_years_of_minutes_cost_next_to_nothing() -> None:
     assert next(cron.times_before(until)) == until - MINUTE
 
 
-def test_a_moment_may_be_of_any_zone_and_slots_are_in_utc() -> None:
+def test_an_instant_may_be_of_any_zone_and_times_are_in_utc() -> None:
     there = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo("Asia/Tokyo"))
-    slot = next(Cron.parse("0 2 * * *", "Europe/Berlin").times_after(there))
-    assert slot == utc("2026-06-02T00:00")
-    assert slot.tzinfo is UTC
-    assert date(2026, 6, 2) == slot.date()
+    scheduled_at = next(Cron.parse("0 2 * * *", "Europe/Berlin").times_after(there))
+    assert scheduled_at == utc("2026-06-02T00:00")
+    assert scheduled_at.tzinfo is UTC
+    assert date(2026, 6, 2) == scheduled_at.date()

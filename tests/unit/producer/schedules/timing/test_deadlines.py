@@ -9,7 +9,7 @@ from producer.schedules.timing import deadlines
 from producer.schedules.timing.cron import Cron
 
 BERLIN = Cron.parse("0 2 * * *", "Europe/Berlin")
-SLOT = datetime(2026, 11, 24, 1, tzinfo=UTC)
+SCHEDULED_AT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("said", "hours"), [("4h", 4), ("1d", 24), ("90m", 1.5), ("0s", 0)])
@@ -45,11 +45,11 @@ def test_what_is_no_deadline(said: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "slot", "deadline"),
+    ("said", "scheduled_at", "deadline"),
     [
         ("4h", "2026-11-24T01:00Z", "2026-11-24T05:00Z"),
         ("06:00", "2026-11-24T01:00Z", "2026-11-24T05:00Z"),
-        ("02:00", "2026-11-24T01:00Z", "2026-11-25T01:00Z"),  # the slot itself is no time left
+        ("02:00", "2026-11-24T01:00Z", "2026-11-25T01:00Z"),  # the scheduled time itself leaves no time
         ("01:30", "2026-11-24T01:00Z", "2026-11-25T00:30Z"),
         ("06:00", "2026-10-25T00:00Z", "2026-10-25T05:00Z"),  # five hours after 02:00, since one comes twice
         ("4h", "2026-10-25T00:00Z", "2026-10-25T04:00Z"),
@@ -57,6 +57,6 @@ def test_what_is_no_deadline(said: str, words: str) -> None:
         ("02:30", "2026-03-28T12:00Z", "2026-03-29T01:00Z"),  # which that day lacks: when the gap ends
     ],
 )
-def test_the_moment_of_a_deadline(said: str, slot: str, deadline: str) -> None:
-    found = deadlines.deadline_after(datetime.fromisoformat(slot), said, BERLIN)
+def test_the_moment_of_a_deadline(said: str, scheduled_at: str, deadline: str) -> None:
+    found = deadlines.deadline_after(datetime.fromisoformat(scheduled_at), said, BERLIN)
     assert found == datetime.fromisoformat(deadline)

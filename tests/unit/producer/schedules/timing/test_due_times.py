@@ -1,4 +1,4 @@
-"""Which slots run: each is decided once, however time is cut up, and a late one as the schedule says."""
+"""Which times run: each is decided once, however time is cut up, and a late one as the schedule says."""
 
 from datetime import UTC, datetime, timedelta
 from typing import get_args
@@ -34,19 +34,19 @@ def night(now: datetime, catchup: CatchupPolicy, window: timedelta = DAY) -> Due
     return decide_due_times(NIGHTLY, evaluated_until=MONDAY, now=now, catchup=catchup, max_age=window)
 
 
-def test_before_the_slot_there_is_nothing_to_do() -> None:
+def test_before_the_scheduled_time_there_is_nothing_to_do() -> None:
     assert night(TONIGHT - SECOND, "latest") == DueDecision((), (), 0, TONIGHT - SECOND, TONIGHT)
 
 
 @pytest.mark.parametrize("catchup", get_args(CatchupPolicy))
 @pytest.mark.parametrize("late", [timedelta(), SECOND, ON_TIME_TOLERANCE])
 @pytest.mark.parametrize("window", [timedelta(), DAY])
-def test_a_slot_on_time_runs_whatever_was_said(catchup: CatchupPolicy, late: timedelta, window: timedelta) -> None:
+def test_a_run_on_time_runs_whatever_was_said(catchup: CatchupPolicy, late: timedelta, window: timedelta) -> None:
     now = TONIGHT + late
     assert night(now, catchup, window) == DueDecision((TONIGHT,), (), 0, now, TONIGHT + DAY)
 
 
-def test_a_slot_that_is_late_runs_within_the_window_or_not_at_all() -> None:
+def test_a_late_run_starts_within_the_window_or_not_at_all() -> None:
     now = TONIGHT + HOUR
     assert night(now, "latest").due == night(now, "all").due == (TONIGHT,)
     assert night(now, "latest", HOUR).due == (TONIGHT,)
@@ -69,23 +69,23 @@ def test_a_clock_that_goes_back_decides_nothing_and_forgets_nothing() -> None:
     assert night(MONDAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
 
 
-def test_of_a_clock_s_hour_that_comes_twice_one_slot_runs() -> None:
+def test_of_a_clock_s_hour_that_comes_twice_one_run_starts() -> None:
     cron = Cron.parse("30 2 * * *", "Europe/Berlin")
-    noon = decided_at = datetime(2026, 10, 24, 12, tzinfo=UTC)
+    noon = evaluated_until = datetime(2026, 10, 24, 12, tzinfo=UTC)
     due: list[datetime] = []
     for minutes in range(0, 24 * 60, 7):
         decision = decide_due_times(
-            cron, evaluated_until=decided_at, now=noon + minutes * MINUTE, catchup="latest", max_age=DAY
+            cron, evaluated_until=evaluated_until, now=noon + minutes * MINUTE, catchup="latest", max_age=DAY
         )
         due += decision.due
-        decided_at = decision.evaluated_until
+        evaluated_until = decision.evaluated_until
     assert due == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
 
 
 def test_years_away_are_decided_at_once() -> None:
-    decided_at, now = datetime(2001, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
-    minutes = (now - decided_at) // MINUTE
-    decision = decide_due_times(EVERY_MINUTE, evaluated_until=decided_at, now=now, catchup="latest", max_age=DAY)
+    evaluated_until, now = datetime(2001, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+    minutes = (now - evaluated_until) // MINUTE
+    decision = decide_due_times(EVERY_MINUTE, evaluated_until=evaluated_until, now=now, catchup="latest", max_age=DAY)
     assert (decision.due, decision.missed_count, decision.evaluated_until) == ((now,), minutes - 1, now)
     assert len(decision.missed) == MAX_MISSED_LISTED
     assert decision.missed[-1] == now - MINUTE
@@ -93,14 +93,16 @@ def test_years_away_are_decided_at_once() -> None:
 
 
 def test_more_than_can_be_taken_at_once_are_taken_in_turns() -> None:
-    decided_at, now = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
+    evaluated_until, now = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
     taken: list[datetime] = []
-    while decided_at < now:
-        decision = decide_due_times(EVERY_MINUTE, evaluated_until=decided_at, now=now, catchup="all", max_age=FOREVER)
+    while evaluated_until < now:
+        decision = decide_due_times(
+            EVERY_MINUTE, evaluated_until=evaluated_until, now=now, catchup="all", max_age=FOREVER
+        )
         assert 0 < len(decision.due) <= MAX_DUE
         assert decision.next_run_at == decision.evaluated_until + MINUTE
         taken += decision.due
-        decided_at = decision.evaluated_until
+        evaluated_until = decision.evaluated_until
     assert taken == [datetime(2026, 1, 1, tzinfo=UTC) + n * MINUTE for n in range(1, 2 * 24 * 60 + 1)]
 
 
@@ -122,34 +124,34 @@ def lives(draw: st.DrawFn) -> list[datetime]:
     st.sampled_from([timedelta(), MINUTE, HOUR, 3 * DAY, FOREVER]),
 )
 @settings(max_examples=150, deadline=None)
-def test_each_slot_is_decided_once_however_time_is_cut_up(
+def test_each_time_is_decided_once_however_time_is_cut_up(
     cron: Cron, looks: list[datetime], catchup: CatchupPolicy, window: timedelta
 ) -> None:
-    start = decided_at = looks[0]
+    start = evaluated_until = looks[0]
     due: list[datetime] = []
     missed: list[datetime] = []
     count = 0
     for now in [*looks, max(looks)]:
         while True:
-            decision = decide_due_times(cron, evaluated_until=decided_at, now=now, catchup=catchup, max_age=window)
-            assert decision.evaluated_until >= decided_at
-            assert all(slot <= decision.evaluated_until for slot in (*decision.due, *decision.missed))
+            decision = decide_due_times(cron, evaluated_until=evaluated_until, now=now, catchup=catchup, max_age=window)
+            assert decision.evaluated_until >= evaluated_until
+            assert all(scheduled_at <= decision.evaluated_until for scheduled_at in (*decision.due, *decision.missed))
             assert decision.next_run_at == next(cron.times_after(decision.evaluated_until))
             assert len(decision.missed) == min(decision.missed_count, MAX_MISSED_LISTED)
-            for slot in decision.due:
-                assert now - slot <= max(window, ON_TIME_TOLERANCE)
-            decided_at = decision.evaluated_until
+            for scheduled_at in decision.due:
+                assert now - scheduled_at <= max(window, ON_TIME_TOLERANCE)
+            evaluated_until = decision.evaluated_until
             due += decision.due
             missed += decision.missed
             count += decision.missed_count
-            if decided_at >= now:
+            if evaluated_until >= now:
                 break
-    slots = list(cron.times_between(start, max(looks)))
-    assert len(due) + count == len(slots)
+    scheduled_times = list(cron.times_between(start, max(looks)))
+    assert len(due) + count == len(scheduled_times)
     assert len(set(due) | set(missed)) == len(due) + len(missed)
-    assert set(due) | set(missed) <= set(slots)
+    assert set(due) | set(missed) <= set(scheduled_times)
     assert due == sorted(due)
     if catchup == "all" and window == FOREVER:
-        assert due == slots
+        assert due == scheduled_times
     if catchup == "none":
-        assert all(any(timedelta() <= now - slot <= ON_TIME_TOLERANCE for now in looks) for slot in due)
+        assert all(any(timedelta() <= now - scheduled_at <= ON_TIME_TOLERANCE for now in looks) for scheduled_at in due)

@@ -1,4 +1,4 @@
-"""File names with the slot in them: what they stand for, and all that they can't be made to say."""
+"""File names with the scheduled time in them: what they stand for, and all that they can't be made to say."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,54 +10,54 @@ from producer.schedules.timing import file_templates
 from producer.schedules.timing.cron import Cron
 
 NIGHTLY = Cron.parse("0 2 * * *", "Europe/Berlin")
-SLOT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)  # the 24th in Berlin
+SCHEDULED_AT = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)  # the 24th in Berlin
 
 
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [
-        ("in/{slot:%Y-%m-%d}.jsonl", "in/2026-11-24.jsonl"),
-        ("{slot:%Y}/{slot:%m}/{slot:%d}-*.csv.gz", "2026/11/24-*.csv.gz"),
-        ("s3://b/{slot:%Y/%j}/at-{slot:%H:%M}.parquet", "s3://b/2026/328/at-00:30.parquet"),
-        ("{{x}}-{slot:%G-W%V-%u}.tsv", "{x}-2026-W48-2.tsv"),
+        ("in/{time:%Y-%m-%d}.jsonl", "in/2026-11-24.jsonl"),
+        ("{time:%Y}/{time:%m}/{time:%d}-*.csv.gz", "2026/11/24-*.csv.gz"),
+        ("s3://b/{time:%Y/%j}/at-{time:%H:%M}.parquet", "s3://b/2026/328/at-00:30.parquet"),
+        ("{{x}}-{time:%G-W%V-%u}.tsv", "{x}-2026-W48-2.tsv"),
     ],
 )
-def test_a_slot_s_name_is_by_the_zone_s_clocks(pattern: str, name: str) -> None:
+def test_a_run_s_file_is_by_the_zone_s_clocks(pattern: str, name: str) -> None:
     assert file_templates.check_template(pattern, NIGHTLY) == pattern
-    assert file_templates.render(pattern, SLOT, NIGHTLY) == name
+    assert file_templates.render(pattern, SCHEDULED_AT, NIGHTLY) == name
 
 
 @pytest.mark.parametrize(
     "pattern",
     [
-        "{slot.__class__}.jsonl",
-        "{slot.__class__.__init__.__globals__:%Y}.jsonl",
-        "{slot[0]:%Y}.jsonl",
-        "{slot!r:%Y}.jsonl",
-        "{slot:{slot}}.jsonl",
-        "{slot:%Y{slot:%m}}.jsonl",
-        "{slot}.jsonl",
-        "{slot:}.jsonl",
-        "{slot:today}.jsonl",
-        "{slot:%c}.jsonl",
-        "{slot:%s}.jsonl",
-        "{slot:%-d}.jsonl",
-        "{slot:%Z}.jsonl",
-        "{slot:%%}.jsonl",
-        "{slot:%Y%}.jsonl",
+        "{time.__class__}.jsonl",
+        "{time.__class__.__init__.__globals__:%Y}.jsonl",
+        "{time[0]:%Y}.jsonl",
+        "{time!r:%Y}.jsonl",
+        "{time:{time}}.jsonl",
+        "{time:%Y{time:%m}}.jsonl",
+        "{time}.jsonl",
+        "{time:}.jsonl",
+        "{time:today}.jsonl",
+        "{time:%c}.jsonl",
+        "{time:%s}.jsonl",
+        "{time:%-d}.jsonl",
+        "{time:%Z}.jsonl",
+        "{time:%%}.jsonl",
+        "{time:%Y%}.jsonl",
         "{0:%Y}.jsonl",
         "{:%Y}.jsonl",
-        "{settings.webhook_secret}{slot:%Y-%m-%d}.jsonl",
+        "{settings.webhook_secret}{time:%Y-%m-%d}.jsonl",
         "{since:%Y}.jsonl",
-        "{slot:%Y-%m-%d.jsonl",
-        "slot:%Y}.jsonl",
+        "{time:%Y-%m-%d.jsonl",
+        "time:%Y}.jsonl",
         "in/all.jsonl",
         "in/*.jsonl",
         "",
-        "in/{slot:%Y-%m-%d}\0.jsonl",
+        "in/{time:%Y-%m-%d}\0.jsonl",
     ],
 )
-def test_nothing_but_a_slot_s_numbers_can_stand_in_it(pattern: str) -> None:
+def test_nothing_but_a_time_s_numbers_can_stand_in_it(pattern: str) -> None:
     with pytest.raises(UsageError) as raised:
         file_templates.check_template(pattern, NIGHTLY)
     assert str(raised.value).startswith("file ")
@@ -65,19 +65,19 @@ def test_nothing_but_a_slot_s_numbers_can_stand_in_it(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     ("cron", "pattern"),
-    [("0 * * * *", "{slot:%Y-%m-%d}.csv"), ("0 2 * * *", "{slot:%Y-%m}.csv"), ("0 2,14 * * *", "{slot:%Y-%m-%d}.csv")],
+    [("0 * * * *", "{time:%Y-%m-%d}.csv"), ("0 2 * * *", "{time:%Y-%m}.csv"), ("0 2,14 * * *", "{time:%Y-%m-%d}.csv")],
 )
-def test_two_slots_must_not_share_a_file(cron: str, pattern: str) -> None:
-    with pytest.raises(UsageError, match="is the same for the slots of"):
+def test_two_runs_must_not_share_a_file(cron: str, pattern: str) -> None:
+    with pytest.raises(UsageError, match="is the same for the runs of"):
         file_templates.check_template(pattern, Cron.parse(cron))
 
 
 def test_a_path_is_made_to_start_at_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "odd [x] {y}"
-    found = file_templates.make_absolute("in/{slot:%Y-%m-%d}.jsonl", folder)
+    found = file_templates.make_absolute("in/{time:%Y-%m-%d}.jsonl", folder)
 
     assert file_templates.check_template(found, NIGHTLY) == found
-    assert file_templates.render(found, SLOT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
-    for kept in ("/in/{slot:%Y-%m-%d}.jsonl", "s3://in/{slot:%Y-%m-%d}.jsonl"):
+    assert file_templates.render(found, SCHEDULED_AT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
+    for kept in ("/in/{time:%Y-%m-%d}.jsonl", "s3://in/{time:%Y-%m-%d}.jsonl"):
         assert file_templates.make_absolute(kept, folder) == kept
     assert file_templates.make_absolute("~/a.csv", folder) == str(Path.home() / "a.csv")

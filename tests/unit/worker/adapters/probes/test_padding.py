@@ -1,4 +1,4 @@
-"""Whether rows of other lengths may share a pass is tried, not believed."""
+"""The padding probe finds the models whose scores depend on padding."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from transformers import (
 )
 
 from models.errors import ModelError
-from tests import models_made_encoders as encoders
-from tests.models_made import BERT_SIZES, WIDE_WEIGHTS, wordpiece_tokenizer
+from tests.factories import tiny_encoders as encoders
+from tests.factories.tiny_models import BERT_SIZES, WIDE_WEIGHTS, wordpiece_tokenizer
 from worker.adapters.probes import padding
 from worker.adapters.tokenization.special_tokens import SpecialTokens
 from worker.layers import int8_linear
@@ -28,7 +28,9 @@ SIZES_OF: dict[str, dict[str, Any]] = {
 }
 
 
-def matters(architecture: str, head: Any, tokenizer: Any = None, texts: int = 1, dtype: Any = torch.float32) -> bool:
+def padding_matters(
+    architecture: str, head: Any, tokenizer: Any = None, texts: int = 1, dtype: Any = torch.float32
+) -> bool:
     tokenizer = tokenizer or encoders.tokenizer_for(architecture if architecture in encoders.ARCHITECTURES else "bert")
     config = AutoConfig.for_model(
         architecture, vocab_size=len(tokenizer), **WIDE_WEIGHTS, **SIZES_OF.get(architecture, BERT_SIZES)
@@ -41,19 +43,19 @@ def matters(architecture: str, head: Any, tokenizer: Any = None, texts: int = 1,
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "electra"])
 def test_does_not_matter_to_attention(architecture: str, dtype: Any) -> None:
-    assert not matters(architecture, AutoModelForTokenClassification, dtype=dtype)
-    assert not matters(architecture, AutoModelForSequenceClassification, texts=2, dtype=dtype)
+    assert not padding_matters(architecture, AutoModelForTokenClassification, dtype=dtype)
+    assert not padding_matters(architecture, AutoModelForSequenceClassification, texts=2, dtype=dtype)
 
 
 @pytest.mark.parametrize("architecture", ["convbert", "fnet"])
 def test_matters_to_what_runs_over_it(architecture: str) -> None:
-    assert matters(architecture, AutoModelForTokenClassification)
-    assert matters(architecture, AutoModelForSequenceClassification, texts=2)
+    assert padding_matters(architecture, AutoModelForTokenClassification)
+    assert padding_matters(architecture, AutoModelForSequenceClassification, texts=2)
 
 
 def test_a_model_that_reads_nothing_of_a_usual_length_is_refused() -> None:
     with pytest.raises(ModelError, match="NystromformerForTokenClassification fails on a text of a few words"):
-        matters("nystromformer", AutoModelForTokenClassification)
+        padding_matters("nystromformer", AutoModelForTokenClassification)
 
 
 @pytest.mark.parametrize(
@@ -61,25 +63,25 @@ def test_a_model_that_reads_nothing_of_a_usual_length_is_refused() -> None:
     [("convbert", True), ("fnet", True), ("funnel", True), ("bert", False), ("mpnet", False)],
 )
 def test_is_tried_on_spans_too(architecture: str, expected: bool) -> None:
-    assert matters(architecture, AutoModelForQuestionAnswering, texts=2) is expected
+    assert padding_matters(architecture, AutoModelForQuestionAnswering, texts=2) is expected
 
 
 def test_is_not_mistaken_for_what_int8_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8_linear, "ENGINES", ())  # torch's own layers, which have one range for a whole pass
     entry = encoders.pipeline_for(encoders.token_classifier(tmp_path, "bert"), "ner", quantization="int8")
 
-    assert not runtime.load(entry, "cpu", threads=1).adapter._encoder.apart  # type: ignore[attr-defined]
+    assert not runtime.load(entry, "cpu", threads=1).adapter._encoder.needs_equal_lengths  # type: ignore[attr-defined]
 
 
 def test_matters_on_the_left(tmp_path: Path) -> None:
-    assert matters("bert", AutoModelForTokenClassification, wordpiece_tokenizer(padding_side="left"))
+    assert padding_matters("bert", AutoModelForTokenClassification, wordpiece_tokenizer(padding_side="left"))
 
 
 def test_never_happens_without_a_padding_token() -> None:
     tokenizer = wordpiece_tokenizer()
     tokenizer.pad_token = None
 
-    assert not matters("bert", AutoModelForTokenClassification, tokenizer)
+    assert not padding_matters("bert", AutoModelForTokenClassification, tokenizer)
 
 
 def test_a_model_that_refuses_the_trial_gets_no_padding() -> None:
@@ -102,7 +104,7 @@ def test_the_usual_models_share_passes(task: str, make: Any, architectures: tupl
     unpadded = {
         architecture: runtime.load(
             encoders.pipeline_for(make(tmp_path / architecture, architecture), task), "cpu", threads=1
-        ).adapter._encoder.apart  # type: ignore[attr-defined]
+        ).adapter._encoder.needs_equal_lengths  # type: ignore[attr-defined]
         for architecture in architectures
     }
 

@@ -1,4 +1,4 @@
-"""What a model keeps from pass to pass is found and put back; settings that mean nothing are no error."""
+"""The sameness probe: state that a model keeps is found and restored, and results are cached."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.errors import JobError
-from tests import models_made, models_made_decoders
-from tests import models_made_switching as made
-from tests.passes_made import encode_texts, forward_all, load_adapter
+from tests.factories import tiny_architectures as made
+from tests.factories import tiny_decoders, tiny_models
+from tests.factories.forward_passes import encode_texts, forward_all, load_adapter
 from worker.adapters.probes import sameness
 from worker.adapters.probes.sameness import Sharing, SharingPolicy
 from worker.layers.model_state import ModelState
@@ -18,11 +18,11 @@ from worker.loading import runtime
 
 
 class TestModelState:
-    def test_puts_back_what_a_short_text_switched(self, tmp_path: Path) -> None:
+    def test_restores_what_a_short_text_changed(self, tmp_path: Path) -> None:
         made.save_random_model(tmp_path, "sentiment-analysis", "big_bird")
         adapter = runtime.load(made.pipeline_for(tmp_path, "sentiment-analysis"), "cpu", threads=1).adapter
         model = adapter._pipeline.model  # type: ignore[attr-defined]
-        adapter._encoder._state.restore()  # type: ignore[attr-defined]
+        adapter._encoder._state_to_restore.restore()  # type: ignore[attr-defined]
         state = ModelState(model)
 
         model(input_ids=torch.ones(1, 3, dtype=torch.long))
@@ -33,7 +33,7 @@ class TestModelState:
         assert not state.changed_classes()
         assert model.base_model.attention_type == "block_sparse"
 
-    def test_puts_back_buffers_that_were_written_into(self) -> None:
+    def test_restores_buffers_that_were_overwritten(self) -> None:
         model = torch.nn.BatchNorm1d(2)
         state = ModelState(model)
 
@@ -55,22 +55,22 @@ class TestSharing:
         assert found.sharing_for(24, fixed_shape=True) is Sharing.BY_LENGTH
 
     def test_is_found_once_for_a_configuration(self, tmp_path: Path) -> None:
-        folder = models_made.bert(tmp_path)
-        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
+        folder = tiny_models.bert(tmp_path)
+        runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1)
         before = sameness._examine.cache_info().misses
 
-        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
+        runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1)
 
         assert sameness._examine.cache_info().misses == before
 
-    def test_leaves_torch_s_own_chances_alone(self, tmp_path: Path) -> None:
-        folder = models_made.bert(tmp_path)
+    def test_leaves_torch_s_random_state_unchanged(self, tmp_path: Path) -> None:
+        folder = tiny_models.bert(tmp_path)
         sameness._examine.cache_clear()
         torch.manual_seed(7)
         expected = torch.rand(1)
         torch.manual_seed(7)
 
-        runtime.load(models_made.pipeline_for(folder), "cpu", threads=1)
+        runtime.load(tiny_models.pipeline_for(folder), "cpu", threads=1)
 
         assert torch.equal(torch.rand(1), expected)
 
@@ -88,8 +88,8 @@ class TestSharing:
 def test_a_generation_config_that_means_the_likeliest_token_gets_it(
     tmp_path: Path, generation: dict[str, object]
 ) -> None:
-    plain = load_adapter(models_made_decoders.llama(tmp_path / "plain", generation={"do_sample": False}))
-    folder = models_made_decoders.llama(tmp_path / "odd")
+    plain = load_adapter(tiny_decoders.llama(tmp_path / "plain", generation={"do_sample": False}))
+    folder = tiny_decoders.llama(tmp_path / "odd")
     (folder / "generation_config.json").write_text(json.dumps(generation))  # transformers would not write this one
     odd = load_adapter(folder)
     texts = ["a", "love it", "the loved"]
@@ -106,7 +106,7 @@ def test_a_word_past_the_embeddings_costs_its_row_alone(tmp_path: Path, task: st
     made.save_random_model(tmp_path, task, "bert")
     adapter = runtime.load(made.pipeline_for(tmp_path, task), "cpu", threads=1).adapter
     # From here on the words behind this one are past the embeddings.
-    adapter._encoder._vocabulary_size = models_made.WORDPIECE_VOCABULARY.index("love") + 1  # type: ignore[attr-defined]
+    adapter._encoder._vocabulary_size = tiny_models.WORDPIECE_VOCABULARY.index("love") + 1  # type: ignore[attr-defined]
     words = ["love", "product"]
     inputs = {
         "question-answering": [{"question": "b", "context": word} for word in words],

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.errors import JobError, ModelError
-from tests import models_made_encoders as encoders
-from tests.models_made import wordpiece_tokenizer
+from tests.factories import tiny_encoders as encoders
+from tests.factories.tiny_models import wordpiece_tokenizer
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
@@ -73,7 +73,7 @@ class TestMasks:
     def test_must_be_there_and_the_model_s_own(self, bert: Path, text: str, expected: str) -> None:
         assert code(load(bert), text) == expected
 
-    def test_of_a_kind_that_the_model_lacks_are_told_from_none(self, roberta: Path) -> None:
+    def test_of_another_model_have_their_own_error(self, roberta: Path) -> None:
         [refused] = load(roberta).encode(jobs(["canary [MASK]"]))
 
         assert isinstance(refused, JobError)
@@ -155,7 +155,7 @@ class TestForward:
         assert len({row.key for row in encoded}) == 4, "texts of other lengths keep apart"
 
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    def test_narrows_to_what_the_whole_would_give(self, bert: Path, dtype: str) -> None:
+    def test_sparse_scores_equal_full_scores(self, bert: Path, dtype: str) -> None:
         narrow, wide = load(bert, dtype=dtype), load(bert, dtype=dtype)
         assert not narrow._lm_head._full
         wide._lm_head._full = True
@@ -167,7 +167,7 @@ class TestForward:
             tolerance = 1e-5 if dtype == "float32" else 0.05
             assert mine[0][0] == pytest.approx(other[0][0], abs=tolerance)
 
-    def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
+    def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
         assert adapter._lm_head._full
         encoded = rows(adapter.encode(jobs(TEXTS)))
@@ -186,7 +186,7 @@ class TestNarrowing:
         return {"input_ids": torch.tensor([[2, 4, 4, 3], [2, 4, 3, 4]])}
 
     @pytest.mark.parametrize("fails", [False, True])
-    def test_stays_wide_where_a_head_wants_every_position(self, bert: Path, fails: bool) -> None:
+    def test_scores_all_positions_if_the_head_needs_them(self, bert: Path, fails: bool) -> None:
         adapter = load(bert)
         model = adapter._lm_head._model
 
@@ -218,7 +218,7 @@ class TestDecode:
         adapter = load(bert)
 
         assert len(rows(adapter.encode(jobs(["[MASK] [MASK] a"])))) == 1
-        assert code(adapter, "[MASK] [MASK] a", top_k=6) == "answer_too_large"
+        assert code(adapter, "[MASK] [MASK] a", top_k=6) == "output_too_large"
         assert len(rows(adapter.encode(jobs(["[MASK] [MASK] a"], top_k=6, targets=["a"])))) == 1
 
     def test_writes_no_nul_into_a_database(self, roberta: Path) -> None:
@@ -230,7 +230,7 @@ class TestDecode:
         assert not any("\0" in each["sequence"] for each in output)
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-    def test_refuses_scores_that_are_no_numbers_for_their_row_alone(self, bert: Path, poison: float) -> None:
+    def test_rejects_only_the_rows_whose_scores_are_not_finite(self, bert: Path, poison: float) -> None:
         adapter = load(bert)
         words = adapter._lm_head._model.get_input_embeddings()
         poisoned = words.weight.detach().clone()

@@ -10,8 +10,8 @@ import torch
 from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
-from tests import models_made
-from tests.golden import models
+from tests.factories import tiny_models
+from tests.golden import qa_models
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.question_answering import QuestionAnswering
@@ -25,12 +25,12 @@ LONG = TOWN * 60
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.bert(tmp_path_factory.mktemp("bert"))
+    return qa_models.bert(tmp_path_factory.mktemp("bert"))
 
 
 def load(folder: Path, **entry: Any) -> QuestionAnswering:
     adapter = runtime.load(
-        models_made.pipeline_for(folder, task="question-answering", **entry), "cpu", threads=1
+        tiny_models.pipeline_for(folder, task="question-answering", **entry), "cpu", threads=1
     ).adapter
     assert isinstance(adapter, QuestionAnswering)
     return adapter
@@ -80,7 +80,7 @@ class TestEncode:
         assert not any(row.truncated for row in long)
         assert {row.length for row in long[:-1]} == {384}
 
-    def test_shares_128_tokens_unless_told_otherwise(self, folder: Path) -> None:
+    def test_shares_128_tokens_by_default(self, folder: Path) -> None:
         adapter = load(folder)
         whole = adapter._tokenizer(LONG, add_special_tokens=False)["input_ids"]
 
@@ -161,7 +161,7 @@ class TestCompany:
 
     @pytest.mark.parametrize("architecture", ["bert", "left_bert", "roberta", "albert"])
     def test_changes_no_answer(self, tmp_path: Path, architecture: str) -> None:
-        adapter = load(getattr(models, architecture)(tmp_path / "model"))
+        adapter = load(getattr(qa_models, architecture)(tmp_path / "model"))
 
         together, alone = answers(adapter, self.given(), 10_000), answers(adapter, self.given(), 1)
 
@@ -180,7 +180,7 @@ class TestCompany:
 
 
 class TestDecode:
-    def test_heeds_each_batch_s_own_parameters(self, folder: Path) -> None:
+    def test_uses_each_batch_s_parameters(self, folder: Path) -> None:
         adapter = load(folder)
         [[one]], [[two]] = ([answers(adapter, jobs([("who", TOWN)], top_k=k), 1_000)] for k in (1, 2))
 
@@ -221,7 +221,7 @@ class TestDecode:
         assert found == [{"score": pytest.approx(least, rel=1e-4), "start": 0, "end": 0, "answer": ""}]
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-    def test_refuses_scores_that_are_no_numbers_for_their_job_alone(self, folder: Path, poison: float) -> None:
+    def test_rejects_only_the_jobs_whose_scores_are_not_finite(self, folder: Path, poison: float) -> None:
         adapter = load(folder)
         with torch.no_grad():
             adapter._model.get_input_embeddings().weight[adapter._tokenizer.convert_tokens_to_ids("世")] = poison

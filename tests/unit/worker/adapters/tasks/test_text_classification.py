@@ -1,4 +1,4 @@
-"""The classifier's adapter: what goes in comes out in order, and company changes nothing."""
+"""The adapter for text classification: outputs keep their order, and other rows of a pass change nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ import torch
 from transformers import BertForSequenceClassification, ByT5Tokenizer
 
 from models.errors import JobError
-from tests import models_made
-from tests.models_made import pipeline_for
+from tests.factories import tiny_models
+from tests.factories.tiny_models import pipeline_for
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.text_classification import TextClassification
@@ -131,7 +131,7 @@ class TestTruncation:
         assert (row.length, row.truncated) == (8, cut)
 
     def test_never_happens_without_a_limit(self, made: Made) -> None:
-        adapter = adapter_of(made("bert"), models_made.wordpiece_tokenizer(None), Limits(max_length=None))
+        adapter = adapter_of(made("bert"), tiny_models.wordpiece_tokenizer(None), Limits(max_length=None))
 
         [row] = rows(adapter.encode(jobs(["it " * 500])))
 
@@ -150,8 +150,8 @@ class TestForward:
         assert len(set(alone[:, 0].tolist())) == len(TEXTS), "the model tells the texts apart"
 
     def test_pads_with_the_padding_token_whichever_that_is(self, tmp_path: Path) -> None:
-        tokenizer = models_made.wordpiece_tokenizer(pad_token="[MASK]")
-        adapter = load(models_made.gpt2(tmp_path / "gpt2", tokenizer=tokenizer, pad_token_id=tokenizer.pad_token_id))
+        tokenizer = tiny_models.wordpiece_tokenizer(pad_token="[MASK]")
+        adapter = load(tiny_models.gpt2(tmp_path / "gpt2", tokenizer=tokenizer, pad_token_id=tokenizer.pad_token_id))
         assert tokenizer.pad_token_id != 0
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
@@ -161,8 +161,8 @@ class TestForward:
 
     @pytest.mark.parametrize("architecture", ["bert", "gpt2", "xlnet"])
     def test_gives_the_same_when_padding_belongs_on_the_left(self, tmp_path: Path, architecture: str) -> None:
-        make = getattr(models_made, architecture)
-        adapter = load(make(tmp_path / "left", tokenizer=models_made.wordpiece_tokenizer(padding_side="left")))
+        make = getattr(tiny_models, architecture)
+        adapter = load(make(tmp_path / "left", tokenizer=tiny_models.wordpiece_tokenizer(padding_side="left")))
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         together, alone = logits(adapter, encoded, budget=10_000), logits(adapter, encoded, budget=1)
@@ -186,9 +186,9 @@ class TestForward:
         assert (raw.dtype, raw.shape, raw.device.type) == (torch.float32, (2,), "cpu")
 
     def test_takes_one_row_at_a_time_without_a_padding_token(self, tmp_path: Path) -> None:
-        tokenizer = models_made.wordpiece_tokenizer()
+        tokenizer = tiny_models.wordpiece_tokenizer()
         tokenizer.pad_token = None
-        adapter = load(models_made.gpt2(tmp_path / "unpadded", tokenizer=tokenizer))
+        adapter = load(tiny_models.gpt2(tmp_path / "unpadded", tokenizer=tokenizer))
         assert adapter.max_rows == 1
 
         encoded = rows(adapter.encode(jobs(TEXTS)))
@@ -234,7 +234,7 @@ class TestDecode:
         adapter = load(made("distilbert"))
         embeddings = adapter._pipeline.model.get_input_embeddings().weight
         with torch.no_grad():
-            embeddings[models_made.WORDPIECE_VOCABULARY.index("hate")] = poison
+            embeddings[tiny_models.WORDPIECE_VOCABULARY.index("hate")] = poison
         encoded = rows(adapter.encode(jobs(["love it", "hate", "great"])))
 
         raw = adapter.forward(MicroBatch(tuple(encoded)))

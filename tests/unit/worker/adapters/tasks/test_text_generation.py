@@ -11,8 +11,8 @@ from transformers import pipeline as transformers_pipeline
 
 from models import tasks
 from models.errors import JobError, ModelError
-from tests import models_made, models_made_decoders
-from tests.models_made_decoders import VOCABULARY, byte_level_tokenizer, pipeline_for
+from tests.factories import tiny_decoders, tiny_models
+from tests.factories.tiny_decoders import VOCABULARY, byte_level_tokenizer, pipeline_for
 from worker.adapters.generation.sampling import seed_generators
 from worker.adapters.rows import Row
 from worker.adapters.tasks.text_generation import TextGeneration
@@ -39,30 +39,30 @@ def load(folder: Path, **entry: Any) -> TextGeneration:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models_made_decoders.llama(tmp_path_factory.mktemp("llama"))
+    return tiny_decoders.llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models_made_decoders.gpt2(tmp_path_factory.mktemp("gpt2"))
+    return tiny_decoders.gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def rows(adapter: TextGeneration, given: Sequence[Job]) -> list[Row]:
-    return [row for found in adapter.encode(given) for row in sure(found)]
+    return [row for found in adapter.encode(given) for row in rows_of(found)]
 
 
-def sure(found: list[Row] | JobError) -> list[Row]:
+def rows_of(found: list[Row] | JobError) -> list[Row]:
     assert isinstance(found, list), str(found)
     return found
 
 
-def refused(adapter: TextGeneration, given: Any, **parameters: Any) -> JobError:
+def error_for(adapter: TextGeneration, given: Any, **parameters: Any) -> JobError:
     [found] = adapter.encode(jobs([given], **parameters))
     assert isinstance(found, JobError)
     return found
 
 
-def written(adapter: TextGeneration, encoded: Sequence[Row], budget: int = 10_000) -> dict[tuple[int, int], Any]:
+def generate(adapter: TextGeneration, encoded: Sequence[Row], budget: int = 10_000) -> dict[tuple[int, int], Any]:
     """What the rows come to, packed as the engine packs them, by position and part."""
     return {
         (row.job.position, row.part_index): raw
@@ -74,32 +74,32 @@ def written(adapter: TextGeneration, encoded: Sequence[Row], budget: int = 10_00
 class TestPadding:
     @pytest.mark.parametrize("asked", [{"no_repeat_ngram_size": 1}, {"repetition_penalty": 5.0}, {"num_beams": 2}])
     def test_is_no_token_that_occurred(self, tmp_path: Path, asked: dict[str, Any]) -> None:
-        adapter = load(models_made_decoders.llama(tmp_path / "first"))
-        alone = written(adapter, rows(adapter, jobs(TEXTS, **GREEDY, **asked)), budget=1)
+        adapter = load(tiny_decoders.llama(tmp_path / "first"))
+        alone = generate(adapter, rows(adapter, jobs(TEXTS, **GREEDY, **asked)), budget=1)
         # Padded with what the model likes to write, no row may be the poorer for it.
         [(liked, _)] = Counter(token for [ids] in alone.values() for token in ids[:10]).most_common(1)
         tokenizer = byte_level_tokenizer(pad=False, pad_token=VOCABULARY[liked])
-        padded = load(models_made_decoders.llama(tmp_path / "second", tokenizer=tokenizer))
+        padded = load(tiny_decoders.llama(tmp_path / "second", tokenizer=tokenizer))
 
-        together = written(padded, rows(padded, jobs(TEXTS, **GREEDY, **asked)))
+        together = generate(padded, rows(padded, jobs(TEXTS, **GREEDY, **asked)))
 
         assert tokenizer.pad_token_id == liked
         assert together == alone
 
     def test_is_no_part_of_a_stop_string(self, tmp_path: Path) -> None:
         tokenizer = byte_level_tokenizer(pad=False, pad_token="z")
-        adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
+        adapter = load(tiny_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
         encoded = rows(adapter, jobs(["a", "x" * 25], **GREEDY, stop_strings="za"))
-        [first] = written(adapter, encoded[:1]).values()
+        [first] = generate(adapter, encoded[:1]).values()
         written_after_a = tokenizer.decode(first[0][:1])
 
         asked = {**GREEDY, "stop_strings": "za" + written_after_a}
-        together = written(adapter, rows(adapter, jobs(["a", "x" * 25], **asked)))
+        together = generate(adapter, rows(adapter, jobs(["a", "x" * 25], **asked)))
 
         assert together[0, 0] == first
 
-    def test_does_not_happen_where_a_model_is_not_told_of_positions(self, tmp_path: Path) -> None:
-        adapter = load(models_made_decoders.bloom(tmp_path / "model"))
+    def test_does_not_happen_if_a_model_takes_no_position_ids(self, tmp_path: Path) -> None:
+        adapter = load(tiny_decoders.bloom(tmp_path / "model"))
 
         planned = planning.plan_micro_batches(
             rows(adapter, jobs(["a", "b", "love", "xyz", "abc"], **GREEDY)), 10_000, 512
@@ -110,7 +110,7 @@ class TestPadding:
 
 
 class TestKeys:
-    def test_batches_share_passes_unless_generate_is_told_otherwise(self, llama: Path) -> None:
+    def test_batches_share_passes_unless_their_settings_differ(self, llama: Path) -> None:
         adapter = load(llama)
         asked = [{}, {"return_full_text": False}, {"temperature": 0.5}, {"max_new_tokens": 9}, {"do_sample": False}]
 
@@ -136,7 +136,7 @@ class TestKeys:
         [row] = rows(adapter, jobs(["x" * 100], max_new_tokens=27, seed=1))
 
         assert (row.length, row.width) == (100, 101)
-        assert len(written(adapter, [row])[0, 0]) == 1
+        assert len(generate(adapter, [row])[0, 0]) == 1
 
 
 class TestForward:
@@ -145,7 +145,7 @@ class TestForward:
     ) -> None:
         adapter = load(llama)
         encoded = rows(adapter, jobs(TEXTS, **GREEDY, num_beams=2))
-        expected = written(adapter, encoded)
+        expected = generate(adapter, encoded)
         sizes = []
         run = adapter._generator.run
 
@@ -156,19 +156,19 @@ class TestForward:
         monkeypatch.setattr(adapter._generator, "run", counted)
         monkeypatch.setattr(adapter, "_max_cached_tokens", 250)
 
-        assert written(adapter, encoded) == expected
+        assert generate(adapter, encoded) == expected
         assert len(sizes) > 1
         assert all(count * (width + 10) * 2 <= 250 for count, width in sizes)
 
     @pytest.mark.parametrize("asked", [{"do_sample": False}, {"num_beams": 2, "do_sample": False}, {"seed": 1}])
-    def test_tells_scores_that_are_no_numbers_for_their_row_alone(self, tmp_path: Path, asked: dict[str, Any]) -> None:
-        adapter = load(models_made_decoders.llama(tmp_path / "model"))
+    def test_rejects_only_the_rows_whose_scores_are_not_finite(self, tmp_path: Path, asked: dict[str, Any]) -> None:
+        adapter = load(tiny_decoders.llama(tmp_path / "model"))
         encoded = rows(adapter, jobs(["aa", "~~", "bb"], max_new_tokens=4, **asked))
-        expected = written(adapter, encoded)
+        expected = generate(adapter, encoded)
         with torch.no_grad():
             adapter._pipeline.model.get_input_embeddings().weight[VOCABULARY.index("~")] = torch.nan
 
-        raw = written(adapter, encoded)
+        raw = generate(adapter, encoded)
 
         assert raw[1, 0] is None
         assert (raw[0, 0], raw[2, 0]) == (expected[0, 0], expected[2, 0])
@@ -183,7 +183,7 @@ class TestSampling:
         asked = {"max_new_tokens": 1, "temperature": 1.5, "top_k": 3, "num_return_sequences": 64}
         counts: Counter[int] = Counter()
         for seed in range(8):
-            raw = written(adapter, rows(adapter, jobs(["love"], **asked, seed=seed)))
+            raw = generate(adapter, rows(adapter, jobs(["love"], **asked, seed=seed)))
             counts.update(ids[0] for [ids] in raw.values())
         [row] = rows(adapter, jobs(["love"], **GREEDY))
 
@@ -204,7 +204,7 @@ class TestSampling:
         reference = transformers_pipeline("text-generation", model=str(llama), device="cpu", dtype="float32")
 
         planned = planning.plan_micro_batches(encoded, 10_000, adapter.max_rows)
-        raw = written(adapter, encoded)
+        raw = generate(adapter, encoded)
 
         assert [len(batch.rows) for batch in planned] == [1] * len(TEXTS)
         for row in encoded:
@@ -216,48 +216,48 @@ class TestSampling:
         adapter = load(llama)
         encoded = rows(adapter, jobs(["love"] * 4, max_new_tokens=20, temperature=2.0))
 
-        assert len({str(raw) for raw in written(adapter, encoded).values()}) == 4
+        assert len({str(raw) for raw in generate(adapter, encoded).values()}) == 4
 
 
 class TestRefusals:
     def test_says_what_does_not_fit_by_the_numbers(self, llama: Path) -> None:
-        error = refused(load(llama), "x" * 30, max_new_tokens=99)
+        error = error_for(load(llama), "x" * 30, max_new_tokens=99)
 
         assert error.code == "input_too_long"
-        assert str(error).startswith("30 tokens and 99 new ones are past the 128 that this pipeline takes")
+        assert str(error).startswith("30 tokens and 99 new ones exceed the 128 that this pipeline takes")
 
     def test_counts_the_tokens_that_are_written_by_default(self, llama: Path) -> None:
-        assert "256 new ones" in str(refused(load(llama), "love"))
+        assert "256 new ones" in str(error_for(load(llama), "love"))
 
     def test_heeds_the_catalogue_s_limit(self, llama: Path) -> None:
-        assert "past the 20 that" in str(refused(load(llama, max_length=20), "x" * 11, **GREEDY))
+        assert "exceed the 20 that" in str(error_for(load(llama, max_length=20), "x" * 11, **GREEDY))
 
     def test_does_not_cut_where_the_catalogue_says_error(self, llama: Path) -> None:
         asked = {**GREEDY, "handle_long_generation": "hole"}
 
-        assert refused(load(llama, truncation="error"), "x" * 200, **asked).code == "input_too_long"
+        assert error_for(load(llama, truncation="error"), "x" * 200, **asked).code == "input_too_long"
 
     def test_does_not_cut_to_nothing(self, llama: Path) -> None:
         asked = {"max_new_tokens": 128, "handle_long_generation": "hole"}
 
-        assert refused(load(llama), "x", **asked).code == "input_too_long"
+        assert error_for(load(llama), "x", **asked).code == "input_too_long"
 
     def test_refuses_a_prompt_past_the_model_s_own_length(self, tmp_path: Path) -> None:
-        folder = models_made_decoders.llama(tmp_path / "model", generation={"max_length": 30})
+        folder = tiny_decoders.llama(tmp_path / "model", generation={"max_length": 30})
 
-        assert "30 tokens; this model writes up to 30 in all" in str(refused(load(folder), "x" * 30))
+        assert "30 tokens; this model generates up to 30 in all" in str(error_for(load(folder), "x" * 30))
 
     def test_refuses_messages_without_a_template(self, tmp_path: Path) -> None:
-        folder = models_made_decoders.llama(tmp_path / "model", tokenizer=byte_level_tokenizer(chat=False))
+        folder = tiny_decoders.llama(tmp_path / "model", tokenizer=byte_level_tokenizer(chat=False))
 
-        error = refused(load(folder), [{"role": "user", "content": "hi"}], **GREEDY)
+        error = error_for(load(folder), [{"role": "user", "content": "hi"}], **GREEDY)
 
         assert error.code == "no_chat_template"
 
     def test_refuses_tokens_that_the_model_lacks(self, tmp_path: Path) -> None:
         tokenizer = byte_level_tokenizer()
         tokenizer.add_tokens(["brandnew"])
-        adapter = load(models_made_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
+        adapter = load(tiny_decoders.llama(tmp_path / "model", tokenizer=tokenizer))
 
         known, unknown = adapter.encode(jobs(["brand new", "brandnew"], **GREEDY))
 
@@ -276,22 +276,22 @@ class TestRefusals:
     def test_refuses_what_the_model_s_own_config_rules_out(
         self, tmp_path: Path, generation: dict[str, Any], asked: dict[str, Any], says: str
     ) -> None:
-        adapter = load(models_made_decoders.llama(tmp_path / "model", generation=generation))
+        adapter = load(tiny_decoders.llama(tmp_path / "model", generation=generation))
 
-        error = refused(adapter, "love", **asked)
+        error = error_for(adapter, "love", **asked)
 
         assert error.code == "invalid_parameters"
         assert says in str(error)
 
     def test_a_model_that_writes_nothing_is_not_for_this_task(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError):
-            load(models_made.bert(tmp_path / "model"))
+            load(tiny_models.bert(tmp_path / "model"))
 
 
 class TestTime:
     def test_runs_out_between_two_tokens(self, gpt2: Path) -> None:
         adapter = load(gpt2)
 
-        raw = written(adapter, rows(adapter, jobs(["love"], do_sample=False, max_new_tokens=100, max_time=1e-9)))
+        raw = generate(adapter, rows(adapter, jobs(["love"], do_sample=False, max_new_tokens=100, max_time=1e-9)))
 
         assert [len(ids) for ids in raw[0, 0]] == [1]

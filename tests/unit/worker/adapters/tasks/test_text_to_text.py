@@ -1,4 +1,4 @@
-"""Summaries and translations: what the golden answers don't show. Company, seeds, languages, limits."""
+"""The adapter for summarization and translation: shared passes, seeds, languages and limits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from models.errors import JobError
 from models.pipelines.catalogue import Pipeline
-from tests import models_made_seq2seq
+from tests.factories import tiny_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
 from worker.adapters.generation import seq2seq
 from worker.adapters.rows import MicroBatch, Row
@@ -66,7 +66,7 @@ def errors(encoded: Sequence[list[Row] | JobError]) -> list[JobError]:
     return [job for job in encoded if isinstance(job, JobError)]
 
 
-def written(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
+def run_jobs(adapter: TextToText, given: Sequence[Job], budget: int = 10_000) -> list[Any]:
     """What the jobs come to, packed as the engine packs them, in the jobs' order."""
     found = {}
     for batch in planning.plan_micro_batches(rows(adapter.encode(given)), budget, adapter.max_rows):
@@ -82,7 +82,7 @@ class TestCompany:
         adapter = load(name, "summarization" if name in ("bart", "t5") else "translation")
         given = jobs(TEXTS, {"max_new_tokens": 20, **LANGUAGES.get(name, {}), **parameters})
 
-        together, alone = written(adapter, given), written(adapter, given, budget=1)
+        together, alone = run_jobs(adapter, given), run_jobs(adapter, given, budget=1)
 
         assert together == alone
         assert len({str(texts) for texts in alone}) == len(TEXTS), "the model tells the texts apart"
@@ -91,9 +91,9 @@ class TestCompany:
         adapter = load("bart", "summarization", deterministic=True)
         given = jobs(TEXTS, {"num_beams": 2})
 
-        assert written(adapter, given) == [written(adapter, [job])[0] for job in given]
+        assert run_jobs(adapter, given) == [run_jobs(adapter, [job])[0] for job in given]
 
-    def test_is_of_those_alone_who_ask_for_the_same(self, load: Load) -> None:
+    def test_is_for_jobs_with_equal_settings_only(self, load: Load) -> None:
         adapter = load("bart", "summarization")
         asked: list[dict[str, Any]] = [
             {},
@@ -114,7 +114,7 @@ class TestCompany:
     def test_too_large_for_the_memory_is_parted(self, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
         adapter = load("bart", "summarization")
         given = jobs(TEXTS, {"num_beams": 2})
-        whole = written(adapter, given)
+        whole = run_jobs(adapter, given)
         monkeypatch.setattr(seq2seq, "MAX_CACHED_TOKENS", 2 * 24 * 3)
         seen: list[int] = []
         generate = adapter._generator._model.generate
@@ -124,33 +124,33 @@ class TestCompany:
             lambda **how: (seen.append(len(how["input_ids"])), generate(**how))[1],
         )
 
-        assert written(adapter, given) == whole
+        assert run_jobs(adapter, given) == whole
         assert seen == [3, 3, 1]
 
 
 class TestSampling:
     drawn: Mapping[str, Any] = {"do_sample": True, "max_new_tokens": 12, "top_k": 0, "temperature": 2.0}
 
-    def test_with_a_seed_is_the_same_in_any_company(self, load: Load) -> None:
+    def test_with_a_seed_is_the_same_whatever_else_is_in_the_pass(self, load: Load) -> None:
         adapter = load("t5", "summarization")
         given = jobs(TEXTS, {**self.drawn, "seed": 5, "num_return_sequences": 2})
 
-        together = written(adapter, given)
+        together = run_jobs(adapter, given)
 
-        assert together == written(adapter, given, budget=1)
+        assert together == run_jobs(adapter, given, budget=1)
         assert all(first != second for first, second in together)
 
     def test_with_a_seed_is_the_same_where_the_same_bits_are_promised(self, load: Load) -> None:
         adapter = load("t5", "summarization", deterministic=True)
         given = jobs(TEXTS[:3], {**self.drawn, "seed": 5})
 
-        assert written(adapter, given) == [written(adapter, [job])[0] for job in given]
+        assert run_jobs(adapter, given) == [run_jobs(adapter, [job])[0] for job in given]
 
     def test_with_other_seeds_is_different(self, load: Load) -> None:
         adapter = load("t5", "summarization")
         given = [*jobs(["the"], {**self.drawn, "seed": 5}, 1), *jobs(["the"], {**self.drawn, "seed": 6}, 2)]
 
-        one, two = written(adapter, given)
+        one, two = run_jobs(adapter, given)
 
         assert one != two
 
@@ -158,17 +158,17 @@ class TestSampling:
         adapter = load("t5", "summarization")
         given = jobs(["the"] * 3, self.drawn)
 
-        assert len({str(texts) for texts in written(adapter, given)}) == 3
+        assert len({str(texts) for texts in run_jobs(adapter, given)}) == 3
 
     def test_of_the_likeliest_alone_is_greedy(self, load: Load) -> None:
         adapter = load("t5", "summarization")
         drawn = {**self.drawn, "top_k": 1, "seed": 1}
 
         greedy = jobs(TEXTS, {"num_beams": 1, "max_new_tokens": 12}, 2)
-        assert written(adapter, jobs(TEXTS, drawn)) == written(adapter, greedy)
+        assert run_jobs(adapter, jobs(TEXTS, drawn)) == run_jobs(adapter, greedy)
 
     def test_of_many_texts_takes_no_beams(self, load: Load) -> None:
-        [texts] = written(load("bart", "summarization"), jobs(["the"], {**self.drawn, "num_return_sequences": 7}))
+        [texts] = run_jobs(load("bart", "summarization"), jobs(["the"], {**self.drawn, "num_return_sequences": 7}))
 
         assert len(texts) == 7
 
@@ -188,7 +188,7 @@ class TestLanguages:
         assert encoded[0].features != encoded[1].features
         assert encoded[0].key == encoded[1].key != encoded[2].key
         assert [row.job for row in encoded] == [given[0], given[1], given[2], given[0]]
-        assert len({str(text) for text in written(adapter, given)}) == 3
+        assert len({str(text) for text in run_jobs(adapter, given)}) == 3
 
     @pytest.mark.parametrize("name", ["mbart", "mbart50", "nllb", "m2m100"])
     def test_missing_or_unknown_cost_their_rows_alone(self, load: Load, name: str) -> None:
@@ -217,7 +217,7 @@ class TestLanguages:
         adapter = load(name)
 
         with_them, without = (
-            written(adapter, jobs(["the river"], {"max_new_tokens": 9, **given}))
+            run_jobs(adapter, jobs(["the river"], {"max_new_tokens": 9, **given}))
             for given in ({"src_lang": "en", "tgt_lang": "de"}, {})
         )
 
@@ -279,7 +279,7 @@ class TestParameters:
 
         assert [error.code for error in errors(encoded)] == ["invalid_parameters"]
         assert "num_beams 3" in str(encoded[0])
-        assert len(written(adapter, given[1:])[0]) == 3
+        assert len(run_jobs(adapter, given[1:])[0]) == 3
 
     @pytest.mark.parametrize(
         ("name", "beams", "part"), [("t5", 1, slice(2, 6)), ("marian", 1, slice(4, 7)), ("marian", 3, slice(4, 7))]
@@ -287,10 +287,10 @@ class TestParameters:
     def test_stop_strings_end_a_text(self, load: Load, name: str, beams: int, part: slice) -> None:
         adapter = load(name)
         given = {"num_beams": beams, "max_new_tokens": 20}
-        [[whole]] = written(adapter, jobs(["the house"], given))
+        [[whole]] = run_jobs(adapter, jobs(["the house"], given))
         text = whole["translation_text"]
 
-        [[stopped], [other]] = written(adapter, jobs(["the house", "x"], {**given, "stop_strings": [text[part]]}))
+        [[stopped], [other]] = run_jobs(adapter, jobs(["the house", "x"], {**given, "stop_strings": [text[part]]}))
 
         assert stopped["translation_text"].count(text[part]) == 1
         assert len(stopped["translation_text"]) < len(text)
@@ -354,14 +354,14 @@ def test_rows_stay_unpadded_where_a_model_looks_at_its_input(load: Load) -> None
 @pytest.mark.parametrize(("name", "most"), [("bert2bert", 65), ("umt5", 257), ("led", 41)])
 def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
     torch.manual_seed(0)
-    folder = getattr(models_made_seq2seq, name)(tmp_path / name)
+    folder = getattr(tiny_seq2seq, name)(tmp_path / name)
     adapter = runtime.load(Pipeline(name="made", task="summarization", model=str(folder)), "cpu", threads=1).adapter
     assert isinstance(adapter, TextToText)
     given = jobs(["a house", "the", "love it " * 5], {})
 
-    together = written(adapter, given)
+    together = run_jobs(adapter, given)
 
-    assert together == written(adapter, given, budget=1)
+    assert together == run_jobs(adapter, given, budget=1)
     assert adapter._generator.settings_for("{}").config.max_length == most
 
 

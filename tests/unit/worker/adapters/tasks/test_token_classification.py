@@ -10,8 +10,8 @@ import torch
 from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
-from tests import models_made_encoders as encoders
-from tests.models_made import wordpiece_tokenizer
+from tests.factories import tiny_encoders as encoders
+from tests.factories.tiny_models import wordpiece_tokenizer
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import token_classification
 from worker.adapters.tasks.token_classification import TokenClassification, Window
@@ -128,7 +128,7 @@ class TestRefusal:
         assert len(rows(windows)) == 4
 
     @pytest.mark.parametrize("text", ["it", LONG])
-    def test_of_a_stride_that_leads_nowhere(self, bert: Path, text: str) -> None:
+    def test_of_a_stride_that_is_too_large(self, bert: Path, text: str) -> None:
         [refused] = load(bert, max_length=12).encode(jobs([text], aggregation_strategy="simple", stride=10))
 
         assert refusal(refused).code == "stride_too_large"
@@ -142,7 +142,7 @@ class TestRefusal:
         assert refusal(refused).code == "needs_fast_tokenizer"
 
     def test_of_a_pipeline_that_can_t_have_windows(self, bert: Path, bytewise: Path) -> None:
-        with pytest.raises(ModelError, match="can't be joined"):
+        with pytest.raises(ModelError, match="can't be merged"):
             load(bytewise, truncation="stride")
         with pytest.raises(ModelError, match="stride 10 is too large: windows have 10"):
             load(bert, max_length=12, truncation="stride", stride=10)
@@ -190,7 +190,7 @@ class TestDecode:
         assert output
         assert json.loads(json.dumps(output)) == output
 
-    def test_refuses_scores_that_are_no_numbers(self, bert: Path) -> None:
+    def test_rejects_scores_that_are_not_finite(self, bert: Path) -> None:
         adapter = load(bert)
         [encoded] = map(rows, adapter.encode(jobs(["love it"])))
 
@@ -198,7 +198,7 @@ class TestDecode:
             adapter.decode(encoded, [torch.full((4, 5), float("nan"))])
         assert caught.value.code == "invalid_output"
 
-    def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
+    def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
         encoded = [row for each in adapter.encode(jobs(["love", "it " * 9, "great product"])) for row in rows(each)]
 

@@ -9,7 +9,7 @@ import torch
 from transformers import ByT5Tokenizer
 
 from models.errors import JobError, ModelError
-from tests import models_made_encoders as encoders
+from tests.factories import tiny_encoders as encoders
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.zero_shot import ZeroShotClassification
 from worker.leasing.leases import Job, Lease
@@ -124,7 +124,7 @@ class TestDecode:
         assert sum(together["scores"]) == pytest.approx(1)
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-    def test_refuses_scores_that_are_no_numbers(self, bert: Path, poison: float) -> None:
+    def test_rejects_scores_that_are_not_finite(self, bert: Path, poison: float) -> None:
         adapter = load(bert)
         [encoded] = map(rows, adapter.encode(jobs(["love it"], candidate_labels=["a", "b"])))
 
@@ -132,7 +132,7 @@ class TestDecode:
             adapter.decode(encoded, [torch.zeros(3), torch.tensor([0.0, 0.0, poison])])
         assert caught.value.code == "invalid_output"
 
-    def test_is_the_same_bits_in_any_company_where_that_is_asked(self, bert: Path) -> None:
+    def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
         texts = ["love", "it " * 30, "great product", "hate"]
         encoded = [row for each in adapter.encode(jobs(texts, candidate_labels=["a", "the the"])) for row in rows(each)]

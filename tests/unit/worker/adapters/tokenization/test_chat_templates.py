@@ -1,4 +1,4 @@
-"""Templates: conversations become what the tokenizer makes of them; a template that does not end costs a sentence."""
+"""Chat templates render as with the tokenizer, and one that hangs or fails costs an error message."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ LARGE = {
     "a list": "{% set n = namespace(x=[0]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
     "a long prompt": "{% for a in range(99) %}{{ 'a' * 99999 }}{% endfor %}",
 }
-REFUSING = {
+RAISING = {
     "a range": "{% for a in range(10 ** 12) %}{% endfor %}",
     "a secret": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "an import": "{% import 'os' as os %}",
@@ -46,26 +46,26 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture
-def made(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a template of a text."""
+def make_template(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes a ChatTemplate from a template's text."""
     monkeypatch.setattr(template_process, "CPU_SECONDS", 0.5)
     before = tokenizer.chat_template
 
-    def made(text: Any) -> ChatTemplate:
+    def make(text: Any) -> ChatTemplate:
         tokenizer.chat_template = text
         return ChatTemplate(tokenizer)
 
-    yield made
+    yield make
     tokenizer.chat_template = before
 
 
-def refusal(template: ChatTemplate) -> tuple[str, str]:
+def error_of(template: ChatTemplate) -> tuple[str, str]:
     with pytest.raises(JobError) as caught:
         template.render(MESSAGES, continue_final_message=False)
     return caught.value.code, str(caught.value)
 
 
-@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("continues", [True, False])
 @pytest.mark.parametrize(
     "messages",
     [
@@ -75,72 +75,72 @@ def refusal(template: ChatTemplate) -> tuple[str, str]:
         [{"role": "user", "content": "long " * 100_000}],
     ],
 )
-def test_is_what_the_tokenizer_makes_of_it(tokenizer: Any, messages: Any, goes_on: bool) -> None:
+def test_the_prompt_equals_the_tokenizer_s(tokenizer: Any, messages: Any, continues: bool) -> None:
     expected = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=not goes_on, continue_final_message=goes_on
+        messages, tokenize=False, add_generation_prompt=not continues, continue_final_message=continues
     )
 
-    assert ChatTemplate(tokenizer).render(messages, continue_final_message=goes_on) == expected
+    assert ChatTemplate(tokenizer).render(messages, continue_final_message=continues) == expected
 
 
-def test_of_several_the_default_is_taken(made: Any) -> None:
-    several = made({"default": "{{ bos_token }}{{ messages[0].content }}", "other": LOOP})
+def test_the_default_one_of_several_templates_is_used(make_template: Any) -> None:
+    template = make_template({"default": "{{ bos_token }}{{ messages[0].content }}", "other": LOOP})
 
-    assert several.render(MESSAGES, continue_final_message=False).endswith("hello")
-    assert refusal(made({"other": LOOP}))[0] == "invalid_messages"
-    assert refusal(made(None))[0] == "no_chat_template"
+    assert template.render(MESSAGES, continue_final_message=False).endswith("hello")
+    assert error_of(make_template({"other": LOOP}))[0] == "invalid_messages"
+    assert error_of(make_template(None))[0] == "no_chat_template"
 
 
 @pytest.mark.parametrize("text", HANGING.values(), ids=HANGING)
-def test_one_that_does_not_end_costs_a_sentence(made: Any, text: str) -> None:
-    began = time.monotonic()
+def test_a_template_that_never_ends_is_an_error(make_template: Any, text: str) -> None:
+    start = time.monotonic()
 
-    assert refusal(made(text)) == ("chat_template_hung", chat_templates.HUNG_MESSAGE)
+    assert error_of(make_template(text)) == ("chat_template_hung", chat_templates.HUNG_MESSAGE)
 
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
-def test_one_that_takes_all_memory_costs_a_sentence(made: Any, text: str) -> None:
-    code, message = refusal(made(text))
+def test_a_template_that_takes_all_memory_is_an_error(make_template: Any, text: str) -> None:
+    code, message = error_of(make_template(text))
 
-    # On a loaded machine its time is up before its memory is.
+    # On a loaded machine it runs out of time before it runs out of memory.
     if code != "chat_template_hung":
         assert code == "invalid_messages"
         assert "memory" in message or "it writes more than 8,000,000 characters" in message
 
 
-@pytest.mark.parametrize("text", REFUSING.values(), ids=REFUSING)
-def test_one_that_raises_says_what(made: Any, text: str) -> None:
-    code, message = refusal(made(text))
+@pytest.mark.parametrize("text", RAISING.values(), ids=RAISING)
+def test_a_template_that_raises_is_an_error(make_template: Any, text: str) -> None:
+    code, message = error_of(make_template(text))
 
     assert code == "invalid_messages"
     assert message.startswith("the model's chat template does not take these messages: ")
     assert len(message) < 300
 
 
-def test_after_some_hangs_in_a_row_it_is_not_tried_again(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    template = made(LOOP)
+def test_no_input_is_tried_after_several_hangs_in_a_row(make_template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = make_template(LOOP)
     monkeypatch.setattr(template, "_consecutive_hangs", MAX_CONSECUTIVE_HANGS - 1)
-    assert refusal(template)[1] == chat_templates.HUNG_MESSAGE
+    assert error_of(template)[1] == chat_templates.HUNG_MESSAGE
     monkeypatch.setattr(template, "_start_process", None)
 
-    for _ in range(1000):
-        assert refusal(template) == ("chat_template_hung", chat_templates.DISABLED_MESSAGE)
+    for _ in range(2):
+        assert error_of(template) == ("chat_template_hung", chat_templates.DISABLED_MESSAGE)
 
 
-def test_some_inputs_that_hang_cost_the_others_nothing(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    template = made("{% if messages[0].content == 'hang' %}" + LOOP + "{% endif %}{{ messages[0].content }}")
+def test_a_hang_between_other_inputs_does_not_count(make_template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = make_template("{% if messages[0].content == 'hang' %}" + LOOP + "{% endif %}{{ messages[0].content }}")
     monkeypatch.setattr(chat_templates, "MAX_CONSECUTIVE_HANGS", 2)
 
-    for place in range(3):
+    for number in range(2):
         with pytest.raises(JobError):
             template.render([{"role": "user", "content": "hang"}], continue_final_message=False)
-        assert template.render([{"role": "user", "content": f"{place}"}], continue_final_message=False) == f"{place}"
+        assert template.render([{"role": "user", "content": f"{number}"}], continue_final_message=False) == f"{number}"
 
 
-def test_a_process_that_somebody_killed_is_started_again(made: Any) -> None:
-    template = made("{{ messages[0].content }}")
+def test_a_killed_process_is_restarted(make_template: Any) -> None:
+    template = make_template("{{ messages[0].content }}")
     for _ in range(2):
         assert template.render(MESSAGES, continue_final_message=False) == "hello"
         os.kill(template._process.pid, signal.SIGKILL)
@@ -148,8 +148,8 @@ def test_a_process_that_somebody_killed_is_started_again(made: Any) -> None:
     assert template.render(MESSAGES, continue_final_message=False) == "hello"
 
 
-def test_no_process_outlives_what_started_it(made: Any) -> None:
-    template = made("{{ messages[0].content }}")
+def test_the_process_ends_with_its_chat_template(make_template: Any) -> None:
+    template = make_template("{{ messages[0].content }}")
     template.render(MESSAGES, continue_final_message=False)
     process = template._process
 
@@ -158,9 +158,9 @@ def test_no_process_outlives_what_started_it(made: Any) -> None:
     assert process.returncode is not None
 
 
-def test_it_sees_none_of_our_variables(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_gets_no_secret_variables(make_template: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://me:canary@host/db")
-    template = made("{{ messages[0].content }}")
+    template = make_template("{{ messages[0].content }}")
     template.render(MESSAGES, continue_final_message=False)
 
     environment = Path(f"/proc/{template._process.pid}/environ")

@@ -1,0 +1,1 @@
+"""Tests of Batchmill, arranged as the source is."""

@@ -1,0 +1,187 @@
+"""A Batchmill deployment for one test: its settings, its processes, and queries on its batches."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import NullPool, create_engine, text
+
+from batchmill import Client
+from producer.health import audit
+
+PIPELINE = "sample-sentiment-analysis"
+WAIT_TIMEOUT_SECONDS = 90.0
+
+# A lost worker is noticed in about two seconds instead of forty.
+FAST_SETTINGS = {
+    "BATCHMILL_LEASE_SECONDS": "2",
+    "BATCHMILL_HEARTBEAT_SECONDS": "0.4",
+    "BATCHMILL_POLL_INTERVAL_SECONDS": "0.3",
+    "BATCHMILL_GRACE_SECONDS": "20",
+}
+
+WORDS = """
+the a this that service product film staff food room phone book price I we it was is really very not never good great
+awful terrible lovely boring slow fast broken perfect love hate enjoyed returned again today
+""".split()  # noqa: SIM905 - a list of as many strings reads worse
+
+
+def random_texts(count: int, seed: int = 0) -> list[str]:
+    """Return texts of skewed length, from one word to a few hundred."""
+    source = random.Random(seed)
+    return [" ".join(source.choices(WORDS, k=max(1, int(source.lognormvariate(2.5, 0.9))))) for _ in range(count)]
+
+
+def wait_for(condition: Callable[[], Any], description: str) -> Any:
+    """Wait until a condition is true and return its value."""
+    deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain: {description}")
+
+
+@dataclass
+class Deployment:
+    """A folder and environment in which commands run; `close` ends the started processes."""
+
+    folder: Path
+    environment: dict[str, str]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @cached_property
+    def client(self) -> Client:
+        """Return a client on the same database and Redis."""
+        return Client(self.environment.get("BATCHMILL_DATABASE_URL"), self.environment.get("BATCHMILL_REDIS_URL"))
+
+    @property
+    def log(self) -> str:
+        """Return the output of the started processes."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self, *command: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `batchmill COMMAND…` with additional variables; its log goes to a file."""
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "batchmill", *command],
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run `batchmill COMMAND…` to its end."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "batchmill", *command],
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+
+    def query(self, sql: str, **parameters: Any) -> list[Any]:
+        """Return the rows of a query on the deployment's database."""
+        engine = create_engine(self.environment["BATCHMILL_DATABASE_URL"], poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(text(sql), parameters))
+        finally:
+            engine.dispose()
+
+    def execute(self, sql: str) -> None:
+        """Execute a statement that changes rows; it fails at once if the database is locked."""
+        url = self.environment["BATCHMILL_DATABASE_URL"]
+        at_once = {"timeout": 0.2} if "sqlite" in url else {"options": "-c lock_timeout=200"}
+        engine = create_engine(url, poolclass=NullPool, connect_args=at_once)
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(sql))
+        finally:
+            engine.dispose()
+
+    def ready_worker_pids(self) -> list[int]:
+        """Return the process ids of the ready workers."""
+        return [
+            row.pid
+            for row in self.query("SELECT pid FROM workers WHERE state = 'ready' ORDER BY started_at")
+            if psutil.pid_exists(row.pid)
+        ]
+
+    def wait_for_workers(self, count: int = 1) -> list[int]:
+        """Wait until this many workers are ready; returns their process ids."""
+        pids: list[int] = wait_for(
+            lambda: (found := self.ready_worker_pids()) and len(found) >= count and found, "ready workers"
+        )
+        return pids
+
+    def wait_for_results(self, batch_id: str, count: int) -> None:
+        """Wait until this many results are written."""
+        wait_for(lambda: self.count_results(batch_id) >= count, f"{count} results")
+
+    def count_results(self, batch_id: str) -> int:
+        """Return the number of results."""
+        found: int = self.query("SELECT count(*) AS n FROM results WHERE batch_id = :id", id=batch_id)[0].n
+        return found
+
+    def assert_completed(self, batch_id: str, total: int) -> None:
+        """Assert that the batch is completed, every job has exactly one outcome, and the audit passes."""
+        self.assert_consistent(batch_id)
+        batch = self.query("SELECT status, total FROM batches WHERE id = :id", id=batch_id)[0]
+        assert (batch.status, batch.total, self.count_results(batch_id)) == ("completed", total, total)
+
+    def assert_consistent(self, batch_id: str) -> None:
+        """Assert that no job is lost or duplicated at this moment; a lease that just expired is fine."""
+        audited = audit.audit_batch(self.client.database, batch_id, self.client.settings.lease_seconds)
+        assert audited.is_sound, audited.problems
+
+    def outputs(self, batch_id: str) -> list[Any]:
+        """Return all outputs in the order of the inputs."""
+        rows = self.query("SELECT output FROM results WHERE batch_id = :id ORDER BY position", id=batch_id)
+        return [json.loads(row.output) if isinstance(row.output, str) else row.output for row in rows]
+
+    def close(self) -> None:
+        """End the started processes; fails if any of them or of their children can't be ended."""
+        self.client.close()
+        family = [psutil.Process(process.pid) for process in self.processes if process.poll() is None]
+        family += [child for process in family for child in process.children(recursive=True)]
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.processes:
+            process.wait(60)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        for left in alive:
+            left.kill()
+        assert alive == []
+
+
+@contextmanager
+def temporary_deployment(folder: Path, **settings: str) -> Iterator[Deployment]:
+    """Yield a deployment with short leases and one compute thread; further settings as `database_url="…"`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
+    environment |= {"BATCHMILL_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **FAST_SETTINGS}
+    environment |= {f"BATCHMILL_{name.upper()}": value for name, value in settings.items()}
+    ours = Deployment(folder, environment)
+    try:
+        yield ours
+    finally:
+        ours.close()

@@ -1,0 +1,39 @@
+"""Result rows for tests that read no database."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from models.states import JobOutcome
+from producer.results.pages import ResultRow
+
+FINISHED_AT = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
+
+FAILED_FIELDS: dict[str, Any] = {
+    "status": JobOutcome.FAILED,
+    "output": None,
+    "error_code": "text_too_long",
+    "error_message": "too long",
+}
+
+
+def result_row(position: int = 0, **fields: Any) -> ResultRow:
+    """Return a succeeded row with these fields replaced."""
+    usual: dict[str, Any] = {
+        "batch_id": "batch_1",
+        "position": position,
+        "custom_id": None,
+        "input": {"text": "good"},
+        "status": JobOutcome.SUCCEEDED,
+        "output": {"label": "POSITIVE", "score": 0.5},
+        "error_code": None,
+        "error_message": None,
+        "truncated": False,
+        "model": "m",
+        "revision": "abc",
+        "dtype": "float32",
+        "device": "cpu",
+        "attempts": 1,
+        "seq": position + 1,
+        "finished_at": FINISHED_AT,
+    }
+    return ResultRow(**usual | fields)

@@ -1,0 +1,47 @@
+"""Mills whose workers run the toy: a model that starts at once, and dies, hangs or fails where its input says so."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.deployment import Deployment, temporary_deployment
+
+FAKE_PIPELINE = "toy"
+FAKE_MODEL_FOLDER = Path(__file__).parent / "toy"
+PIPELINE_CONFIG = '[pipelines.toy]\ntask = "sentiment-analysis"\nmodel = "nobody/toy"\n'
+
+
+@contextmanager
+def fake_model_deployment(
+    folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, **settings: str
+) -> Iterator[Deployment]:
+    """A mill for the pipeline `TOY`; a worker's `TOY_…` variables say what else it does (see `toy/`)."""
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}")  # clients read it, too
+    with temporary_deployment(folder, database_url=database_url, redis_url=redis_url, **settings) as ours:
+        path = os.pathsep.join(filter(None, (str(FAKE_MODEL_FOLDER), ours.environment.get("PYTHONPATH"))))
+        ours.environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        yield ours
+
+
+def numbered_texts(count: int) -> list[str]:
+    """As many different texts, all of one length."""
+    return [f"number {place:06}" for place in range(count)]
+
+
+def to_jsonl(texts: list[str]) -> bytes:
+    """A file of inputs."""
+    return "".join(f'"{text}"\n' for text in texts).encode()
+
+
+def assert_outputs(deployment: Deployment, batch_id: str, texts: list[str]) -> None:
+    """Every text has the answer that it has in an undisturbed run."""
+    assert deployment.outputs(batch_id) == [{"text": text, "length": len(text)} for text in texts]
+
+
+def count_forward_passes(path: Path) -> Counter[str]:
+    """How often each text went through the model of whoever has this TOY_LEDGER."""
+    return Counter(path.read_text().splitlines() if path.exists() else ())

@@ -1,0 +1,155 @@
+"""Hundreds of runs, two tickers that are killed over and over, at every step: exactly one run for each time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, text
+
+from models import failpoints
+from models.columns import UtcDateTime
+from producer.schedules import registry
+from tests.factories.schedules import ScheduleHarness
+
+RUNS = 300
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SPEED = 2400  # the time of every minute comes each fortieth of a second
+STEPS = (
+    "during_planning",
+    "after_planning",
+    "before_read_source",
+    "after_read_source",
+    "before_finish_run",
+    "before_commit_run",
+    "after_commit_run",
+)
+LIFE_SECONDS = (2.0, 5.0)  # of a ticker that no failpoint kills, at first
+LONGER = 1.25  # after each death, so that a loaded machine gets somewhere as well
+PATIENCE_SECONDS = 240.0
+
+# Ticks without a pause, by a clock that it shares with its like.
+TICKER = """
+import sys
+from models import clock, failpoints
+from models.pipelines.catalogue import Catalogue
+from models.db import Database
+from models.settings import Settings
+from producer.schedules.runs import tick
+
+failpoints.arm()
+settings = Settings.load()
+database = Database(settings.resolved_database_url)
+now = clock.clock_for(settings, database)
+catalogue = Catalogue.load(settings)
+while True:
+    tick.run_once(database, settings, catalogue, now())
+"""
+
+
+class Ticker:
+    """A process that ticks; dies by a failpoint, or when it is killed."""
+
+    def __init__(self, nights: ScheduleHarness, clock: str, source: random.Random) -> None:
+        self._nights = nights
+        self._clock = clock
+        self._source = source
+        self.deaths = 0
+        self._start()
+
+    def look(self) -> None:
+        """Kill it when its time has come; start it again where it is dead."""
+        if self._process.poll() is None and time.monotonic() > self._until:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        if self._process.poll() is not None:
+            assert self._process.returncode == -signal.SIGKILL, self._process.returncode
+            self.deaths += 1
+            self._start()
+
+    def end(self) -> None:
+        """For good."""
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        point = f"{self._source.choice(STEPS)}:kill@{self._source.randint(1, 40)}"
+        settings = self._nights.settings
+        environment = {
+            **os.environ,
+            failpoints.ENVIRONMENT_VARIABLE: point,
+            "BATCHMILL_SIMULATED_CLOCK": self._clock,
+            "BATCHMILL_DATABASE_URL": settings.database_url or "",
+            "BATCHMILL_HOME": str(settings.home_path),
+            "BATCHMILL_REDIS_URL": settings.redis_url or "",
+            "BATCHMILL_LOG_LEVEL": "error",
+            "BATCHMILL_SOURCES__TICKETS__URL": self._nights.tickets.url,
+            "BATCHMILL_SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", TICKER], env=environment, stdin=subprocess.DEVNULL
+        )
+        self._until = time.monotonic() + self._source.uniform(*LIFE_SECONDS) * LONGER**self.deaths
+
+
+@contextmanager
+def tickers(nights: ScheduleHarness, clock: str, seed: int) -> Iterator[list[Ticker]]:
+    """Two of them."""
+    source = random.Random(seed)
+    made = [Ticker(nights, clock, source) for _ in range(2)]
+    try:
+        yield made
+    finally:
+        for ticker in made:
+            ticker.end()
+
+
+@pytest.mark.timeout(300)
+def test_every_scheduled_time_has_one_run(database_url: str, tmp_path: Path) -> None:
+    nights = ScheduleHarness(database_url, tmp_path)
+    nights.create_schedule(
+        cron="* * * * *", catchup="all", catchup_window="3650d", overlap="queue", now=START, into="labels"
+    )
+    for minute in range(0, RUNS, 30):
+        nights.tickets.insert_ticket(START + timedelta(minutes=minute, seconds=30))
+    last = START + timedelta(minutes=RUNS)
+    clock = f"{START.isoformat()}@{datetime.now(UTC).isoformat()}*{SPEED}"
+    deadline, suspended = time.monotonic() + PATIENCE_SECONDS, False
+
+    with tickers(nights, clock, seed=7) as two:
+        while _left(nights, last):
+            assert time.monotonic() < deadline, f"{_left(nights, last)} runs are left"
+            for ticker in two:
+                ticker.look()
+            nights.answer_jobs()
+            if not suspended and registry.get(nights.database, "nightly").evaluated_until >= last:
+                suspended = True
+                registry.suspend(nights.database, "nightly", last)
+            time.sleep(0.3)
+
+    scheduled_times = [run.scheduled_at for run in nights.runs() if run.scheduled_at <= last]
+    assert scheduled_times == [START + timedelta(minutes=minute) for minute in range(1, RUNS + 1)]
+    assert sum(ticker.deaths for ticker in two) >= 5
+    [counted] = nights.query(
+        """SELECT count(*) AS runs, count(DISTINCT r.batch_id) AS batches, count(b.id) AS there
+        FROM runs r LEFT JOIN batches b ON b.id = r.batch_id WHERE r.state = 'completed'"""
+    )
+    assert counted.runs == counted.batches == counted.there >= RUNS
+    taken = nights.query("SELECT custom_id, count(*) AS times FROM jobs GROUP BY custom_id")
+    assert sorted((row.custom_id, row.times) for row in taken) == sorted((str(n), 1) for n in range(1, 11))
+    assert len(nights.query("SELECT id FROM labels")) == 10
+    nights.close()
+
+
+def _left(nights: ScheduleHarness, last: datetime) -> int:
+    query = text("SELECT count(*) FROM runs WHERE state = 'completed' AND scheduled_at <= :last")
+    with nights.database.read() as connection:
+        done: int = connection.scalar(query.bindparams(bindparam("last", last, UtcDateTime()))) or 0
+    return RUNS - done

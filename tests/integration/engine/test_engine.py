@@ -1,0 +1,1019 @@
+"""The engine on both databases, with a made-up model: every input ends as exactly one row, whatever goes wrong."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import func, select, update
+
+from models.db import Database
+from models.errors import Unreachable
+from models.states import JobOutcome
+from models.tables import Attempt, Slice
+from tests.factories.batch_rows import (
+    MODEL_VERSION,
+    assert_consistent,
+    claimant_for,
+    execute,
+    expire_leases,
+    get_batch,
+    get_results,
+    get_slices,
+    insert_batch,
+    update_batch,
+)
+from tests.fakes import FakeAdapter, ForwardGate, UnreliableDatabase
+from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
+from worker.adapters.interface import Interrupted
+from worker.adapters.rows import MicroBatch
+from worker.engine.claim_size import ClaimSizer
+from worker.engine.engine import PREFETCH_BYTES, Engine
+from worker.engine.wakeup import WakeupSignal
+from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
+from worker.leasing.commit import JobResult
+from worker.leasing.leases import HeldLeases, Job, Lease
+from worker.leasing.quarantine import QUARANTINE_AFTER_CRASHES
+from worker.loading import versions
+from worker.loading.runtime import Runtime
+
+SLICE = 4  # jobs in a slice, as insert_batch cuts them
+FOREVER = 1000.0  # seconds; only a bell ends such a sleep
+
+
+@dataclass
+class Works:
+    """A running engine and everything around it."""
+
+    engine: Engine
+    doorbell: WakeupSignal
+    holdings: HeldLeases
+    defects: list[BaseException | str]
+    ended: bool = field(default=False)
+
+    def ring(self) -> None:
+        ringer = threading.Thread(target=self.doorbell.notify_and_wait)
+        ringer.start()
+        ringer.join(WAIT_TIMEOUT_SECONDS)
+        assert not ringer.is_alive(), "the bell was not answered"
+
+    def until_idle(self) -> None:
+        wait_until(lambda: len(self.doorbell._condition._waiters) == 1, "the engine to sleep")
+
+    def stop(self) -> list[Lease]:
+        self.engine.stop()
+        return self.join()
+
+    def join(self) -> list[Lease]:
+        self.ended = True
+        return self.engine.join()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[UnreliableDatabase]:
+    database = UnreliableDatabase(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def other(database_url: str) -> Iterator[Database]:
+    """The same database as somebody else sees it: it is never away."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def adapter() -> FakeAdapter:
+    return FakeAdapter()
+
+
+@pytest.fixture
+def start(
+    database: UnreliableDatabase, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Works]]:
+    """Starts engines; ends the ones that the test left running, and finds defects."""
+    monkeypatch.setattr(retry, "RETRY_DELAYS_SECONDS", (0.001,))
+    started: list[Works] = []
+
+    def start(
+        *,
+        worker_id: str = "worker-1",
+        tokens: int = 1000,
+        max_claim_jobs: int = 1000,
+        idle_seconds: float = 0.01,
+        backoff: Callable[[int], float] = lambda _tries: 0.0,
+        linger_seconds: float = 0.0,
+        window_bytes: int = PREFETCH_BYTES,
+        **claiming: str,
+    ) -> Works:
+        doorbell, holdings, defects = WakeupSignal(), HeldLeases(), []
+        pace = ClaimSizer(1000.0, max_claim_jobs)
+        pace.record(max_claim_jobs, 1.0)  # so that the first claim fills the window, too
+        runtime = Runtime(adapter, MODEL_VERSION, tokens, None, None, 1, 0)
+        made = Engine(
+            database,
+            runtime,
+            claimant_for(worker_id, **claiming),
+            doorbell,
+            holdings,
+            pace,
+            version_id=versions.register_version(database, MODEL_VERSION),
+            slice_size=SLICE,
+            poll_interval_seconds=idle_seconds,
+            linger_seconds=linger_seconds,
+            prefetch_bytes=window_bytes,
+            backoff=backoff,
+            on_fatal_error=lambda: defects.append("defect"),
+        )
+        made.start()
+        started.append(Works(made, doorbell, holdings, defects))
+        return started[-1]
+
+    yield start
+    for works in started:
+        if not works.ended:
+            works.stop()
+        assert works.defects == []
+
+
+def texts(*given: str) -> list[Mapping[str, str]]:
+    return [{"text": text} for text in given]
+
+
+def until_completed(database: Database, *batch_ids: str) -> None:
+    wait_until(lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
+    for each in batch_ids:
+        assert_consistent(database, each)
+
+
+def leased(database: Database) -> int:
+    with database.read() as connection:
+        return connection.scalar(select(func.count()).where(Slice.state == "leased")) or 0
+
+
+class TestBacklog:
+    def test_is_worked_through_with_every_input_answered_once(
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        inputs = [texts(*(f"{place} " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
+        ids = [insert_batch(other, each, parameters={"top_k": size}) for size, each in enumerate(inputs)]
+
+        start(max_claim_jobs=12, tokens=20)
+        until_completed(other, *ids)
+
+        for size, batch_id in enumerate(ids):
+            rows = get_results(other, batch_id)
+            assert [row.output["words"] for row in rows] == [1 + place % 7 for place in range(len(inputs[size]))]
+            assert all(row.output["parameters"] == {"top_k": size} for row in rows)
+            assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
+        assert set(adapter.computed.values()) == {1}
+        assert adapter.computed.total() == 64
+
+    def test_counts_tokens_with_and_without_padding(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("one two three four", "one", "one two", "two"))
+
+        start(tokens=8)
+        until_completed(other, batch_id)
+
+        assert [len(jobs) for jobs in adapter.passes] == [2, 2]
+        assert get_batch(other, batch_id).tokens == 8
+        assert get_batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
+        assert 0 < get_batch(other, batch_id).device_seconds < 1
+
+    def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()
+
+        batch_id = insert_batch(other, 4)
+        works.ring()
+
+        until_completed(other, batch_id)
+
+    def test_is_found_without_a_bell(self, other: Database, start: Callable[..., Works]) -> None:
+        start(idle_seconds=0.01)
+
+        batch_id = insert_batch(other, 4)
+
+        until_completed(other, batch_id)
+
+    def test_of_another_revision_is_left_alone(self, other: Database, start: Callable[..., Works]) -> None:
+        strange = insert_batch(other, 4, revision="b" * 40, priority=9)
+        ours = insert_batch(other, 4)
+
+        start()
+        until_completed(other, ours)
+
+        assert [row.state for row in get_slices(other, strange)] == ["queued"]
+
+    def test_answered_already_is_only_closed(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 8)
+        [lease, untouched] = claims.claim(other, claimant_for("stopped"), 1000, SLICE)
+        written = [JobResult(lease, place, JobOutcome.SUCCEEDED, "1") for place in range(4)]
+        version_id = versions.register_version(other, MODEL_VERSION)
+        with other.write() as connection:
+            commit.commit_results(connection, other.sql, written, [lease], [], version_id)
+            claims.release(connection, [lease, untouched])
+
+        start()
+        until_completed(other, batch_id)
+
+        assert sorted(adapter.computed) == [(batch_id, place) for place in range(4, 8)]
+
+
+class TestLargeInputs:
+    def test_are_read_and_computed_a_few_at_a_time(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[list[int]] = []
+        inputs = claims.read_inputs
+
+        def counted(*given: Any) -> list[Job]:
+            jobs = inputs(*given)
+            read.append([job.size_bytes for job in jobs])
+            return jobs
+
+        monkeypatch.setattr(claims, "read_inputs", counted)
+        words = [f"{place} " * (900 if place % 7 else 9_000) for place in range(40)]
+        batch_id = insert_batch(other, texts(*words), slice_size=40)
+
+        start(window_bytes=10_000)
+        until_completed(other, batch_id)
+
+        assert [row.output["words"] for row in get_results(other, batch_id)] == [len(word.split()) for word in words]
+        assert adapter.computed.total() == 40
+        assert all(len(sizes) == 1 or sum(sizes) <= 10_000 for sizes in read)
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
+
+    def test_are_given_back_where_the_engine_stops_among_them(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        gate = ForwardGate(adapter, at_pass=3)
+        batch_id = insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
+        works = start(window_bytes=10_000)
+        gate.wait()
+
+        works.engine.stop()
+        gate.open()
+        given_back = works.join()
+
+        assert [lease.batch_id for lease in given_back] == [batch_id]
+        assert 0 < len(get_results(other, batch_id)) < 40
+        start(window_bytes=10_000)
+        until_completed(other, batch_id)
+        assert set(adapter.computed.values()) == {1}
+
+    def test_of_slices_that_were_lost_meanwhile_are_not_read(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        gate = ForwardGate(adapter)
+        insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
+        works = start(window_bytes=10_000)
+        gate.wait()
+
+        works.holdings.discard(works.holdings.leases())
+        gate.open()
+        works.until_idle()
+
+        assert len(adapter.encoded) < 20
+
+
+class TestTwins:
+    def test_equal_inputs_are_computed_once_and_each_is_answered(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        words = ["one two", "three", "one two", "one two", "three", "four five six"] * 5
+        batch_id = insert_batch(other, texts(*words))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [row.output["words"] for row in get_results(other, batch_id)] == [len(word.split()) for word in words]
+        assert adapter.computed.total() == 3
+        assert get_batch(other, batch_id).tokens == 2 + 1 + 3
+
+    def test_other_parameters_make_other_jobs(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        ids = [insert_batch(other, texts("one", "one"), parameters={"top_k": k}) for k in (1, 2)]
+
+        start()
+        until_completed(other, *ids)
+
+        assert adapter.computed.total() == 2
+
+    def test_what_is_drawn_by_chance_is_drawn_for_each(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        named = {"task": "text-generation"}
+        drawn = insert_batch(other, texts("one", "one"), **named)
+        seeded = insert_batch(other, texts("one", "one"), parameters={"seed": 1}, **named)
+
+        start(task="text-generation")
+        until_completed(other, drawn, seeded)
+
+        assert Counter(batch_id for batch_id, _ in adapter.computed) == {drawn: 2, seeded: 1}
+
+    def test_a_failure_is_told_to_each(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("poison", "fine", "poison", "too long", "too long"))
+
+        start()
+        until_completed(other, batch_id)
+
+        codes = [row.error_code for row in get_results(other, batch_id)]
+        assert codes == ["model_error", None, "model_error", "input_too_long", "input_too_long"]
+
+    def test_one_whose_lease_was_lost_does_not_take_the_others_along(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        lost_id = insert_batch(other, texts(*["one"] * SLICE), priority=1)
+        kept_id = insert_batch(other, texts(*["one"] * SLICE))
+        gate = ForwardGate(adapter)
+        works = start()
+        gate.wait()
+        update_batch(other, lost_id, status="failed")
+
+        works.holdings.discard([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])
+        gate.open()
+
+        until_completed(other, kept_id)
+        assert get_results(other, lost_id) == []
+        assert [row.output["words"] for row in get_results(other, kept_id)] == [1] * SLICE
+
+
+class TestMemory:
+    def test_want_of_it_halves_the_budget_and_costs_no_attempt(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.before_forward = refuse_above(8)
+        batch_id = insert_batch(other, texts(*(f"{place} two" for place in range(64))), slice_size=64)
+
+        works = start(tokens=64)
+        until_completed(other, batch_id)
+
+        rows = get_results(other, batch_id)
+        assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
+        assert max(len(jobs) for jobs in adapter.passes) == 4
+        assert works.engine._device_loop._token_budget.tokens == 8
+
+    def test_a_job_that_does_not_fit_alone_fails_and_its_neighbours_succeed(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.before_forward = refuse_above(8)
+        batch_id = insert_batch(other, texts("one", "two two", "a b c d e f g h i", "three"))
+
+        start(tokens=64)
+        until_completed(other, batch_id)
+
+        assert [row.error_code for row in get_results(other, batch_id)] == [None, None, "out_of_memory", None]
+
+
+def refuse_above(tokens: int) -> Callable[[MicroBatch], None]:
+    """A device whose memory holds so many padded tokens."""
+
+    def check(batch: MicroBatch) -> None:
+        if batch.padded_tokens > tokens:
+            raise torch.OutOfMemoryError(f"tried to allocate {batch.padded_tokens}")
+
+    return check
+
+
+class TestFailures:
+    def outcomes(self, database: Database, batch_id: str) -> list[tuple[str, str | None]]:
+        return [(row.status, row.error_code) for row in get_results(database, batch_id)]
+
+    def test_one_poison_input_among_64_fails_alone(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        adapter.max_rows = 64
+        inputs = texts(*["fine"] * 37, "poison", *["fine"] * 26)
+        batch_id = insert_batch(other, inputs)
+
+        start()
+        until_completed(other, batch_id)
+
+        assert get_batch(other, batch_id).succeeded == 63
+        [failed] = [row for row in get_results(other, batch_id) if row.status == "failed"]
+        assert (failed.position, failed.error_code, failed.attempts) == (37, "model_error", 1)
+        assert "RuntimeError" in failed.error_message
+        assert "secret" not in failed.error_message, "an exception's text may quote the input"
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
+        assert set(adapter.computed.values()) == {1}, "neighbours are not computed twice"
+
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            ("poison", "model_error"),
+            ("untokenizable", "model_error"),
+            ("too long", "input_too_long"),
+            ("NaN", "invalid_output"),
+            ("infinite", "invalid_output"),
+            ("half a pair", "invalid_output"),
+            ("NUL", "invalid_output"),
+        ],
+    )
+    def test_one_input_s_failure_is_its_own(
+        self, other: Database, start: Callable[..., Works], text: str, code: str
+    ) -> None:
+        batch_id = insert_batch(other, texts("fine", "fine", text, "fine", "fine"))
+
+        start()
+        until_completed(other, batch_id)
+
+        fine = ("succeeded", None)
+        assert self.outcomes(other, batch_id) == [fine, fine, ("failed", code), fine, fine]
+
+    def test_all_of_them_at_once(self, other: Database, start: Callable[..., Works]) -> None:
+        fates = ["poison", "untokenizable", "too long", "NaN", "infinite", "half a pair", "NUL"]
+        batch_id = insert_batch(other, texts(*(text for fate in fates for text in ("fine", fate))))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [status for status, _ in self.outcomes(other, batch_id)] == ["succeeded", "failed"] * len(fates)
+
+    def test_of_a_whole_slice_still_close_it(self, other: Database, start: Callable[..., Works]) -> None:
+        batch_id = insert_batch(other, texts(*["too long"] * 4, "fine", *["poison"] * 4))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert get_batch(other, batch_id).failed == 8
+
+    def test_never_take_spelled_out_escapes_for_what_they_name(
+        self, other: Database, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, texts("spelled"))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert get_results(other, batch_id)[0].output["odd"] == "a\\u0000b"
+
+
+class TestWindows:
+    def test_at_most_two_wait_for_the_device(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 10 * SLICE)
+        waiting: list[int] = []
+        gate = ForwardGate(adapter)
+
+        def look(batch: MicroBatch) -> None:
+            gate.hold(batch)
+            waiting.append(adapter.encoded.total() - adapter.computed.total())
+
+        adapter.before_forward = look
+        start(max_claim_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: adapter.encoded.total() == 2 * SLICE, "a window to be ready behind the one on the device")
+        gate.open()
+        until_completed(other, batch_id)
+
+        assert max(waiting) == 2 * SLICE
+
+    def test_keep_a_bell_waiting_while_there_is_no_room(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 10 * SLICE)
+        gate = ForwardGate(adapter)
+        works = start(max_claim_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "both windows to be held")
+
+        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
+        ringer.start()
+        wait_until(lambda: works.doorbell._is_notified, "the bell to be heard")
+        assert ringer.is_alive()
+
+        gate.open()
+        ringer.join(WAIT_TIMEOUT_SECONDS)
+        assert not ringer.is_alive()
+        until_completed(other, batch_id)
+
+
+class TestStop:
+    def test_in_the_middle_writes_what_was_computed_and_gives_the_rest_back(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        adapter.max_rows = 3
+        gate = ForwardGate(adapter, at_pass=2)
+        works = start()
+        gate.wait()
+
+        works.engine.stop()
+        gate.open()
+        released = works.join()
+
+        assert [len(jobs) for jobs in adapter.passes] == [3, 3], "the pass under way was finished, no other begun"
+        assert sorted((batch_id, row.position) for row in get_results(other, batch_id)) == sorted(adapter.computed)
+        assert [lease.start_position for lease in released] == [4, 8]
+        assert [(row.state, row.attempts) for row in get_slices(other, batch_id)] == [
+            ("done", 1),
+            ("queued", 0),
+            ("queued", 0),
+        ]
+        assert works.holdings.leases() == []
+        assert_consistent(other, batch_id)
+
+        start(worker_id="worker-2")
+        until_completed(other, batch_id)
+
+        assert set(adapter.computed.values()) == {1}, "what was written is not computed again"
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
+
+    def test_gives_back_a_window_that_was_only_ready(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        gate = ForwardGate(adapter)
+        works = start(max_claim_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "the second window to be ready")
+
+        works.engine.stop()
+        gate.open()
+        released = works.join()
+
+        assert [lease.start_position for lease in released] == [4]
+        assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
+        assert_consistent(other, batch_id)
+
+    def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()
+
+        assert works.stop() == []
+
+    def test_lets_go_whoever_rings(self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]) -> None:
+        insert_batch(other, 2 * SLICE)
+        gate = ForwardGate(adapter)
+        works = start(max_claim_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: leased(other) == 2, "both windows to be held")
+        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
+        ringer.start()
+
+        works.engine.stop()
+        works.doorbell.close()
+
+        ringer.join(WAIT_TIMEOUT_SECONDS)
+        assert not ringer.is_alive()
+        gate.open()
+
+    def test_gives_back_only_what_is_still_held(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        gate = ForwardGate(adapter)
+        works = start(max_claim_jobs=SLICE)
+        gate.wait()
+        wait_until(lambda: len(works.holdings.leases()) == 2, "the second window to be ready")
+        second = works.holdings.leases()[1]
+        expire_leases(other, second)
+        reclaim.reclaim_expired(other, 3)
+        [stolen] = claims.claim(other, claimant_for("thief"), 1, SLICE)
+
+        works.engine.stop()
+        gate.open()
+
+        assert works.join() == []
+        row = get_slices(other, batch_id)[1]
+        assert (row.state, row.worker_id, row.fencing_token, row.attempts) == (
+            "leased",
+            "thief",
+            stolen.fencing_token,
+            2,
+        )
+
+
+class TestInterruption:
+    def test_a_long_pass_is_given_up_and_its_jobs_are_given_back(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, SLICE)
+        begun = threading.Event()
+
+        def write_for_ever(_batch: MicroBatch) -> None:
+            begun.set()
+            while not adapter.should_interrupt():
+                time.sleep(0.001)
+            raise Interrupted
+
+        adapter.before_forward = write_for_ever
+        works = start()
+        assert begun.wait(WAIT_TIMEOUT_SECONDS)
+
+        works.engine.stop(max_forward_seconds=0.05)
+        works.stop()
+
+        assert get_results(other, batch_id) == []
+        assert [(row.state, row.attempts) for row in get_slices(other, batch_id)] == [("queued", 0)]
+
+
+class TestLostLease:
+    def test_is_dropped_and_the_engine_goes_on(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        stolen_id = insert_batch(other, SLICE, priority=1)
+        gate = ForwardGate(adapter)
+        start(max_claim_jobs=SLICE)
+        gate.wait()
+        [held] = get_slices(other, stolen_id)
+        lease = Lease(held.id, stolen_id, 0, SLICE, held.fencing_token, held.attempts)
+        update_batch(other, stolen_id, pipeline="elsewhere")  # so that this engine does not take it again
+        expire_leases(other, lease)
+        reclaim.reclaim_expired(other, 3)
+        [taken] = claims.claim(other, claimant_for("thief", pipeline="elsewhere"), 1, SLICE)
+        kept_id = insert_batch(other, SLICE)
+
+        gate.open()
+        until_completed(other, kept_id)
+        assert get_results(other, stolen_id) == [], "a write under a stale fence is refused"
+
+        version_id = versions.register_version(other, MODEL_VERSION)
+        with other.write() as connection:
+            written = [JobResult(taken, place, JobOutcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
+            commit.commit_results(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
+        assert {row.output for row in get_results(other, stolen_id)} == {"thief"}
+        assert_consistent(other, stolen_id)
+
+    def test_spares_the_device_the_rest(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        lost_id = insert_batch(other, SLICE)
+        adapter.max_rows = 1
+        gate = ForwardGate(adapter, at_pass=2)
+        works = start()
+        gate.wait()
+        update_batch(other, lost_id, status="failed")
+        kept_id = insert_batch(other, 1)
+
+        works.holdings.discard(
+            [lease for lease in works.holdings.leases() if lease.batch_id == lost_id]
+        )  # the heartbeat
+        gate.open()
+        until_completed(other, kept_id)
+
+        assert adapter.computed == {(lost_id, 0): 1, (lost_id, 1): 1, (kept_id, 0): 1}, (
+            "the pass under way was the last"
+        )
+
+    def test_claimed_again_by_the_same_process_is_worked_through(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, SLICE)
+        adapter.max_rows = 2
+        gate = ForwardGate(adapter)
+        works = start()
+        gate.wait()
+        [old] = works.holdings.leases()
+        expire_leases(other, old)
+        reclaim.reclaim_expired(other, 3)
+        wait_until(lambda: works.holdings.leases() not in ([], [old]), "the slice to be claimed again")
+
+        gate.open()
+        until_completed(other, batch_id)
+
+        assert {(row.fencing_token, row.attempts) for row in get_results(other, batch_id)} == {(2, 2)}
+
+
+class TestSuspects:
+    def test_are_held_alone(self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]) -> None:
+        works = start(idle_seconds=FOREVER, max_claim_jobs=SLICE)
+        works.until_idle()  # from now on it works only when told
+        suspect_id = insert_batch(other, 3, slice_size=1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
+        normal_id = insert_batch(other, 5 * SLICE)
+        together: list[set[str]] = []
+        adapter.before_forward = lambda batch: together.append(
+            {lease.batch_id for lease in works.holdings.leases()} | {str(len(batch.rows))}
+        )
+
+        works.ring()
+        until_completed(other, suspect_id, normal_id)
+
+        assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
+        assert {row.attempts for row in get_results(other, suspect_id)} == {1}
+
+    def test_have_nothing_claimed_beside_them(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        suspect_id = insert_batch(other, 1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
+        gate = ForwardGate(adapter)
+        works = start(idle_seconds=FOREVER)
+        gate.wait()
+        normal_id = insert_batch(other, SLICE)
+
+        for _ in range(2):  # the second bell is answered when the look that the first one caused is over
+            works.ring()
+
+        assert [row.state for row in get_slices(other, normal_id)] == ["queued"]
+        gate.open()
+        until_completed(other, suspect_id, normal_id)
+
+    @pytest.mark.parametrize("priority", [1, -1])
+    def test_get_their_turn_however_much_ordinary_work_comes_in(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], priority: int
+    ) -> None:
+        """By priority, or since they have waited for long: nobody knows when they were run last."""
+        suspect_id = insert_batch(other, 1, priority=priority)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
+        more, seen = iter(range(60)), []
+
+        def come_in(batch: MicroBatch) -> None:
+            seen.append({row.job.lease.batch_id for row in batch.rows})
+            if suspect_id not in set().union(*seen) and next(more, None) is not None:
+                insert_batch(other, 2 * SLICE)  # there is always more than a window
+
+        insert_batch(other, 4 * SLICE)
+        adapter.before_forward = come_in
+        start(max_claim_jobs=SLICE)
+        until_completed(other, suspect_id)
+
+        assert {suspect_id} in seen
+        assert next(more, None) is not None, "ordinary work came in all the time"
+
+    def test_leave_ordinary_work_its_share(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(quarantine_turns, "TURN_SECONDS", 0.0)  # one at a time
+        monkeypatch.setattr(quarantine_turns, "COOLDOWN_SECONDS", FOREVER)
+        suspect_id = insert_batch(other, 3, slice_size=1, priority=-1)
+        with other.write() as connection:
+            connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
+        normal_id = insert_batch(other, 5 * SLICE)
+
+        start(max_claim_jobs=SLICE)
+        until_completed(other, suspect_id, normal_id)
+
+        order = [batch_id for jobs in adapter.passes for batch_id, _ in jobs]
+        assert order == [suspect_id, *[normal_id] * (5 * SLICE), suspect_id, suspect_id]
+
+
+class TestDoubt:
+    def test_over_a_second_claim_leaves_the_first_as_it_is(
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        first_id = insert_batch(other, SLICE)
+        gate = ForwardGate(adapter)
+        works = start(linger_seconds=FOREVER, idle_seconds=FOREVER)  # until a bell
+        gate.wait()
+        works.until_idle()
+        second_id = insert_batch(other, SLICE)
+        database.failures = ["", "after"]  # the claim while the device is busy, and what it lingers for
+
+        works.ring()
+        wait_until(lambda: [row.state for row in get_slices(other, second_id)] == ["leased"], "the second batch")
+        third_id = insert_batch(other, SLICE)
+        works.ring()
+        wait_until(lambda: not database.failures, "the claim to break off")
+        gate.open()
+        until_completed(other, first_id, second_id)
+        works.ring()
+        until_completed(other, third_id)
+
+        assert {(row.fencing_token, row.attempts) for row in get_results(other, second_id)} == {(1, 1)}
+        assert {(row.fencing_token, row.attempts) for row in get_results(other, third_id)} == {(2, 1)}, (
+            "given back at once"
+        )
+
+
+class TestOutages:
+    def begin(self, database: UnreliableDatabase, adapter: FakeAdapter, failures: list[str]) -> None:
+        """Let the database fail from the first forward pass on."""
+
+        def fail(_batch: MicroBatch) -> None:
+            database.failures = failures
+            adapter.before_forward = lambda _batch: None
+
+        adapter.before_forward = fail
+
+    @pytest.mark.parametrize(
+        "failures",
+        [
+            ["before"],
+            ["after"],
+            ["before", "before", "after", "before"],
+            ["after", "after", "before", "after", "", "after"],
+        ],
+    )
+    @pytest.mark.parametrize("max_rows", [3, 100])
+    def test_while_writing_lose_nothing_and_write_nothing_twice(
+        self,
+        database: UnreliableDatabase,
+        other: Database,
+        adapter: FakeAdapter,
+        start: Callable[..., Works],
+        failures: list[str],
+        max_rows: int,
+    ) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()  # from now on it works only when told
+        batch_id = insert_batch(other, 3 * SLICE + 1)
+        adapter.max_rows = max_rows
+
+        def written_before_the_next(batch: MicroBatch) -> None:
+            """Each pass gets a write of its own, so that the faults meet slices in all their states."""
+            if not adapter.passes:
+                database.failures = failures.copy()
+            computed = adapter.computed.total()
+            wait_until(
+                lambda: bool(works.defects) or len(get_results(other, batch_id)) == computed,
+                "what was computed to be written",
+            )
+
+        adapter.before_forward = written_before_the_next
+        works.ring()
+        until_completed(other, batch_id)
+
+        assert {(row.status, row.attempts) for row in get_results(other, batch_id)} == {("succeeded", 1)}
+        assert set(adapter.computed.values()) == {1}
+
+    def test_are_waited_out_by_a_stop(
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 2 * SLICE)
+        adapter.max_rows = SLICE
+        gate = ForwardGate(adapter)
+        works = start()
+        gate.wait()
+        database.failures = ["before", "after", "before", "before"]
+
+        works.engine.stop()
+        gate.open()
+        works.join()
+
+        assert [row.state for row in get_slices(other, batch_id)] == ["done", "queued"]
+        assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
+        assert_consistent(other, batch_id)
+
+    def test_while_claiming_are_waited_out(
+        self, database: UnreliableDatabase, other: Database, start: Callable[..., Works]
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        works = start(idle_seconds=0.001)
+        wait_until(lambda: get_batch(other, batch_id).status == "completed", "the first batch")
+
+        database.reads_to_fail = 5
+        second = insert_batch(other, SLICE)
+        until_completed(other, second)
+
+        assert database.reads_to_fail == 0
+        assert works.defects == []
+
+    @pytest.mark.parametrize("failures", [["after"], ["after", "before"], ["before", "after", "after"]])
+    def test_that_hide_a_claim_cost_no_attempt(
+        self, database: UnreliableDatabase, other: Database, start: Callable[..., Works], failures: list[str]
+    ) -> None:
+        works = start(idle_seconds=FOREVER)
+        works.until_idle()
+        batch_id = insert_batch(other, 3 * SLICE)
+
+        database.failures = failures.copy()
+        for _ in (*failures, "the last one goes well"):
+            works.ring()
+        until_completed(other, batch_id)
+
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
+
+    def test_while_reading_inputs_are_waited_out(
+        self,
+        database: UnreliableDatabase,
+        other: Database,
+        start: Callable[..., Works],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        batch_id = insert_batch(other, 3 * SLICE)
+        reading, outages = claims.read_inputs, [3]
+
+        def inputs(*arguments: Any) -> list[Job]:
+            if outages[0]:
+                outages[0] -= 1
+                raise Unreachable("the database is away")
+            return reading(*arguments)
+
+        monkeypatch.setattr(claims, "read_inputs", inputs)
+
+        start()
+        until_completed(other, batch_id)
+
+        assert {row.attempts for row in get_results(other, batch_id)} == {1}
+
+
+class TestDefects:
+    def test_are_told(
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        insert_batch(other, SLICE)
+        TestOutages().begin(database, adapter, ["defect"])
+
+        works = start(idle_seconds=FOREVER)
+        wait_until(lambda: bool(works.defects), "the defect to be told")
+
+        works.defects.clear()
+
+
+class TestWhatMayPass:
+    """A busy device, a connection that broke: the job is tried again later, its neighbours are answered at once."""
+
+    def fail(self, adapter: FakeAdapter, *words: str, times: int = 1000) -> None:
+        """Passes with one of these texts fail, so many times each."""
+        left = dict.fromkeys(words, times)
+
+        def before(batch: MicroBatch) -> None:
+            if found := [row.features for row in batch.rows if left.get(row.features, 0) > 0]:
+                if len(batch.rows) == 1:
+                    left[found[0]] -= 1
+                raise ConnectionResetError("the device is away; this text is a secret")
+
+        adapter.before_forward = before
+
+    def attempts(self, database: Database, batch_id: str) -> list[tuple[Any, ...]]:
+        with database.read() as connection:
+            query = select(Attempt.outcome, Attempt.start_position, Attempt.end_position, Attempt.error_code)
+            found = connection.execute(query.where(Attempt.batch_id == batch_id).order_by(Attempt.id))
+            return [tuple(row) for row in found]
+
+    def test_is_tried_again_and_succeeds(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=2)
+        batch_id = insert_batch(other, texts("one", "odd", "two", "three"))
+        waited: list[int] = []
+
+        start(backoff=lambda tries: waited.append(tries) or 0.0)
+        until_completed(other, batch_id)
+
+        rows = get_results(other, batch_id)
+        assert [(row.status, row.attempts) for row in rows] == [
+            ("succeeded", 1),
+            ("succeeded", 3),
+            ("succeeded", 1),
+            ("succeeded", 1),
+        ]
+        assert adapter.computed[(batch_id, 0)] == 1, "what was answered is not computed again"
+        assert waited == [1, 2]
+        assert self.attempts(other, batch_id) == [
+            ("retried", 1, 2, "unavailable"),
+            ("retried", 1, 2, "unavailable"),
+            ("done", 0, 4, None),
+        ]
+
+    def test_is_a_dead_letter_after_the_last_try(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd")
+        batch_id = insert_batch(other, texts("one", "odd"))
+        patient_id = insert_batch(other, texts("odd"), max_attempts=5)
+
+        start()
+        until_completed(other, batch_id, patient_id)
+
+        row = get_results(other, batch_id)[1]
+        assert (row.status, row.error_code, row.attempts) == ("failed", "unavailable", 3)
+        assert "try 3 of 3" in row.error_message
+        assert "secret" not in row.error_message
+        assert get_results(other, patient_id)[0].attempts == 5, "the batch's own number"
+
+    def test_waits_in_sql_until_it_is_due(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=1)
+        batch_id = insert_batch(other, texts("odd", "one"))
+
+        start(backoff=lambda _tries: 3600.0)
+        wait_until(lambda: get_slices(other, batch_id)[0].available_at is not None, "the job to be put off")
+
+        [row] = get_slices(other, batch_id)
+        assert (row.state, row.worker_id, row.retries) == ("queued", None, 1)
+        assert len(get_results(other, batch_id)) == 1
+        execute(other, "UPDATE slices SET available_at = NULL")
+        until_completed(other, batch_id)
+
+    def test_twins_are_put_off_together(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+    ) -> None:
+        self.fail(adapter, "odd", times=1)
+        batch_id = insert_batch(other, texts("odd", "odd", "one"))
+
+        start()
+        until_completed(other, batch_id)
+
+        assert [row.attempts for row in get_results(other, batch_id)] == [2, 2, 1]

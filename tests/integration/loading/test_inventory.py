@@ -1,0 +1,160 @@
+"""`batchmill models` on a local stand-in of the Hub's cache, and the conversion of pickled weights."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+import batchmill
+from models.db import Database
+from models.schema import upgrade
+from tests.factories import tiny_models
+from tests.factories.batch_rows import insert_batch
+from worker.loading import runtime, safetensors_conversion, snapshots
+from worker.loading.runtime import Runtime
+
+REPOSITORY, COMMIT = "made-org/made-model", "1234567890abcdef" * 2 + "12345678"
+
+
+class Hostile:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.trace,)
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the cache at one commit, which the pipeline `made` names; its folder."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "batchmill.toml").write_text(
+        f'[pipelines.made]\ntask = "sentiment-analysis"\nmodel = "{REPOSITORY}"\nrevision = "{COMMIT}"\n'
+    )
+    monkeypatch.setenv("BATCHMILL_CONFIG", str(tmp_path / "batchmill.toml"))
+    place = tmp_path / "hub" / f"models--{REPOSITORY.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    return tiny_models.bert(place / "snapshots" / COMMIT)
+
+
+@pytest.fixture
+def database(batchmill_home: Path) -> Database:
+    """The embedded database."""
+    url = f"sqlite:///{batchmill_home / 'batchmill.db'}"
+    upgrade(url)
+    return Database(url)
+
+
+def run(*command: str) -> Result:
+    return CliRunner().invoke(batchmill.cli, ["models", *command])
+
+
+def entry() -> Any:
+    from models.pipelines.catalogue import Catalogue
+    from models.settings import Settings
+
+    return Catalogue.load(Settings.load())["made"]
+
+
+def pickled(folder: Path, weights: Any) -> None:
+    """Replace the safetensors by what old repositories have."""
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+class TestCommands:
+    def test_ls_says_what_is_here_and_which_batches_used_it(self, snapshot: Path, database: Database) -> None:
+        for _ in range(2):
+            insert_batch(database, 1, pipeline="made", model=REPOSITORY, revision=COMMIT)
+
+        listed = {item["model"]: item for item in json.loads(run("ls", "--json").stdout)["data"]}
+
+        made = listed[REPOSITORY]
+        assert (made["where"], made["revision"], made["pipelines"], made["batches"]) == ("cache", COMMIT, ["made"], 2)
+        assert made["size_bytes"] == sum(path.stat().st_size for path in snapshot.iterdir())
+        assert listed["openai-community/gpt2"]["where"] == "missing"
+        assert listed["bundled:sentiment-analysis"]["where"] == "bundled"
+        assert listed["bundled:sentiment-analysis"]["revision"].startswith("sha256:")
+        assert REPOSITORY in run("ls").stdout
+
+    def test_what_the_cache_has_beside_the_catalogue_is_listed(self, snapshot: Path, tmp_path: Path) -> None:
+        (tmp_path / "batchmill.toml").write_text("")
+
+        listed = {item["model"]: item for item in json.loads(run("ls", "--json").stdout)["data"]}
+
+        assert (listed[REPOSITORY]["where"], listed[REPOSITORY]["pipelines"]) == ("cache", [])
+
+    @pytest.mark.usefixtures("snapshot")
+    def test_show(self, database: Database) -> None:
+        batch_id = insert_batch(database, 1, pipeline="made", model=REPOSITORY, revision=COMMIT)
+
+        shown = run("show", "made").stdout
+
+        assert all(word in shown for word in (REPOSITORY, COMMIT, batch_id, "BertForSequenceClassification"))
+        assert json.loads(run("show", "made", "--json").stdout)["batches"] == [batch_id]
+
+    def test_show_of_what_is_not_here_says_how_to_fetch_it(self) -> None:
+        assert "batchmill models pull text-generation" in run("show", "text-generation").stdout
+
+    @pytest.mark.usefixtures("snapshot")
+    def test_pull_of_what_is_here_says_so(self) -> None:
+        assert f"{REPOSITORY}@{COMMIT} is here" in run("pull", "made").stderr
+
+    def test_pull_of_what_is_nowhere_is_a_sentence(self, snapshot: Path) -> None:
+        result = run("pull", "text-generation")
+        assert result.exit_code == 5
+        assert "the Hub does not answer" in result.stderr
+
+    def test_an_unknown_pipeline_is_told_which_there_are(self) -> None:
+        assert run("show", "nope").exit_code == 2
+
+
+class TestConversion:
+    def test_gives_the_same_weights_and_the_pipeline_loads(self, snapshot: Path) -> None:
+        before = load_file(snapshot / "model.safetensors")
+        tied = {**before, "tied": before["bert.embeddings.word_embeddings.weight"]}
+        pickled(snapshot, tied)
+        assert "batchmill models pull made --convert" in run("pull", "made").stderr
+
+        result = run("pull", "made", "--convert")
+
+        assert result.exit_code == 0, result.stderr
+        after = load_file(snapshot / "model.safetensors")
+        assert after.keys() == tied.keys()
+        assert all(torch.equal(after[name], tensor) for name, tensor in tied.items())
+        assert isinstance(runtime.load(entry(), "cpu"), Runtime)
+        assert snapshots.fetch_model(entry()).revision == COMMIT
+
+    def test_code_in_the_file_is_refused_and_not_run(self, snapshot: Path, tmp_path: Path) -> None:
+        (snapshot / "model.safetensors").unlink()
+        trace = tmp_path / "was-here"
+        (snapshot / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Hostile(trace)}))
+
+        result = run("pull", "made", "--convert")
+
+        assert result.exit_code == 1
+        assert "can't be converted" in result.stderr
+        assert not trace.exists()
+        assert not list(snapshot.glob("*.safetensors"))
+
+    def test_where_there_is_nothing_to_convert_says_so(self, snapshot: Path) -> None:
+        (snapshot / "model.safetensors").unlink()
+
+        assert "has no pytorch_model.bin to convert" in run("pull", "made", "--convert").stderr
+
+    def test_what_was_converted_is_not_converted_again(self, snapshot: Path) -> None:
+        written = (snapshot / "model.safetensors").stat()
+
+        safetensors_conversion.convert(REPOSITORY, snapshot)
+
+        assert (snapshot / "model.safetensors").stat() == written

@@ -1,0 +1,154 @@
+"""The duty of schedules: when it starts a tick, with what, and when it leaves that."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.lifecycle.due_runs import EXIT_NOTHING_DUE
+from producer.schedules import registry
+from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
+from worker.maintenance.schedule_launcher import MAX_PAUSE_SECONDS, ScheduleLauncher
+
+NIGHT = utc("03-02 02:00")
+NOON = "2026-03-02T12:00Z"  # by which the night's run is due
+
+
+class Process:
+    """One that was started, and runs until it is told its end."""
+
+    stdin = None
+
+    def __init__(self, command: list[str], *, env: dict[str, str], **_: Any) -> None:
+        self.command = command
+        self.env = env
+        self.status: int | None = None
+
+    def poll(self) -> int | None:
+        """How it ended."""
+        return self.status
+
+
+class Office:
+    """The duty, by a clock of the test's."""
+
+    def __init__(self, nights: ScheduleHarness, clock: str | None = NOON) -> None:
+        self.started: list[Process] = []
+        self.now = 0.0
+        self.settings = nights.settings.model_copy(update={"simulated_clock": clock})
+        self.duty = ScheduleLauncher(nights.database, self.settings, lambda: self.now)
+
+    def started_after(self, seconds: float = 0.0) -> int:
+        """How many there were in all, once the duty had another turn then."""
+        self.now += seconds
+        assert self.duty.run_once() in ("", *(f"a tick ended with {each.status}" for each in self.started))
+        return len(self.started)
+
+
+@pytest.fixture
+def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
+    made.tickets.insert_ticket(utc("03-01 21:00"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def office(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> Office:
+    made = Office(nights)
+
+    def start(command: list[str], **how: Any) -> Process:
+        made.started.append(Process(command, **how))
+        return made.started[-1]
+
+    monkeypatch.setattr("worker.maintenance.schedule_launcher.subprocess.Popen", start)
+    return made
+
+
+def test_nothing_is_started_while_nothing_is_due(nights: ScheduleHarness, office: Office) -> None:
+    assert office.started_after() == 0
+    nights.create_schedule(now=utc("03-02 12:00"))
+    assert office.started_after() == 0
+    nights.create_schedule("suspended")
+    registry.suspend(nights.database, "suspended", CREATED_AT)
+    assert office.started_after() == 0
+
+
+def test_one_at_a_time_until_all_is_done(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
+    assert [office.started_after(), office.started_after(5)] == [1, 1]
+    nights.tick(utc("03-02 12:00"))
+    office.started[0].status = 0
+    assert office.started_after() == 1, "a worker is at it"
+    nights.answer_jobs()
+    assert office.started_after() == 2
+    nights.tick(utc("03-02 12:00"))
+    office.started[1].status = 0
+    assert office.started_after() == 2
+
+
+def test_a_run_that_is_held_is_left_alone(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
+    nights.tick(NIGHT)
+    nights.answer_jobs()
+    nights.execute("UPDATE runs SET holder_id = 'somebody', held_until = '2999-01-01 00:00:00+00:00'")
+    assert office.started_after() == 0
+    nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
+    assert office.started_after() == 1
+
+
+def test_it_is_told_the_rehearsal_s_time_and_where_things_are(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
+    office.started_after()
+    [tick] = office.started
+
+    assert tick.command[3:] == ["batchmill", "schedule", "tick", "--exit-with-parent", "--now", tick.command[-1]]
+    assert tick.command[-1].startswith("2026-03-02T12:00:")
+    assert tick.env["BATCHMILL_DATABASE_URL"] == nights.settings.database_url
+    assert tick.env["BATCHMILL_REDIS_URL"] == nights.settings.redis_url
+    assert tick.env["BATCHMILL_HOME"] == str(nights.settings.home_path)
+
+
+def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(nights: ScheduleHarness, office: Office) -> None:
+    nights.create_schedule()
+    ScheduleLauncher(nights.database, nights.settings).run_once()
+
+    assert "--now" not in office.started[0].command
+
+
+@pytest.mark.parametrize("status", [EXIT_NOTHING_DUE, 1, -9])
+def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(
+    nights: ScheduleHarness, office: Office, status: int
+) -> None:
+    nights.create_schedule(catchup="all")
+    count = office.started_after()
+    gaps = []
+    for _ in range(5):
+        office.started[-1].status = status
+        gaps.append(0)
+        while office.started_after(1.0 if gaps[-1] else 0.0) == count:
+            gaps[-1] += 1
+        count += 1
+    assert gaps == [2, 4, 8, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS]
+
+    nights.tick(NIGHT)  # somebody else could
+    nights.answer_jobs()
+    nights.tick(NIGHT)
+    office.started[-1].status = status
+    assert office.started_after() == office.started_after(MAX_PAUSE_SECONDS) == count
+    nights.create_schedule("another")
+    assert office.started_after() == count + 1
+    office.started[-1].status = status
+    assert [office.started_after(), office.started_after(2)] == [count + 1, count + 2], "the first wait is short again"
+
+
+def test_a_tick_started_for_it_says_whether_there_was_something(nights: ScheduleHarness) -> None:
+    nights.create_schedule()
+
+    def tick() -> int:
+        with nights.start_tick_process(NIGHT, options=("--exit-with-parent",), stdin=subprocess.PIPE) as process:
+            return process.wait(60)
+
+    assert [tick(), tick()] == [0, EXIT_NOTHING_DUE]

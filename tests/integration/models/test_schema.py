@@ -1,0 +1,281 @@
+"""The tables on both databases: made by the migrations, equal to the models, upgraded by any number at once."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from models import schema
+from models.db import Database
+from models.errors import SchemaMismatch
+from models.schedule_tables import METADATA
+from tests import fake_worker
+from tests.factories.batch_rows import execute, insert_batch
+from tests.servers import WAIT_TIMEOUT_SECONDS, PostgresDatabases
+from tests.threads import run_concurrently
+
+ROOT = Path(__file__).parents[3]
+FREE_OF_KEYS = ("jobs", "results", "superseded_results")
+
+# Says that it is ready, waits for a line, upgrades.
+UPGRADER = """
+import sys
+from models.schema import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(sys.argv[1])
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without any table; the test runs once on each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server: PostgresDatabases = request.getfixturevalue("postgres_server")
+    name = f"batchmill_empty_{tmp_path.name}".lower()
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Database]:
+    database = Database(empty_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def upgraded(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+def alembic(database: Database, connection: object) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(schema.migrations_folder()))
+    config.attributes["connection"] = connection
+    return config
+
+
+def is_described(item: Any, _: object, kind: str, reflected: bool, __: object) -> bool:
+    """All but the foreign keys that SQLite keeps, and PostgreSQL does without, for speed."""
+    return not (kind == "foreign_key_constraint" and reflected and item.table.name in FREE_OF_KEYS)
+
+
+def tables(database: Database) -> set[str]:
+    with database.read() as connection:
+        found = inspect(connection)
+        return {*found.get_table_names(), *found.get_view_names()} - {"alembic_version"}
+
+
+class TestUpgrade:
+    expected = frozenset({*METADATA.tables, "job_results", "job_attempts"})
+
+    def test_makes_every_table_from_nothing(self, empty: Database) -> None:
+        assert schema.current_version(empty) is None
+
+        schema.upgrade(empty.url)
+
+        assert schema.current_version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_twice_changes_nothing(self, empty: Database) -> None:
+        schema.upgrade(empty.url)
+        batch_id = insert_batch(empty, 3)
+
+        schema.upgrade(empty.url)
+
+        with empty.read() as connection:
+            assert connection.scalar(text("SELECT id FROM batches")) == batch_id
+            assert connection.scalar(text("SELECT count(*) FROM jobs")) == 3
+
+    def test_by_several_threads_at_once(self, empty: Database) -> None:
+        run_concurrently(*[lambda: schema.upgrade(empty.url)] * 3)
+
+        assert schema.current_version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_by_two_processes_at_once(self, empty: Database) -> None:
+        upgraders = [
+            subprocess.Popen(
+                [sys.executable, "-c", UPGRADER, empty.url],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for upgrader in upgraders:
+            assert upgrader.stdout
+            assert upgrader.stdout.readline() == "ready\n"
+
+        for upgrader in upgraders:
+            assert upgrader.stdin
+            upgrader.stdin.write("go\n")
+            upgrader.stdin.flush()
+        errors = [upgrader.communicate(timeout=WAIT_TIMEOUT_SECONDS)[1] for upgrader in upgraders]
+
+        assert [upgrader.returncode for upgrader in upgraders] == [0, 0], errors
+        assert schema.current_version(empty) == schema.HEAD
+        assert tables(empty) == self.expected
+
+    def test_follows_a_downgrade_to_nothing(self, upgraded: Database) -> None:
+        insert_batch(upgraded, 3)
+        with upgraded.write() as connection:
+            command.downgrade(alembic(upgraded, connection), "base")
+        assert tables(upgraded) == set()
+
+        schema.upgrade(upgraded.url)
+
+        assert tables(upgraded) == self.expected
+        insert_batch(upgraded, 3)
+
+    def test_takes_a_path_with_a_percent_sign(self, tmp_path: Path) -> None:
+        folder = tmp_path / "100%"
+        folder.mkdir()
+
+        schema.upgrade(f"sqlite:///{folder / 'batchmill.db'}")
+
+        assert (folder / "batchmill.db").is_file()
+
+
+class TestOpening:
+    def test_a_new_database_by_many_at_once(self, empty: Database) -> None:
+        """SQLite refuses all but one of those that switch a new file to its write-ahead log."""
+
+        def look() -> None:
+            database = Database(empty.url)
+            try:
+                assert schema.current_version(database) is None
+            finally:
+                database.close()
+
+        run_concurrently(*[look] * 8)
+
+
+class TestCheck:
+    def test_is_content_with_our_version(self, upgraded: Database) -> None:
+        schema.check_version(upgraded)
+
+    def test_tells_that_there_are_no_tables(self, empty: Database) -> None:
+        with pytest.raises(SchemaMismatch) as caught:
+            schema.check_version(empty)
+
+        assert str(caught.value) == "the database has no Batchmill tables yet; run: batchmill db upgrade"
+        assert not caught.value.retryable
+
+    def test_tells_that_the_tables_are_older(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '0000'")
+
+        with pytest.raises(SchemaMismatch, match=r"of version 0000, this code needs \d{4}; run: batchmill db upgrade"):
+            schema.check_version(upgraded)
+
+    def test_tells_that_the_tables_are_newer(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
+
+        with pytest.raises(SchemaMismatch, match=r"of version 9999, newer than this code's \d{4}; install that"):
+            schema.check_version(upgraded)
+
+
+class TestReady:
+    def test_upgrades_the_embedded_database(self, empty_url: str) -> None:
+        database = schema.open_database_url(empty_url, is_embedded=True, connect_timeout_seconds=5.0)
+
+        assert schema.current_version(database) == schema.HEAD
+        database.close()
+
+    def test_never_touches_a_server_s(self, empty: Database) -> None:
+        with pytest.raises(SchemaMismatch):
+            schema.open_database_url(empty.url, is_embedded=False, connect_timeout_seconds=5.0)
+
+        assert tables(empty) == set()
+
+    def test_refuses_an_embedded_database_from_the_future(self, upgraded: Database) -> None:
+        execute(upgraded, "UPDATE alembic_version SET version_num = '9999'")
+
+        with pytest.raises(SchemaMismatch, match="newer"):
+            schema.open_database_url(upgraded.url, is_embedded=True, connect_timeout_seconds=5.0)
+        with pytest.raises(SchemaMismatch, match="newer"):
+            schema.upgrade(upgraded.url)
+
+
+class TestMigrations:
+    def test_end_at_the_version_that_the_code_names(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(schema.migrations_folder()))
+
+        assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+
+    def test_count_upwards_so_that_versions_compare(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(schema.migrations_folder()))
+        revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+        assert revisions == sorted(revisions, reverse=True)
+
+    def test_make_what_the_models_say(self, upgraded: Database) -> None:
+        with upgraded.read() as connection:
+            opts = {"compare_type": True, "include_object": is_described}
+            context = MigrationContext.configure(connection, opts=opts)
+
+            assert compare_metadata(context, METADATA) == []
+
+    def test_delete_a_batch_with_all_that_is_of_it(self, upgraded: Database) -> None:
+        batch_id = insert_batch(upgraded, 5)
+        fake_worker.write_results(upgraded, batch_id, [(0, {}), (1, "empty_text")])
+        columns = "batch_id, position, seq, status, truncated, attempts, finished_at"
+        execute(upgraded, f"INSERT INTO superseded_results ({columns}) SELECT {columns} FROM results")
+
+        execute(upgraded, "DELETE FROM batches WHERE id = :id", id=batch_id)
+
+        with upgraded.read() as connection:
+            for table in ("jobs", "slices", "results", "superseded_results"):
+                assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0
+
+    def test_give_no_id_of_a_slice_or_an_attempt_out_twice(self, sqlite_url: str) -> None:
+        database = Database(sqlite_url)
+
+        with database.read() as connection:
+            query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name IN ('slices', 'attempts')"
+            made = connection.scalars(text(query)).all()
+
+        assert len(made) == 2
+        assert all("AUTOINCREMENT" in sql for sql in made)
+        database.close()
+
+    def test_gather_no_statistics_that_grow_stale(self, postgresql_url: str) -> None:
+        """What PostgreSQL believes of the keys is said once, and neither a large batch nor ANALYZE changes it."""
+        database = Database(postgresql_url)
+        query = text(
+            "SELECT tablename, attname, n_distinct, correlation, most_common_vals FROM pg_stats "
+            "WHERE schemaname = 'public' AND tablename IN ('jobs', 'results', 'slices') "
+            "AND attname IN ('batch_id', 'position', 'seq', 'status', 'state') ORDER BY 1, 2"
+        )
+        with database.read() as connection:
+            said = connection.execute(query).all()
+        batch_id = insert_batch(database, 50)
+        fake_worker.write_results(database, batch_id, [(place, {}) for place in range(50)])
+        execute(database, "ANALYZE")
+
+        with database.read() as connection:
+            assert connection.execute(query).all() == said
+        assert [tuple(row) for row in said] == [
+            ("jobs", "batch_id", 20, 1, None),
+            ("results", "batch_id", 20, 1, None),
+            ("results", "status", 2, 1, None),
+        ]
+        database.close()

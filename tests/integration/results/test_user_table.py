@@ -1,0 +1,149 @@
+"""`results --to-sql` on both databases: typed, whole or not at all, and again without doubles."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import inspect, text
+
+import batchmill
+from models.db import Database
+from models.errors import UsageError
+from producer.results import pages, user_table
+from producer.results.tabular import TabularLayout
+from tests import fake_worker
+from tests.factories.batch_rows import execute, get_batch, insert_batch
+
+SHEET = TabularLayout.from_example(["text", "text_pair"], {"label": "x", "score": 1.0}, passthrough=["region"])
+
+
+def good(place: int) -> dict[str, Any]:
+    return {"label": "POSITIVE", "score": place / 4}
+
+
+@pytest.fixture
+def batch_id(database: Database) -> str:
+    batch_id = insert_batch(database, 4)
+    execute(database, """UPDATE jobs SET passthrough = '{"region": "EU"}' WHERE position < 2""")
+    fake_worker.write_results(database, batch_id, [(2, good(2)), (0, good(0)), (1, "text_too_long")])
+    return batch_id
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(batchmill.cli, arguments)
+
+
+def rows(database: Database, table: str = "labels") -> list[Any]:
+    with database.read() as connection:
+        return list(connection.execute(text(f"SELECT * FROM {table} ORDER BY batch_id, position")))
+
+
+def test_a_typed_table_of_one_s_own(database: Database, batch_id: str) -> None:
+    result = run("results", batch_id, "--to-sql", "labels")
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are still open\n"
+    found = rows(database)
+    assert [(row.position, row.label, row.score, row.region, row.error_code) for row in found] == [
+        (0, "POSITIVE", 0.0, "EU", None),
+        (1, None, None, "EU", "text_too_long"),
+        (2, "POSITIVE", 0.5, None, None),
+    ]
+    with database.read() as connection:
+        columns = {column["name"]: column["type"].python_type for column in inspect(connection).get_columns("labels")}
+        key = inspect(connection).get_pk_constraint("labels")["constrained_columns"]
+        query = "SELECT count(*) FROM labels l JOIN results r USING (batch_id, position) WHERE l.score >= 0.25"
+        assert connection.scalar(text(query)) == 1
+    assert key == ["batch_id", "position"]
+    assert (columns["score"], columns["truncated"], columns["finished_at"]) == (float, bool, datetime)
+
+
+def test_again_it_is_brought_up_to_date(database: Database, batch_id: str) -> None:
+    run("results", batch_id, "--to-sql", "labels")
+    fake_worker.write_results(database, batch_id, [(3, good(3))])
+    execute(database, "UPDATE results SET error_code = 'empty_text' WHERE position = 1")
+
+    assert run("results", batch_id, "--to-sql", "labels").exit_code == 0
+
+    assert [(row.position, row.error_code) for row in rows(database)] == [
+        (0, None),
+        (1, "empty_text"),
+        (2, None),
+        (3, None),
+    ]
+
+
+def test_only_what_is_new_and_several_batches(database: Database, batch_id: str) -> None:
+    run("results", batch_id, "--to-sql", "labels")
+    other = insert_batch(database, 2)
+    execute(database, """UPDATE jobs SET passthrough = '{"region": "US"}' WHERE batch_id = :id""", id=other)
+    fake_worker.write_results(database, other, [(1, good(1)), (0, good(0))])
+
+    assert run("results", other, "--to-sql", "labels", "--after", "1").stderr.startswith("wrote 1 results")
+
+    assert [(row.batch_id, row.position) for row in rows(database)][-1] == (other, 0)
+    assert len(rows(database)) == 4
+
+
+def test_whole_or_not_at_all(database: Database, batch_id: str) -> None:
+    run("results", batch_id, "--to-sql", "labels")
+    before = rows(database)
+    found = list(pages.iter_by_position(database, batch_id))
+
+    def breaks_off() -> Iterator[pages.ResultRow]:
+        yield found[2]
+        raise KeyboardInterrupt
+
+    execute(database, "UPDATE labels SET score = 7")
+    with pytest.raises(KeyboardInterrupt):
+        user_table.write_table(database, batch_id, "labels", breaks_off(), SHEET)
+
+    assert [row.score for row in rows(database)] == [7.0] * len(before)
+    assert user_table.write_table(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
+    assert rows(database) == before
+
+
+def test_while_it_gathers_others_write(database: Database, batch_id: str) -> None:
+    def meanwhile() -> Iterator[pages.ResultRow]:
+        for row in pages.iter_by_position(database, batch_id):
+            fake_worker.write_results(database, other, [(row.position, good(0))])
+            yield row
+
+    other = insert_batch(database, 4)
+
+    assert user_table.write_table(database, batch_id, "labels", meanwhile(), SHEET) == 3
+    assert get_batch(database, other).succeeded == 3
+
+
+def test_a_table_with_other_columns_is_left_alone(database: Database, batch_id: str) -> None:
+    execute(database, "CREATE TABLE labels (batch_id text, position bigint, mine text)")
+    execute(database, "INSERT INTO labels (mine) VALUES ('kept')")
+
+    result = run("results", batch_id, "--to-sql", "labels")
+
+    assert result.exit_code == 2
+    assert "the table labels has other columns than these results; name another, or drop it" in result.stderr
+    assert [row.mine for row in rows(database)] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["jobs", "job_results", "alembic_version", "sqlite_x", "pg_class", "Labels", "a-b", "a b", '"; --', "", "x" * 64],
+)
+def test_names_that_are_not_one_s_own(name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        user_table.check_table_name(name)
+
+
+def test_it_does_not_go_with_a_cursor_s_options(batch_id: str, tmp_path: Path) -> None:
+    for options in (["--to-sql", "labels", "--follow"], ["-o", str(tmp_path / "a.csv"), "--limit", "1"]):
+        assert "leave out --follow and --limit" in run("results", batch_id, *options).stderr
+
+
+def test_a_reserved_word_is_a_name_like_any_other(database: Database, batch_id: str) -> None:
+    assert run("results", batch_id, "--to-sql", "order").exit_code == 0
+
+    assert len(rows(database, '"order"')) == 3

@@ -1,0 +1,195 @@
+"""`batchmill schedule` as a person or a script uses it: what is printed, where, and with which exit code."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import batchmill
+from models.db import Database
+from producer.schedules import registry
+from tests.factories.schedules import PIPELINE, SELECT_TICKETS, ScheduleHarness, utc
+
+NOON = "2026-03-02T12:00Z"
+USUAL = ("--cron", "0 2 * * *", "--tz", "Europe/Berlin", "-p", PIPELINE, "--sql", "tickets", "--input", "text=body")
+COMMANDS = ("show", "suspend", "resume", "trigger", "delete", "history")
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    """`batchmill schedule ARGUMENTS…`."""
+    result = CliRunner().invoke(batchmill.cli, ["schedule", *arguments])
+    assert result.exit_code == code, result.output
+    assert "\x1b" not in result.output, "no colours where it is piped"
+    return result
+
+
+def document(*arguments: str) -> Any:
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+@pytest.fixture(autouse=True)
+def nights(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScheduleHarness]:
+    made = ScheduleHarness(database_url, tmp_path)
+    ours = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "SIMULATED_CLOCK": f"{NOON}@{datetime.now(UTC).isoformat()}",
+        "LOG_LEVEL": "error",
+    }
+    sources = {"SOURCES__TICKETS__URL": made.tickets.url, "SOURCES__TICKETS__QUERY": SELECT_TICKETS}
+    for name, value in (ours | sources).items():
+        monkeypatch.setenv(f"BATCHMILL_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    yield made
+    made.close()
+
+
+class TestCreate:
+    def test_takes_all_that_a_definition_has(self, nights: ScheduleHarness) -> None:
+        options = {
+            "--id": "id",
+            "--priority": "3",
+            "--on-invalid": "reject",
+            "--max-failures": "5%",
+            "--catchup": "all",
+            "--catchup-window": "3d",
+            "--overlap": "queue",
+            "--deadline": "06:00",
+            "--source-timeout": "2h",
+            "--lag": "10m",
+            "--since": "2026-01-01",
+            "--into": "labels",
+            "--into-source": "tickets",
+            "--alert-drift": "0.2",
+            "--webhook": "https://example.org/x",
+            "--passthrough": "created_at",
+        }
+        result = run("create", "nightly", *USUAL, *(word for pair in options.items() for word in pair), "--reuse")
+
+        assert "Tue 2026-03-03 02:00 CET" in result.stdout
+        assert "webhook_secret" in result.stderr
+        definition = registry.get(nights.database, "nightly").definition
+        assert definition.dump().keys() >= {name.removeprefix("--").replace("-", "_") for name in options}
+        assert definition.reuse
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (("--file", "in.jsonl"), "sql or file, one of them"),
+            (("--cron", "0 0 30 2 *"), "cron"),
+            (("--tz", "Europe/Berln"), "is Europe/Berlin meant?"),
+            (("-p", "nope"), "there is no pipeline 'nope'"),
+            (("--overlap", "skpi"), "'skip', 'queue' or 'allow'"),
+            (("--overlap", "allow"), "overlap"),
+            (("--since", "yesterday"), "since: that is no time such as"),
+            (("--deadline", "25:00"), "deadline"),
+            (("--alert-drift", "2"), "alert_drift"),
+            (("--into", "no such table"), "into"),
+            (("--webhook", "http://example.org"), "webhook"),
+            (("--input", "txt=body"), "txt"),
+            (("--param", "nope=1"), "nope"),
+            (("--bind", "until=1"), "until"),
+        ],
+    )
+    def test_says_what_is_wrong(self, options: tuple[str, ...], words: str) -> None:
+        assert words in run("create", "nightly", *USUAL, *options, code=2).stderr
+        assert document("ls") == {"object": "list", "data": []}
+
+    def test_keeps_one_of_that_name_unless_told_to_replace_it(self) -> None:
+        run("create", "nightly", *USUAL)
+        assert "--replace" in run("create", "nightly", *USUAL, code=2).stderr
+        run("create", "nightly", *USUAL, "--priority", "3", "--replace")
+        assert document("show", "nightly")["definition"]["priority"] == 3
+
+    def test_tells_by_what_a_table_finds_rows_again(self) -> None:
+        assert "custom_id, or id" in run("create", "nightly", *USUAL, "--into", "labels").stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_name_is_not_found(command: str) -> None:
+    assert "there is no schedule 'nope'" in run(command, "nope", code=4).stderr
+
+
+def test_what_it_came_to_can_be_seen(nights: ScheduleHarness) -> None:
+    run("create", "nightly", *USUAL, "--id", "id")
+    assert "has had no run yet" in run("history", "nightly").stderr
+    batch_id = run("trigger", "nightly").stdout.strip()
+    assert "1 source looked at" in run("tick").stderr
+
+    [listed] = document("ls")["data"]
+    shown = document("show", "nightly")
+    [past] = document("history", "nightly")["data"]
+    assert (listed["name"], listed["state"], listed["last_run"]) == ("nightly", "active", past)
+    assert (past["batch_id"], past["trigger"], past["state"]) == (batch_id, "manual", "completed")
+    assert (shown["runs"], shown["next"][0], len(shown["next"])) == ([past], "2026-03-03T02:00:00+01:00", 5)
+    for command in (("ls",), ("show", "nightly"), ("history", "nightly")):
+        assert "completed" in run(*command).stdout
+    assert 'batchmill_schedule_runs{schedule="nightly",state="completed"} 1' in run("metrics").stdout
+
+
+def test_it_rests_and_goes_on_and_is_taken_away() -> None:
+    run("create", "nightly", *USUAL)
+    run("suspend", "nightly")
+    assert document("ls")["data"][0]["state"] == "suspended"
+    assert document("show", "nightly")["next"] == []
+    assert "2026-03-03 02:00" in run("resume", "nightly").stdout
+    assert "nightly is gone" in run("delete", "nightly").stdout
+    assert document("ls")["data"] == []
+
+
+def test_backfill_says_what_will_run() -> None:
+    run("create", "nightly", *USUAL)
+    span = ("backfill", "nightly", "--from", "2026-02-27T00:00Z", "--to")
+    assert "3 runs of nightly will start" in run(*span, "2026-03-01T02:00Z").stdout
+    assert "3 runs in that span have completed, or are at it" in run(*span, "2026-03-01T02:00Z").stderr
+    assert "ends before it begins" in run(*span, "2026-02-25", code=2).stderr
+    assert "still to come" in run(*span, "2027-01-01", code=2).stderr
+    assert "is not a time such as" in run(*span, "soon", code=2).stderr
+
+
+def test_sync_makes_them_what_the_file_declares(tmp_path: Path) -> None:
+    declared = f'[schedules.one]\npipeline = "{PIPELINE}"\ncron = "@daily"\nsql = "tickets"\ninput.text = "body"\n'
+    (tmp_path / "batchmill.toml").write_text(declared)
+    assert run("sync").stdout.startswith("created one")
+    assert "nothing to do" in run("sync").stderr
+    (tmp_path / "batchmill.toml").write_text(declared.replace("sql =", "sqll ="))
+    assert "is sql meant?" in run("sync", code=2).stderr
+    (tmp_path / "batchmill.toml").write_text("")
+    assert "deleted one" in run("sync").stdout
+
+
+def test_ls_asks_as_often_for_many_as_for_one(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    read = Database.read
+    monkeypatch.setattr(Database, "read", lambda self: asked.append(1) or read(self))
+
+    def counted() -> int:
+        asked.clear()
+        run("ls")
+        return len(asked)
+
+    nights.create_schedule("one")
+    few = counted()
+    for number in range(20):
+        nights.create_schedule(f"more-{number:02}")
+    assert counted() == few
+
+
+def test_rows_without_ids_are_told_of_before_all_is_computed(nights: ScheduleHarness) -> None:
+    made = nights.tickets.path.parent / "in-2026-03-02.csv"
+    made.write_text("body\nfine\n")
+    nights.create_schedule(
+        "filed", utc("03-02 12:00"), file=str(made.parent / "in-{time:%Y-%m-%d}.csv"), id=None, into="labels"
+    )
+    run("trigger", "filed")
+    os.utime(made, (1_700_000_000, 1_700_000_000))
+    run("tick")
+
+    [past] = document("history", "filed")["data"]
+    assert past["state"] == "failed"
+    assert "no row has an id to find it again by in the table labels" in past["error"]["message"]

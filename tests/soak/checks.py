@@ -1,0 +1,199 @@
+"""The verdict: what was lost, answered twice or answered wrongly, from the rows alone."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+
+from producer.health import audit
+from tests.soak import fake_device
+from tests.soak.cluster import FAKE_PIPELINE, Cluster
+from tests.soak.faults import WorkerKill
+
+SCORE_TOLERANCE = 1e-4  # between a score that was computed in company and one alone; as the conformance tests have it
+MAX_EXAMPLES = 10
+
+SELECT_LOST_JOBS = """
+SELECT j.batch_id, j.position FROM jobs j JOIN batches b ON b.id = j.batch_id
+WHERE b.status NOT IN ('validating', 'in_progress', 'cancelling')
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+"""
+
+SELECT_DUPLICATE_SEQS = """
+SELECT batch_id, seq, count(*) AS times FROM (
+    SELECT batch_id, seq FROM results UNION ALL SELECT batch_id, seq FROM superseded_results
+) AS written GROUP BY batch_id, seq HAVING count(*) > 1
+"""
+
+# Results and what replays took back; a batch that failed as a whole has computed nothing.
+SELECT_RESULTS = """
+SELECT b.pipeline, r.batch_id, r.position, r.status, r.output, r.error_code, j.input FROM (
+    SELECT batch_id, position, status, output, error_code FROM results
+    UNION ALL SELECT batch_id, position, status, output, error_code FROM superseded_results
+) AS r JOIN batches b ON b.id = r.batch_id JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
+"""
+
+# The claim had been ended by somebody else before the result was written under it.
+SELECT_STALE_WRITES = """
+SELECT r.batch_id, r.position, a.outcome FROM (
+    SELECT batch_id, position, slice_id, fencing_token, finished_at FROM results
+    UNION ALL SELECT batch_id, position, slice_id, fencing_token, finished_at FROM superseded_results
+) AS r JOIN attempts a ON a.batch_id = r.batch_id AND a.slice_id = r.slice_id AND a.fencing_token = r.fencing_token
+WHERE a.outcome NOT IN ('done', 'retried') AND r.finished_at > a.ended_at
+"""
+
+# One claim has one end; only what is put off has one for each job that asks for it.
+SELECT_MULTIPLE_OUTCOMES = """
+SELECT slice_id, fencing_token, count(DISTINCT outcome) AS outcomes, count(*) AS times FROM attempts
+GROUP BY slice_id, fencing_token
+HAVING count(DISTINCT outcome) > 1 OR (min(outcome) <> 'retried' AND count(*) > 1)
+"""
+
+SELECT_BAD_ATTEMPT_NUMBERS = (
+    "SELECT slice_id, fencing_token, attempt, outcome FROM attempts WHERE attempt < 1 OR attempt > fencing_token"
+)
+
+SELECT_CLAIMS = """
+SELECT slice_id, fencing_token, claimed_at, ended_at, outcome FROM attempts WHERE slice_id IN ({ids})
+UNION ALL
+SELECT id, fencing_token, leased_at, NULL, 'held' FROM slices WHERE id IN ({ids}) AND leased_at IS NOT NULL
+"""
+
+FORBIDDEN_ERROR_CODES = ("worker_crashed", "forward_timeout")
+EXPECTED_ERRORS = {  # codes that a job of the soak may fail with, and which of its texts may
+    "model_error": fake_device.is_invalid,
+    "unavailable": fake_device.is_transient,
+}
+
+
+@dataclass
+class ConsistencyReport:
+    """Counts, and a sentence for each of the first few things that are wrong."""
+
+    batches: int = 0
+    jobs: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def add_violations(self, kind: str, examples: Sequence[Any]) -> int:
+        """Count what is wrong in one way."""
+        if examples:
+            self.violations.append(f"{kind}, {len(examples):,}: {'; '.join(map(str, examples[:MAX_EXAMPLES]))}")
+        return len(examples)
+
+
+def run_checks(cluster: Cluster, expected: Mapping[str, Mapping[str, Any]]) -> ConsistencyReport:
+    """Everything that is wrong; `expected` is what the real model says of each of its texts."""
+    verdict = ConsistencyReport()
+    [counts] = cluster.query("SELECT count(*) AS batches, coalesce(sum(total), 0) AS jobs FROM batches")
+    verdict.batches, verdict.jobs = counts.batches, counts.jobs
+    verdict.lost = verdict.add_violations("lost: open though ended", cluster.query(SELECT_LOST_JOBS))
+    verdict.lost += verdict.add_violations("lost: accepted, and not there", list(_find_missing_batches(cluster)))
+    verdict.duplicated = verdict.add_violations("twice: a seq", cluster.query(SELECT_DUPLICATE_SEQS))
+    verdict.duplicated += verdict.add_violations(
+        "twice: written under a claim that had ended", cluster.query(SELECT_STALE_WRITES)
+    )
+    verdict.add_violations("a claim with several ends", cluster.query(SELECT_MULTIPLE_OUTCOMES))
+    verdict.add_violations("an attempt's number", cluster.query(SELECT_BAD_ATTEMPT_NUMBERS))
+    verdict.wrong = verdict.add_violations("wrong", list(_find_wrong_results(cluster, expected)))
+    problems = [
+        (found.batch_id, problem.code, problem.message, problem.places)
+        for found in audit.audit_all(cluster.database, cluster.settings.lease_seconds)
+        for problem in found.problems
+    ]
+    verdict.add_violations("unsound by the audit", problems)
+    verdict.add_violations("not as it should be", cluster.unexpected_exits)
+    verdict.add_violations(
+        "a crash in a log", [line[:1500] for line in cluster.log.splitlines() if _is_unhandled_error(line)]
+    )
+    return verdict
+
+
+def _is_unhandled_error(line: str) -> bool:
+    return ".crashed" in line or "Traceback" in line
+
+
+def _find_missing_batches(cluster: Cluster) -> Iterator[Any]:
+    there = {row.id: row.total for row in cluster.query("SELECT id, total FROM batches")}
+    for line in cluster.accepted_file.read_text().splitlines():
+        accepted = json.loads(line)
+        if there.get(accepted["id"]) != accepted["jobs"]:
+            yield accepted, there.get(accepted["id"])
+
+
+def _find_wrong_results(cluster: Cluster, expected: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+    with cluster.database.read() as connection:
+        rows = connection.execution_options(yield_per=10_000).execute(text(SELECT_RESULTS))
+        for row in rows:
+            given, output = _parse_json(row.input), _parse_json(row.output)
+            if not _is_right(row, given.get("text"), output, expected):
+                yield row.batch_id, row.position, row.status, row.error_code, output, given
+
+
+def _is_right(row: Any, input_text: str | None, output: Any, expected: Mapping[str, Mapping[str, Any]]) -> bool:
+    if row.status == "succeeded":
+        assert input_text is not None
+        if row.pipeline == FAKE_PIPELINE:
+            return output == fake_device.expected_output(input_text) and not fake_device.is_invalid(input_text)
+        return output["label"] == expected[input_text]["label"] and math.isclose(
+            output["score"], expected[input_text]["score"], abs_tol=SCORE_TOLERANCE
+        )
+    if row.status != "failed" or input_text is None or row.error_code == "submission_abandoned":
+        return row.error_code not in FORBIDDEN_ERROR_CODES
+    return (
+        row.pipeline == FAKE_PIPELINE
+        and row.error_code in EXPECTED_ERRORS
+        and EXPECTED_ERRORS[row.error_code](input_text)
+    )
+
+
+def _parse_json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value or {}
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryTimes:
+    """Seconds from a kill until the last slice of the dead was given back, and until it was claimed by another."""
+
+    release_seconds: list[float]
+    reclaim_seconds: list[float]
+
+
+def measure_recovery(cluster: Cluster, kills: Sequence[WorkerKill]) -> RecoveryTimes:
+    """How long it took after each kill; slices that were closed or split meanwhile have no other claim."""
+    ids = {slice_id for kill in kills for slice_id, _ in kill.held_slices}
+    if not ids:
+        return RecoveryTimes([], [])
+    found: dict[int, list[Any]] = {}
+    for row in cluster.query(SELECT_CLAIMS.format(ids=", ".join(map(str, sorted(ids))))):
+        found.setdefault(row.slice_id, []).append(row)
+    back, claimed = [], []
+    for kill in kills:
+        of_kill = [(fence, found.get(slice_id, [])) for slice_id, fence in kill.held_slices]
+        ends = [
+            _seconds_after_kill(row.ended_at, kill)
+            for fence, rows in of_kill
+            for row in rows
+            if row.fencing_token == fence and row.ended_at and row.outcome in ("killed", "lease_expired", "crashed")
+        ]
+        nexts = [
+            min(later)
+            for fence, rows in of_kill
+            if (later := [_seconds_after_kill(row.claimed_at, kill) for row in rows if row.fencing_token > fence])
+        ]
+        back += [max(ends)] if ends else []
+        claimed += [max(nexts)] if nexts else []
+    return RecoveryTimes(back, claimed)
+
+
+def _seconds_after_kill(timestamp: Any, kill: WorkerKill) -> float:
+    if isinstance(timestamp, str):  # SQLite's own, in UTC
+        from datetime import UTC, datetime
+
+        timestamp = datetime.fromisoformat(timestamp).replace(tzinfo=UTC)
+    return max(0.0, float(timestamp.timestamp()) - kill.killed_at)

@@ -1,0 +1,27 @@
+"""Errors of single jobs that several adapters share."""
+
+from collections.abc import Callable
+from typing import ParamSpec
+
+from models.errors import JobError
+from worker.adapters.rows import Row
+
+P = ParamSpec("P")
+
+
+def non_finite_scores() -> JobError:
+    """The error of a job for which the model computed NaN or infinite scores."""
+    return JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
+
+
+def input_too_long(limit: int | None) -> JobError:
+    """The error of an input with more tokens than the limit, where cutting it is not allowed."""
+    return JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
+
+
+def rows_or_error(make_rows: Callable[P, list[Row]], *args: P.args, **kwargs: P.kwargs) -> list[Row] | JobError:
+    """The rows of one job, or the JobError that making them raised."""
+    try:
+        return make_rows(*args, **kwargs)
+    except JobError as error:
+        return error
