@@ -988,7 +988,7 @@ class TestWhatMayPass:
 
         row = get_results(other, batch_id)[1]
         assert (row.status, row.error_code, row.attempts) == ("failed", "unavailable", 3)
-        assert "try 3 of 3" in row.error_message
+        assert "attempt 3 of 3" in row.error_message
         assert "secret" not in row.error_message
         assert get_results(other, patient_id)[0].attempts == 5, "the batch's own number"
 
