@@ -28,8 +28,8 @@ MAX_DRAIN_SECONDS = 300.0
 REFERENCE_SCRIPT = """
 import json, sys
 from transformers import pipeline
-from models.pipelines.pipeline import SAMPLES
-model = pipeline("sentiment-analysis", model=str(SAMPLES / "sentiment-analysis"), device="cpu")
+from models.pipelines.pipeline import SAMPLES_FOLDER
+model = pipeline("sentiment-analysis", model=str(SAMPLES_FOLDER / "sentiment-analysis"), device="cpu")
 print(json.dumps({text: model(text)[0] for text in json.load(sys.stdin)}))
 """
 
