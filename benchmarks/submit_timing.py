@@ -62,11 +62,11 @@ def time_submit(deployment: Deployment, valkey: Valkey, path: Path, rows: int) -
         accepted = time.perf_counter()
         slices = math.ceil(rows / Settings.load().slice_size)
         with redis.Redis.from_url(valkey.url) as client:
-            while (heard := client.llen(queue_name(NO_OP_PIPELINE))) < slices and process.poll() is None:
+            while (queued := client.llen(queue_name(NO_OP_PIPELINE))) < slices and process.poll() is None:
                 peak = max(peak, _peak_mib(process.pid))
                 time.sleep(POLL_SECONDS)
         last_wakeup_at = time.perf_counter()
-    if process.returncode != 0 or heard < slices:
+    if process.returncode != 0 or queued < slices:
         raise RuntimeError(f"submit did not come to its end:\n{deployment.log}")
     return SubmitTiming(batch_id, accepted - started, last_wakeup_at - accepted, peak)
 

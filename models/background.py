@@ -56,7 +56,7 @@ class PeriodicThread(ABC):
         """Act repeatedly, waiting on `_stopping` in between, until it is set."""
 
 
-class HeartbeatThread:
+class HeartbeatThread(PeriodicThread):
     """Context manager that calls `beat` from a separate thread while its block runs.
 
     beat: sends one heartbeat and returns False to stop
@@ -64,18 +64,16 @@ class HeartbeatThread:
     """
 
     def __init__(self, beat: Callable[[], bool], interval_seconds: float) -> None:
+        super().__init__("heartbeat")
         self._beat = beat
         self._interval_seconds = interval_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="pulse", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._stopping.set()
-        self._thread.join()
+        self.stop()
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._interval_seconds):

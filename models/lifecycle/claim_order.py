@@ -4,7 +4,7 @@ One index holds the order, so a claim reads only the rows that it takes. Databas
 from the batch to each of its slices:
 
 priority_rank: the batch's priority, the highest first
-deadline_ms: the batch's deadline, in milliseconds
+deadline_ms: the batch's deadline, in milliseconds; the largest number that fits, if it has none
 jobs_ahead: the number of the batch's jobs that are served before this slice
 batch_created_ms: the time at which the batch was created, in milliseconds
 
@@ -14,8 +14,6 @@ The slice with the lowest `jobs_ahead` is therefore the next one of the batch th
 # A slice is quarantined, and its jobs run alone, after this many crashes or lost leases of its workers.
 QUARANTINE_AFTER_CRASHES = 2
 QUARANTINE_AFTER_LOST_LEASES = 5
-
-NO_DEADLINE = 9_223_372_036_854_775_807  # `deadline_ms` of a batch without a deadline
 
 CLAIM_ORDER_COLUMNS = ("priority_rank", "deadline_ms", "jobs_ahead", "batch_created_ms", "id")  # after the pipeline
 

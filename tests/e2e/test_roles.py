@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from tests import database_roles
 from tests.database_roles import DatabaseRoles
 from tests.deployment import Deployment, wait_for
 from tests.factories.batch_rows import claimant_for, execute, expire_leases, insert_batch
-from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
+from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_deployment, numbered_texts, to_jsonl
 from worker.leasing import claims, reclaim
 from worker.maintenance import tasks
 
@@ -62,26 +61,11 @@ class User:
 
 
 def test_each_role_does_its_whole_job(tmp_path: Path, given: DatabaseRoles, redis_url: str) -> None:
-    rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in numbered_texts(20))
-    for day in (0, 1):
-        (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
+    schedule = daily_schedule(tmp_path, numbered_texts(20))
     settings = {"database_url": given.url_for(Purpose.WORKER), "redis_url": redis_url}
     with fake_model_deployment(tmp_path, **settings) as works:
         worker, submitter, reader = (User.of(works, given, purpose) for purpose in reversed([*Purpose]))
-        submitter.run(
-            "schedule",
-            "create",
-            "daily",
-            "--cron",
-            "0 0 * * *",
-            "--pipeline",
-            FAKE_PIPELINE,
-            "--into",
-            "answers",
-            "--file",
-            str(tmp_path / "{time:%Y-%m-%d}.jsonl"),
-            "--reuse",
-        )
+        submitter.run(*schedule)
         works.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.02")
         [pid] = works.wait_for_workers()
 

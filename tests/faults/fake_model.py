@@ -1,9 +1,11 @@
-"""Mills whose workers run the toy: a model that starts at once, and dies, hangs or fails where its input says so."""
+"""Deployments with a fake model, which starts at once, and crashes, hangs or fails where its input says so."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.deployment import Deployment, temporary_deployment
@@ -17,7 +19,7 @@ PIPELINE_CONFIG = '[pipelines.toy]\ntask = "sentiment-analysis"\nmodel = "nobody
 def fake_model_deployment(
     folder: Path, *, database_url: str, redis_url: str, slice_size: int = 16, **settings: str
 ) -> Iterator[Deployment]:
-    """A mill for the pipeline `TOY`; a worker's `TOY_…` variables say what else it does (see `toy/`)."""
+    """A deployment of the pipeline `toy`; a worker's `TOY_…` variables say what else it does (see `toy/`)."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "batchmill.toml").write_text(f"slice_size = {slice_size}\n{PIPELINE_CONFIG}")  # clients read it, too
@@ -35,6 +37,16 @@ def numbered_texts(count: int) -> list[str]:
 def to_jsonl(texts: list[str]) -> bytes:
     """A file of inputs."""
     return "".join(f'"{text}"\n' for text in texts).encode()
+
+
+def daily_schedule(folder: Path, texts: list[str]) -> list[str]:
+    """The command that creates the schedule `daily`, into the table `answers`, with a file of texts for two days."""
+    rows = "".join(json.dumps({"id": text, "text": text}) + "\n" for text in texts)
+    for day in (0, 1):  # the test may run over midnight
+        (folder / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
+    source = str(folder / "{time:%Y-%m-%d}.jsonl")
+    options = ["--cron", "0 0 * * *", "--pipeline", FAKE_PIPELINE, "--into", "answers", "--file", source, "--reuse"]
+    return ["schedule", "create", "daily", *options]
 
 
 def assert_outputs(deployment: Deployment, batch_id: str, texts: list[str]) -> None:

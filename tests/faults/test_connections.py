@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -23,7 +22,7 @@ from tests.factories.batch_rows import (
     get_unanswered_jobs,
     insert_batch,
 )
-from tests.faults.fake_model import FAKE_PIPELINE, fake_model_deployment, numbered_texts, to_jsonl
+from tests.faults.fake_model import FAKE_PIPELINE, daily_schedule, fake_model_deployment, numbered_texts, to_jsonl
 from worker.leasing import claims, commit
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import HeldLeases, Lease
@@ -70,27 +69,12 @@ def _kind(words: list[str]) -> str | None:
     return {"worker": "supervisor", "maintain": "maintain", "submit": "submit"}.get(words[4] if len(words) > 4 else "")
 
 
-def test_a_mill_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
-    """Claims, writes, heartbeats, duties, a schedule with a table of its own, and submits that reuse."""
-    rows = "".join(f'{{"id": "{name}", "text": "{name}"}}\n' for name in numbered_texts(300))
-    for day in (0, 1):
-        (tmp_path / f"{datetime.now(UTC) + timedelta(days=day):%Y-%m-%d}.jsonl").write_text(rows)
+def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: str) -> None:
+    """Claims, writes, heartbeats, maintenance, a schedule with an output table, and submits that reuse."""
+    schedule = daily_schedule(tmp_path, numbered_texts(300))
     settings = {"database_url": postgresql_url, "redis_url": redis_url, "retention_days": "365"}
     with fake_model_deployment(tmp_path, **settings) as ours, Watcher(make_url(postgresql_url).port or 5432) as watcher:
-        made = ours.run(
-            "schedule",
-            "create",
-            "daily",
-            "--cron",
-            "0 0 * * *",
-            "--pipeline",
-            FAKE_PIPELINE,
-            "--into",
-            "answers",
-            "--file",
-            str(tmp_path / "{time:%Y-%m-%d}.jsonl"),
-            "--reuse",
-        )
+        made = ours.run(*schedule)
         assert made.returncode == 0, made.stderr
         assert ours.run("schedule", "trigger", "daily").returncode == 0
         ours.start("worker", FAKE_PIPELINE, "--devices", "cpu", TOY_PASS_SECONDS="0.001")

@@ -52,7 +52,9 @@ class MicroBatchPlanner:
 def _count_fitting(group: Sequence[Row], budget_tokens: int) -> int:
     """How many rows from the group's end fit into the budget."""
     longest = group[-1]
-    padded_count = budget_tokens // max(1, longest.padded_length)
+    if longest.padded_length == 0:
+        return len(group)
+    padded_count = budget_tokens // longest.padded_length
     if not longest.packed:
         return padded_count
     tokens = accumulate(row.length for row in reversed(group))
@@ -73,13 +75,13 @@ def group_duplicates(
     jobs: Sequence[Job], uses_sampling: Callable[[Mapping[str, Any]], bool]
 ) -> list[tuple[Job, tuple[Job, ...]]]:
     """Return the distinct jobs in their order, each with its duplicates; jobs that sample have none."""
-    groups: dict[tuple[str, str, int | None], list[Job]] = {}
+    groups: dict[tuple[str, str, tuple[str, int] | None], list[Job]] = {}
     parameters: dict[int, tuple[str, bool]] = {}  # by slice, because all its jobs share them
     for job in jobs:
         lease = job.lease
         if lease.slice_id not in parameters:
             parameters[lease.slice_id] = to_json(lease.parameters), uses_sampling(lease.parameters)
         parameters_json, samples = parameters[lease.slice_id]
-        key = (parameters_json, to_json(job.input), job.position if samples else None)
+        key = (parameters_json, to_json(job.input), (lease.batch_id, job.position) if samples else None)
         groups.setdefault(key, []).append(job)
     return [(first, tuple(duplicates)) for first, *duplicates in groups.values()]

@@ -168,21 +168,21 @@ class StatsAccumulator:
         )
 
     def _add_output(self, output: Any) -> None:
-        heard = extract_features(output)
-        if heard.empty:
+        features = extract_features(output)
+        if features.empty:
             self._flags["empty"] += 1
-        if heard.labels:
+        if features.labels:
             self._flags["labelled"] += 1
-            for label in heard.labels:
+            for label in features.labels:
                 if label in self._labels or len(self._labels) < MAX_DISTINCT_LABELS:
                     self._labels[label] += 1
                 else:
                     self._flags["other"] += 1
-        if heard.score is not None:
-            self._scores.add(heard.score)
-        if heard.length is not None:
-            self._length_counts[heard.length] += 1
-            self._text_lengths.add(heard.length)
+        if features.score is not None:
+            self._scores.add(features.score)
+        if features.length is not None:
+            self._length_counts[features.length] += 1
+            self._text_lengths.add(features.length)
 
     def _length_stats(self) -> LengthStats:
         return LengthStats(**self._text_lengths.as_dict(), p50=self._percentile(0.5), p95=self._percentile(0.95))

@@ -23,7 +23,7 @@ SELECT_HOLDER = (
 ACQUIRE_LEASE = """
 UPDATE runs SET holder_id = :holder_id, held_until = {later}
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND state = :state
-  AND (holder_id IS NULL OR held_until < {now} OR holder_id = :dead)
+  AND (holder_id IS NULL OR held_until < {now} OR holder_id = :gone_holder_id)
 """
 
 RENEW_LEASE = """
@@ -65,8 +65,14 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
     sql = database.sql
     with database.read() as connection:
         holder = connection.scalar(bind_datetimes(SELECT_HOLDER), run.key)
-    dead = holder if holder is not None and holders.is_holder_gone(holder) else None
-    named = {**run.key, "state": run.state.value, "holder_id": holder_id, "dead": dead, "seconds": LEASE_SECONDS}
+    gone = holder if holder is not None and holders.is_holder_gone(holder) else None
+    named = {
+        **run.key,
+        "state": run.state.value,
+        "holder_id": holder_id,
+        "gone_holder_id": gone,
+        "seconds": LEASE_SECONDS,
+    }
     with database.write() as connection:
         return (
             connection.execute(

@@ -1,9 +1,6 @@
 """`batchmill watch` on both databases: who works on a batch, what failed, and how it is told."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from producer.batches.progress import ProgressTracker
 from producer.batches.retry import RetrySelection
 from tests import fake_worker
 from tests.factories.batch_rows import claimant_for, insert_batch
+from tests.terminals import output_on_terminal
 from worker.leasing import claims
 
 ROOT = Path(__file__).parents[3]
@@ -121,34 +119,8 @@ class TestCommand:
             assert run(*arguments).exit_code == 4
 
     def test_on_a_terminal_it_is_a_view(self, batch_id: str) -> None:
-        shown = _on_a_terminal(["watch", batch_id])
+        shown = output_on_terminal(["watch", batch_id], "stderr", exit_code=3, COLUMNS="120", TERM="xterm")
 
         assert "3/3 jobs" in shown
         assert "2 succeeded, 1 failed" in shown
         assert "1 empty_text" in shown
-
-
-def _on_a_terminal(arguments: list[str]) -> str:
-    """What a command writes to stderr when that is a terminal."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "batchmill", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-    ):
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                some = os.read(ours, 65_536)
-            except OSError:  # Linux' way to say that the other end is closed
-                some = b""
-            if not some:
-                break
-            shown += some
-    os.close(ours)
-    return shown.decode()

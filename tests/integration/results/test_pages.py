@@ -25,6 +25,7 @@ from producer.results import pages
 from producer.submission import submit
 from producer.submission.request import SubmitRequest
 from tests import fake_worker
+from tests.terminals import output_on_terminal
 
 ROOT = Path(__file__).parents[3]
 [SAMPLE] = [pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis"]
@@ -396,32 +397,9 @@ class TestResultsCommand:
         fake_worker.write_results(database, batch_id, [(0, {"label": f"x{steering}", "score": 1.0})])
 
         for arguments in (["results", batch_id], ["results", batch_id, "--json"], ["show", batch_id, "--json"]):
-            shown = _on_a_terminal(arguments)
+            shown = output_on_terminal(arguments, "stdout")
             assert "text" in shown or "batch" in shown
             assert not any(character in shown for character in steering[:1] + steering[4] + steering[-1])
-
-
-def _on_a_terminal(arguments: list[str]) -> str:
-    """What a command writes to stdout when that is a terminal."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "batchmill", *arguments], cwd=ROOT, stdout=theirs, stderr=subprocess.DEVNULL
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                some = os.read(ours, 65_536)
-            except OSError:  # Linux' way to say that the other end is closed
-                some = b""
-            if not some:
-                break
-            shown += some
-    os.close(ours)
-    assert process.returncode == 0
-    return shown.decode()
 
 
 def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) -> None:

@@ -3,14 +3,15 @@
 from collections import Counter
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.adapters.rows import MAX_PADDING_FACTOR, MicroBatch, Row
-from worker.engine.planning import MicroBatchPlanner, plan_micro_batches
+from worker.engine.planning import MicroBatchPlanner, group_duplicates, plan_micro_batches
 from worker.leasing.leases import Job, Lease
 
 LEASE = Lease(1, "batch", 0, 10_000, 1, 1)
+OTHER_BATCH = Lease(2, "other", 0, 10_000, 1, 1)
 
 budgets = st.integers(1, 300)
 most_rows = st.integers(1, 40)
@@ -57,6 +58,7 @@ class TestPlan:
             assert seen == sorted(seen, reverse=True)
 
     @given(windows(), budgets, most_rows)
+    @example([row(0, 0), row(1, 0)], 1, 2)
     def test_fills_each_micro_batch(self, window: list[Row], budget: int, most: int) -> None:
         planned = plan_micro_batches(window, budget, most)
 
@@ -167,3 +169,15 @@ class TestMicroBatch:
 
         assert batch.width == 8
         assert batch.padded_tokens == 24
+
+
+class TestDuplicates:
+    def test_equal_inputs_of_two_batches_share_one_pass(self) -> None:
+        jobs = [Job(LEASE, 0, {"text": "a"}), Job(LEASE, 1, {"text": "b"}), Job(OTHER_BATCH, 0, {"text": "a"})]
+
+        assert group_duplicates(jobs, lambda _: False) == [(jobs[0], (jobs[2],)), (jobs[1], ())]
+
+    def test_each_job_draws_its_own_sample(self) -> None:
+        jobs = [Job(lease, position, {"text": "a"}) for lease in (LEASE, OTHER_BATCH) for position in (0, 1)]
+
+        assert group_duplicates(jobs, lambda _: True) == [(job, ()) for job in jobs]
