@@ -45,20 +45,17 @@ WHERE id = :batch_id AND status = 'validating'
 """
 
 # Bounded on both sides, so that a chunk reads only its range of positions in a batch of any size.
-CLOSE_JOBS = """
+CLOSE_JOBS = f"""
 INSERT INTO results (batch_id, position, seq, status, error_code, error_message, truncated, attempts)
 SELECT j.batch_id, j.position, :last_seq + row_number() OVER (ORDER BY j.position), :outcome, :code, :message, :no, 0
 FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position > :after AND j.position <= :upto
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-"""
+  AND {slices.IS_UNANSWERED}
+"""  # noqa: S608
 
 SELECT_LAST_POSITION = "SELECT coalesce(max(position), -1) FROM jobs WHERE batch_id = :batch_id"
 
-SELECT_OPEN_JOB = """
-SELECT 1 FROM jobs j WHERE j.batch_id = :batch_id
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position) LIMIT 1
-"""
+SELECT_OPEN_JOB = f"SELECT 1 FROM jobs j WHERE j.batch_id = :batch_id AND {slices.IS_UNANSWERED} LIMIT 1"  # noqa: S608
 
 ADD_TO_COUNTERS = "UPDATE batches SET {column} = {column} + :jobs, last_seq = last_seq + :jobs WHERE id = :batch_id"
 

@@ -34,6 +34,9 @@ class IngestedJobs:
         return self.failed + self.reused
 
 
+NO_JOBS = IngestedJobs(0, 0)
+
+
 def accept_batch(
     connection: Connection,
     sql: SqlFragments,
@@ -41,8 +44,8 @@ def accept_batch(
     jobs: IngestedJobs,
     slice_size: int,
     max_failures: int | None,
-) -> list[int]:
-    """Start a batch in the caller's transaction; returns the ids of its slices."""
+) -> int:
+    """Start a batch in the caller's transaction; returns the number of its queued slices."""
     params = {
         **submission.params,
         "total": jobs.total,
@@ -54,10 +57,11 @@ def accept_batch(
     }
     if connection.execute(text(ACCEPT_BATCH.format(now=sql.now)), params).rowcount == 0:
         raise lost_ownership_error(connection, submission)
+    slice_count = 0
     if jobs.answered < jobs.total:
-        _insert_slices(connection, submission.batch_id, jobs, slice_size)
-    end_if_over_limit(connection, sql, submission.batch_id, jobs.failed, max_failures)
-    return list(slices.queued_slice_ids(connection, submission.batch_id))
+        slice_count = _insert_slices(connection, submission.batch_id, jobs, slice_size)
+    ended = end_if_over_limit(connection, sql, submission.batch_id, jobs.failed, max_failures)
+    return 0 if ended else slice_count
 
 
 def end_if_over_limit(
@@ -74,11 +78,12 @@ def end_if_over_limit(
     return True
 
 
-def _insert_slices(connection: Connection, batch_id: str, jobs: IngestedJobs, slice_size: int) -> None:
+def _insert_slices(connection: Connection, batch_id: str, jobs: IngestedJobs, slice_size: int) -> int:
     if jobs.reused:  # there may be few unanswered jobs between those that have a result
-        for positions in reuse.unanswered_positions(connection, batch_id):
+        return sum(
             slices.insert_slices(connection, batch_id, retry.plan_slices(positions, slice_size))
-        return
+            for positions in reuse.unanswered_positions(connection, batch_id)
+        )
     # Few jobs are invalid, and a slice passes over them.
     ranges = ((start, min(slice_size, jobs.total - start)) for start in range(0, jobs.total, slice_size))
-    slices.insert_slices(connection, batch_id, ranges)
+    return slices.insert_slices(connection, batch_id, ranges)

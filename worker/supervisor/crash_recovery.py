@@ -87,22 +87,22 @@ class CrashRecovery:
     def _reclaim(self, child_exit: ChildExit) -> None:
         ending = classify_exit(child_exit)
         self._record_load_failure(child_exit, ending)
-        found = reclaim.reclaim_from_worker(self._database, child_exit.worker_id, ending, self._settings.max_attempts)
+        result = reclaim.reclaim_from_worker(self._database, child_exit.worker_id, ending, self._settings.max_attempts)
         with self._database.write() as connection:
             connection.execute(text(DELETE_WORKER), {"worker_id": child_exit.worker_id})
-        if not found:
+        if not result:
             return
         log.warning(
             "worker.crash_recovered",
             worker_id=child_exit.worker_id,
             outcome=ending.value,
-            requeued=found.requeued,
-            split=found.split,
-            dead_lettered=found.dead_lettered,
+            requeued=result.requeued,
+            split=result.split,
+            dead_lettered=result.dead_lettered,
         )
-        for pipeline, slice_ids in found.wakeups.items():
+        for pipeline, count in result.claimable.items():
             try:
-                wakeups.send_wakeups(self._settings, pipeline, slice_ids)
+                wakeups.send_wakeups(self._settings, pipeline, count)
             except Unreachable as error:
                 log.warning(
                     "wakeups.send_failed",
