@@ -12,7 +12,6 @@ from models.db import Database, SqlFragments
 from models.lifecycle import slices, termination
 from models.states import Termination
 from producer.readers.storable import make_storable
-from producer.submission.accept import end_if_over_limit
 from producer.submission.chunks import SOURCE_FAILED, Chunk
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
 from producer.submission.request import FailureLimit
@@ -26,18 +25,17 @@ WHERE id = :batch_id AND holder_id = :holder_id AND (status = 'validating' OR (s
 RETURNING last_seq
 """
 
-END_INGESTION = """
+END_INGESTION = f"""
 UPDATE batches SET ingesting = false, max_failures = :max_failures
 WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting
-"""
+RETURNING {termination.PROGRESS_COLUMNS}
+"""  # noqa: S608
 
 # With the strongest lock from the start, because the idempotency key is cleared: a lock that grows is a deadlock.
 LOCK_INGESTING_BATCH = """
 SELECT 1 FROM batches
 WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting {for_key_update}
 """
-
-COMPLETE_BATCH = "UPDATE batches SET status = 'completed', completed_at = {now} WHERE id = :batch_id"
 
 
 def add_chunk(
@@ -78,13 +76,10 @@ def end_ingestion(
     params = {**submission.params, "max_failures": max_failures}
 
     def work(connection: Connection) -> None:
-        if connection.execute(text(END_INGESTION), params).rowcount == 0:
+        progress = connection.execute(text(END_INGESTION), params).one_or_none()
+        if progress is None:
             raise lost_ownership_error(connection, submission)
-        batch = termination.lock_batch(connection, database.sql, submission.batch_id)
-        if batch is not None:
-            over_limit = end_if_over_limit(connection, database.sql, submission.batch_id, batch.failed, max_failures)
-            if not over_limit and batch.ended == batch.total:
-                connection.execute(text(COMPLETE_BATCH.format(now=database.sql.now)), params)
+        termination.end_if_done(connection, database.sql, submission.batch_id, progress)
 
     database.transact(work)
 
