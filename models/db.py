@@ -1,25 +1,23 @@
 """The database: one engine, two dialects, and the few SQL fragments in which they differ."""
 
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from models import sqlite
 from models.documents import from_json
 from models.driver_errors import translate_error
 from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore
-from models.privacy import private_files, urls
+from models.privacy import urls
 
 # A process that freezes inside a transaction would keep its batch's row locked and block all other writers. PostgreSQL
 # ends its session after this idle time; the process notices when it resumes, and repeats or drops the work.
@@ -264,13 +262,8 @@ def _create_engine(
     try:
         parsed = urls.parse_database_url(url)
         if parsed.get_backend_name() == "sqlite":
-            # Another writer may hold the lock for seconds (a large submit, a VACUUM), so wait rather than fail.
-            patience = max(15.0, connect_timeout_seconds)
-            return (
-                _own_sqlite(url, parsed.database, patience, connect_timeout_seconds)
-                if is_ours
-                else _foreign_sqlite(parsed, patience)
-            )
+            create = sqlite.create_own_engine if is_ours else sqlite.create_foreign_engine
+            return create(parsed, connect_timeout_seconds)
         return session.create_postgresql_engine(
             parsed,
             connect_timeout_seconds=connect_timeout_seconds,
@@ -284,70 +277,3 @@ def _create_engine(
         # SQLAlchemy's own messages quote the URL, which may contain a password.
         reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"
         raise SettingsError(f"database_url: {reason}") from None
-
-
-def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_timeout_seconds: float) -> Engine:
-    if not path or path == ":memory:":
-        raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
-    try:
-        private_files.make_folder(Path(path).parent)
-    except OSError as error:
-        sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
-        raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
-    engine = _use_explicit_begin(
-        create_engine(
-            url, connect_args={"timeout": busy_timeout_seconds}, json_deserializer=from_json, hide_parameters=True
-        )
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def _make(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
-        # SQLite would create the file with the umask's mode; its WAL and index files inherit the file's mode.
-        if not Path(path).exists():
-            with suppress(OSError):  # SQLite reports the problem
-                private_files.make_file(Path(path))
-
-    @event.listens_for(engine, "connect")
-    def _prepare(driver: Any, _record: Any) -> None:
-        cursor = driver.cursor()
-        _use_wal(cursor, connect_timeout_seconds)
-        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    return engine
-
-
-def _foreign_sqlite(url: URL, busy_timeout_seconds: float) -> Engine:
-    address = f"file:{quote(str(Path(url.database or '').expanduser().absolute()))}?mode={url.query.get('mode', 'rw')}"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=busy_timeout_seconds, check_same_thread=False)
-
-    return _use_explicit_begin(create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True))
-
-
-def _use_explicit_begin(engine: Engine) -> Engine:
-    @event.listens_for(engine, "connect")
-    def _leave(driver: Any, _record: Any) -> None:
-        driver.isolation_level = None  # we write BEGIN ourselves
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _use_wal(cursor: Any, timeout_seconds: float) -> None:
-    # When several processes open a new file at once, SQLite refuses all but one without waiting.
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

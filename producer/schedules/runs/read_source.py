@@ -19,7 +19,7 @@ from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_errors, sources
 from producer.schedules.runs.run_lease import bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
-from producer.submission import open_submission, submit
+from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -204,8 +204,8 @@ def _postpone(
 
 def _give_up(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
     """Fail the batch without jobs; `finish` then fails the run."""
-    submit.delete_ingested_rows(database, submission)
-    submit.fail_submission(database, submission, code, message)
+    discard.delete_ingested_rows(database, submission)
+    discard.fail_submission(database, submission, code, message)
 
 
 def _execute(database: Database, statement: TextClause, run: RunView, holder_id: str, **parameters: object) -> None:

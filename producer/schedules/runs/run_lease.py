@@ -5,12 +5,12 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import TextClause, bindparam, text
 
-from models.background import HeartbeatThread
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
+from producer import process_lease
+from producer.process_lease import ProcessLease
 from producer.schedules.runs.run_views import RunView
-from producer.submission import holders
 
 LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
 RENEW_SECONDS = LEASE_SECONDS / 4  # so that three may be late
@@ -43,12 +43,14 @@ def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
 
     Final writes must check that the run's `holder_id` is still the one given here.
     """
-    holder_id = holders.new_holder_id()
+    holder_id = process_lease.new_holder_id()
     if not _acquire_lease(database, run, holder_id):
         yield None
         return
+    renewal = bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds))
+    params = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
     try:
-        with HeartbeatThread(lambda: _renew_lease(database, run, holder_id), RENEW_SECONDS):
+        with ProcessLease(database, renewal, params, RENEW_SECONDS).heartbeat_thread():
             yield holder_id
     finally:
         with suppress(Unreachable, DatabaseRefused), database.write() as connection:
@@ -65,7 +67,7 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
     sql = database.sql
     with database.read() as connection:
         holder = connection.scalar(bind_datetimes(SELECT_HOLDER), run.key)
-    gone = holder if holder is not None and holders.is_holder_gone(holder) else None
+    gone = holder if holder is not None and process_lease.is_holder_gone(holder) else None
     named = {
         **run.key,
         "state": run.state.value,
@@ -78,14 +80,5 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
             connection.execute(
                 bind_datetimes(ACQUIRE_LEASE.format(now=sql.now, later=sql.now_plus_seconds)), named
             ).rowcount
-            == 1
-        )
-
-
-def _renew_lease(database: Database, run: RunView, holder_id: str) -> bool:
-    named = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
-    with database.write() as connection:
-        return (
-            connection.execute(bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds)), named).rowcount
             == 1
         )
