@@ -130,7 +130,7 @@ class ScheduleHarness:
                 ]
                 finished = {lease.slice_id for lease in ours}
                 with self.database.write() as connection:
-                    commit.commit_results(connection, self.database.sql, answers, ours, finished, version_id)
+                    commit.commit_results(connection, commit.BatchCommit(ours, answers, finished, version_id))
 
     def run_schedule(self, now: datetime, output: Any = None) -> None:
         """Run a schedule from planning through answers to the end."""

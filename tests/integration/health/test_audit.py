@@ -120,7 +120,7 @@ class TestLived:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
                 claims.release(connection, others)
 
         return run_one

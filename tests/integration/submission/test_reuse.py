@@ -71,7 +71,7 @@ def compute(
                 for job in jobs
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
     return given
 
 
@@ -170,7 +170,7 @@ class TestTheSameInput:
             JobResult(lease, place, JobOutcome.SUCCEEDED, to_json(said("abcd"[place]))) for place in range(SLICE)
         ]
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+            commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
 
         running = accept(database, ["d", "e"])
         cancel(database, first.batch_id)

@@ -90,7 +90,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 
