@@ -64,7 +64,7 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
 
 def _resolve_model(model: str) -> str:
     """Resolve a folder against the settings file that names it; return any other model name unchanged."""
-    found = config_file()
-    base = found.absolute().parent if found else Path.cwd()
+    file = config_file()
+    base = file.absolute().parent if file else Path.cwd()
     path = base / Path(model).expanduser()
     return str(path.resolve()) if model.startswith((".", "/", "~")) or path.is_dir() else model

@@ -6,9 +6,8 @@ from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
-from models.tasks.summarization import SUMMARIZATION
 from models.tasks.text_generation import TEXT_GENERATION
-from models.tasks.translation import TRANSLATION
+from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
 
 SPECS: tuple[TaskSpec, ...] = (

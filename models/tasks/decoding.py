@@ -94,9 +94,9 @@ class DecodingParameters(Parameters):
     @field_validator("min_new_tokens")
     @classmethod
     def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
-        most = info.data.get("max_new_tokens")
-        if value is not None and most is not None and value > most:
-            raise _validation_error(f"at most max_new_tokens, which is {most}")
+        limit = info.data.get("max_new_tokens")
+        if value is not None and limit is not None and value > limit:
+            raise _validation_error(f"at most max_new_tokens, which is {limit}")
         return value
 
     @field_validator("stop_strings")

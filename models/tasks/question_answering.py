@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from models.tasks.spec import Parameters, TaskSpec, TextField
+from models.tasks.fields import TextField
+from models.tasks.spec import Parameters, TaskSpec
 
 
 class QuestionAnsweringParameters(Parameters):

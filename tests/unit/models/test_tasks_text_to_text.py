@@ -8,9 +8,9 @@ from models.errors import InvalidParameters, JobError, UsageError
 SUMMARIZATION, TRANSLATION = tasks.find_spec("summarization"), tasks.find_spec("translation")
 
 
-def refused(**given: Any) -> str:
+def refused(**parameters: Any) -> str:
     with pytest.raises(InvalidParameters) as caught:
-        TRANSLATION.check_parameters(given)
+        TRANSLATION.check_parameters(parameters)
     return str(caught.value)
 
 
@@ -51,7 +51,7 @@ class TestInputs:
 
 class TestParameters:
     def test_are_those_of_decoding_and_the_two_lengths(self) -> None:
-        given = {
+        parameters = {
             "num_beams": 2,
             "min_length": 3,
             "max_length": 9,
@@ -60,16 +60,16 @@ class TestParameters:
             "clean_up_tokenization_spaces": True,
             "num_return_sequences": 2,
         }
-        assert SUMMARIZATION.check_parameters(given) == given
+        assert SUMMARIZATION.check_parameters(parameters) == parameters
 
     def test_languages_are_for_translation_alone(self) -> None:
-        given = {"src_lang": "eng_Latn", "tgt_lang": "zh-CN"}
-        assert TRANSLATION.check_parameters(given) == given
+        parameters = {"src_lang": "eng_Latn", "tgt_lang": "zh-CN"}
+        assert TRANSLATION.check_parameters(parameters) == parameters
         with pytest.raises(InvalidParameters, match="summarization has no parameter 'src_lang'"):
-            SUMMARIZATION.check_parameters(given)
+            SUMMARIZATION.check_parameters(parameters)
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("parameters", "message"),
         [
             ({"max_length": 0}, "greater than or equal to 2"),
             ({"max_length": 1}, "greater than or equal to 2"),
@@ -96,11 +96,11 @@ class TestParameters:
             ({"trust_remote_code": True}, "has no parameter 'trust_remote_code'"),
         ],
     )
-    def test_what_no_model_can_do_is_refused(self, given: dict[str, Any], said: str) -> None:
-        assert said in refused(**given)
+    def test_what_no_model_can_do_is_refused(self, parameters: dict[str, Any], message: str) -> None:
+        assert message in refused(**parameters)
 
     @pytest.mark.parametrize(
-        "given",
+        "parameters",
         [
             {"min_length": 9, "max_length": 9},
             {"min_length": 11, "max_new_tokens": 10},
@@ -111,8 +111,8 @@ class TestParameters:
             {"num_beams": None, "max_length": None, "src_lang": None},
         ],
     )
-    def test_what_some_model_can_do_is_kept(self, given: dict[str, Any]) -> None:
-        assert TRANSLATION.check_parameters(given) == given
+    def test_what_some_model_can_do_is_kept(self, parameters: dict[str, Any]) -> None:
+        assert TRANSLATION.check_parameters(parameters) == parameters
 
 
 @pytest.mark.parametrize("spec", [SUMMARIZATION, TRANSLATION])
