@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from models import validation
 from models.errors import InvalidParameters, JobError
 from models.tasks.fields import InputField, describe_type
 
@@ -80,15 +81,11 @@ class TaskSpec:
         try:
             return self.parameters(**raw_parameters).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
-            problems = "; ".join(self._format_problem(problem) for problem in error.errors())
-            raise InvalidParameters(problems) from None
+            unknown = f"{self.name} has no parameter"
+            raise InvalidParameters(
+                validation.describe_problems(error, self.parameters, unknown, "parameter")
+            ) from None
 
     def _required_names(self) -> str:
         required = [field.name for field in self.fields if field.required]
         return " and ".join(required) or " or ".join(field.name for field in self.fields)
-
-    def _format_problem(self, problem: Any) -> str:
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            return f"{self.name} has no parameter {name!r}; it takes: {', '.join(self.parameters.model_fields)}"
-        return f"parameter {name!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

@@ -66,11 +66,13 @@ class TranslationParameters(TextToTextParameters):
     src_lang: str | None = Field(
         default=None,
         pattern=LANGUAGE_CODE_PATTERN,
+        examples=["en", "eng_Latn"],
         description="The texts' language, as a multilingual model (mBART, NLLB, M2M100) calls it; others need none.",
     )
     tgt_lang: str | None = Field(
         default=None,
         pattern=LANGUAGE_CODE_PATTERN,
+        examples=["en", "eng_Latn"],
         description="The language to translate into, as a multilingual model calls it; others need none.",
     )
 

@@ -87,7 +87,7 @@ class TestParameters:
 
     def test_an_unknown_one_is_told_which_there_are(self) -> None:
         with pytest.raises(InvalidParameters, match="it takes: top_k, function_to_apply"):
-            SPEC.check_parameters({"topk": 1})
+            SPEC.check_parameters({"labels": 1})
 
 
 class TestTasks:

@@ -75,5 +75,5 @@ class TestParameters:
 
     @pytest.mark.parametrize("shared", [64, 65, 1_000])
     def test_windows_must_be_longer_than_what_they_share(self, shared: int) -> None:
-        with pytest.raises(InvalidParameters, match="'max_seq_len': must be greater than doc_stride"):
+        with pytest.raises(InvalidParameters, match="'max_seq_len' must be greater than doc_stride"):
             SPEC.check_parameters({"max_seq_len": 64, "doc_stride": shared})

@@ -34,7 +34,7 @@ class TestNames:
         ],
     )
     def test_anything_else_is_refused_naming_what_exists(self, name: str) -> None:
-        with pytest.raises(UsageError, match="summarization"):
+        with pytest.raises(UsageError, match=r"Batchmill knows: .*summarization|is (translation|summarization) meant"):
             tasks.find_spec(name)
 
 
@@ -71,24 +71,24 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("parameters", "message"),
         [
-            ({"max_length": 0}, "greater than or equal to 2"),
-            ({"max_length": 1}, "greater than or equal to 2"),
-            ({"max_length": -5}, "greater than or equal to 2"),
-            ({"max_length": 10**9}, "less than or equal to"),
+            ({"max_length": 0}, "must be at least 2"),
+            ({"max_length": 1}, "must be at least 2"),
+            ({"max_length": -5}, "must be at least 2"),
+            ({"max_length": 10**9}, "must be at most"),
             ({"min_length": 10, "max_length": 9}, "at least min_length, which is 10"),
             ({"min_length": 12, "max_new_tokens": 10}, "at most max_new_tokens and the start, which is 11"),
-            ({"min_length": -1}, "greater than or equal to 0"),
-            ({"min_length": "3"}, "valid integer"),
-            ({"max_length": 10.0}, "valid integer"),
-            ({"num_beams": 0}, "greater than or equal to 1"),
-            ({"num_beams": 1000}, "less than or equal to"),
+            ({"min_length": -1}, "must be at least 0"),
+            ({"min_length": "3"}, "must be a whole number"),
+            ({"max_length": 10.0}, "must be a whole number"),
+            ({"num_beams": 0}, "must be at least 1"),
+            ({"num_beams": 1000}, "must be at most"),
             ({"num_return_sequences": 5}, "at most num_beams, which is 4"),
             ({"num_beams": 2, "do_sample": True}, "sampling follows one beam"),
             ({"temperature": 0.5}, "has no effect without sampling"),
-            ({"src_lang": "e n"}, "pattern"),
-            ({"src_lang": ""}, "pattern"),
-            ({"tgt_lang": "x" * 41}, "pattern"),
-            ({"tgt_lang": 3}, "valid string"),
+            ({"src_lang": "e n"}, "must be like en or eng_Latn"),
+            ({"src_lang": ""}, "must be like en or eng_Latn"),
+            ({"tgt_lang": "x" * 41}, "must be like en or eng_Latn"),
+            ({"tgt_lang": 3}, "must be text"),
             ({"prefix": "summarize: "}, "has no parameter 'prefix'"),
             ({"truncation": True}, "has no parameter 'truncation'"),
             ({"custom_generate": "a/b"}, "has no parameter 'custom_generate'"),
