@@ -184,11 +184,11 @@ class TestWorkers:
         fake_worker.register_worker(database, "p", heartbeat_age_seconds=100)
         fake_worker.register_worker(database, "p", heartbeat_age_seconds=5)
 
-        found = {worker.id: worker for worker in workers.list_workers(database, lease_seconds=30)}
+        workers_by_id = {worker.id: worker for worker in workers.list_workers(database, lease_seconds=30)}
 
-        assert found["w-5"].alive
-        assert not found["w-100"].alive
-        assert 99 < found["w-100"].heartbeat_seconds_ago < 130
+        assert workers_by_id["w-5"].alive
+        assert not workers_by_id["w-100"].alive
+        assert 99 < workers_by_id["w-100"].heartbeat_seconds_ago < 130
         assert workers.count_serving_workers(database, "p", lease_seconds=30) == 1
         assert workers.count_serving_workers(database, "q", lease_seconds=30) == 0
 
@@ -408,12 +408,11 @@ def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) 
 
     with database.read() as connection:
         query = f"SELECT {', '.join(pages.COLUMN_NAMES)} FROM job_results ORDER BY position"
-        seen = [dict(row) for row in connection.execute(pages._typed_query(query)).mappings()]
+        view_rows = [dict(row) for row in connection.execute(pages._typed_query(query)).mappings()]
 
-    attributes = {"meta": "passthrough"}
     for listing in (pages.iter_by_position(database, batch_id), pages.iter_results(database, batch_id)):
         rows = sorted(listing, key=lambda row: row.position)
-        assert [{name: getattr(row, attributes.get(name, name)) for name in pages.COLUMN_NAMES} for row in rows] == seen
+        assert [{name: getattr(row, name) for name in pages.COLUMN_NAMES} for row in rows] == view_rows
 
 
 def test_the_view_is_the_documented_one(database: Database) -> None:
