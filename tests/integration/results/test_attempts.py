@@ -113,7 +113,8 @@ class TestCommand:
             "worker": None,
             "slice": 5,
             "fencing_token": 1,
-            "error": {"code": "worker_crashed", "message": "it died"},
+            "error_code": "worker_crashed",
+            "error_message": "it died",
             "claimed_at": None,
         }
 

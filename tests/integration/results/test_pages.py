@@ -141,11 +141,11 @@ class TestBatch:
 
         assert batch.counts.as_dict() == {
             "total": 5,
-            "completed": 0,
+            "succeeded": 0,
             "failed": 0,
             "cancelled": 0,
             "expired": 0,
-            "open": 5,
+            "unanswered": 5,
         }
         assert (batch.dtype, batch.device, batch.jobs_per_second, batch.padding_share) == (None, None, None, None)
 
@@ -159,11 +159,11 @@ class TestBatch:
         assert batch.status == "completed"
         assert batch.counts.as_dict() == {
             "total": 5,
-            "completed": 4,
+            "succeeded": 4,
             "failed": 1,
             "cancelled": 0,
             "expired": 0,
-            "open": 0,
+            "unanswered": 0,
         }
         assert (batch.dtype, batch.device, batch.revision) == ("float32", "cpu", "abc")
         assert batch.padding_share == 0.25
@@ -217,7 +217,7 @@ class TestHandle:
 
         assert batch.wait(timeout=30) is batch
         assert batch.status == "completed"
-        assert batch.request_counts.completed == 3
+        assert batch.request_counts.succeeded == 3
         assert [row.output for row in batch.results()] == [GOOD] * 3
         assert [row.position for row in batch.results(after=2)] == [2]
         client.close()
@@ -341,7 +341,7 @@ class TestResultsCommand:
 
         assert [row["position"] for row in rows] == [2, 0, 1]
         assert rows[0]["output"] == GOOD
-        assert rows[1]["error"]["code"] == "text_too_long"
+        assert rows[1]["error_code"] == "text_too_long"
         assert run("results", batch_id, "--json").stdout == run("results", batch_id).stdout
 
     def test_after(self, batch_id: str) -> None:
@@ -379,7 +379,7 @@ class TestResultsCommand:
 
         assert result.exit_code == 0
         assert "wrote 1 results" in result.stderr
-        assert "2 jobs of the batch are still open" in result.stderr
+        assert "2 jobs of the batch are unanswered" in result.stderr
 
     @pytest.mark.parametrize(
         ("name", "words"), [("out.xlsx", "call it .jsonl, .csv or .parquet"), ("no/out.csv", "no folder")]

@@ -45,7 +45,7 @@ def test_results_become_a_typed_table(database: Database, batch_id: str) -> None
     result = run("results", batch_id, "--to-sql", "labels")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are still open\n"
+    assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are unanswered\n"
     labels = rows(database)
     assert [(row.position, row.label, row.score, row.region, row.error_code) for row in labels] == [
         (0, "POSITIVE", 0.0, "EU", None),

@@ -192,4 +192,4 @@ def test_rows_without_ids_are_told_of_before_all_is_computed(nights: ScheduleHar
 
     [past] = document("history", "filed")["data"]
     assert past["state"] == "failed"
-    assert "no row has an id to find it again by in the table labels" in past["error"]["message"]
+    assert "no row has an id to find it again by in the table labels" in past["error_message"]
