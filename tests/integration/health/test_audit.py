@@ -148,7 +148,7 @@ class TestLived:
             while views.get_batch(database, batch_id).status is BatchStatus.IN_PROGRESS:
                 step()
                 assert_consistent(database, batch_id)
-        assert views.get_batch(database, batch_id).counts.as_dict()["completed"] == 8
+        assert views.get_batch(database, batch_id).counts.as_dict()["succeeded"] == 8
 
     def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
         batch_id = insert_batch(database, 8)

@@ -56,7 +56,7 @@ class TestCancel:
         seen = cancel(database, batch_id)
 
         assert seen.status is BatchStatus.CANCELLED
-        assert (seen.counts.completed, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
+        assert (seen.counts.succeeded, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
         rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "cancelled", "succeeded"] + ["cancelled"] * 7
         assert {row.error_code for row in rows if row.status == "cancelled"} == {"cancelled"}
