@@ -177,7 +177,7 @@ def supervise(
     is_ready: Callable[[], bool] = lambda: True,
     on_child_exit: OnChildExit = ignore_exit,
 ) -> int:
-    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 if the schema differs.
+    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 6 if the schema differs.
 
     groups: children that start together. Groups start in order and stop in reverse order, because finishing workers
         still need the first group. A second signal is passed on to the last group.

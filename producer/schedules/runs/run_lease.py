@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, bindparam, text
 
+from models import holders
 from models.background import HeartbeatThread
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
-from producer.submission import holders
 
 LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
 RENEW_SECONDS = LEASE_SECONDS / 4  # so that three may be late

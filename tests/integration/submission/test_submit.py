@@ -511,7 +511,7 @@ class TestAway:
     def test_a_server_without_tables_is_not_touched(self, reviews: str, tmp_path: Path) -> None:
         result = run("--database-url", f"sqlite:///{tmp_path / 'new.db'}", "submit", reviews, "-p", SAMPLE.name)
 
-        assert result.exit_code == 5
+        assert result.exit_code == 6
         assert "run: batchmill db upgrade" in result.stderr
 
     def test_ctrl_c_leaves_nothing_behind(self, sqlite_url: str) -> None:
