@@ -165,7 +165,7 @@ def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slic
         places = range(lease.start_position, lease.start_position + min(results_per_slice, lease.size))
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -13,11 +14,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models import sqlite
 from models.documents import from_json
-from models.driver_errors import translate_error
-from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
+from models.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore
-from models.privacy import urls
+from models.privacy import private_files, urls
 
 # A process that freezes inside a transaction would keep its batch's row locked and block all other writers. PostgreSQL
 # ends its session after this idle time; the process notices when it resumes, and repeats or drops the work.
@@ -114,6 +115,7 @@ class Database:
         pool: limits on connections to PostgreSQL
         """
         self.url = url
+        self._is_ours = is_ours
         self.engine = _create_engine(url, connect_timeout_seconds, idle_seconds, is_ours, pool)
         self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
         self._lock_timeout_seconds: float | None = None
@@ -188,7 +190,7 @@ class Database:
         if self._connection_permits is not None and not self._connection_permits.acquire(POOL_TIMEOUT_SECONDS):
             raise Unreachable(f"the database at {urls.redact_url(self.url)}: each connection of this process is in use")
         try:
-            with translate_driver_errors(self.url):
+            with translate_driver_errors(self.url, is_ours=self._is_ours):
                 yield
         except DatabaseRefused as error:
             from models.postgresql import privileges  # needed only when a right is missing
@@ -204,15 +206,27 @@ class Database:
 
 
 @contextmanager
-def translate_driver_errors(url: str) -> Iterator[None]:
-    """Translate driver errors into our own, except constraint violations, which the caller handles."""
+def translate_driver_errors(url: str, *, is_ours: bool = False) -> Iterator[None]:
+    """Translate driver errors into our own, except constraint violations, which the caller handles.
+
+    is_ours: whether the database is Batchmill's, so that its file must be writable
+    """
     try:
         yield
     except DBAPIError as error:
-        ours = translate_error(f"the database at {urls.redact_url(url)}", error)
+        refusal = _explain_unwritable_file(url, error) if is_ours else None
+        ours = refusal or translate_error(f"the database at {urls.redact_url(url)}", error)
         if ours is None:
             raise
         raise ours from error
+
+
+def _explain_unwritable_file(url: str, error: DBAPIError) -> BatchmillError | None:
+    """Return the error that names the folder, if SQLite failed because its file can't be written to."""
+    path = urls.parse_database_url(url).database
+    if driver_error_code(error) not in UNWRITABLE_SQLITE_CODES or not path:
+        return None
+    return private_files.find_refusal(Path(path).absolute())
 
 
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

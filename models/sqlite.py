@@ -19,16 +19,14 @@ MIN_BUSY_TIMEOUT_SECONDS = 15.0  # another writer may hold the lock for seconds,
 def create_own_engine(url: URL, connect_timeout_seconds: float) -> Engine:
     """Build the engine of Batchmill's own database, whose file and folder are made if they do not exist.
 
-    Raises SettingsError for a database in memory, and for a folder that can't be made.
+    Raises SettingsError for a database in memory or in a folder that can't be written to.
     """
     if not url.database or url.database == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
     path = Path(url.database)
-    try:
-        private_files.make_folder(path.parent)
-    except OSError as error:
-        sentence = f"the database's folder {path.parent} can't be made: {error.strerror}"
-        raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
+    folder = path.absolute().parent
+    with private_files.explain_unwritable(folder):
+        private_files.make_folder(folder)
     engine = _use_explicit_begin(
         create_engine(
             url,

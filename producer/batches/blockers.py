@@ -78,8 +78,8 @@ class LoadFailureView:
         """Return the JSON object that `batchmill workers --json` prints."""
         return {
             "pipeline": self.pipeline,
-            "code": self.code,
-            "message": self.message,
+            "error_code": self.code,
+            "error_message": self.message,
             "attempts": self.attempts,
             "next_attempt_in_seconds": round(max(0.0, self.retry_in_seconds), 1),
         }

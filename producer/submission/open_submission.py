@@ -14,14 +14,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from models import holders
 from models.columns import Document
 from models.db import Database, SqlFragments
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
+from models.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
-from producer import process_lease
-from producer.process_lease import ProcessLease
 from producer.submission.cache_key import output_cache_key
 from producer.submission.request import SubmitRequest
 
@@ -153,7 +153,7 @@ def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: st
 
     The caller's transaction ensures that the previous holder has stopped. The rows which that one inserted remain.
     """
-    submission = OpenSubmission(batch_id, process_lease.new_holder_id())
+    submission = OpenSubmission(batch_id, holders.new_holder_id())
     restarted = connection.execute(text(RESTART_BATCH.format(now=sql.now)), submission.params).rowcount
     return submission if restarted else None
 
@@ -218,7 +218,7 @@ def _find_by_key(database: Database, idempotency_key: str) -> Row[Any] | None:
 
 def _try_create(database: Database, request: SubmitRequest) -> OpenSubmission | None:
     """A new batch; None if another process created one under the same key at the same time."""
-    submission = OpenSubmission(new_batch_id(), process_lease.new_holder_id(), request.idempotency_key)
+    submission = OpenSubmission(new_batch_id(), holders.new_holder_id(), request.idempotency_key)
     try:
         with database.write() as connection:
             insert_batch(connection, database.sql, request, submission)
@@ -237,7 +237,7 @@ def _try_resume(
         raise IdempotencyConflict(_describe_difference(request, row))
     submission = OpenSubmission(
         row.id,
-        process_lease.new_holder_id(),
+        holders.new_holder_id(),
         request.idempotency_key,
         BatchStatus(row.status),
         row.rows_read,
@@ -248,7 +248,7 @@ def _try_resume(
     )
     if not submission.is_open:
         return submission
-    is_gone = row.silent or process_lease.is_holder_gone(row.holder_id)
+    is_gone = row.silent or holders.is_holder_gone(row.holder_id)
     if not is_gone and not _holder_stays_silent(database, row, request.idempotency_key or "", sleep):
         return None
     params = {**submission.params, "previous_holder_id": row.holder_id, "rows_read": row.rows_read}

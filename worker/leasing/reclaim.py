@@ -17,7 +17,7 @@ from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from worker.leasing import commit
-from worker.leasing.commit import JobResult
+from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Recovery, decide_recovery, is_crash_loop
 
@@ -159,9 +159,8 @@ def _dead_letter(
     lease = Lease(row.slice_id, row.batch_id, row.start_position, row.size, row.fencing_token, row.attempts)
     message = f"{cause} ({failure_count} times); inspect it, then: batchmill retry {row.batch_id}"
     result = JobResult(lease, row.start_position, JobOutcome.FAILED, error_code=code, error_message=message)
-    commit_result = commit.commit_results(
-        connection, sql, [result], [lease], {lease.slice_id}, version_id=None, attempt_outcome=attempt_outcome
-    )
+    planned = BatchCommit([lease], [result], {lease.slice_id}, attempt_outcome=attempt_outcome)
+    commit_result = commit.commit_results(connection, planned)
     return commit_result.final_status is not None or _end_crash_loop(connection, sql, row.batch_id)
 
 

@@ -33,10 +33,10 @@ class BoundedBuffer(SocketBuffer):
         """Read a value of `length` bytes; a long one is replaced by zeros, one byte more than a wakeup may have."""
         if length <= wakeup_messages.MAX_MESSAGE_BYTES:
             return super().read(length, *args, **kwargs)
-        left = length + len(b"\r\n")
-        while left:
-            skipped = len(self._buffer.read(min(left, READ_CHUNK_BYTES)))
-            left -= skipped
+        remaining = length + len(b"\r\n")
+        while remaining:
+            skipped = len(self._buffer.read(min(remaining, READ_CHUNK_BYTES)))
+            remaining -= skipped
             if not skipped:
                 self._buffer.seek(0)
                 self._buffer.truncate()

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
+from models import holders
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
-from producer import process_lease
-from producer.process_lease import ProcessLease
+from models.holders import ProcessLease
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
 
 LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
@@ -37,13 +41,28 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :hol
 """
 
 
+@dataclass(frozen=True, slots=True)
+class LeasedRun:
+    """A run that this process holds, for one step at the time `now`."""
+
+    database: Database
+    view: RunView
+    definition: ScheduleDefinition
+    holder_id: str
+    now: datetime
+
+    def execute(self, connection: Connection, statement: TextClause, **parameters: Any) -> int:
+        """Execute a statement with the run's key and holder as parameters; return the number of rows it matched."""
+        return connection.execute(statement, {**self.view.key, "holder_id": self.holder_id, **parameters}).rowcount
+
+
 @contextmanager
 def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
     """Hold the lease on a run while the block runs; yields None if another process holds it or the state has changed.
 
     Final writes must check that the run's `holder_id` is still the one given here.
     """
-    holder_id = process_lease.new_holder_id()
+    holder_id = holders.new_holder_id()
     if not _acquire_lease(database, run, holder_id):
         yield None
         return
@@ -67,7 +86,7 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
     sql = database.sql
     with database.read() as connection:
         holder = connection.scalar(bind_datetimes(SELECT_HOLDER), run.key)
-    gone = holder if holder is not None and process_lease.is_holder_gone(holder) else None
+    gone = holder if holder is not None and holders.is_holder_gone(holder) else None
     named = {
         **run.key,
         "state": run.state.value,

@@ -90,7 +90,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 
@@ -103,7 +103,7 @@ class TestWhileItIsReadIn:
             assert work_off(database) == 2
             found = views.get_batch(database, the_batch(database))
             seen.append(
-                (found.status, found.ingesting, found.counts.total, found.counts.completed, found.counts.unanswered)
+                (found.status, found.ingesting, found.counts.total, found.counts.succeeded, found.counts.unanswered)
             )
 
         submission = accept(database, ["a", "b", look, "c", "d", look, "e"])
@@ -126,7 +126,7 @@ class TestWhileItIsReadIn:
         submission = accept(database, ["a", "b", lambda: work_off(database)])
 
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.completed, found.ingesting) == ("completed", 2, False)
+        assert (found.status, found.counts.succeeded, found.ingesting) == ("completed", 2, False)
         assert found.timestamps["completed_at"] is not None
         assert_consistent(database, submission.batch_id)
 
@@ -210,7 +210,7 @@ class TestAnEndBeforeTheSourceS:
 
         found = views.get_batch(database, the_batch(database))
         assert found.status == {"cancel": "cancelled", "deadline": "expired", "broken": "failed"}[kind]
-        assert (found.counts.total, found.counts.completed, found.counts.unanswered, found.ingesting) == (
+        assert (found.counts.total, found.counts.succeeded, found.counts.unanswered, found.ingesting) == (
             3,
             1,
             0,
@@ -266,7 +266,7 @@ class TestASourceThatBreaksOff:
 
         work_off(database)
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.total, found.counts.completed, found.counts.failed) == ("completed", 4, 3, 1)
+        assert (found.status, found.counts.total, found.counts.succeeded, found.counts.failed) == ("completed", 4, 3, 1)
         assert submission.source_failure == str(error)
         [failed] = pages.iter_failed(database, submission.batch_id)
         assert (failed.position, failed.error_code) == (3, "source_failed")
@@ -282,7 +282,7 @@ class TestASourceThatBreaksOff:
 
         found = views.get_batch(database, the_batch(database))
         assert (found.status, found.error_code) == ("failed", "source_failed")
-        assert (found.counts.total, found.counts.completed, found.counts.failed) == (2, 1, 1)
+        assert (found.counts.total, found.counts.succeeded, found.counts.failed) == (2, 1, 1)
 
     def test_before_its_first_chunk_leaves_nothing(self, database: Database) -> None:
         with pytest.raises(OSError, match="gone"):
@@ -297,7 +297,7 @@ class TestASourceThatBreaksOff:
         with pytest.raises(KeyboardInterrupt):
             accept(database, ["a", "b", lambda: work_off(database), dies], idempotency_key="k")
         found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.ingesting, found.counts.completed) == ("in_progress", True, 2)
+        assert (found.status, found.ingesting, found.counts.succeeded) == ("in_progress", True, 2)
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
 
         again = accept(database, ["a", "b", "c"], idempotency_key="k")
@@ -333,7 +333,7 @@ class TestASourceThatBreaksOff:
 
         work_off(database)
         found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.counts.completed) == ("completed", 2)
+        assert (found.status, found.counts.succeeded) == ("completed", 2)
 
 
 class TestASubmitterThatIsGone:

@@ -138,7 +138,7 @@ class TestAccept:
 
         batch = views.get_batch(database, submission.batch_id)
         assert batch.status == "in_progress"
-        assert batch.counts.as_dict()["open"] == batch.counts.total == 2
+        assert batch.counts.as_dict()["unanswered"] == batch.counts.total == 2
         assert (batch.pipeline, batch.task, batch.model) == (HUB.name, HUB.task, HUB.model)
         assert batch.revision == HUB.revision
         assert (batch.name, batch.parameters, batch.metadata, batch.priority) == (
@@ -411,7 +411,7 @@ class TestCommand:
         assert again.exit_code == 0, again.stderr
         assert again.stderr.splitlines()[0] == "accepted 2 jobs in 1 slice, 1 of them reused from earlier batches"
         document = json.loads(run("show", again.stdout.strip(), "--json").stdout)
-        assert (document["reused"], document["request_counts"]["completed"]) == (1, 1)
+        assert (document["reused"], document["request_counts"]["succeeded"]) == (1, 1)
         shown = run("show", again.stdout.strip()).stdout
         assert "1 of them from earlier batches" in shown
 
@@ -511,7 +511,7 @@ class TestAway:
     def test_a_server_without_tables_is_not_touched(self, reviews: str, tmp_path: Path) -> None:
         result = run("--database-url", f"sqlite:///{tmp_path / 'new.db'}", "submit", reviews, "-p", SAMPLE.name)
 
-        assert result.exit_code == 5
+        assert result.exit_code == 6
         assert "run: batchmill db upgrade" in result.stderr
 
     def test_ctrl_c_leaves_nothing_behind(self, sqlite_url: str) -> None:
@@ -648,4 +648,4 @@ class TestOnceItIsAccepted:
         assert result.exit_code == 3
         assert "is incomplete" in result.stderr
         errors = run("errors", result.stdout.strip(), "--json").stdout
-        assert json.loads(errors)["error"]["code"] == "source_failed"
+        assert json.loads(errors)["error_code"] == "source_failed"

@@ -1,7 +1,6 @@
-"""Process leases: the right of one process to submit a batch, or to carry out a schedule's run, while it is alive.
+"""Holder ids name the process that holds a batch or a run, so that others on its machine see whether it still exists.
 
-A lease is a row that names its holder and expires without heartbeats. The holder id lets others on the same machine see
-at once that the process has exited.
+A process lease is a row in SQL that names its holder, and that the holder renews by heartbeats.
 
 A process id means something only within its PID namespace, and only until it is used again. A holder id therefore names
 the host, the boot of its kernel, the namespace, the process id and the time at which the process started. Processes
