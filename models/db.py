@@ -45,7 +45,6 @@ class SqlFragments:
     for_update: str
     for_key_update: str  # permits changing a column with a unique index too, such as a batch's key
     skip_locked: str
-    empty_document: str
     in_numbers: str  # is one of :numbers, in any quantity; see `comma_separated`
 
     def seconds_from_now(self, seconds: float) -> str:
@@ -60,7 +59,6 @@ SQL_FRAGMENTS = {
         for_update="FOR NO KEY UPDATE",  # still allows inserting rows that refer to it
         for_key_update="FOR UPDATE",
         skip_locked="FOR UPDATE SKIP LOCKED",
-        empty_document="CAST('{}' AS jsonb)",
         in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so no row locks are needed.
@@ -70,7 +68,6 @@ SQL_FRAGMENTS = {
         for_update="",
         for_key_update="",
         skip_locked="",
-        empty_document="'{}'",
         in_numbers="IN (SELECT value FROM json_each('[' || :numbers || ']'))",
     ),
 }

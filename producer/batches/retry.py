@@ -25,12 +25,12 @@ CHUNK_JOBS = 20_000
 # The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
 MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
-# A row that was invalid on submission has no input, and is not retryable. The range is bounded on both sides, so that a
+# A row that was invalid on submission is not retryable. The range is bounded on both sides, so that a
 # chunk reads only its own positions.
 SELECT_RETRYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :last AND r.status IN :outcomes
-  AND j.input <> {no_input} AND (:any_code OR r.error_code IN :codes)
+  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes)
 ORDER BY r.position
 """
 
@@ -143,7 +143,7 @@ class _Retry:
         """Requeue the selected jobs of the chunk after `after_position`; returns how many, and in how many slices."""
         self._lock_and_check(connection, is_continuation=is_continuation)
         params = _selection_params(self.batch_id, self.selection, after_position)
-        rows = connection.execute(_retryable_query(self.database), params).all()
+        rows = connection.execute(_retryable_query(), params).all()
         if not rows:
             return 0, 0
         if not is_continuation:
@@ -185,8 +185,8 @@ class _Retry:
         connection.execute(query, params)
 
 
-def _retryable_query(database: Database) -> TextClause:
-    query = text(SELECT_RETRYABLE.format(no_input=database.sql.empty_document))
+def _retryable_query() -> TextClause:
+    query = text(SELECT_RETRYABLE)
     return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True, type_=Text()))
 
 
