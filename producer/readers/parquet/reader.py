@@ -108,6 +108,9 @@ def _plain_values(column: Any) -> Iterator[object]:
 def _dictionary_values(column: Any) -> Iterator[object]:
     dictionary = column.dictionary
     indices = column.indices.to_pylist()
+    present = [index for index in indices if index is not None]
+    if present and not 0 <= min(present) <= max(present) < len(dictionary):  # Arrow checks only columns without nulls
+        raise BrokenBlock("a value is not in its column's dictionary")
     get_value: Callable[[int], object] = lambda index: _to_python(dictionary[index])  # noqa: E731
     if len(dictionary) <= len(indices):
         get_value = list(_plain_values(dictionary)).__getitem__

@@ -15,6 +15,7 @@ from models import tasks
 from models.errors import SourceTooLarge, UnreadableSource
 from producer.readers import limits, rows_from_records
 from producer.readers.parquet import reader, row_groups
+from producer.readers.parquet.decompression import BrokenBlock
 from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
@@ -294,6 +295,16 @@ def test_a_column_name_that_is_not_utf_8_is_rejected() -> None:
 
     with pytest.raises(UnreadableSource, match=r"a\.parquet can't be read as Parquet: a column's name is not UTF-8"):
         read(io.BytesIO(whole.replace(b"zebra", b"\x80ebra")))
+
+
+@pytest.mark.parametrize("index", [8, -1, 2**31 - 1])
+@pytest.mark.parametrize("dictionary", [["a", "b"], ["a"] * 8])
+def test_an_index_outside_of_the_dictionary_is_rejected(index: int, dictionary: list[str]) -> None:
+    indices = pyarrow.array([0, None, index, 1], pyarrow.int32())
+    column = pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array(dictionary), safe=False)
+
+    with pytest.raises(BrokenBlock, match="not in its column's dictionary"):
+        list(reader._iter_values(column))
 
 
 @given(st.data())
