@@ -160,12 +160,26 @@ def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iter
     for number, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
             raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
+        record = dict(item) if isinstance(item, Mapping) else item
         try:
-            row: Row | Problem = columns.map_row(number, dict(item) if isinstance(item, Mapping) else item)
+            row: Row | Problem = columns.map_row(number, record)
             if custom_id is not None:
                 row = row._replace(custom_id=parse_custom_id(custom_id))
         except JobError as error:
-            row = Problem(number, str(error), error.code)
+            row = _explain_rejection(columns, number, record, custom_id, error)
         except Exception as error:
             row = unexpected_problem(number, error)
         yield row
+
+
+def _explain_rejection(
+    columns: ColumnMapping, number: int, record: object, custom_id: object, error: JobError
+) -> Problem:
+    """The problem of an item with all that can be kept of it; `ids` may name it although it can't be read."""
+    problem = columns.explain_rejection(number, record, error)
+    if custom_id is None:
+        return problem
+    try:
+        return problem._replace(custom_id=parse_custom_id(custom_id))
+    except JobError:
+        return problem

@@ -19,7 +19,7 @@ from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sour
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import SourceTimes
-from producer.submission import open_submission, submit
+from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -170,5 +170,5 @@ def _postpone_or_fail(
 
 def _fail_batch(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
     """Fail the batch without jobs; `finish` then fails the run."""
-    submit.delete_ingested_rows(database, submission)
-    submit.fail_submission(database, submission, code, message)
+    discard.delete_ingested_rows(database, submission)
+    discard.fail_submission(database, submission, code, message)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +74,14 @@ def test_bytes_can_t_be_passed_through() -> None:
         write_table(pyarrow.table({"text": ["a"], "raw": [b"x"]})), ColumnMapping.for_task(SPEC, passthrough=["raw"])
     )
 
-    assert row == Problem(1, "raw holds bytes, which JSON has not; use another column", "invalid_passthrough")
+    assert row == Problem(
+        1,
+        "raw holds bytes, which JSON has not; use another column",
+        "invalid_passthrough",
+        raw_input=ANY,
+        passthrough=ANY,
+        custom_id=ANY,
+    )
 
 
 def test_text_that_is_not_utf_8_is_a_problem_of_its_row() -> None:
@@ -239,7 +247,9 @@ def test_a_list_of_dictionary_texts_over_the_row_limit_does_not_affect_others() 
         Row(1, None, {"text": "a"}, {"kept": ["a"]}),
         Row(3, None, {"text": "c"}, {"kept": ["c"]}),
     )
-    assert second == Problem(2, "kept is longer than 16 MiB; split it", "invalid_passthrough")
+    assert second == Problem(
+        2, "kept is longer than 16 MiB; split it", "invalid_passthrough", raw_input=ANY, passthrough=ANY, custom_id=ANY
+    )
 
 
 def test_lists_in_large_pages_are_rejected() -> None:
