@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 from models.db import SQL_FRAGMENTS, SqlFragments, comma_separated, insert_rows
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
-from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
+from models.states import AttemptOutcome, BatchStatus, JobOutcome
 from worker.leasing.leases import Lease
 
 
@@ -90,17 +90,13 @@ FROM slices WHERE {held}
 
 SELECT_ANSWERED_POSITIONS = "SELECT position FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
 
-UPDATE_COUNTERS = """
+UPDATE_COUNTERS = f"""
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
        device_seconds = device_seconds + :device_seconds
 WHERE id = :batch_id
-"""
-
-SET_FINAL_STATUS = """
-UPDATE batches SET status = :status, {status}_at = {now}, error_code = :code, error_message = :message
-WHERE id = :batch_id
-"""
+RETURNING {termination.PROGRESS_COLUMNS}
+"""  # noqa: S608
 
 RESULT_COLUMNS = (
     "batch_id",
@@ -137,16 +133,12 @@ def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bo
     if accepted:  # an empty COPY would take as long, with the batch's row locked
         rows = _result_rows(accepted, batch.last_seq, planned.version_id)
         insert_rows(connection, "results", RESULT_COLUMNS, rows)
-    new_failures = _update_counters(connection, batch_id, accepted)
-    failure_message = _failure_limit_message(batch, new_failures)
-    if batch.ended + len(accepted) == batch.total and not batch.ingesting:
-        return CommitResult(len(accepted), lost, _set_final_status(connection, sql, batch_id, failure_message))
-    if failure_message is None:
-        return CommitResult(len(accepted), lost, final_status=None)
-    code = termination.TOO_MANY_FAILURES
-    termination.begin_termination(connection, sql, batch_id, Termination.FAILURE_LIMIT, code, failure_message)
-    termination.close_chunk(connection, sql, batch_id)
-    return CommitResult(len(accepted), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
+    progress = _update_counters(connection, batch_id, accepted)
+    final_status = termination.end_if_done(connection, sql, batch_id, progress)
+    is_terminated = final_status is not None and progress.ended < progress.total  # which revokes all slices
+    return CommitResult(
+        len(accepted), frozenset(lease.slice_id for lease in leases) if is_terminated else lost, final_status
+    )
 
 
 def _fence_slices(connection: Connection, sql: SqlFragments, planned: BatchCommit) -> frozenset[int]:
@@ -210,8 +202,8 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
         )
 
 
-def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> int:
-    """Add the results to the batch's counters; returns how many of them are failures."""
+def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> Row[Any]:
+    """Add the results to the batch's counters; returns the new ones, as `end_if_done` needs them."""
     outcomes = Counter(result.status for result in results)
     params = {
         "batch_id": batch_id,
@@ -222,27 +214,4 @@ def _update_counters(connection: Connection, batch_id: str, results: Sequence[Jo
         "padded_tokens": sum(result.padded_tokens for result in results),
         "device_seconds": sum(result.device_seconds for result in results),
     }
-    connection.execute(text(UPDATE_COUNTERS), params)
-    return outcomes[JobOutcome.FAILED]
-
-
-def _set_final_status(
-    connection: Connection, sql: SqlFragments, batch_id: str, failure_message: str | None
-) -> BatchStatus:
-    status = BatchStatus.COMPLETED if failure_message is None else BatchStatus.FAILED
-    params = {
-        "batch_id": batch_id,
-        "code": failure_message and termination.TOO_MANY_FAILURES,
-        "message": failure_message,
-        "status": status.value,
-    }
-    connection.execute(text(SET_FINAL_STATUS.format(status=status.value, now=sql.now)), params)
-    return status
-
-
-def _failure_limit_message(batch: Row[Any], new_failures: int) -> str | None:
-    """The error of a batch with more failures than it allows; None within the limit."""
-    failed = batch.failed + new_failures
-    if batch.max_failures is None or failed <= batch.max_failures:
-        return None
-    return f"{failed:,} jobs failed, more than the {batch.max_failures:,} that this batch allows"
+    return connection.execute(text(UPDATE_COUNTERS), params).one()

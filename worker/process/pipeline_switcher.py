@@ -184,11 +184,10 @@ class PipelineSwitcher:
         model_cache.release_memory()
 
     def _drain(self, active: ActivePipeline) -> None:
-        released = [lease.slice_id for lease in active.engine.join()]
+        released_count = len(active.engine.join())
         self._loader.save_token_budget(active.loaded)
         try:
-            if released:
-                wakeups.send_wakeups(self._context.settings, active.pipeline.name, released)
+            wakeups.send_wakeups(self._context.settings, active.pipeline.name, released_count)
         except Unreachable as error:
             log.warning(
                 "wakeups.send_failed",

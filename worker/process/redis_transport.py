@@ -109,11 +109,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _deliver_wakeup(self, queue: str, item: bytes) -> None:
         try:
-            wakeup = wakeup_messages.parse_wakeup(item, wakeups.pipeline_for_queue(queue))
+            wakeup_messages.check_wakeup(item, wakeups.pipeline_for_queue(queue))
         except InvalidWakeup as refusal:
             self._rejections.record(str(refusal), time.monotonic())
         else:
-            self.connection._deliver(wakeup_messages.build_message(wakeup), queue)
+            self.connection._deliver(wakeup_messages.build_message(wakeups.pipeline_for_queue(queue)), queue)
 
     def _pause_unreadable_queues(self) -> None:
         now = time.monotonic()

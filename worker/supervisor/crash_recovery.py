@@ -101,9 +101,9 @@ class CrashRecovery:
             split=reclaimed.split,
             dead_lettered=reclaimed.dead_lettered,
         )
-        for pipeline, slice_ids in reclaimed.wakeups.items():
+        for pipeline, count in reclaimed.claimable.items():
             try:
-                wakeups.send_wakeups(self._settings, pipeline, slice_ids)
+                wakeups.send_wakeups(self._settings, pipeline, count)
             except Unreachable as error:
                 log.warning(
                     "wakeups.send_failed",

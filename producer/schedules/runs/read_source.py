@@ -118,7 +118,7 @@ def _submit_rows(
         submission = submit.submit_into(database, settings.slice_size, request, entry, source)
     failpoint("after_read_source")
     log.info("run.source_read", schedule=run.schedule, batch_id=submission.batch_id, jobs=submission.jobs)
-    warning = submit.notify_workers(settings, submission) if submission.slice_ids else None
+    warning = submit.notify_workers(settings, submission) if submission.slices else None
     if warning:
         log.warning(
             "wakeups.send_failed",

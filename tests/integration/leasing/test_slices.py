@@ -37,7 +37,7 @@ class TestReclaim:
 
         done = reclaim.reclaim_from_worker(database, "worker-1", AttemptOutcome.CRASHED, MAX_ATTEMPTS)
 
-        assert (len(done.dead_lettered), done.requeued, done.wakeups) == (1, [], {})
+        assert (len(done.dead_lettered), done.requeued, done.claimable) == (1, [], {})
         assert batch_rows.get_batch(database, batch_id).status == "failed"
         assert {row.state for row in batch_rows.get_slices(database, batch_id)} == {"done"}
         batch_rows.assert_consistent(database, batch_id)

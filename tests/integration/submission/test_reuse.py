@@ -114,7 +114,7 @@ class TestTheSameInput:
         again = accept(database, ["b", "a"])
 
         batch = views.get_batch(database, again.batch_id)
-        assert (batch.status, again.slice_ids, batch.jobs_per_second) == ("completed", [], None)
+        assert (batch.status, again.slices, batch.jobs_per_second) == ("completed", 0, None)
         assert batch.timestamps["completed_at"] is not None
         assert outputs(database, again.batch_id) == [said("b"), said("a")]
         assert_consistent(database, again.batch_id)
