@@ -22,6 +22,7 @@ from worker.engine.context import WorkerContext
 from worker.engine.wakeup import WakeupSignal
 from worker.exit_status import DEVICE_HUNG, FORCED_SHUTDOWN, INTERNAL_ERROR, exit_status_for
 from worker.leasing import database_refusal
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import HeldLeases
 from worker.loading import runtime
 from worker.loading.runtime import Runtime
@@ -60,12 +61,14 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     database, heartbeat_database = (schema.open_database(settings, max_connections=1) for _ in range(2))
     held_leases = HeldLeases()
     on_refusal = partial(database_refusal.end_process, database, held_leases)
+    claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     context = WorkerContext(
         worker_id=worker_id,
         device=device,
         settings=settings,
         database=database,
-        claim_database=heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS),
+        claim_database=claim_database,
+        backlog=Backlog(claim_database, pipeline_names),
         wakeup_signal=WakeupSignal(),
         held_leases=held_leases,
         on_fatal_error=_on_fatal_error,
