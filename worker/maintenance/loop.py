@@ -186,15 +186,15 @@ class MaintenanceLoop(PeriodicThread):
             self._handle_success(run, effect)
 
     def _handle_success(self, run: ClaimedRun, effect: str) -> None:
-        name = run.task.name
-        self._logged_failures.pop(name, None)
-        self._blocked_runs.pop(name, None)
+        task = run.task
+        self._logged_failures.pop(task.name, None)
+        self._blocked_runs.pop(task.name, None)
         if effect:
-            log.warning(run.task.event, maintenance_task=name, effect=effect)
+            log.warning(task.event, maintenance_task=task.name, effect=effect)
         if effect or run.failures_in_a_row:
             query = RECORD_EFFECT.format(now=self._database.sql.now) if effect else RECORD_SUCCESS
             with self._database.write() as connection:
-                connection.execute(text(query), {"name": name, "last_effect": effect[:1000]})
+                connection.execute(text(query), {"name": task.name, "last_effect": effect[:1000]})
 
     def _handle_blocked(self, task: MaintenanceTask, error: Unreachable, now: float) -> None:
         """Leave a task that met a locked row to its next run; if that happens again and again, it has failed."""
