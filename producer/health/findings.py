@@ -245,8 +245,8 @@ def _describe_task(task: MaintenanceTaskView) -> str:
 def _describe_failure(task: MaintenanceTaskView) -> str:
     if task.last_failed_seconds_ago is None or task.last_failure is None:
         return ""
-    is_defect = task.last_failure.isidentifier()  # the name of an unexpected exception
-    reason = f"by a defect ({task.last_failure})" if is_defect else f"because {task.last_failure}"
+    failure = task.last_failure.split("; ")[0]  # the rest is advice on commands
+    reason = f"by a defect ({failure})" if failure.isidentifier() else f"because {failure}"
     age = format_duration(task.last_failed_seconds_ago)
     if not task.failures_in_a_row:
         return f"; {age} ago it failed {reason}"
