@@ -285,6 +285,7 @@ class MaintenanceTaskRow(Base):
     last_effect: Mapped[str | None]  # the change
     last_failed_at: Mapped[datetime | None]  # when the task last failed
     last_failure: Mapped[str | None]  # the reason, or the name of an unexpected exception
+    failures_in_a_row: Mapped[int] = mapped_column(Integer, server_default="0")  # since the last success
 
 
 class Worker(Base):

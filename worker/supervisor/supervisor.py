@@ -116,7 +116,10 @@ class Child:
                 1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1
             )
         pause = restart_delay(self.consecutive_crashes)
-        log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
+        if status == os.EX_OK:
+            log.info("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
+        else:
+            log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
         self._handle_exit(status)
         self.next_start_at = now + pause
 
