@@ -18,8 +18,8 @@ from worker.adapters.generation import sampling
 from worker.adapters.generation.causal_lm import CausalGenerator, GenerationSettings, PrefillRows
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary

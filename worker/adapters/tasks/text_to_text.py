@@ -22,8 +22,8 @@ from worker.adapters.generation.seq2seq import Seq2SeqGenerator, Seq2SeqSettings
 from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
 from worker.adapters.interface import Limits, never_interrupted
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import long_texts, vocabulary

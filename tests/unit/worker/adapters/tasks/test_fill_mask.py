@@ -157,8 +157,8 @@ class TestForward:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_sparse_scores_equal_full_scores(self, bert: Path, dtype: str) -> None:
         narrow, wide = load(bert, dtype=dtype), load(bert, dtype=dtype)
-        assert not narrow._lm_head._full
-        wide._lm_head._full = True
+        assert not narrow._lm_head.full
+        wide._lm_head.full = True
         encoded = rows(narrow.encode(jobs(TEXTS, top_k=1_000)))
 
         for mine, other in zip(
@@ -169,7 +169,7 @@ class TestForward:
 
     def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
-        assert adapter._lm_head._full
+        assert adapter._lm_head.full
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         assert adapter.forward(MicroBatch(tuple(encoded))) == [
