@@ -18,7 +18,7 @@ from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.layers.sparse_lm_head import SparseLmHead
@@ -106,7 +106,7 @@ class FillMask:
         is_truncated = len(text) < len(ids)
         if not self._limits.should_truncate and is_truncated:
             size = len(ids) + template.token_count
-            raise JobError("input_too_long", f"{size:,} tokens; this pipeline takes {limit:,}; cut it")
+            raise input_too_long(f"{size:,} tokens", limit)
         masks = ids.count(self._mask_token_id)
         if not masks:
             raise self._no_mask_error(job.input["text"])
