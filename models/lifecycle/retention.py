@@ -15,6 +15,7 @@ from sqlalchemy import Connection, column, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.lifecycle.termination import FREE_IDEMPOTENCY_KEY, lock_batch
 from models.states import BatchStatus
 
@@ -74,7 +75,7 @@ class OldBatch:
     ended_at: datetime
 
     def as_dict(self) -> dict[str, Any]:
-        """The object that `batchmill prune --json` prints, with the time in seconds since 1970."""
+        """The object that `batchmill prune --json` prints."""
         return {
             "id": self.id,
             "object": "batch",
@@ -82,7 +83,7 @@ class OldBatch:
             "pipeline": self.pipeline,
             "status": self.status,
             "jobs": self.jobs,
-            "ended_at": int(self.ended_at.timestamp()),
+            "ended_at": format_timestamp(self.ended_at),
         }
 
 

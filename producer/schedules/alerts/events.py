@@ -10,9 +10,9 @@ from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import SQL_FRAGMENTS, Database
+from models.documents import format_timestamp
 from models.schedule_tables import Event
 from producer.readers.storable import make_storable
-from producer.results.pages import format_timestamp
 
 log = structlog.get_logger(__name__)
 
