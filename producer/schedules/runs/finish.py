@@ -57,6 +57,18 @@ ADVANCE_WATERMARK = """
 UPDATE schedules SET watermark = :until WHERE name = :schedule AND (watermark IS NULL OR watermark < :until)
 """
 
+# A backfilled run may leave a gap before it. The watermark passes those that follow it without one, in a few rounds.
+ADVANCE_WATERMARK_OVER_RUNS = """
+UPDATE schedules SET watermark = (
+    SELECT max(r.until) FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
+WHERE name = :schedule AND EXISTS (
+    SELECT 1 FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
+"""
+
 POSTPONE_RUN = """
 UPDATE runs SET next_check_at = :next_check_at, attempts = attempts + 1, step_starts = 0,
        error_code = 'output_table_not_ready', error_message = :message
@@ -166,17 +178,25 @@ def _mark_completed(connection: Connection, run: LeasedRun, batch: BatchView, ac
     """Mark the run as completed in the caller's transaction; raises _LeaseLost, which must roll it back."""
     summary = run_alerts.summarize_completed(connection, run.view, batch, accumulator.summarize())
     _end_run(connection, run, COMPLETE_RUN, summary=summary)
-    if run.view.trigger is not RunTrigger.BACKFILL:
-        watermark = {"schedule": run.view.schedule, "until": run.view.until}
-        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), watermark)
+    _advance_watermark(connection, run)
     run_alerts.record_alerts(connection, run.view, summary, run.now)
+
+
+def _advance_watermark(connection: Connection, run: LeasedRun) -> None:
+    schedule = {"schedule": run.view.schedule}
+    if run.view.trigger is not RunTrigger.BACKFILL:
+        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), {**schedule, "until": run.view.until})
+        return
+    statement = bind_datetimes(ADVANCE_WATERMARK_OVER_RUNS, "initial_since")
+    while connection.execute(statement, {**schedule, "initial_since": run.definition.initial_since}).rowcount:
+        pass
 
 
 def _fail_run(run: LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
     summary = None if batch is None else run_alerts.summarize_failed(batch)
     with run.database.write() as connection:
         _end_run(connection, run, FAIL_RUN, summary=summary, code=code, message=make_storable(message))
-        run_alerts.record_run_event(connection, run.view, "failed", f"{code}: {message}", run.now)
+        run_alerts.record_run_event(connection, run.view, "failed", message, run.now, code)
 
 
 def _end_run(connection: Connection, run: LeasedRun, statement: str, **parameters: Any) -> None:

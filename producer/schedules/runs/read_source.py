@@ -133,18 +133,19 @@ def _take_over_batch(run: LeasedRun) -> _ClaimedBatch | None:
 def _source_range(connection: Connection, leased_run: LeasedRun) -> tuple[datetime, datetime]:
     """Return the time range of a run's rows, from the last completed run's end to its own time.
 
-    A repeated run keeps its earlier range; another backfill begins at the previous scheduled time.
+    A repeated run keeps its earlier range, without what a completed run has read since; another backfill begins at the
+    previous scheduled time.
     """
     run, definition = leased_run.view, leased_run.definition
     until = run.scheduled_at - definition.lag_duration
-    if run.trigger is RunTrigger.BACKFILL:
-        if run.since is not None:
-            return run.since, until
-        previous = next(definition.timetable.times_before(run.scheduled_at), None)
-        return (definition.initial_since if previous is None else previous - definition.lag_duration), until
     query = text(SELECT_WATERMARK).columns(watermark=UtcDateTime())
     watermark = connection.scalar(query, {"schedule": run.schedule})
-    return watermark or definition.initial_since, until
+    if run.trigger is not RunTrigger.BACKFILL:
+        return watermark or definition.initial_since, until
+    if run.since is not None:
+        return (max(run.since, watermark) if watermark is not None and watermark < until else run.since), until
+    previous = next(definition.timetable.times_before(run.scheduled_at), None)
+    return (definition.initial_since if previous is None else previous - definition.lag_duration), until
 
 
 def _postpone_or_fail(

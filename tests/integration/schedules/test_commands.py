@@ -119,7 +119,7 @@ def test_what_it_came_to_can_be_seen(harness: ScheduleHarness) -> None:
     run("create", "nightly", *USUAL, "--id", "id")
     assert "has had no run yet" in run("history", "nightly").stderr
     batch_id = run("trigger", "nightly").stdout.strip()
-    assert "1 source looked at" in run("tick").stderr
+    assert "1 source read" in run("tick").stderr
 
     [listing] = document("ls")["data"]
     output = document("show", "nightly")
@@ -142,7 +142,7 @@ def test_it_rests_and_goes_on_and_is_taken_away() -> None:
     assert document("ls")["data"][0]["state"] == "suspended"
     assert document("show", "nightly")["next"] == []
     assert "2026-03-03 02:00" in run("resume", "nightly").stdout
-    assert "nightly is gone" in run("delete", "nightly").stdout
+    assert "deleted nightly" in run("delete", "nightly").stdout
     assert document("ls")["data"] == []
 
 
