@@ -25,6 +25,7 @@ from producer.readers.sql.sql_sources import SqlSource
 from producer.readers.storable import make_storable
 from producer.results import pages, tabular
 from producer.results.pages import ResultRow
+from producer.results.tabular import ColumnType
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
@@ -137,7 +138,8 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
         failpoint("before_finish_run")
     else:
         layout = tabular.layout_for_batch(run.database, batch.id, tasks.find_spec(batch.task))
-        table = OutputTable(run.definition.into, layout, run.view.scheduled_at)
+        id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
+        table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type)
         if run.definition.into_source is None:
             with table.stage(run.database, rows) as staged:
                 failpoint("before_finish_run")

@@ -29,6 +29,7 @@ class RunView:
     trigger: RunTrigger
     state: RunState
     definition: dict[str, Any]
+    id_type: str | None
     batch_id: str | None
     since: datetime | None
     until: datetime | None

@@ -75,9 +75,10 @@ def _check_rows(
         first_problem: str | None = None
         for row in islice(source.rows, MAX_ROWS_READ):
             problem = row.message if isinstance(row, Problem) else _input_problem(definition, pipeline, row)
+            location = source.describe_location(row.location)
             if problem is None:
-                return SourceCheck(OK, f"{source.name}: {source.describe_location(row.location)} is an input")
-            first_problem = first_problem or f"{source.name}: {source.describe_location(row.location)}: {problem}"
+                return SourceCheck(OK, f"{location} of {source.name} is an input")
+            first_problem = first_problem or f"{location} of {source.name} is no input: {problem}"
     if first_problem is None:
         return SourceCheck(WARNING, f"{source.name} has no rows now, so its columns alone were checked")
     return SourceCheck(PROBLEM, first_problem)

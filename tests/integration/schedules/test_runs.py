@@ -374,7 +374,7 @@ class TestByHand:
         assert again.batch_id != previous[1].batch_id
         assert harness.input_ids(again) == ["1", "2"]
         labels = [tuple(row) for row in harness.query("SELECT id, label FROM labels ORDER BY id")]
-        assert labels == [("1", "RIGHT"), ("2", "RIGHT"), ("3", "WRONG")]
+        assert labels == [(1, "RIGHT"), (2, "RIGHT"), (3, "WRONG")]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
         harness.assert_consistent()
 
@@ -398,6 +398,17 @@ class TestByHand:
         assert statuses == ["cancelled", "in_progress"]
         with pytest.raises(NotFound):
             registry.get(harness.database, "nightly")
+
+
+def test_the_output_table_joins_its_source_by_id(harness: ScheduleHarness) -> None:
+    harness.create_schedule(into="labels", into_source="tickets")
+    harness.tickets.insert_ticket(utc("03-01 21:00"))
+    harness.run_schedule(utc("03-02 02:00"))
+
+    assert harness.tickets.query("SELECT t.id, l.label FROM tickets t JOIN labels l ON l.id = t.id") == [
+        (1, "NEGATIVE")
+    ]
+    assert harness.tickets.query("SELECT typeof(id) FROM labels") == [("integer",)]
 
 
 class TestDeclared:
