@@ -81,7 +81,7 @@ class Client:
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
         on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
-        deadline: a duration such as "6h", or a time, after which unanswered jobs expire; None = no deadline.
+        deadline: "6h", the next "06:00" of this machine's clock, or a time; jobs expire then. None = no deadline.
         max_failures: a number such as 20, or a share such as "2.5%"; more failed jobs end the batch. None = no limit.
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is

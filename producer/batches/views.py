@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, s
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
@@ -90,14 +91,14 @@ class BatchView:
         return self.device_seconds * self.jobs_per_second / answered
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the public object: OpenAI's fields with times in seconds since 1970, then ours."""
+        """Return the public object: OpenAI's fields, with times in ISO 8601, then ours."""
         return {
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
             "error_code": self.error_code,
             "error_message": self.error_message,
-            **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
+            **{name: timestamp and format_timestamp(timestamp) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
             "ingesting": self.ingesting,

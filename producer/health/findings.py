@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,21 +209,19 @@ def check_maintenance(
             yield Finding(OK, "maintenance", message)
 
 
-def _format_minute(timestamp: datetime | None) -> str:
-    return "its time" if timestamp is None else f"{timestamp:%Y-%m-%d %H:%M} UTC"
-
-
 def _schedule_finding(status: ScheduleStatus) -> Finding:
-    name, run = status.view.name, status.last_run
+    name, run, format_time = status.view.name, status.last_run, status.view.definition.format_time
+    next_run_at = status.view.next_run_at
     if status.state == "overdue":
-        message = f"{name} is overdue since {_format_minute(status.view.next_run_at)}"
+        message = f"{name} is overdue" + (f" since {format_time(next_run_at)}" if next_run_at else "")
         advice = (
             "no process runs it: start a worker, or batchmill maintain; or see the output of: batchmill schedule tick"
         )
         return Finding(PROBLEM, "schedules", message, advice)
-    scheduled_at = status.view.next_run_at if run is None else run.scheduled_at
+    scheduled_at = next_run_at if run is None else run.scheduled_at
     suffix = "" if run is None or run.error_code is None else f" ({run.error_code})"
-    message = f"{name}: the run of {_format_minute(scheduled_at)} is {status.state}{suffix}"
+    run_name = "its run" if scheduled_at is None else f"the run of {format_time(scheduled_at)}"
+    message = f"{name}: {run_name} is {status.state}{suffix}"
     return Finding(WARNING, "schedules", message, f"see batchmill schedule show {name}")
 
 

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Boolean, TextualSelect, column, text
 
 from models.columns import Document, UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from models.states import BatchStatus, JobOutcome
 from producer.batches import polling, views
@@ -111,11 +112,6 @@ class ResultRow:
             "finished_at": format_timestamp(self.finished_at),
             "reused_from": self.reused_from,
         }
-
-
-def format_timestamp(timestamp: datetime) -> str:
-    """Return a time as text in UTC, to the millisecond, which both databases store."""
-    return timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def iter_results(

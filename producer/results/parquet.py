@@ -40,6 +40,7 @@ def _arrow_schema(layout: TabularLayout) -> Any:
     types = {
         ColumnType.TEXT: pyarrow.string(),
         ColumnType.INTEGER: pyarrow.int64(),
+        ColumnType.UUID: pyarrow.string(),
         ColumnType.NUMBER: pyarrow.float64(),
         ColumnType.BOOLEAN: pyarrow.bool_(),
         ColumnType.TIMESTAMP: pyarrow.timestamp("ms", tz="UTC"),

@@ -18,6 +18,7 @@ class ColumnType(Enum):
 
     TEXT = "text"
     INTEGER = "integer"
+    UUID = "uuid"
     NUMBER = "number"
     BOOLEAN = "boolean"
     TIMESTAMP = "moment"

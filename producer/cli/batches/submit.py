@@ -80,7 +80,11 @@ from producer.submission.submit import SubmitResult
     show_default=True,
     help="A row that can't be a job: reject the whole batch, or make it a failed result with line and code.",
 )
-@click.option("--deadline", metavar="WHEN", help="A duration such as 6h, or a time; remaining jobs expire then.")
+@click.option(
+    "--deadline",
+    metavar="WHEN",
+    help="When remaining jobs expire: after 6h, at 06:00 or a time, by this machine's clock.",
+)
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
     "--idempotency-key",

@@ -60,8 +60,8 @@ class QualityStats:
 
     @property
     def computed_rows(self) -> int:
-        """Rows that were computed in this run, neither reused nor terminated before their turn."""
-        return self.succeeded + self.failed - self.reused
+        """Rows that succeeded in this run, without the reused ones."""
+        return self.succeeded - self.reused
 
     @property
     def label_shares(self) -> dict[str, float]:

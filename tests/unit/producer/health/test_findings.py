@@ -190,7 +190,7 @@ class TestSchedules:
         [finding] = findings.check_schedules([status_of("left", at=SCHEDULED_AT + DAY)], {})
 
         assert (finding.level, finding.subject) == ("problem", "schedules")
-        assert finding.message == "left is overdue since 2026-03-02 02:00 UTC"
+        assert finding.message == "left is overdue since Mon 2026-03-02 02:00 UTC"
         assert "batchmill maintain" in (finding.advice or "")
 
     @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ class TestSchedules:
     def test_a_failed_missed_or_late_run_is_a_warning(self, run: dict[str, Any], words: str) -> None:
         [finding] = findings.check_schedules([status_of("nightly", **run)], {})
 
-        assert (finding.level, finding.message) == ("warning", f"nightly: the run of 2026-03-01 02:00 UTC {words}")
+        assert (finding.level, finding.message) == ("warning", f"nightly: the run of Sun 2026-03-01 02:00 UTC {words}")
         assert finding.advice == "see batchmill schedule show nightly"
 
     def test_undelivered_events_are_a_warning(self) -> None:
