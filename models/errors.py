@@ -12,7 +12,7 @@
     │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
-    │   ├── SchemaMismatch                   the tables have another version
+    │   ├── SchemaMismatch          exit 6   the tables have another version
     │   ├── TransactionConflict     exit 1   others kept changing the same rows at the same time
     │   └── LockTimeout             exit 1   another transaction kept rows locked for too long
     ├── DatabaseRefused             exit 1   the database answers, and would refuse a retry too
@@ -141,6 +141,7 @@ class SchemaMismatch(Unreachable):
 
     code = "schema_mismatch"
     retryable = False
+    exit_code = 6
 
 
 class TransactionConflict(Unreachable):

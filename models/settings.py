@@ -174,6 +174,9 @@ class Settings(BaseSettings):
     )
 
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
+    log_file: Path | None = Field(
+        default=None, description="Where `up`, `worker` and `maintain` append their log; unset: standard error."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
 
@@ -232,6 +235,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """The absolute path of `home`."""
         return self.home.expanduser().absolute()
+
+    @property
+    def log_file_path(self) -> Path | None:
+        """The absolute path of `log_file`; None = standard error."""
+        return self.log_file and self.log_file.expanduser().absolute()
 
     @property
     def resolved_database_url(self) -> str:

@@ -55,7 +55,9 @@ def working_times(connection: Connection, batch_ids: Iterable[str]) -> dict[str,
         seconds_uncovered=SECONDS_BETWEEN[dialect].format(start="covered"),
     )
     rows = connection.execute(text(query).bindparams(bindparam("batch_ids", expanding=True)), {"batch_ids": batch_ids})
-    return {row.batch_id: WorkingTime(max(MIN_SECONDS, round(float(row.seconds), 3)), bool(row.running)) for row in rows}
+    return {
+        row.batch_id: WorkingTime(max(MIN_SECONDS, round(float(row.seconds), 3)), bool(row.running)) for row in rows
+    }
 
 
 def jobs_per_second(answered_jobs: int, working_seconds: float) -> float | None:

@@ -1,7 +1,7 @@
 """The public batch object, modelled on OpenAI's Batch, and the queries that read it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,34 +29,26 @@ TIMESTAMP_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """A batch's jobs by outcome; at all times total = completed + failed + cancelled + expired + unanswered."""
+    """A batch's jobs by outcome; at all times total = succeeded + failed + cancelled + expired + unanswered."""
 
     total: int
-    completed: int  # OpenAI's word for succeeded jobs
+    succeeded: int
     failed: int
     cancelled: int
     expired: int
+    unanswered: int = field(init=False)  # jobs without a result; 0 while the batch is `validating`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unanswered", self.total - self.ended)
 
     @property
     def ended(self) -> int:
         """The number of jobs with a result."""
-        return self.completed + self.failed + self.cancelled + self.expired
-
-    @property
-    def unanswered(self) -> int:
-        """The number of jobs without a result; 0 while the batch is `validating`."""
-        return self.total - self.ended
+        return self.succeeded + self.failed + self.cancelled + self.expired
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts under OpenAI's names, and under ours where OpenAI has none."""
-        return {
-            "total": self.total,
-            "completed": self.completed,
-            "failed": self.failed,
-            "cancelled": self.cancelled,
-            "expired": self.expired,
-            "open": self.unanswered,
-        }
+        """Return the counts by name."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,8 @@ class BatchView:
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
-            "errors": self._errors(),
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
@@ -127,11 +120,6 @@ class BatchView:
             "devices_busy": _round_or_none(self.devices_busy, 3),
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
         }
-
-    def _errors(self) -> dict[str, Any] | None:
-        if self.error_code is None:
-            return None
-        return {"object": "list", "data": [{"code": self.error_code, "message": self.error_message}]}
 
 
 def get_batch(database: Database, batch_id: str) -> BatchView:
@@ -197,7 +185,7 @@ def _view_from_row(row: Row[Any], working_times: Mapping[str, WorkingTime]) -> B
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
         working_seconds=working_time.seconds,
-        jobs_per_second=pace.jobs_per_second(counts.completed + counts.failed - row.reused, working_time.seconds)
+        jobs_per_second=pace.jobs_per_second(counts.succeeded + counts.failed - row.reused, working_time.seconds)
         if is_running or status.has_ended
         else None,
         is_running=is_running,

@@ -102,11 +102,11 @@ def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
     """Return the numbers of a batch's jobs by outcome, without most zeros."""
     counts = batch.counts
     pairs = [
-        ("succeeded", counts.completed),
+        ("succeeded", counts.succeeded),
         ("failed", counts.failed),
         ("cancelled", counts.cancelled),
         ("expired", counts.expired),
-        ("open", counts.unanswered),
+        ("unanswered", counts.unanswered),
     ]
     always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
     return [(name, count) for name, count in pairs if count or name in always]

@@ -126,7 +126,7 @@ class TestLived:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
                 claims.release(connection, others)
 
         return run_one
@@ -148,7 +148,7 @@ class TestLived:
             while views.get_batch(database, batch_id).status is BatchStatus.IN_PROGRESS:
                 step()
                 assert_consistent(database, batch_id)
-        assert views.get_batch(database, batch_id).counts.as_dict()["completed"] == 8
+        assert views.get_batch(database, batch_id).counts.as_dict()["succeeded"] == 8
 
     def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
         batch_id = insert_batch(database, 8)

@@ -117,7 +117,7 @@ class TestHealthy:
 class TestWork:
     def test_wakeups_and_slices_without_a_worker(self, database: Database) -> None:
         consistent_batch.insert_batch_in_progress(database)
-        wakeups.send_wakeups(Settings.load(), "p", [4, 6, 6])
+        wakeups.send_wakeups(Settings.load(), "p", 3)
 
         findings = run_doctor(1)
 
@@ -215,7 +215,7 @@ class TestUnreachable:
 class TestBroker:
     def test_depth_and_facts(self, redis_url: str) -> None:
         settings = Settings.load(redis_url=redis_url)
-        wakeups.send_wakeups(settings, "a", [1, 2])
+        wakeups.send_wakeups(settings, "a", 2)
 
         assert wakeups.queue_depths(settings, ["a", "b"]) == {"a": 2, "b": 0}
         facts = wakeups.server_info(settings)

@@ -63,7 +63,7 @@ def test_without_an_estimate_the_average_rate_is_shown() -> None:
 
 def test_details_under_the_bar() -> None:
     assert live.details(progress_of()).splitlines() == [
-        "  jobs      12,000 succeeded, 88 failed, 17,912 open",
+        "  jobs      12,000 succeeded, 88 failed, 17,912 unanswered",
         "  pace      1,000 jobs/s, about 3 min left (2 min to 5 min)",
         "  workers   here cuda:0 (2,048 jobs), w-2 (1 job)",
         "  padding   10.0% of the tokens",
