@@ -3,7 +3,8 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from models import schema
 from models.db import Database
 from models.errors import BatchmillError
 from producer.batches import forecast as forecasts
+from producer.batches import model_checks
 from producer.batches.forecast import Forecast
 from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, ChunkOptions, JobChunker
@@ -93,18 +95,36 @@ def dry_run(
 
 def forecast_for(report: DryRunReport, request: SubmitRequest, database_url: str) -> Forecast | None:
     """Forecast how long the jobs take; None where no batch compares, or the database can't be read."""
+    with _readable_database(database_url) as database, suppress(BatchmillError):
+        if database is not None:
+            past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters)
+            return forecasts.forecast(past_batches, report.jobs, report.characters)
+    return None
+
+
+def check_pipeline(request: SubmitRequest, database_url: str) -> None:
+    """Check the pipeline's model as a submission would; raises SettingsError."""
+    with _readable_database(database_url) as database:
+        if database is None:
+            model_checks.check_model(request.pipeline)
+        else:
+            model_checks.check_before_submit(database, request.pipeline)
+
+
+@contextmanager
+def _readable_database(database_url: str) -> Iterator[Database | None]:
+    """Open the database if it exists, responds and has our tables; nothing is created."""
     if _is_missing_sqlite_file(database_url):
-        return None
+        yield None
+        return
     database = Database(database_url)
     try:
-        if schema.current_version(database) != schema.HEAD:
-            return None
-        past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters)
-    except BatchmillError:
-        return None
+        is_usable = False
+        with suppress(BatchmillError):
+            is_usable = schema.current_version(database) == schema.HEAD
+        yield database if is_usable else None
     finally:
         database.close()
-    return forecasts.forecast(past_batches, report.jobs, report.characters)
 
 
 def _is_missing_sqlite_file(database_url: str) -> bool:

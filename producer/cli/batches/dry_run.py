@@ -15,6 +15,7 @@ BAR_WIDTH = 40
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
     """Dry-run a submission and print the report; returns whether it would be accepted."""
+    dry_run.check_pipeline(request, settings.resolved_database_url)
     with progress.show_progress("checking") as report:
         result = dry_run.dry_run(request, source, settings.slice_size, lambda rows: report(rows, None, ""))
     result.forecast = dry_run.forecast_for(result, request, settings.resolved_database_url)
