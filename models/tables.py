@@ -300,9 +300,8 @@ class Worker(Base):
     pipeline: Mapped[str]
     model: Mapped[str]
     revision: Mapped[str | None]
-    served_pipelines: Mapped[list[str]] = mapped_column(
-        Document
-    )  # every pipeline that it may load; `pipeline` is the loaded one
+    # Every pipeline that it may load, with the hash of its settings; `pipeline` is the loaded one.
+    served_pipelines: Mapped[dict[str, str]] = mapped_column(Document)
     state: Mapped[str]  # see WorkerState
     state_since: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

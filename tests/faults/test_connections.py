@@ -120,7 +120,7 @@ class TestLeases:
         writing, beating = pools
         batch_id = insert_batch(writing, 12, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 12, 4)
-        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases), {}, lease_seconds=30, heartbeat_seconds=5)
         written, goes_on = threading.Event(), threading.Event()
         first, *others = leases
 
@@ -165,7 +165,7 @@ class TestLeases:
         writing, beating = pools
         insert_batch(writing, 4000, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 2000, 4)
-        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases[:4]), {}, lease_seconds=30, heartbeat_seconds=5)
         monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)
         ended, beats = threading.Event(), []
 

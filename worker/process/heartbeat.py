@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -51,7 +51,7 @@ class Heartbeat(PeriodicThread):
         self,
         database: Database,
         held_leases: HeldLeases,
-        pipeline_names: Sequence[str],
+        served_pipelines: Mapping[str, str],
         *,
         lease_seconds: float,
         heartbeat_seconds: float,
@@ -62,7 +62,7 @@ class Heartbeat(PeriodicThread):
         self._unexpected_errors = UnexpectedErrorLog(log, "heartbeat.crashed")
         self._database = database
         self._held_leases = held_leases
-        self._pipeline_names = list(pipeline_names)
+        self._served_pipelines = dict(served_pipelines)  # the hash of each one's settings
         self._lease_seconds = lease_seconds
         self._worker_row: dict[str, Any] = {}
         self._heartbeat_seconds = heartbeat_seconds
@@ -89,7 +89,7 @@ class Heartbeat(PeriodicThread):
             "pipeline": pipeline,
             "model": model,
             "revision": revision,
-            "served_pipelines": to_json(self._pipeline_names),
+            "served_pipelines": to_json(self._served_pipelines),
             "state": state.value,
         }
         now = self._database.sql.now

@@ -79,7 +79,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     heartbeat = Heartbeat(
         heartbeat_database,
         held_leases,
-        pipeline_names,
+        {name: pipeline.settings_hash for name, pipeline in pipelines.items()},
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         on_refusal=on_refusal,

@@ -69,7 +69,7 @@ def retry(
         warning = submitting.notify_workers(
             settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         )
-        common.warn_if_no_worker(database, settings, result.pipeline, warning)
+        common.print_worker_warnings(database, settings, result.pipeline, warning)
         if waits:
             ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
         if as_json:

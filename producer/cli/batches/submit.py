@@ -233,7 +233,7 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
     terminal.print_notice(_acceptance_summary(submission))
     if submission.slices:
         warning = submitting.notify_workers(settings, submission)
-        common.warn_if_no_worker(database, settings, submission.pipeline, warning)
+        common.print_worker_warnings(database, settings, submission.pipeline, warning)
 
 
 def _acceptance_summary(submission: SubmitResult) -> str:
