@@ -21,7 +21,7 @@ def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:
     """Return a function that prints a row: in columns on a terminal, as JSON into a pipe or with `as_json`."""
     if as_json or not sys.stdout.isatty():
         ascii_only = terminal.must_escape_json()
-        return lambda row: sys.stdout.write(files.jsonl_line(row, ascii_only=ascii_only))
+        return lambda row: sys.stdout.write(row.json_line(ascii_only=ascii_only))
     width = terminal.terminal_width()
     return lambda row: click.echo(batch_tables.result_lines([row], width)[0])
 
