@@ -15,8 +15,8 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from models.documents import from_json
-from models.driver_errors import translate_error
-from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
+from models.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore
 from models.privacy import private_files, urls
@@ -116,6 +116,7 @@ class Database:
         pool: limits on connections to PostgreSQL
         """
         self.url = url
+        self._is_ours = is_ours
         self.engine = _create_engine(url, connect_timeout_seconds, idle_seconds, is_ours, pool)
         self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
         self._lock_timeout_seconds: float | None = None
@@ -190,7 +191,7 @@ class Database:
         if self._connection_permits is not None and not self._connection_permits.acquire(POOL_TIMEOUT_SECONDS):
             raise Unreachable(f"the database at {urls.redact_url(self.url)}: each connection of this process is in use")
         try:
-            with translate_driver_errors(self.url):
+            with translate_driver_errors(self.url, is_ours=self._is_ours):
                 yield
         except DatabaseRefused as error:
             from models.postgresql import privileges  # needed only when a right is missing
@@ -206,15 +207,27 @@ class Database:
 
 
 @contextmanager
-def translate_driver_errors(url: str) -> Iterator[None]:
-    """Translate driver errors into our own, except constraint violations, which the caller handles."""
+def translate_driver_errors(url: str, *, is_ours: bool = False) -> Iterator[None]:
+    """Translate driver errors into our own, except constraint violations, which the caller handles.
+
+    is_ours: whether the database is Batchmill's, so that its file must be writable
+    """
     try:
         yield
     except DBAPIError as error:
-        ours = translate_error(f"the database at {urls.redact_url(url)}", error)
+        refusal = _explain_unwritable_file(url, error) if is_ours else None
+        ours = refusal or translate_error(f"the database at {urls.redact_url(url)}", error)
         if ours is None:
             raise
         raise ours from error
+
+
+def _explain_unwritable_file(url: str, error: DBAPIError) -> BatchmillError | None:
+    """Return the error that names the folder, if SQLite failed because its file can't be written to."""
+    path = urls.parse_database_url(url).database
+    if driver_error_code(error) not in UNWRITABLE_SQLITE_CODES or not path:
+        return None
+    return private_files.find_refusal(Path(path).absolute())
 
 
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -289,11 +302,9 @@ def _create_engine(
 def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_timeout_seconds: float) -> Engine:
     if not path or path == ":memory:":
         raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
-    try:
-        private_files.make_folder(Path(path).parent)
-    except OSError as error:
-        sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
-        raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
+    folder = Path(path).absolute().parent
+    with private_files.explain_unwritable(folder):
+        private_files.make_folder(folder)
     engine = _use_explicit_begin(
         create_engine(
             url, connect_args={"timeout": busy_timeout_seconds}, json_deserializer=from_json, hide_parameters=True

@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models import validation
 from models.errors import SettingsError
 from models.privacy import private_files, urls
 
@@ -173,6 +174,9 @@ class Settings(BaseSettings):
     )
 
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
+    log_file: Path | None = Field(
+        default=None, description="Where `up`, `worker` and `maintain` append their log; unset: standard error."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
 
@@ -222,7 +226,8 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(map(_format_problem, error.errors()))) from None
+            problems = validation.describe_problems(error, cls, "there is no setting", "setting")
+            raise SettingsError(problems) from None
         except ValueError as error:  # from tomllib, or from invalid JSON in the environment
             raise SettingsError(f"settings can't be read: {error}") from None
 
@@ -230,6 +235,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """The absolute path of `home`."""
         return self.home.expanduser().absolute()
+
+    @property
+    def log_file_path(self) -> Path | None:
+        """The absolute path of `log_file`; None = standard error."""
+        return self.log_file and self.log_file.expanduser().absolute()
 
     @property
     def resolved_database_url(self) -> str:
@@ -271,6 +281,12 @@ def model_hashes_file() -> Path:
     return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
 
 
+def settings_place() -> str:
+    """Return the path of batchmill.toml with a colon, as the start of a message; empty without such a file."""
+    file = config_file()
+    return f"{file.absolute()}: " if file else ""
+
+
 def config_file() -> Path | None:
     """Find the batchmill.toml to use: `BATCHMILL_CONFIG`, else the current folder's, else the one in the home.
 
@@ -283,9 +299,3 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
-
-
-def _format_problem(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"setting {name!r}: {message[:1].lower()}{message[1:]}"

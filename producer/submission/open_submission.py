@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
+from models import holders
 from models.background import HeartbeatThread
 from models.columns import Document
 from models.db import Database, SqlFragments
@@ -20,7 +21,6 @@ from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
 from models.states import BatchStatus
 from models.tables import Batch
-from producer.submission import holders
 from producer.submission.cache_key import output_cache_key
 from producer.submission.ids import new_batch_id
 from producer.submission.request import SubmitRequest

@@ -177,7 +177,7 @@ def supervise(
     is_ready: Callable[[], bool] = lambda: True,
     on_child_exit: OnChildExit = ignore_exit,
 ) -> int:
-    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 if the schema differs.
+    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 6 if the schema differs.
 
     groups: children that start together. Groups start in order and stop in reverse order, because finishing workers
         still need the first group. A second signal is passed on to the last group.
@@ -189,8 +189,8 @@ def supervise(
     with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
-                for place, group in enumerate(children):
-                    if place == 0 or is_ready():
+                for index, group in enumerate(children):
+                    if index == 0 or is_ready():
                         for child in group:
                             child.run_once(time.monotonic())
                 if any(child.schema_outdated for group in children for child in group):

@@ -44,7 +44,7 @@ def answer(
     finished = set() if places else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, database.sql, written, [lease], finished, version_id)
+        return commit.commit_results(connection, commit.BatchCommit([lease], written, finished, version_id))
 
 
 class TestCancel:

@@ -90,7 +90,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 
@@ -110,12 +110,7 @@ class TestWhileItIsReadIn:
 
         assert seen == [("in_progress", True, 2, 2, 0), ("in_progress", True, 4, 4, 0)]
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.ingesting, found.counts.total, len(submission.slice_ids)) == (
-            "in_progress",
-            False,
-            5,
-            1,
-        )
+        assert (found.status, found.ingesting, found.counts.total, submission.slices) == ("in_progress", False, 5, 5)
         work_off(database)
         assert views.get_batch(database, submission.batch_id).status == "completed"
         assert [row.output for row in pages.iter_by_position(database, submission.batch_id)] == [
@@ -169,7 +164,7 @@ class TestWhileItIsReadIn:
 
         submission = submit.submit(database, SLICE, request, source, on_slices_queued=heard.append)
 
-        assert [len(some.slice_ids) for some in heard] == [1, 2, 3]
+        assert [some.slices for some in heard] == [1, 1, 1]
         assert {some.batch_id for some in heard} == {submission.batch_id}
 
     @pytest.mark.parametrize("fields", [{"on_invalid": "reject"}, {"reuse": True}])
