@@ -12,6 +12,7 @@ from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result, Slice
+from producer.batches.listing import BatchFilter
 
 TIMESTAMP_FIELDS = (
     "created_at",
@@ -129,11 +130,13 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
     return _view_from_row(row)
 
 
-def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
-    """Return the last `limit` batches, the newest first."""
+def list_batches(database: Database, limit: int | None, batch_filter: BatchFilter | None = None) -> list[BatchView]:
+    """Return the newest batches, at most `limit` (None = all); raises NotFound if there is none to begin after."""
     query = _batch_query(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Batch.status == status)
+    if batch_filter is not None:
+        query = batch_filter.apply(query, database.engine.dialect.name)
+        if batch_filter.after is not None:
+            get_batch(database, batch_filter.after)
     with database.read() as connection:
         return [_view_from_row(row) for row in connection.execute(query)]
 

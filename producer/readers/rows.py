@@ -73,6 +73,9 @@ class Source:
         return f"{name}, {unit} {number}"
 
 
+ALL_OTHER_COLUMNS = "*"  # as a passthrough column: all that are neither a field nor the custom_id
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
     """The columns that hold the task's fields, the custom_id and the passthrough values."""
@@ -97,7 +100,7 @@ class ColumnMapping:
         input_columns: columns by field; a field that is not named has a column of its name.
         id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
         use_ids: False = rows get no custom_id.
-        passthrough: columns to keep with each job.
+        passthrough: columns to keep with each job; "*" = all that the row has besides.
         """
         input_columns = input_columns or {}
         field_names = [field.name for field in spec.fields]
@@ -112,6 +115,8 @@ class ColumnMapping:
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
             raise UsageError("a column to keep has no name; name it as the source does: --passthrough COLUMN")
+        if ALL_OTHER_COLUMNS in passthrough:
+            passthrough = (ALL_OTHER_COLUMNS,)
         if not use_ids:
             return cls(fields, (), is_id_required=False, passthrough=passthrough)
         id_columns = (id_column,) if id_column else DEFAULT_ID_COLUMNS
@@ -122,7 +127,7 @@ class ColumnMapping:
         if not isinstance(record, dict):
             if self.is_id_required:
                 raise JobError("missing_id", f"has no column {self.id_columns[0]!r} to take the custom_id from")
-            if self.passthrough:
+            if self.passthrough and not self.keeps_all:
                 raise JobError("missing_passthrough", f"has no column {self.passthrough[0]!r} to keep")
             return Row(location, None, record)
         raw_input = {field: record[column] for field, column, _ in self.fields if column in record}
@@ -131,8 +136,15 @@ class ColumnMapping:
         passthrough = self._passthrough_values(record) if self.passthrough else None
         return Row(location, self._custom_id(record) if self.id_columns else None, raw_input, passthrough)
 
-    def column_names(self) -> Iterator[str]:
-        """All columns that a row may be made of."""
+    @property
+    def keeps_all(self) -> bool:
+        """Whether all columns are kept that are neither a field nor the custom_id."""
+        return self.passthrough == (ALL_OTHER_COLUMNS,)
+
+    def column_names(self, header: Iterable[str]) -> Iterator[str]:
+        """All columns that a row may be made of, in a table with this header."""
+        if self.keeps_all:
+            yield from header
         yield from (column for _, column, _ in self.fields)
         yield from self.id_columns
         yield from self.passthrough
@@ -146,10 +158,14 @@ class ColumnMapping:
         if self.is_id_required and self.id_columns[0] not in header:
             raise UnreadableSource(_missing_column_message(source_name, self.id_columns[0], header, "--id COLUMN"))
         for column in self.passthrough:
-            if column not in header:
+            if column not in header and not self.keeps_all:
                 raise UnreadableSource(_missing_column_message(source_name, column, header, "--passthrough COLUMN"))
 
-    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        if self.keeps_all:
+            used = {column for _, column, _ in self.fields} | {self._id_column(record)}
+            values = {column: value for column, value in record.items() if column not in used}
+            return kept_columns.validate_passthrough(values) if values else None
         values = {}
         for column in self.passthrough:
             if column not in record:
@@ -163,13 +179,14 @@ class ColumnMapping:
                 raise JobError("missing_field", f"has no {column!r}; it has: {_join_columns(record)}")
 
     def _custom_id(self, record: dict[str, Any]) -> str | None:
-        for column in self.id_columns:
-            value = record.get(column)
-            if value is not None and value != "":
-                return parse_custom_id(value, column)
+        if (column := self._id_column(record)) is not None:
+            return parse_custom_id(record[column], column)
         if self.is_id_required:
             raise JobError("missing_id", f"has nothing in {self.id_columns[0]!r} to take the custom_id from")
         return None
+
+    def _id_column(self, record: dict[str, Any]) -> str | None:
+        return next((column for column in self.id_columns if record.get(column) not in (None, "")), None)
 
 
 def check_unique(source_name: str, header: Iterable[str], advice: str = "rename one") -> None:

@@ -80,12 +80,12 @@ def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) 
         return parquet.write(file, rows, layout)
 
 
-def check_target(path: Path) -> str:
-    """Return the format that a path's suffix names: `jsonl`, `csv` or `parquet`.
+def check_target(path: Path, file_format: str | None = None) -> str:
+    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv` or `parquet`.
 
     Raises UsageError when the suffix is another, or the path can't be written.
     """
-    file_format = FORMAT_BY_SUFFIX.get(path.suffix.lower())
+    file_format = file_format or FORMAT_BY_SUFFIX.get(path.suffix.lower())
     if file_format is None:
         raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv or .parquet")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):

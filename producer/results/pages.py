@@ -64,8 +64,15 @@ ORDER_BY_POSITION = "ORDER BY r.position LIMIT :limit"
 # SQLite needs this for failed rows, because it considers a scan of the whole table cheaper than their index.
 SQLITE_FAILED_HINT = " INDEXED BY results_failed"
 
-# All jobs of a batch have the same columns, except rows that were invalid.
-SELECT_PASSTHROUGH = (
+# Rows of JSON lines may have different columns, if all are kept.
+SELECT_PASSTHROUGH_COLUMNS = {
+    "postgresql": """
+        SELECT DISTINCT name FROM jobs CROSS JOIN LATERAL jsonb_object_keys(passthrough) AS keys (name)
+        WHERE batch_id = :batch_id""",
+    "sqlite": """
+        SELECT DISTINCT keys.key FROM jobs CROSS JOIN json_each(passthrough) AS keys WHERE batch_id = :batch_id""",
+}
+SELECT_FIRST_PASSTHROUGH = (
     "SELECT passthrough FROM jobs WHERE batch_id = :batch_id AND passthrough IS NOT NULL ORDER BY position LIMIT 1"
 )
 
@@ -138,11 +145,15 @@ def first_output(database: Database, batch_id: str) -> Any:
 
 
 def passthrough_columns(database: Database, batch_id: str) -> list[str]:
-    """Return the names of the passthrough columns of a batch."""
-    query = text(SELECT_PASSTHROUGH).columns(column("passthrough", Document))
+    """Return the names of the passthrough columns of a batch, those of the first row first."""
+    query = text(SELECT_FIRST_PASSTHROUGH).columns(column("passthrough", Document))
     with database.read() as connection:
-        passthrough = connection.scalar(query, {"batch_id": batch_id})
-    return list(passthrough or {})
+        first_row = connection.scalar(query, {"batch_id": batch_id})
+        if first_row is None:
+            return []
+        all_columns = text(SELECT_PASSTHROUGH_COLUMNS[connection.dialect.name])
+        names = sorted(connection.scalars(all_columns, {"batch_id": batch_id}))
+    return list(dict.fromkeys([*first_row, *names]))
 
 
 def fetch_at_positions(database: Database, batch_id: str, positions: Iterable[int]) -> list[ResultRow]:

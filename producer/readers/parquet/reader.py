@@ -32,7 +32,7 @@ def read_records(
         header = parquet_file.schema_arrow.names
         check_unique(name, header)
         columns.check_header(name, header)
-        selected = leaf_columns(parquet_file, set(columns.column_names()))
+        selected = leaf_columns(parquet_file, set(columns.column_names(header)))
         number, metadata = 0, parquet_file.metadata
         for group_index in range(metadata.num_row_groups):
             plan = plan_row_group(pyarrow, file, name, metadata, group_index, selected)

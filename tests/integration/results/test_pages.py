@@ -21,6 +21,7 @@ from models.errors import NotFound, WaitTimeout
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
 from producer.batches import views, workers
+from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
 from producer.results import pages
 from producer.submission import submit
@@ -183,7 +184,7 @@ class TestBatch:
         fake_worker.end_batch(database, ids[0], BatchStatus.CANCELLED)
 
         assert [batch.id for batch in views.list_batches(database, 3)] == ids[:1:-1]
-        assert [batch.id for batch in views.list_batches(database, 3, status="cancelled")] == ids[:1]
+        assert [batch.id for batch in views.list_batches(database, 3, BatchFilter(status="cancelled"))] == ids[:1]
 
 
 class TestWorkers:
