@@ -163,7 +163,9 @@ class ColumnMapping:
 
     def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any] | None:
         if self.keeps_all:
-            used = {column for _, column, _ in self.fields} | {self._id_column(record)}
+            used = [column for _, column, _ in self.fields]
+            if (id_column := self._id_column(record)) is not None:
+                used.append(id_column)
             values = {column: value for column, value in record.items() if column not in used}
             return kept_columns.validate_passthrough(values) if values else None
         values = {}
