@@ -53,7 +53,7 @@ from producer.submission.submit import SubmitResult
     "--passthrough",
     multiple=True,
     metavar="COLUMN",
-    help="A column to keep with each job and return with its result. May be repeated.",
+    help="A column to keep with each job and return with its result; '*' keeps all. May be repeated.",
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of your own, even if the source has such a column.")
 @click.option(
