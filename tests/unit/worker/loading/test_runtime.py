@@ -405,3 +405,10 @@ class TestFolderThatChanges:
 
         (distilbert / "model.safetensors").write_bytes(b"")  # else reading the weights would be a bus error
         assert all(map(torch.equal, before, loaded.model.parameters()))
+
+
+def test_results_name_the_commit_of_batchmill() -> None:
+    libraries = runtime._library_versions()
+
+    assert libraries["batchmill"] == full_version()
+    assert libraries.keys() == {"batchmill", "torch", "transformers", "tokenizers"}
