@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, DistilBertForSequenceClassification
 from models.errors import LoadFailed, ModelError
 from models.pipelines import folder_hash
 from models.pipelines.folder_hash import content_hash
+from models.version import full_version
 from tests.factories import tiny_models
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
