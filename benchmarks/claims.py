@@ -165,7 +165,7 @@ def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slic
         places = range(lease.start_position, lease.start_position + min(results_per_slice, lease.size))
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
 
 @contextmanager
@@ -240,8 +240,8 @@ def _seconds_to_resend_wakeups(postgres: Postgres, valkey: Valkey, jobs: int) ->
         settings = Settings.load(database_url=url, redis_url=valkey.url)
         database = Database(url)
         with database.read() as connection:
-            slices = list(connection.scalars(text("SELECT id FROM slices ORDER BY id")))
-        wakeups.send_wakeups(settings, PIPELINE, slices)
+            slice_count = connection.execute(text("SELECT count(*) FROM slices")).scalar_one()
+        wakeups.send_wakeups(settings, PIPELINE, slice_count)
         wakeup_tasks: list[MaintenanceTask] = [
             task for task in tasks.default_tasks(database, settings) if task.name == "wakeups"
         ]
@@ -249,7 +249,7 @@ def _seconds_to_resend_wakeups(postgres: Postgres, valkey: Valkey, jobs: int) ->
         looking.start()
         valkey.flush()
         started = time.monotonic()
-        while wakeups.queue_depths(settings, [PIPELINE])[PIPELINE] < len(slices):
+        while wakeups.queue_depths(settings, [PIPELINE])[PIPELINE] < min(slice_count, wakeups.MAX_WAKEUPS):
             time.sleep(0.05)
         seconds = time.monotonic() - started
         looking.stop()

@@ -32,6 +32,8 @@ work may succeed later without any change.
 from collections.abc import Sequence
 from typing import ClassVar
 
+from models import validation
+
 
 class BatchmillError(Exception):
     """The root of the tree; `exit_code` is the exit status of the command line."""
@@ -60,7 +62,8 @@ class UnknownPipeline(UsageError):
     code = "unknown_pipeline"
 
     def __init__(self, name: str, names: Sequence[str]) -> None:
-        super().__init__(f"there is no pipeline {name!r}; this catalogue has: {', '.join(sorted(names))}")
+        suggestion = validation.suggest(name, sorted(names), "this catalogue has")
+        super().__init__(f"there is no pipeline {name[:80]!r}; {suggestion}")
 
 
 class InvalidParameters(UsageError):

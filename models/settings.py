@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models import validation
 from models.errors import SettingsError
 from models.privacy import private_files, urls
 
@@ -225,7 +226,8 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(map(_format_problem, error.errors()))) from None
+            problems = validation.describe_problems(error, cls, "there is no setting", "setting")
+            raise SettingsError(problems) from None
         except ValueError as error:  # from tomllib, or from invalid JSON in the environment
             raise SettingsError(f"settings can't be read: {error}") from None
 
@@ -279,6 +281,12 @@ def model_hashes_file() -> Path:
     return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
 
 
+def settings_place() -> str:
+    """Return the path of batchmill.toml with a colon, as the start of a message; empty without such a file."""
+    file = config_file()
+    return f"{file.absolute()}: " if file else ""
+
+
 def config_file() -> Path | None:
     """Find the batchmill.toml to use: `BATCHMILL_CONFIG`, else the current folder's, else the one in the home.
 
@@ -291,9 +299,3 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
-
-
-def _format_problem(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"setting {name!r}: {message[:1].lower()}{message[1:]}"

@@ -1,5 +1,6 @@
 """A pipeline: a task with its exact model, revision, load options and limits."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,7 +19,7 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str
     task: str
     model: str = Field(min_length=1, description="A Hub id, a folder, or bundled:NAME for a sample of Batchmill's own.")
     revision: str | None = Field(default=None, description="A commit of the Hub; unset: resolved once for each batch.")
@@ -33,7 +34,9 @@ class Pipeline(BaseModel):
     attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"]
+    )
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
@@ -56,6 +59,13 @@ class Pipeline(BaseModel):
     )
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", value):
+            raise ValueError("must have small letters, digits, '.', '_' and '-', at most 63, and no sign first")
+        return value
 
     @field_validator("task")
     @classmethod

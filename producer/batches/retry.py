@@ -83,12 +83,12 @@ class RetrySelection:
 
 @dataclass(frozen=True, slots=True)
 class RetryResult:
-    """The requeued jobs of a batch, and the slices to send wakeups for."""
+    """The number of a batch's requeued jobs, and of the slices to send wakeups for."""
 
     batch_id: str
     pipeline: str
     jobs: int
-    slice_ids: Sequence[int]
+    slices: int
 
 
 def retry_jobs(
@@ -107,16 +107,15 @@ def retry_jobs(
     with database.read() as connection:
         last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
     requeue = _Retry(database, batch_id, selection, slice_size, deadline).requeue_chunk
-    jobs = 0
+    jobs, slice_count = 0, 0
     for position in range(-1, last_position, CHUNK_JOBS):
-        jobs += database.transact(partial(requeue, after_position=position, is_continuation=jobs > 0))
+        chunk = database.transact(partial(requeue, after_position=position, is_continuation=jobs > 0))
+        jobs, slice_count = jobs + chunk[0], slice_count + chunk[1]
     if jobs == 0:
         raise UsageError(
             f"{batch_id} has no {_describe_selection(selection)} jobs to try again; see: batchmill show {batch_id}"
         )
-    with database.read() as connection:
-        slice_ids = slicing.queued_slice_ids(connection, batch_id)
-    return RetryResult(batch_id, batch.pipeline, jobs, slice_ids)
+    return RetryResult(batch_id, batch.pipeline, jobs, slice_count)
 
 
 def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int, int]]:
@@ -140,13 +139,13 @@ class _Retry:
     slice_size: int
     deadline: Deadline | None
 
-    def requeue_chunk(self, connection: Connection, *, after_position: int, is_continuation: bool) -> int:
-        """Requeue the selected jobs of the chunk after `after_position`; returns how many."""
+    def requeue_chunk(self, connection: Connection, *, after_position: int, is_continuation: bool) -> tuple[int, int]:
+        """Requeue the selected jobs of the chunk after `after_position`; returns how many, and in how many slices."""
         self._lock_and_check(connection, is_continuation=is_continuation)
         params = _selection_params(self.batch_id, self.selection, after_position)
         rows = connection.execute(_retryable_query(self.database), params).all()
         if not rows:
-            return 0
+            return 0, 0
         if not is_continuation:
             query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
             takes_failed = JobOutcome.FAILED in self.selection.outcomes
@@ -158,9 +157,9 @@ class _Retry:
                 f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
             )
         self._archive_results(connection, positions)
-        slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
+        slice_count = slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
         self._reopen_batch(connection, Counter(row.status for row in rows))
-        return len(positions)
+        return len(positions), slice_count
 
     def _lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
         batch = lock_batch(connection, self.database.sql, self.batch_id)

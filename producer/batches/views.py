@@ -1,6 +1,6 @@
 """The public batch object, modelled on OpenAI's Batch, and the queries that read it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -27,34 +27,26 @@ TIMESTAMP_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """A batch's jobs by outcome; at all times total = completed + failed + cancelled + expired + unanswered."""
+    """A batch's jobs by outcome; at all times total = succeeded + failed + cancelled + expired + unanswered."""
 
     total: int
-    completed: int  # OpenAI's word for succeeded jobs
+    succeeded: int
     failed: int
     cancelled: int
     expired: int
+    unanswered: int = field(init=False)  # jobs without a result; 0 while the batch is `validating`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unanswered", self.total - self.ended)
 
     @property
     def ended(self) -> int:
         """The number of jobs with a result."""
-        return self.completed + self.failed + self.cancelled + self.expired
-
-    @property
-    def unanswered(self) -> int:
-        """The number of jobs without a result; 0 while the batch is `validating`."""
-        return self.total - self.ended
+        return self.succeeded + self.failed + self.cancelled + self.expired
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts under OpenAI's names, and under ours where OpenAI has none."""
-        return {
-            "total": self.total,
-            "completed": self.completed,
-            "failed": self.failed,
-            "cancelled": self.cancelled,
-            "expired": self.expired,
-            "open": self.unanswered,
-        }
+        """Return the counts by name."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ class BatchView:
     @property
     def devices_busy(self) -> float | None:
         """The average number of devices that computed for the batch since its first claim, such as 0.97 or 3.8."""
-        answered = self.counts.completed + self.counts.failed - self.reused
+        answered = self.counts.succeeded + self.counts.failed - self.reused
         if not self.device_seconds or not self.jobs_per_second or not answered:
             return None
         return self.device_seconds * self.jobs_per_second / answered
@@ -103,7 +95,8 @@ class BatchView:
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
-            "errors": self._errors(),
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
@@ -125,11 +118,6 @@ class BatchView:
             "devices_busy": _round_or_none(self.devices_busy, 3),
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
         }
-
-    def _errors(self) -> dict[str, Any] | None:
-        if self.error_code is None:
-            return None
-        return {"object": "list", "data": [{"code": self.error_code, "message": self.error_message}]}
 
 
 def get_batch(database: Database, batch_id: str) -> BatchView:
@@ -206,7 +194,7 @@ def _view_from_row(row: Row[Any]) -> BatchView:
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
-        jobs_per_second=jobs_per_second(counts.completed + counts.failed - row.reused, row.first_claimed_at, ended_at),
+        jobs_per_second=jobs_per_second(counts.succeeded + counts.failed - row.reused, row.first_claimed_at, ended_at),
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

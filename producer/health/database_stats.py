@@ -9,6 +9,7 @@ from sqlalchemy import column, literal_column, select, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.lifecycle.claim_order import IS_AVAILABLE
 from models.tables import MaintenanceTaskRow
 
 SELECT_SERVER_INFO = {
@@ -17,16 +18,16 @@ SELECT_SERVER_INFO = {
 }
 DATABASE_NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
-COUNT_BACKLOG = """
+COUNT_BACKLOG = f"""
 SELECT b.pipeline, b.revision,
-       count(*) FILTER (WHERE s.state = 'queued' AND (s.available_at IS NULL OR s.available_at <= {now})) AS queued,
-       count(*) FILTER (WHERE s.state = 'queued' AND s.available_at > {now}) AS deferred,
+       count(*) FILTER (WHERE s.state = 'queued' AND {IS_AVAILABLE}) AS queued,
+       count(*) FILTER (WHERE s.state = 'queued' AND s.available_at > {{now}}) AS deferred,
        count(*) FILTER (WHERE s.state = 'leased') AS leased,
-       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {later}) AS lease_expired
+       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {{later}}) AS lease_expired
 FROM batches b JOIN slices s ON s.batch_id = b.id AND s.state IN ('queued', 'leased')
 WHERE b.status = 'in_progress'
 GROUP BY b.pipeline, b.revision ORDER BY b.pipeline, b.revision
-"""
+"""  # noqa: S608
 
 # All slices of a cancelling batch were revoked when its termination began.
 SELECT_TRANSITIONING = """

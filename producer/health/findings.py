@@ -12,6 +12,7 @@ from models.lifecycle.wakeups import ServerInfo
 from models.postgresql.access import RolePrivileges
 from models.postgresql.grants import Purpose, quote_identifier
 from models.postgresql.privileges import format_missing, grants_command
+from models.privacy.terminal import format_duration
 from models.settings import Settings
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
@@ -209,14 +210,6 @@ def check_maintenance(
             yield Finding(WARNING, "maintenance", message, advice)
         else:
             yield Finding(OK, "maintenance", message)
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has at least two."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 def _format_minute(timestamp: datetime | None) -> str:

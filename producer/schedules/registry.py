@@ -150,15 +150,15 @@ def _replace_definition(
     connection: Connection, definition: ScheduleDefinition, now: datetime, from_config: bool
 ) -> None:
     row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == definition.name)).one()
-    before = _view_from_row(row)
-    changed: dict[str, Any] = {"definition": definition.dump(), "from_config": from_config}
+    previous = _view_from_row(row)
+    values: dict[str, Any] = {"definition": definition.dump(), "from_config": from_config}
     if (
-        before.definition.timetable != definition.timetable
+        previous.definition.timetable != definition.timetable
     ):  # undecided times of the old timetable do not apply to the new one
-        changed |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
-        if before.suspended_at is not None:
-            changed["next_run_at"] = None
-    connection.execute(_update_statement(definition.name).values(changed))
+        values |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
+        if previous.suspended_at is not None:
+            values["next_run_at"] = None
+    connection.execute(_update_statement(definition.name).values(values))
 
 
 def lock_if_exists(connection: Connection, sql: SqlFragments, name: str) -> bool:

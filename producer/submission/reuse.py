@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, SqlFragments
+from models.lifecycle import slices
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
@@ -101,12 +102,11 @@ WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 
 
 SET_REVISION = "UPDATE batches SET revision = :revision WHERE id = :batch_id"
 
-SELECT_UNANSWERED_POSITIONS = """
+SELECT_UNANSWERED_POSITIONS = f"""
 SELECT j.position FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position > :after
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+WHERE j.batch_id = :batch_id AND j.position > :after AND {slices.IS_UNANSWERED}
 ORDER BY j.position LIMIT :limit
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

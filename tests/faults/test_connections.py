@@ -127,7 +127,7 @@ class TestLeases:
         def writes() -> None:
             answers = [JobResult(first, first.start_position, commit.JobOutcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                commit.commit_results(connection, writing.sql, answers, [first], set(), version_id=None)
+                commit.commit_results(connection, commit.BatchCommit([first], answers, set()))
                 written.set()
                 assert goes_on.wait(60)
 
@@ -151,7 +151,7 @@ class TestLeases:
         insert_batch(writing, 4, slice_size=4)
         [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
-            commit.commit_results(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            commit.commit_results(connection, commit.BatchCommit([lease], [], {lease.slice_id}))
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 

@@ -19,11 +19,11 @@ from worker.leasing.claim_statements import MAX_SLICES, ClaimTransaction, select
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantinedSlice
 
-IS_CLAIMABLE_OF_KIND = """
-pipeline = kinds.pipeline AND (available_at IS NULL OR available_at <= {now})
+IS_CLAIMABLE_OF_KIND = f"""
+pipeline = kinds.pipeline AND {claim_order.IS_AVAILABLE}
 AND (SELECT b.status = 'in_progress' AND b.task = kinds.task
             AND coalesce(b.revision, '') = coalesce(kinds.revision, '') FROM batches b WHERE b.id = slices.batch_id)
-"""
+"""  # noqa: S608
 
 SELECT_CLAIMABLE_PIPELINES = """
 WITH kinds AS MATERIALIZED (

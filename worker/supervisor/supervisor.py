@@ -189,8 +189,8 @@ def supervise(
     with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
-                for place, group in enumerate(children):
-                    if place == 0 or is_ready():
+                for index, group in enumerate(children):
+                    if index == 0 or is_ready():
                         for child in group:
                             child.run_once(time.monotonic())
                 if any(child.schema_outdated for group in children for child in group):

@@ -57,7 +57,7 @@ def retry(
         result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
         terminal.print_notice(f"{terminal.format_count(result.jobs, 'job')} of {batch_id} will be tried again")
         warning = submitting.notify_workers(
-            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slice_ids)
+            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         )
         common.warn_if_no_worker(database, settings, result.pipeline, warning)
         if waits:

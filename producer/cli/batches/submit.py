@@ -216,14 +216,14 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
             terminal.print_notice(f"warning: {submission.warning}")
         return
     terminal.print_notice(_acceptance_summary(submission))
-    if submission.slice_ids:
+    if submission.slices:
         warning = submitting.notify_workers(settings, submission)
         common.warn_if_no_worker(database, settings, submission.pipeline, warning)
 
 
 def _acceptance_summary(submission: SubmitResult) -> str:
     jobs = terminal.format_count(submission.jobs, "job")
-    slices = terminal.format_count(len(submission.slice_ids), "slice")
+    slices = terminal.format_count(submission.slices, "slice")
     ingested = f", {submission.already_ingested:,} of them already ingested" if submission.already_ingested else ""
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
     return f"accepted {jobs} in {slices}{ingested}{invalid}{_reuse_summary(submission)}"

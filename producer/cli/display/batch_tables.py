@@ -79,14 +79,6 @@ def format_rate(jobs_per_second: float | None) -> str | None:
     return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has at least two."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def format_device_use(batch: BatchView) -> str | None:
     """Return the device time of a batch, and its share of the elapsed time."""
     share = batch.devices_busy
@@ -102,11 +94,11 @@ def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
     """Return the numbers of a batch's jobs by outcome, without most zeros."""
     counts = batch.counts
     pairs = [
-        ("succeeded", counts.completed),
+        ("succeeded", counts.succeeded),
         ("failed", counts.failed),
         ("cancelled", counts.cancelled),
         ("expired", counts.expired),
-        ("open", counts.unanswered),
+        ("unanswered", counts.unanswered),
     ]
     always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
     return [(name, count) for name, count in pairs if count or name in always]

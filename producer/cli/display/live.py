@@ -71,11 +71,8 @@ def format_time_left(eta: Eta | None) -> str | None:
     """Return the remaining time with its bounds, such as `about 3 min left (2 min to 5 min)`."""
     if eta is None:
         return None
-    latest = "no telling" if eta.latest is None else batch_tables.format_duration(eta.latest)
-    return (
-        f"about {batch_tables.format_duration(eta.seconds)} left "
-        f"({batch_tables.format_duration(eta.earliest)} to {latest})"
-    )
+    latest = "no telling" if eta.latest is None else terminal.format_duration(eta.latest)
+    return f"about {terminal.format_duration(eta.seconds)} left ({terminal.format_duration(eta.earliest)} to {latest})"
 
 
 def format_padding(batch: BatchView) -> str | None:

@@ -13,6 +13,7 @@ from models.settings import Settings
 from models.states import RunState
 from producer.cli import common
 from producer.cli.schedules import quality_table, run_tables
+from producer.cli.schedules.run_tables import COUNT_COLUMNS
 from producer.schedules import registry
 from producer.schedules.alerts import events
 from producer.schedules.definition import EPOCH, ScheduleDefinition
@@ -49,7 +50,7 @@ def report(name: str, scheduled_at: str | None, as_json: bool) -> None:
             raise NotFound(
                 f"{name} has had no run {'yet' if scheduled_at is None else 'then'}: batchmill schedule show {name}"
             )
-        before = run_views.completed_runs_before(database, name, run.scheduled_at, MAX_BASELINE_RUNS)
+        previous_runs = run_views.completed_runs_before(database, name, run.scheduled_at, MAX_BASELINE_RUNS)
         events_of_run = events.list_newest(database, name, MAX_EVENTS, scheduled_at=run.scheduled_at)
     if as_json:
         terminal.echo_json(
@@ -57,8 +58,8 @@ def report(name: str, scheduled_at: str | None, as_json: bool) -> None:
         )
         return
     click.echo(_format_run(run, view.definition))
-    if shown := _format_quality(run, before):
-        click.echo("\n" + shown)
+    if quality := _format_quality(run, previous_runs):
+        click.echo("\n" + quality)
     if events_of_run:
         click.echo("\n" + run_tables.format_events(events_of_run, view.definition))
     for advice in _suggest_next_steps(run, view):
@@ -81,7 +82,7 @@ def _time_range(time_text: str | None, definition: ScheduleDefinition, now: date
 
 def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
     summary = run.summary or {}
-    known: list[tuple[str, object]] = [
+    pairs: list[tuple[str, object]] = [
         ("schedule", run.schedule),
         ("scheduled", definition.format_time(run.scheduled_at)),
         ("state", _describe_state(run, definition)),
@@ -93,7 +94,7 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
         ("model", summary.get("model") and _format_model(summary)),
         ("table", definition.into and _describe_output_table(run, definition)),
     ]
-    lines = terminal.format_pairs([(name, value) for name, value in known if value]).split("\n")
+    lines = terminal.format_pairs([(name, value) for name, value in pairs if value]).split("\n")
     styled = (click.style(line, fg=run_tables.run_colour(run)) if line.startswith("state") else line for line in lines)
     return "\n".join(styled)
 
@@ -101,25 +102,25 @@ def _format_run(run: RunView, definition: ScheduleDefinition) -> str:
 def _describe_source_range(run: RunView, definition: ScheduleDefinition) -> str | None:
     if run.since is None or run.until is None:
         return None
-    began = "everything" if run.since == EPOCH else f"what came from {definition.format_time(run.since)} on"
-    return f"{began}, before {definition.format_time(run.until)}"
+    start = "everything" if run.since == EPOCH else f"what came from {definition.format_time(run.since)} on"
+    return f"{start}, before {definition.format_time(run.until)}"
 
 
 def _describe_state(run: RunView, definition: ScheduleDefinition) -> str:
     parts = [
         run.state.value if run.finished_at is None else f"{run.state.value} {definition.format_time(run.finished_at)}"
     ]
-    left = run_tables.time_left(run)
-    if left is not None and left >= timedelta():
-        parts.append(f"{run_tables.format_duration(left)} before its deadline")
+    margin = run_tables.time_left(run)
+    if margin is not None and margin >= timedelta():
+        parts.append(f"{run_tables.format_duration(margin)} before its deadline")
     return ", ".join(
         [*parts, *filter(None, (run_tables.TRIGGER_LABELS.get(run.trigger), run_tables.describe_lateness(run)))]
     )
 
 
 def _format_counts(summary: dict[str, Any]) -> str:
-    named = [(name, summary.get(name)) for name in (*run_tables.COUNT_COLUMNS[1:], "expired", "cancelled")]
-    parts = [f"{count:,} {name}" for name, count in named if count or (count == 0 and name in run_tables.COUNT_COLUMNS)]
+    counts = [(name, summary.get(name)) for name in (*COUNT_COLUMNS[1:], "expired", "cancelled")]
+    parts = [f"{count:,} {name}" for name, count in counts if count or (count == 0 and name in COUNT_COLUMNS)]
     return f"{summary['total']:,}: {', '.join(parts)}"
 
 
@@ -128,18 +129,19 @@ def _format_model(summary: dict[str, Any]) -> str:
 
 
 def _describe_output_table(run: RunView, definition: ScheduleDefinition) -> str:
-    there = "beside the results" if definition.into_source is None else f"in the database of {definition.into_source}"
-    kept = "" if run.state is RunState.COMPLETED else ", as the last run that completed left it"
-    return f"{definition.into} {there}{kept}"
+    place = "beside the results" if definition.into_source is None else f"in the database of {definition.into_source}"
+    state = "" if run.state is RunState.COMPLETED else ", as the last run that completed left it"
+    return f"{definition.into} {place}{state}"
 
 
 def _format_quality(run: RunView, previous_runs: Sequence[RunView]) -> str:
-    stored = [one.summary["quality"] for one in (run, *previous_runs) if one.summary and one.summary.get("quality")]
-    if not stored or not run.summary or not run.summary.get("quality"):
+    stats = [view.summary["quality"] for view in (run, *previous_runs) if view.summary and view.summary.get("quality")]
+    if not stats or not run.summary or not run.summary.get("quality"):
         return ""
-    now, *earlier = map(QualityStats.from_dict, stored)
-    moved = {move["what"] for move in (run.summary["drift"] or {}).get("moves", ()) if move["counts"]}
-    return quality_table.format_quality(now, earlier, moved)
+    current, *previous = map(QualityStats.from_dict, stats)
+    shifts = (run.summary["drift"] or {}).get("moves", ())
+    drifted = {shift["what"] for shift in shifts if shift["counts"]}
+    return quality_table.format_quality(current, previous, drifted)
 
 
 def _suggest_next_steps(run: RunView, view: ScheduleView) -> list[str]:

@@ -88,14 +88,14 @@ def record_event(
     occurred_at: time of the event
     url: webhook, None = the event is not sent
     """
-    known, message = EventKind(kind), make_storable(message)
-    if scheduled_at is None and _repeats_newest(connection, schedule, known, message):
+    event_kind, message = EventKind(kind), make_storable(message)
+    if scheduled_at is None and _repeats_newest(connection, schedule, event_kind, message):
         return False  # the unique index treats NULLs as distinct
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     values = {
         "schedule": schedule,
         "scheduled_at": scheduled_at,
-        "kind": known.value,
+        "kind": event_kind.value,
         "message": message,
         "occurred_at": occurred_at,
         "webhook_url": url,
@@ -104,7 +104,7 @@ def record_event(
     statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing().returning(Event.id)
     if connection.scalar(statement) is None:
         return False
-    _log_on_commit(connection, schedule, scheduled_at, known)
+    _log_on_commit(connection, schedule, scheduled_at, event_kind)
     return True
 
 
@@ -129,29 +129,29 @@ def list_newest(
 
 def count_undelivered(database: Database, since: datetime) -> dict[str, int]:
     """Count the events since a time whose delivery was abandoned, by schedule."""
-    unsent = (
+    conditions = (
         Event.webhook_url.is_not(None),
         Event.delivered_at.is_(None),
         Event.next_delivery_at.is_(None),
         Event.occurred_at >= since,
     )
-    query = select(Event.schedule, func.count()).where(*unsent).group_by(Event.schedule).order_by(Event.schedule)
+    query = select(Event.schedule, func.count()).where(*conditions).group_by(Event.schedule).order_by(Event.schedule)
     with database.read() as connection:
         return {row.schedule: row[1] for row in connection.execute(query)}
 
 
 def _repeats_newest(connection: Connection, schedule: str, kind: EventKind, message: str) -> bool:
-    here = (Event.schedule == schedule, Event.kind == kind.value, Event.scheduled_at.is_(None))
-    query = select(Event.message).where(*here).order_by(Event.id.desc()).limit(1)
+    conditions = (Event.schedule == schedule, Event.kind == kind.value, Event.scheduled_at.is_(None))
+    query = select(Event.message).where(*conditions).order_by(Event.id.desc()).limit(1)
     return connection.scalar(query) == message
 
 
 def _log_on_commit(connection: Connection, schedule: str, scheduled_at: datetime | None, kind: EventKind) -> None:
     """Log names and times, but never the message, which may quote labels."""
-    undone = False
+    is_rolled_back = False
 
-    def committed(_connection: Connection) -> None:
-        if not undone:
+    def log_event(_connection: Connection) -> None:
+        if not is_rolled_back:
             say = getattr(log, kind.log_level)
             say(
                 f"schedule.{kind.value}",
@@ -159,12 +159,12 @@ def _log_on_commit(connection: Connection, schedule: str, scheduled_at: datetime
                 scheduled_at=scheduled_at.isoformat() if scheduled_at else None,
             )
 
-    def rolled_back(_connection: Connection) -> None:
-        nonlocal undone
-        undone = True  # the connection may commit something else later
+    def discard(_connection: Connection) -> None:
+        nonlocal is_rolled_back
+        is_rolled_back = True  # the connection may commit something else later
 
-    event.listen(connection, "rollback", rolled_back, once=True)
-    event.listen(connection, "commit", committed, once=True)
+    event.listen(connection, "rollback", discard, once=True)
+    event.listen(connection, "commit", log_event, once=True)
 
 
 _EVENT_COLUMNS = (

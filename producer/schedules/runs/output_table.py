@@ -54,10 +54,10 @@ class OutputTable:
     scheduled_at: datetime
 
     @property
-    def shape(self) -> TableSchema:
+    def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
-        given, answered = self.layout.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
-        return TableSchema((ID_COLUMN, *given, *answered, *PROVENANCE_COLUMNS), key=("id",))
+        inputs, outputs = self.layout.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
+        return TableSchema((ID_COLUMN, *inputs, *outputs, *PROVENANCE_COLUMNS), key=("id",))
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -84,12 +84,12 @@ class OutputTable:
 
         Raises UsageError if rows have no id or the database is not writable, and Unreachable.
         """
-        fitted = replace(self, layout=replace(self.layout, hint=MIXED_OUTPUTS_ADVICE))
-        values = (fitted.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
+        table = replace(self, layout=replace(self.layout, hint=MIXED_OUTPUTS_ADVICE))
+        values = (table.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
         with ExitStack() as stack:
             with _translate_read_only_errors(self.name):
-                found = stack.enter_context(staging.stage_rows(database, self.shape, values))
-            yield StagedMerge(self, found)
+                staged = stack.enter_context(staging.stage_rows(database, self.schema, values))
+            yield StagedMerge(self, staged)
 
 
 class StagedMerge:
@@ -141,16 +141,16 @@ class StagedMerge:
             connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
     def _fit_columns(self) -> None:
-        name, differs = self._table.name, self._staged.create_or_diff(self._table.name)
-        if differs.key != ("id",) or differs.missing.keys() & {column for column, _ in PROVENANCE_COLUMNS}:
+        name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
+        if difference.key != ("id",) or difference.missing.keys() & {column for column, _ in PROVENANCE_COLUMNS}:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
-        if differs.type_changed:
-            column, (there, here) = next(iter(differs.type_changed.items()))
+        if difference.type_changed:
+            column, (table_type, result_type) = next(iter(difference.type_changed.items()))
             raise UsageError(
-                f"{column} in the table {name} is {there}, and in these results {here}; name another table with into, "
-                "or drop this one"
+                f"{column} in the table {name} is {table_type}, and in these results {result_type}; "
+                "name another table with into, or drop this one"
             )
-        for column, kind in differs.missing.items():
+        for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
 
 
@@ -168,8 +168,8 @@ def open_source_database(query: SqlSource) -> Iterator[Database]:
 def _translate_read_only_errors(table: str) -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, DatabaseRefused) as raised:  # raised by the driver, or already translated
-        error = raised.__cause__ if isinstance(raised, DatabaseRefused) else raised
+    except (DBAPIError, DatabaseRefused) as failure:  # raised by the driver, or already translated
+        error = failure.__cause__ if isinstance(failure, DatabaseRefused) else failure
         if isinstance(error, DBAPIError) and driver_error_code(error) in {*READ_ONLY_CODES, SQLITE_READ_ONLY_CODE}:
             advice = "give its role the right to, or name another database with into_source"
             raise UsageError(
@@ -203,8 +203,8 @@ def record_merge(connection: Connection, schedule: str, scheduled_at: datetime, 
         "finished_at": text(SQL_FRAGMENTS[name].now),
     }
     insert = (postgresql if name == "postgresql" else sqlite).insert(MERGED_RUNS).values(values)
-    renewed = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
-    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "scheduled_at"], set_=renewed))
+    updates = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
+    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "scheduled_at"], set_=updates))
 
 
 def is_merged(connection: Connection, schedule: str, scheduled_at: datetime, batch_id: str) -> bool:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
 from models import holders
 from models.background import HeartbeatThread
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
 
 LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
@@ -35,6 +39,21 @@ RELEASE_LEASE = """
 UPDATE runs SET holder_id = NULL, held_until = NULL
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedRun:
+    """A run that this process holds, for one step at the time `now`."""
+
+    database: Database
+    view: RunView
+    definition: ScheduleDefinition
+    holder_id: str
+    now: datetime
+
+    def execute(self, connection: Connection, statement: TextClause, **parameters: Any) -> int:
+        """Execute a statement with the run's key and holder as parameters; return the number of rows it matched."""
+        return connection.execute(statement, {**self.view.key, "holder_id": self.holder_id, **parameters}).rowcount
 
 
 @contextmanager

@@ -56,7 +56,6 @@ class RunView:
     def as_dict(self) -> dict[str, Any]:
         """Return the run as `--json` prints it; these names are stable. Times are ISO 8601 in UTC."""
         times = ("since", "until", "deadline_at", "planned_at", "started_at", "finished_at")
-        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "object": "schedule.run",
             "schedule": self.schedule,
@@ -65,7 +64,8 @@ class RunView:
             "state": self.state.value,
             "batch_id": self.batch_id,
             **{name: iso_or_none(getattr(self, name)) for name in times},
-            "error": error,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             "summary": summaries.redact_summary(self.summary),
         }
 
@@ -79,9 +79,9 @@ def newest_runs(database: Database, schedule: str, limit: int) -> list[RunView]:
 
 def latest_run_between(database: Database, schedule: str, start: datetime, end: datetime) -> RunView | None:
     """Return the last run from `start` on and before `end`; None if there is none."""
-    within = select_views().where(Run.schedule == schedule, Run.scheduled_at >= start, Run.scheduled_at < end)
-    found = _fetch(database, within.order_by(Run.scheduled_at.desc()).limit(1))
-    return found[0] if found else None
+    query = select_views().where(Run.schedule == schedule, Run.scheduled_at >= start, Run.scheduled_at < end)
+    runs = _fetch(database, query.order_by(Run.scheduled_at.desc()).limit(1))
+    return runs[0] if runs else None
 
 
 def completed_runs_before(database: Database, schedule: str, scheduled_at: datetime, limit: int) -> list[RunView]:
@@ -102,8 +102,8 @@ def last_run_by_schedule(database: Database) -> dict[str, RunView]:
 
 def find_run(database: Database, schedule: str, scheduled_at: datetime) -> RunView | None:
     """Return one run; None if there is none."""
-    found = _fetch(database, select_views().where(Run.schedule == schedule, Run.scheduled_at == scheduled_at))
-    return found[0] if found else None
+    runs = _fetch(database, select_views().where(Run.schedule == schedule, Run.scheduled_at == scheduled_at))
+    return runs[0] if runs else None
 
 
 def iter_due_runs(database: Database, now: datetime) -> Iterator[RunView]:
@@ -111,17 +111,17 @@ def iter_due_runs(database: Database, now: datetime) -> Iterator[RunView]:
 
     Runs are read in pages. The caller's work on one run may make a later one due, and another process may finish one.
     """
-    after = {"schedule": "", "scheduled_at": MIN_SCHEDULED_AT}
+    last_key = {"schedule": "", "scheduled_at": MIN_SCHEDULED_AT}
     while True:
         with database.read() as connection:
-            keys = connection.execute(_SELECT_DUE_RUNS, {"time": now, "most": PAGE_SIZE, **after}).all()
+            keys = connection.execute(_SELECT_DUE_RUNS, {"time": now, "most": PAGE_SIZE, **last_key}).all()
         for key in keys:
             run = find_run(database, key.schedule, key.scheduled_at)
             if run is not None and run.next_check_at is not None:
                 yield run
         if len(keys) < PAGE_SIZE:
             return
-        after = {"schedule": keys[-1].schedule, "scheduled_at": keys[-1].scheduled_at}
+        last_key = {"schedule": keys[-1].schedule, "scheduled_at": keys[-1].scheduled_at}
 
 
 def select_views(table: Any = Run.__table__, *extra_columns: ColumnElement[Any]) -> Select[Any]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from models.errors import (
     MissingSource,
@@ -38,6 +39,14 @@ MAX_CLOCK_SKEW_SECONDS = 3600.0
 FileSnapshot = dict[str, tuple[int, int]]  # size and modification time in ns, by path
 
 
+class SourceTimes(NamedTuple):
+    """The times of a run, which its query may name as parameters."""
+
+    scheduled_at: datetime
+    since: datetime
+    until: datetime
+
+
 def pipeline_for(schedule: ScheduleDefinition, catalogue: Catalogue) -> Pipeline:
     """Return the schedule's pipeline; raises SourceNotReady if this machine's catalogue lacks it."""
     try:
@@ -51,10 +60,7 @@ def open_source(
     settings: Settings,
     schedule: ScheduleDefinition,
     spec: TaskSpec,
-    *,
-    scheduled_at: datetime,
-    since: datetime,
-    until: datetime,
+    times: SourceTimes,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Source]:
     """Open the rows of a run, from its query or its files.
@@ -66,17 +72,16 @@ def open_source(
     settings: settings of this process, with its sources
     schedule: definition of the schedule
     spec: task of its pipeline
-    scheduled_at, since, until: times of the run, bound as parameters of the query
+    times: times of the run
     clock: function that returns Unix seconds, compared with the files' modification times
     """
     columns = schedule.columns_for(spec)
     with ExitStack() as stack:
         with _raise_not_yet():
             if schedule.sql is not None:
-                times = {"scheduled_at": scheduled_at, "since": since, "until": until}
-                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, times))
+                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, times._asdict()))
             else:
-                name = file_templates.render(schedule.file or "", scheduled_at, schedule.timetable)
+                name = file_templates.render(schedule.file or "", times.scheduled_at, schedule.timetable)
                 bounds = Access.from_settings(settings), Limits.from_settings(settings)
                 source = stack.enter_context(_open_files(name, schedule.format, columns, *bounds, clock))
         rows = _translate_row_errors(source.rows)
@@ -112,54 +117,54 @@ def _open_files(
     limits: Limits,
     clock: Callable[[], float],
 ) -> Iterator[Source]:
-    def listed() -> list[str]:
+    def list_paths() -> list[str]:
         return [file.path for file in files.find_files([name], file_format, access)]
 
-    found = listed()
-    look = _snapshot_files(found)
-    for path, (_, changed) in look.items():
-        if -MAX_CLOCK_SKEW_SECONDS < clock() - changed / 1e9 < MIN_FILE_AGE_SECONDS:
+    paths = list_paths()
+    snapshot = _snapshot_files(paths)
+    for path, (_, modified_ns) in snapshot.items():
+        if -MAX_CLOCK_SKEW_SECONDS < clock() - modified_ns / 1e9 < MIN_FILE_AGE_SECONDS:
             raise SourceNotReady(f"{urls.redact_path(path)} is still being written")
-    with readers.open_source(found, columns, file_format, access, limits) as source:
-        yield replace(source, rows=_require_unchanged(source.rows, name, listed, look))
+    with readers.open_source(paths, columns, file_format, access, limits) as source:
+        yield replace(source, rows=_require_unchanged(source.rows, name, list_paths, snapshot))
 
 
 def _require_unchanged(
     rows: Iterator[Row | Problem], name: str, list_files: Callable[[], list[str]], snapshot: FileSnapshot
 ) -> Iterator[Row | Problem]:
     """Yield the rows, and fail if the files have changed by the end, because a slow writer may pause for long."""
-    broken: UnreadableSource | None = None
+    read_error: UnreadableSource | None = None
     try:
         yield from rows
     except UnreadableSource as error:  # a truncated file, perhaps because it is still being written
-        broken = error
+        read_error = error
     if _snapshot_files(list_files()) != snapshot:
         raise SourceNotReady(f"{urls.redact_path(name)} was written to while it was read")
-    if broken is not None:
-        raise broken
+    if read_error is not None:
+        raise read_error
 
 
 def _snapshot_files(paths: Iterable[str]) -> FileSnapshot:
-    found = {}
+    snapshot = {}
     for path in paths:
         if not is_url(path):  # objects behind URLs are complete
             try:
                 status = Path(path).stat()
             except OSError:
                 raise MissingSource(f"{path} was there and is gone") from None
-            found[path] = (status.st_size, status.st_mtime_ns)
-    return found
+            snapshot[path] = (status.st_size, status.st_mtime_ns)
+    return snapshot
 
 
 def _require_ids(rows: Iterator[Row | Problem], table: str) -> Iterator[Row | Problem]:
     """Yield the rows, and fail if none has an id for the output table, before anything is computed in vain."""
-    without = with_id = 0
+    without_id = with_id = 0
     for row in rows:
         if isinstance(row, Row):
             with_id += row.custom_id is not None
-            without += row.custom_id is None
+            without_id += row.custom_id is None
         yield row
-    if without and not with_id:
+    if without_id and not with_id:
         raise UsageError(f"no row has an id to find it again by in the table {table}; name the column that has it: id")
 
 

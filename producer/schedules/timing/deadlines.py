@@ -30,7 +30,7 @@ def check_deadline(text: str) -> None:
 
 def deadline_after(scheduled_at: datetime, deadline: str, cron: Cron) -> datetime:
     """Return the scheduled time plus a duration, or the next instant at which the zone's clocks show a time of day."""
-    found = TIME_OF_DAY.fullmatch(deadline.strip())
-    if found is None:
+    match = TIME_OF_DAY.fullmatch(deadline.strip())
+    if match is None:
         return scheduled_at + parse_timedelta(deadline)
-    return next(Cron(f"{int(found[2])} {int(found[1])} * * *", cron.zone).times_after(scheduled_at))
+    return next(Cron(f"{int(match[2])} {int(match[1])} * * *", cron.zone).times_after(scheduled_at))

@@ -278,12 +278,12 @@ class TestManySmallBatches:
                 return list(connection.scalars(text(query), {"seconds": -2.0}))
 
         assert pipelines() == [PIPELINE]
-        assert len(resend_wakeups._claimable_slice_ids(database, PIPELINE)) == 50
+        assert resend_wakeups._count_claimable_slices(database, PIPELINE) == 50
 
         take(database)
 
         assert pipelines() == []
-        assert resend_wakeups._claimable_slice_ids(database, PIPELINE) == []
+        assert resend_wakeups._count_claimable_slices(database, PIPELINE) == 0
         assert claims.claimable_pipelines(database, [PIPELINE]) == []
 
 

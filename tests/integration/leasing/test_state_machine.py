@@ -403,12 +403,9 @@ class Mill(RuleBasedStateMachine):
         with self.database.write() as connection:
             closed = commit.commit_results(
                 connection,
-                self.database.sql,
-                answers,
-                [lease],
-                {lease.slice_id} if finished else set(),
-                self.version_id,
-                deferred_slices=put_off,
+                commit.BatchCommit(
+                    [lease], answers, {lease.slice_id} if finished else set(), self.version_id, deferred_slices=put_off
+                ),
             )
         assert closed.results_written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
         assert held or closed.lost_slice_ids == {lease.slice_id}

@@ -117,14 +117,14 @@ class TestBells:
         insert_batch(database, 40)
         self.make_old(database)
 
-        assert resend_wakeups.resend_lost_wakeups(database, settings) == f"wakeups resent: {PIPELINE} (10 slices)"
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == f"wakeups resent: 10 for {PIPELINE}"
 
         assert self.depth(settings) == 10
 
     def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
-        wakeups.send_wakeups(settings, PIPELINE, [1])
+        wakeups.send_wakeups(settings, PIPELINE, 1)
 
         assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 

@@ -33,24 +33,24 @@ def document(*arguments: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nights(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScheduleHarness]:
-    made = ScheduleHarness(database_url, tmp_path)
-    ours = {
+def harness(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScheduleHarness]:
+    created = ScheduleHarness(database_url, tmp_path)
+    environment = {
         "DATABASE_URL": database_url,
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "SIMULATED_CLOCK": f"{NOON}@{datetime.now(UTC).isoformat()}",
         "LOG_LEVEL": "error",
     }
-    sources = {"SOURCES__TICKETS__URL": made.tickets.url, "SOURCES__TICKETS__QUERY": SELECT_TICKETS}
-    for name, value in (ours | sources).items():
+    sources = {"SOURCES__TICKETS__URL": created.tickets.url, "SOURCES__TICKETS__QUERY": SELECT_TICKETS}
+    for name, value in (environment | sources).items():
         monkeypatch.setenv(f"BATCHMILL_{name}", value)
     monkeypatch.chdir(tmp_path)
-    yield made
-    made.close()
+    yield created
+    created.close()
 
 
 class TestCreate:
-    def test_takes_all_that_a_definition_has(self, nights: ScheduleHarness) -> None:
+    def test_takes_all_that_a_definition_has(self, harness: ScheduleHarness) -> None:
         options = {
             "--id": "id",
             "--priority": "3",
@@ -73,12 +73,12 @@ class TestCreate:
 
         assert "Tue 2026-03-03 02:00 CET" in result.stdout
         assert "webhook_secret" in result.stderr
-        definition = registry.get(nights.database, "nightly").definition
+        definition = registry.get(harness.database, "nightly").definition
         assert definition.dump().keys() >= {name.removeprefix("--").replace("-", "_") for name in options}
         assert definition.reuse
 
     @pytest.mark.parametrize(
-        ("options", "words"),
+        ("options", "message"),
         [
             (("--file", "in.jsonl"), "sql or file, one of them"),
             (("--cron", "0 0 30 2 *"), "cron"),
@@ -96,8 +96,8 @@ class TestCreate:
             (("--bind", "until=1"), "until"),
         ],
     )
-    def test_says_what_is_wrong(self, options: tuple[str, ...], words: str) -> None:
-        assert words in run("create", "nightly", *USUAL, *options, code=2).stderr
+    def test_says_what_is_wrong(self, options: tuple[str, ...], message: str) -> None:
+        assert message in run("create", "nightly", *USUAL, *options, code=2).stderr
         assert document("ls") == {"object": "list", "data": []}
 
     def test_keeps_one_of_that_name_unless_told_to_replace_it(self) -> None:
@@ -115,18 +115,22 @@ def test_an_unknown_name_is_not_found(command: str) -> None:
     assert "there is no schedule 'nope'" in run(command, "nope", code=4).stderr
 
 
-def test_what_it_came_to_can_be_seen(nights: ScheduleHarness) -> None:
+def test_what_it_came_to_can_be_seen(harness: ScheduleHarness) -> None:
     run("create", "nightly", *USUAL, "--id", "id")
     assert "has had no run yet" in run("history", "nightly").stderr
     batch_id = run("trigger", "nightly").stdout.strip()
     assert "1 source looked at" in run("tick").stderr
 
-    [listed] = document("ls")["data"]
-    shown = document("show", "nightly")
-    [past] = document("history", "nightly")["data"]
-    assert (listed["name"], listed["state"], listed["last_run"]) == ("nightly", "active", past)
-    assert (past["batch_id"], past["trigger"], past["state"]) == (batch_id, "manual", "completed")
-    assert (shown["runs"], shown["next"][0], len(shown["next"])) == ([past], "2026-03-03T02:00:00+01:00", 5)
+    [listing] = document("ls")["data"]
+    output = document("show", "nightly")
+    [run_document] = document("history", "nightly")["data"]
+    assert (listing["name"], listing["state"], listing["last_run"]) == ("nightly", "active", run_document)
+    assert (run_document["batch_id"], run_document["trigger"], run_document["state"]) == (
+        batch_id,
+        "manual",
+        "completed",
+    )
+    assert (output["runs"], output["next"][0], len(output["next"])) == ([run_document], "2026-03-03T02:00:00+01:00", 5)
     for command in (("ls",), ("show", "nightly"), ("history", "nightly")):
         assert "completed" in run(*command).stdout
     assert 'batchmill_schedule_runs{schedule="nightly",state="completed"} 1' in run("metrics").stdout
@@ -153,43 +157,43 @@ def test_backfill_says_what_will_run() -> None:
 
 
 def test_sync_makes_them_what_the_file_declares(tmp_path: Path) -> None:
-    declared = f'[schedules.one]\npipeline = "{PIPELINE}"\ncron = "@daily"\nsql = "tickets"\ninput.text = "body"\n'
-    (tmp_path / "batchmill.toml").write_text(declared)
+    config = f'[schedules.one]\npipeline = "{PIPELINE}"\ncron = "@daily"\nsql = "tickets"\ninput.text = "body"\n'
+    (tmp_path / "batchmill.toml").write_text(config)
     assert run("sync").stdout.startswith("created one")
     assert "nothing to do" in run("sync").stderr
-    (tmp_path / "batchmill.toml").write_text(declared.replace("sql =", "sqll ="))
+    (tmp_path / "batchmill.toml").write_text(config.replace("sql =", "sqll ="))
     assert "is sql meant?" in run("sync", code=2).stderr
     (tmp_path / "batchmill.toml").write_text("")
     assert "deleted one" in run("sync").stdout
 
 
-def test_ls_asks_as_often_for_many_as_for_one(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_ls_asks_as_often_for_many_as_for_one(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
     read = Database.read
-    monkeypatch.setattr(Database, "read", lambda self: asked.append(1) or read(self))
+    monkeypatch.setattr(Database, "read", lambda self: calls.append(1) or read(self))
 
     def counted() -> int:
-        asked.clear()
+        calls.clear()
         run("ls")
-        return len(asked)
+        return len(calls)
 
-    nights.create_schedule("one")
+    harness.create_schedule("one")
     few = counted()
     for number in range(20):
-        nights.create_schedule(f"more-{number:02}")
+        harness.create_schedule(f"more-{number:02}")
     assert counted() == few
 
 
-def test_rows_without_ids_are_told_of_before_all_is_computed(nights: ScheduleHarness) -> None:
-    made = nights.tickets.path.parent / "in-2026-03-02.csv"
-    made.write_text("body\nfine\n")
-    nights.create_schedule(
-        "filed", utc("03-02 12:00"), file=str(made.parent / "in-{time:%Y-%m-%d}.csv"), id=None, into="labels"
+def test_rows_without_ids_are_told_of_before_all_is_computed(harness: ScheduleHarness) -> None:
+    created = harness.tickets.path.parent / "in-2026-03-02.csv"
+    created.write_text("body\nfine\n")
+    harness.create_schedule(
+        "filed", utc("03-02 12:00"), file=str(created.parent / "in-{time:%Y-%m-%d}.csv"), id=None, into="labels"
     )
     run("trigger", "filed")
-    os.utime(made, (1_700_000_000, 1_700_000_000))
+    os.utime(created, (1_700_000_000, 1_700_000_000))
     run("tick")
 
-    [past] = document("history", "filed")["data"]
-    assert past["state"] == "failed"
-    assert "no row has an id to find it again by in the table labels" in past["error"]["message"]
+    [run_document] = document("history", "filed")["data"]
+    assert run_document["state"] == "failed"
+    assert "no row has an id to find it again by in the table labels" in run_document["error_message"]

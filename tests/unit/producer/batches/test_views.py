@@ -14,7 +14,6 @@ OPENAI = {
     "id",
     "object",
     "status",
-    "errors",
     "created_at",
     "in_progress_at",
     "expires_at",
@@ -62,7 +61,7 @@ def test_the_object_has_openais_fields_and_ours() -> None:
     assert document["status"] == "completed"
     assert document["created_at"] == int(NOON.timestamp())
     assert document["completed_at"] is None
-    assert document["errors"] is None
+    assert document["error_code"] is None
     assert document["padding_share"] == 0.25
     assert document["jobs_per_second"] == 12.35
     assert json.loads(json.dumps(document)) == document
@@ -71,13 +70,13 @@ def test_the_object_has_openais_fields_and_ours() -> None:
 def test_the_counts_add_up() -> None:
     counts = JobCounts(10, 3, 2, 1, 1)
 
-    assert counts.as_dict() == {"total": 10, "completed": 3, "failed": 2, "cancelled": 1, "expired": 1, "open": 3}
+    assert counts.as_dict() == {"total": 10, "succeeded": 3, "failed": 2, "cancelled": 1, "expired": 1, "unanswered": 3}
 
 
 def test_a_failed_batch_has_an_error() -> None:
     document = view(status=BatchStatus.FAILED, error_code="model_unusable", error_message="no weights").as_dict()
 
-    assert document["errors"] == {"object": "list", "data": [{"code": "model_unusable", "message": "no weights"}]}
+    assert (document["error_code"], document["error_message"]) == ("model_unusable", "no weights")
 
 
 def test_without_results_padding_and_rate_are_none() -> None:
