@@ -227,7 +227,7 @@ def test_wait_reports_how_the_run_ended(
     monkeypatch.setattr(manual_runs.time, "sleep", work)
     result = run("trigger", "nightly", "--wait", "--json", code=code)
 
-    [run_document] = json.loads(result.stdout)["data"]
+    [run_document] = json.loads(result.stdout.splitlines()[-1])["data"]  # after the log lines of `tick`
     assert run_document["finished_at"] is not None
     assert run_document["batch_id"].startswith("batch_")
 
