@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +15,8 @@ from hypothesis import settings
 
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
+from models.schedule_tables import METADATA
+from tests.reusable_databases import ReusableDatabases, unique_database_name
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
@@ -122,11 +123,19 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgres_server: PostgresDatabases, postgresql_template: str) -> Iterator[str]:
-    """Yield the URL of a fresh PostgreSQL database with our tables."""
-    name = unique_database_name("batchmill_test")
-    yield postgres_server.create_database(name, template=postgresql_template)
-    postgres_server.drop_database(name)
+def postgresql_url(postgres_server: PostgresDatabases, reusable_databases: ReusableDatabases) -> Iterator[str]:
+    """Yield the URL of a PostgreSQL database with our tables, all empty; a test may change it in any way."""
+    name, new_state = reusable_databases.acquire()
+    yield postgres_server.url(name)
+    reusable_databases.release(name, new_state)
+
+
+@pytest.fixture(scope="session")
+def reusable_databases(postgres_server: PostgresDatabases, postgresql_template: str) -> Iterator[ReusableDatabases]:
+    """Yield the databases that `postgresql_url` hands out."""
+    databases = ReusableDatabases(postgres_server, postgresql_template, METADATA)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +159,3 @@ def postgresql_template(postgres_server: PostgresDatabases) -> Iterator[str]:
     upgrade(postgres_server.create_database(name))
     yield name
     postgres_server.drop_database(name)
-
-
-def unique_database_name(prefix: str) -> str:
-    # Other runs may use the same configured server.
-    return f"{prefix}_{uuid.uuid4().hex[:12]}"

@@ -92,7 +92,6 @@ class ResultRow:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that is printed and exported, with times as ISO 8601 in UTC; its keys are stable."""
-        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "batch_id": self.batch_id,
             "position": self.position,
@@ -101,7 +100,8 @@ class ResultRow:
             "passthrough": self.passthrough,
             "status": self.status.value,
             "output": self.output,
-            "error": error,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             "truncated": self.truncated,
             "model": self.model,
             "revision": self.revision,

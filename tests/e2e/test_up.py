@@ -85,4 +85,4 @@ def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path:
         assert waited.returncode == 1
         assert b"no safetensors weights" in waited.stderr
         rows = [json.loads(line) for line in ours.run("results", batch_id).stdout.decode().splitlines()]
-        assert [row["error"]["code"] for row in rows] == ["model_unusable"] * 2
+        assert [row["error_code"] for row in rows] == ["model_unusable"] * 2

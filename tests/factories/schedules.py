@@ -124,22 +124,22 @@ class ScheduleHarness:
             lease_seconds=60.0,
         )
         version_id = versions.register_version(self.database, replace(MODEL_VERSION, revision=self.revision))
-        defaults = {"label": "NEGATIVE", "score": 0.9} if output is None else output
+        answer = {"label": "NEGATIVE", "score": 0.9} if output is None else output
         while claimed := claims.claim(self.database, claimant, 10_000, self.settings.slice_size):
             for batch_id in {lease.batch_id for lease in claimed}:
-                environment = [lease for lease in claimed if lease.batch_id == batch_id]
-                jobs = sorted(get_unanswered_jobs(self.database, environment), key=lambda job: job.position)
-                answers = [
+                batch_leases = [lease for lease in claimed if lease.batch_id == batch_id]
+                jobs = sorted(get_unanswered_jobs(self.database, batch_leases), key=lambda job: job.position)
+                results = [
                     JobResult(
                         job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard"
                     )
                     if number < failures_per_claim
-                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(defaults))
+                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(answer))
                     for number, job in enumerate(jobs)
                 ]
-                finished = {lease.slice_id for lease in environment}
+                finished = {lease.slice_id for lease in batch_leases}
                 with self.database.write() as connection:
-                    commit.commit_results(connection, self.database.sql, answers, environment, finished, version_id)
+                    commit.commit_results(connection, commit.BatchCommit(batch_leases, results, finished, version_id))
 
     def run_schedule(self, now: datetime, output: Any = None) -> None:
         """Run a schedule from planning through answers to the end."""

@@ -120,14 +120,14 @@ class TestLeases:
         writing, beating = pools
         batch_id = insert_batch(writing, 12, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 12, 4)
-        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases), {}, lease_seconds=30, heartbeat_seconds=5)
         written, goes_on = threading.Event(), threading.Event()
         first, *others = leases
 
         def writes() -> None:
             answers = [JobResult(first, first.start_position, commit.JobOutcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                commit.commit_results(connection, writing.sql, answers, [first], set(), version_id=None)
+                commit.commit_results(connection, commit.BatchCommit([first], answers, set()))
                 written.set()
                 assert goes_on.wait(60)
 
@@ -151,7 +151,7 @@ class TestLeases:
         insert_batch(writing, 4, slice_size=4)
         [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
-            commit.commit_results(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            commit.commit_results(connection, commit.BatchCommit([lease], [], {lease.slice_id}))
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 
@@ -165,7 +165,7 @@ class TestLeases:
         writing, beating = pools
         insert_batch(writing, 4000, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 2000, 4)
-        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases[:4]), {}, lease_seconds=30, heartbeat_seconds=5)
         monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)
         ended, beats = threading.Event(), []
 

@@ -19,7 +19,7 @@ def refused(ours: Deployment, words: str) -> None:
     """Whatever needs the tables ends at once, saying so in one sentence."""
     for start in STARTS:
         done = ours.run(*start, stdin=b"a text\n")
-        assert done.returncode == 5, done.stderr
+        assert done.returncode == 6, done.stderr
         [sentence] = done.stderr.decode().splitlines()
         assert words in sentence
 
@@ -75,6 +75,6 @@ def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
         ours.execute("ALTER TABLE slices RENAME COLUMN available_at TO rests_until")
         ours.execute("ALTER TABLE batches RENAME COLUMN holder_heartbeat_at TO last_heard_at")
 
-        assert process.wait(60) == 5
+        assert process.wait(60) == 6
         assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in ours.log
         assert "Traceback" not in ours.log

@@ -45,6 +45,6 @@ def write_table(database: Database, batch_id: str, after_seq: int, table_name: s
 
 
 def report_written(batch: BatchView, count: int, target: str) -> None:
-    """Print how many results were written, and how many jobs of the batch are still open."""
-    open_jobs = "" if batch.status.has_ended else f"; {batch.counts.unanswered:,} jobs of the batch are still open"
-    terminal.print_notice(f"wrote {count:,} results to {target}{open_jobs}")
+    """Print how many results were written, and how many jobs of the batch are unanswered."""
+    unanswered = "" if batch.status.has_ended else f"; {batch.counts.unanswered:,} jobs of the batch are unanswered"
+    terminal.print_notice(f"wrote {count:,} results to {target}{unanswered}")

@@ -133,7 +133,7 @@ def _failure_reason(batch: BatchView | None) -> tuple[str, str]:
 def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
     accumulator = StatsAccumulator()
     rows = accumulator.add_while_iterating(pages.iter_by_position(run.database, batch.id))
-    if run.definition.into is None or not batch.counts.completed:
+    if run.definition.into is None or not batch.counts.succeeded:
         _exhaust(rows)
         failpoint("before_finish_run")
     else:

@@ -28,8 +28,7 @@ from producer.schedules.runs import run_errors
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.timing import due_times
 from producer.submission import open_submission
-from producer.submission.ids import new_batch_id
-from producer.submission.open_submission import OpenSubmission
+from producer.submission.open_submission import OpenSubmission, new_batch_id
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline
 

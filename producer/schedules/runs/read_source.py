@@ -21,7 +21,7 @@ from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sour
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.sources import IdTypes, SourceTimes
-from producer.submission import open_submission, submit
+from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -118,7 +118,7 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)
     failpoint("after_read_source")
     log.info("run.source_read", schedule=schedule, batch_id=submission.batch_id, jobs=submission.jobs)
-    warning = submit.notify_workers(settings, submission) if submission.slice_ids else None
+    warning = submit.notify_workers(settings, submission) if submission.slices else None
     if warning:
         fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
         log.warning("wakeups.send_failed", **fields, error=warning)
@@ -188,5 +188,5 @@ def _postpone_or_fail(
 
 def _fail_batch(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
     """Fail the batch without jobs; `finish` then fails the run."""
-    submit.delete_ingested_rows(database, submission)
-    submit.fail_submission(database, submission, code, message)
+    discard.delete_ingested_rows(database, submission)
+    discard.fail_submission(database, submission, code, message)

@@ -47,7 +47,7 @@ def summarize_failed(batch: BatchView) -> dict[str, Any]:
     counts = batch.counts
     return {
         "total": counts.total,
-        "succeeded": counts.completed,
+        "succeeded": counts.succeeded,
         "failed": counts.failed,
         "expired": counts.expired,
         "cancelled": counts.cancelled,

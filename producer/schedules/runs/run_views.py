@@ -57,7 +57,6 @@ class RunView:
     def as_dict(self) -> dict[str, Any]:
         """Return the run as `--json` prints it; these names are stable. Times are ISO 8601 in UTC."""
         times = ("since", "until", "deadline_at", "planned_at", "started_at", "finished_at")
-        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "object": "schedule.run",
             "schedule": self.schedule,
@@ -66,7 +65,8 @@ class RunView:
             "state": self.state.value,
             "batch_id": self.batch_id,
             **{name: iso_or_none(getattr(self, name)) for name in times},
-            "error": error,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             "summary": summaries.redact_summary(self.summary),
         }
 

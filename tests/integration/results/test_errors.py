@@ -46,8 +46,8 @@ def test_into_a_pipe_they_are_lines_of_the_results(batch_id: str) -> None:
     rows = [json.loads(line) for line in run("errors", batch_id).stdout.splitlines()]
 
     assert [row["position"] for row in rows] == [1, 2, 4]
-    assert rows[0]["error"]["code"] == "text_too_long"
-    assert [row for row in _results(batch_id) if row["error"]] == sorted(rows, key=lambda row: row["seq"])
+    assert rows[0]["error_code"] == "text_too_long"
+    assert [row for row in _results(batch_id) if row["error_code"]] == sorted(rows, key=lambda row: row["seq"])
     assert run("errors", batch_id, "--json").stdout == run("errors", batch_id).stdout
 
 

@@ -343,4 +343,4 @@ def test_rows_without_ids_are_told_of_before_all_is_computed(harness: ScheduleHa
 
     [run_document] = document("history", "filed")["data"]
     assert run_document["state"] == "failed"
-    assert "no row has an id to find it again by in the table labels" in run_document["error"]["message"]
+    assert "no row has an id to find it again by in the table labels" in run_document["error_message"]

@@ -27,7 +27,8 @@ class TestResultRow:
             "passthrough": {"region": "EU"},
             "status": "succeeded",
             "output": {"label": "POSITIVE", "score": 0.5},
-            "error": None,
+            "error_code": None,
+            "error_message": None,
             "truncated": False,
             "model": "m",
             "revision": "abc",
@@ -40,7 +41,9 @@ class TestResultRow:
         }
 
     def test_an_error_has_a_code_and_a_message(self) -> None:
-        assert result_row(**FAILED_FIELDS).as_dict()["error"] == {"code": "text_too_long", "message": "too long"}
+        failed = result_row(**FAILED_FIELDS).as_dict()
+
+        assert (failed["error_code"], failed["error_message"]) == ("text_too_long", "too long")
 
     def test_timestamps_are_in_utc(self) -> None:
         assert format_timestamp(FINISHED_AT.astimezone(timezone(timedelta(hours=2)))) == "2026-01-02T12:00:00.250Z"
