@@ -18,7 +18,6 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
     ("sentiment-analysis", 24, TEXTS, {}),
     ("sentiment-analysis", 24, [{"text": text, "text_pair": "a pair"} for text in TEXTS], {}),
     ("ner", 24, TEXTS, {}),
-    ("fill-mask", 24, [f"[MASK] {text}" for text in TEXTS], {}),
     ("zero-shot-classification", 32, TEXTS, {"candidate_labels": ["a", "a long label about rivers"]}),
     (
         "zero-shot-classification",
@@ -26,7 +25,6 @@ CASES: list[tuple[str, int, list[Any], dict[str, Any]]] = [
         [{"text": text, "candidate_labels": ["city"]} for text in TEXTS],
         {"hypothesis_template": "It is {}."},
     ),
-    ("summarization", 24, TEXTS, {"max_new_tokens": 2, "min_length": 0}),
     ("translation", 24, TEXTS, {"max_new_tokens": 2}),
     ("text-generation", 32, TEXTS, {"max_new_tokens": 4}),
     ("text-generation", 32, TEXTS, {"max_new_tokens": 4, "handle_long_generation": "hole"}),
