@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, case, select
 
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
 from producer.batches import pace
+from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
 
 TIMESTAMP_FIELDS = (
@@ -91,14 +93,14 @@ class BatchView:
         return self.device_seconds / self.working_seconds if self.device_seconds and self.working_seconds else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the public object: OpenAI's fields with times in seconds since 1970, then ours."""
+        """Return the public object: OpenAI's fields, with times in ISO 8601, then ours."""
         return {
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
             "error_code": self.error_code,
             "error_message": self.error_message,
-            **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
+            **{name: timestamp and format_timestamp(timestamp) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
             "ingesting": self.ingesting,
@@ -132,11 +134,13 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
     return _view_from_row(row, working_times)
 
 
-def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
-    """Return the last `limit` batches, the newest first."""
+def list_batches(database: Database, limit: int | None, batch_filter: BatchFilter | None = None) -> list[BatchView]:
+    """Return the newest batches, at most `limit` (None = all); raises NotFound if there is none to begin after."""
     query = _batch_query().order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Batch.status == status)
+    if batch_filter is not None:
+        query = batch_filter.apply(query, database.engine.dialect.name)
+        if batch_filter.after is not None:
+            get_batch(database, batch_filter.after)
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])

@@ -59,6 +59,7 @@ class SwitchingProcess:
         context = make_context(
             database,
             worker_id="worker-1#2",
+            pipelines=NAMES,
             on_fatal_error=lambda: self.crashes.append("crash"),
             on_hang=lambda: self.crashes.append("hung"),
             poll_interval_seconds=0.05,

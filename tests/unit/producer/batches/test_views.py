@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from models.documents import format_timestamp
 from models.states import BatchStatus
 from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
 from producer.cli.batches.wait import exit_code
@@ -59,7 +60,7 @@ def test_the_object_has_openais_fields_and_ours() -> None:
     assert document.keys() >= OPENAI
     assert document["object"] == "batch"
     assert document["status"] == "completed"
-    assert document["created_at"] == int(NOON.timestamp())
+    assert document["created_at"] == format_timestamp(NOON)
     assert document["completed_at"] is None
     assert document["error_code"] is None
     assert document["padding_share"] == 0.25
