@@ -9,6 +9,7 @@
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
     │   ├── InvalidRows                      rows that can't be jobs, by line
+    │   ├── NothingToRetry                   no job of the batch can be tried again
     │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
@@ -119,6 +120,12 @@ class SourceNotReady(BatchmillError):
 
     code = "source_not_ready"
     retryable = True
+
+
+class NothingToRetry(UsageError):
+    """A batch has no job that a retry would run again, so a script need not treat this as a failure."""
+
+    code = "nothing_to_retry"
 
 
 class NotFound(BatchmillError):

@@ -1,7 +1,9 @@
 """The client submits batches from Python, and finds them again."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -10,11 +12,11 @@ from typing import Any, Self
 
 from models import schema
 from models.db import Database
-from models.errors import JobError, UsageError
+from models.errors import BatchmillError, JobError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
-from models.settings import Settings
-from producer.batches import views
+from models.settings import Settings, unknown_variables
+from producer.batches import model_checks, views, workers
 from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
@@ -48,6 +50,8 @@ class Client:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force."""
+        for problem in unknown_variables(os.environ):
+            log.warning('settings.unknown_variable reason="%s"', problem)
         return Settings.load(**self._overrides)
 
     @cached_property
@@ -83,7 +87,7 @@ class Client:
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
         on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
-        deadline: a duration such as "6h", or a time, after which unanswered jobs expire; None = no deadline.
+        deadline: "6h", the next "06:00" of this machine's clock, or a time; jobs expire then. None = no deadline.
         max_failures: a number such as 20, or a share such as "2.5%"; more failed jobs end the batch. None = no limit.
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
@@ -157,6 +161,10 @@ class Client:
         if result.source_failure is not None:
             log.warning('submission.source_failed batch_id=%s error="%s"', result.batch_id, result.source_failure)
         is_new = result.existing_status is None
+        with suppress(BatchmillError):  # the batch is accepted, whatever else fails
+            worker_views = workers.list_workers(self.database, self.settings.lease_seconds)
+            if mismatch := model_checks.other_settings_warning(self.catalogue[result.pipeline], worker_views):
+                log.warning('workers.other_settings batch_id=%s reason="%s"', result.batch_id, mismatch)
         warning = submit.notify_workers(self.settings, result) if is_new else result.warning
         if warning is not None and is_new:
             log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
@@ -181,12 +189,26 @@ def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iter
     for number, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
             raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
+        record = dict(item) if isinstance(item, Mapping) else item
         try:
-            row: Row | Problem = columns.map_row(number, dict(item) if isinstance(item, Mapping) else item)
+            row: Row | Problem = columns.map_row(number, record)
             if custom_id is not None:
                 row = row._replace(custom_id=parse_custom_id(custom_id))
         except JobError as error:
-            row = Problem(number, str(error), error.code)
+            row = _explain_rejection(columns, number, record, custom_id, error)
         except Exception as error:
             row = unexpected_problem(number, error)
         yield row
+
+
+def _explain_rejection(
+    columns: ColumnMapping, number: int, record: object, custom_id: object, error: JobError
+) -> Problem:
+    """The problem of an item with all that can be kept of it; `ids` may name it although it can't be read."""
+    problem = columns.explain_rejection(number, record, error)
+    if custom_id is None:
+        return problem
+    try:
+        return problem._replace(custom_id=parse_custom_id(custom_id))
+    except JobError:
+        return problem

@@ -63,7 +63,7 @@ def postgres_server() -> Iterator[PostgresDatabases]:
     if url := os.environ.get(DATABASE_VARIABLE):
         yield PostgresDatabases(url)
         return
-    with Postgres(autovacuum="off") as server:  # plans depend on statistics, and no test depends on the time
+    with Postgres() as server:
         yield server
 
 

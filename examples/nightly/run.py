@@ -19,11 +19,11 @@ LONG_TICKET = "I love it, and I'll tell you why. " + "It works, and it works wel
 TEXT_WIDTH = 100
 SELECT_LABELS = """
 SELECT t.id, t.channel, t.status, l.label, l.score, substr(t.body, 1, 60)
-FROM tickets t JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT) WHERE t.id % 48 = 7 ORDER BY t.id
+FROM tickets t JOIN ticket_labels l ON l.id = t.id WHERE t.id % 48 = 7 ORDER BY t.id
 """
 COUNT_LABELS = """
 SELECT count(*), count(l.id), count(DISTINCT l.revision)
-FROM tickets t LEFT JOIN ticket_labels l ON l.id = CAST(t.id AS TEXT)
+FROM tickets t LEFT JOIN ticket_labels l ON l.id = t.id
 """
 
 

@@ -61,10 +61,33 @@ class TaskSpec:
             if value is not None:
                 stored[field.name] = field.check(value)
             elif field.required:
-                raise JobError("missing_field", f"{field.name} is missing; an input needs {self._required_names()}")
+                raise self._missing_field_error(field)
         if self.check_input is not None:
             self.check_input(stored, parameters or {})
         return stored
+
+    def find_errors(self, raw: Mapping[str, Any], parameters: Mapping[str, Any] | None = None) -> list[JobError]:
+        """All errors of an input that `normalise` rejects, one for each field or one of the fields together."""
+        errors = []
+        for field in self.fields:
+            value = raw.get(field.name)
+            if value is None:
+                errors += [self._missing_field_error(field)] if field.required else []
+                continue
+            try:
+                field.check(value)
+            except JobError as error:
+                errors.append(error)
+        if errors:
+            return errors
+        try:
+            self.normalise(raw, parameters)
+        except JobError as error:
+            errors.append(error)
+        return errors
+
+    def _missing_field_error(self, field: InputField) -> JobError:
+        return JobError("missing_field", f"{field.name} is missing; an input needs {self._required_names()}")
 
     def _bare_field_name(self, raw: object) -> str:
         if sum(field.required for field in self.fields) <= 1:

@@ -31,6 +31,17 @@ def validate_passthrough(values: dict[str, Any]) -> dict[str, Any]:
     return passthrough
 
 
+def keep_valid(values: dict[str, Any]) -> dict[str, Any]:
+    """The columns of an invalid row, with null in place of each that can't be kept."""
+    kept: dict[str, Any] = {}
+    for column, value in values.items():
+        try:
+            kept[column] = validate_passthrough({**kept, column: value})[column]
+        except JobError:
+            kept[column] = None
+    return kept
+
+
 def _json_value(column: str, value: object, levels_left: int) -> object:
     # The frequent types first: this runs for every row.
     if value is None or isinstance(value, (bool, int, float)):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, Any, TextIO
 from unicodedata import category
 
+from models.documents import format_timestamp
 from models.errors import UsageError
 from models.privacy import private_files
 from producer.results import parquet
-from producer.results.pages import ResultRow, format_timestamp
+from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
 # Spreadsheets treat cells that begin like this as formulas; plain numbers are safe.

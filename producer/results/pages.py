@@ -13,8 +13,7 @@ from models.db import Database
 from models.errors import NotFound
 from models.states import BatchStatus, JobOutcome
 from producer.batches import polling, views
-from producer.results.result_row import ResultRow as ResultRow  # other modules import it from here
-from producer.results.result_row import format_timestamp as format_timestamp
+from producer.results.result_row import ResultRow
 
 # A page is in memory at once; it has fewer rows where rows are large.
 PAGE_ROWS = 1000

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 from models.errors import UsageError
 from producer.readers.limits import portions
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 
 # Rows become Arrow's arrays a chunk at a time, because Python's objects take several times as much memory.
@@ -56,6 +56,7 @@ def _arrow_schema(layout: TabularLayout) -> Any:
     types = {
         ColumnType.TEXT: pyarrow.string(),
         ColumnType.INTEGER: pyarrow.int64(),
+        ColumnType.UUID: pyarrow.string(),
         ColumnType.NUMBER: pyarrow.float64(),
         ColumnType.BOOLEAN: pyarrow.bool_(),
         ColumnType.TIMESTAMP: pyarrow.timestamp("ms", tz="UTC"),

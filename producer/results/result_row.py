@@ -2,11 +2,11 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from models.documents import from_json
+from models.documents import format_timestamp, from_json
 from models.states import JobOutcome
 
 NON_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -80,13 +80,6 @@ class ResultRow(NamedTuple):
             f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}}}\n'
         )
         return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
-
-
-def format_timestamp(timestamp: datetime) -> str:
-    """Return a time as text in UTC, to the millisecond, which both databases store."""
-    if timestamp.tzinfo is not UTC:
-        timestamp = timestamp.astimezone(UTC)
-    return timestamp.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def _quote(text: str | None) -> str:

@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Table as SqlTable
+from sqlalchemy.dialects import postgresql
 
 from models.columns import Document
 from models.db import Database, insert_rows
@@ -39,6 +40,7 @@ CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 SQL_TYPES: dict[ColumnType, Any] = {
     ColumnType.TEXT: Text(),
     ColumnType.INTEGER: BigInteger(),
+    ColumnType.UUID: Text().with_variant(postgresql.UUID(as_uuid=False), "postgresql"),
     ColumnType.NUMBER: Double(),
     ColumnType.BOOLEAN: Boolean(),
     ColumnType.TIMESTAMP: DateTime(timezone=True),

@@ -10,7 +10,7 @@ from models.db import Database
 from models.errors import UsageError
 from models.tasks.spec import TaskSpec
 from producer.results import pages
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 
 class ColumnType(Enum):
@@ -18,6 +18,7 @@ class ColumnType(Enum):
 
     TEXT = "text"
     INTEGER = "integer"
+    UUID = "uuid"
     NUMBER = "number"
     BOOLEAN = "boolean"
     TIMESTAMP = "moment"

@@ -10,7 +10,7 @@ from models.db import Database
 from models.errors import UsageError
 from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.staging import STAGING_TABLE_NAME, TableSchema, stage_rows
 from producer.results.tabular import ColumnType, TabularLayout
 

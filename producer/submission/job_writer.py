@@ -28,7 +28,9 @@ UPDATE batches SET holder_heartbeat_at = {now}, rows_read = :rows_read, rows_dig
 WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 """
 
-SELECT_POSITIONS_BY_ID = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
+SELECT_POSITIONS_BY_ID = """
+SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
+"""
 
 
 class JobWriter:
@@ -105,8 +107,11 @@ class JobWriter:
 
         def work(connection: Connection) -> int:
             seq = self._record_chunk(connection, chunk, rows_digest)
-            insert_rows(connection, "jobs", JOB_COLUMNS, self._job_rows(chunk))
-            if chunk.failures:
+            if not chunk.failures:
+                insert_rows(connection, "jobs", JOB_COLUMNS, self._job_rows(chunk))
+            else:
+                rows = ((*row, row[1] in chunk.failures) for row in self._job_rows(chunk))
+                insert_rows(connection, "jobs", (*JOB_COLUMNS, "invalid"), rows)
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failure_rows(chunk, seq))
             if self._slice_size is None:
                 return 0

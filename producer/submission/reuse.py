@@ -50,7 +50,7 @@ PLANNER_SETTINGS = ("SET LOCAL enable_nestloop = off", "SET LOCAL work_mem = '64
 
 # The jobs that need a result: those that were invalid have one, and others may have a match already.
 WHERE_UNANSWERED = """
-WHERE n.batch_id = :batch_id AND n.input <> {no_input}
+WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM results x WHERE x.batch_id = :batch_id AND x.position = n.position)
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
@@ -242,9 +242,7 @@ def _match_group(connection: Connection, sql: SqlFragments, params: dict[str, An
         driver.create_function("digest", 1, hash, deterministic=True)
     for statement in INDEX_KNOWN_INPUTS[dialect]:
         connection.execute(_bind_group(statement), params)
-    return connection.execute(
-        _bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED.format(no_input=sql.empty_document)), params
-    ).rowcount
+    return connection.execute(_bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED), params).rowcount
 
 
 def _bind_group(statement: str) -> TextClause:

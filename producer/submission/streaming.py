@@ -10,9 +10,7 @@ from sqlalchemy import Connection, text
 
 from models.db import Database, SqlFragments
 from models.lifecycle import slices, termination
-from models.states import Termination
-from producer.readers.storable import make_storable
-from producer.submission.chunks import SOURCE_FAILED, Chunk
+from producer.submission.chunks import Chunk
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
 from producer.submission.request import FailureLimit
 
@@ -30,12 +28,6 @@ UPDATE batches SET ingesting = false, max_failures = :max_failures
 WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting
 RETURNING {termination.PROGRESS_COLUMNS}
 """  # noqa: S608
-
-# With the strongest lock from the start, because the idempotency key is cleared: a lock that grows is a deadlock.
-LOCK_INGESTING_BATCH = """
-SELECT 1 FROM batches
-WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting {for_key_update}
-"""
 
 
 def add_chunk(
@@ -82,24 +74,6 @@ def end_ingestion(
         termination.end_if_done(connection, database.sql, submission.batch_id, progress)
 
     database.transact(work)
-
-
-def abort(database: Database, submission: OpenSubmission, reason: str) -> None:
-    """Fail a batch whose source can't be read to its end, and which nobody can resume; its results stay."""
-
-    def work(connection: Connection) -> bool:
-        query = text(LOCK_INGESTING_BATCH.format(for_key_update=database.sql.for_key_update))
-        if connection.execute(query, submission.params).one_or_none() is None:
-            return False
-        message = make_storable(f"it was not read to its end: {reason}")
-        connection.execute(text(termination.FREE_IDEMPOTENCY_KEY), submission.params)
-        termination.begin_termination(
-            connection, database.sql, submission.batch_id, Termination.FAILED, SOURCE_FAILED, message
-        )
-        return True
-
-    if database.transact(work):
-        termination.finish_termination(database, submission.batch_id)
 
 
 def _slice_ranges(chunk: Chunk, slice_size: int) -> Iterator[tuple[int, int]]:

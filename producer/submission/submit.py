@@ -14,19 +14,18 @@ from sqlalchemy import Connection, text
 
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
-from models.lifecycle import termination
 from models.settings import Settings
-from models.states import BatchStatus, Termination
+from models.states import BatchStatus
+from producer.batches import model_checks
 from producer.readers.rows import Source
-from producer.readers.storable import make_storable
 from producer.submission import accept, reuse, streaming
 from producer.submission.accept import NO_JOBS, IngestedJobs
 from producer.submission.chunks import ChunkOptions, JobChunker
-from producer.submission.discard import delete_batch, delete_jobs
+from producer.submission.discard import abort_stream, delete_batch, delete_ingested_rows
 from producer.submission.job_writer import JobWriter
 from producer.submission.open_submission import (
     OpenSubmission,
-    heartbeat_thread,
+    lease_of,
     lock_if_held,
     lost_ownership_error,
     open_or_resume,
@@ -38,11 +37,6 @@ STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time,
 
 # The same submission with a repaired source becomes another batch. Locks nothing else, so it can't cause a deadlock.
 CLEAR_KEY_OF_PARTIAL_BATCH = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
-
-DELETE_RESULTS_AND_JOBS = (
-    "DELETE FROM results WHERE batch_id = :batch_id",
-    "DELETE FROM jobs WHERE batch_id = :batch_id",
-)
 
 OnProgress = Callable[[int], object]
 OnSlicesQueued = Callable[["SubmitResult"], object]
@@ -122,7 +116,7 @@ class _Ingestion:
             self.database, self.submission, self.chunker, slice_size=slice_size, max_failures=max_failures
         )
         jobs, announced_slices = 0, 0
-        with heartbeat_thread(self.database, self.submission), writer:
+        with lease_of(self.database, self.submission).heartbeat_thread(), writer:
             for chunk in self.resume_check.chunks():
                 if chunk.end_position <= self.submission.rows_read:
                     writer.skip(chunk)
@@ -145,7 +139,7 @@ class _Ingestion:
 
     def _accept_with_reuse(self, jobs: IngestedJobs, result: SubmitResult) -> SubmitResult:
         with (
-            heartbeat_thread(self.database, self.submission),
+            lease_of(self.database, self.submission).heartbeat_thread(),
             reuse.find_reusable(self.database, self.submission, self.request, jobs.total) as reusable,
             reusable.begin(),
         ):
@@ -177,9 +171,10 @@ def submit(
     on_progress: called with the number of jobs after each chunk.
     on_slices_queued: called with slices to send wakeups for while ingesting, if no row can reject the batch.
 
-    Raises InvalidRows or UnreadableSource naming what is wrong with the source, and IdempotencyConflict or
-    IdempotencyKeyInUse where the key belongs to another submission.
+    Raises SettingsError where the model can't be there, InvalidRows or UnreadableSource naming what is wrong with the
+    source, and IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission.
     """
+    model_checks.check_before_submit(database, request.pipeline)
     submission = open_or_resume(database, request)
     streams = _can_stream(request, submission)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, _chunk_options(request, submission))
@@ -197,7 +192,7 @@ def submit(
         if resume_check.matches and (submission.idempotency_key is None or isinstance(error, UsageError)):
             with suppress(Unreachable, DatabaseRefused):
                 delete_batch(database, submission)
-                streaming.abort(database, submission, str(error) or "it was interrupted")
+                abort_stream(database, submission, str(error) or "it was interrupted")
         raise
     if result.source_failure is not None and submission.idempotency_key is not None:
         with suppress(Unreachable), database.write() as connection:
@@ -216,33 +211,6 @@ def submit_into(
     options = ChunkOptions(keep_invalid=request.keep_invalid, allow_empty=True)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, options)
     return _Ingestion(database, slice_size, request, submission, chunker, ResumeCheck(submission, chunker)).run()
-
-
-def fail_submission(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
-    """Fail a batch that is `validating`, with all its jobs; does nothing if another process holds it."""
-    message = make_storable(message)
-
-    def work(connection: Connection) -> None:
-        if lock_if_held(connection, database.sql, submission):
-            termination.begin_termination(
-                connection, database.sql, submission.batch_id, Termination.FAILED, code, message
-            )
-            termination.close_chunk(connection, database.sql, submission.batch_id)
-
-    database.transact(work)
-
-
-def delete_ingested_rows(database: Database, submission: OpenSubmission) -> None:
-    """Delete the rows that a previous holder of the batch inserted."""
-    delete_jobs(database, submission)
-
-    def work(connection: Connection) -> None:
-        if not lock_if_held(connection, database.sql, submission):
-            raise lost_ownership_error(connection, submission)
-        for statement in DELETE_RESULTS_AND_JOBS:
-            connection.execute(text(statement), submission.params)
-
-    database.transact(work)
 
 
 def notify_workers(settings: Settings, result: SubmitResult) -> str | None:

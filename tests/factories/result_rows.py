@@ -5,7 +5,7 @@ from typing import Any
 
 from models.documents import to_json
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 FINISHED_AT = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from producer.batches import views
 from producer.batches.views import BatchView
 from producer.cli.display import batch_tables
 from producer.results import export, files, user_table
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 
 def make_row_printer(*, as_json: bool) -> Callable[[ResultRow], object]:

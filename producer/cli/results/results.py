@@ -17,7 +17,7 @@ from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
 from producer.results import export, pages
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 
 @click.command(short_help="Print a batch's results, or write them to a file.")

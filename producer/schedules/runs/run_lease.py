@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, TextClause, bindparam, text
 
 from models import holders
-from models.background import HeartbeatThread
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
+from models.holders import ProcessLease
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
 
@@ -66,8 +66,10 @@ def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
     if not _acquire_lease(database, run, holder_id):
         yield None
         return
+    renewal = bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds))
+    params = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
     try:
-        with HeartbeatThread(lambda: _renew_lease(database, run, holder_id), RENEW_SECONDS):
+        with ProcessLease(database, renewal, params, RENEW_SECONDS).heartbeat_thread():
             yield holder_id
     finally:
         with suppress(Unreachable, DatabaseRefused), database.write() as connection:
@@ -97,14 +99,5 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
             connection.execute(
                 bind_datetimes(ACQUIRE_LEASE.format(now=sql.now, later=sql.now_plus_seconds)), named
             ).rowcount
-            == 1
-        )
-
-
-def _renew_lease(database: Database, run: RunView, holder_id: str) -> bool:
-    named = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
-    with database.write() as connection:
-        return (
-            connection.execute(bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds)), named).rowcount
             == 1
         )

@@ -197,8 +197,6 @@ class TestWorkers:
         assert workers_by_id["w-5"].alive
         assert not workers_by_id["w-100"].alive
         assert 99 < workers_by_id["w-100"].heartbeat_seconds_ago < 130
-        assert workers.count_serving_workers(database, "p", lease_seconds=30) == 1
-        assert workers.count_serving_workers(database, "q", lease_seconds=30) == 0
 
     def test_the_command(self, database: Database) -> None:
         assert "no worker runs" in run("workers").stderr

@@ -77,23 +77,22 @@ class TestInvalidRowsThatFailAlone:
             Row(4, None, None),
             Row(5, "a", "again"),
             Row(6, "c", "x"),
-            Row(7, "b", "an id that a failed row has"),
+            Row(7, "b", "an id that an invalid row has"),
             Row(8, "d", "good"),
         ]
 
         submission = accept(database, rows, on_invalid="fail-row")
 
         view = views.get_batch(database, submission.batch_id)
-        assert (submission.jobs, submission.failed) == (8, 5)
-        assert (view.counts.total, view.counts.failed, view.counts.unanswered) == (8, 5, 3)
+        assert (submission.jobs, submission.failed) == (8, 4)
+        assert (view.counts.total, view.counts.failed, view.counts.unanswered) == (8, 4, 4)
         landed = list(pages.iter_results(database, submission.batch_id))
-        assert [row.seq for row in landed] == list(range(1, 6))
-        assert {row.position: (row.error_code, row.custom_id) for row in landed} == {
-            1: ("empty_text", "b"),
-            2: ("invalid_row", None),
-            3: ("not_text", None),
-            4: ("duplicate_id", None),
-            6: ("duplicate_id", None),
+        assert [row.seq for row in landed] == list(range(1, 5))
+        assert {row.position: (row.error_code, row.custom_id, row.input) for row in landed} == {
+            1: ("empty_text", "b", {"text": ""}),
+            2: ("invalid_row", None, {}),
+            3: ("not_text", None, {}),
+            4: ("duplicate_id", "a", {"text": "again"}),
         }
         assert landed[0].error_message == "line 2: text is empty; leave the row out or give it text"
         assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [
@@ -101,11 +100,12 @@ class TestInvalidRowsThatFailAlone:
             "b",
             None,
             None,
-            None,
+            "a",
             "c",
-            None,
+            "b",
             "d",
         ]
+        assert column(database, "SELECT position FROM jobs WHERE invalid ORDER BY position") == [1, 2, 3, 4]
 
     def test_a_batch_of_nothing_else_has_ended(self, database: Database) -> None:
         submission = accept(database, [Row(where, None, None) for where in range(1, 8)], on_invalid="fail-row")
@@ -618,7 +618,7 @@ class TestOnceItIsAccepted:
         "target",
         [
             "models.lifecycle.wakeups.send_wakeups",
-            "producer.batches.workers.count_serving_workers",
+            "producer.batches.workers.list_workers",
             "producer.batches.views.get_batch",
         ],
     )

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from models.documents import format_timestamp
 from models.errors import UsageError
 from producer.results import files
 from producer.results.files import escape_formula
-from producer.results.pages import ResultRow, format_timestamp
+from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
