@@ -163,6 +163,8 @@ def cli(ctx: click.Context, /, **flags: str | None) -> None:
     for flag, value in flags.items():
         if value is not None:
             _override_environment(ctx, f"BATCHMILL_{flag.upper()}", value)
+    if any(name.upper().startswith("BATCHMILL_") for name in os.environ) and "--exit-with-parent" not in sys.argv:
+        _warn_about_unknown_variables()
 
 
 def main() -> NoReturn:
@@ -185,6 +187,13 @@ def _override_environment(ctx: click.Context, variable: str, value: str) -> None
     before = os.environ.get(variable)
     os.environ[variable] = value
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
+
+
+def _warn_about_unknown_variables() -> None:
+    from models.settings import unknown_variables
+
+    for problem in unknown_variables(os.environ):
+        _print_message(f"warning: {problem}")
 
 
 def _escape_unencodable(stream: Any) -> None:

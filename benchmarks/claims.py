@@ -29,7 +29,7 @@ from models.settings import Settings
 from models.states import JobOutcome
 from models.tables import Batch
 from tests.servers import Postgres, Valkey
-from worker.leasing import claims, commit
+from worker.leasing import backlog, claims, commit
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Claimant, Lease
 from worker.maintenance import tasks
@@ -145,9 +145,9 @@ def _claim_all(url: str, worker_id: str, results_per_slice: int, barrier: Barrie
     who = Claimant(worker_id, PIPELINE, TASK, MODEL, REVISION, LEASE_SECONDS)
     seconds: list[float] = []
     try:
-        claims.claimable_pipelines(database, [PIPELINE])  # opens the connection
+        backlog.select_claimable_work(database, [PIPELINE])  # opens the connection
         barrier.wait()
-        while claims.claimable_pipelines(database, [PIPELINE]):
+        while backlog.select_claimable_work(database, [PIPELINE]):
             started = time.perf_counter()
             leases = claims.claim(database, who, SLICE_JOBS, SLICE_JOBS)
             if leases:

@@ -34,7 +34,8 @@ from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import claims
+from worker.leasing import backlog, claims
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 
@@ -94,7 +95,7 @@ def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], l
         marks.append(time.perf_counter())
         get_unanswered_jobs(database, leases)
         marks.append(time.perf_counter())
-        claims.claimable_pipelines(database, [PIPELINE])
+        backlog.select_claimable_work(database, [PIPELINE])
         marks.append(time.perf_counter())
         if not leases:
             break
@@ -131,6 +132,7 @@ def _measure_engine_run(url: str, batches: int) -> float:
         settings=Settings.load(slice_size=SLICE_JOBS, poll_interval_seconds=0.5),
         database=database,
         claim_database=database,
+        backlog=Backlog(database, [PIPELINE]),
         wakeup_signal=WakeupSignal(),
         held_leases=HeldLeases(),
         on_fatal_error=lambda: os._exit(1),

@@ -162,6 +162,23 @@ class Database:
             yield connection
 
     @contextmanager
+    def statement(self, *, read_only: bool = True) -> Iterator[Connection]:
+        """Open a connection for one statement, which commits by itself: PostgreSQL gets no BEGIN and no ROLLBACK.
+
+        It is meant for periodic statements of idle processes. The lock timeout does not apply, so the statement must
+        skip locked rows or wait only for short transactions.
+        """
+        if self.engine.dialect.name != "postgresql":
+            with self.read() if read_only else self.write() as connection:
+                yield connection
+            return
+        with (
+            self._guard_connection(),
+            self.engine.connect().execution_options(isolation_level=session.AUTOCOMMIT) as connection,
+        ):
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a read-only transaction in which all queries see the same data; it blocks no writer."""
         # SQLite's read transactions are always snapshots.

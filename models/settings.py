@@ -6,7 +6,9 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -23,6 +25,7 @@ from models.errors import SettingsError
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
+OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT", "LOG_FILE"), "TEST_"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
@@ -227,8 +230,12 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
             problems = validation.describe_problems(error, cls, "there is no setting", "setting")
-            raise SettingsError(problems) from None
-        except ValueError as error:  # from tomllib, or from invalid JSON in the environment
+            names = {f"{cls.model_config['env_prefix']}{problem['loc'][0]}".upper() for problem in error.errors()}
+            place = "" if names <= {variable.upper() for variable in os.environ} else settings_place()
+            raise SettingsError(f"{place}{problems}") from None
+        except TOMLDecodeError as error:
+            raise SettingsError(f"{settings_place()}it is no valid TOML: {error}") from None
+        except ValueError as error:  # from invalid JSON in the environment
             raise SettingsError(f"settings can't be read: {error}") from None
 
     @property
@@ -274,6 +281,20 @@ class Settings(BaseSettings):
         """The reason not to trust the embedded Valkey's socket if it is outside home; None = it can be used."""
         folder = self.embedded_socket_path.parent
         return None if folder == self.home_path else private_files.untrusted_reason(folder)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each `BATCHMILL_…` variable that names no setting, with the nearest one."""
+    prefix, names = Settings.model_config["env_prefix"], [name.upper() for name in Settings.model_fields]
+    problems = []
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(prefix)
+        is_ours = variable.upper().startswith(prefix) and not name.startswith(TEST_VARIABLE_PREFIX)
+        if is_ours and name.partition("__")[0] not in (*names, *OTHER_VARIABLES):
+            setting = validation.nearest(name, names)
+            meant = f"; is {prefix}{setting} meant?" if setting else ""
+            problems.append(f"the environment variable {variable[:80]} names no setting{meant}")
+    return problems
 
 
 def model_hashes_file() -> Path:

@@ -1,5 +1,7 @@
 """A pipeline: a task with its exact model, revision, load options and limits."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,6 +13,7 @@ from models.errors import InvalidParameters, UsageError
 from models.tasks.spec import TaskSpec
 
 BUNDLED_PREFIX = "bundled:"
+HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -77,6 +80,10 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _check_task_options(self) -> Self:
+        if self.stride is not None and self.truncation != "stride":
+            raise ValueError('stride has no effect without truncation = "stride"; set it, or leave stride out')
+        if self.tokenizer_revision is not None and self.tokenizer is None:
+            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
         try:
@@ -84,6 +91,15 @@ class Pipeline(BaseModel):
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def settings_hash(self) -> str:
+        """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
+        fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        for key in ("model", "tokenizer"):
+            if _model_folder(fields[key] or "") is not None:
+                fields[key] = Path(fields[key]).name
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
     @property
     def spec(self) -> TaskSpec:

@@ -8,9 +8,9 @@ from sqlalchemy import column, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from producer.batches import views
-from producer.results.pages import format_timestamp
 
 # Successful attempts are left out, because the results show them. The newest ones are the most useful.
 SELECT_BATCH_ATTEMPTS = """

@@ -78,7 +78,7 @@ class ScheduleDefinition(BaseModel):
     catchup_window: Duration = Field(default="24h", description="A run later than this is missed.")
     overlap: OverlapPolicy = Field(default="skip", description="What a run does while the one before it is open.")
     deadline: Annotated[str, _validator_for(deadlines.check_deadline)] | None = Field(
-        default=None, description="A span after the scheduled time, or a time of day in the zone."
+        default=None, description="A duration after the scheduled time, or a time of day or a time in the zone."
     )
     source_timeout: Duration = Field(default="1h", description="How long a run waits for its source.")
     lag: Duration = Field(default="0s", description="How long after they are made rows may take to be seen.")

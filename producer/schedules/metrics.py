@@ -61,7 +61,9 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
 def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
     """Read the numbers of every schedule, by name."""
     with database.snapshot() as connection:
-        names = connection.scalars(select(Schedule.name).order_by(Schedule.name)).all()
+        names = connection.scalars(
+            select(Schedule.name).where(Schedule.deleted_at.is_(None)).order_by(Schedule.name)
+        ).all()
         return [_collect_one(connection, name, now) for name in names]
 
 

@@ -189,7 +189,7 @@ def gone_error(batch_id: str) -> BatchmillError:
 
 def request_fingerprint(request: SubmitRequest) -> str:
     """A hash of the request, except its rows."""
-    deadline = request.deadline and [request.deadline.seconds, str(request.deadline.expires_at)]
+    deadline = request.deadline and request.deadline.comparable_values
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
     values = [*_comparable_values(request).values(), request.keep_invalid, deadline, failures]
     if request.reuse:  # left out otherwise, so that requests from before this option keep their fingerprint

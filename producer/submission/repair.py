@@ -90,10 +90,10 @@ class RepairColumns(ColumnMapping):
             raise JobError("invalid_row", NO_POSITION_MESSAGE)
         return row._replace(passthrough={"position": position, "columns": row.passthrough})
 
-    def column_names(self) -> Iterator[str]:
-        """All columns that a row may be made of."""
+    def column_names(self, header: Iterable[str]) -> Iterator[str]:
+        """All columns that a row may be made of, in a table with this header."""
         yield POSITION_COLUMN
-        yield from ColumnMapping.column_names(self)
+        yield from ColumnMapping.column_names(self, header)
 
     def check_header(self, source_name: str, header: Iterable[str]) -> None:
         """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""

@@ -16,6 +16,7 @@ from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
 from models.settings import Settings
 from models.states import BatchStatus
+from producer.batches import model_checks
 from producer.readers.rows import Source
 from producer.submission import accept, reuse, streaming
 from producer.submission.accept import NO_JOBS, IngestedJobs
@@ -170,9 +171,10 @@ def submit(
     on_progress: called with the number of jobs after each chunk.
     on_slices_queued: called with slices to send wakeups for while ingesting, if no row can reject the batch.
 
-    Raises InvalidRows or UnreadableSource naming what is wrong with the source, and IdempotencyConflict or
-    IdempotencyKeyInUse where the key belongs to another submission.
+    Raises SettingsError where the model can't be there, InvalidRows or UnreadableSource naming what is wrong with the
+    source, and IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission.
     """
+    model_checks.check_before_submit(database, request.pipeline)
     submission = open_or_resume(database, request)
     streams = _can_stream(request, submission)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, _chunk_options(request, submission))

@@ -1,17 +1,18 @@
 """Engines for tests: the context of a worker process, and a pipeline that is loaded in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from models.db import Database
 from models.settings import Settings
-from tests.factories.batch_rows import LEASE_SECONDS, claimant_for
+from tests.factories.batch_rows import LEASE_SECONDS, PIPELINE, claimant_for
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 from worker.loading.runtime import Runtime
@@ -26,6 +27,7 @@ def make_context(
     database: Database,
     *,
     worker_id: str = "worker-1",
+    pipelines: Sequence[str] = (PIPELINE,),
     on_fatal_error: Callable[[], None] = fail_test,
     on_hang: Callable[[], None] = fail_test,
     **settings: Any,
@@ -37,6 +39,7 @@ def make_context(
         settings=Settings.load(**{"lease_seconds": LEASE_SECONDS, **settings}),
         database=database,
         claim_database=database,
+        backlog=Backlog(database, pipelines),
         wakeup_signal=WakeupSignal(),
         held_leases=HeldLeases(),
         on_fatal_error=on_fatal_error,

@@ -21,9 +21,10 @@ from models.states import JobOutcome
 from producer.health import audit
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import run_views, tick
+from producer.schedules.runs import manual_runs, run_views, tick
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
+from producer.times import TimeRange
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
 from worker.leasing import claims, commit, leases
 from worker.leasing.commit import JobResult
@@ -98,6 +99,14 @@ class ScheduleHarness:
         definition = validation.validate(name, fields, self.settings, self.catalogue)
         registry.create(self.database, definition, now)
         return definition
+
+    def backfill(self, time: str, *, now: datetime, include_completed: bool = False) -> list[datetime]:
+        """Start the run of one scheduled time again; return the scheduled times that were started."""
+        span = TimeRange(utc(time), utc(time) + timedelta(minutes=1))
+        result = manual_runs.backfill(
+            self.database, self.catalogue, "nightly", span, now, include_completed=include_completed
+        )
+        return [run.scheduled_at for run in result.started]
 
     def tick(self, now: datetime) -> TickResult:
         """Run everything that is due."""

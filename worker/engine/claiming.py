@@ -25,12 +25,14 @@ class SliceClaimer:
         self._settings = context.settings
         self._database = context.claim_database
         self._release_database = context.database  # without a lock timeout
+        self._backlog = context.backlog
         self._wakeup = context.wakeup_signal
         self._held_leases = context.held_leases
         self._claimant = pipeline.claimant
         self._claim_sizer = pipeline.claim_sizer
         self._log = log
         self._quarantine_share = QuarantineShare()
+        self._is_idle = False  # the last claim found nothing, and no lease was held
         self._claim_in_doubt = False  # the connection broke during a claim, which may have been committed
 
     def claim(self) -> tuple[list[Lease], list[JobSize]]:
@@ -73,6 +75,20 @@ class SliceClaimer:
 
     def _claim_slices(self) -> list[Lease]:
         held_leases = self._held_leases.leases()
+        # While nothing happens, one statement tells; the claim itself takes several.
+        if (
+            self._is_idle
+            and not held_leases
+            and not self._claim_in_doubt
+            and not self._backlog.has_work_for(self._claimant)
+        ):
+            return []
+        self._is_idle = False
+        leases = self._claim_in_turn(held_leases)
+        self._is_idle = not leases and not held_leases
+        return leases
+
+    def _claim_in_turn(self, held_leases: Sequence[Lease]) -> list[Lease]:
         if self._claim_in_doubt:
             with self._database.write() as connection:
                 claims.release_unknown_claims(connection, self._claimant.worker_id, held_leases)

@@ -10,6 +10,7 @@ from models.settings import Settings
 from worker.engine.claim_size import ClaimSizer
 from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
+from worker.leasing.backlog import Backlog
 from worker.leasing.database_refusal import OnRefusal
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.leasing.load_failures import LoadLocation
@@ -34,6 +35,7 @@ class WorkerContext:
     settings: Settings
     database: Database
     claim_database: Database
+    backlog: Backlog
     wakeup_signal: WakeupSignal
     held_leases: HeldLeases
     on_fatal_error: Callable[[], None]

@@ -57,9 +57,7 @@ class ResultWriter:
 
     def write(self, items: Sequence[RawOutputs | Sequence[Lease]]) -> None:
         """Commit these outputs, and finish the slices that turned out to have no unanswered job."""
-        held_leases = set(
-            self._held_leases.leases()
-        )  # at most one for each slice, though it may have been claimed twice
+        held_leases = set(self._held_leases.leases())  # at most one for each slice
         self._assembler.discard_others(held_leases)
         self._failures_by_lease = {
             lease: failures for lease, failures in self._failures_by_lease.items() if lease in held_leases

@@ -13,7 +13,7 @@ import structlog
 
 from models import background, failpoints, log, schema
 from models.background import PeriodicThread
-from models.errors import BatchmillError
+from models.errors import BatchmillError, LoadFailed
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import tracebacks
@@ -22,8 +22,9 @@ from worker.engine.context import WorkerContext
 from worker.engine.wakeup import WakeupSignal
 from worker.exit_status import DEVICE_HUNG, FORCED_SHUTDOWN, INTERNAL_ERROR, exit_status_for
 from worker.leasing import database_refusal
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import HeldLeases
-from worker.loading import runtime
+from worker.loading import runtime, weights
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
@@ -53,6 +54,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     signal.signal(signal.SIGTERM, _exit_before_start)
     background.exit_with_parent()
     settings = Settings.load()
+    device = _resolve_device(device)
     log.configure(settings, pid=os.getpid(), device=device)
     failpoints.arm()
     catalogue = Catalogue.load(settings)
@@ -60,12 +62,14 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     database, heartbeat_database = (schema.open_database(settings, max_connections=1) for _ in range(2))
     held_leases = HeldLeases()
     on_refusal = partial(database_refusal.end_process, database, held_leases)
+    claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
     context = WorkerContext(
         worker_id=worker_id,
         device=device,
         settings=settings,
         database=database,
-        claim_database=heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS),
+        claim_database=claim_database,
+        backlog=Backlog(claim_database, pipeline_names),
         wakeup_signal=WakeupSignal(),
         held_leases=held_leases,
         on_fatal_error=_on_fatal_error,
@@ -75,7 +79,7 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     heartbeat = Heartbeat(
         heartbeat_database,
         held_leases,
-        pipeline_names,
+        {name: pipeline.settings_hash for name, pipeline in pipelines.items()},
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         on_refusal=on_refusal,
@@ -97,6 +101,14 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     heartbeat.close()
     logger.info("worker.stopped")
     return os.EX_OK
+
+
+def _resolve_device(requested: str) -> str:
+    """Return the name of the device; as requested, if this machine lacks it, which each load then reports."""
+    try:
+        return str(weights.resolve_device(requested))
+    except LoadFailed:
+        return requested
 
 
 def _serve(

@@ -16,7 +16,6 @@ from models.pipelines.pipeline import Pipeline
 from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
 from worker.failures import is_device_lost
-from worker.leasing import claims
 from worker.loading import model_cache
 from worker.process.pipeline_loader import PipelineLoader
 from worker.process.switch_policy import LoadTarget, SwitchPolicy
@@ -24,6 +23,7 @@ from worker.process.switch_policy import LoadTarget, SwitchPolicy
 log = structlog.get_logger(__name__)
 
 FORWARD_SHARE_OF_GRACE = 0.5  # the share for the forward pass; the rest is for writing results and releasing slices
+BUSY_POLL_INTERVALS = 2  # between two looks for other pipelines' work while the engine has some
 JOIN_POLL_SECONDS = 0.1  # between checks whether the thread is loading a model
 
 
@@ -115,13 +115,19 @@ class PipelineSwitcher:
                 if not self._try_run_once() and not self._stopping.is_set():
                     if self._can_never_switch:
                         return
-                    self._engine_idle.wait(self._context.settings.poll_interval_seconds)
+                    self._engine_idle.wait(self._wait_seconds)
                 self._engine_idle.clear()
         except Exception as error:
             if isinstance(error, DatabaseRefused) and self._context.on_refusal is not None:
                 self._context.on_refusal(error)
             log.exception("switcher.crashed")
             self._context.on_fatal_error()
+
+    @property
+    def _wait_seconds(self) -> float:
+        """How long to wait for the engine to be idle: it says so at each poll, and only a busy one is waited out."""
+        seconds = self._context.settings.poll_interval_seconds
+        return seconds if self._active is None else BUSY_POLL_INTERVALS * seconds
 
     def _try_run_once(self) -> bool:
         try:
@@ -140,9 +146,9 @@ class PipelineSwitcher:
         if len(self._pipelines) == 1 and self._active is None:
             return set()  # no choice to make, and the database may be unreachable
         targets = set()
-        for row in claims.claimable_pipelines(self._context.database, list(self._pipelines)):
-            pipeline = self._pipelines[row.pipeline]
-            if row.task == pipeline.task and (target := self._target_for(pipeline, row.revision)):
+        for work in self._context.backlog.recent(self._context.settings.poll_interval_seconds / 2):
+            pipeline = self._pipelines[work.pipeline]
+            if work.task == pipeline.task and (target := self._target_for(pipeline, work.revision)):
                 targets.add(target)
         return {target for target in targets if self._loader.backoff.is_due(target, now)}
 

@@ -59,7 +59,7 @@ def repair(ctx: click.Context, batch_id: str) -> int:
         terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
         submission = SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         warning = submitting.notify_workers(settings, submission)
-        common.warn_if_no_worker(database, settings, result.pipeline, warning)
+        common.print_worker_warnings(database, settings, result.pipeline, warning)
         if given["waits"]:
             return wait.follow_batch(database, batch_id, given["timeout"], as_json=given["as_json"])
         if given["as_json"]:

@@ -32,7 +32,7 @@ RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not 
     help="Only jobs with this outcome. May be repeated.",
 )
 @click.option(
-    "--deadline", metavar="WHEN", help="A new deadline, such as 6h; without it, a deadline that has passed is removed."
+    "--deadline", metavar="WHEN", help="A new deadline, such as 6h or 06:00; without it, a passed one is removed."
 )
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
@@ -69,7 +69,7 @@ def retry(
         warning = submitting.notify_workers(
             settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         )
-        common.warn_if_no_worker(database, settings, result.pipeline, warning)
+        common.print_worker_warnings(database, settings, result.pipeline, warning)
         if waits:
             ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
         if as_json:

@@ -53,7 +53,7 @@ from producer.submission.submit import SubmitResult
     "--passthrough",
     multiple=True,
     metavar="COLUMN",
-    help="A column to keep with each job and return with its result. May be repeated.",
+    help="A column to keep with each job and return with its result; '*' keeps all. May be repeated.",
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of your own, even if the source has such a column.")
 @click.option(
@@ -80,7 +80,11 @@ from producer.submission.submit import SubmitResult
     show_default=True,
     help="A row that can't be a job: reject the whole batch, or make it a failed result with line and code.",
 )
-@click.option("--deadline", metavar="WHEN", help="A duration such as 6h, or a time; remaining jobs expire then.")
+@click.option(
+    "--deadline",
+    metavar="WHEN",
+    help="When remaining jobs expire: after 6h, at 06:00 or a time, by this machine's clock.",
+)
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
     "--idempotency-key",
@@ -229,7 +233,7 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
     terminal.print_notice(_acceptance_summary(submission))
     if submission.slices:
         warning = submitting.notify_workers(settings, submission)
-        common.warn_if_no_worker(database, settings, submission.pipeline, warning)
+        common.print_worker_warnings(database, settings, submission.pipeline, warning)
 
 
 def _acceptance_summary(submission: SubmitResult) -> str:

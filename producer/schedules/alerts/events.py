@@ -10,9 +10,9 @@ from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import SQL_FRAGMENTS, Database
+from models.documents import format_timestamp
 from models.schedule_tables import Event
 from producer.readers.storable import make_storable
-from producer.results.pages import format_timestamp
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,7 @@ def record_event(
     *,
     occurred_at: datetime,
     url: str | None = None,
+    error_code: str | None = None,
 ) -> bool:
     """Record an event once for each run and kind; return whether it is new.
 
@@ -84,9 +85,10 @@ def record_event(
     schedule: name of the schedule
     scheduled_at: time of the run, None = the event has no run and is recorded again when its message changes
     kind: value of an `EventKind`
-    message: sentence for people
+    message: sentence for people, which the log has only for an error, because others may quote labels
     occurred_at: time of the event
     url: webhook, None = the event is not sent
+    error_code: code of the error that the event is about
     """
     event_kind, message = EventKind(kind), make_storable(message)
     if scheduled_at is None and _repeats_newest(connection, schedule, event_kind, message):
@@ -104,7 +106,7 @@ def record_event(
     statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing().returning(Event.id)
     if connection.scalar(statement) is None:
         return False
-    _log_on_commit(connection, schedule, scheduled_at, event_kind)
+    _log_on_commit(connection, schedule, scheduled_at, event_kind, error_code, message)
     return True
 
 
@@ -146,18 +148,22 @@ def _repeats_newest(connection: Connection, schedule: str, kind: EventKind, mess
     return connection.scalar(query) == message
 
 
-def _log_on_commit(connection: Connection, schedule: str, scheduled_at: datetime | None, kind: EventKind) -> None:
-    """Log names and times, but never the message, which may quote labels."""
+def _log_on_commit(
+    connection: Connection,
+    schedule: str,
+    scheduled_at: datetime | None,
+    kind: EventKind,
+    error_code: str | None,
+    message: str,
+) -> None:
+    fields = {"schedule": schedule, "scheduled_at": scheduled_at.isoformat() if scheduled_at else None}
+    if error_code is not None:
+        fields |= {"error_code": error_code, "error": message}
     is_rolled_back = False
 
     def log_event(_connection: Connection) -> None:
         if not is_rolled_back:
-            say = getattr(log, kind.log_level)
-            say(
-                f"schedule.{kind.value}",
-                schedule=schedule,
-                scheduled_at=scheduled_at.isoformat() if scheduled_at else None,
-            )
+            getattr(log, kind.log_level)(f"schedule.{kind.value}", **fields)
 
     def discard(_connection: Connection) -> None:
         nonlocal is_rolled_back

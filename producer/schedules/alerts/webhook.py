@@ -20,9 +20,9 @@ from sqlalchemy import Row, text
 from models.backoff import max_backoff_seconds
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import SettingsError
 from models.settings import Settings
-from producer.results.pages import format_timestamp
 from producer.schedules.alerts.http_post import DeliveryFailed, post
 from producer.schedules.alerts.signing import SigningSecret
 from producer.schedules.alerts.webhook_address import AddressPolicy

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.schedules.quality.output_features import extract_features
 
 MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small
@@ -60,8 +60,8 @@ class QualityStats:
 
     @property
     def computed_rows(self) -> int:
-        """Rows that were computed in this run, neither reused nor terminated before their turn."""
-        return self.succeeded + self.failed - self.reused
+        """Rows that succeeded in this run, without the reused ones."""
+        return self.succeeded - self.reused
 
     @property
     def label_shares(self) -> dict[str, float]:

@@ -24,7 +24,8 @@ from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SqlSource
 from producer.readers.storable import make_storable
 from producer.results import pages, tabular
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
+from producer.results.tabular import ColumnType
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
@@ -55,6 +56,18 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :hol
 # The watermark only advances, so that repeated or late runs do not set it back.
 ADVANCE_WATERMARK = """
 UPDATE schedules SET watermark = :until WHERE name = :schedule AND (watermark IS NULL OR watermark < :until)
+"""
+
+# A backfilled run may leave a gap before it. The watermark passes those that follow it without one, in a few rounds.
+ADVANCE_WATERMARK_OVER_RUNS = """
+UPDATE schedules SET watermark = (
+    SELECT max(r.until) FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
+WHERE name = :schedule AND EXISTS (
+    SELECT 1 FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
 """
 
 POSTPONE_RUN = """
@@ -125,7 +138,8 @@ def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
         failpoint("before_finish_run")
     else:
         layout = tabular.layout_for_batch(run.database, batch.id, tasks.find_spec(batch.task))
-        table = OutputTable(run.definition.into, layout, run.view.scheduled_at)
+        id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
+        table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type)
         if run.definition.into_source is None:
             with table.stage(run.database, rows) as staged:
                 failpoint("before_finish_run")
@@ -166,17 +180,25 @@ def _mark_completed(connection: Connection, run: LeasedRun, batch: BatchView, ac
     """Mark the run as completed in the caller's transaction; raises _LeaseLost, which must roll it back."""
     summary = run_alerts.summarize_completed(connection, run.view, batch, accumulator.summarize())
     _end_run(connection, run, COMPLETE_RUN, summary=summary)
-    if run.view.trigger is not RunTrigger.BACKFILL:
-        watermark = {"schedule": run.view.schedule, "until": run.view.until}
-        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), watermark)
+    _advance_watermark(connection, run)
     run_alerts.record_alerts(connection, run.view, summary, run.now)
+
+
+def _advance_watermark(connection: Connection, run: LeasedRun) -> None:
+    schedule = {"schedule": run.view.schedule}
+    if run.view.trigger is not RunTrigger.BACKFILL:
+        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), {**schedule, "until": run.view.until})
+        return
+    statement = bind_datetimes(ADVANCE_WATERMARK_OVER_RUNS, "initial_since")
+    while connection.execute(statement, {**schedule, "initial_since": run.definition.initial_since}).rowcount:
+        pass
 
 
 def _fail_run(run: LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
     summary = None if batch is None else run_alerts.summarize_failed(batch)
     with run.database.write() as connection:
         _end_run(connection, run, FAIL_RUN, summary=summary, code=code, message=make_storable(message))
-        run_alerts.record_run_event(connection, run.view, "failed", f"{code}: {message}", run.now)
+        run_alerts.record_run_event(connection, run.view, "failed", message, run.now, code)
 
 
 def _end_run(connection: Connection, run: LeasedRun, statement: str, **parameters: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -23,11 +23,11 @@ from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
 from producer.results.tabular import ColumnType, TabularLayout
 
-ID_COLUMN = ("id", ColumnType.TEXT)
+ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
     ("model", ColumnType.TEXT),
@@ -52,12 +52,13 @@ class OutputTable:
     name: str
     layout: TabularLayout
     scheduled_at: datetime
+    id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
 
     @property
     def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
-        inputs, outputs = self.layout.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
-        return TableSchema((ID_COLUMN, *inputs, *outputs, *PROVENANCE_COLUMNS), key=("id",))
+        inputs, outputs = self.layout.columns_excluding(name for name in (ID_COLUMN, *dict(PROVENANCE_COLUMNS)))
+        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -67,7 +68,7 @@ class OutputTable:
                 "name the column that has it: id"
             )
         return [
-            row.custom_id,
+            int(row.custom_id) if self.id_type is ColumnType.INTEGER else row.custom_id,
             *self.layout.input_values(row),
             *self.layout.output_values(row),
             row.truncated,
@@ -84,12 +85,21 @@ class OutputTable:
 
         Raises UsageError if rows have no id or the database is not writable, and Unreachable.
         """
-        table = replace(self, layout=replace(self.layout, hint=MIXED_OUTPUTS_ADVICE))
+        layout = replace(self.layout, hint=MIXED_OUTPUTS_ADVICE)
+        table = replace(self, layout=layout, id_type=self._id_type_in(database))
         values = (table.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
         with ExitStack() as stack:
             with _translate_read_only_errors(self.name):
-                staged = stack.enter_context(staging.stage_rows(database, self.schema, values))
-            yield StagedMerge(self, staged)
+                staged = stack.enter_context(staging.stage_rows(database, table.schema, values))
+            yield StagedMerge(table, staged)
+
+    def _id_type_in(self, database: Database) -> ColumnType:
+        """Return the type of the ids in an existing table if that is text, which takes any id, else the source's."""
+        with database.read() as connection:
+            inspector = inspect(connection)
+            columns = inspector.get_columns(self.name) if inspector.has_table(self.name) else []
+        is_text = any(column["name"] == ID_COLUMN and isinstance(column["type"], String) for column in columns)
+        return ColumnType.TEXT if is_text else self.id_type
 
 
 class StagedMerge:

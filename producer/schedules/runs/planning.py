@@ -222,7 +222,7 @@ def _plan_locked(
     elif error := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
         failure = {"error_code": error.code, "error_message": make_storable(str(error))}
         _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **failure)
-        _record_events(connection, definition, due, "failed", str(error), now)
+        _record_events(connection, definition, due, "failed", str(error), now, error.code)
     else:
         for scheduled_at in due:
             open_run(connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.CRON, now=now)
@@ -267,10 +267,18 @@ def _record_events(
     kind: str,
     message: str,
     now: datetime,
+    error_code: str | None = None,
 ) -> None:
     for scheduled_at in scheduled_times:
         events.record_event(
-            connection, definition.name, scheduled_at, kind, message, occurred_at=now, url=definition.webhook
+            connection,
+            definition.name,
+            scheduled_at,
+            kind,
+            message,
+            occurred_at=now,
+            url=definition.webhook,
+            error_code=error_code,
         )
 
 

@@ -1,6 +1,7 @@
 """The step that reads a run's source into its batch; a process that takes over starts from the beginning."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,12 +14,13 @@ from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import RunTrigger
+from producer.readers.rows import Problem, Row
 from producer.readers.storable import make_storable
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sources
 from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
-from producer.schedules.runs.sources import SourceTimes
+from producer.schedules.runs.sources import IdTypes, SourceTimes
 from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 
@@ -33,6 +35,11 @@ SELECT_WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
 
 SET_SOURCE_RANGE = """
 UPDATE runs SET since = :since, until = :until
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
+"""
+
+SET_ID_TYPE = """
+UPDATE runs SET id_type = :id_type
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
@@ -104,7 +111,10 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     pipeline = sources.pipeline_for(definition, catalogue)
     request = definition.request_for(pipeline, run.view.scheduled_at)
     times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
-    with sources.open_source(settings, definition, pipeline.spec, times) as source:
+    id_types = IdTypes(definition)
+    with sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types) as source:
+        if definition.into is not None and definition.sql is not None:
+            source = replace(source, rows=_record_id_type(run, id_types, source.rows))
         submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)
     failpoint("after_read_source")
     log.info("run.source_read", schedule=schedule, batch_id=submission.batch_id, jobs=submission.jobs)
@@ -112,6 +122,13 @@ def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catal
     if warning:
         fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
         log.warning("wakeups.send_failed", **fields, error=warning)
+
+
+def _record_id_type(run: LeasedRun, id_types: IdTypes, rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
+    """Yield the rows, and then record the type of their ids, before the batch is accepted."""
+    yield from rows
+    with run.database.write() as connection:
+        run.execute(connection, bind_datetimes(SET_ID_TYPE), id_type=id_types.common_type.value)
 
 
 def _take_over_batch(run: LeasedRun) -> _ClaimedBatch | None:
@@ -133,18 +150,19 @@ def _take_over_batch(run: LeasedRun) -> _ClaimedBatch | None:
 def _source_range(connection: Connection, leased_run: LeasedRun) -> tuple[datetime, datetime]:
     """Return the time range of a run's rows, from the last completed run's end to its own time.
 
-    A repeated run keeps its earlier range; another backfill begins at the previous scheduled time.
+    A repeated run keeps its earlier range, without what a completed run has read since; another backfill begins at the
+    previous scheduled time.
     """
     run, definition = leased_run.view, leased_run.definition
     until = run.scheduled_at - definition.lag_duration
-    if run.trigger is RunTrigger.BACKFILL:
-        if run.since is not None:
-            return run.since, until
-        previous = next(definition.timetable.times_before(run.scheduled_at), None)
-        return (definition.initial_since if previous is None else previous - definition.lag_duration), until
     query = text(SELECT_WATERMARK).columns(watermark=UtcDateTime())
     watermark = connection.scalar(query, {"schedule": run.schedule})
-    return watermark or definition.initial_since, until
+    if run.trigger is not RunTrigger.BACKFILL:
+        return watermark or definition.initial_since, until
+    if run.since is not None:
+        return (max(run.since, watermark) if watermark is not None and watermark < until else run.since), until
+    previous = next(definition.timetable.times_before(run.scheduled_at), None)
+    return (definition.initial_since if previous is None else previous - definition.lag_duration), until
 
 
 def _postpone_or_fail(

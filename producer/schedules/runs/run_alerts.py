@@ -72,10 +72,20 @@ def record_alerts(connection: Connection, run: RunView, run_summary: dict[str, A
         record_run_event(connection, run, kind, message, now)
 
 
-def record_run_event(connection: Connection, run: RunView, kind: str, message: str, now: datetime) -> None:
+def record_run_event(
+    connection: Connection, run: RunView, kind: str, message: str, now: datetime, error_code: str | None = None
+) -> None:
     """Record an event of a run, once for each kind, and send it to the webhook that the run was planned with."""
-    url = run.definition.get("webhook")
-    events.record_event(connection, run.schedule, run.scheduled_at, kind, message, occurred_at=now, url=url)
+    events.record_event(
+        connection,
+        run.schedule,
+        run.scheduled_at,
+        kind,
+        message if error_code is None else f"{error_code}: {message}",
+        occurred_at=now,
+        url=run.definition.get("webhook"),
+        error_code=error_code,
+    )
 
 
 def _duration_seconds(batch: BatchView) -> float:

@@ -143,4 +143,4 @@ def _fail_run(database: Database, run: RunView, error_code: str, message: str, n
         values = {"now": now, "code": error_code, "message": make_storable(message)}
         statement = bind_datetimes(FAIL_RUN.format(now=database.sql.now), "now")
         if connection.execute(statement, {**run.key, **values}).rowcount and alerts:
-            run_alerts.record_run_event(connection, run, "failed", f"{error_code}: {message}", now)
+            run_alerts.record_run_event(connection, run, "failed", message, now, error_code)

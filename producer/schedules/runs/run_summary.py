@@ -13,8 +13,8 @@ def build_summary(
 ) -> dict[str, Any]:
     """Build the summary of a run, as it is stored in JSON.
 
-    `rows_per_second` counts computed rows only. `changed` is a sentence, or None if the models are those of the run
-    before.
+    `computed` and `rows_per_second` count neither reused nor failed rows. `changed` is a sentence, or None if the
+    models are those of the run before.
 
     current: statistics of the run's results
     seconds: time from the batch's creation to its end

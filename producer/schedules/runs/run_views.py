@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
 
 from models.columns import Key, UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.lifecycle import due_runs
 from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, RunState, RunTrigger
 from models.tables import Batch
-from producer.results.pages import format_timestamp
 from producer.schedules.runs import run_summary as summaries
 
 PAGE_SIZE = 50
@@ -29,6 +29,7 @@ class RunView:
     trigger: RunTrigger
     state: RunState
     definition: dict[str, Any]
+    id_type: str | None
     batch_id: str | None
     since: datetime | None
     until: datetime | None

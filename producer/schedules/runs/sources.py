@@ -1,12 +1,13 @@
 """The source of a run's rows: a query with bound times, or the files of its scheduled time."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from models.errors import (
     MissingSource,
@@ -26,8 +27,9 @@ from producer import readers
 from producer.readers import files
 from producer.readers.access import Access, is_url
 from producer.readers.limits import Limits
-from producer.readers.rows import ColumnMapping, Problem, Row, Source
+from producer.readers.rows import DEFAULT_ID_COLUMNS, ColumnMapping, Problem, Row, Source
 from producer.readers.sql import sql_sources
+from producer.results.tabular import ColumnType
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.timing import file_templates
 
@@ -36,6 +38,7 @@ MIN_FILE_AGE_SECONDS = 10.0
 # Clocks differ by less; a modification time further in the future is wrong, and no sign of a recent write.
 MAX_CLOCK_SKEW_SECONDS = 3600.0
 
+OnRecord = Callable[[Mapping[str, Any]], None]
 FileSnapshot = dict[str, tuple[int, int]]  # size and modification time in ns, by path
 
 
@@ -45,6 +48,29 @@ class SourceTimes(NamedTuple):
     scheduled_at: datetime
     since: datetime
     until: datetime
+
+
+class IdTypes:
+    """The types of the ids that a query returns; files have ids of text."""
+
+    def __init__(self, definition: ScheduleDefinition) -> None:
+        self._columns = (definition.id,) if definition.id else DEFAULT_ID_COLUMNS
+        self._types: set[ColumnType] = set()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Note the type of a row's id."""
+        value = next((value for column in self._columns if (value := record.get(column)) not in (None, "")), None)
+        if isinstance(value, UUID):
+            self._types.add(ColumnType.UUID)
+        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+            self._types.add(ColumnType.INTEGER)
+        elif value is not None:
+            self._types.add(ColumnType.TEXT)
+
+    @property
+    def common_type(self) -> ColumnType:
+        """The type of all ids, or text for several."""
+        return next(iter(self._types)) if len(self._types) == 1 else ColumnType.TEXT
 
 
 def pipeline_for(schedule: ScheduleDefinition, catalogue: Catalogue) -> Pipeline:
@@ -62,6 +88,7 @@ def open_source(
     spec: TaskSpec,
     times: SourceTimes,
     clock: Callable[[], float] = time.time,
+    id_types: IdTypes | None = None,
 ) -> Iterator[Source]:
     """Open the rows of a run, from its query or its files.
 
@@ -74,12 +101,14 @@ def open_source(
     spec: task of its pipeline
     times: times of the run
     clock: function that returns Unix seconds, compared with the files' modification times
+    id_types: collects the types of a query's ids, None = nobody needs them
     """
     columns = schedule.columns_for(spec)
     with ExitStack() as stack:
         with _raise_not_yet():
             if schedule.sql is not None:
-                source = stack.enter_context(_open_query(settings, schedule.sql, schedule, columns, times._asdict()))
+                on_record = (id_types or IdTypes(schedule)).add
+                source = stack.enter_context(_open_query(settings, schedule, columns, times, on_record))
             else:
                 name = file_templates.render(schedule.file or "", times.scheduled_at, schedule.timetable)
                 bounds = Access.from_settings(settings), Limits.from_settings(settings)
@@ -89,23 +118,15 @@ def open_source(
 
 
 def _open_query(
-    settings: Settings,
-    name: str,
-    schedule: ScheduleDefinition,
-    columns: ColumnMapping,
-    schedule_parameters: dict[str, datetime],
+    settings: Settings, schedule: ScheduleDefinition, columns: ColumnMapping, times: SourceTimes, on_record: OnRecord
 ) -> AbstractContextManager[Source]:
     from producer.readers.sql import query
 
+    name = schedule.sql or ""
     if name not in settings.sources:
         raise SourceNotReady(f"this machine has no [sources.{name}] in its batchmill.toml")
-    return query.open_query(
-        sql_sources.find_sql_source(settings, name),
-        schedule.bind,
-        columns,
-        schedule_parameters,
-        Limits.from_settings(settings),
-    )
+    source, limits = sql_sources.find_sql_source(settings, name), Limits.from_settings(settings)
+    return query.open_query(source, schedule.bind, columns, times._asdict(), limits, on_record)
 
 
 @contextmanager

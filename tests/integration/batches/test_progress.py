@@ -42,7 +42,7 @@ class TestProgressTracker:
         insert_batch(database, 4)
         claims.claim(database, claimant_for("worker-3"), 1, 4)
 
-        progress = ProgressTracker(database, batch_id).poll(0.0)
+        progress = ProgressTracker(database, batch_id).poll()
 
         workers = {
             (holder.worker_id, holder.host, holder.device, holder.slices, holder.jobs)
@@ -53,39 +53,29 @@ class TestProgressTracker:
     def test_failures_by_code_grow_with_the_results(self, database: Database) -> None:
         batch_id = insert_batch(database, 8)
         tracker = ProgressTracker(database, batch_id)
-        assert tracker.poll(0.0).failures == ()
+        assert tracker.poll().failures == ()
 
         fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, GOOD)])
-        assert tracker.poll(1.0).failures == (("empty_text", 1),)
+        assert tracker.poll().failures == (("empty_text", 1),)
         fake_worker.write_results(database, batch_id, [(2, "text_too_long"), (3, "text_too_long"), (4, GOOD)])
 
-        assert tracker.poll(2.0).failures == (("text_too_long", 2), ("empty_text", 1))
-        assert tracker.poll(3.0).failures == (("text_too_long", 2), ("empty_text", 1))
+        assert tracker.poll().failures == (("text_too_long", 2), ("empty_text", 1))
+        assert tracker.poll().failures == (("text_too_long", 2), ("empty_text", 1))
 
     def test_a_replay_takes_failures_back(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
         fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, "text_too_long"), (2, GOOD)])
         fake_worker.end_batch(database, batch_id)
         tracker = ProgressTracker(database, batch_id)
-        assert len(tracker.poll(0.0).failures) == 2
+        assert len(tracker.poll().failures) == 2
 
         retry.retry_jobs(database, batch_id, RetrySelection(codes=("empty_text",)), 4)
 
-        assert tracker.poll(1.0).failures == (("text_too_long", 1),)
-
-    def test_a_forecast_comes_with_the_looks(self, database: Database) -> None:
-        batch_id = insert_batch(database, 40)
-        tracker = ProgressTracker(database, batch_id)
-        for place in range(20):
-            fake_worker.write_results(database, batch_id, [(place, GOOD)])
-            progress = tracker.poll(float(place))
-
-        assert progress.eta is not None
-        assert (progress.eta.jobs_per_second, progress.eta.seconds) == (1.0, 20.0)
+        assert tracker.poll().failures == (("text_too_long", 1),)
 
     def test_there_must_be_one(self, database: Database) -> None:
         with pytest.raises(NotFound):
-            ProgressTracker(database, "batch_nope").poll(0.0)
+            ProgressTracker(database, "batch_nope").poll()
 
 
 class TestCommand:

@@ -260,7 +260,7 @@ class TestSchedules:
         long_ago = datetime(2026, 3, 1, tzinfo=UTC)
         registry.create(database, ScheduleDefinition.from_fields("nightly", said), long_ago)
 
-        assert about("schedules", run_doctor(1)) == [("problem", "nightly is overdue since 2026-03-01 02:00 UTC")]
+        assert about("schedules", run_doctor(1)) == [("problem", "nightly is overdue since Sun 2026-03-01 02:00 UTC")]
 
     def test_that_an_older_version_made_otherwise(self, database: Database) -> None:
         registry.create(

@@ -59,6 +59,7 @@ class SwitchingProcess:
         context = make_context(
             database,
             worker_id="worker-1#2",
+            pipelines=NAMES,
             on_fatal_error=lambda: self.crashes.append("crash"),
             on_hang=lambda: self.crashes.append("hung"),
             poll_interval_seconds=0.05,
@@ -66,7 +67,9 @@ class SwitchingProcess:
             **settings,
         )
         self.wakeup_signal, held_leases = context.wakeup_signal, context.held_leases
-        heartbeat = Heartbeat(database, held_leases, NAMES, lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0)
+        heartbeat = Heartbeat(
+            database, held_leases, dict.fromkeys(NAMES, "hash"), lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0
+        )
         models = {name: f"/made/{name}" if folders else f"made/{name}" for name in NAMES}
         entries = {name: Pipeline(name=name, task="sentiment-analysis", model=models[name]) for name in NAMES}
         self.switcher = PipelineSwitcher(context, entries, PipelineLoader(context, heartbeat, self.load))

@@ -21,8 +21,8 @@ from models.db import Database
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular, user_table
-from producer.results.pages import ResultRow
-from producer.results.tabular import TabularLayout
+from producer.results.result_row import ResultRow
+from producer.results.tabular import ColumnType, TabularLayout
 from producer.schedules.runs import output_table
 from producer.schedules.runs.output_table import OutputTable
 from tests import fake_worker
@@ -84,9 +84,10 @@ def put(
     scheduled_at: datetime = FIRST,
     *,
     marked: bool = False,
+    id_type: ColumnType = ColumnType.TEXT,
     before_commit: Callable[[], object] = lambda: None,
 ) -> int:
-    with OutputTable("labels", columns, scheduled_at).stage(database, found) as staged:
+    with OutputTable("labels", columns, scheduled_at, id_type).stage(database, found) as staged:
         if marked:
             staged.merge_once("nightly", "batch_1")
             return staged.row_count
@@ -128,6 +129,40 @@ def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
         "finished_at",
     ]
     assert (columns["score"], columns["truncated"], columns["scheduled_at"]) == (float, bool, datetime)
+
+
+UUIDS = [f"7d444840-9dc0-11d1-b245-5ffdce74fad{number}" for number in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("id_type", "ids", "values"),
+    [
+        (ColumnType.INTEGER, ["7", "-12"], {7, -12}),
+        (ColumnType.UUID, UUIDS, {*UUIDS}),
+        (ColumnType.TEXT, ["7", "007"], {"7", "007"}),
+    ],
+)
+def test_ids_have_the_source_s_type(database: Database, id_type: ColumnType, ids: list[str], values: set[Any]) -> None:
+    for label in ("OLD", "NEW"):
+        results = [result_row(custom_id=custom_id, output=good(label)) for custom_id in ids]
+        put(database, results, id_type=id_type)
+
+    assert {row.id if isinstance(row.id, int) else str(row.id) for row in rows(database)} == values
+    assert {row.label for row in rows(database)} == {"NEW"}
+
+
+def test_a_table_with_ids_of_text_keeps_them(database: Database) -> None:
+    put(database, [result_row(custom_id="7", output=good("OLD"))])
+    put(database, [result_row(custom_id="7", output=good("NEW"))], id_type=ColumnType.INTEGER)
+
+    assert [(row.id, row.label) for row in rows(database)] == [("7", "NEW")]
+
+
+def test_ids_of_text_do_not_fit_a_table_of_integers(database: Database) -> None:
+    put(database, [result_row(custom_id="7", output=good("OLD"))], id_type=ColumnType.INTEGER)
+
+    with pytest.raises(UsageError, match=r"id in the table labels is BIGINT, and in these results TEXT; name another"):
+        put(database, [result_row(custom_id="seven", output=good("NEW"))])
 
 
 def test_the_next_run_renews_what_succeeded_and_keeps_the_rest(database: Database) -> None:
@@ -408,7 +443,7 @@ import os, signal, sys
 from datetime import UTC, datetime
 from models.db import Database
 from producer.schedules.runs.output_table import OutputTable
-from producer.results.tabular import TabularLayout
+from producer.results.tabular import ColumnType, TabularLayout
 from tests.factories.result_rows import result_row
 
 url, step = sys.argv[1:]

@@ -12,6 +12,7 @@ from models.pipelines.catalogue import Catalogue
 from models.states import BatchStatus, RunState
 from producer.schedules import registry
 from producer.schedules.runs import manual_runs
+from producer.times import TimeRange
 from tests.factories.schedules import CREATED_AT, PIPELINE, ScheduleHarness, utc
 from tests.fake_worker import end_batch
 from tests.threads import run_concurrently
@@ -284,9 +285,9 @@ class TestByHand:
     def test_trigger_runs_at_once_and_moves_the_watermark(self, harness: ScheduleHarness) -> None:
         harness.create_schedule()
         harness.tickets.insert_ticket(utc("03-01 19:00"))
-        batch_id = manual_runs.trigger(harness.database, harness.catalogue, "nightly", CREATED_AT)
+        run = manual_runs.trigger(harness.database, harness.catalogue, "nightly", CREATED_AT)
         harness.run_schedule(CREATED_AT)
-        assert harness.runs()[0].batch_id == batch_id
+        assert harness.runs()[0].batch_id == run.batch_id
         harness.tickets.insert_ticket(utc("03-01 23:00"))
         harness.run_schedule(utc("03-02 02:00"))
 
@@ -301,10 +302,10 @@ class TestByHand:
         harness.run_schedule(utc("03-04 02:00"))
         assert harness.run_states() == ["missed", "missed", "completed"]
 
-        begun, remaining = manual_runs.backfill(
-            harness.database, harness.catalogue, "nightly", utc("03-02 00:00"), utc("03-04 02:00"), utc("03-04 12:00")
-        )
-        assert (begun, remaining) == ([utc("03-02 02:00"), utc("03-03 02:00")], [utc("03-04 02:00")])
+        span = TimeRange(utc("03-02 00:00"), utc("03-04 02:01"))
+        result = manual_runs.backfill(harness.database, harness.catalogue, "nightly", span, utc("03-04 12:00"))
+        assert [run.scheduled_at for run in result.started] == [utc("03-02 02:00"), utc("03-03 02:00")]
+        assert result.skipped == [utc("03-04 02:00")]
         for minute in range(3):
             harness.tick(utc(f"03-04 12:0{minute}"))
             harness.answer_jobs()
@@ -313,6 +314,44 @@ class TestByHand:
         assert harness.run_states() == ["completed"] * 3
         assert [harness.input_ids(run) for run in harness.runs()[:2]] == [["1"], ["2"]]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
+
+    @pytest.mark.parametrize("days", [("03",), ("02", "03")], ids=["the last one", "both"])
+    def test_the_next_run_does_not_read_again_what_a_backfill_read(
+        self, harness: ScheduleHarness, days: tuple[str, ...]
+    ) -> None:
+        harness.create_schedule(max_failures="0")
+        for day in (2, 3):
+            harness.tickets.insert_ticket(utc(f"03-0{day - 1} 21:00"))
+            harness.tick(utc(f"03-0{day} 02:00"))
+            harness.answer_jobs(failures_per_claim=1)
+            harness.tick(utc(f"03-0{day} 02:05"))
+        assert harness.run_states() == ["failed", "failed"]
+
+        for day in days:
+            harness.backfill(f"03-{day} 02:00", now=utc("03-03 12:00"))
+            harness.tick(utc("03-03 12:00"))
+            harness.answer_jobs()
+            harness.tick(utc("03-03 12:05"))
+        harness.tickets.insert_ticket(utc("03-03 21:00"))
+        harness.run_schedule(utc("03-04 02:00"))
+
+        completed = [run for run in harness.runs() if run.state is RunState.COMPLETED]
+        read = [input_id for run in completed for input_id in harness.input_ids(run)]
+        assert read == ["1", "2", "3"], "each row once, in any choice of runs to repeat"
+
+    def test_a_gap_before_a_backfilled_run_is_read_by_the_next_one(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule(catchup="none")
+        for day in (1, 2, 3):
+            harness.tickets.insert_ticket(utc(f"03-0{day} 21:00"))
+        harness.tick(utc("03-03 12:00"))
+        assert harness.run_states() == ["missed", "missed"]
+
+        harness.backfill("03-03 02:00", now=utc("03-03 12:00"))
+        harness.run_schedule(utc("03-03 12:00"))
+        assert registry.get(harness.database, "nightly").watermark is None
+        harness.run_schedule(utc("03-04 02:00"))
+
+        assert [harness.input_ids(run) for run in harness.runs()[1:]] == [["2"], ["1", "2", "3"]]
 
     def test_backfill_again_replaces_what_completed_over_what_it_took_in_then(self, harness: ScheduleHarness) -> None:
         """Also where that was more than its own run, since the one before was missed."""
@@ -324,16 +363,8 @@ class TestByHand:
         harness.run_schedule(utc("03-04 02:00"), {"label": "WRONG", "score": 0.9})
         previous = harness.runs()
 
-        begun, remaining = manual_runs.backfill(
-            harness.database,
-            harness.catalogue,
-            "nightly",
-            utc("03-03 02:00"),
-            utc("03-03 02:00"),
-            utc("03-04 12:00"),
-            include_completed=True,
-        )
-        assert (begun, remaining) == ([utc("03-03 02:00")], [])
+        started = harness.backfill("03-03 02:00", now=utc("03-04 12:00"), include_completed=True)
+        assert started == [utc("03-03 02:00")]
         harness.tick(utc("03-04 12:00"))
         harness.answer_jobs({"label": "RIGHT", "score": 0.9})
         harness.tick(utc("03-04 12:01"))
@@ -343,7 +374,7 @@ class TestByHand:
         assert again.batch_id != previous[1].batch_id
         assert harness.input_ids(again) == ["1", "2"]
         labels = [tuple(row) for row in harness.query("SELECT id, label FROM labels ORDER BY id")]
-        assert labels == [("1", "RIGHT"), ("2", "RIGHT"), ("3", "WRONG")]
+        assert labels == [(1, "RIGHT"), (2, "RIGHT"), (3, "WRONG")]
         assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
         harness.assert_consistent()
 
@@ -361,7 +392,7 @@ class TestByHand:
         harness.tickets.insert_ticket(utc("03-01 21:00"))
         harness.tick(utc("03-02 02:00"))
         harness.tick(utc("03-03 02:00"))
-        registry.delete(harness.database, "nightly")
+        registry.delete(harness.database, "nightly", utc("03-03 03:00"))
 
         statuses = sorted(row.status for row in harness.query("SELECT status FROM batches"))
         assert statuses == ["cancelled", "in_progress"]
@@ -369,15 +400,78 @@ class TestByHand:
             registry.get(harness.database, "nightly")
 
 
+def test_the_output_table_joins_its_source_by_id(harness: ScheduleHarness) -> None:
+    harness.create_schedule(into="labels", into_source="tickets")
+    harness.tickets.insert_ticket(utc("03-01 21:00"))
+    harness.run_schedule(utc("03-02 02:00"))
+
+    assert harness.tickets.query("SELECT t.id, l.label FROM tickets t JOIN labels l ON l.id = t.id") == [
+        (1, "NEGATIVE")
+    ]
+    assert harness.tickets.query("SELECT typeof(id) FROM labels") == [("integer",)]
+
+
 class TestDeclared:
     def test_sync_makes_changes_and_deletes(self, harness: ScheduleHarness) -> None:
         item = harness.create_schedule("one")
         config = {name: item.model_copy(update={"name": name}) for name in ("one", "two")}
 
-        assert registry.sync(harness.database, config, CREATED_AT) == [("changed", "one"), ("created", "two")]
-        assert registry.sync(harness.database, config, CREATED_AT) == []
-        assert registry.sync(harness.database, {"two": config["two"]}, CREATED_AT) == [("deleted", "one")]
-        assert [view.name for view in registry.list_schedules(harness.database)] == ["two"]
+        plan = registry.sync(harness.database, config, CREATED_AT)
+        assert (plan.changed, plan.created) == (("one",), ("two",))
+        assert not registry.sync(harness.database, config, CREATED_AT)
+
+        for prune, names in ((False, ["one", "two"]), (True, ["two"])):
+            plan = registry.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=prune)
+            assert plan.undeclared == ("one",)
+            assert [view.name for view in registry.list_schedules(harness.database)] == names
+        assert not registry.sync(harness.database, {"two": config["two"]}, CREATED_AT, prune=True)
+
+    def test_one_that_comes_back_takes_up_its_watermark_and_history(self, harness: ScheduleHarness) -> None:
+        definition = harness.create_schedule()
+        harness.tickets.insert_ticket(utc("03-01 21:00"))
+        harness.run_schedule(utc("03-02 02:00"))
+        registry.sync(harness.database, {}, CREATED_AT)
+        registry.sync(harness.database, {"nightly": definition}, CREATED_AT)
+        registry.sync(harness.database, {}, utc("03-02 03:00"), prune=True)
+        harness.tickets.insert_ticket(utc("03-02 21:00"))
+        harness.tick(utc("03-03 02:00"))
+        assert len(harness.runs()) == 1, "a deleted schedule does not run"
+
+        plan = registry.sync(harness.database, {"nightly": definition}, utc("03-03 12:00"))
+        harness.run_schedule(utc("03-04 02:00"))
+
+        assert plan.restored == ("nightly",)
+        assert [harness.input_ids(run) for run in harness.runs()] == [["1"], ["2"]]
+        assert registry.get(harness.database, "nightly").watermark == utc("03-04 02:00")
+
+    def test_one_that_was_purged_starts_over(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule()
+        harness.run_schedule(utc("03-02 02:00"))
+        registry.delete(harness.database, "nightly", utc("03-02 03:00"))
+        registry.delete(harness.database, "nightly", utc("03-02 03:00"), purge=True)
+        with pytest.raises(NotFound):
+            registry.delete(harness.database, "nightly", utc("03-02 03:00"), purge=True)
+
+        harness.create_schedule(now=utc("03-02 12:00"))
+
+        assert harness.runs() == []
+        assert registry.get(harness.database, "nightly").watermark is None
+
+    def test_a_run_that_was_open_ends_though_its_schedule_was_deleted(self, harness: ScheduleHarness) -> None:
+        harness.create_schedule(into="labels")
+        harness.tickets.insert_ticket(utc("03-01 21:00"))
+        harness.tick(utc("03-02 02:00"))
+        registry.delete(harness.database, "nightly", utc("03-02 03:00"))
+        retention.delete_old_runs(harness.database, 0.0)
+        assert harness.run_states() == ["running"], "an open run is not purged"
+
+        harness.answer_jobs()
+        harness.tick(utc("03-02 02:05"))
+
+        assert harness.run_states() == ["completed"]
+        assert harness.query("SELECT count(*) AS rows FROM labels")[0].rows == 1
+        retention.delete_old_runs(harness.database, 0.0)
+        assert harness.runs() == []
 
     def test_new_times_begin_now(self, harness: ScheduleHarness) -> None:
         item = harness.create_schedule("one", catchup="all", catchup_window="30d")

@@ -20,9 +20,10 @@ from models.settings import Settings
 from producer.readers.rows import ColumnMapping, Row
 from producer.readers.sql import query
 from producer.readers.sql.sql_sources import SqlSource
+from producer.results.tabular import ColumnType
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import sources
-from producer.schedules.runs.sources import SourceTimes
+from producer.schedules.runs.sources import IdTypes, SourceTimes
 from tests.factories.batch_rows import execute
 
 SPEC = tasks.find_spec("sentiment-analysis")
@@ -65,6 +66,30 @@ def read_rows(
 
 def ids(rows: list[Row]) -> list[str]:
     return [str(row.custom_id) for row in rows]
+
+
+ID_TYPES = {
+    "SELECT 1 AS id": ColumnType.INTEGER,
+    "SELECT '1' AS id": ColumnType.TEXT,
+    "SELECT 1 AS custom_id, 'a' AS id": ColumnType.INTEGER,
+    "SELECT 1.5 AS id": ColumnType.TEXT,
+    "SELECT NULL AS id": ColumnType.TEXT,
+}
+UUID_QUERY = "SELECT CAST('7d444840-9dc0-11d1-b245-5ffdce74fad2' AS uuid) AS id"
+MIXED_QUERY = "SELECT 1 AS id UNION ALL SELECT 'a' AS id"
+
+
+def test_the_type_of_the_ids_is_that_of_all_rows(database: Database) -> None:
+    is_sqlite = database.url.startswith("sqlite")
+    own = {MIXED_QUERY: ColumnType.TEXT} if is_sqlite else {UUID_QUERY: ColumnType.UUID}
+    schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
+
+    for select, id_type in (ID_TYPES | own).items():
+        settings = settings_of(database, f"SELECT 'a text' AS text, ids.* FROM ({select}) AS ids")
+        id_types = IdTypes(schedule)
+        with sources.open_source(settings, schedule, SPEC, TIMES, id_types=id_types) as source:
+            list(source.rows)
+        assert id_types.common_type is id_type, select
 
 
 class TestTimes:

@@ -618,7 +618,7 @@ class TestOnceItIsAccepted:
         "target",
         [
             "models.lifecycle.wakeups.send_wakeups",
-            "producer.batches.workers.count_serving_workers",
+            "producer.batches.workers.list_workers",
             "producer.batches.views.get_batch",
         ],
     )

@@ -91,7 +91,7 @@ class TestErrors:
         [
             ("slice_size = 0", "setting 'slice_size' must be at least 1"),
             ("no_such = 1", "setting 'no_such'"),
-            ("slice_size = ", "settings can't be read"),
+            ("slice_size = ", "batchmill.toml: it is no valid TOML"),
         ],
     )
     def test_each_wrong_setting_is_named(self, tmp_path: Path, content: str, words: str) -> None:

@@ -145,7 +145,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"catchup_window": "long"}, "catchup_window: 'long' is not an age"),
         ({"source_timeout": "-1h"}, "source_timeout: "),
         ({"lag": "x"}, "lag: "),
-        ({"deadline": "noon"}, "deadline: 'noon' is neither"),
+        ({"deadline": "noon"}, "deadline 'noon' is none of these"),
         ({"since": "yesterday"}, "since: "),
         ({"into": "results"}, "into: results is reserved"),
         ({"into": "a; DROP TABLE x"}, "into: "),

@@ -88,7 +88,7 @@ def test_long_lists_are_shortened() -> None:
 
 
 def test_a_rate_that_varies_too_much() -> None:
-    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (30 s to no telling)"
+    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (at least 30 s)"
 
 
 @pytest.mark.parametrize(

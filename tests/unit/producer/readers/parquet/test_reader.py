@@ -307,16 +307,37 @@ def test_an_index_outside_of_the_dictionary_is_rejected(index: int, dictionary: 
         list(reader._iter_values(column))
 
 
+def damaged_files() -> list[bytes]:
+    texts, numbers = ["a", None, "b" * 300] * 20, [[1, 2], None, [3]] * 20
+    table = pyarrow.table({"text": texts, "id": numbers})
+    return [
+        write_table(table, compression=compression, data_page_version=version, row_group_size=20).getvalue()
+        for compression, version in (("none", "1.0"), ("snappy", "2.0"), ("zstd", "1.0"), ("lz4", "2.0"))
+    ]
+
+
+DAMAGED = damaged_files()
+
+
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_file_raises_only_unreadable_source(data: st.DataObject) -> None:
-    whole = bytearray(DAMAGED)
+    whole = bytearray(data.draw(st.sampled_from(DAMAGED)))
+    footer_start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        start = data.draw(st.sampled_from([0, footer_start]))
+        whole[data.draw(st.integers(start, len(whole) - 1))] = data.draw(st.integers(0, 255))
 
     with suppress(UnreadableSource):
         for _ in reader.read_records(io.BytesIO(bytes(whole)), "a.parquet", ColumnMapping.for_task(SPEC)):
             pass
 
 
-DAMAGED = write_table(pyarrow.table({"text": ["a", None, "b" * 300] * 20}), compression="snappy").getvalue()
+# pyarrow ends the process when it returns some metadata, such as a codec that the format does not have.
+@pytest.mark.parametrize("value", [*range(10), 24, 63, 64, 127, 128, 255])
+def test_a_damaged_footer_raises_only_unreadable_source(value: int) -> None:
+    whole = write_table(pyarrow.table({"text": ["a", None]}), store_schema=False).getvalue()
+
+    for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+        with suppress(UnreadableSource):
+            read(io.BytesIO(whole[:place] + bytes([value]) + whole[place + 1 :]))

@@ -1,4 +1,7 @@
-"""Synthetic rows on which probes run a model when it is loaded, instead of trusting its class name."""
+"""Scores of synthetic rows, which probes compute when a model is loaded, and the test whether two scores are the same.
+
+Every probe uses this one test and this one table, instead of trusting a model's class name.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +12,27 @@ from models.errors import ModelError, first_line
 from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
 from worker.failures import is_device_lost, is_out_of_memory, is_transient
 
-ProbeRow = Mapping[str, list[int]]
-
+# The rounding that products of another shape may cause, relative to the largest score. Passes of the same shape round
+# alike, so other texts in them may change practically nothing.
+RELATIVE_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+SAME_SHAPE_TOLERANCE = 1e-6
 
 # Tokens of the probe's texts: two of the same length, and shorter ones.
 MAX_TEXT_TOKENS = 16
 TEXT_LENGTHS = (MAX_TEXT_TOKENS, MAX_TEXT_TOKENS, MAX_TEXT_TOKENS // 2, 3)
+
+ProbeRow = Mapping[str, list[int]]
+
+
+def scores_match(left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False) -> bool:
+    """Whether two passes of one model gave the same scores.
+
+    same_shape: the passes had the same shape, so they must agree more closely.
+    """
+    tolerance = SAME_SHAPE_TOLERANCE if same_shape else RELATIVE_TOLERANCE.get(left.dtype, 0.0)
+    # 0.0 where no score is finite, as with damaged weights.
+    largest = torch.nan_to_num(left.abs(), nan=0.0, posinf=0.0).max().item()
+    return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=tolerance * largest, equal_nan=True)
 
 
 def make_row(
@@ -55,7 +73,7 @@ def to_tensors(rows: Sequence[ProbeRow], pad_token_id: int, device: Any, width: 
     }
 
 
-def compute_scores(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def compute(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """One pass's scores, `(rows, …)`: per row or per token; for spans, the last axis holds start and end."""
     output = model(**tensors)
     if "start_logits" in output:

@@ -15,7 +15,7 @@ from transformers import (
 from models.errors import ModelError
 from tests.factories import tiny_encoders as encoders
 from tests.factories.tiny_models import BERT_SIZES, WIDE_WEIGHTS, wordpiece_tokenizer
-from worker.adapters.probes import padding
+from worker.adapters.probes import row_passes
 from worker.adapters.tokenization.special_tokens import SpecialTokens
 from worker.layers import int8_linear
 from worker.loading import runtime
@@ -37,7 +37,7 @@ def padding_matters(
     )
     torch.manual_seed(0)
     model = head.from_config(config).eval().to(dtype)
-    return padding.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 64, texts=texts).template)
+    return row_passes.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 64, texts=texts).template)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -89,7 +89,7 @@ def test_a_model_that_refuses_the_trial_gets_no_padding() -> None:
     config = AutoConfig.for_model("bert", vocab_size=len(tokenizer), **BERT_SIZES, max_position_embeddings=20)
     model = AutoModelForTokenClassification.from_config(config).eval()
 
-    assert padding.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 20).template)
+    assert row_passes.padding_changes_scores(model, tokenizer, SpecialTokens(tokenizer, 20).template)
 
 
 @pytest.mark.parametrize(
