@@ -91,12 +91,19 @@ class DecodingParameters(Parameters):
         default=None, ge=1, le=MAX_SEQUENCES, description="How many texts to give; takes sampling or as many beams."
     )
 
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _check_temperature(cls, value: Any) -> Any:
+        if type(value) in (int, float) and value == 0:
+            raise _validation_error("must be over 0; to take the likeliest token, set do_sample to false")
+        return value
+
     @field_validator("min_new_tokens")
     @classmethod
     def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
-        most = info.data.get("max_new_tokens")
-        if value is not None and most is not None and value > most:
-            raise _validation_error(f"at most max_new_tokens, which is {most}")
+        limit = info.data.get("max_new_tokens")
+        if value is not None and limit is not None and value > limit:
+            raise _validation_error(f"at most max_new_tokens, which is {limit}")
         return value
 
     @field_validator("stop_strings")

@@ -16,7 +16,7 @@ from transformers import pipeline as transformers_pipeline
 from models import tasks
 from models.errors import JobError, ModelError
 from tests.factories import tiny_architectures as made
-from worker.adapters.probes.sameness import Sharing
+from worker.adapters.probes.sharing import Sharing
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime

@@ -30,12 +30,12 @@ def ls(as_json: bool) -> None:
     """List the catalogue's models, on this machine or not, and all other models in the Hub's cache."""
     settings = Settings.load()
     database = schema.open_database(settings, max_connections=1)
-    found = inventory.list_models(database, Catalogue.load(settings))
+    items = inventory.list_models(database, Catalogue.load(settings))
     database.close()
     if as_json:
-        terminal.echo_list([item.as_dict() for item in found])
+        terminal.echo_list([item.as_dict() for item in items])
     else:
-        click.echo(terminal.format_table(HEADER, [_table_row(item) for item in found]))
+        click.echo(terminal.format_table(HEADER, [_table_row(item) for item in items]))
 
 
 @models.command(short_help="Fetch a pipeline's model into the Hub's cache.")

@@ -1,1 +1,1 @@
-"""Torch layers that replace those of transformers, the state that a model keeps, and how closely passes must agree."""
+"""Torch layers that replace those of transformers, and the state that a model keeps."""

@@ -2,6 +2,9 @@
 
 Torch uses MKL for float32, which leaves AVX-512 unused on processors that are not Intel's. OneDNN comes with torch,
 which uses it for bfloat16, and makes use of AVX-512. Both give the same numbers up to float32's last digits.
+
+OneDNN compiles code for each shape of a product and keeps it, so a new number of tokens costs milliseconds and up to
+3 MB. Numbers of tokens are therefore rounded up to a few sizes (decision 0029).
 """
 
 from contextlib import suppress
@@ -14,6 +17,10 @@ from torch.nn.functional import linear
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 INTEL_VENDOR = "GenuineIntel"
+
+# Sizes from one power of two to the next. Up to as many tokens all sizes exist, so that decoding a few rows costs
+# nothing more; above that, filler tokens are at most a sixteenth of the others.
+SIZES_PER_OCTAVE = 16
 
 
 class OneDnnLinear(torch.nn.Linear):
@@ -54,8 +61,25 @@ def _cpu_vendor() -> str | None:
     return None
 
 
+def padded_token_count(tokens: int) -> int:
+    """The smallest size that so many tokens fit into."""
+    step = 1 << max(0, (tokens - 1).bit_length() - SIZES_PER_OCTAVE.bit_length())
+    return -(-tokens // step) * step
+
+
 def _onednn_linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     if inputs.numel() == 0:  # oneDNN rejects empty inputs
         return linear(inputs, weight, bias)
+    tokens = inputs.numel() // inputs.shape[-1]
+    size = padded_token_count(tokens)
+    if size == tokens:
+        return _multiply(inputs, weight, bias)
+    padded = inputs.new_empty(size, inputs.shape[-1])
+    padded[:tokens] = inputs.reshape(tokens, -1)
+    padded[tokens:] = 0.0
+    return _multiply(padded, weight, bias)[:tokens].view(*inputs.shape[:-1], -1)
+
+
+def _multiply(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
     return product

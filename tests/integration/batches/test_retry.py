@@ -48,7 +48,7 @@ def _answer(lease: Lease, position: int, failing: tuple[int, ...], code: str) ->
 
 def _close(database: Database, lease: Lease, written: list[JobResult]) -> None:
     with database.write() as connection:
-        commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
+        commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
 
 def past(database: Database, batch_id: str) -> list[Any]:

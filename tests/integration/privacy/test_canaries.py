@@ -43,7 +43,8 @@ ZERO_SHOT = ("--pipeline", "sample-zero-shot-classification", "--param", f"candi
 
 # What each command is called with; BATCH and IN stand for a batch's id and a file of inputs.
 CASES: dict[str, list[Sequence[str]]] = {
-    "up": [()],
+    "up": [(), ("--log-file", "up.log")],
+    "down": [()],
     "worker": [("sample-sentiment-analysis",)],
     "maintain": [()],
     "demo": [()],
@@ -162,7 +163,7 @@ SETTINGS: dict[str, Any] = {
         }
     },
 }
-WITHOUT = {"home", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
+WITHOUT = {"home", "log_file", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
 UNREACHABLE = f"redis://:{SECRET}@127.0.0.1:1/0"

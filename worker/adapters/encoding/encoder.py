@@ -13,9 +13,10 @@ import torch
 
 from worker.adapters.encoding.collation import Collator
 from worker.adapters.interface import Limits
-from worker.adapters.probes import packing, padding, probe_rows, sameness
-from worker.adapters.probes.sameness import Sharing
+from worker.adapters.probes import probe_scores, row_passes, sameness
+from worker.adapters.probes.probe_scores import ProbeRow
 from worker.adapters.probes.sameness_trials import ScoringTrial
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.special_tokens import Template
@@ -46,7 +47,7 @@ class Encoder:
         self._sharing_policy = sameness.decide_sharing(model, ScoringTrial(), limits.max_length)
         self._state_to_restore = self._sharing_policy.state_to_restore(model)
         self._vocabulary_size = vocabulary.size(model)
-        self.needs_equal_lengths = template is None or padding.padding_changes_scores(
+        self.needs_equal_lengths = template is None or row_passes.padding_changes_scores(
             model, tokenizer, template, limits.max_length
         )
         self._layers: PackedLayers | None = None
@@ -56,7 +57,7 @@ class Encoder:
         )
         if template is not None and can_share and not limits.deterministic and is_packing_supported(model):
             self._try_packing(
-                probe_rows.make_rows(tokenizer, template), tokenizer.pad_token_id, sparse_positions=sparse_positions
+                probe_scores.make_rows(tokenizer, template), tokenizer.pad_token_id, sparse_positions=sparse_positions
             )
 
     @property
@@ -95,7 +96,7 @@ class Encoder:
         return self._layers.activate(PackedLayout(lengths, width, self._model.device, positions))
 
     @torch.inference_mode()
-    def _try_packing(self, rows: Sequence[probe_rows.ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> None:
+    def _try_packing(self, rows: Sequence[ProbeRow], pad_token_id: int, *, sparse_positions: bool) -> None:
         """Pack from here on, if packed scores equal those of each row alone."""
         try:
             self._layers = PackedLayers(self._model)
@@ -103,7 +104,7 @@ class Encoder:
             return
         with int8_linear.float32_fallback(self._model):
             for self._sparse_positions in (True, False) if sparse_positions else (False,):
-                if packing.is_packing_exact(
+                if row_passes.is_packing_exact(
                     self._model, rows, pad_token_id, self._packed_pass, sparse_positions=self._sparse_positions
                 ):
                     return

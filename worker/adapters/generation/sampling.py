@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,18 @@ def noise(seed: int | None, prompt_ids: Sequence[int], sequence_index: int, coun
     material += np.asarray(prompt_ids, dtype="<i8").tobytes()
     words = np.frombuffer(hashlib.shake_256(material).digest(8 * count), dtype="<u8")
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def stack_noise(
+    sources: Sequence[tuple[int | None, Sequence[int], Sequence[int]]], row_count: int, steps: int
+) -> Noise:
+    """Return noise `(row_count × sequences, steps)`; filler rows repeat that of the last row.
+
+    sources: seed, prompt and sequence indices of each row.
+    """
+    row_noise = [[noise(seed, ids, index, steps) for index in indices] for seed, ids, indices in sources]
+    row_noise += row_noise[-1:] * (row_count - len(row_noise))
+    return np.stack(list(chain.from_iterable(row_noise)))
 
 
 def to_device(noise: Noise, device: torch.device) -> torch.Tensor:

@@ -8,8 +8,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
@@ -19,7 +18,9 @@ import torch
 
 from models.errors import ModelError
 from worker.adapters.probes import small_copy
-from worker.layers import int8_linear, tolerance
+from worker.adapters.probes.probe_scores import scores_match
+from worker.adapters.probes.sharing import Sharing, SharingPolicy
+from worker.layers import int8_linear
 from worker.layers.model_state import ModelState
 
 log = structlog.get_logger(__name__)
@@ -27,53 +28,12 @@ log = structlog.get_logger(__name__)
 TokenIds = list[int]
 Scores = torch.Tensor
 
-# The difference between two float32 passes of a copy that counts as rounding, relative to the largest score.
-SCORE_TOLERANCE = 1e-4
-
 # Copies to try until one runs, and the number of weights up to which each check gets copied weights.
 MAX_COPIES = 6
 MAX_COPIED_WEIGHTS = 1_000_000
 
 # Types of rotary positions that change with a text's length.
 LENGTH_DEPENDENT_ROTARY = ("longrope", "dynamic")
-
-
-class Sharing(Enum):
-    """The rows that may share a pass: all, padded to the longest; those of equal length; or none."""
-
-    TOGETHER = "together"
-    BY_LENGTH = "by length"
-    ALONE = "alone"
-
-
-@dataclass(frozen=True, slots=True)
-class SharingPolicy:
-    """The conditions under which each of a model's rows gets the answer that it gets alone.
-
-    sharing: the rows that may share a pass.
-    supports_continuous: whether rows may leave and enter a running generation.
-    stateful_classes: names of the classes whose modules must be restored before each pass.
-    always_together_tokens: rows of at most this many tokens share passes despite `sharing`, None = none do.
-    """
-
-    sharing: Sharing = Sharing.TOGETHER
-    supports_continuous: bool = True
-    stateful_classes: frozenset[str] = frozenset()
-    always_together_tokens: int | None = None
-
-    def sharing_for(self, token_count: int, *, fixed_shape: bool = False) -> Sharing:
-        """The rows that a row may share a pass with.
-
-        token_count: the row's tokens, new ones included.
-        fixed_shape: the pass has a fixed shape, which may be wider than any of its rows.
-        """
-        if self.always_together_tokens is None or fixed_shape or token_count > self.always_together_tokens:
-            return self.sharing
-        return Sharing.TOGETHER
-
-    def state_to_restore(self, model: Any) -> ModelState | None:
-        """The state to restore before each pass; None if the model has none."""
-        return ModelState(model, self.stateful_classes) if self.stateful_classes else None
 
 
 SharingMode = tuple[Sharing, bool]
@@ -190,7 +150,7 @@ class Examination:
         if len(set(map(len, rows))) < 2 or not _distinguishes_texts(alone):
             return None
         torch.manual_seed(1)
-        if not _scores_match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
+        if not scores_match(self._trial.score_alone(self._fresh_copy(), rows[-1]), alone[-1]):
             return "draws random numbers as it reads, so the same text gets different answers"
         self._stateful_classes = self._find_stateful_classes(rows, alone)
         if self._stateful_classes and not self._matches_in_sequence(rows, alone):
@@ -223,7 +183,7 @@ class Examination:
         # The longest is first and last, so each of the others follows a longer row and a shorter one.
         for index in (*range(len(rows) - 1, -1, -1), *range(len(rows))):
             scores = self._trial.score_alone(model, rows[index])
-            depends_on_state = depends_on_state or not _scores_match(scores, alone_scores[index])
+            depends_on_state = depends_on_state or not scores_match(scores, alone_scores[index])
             changed |= state.changed_classes()
         return changed if depends_on_state else frozenset()
 
@@ -232,7 +192,7 @@ class Examination:
         state = ModelState(model, self._stateful_classes)
         for row, scores in (*zip(rows[::-1], alone_scores[::-1], strict=True), *zip(rows, alone_scores, strict=True)):
             state.restore()
-            if not _scores_match(self._trial.score_alone(model, row), scores):
+            if not scores_match(self._trial.score_alone(model, row), scores):
                 return False
         return True
 
@@ -240,7 +200,7 @@ class Examination:
         """Whether rows that share passes in this mode get the scores that they get alone."""
         try:
             return all(
-                _scores_match(scores, alone_scores[index])
+                scores_match(scores, alone_scores[index])
                 for indices in _group_rows(rows, mode[0])
                 for pass_scores in self._run_passes([rows[index] for index in indices], mode)
                 for index, scores in zip(indices, pass_scores, strict=True)
@@ -287,10 +247,6 @@ def _group_rows(rows: Sequence[TokenIds], sharing: Sharing) -> list[list[int]]:
         return [list(range(len(rows)))]
     lengths = dict.fromkeys(map(len, rows))
     return [[index for index, row in enumerate(rows) if len(row) == length] for length in lengths]
-
-
-def _scores_match(left: Scores, right: Scores) -> bool:
-    return left.shape == right.shape and tolerance.scores_match(left, right, SCORE_TOLERANCE)
 
 
 def _distinguishes_texts(alone_scores: Sequence[Scores]) -> bool:

@@ -9,8 +9,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from worker.adapters.generation import continuous_batching
 from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
 from worker.adapters.generation.row_state import RowAware
-from worker.adapters.probes import probe_rows
-from worker.adapters.probes.sameness import Scores, Sharing, SharingMode, TokenIds, restore_state
+from worker.adapters.probes import probe_scores
+from worker.adapters.probes.sameness import Scores, SharingMode, TokenIds, restore_state
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.probes.small_copy import MAX_LENGTHS, MAX_VOCABULARY_SIZE
 from worker.adapters.tokenization import vocabulary
 
@@ -38,7 +39,7 @@ class ScoringTrial:
 
     def score_alone(self, model: Any, row: TokenIds) -> Scores:
         """As `SamenessTrial`."""
-        return probe_rows.compute_scores(model, _to_tensors(model, [row]))[0]
+        return probe_scores.compute(model, _to_tensors(model, [row]))[0]
 
     def score_together(self, model: Any, rows: Sequence[TokenIds], mode: SharingMode) -> Iterator[list[Scores]]:
         """As `SamenessTrial`: padded on the right to the longest row, and to more than that."""
@@ -46,7 +47,7 @@ class ScoringTrial:
         wider = mode[0] is Sharing.TOGETHER and longest > SWITCH_TOKENS
         for width in (longest, longest + 1, longest + 16) if wider else (longest,):
             restore_state(model)
-            batch = probe_rows.compute_scores(model, _to_tensors(model, rows, width))
+            batch = probe_scores.compute(model, _to_tensors(model, rows, width))
             yield [scores if scores.dim() == 1 else scores[: len(row)] for scores, row in zip(batch, rows, strict=True)]
 
     def is_short(self, row: TokenIds) -> bool:
@@ -98,7 +99,7 @@ def check_can_generate(model: Any) -> None:
     try:
         model.generate(**tensors, generation_config=config)
     except Exception as error:
-        raise probe_rows.unusable_model_error(model, error) from error
+        raise probe_scores.unusable_model_error(model, error) from error
     finally:
         model.generation_config = original
 

@@ -16,10 +16,11 @@ from models.errors import JobError, ModelError
 from models.tasks.fill_mask import FillMaskParameters
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
+from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
-from worker.adapters.tokenization.special_tokens import SpecialTokens, Template, TemplatedRow
+from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.layers.sparse_lm_head import SparseLmHead
 from worker.leasing.leases import Job
 
@@ -55,7 +56,9 @@ class FillMask:
         self._vocabulary = cache(tokenizer.get_vocab)
         self._target_ids = lru_cache(64)(self._look_up_targets)  # one set of targets per batch in work
         self._lm_head = SparseLmHead(model, full=limits.deterministic)
-        self._lm_head.calibrate(*_calibration_inputs(self._special_tokens.template, self._mask_token_id, model.device))
+        self._lm_head.full = self._lm_head.full or not row_passes.is_sparse_head_exact(
+            self._lm_head, self._special_tokens.template, self._mask_token_id, model.device
+        )
 
     def encode(self, jobs: Sequence[Job]) -> list[list[Row] | JobError]:
         """One row for each text; a JobError if it has no mask, loses one to the limit, or a target is not one token."""
@@ -103,7 +106,7 @@ class FillMask:
         is_truncated = len(text) < len(ids)
         if not self._limits.should_truncate and is_truncated:
             size = len(ids) + template.token_count
-            raise JobError("input_too_long", f"{size:,} tokens; this pipeline takes {limit:,}; cut it")
+            raise input_too_long(f"{size:,} tokens", limit)
         masks = ids.count(self._mask_token_id)
         if not masks:
             raise self._no_mask_error(job.input["text"])
@@ -178,15 +181,3 @@ def _replace_nul(text: str) -> str:
 def _parameters_for(job: Job) -> tuple[int, tuple[str, ...] | None]:
     targets = job.lease.parameters.get("targets")
     return job.lease.parameters.get("top_k", DEFAULT_TOP_K), None if targets is None else tuple(targets)
-
-
-def _calibration_inputs(
-    template: Template, mask_token_id: int, device: Any
-) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """Two rows of masks, with the rows and columns of three positions that are not in order."""
-    row = TemplatedRow(template, ([mask_token_id] * 3,))
-    tensors = {name: torch.tensor([values, values], device=device) for name, values in row.items()}
-    tensors["input_ids"][1, -1] = mask_token_id
-    tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
-    last = len(row["input_ids"]) - 1
-    return tensors, torch.tensor([1, 0, 1], device=device), torch.tensor([last, last - 1, 0], device=device)

@@ -14,9 +14,12 @@ def non_finite_scores() -> JobError:
     return JobError("invalid_output", "the model gave scores that are not numbers; try dtype float32")
 
 
-def input_too_long(limit: int | None) -> JobError:
-    """The error of an input with more tokens than the limit, where cutting it is not allowed."""
-    return JobError("input_too_long", f"longer than the {limit} tokens that this pipeline takes; cut it")
+def input_too_long(size: str, limit: int | None, advice: str = "cut it") -> JobError:
+    """The error of an input with more tokens than the limit, where cutting it is not allowed.
+
+    size: the input's size, such as "900 tokens".
+    """
+    return JobError("input_too_long", f"{size}; this pipeline takes {limit:,}; {advice}")
 
 
 def rows_or_error(make_rows: Callable[P, list[Row]], *args: P.args, **kwargs: P.kwargs) -> list[Row] | JobError:

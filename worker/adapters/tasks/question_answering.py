@@ -17,7 +17,7 @@ from models.tasks.question_answering import QuestionAnsweringParameters
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tasks.qa_spans import AnswerSpans, Floats, best_spans
 from worker.adapters.tokenization import long_texts, special_tokens
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
@@ -136,10 +136,8 @@ class QuestionAnswering:
     def _check_windows(self, job: Job, passage: Passage, window_tokens: int, overlap: int) -> None:
         """Raise JobError unless a passage that is longer than a window can be read in several."""
         if self._limits.truncation == "error":
-            size = f"question and context are {len(passage.ids):,} tokens"
-            raise JobError(
-                "input_too_long", f"{size}, longer than the {window_tokens:,} that this pipeline takes at once"
-            )
+            size = f"question and context have {len(passage.ids):,} tokens"
+            raise input_too_long(size, window_tokens, "shorten the context")
         room = window_tokens - passage.overhead_tokens
         windows = (
             f"windows of {window_tokens:,} tokens have room for {max(room, 0):,} of the context beside this question"

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Hashable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
@@ -81,7 +81,7 @@ class TextClassification:
                 self._make_rows,
                 job,
                 {name: array("i", values[index]) for name, values in columns.items()},
-                is_truncated=self._is_truncated(encoding, index, job),
+                is_truncated=long_texts.is_truncated(encoding, index, limit, partial(self._count_tokens, job)),
             )
             for index, job in enumerate(jobs)
         ]
@@ -98,14 +98,8 @@ class TextClassification:
 
     def _make_rows(self, job: Job, features: dict[str, Any], *, is_truncated: bool) -> list[Row]:
         if is_truncated and not self._limits.should_truncate:
-            raise input_too_long(self._limits.max_length)
+            raise input_too_long("too many tokens", self._limits.max_length)
         return [self._encoder.make_row(job, features, truncated=is_truncated)]
 
-    def _is_truncated(self, encoding: Any, index: int, job: Job) -> bool:
-        if encoding.encodings is not None:
-            return bool(encoding.encodings[index].overflowing)
-        if len(encoding["input_ids"][index]) != self._limits.max_length:
-            return False
-        # A tokenizer in plain Python does not report truncation; only a text that fills the limit needs a second call.
-        untruncated = self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)
-        return len(untruncated["input_ids"]) > self._limits.max_length
+    def _count_tokens(self, job: Job) -> int:
+        return len(self._tokenizer(job.input["text"], job.input.get("text_pair"), truncation=False)["input_ids"])

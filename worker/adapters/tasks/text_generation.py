@@ -7,7 +7,6 @@ from dataclasses import replace
 from threading import RLock
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, TextGenerationPipeline
 from transformers.utils.chat_template_utils import Chat
@@ -15,13 +14,15 @@ from transformers.utils.chat_template_utils import Chat
 from models.errors import JobError, ModelError
 from worker.adapters.encoding.collation import DETERMINISTIC_ROWS, Collator
 from worker.adapters.generation import sampling
-from worker.adapters.generation.causal_lm import CausalGenerator, GenerationSettings, PrefillRows
+from worker.adapters.generation.causal_settings import CausalSettings
+from worker.adapters.generation.generator import Generator, PrefillRows
+from worker.adapters.generation.settings import GenerationSettings
 from worker.adapters.interface import FetchMore, Limits, never_interrupted
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import vocabulary
 from worker.adapters.tokenization.prompts import PromptTokenizer
 from worker.leasing.leases import Job
@@ -63,7 +64,8 @@ class TextGeneration:
             model, GenerationTrial(can_pad=not self._cannot_pad), limits.max_length
         )
         state = self._sharing_policy.state_to_restore(model)
-        self._generator = CausalGenerator(self._pipeline, lambda: self.should_interrupt(), state)
+        self._settings = CausalSettings(self._pipeline)
+        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
         check_can_generate(model)
         self._collators = {fixed: self._make_collator(model, deterministic=fixed) for fixed in (False, True)}
         self.max_rows = self._collators[False].max_rows
@@ -96,23 +98,22 @@ class TextGeneration:
     def generate(self, rows: Sequence[Row], fetch_more: FetchMore, max_rows: int) -> Iterator[list[tuple[Row, Any]]]:
         """Finished rows, each with its raw output, while further rows enter. Raises Interrupted."""
         waiting = list(rows)
-        settings = self._generator.settings_for(rows[0].job.lease.parameters)
+        settings = self._settings.resolve(rows[0].job.lease.parameters)
         new_tokens = settings.new_token_limits(rows[0].length)
+        settings = settings.with_new_tokens(new_tokens)
         width = max(row.padded_length for row in rows)
         max_cached_rows = max(1, self._max_cached_tokens // ((width + new_tokens[0]) * settings.num_beams))
         max_rows = rows[0].max_rows or min(max_cached_rows, max_rows)
 
         def prefill_next(count: int) -> PrefillRows | None:
             next_rows, waiting[:count] = waiting[:count] or fetch_more(count), []
-            return self._prefill_rows(next_rows, settings, new_tokens[0]) if next_rows else None
+            return self._prefill_rows(next_rows, settings) if next_rows else None
 
         sharing = self._sharing_policy.sharing_for(rows[0].length + new_tokens[0])
         can_merge = sharing is Sharing.TOGETHER and not self._cannot_pad
         can_evict = can_merge or self._sharing_policy.supports_continuous
         if rows[0].max_rows is None and can_evict and self._generator.supports_continuous(settings):
-            yield from self._generator.generate_continuous(
-                settings, new_tokens, max_rows, prefill_next, can_merge=can_merge
-            )
+            yield from self._generator.generate_continuous(settings, max_rows, prefill_next, can_merge=can_merge)
         else:
             for start in range(0, len(rows), max_rows):
                 part = rows[start : start + max_rows]
@@ -151,7 +152,7 @@ class TextGeneration:
 
     def _make_rows(self, job: Job, prompt: "array[int]") -> list[Row]:
         parameters = job.lease.parameters
-        settings = self._generator.settings_for(parameters)
+        settings = self._settings.resolve(parameters)
         if not prompt:
             raise JobError("empty_text", "the tokenizer makes no tokens of this text; send another text")
         vocabulary.check_token_ids(prompt, self._vocabulary_size)
@@ -182,19 +183,15 @@ class TextGeneration:
         max_new_tokens, _ = settings.new_token_limits(len(prompt))
         limit = self._limits.max_length
         if max_new_tokens < 1:
-            raise JobError(
-                "input_too_long",
-                f"{len(prompt):,} tokens; this model generates up to {settings.max_total_tokens:,} in all",
-            )
+            total = len(prompt) + max_new_tokens
+            raise JobError("input_too_long", f"{len(prompt):,} tokens; this model generates up to {total:,} in all")
         if limit is None or len(prompt) + max_new_tokens <= limit:
             return prompt
         # A prompt's end matters most, so its start is cut only if the batch's parameters ask for that.
         if can_cut_start and self._limits.truncation != "error" and max_new_tokens < limit:
             return prompt[-(limit - max_new_tokens) :]
-        problem = (
-            f"{len(prompt):,} tokens and {max_new_tokens:,} new ones exceed the {limit:,} that this pipeline takes"
-        )
-        raise JobError("input_too_long", f"{problem}; cut the text or lower max_new_tokens")
+        size = f"{len(prompt):,} tokens and {max_new_tokens:,} new ones"
+        raise input_too_long(size, limit, "cut the text or lower max_new_tokens")
 
     def _cap_width(self, row: Row, max_new_tokens: int) -> Row:
         if row.width is None or self._limits.max_length is None:
@@ -207,26 +204,22 @@ class TextGeneration:
         self, rows: Sequence[Row], settings: GenerationSettings, *, can_evict_rows: bool
     ) -> list[list[list[int]] | None]:
         """Generate in one run that no further row enters."""
-        new_tokens = settings.new_token_limits(rows[0].length)
-        prefill = self._prefill_rows(rows, settings, new_tokens[0])
-        tensors, has_fixed_shape = prefill.tensors, rows[0].max_rows is not None or not can_evict_rows
+        prefill = self._prefill_rows(rows, settings)
         if settings.do_sample and not settings.samples_per_token:
             [row] = rows
-            with sampling.seed_generators(
-                row.job.lease.parameters.get("seed"), row.features["input_ids"], tensors["input_ids"].device
-            ):
-                return self._generator.run(tensors, settings, new_tokens)
-        return self._generator.run(tensors, settings, new_tokens, prefill.noise, has_fixed_shape)[: len(rows)]
+            with sampling.seed_generators(_seed(row), row.features["input_ids"], self._pipeline.model.device):
+                return self._generator.run(prefill, settings)
+        return self._generator.run(prefill, settings, fixed_shape=rows[0].max_rows is not None or not can_evict_rows)
 
-    def _prefill_rows(self, rows: Sequence[Row], settings: GenerationSettings, max_new_tokens: int) -> PrefillRows:
+    def _prefill_rows(self, rows: Sequence[Row], settings: GenerationSettings) -> PrefillRows:
         tensors = self._collators[rows[0].max_rows is not None].collate(MicroBatch(tuple(rows)))
         if not settings.samples_per_token:
             return PrefillRows(rows, tensors, None)
-        noise = [
-            sampling.noise(
-                row.job.lease.parameters.get("seed"), row.features["input_ids"], row.part_index, max_new_tokens
-            )
-            for row in rows
-        ]
-        noise += [noise[-1]] * (len(tensors["input_ids"]) - len(rows))
-        return PrefillRows(rows, tensors, np.stack(noise))
+        sources = [(_seed(row), row.features["input_ids"], [row.part_index]) for row in rows]
+        steps = settings.config.max_new_tokens
+        return PrefillRows(rows, tensors, sampling.stack_noise(sources, len(tensors["input_ids"]), steps))
+
+
+def _seed(row: Row) -> int | None:
+    seed: int | None = row.job.lease.parameters.get("seed")
+    return seed

@@ -3,11 +3,11 @@
 transformers 5 no longer has these pipelines; the reference is 4.57.
 """
 
-import json
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from threading import RLock
 from typing import Any, ClassVar
@@ -18,18 +18,25 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, MarianTokenize
 from models import tasks
 from models.errors import JobError
 from worker.adapters.encoding.collation import DETERMINISTIC_ROWS, Collator
-from worker.adapters.generation.seq2seq import Seq2SeqGenerator, Seq2SeqSettings
+from worker.adapters.generation import sampling
+from worker.adapters.generation.generator import Generator, PrefillRows
+from worker.adapters.generation.seq2seq_settings import Seq2SeqSettings
 from worker.adapters.generation.seq2seq_v4_defaults import Seq2SeqDefaults
+from worker.adapters.generation.settings import GenerationSettings
 from worker.adapters.interface import Limits, never_interrupted
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sharing
 from worker.adapters.probes.sameness_trials import GenerationTrial, check_can_generate
+from worker.adapters.probes.sharing import Sharing
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization import long_texts, vocabulary
 from worker.adapters.tokenization.language_codes import LanguageCodes, LanguagePair
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS
 from worker.leasing.leases import Job
+
+# Concurrent sequences × their maximum length in one run, since keys and values are cached for every layer. A BART-large
+# (12 layers, 1,024 wide) takes 6 GB for them in 16 bits. The planner of micro-batches only knows input lengths.
+MAX_CACHED_TOKENS = 131_072
 
 OUTPUT_KEYS = {"summarization": "summary_text", "translation": "translation_text"}
 
@@ -68,9 +75,8 @@ class TextToText:
             for seeded in (False, True)
         }
         self.should_interrupt: Callable[[], bool] = never_interrupted
-        self._generator = Seq2SeqGenerator(
-            model, tokenizer, defaults, languages, self._tokenizer_lock, lambda: self.should_interrupt(), state
-        )
+        self._settings = Seq2SeqSettings(model, tokenizer, defaults, languages, self._tokenizer_lock)
+        self._generator = Generator(model, tokenizer, lambda: self.should_interrupt(), state)
         self.max_rows = self._collators[False].max_rows
         self._vocabulary_size = vocabulary.size(model)
         self._is_marian = isinstance(tokenizer, MarianTokenizer)
@@ -82,11 +88,11 @@ class TextToText:
         `invalid_parameters` if they don't fit this model.
         """
         encoded: dict[int, list[Row] | JobError] = {}
-        groups: dict[LanguagePair | None, dict[int, Seq2SeqSettings]] = defaultdict(dict)
+        groups: dict[LanguagePair | None, dict[int, GenerationSettings]] = defaultdict(dict)
         with self._tokenizer_lock:
             for index, job in enumerate(jobs):
                 try:
-                    settings = self._settings_for(job)
+                    settings = self._settings.resolve(job.lease.parameters)
                 except JobError as error:
                     encoded[index] = error
                 else:
@@ -102,8 +108,8 @@ class TextToText:
 
         Raises Interrupted.
         """
-        settings = self._settings_for(micro_batch.rows[0].job)
-        max_rows = micro_batch.rows[0].max_rows or settings.max_rows
+        settings = self._settings.resolve(micro_batch.rows[0].job.lease.parameters)
+        max_rows = micro_batch.rows[0].max_rows or _max_rows(settings)
         parts = [micro_batch.rows[start : start + max_rows] for start in range(0, len(micro_batch.rows), max_rows)]
         return list(chain.from_iterable(self._generate_rows(part, settings) for part in parts))
 
@@ -133,18 +139,18 @@ class TextToText:
         special = set(self._tokenizer.all_special_tokens)
         return [token_id for token_id, token in zip(ids, tokens, strict=True) if token not in special]
 
-    def _settings_for(self, job: Job) -> Seq2SeqSettings:
-        return self._generator.settings_for(json.dumps(dict(job.lease.parameters), sort_keys=True))
-
-    def _generate_rows(self, rows: Sequence[Row], settings: Seq2SeqSettings) -> list[list[list[int]] | None]:
+    def _generate_rows(self, rows: Sequence[Row], settings: GenerationSettings) -> list[list[list[int]] | None]:
         tensors = self._collators[False].collate(MicroBatch(tuple(rows)))
-        seeds = [row.job.lease.parameters.get("seed") for row in rows]
-        ids = [row.features["input_ids"] for row in rows]
+        noise = None
+        if settings.samples_per_token:
+            indices = range(settings.num_sequences)
+            sources = [(row.job.lease.parameters.get("seed"), row.features["input_ids"], indices) for row in rows]
+            noise = sampling.stack_noise(sources, len(tensors["input_ids"]), settings.config.max_length)
         fixed_shape = rows[0].max_rows is not None or not self._sharing_policy.supports_continuous
-        return self._generator.run(tensors, settings, list(zip(seeds, ids, strict=True)), fixed_shape=fixed_shape)
+        return self._generator.run(PrefillRows(rows, tensors, noise), settings, fixed_shape=fixed_shape)
 
     def _encode_pair(
-        self, jobs: Sequence[Job], job_settings: Sequence[Seq2SeqSettings], language_pair: LanguagePair | None
+        self, jobs: Sequence[Job], job_settings: Sequence[GenerationSettings], language_pair: LanguagePair | None
     ) -> list[list[Row] | JobError]:
         encoding = self._tokenize([job.input["text"] for job in jobs], language_pair, truncation=True)
         return [
@@ -153,14 +159,19 @@ class TextToText:
                 job,
                 settings,
                 encoding["input_ids"][index],
-                is_truncated=self._is_truncated(encoding, index, job.input["text"], language_pair),
+                is_truncated=long_texts.is_truncated(
+                    encoding,
+                    index,
+                    self._limits.max_length,
+                    partial(self._count_tokens, job.input["text"], language_pair),
+                ),
             )
             for index, (job, settings) in enumerate(zip(jobs, job_settings, strict=True))
         ]
 
-    def _make_rows(self, job: Job, settings: Seq2SeqSettings, ids: list[int], *, is_truncated: bool) -> list[Row]:
+    def _make_rows(self, job: Job, settings: GenerationSettings, ids: list[int], *, is_truncated: bool) -> list[Row]:
         if is_truncated and not self._limits.should_truncate:
-            raise input_too_long(self._limits.max_length)
+            raise input_too_long("too many tokens", self._limits.max_length)
         vocabulary.check_token_ids(ids, self._vocabulary_size)
         seeded = job.lease.parameters.get("seed") is not None
         fixed = seeded or self._limits.deterministic
@@ -192,10 +203,11 @@ class TextToText:
             return text
         return self._long_text_tokenizer.truncate_text(text, limit, self._tokenizer.truncation_side)
 
-    def _is_truncated(self, encoding: Any, index: int, text: str, language_pair: LanguagePair | None) -> bool:
-        if encoding.encodings is not None:
-            return bool(encoding.encodings[index].overflowing)
-        if len(encoding["input_ids"][index]) != self._limits.max_length:
-            return False
-        # A tokenizer in plain Python does not report truncation; only a text that fills the limit needs a second call.
-        return len(self._tokenize([text], language_pair)["input_ids"][0]) > self._limits.max_length
+    def _count_tokens(self, text: str, language_pair: LanguagePair | None) -> int:
+        return len(self._tokenize([text], language_pair)["input_ids"][0])
+
+
+def _max_rows(settings: GenerationSettings) -> int:
+    """The most rows in one run."""
+    sequences = max(settings.config.num_beams, settings.num_sequences)
+    return max(1, MAX_CACHED_TOKENS // (sequences * settings.config.max_length))

@@ -15,7 +15,7 @@ from models.errors import JobError, ModelError
 from worker.adapters.encoding.encoder import Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization.long_texts import PIECE_CHARACTERS, Integers
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.leasing.leases import Job
@@ -140,10 +140,8 @@ class TokenClassification:
             return
         if stride is None:
             if len(ids) > room and not self._limits.should_truncate:
-                size, limit = len(ids) + self._special_tokens.template.token_count, self._limits.max_length
-                raise JobError(
-                    "input_too_long", f"{size:,} tokens; this pipeline takes {limit:,}; cut it or set stride"
-                )
+                size = len(ids) + self._special_tokens.template.token_count
+                raise input_too_long(f"{size:,} tokens", self._limits.max_length, "cut it or set stride")
             return
         if stride >= room:
             raise JobError("stride_too_large", f"stride is {stride:,}, a window has {room:,} tokens; give fewer")

@@ -15,7 +15,7 @@ from models.tasks.zero_shot_classification import ZeroShotParameters
 from worker.adapters.encoding.encoder import FIRST_POSITION, Encoder
 from worker.adapters.interface import Limits
 from worker.adapters.rows import MicroBatch, Row
-from worker.adapters.tasks.job_errors import non_finite_scores, rows_or_error
+from worker.adapters.tasks.job_errors import input_too_long, non_finite_scores, rows_or_error
 from worker.adapters.tokenization.special_tokens import SpecialTokens, TemplatedRow
 from worker.leasing.leases import Job
 
@@ -105,10 +105,7 @@ class ZeroShotClassification:
             return
         if not self._limits.should_truncate:
             size = text_tokens + hypothesis_tokens + self._special_tokens.template.token_count
-            raise JobError(
-                "input_too_long",
-                f"{size:,} tokens with the longest label's sentence; this pipeline takes {limit:,}; cut it",
-            )
+            raise input_too_long(f"{size:,} tokens with the longest label's sentence", limit)
         if hypothesis_tokens >= max_tokens:
             raise JobError(
                 "hypothesis_too_long",

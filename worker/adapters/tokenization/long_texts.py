@@ -9,6 +9,7 @@ the next border too. A text whose pieces never agree (one repeated letter) is to
 """
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,3 +199,14 @@ def _renumber_words(span: TokenSpan, shift: int) -> TokenSpan:
     """Return a copy, so that it does not keep the whole piece in memory."""
     words = np.where(span.words == NO_WORD, NO_WORD, span.words + shift).astype(np.int32)
     return TokenSpan(span.ids.copy(), span.starts.copy(), span.ends.copy(), words)
+
+
+def is_truncated(encoding: Any, index: int, max_length: int | None, count_tokens: Callable[[], int]) -> bool:
+    """Return whether the tokenizer has cut the text at this index of an encoding.
+
+    count_tokens: returns the tokens of the whole text. A tokenizer in plain Python does not report truncation, so a
+    text that fills the limit needs a second call.
+    """
+    if encoding.encodings is not None:
+        return bool(encoding.encodings[index].overflowing)
+    return max_length is not None and len(encoding["input_ids"][index]) == max_length and count_tokens() > max_length

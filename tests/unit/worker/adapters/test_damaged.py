@@ -11,8 +11,8 @@ from models import tasks
 from models.errors import JobError
 from tests.factories import tiny_architectures as made
 from tests.factories.forward_passes import load_adapter
+from worker.adapters.probes import probe_scores
 from worker.engine import planning
-from worker.layers import tolerance
 from worker.leasing.leases import Job, Lease
 
 MODELS = {
@@ -71,6 +71,6 @@ def test_its_rows_fail_by_name(tmp_path: Path, task: str, value: float) -> None:
 def test_scores_are_compared_whatever_they_are(value: float) -> None:
     scores = torch.tensor([[1.0, value], [value, 2.0]])
 
-    assert tolerance.scores_match(scores, scores.clone())
-    assert not tolerance.scores_match(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-    assert tolerance.scores_match(torch.full((2, 2), value), torch.full((2, 2), value))
+    assert probe_scores.scores_match(scores, scores.clone())
+    assert not probe_scores.scores_match(scores, scores + torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert probe_scores.scores_match(torch.full((2, 2), value), torch.full((2, 2), value))

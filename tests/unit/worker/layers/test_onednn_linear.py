@@ -1,5 +1,6 @@
 """OneDNN's layers compute what torch's own do, and are used for float32 on a CPU only."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,44 @@ def test_the_processor_decides(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
 
     assert onednn_linear.is_onednn_faster.__wrapped__() is expected
+
+
+class TestNumberOfShapes:
+    def test_every_number_of_tokens_fits_with_little_filler(self) -> None:
+        for tokens in range(1, 9_000):
+            size = onednn_linear.padded_token_count(tokens)
+
+            assert tokens <= size <= tokens + tokens // 16
+            assert onednn_linear.padded_token_count(size) == size
+
+    @pytest.mark.parametrize(
+        "shape", [lambda tokens: (tokens,), lambda tokens: (1, tokens), lambda tokens: (tokens, 3)]
+    )
+    @torch.inference_mode()
+    def test_the_library_sees_few(
+        self, monkeypatch: pytest.MonkeyPatch, shape: Callable[[int], tuple[int, ...]]
+    ) -> None:
+        sizes: set[int] = set()
+        multiply = onednn_linear._multiply
+
+        def record_size(inputs: torch.Tensor, *others: Any) -> torch.Tensor:
+            sizes.add(inputs.numel() // inputs.shape[-1])
+            return multiply(inputs, *others)
+
+        monkeypatch.setattr(onednn_linear, "_multiply", record_size)
+        layer = torch.nn.Linear(2, 3)
+        onednn_linear.use_onednn(layer)
+
+        for tokens in range(1, 2_049):
+            assert layer(torch.zeros(*shape(tokens), 2)).shape == (*shape(tokens), 3)
+
+        assert len(sizes) <= 160
+
+    @torch.inference_mode()
+    def test_filler_changes_no_tokens_product(self) -> None:
+        layer, numbers = torch.nn.Linear(INNER, OUTER), torch.randn(1_025, INNER)
+        expected = layer(numbers)
+        onednn_linear.use_onednn(layer)
+
+        for tokens in (1, 33, 129, 1_025):
+            assert torch.allclose(layer(numbers[:tokens]), expected[:tokens], rtol=0, atol=1e-5)

@@ -330,7 +330,7 @@ def true_at_call(number: int) -> Callable[[], bool]:
 @contextmanager
 def limit_rows(adapter: Any, rows: Sequence[Row], count: int) -> Iterator[None]:
     """Limit the cache, so that no more than `count` rows run at once."""
-    settings = adapter._generator.settings_for(rows[0].job.lease.parameters)
+    settings = adapter._settings.resolve(rows[0].job.lease.parameters)
     max_new_tokens, _ = settings.new_token_limits(rows[0].length)
     before = adapter._max_cached_tokens
     adapter._max_cached_tokens = count * (max(row.length for row in rows) + max_new_tokens)

@@ -11,7 +11,7 @@ from tests.factories import tiny_architectures as made
 from tests.factories import tiny_decoders, tiny_models
 from tests.factories.forward_passes import encode_texts, forward_all, load_adapter
 from worker.adapters.probes import sameness
-from worker.adapters.probes.sameness import Sharing, SharingPolicy
+from worker.adapters.probes.sharing import Sharing, SharingPolicy
 from worker.layers.model_state import ModelState
 from worker.leasing.leases import Job, Lease
 from worker.loading import runtime

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ import torch
 from models.errors import JobError, ModelError
 from tests.factories import tiny_encoders as encoders
 from tests.factories.tiny_models import wordpiece_tokenizer
+from worker.adapters.probes import row_passes
 from worker.adapters.rows import MicroBatch, Row
 from worker.adapters.tasks import fill_mask
 from worker.adapters.tasks.fill_mask import FillMask
@@ -157,8 +158,8 @@ class TestForward:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_sparse_scores_equal_full_scores(self, bert: Path, dtype: str) -> None:
         narrow, wide = load(bert, dtype=dtype), load(bert, dtype=dtype)
-        assert not narrow._lm_head._full
-        wide._lm_head._full = True
+        assert not narrow._lm_head.full
+        wide._lm_head.full = True
         encoded = rows(narrow.encode(jobs(TEXTS, top_k=1_000)))
 
         for mine, other in zip(
@@ -169,7 +170,7 @@ class TestForward:
 
     def test_is_bit_identical_whatever_else_is_in_the_pass_if_deterministic(self, bert: Path) -> None:
         adapter = load(bert, deterministic=True)
-        assert adapter._lm_head._full
+        assert adapter._lm_head.full
         encoded = rows(adapter.encode(jobs(TEXTS)))
 
         assert adapter.forward(MicroBatch(tuple(encoded))) == [
@@ -177,39 +178,39 @@ class TestForward:
         ]
 
 
-class TestNarrowing:
+class TestSparseHead:
     """A head that looks at a position's neighbours can't have them taken away."""
 
-    places = (torch.tensor([0, 1]), torch.tensor([2, 0]))
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        return {"input_ids": torch.tensor([[2, 4, 4, 3], [2, 4, 3, 4]])}
+    tensors: ClassVar = {"input_ids": torch.tensor([[2, 4, 4, 3], [2, 4, 3, 4]])}
 
     @pytest.mark.parametrize("fails", [False, True])
-    def test_scores_all_positions_if_the_head_needs_them(self, bert: Path, fails: bool) -> None:
+    def test_the_probe_finds_a_head_that_needs_all_positions(self, bert: Path, fails: bool) -> None:
         adapter = load(bert)
         model = adapter._lm_head._model
+        template = adapter._special_tokens.template
 
-        def mixing(_head: Any, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        def mix_positions(_head: Any, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
             if fails and states[0].shape[0] == 1:
                 raise RuntimeError("every row, please")
             return (states[0].cumsum(1),)
 
-        model.cls.register_forward_pre_hook(mixing)
-        narrowing = SparseLmHead(model)
-        narrowing.calibrate(self.tensors(), *self.places)
+        assert row_passes.is_sparse_head_exact(adapter._lm_head, template, 4, model.device)
+        model.cls.register_forward_pre_hook(mix_positions)
+        assert not row_passes.is_sparse_head_exact(adapter._lm_head, template, 4, model.device)
 
-        scores = narrowing.scores(self.tensors(), *self.places)
+    def test_a_full_head_scores_the_same_positions(self, bert: Path) -> None:
+        model, positions = load(bert)._lm_head._model, (torch.tensor([0, 1]), torch.tensor([2, 0]))
 
-        assert narrowing._full
-        assert torch.equal(scores, model(**self.tensors()).logits[self.places])
+        scores = SparseLmHead(model, full=True).scores(self.tensors, *positions)
 
-    def test_leaves_the_model_as_it_was_when_a_pass_fails(self, bert: Path) -> None:
-        narrowing = load(bert)._lm_head
+        assert torch.equal(scores, model(**self.tensors).logits[positions])
+
+    def test_a_failed_pass_leaves_the_model_as_it_was(self, bert: Path) -> None:
+        lm_head = load(bert)._lm_head
         with pytest.raises(IndexError):
-            narrowing.scores(self.tensors(), torch.tensor([5]), torch.tensor([0]))
+            lm_head.scores(self.tensors, torch.tensor([5]), torch.tensor([0]))
 
-        assert narrowing._model(**self.tensors()).logits.shape[:2] == (2, 4)
+        assert lm_head.full_scores(self.tensors).shape[:2] == (2, 4)
 
 
 class TestDecode:

@@ -139,7 +139,7 @@ class TestEncode:
         code, sentence = refusal(adapter, "who", TOWN * 20)
 
         assert code == "input_too_long"
-        assert "longer than the 384" in sentence
+        assert "this pipeline takes 384;" in sentence
         assert len(windows(adapter, "who", TOWN)) == 1
 
     def test_a_refused_one_leaves_its_neighbours_alone(self, folder: Path) -> None:

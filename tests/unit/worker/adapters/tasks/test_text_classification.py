@@ -119,7 +119,7 @@ class TestTruncation:
         refused = encoded[1]
         assert isinstance(refused, JobError)
         assert refused.code == "input_too_long"
-        assert "longer than the 10 tokens" in str(refused)
+        assert "too many tokens; this pipeline takes 10; cut it" in str(refused)
         assert self.long.strip() not in str(refused)
 
     @pytest.mark.parametrize(("text", "cut"), [("nine by", False), ("nine byte", True), ("nine bytes", True)])

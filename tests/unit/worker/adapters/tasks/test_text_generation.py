@@ -149,11 +149,11 @@ class TestForward:
         sizes = []
         run = adapter._generator.run
 
-        def counted(tensors: Any, *more: Any) -> Any:
-            sizes.append(tuple(tensors["input_ids"].shape))
-            return run(tensors, *more)
+        def record_size(prefill: Any, *arguments: Any, **options: Any) -> Any:
+            sizes.append(tuple(prefill.tensors["input_ids"].shape))
+            return run(prefill, *arguments, **options)
 
-        monkeypatch.setattr(adapter._generator, "run", counted)
+        monkeypatch.setattr(adapter._generator, "run", record_size)
         monkeypatch.setattr(adapter, "_max_cached_tokens", 250)
 
         assert generate(adapter, encoded) == expected
@@ -224,7 +224,7 @@ class TestRefusals:
         error = error_for(load(llama), "x" * 30, max_new_tokens=99)
 
         assert error.code == "input_too_long"
-        assert str(error).startswith("30 tokens and 99 new ones exceed the 128 that this pipeline takes")
+        assert str(error).startswith("30 tokens and 99 new ones; this pipeline takes 128;")
 
     def test_counts_the_tokens_that_are_written_by_default(self, llama: Path) -> None:
         assert "256 new ones" in str(error_for(load(llama), "love"))

@@ -11,8 +11,8 @@ from models.errors import JobError
 from models.pipelines.catalogue import Pipeline
 from tests.factories import tiny_seq2seq
 from tests.golden import seq2seq_models, seq2seq_tokenizers
-from worker.adapters.generation import seq2seq
 from worker.adapters.rows import MicroBatch, Row
+from worker.adapters.tasks import text_to_text
 from worker.adapters.tasks.text_to_text import TextToText
 from worker.engine import planning
 from worker.leasing.leases import Job, Lease
@@ -115,7 +115,7 @@ class TestCompany:
         adapter = load("bart", "summarization")
         given = jobs(TEXTS, {"num_beams": 2})
         whole = run_jobs(adapter, given)
-        monkeypatch.setattr(seq2seq, "MAX_CACHED_TOKENS", 2 * 24 * 3)
+        monkeypatch.setattr(text_to_text, "MAX_CACHED_TOKENS", 2 * 24 * 3)
         seen: list[int] = []
         generate = adapter._generator._model.generate
         monkeypatch.setattr(
@@ -241,7 +241,7 @@ class TestLimits:
         [error] = errors(encoded)
         assert encoded[1] is error
         assert error.code == "input_too_long"
-        assert "longer than the 96 tokens" in str(error)
+        assert "too many tokens; this pipeline takes 96; cut it" in str(error)
 
     def test_a_prefix_counts(self, load: Load) -> None:
         whole, bare = (
@@ -344,7 +344,7 @@ class TestMarian:
 
 def test_rows_stay_unpadded_where_a_model_looks_at_its_input(load: Load) -> None:
     adapter = load("bart", "summarization")
-    adapter._generator._defaults.settings["encoder_no_repeat_ngram_size"] = 2  # type: ignore[index]
+    adapter._settings._defaults.settings["encoder_no_repeat_ngram_size"] = 2  # type: ignore[index]
 
     one, two, three = rows(adapter.encode(jobs(["a", "the house", "b"], {})))
 
@@ -362,12 +362,12 @@ def test_others_run_too(tmp_path: Path, name: str, most: int) -> None:
     together = run_jobs(adapter, given)
 
     assert together == run_jobs(adapter, given, budget=1)
-    assert adapter._generator.settings_for("{}").config.max_length == most
+    assert adapter._settings.resolve({}).config.max_length == most
 
 
 def test_the_filling_of_beams_without_an_end_is_no_text(load: Load) -> None:
     adapter = load("t5")
-    adapter._generator._defaults.settings["eos_token_id"] = None  # type: ignore[index]
+    adapter._settings._defaults.settings["eos_token_id"] = None  # type: ignore[index]
     asked = {"num_beams": 2, "max_new_tokens": 20, "stop_strings": ["city", "the", "Fluss"]}
     encoded = rows(adapter.encode(jobs(TEXTS, asked)))
 

@@ -1,0 +1,172 @@
+"""The generator, which runs a model's `generate` for rows that share their settings."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from worker.adapters.generation import continuous_batching, sampling
+from worker.adapters.generation.continuous_batching import DecodeMicroBatch, PrefillGroup
+from worker.adapters.generation.sampling import Noise
+from worker.adapters.generation.settings import GenerationSettings, end_token_ids
+from worker.adapters.generation.stopping import FiniteScoreCheck, GenerationHooks, InterruptCriteria, StopStringTracker
+from worker.layers.model_state import ModelState
+
+# Rows join when one place in so many is free. Joining copies the caches of the new rows and of those that continue.
+REFILL_WHEN_ONE_IN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillRows:
+    """Rows that join a run together.
+
+    tensors: `(rows, width)`; prompts are padded on the left, and filler rows come last.
+    noise: `(rows × sequences, new tokens)`, None = nothing is sampled.
+    """
+
+    rows: Sequence[Any]
+    tensors: Mapping[str, torch.Tensor]
+    noise: Noise | None
+
+    @property
+    def width(self) -> int:
+        """The width that every row is padded to."""
+        return self.tensors["input_ids"].shape[1]
+
+
+class Generator:
+    """Runs a causal language model or an encoder-decoder.
+
+    should_interrupt: asked between two tokens.
+    state: restored before each run, None = the model has no state that changes.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, should_interrupt: Callable[[], bool], state: ModelState | None = None
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._state = state
+        self._interrupt_criteria = InterruptCriteria(should_interrupt)
+        self._has_encoder = bool(model.config.is_encoder_decoder)
+
+    def run(
+        self, prefill: PrefillRows, settings: GenerationSettings, *, fixed_shape: bool = False
+    ) -> list[list[list[int]] | None]:
+        """Return each row's sequences of tokens; None for a row with non-finite scores.
+
+        Sequences of a causal model are the new tokens up to their ends. Those of an encoder-decoder include its start
+        and padding tokens.
+
+        fixed_shape: keep rows that have ended in the pass.
+
+        Raises Interrupted.
+        """
+        self._restore_state()
+        rows = prefill.tensors["input_ids"].shape[0]
+        hooks = self._make_hooks(prefill, settings)
+        custom_generate = None if fixed_shape else continuous_batching.custom_generate_for(settings.config)
+        prompt_width = 0 if self._has_encoder else prefill.width
+        ids = self._generate(prefill, settings, hooks, custom_generate)[:, prompt_width:].tolist()
+        tracker = hooks.stop_strings
+        lengths = tracker.lengths_at_stop(prompt_width) if tracker and settings.num_beams == 1 else [None] * len(ids)
+        sequences = [self._cut_at_end(row[:length], settings.config) for row, length in zip(ids, lengths, strict=True)]
+        per_row = len(sequences) // rows
+        finite = hooks.finite_scores.finite_rows(rows)
+        return [
+            sequences[row * per_row : (row + 1) * per_row] if finite[row] else None for row in range(len(prefill.rows))
+        ]
+
+    def supports_continuous(self, settings: GenerationSettings) -> bool:
+        """Whether rows can leave and join a run with these settings."""
+        return continuous_batching.custom_generate_for(settings.config) is continuous_batching.generate_greedy
+
+    def generate_continuous(
+        self,
+        settings: GenerationSettings,
+        max_rows: int,
+        fetch_more: Callable[[int], PrefillRows | None],
+        *,
+        can_merge: bool,
+    ) -> Iterator[list[tuple[Any, list[list[int]] | None]]]:
+        """Yield rows with their output, as in `run`, when they end; others join in their place.
+
+        For causal models without beam search.
+
+        max_rows: the most rows at once.
+        fetch_more: returns at most this many rows to join, None = there are no more.
+        can_merge: whether rows may join before all others have left.
+        """
+        micro_batch = DecodeMicroBatch(self._model)
+        prefills: dict[PrefillGroup, tuple[PrefillRows, GenerationHooks]] = {}
+        while True:
+            free = max_rows - len(micro_batch)
+            can_refill = can_merge and micro_batch.accepts_new and free * REFILL_WHEN_ONE_IN >= max_rows
+            if finished := micro_batch.pop_finished():
+                for group, rows in finished:
+                    prefill, hooks = prefills[group] if len(group) else prefills.pop(group)
+                    finite = hooks.finite_scores.finite_rows(len(prefill.rows))
+                    yield [(prefill.rows[row], [ids[prefill.width :]] if finite[row] else None) for row, ids in rows]
+            elif (can_refill or not micro_batch) and (joining := fetch_more(free)):
+                if not micro_batch:
+                    self._restore_state()
+                hooks = self._make_hooks(joining, settings)
+                group = self._generate(joining, settings, hooks, PrefillGroup)
+                if group.supports_row_removal:
+                    micro_batch.add(group)
+                    prefills[group] = joining, hooks
+                else:
+                    yield list(zip(joining.rows, self.run(joining, settings), strict=True))
+            elif micro_batch:
+                micro_batch.decode_step()
+            else:
+                return
+
+    def _restore_state(self) -> None:
+        if self._state is not None:
+            self._state.restore()
+
+    def _make_hooks(self, prefill: PrefillRows, settings: GenerationSettings) -> GenerationHooks:
+        if settings.stop_criteria is None:
+            return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, None)
+        padding = prefill.width - prefill.tensors["attention_mask"].sum(dim=1)
+        if self._has_encoder:  # the decoder's input has no padding, and sampled sequences are rows
+            padding = torch.zeros_like(padding) if prefill.noise is None else padding.new_zeros(len(prefill.noise))
+        tracker = StopStringTracker(settings.stop_criteria, padding)
+        return GenerationHooks(FiniteScoreCheck(), self._interrupt_criteria, tracker)
+
+    def _generate(
+        self,
+        prefill: PrefillRows,
+        settings: GenerationSettings,
+        hooks: GenerationHooks,
+        custom_generate: Callable[..., Any] | None,
+    ) -> Any:
+        processors: list[LogitsProcessor] = [hooks.finite_scores]
+        tensors, noise = prefill.tensors, prefill.noise
+        if noise is not None:
+            repeats = len(noise) // len(tensors["input_ids"])
+            tensors = {name: tensor.repeat_interleave(repeats, dim=0) for name, tensor in tensors.items()}
+            processors.append(sampling.Sampler(settings.filters, sampling.to_device(noise, self._model.device)))
+        return self._model.generate(
+            **tensors,
+            generation_config=settings.config,
+            tokenizer=self._tokenizer,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=hooks.stopping_criteria,
+            custom_generate=custom_generate,
+        )
+
+    def _cut_at_end(self, ids: list[int], config: GenerationConfig) -> list[int]:
+        # Negative ids fill up rows that left early, and beams of a model without an end token.
+        if self._has_encoder:
+            return [token for token in ids if token >= 0]
+        end_ids = end_token_ids(config)
+        for index, token in enumerate(ids):
+            if token in end_ids:
+                return ids[: index + 1]
+            if token < 0:
+                return ids[:index]
+        return ids

@@ -1,0 +1,89 @@
+"""Scores of synthetic rows, which probes compute when a model is loaded, and the test whether two scores are the same.
+
+Every probe uses this one test and this one table, instead of trusting a model's class name.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from models.errors import ModelError, first_line
+from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
+from worker.failures import is_device_lost, is_out_of_memory, is_transient
+
+# The rounding that products of another shape may cause, relative to the largest score. Passes of the same shape round
+# alike, so other texts in them may change practically nothing.
+RELATIVE_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+SAME_SHAPE_TOLERANCE = 1e-6
+
+# Tokens of the probe's texts: two of the same length, and shorter ones.
+MAX_TEXT_TOKENS = 16
+TEXT_LENGTHS = (MAX_TEXT_TOKENS, MAX_TEXT_TOKENS, MAX_TEXT_TOKENS // 2, 3)
+
+ProbeRow = Mapping[str, list[int]]
+
+
+def scores_match(left: torch.Tensor, right: torch.Tensor, *, same_shape: bool = False) -> bool:
+    """Whether two passes of one model gave the same scores.
+
+    same_shape: the passes had the same shape, so they must agree more closely.
+    """
+    tolerance = SAME_SHAPE_TOLERANCE if same_shape else RELATIVE_TOLERANCE.get(left.dtype, 0.0)
+    # 0.0 where no score is finite, as with damaged weights.
+    largest = torch.nan_to_num(left.abs(), nan=0.0, posinf=0.0).max().item()
+    return left.shape == right.shape and torch.allclose(left, right, rtol=0.0, atol=tolerance * largest, equal_nan=True)
+
+
+def make_row(
+    tokenizer: Any,
+    template: Template,
+    token_count: int = MAX_TEXT_TOKENS,
+    first_token: int = 0,
+    vocabulary_size: int | None = None,
+) -> ProbeRow:
+    """A text of ordinary tokens; the second text of a pair has one token.
+
+    token_count: tokens of the text.
+    first_token: how many ordinary tokens to skip.
+    vocabulary_size: tokens that the model has, None = as many as the tokenizer.
+    """
+    special = set(tokenizer.all_special_ids)
+    count = len(tokenizer) if vocabulary_size is None else min(vocabulary_size, len(tokenizer))
+    tokens = [token for token in range(count) if token not in special][first_token : first_token + token_count]
+    return dict(TemplatedRow(template, (tokens, *[tokens[:1]] * (len(template.special_ids) - 2))))
+
+
+def make_rows(tokenizer: Any, template: Template) -> list[ProbeRow]:
+    """Texts of different tokens and lengths, the longest first."""
+    return [make_row(tokenizer, template, size, first) for first, size in enumerate(TEXT_LENGTHS)]
+
+
+def to_tensors(rows: Sequence[ProbeRow], pad_token_id: int, device: Any, width: int = 0) -> dict[str, torch.Tensor]:
+    """The model's inputs: rows padded on the right to the longest, or to `width` if that is more."""
+    lengths = [len(row["input_ids"]) for row in rows]
+    width = max(width, *lengths)
+    pad_values = {"input_ids": pad_token_id, "attention_mask": 0}
+    masked = [{**row, "attention_mask": [1] * length} for row, length in zip(rows, lengths, strict=True)]
+    return {
+        name: torch.tensor(
+            [row[name] + [pad_values.get(name, 0)] * (width - len(row[name])) for row in masked], device=device
+        )
+        for name in masked[0]
+    }
+
+
+def compute(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """One pass's scores, `(rows, …)`: per row or per token; for spans, the last axis holds start and end."""
+    output = model(**tensors)
+    if "start_logits" in output:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    logits: torch.Tensor = output.logits
+    return logits
+
+
+def unusable_model_error(model: Any, error: Exception) -> Exception:
+    """The ModelError that refuses a model; the error itself if its cause is the device."""
+    if is_out_of_memory(error) or is_device_lost(error) or is_transient(error):
+        return error
+    return ModelError(f"{type(model).__name__} fails on a text of a few words: {first_line(error)}; take another model")

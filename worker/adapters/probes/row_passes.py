@@ -1,0 +1,132 @@
+"""Probes of how rows go through a model that scores texts: padded, packed, and with a head at few positions."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from worker.adapters.probes import probe_scores
+from worker.adapters.probes.probe_scores import ProbeRow, scores_match
+from worker.adapters.tokenization import vocabulary
+from worker.adapters.tokenization.special_tokens import Template, TemplatedRow
+from worker.layers import int8_linear
+from worker.layers.packed_attention import Positions
+from worker.layers.sparse_lm_head import SparseLmHead
+
+PADDING_TOKENS = 16  # after the probe's text: more than the widest convolution
+
+PackedPass = Callable[[Sequence[int], int, Positions | None], AbstractContextManager[None]]
+
+
+def padding_changes_scores(model: Any, tokenizer: Any, template: Template, max_width: int | None = None) -> bool:
+    """Compare a row's scores alone and padded; true if they differ, or if the tokenizer pads on the left.
+
+    Attention ignores padding, but convolutions (CANINE, ConvBERT) and Fourier transforms (FNet) include it. Padding on
+    the left shifts every text to other positions, and most models depend on positions. Padding on the right would be
+    wrong for models that look at the last position (XLNet).
+
+    max_width: tokens of the widest pass, None = no limit.
+
+    Raises ModelError if the model can't read a row at all.
+    """
+    row = probe_scores.make_row(tokenizer, template, vocabulary_size=vocabulary.size(model))
+    with int8_linear.float32_fallback(model), torch.inference_mode():
+        try:
+            alone = probe_scores.compute(model, probe_scores.to_tensors([row], 0, model.device))
+        except Exception as error:
+            raise probe_scores.unusable_model_error(model, error) from error
+        if tokenizer.padding_side == "left":
+            return True
+        if tokenizer.pad_token_id is None:
+            return False  # then a row never shares a pass
+        try:
+            width = min(len(row["input_ids"]) + PADDING_TOKENS, max_width or sys.maxsize)
+            padded = probe_scores.compute(
+                model, probe_scores.to_tensors([row], tokenizer.pad_token_id, model.device, width)
+            )
+        except Exception:  # a model that can't read padding may raise anything; its rows stay unpadded
+            return True
+    return not scores_match(alone, padded[:, : alone.shape[1]])
+
+
+def is_packing_exact(
+    model: Any, rows: Sequence[ProbeRow], pad_token_id: int, packed_pass: PackedPass, *, sparse_positions: bool
+) -> bool:
+    """Compare the rows' packed scores with those of each row alone, and with those among different other rows.
+
+    The second comparison finds differences that the first could mistake for rounding, mostly in half precision.
+
+    packed_pass: makes passes packed, given lengths, width and the positions that the head looks at.
+    sparse_positions: compare only the positions that a head over few positions would look at.
+    """
+
+    def score(rows: Sequence[ProbeRow]) -> torch.Tensor:
+        return probe_scores.compute(model, probe_scores.to_tensors(rows, pad_token_id, model.device))
+
+    def score_packed(rows: Sequence[ProbeRow]) -> list[torch.Tensor]:
+        lengths = [len(row["input_ids"]) for row in rows]
+        with packed_pass(lengths, max(lengths), positions):
+            return _select_positions(score(rows), positions)
+
+    try:
+        alone = [score([row])[0] for row in rows]
+        positions = [
+            _output_positions(row, row_scores, sparse_positions=sparse_positions)
+            for row, row_scores in zip(rows, alone, strict=True)
+        ]
+        packed = score_packed(rows)
+        # Once with other texts at the odd indices, once with other texts at the even ones.
+        mixed = [
+            score_packed([row if index % 2 == parity else _reversed_row(row) for index, row in enumerate(rows)])
+            for parity in (0, 1)
+        ]
+    except Exception:  # layers of another kind may raise anything
+        return False
+    return all(
+        scores_match(alone_scores, packed_scores)
+        and scores_match(packed_scores, mixed[index % 2][index], same_shape=True)
+        for index, (alone_scores, packed_scores) in enumerate(
+            zip(_select_positions(alone, positions), packed, strict=True)
+        )
+    )
+
+
+@torch.inference_mode()
+def is_sparse_head_exact(lm_head: SparseLmHead, template: Template, token_id: int, device: Any) -> bool:
+    """Compare a head's scores at three positions, not in order, with its scores at all positions of two rows.
+
+    token_id: the token that the rows consist of.
+    """
+    row = TemplatedRow(template, ([token_id] * 3,))
+    tensors = {name: torch.tensor([values, values], device=device) for name, values in row.items()}
+    tensors["input_ids"][1, -1] = token_id
+    tensors["attention_mask"] = torch.ones_like(tensors["input_ids"])
+    last = len(row["input_ids"]) - 1
+    rows, columns = torch.tensor([1, 0, 1], device=device), torch.tensor([last, last - 1, 0], device=device)
+    full = lm_head.full_scores(tensors)[rows, columns]
+    try:
+        return scores_match(full, lm_head.scores(tensors, rows, columns))
+    except Exception:  # a head that needs every position may raise anything
+        return False
+
+
+def _select_positions(all_scores: Iterable[torch.Tensor], positions: Positions) -> list[torch.Tensor]:
+    """Each row's scores at its positions; a row with a single set of scores keeps it."""
+    return [
+        row_scores if row_scores.ndim == 1 else row_scores[list(row_positions)]
+        for row_scores, row_positions in zip(all_scores, positions, strict=True)
+    ]
+
+
+def _output_positions(row: ProbeRow, row_scores: torch.Tensor, *, sparse_positions: bool) -> list[int]:
+    """The positions that the head looks at: the first if it scores rows, else first and last or all of them."""
+    if row_scores.ndim == 1:
+        return [0]
+    length = len(row["input_ids"])
+    return [0, length - 1] if sparse_positions else list(range(length))
+
+
+def _reversed_row(row: ProbeRow) -> ProbeRow:
+    return {**row, "input_ids": row["input_ids"][::-1]}
