@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nights test lint soak bench bench-bulk bench-claims samples clean
+.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,7 +15,7 @@ help: ## Show this.
 demo: $(VENV)/.runs ## Install, then run all eight tasks on an embedded Valkey and SQLite.
 	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
 
-nights: $(VENV)/.runs ## Show three nights of a schedule in a minute: examples/nightly/run.py.
+demo-schedule: $(VENV)/.runs ## Show three runs of a nightly schedule in a minute: examples/nightly/run.py.
 	@$(BIN)/python examples/nightly/run.py
 
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.

@@ -22,6 +22,9 @@ from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
+# Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
+# for each other. It reads the variable when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("batchmill", deadline=None)  # a loaded machine is slow, and no test depends on time
 settings.load_profile("batchmill")

@@ -227,7 +227,7 @@ def test_wait_reports_how_the_run_ended(
     monkeypatch.setattr(manual_runs.time, "sleep", work)
     result = run("trigger", "nightly", "--wait", "--json", code=code)
 
-    [run_document] = json.loads(result.stdout)["data"]
+    [run_document] = json.loads(result.stdout.splitlines()[-1])["data"]  # after the log lines of `tick`
     assert run_document["finished_at"] is not None
     assert run_document["batch_id"].startswith("batch_")
 
@@ -271,7 +271,7 @@ def test_sync_refuses_to_run_where_there_is_no_file(harness: ScheduleHarness, op
 @pytest.mark.parametrize(
     ("changes", "level", "message"),
     [
-        ("", "ok", "row 1 of the source 'tickets' is an input"),
+        ("", "ok", "row 2 of the source 'tickets' is an input"),
         ('input.text = "boddy"', "problem", "has no column 'boddy'"),
         ('id = "nr"', "problem", "has no column 'nr'"),
         ('passthrough = ["nr"]', "problem", "has no column 'nr'"),
@@ -279,14 +279,14 @@ def test_sync_refuses_to_run_where_there_is_no_file(harness: ScheduleHarness, op
         ('pipeline = "nope"', "problem", "there is no pipeline 'nope'"),
         ('sql = "elsewhere"', "warning", "there is no [sources.elsewhere] here"),
         ('since = "2026-03-02"', "warning", "has no rows now"),
-        ('sql = "gone"', "problem", "there is no"),
+        ('sql = "gone"', "problem", "does not answer"),
         ('sql = "broken"', "problem", "the query of the source 'broken' fails"),
         ('into = "tickets"\ninto_source = "tickets"', "problem", "is not one that schedules write"),
         ('into = "labels"\ninto_source = "elsewhere"', "problem", "which into_source names"),
         ('file = "in/{time:%Y-%m-%d}.csv"', "warning", "there is no file yet, such as"),
         ('file = "{time:%Y-%m-%d}.csv"', "ok", "line 2 of"),
         ('file = "bad-{time:%Y-%m-%d}.csv"', "problem", "has no column 'body'"),
-        ('file = "{time:%Y-%m-%d}.csv"\ninto = "labels"', "problem", "it has no id to find it again by"),
+        ('file = "{time:%Y-%m-%d}.csv"\ninto = "labels"', "problem", "id to find it again by"),
     ],
 )
 def test_check_reads_a_row_of_each_source_and_changes_nothing(
