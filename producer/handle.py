@@ -1,6 +1,6 @@
 """The handle of one batch in a Python program."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,13 @@ from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
 from producer.batches.retry import RetrySelection
 from producer.batches.views import BatchView, JobCounts
+from producer.readers import rows_from_records
+from producer.readers.limits import Limits
+from producer.readers.rows import Source
 from producer.results import export, pages
 from producer.results.result_row import ResultRow
-from producer.submission import submit
+from producer.submission import repair, submit
+from producer.submission.repair import RepairColumns
 from producer.submission.submit import SubmitResult
 from producer.times import Deadline
 
@@ -133,6 +137,27 @@ class BatchHandle:
             self._settings, SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
         )
         self.warning = "; ".join(filter(None, (result.advice, warning))) or None
+        return self.refresh()
+
+    def repair(self, rows: Iterable[Mapping[str, Any]], *, deadline: str | None = None) -> Self:
+        """Put corrected rows in the places of failed jobs of an ended batch, and run them there.
+
+        rows: objects with the task's fields and the job's `position`, or its `custom_id` or `id`. Passthrough columns
+            are kept unless they are given. The `as_dict()` of a row of `errors()`, with another `input`, is such a row.
+        deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
+
+        Raises InvalidRows naming the rows that can't be jobs or name no failed job, and UsageError if the batch has not
+        ended; then nothing has changed. `warning` says why workers may start late.
+        """
+        columns = RepairColumns.for_batch(self._database, self.id, {}, None)
+        records = ((number, dict(row)) for number, row in enumerate(rows, start=1))
+        limits = Limits.from_settings(self._settings)
+        source = Source("the list of rows", "item", rows_from_records(records, columns), limits=limits)
+        new_deadline = None if deadline is None else Deadline.parse(deadline)
+        result = repair.repair_jobs(self._database, self.id, source, self._settings.slice_size, new_deadline)
+        self.warning = submit.notify_workers(
+            self._settings, SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
+        )
         return self.refresh()
 
     def delete(self, *, cancel: bool = False) -> None:
