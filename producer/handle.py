@@ -150,7 +150,7 @@ class BatchHandle:
         ended; then nothing has changed. `warning` says why workers may start late.
         """
         columns = RepairColumns.for_batch(self._database, self.id, {}, None)
-        records = ((number, dict(row)) for number, row in enumerate(rows, start=1))
+        records = ((number, dict(row) if isinstance(row, Mapping) else row) for number, row in enumerate(rows, start=1))
         limits = Limits.from_settings(self._settings)
         source = Source("the list of rows", "item", rows_from_records(records, columns), limits=limits)
         new_deadline = None if deadline is None else Deadline.parse(deadline)
