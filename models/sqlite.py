@@ -46,7 +46,7 @@ def create_own_engine(url: URL, connect_timeout_seconds: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(driver: Any, _record: Any) -> None:
         cursor = driver.cursor()
-        _use_wal(cursor, connect_timeout_seconds)
+        _use_wal(cursor, path, connect_timeout_seconds)
         cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -78,7 +78,7 @@ def _use_explicit_begin(engine: Engine) -> Engine:
     return engine
 
 
-def _use_wal(cursor: Any, timeout_seconds: float) -> None:
+def _use_wal(cursor: Any, path: Path, timeout_seconds: float) -> None:
     # When several processes open a new file at once, SQLite refuses all but one without waiting.
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -86,6 +86,6 @@ def _use_wal(cursor: Any, timeout_seconds: float) -> None:
             cursor.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or private_files.find_refusal(path):
                 raise
             time.sleep(0.02)

@@ -4,6 +4,8 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from os import PathLike
@@ -16,6 +18,7 @@ from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.settings import Settings, unknown_variables
 from producer.batches import model_checks, views, workers
+from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
 from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
@@ -26,6 +29,7 @@ from producer.submission.submit import SubmitResult
 log = logging.getLogger(__name__)
 
 MISSING: Any = object()
+PAGE_BATCHES = 1_000  # read at once
 
 
 class Client:
@@ -76,7 +80,7 @@ class Client:
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
-        passthrough: Iterable[str] = (),
+        passthrough: str | Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
@@ -90,7 +94,7 @@ class Client:
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
             logged, which is also the handle's `warning`.
-        passthrough: keys of the objects that are kept with each job.
+        passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
@@ -110,7 +114,7 @@ class Client:
         source = Source(
             "the list of inputs",
             "item",
-            _rows(request.pipeline, inputs, ids, passthrough),
+            _rows(request.pipeline, inputs, ids, (passthrough,) if isinstance(passthrough, str) else passthrough),
             limits=Limits.from_settings(self.settings),
         )
         result = submit.submit(
@@ -124,11 +128,37 @@ class Client:
 
     def batch(self, batch_id: str) -> BatchHandle:
         """A batch that was submitted earlier; raises NotFound."""
-        return BatchHandle(self.database, batch_id).refresh()
+        return BatchHandle(self.database, self.settings, batch_id).refresh()
 
-    def batches(self, limit: int = 20) -> list[BatchHandle]:
-        """The last `limit` batches, newest first."""
-        return [BatchHandle(self.database, view.id, view=view) for view in views.list_batches(self.database, limit)]
+    def batches(
+        self,
+        limit: int | None = 20,
+        *,
+        after: str | None = None,
+        status: str | None = None,
+        pipeline: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[BatchHandle]:
+        """Return the newest batches, the newest first.
+
+        limit: maximum number; None = all. The last one's id, given as `after`, continues the list.
+        after: the id of a batch; only those after it in this list, which are older. Raises NotFound if it is gone.
+        status, pipeline: only batches with this status, of this pipeline.
+        name: only batches of this name, in which `*` stands for any text.
+        since, until: only batches created then or later, or before; a time without a zone is in this machine's.
+        """
+        batch_filter = BatchFilter(status, pipeline, name, since, until, after)
+        batches: list[BatchHandle] = []
+        while limit is None or len(batches) < limit:
+            page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
+            page = views.list_batches(self.database, page_size, batch_filter)
+            batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
+            if len(page) < page_size:
+                break
+            batch_filter = replace(batch_filter, after=page[-1].id)
+        return batches
 
     def close(self) -> None:
         """Close the database's connections; the next call connects again."""
@@ -149,7 +179,7 @@ class Client:
             log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
-        return BatchHandle(self.database, result.batch_id, warning=warning, already_submitted=not is_new)
+        return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
 
 
 def _rows(

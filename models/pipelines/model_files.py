@@ -71,15 +71,45 @@ class ModelFiles:
             positions -= (padding if isinstance(padding, int) else 1) + 1
         return positions
 
+    def generation_defaults(self, pipeline: Pipeline) -> dict[str, Any]:
+        """Return the parameters with which a model generates if neither pipeline nor batch sets them."""
+        options = {**(self.generation_config or self.config), **self._task_params(pipeline.task)}
+        new_tokens, total = self._generation_limits(pipeline.task)
+        defaults = {"do_sample": True, "temperature": 0.7} if pipeline.spec.name == "text-generation" else {}
+        own = {name: options[name] for name in pipeline.spec.parameters.model_fields if options.get(name) is not None}
+        return {**defaults, **own, **({"max_new_tokens": new_tokens} if total is None else {})}
+
+    @property
+    def default_new_tokens(self) -> int | None:
+        """The most new tokens of a text that continues a prompt; None = the model limits the sum of both instead."""
+        new_tokens, total = self._generation_limits("text-generation")
+        return new_tokens if total is None else None
+
     def output_length(self, task: str) -> str:
         """Describe the length of a generated text if a batch sets no parameters."""
-        task_params = (self.config.get("task_specific_params") or {}).get(task) or {}
-        options = {**self.config, **self.generation_config, **task_params}
-        if new_tokens := options.get("max_new_tokens"):
+        new_tokens, total = self._generation_limits(task)
+        if total is None:
             return f"up to {new_tokens:,} new tokens"
-        if (length := options.get("max_length")) not in (None, GLOBAL_MAX_LENGTH):
-            return f"up to {length:,} tokens" + (" with the prompt" if task == "text-generation" else "")
-        return f"up to {DEFAULT_NEW_TOKENS:,} new tokens"
+        return f"up to {total:,} tokens" + (" with the prompt" if task == "text-generation" else "")
+
+    def prefix(self, task: str) -> str:
+        """Return the text that an encoder-decoder model expects before every input."""
+        prefix = self._task_params(task).get("prefix") or self.config.get("prefix")
+        return prefix if isinstance(prefix, str) else ""
+
+    def _generation_limits(self, task: str) -> tuple[int, int | None]:
+        """Return the default of new tokens, and the total that replaces it, if any."""
+        options = {**self.config, **self.generation_config, **self._task_params(task)}
+        new_tokens, total = options.get("max_new_tokens"), options.get("max_length")
+        if isinstance(new_tokens, int):
+            return new_tokens, None
+        has_total = isinstance(total, int) and total != GLOBAL_MAX_LENGTH
+        return DEFAULT_NEW_TOKENS, total if has_total else None
+
+    def _task_params(self, task: str) -> dict[str, Any]:
+        params = self.config.get("task_specific_params")
+        named = params.get(task) if isinstance(params, dict) else None
+        return named if isinstance(named, dict) else {}
 
 
 def check_folder(pipeline: Pipeline) -> None:

@@ -14,6 +14,7 @@ from models.pipelines import redaction
 from models.states import BatchStatus
 from models.tables import Batch, ModelVersion, Result
 from producer.batches import pace
+from producer.batches.listing import BatchFilter
 from producer.batches.pace import WorkingTime
 
 TIMESTAMP_FIELDS = (
@@ -133,11 +134,13 @@ def get_batch(database: Database, batch_id: str) -> BatchView:
     return _view_from_row(row, working_times)
 
 
-def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
-    """Return the last `limit` batches, the newest first."""
+def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
+    """Return the newest batches, at most `limit`; raises NotFound if there is none to begin after."""
     query = _batch_query().order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Batch.status == status)
+    if batch_filter is not None:
+        query = batch_filter.apply(query, database.engine.dialect.name)
+        if batch_filter.after is not None:
+            get_batch(database, batch_filter.after)
     with database.read() as connection:
         rows = connection.execute(query).all()
         working_times = pace.working_times(connection, [row.id for row in rows])

@@ -69,6 +69,9 @@ class DryRunReport:
             "lengths": {
                 "unit": self.lengths.unit,
                 "max": self.lengths.max_length,
+                "limit": self.lengths.limit and self.lengths.limit.tokens,
+                "too_long": self.lengths.too_long if self.lengths.limit else None,
+                "too_long_outcome": self.lengths.limit and self.lengths.limit.outcome,
                 "histogram": [{"up_to": length, "inputs": count} for length, count in self.lengths.bins()],
             },
             "jobs_per_second": self.forecast and round(self.forecast.jobs_per_second, 2),
@@ -81,7 +84,7 @@ def dry_run(
     request: SubmitRequest, source: Source, slice_size: int, on_progress: Callable[[int], object] = lambda _: None
 ) -> DryRunReport:
     """Read and validate a whole source; raises UnreadableSource where it is not in its format."""
-    report = DryRunReport(LengthHistogram.for_pipeline(request.pipeline))
+    report = DryRunReport(LengthHistogram.for_pipeline(request.pipeline, request.parameters))
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, ChunkOptions(keep_invalid=True))
     with SeenIds() as seen_ids:
         for chunk in chunker.chunks():

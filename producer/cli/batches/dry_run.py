@@ -8,6 +8,7 @@ from producer.cli.display import batch_tables, progress
 from producer.readers.rows import Source
 from producer.submission import dry_run
 from producer.submission.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
+from producer.submission.input_lengths import LengthHistogram
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
@@ -38,8 +39,9 @@ def _format_report(report: DryRunReport) -> str:
         ("takes", _format_estimate(report)),
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
         *(("", line) for line in _length_bars(report.lengths.bins())),
+        ("too long", _format_too_long(report.lengths)),
     ]
-    return terminal.format_pairs(pairs)
+    return terminal.format_pairs([(name, value) for name, value in pairs if value is not None])
 
 
 def _format_invalid_rows(report: DryRunReport) -> str:
@@ -58,6 +60,19 @@ def _format_estimate(report: DryRunReport) -> str:
     if forecast.is_upper_bound:
         return f"at most about {duration}, judged by batches that were far smaller"
     return f"about {duration} at {batch_tables.format_rate(forecast.jobs_per_second)}, judged by the last batches"
+
+
+def _format_too_long(lengths: LengthHistogram) -> str | None:
+    limit = lengths.limit
+    if limit is None:
+        return None if lengths.unit == "tokens" else "not known: the model's tokenizer is not on this machine"
+    new_tokens = f", beside {limit.new_tokens:,} new ones" if limit.new_tokens else ""
+    most = f"{limit.tokens:,} tokens{new_tokens}"
+    if not lengths.too_long:
+        return f"none: all fit into {most}"
+    verb = "have" if lengths.too_long != 1 else "has"
+    fate = "they will be cut, and marked as truncated" if limit.outcome == "truncated" else "they will fail"
+    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: {fate}"
 
 
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:

@@ -53,7 +53,7 @@ from producer.submission.submit import SubmitResult
     "--passthrough",
     multiple=True,
     metavar="COLUMN",
-    help="A column to keep with each job and return with its result. May be repeated.",
+    help="A column to keep with each job and return with its result; '*' keeps all. May be repeated.",
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of your own, even if the source has such a column.")
 @click.option(
@@ -135,6 +135,8 @@ def submit(
         raise UsageError("say which pipeline: --pipeline NAME; see: batchmill pipelines")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
     request = SubmitRequest.create(catalogue_entry, **fields)

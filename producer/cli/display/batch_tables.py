@@ -7,7 +7,7 @@ from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.views import BatchView
 from producer.cli.display import output_text
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.times import format_local
 
 

@@ -31,7 +31,7 @@ def read_records(
         header = parquet_file.schema_arrow.names
         check_unique(name, header)
         columns.check_header(name, header)
-        selected = leaf_columns(parquet_file, set(columns.column_names()))
+        selected = leaf_columns(parquet_file, set(columns.column_names(header)))
         number, metadata = 0, parquet_file.metadata
         for group_index, row_group in enumerate(read_row_groups(file, {leaf.index for leaf in selected})):
             source = f"{name}, row group {group_index + 1}"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.schedules.quality.output_features import extract_features
 
 MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small

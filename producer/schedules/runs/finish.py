@@ -24,7 +24,7 @@ from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SqlSource
 from producer.readers.storable import make_storable
 from producer.results import pages, tabular
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition

@@ -23,7 +23,7 @@ from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
 from producer.results.tabular import ColumnType, TabularLayout
 

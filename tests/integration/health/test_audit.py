@@ -8,6 +8,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import event
 
 import batchmill
 from models.db import Database
@@ -27,6 +28,7 @@ from tests.factories.batch_rows import (
     insert_batch,
 )
 from tests.factories.consistent_batch import BATCH_ID, execute_all
+from tests.terminals import output_on_terminal
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import JobResult
 from worker.loading import versions
@@ -229,6 +231,12 @@ def test_what_is_wrong_is_named(
     assert [(problem.places, problem.is_warning) for problem in matches] == [(places, False)]
     assert words in matches[0].message
 
+    if database.engine.dialect.name == "postgresql":
+        execute_all(database, "ALTER TABLE slices ALTER COLUMN id RESTART WITH 100")
+    neighbours = [insert_batch(database, 3), insert_batch(database, 5, id="batch_zz")]
+    audits = {batch_audit.batch_id: batch_audit.problems for batch_audit in audit.audit_all(database, LEASE_SECONDS)}
+    assert audits == {BATCH_ID: tuple(problems(database)), **dict.fromkeys(neighbours, ())}
+
 
 def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:
     consistent_batch.insert_batch_in_progress(database)
@@ -251,8 +259,10 @@ def test_a_lease_that_nobody_reclaims_is_a_warning(database: Database) -> None:
     assert batch_audit.is_sound
 
 
-def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "PAGE_BATCHES", 2)
+@pytest.mark.parametrize(("page", "group"), [(1, 1), (2, 500), (3, 2), (10_000, 500)])
+def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch, page: int, group: int) -> None:
+    monkeypatch.setattr(audit, "PAGE_BATCHES", page)
+    monkeypatch.setattr(audit, "GROUP_BATCHES", group)
     columns = "pipeline, task, model, parameters, metadata, status"
     for number in range(5):
         execute_all(
@@ -263,6 +273,40 @@ def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.Monkey
 
     assert [batch_audit.batch_id for batch_audit in audits] == ["b0", "b1", "b2", "b3", "b4"]
     assert [problem.batch_id for entry in audits for problem in entry.problems] == ["b0", "b1", "b2", "b3", "b4"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "groups"),
+    [([], []), ([9], [1]), ([1] * 5, [3, 2]), ([4, 4, 4], [2, 1]), ([11, 0, 10], [1, 2]), ([99, 99], [1, 1])],
+)
+def test_small_batches_are_audited_together(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[int], groups: list[int]
+) -> None:
+    monkeypatch.setattr(audit, "GROUP_BATCHES", 3)
+    monkeypatch.setattr(audit, "GROUP_JOBS", 10)
+    batches = [(f"b{number}", total) for number, total in enumerate(jobs)]
+
+    grouped = list(audit.group_batches(batches))
+
+    assert [len(group) for group in grouped] == groups
+    assert [batch_id for group in grouped for batch_id in group] == [batch_id for batch_id, _ in batches]
+
+
+def test_few_statements_audit_many_batches(database: Database) -> None:
+    for _ in range(20):
+        insert_batch(database, 2)
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+
+    assert len(list(audit.audit_all(database, LEASE_SECONDS))) == 20
+
+    assert len([statement for statement in statements if "FROM" in statement]) <= 10
+
+
+def test_progress_is_shown_on_a_terminal(database: Database) -> None:
+    insert_batch(database, 2)
+
+    assert "1/1 batches" in output_on_terminal(["audit"], "stderr")
 
 
 def test_there_must_be_a_batch(database: Database) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import text
+from sqlalchemy import Boolean, text
 
 import batchmill
 from batchmill import Client
+from models.columns import Document, UtcDateTime
 from models.db import Database
 from models.errors import NotFound, WaitTimeout
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.states import BatchStatus
 from producer.batches import views, workers
+from producer.batches.listing import BatchFilter
 from producer.readers.rows import Row, Source
 from producer.results import pages
 from producer.submission import submit
@@ -30,6 +32,12 @@ from tests.terminals import output_on_terminal
 ROOT = Path(__file__).parents[3]
 [SAMPLE] = [pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis"]
 GOOD = {"label": "POSITIVE", "score": 0.5}
+VIEW_TYPES: dict[str, Any] = {
+    **dict.fromkeys(pages.RESULT_COLUMNS),
+    **dict.fromkeys(("input", "output", "passthrough"), Document),
+    "truncated": Boolean(),
+    "finished_at": UtcDateTime(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +106,7 @@ class TestPages:
         fetched: int,
     ) -> None:
         monkeypatch.setattr(pages, "PAGE_ROWS", rows)
-        monkeypatch.setattr(pages, "PAGE_BYTES", held)
+        monkeypatch.setattr(pages, "PAGE_CHARACTERS", held)
         monkeypatch.setattr(pages, "FETCH_ROWS", fetched)
         batch_id, other = submitted(7), submitted(3)
         order = [6, 2, 4, 0, 1, 5, 3]
@@ -114,7 +122,7 @@ class TestPages:
         self, database: Database, submitted: Submitted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pages, "FETCH_ROWS", 1)
-        monkeypatch.setattr(pages, "PAGE_BYTES", 3_000)
+        monkeypatch.setattr(pages, "PAGE_CHARACTERS", 3_000)
         batch_id = submitted(10)
         fake_worker.write_results(database, batch_id, [(position, {"label": "a" * 1_000}) for position in range(10)])
 
@@ -176,7 +184,7 @@ class TestBatch:
         fake_worker.end_batch(database, ids[0], BatchStatus.CANCELLED)
 
         assert [batch.id for batch in views.list_batches(database, 3)] == ids[:1:-1]
-        assert [batch.id for batch in views.list_batches(database, 3, status="cancelled")] == ids[:1]
+        assert [batch.id for batch in views.list_batches(database, 3, BatchFilter(status="cancelled"))] == ids[:1]
 
 
 class TestWorkers:
@@ -405,12 +413,12 @@ def test_pages_say_what_the_view_says(database: Database, submitted: Submitted) 
     fake_worker.write_results(database, batch_id, [(2, GOOD), (0, "text_too_long")])
 
     with database.read() as connection:
-        query = f"SELECT {', '.join(pages.COLUMN_NAMES)} FROM job_results ORDER BY position"
-        view_rows = [dict(row) for row in connection.execute(pages._typed_query(query)).mappings()]
+        query = f"SELECT {', '.join(pages.RESULT_COLUMNS)} FROM job_results ORDER BY position"
+        view_rows = [dict(row) for row in connection.execute(text(query).columns(**VIEW_TYPES)).mappings()]
 
     for listing in (pages.iter_by_position(database, batch_id), pages.iter_results(database, batch_id)):
         rows = sorted(listing, key=lambda row: row.position)
-        assert [{name: getattr(row, name) for name in pages.COLUMN_NAMES} for row in rows] == view_rows
+        assert [{name: getattr(row, name) for name in pages.RESULT_COLUMNS} for row in rows] == view_rows
 
 
 def test_the_view_is_the_documented_one(database: Database) -> None:

@@ -138,6 +138,36 @@ def test_names_that_are_not_one_s_own(name: str) -> None:
         user_table.check_table_name(name)
 
 
+@pytest.mark.parametrize(
+    "name", ["analytics.jobs", "a.b.labels", ".labels", "pg_temp.labels", "A.labels", "a b.labels", "a."]
+)
+def test_schemas_that_cannot_be_named(name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        user_table.UserTable.parse(name)
+
+
+def test_a_table_may_be_in_a_schema(database: Database, batch_id: str) -> None:
+    missing = run("results", batch_id, "--to-sql", "analytics.labels")
+    assert missing.exit_code == 2
+    if database.engine.dialect.name == "sqlite":
+        assert "SQLite has no schemas; write labels alone" in missing.stderr
+        return
+    assert "make it first: CREATE SCHEMA analytics" in missing.stderr
+    execute(database, "CREATE SCHEMA analytics")
+    execute(database, "CREATE TABLE labels (mine text)")
+
+    for _ in range(2):
+        result = run("results", batch_id, "--to-sql", "analytics.labels")
+        assert result.stderr.startswith("wrote 3 results to the table analytics.labels"), result.stderr
+
+    assert [row.position for row in rows(database, "analytics.labels")] == [0, 1, 2]
+    execute(database, "ALTER TABLE analytics.labels ADD COLUMN mine text")
+    assert (
+        "the table analytics.labels has other columns"
+        in run("results", batch_id, "--to-sql", "analytics.labels").stderr
+    )
+
+
 def test_it_does_not_go_with_a_cursor_s_options(batch_id: str, tmp_path: Path) -> None:
     for options in (["--to-sql", "labels", "--follow"], ["-o", str(tmp_path / "a.csv"), "--limit", "1"]):
         assert "leave out --follow and --limit" in run("results", batch_id, *options).stderr

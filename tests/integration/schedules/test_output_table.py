@@ -21,7 +21,7 @@ from models.db import Database
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular, user_table
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.tabular import ColumnType, TabularLayout
 from producer.schedules.runs import output_table
 from producer.schedules.runs.output_table import OutputTable

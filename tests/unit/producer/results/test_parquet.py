@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import UsageError
 from producer.results import files, parquet
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.schedules.quality import stats
 from producer.schedules.quality.stats import QualityStats, StatsAccumulator
 from tests.factories.result_rows import FAILED_FIELDS, result_row
