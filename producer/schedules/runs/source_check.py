@@ -49,7 +49,8 @@ def check_source(
         if definition.into is not None and check.level != PROBLEM:
             _check_output_table(database, settings, definition, definition.into)
     except BatchmillError as error:
-        return SourceCheck(PROBLEM, str(error))
+        is_late_file = definition.file is not None and isinstance(error, SourceNotReady)
+        return SourceCheck(WARNING if is_late_file else PROBLEM, str(error))
     return check
 
 

@@ -101,7 +101,10 @@ CASES: dict[str, list[Sequence[str]]] = {
     ],
     "schedule sync": [(), ("--check",), ("--prune",)],
     "schedule trigger": [("night",), ("lost",), ("wrong",)],
-    "schedule backfill": [("night", "--from", "2026-01-01", "--to", "2026-01-02"), ("night", "--time", "2026-01-01", "--json")],
+    "schedule backfill": [
+        ("night", "--from", "2026-01-01", "--to", "2026-01-02"),
+        ("night", "--time", "2026-01-01", "--json"),
+    ],
     "schedule tick": [(), ("--now", "2031-01-01T03:00Z")],
     "schedule show": [(name, *how) for name in ("night", "label", "lost", "from_config") for how in ((), ("--json",))],
     "schedule ls": [(), ("--json",)],
