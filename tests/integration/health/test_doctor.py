@@ -90,7 +90,8 @@ class TestHealthy:
         role = ["role"] if database.engine.dialect.name == "postgresql" else []
 
         assert [line.split()[:2] for line in lines] == [
-            ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", *role, "workers", "work")
+            ["ok", what]
+            for what in ("version", "settings", "limits", "disk", "redis", "database", *role, "workers", "work")
         ]
 
     def test_settings_are_told_with_their_source(
