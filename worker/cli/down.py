@@ -6,12 +6,11 @@ import time
 
 import click
 
-from models import holders
+from models import holders, home_lock
 from models.errors import UsageError, WaitTimeout
 from models.holders import HolderId, PidNamespace
 from models.privacy import terminal
 from models.settings import Settings
-from worker.cli import home_lock
 
 POLL_SECONDS = 0.05
 GROUPS = 2  # workers, then Valkey; each has grace_seconds to end before it is killed
