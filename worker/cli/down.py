@@ -42,7 +42,7 @@ def down(timeout: float | None) -> None:
     started = time.monotonic()
     _terminate(holder)
     _wait_for_end(holder, GROUPS * settings.grace_seconds + MARGIN_SECONDS if timeout is None else timeout)
-    terminal.print_notice(f"stopped after {time.monotonic() - started:.1f} s: its workers and Valkey have ended")
+    terminal.print_notice(f"stopped after {time.monotonic() - started:.1f} s: its processes have ended")
 
 
 def _terminate(holder: HolderId) -> None:
