@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import structlog
 
-from models import background, failpoints, log, version
+from models import background, failpoints, home_lock, log, version
 from models.errors import SchemaMismatch, SettingsError, UsageError
 from models.packages import import_name
 from models.pipelines import model_files
@@ -21,7 +21,7 @@ from models.postgresql import access
 from models.postgresql.grants import Purpose
 from models.privacy import private_files, terminal, urls
 from models.settings import Settings
-from worker.cli import home_lock, pipeline_names
+from worker.cli import pipeline_names
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
