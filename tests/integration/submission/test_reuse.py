@@ -334,11 +334,6 @@ class TestAFolder:
 
         assert accept(database, ["a"], pipeline).reused == 0
 
-    def test_without_a_model(self, database: Database, tmp_path: Path) -> None:
-        again = accept(database, ["a"], FOLDER.model_copy(update={"model": str(tmp_path)}))
-
-        assert (again.reused, "revision" in (again.not_cacheable_because or "")) == (0, True)
-
 
 class TestLookingBack:
     def test_goes_on_from_group_to_group_while_jobs_are_open(
