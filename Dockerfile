@@ -1,8 +1,10 @@
 # One image for everything: `batchmill worker …`, `batchmill db upgrade`, `batchmill submit …`.
 #   docker build -t batchmill .                              torch's CUDA build, for GPUs (and CPUs)
 #   docker build --build-arg EXTRAS="" -t batchmill:light .  only what submits and polls
+#   docker build --build-arg COMMIT=g$(git rev-parse --short=12 HEAD) …  results then name the commit
 FROM python:3.12-slim AS build
 ARG EXTRAS="[worker]"
+ARG COMMIT=""
 WORKDIR /src
 RUN python -m venv /opt/batchmill
 COPY constraints.txt pyproject.toml README.md LICENSE batchmill.py ./
@@ -12,7 +14,7 @@ COPY worker worker
 COPY migrations migrations
 COPY build_hooks build_hooks
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/batchmill/bin/pip install -c constraints.txt ".${EXTRAS}"
+    BATCHMILL_COMMIT="$COMMIT" /opt/batchmill/bin/pip install -c constraints.txt ".${EXTRAS}"
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 batchmill \

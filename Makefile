@@ -7,7 +7,7 @@ PINS   := pyproject.toml constraints.txt
 JOBS   ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nights test lint soak bench bench-bulk bench-claims samples clean
+.PHONY: help demo demo-schedule test lint soak bench bench-bulk bench-claims samples clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,7 +15,7 @@ help: ## Show this.
 demo: $(VENV)/.runs ## Install, then run all eight tasks on an embedded Valkey and SQLite.
 	@BATCHMILL_HOME=$${BATCHMILL_HOME:-$(CURDIR)/.demo} $(BIN)/batchmill demo
 
-nights: $(VENV)/.runs ## Show three nights of a schedule in a minute: examples/nightly/run.py.
+demo-schedule: $(VENV)/.runs ## Show three runs of a nightly schedule in a minute: examples/nightly/run.py.
 	@$(BIN)/python examples/nightly/run.py
 
 test: $(VENV)/.tests ## Install, then run all tests on real Valkey and real PostgreSQL: JOBS=4 in parallel.
@@ -34,7 +34,7 @@ bench: $(VENV)/.tests ## Compare with pipeline(), Celery and Ray Data on this ma
 	$(BIN)/python -m benchmarks
 
 bench-bulk: $(VENV)/.tests ## Measure ingestion and export, compared with Celery and RQ: ITEMS=1000000.
-	$(BIN)/python -m benchmarks.bulk_submit_submit $(if $(ITEMS),--items $(ITEMS))
+	$(BIN)/python -m benchmarks.bulk_submit $(if $(ITEMS),--items $(ITEMS))
 
 bench-claims: $(VENV)/.tests ## Measure claims among 10,000 batches of one job, on both databases; takes a minute or two.
 	$(BIN)/python -m benchmarks.small_batches

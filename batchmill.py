@@ -19,13 +19,19 @@ import click
 
 if TYPE_CHECKING:
     from models.errors import *  # noqa: F403
+    from producer.batches.views import JobCounts as JobCounts
     from producer.client import Client as Client
     from producer.handle import BatchHandle as BatchHandle
+    from producer.results.result_row import ResultRow as ResultRow
 
-VERSION = "0.1.0"  # must equal the version in pyproject.toml; a test compares them
 PREFIX = f"{__name__}." if "__path__" in globals() else ""  # our packages are inside this one in the wheel
 
-API = {"Client": "producer.client", "BatchHandle": "producer.handle"}  # the errors are found in models.errors
+API = {  # the errors are found in models.errors
+    "Client": "producer.client",
+    "BatchHandle": "producer.handle",
+    "JobCounts": "producer.batches.views",
+    "ResultRow": "producer.results.result_row",
+}
 
 WORKER_PACKAGES = ("huggingface_hub", "numpy", "torch", "transformers")  # packages of the extra `worker`
 
@@ -59,6 +65,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "up": Command("worker.cli.run", "up", "Run the whole system on this machine until Ctrl-C."),
+    "down": Command("worker.cli.down", "down", "Stop what `batchmill up` started."),
     "submit": Command("producer.cli.batches.submit", "submit", "Submit a file of inputs as one batch."),
     "ls": Command("producer.cli.batches.ls", "ls", "List batches, the newest first."),
     "show": Command("producer.cli.batches.show", "show", "Show one batch."),
@@ -144,17 +151,27 @@ class LazyGroup(click.Group):
 @click.option("--home", metavar="DIR", help="Where the embedded database and Valkey live (BATCHMILL_HOME).")
 @click.option("--database-url", metavar="URL", help="PostgreSQL or SQLite (BATCHMILL_DATABASE_URL).")
 @click.option("--redis-url", metavar="URL", help="Redis or Valkey (BATCHMILL_REDIS_URL).")
-@click.version_option(VERSION, prog_name="batchmill")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _parameter, is_set: is_set and _print_version(ctx),
+    help="Show the version with its commit, and exit.",
+)
 @click.pass_context
 def cli(ctx: click.Context, /, **flags: str | None) -> None:
     """Run Hugging Face pipelines over bulk data: every input ends as one row in SQL.
 
     To see it work: batchmill demo. Exit codes: 0 done, 1 failed, 2 invalid request, 3 done with failed jobs,
-    4 not found, 5 Redis or the database unreachable, 124 the wait timed out, 130 interrupted.
+    4 not found, 5 Redis or the database unreachable, 6 tables of another version, 124 the wait timed out,
+    130 interrupted.
     """
     for flag, value in flags.items():
         if value is not None:
             _override_environment(ctx, f"BATCHMILL_{flag.upper()}", value)
+    if any(name.upper().startswith("BATCHMILL_") for name in os.environ) and "--exit-with-parent" not in sys.argv:
+        _warn_about_unknown_variables()
 
 
 def main() -> NoReturn:
@@ -165,11 +182,25 @@ def main() -> NoReturn:
     sys.exit(cli(prog_name="batchmill"))
 
 
+def _print_version(ctx: click.Context) -> None:
+    from models.version import full_version  # imported here so that other commands never ask git
+
+    click.echo(f"batchmill, version {full_version()}")
+    ctx.exit()
+
+
 def _override_environment(ctx: click.Context, variable: str, value: str) -> None:
     # Set in the environment, so that lazily imported modules and child processes see it too.
     before = os.environ.get(variable)
     os.environ[variable] = value
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
+
+
+def _warn_about_unknown_variables() -> None:
+    from models.settings import unknown_variables
+
+    for problem in unknown_variables(os.environ):
+        _print_message(f"warning: {problem}")
 
 
 def _escape_unencodable(stream: Any) -> None:

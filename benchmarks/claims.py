@@ -29,7 +29,7 @@ from models.settings import Settings
 from models.states import JobOutcome
 from models.tables import Batch
 from tests.servers import Postgres, Valkey
-from worker.leasing import claims, commit
+from worker.leasing import backlog, claims, commit
 from worker.leasing.commit import JobResult
 from worker.leasing.leases import Claimant, Lease
 from worker.maintenance import tasks
@@ -145,9 +145,9 @@ def _claim_all(url: str, worker_id: str, results_per_slice: int, barrier: Barrie
     who = Claimant(worker_id, PIPELINE, TASK, MODEL, REVISION, LEASE_SECONDS)
     seconds: list[float] = []
     try:
-        claims.claimable_pipelines(database, [PIPELINE])  # opens the connection
+        backlog.select_claimable_work(database, [PIPELINE])  # opens the connection
         barrier.wait()
-        while claims.claimable_pipelines(database, [PIPELINE]):
+        while backlog.select_claimable_work(database, [PIPELINE]):
             started = time.perf_counter()
             leases = claims.claim(database, who, SLICE_JOBS, SLICE_JOBS)
             if leases:
@@ -165,7 +165,7 @@ def _commit_leases(database: Database, leases: Sequence[Lease], results_per_slic
         places = range(lease.start_position, lease.start_position + min(results_per_slice, lease.size))
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, OUTPUT) for place in places]
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
 
 @contextmanager
@@ -240,8 +240,8 @@ def _seconds_to_resend_wakeups(postgres: Postgres, valkey: Valkey, jobs: int) ->
         settings = Settings.load(database_url=url, redis_url=valkey.url)
         database = Database(url)
         with database.read() as connection:
-            slices = list(connection.scalars(text("SELECT id FROM slices ORDER BY id")))
-        wakeups.send_wakeups(settings, PIPELINE, slices)
+            slice_count = connection.execute(text("SELECT count(*) FROM slices")).scalar_one()
+        wakeups.send_wakeups(settings, PIPELINE, slice_count)
         wakeup_tasks: list[MaintenanceTask] = [
             task for task in tasks.default_tasks(database, settings) if task.name == "wakeups"
         ]
@@ -249,7 +249,7 @@ def _seconds_to_resend_wakeups(postgres: Postgres, valkey: Valkey, jobs: int) ->
         looking.start()
         valkey.flush()
         started = time.monotonic()
-        while wakeups.queue_depths(settings, [PIPELINE])[PIPELINE] < len(slices):
+        while wakeups.queue_depths(settings, [PIPELINE])[PIPELINE] < min(slice_count, wakeups.MAX_WAKEUPS):
             time.sleep(0.05)
         seconds = time.monotonic() - started
         looking.stop()

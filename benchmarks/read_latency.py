@@ -10,7 +10,8 @@ from batchmill import GC_THRESHOLDS
 from models.db import Database
 from producer.batches import views, workers
 from producer.results import pages
-from producer.results.pages import PAGE_ROWS, ResultRow
+from producer.results.pages import PAGE_ROWS
+from producer.results.result_row import ResultRow
 
 LEASE_SECONDS = 30.0
 READ_COUNT = 100

@@ -25,13 +25,17 @@ from benchmarks.noop_worker import load
 from models import schema
 from models.db import Database, insert_rows
 from models.pipelines import builtin
+from models.settings import Settings
 from models.tables import Batch
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.servers import Postgres
 from worker.engine.claim_size import ClaimSizer
+from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.engine import Engine
+from worker.engine.token_budget import TokenBudgetTuner
 from worker.engine.wakeup import WakeupSignal
-from worker.leasing import claims
+from worker.leasing import backlog, claims
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import Claimant, HeldLeases
 from worker.loading import versions
 
@@ -91,7 +95,7 @@ def _measure_claims(url: str, batches: int) -> tuple[list[float], list[float], l
         marks.append(time.perf_counter())
         get_unanswered_jobs(database, leases)
         marks.append(time.perf_counter())
-        claims.claimable_pipelines(database, [PIPELINE])
+        backlog.select_claimable_work(database, [PIPELINE])
         marks.append(time.perf_counter())
         if not leases:
             break
@@ -122,18 +126,27 @@ def _measure_engine_run(url: str, batches: int) -> float:
     """Return the seconds from the engine's start to the last batch's end."""
     database = _database_with_batches(url, batches)
     runtime = load(builtin.BUILTIN_PIPELINES[0], "cpu")
-    engine = Engine(
-        database,
-        runtime,
-        CLAIMANT,
-        WakeupSignal(),
-        HeldLeases(),
-        ClaimSizer(10.0, MAX_CLAIM_JOBS),
-        version_id=versions.register_version(database, runtime.version),
-        slice_size=SLICE_JOBS,
-        poll_interval_seconds=0.5,
+    context = WorkerContext(
+        worker_id=CLAIMANT.worker_id,
+        device="cpu",
+        settings=Settings.load(slice_size=SLICE_JOBS, poll_interval_seconds=0.5),
+        database=database,
+        claim_database=database,
+        backlog=Backlog(database, [PIPELINE]),
+        wakeup_signal=WakeupSignal(),
+        held_leases=HeldLeases(),
         on_fatal_error=lambda: os._exit(1),
+        on_hang=lambda: os._exit(1),
     )
+    pipeline = LoadedPipeline(
+        runtime=runtime,
+        claimant=CLAIMANT,
+        version_id=versions.register_version(database, runtime.version),
+        claim_sizer=ClaimSizer(10.0, MAX_CLAIM_JOBS),
+        token_budget=TokenBudgetTuner(runtime.micro_batch_tokens, tunable=False),
+        forward_timeout_seconds=600.0,
+    )
+    engine = Engine(context, pipeline)
     started = time.monotonic()
     engine.start()
     while _count_open_batches(database):

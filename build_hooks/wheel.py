@@ -6,6 +6,8 @@ them. The wheel holds `batchmill/__init__.py` (that module) and `batchmill/model
 """
 
 import ast
+import os
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,9 @@ def lay_out(checkout: Path, package: Path) -> None:
     for path in package.rglob("*.py"):
         path.write_text(rewrite(path.read_text("utf-8")), "utf-8")
     (package / "__main__.py").write_text(MAIN, "utf-8")
+    version = runpy.run_path(str(checkout / "models" / "version.py"))
+    build = os.environ.get(version["COMMIT_VARIABLE"]) or version["describe_build"](checkout)
+    (package / "models" / version["BUILD_FILE"]).write_text(f"{build}\n", "utf-8")
 
 
 def rewrite(source: str) -> str:

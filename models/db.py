@@ -1,22 +1,21 @@
 """The database: one engine, two dialects, and the few SQL fragments in which they differ."""
 
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from models import sqlite
 from models.documents import from_json
-from models.driver_errors import translate_error
-from models.errors import DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
+from models.driver_errors import UNWRITABLE_SQLITE_CODES, driver_error_code, translate_error
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SettingsError, TransactionConflict, Unreachable
 from models.postgresql import session
 from models.postgresql.turnstile import FairSemaphore
 from models.privacy import private_files, urls
@@ -46,7 +45,6 @@ class SqlFragments:
     for_update: str
     for_key_update: str  # permits changing a column with a unique index too, such as a batch's key
     skip_locked: str
-    empty_document: str
     in_numbers: str  # is one of :numbers, in any quantity; see `comma_separated`
 
     def seconds_from_now(self, seconds: float) -> str:
@@ -61,7 +59,6 @@ SQL_FRAGMENTS = {
         for_update="FOR NO KEY UPDATE",  # still allows inserting rows that refer to it
         for_key_update="FOR UPDATE",
         skip_locked="FOR UPDATE SKIP LOCKED",
-        empty_document="CAST('{}' AS jsonb)",
         in_numbers="= ANY(CAST(string_to_array(:numbers, ',') AS bigint[]))",
     ),
     # SQLite has one writer at a time (BEGIN IMMEDIATE), so no row locks are needed.
@@ -71,7 +68,6 @@ SQL_FRAGMENTS = {
         for_update="",
         for_key_update="",
         skip_locked="",
-        empty_document="'{}'",
         in_numbers="IN (SELECT value FROM json_each('[' || :numbers || ']'))",
     ),
 }
@@ -116,6 +112,7 @@ class Database:
         pool: limits on connections to PostgreSQL
         """
         self.url = url
+        self._is_ours = is_ours
         self.engine = _create_engine(url, connect_timeout_seconds, idle_seconds, is_ours, pool)
         self.sql = SQL_FRAGMENTS[self.engine.dialect.name]
         self._lock_timeout_seconds: float | None = None
@@ -165,6 +162,23 @@ class Database:
             yield connection
 
     @contextmanager
+    def statement(self, *, read_only: bool = True) -> Iterator[Connection]:
+        """Open a connection for one statement, which commits by itself: PostgreSQL gets no BEGIN and no ROLLBACK.
+
+        It is meant for periodic statements of idle processes. The lock timeout does not apply, so the statement must
+        skip locked rows or wait only for short transactions.
+        """
+        if self.engine.dialect.name != "postgresql":
+            with self.read() if read_only else self.write() as connection:
+                yield connection
+            return
+        with (
+            self._guard_connection(),
+            self.engine.connect().execution_options(isolation_level=session.AUTOCOMMIT) as connection,
+        ):
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Open a read-only transaction in which all queries see the same data; it blocks no writer."""
         # SQLite's read transactions are always snapshots.
@@ -190,7 +204,7 @@ class Database:
         if self._connection_permits is not None and not self._connection_permits.acquire(POOL_TIMEOUT_SECONDS):
             raise Unreachable(f"the database at {urls.redact_url(self.url)}: each connection of this process is in use")
         try:
-            with translate_driver_errors(self.url):
+            with translate_driver_errors(self.url, is_ours=self._is_ours):
                 yield
         except DatabaseRefused as error:
             from models.postgresql import privileges  # needed only when a right is missing
@@ -206,15 +220,27 @@ class Database:
 
 
 @contextmanager
-def translate_driver_errors(url: str) -> Iterator[None]:
-    """Translate driver errors into our own, except constraint violations, which the caller handles."""
+def translate_driver_errors(url: str, *, is_ours: bool = False) -> Iterator[None]:
+    """Translate driver errors into our own, except constraint violations, which the caller handles.
+
+    is_ours: whether the database is Batchmill's, so that its file must be writable
+    """
     try:
         yield
     except DBAPIError as error:
-        ours = translate_error(f"the database at {urls.redact_url(url)}", error)
+        refusal = _explain_unwritable_file(url, error) if is_ours else None
+        ours = refusal or translate_error(f"the database at {urls.redact_url(url)}", error)
         if ours is None:
             raise
         raise ours from error
+
+
+def _explain_unwritable_file(url: str, error: DBAPIError) -> BatchmillError | None:
+    """Return the error that names the folder, if SQLite failed because its file can't be written to."""
+    path = urls.parse_database_url(url).database
+    if driver_error_code(error) not in UNWRITABLE_SQLITE_CODES or not path:
+        return None
+    return private_files.find_refusal(Path(path).absolute())
 
 
 def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -264,13 +290,8 @@ def _create_engine(
     try:
         parsed = urls.parse_database_url(url)
         if parsed.get_backend_name() == "sqlite":
-            # Another writer may hold the lock for seconds (a large submit, a VACUUM), so wait rather than fail.
-            patience = max(15.0, connect_timeout_seconds)
-            return (
-                _own_sqlite(url, parsed.database, patience, connect_timeout_seconds)
-                if is_ours
-                else _foreign_sqlite(parsed, patience)
-            )
+            create = sqlite.create_own_engine if is_ours else sqlite.create_foreign_engine
+            return create(parsed, connect_timeout_seconds)
         return session.create_postgresql_engine(
             parsed,
             connect_timeout_seconds=connect_timeout_seconds,
@@ -284,70 +305,3 @@ def _create_engine(
         # SQLAlchemy's own messages quote the URL, which may contain a password.
         reason = str(error) if type(error) is ValueError else "SQLAlchemy does not take it"
         raise SettingsError(f"database_url: {reason}") from None
-
-
-def _own_sqlite(url: str, path: str | None, busy_timeout_seconds: float, connect_timeout_seconds: float) -> Engine:
-    if not path or path == ":memory:":
-        raise SettingsError("database_url names an in-memory SQLite, which workers can't share; name a file")
-    try:
-        private_files.make_folder(Path(path).parent)
-    except OSError as error:
-        sentence = f"the database's folder {Path(path).parent} can't be made: {error.strerror}"
-        raise SettingsError(f"{sentence}; set BATCHMILL_HOME or BATCHMILL_DATABASE_URL") from None
-    engine = _use_explicit_begin(
-        create_engine(
-            url, connect_args={"timeout": busy_timeout_seconds}, json_deserializer=from_json, hide_parameters=True
-        )
-    )
-
-    @event.listens_for(engine, "do_connect")
-    def _make(_dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
-        # SQLite would create the file with the umask's mode; its WAL and index files inherit the file's mode.
-        if not Path(path).exists():
-            with suppress(OSError):  # SQLite reports the problem
-                private_files.make_file(Path(path))
-
-    @event.listens_for(engine, "connect")
-    def _prepare(driver: Any, _record: Any) -> None:
-        cursor = driver.cursor()
-        _use_wal(cursor, connect_timeout_seconds)
-        cursor.execute("PRAGMA synchronous = FULL")  # an accepted batch survives a power cut too
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    return engine
-
-
-def _foreign_sqlite(url: URL, busy_timeout_seconds: float) -> Engine:
-    address = f"file:{quote(str(Path(url.database or '').expanduser().absolute()))}?mode={url.query.get('mode', 'rw')}"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=busy_timeout_seconds, check_same_thread=False)
-
-    return _use_explicit_begin(create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True))
-
-
-def _use_explicit_begin(engine: Engine) -> Engine:
-    @event.listens_for(engine, "connect")
-    def _leave(driver: Any, _record: Any) -> None:
-        driver.isolation_level = None  # we write BEGIN ourselves
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _use_wal(cursor: Any, timeout_seconds: float) -> None:
-    # When several processes open a new file at once, SQLite refuses all but one without waiting.
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

@@ -45,6 +45,9 @@ TRANSIENT_SQLITE_CODES = frozenset(
     }
 )
 
+# SQLite's answers where a file or its folder may not be written to; the reason must be looked up.
+UNWRITABLE_SQLITE_CODES = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
 # Classes with messages that name tables, columns, constraints, roles and settings, but never quote a row's values.
 QUOTABLE_CLASSES = ("0A", "23", "25", "28", "3D", "3F", "42", "54", "55", "57", *TRANSIENT_CLASSES)
 

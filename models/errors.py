@@ -9,10 +9,11 @@
     │   │   ├── MissingSource                there is no such file, or it can't be opened now
     │   │   └── SourceTooLarge               it has more bytes or rows than the settings allow
     │   ├── InvalidRows                      rows that can't be jobs, by line
+    │   ├── NothingToRetry                   no job of the batch can be tried again
     │   └── IdempotencyConflict              an idempotency key that belongs to another request or source
     ├── NotFound                    exit 4   no such batch
     ├── Unreachable                 exit 5   the database or Redis does not answer
-    │   ├── SchemaMismatch                   the tables have another version
+    │   ├── SchemaMismatch          exit 6   the tables have another version
     │   ├── TransactionConflict     exit 1   others kept changing the same rows at the same time
     │   └── LockTimeout             exit 1   another transaction kept rows locked for too long
     ├── DatabaseRefused             exit 1   the database answers, and would refuse a retry too
@@ -31,6 +32,8 @@ work may succeed later without any change.
 
 from collections.abc import Sequence
 from typing import ClassVar
+
+from models import validation
 
 
 class BatchmillError(Exception):
@@ -60,7 +63,8 @@ class UnknownPipeline(UsageError):
     code = "unknown_pipeline"
 
     def __init__(self, name: str, names: Sequence[str]) -> None:
-        super().__init__(f"there is no pipeline {name!r}; this catalogue has: {', '.join(sorted(names))}")
+        suggestion = validation.suggest(name, sorted(names), "this catalogue has")
+        super().__init__(f"there is no pipeline {name[:80]!r}; {suggestion}")
 
 
 class InvalidParameters(UsageError):
@@ -118,6 +122,12 @@ class SourceNotReady(BatchmillError):
     retryable = True
 
 
+class NothingToRetry(UsageError):
+    """A batch has no job that a retry would run again, so a script need not treat this as a failure."""
+
+    code = "nothing_to_retry"
+
+
 class NotFound(BatchmillError):
     """The requested object does not exist."""
 
@@ -138,6 +148,7 @@ class SchemaMismatch(Unreachable):
 
     code = "schema_mismatch"
     retryable = False
+    exit_code = 6
 
 
 class TransactionConflict(Unreachable):

@@ -1,15 +1,21 @@
-"""Structured logs on stderr, readable on a terminal and as JSON lines elsewhere.
+"""Structured logs on stderr or in a file, readable on a terminal and as JSON lines elsewhere.
 
 Log records contain ids, numbers and hashes, never the texts of inputs or outputs.
 """
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import click
 import structlog
 
-from models.privacy import tracebacks
+from models.errors import SettingsError
+from models.privacy import private_files, tracebacks
 from models.settings import Settings
 
 BATCHMILL_LOGGERS = ("models", "producer", "worker", "batchmill", "__main__")
@@ -19,6 +25,13 @@ LIBRARY_LEVELS = {
     **dict.fromkeys(("celery", "kombu", "amqp", "alembic", "filelock"), logging.WARNING),
     "huggingface_hub": logging.ERROR,  # it logs every retry twice; we log the outcome once
 }
+
+file_option = click.option(
+    "--log-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Append the log to this file, instead of standard error (BATCHMILL_LOG_FILE).",
+)
 
 
 def configure(settings: Settings, **context: Any) -> None:
@@ -55,6 +68,45 @@ def configure(settings: Settings, **context: Any) -> None:
         logging.getLogger(name).setLevel(level)
     for name, usual in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == logging.DEBUG else usual)
+
+
+def open_file(path: Path | None) -> int | None:
+    """Open a log file for appending, creating it as a private file, and return its descriptor; None for no path.
+
+    Raises SettingsError.
+    """
+    if path is None:
+        return None
+    try:
+        private_files.make_folder(path.parent)
+        return private_files.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    except OSError as error:
+        raise SettingsError(
+            f"the log file {path} can't be written to: {error.strerror}; name another: --log-file FILE"
+        ) from None
+
+
+@contextmanager
+def redirect_output(descriptor: int | None) -> Iterator[None]:
+    """Send what this process and its children write to a file, for a block; None changes nothing.
+
+    This covers the messages of libraries and of the interpreter too. The descriptor is closed at the end.
+    """
+    if descriptor is None:
+        yield
+        return
+    os.set_blocking(descriptor, True)
+    before = {number: os.dup(number) for number in (1, 2)}
+    sys.stdout.flush()
+    for number in before:
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        for number, copy in before.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _format_traceback(exc_info: structlog.typing.ExcInfo) -> str:

@@ -25,6 +25,7 @@ class Schedule(Base):
     next_run_at: Mapped[datetime | None]  # the first scheduled time after that; none while suspended
     watermark: Mapped[datetime | None]  # completed runs have read the source up to this time
     created_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)
+    deleted_at: Mapped[datetime | None]  # a deleted schedule keeps its watermark and runs until it is purged
 
     __table_args__ = (Index("schedules_next_run", "next_run_at"),)
 
@@ -40,6 +41,7 @@ class Run(Base):
     state: Mapped[str]
     definition: Mapped[dict[str, Any]]  # copied from the schedule when the run was planned
     concurrent: Mapped[bool]  # need not wait for earlier runs to end
+    id_type: Mapped[str | None]  # type of the source's ids: bigint, uuid or text; NULL until it was read
     batch_id: Mapped[str | None] = mapped_column(Key)  # no foreign key: the run outlasts a pruned batch
     since: Mapped[datetime | None]  # the run reads rows from this time on
     until: Mapped[datetime | None]  # and before this time

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ WHERE c.relname = 'alembic_version' AND EXISTS (
 ORDER BY n.nspname LIMIT 1
 """
 
-HEAD = "0002"  # the newest migration; a test compares it with the scripts
+HEAD = "0006"  # the newest migration; a test compares it with the scripts
 
 
 def migrations_folder() -> Path:
@@ -35,10 +37,7 @@ def current_version(database: Database) -> str | None:
     with database.read() as connection:
         if connection.dialect.name == "postgresql":
             _check_encoding(connection)
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return found
+        return _read_version(connection)
 
 
 def check_version(database: Database) -> None:
@@ -65,10 +64,10 @@ def explain_refusal(database: Database, error: DatabaseRefused) -> BatchmillErro
     return error
 
 
-def upgrade(database_url: str) -> None:
+def upgrade(database_url: str) -> str | None:
     """Upgrade the tables to this code's version; several processes may do so at once.
 
-    Raises SchemaMismatch if the tables are newer.
+    Returns the version before, None = there were no tables. Raises SchemaMismatch if the tables are newer.
     """
     from alembic import command
     from alembic.config import Config
@@ -78,21 +77,11 @@ def upgrade(database_url: str) -> None:
     database = Database(database_url)
     try:
         _reject_newer(current_version(database))
-        if database.engine.dialect.name == "sqlite":
-            # SQLite's own lock is released between migrations; a file lock holds for all of them.
-            with (
-                os.fdopen(private_files.open_file(Path(f"{database.engine.url.database}.upgrade")), "w") as lock,
-                database.session() as connection,
-            ):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-            return
-        with database.write() as connection:
-            _lock_schema(connection)
+        with _lock_schema(database) as connection:
+            version_before = _read_version(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+        return version_before
     finally:
         database.close()
 
@@ -176,6 +165,27 @@ def _reject_newer(tables_version: str | None) -> None:
         )
 
 
-def _lock_schema(connection: Connection) -> None:
-    # DDL is transactional on PostgreSQL: other processes wait for this lock and then find the tables upgraded.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('batchmill.schema'))"))
+def _read_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return version
+
+
+@contextmanager
+def _lock_schema(database: Database) -> Iterator[Connection]:
+    """Let one process upgrade the tables at a time; the others wait and find them upgraded."""
+    if database.engine.dialect.name == "postgresql":
+        with database.write() as connection:  # DDL is transactional: this lock ends with the transaction
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('batchmill.schema'))"))
+            yield connection
+        return
+    # SQLite's own lock is released between migrations; a file lock holds for all of them.
+    path = Path(f"{database.engine.url.database}.upgrade")
+    with private_files.explain_unwritable(path):
+        descriptor = private_files.open_file(path)
+    with os.fdopen(descriptor, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with database.session() as connection:
+            yield connection
+            connection.commit()

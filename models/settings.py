@@ -6,7 +6,9 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -18,10 +20,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from models import validation
 from models.errors import SettingsError
 from models.privacy import private_files, urls
 
 CONFIG_NAME = "batchmill.toml"
+OTHER_VARIABLES, TEST_VARIABLE_PREFIX = ("COMMIT", "CONFIG", "FAILPOINT", "LOG_FILE"), "TEST_"
 # sun_path holds 108 bytes on Linux and 104 on macOS, including the final NUL.
 MAX_SOCKET_PATH_BYTES = 100
 
@@ -173,6 +177,9 @@ class Settings(BaseSettings):
     )
 
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console on a terminal.")
+    log_file: Path | None = Field(
+        default=None, description="Where `up`, `worker` and `maintain` append their log; unset: standard error."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     debug: bool = Field(default=False, description="Show tracebacks.")
 
@@ -222,14 +229,24 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(map(_format_problem, error.errors()))) from None
-        except ValueError as error:  # from tomllib, or from invalid JSON in the environment
+            problems = validation.describe_problems(error, cls, "there is no setting", "setting")
+            names = {f"{cls.model_config['env_prefix']}{problem['loc'][0]}".upper() for problem in error.errors()}
+            place = "" if names <= {variable.upper() for variable in os.environ} else settings_place()
+            raise SettingsError(f"{place}{problems}") from None
+        except TOMLDecodeError as error:
+            raise SettingsError(f"{settings_place()}it is no valid TOML: {error}") from None
+        except ValueError as error:  # from invalid JSON in the environment
             raise SettingsError(f"settings can't be read: {error}") from None
 
     @property
     def home_path(self) -> Path:
         """The absolute path of `home`."""
         return self.home.expanduser().absolute()
+
+    @property
+    def log_file_path(self) -> Path | None:
+        """The absolute path of `log_file`; None = standard error."""
+        return self.log_file and self.log_file.expanduser().absolute()
 
     @property
     def resolved_database_url(self) -> str:
@@ -266,9 +283,29 @@ class Settings(BaseSettings):
         return None if folder == self.home_path else private_files.untrusted_reason(folder)
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each `BATCHMILL_…` variable that names no setting, with the nearest one."""
+    prefix, names = Settings.model_config["env_prefix"], [name.upper() for name in Settings.model_fields]
+    problems = []
+    for variable in sorted(environment):
+        name = variable.upper().removeprefix(prefix)
+        is_ours = variable.upper().startswith(prefix) and not name.startswith(TEST_VARIABLE_PREFIX)
+        if is_ours and name.partition("__")[0] not in (*names, *OTHER_VARIABLES):
+            setting = validation.nearest(name, names)
+            meant = f"; is {prefix}{setting} meant?" if setting else ""
+            problems.append(f"the environment variable {variable[:80]} names no setting{meant}")
+    return problems
+
+
 def model_hashes_file() -> Path:
     """The file that caches hashes of model folders for the next submission."""
     return Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser() / "model-hashes.json"
+
+
+def settings_place() -> str:
+    """Return the path of batchmill.toml with a colon, as the start of a message; empty without such a file."""
+    file = config_file()
+    return f"{file.absolute()}: " if file else ""
 
 
 def config_file() -> Path | None:
@@ -283,9 +320,3 @@ def config_file() -> Path | None:
         return Path(named)
     home = Path(os.environ.get("BATCHMILL_HOME", "~/.batchmill")).expanduser()
     return next((path for path in (Path(CONFIG_NAME), home / CONFIG_NAME) if path.is_file()), None)
-
-
-def _format_problem(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"setting {name!r}: {message[:1].lower()}{message[1:]}"

@@ -102,12 +102,15 @@ class Job(Base):
     passthrough: Mapped[dict[str, Any] | None] = mapped_column(
         Document
     )  # the row's columns that are returned with the result
+    invalid: Mapped[bool] = mapped_column(server_default=false())  # it can't run: `input` is what could be kept of it
 
     __table_args__ = (
+        # An invalid row may have the id of another.
         Index(
             "jobs_custom_id",
             "batch_id",
             "custom_id",
+            text("(CASE WHEN invalid THEN position ELSE -1 END)"),
             unique=True,
             postgresql_where=text("custom_id IS NOT NULL"),
             sqlite_where=text("custom_id IS NOT NULL"),
@@ -282,6 +285,7 @@ class MaintenanceTaskRow(Base):
     last_effect: Mapped[str | None]  # the change
     last_failed_at: Mapped[datetime | None]  # when the task last failed
     last_failure: Mapped[str | None]  # the reason, or the name of an unexpected exception
+    failures_in_a_row: Mapped[int] = mapped_column(Integer, server_default="0")  # since the last success
 
 
 class Worker(Base):
@@ -296,9 +300,8 @@ class Worker(Base):
     pipeline: Mapped[str]
     model: Mapped[str]
     revision: Mapped[str | None]
-    served_pipelines: Mapped[list[str]] = mapped_column(
-        Document
-    )  # every pipeline that it may load; `pipeline` is the loaded one
+    # Every pipeline that it may load, with the hash of its settings; `pipeline` is the loaded one.
+    served_pipelines: Mapped[dict[str, str]] = mapped_column(Document)
     state: Mapped[str]  # see WorkerState
     state_since: Mapped[datetime | None]
     started_at: Mapped[datetime] = mapped_column(server_default=DATABASE_CLOCK)

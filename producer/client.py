@@ -1,7 +1,11 @@
 """The client submits batches from Python, and finds them again."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from os import PathLike
@@ -9,11 +13,12 @@ from typing import Any, Self
 
 from models import schema
 from models.db import Database
-from models.errors import JobError, UsageError
+from models.errors import BatchmillError, JobError, UsageError
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
-from models.settings import Settings
-from producer.batches import views
+from models.settings import Settings, unknown_variables
+from producer.batches import model_checks, views, workers
+from producer.batches.listing import BatchFilter
 from producer.handle import BatchHandle
 from producer.readers.limits import Limits
 from producer.readers.rows import ColumnMapping, Problem, Row, Source, parse_custom_id, unexpected_problem
@@ -24,6 +29,7 @@ from producer.submission.submit import SubmitResult
 log = logging.getLogger(__name__)
 
 MISSING: Any = object()
+PAGE_BATCHES = 1_000  # read at once
 
 
 class Client:
@@ -46,6 +52,8 @@ class Client:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force."""
+        for problem in unknown_variables(os.environ):
+            log.warning('settings.unknown_variable reason="%s"', problem)
         return Settings.load(**self._overrides)
 
     @cached_property
@@ -72,7 +80,7 @@ class Client:
         deadline: str | None = None,
         max_failures: str | int | None = None,
         idempotency_key: str | None = None,
-        passthrough: Iterable[str] = (),
+        passthrough: str | Iterable[str] = (),
         reuse: bool = False,
     ) -> BatchHandle:
         """Submit one batch, and return as soon as it is accepted.
@@ -81,12 +89,12 @@ class Client:
         ids: the custom_ids, one for each input; None = each object's `custom_id` or `id`, if it has one.
         parameters: the task's parameters; None = the pipeline's.
         on_invalid: "reject", or "fail-row" to store an item that can't be a job as a failed result, and run the others.
-        deadline: a duration such as "6h", or a time, after which unanswered jobs expire; None = no deadline.
+        deadline: "6h", the next "06:00" of this machine's clock, or a time; jobs expire then. None = no deadline.
         max_failures: a number such as 20, or a share such as "2.5%"; more failed jobs end the batch. None = no limit.
         idempotency_key: a name for the submission; the same inputs under the same key are one batch. After a crash the
             submission resumes where it stopped. If that batch has failed, expired or was cancelled, a warning is
             logged, which is also the handle's `warning`.
-        passthrough: keys of the objects that are kept with each job.
+        passthrough: keys of the objects that are kept with each job; "*" = all that are neither a field nor the id.
         reuse: copy the result of an input that an earlier batch has, by the same model and parameters.
 
         Raises InvalidRows naming the items that can't be jobs, and other UsageErrors; then nothing was submitted.
@@ -106,7 +114,7 @@ class Client:
         source = Source(
             "the list of inputs",
             "item",
-            _rows(request.pipeline, inputs, ids, passthrough),
+            _rows(request.pipeline, inputs, ids, (passthrough,) if isinstance(passthrough, str) else passthrough),
             limits=Limits.from_settings(self.settings),
         )
         result = submit.submit(
@@ -120,11 +128,37 @@ class Client:
 
     def batch(self, batch_id: str) -> BatchHandle:
         """A batch that was submitted earlier; raises NotFound."""
-        return BatchHandle(self.database, batch_id).refresh()
+        return BatchHandle(self.database, self.settings, batch_id).refresh()
 
-    def batches(self, limit: int = 20) -> list[BatchHandle]:
-        """The last `limit` batches, newest first."""
-        return [BatchHandle(self.database, view.id, view=view) for view in views.list_batches(self.database, limit)]
+    def batches(
+        self,
+        limit: int | None = 20,
+        *,
+        after: str | None = None,
+        status: str | None = None,
+        pipeline: str | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[BatchHandle]:
+        """Return the newest batches, the newest first.
+
+        limit: maximum number; None = all. The last one's id, given as `after`, continues the list.
+        after: the id of a batch; only those after it in this list, which are older. Raises NotFound if it is gone.
+        status, pipeline: only batches with this status, of this pipeline.
+        name: only batches of this name, in which `*` stands for any text.
+        since, until: only batches created then or later, or before; a time without a zone is in this machine's.
+        """
+        batch_filter = BatchFilter(status, pipeline, name, since, until, after)
+        batches: list[BatchHandle] = []
+        while limit is None or len(batches) < limit:
+            page_size = PAGE_BATCHES if limit is None else min(limit - len(batches), PAGE_BATCHES)
+            page = views.list_batches(self.database, page_size, batch_filter)
+            batches += (BatchHandle(self.database, self.settings, view.id, view=view) for view in page)
+            if len(page) < page_size:
+                break
+            batch_filter = replace(batch_filter, after=page[-1].id)
+        return batches
 
     def close(self) -> None:
         """Close the database's connections; the next call connects again."""
@@ -136,12 +170,16 @@ class Client:
         if result.source_failure is not None:
             log.warning('submission.source_failed batch_id=%s error="%s"', result.batch_id, result.source_failure)
         is_new = result.existing_status is None
+        with suppress(BatchmillError):  # the batch is accepted, whatever else fails
+            worker_views = workers.list_workers(self.database, self.settings.lease_seconds)
+            if mismatch := model_checks.other_settings_warning(self.catalogue[result.pipeline], worker_views):
+                log.warning('workers.other_settings batch_id=%s reason="%s"', result.batch_id, mismatch)
         warning = submit.notify_workers(self.settings, result) if is_new else result.warning
         if warning is not None and is_new:
             log.warning('wakeups.send_failed batch_id=%s error="%s"', result.batch_id, warning)
         elif warning is not None:
             log.warning('submission.skipped batch_id=%s reason="%s"', result.batch_id, warning)
-        return BatchHandle(self.database, result.batch_id, warning=warning, already_submitted=not is_new)
+        return BatchHandle(self.database, self.settings, result.batch_id, warning=warning, already_submitted=not is_new)
 
 
 def _rows(
@@ -160,12 +198,26 @@ def _iter_rows(pairs: Iterable[tuple[Any, Any]], columns: ColumnMapping) -> Iter
     for number, (item, custom_id) in enumerate(pairs, start=1):
         if item is MISSING or custom_id is MISSING:
             raise UsageError(f"inputs and ids differ in number: one of them ends before item {number}")
+        record = dict(item) if isinstance(item, Mapping) else item
         try:
-            row: Row | Problem = columns.map_row(number, dict(item) if isinstance(item, Mapping) else item)
+            row: Row | Problem = columns.map_row(number, record)
             if custom_id is not None:
                 row = row._replace(custom_id=parse_custom_id(custom_id))
         except JobError as error:
-            row = Problem(number, str(error), error.code)
+            row = _explain_rejection(columns, number, record, custom_id, error)
         except Exception as error:
             row = unexpected_problem(number, error)
         yield row
+
+
+def _explain_rejection(
+    columns: ColumnMapping, number: int, record: object, custom_id: object, error: JobError
+) -> Problem:
+    """The problem of an item with all that can be kept of it; `ids` may name it although it can't be read."""
+    problem = columns.explain_rejection(number, record, error)
+    if custom_id is None:
+        return problem
+    try:
+        return problem._replace(custom_id=parse_custom_id(custom_id))
+    except JobError:
+        return problem

@@ -1,14 +1,25 @@
 """The handle of one batch in a Python program."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 from models.db import Database
-from producer.batches import blockers, cancel, delete, polling, views
+from models.errors import UsageError
+from models.settings import Settings
+from models.states import BatchStatus, JobOutcome
+from producer.batches import blockers, cancel, delete, polling, retry, views
 from producer.batches.blockers import Blocker
+from producer.batches.retry import RetrySelection
 from producer.batches.views import BatchView, JobCounts
-from producer.results import pages
-from producer.results.pages import ResultRow
+from producer.results import export, pages
+from producer.results.result_row import ResultRow
+from producer.submission import submit
+from producer.submission.submit import SubmitResult
+from producer.times import Deadline
+
+Status = str | Iterable[str] | None  # of results: succeeded, failed, cancelled, expired, or several; None = all
 
 
 class BatchHandle:
@@ -21,6 +32,7 @@ class BatchHandle:
     def __init__(
         self,
         database: Database,
+        settings: Settings,
         batch_id: str,
         *,
         view: BatchView | None = None,
@@ -31,6 +43,7 @@ class BatchHandle:
         self.warning = warning
         self.already_submitted = already_submitted
         self._database = database
+        self._settings = settings
         self._view = view
 
     def __repr__(self) -> str:
@@ -46,16 +59,21 @@ class BatchHandle:
 
     @property
     def status(self) -> str:
-        """One of validating, in_progress, completed, failed, expired, cancelling and cancelled."""
+        """One of validating, in_progress, completed, failed, expired, cancelling, cancelled and deleting."""
         return self.view.status.value
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no more results will be added, unless the batch is retried."""
+        return self.view.status.has_ended
+
+    @property
     def request_counts(self) -> JobCounts:
-        """The number of jobs by outcome: total, completed (they succeeded), failed, cancelled, expired, open."""
+        """The number of jobs by outcome: total, succeeded, failed, cancelled, expired, unanswered."""
         return self.view.counts
 
     def as_dict(self) -> dict[str, Any]:
-        """The public object, as `batchmill show --json` prints it."""
+        """Return the public object, as `batchmill show --json` prints it."""
         return self.view.as_dict()
 
     def refresh(self) -> Self:
@@ -63,38 +81,114 @@ class BatchHandle:
         self._view = views.get_batch(self._database, self.id)
         return self
 
-    def wait(self, timeout: float | None = None) -> Self:
-        """Return when the batch has ended; raises WaitTimeout after `timeout` seconds, while the batch goes on."""
-        self._view = polling.wait_until_ended(self._database, self.id, timeout)
+    def wait(self, timeout: float | None = None, on_progress: Callable[[Self], object] | None = None) -> Self:
+        """Return when the batch has ended.
+
+        timeout: seconds; None = no limit. Afterwards WaitTimeout is raised, and the batch goes on.
+        on_progress: called with this handle at first, and whenever its status or counts have changed.
+        """
+        reported: tuple[BatchStatus, JobCounts] | None = None
+
+        def update(view: BatchView) -> None:
+            nonlocal reported
+            self._view = view
+            if on_progress is not None and reported != (view.status, view.counts):
+                reported = view.status, view.counts
+                on_progress(self)
+
+        polling.wait_until_ended(self._database, self.id, timeout, update)
         return self
 
     def find_blockers(self) -> list[Blocker]:
-        """The reasons why no worker works on the batch now; empty while one does."""
+        """Return the reasons why no worker works on the batch now; empty while one does."""
         return blockers.find_blockers(self._database, self.refresh().view)
 
     def cancel(self) -> Self:
-        """Cancel the batch, and keep the results that it has; raises UsageError if it has ended already."""
+        """Cancel the batch, and keep the results that it has; a batch that is cancelled already stays so.
+
+        Raises UsageError if the batch has ended in another way.
+        """
         self._view = cancel.cancel(self._database, self.id)
         return self
 
+    def retry(
+        self, *, status: str | Iterable[str] = "failed", codes: str | Iterable[str] = (), deadline: str | None = None
+    ) -> Self:
+        """Run jobs of an ended batch again, in the same places; the new results replace the old ones.
+
+        status: the outcomes to try again: failed, cancelled, expired, or several of them.
+        codes: only failures with this error code, or one of these; empty = any.
+        deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
+
+        Raises UsageError if the batch has not ended, or has no such jobs. Then `warning` says why workers may start
+        late, and which jobs a retry can't help.
+        """
+        outcomes = export.parse_statuses(status)
+        if not outcomes or JobOutcome.SUCCEEDED in outcomes:
+            raise UsageError("a retry takes jobs with the status failed, cancelled or expired")
+        selection = RetrySelection(outcomes, (codes,) if isinstance(codes, str) else tuple(codes))
+        new_deadline = None if deadline is None else Deadline.parse(deadline)
+        result = retry.retry_jobs(self._database, self.id, selection, self._settings.slice_size, new_deadline)
+        warning = submit.notify_workers(
+            self._settings, SubmitResult(self.id, result.pipeline, result.jobs, 0, result.slices)
+        )
+        self.warning = "; ".join(filter(None, (result.advice, warning))) or None
+        return self.refresh()
+
     def delete(self, *, cancel: bool = False) -> None:
-        """Delete the batch with its jobs and results; raises UsageError if it is open and not to be cancelled."""
+        """Delete the batch with its jobs and results; raises UsageError if it has not ended, unless `cancel`."""
         delete.delete(self._database, self.id, cancel=cancel)
 
-    def results(self, after: int = 0) -> Iterator[ResultRow]:
-        """The results so far, in the order in which they were stored, from a cursor on.
+    def results(self, after: int = 0, *, status: Status = None) -> Iterator[ResultRow]:
+        """Return the results so far, in the order in which they were stored, from a cursor on.
 
         after: the `seq` of the last row that was read; 0 = from the start.
+        status: only results with this status, or one of these; None = all.
 
         Call `wait` first to get all results, or call this again with the last row's `seq`.
         """
-        return pages.iter_results(self._database, self.id, after)
+        return pages.iter_results(self._database, self.id, after, statuses=export.parse_statuses(status))
 
-    def follow(self, after: int = 0) -> Iterator[ResultRow]:
-        """The same, and later results as they are stored; stops when the batch has ended."""
-        for page in pages.follow(self._database, self.id, after):
+    def follow(self, after: int = 0, *, status: Status = None) -> Iterator[ResultRow]:
+        """Yield the same, and later results as they are stored; stops when the batch has ended."""
+        for page in pages.follow(self._database, self.id, after, statuses=export.parse_statuses(status)):
             yield from page
 
     def errors(self, code: str | None = None) -> Iterator[ResultRow]:
-        """The failed jobs, of one error code or of all, in the order of the inputs."""
+        """Return the failed jobs, of one error code or of all, in the order of the inputs."""
         return pages.iter_failed(self._database, self.id, code)
+
+    def to_jsonl(self, path: str | PathLike[str], *, after: int = 0, status: Status = None) -> int:
+        """Write the results so far as JSON lines, in the order of the inputs, and return their number.
+
+        path: the file; it appears whole or not at all.
+        after: only results stored after this `seq`; 0 = all.
+        status: only results with this status, or one of these; None = all.
+
+        Raises UsageError if the file can't be written.
+        """
+        return self._to_file("jsonl", path, after, status)
+
+    def to_csv(self, path: str | PathLike[str], *, after: int = 0, status: Status = None) -> int:
+        """Write the results as CSV with typed columns, as `to_jsonl` does."""
+        return self._to_file("csv", path, after, status)
+
+    def to_parquet(self, path: str | PathLike[str], *, after: int = 0, status: Status = None) -> int:
+        """Write the results as Parquet with typed columns, as `to_jsonl` does; needs the extra `parquet`."""
+        return self._to_file("parquet", path, after, status)
+
+    def to_sql(self, table: str, *, after: int = 0, status: Status = None) -> int:
+        """Write the results into a typed table of yours in the same database, and return their number.
+
+        table: `table` or `schema.table`; created if missing. Rows of this batch are replaced, others stay.
+        after: only results stored after this `seq`; 0 = all.
+        status: only results with this status, or one of these; None = all.
+
+        Raises UsageError if the table has other columns, or its schema does not exist.
+        """
+        return export.export_table(self._database, self.refresh().view, table, after, export.parse_statuses(status))
+
+    def _to_file(self, file_format: str, path: str | PathLike[str], after: int, status: Status) -> int:
+        statuses: tuple[JobOutcome, ...] = export.parse_statuses(status)
+        rows = pages.iter_by_position(self._database, self.id, after, statuses)
+        return export.export_file(self._database, self.refresh().view, rows, Path(path), file_format)

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,11 +15,16 @@ from hypothesis import settings
 
 from models.db import Database
 from models.log import BATCHMILL_LOGGERS
+from models.schedule_tables import METADATA
+from tests.reusable_databases import ReusableDatabases, unique_database_name
 from tests.servers import Postgres, PostgresDatabases, RedisDatabase, Valkey
 
 REDIS_VARIABLE = "BATCHMILL_TEST_REDIS_URL"  # names a server to use instead of a new one
 DATABASE_VARIABLE = "BATCHMILL_TEST_DATABASE_URL"  # the same; its role must be allowed to create databases
 
+# Torch would start a thread per core in each of the parallel test processes, and those spend most of their time waiting
+# for each other. It reads the variable when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("batchmill", deadline=None)  # a loaded machine is slow, and no test depends on time
 settings.load_profile("batchmill")
@@ -41,13 +45,24 @@ def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def configure_test_logs() -> None:
+    """Log as structlog does by default, but not with the values of all variables: rendering them takes seconds."""
+    structlog.reset_defaults()
+    *processors, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*processors, renderer])
+
+
+configure_test_logs()
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Restore logging after each test, because commands in the same process configure it."""
     root = logging.getLogger()
     level = root.level
     yield
-    structlog.reset_defaults()
+    configure_test_logs()
     root.setLevel(level)
     for name in BATCHMILL_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -122,11 +137,19 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgresql_url(postgres_server: PostgresDatabases, postgresql_template: str) -> Iterator[str]:
-    """Yield the URL of a fresh PostgreSQL database with our tables."""
-    name = unique_database_name("batchmill_test")
-    yield postgres_server.create_database(name, template=postgresql_template)
-    postgres_server.drop_database(name)
+def postgresql_url(postgres_server: PostgresDatabases, reusable_databases: ReusableDatabases) -> Iterator[str]:
+    """Yield the URL of a PostgreSQL database with our tables, all empty; a test may change it in any way."""
+    name, new_state = reusable_databases.acquire()
+    yield postgres_server.url(name)
+    reusable_databases.release(name, new_state)
+
+
+@pytest.fixture(scope="session")
+def reusable_databases(postgres_server: PostgresDatabases, postgresql_template: str) -> Iterator[ReusableDatabases]:
+    """Yield the databases that `postgresql_url` hands out."""
+    databases = ReusableDatabases(postgres_server, postgresql_template, METADATA)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture(scope="session")
@@ -150,8 +173,3 @@ def postgresql_template(postgres_server: PostgresDatabases) -> Iterator[str]:
     upgrade(postgres_server.create_database(name))
     yield name
     postgres_server.drop_database(name)
-
-
-def unique_database_name(prefix: str) -> str:
-    # Other runs may use the same configured server.
-    return f"{prefix}_{uuid.uuid4().hex[:12]}"

@@ -70,7 +70,7 @@ def end_batch(database: Database, batch_id: str, status: BatchStatus = BatchStat
         )
         connection.execute(
             text(f"""UPDATE slices SET state = 'done', done_at = {database.sql.now},
-                 first_claimed_at = {database.sql.now_plus_seconds}
+                 first_claimed_at = {database.sql.now_plus_seconds}, leased_at = {database.sql.now_plus_seconds}
                  WHERE batch_id = :id"""),
             {"id": batch_id, "seconds": -2.0},
         )

@@ -85,6 +85,11 @@ class UnreliableDatabase(Database):
         with super().read() as connection:
             yield connection
 
+    @contextmanager
+    def statement(self, *, read_only: bool = True) -> Iterator[Connection]:
+        with self.read() if read_only else self.write() as connection:
+            yield connection
+
 
 class ForwardGate:
     """A gate that blocks the device thread at a forward pass until the test opens it."""

@@ -193,7 +193,10 @@ class PostgresDatabases:
 
 
 class Postgres(Server, PostgresDatabases):
-    """A PostgreSQL with durable commits on one port; as root it runs as `nobody`, because PostgreSQL refuses root."""
+    """A PostgreSQL on one port; as root it runs as `nobody`, because PostgreSQL refuses root.
+
+    Commits survive a crash of the server, but not of the machine: the tests have no use for syncing the disk.
+    """
 
     def __init__(self) -> None:
         Server.__init__(self)
@@ -242,13 +245,14 @@ class Postgres(Server, PostgresDatabases):
             "unix_socket_directories": "",
             "max_connections": 200,
             "shared_buffers": "64MB",
+            "fsync": "off",
+            "full_page_writes": "off",  # protects only from a crash of the machine
         }
         return [f"--{name}={value}" for name, value in settings.items()]
 
     def _init_cluster(self) -> None:
         # The builtin provider has UTF-8's letters on every machine, whatever locales are installed there.
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        # Only the empty cluster is not synced, for speed; the server itself syncs each commit.
         initdb = self._start_program(
             "initdb", "--username=postgres", "--auth=trust", "--no-sync", "--no-instructions", *locale
         )

@@ -26,6 +26,8 @@ QUEUED_QUARANTINED = (
 )
 
 
+IS_AVAILABLE = "(available_at IS NULL OR available_at <= {now})"  # not waiting for a backoff
+
 # A scalar subquery, because the planner turns EXISTS into a join over all slices.
 ANY_SLICE = "(SELECT 1 FROM slices WHERE {which} AND {condition} LIMIT 1) IS NOT NULL"
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, column, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.lifecycle.termination import FREE_IDEMPOTENCY_KEY, lock_batch
 from models.states import BatchStatus
 
@@ -55,6 +56,12 @@ DELETE FROM runs WHERE next_check_at IS NULL AND finished_at <= {later} AND sche
     ORDER BY k.scheduled_at DESC LIMIT 1 OFFSET :kept)
 """
 
+# A deleted schedule keeps its watermark and its runs for a while, in case it comes back. Its open runs end first.
+PURGE_DELETED_SCHEDULES = """
+DELETE FROM schedules WHERE deleted_at <= {later} AND NOT EXISTS (
+    SELECT 1 FROM runs r WHERE r.schedule = schedules.name AND r.next_check_at IS NOT NULL)
+"""
+
 DELETE_OLD_EVENTS = """
 DELETE FROM events WHERE next_delivery_at IS NULL AND occurred_at <= {later}
   AND NOT EXISTS (
@@ -74,7 +81,7 @@ class OldBatch:
     ended_at: datetime
 
     def as_dict(self) -> dict[str, Any]:
-        """The object that `batchmill prune --json` prints, with the time in seconds since 1970."""
+        """The object that `batchmill prune --json` prints."""
         return {
             "id": self.id,
             "object": "batch",
@@ -82,7 +89,7 @@ class OldBatch:
             "pipeline": self.pipeline,
             "status": self.status,
             "jobs": self.jobs,
-            "ended_at": int(self.ended_at.timestamp()),
+            "ended_at": format_timestamp(self.ended_at),
         }
 
 
@@ -148,13 +155,16 @@ def _delete_batch(connection: Connection, database: Database, batch_id: str) -> 
 def delete_old_runs(database: Database, min_age_seconds: float) -> int:
     """Delete runs that ended at least `min_age_seconds` ago, and events of that age; returns the number of runs.
 
-    The newest `MIN_KEPT_RUNS` runs of each schedule are kept.
+    The newest `MIN_KEPT_RUNS` runs of each schedule are kept. Schedules that were deleted that long ago go with all.
     """
     named = {"seconds": -min_age_seconds, "kept": MIN_KEPT_RUNS - 1}
     with database.write() as connection:
         runs = connection.execute(text(DELETE_OLD_RUNS.format(later=database.sql.now_plus_seconds)), named).rowcount
         connection.execute(
             text(DELETE_OLD_EVENTS.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
+        )
+        connection.execute(
+            text(PURGE_DELETED_SCHEDULES.format(later=database.sql.now_plus_seconds)), {"seconds": -min_age_seconds}
         )
     return runs
 

@@ -62,15 +62,18 @@ WHERE {held}
 # The new fencing token makes the slice lost, not done, for a holder that resumes later.
 RETIRE_SLICE = "UPDATE slices SET state = 'done', fencing_token = fencing_token + 1, done_at = {now} WHERE {held}"
 
-INSERT_SINGLE_JOB_SLICES = """
+# Of a job `j`. Its state is derived from this alone.
+IS_UNANSWERED = "NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)"
+
+INSERT_SINGLE_JOB_SLICES = f"""
 INSERT INTO slices (batch_id, start_position, size, state, attempts, crashes, lost_leases, retries, leased_at)
 SELECT j.batch_id, j.position, 1, 'queued', :attempts, :crashes, :lost_leases, :retries,
        (SELECT s.leased_at FROM slices s WHERE s.id = :slice_id)
 FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position >= :start_position AND j.position < :end_position
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+  AND {IS_UNANSWERED}
 ORDER BY j.position
-"""
+"""  # noqa: S608
 
 # Rows that a holder is renewing are skipped, because that holder is still running.
 LOCK_LEASED_SLICES = """
@@ -85,8 +88,6 @@ END_OPEN_SLICES = """
 UPDATE slices SET state = 'done', fencing_token = fencing_token + 1, done_at = {now}
 WHERE batch_id = :batch_id AND state <> 'done'
 """
-
-SELECT_QUEUED_SLICES = "SELECT id FROM slices WHERE batch_id = :batch_id AND state = 'queued' ORDER BY start_position"
 
 SELECT_BATCHES_WITH_FUTURE_TIMES = (
     "SELECT DISTINCT batch_id FROM slices WHERE state = '{state}' AND {column} > {bound} ORDER BY batch_id"
@@ -132,15 +133,11 @@ def fence_parameters(claim: SliceClaim) -> dict[str, Any]:
     return {"batch_id": claim.batch_id, "slice_id": claim.slice_id, "fencing_token": claim.fencing_token}
 
 
-def insert_slices(connection: Connection, batch_id: str, ranges: Iterable[tuple[int, int]]) -> None:
-    """Add slices, given as `(start_position, size)`, to a batch whose row is locked."""
-    insert_rows(connection, "slices", INSERT_COLUMNS, ((batch_id, *piece, SliceState.QUEUED.value) for piece in ranges))
-
-
-def queued_slice_ids(connection: Connection, batch_id: str, max_slices: int | None = None) -> Sequence[int]:
-    """The ids of a batch's queued slices, at most `max_slices` of them, in the order of their jobs."""
-    limit = "" if max_slices is None else f" LIMIT {max_slices}"
-    return connection.scalars(text(SELECT_QUEUED_SLICES + limit), {"batch_id": batch_id}).all()
+def insert_slices(connection: Connection, batch_id: str, ranges: Iterable[tuple[int, int]]) -> int:
+    """Add slices, given as `(start_position, size)`, to a batch whose row is locked; returns their number."""
+    rows = [(batch_id, *positions, SliceState.QUEUED.value) for positions in ranges]
+    insert_rows(connection, "slices", INSERT_COLUMNS, rows)
+    return len(rows)
 
 
 def renew_lease(connection: Connection, sql: SqlFragments, claim: SliceClaim, lease_seconds: float) -> bool:

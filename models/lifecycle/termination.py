@@ -1,8 +1,9 @@
-"""Termination ends a batch that is cancelled, expires, fails or exceeds its failure limit.
+"""Batches end here: complete with their last result, or terminated because they are cancelled, expire or fail.
 
-A short transaction first revokes all slices by new fencing tokens, so that workers can no longer write results. Each
-unanswered job then gets the outcome of the termination, in chunks, so that other writers need not wait long. The batch
-records its final status from the start, so any process can continue if the first one crashes.
+A short transaction that terminates a batch first revokes all slices by new fencing tokens, so that workers can no
+longer write results. Each unanswered job then gets the outcome of the termination, in chunks, so that other writers
+need not wait long. The batch records its final status from the start, so any process can continue if the first one
+crashes.
 """
 
 from collections.abc import Collection
@@ -22,8 +23,8 @@ TOO_MANY_FAILURES = "too_many_failures"  # error code of such a batch, and of it
 
 # Lock order, wherever a batch's state changes: the batch's row first, then its slices by id.
 LOCK_BATCH = """
-SELECT pipeline, status, terminating_as, last_seq, total, failed, max_failures, max_attempts, error_code, error_message,
-       ingesting, succeeded + failed + cancelled + expired AS ended
+SELECT pipeline, status, terminating_as, last_seq, total, max_attempts, error_code, error_message, ingesting,
+       succeeded + failed + cancelled + expired AS ended
 FROM batches WHERE id = :batch_id {for_update}
 """
 
@@ -45,25 +46,28 @@ WHERE id = :batch_id AND status = 'validating'
 """
 
 # Bounded on both sides, so that a chunk reads only its range of positions in a batch of any size.
-CLOSE_JOBS = """
+CLOSE_JOBS = f"""
 INSERT INTO results (batch_id, position, seq, status, error_code, error_message, truncated, attempts)
 SELECT j.batch_id, j.position, :last_seq + row_number() OVER (ORDER BY j.position), :outcome, :code, :message, :no, 0
 FROM jobs j
 WHERE j.batch_id = :batch_id AND j.position > :after AND j.position <= :upto
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
-"""
+  AND {slices.IS_UNANSWERED}
+"""  # noqa: S608
 
 SELECT_LAST_POSITION = "SELECT coalesce(max(position), -1) FROM jobs WHERE batch_id = :batch_id"
 
-SELECT_OPEN_JOB = """
-SELECT 1 FROM jobs j WHERE j.batch_id = :batch_id
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position) LIMIT 1
-"""
+SELECT_OPEN_JOB = f"SELECT 1 FROM jobs j WHERE j.batch_id = :batch_id AND {slices.IS_UNANSWERED} LIMIT 1"  # noqa: S608
 
 ADD_TO_COUNTERS = "UPDATE batches SET {column} = {column} + :jobs, last_seq = last_seq + :jobs WHERE id = :batch_id"
 
-# The batch keeps its planned status even if all of its jobs have ended normally in the meantime.
-FINISH_BATCH = "UPDATE batches SET status = :status, terminating_as = NULL, {status}_at = {now} WHERE id = :batch_id"
+END_BATCH = """
+UPDATE batches SET status = :status, terminating_as = NULL, {status}_at = {now},
+       error_code = coalesce(:code, error_code), error_message = coalesce(:message, error_message)
+WHERE id = :batch_id
+"""
+
+# For the RETURNING clause of a statement that counts jobs: the columns that `end_if_done` needs.
+PROGRESS_COLUMNS = "total, failed, max_failures, ingesting, succeeded + failed + cancelled + expired AS ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,26 @@ def terminate(
         return close_chunk(connection, database.sql, batch_id).closed_jobs
 
     return database.transact(work)
+
+
+def end_if_done(connection: Connection, sql: SqlFragments, batch_id: str, progress: Row[Any]) -> BatchStatus | None:
+    """End a batch in progress that is fully answered, or has more failed jobs than it allows; None if it goes on.
+
+    progress: the PROGRESS_COLUMNS of the batch's row, which is locked
+    """
+    code, message = None, None
+    if progress.max_failures is not None and progress.failed > progress.max_failures:
+        code = TOO_MANY_FAILURES
+        message = f"{progress.failed:,} jobs failed, more than the {progress.max_failures:,} that this batch allows"
+    if progress.ended == progress.total and not progress.ingesting:
+        status = BatchStatus.COMPLETED if code is None else BatchStatus.FAILED
+        _end_batch(connection, sql, batch_id, status, code, message)
+        return status
+    if code is None:
+        return None
+    begin_termination(connection, sql, batch_id, Termination.FAILURE_LIMIT, code, message)
+    close_chunk(connection, sql, batch_id)
+    return BatchStatus.FAILED
 
 
 def begin_termination(
@@ -182,9 +206,21 @@ def close_chunk(connection: Connection, sql: SqlFragments, batch_id: str, after:
         # Earlier jobs may be unanswered again, if the batch was replayed and terminated between two chunks.
         if connection.scalar(text(SELECT_OPEN_JOB), {"batch_id": batch_id}):
             return ClosingProgress(jobs, -1, has_ended=False)
-    query = FINISH_BATCH.format(status=termination.status.value, now=sql.now)
-    connection.execute(text(query), {"batch_id": batch_id, "status": termination.status.value})
+    # The batch keeps its planned status even if all of its jobs have ended normally in the meantime.
+    _end_batch(connection, sql, batch_id, termination.status)
     return ClosingProgress(jobs, upto, has_ended=True)
+
+
+def _end_batch(
+    connection: Connection,
+    sql: SqlFragments,
+    batch_id: str,
+    status: BatchStatus,
+    code: str | None = None,
+    message: str | None = None,
+) -> None:
+    query = text(END_BATCH.format(status=status.value, now=sql.now))
+    connection.execute(query, {"batch_id": batch_id, "status": status.value, "code": code, "message": message})
 
 
 def _error_for(reason: Termination, batch: Row[Any]) -> tuple[str, str]:

@@ -1,10 +1,10 @@
 """Wakeups are Celery messages on Redis that tell workers to look for work in SQL.
 
-Each pipeline has one queue. A message carries only names and ids, no state.
+Each pipeline has one queue. A message carries only the pipeline's name, no state.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from models.settings import Settings
 
 WAKEUP_TASK = "batchmill.wakeup"
 QUEUE_PREFIX = "batchmill."
+MAX_WAKEUPS = 1_000  # sent at once: a woken worker claims slice after slice, so one for each process would be enough
 
 
 def queue_name(pipeline: str) -> str:
@@ -62,21 +63,25 @@ def celery_app(settings: Settings, amqp: type[AMQP] | None = None) -> Celery:
     return app
 
 
-def send_wakeups(settings: Settings, pipeline: str, slice_ids: Iterable[int]) -> None:
-    """Send one wakeup per slice, within `redis_timeout_seconds` in total.
+def send_wakeups(settings: Settings, pipeline: str, count: int) -> None:
+    """Send one wakeup per claimable slice, at most MAX_WAKEUPS, within `redis_timeout_seconds` in total.
+
+    count: the number of claimable slices
 
     Raises Unreachable when Redis does not accept them in time; workers then find the work by polling SQL.
     """
+    if count == 0:
+        return
     deadline = time.monotonic() + settings.redis_timeout_seconds
     app = celery_app(settings)
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=settings.redis_timeout_seconds)
             producer = app.amqp.Producer(connection, auto_declare=False)
-            for slice_id in slice_ids:
+            for _ in range(min(count, MAX_WAKEUPS)):
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"sending wakeups took longer than {settings.redis_timeout_seconds} s")
-                app.send_task(WAKEUP_TASK, args=[pipeline, slice_id], **_delivery_options(pipeline, producer))
+                app.send_task(WAKEUP_TASK, args=[pipeline], **_delivery_options(pipeline, producer))
     except Exception as error:  # the caller has committed: the command must not look failed
         raise _unreachable_error(settings, error, "does not accept wakeups") from error
     finally:

@@ -6,10 +6,11 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from models import validation
 from models.errors import SettingsError, UnknownPipeline
 from models.pipelines.builtin import BUILTIN_PIPELINES
 from models.pipelines.pipeline import BUNDLED_PREFIX, Pipeline
-from models.settings import Settings, config_file
+from models.settings import Settings, config_file, settings_place
 
 
 class Catalogue(Mapping[str, Pipeline]):
@@ -57,14 +58,15 @@ def _build_pipeline(name: str, fields: dict[str, Any]) -> Pipeline:
                 fields[key] = _resolve_model(fields[key])
         return Pipeline(**{**fields, "name": name})
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"]) or "entry"
-        raise SettingsError(f"[pipelines.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+        problems = validation.describe_problems(error, Pipeline)
+        raise SettingsError(f"{settings_place()}[pipelines.{name}] {problems}") from None
 
 
 def _resolve_model(model: str) -> str:
     """Resolve a folder against the settings file that names it; return any other model name unchanged."""
-    found = config_file()
-    base = found.absolute().parent if found else Path.cwd()
+    if not model.strip():
+        return ""
+    file = config_file()
+    base = file.absolute().parent if file else Path.cwd()
     path = base / Path(model).expanduser()
     return str(path.resolve()) if model.startswith((".", "/", "~")) or path.is_dir() else model

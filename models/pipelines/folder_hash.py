@@ -50,9 +50,9 @@ class FolderState:
     def from_folder(cls, folder: Path) -> Self:
         """Take the state of the folder now."""
         now = time.time()
-        marks = tuple(_file_signature(path, name) for path, name in _hashed_files(folder))
-        newest = max((max(mark[4:]) for mark in marks), default=0) / 1e9
-        return cls(marks, newest < now - STABLE_AFTER_SECONDS)
+        signatures = tuple(_file_signature(path, name) for path, name in _hashed_files(folder))
+        newest = max((max(signature[4:]) for signature in signatures), default=0) / 1e9
+        return cls(signatures, newest < now - STABLE_AFTER_SECONDS)
 
     def has_revision(self, folder: Path, revision: str) -> bool:
         """Return whether the folder has held `revision` since this state was taken; any changed file shows."""
@@ -71,18 +71,18 @@ def cached_content_hash(folder: Path, cache_file: Path) -> str:
     if not folder.is_dir():
         return content_hash(folder)
     state = FolderState.from_folder(folder)
-    if not state.is_stable or sum(mark[3] for mark in state.signatures) < MIN_CACHED_BYTES:
+    if not state.is_stable or sum(signature[3] for signature in state.signatures) < MIN_CACHED_BYTES:
         return content_hash(folder)
     key = os.path.realpath(folder)
-    marks = hashlib.sha256(repr(state.signatures).encode()).hexdigest()
-    known = _read_cache(cache_file)
-    if known.get(key, ("", ""))[0] == marks:
-        return known[key][1]
-    found = content_hash(folder)
+    state_digest = hashlib.sha256(repr(state.signatures).encode()).hexdigest()
+    cache = _read_cache(cache_file)
+    if cache.get(key, ("", ""))[0] == state_digest:
+        return cache[key][1]
+    revision = content_hash(folder)
     if FolderState.from_folder(folder).signatures == state.signatures:
-        others = {name: known[name] for name in list(known)[-MAX_CACHED_FOLDERS:] if name != key}
-        _write_cache(cache_file, {**others, key: (marks, found)})
-    return found
+        other_entries = {name: cache[name] for name in list(cache)[-MAX_CACHED_FOLDERS:] if name != key}
+        _write_cache(cache_file, {**other_entries, key: (state_digest, revision)})
+    return revision
 
 
 def _hashed_files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -100,9 +100,8 @@ def _file_signature(path: Path, name: str) -> FileSignature:
 
 def _read_cache(cache_file: Path) -> dict[str, tuple[str, str]]:
     try:
-        return {
-            str(key): (str(marks), str(found)) for key, (marks, found) in json.loads(cache_file.read_bytes()).items()
-        }
+        entries = json.loads(cache_file.read_bytes()).items()
+        return {str(key): (str(digest), str(revision)) for key, (digest, revision) in entries}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}  # an unreadable cache only costs time
 

@@ -1,5 +1,8 @@
 """A pipeline: a task with its exact model, revision, load options and limits."""
 
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,6 +13,7 @@ from models.errors import InvalidParameters, UsageError
 from models.tasks.spec import TaskSpec
 
 BUNDLED_PREFIX = "bundled:"
+HASH_DIGITS = 16
 SAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "samples"
 
 
@@ -18,7 +22,7 @@ class Pipeline(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: str
     task: str
     model: str = Field(min_length=1, description="A Hub id, a folder, or bundled:NAME for a sample of Batchmill's own.")
     revision: str | None = Field(default=None, description="A commit of the Hub; unset: resolved once for each batch.")
@@ -33,7 +37,9 @@ class Pipeline(BaseModel):
     attention: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         default=None, description="How attention is computed; unset: transformers' own choice for the model."
     )
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "mps", "cuda", "cuda:1"]
+    )
     truncation: Literal["truncate", "error", "stride"] = Field(
         default="truncate",
         description="What happens to a text past max_length: cut (and marked so in its result), failed, or read in "
@@ -57,6 +63,13 @@ class Pipeline(BaseModel):
     licence: str | None = Field(default=None, description="Under which the model is given, as far as is known.")
     description: str = ""
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", value):
+            raise ValueError("must have small letters, digits, '.', '_' and '-', at most 63, and no sign first")
+        return value
+
     @field_validator("task")
     @classmethod
     def _check_task(cls, value: str) -> str:
@@ -67,6 +80,10 @@ class Pipeline(BaseModel):
 
     @model_validator(mode="after")
     def _check_task_options(self) -> Self:
+        if self.stride is not None and self.truncation != "stride":
+            raise ValueError('stride has no effect without truncation = "stride"; set it, or leave stride out')
+        if self.tokenizer_revision is not None and self.tokenizer is None:
+            raise ValueError("tokenizer_revision has no effect without tokenizer; set it, or leave the revision out")
         if self.truncation == "stride" and not self.spec.supports_stride:
             raise ValueError(f"{self.task} can't read a text in windows; set truncation to truncate or error")
         try:
@@ -74,6 +91,15 @@ class Pipeline(BaseModel):
         except InvalidParameters as error:
             raise ValueError(str(error)) from None
         return self
+
+    @property
+    def settings_hash(self) -> str:
+        """A hash of what a worker takes from this entry; folders count by their names, which machines share."""
+        fields = self.model_dump(exclude={"name", "parameters", "max_attempts", "licence", "description"})
+        for key in ("model", "tokenizer"):
+            if _model_folder(fields[key] or "") is not None:
+                fields[key] = Path(fields[key]).name
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
     @property
     def spec(self) -> TaskSpec:

@@ -21,9 +21,9 @@ def redact_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: redact_value(value, choices.get(name, frozenset())) for name, value in params.items()}
 
 
-def redact_pipeline(entry: Pipeline) -> dict[str, Any]:
+def redact_pipeline(pipeline: Pipeline) -> dict[str, Any]:
     """Return a catalogue entry as a document with redacted parameters."""
-    return {**entry.model_dump(mode="json"), "parameters": redact_parameters(entry.parameters)}
+    return {**pipeline.model_dump(mode="json"), "parameters": redact_parameters(pipeline.parameters)}
 
 
 def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:
@@ -39,11 +39,11 @@ def redact_value(raw_value: Any, choices: frozenset[Any] = frozenset()) -> Any:
 
 @cache
 def _allowed_choices() -> dict[str, frozenset[Any]]:
-    found: dict[str, set[Any]] = {}
+    choices_by_name: dict[str, set[Any]] = {}
     for spec in SPECS:
         for name, field in spec.parameters.model_fields.items():
-            found.setdefault(name, set()).update(_literals(field.annotation))
-    return {name: frozenset(choices) for name, choices in found.items()}
+            choices_by_name.setdefault(name, set()).update(_literals(field.annotation))
+    return {name: frozenset(choices) for name, choices in choices_by_name.items()}
 
 
 def _literals(annotation: Any) -> Iterator[Any]:

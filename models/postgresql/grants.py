@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from models.schedule_tables import METADATA
 
 VERSION_TABLE = "alembic_version"
-VIEWS = ("job_results", "job_attempts")
+VIEWS = ("job_results", "job_attempts", "batch_status")
 
 TablePrivileges = Mapping[str, tuple[str, ...]]  # by table
 

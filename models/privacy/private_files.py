@@ -1,12 +1,21 @@
 """Private files and folders for inputs, outputs and keys, readable by this user only."""
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from models.errors import BatchmillError, SettingsError, Unreachable
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 GROUP_AND_OTHERS_BITS = 0o077  # permission bits of group and others
 HOME_ADVICE = "set BATCHMILL_HOME to a folder of your own with a shorter path"
+
+OTHER_PLACE = "set BATCHMILL_HOME or BATCHMILL_DATABASE_URL to another place"
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+REFUSED_ERRNOS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def make_folder(path: Path) -> None:
@@ -63,3 +72,35 @@ def is_open_to_others(path: Path) -> bool:
         return bool(path.stat().st_mode & GROUP_AND_OTHERS_BITS)
     except OSError:
         return False
+
+
+@contextmanager
+def explain_unwritable(path: Path) -> Iterator[None]:
+    """Replace an OSError by a sentence that names `path`: Unreachable if it may pass, else SettingsError."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable_error(path, error) from None
+
+
+def unwritable_error(path: Path, error: OSError) -> BatchmillError:
+    """Build the error for a file or folder that can't be written to."""
+    if error.errno in FULL_ERRNOS:
+        return Unreachable(f"{path} is full; make room on its disk")
+    sentence = f"{path} can't be written to: {error.strerror}"
+    if error.errno in REFUSED_ERRNOS:
+        return Unreachable(f"{sentence}; make it writable, or {OTHER_PLACE}")
+    return SettingsError(f"{sentence}; {OTHER_PLACE}")
+
+
+def find_refusal(path: Path) -> BatchmillError | None:
+    """Return the error if this user may not write to a file or its folder; None if both seem writable.
+
+    A driver reports such a file as one that can't be opened, without the reason.
+    """
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            is_read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            number = errno.EROFS if is_read_only else errno.EACCES
+            return unwritable_error(place, OSError(number, os.strerror(number)))
+    return None

@@ -6,10 +6,10 @@ from models.tasks.ner import NER
 from models.tasks.question_answering import QUESTION_ANSWERING
 from models.tasks.sentiment_analysis import SENTIMENT_ANALYSIS
 from models.tasks.spec import TaskSpec
-from models.tasks.summarization import SUMMARIZATION
 from models.tasks.text_generation import TEXT_GENERATION
-from models.tasks.translation import TRANSLATION
+from models.tasks.text_to_text import SUMMARIZATION, TRANSLATION
 from models.tasks.zero_shot_classification import ZERO_SHOT_CLASSIFICATION
+from models.validation import suggest
 
 SPECS: tuple[TaskSpec, ...] = (
     SENTIMENT_ANALYSIS,
@@ -29,4 +29,4 @@ def find_spec(name: str) -> TaskSpec:
     for spec in TASKS.values():
         if spec.canonical_name(name):
             return spec
-    raise UsageError(f"there is no task {name!r}; Batchmill knows: {', '.join(TASKS)}")
+    raise UsageError(f"there is no task {name[:80]!r}; {suggest(name, list(TASKS), 'Batchmill knows')}")

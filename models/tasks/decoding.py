@@ -91,12 +91,19 @@ class DecodingParameters(Parameters):
         default=None, ge=1, le=MAX_SEQUENCES, description="How many texts to give; takes sampling or as many beams."
     )
 
+    @field_validator("temperature", mode="before")
+    @classmethod
+    def _check_temperature(cls, value: Any) -> Any:
+        if type(value) in (int, float) and value == 0:
+            raise _validation_error("must be over 0; to take the likeliest token, set do_sample to false")
+        return value
+
     @field_validator("min_new_tokens")
     @classmethod
     def _check_min_new_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
-        most = info.data.get("max_new_tokens")
-        if value is not None and most is not None and value > most:
-            raise _validation_error(f"at most max_new_tokens, which is {most}")
+        limit = info.data.get("max_new_tokens")
+        if value is not None and limit is not None and value > limit:
+            raise _validation_error(f"at most max_new_tokens, which is {limit}")
         return value
 
     @field_validator("stop_strings")
@@ -122,6 +129,14 @@ class DecodingParameters(Parameters):
         # transformers would only warn, and the user would take greedy output for a sample.
         if value is not None and not cls._does_sample(info):
             raise _validation_error("has no effect without sampling; set do_sample to true, or leave it out")
+        return value
+
+    @field_validator("length_penalty", "early_stopping")
+    @classmethod
+    def _check_beam_parameter(cls, value: Any, info: ValidationInfo) -> Any:
+        beams = info.data.get("num_beams") or (1 if cls._does_sample(info) else cls.default_beams)
+        if value is not None and beams == 1:
+            raise _validation_error("has no effect without beams; set num_beams to 2 or more, or leave it out")
         return value
 
     @field_validator("num_return_sequences")

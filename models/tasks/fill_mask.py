@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from models.tasks.spec import Parameters, TaskSpec, TextField
-from models.tasks.words import ShortText
+from models.tasks.fields import ShortText, TextField
+from models.tasks.spec import Parameters, TaskSpec
 
 MAX_ANSWERS = 1_000  # for each mask; every answer repeats the whole text
 MAX_TARGETS = 1_000

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from models.tasks.spec import Parameters, TaskSpec, TextField
-from models.tasks.words import ShortText
+from models.tasks.fields import ShortText, TextField
+from models.tasks.spec import Parameters, TaskSpec
 
 MAX_LABELS = 1_000
 MAX_STRIDE_TOKENS = 100_000  # tokens; each model's length limits it further

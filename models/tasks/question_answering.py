@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from models.tasks.spec import Parameters, TaskSpec, TextField
+from models.tasks.fields import TextField
+from models.tasks.spec import Parameters, TaskSpec
 
 
 class QuestionAnsweringParameters(Parameters):
@@ -43,7 +44,7 @@ class QuestionAnsweringParameters(Parameters):
     def _check_max_seq_len(cls, value: int | None, info: ValidationInfo) -> int | None:
         shared = info.data.get("doc_stride")
         if value is not None and shared is not None and shared >= value:
-            raise PydanticCustomError("too_short", "must be greater than doc_stride, or windows would stand still")
+            raise PydanticCustomError("max_seq_len", "must be greater than doc_stride, or windows would stand still")
         return value
 
 

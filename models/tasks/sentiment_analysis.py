@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.tasks.spec import Parameters, TaskSpec, TextField
+from models.tasks.fields import TextField
+from models.tasks.spec import Parameters, TaskSpec
 
 
 class SentimentParameters(Parameters):

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from models.errors import JobError
 from models.tasks.decoding import DecodingParameters
-from models.tasks.messages import MessagesField
-from models.tasks.spec import TaskSpec, TextField
+from models.tasks.fields import MessagesField, TextField
+from models.tasks.spec import TaskSpec
 
 
 class GenerationParameters(DecodingParameters):
@@ -37,8 +37,8 @@ class GenerationParameters(DecodingParameters):
 
 def _check_one_prompt(stored: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     if len(stored) != 1:
-        found = "neither" if not stored else "both"
-        raise JobError("missing_field", f"an input needs either text or messages; this one has {found}")
+        count = "neither" if not stored else "both"
+        raise JobError("missing_field", f"an input needs either text or messages; this has {count}")
 
 
 TEXT_GENERATION = TaskSpec(

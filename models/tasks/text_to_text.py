@@ -1,4 +1,4 @@
-"""Parameters shared by summarization and translation."""
+"""The tasks of encoder-decoder models: summarization shortens a text, translation rewrites it in another language."""
 
 from typing import ClassVar
 
@@ -7,6 +7,10 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from models.tasks.decoding import MAX_NEW_TOKENS, DecodingParameters
+from models.tasks.fields import TextField
+from models.tasks.spec import TaskSpec
+
+LANGUAGE_CODE_PATTERN = r"^[A-Za-z0-9_-]{1,40}$"
 
 
 class TextToTextParameters(DecodingParameters):
@@ -38,15 +42,63 @@ class TextToTextParameters(DecodingParameters):
     @field_validator("min_length")
     @classmethod
     def _check_min_length(cls, value: int | None, info: ValidationInfo) -> int | None:
-        most = info.data.get("max_new_tokens")
-        if value is not None and most is not None and value > most + 1:
-            raise PydanticCustomError("text_to_text", f"at most max_new_tokens and the start, which is {most + 1}")
+        limit = info.data.get("max_new_tokens")
+        if value is not None and limit is not None and value > limit + 1:
+            raise PydanticCustomError("text_to_text", f"at most max_new_tokens and the start, which is {limit + 1}")
         return value
 
     @field_validator("max_length")
     @classmethod
     def _check_max_length(cls, value: int | None, info: ValidationInfo) -> int | None:
-        fewest = info.data.get("min_length")
-        if value is not None and fewest is not None and value < fewest:
-            raise PydanticCustomError("text_to_text", f"at least min_length, which is {fewest}")
+        min_length = info.data.get("min_length")
+        if value is not None and min_length is not None and value < min_length:
+            raise PydanticCustomError("text_to_text", f"at least min_length, which is {min_length}")
         return value
+
+
+class SummarizationParameters(TextToTextParameters):
+    """Parameters of `pipeline("summarization")` in transformers 4.57."""
+
+
+class TranslationParameters(TextToTextParameters):
+    """Parameters of `pipeline("translation")` in transformers 4.57."""
+
+    src_lang: str | None = Field(
+        default=None,
+        pattern=LANGUAGE_CODE_PATTERN,
+        examples=["en", "eng_Latn"],
+        description="The texts' language, as a multilingual model (mBART, NLLB, M2M100) calls it; others need none.",
+    )
+    tgt_lang: str | None = Field(
+        default=None,
+        pattern=LANGUAGE_CODE_PATTERN,
+        examples=["en", "eng_Latn"],
+        description="The language to translate into, as a multilingual model calls it; others need none.",
+    )
+
+
+SUMMARIZATION = TaskSpec(
+    name="summarization",
+    aliases=(),
+    summary="Summarize texts with an encoder-decoder model, such as BART or T5.",
+    fields=(TextField("text", "The text to summarize."),),
+    parameters=SummarizationParameters,
+    is_random=SummarizationParameters.is_random,
+    output_description='[{"summary_text": text}]; as many as num_return_sequences',
+    example_input={"text": "The harbour of Rivermouth was the largest of its age. In 1644 a fire burned it down."},
+    example_output=[{"summary_text": "Rivermouth's harbour burned in 1644."}],
+)
+
+TRANSLATION = TaskSpec(
+    name="translation",
+    aliases=(),
+    summary="Translate texts with an encoder-decoder model, such as Marian, T5, mBART or NLLB.",
+    fields=(TextField("text", "The text to translate."),),
+    parameters=TranslationParameters,
+    is_random=TranslationParameters.is_random,
+    output_description='[{"translation_text": text}]; as many as num_return_sequences',
+    example_input={"text": "The river is in the city."},
+    example_output=[{"translation_text": "Der Fluss ist in der Stadt."}],
+    # The two codes select T5's prefix, and the languages of a model that names them by code.
+    variant_pattern=r"translation_[A-Za-z0-9-]{1,20}_to_[A-Za-z0-9-]{1,20}",
+)

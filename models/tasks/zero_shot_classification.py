@@ -9,8 +9,15 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from models.errors import JobError
-from models.tasks.spec import Parameters, TaskSpec, TextField, describe_type, parse_json_list
-from models.tasks.words import MAX_SHORT_TEXT_CHARACTERS, ShortText, is_storable
+from models.tasks.fields import (
+    MAX_SHORT_TEXT_CHARACTERS,
+    ShortText,
+    TextField,
+    describe_type,
+    is_storable,
+    parse_json_list,
+)
+from models.tasks.spec import Parameters, TaskSpec
 
 # Each label costs a forward pass over the whole text.
 MAX_LABELS = 500
@@ -76,10 +83,10 @@ def _validate_labels(value: object) -> list[str]:
 def _check_template(value: str) -> str:
     """Check for exactly one plain {}: a format spec could request gigabytes, an attribute could expose internals."""
     try:
-        holes = [hole[1:] for hole in Formatter().parse(value) if hole[1] is not None]
+        placeholders = [part[1:] for part in Formatter().parse(value) if part[1] is not None]
     except ValueError as error:
         raise PydanticCustomError("template", "it is no template: {problem}", {"problem": str(error)}) from None
-    if holes != [("", "", None)]:
+    if placeholders != [("", "", None)]:
         raise PydanticCustomError("template", "it must have {} once, for the label, with nothing between the braces")
     return value
 

@@ -11,6 +11,7 @@ from sqlalchemy import column, literal_column, select, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.lifecycle.claim_order import IS_AVAILABLE
 from models.lifecycle.seats import worker_name_for
 from models.states import BatchStatus, WorkerState
 from models.tables import LoadFailure
@@ -24,13 +25,13 @@ DEFAULT_LEASE_SECONDS = 30.0  # the setting's default; a worker counts as gone a
 LOAD_FAILURE_TTL_SECONDS = 120.0
 MAX_BLOCKERS = 5
 
-COUNT_OPEN_SLICES = """
+COUNT_OPEN_SLICES = f"""
 SELECT count(*) FILTER (WHERE state = 'leased') AS leased,
-       count(*) FILTER (WHERE state = 'queued' AND (available_at IS NULL OR available_at <= {now})) AS claimable,
-       count(*) FILTER (WHERE state = 'queued' AND available_at > {now}) AS deferred,
-       min(CASE WHEN state = 'queued' AND available_at > {now} THEN available_at END) AS next_retry_at, {now} AS now
+       count(*) FILTER (WHERE state = 'queued' AND {IS_AVAILABLE}) AS claimable,
+       count(*) FILTER (WHERE state = 'queued' AND available_at > {{now}}) AS deferred,
+       min(CASE WHEN state = 'queued' AND available_at > {{now}} THEN available_at END) AS next_retry_at, {{now}} AS now
 FROM slices WHERE batch_id = :batch_id AND state IN ('queued', 'leased')
-"""
+"""  # noqa: S608
 
 SELECT_LAST_RETRY_ERROR = """
 SELECT error_message FROM attempts WHERE batch_id = :batch_id AND outcome = 'retried' ORDER BY id DESC LIMIT 1
@@ -77,8 +78,8 @@ class LoadFailureView:
         """Return the JSON object that `batchmill workers --json` prints."""
         return {
             "pipeline": self.pipeline,
-            "code": self.code,
-            "message": self.message,
+            "error_code": self.code,
+            "error_message": self.message,
             "attempts": self.attempts,
             "next_attempt_in_seconds": round(max(0.0, self.retry_in_seconds), 1),
         }

@@ -34,9 +34,11 @@ class EtaEstimator:
         self._samples: deque[tuple[float, int]] = deque()
 
     def record(self, now: float, ended_jobs: int) -> None:
-        """Record how many jobs have ended at `now`, in seconds of any monotonic clock."""
+        """Record how many jobs have ended at `now`, in seconds of any clock, such as the batch's working time."""
         if self._samples and ended_jobs < self._samples[-1][1]:  # a retry withdrew results
             self._samples.clear()
+        if self._samples and now <= self._samples[-1][0]:  # the clock stands still while nobody works
+            now = self._samples.pop()[0]
         self._samples.append((now, ended_jobs))
         while now - self._samples[0][0] > MAX_SAMPLE_AGE_SECONDS:
             self._samples.popleft()

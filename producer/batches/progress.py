@@ -85,21 +85,21 @@ class ProgressTracker:
         self._counted_until_seq = 0
         self._last_failed_count = 0
 
-    def record(self, now: float, batch: BatchView) -> None:
-        """Record the batch's progress at `now`, in seconds of the monotonic clock."""
-        self._eta_estimator.record(now, batch.counts.ended)
+    def record(self, batch: BatchView) -> None:
+        """Record the batch's progress; time counts only while somebody works on it."""
+        self._eta_estimator.record(batch.working_seconds, batch.counts.ended)
 
-    def poll(self, now: float) -> BatchProgress:
+    def poll(self) -> BatchProgress:
         """Read the batch and return its progress; raises NotFound."""
         batch = views.get_batch(self._database, self._batch_id)
-        self.record(now, batch)
+        self.record(batch)
         return self.progress_for(batch)
 
     def progress_for(self, batch: BatchView) -> BatchProgress:
         """Return the progress of a batch that was just read."""
         ended = batch.status.has_ended
         workers = () if ended else self._active_workers()
-        eta = None if ended else self._eta_estimator.estimate(batch.counts.unanswered)
+        eta = self._eta_estimator.estimate(batch.counts.unanswered) if batch.is_running else None
         waiting_for = () if workers else tuple(blockers.find_blockers(self._database, batch, self._lease_seconds))
         return BatchProgress(batch, workers, self._update_failures(batch), eta, waiting_for)
 

@@ -6,31 +6,33 @@ skips jobs in between that have results. Therefore no other unfinished slice may
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Text, TextClause, bindparam, text
 
+from models import validation
 from models.db import Database, comma_separated
-from models.errors import UsageError
+from models.errors import NothingToRetry, UsageError
 from models.lifecycle import slices as slicing
 from models.lifecycle.termination import lock_batch
 from models.states import BatchStatus, JobOutcome
 from producer.batches import views
+from producer.batches.views import BatchView
 from producer.times import Deadline
 
 CHUNK_JOBS = 20_000
 # The claimer of a slice scans its whole range, so a slice of few, distant jobs would be slow.
 MAX_SPARSENESS = 32  # the longest range of a slice, as a multiple of the slice size
 
-# A row that was invalid on submission has no input, and is not retryable. The range is bounded on both sides, so that a
+# A row that was invalid on submission is not retryable. The range is bounded on both sides, so that a
 # chunk reads only its own positions.
 SELECT_RETRYABLE = """
 SELECT r.position, r.status FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
 WHERE r.batch_id = :batch_id AND r.position > :after AND r.position <= :last AND r.status IN :outcomes
-  AND j.input <> {no_input} AND (:any_code OR r.error_code IN :codes)
+  AND NOT j.invalid AND (:any_code OR r.error_code IN :codes)
 ORDER BY r.position
 """
 
@@ -66,6 +68,13 @@ UPDATE batches SET max_failures = max_failures + failed - (
 WHERE id = :batch_id AND failed > max_failures
 """
 
+COUNT_FAILURES_BY_CODE = """
+SELECT r.error_code AS code, j.invalid AS invalid, count(*) AS jobs
+FROM results r JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position
+WHERE r.batch_id = :batch_id AND r.status = 'failed'
+GROUP BY r.error_code, j.invalid ORDER BY count(*) DESC, r.error_code
+"""
+
 UNEXPIRED_DEADLINE = "CASE WHEN expires_at > {now} THEN expires_at END"
 
 
@@ -80,15 +89,30 @@ class RetrySelection:
     outcomes: tuple[JobOutcome, ...] = (JobOutcome.FAILED,)
     codes: tuple[str, ...] = ()
 
+    def includes_failure(self, code: str) -> bool:
+        """Whether failed jobs with this error code are selected."""
+        return JobOutcome.FAILED in self.outcomes and (not self.codes or code in self.codes)
+
 
 @dataclass(frozen=True, slots=True)
 class RetryResult:
-    """The requeued jobs of a batch, and the slices to send wakeups for."""
+    """The number of a batch's requeued jobs, and of the slices to send wakeups for.
+
+    invalid_rows: failed rows that a retry can't help, by error code, most frequent first
+    """
 
     batch_id: str
     pipeline: str
     jobs: int
-    slice_ids: Sequence[int]
+    slices: int
+    invalid_rows: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def advice(self) -> str | None:
+        """A sentence on the rows that a retry can't help; None = there are none."""
+        if not self.invalid_rows:
+            return None
+        return _invalid_rows_message(self.batch_id, self.invalid_rows)
 
 
 def retry_jobs(
@@ -99,24 +123,30 @@ def retry_jobs(
     slice_size: jobs per slice
     deadline: the batch's new deadline; None keeps the old one, unless it has passed
 
-    Raises NotFound, and UsageError when the batch has not ended or no job is selected.
+    Raises NotFound, NothingToRetry when no selected job can be retried, and UsageError when the batch has not ended or
+    an error code does not occur in it.
     """
     batch = views.get_batch(database, batch_id)
-    if not batch.status.has_ended:
-        raise UsageError(f"{batch_id} is {batch.status.value}; wait until it has ended: batchmill wait {batch_id}")
+    check_ended(batch)
     with database.read() as connection:
         last_position = connection.execute(text(SELECT_LAST_POSITION), {"batch_id": batch_id}).scalar_one()
-    requeue = _Retry(database, batch_id, selection, slice_size, deadline).requeue_chunk
-    jobs = 0
+        failures = connection.execute(text(COUNT_FAILURES_BY_CODE), {"batch_id": batch_id}).all()
+    _check_codes(batch_id, selection, [row.code for row in failures])
+    retry = _Retry(Requeue(database, batch_id, slice_size, deadline), selection)
+    jobs, slice_count = 0, 0
     for position in range(-1, last_position, CHUNK_JOBS):
-        jobs += database.transact(partial(requeue, after_position=position, is_continuation=jobs > 0))
+        chunk = database.transact(partial(retry.requeue_chunk, after_position=position, is_continuation=jobs > 0))
+        jobs, slice_count = jobs + chunk[0], slice_count + chunk[1]
+    invalid_rows = {row.code: row.jobs for row in failures if row.invalid and selection.includes_failure(row.code)}
     if jobs == 0:
-        raise UsageError(
-            f"{batch_id} has no {_describe_selection(selection)} jobs to try again; see: batchmill show {batch_id}"
-        )
-    with database.read() as connection:
-        slice_ids = slicing.queued_slice_ids(connection, batch_id)
-    return RetryResult(batch_id, batch.pipeline, jobs, slice_ids)
+        raise NothingToRetry(_nothing_to_retry_message(batch, selection, invalid_rows))
+    return RetryResult(batch_id, batch.pipeline, jobs, slice_count, invalid_rows)
+
+
+def check_ended(batch: BatchView) -> None:
+    """Raise UsageError unless a batch has ended."""
+    if not batch.status.has_ended:
+        raise UsageError(f"{batch.id} is {batch.status.value}; wait until it has ended: batchmill wait {batch.id}")
 
 
 def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int, int]]:
@@ -131,38 +161,16 @@ def plan_slices(positions: Sequence[int], slice_size: int) -> Iterator[tuple[int
 
 
 @dataclass(frozen=True, slots=True)
-class _Retry:
-    """One call of `retry_jobs`, chunk by chunk."""
+class Requeue:
+    """Requeues jobs of a batch that has ended, and reopens the batch, chunk by chunk in the order of positions."""
 
     database: Database
     batch_id: str
-    selection: RetrySelection
     slice_size: int
     deadline: Deadline | None
 
-    def requeue_chunk(self, connection: Connection, *, after_position: int, is_continuation: bool) -> int:
-        """Requeue the selected jobs of the chunk after `after_position`; returns how many."""
-        self._lock_and_check(connection, is_continuation=is_continuation)
-        params = _selection_params(self.batch_id, self.selection, after_position)
-        rows = connection.execute(_retryable_query(self.database), params).all()
-        if not rows:
-            return 0
-        if not is_continuation:
-            query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
-            takes_failed = JobOutcome.FAILED in self.selection.outcomes
-            connection.execute(query, {**params, "takes_failed": takes_failed})
-        positions = [row.position for row in rows]
-        overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
-        if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
-            raise UsageError(
-                f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
-            )
-        self._archive_results(connection, positions)
-        slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
-        self._reopen_batch(connection, Counter(row.status for row in rows))
-        return len(positions)
-
-    def _lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
+    def lock_and_check(self, connection: Connection, *, is_continuation: bool) -> None:
+        """Lock the batch's row; raises UsageError unless the batch has ended, or `is_continuation` and it runs."""
         batch = lock_batch(connection, self.database.sql, self.batch_id)
         status = BatchStatus(batch.status) if batch is not None else BatchStatus.CANCELLING
         if not status.has_ended and (status is not BatchStatus.IN_PROGRESS or not is_continuation):
@@ -170,15 +178,30 @@ class _Retry:
                 f"{self.batch_id} runs again already; wait until it has ended: batchmill wait {self.batch_id}"
             )
 
+    def requeue(self, connection: Connection, positions: Sequence[int], outcomes: Mapping[str, int]) -> int:
+        """Requeue the jobs at these ascending positions; returns the number of their slices.
+
+        outcomes: how many of them have which outcome
+        """
+        overlap = {"batch_id": self.batch_id, "start_position": positions[0]}
+        if connection.scalar(text(COUNT_OVERLAPPING_SLICES), overlap):
+            raise UsageError(
+                f"another process retries {self.batch_id}; wait until it has ended: batchmill wait {self.batch_id}"
+            )
+        self._archive_results(connection, positions)
+        slice_count = slicing.insert_slices(connection, self.batch_id, plan_slices(positions, self.slice_size))
+        self._reopen_batch(connection, outcomes)
+        return slice_count
+
     def _archive_results(self, connection: Connection, positions: Sequence[int]) -> None:
         params = {"batch_id": self.batch_id, "numbers": comma_separated(positions)}
         for statement in (ARCHIVE_RESULTS, DELETE_RESULTS):
             connection.execute(text(statement.format(in_numbers=self.database.sql.in_numbers)), params)
 
-    def _reopen_batch(self, connection: Connection, outcomes: Counter[str]) -> None:
+    def _reopen_batch(self, connection: Connection, outcomes: Mapping[str, int]) -> None:
         sql = self.database.sql
         failures = [outcome.value for outcome in JobOutcome if outcome is not JobOutcome.SUCCEEDED]
-        params = {"batch_id": self.batch_id, **{outcome: outcomes[outcome] for outcome in failures}}
+        params = {"batch_id": self.batch_id, **{outcome: outcomes.get(outcome, 0) for outcome in failures}}
         if self.deadline is not None:
             connection.execute(*self.deadline.bind(REOPEN_BATCH, sql.now_plus_seconds, **params))
             return
@@ -186,8 +209,30 @@ class _Retry:
         connection.execute(query, params)
 
 
-def _retryable_query(database: Database) -> TextClause:
-    query = text(SELECT_RETRYABLE.format(no_input=database.sql.empty_document))
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """One call of `retry_jobs`."""
+
+    requeue: Requeue
+    selection: RetrySelection
+
+    def requeue_chunk(self, connection: Connection, *, after_position: int, is_continuation: bool) -> tuple[int, int]:
+        """Requeue the selected jobs of the chunk after `after_position`; returns how many, and in how many slices."""
+        self.requeue.lock_and_check(connection, is_continuation=is_continuation)
+        params = _selection_params(self.requeue.batch_id, self.selection, after_position)
+        rows = connection.execute(_retryable_query(), params).all()
+        if not rows:
+            return 0, 0
+        if not is_continuation:
+            query = text(RAISE_FAILURE_LIMIT).bindparams(bindparam("codes", expanding=True, type_=Text()))
+            takes_failed = JobOutcome.FAILED in self.selection.outcomes
+            connection.execute(query, {**params, "takes_failed": takes_failed})
+        positions = [row.position for row in rows]
+        return len(positions), self.requeue.requeue(connection, positions, Counter(row.status for row in rows))
+
+
+def _retryable_query() -> TextClause:
+    query = text(SELECT_RETRYABLE)
     return query.bindparams(bindparam("outcomes", expanding=True), bindparam("codes", expanding=True, type_=Text()))
 
 
@@ -202,6 +247,34 @@ def _selection_params(batch_id: str, selection: RetrySelection, after_position: 
     }
 
 
-def _describe_selection(selection: RetrySelection) -> str:
+def _check_codes(batch_id: str, selection: RetrySelection, codes: Sequence[str]) -> None:
+    """Raise UsageError if no failed job has any of the selected codes, which are probably misspelt."""
+    if not selection.codes or selection.outcomes != (JobOutcome.FAILED,) or not set(selection.codes).isdisjoint(codes):
+        return
+    code = selection.codes[0]
+    known = (
+        validation.suggest(code, list(dict.fromkeys(codes)), "its codes are") if codes else "no job of it has failed"
+    )
+    raise UsageError(f"{batch_id} has no failed job with the code {code[:80]!r}; {known}")
+
+
+def _nothing_to_retry_message(batch: BatchView, selection: RetrySelection, invalid_rows: Mapping[str, int]) -> str:
+    if invalid_rows:
+        return _invalid_rows_message(batch.id, invalid_rows)
     outcomes = " or ".join(outcome.value for outcome in selection.outcomes)
-    return f"{outcomes} ({', '.join(selection.codes)})" if selection.codes else outcomes
+    counts = {JobOutcome.CANCELLED: batch.counts.cancelled, JobOutcome.EXPIRED: batch.counts.expired}
+    others = [
+        f"{count:,} are {outcome.value}: --status {outcome.value}"
+        for outcome, count in counts.items()
+        if count and outcome not in selection.outcomes
+    ]
+    return "; ".join([f"{batch.id} has no {outcomes} jobs, so there is nothing to try again", *others])
+
+
+def _invalid_rows_message(batch_id: str, invalid_rows: Mapping[str, int]) -> str:
+    codes = ", ".join(f"{count:,} {code}" for code, count in invalid_rows.items())
+    return (
+        f"{sum(invalid_rows.values()):,} rows were invalid when they were submitted ({codes}), so a retry can't help "
+        f"them; correct them and put them back: batchmill errors {batch_id} -o errors.csv, then batchmill submit "
+        f"--repair {batch_id} errors.csv"
+    )

@@ -1,17 +1,21 @@
 """The public batch object, modelled on OpenAI's Batch, and the queries that read it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, case, select
 
-from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from models.pipelines import redaction
 from models.states import BatchStatus
-from models.tables import Batch, ModelVersion, Result, Slice
+from models.tables import Batch, ModelVersion, Result
+from producer.batches import pace
+from producer.batches.listing import BatchFilter
+from producer.batches.pace import WorkingTime
 
 TIMESTAMP_FIELDS = (
     "created_at",
@@ -27,34 +31,26 @@ TIMESTAMP_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """A batch's jobs by outcome; at all times total = completed + failed + cancelled + expired + unanswered."""
+    """A batch's jobs by outcome; at all times total = succeeded + failed + cancelled + expired + unanswered."""
 
     total: int
-    completed: int  # OpenAI's word for succeeded jobs
+    succeeded: int
     failed: int
     cancelled: int
     expired: int
+    unanswered: int = field(init=False)  # jobs without a result; 0 while the batch is `validating`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unanswered", self.total - self.ended)
 
     @property
     def ended(self) -> int:
         """The number of jobs with a result."""
-        return self.completed + self.failed + self.cancelled + self.expired
-
-    @property
-    def unanswered(self) -> int:
-        """The number of jobs without a result; 0 while the batch is `validating`."""
-        return self.total - self.ended
+        return self.succeeded + self.failed + self.cancelled + self.expired
 
     def as_dict(self) -> dict[str, int]:
-        """Return the counts under OpenAI's names, and under ours where OpenAI has none."""
-        return {
-            "total": self.total,
-            "completed": self.completed,
-            "failed": self.failed,
-            "cancelled": self.cancelled,
-            "expired": self.expired,
-            "open": self.unanswered,
-        }
+        """Return the counts by name."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +73,14 @@ class BatchView:
     tokens: int
     padded_tokens: int
     device_seconds: float
-    jobs_per_second: float | None
+    jobs_per_second: float | None  # over the working time; None before the first result, and while nobody works
     error_code: str | None
     error_message: str | None
     timestamps: dict[str, datetime | None]
     ingesting: bool = False  # more jobs are being read
     reused: int = 0  # succeeded jobs whose results come from earlier batches
+    working_seconds: float = 0.0  # in which at least one worker held jobs of the batch
+    is_running: bool = False  # a worker holds jobs of it now
 
     @property
     def padding_share(self) -> float | None:
@@ -91,20 +89,18 @@ class BatchView:
 
     @property
     def devices_busy(self) -> float | None:
-        """The average number of devices that computed for the batch since its first claim, such as 0.97 or 3.8."""
-        answered = self.counts.completed + self.counts.failed - self.reused
-        if not self.device_seconds or not self.jobs_per_second or not answered:
-            return None
-        return self.device_seconds * self.jobs_per_second / answered
+        """The average number of devices that computed during the working time, such as 0.97 or 3.8."""
+        return self.device_seconds / self.working_seconds if self.device_seconds and self.working_seconds else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the public object: OpenAI's fields with times in seconds since 1970, then ours."""
+        """Return the public object: OpenAI's fields, with times in ISO 8601, then ours."""
         return {
             "id": self.id,
             "object": "batch",
             "status": self.status.value,
-            "errors": self._errors(),
-            **{name: timestamp and int(timestamp.timestamp()) for name, timestamp in self.timestamps.items()},
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+            **{name: timestamp and format_timestamp(timestamp) for name, timestamp in self.timestamps.items()},
             "request_counts": self.counts.as_dict(),
             "reused": self.reused,
             "ingesting": self.ingesting,
@@ -122,45 +118,37 @@ class BatchView:
             "padded_tokens": self.padded_tokens,
             "padding_share": _round_or_none(self.padding_share, 4),
             "device_seconds": round(self.device_seconds, 3),
+            "working_seconds": round(self.working_seconds, 3),
             "devices_busy": _round_or_none(self.devices_busy, 3),
             "jobs_per_second": _round_or_none(self.jobs_per_second, 2),
         }
-
-    def _errors(self) -> dict[str, Any] | None:
-        if self.error_code is None:
-            return None
-        return {"object": "list", "data": [{"code": self.error_code, "message": self.error_message}]}
 
 
 def get_batch(database: Database, batch_id: str) -> BatchView:
     """Return one batch; raises NotFound."""
     with database.read() as connection:
-        row = connection.execute(_batch_query(database).where(Batch.id == batch_id)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
-    return _view_from_row(row)
+        row = connection.execute(_batch_query().where(Batch.id == batch_id)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
+        working_times = pace.working_times(connection, [batch_id])
+    return _view_from_row(row, working_times)
 
 
-def list_batches(database: Database, limit: int, *, status: str | None = None) -> list[BatchView]:
-    """Return the last `limit` batches, the newest first."""
-    query = _batch_query(database).order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Batch.status == status)
+def list_batches(database: Database, limit: int, batch_filter: BatchFilter | None = None) -> list[BatchView]:
+    """Return the newest batches, at most `limit`; raises NotFound if there is none to begin after."""
+    query = _batch_query().order_by(Batch.created_at.desc(), Batch.id.desc()).limit(limit)
+    if batch_filter is not None:
+        query = batch_filter.apply(query, database.engine.dialect.name)
+        if batch_filter.after is not None:
+            get_batch(database, batch_filter.after)
     with database.read() as connection:
-        return [_view_from_row(row) for row in connection.execute(query)]
+        rows = connection.execute(query).all()
+        working_times = pace.working_times(connection, [row.id for row in rows])
+    return [_view_from_row(row, working_times) for row in rows]
 
 
-def jobs_per_second(ended_jobs: int, started_at: datetime | None, ended_at: datetime) -> float | None:
-    """Return how many jobs ended per second since the first claim; None before there is one."""
-    if not ended_jobs or started_at is None:
-        return None
-    # Two readings of the clock can be equal; SQLite's resolution is a millisecond.
-    return ended_jobs / max((ended_at - started_at).total_seconds(), 0.001)
-
-
-def _batch_query(database: Database) -> Select[Any]:
-    """Select batches with their claim times and model version: a few index look-ups, however many jobs they have."""
-    of_batch = Slice.batch_id == Batch.id
+def _batch_query() -> Select[Any]:
+    """Select batches with their model version: a few index look-ups, however many jobs they have."""
     # Only results of a model have a version, so the subquery runs only for batches that have such results.
     first_version = (
         select(Result.model_version_id)
@@ -170,23 +158,17 @@ def _batch_query(database: Database) -> Select[Any]:
     )
     version: ColumnElement[int] = case((Batch.succeeded > 0, first_version.scalar_subquery()))
     return (
-        select(
-            *Batch.__table__.c,
-            select(func.min(Slice.first_claimed_at)).where(of_batch).scalar_subquery().label("first_claimed_at"),
-            select(func.max(Slice.done_at)).where(of_batch).scalar_subquery().label("last_done_at"),
-            ModelVersion.dtype,
-            ModelVersion.device,
-            literal_column(database.sql.now, UtcDateTime).label("now"),
-        )
+        select(*Batch.__table__.c, ModelVersion.dtype, ModelVersion.device)
         .select_from(Batch)
         .outerjoin(ModelVersion, ModelVersion.id == version)
     )
 
 
-def _view_from_row(row: Row[Any]) -> BatchView:
+def _view_from_row(row: Row[Any], working_times: Mapping[str, WorkingTime]) -> BatchView:
     counts = JobCounts(row.total, row.succeeded, row.failed, row.cancelled, row.expired)
     status = BatchStatus(row.status)
-    ended_at = row.last_done_at if status.has_ended and row.last_done_at else row.now
+    working_time = working_times.get(row.id, WorkingTime(0.0, is_running=False))
+    is_running = working_time.is_running and not status.has_ended
     return BatchView(
         id=row.id,
         status=status,
@@ -206,7 +188,11 @@ def _view_from_row(row: Row[Any]) -> BatchView:
         tokens=row.tokens,
         padded_tokens=row.padded_tokens,
         device_seconds=row.device_seconds,
-        jobs_per_second=jobs_per_second(counts.completed + counts.failed - row.reused, row.first_claimed_at, ended_at),
+        working_seconds=working_time.seconds,
+        jobs_per_second=pace.jobs_per_second(counts.succeeded + counts.failed - row.reused, working_time.seconds)
+        if is_running or status.has_ended
+        else None,
+        is_running=is_running,
         error_code=row.error_code,
         error_message=row.error_message,
         timestamps={name: getattr(row, name) for name in TIMESTAMP_FIELDS},

@@ -1,7 +1,7 @@
 """Worker processes as the table `workers` lists them; ages are by the database's clock."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import literal_column, select, text
@@ -36,6 +36,7 @@ class WorkerView:
     uptime_seconds: float
     heartbeat_seconds_ago: float
     alive: bool
+    settings_hashes: Mapping[str, str] = field(default_factory=dict)  # of served pipelines, as the worker read them
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `batchmill workers --json` prints."""
@@ -73,11 +74,6 @@ def other_revisions(workers: Iterable[WorkerView], batch: BatchView) -> set[str]
     return set() if batch.revision in revisions else {revision for revision in revisions if revision}
 
 
-def count_serving_workers(database: Database, pipeline: str, lease_seconds: float) -> int:
-    """Return how many live processes serve this pipeline."""
-    return sum(worker.alive and pipeline in worker.served_pipelines for worker in list_workers(database, lease_seconds))
-
-
 def schedules_are_served(database: Database) -> bool:
     """Return whether a worker or `batchmill maintain` ran schedules in the last minute."""
     query = text(FIND_RECENT_SCHEDULE_CHECK.format(now=database.sql.now, later=database.sql.now_plus_seconds))
@@ -96,7 +92,8 @@ def _view_from_row(row: Any, lease_seconds: float) -> WorkerView:
         pipeline=row.pipeline,
         model=row.model,
         revision=row.revision,
-        served_pipelines=row.served_pipelines,
+        served_pipelines=list(row.served_pipelines),
+        settings_hashes=row.served_pipelines if isinstance(row.served_pipelines, dict) else {},
         state=row.state,
         state_seconds=max(0.0, (row.now - (row.state_since or row.started_at)).total_seconds()),
         uptime_seconds=max(0.0, (row.now - row.started_at).total_seconds()),

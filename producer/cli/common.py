@@ -9,9 +9,10 @@ import click
 
 from models import schema
 from models.db import Database
+from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
 from models.settings import Settings
-from producer.batches import workers
+from producer.batches import model_checks, workers
 from producer.cli.display import batch_tables
 
 json_option = terminal.json_option
@@ -27,11 +28,16 @@ def open_database(settings: Settings) -> Iterator[Database]:
         database.close()
 
 
-def warn_if_no_worker(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
-    """Print a notice if no worker serves the pipeline, or if wakeups could not be sent."""
-    alive = workers.count_serving_workers(database, pipeline, settings.lease_seconds)
+def print_worker_warnings(database: Database, settings: Settings, pipeline: str, warning: str | None) -> None:
+    """Print a notice if no worker serves the pipeline or some have other settings, or if wakeups could not be sent."""
+    worker_views = workers.list_workers(database, settings.lease_seconds)
+    alive = any(worker.alive and pipeline in worker.served_pipelines for worker in worker_views)
     if not alive:
         terminal.print_notice(batch_tables.no_worker_message(pipeline))
+    elif pipeline in (catalogue := Catalogue.load(settings)):
+        mismatch = model_checks.other_settings_warning(catalogue[pipeline], worker_views)
+        if mismatch:
+            terminal.print_notice(f"warning: {mismatch}")
     # The embedded Valkey runs with `batchmill up`, so without a worker it is expected to be unreachable.
     if warning and (alive or settings.redis_url is not None):
         terminal.print_notice(f"warning: {warning}")

@@ -3,21 +3,26 @@
 Each batch is read in one snapshot, so that the audit is correct while others write.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, bindparam, text
 
 from models.db import Database, SqlFragments
 from models.errors import NotFound
 from producer.batches.workers import GONE_AFTER_LEASES
 from producer.health import counter_checks, row_checks
 
-PAGE_BATCHES = 500
+PAGE_BATCHES = 10_000  # ids read at once
+GROUP_BATCHES, GROUP_JOBS = 500, 100_000  # audited at once
 
-SELECT_BATCH_IDS = "SELECT id FROM batches WHERE id > :after ORDER BY id LIMIT :limit"
+# PostgreSQL keeps no statistics on batch ids (decision 14), so it would scan whole tables for a group of small batches.
+# Starting parallel processes takes longer than reading such a group.
+SMALL_BATCH_SETTINGS = ("SET LOCAL enable_seqscan = off", "SET LOCAL max_parallel_workers_per_gather = 0")
+
+SELECT_BATCH_IDS = "SELECT id, total FROM batches WHERE id > :after ORDER BY id LIMIT :limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,61 +71,92 @@ class BatchAudit:
 
 def audit_batch(database: Database, batch_id: str, lease_seconds: float) -> BatchAudit:
     """Audit one batch; raises NotFound."""
-    audit = _audit(database, batch_id, lease_seconds)
-    if audit is None:
+    audits = _audit(database, [batch_id], lease_seconds)
+    if not audits:
         raise NotFound(f"there is no batch {batch_id[:80]!r}; list the batches: batchmill ls")
-    return audit
+    return audits[0]
 
 
 def audit_all(database: Database, lease_seconds: float) -> Iterator[BatchAudit]:
-    """Audit all batches one by one, the oldest first; batches that are deleted meanwhile are skipped."""
+    """Audit all batches, the oldest first, many small ones at once; batches deleted meanwhile are skipped."""
     after = ""
     while page := _next_batch_ids(database, after):
-        for batch_id in page:
-            if audit := _audit(database, batch_id, lease_seconds):
-                yield audit
-        after = page[-1]
+        for group in group_batches(page):
+            yield from _audit(database, group, lease_seconds)
+        after = page[-1][0]
 
 
-def _next_batch_ids(database: Database, after_id: str) -> list[str]:
+def count_batches(database: Database) -> int:
+    """Return how many batches `audit_all` has before it."""
     with database.read() as connection:
-        return list(connection.scalars(text(SELECT_BATCH_IDS), {"after": after_id, "limit": PAGE_BATCHES}))
+        return connection.scalar(text("SELECT count(*) FROM batches")) or 0
 
 
-def _audit(database: Database, batch_id: str, lease_seconds: float) -> BatchAudit | None:
+def group_batches(batches: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Yield groups of batches, given by id and number of jobs, that are audited in one snapshot. Pure.
+
+    A group ends at GROUP_BATCHES batches or GROUP_JOBS jobs, so that no query holds too much and progress is shown.
+    """
+    group: list[str] = []
+    jobs = 0
+    for batch_id, total in batches:
+        if group and (len(group) == GROUP_BATCHES or jobs + total > GROUP_JOBS):
+            yield group
+            group, jobs = [], 0
+        group.append(batch_id)
+        jobs += total
+    if group:
+        yield group
+
+
+def _next_batch_ids(database: Database, after_id: str) -> list[tuple[str, int]]:
+    with database.read() as connection:
+        rows = connection.execute(text(SELECT_BATCH_IDS), {"after": after_id, "limit": PAGE_BATCHES})
+        return [(row.id, row.total) for row in rows]
+
+
+def _audit(database: Database, batch_ids: list[str], lease_seconds: float) -> list[BatchAudit]:
+    """Audit these batches in one snapshot; those that do not exist are left out."""
     with database.snapshot() as connection:
-        counters = connection.execute(text(counter_checks.SELECT_COUNTERS), {"batch_id": batch_id}).one_or_none()
-        if counters is None:
-            return None
-        problems = [
-            *_counter_problems(connection, batch_id, counters),
-            *_row_problems(connection, database.sql, batch_id, counters.status, lease_seconds),
-        ]
-    return BatchAudit(batch_id, counters.jobs, tuple(problems))
+        if len(batch_ids) > 1 and connection.dialect.name == "postgresql":
+            for setting in SMALL_BATCH_SETTINGS:
+                connection.execute(text(setting))
+        batches = connection.execute(_query(counter_checks.SELECT_COUNTERS), {"batch_ids": batch_ids}).all()
+        problems: dict[str, list[AuditProblem]] = {
+            counters.id: list(_counter_problems(connection, counters)) for counters in batches
+        }
+        for problem in _row_problems(connection, database.sql, batches, lease_seconds):
+            problems[problem.batch_id].append(problem)
+    return [BatchAudit(counters.id, counters.jobs, tuple(problems[counters.id])) for counters in batches]
 
 
-def _counter_problems(connection: Connection, batch_id: str, counters: Row[Any]) -> Iterator[AuditProblem]:
+def _query(query: str) -> TextClause:
+    return text(query).bindparams(bindparam("batch_ids", expanding=True))
+
+
+def _counter_problems(connection: Connection, counters: Row[Any]) -> Iterator[AuditProblem]:
     for mismatch in counter_checks.check_counters(counters):
         noun, places = "", ()
         if mismatch.places_query:
             noun = "position" if mismatch.code == "position_mismatch" else "seq"
-            params = {"batch_id": batch_id, "limit": row_checks.MAX_PLACES}
+            params = {"batch_id": counters.id, "limit": row_checks.MAX_PLACES}
             places = tuple(connection.scalars(text(mismatch.places_query), params))
-        yield AuditProblem(batch_id, mismatch.code, mismatch.message, noun, places)
+        yield AuditProblem(counters.id, mismatch.code, mismatch.message, noun, places)
 
 
 def _row_problems(
-    connection: Connection, sql: SqlFragments, batch_id: str, status: str, lease_seconds: float
+    connection: Connection, sql: SqlFragments, batches: Sequence[Row[Any]], lease_seconds: float
 ) -> Iterator[AuditProblem]:
-    params = {"batch_id": batch_id, "limit": row_checks.MAX_PLACES, "seconds": -GONE_AFTER_LEASES * lease_seconds}
+    params = {"limit": row_checks.MAX_PLACES, "seconds": -GONE_AFTER_LEASES * lease_seconds}
     for check in row_checks.CHECKS:
-        if status in check.statuses:
+        batch_ids = [counters.id for counters in batches if counters.status in check.statuses]
+        if batch_ids:
             query = row_checks.COUNT_VIOLATIONS.format(query=check.query.format(later=sql.now_plus_seconds))
-            yield from _problems_from_rows(batch_id, connection.execute(text(query), params))
+            yield from _problems_from_rows(connection.execute(_query(query), {**params, "batch_ids": batch_ids}))
 
 
-def _problems_from_rows(batch_id: str, rows: Iterable[Row[Any]]) -> Iterator[AuditProblem]:
-    for code, group in groupby(rows, key=lambda row: row.fault):
+def _problems_from_rows(rows: Iterable[Row[Any]]) -> Iterator[AuditProblem]:
+    for (batch_id, code), group in groupby(rows, key=lambda row: (row.batch_id, row.fault)):
         violation, ranked_rows = row_checks.VIOLATIONS[code], list(group)
         count = ranked_rows[0].count_of_fault
         yield AuditProblem(

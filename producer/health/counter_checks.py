@@ -1,4 +1,4 @@
-"""Checks of a batch's counters against its rows: one query returns both, and pure functions compare them."""
+"""Checks of batches' counters against their rows: one query reads both, and pure functions compare them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,27 +7,26 @@ from typing import Any
 from models.states import BatchStatus, JobOutcome
 
 SELECT_COUNTERS = """
-SELECT b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
-       b.ingesting, j.jobs, j.first_position, j.last_position,
-       r.results, r.succeeded_rows, r.failed_rows, r.cancelled_rows, r.expired_rows,
-       r.reused_rows, r.results + p.superseded AS seqs, min_seq, max_seq
+SELECT b.id, b.status, b.terminating_as, b.total, b.succeeded, b.failed, b.cancelled, b.expired, b.last_seq, b.reused,
+       b.ingesting, coalesce(j.jobs, 0) AS jobs, j.first_position, j.last_position, coalesce(r.results, 0) AS results,
+       coalesce(r.succeeded_rows, 0) AS succeeded_rows, coalesce(r.failed_rows, 0) AS failed_rows,
+       coalesce(r.cancelled_rows, 0) AS cancelled_rows, coalesce(r.expired_rows, 0) AS expired_rows,
+       coalesce(r.reused_rows, 0) AS reused_rows, coalesce(r.results, 0) + coalesce(p.superseded, 0) AS seqs,
+       CASE WHEN p.min_seq IS NULL OR r.min_seq < p.min_seq THEN r.min_seq ELSE p.min_seq END AS min_seq,
+       CASE WHEN p.max_seq IS NULL OR r.max_seq > p.max_seq THEN r.max_seq ELSE p.max_seq END AS max_seq
 FROM batches b
-CROSS JOIN (SELECT count(*) AS jobs, min(position) AS first_position, max(position) AS last_position
-            FROM jobs WHERE batch_id = :batch_id) j
-CROSS JOIN (SELECT count(*) AS results,
-                   count(*) FILTER (WHERE status = 'succeeded') AS succeeded_rows,
-                   count(*) FILTER (WHERE status = 'failed') AS failed_rows,
-                   count(*) FILTER (WHERE status = 'cancelled') AS cancelled_rows,
-                   count(*) FILTER (WHERE status = 'expired') AS expired_rows,
-                   count(reused_from) AS reused_rows
-            FROM results WHERE batch_id = :batch_id) r
-CROSS JOIN (SELECT count(*) AS superseded FROM superseded_results WHERE batch_id = :batch_id) p
-CROSS JOIN (SELECT min(seq) AS min_seq, max(seq) AS max_seq FROM (
-                SELECT min(seq) AS seq FROM results WHERE batch_id = :batch_id
-                UNION ALL SELECT max(seq) FROM results WHERE batch_id = :batch_id
-                UNION ALL SELECT min(seq) FROM superseded_results WHERE batch_id = :batch_id
-                UNION ALL SELECT max(seq) FROM superseded_results WHERE batch_id = :batch_id) ends) s
-WHERE b.id = :batch_id
+LEFT JOIN (SELECT batch_id, count(*) AS jobs, min(position) AS first_position, max(position) AS last_position
+           FROM jobs WHERE batch_id IN :batch_ids GROUP BY batch_id) j ON j.batch_id = b.id
+LEFT JOIN (SELECT batch_id, count(*) AS results, min(seq) AS min_seq, max(seq) AS max_seq,
+                  count(*) FILTER (WHERE status = 'succeeded') AS succeeded_rows,
+                  count(*) FILTER (WHERE status = 'failed') AS failed_rows,
+                  count(*) FILTER (WHERE status = 'cancelled') AS cancelled_rows,
+                  count(*) FILTER (WHERE status = 'expired') AS expired_rows,
+                  count(reused_from) AS reused_rows
+           FROM results WHERE batch_id IN :batch_ids GROUP BY batch_id) r ON r.batch_id = b.id
+LEFT JOIN (SELECT batch_id, count(*) AS superseded, min(seq) AS min_seq, max(seq) AS max_seq
+           FROM superseded_results WHERE batch_id IN :batch_ids GROUP BY batch_id) p ON p.batch_id = b.id
+WHERE b.id IN :batch_ids ORDER BY b.id
 """
 
 SELECT_POSITION_GAPS = """

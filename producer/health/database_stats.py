@@ -9,6 +9,7 @@ from sqlalchemy import column, literal_column, select, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.lifecycle.claim_order import IS_AVAILABLE
 from models.tables import MaintenanceTaskRow
 
 SELECT_SERVER_INFO = {
@@ -17,16 +18,16 @@ SELECT_SERVER_INFO = {
 }
 DATABASE_NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
-COUNT_BACKLOG = """
+COUNT_BACKLOG = f"""
 SELECT b.pipeline, b.revision,
-       count(*) FILTER (WHERE s.state = 'queued' AND (s.available_at IS NULL OR s.available_at <= {now})) AS queued,
-       count(*) FILTER (WHERE s.state = 'queued' AND s.available_at > {now}) AS deferred,
+       count(*) FILTER (WHERE s.state = 'queued' AND {IS_AVAILABLE}) AS queued,
+       count(*) FILTER (WHERE s.state = 'queued' AND s.available_at > {{now}}) AS deferred,
        count(*) FILTER (WHERE s.state = 'leased') AS leased,
-       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {later}) AS lease_expired
+       count(*) FILTER (WHERE s.state = 'leased' AND s.lease_expires_at < {{later}}) AS lease_expired
 FROM batches b JOIN slices s ON s.batch_id = b.id AND s.state IN ('queued', 'leased')
 WHERE b.status = 'in_progress'
 GROUP BY b.pipeline, b.revision ORDER BY b.pipeline, b.revision
-"""
+"""  # noqa: S608
 
 # All slices of a cancelling batch were revoked when its termination began.
 SELECT_TRANSITIONING = """
@@ -73,14 +74,20 @@ class TransitioningBatch:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceTaskView:
-    """When a maintenance task last ran, and its last effect."""
+    """When a maintenance task last ran, its last effect and its last failure.
+
+    failures_in_a_row: 0 if the last run succeeded
+    last_failure: the reason of the last failure, or the name of an unexpected exception
+    """
 
     name: str
     overdue_seconds: float  # below 0: time until it is due
     last_run_seconds_ago: float | None
     last_effect_seconds_ago: float | None
     last_effect: str | None
-    last_failure: str | None = None  # reason of the last run's failure; None if it succeeded
+    last_failed_seconds_ago: float | None = None
+    last_failure: str | None = None
+    failures_in_a_row: int = 0
 
 
 def get_server(database: Database) -> DatabaseServer:
@@ -128,14 +135,15 @@ def _task_from_row(row: Any) -> MaintenanceTaskView:
     def seconds_since(timestamp: datetime | None) -> float | None:
         return None if timestamp is None else (row.now - timestamp).total_seconds()
 
-    is_failing = row.last_failed_at is not None and (row.last_run_at is None or row.last_failed_at >= row.last_run_at)
     return MaintenanceTaskView(
         name=row.name,
         overdue_seconds=(row.now - row.next_run_at).total_seconds(),
         last_run_seconds_ago=seconds_since(row.last_run_at),
         last_effect_seconds_ago=seconds_since(row.last_effect_at),
         last_effect=row.last_effect,
-        last_failure=row.last_failure if is_failing else None,
+        last_failed_seconds_ago=seconds_since(row.last_failed_at),
+        last_failure=row.last_failure,
+        failures_in_a_row=row.failures_in_a_row,
     )
 
 

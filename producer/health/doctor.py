@@ -2,19 +2,20 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from models import clock, schema
+from models import clock, schema, version
 from models.db import Database
 from models.errors import DatabaseRefused, SettingsError, Unreachable, UsageError
 from models.lifecycle import wakeups
+from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.privacy import private_files, urls
-from models.settings import Settings, config_file
-from producer.batches import blockers, workers
-from producer.batches.workers import GONE_AFTER_LEASES
+from models.settings import Settings, config_file, unknown_variables
+from producer.batches import blockers, model_checks, workers
+from producer.batches.workers import GONE_AFTER_LEASES, WorkerView
 from producer.health import database_stats, findings
 from producer.health.database_stats import Backlog
 from producer.health.findings import OK, PROBLEM, WARNING, Finding
@@ -28,6 +29,7 @@ URL_SETTINGS = ("database_url", "redis_url")  # settings that may contain a pass
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
     """Check every part in turn; a part that does not respond is a finding, and the other checks go on."""
+    yield Finding(OK, "version", f"Batchmill {version.full_version()}, for tables {schema.HEAD}")
     yield from _check_settings(settings)
     yield findings.check_limits(settings)
     yield from findings.check_disk(*_disk_space(settings))
@@ -69,6 +71,7 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     worker_views = workers.list_workers(database, settings.lease_seconds)
     load_failures = blockers.list_load_failures(database)
     yield from findings.check_workers(worker_views)
+    yield from _check_pipelines(settings, worker_views)
     yield from findings.check_load_failures(load_failures)
     backlogs = database_stats.list_backlogs(database, gone_after_seconds)
     queue_depths = _queue_depths(settings, backlogs) if is_redis_reachable else {}
@@ -76,6 +79,23 @@ def _check_tables(database: Database, settings: Settings, *, is_redis_reachable:
     yield from findings.check_stuck_batches(database_stats.list_transitioning_batches(database))
     yield from findings.check_maintenance(database_stats.list_maintenance_tasks(database), gone_after_seconds)
     yield from _check_schedules(database, settings)
+
+
+def _check_pipelines(settings: Settings, worker_views: Sequence[WorkerView]) -> Iterator[Finding]:
+    """Report pipelines of batchmill.toml that can't work as they are written, and workers with other settings."""
+    try:
+        catalogue = Catalogue.load(settings)
+    except SettingsError as error:
+        yield Finding(PROBLEM, "pipelines", str(error), "correct it: no batch can be submitted, and no worker starts")
+        return
+    for name in settings.pipelines:
+        try:
+            model_checks.check_model(catalogue[name], worker_views)
+        except SettingsError as error:
+            yield Finding(WARNING, "pipelines", str(error))
+    for pipeline in catalogue.values():
+        if message := model_checks.other_settings_warning(pipeline, worker_views):
+            yield Finding(WARNING, "pipelines", message)
 
 
 def _check_schedules(database: Database, settings: Settings) -> Iterator[Finding]:
@@ -101,6 +121,8 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
     location = f"{file.absolute()}" if file else "no batchmill.toml"
     changed_settings = ", ".join(_describe_changed_settings(settings, file)) or "all defaults"
     yield Finding(OK, "settings", f"{location}; {changed_settings}")
+    for problem in unknown_variables(os.environ):
+        yield Finding(WARNING, "settings", problem, "it has no effect: correct the name, or unset it")
     for name in settings.sources:
         try:
             sql_sources.find_sql_source(settings, name)

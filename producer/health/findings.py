@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from models.lifecycle.wakeups import ServerInfo
 from models.postgresql.access import RolePrivileges
 from models.postgresql.grants import Purpose, quote_identifier
 from models.postgresql.privileges import format_missing, grants_command
+from models.privacy.terminal import format_duration
 from models.settings import Settings
 from producer.batches.blockers import LoadFailureView
 from producer.batches.workers import WorkerView
@@ -198,11 +198,9 @@ def check_maintenance(
     """Whether each maintenance task runs on time."""
     for task in maintenance_tasks:
         message = _describe_task(task)
-        if task.last_failure is not None:
-            is_defect = task.last_failure.isidentifier()  # the name of an unexpected exception
-            reason = f"by a defect ({task.last_failure})" if is_defect else f"because {task.last_failure}"
+        if task.failures_in_a_row:
             advice = "it is tried again; see the logs of workers and of batchmill maintain"
-            yield Finding(PROBLEM, "maintenance", f"{message}; it failed {reason}", advice)
+            yield Finding(PROBLEM, "maintenance", message, advice)
         elif task.overdue_seconds > max_overdue_seconds:
             message += f"; overdue by {format_duration(task.overdue_seconds)}"
             advice = "no process runs it: start a worker, or batchmill maintain"
@@ -211,29 +209,19 @@ def check_maintenance(
             yield Finding(OK, "maintenance", message)
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has at least two."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-def _format_minute(timestamp: datetime | None) -> str:
-    return "its time" if timestamp is None else f"{timestamp:%Y-%m-%d %H:%M} UTC"
-
-
 def _schedule_finding(status: ScheduleStatus) -> Finding:
-    name, run = status.view.name, status.last_run
+    name, run, format_time = status.view.name, status.last_run, status.view.definition.format_time
+    next_run_at = status.view.next_run_at
     if status.state == "overdue":
-        message = f"{name} is overdue since {_format_minute(status.view.next_run_at)}"
+        message = f"{name} is overdue" + (f" since {format_time(next_run_at)}" if next_run_at else "")
         advice = (
             "no process runs it: start a worker, or batchmill maintain; or see the output of: batchmill schedule tick"
         )
         return Finding(PROBLEM, "schedules", message, advice)
-    scheduled_at = status.view.next_run_at if run is None else run.scheduled_at
+    scheduled_at = next_run_at if run is None else run.scheduled_at
     suffix = "" if run is None or run.error_code is None else f" ({run.error_code})"
-    message = f"{name}: the run of {_format_minute(scheduled_at)} is {status.state}{suffix}"
+    run_name = "its run" if scheduled_at is None else f"the run of {format_time(scheduled_at)}"
+    message = f"{name}: {run_name} is {status.state}{suffix}"
     return Finding(WARNING, "schedules", message, f"see batchmill schedule show {name}")
 
 
@@ -241,7 +229,19 @@ def _describe_task(task: MaintenanceTaskView) -> str:
     run_age, effect_age = task.last_run_seconds_ago, task.last_effect_seconds_ago
     last_run = "never ran" if run_age is None else f"ran {format_duration(run_age)} ago"
     effect = "" if effect_age is None else f"; {format_duration(effect_age)} ago: {task.last_effect}"
-    return f"{task.name} {last_run}{effect}"
+    return f"{task.name} {last_run}{effect}{_describe_failure(task)}"
+
+
+def _describe_failure(task: MaintenanceTaskView) -> str:
+    if task.last_failed_seconds_ago is None or task.last_failure is None:
+        return ""
+    failure = task.last_failure.split("; ")[0]  # the rest is advice on commands
+    reason = f"by a defect ({failure})" if failure.isidentifier() else f"because {failure}"
+    age = format_duration(task.last_failed_seconds_ago)
+    if not task.failures_in_a_row:
+        return f"; {age} ago it failed {reason}"
+    runs = "run" if task.failures_in_a_row == 1 else f"{task.failures_in_a_row:,} runs"
+    return f"; its last {runs} failed, {age} ago {reason}"
 
 
 def _describe_backlog(backlog: Backlog, queue_depth: int | None, serving_workers: int) -> str:

@@ -1,7 +1,7 @@
-"""SQL queries that find rows of a batch which violate its invariants; a sound batch yields none.
+"""SQL queries that find rows of batches which violate their invariants; a sound batch yields none.
 
-Every query is about the batch `:batch_id`. The database runs it in one pass over the batch's rows and returns only a
-handful of them: a million jobs take seconds.
+Every query is about the batches `:batch_ids`: one large one, or many small ones at once. The database runs it in one
+pass over their rows and returns only a handful of them: a million jobs take seconds.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Violation(NamedTuple):
 
 
 class RowCheck(NamedTuple):
-    """A query that yields `(fault, place)` for each violation, in batches with one of these statuses."""
+    """A query that yields `(batch_id, fault, place)` for each violation, in batches with one of these statuses."""
 
     query: str
     statuses: frozenset[BatchStatus]
@@ -33,20 +33,20 @@ class RowCheck(NamedTuple):
 
 # A superseded result keeps its seq.
 SELECT_REPEATED_SEQS = """
-SELECT 'duplicate_seq' AS fault, seq AS place FROM (
-    SELECT seq FROM superseded_results WHERE batch_id = :batch_id
+SELECT batch_id, 'duplicate_seq' AS fault, seq AS place FROM (
+    SELECT batch_id, seq FROM superseded_results WHERE batch_id IN :batch_ids
     UNION ALL
-    SELECT seq FROM results
-    WHERE batch_id = :batch_id AND seq IN (SELECT seq FROM superseded_results WHERE batch_id = :batch_id)
-) AS seqs GROUP BY seq HAVING count(*) > 1
+    SELECT r.batch_id, r.seq FROM superseded_results p JOIN results r ON r.batch_id = p.batch_id AND r.seq = p.seq
+    WHERE p.batch_id IN :batch_ids AND r.batch_id IN :batch_ids
+) AS seqs GROUP BY batch_id, seq HAVING count(*) > 1
 """
 
 # Compares each result with its job, its slice, the claim that wrote it, and its model version. A claim is known if it
 # was recorded in `attempts`, or if it is the slice's latest. Old versions recorded neither attempts nor `leased_at`, so
-# the check for unknown claims is skipped in batches that have such slices.
+# the check for unknown claims is skipped in batches that have such slices (u).
 SELECT_INVALID_RESULTS = """
-SELECT fault, place FROM (
-    SELECT r.position AS place, CASE
+SELECT batch_id, fault, place FROM (
+    SELECT r.batch_id, r.position AS place, CASE
         WHEN j.position IS NULL THEN 'orphan_result'
         WHEN r.reused_from IS NOT NULL AND (r.status <> 'succeeded' OR r.model_version_id IS NULL
                                             OR r.slice_id IS NOT NULL OR r.fencing_token IS NOT NULL)
@@ -56,20 +56,21 @@ SELECT fault, place FROM (
         WHEN r.slice_id IS NOT NULL AND s.id IS NULL THEN 'slice_missing'
         WHEN r.fencing_token > s.fencing_token THEN 'fencing_token_ahead'
         WHEN r.position < s.start_position OR r.position >= s.start_position + s.size THEN 'wrong_slice'
-        WHEN r.fencing_token < s.fencing_token AND a.fencing_token IS NULL AND u.slices = 0 THEN 'unknown_claim'
+        WHEN r.fencing_token < s.fencing_token AND a.fencing_token IS NULL AND u.batch_id IS NULL THEN 'unknown_claim'
         WHEN r.model_version_id IS NOT NULL AND m.id IS NULL THEN 'unknown_model'
         END AS fault
-    FROM (SELECT position, status, slice_id, fencing_token, model_version_id, reused_from
-          FROM results WHERE batch_id = :batch_id
+    FROM (SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, reused_from
+          FROM results WHERE batch_id IN :batch_ids
           UNION ALL
-          SELECT position, status, slice_id, fencing_token, model_version_id, CAST(NULL AS TEXT)
-          FROM superseded_results WHERE batch_id = :batch_id) AS r
-    CROSS JOIN (SELECT count(*) AS slices FROM slices
-                WHERE batch_id = :batch_id AND first_claimed_at IS NOT NULL AND leased_at IS NULL) AS u
-    LEFT JOIN jobs j ON j.batch_id = :batch_id AND j.position = r.position
-    LEFT JOIN slices s ON s.id = r.slice_id AND s.batch_id = :batch_id
-    LEFT JOIN (SELECT DISTINCT slice_id, fencing_token FROM attempts WHERE batch_id = :batch_id) AS a
-           ON a.slice_id = r.slice_id AND a.fencing_token = r.fencing_token
+          SELECT batch_id, position, status, slice_id, fencing_token, model_version_id, CAST(NULL AS TEXT)
+          FROM superseded_results WHERE batch_id IN :batch_ids) AS r
+    LEFT JOIN (SELECT DISTINCT batch_id FROM slices
+               WHERE batch_id IN :batch_ids AND first_claimed_at IS NOT NULL AND leased_at IS NULL) AS u
+           ON u.batch_id = r.batch_id
+    LEFT JOIN jobs j ON j.batch_id = r.batch_id AND j.position = r.position AND j.batch_id IN :batch_ids
+    LEFT JOIN slices s ON s.id = r.slice_id AND s.batch_id = r.batch_id AND s.batch_id IN :batch_ids
+    LEFT JOIN (SELECT DISTINCT batch_id, slice_id, fencing_token FROM attempts WHERE batch_id IN :batch_ids) AS a
+           ON a.batch_id = r.batch_id AND a.slice_id = r.slice_id AND a.fencing_token = r.fencing_token
     LEFT JOIN model_versions m ON m.id = r.model_version_id
 ) AS checked WHERE fault IS NOT NULL
 """
@@ -77,49 +78,55 @@ SELECT fault, place FROM (
 # A sweep along the positions: an unfinished slice adds 1 at its first job, and subtracts 1 after its last. The sum at
 # an unanswered job is the number of slices that will run it. Slice boundaries sort before the job at that position.
 SELECT_MISCOVERED_JOBS = """
-SELECT CASE depth WHEN 0 THEN 'unassigned' ELSE 'assigned_twice' END AS fault, place FROM (
-    SELECT place, job, sum(step) OVER (ORDER BY place, job ROWS UNBOUNDED PRECEDING) AS depth FROM (
-        SELECT start_position AS place, 1 AS step, 0 AS job FROM slices WHERE batch_id = :batch_id AND state <> 'done'
+SELECT batch_id, CASE depth WHEN 0 THEN 'unassigned' ELSE 'assigned_twice' END AS fault, place FROM (
+    SELECT batch_id, place, job,
+           sum(step) OVER (PARTITION BY batch_id ORDER BY place, job ROWS UNBOUNDED PRECEDING) AS depth
+    FROM (
+        SELECT batch_id, start_position AS place, 1 AS step, 0 AS job FROM slices
+        WHERE batch_id IN :batch_ids AND state <> 'done'
         UNION ALL
-        SELECT start_position + size, -1, 0 FROM slices WHERE batch_id = :batch_id AND state <> 'done'
+        SELECT batch_id, start_position + size, -1, 0 FROM slices WHERE batch_id IN :batch_ids AND state <> 'done'
         UNION ALL
-        SELECT j.position, 0, 1 FROM jobs j
-        WHERE j.batch_id = :batch_id
-          AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND r.position = j.position)
+        SELECT j.batch_id, j.position, 0, 1 FROM jobs j
+        WHERE j.batch_id IN :batch_ids
+          AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
+                          AND r.batch_id IN :batch_ids)
     ) AS steps
 ) AS sweep WHERE job = 1 AND depth <> 1
 """
 
 SELECT_UNANSWERED_JOBS = """
-SELECT 'open_job' AS fault, j.position AS place FROM jobs j
-WHERE j.batch_id = :batch_id
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = :batch_id AND r.position = j.position)
+SELECT j.batch_id, 'open_job' AS fault, j.position AS place FROM jobs j
+WHERE j.batch_id IN :batch_ids
+  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position
+                  AND r.batch_id IN :batch_ids)
 """
 
-SELECT_UNFINISHED_SLICES = (
-    "SELECT 'unfinished_slice' AS fault, id AS place FROM slices WHERE batch_id = :batch_id AND state <> 'done'"
-)
+SELECT_UNFINISHED_SLICES = """
+SELECT batch_id, 'unfinished_slice' AS fault, id AS place FROM slices
+WHERE batch_id IN :batch_ids AND state <> 'done'
+"""
 
 SELECT_INVALID_SLICES = """
-SELECT fault, place FROM (
-    SELECT s.id AS place, CASE
+SELECT batch_id, fault, place FROM (
+    SELECT s.batch_id, s.id AS place, CASE
         WHEN s.size < 1 OR s.start_position < 0 OR s.start_position + s.size > b.total THEN 'slice_out_of_range'
         WHEN s.state NOT IN ('queued', 'leased', 'done') THEN 'unknown_slice_status'
         WHEN s.state = 'leased' AND (s.worker_id IS NULL OR s.lease_expires_at IS NULL) THEN 'incomplete_lease'
         WHEN s.state = 'leased' AND s.lease_expires_at < {later} THEN 'lease_expired'
         END AS fault
     FROM slices s JOIN batches b ON b.id = s.batch_id
-    WHERE s.batch_id = :batch_id
+    WHERE s.batch_id IN :batch_ids AND b.id IN :batch_ids
 ) AS checked WHERE fault IS NOT NULL
 """
 
-# The number of violations of each kind, and the first few places.
+# The number of violations of each kind in each batch, and the first few places.
 COUNT_VIOLATIONS = """
-SELECT fault, place, count_of_fault FROM (
-    SELECT fault, place, count(*) OVER (PARTITION BY fault) AS count_of_fault,
-           row_number() OVER (PARTITION BY fault ORDER BY place) AS nth
+SELECT batch_id, fault, place, count_of_fault FROM (
+    SELECT batch_id, fault, place, count(*) OVER (PARTITION BY batch_id, fault) AS count_of_fault,
+           row_number() OVER (PARTITION BY batch_id, fault ORDER BY place) AS nth
     FROM ({query}) AS violations
-) AS ranked WHERE nth <= :limit ORDER BY fault, place
+) AS ranked WHERE nth <= :limit ORDER BY batch_id, fault, place
 """
 
 ENDED_STATUSES = frozenset(status for status in BatchStatus if status.has_ended)

@@ -62,11 +62,11 @@ def rows_from_records(records: Records, columns: ColumnMapping) -> Iterator[Row 
 
 def _row_from_record(columns: ColumnMapping, record: tuple[int, object] | Problem) -> Row | Problem:
     if isinstance(record, Problem):
-        return record
+        return record._replace(passthrough=columns.keep_passthrough(None))
     try:
         return columns.map_row(*record)
     except JobError as error:
-        return Problem(record[0], f"{error}{HINTS.get(error.code, '')}", error.code)
+        return columns.explain_rejection(*record, error, HINTS)
     except Exception as error:
         return unexpected_problem(record[0], error)
 

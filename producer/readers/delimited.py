@@ -10,7 +10,7 @@ from typing import BinaryIO
 from models.errors import UnreadableSource
 from producer.readers import text_lines
 from producer.readers.limits import MAX_ROW_BYTES, ROW_TOO_LARGE, ROW_TOO_LONG_MESSAGE, Meter
-from producer.readers.rows import Problem, check_unique
+from producer.readers.rows import WHOLE_ROW, Problem, check_unique
 
 CSV_OPEN_QUOTE, CSV_LARGE_FIELD = "unexpected end of data", "field larger"
 MAX_FIELD_CHARACTERS = 2 * 2**20  # characters, of which the csv module takes four bytes each
@@ -54,7 +54,8 @@ class DelimitedReader:
             if isinstance(cells, Problem):
                 yield cells
             elif len(cells) != width:
-                yield Problem(number, f"has another number of cells than the header: {len(cells)} instead of {width}")
+                message = f"has another number of cells than the header: {len(cells)} instead of {width}"
+                yield Problem(number, message, raw_input={WHOLE_ROW: cells})
             else:
                 yield number, dict(zip(header, cells, strict=True))
 
@@ -91,13 +92,17 @@ class DelimitedReader:
             except StopIteration:
                 return
             except _RecordTooLarge as error:
+                kept = lines.keep_record()
                 lines.rewind_record()
-                yield first_line, Problem(first_line, str(error), ROW_TOO_LARGE)
+                yield first_line, Problem(first_line, str(error), ROW_TOO_LARGE, raw_input=kept)
             except csv.Error as error:
-                yield first_line, self._problem_for(first_line, error)
+                kept = lines.keep_record()
+                yield first_line, self._problem_for(first_line, error)._replace(raw_input=kept)
             else:
-                if cells or lines.problem:
-                    yield first_line, lines.problem or cells
+                if lines.problem:
+                    yield first_line, lines.problem._replace(raw_input=lines.keep_record())
+                elif cells:
+                    yield first_line, cells
 
     def _problem_for(self, line_number: int, error: csv.Error) -> Problem:
         if CSV_LARGE_FIELD in str(error):
@@ -135,6 +140,11 @@ class _BoundedLines:
     def first_line(self) -> str:
         """The record's first line."""
         return self._record_bytes[: self._record_bytes.find(b"\n") + 1 or None].decode(errors="replace")
+
+    def keep_record(self) -> dict[str, str]:
+        """The start of the record's first line, as the input of an invalid row."""
+        end = self._record_bytes.find(b"\n") + 1 or None
+        return text_lines.keep_line(bytes(self._record_bytes[:end]))
 
     def begin_record(self) -> int:
         """Begin a new record; returns the number of its first line."""

@@ -54,19 +54,20 @@ def _is_chat(record: tuple[int, object] | Problem) -> bool:
 
 def _parse_line(number: int, line: bytes) -> tuple[int, object] | Problem:
     if too_large := _too_large_reason(line):
-        return Problem(number, too_large, ROW_TOO_LARGE)
+        return Problem(number, too_large, ROW_TOO_LARGE, raw_input=text_lines.keep_line(line))
     try:
         return number, _decode(line.decode())
     except UnicodeDecodeError as error:
-        return Problem(number, text_lines.not_utf8_message(error))
+        message = text_lines.not_utf8_message(error)
     except json.JSONDecodeError as error:
-        return Problem(number, f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line")
+        message = f"is not JSON at character {error.pos + 1}: {error.msg}; write one object a line"
     except _RejectedJson as error:
-        return Problem(number, str(error))
+        message = str(error)
     except ValueError:  # Python's limit on the digits of an integer
-        return Problem(number, "has a number of thousands of digits; write it as text")
+        message = "has a number of thousands of digits; write it as text"
     except RecursionError:
-        return Problem(number, "is nested too deeply; an input is an object of texts")
+        message = "is nested too deeply; an input is an object of texts"
+    return Problem(number, message, raw_input=text_lines.keep_line(line))
 
 
 def _too_large_reason(line: bytes) -> str | None:

@@ -11,13 +11,17 @@ from models.errors import JobError
 from producer.readers.storable import UnreadableValue, is_storable
 
 MAX_DEPTH = 64  # nested lists and objects: readers of the result must be able to parse them
+MAX_NAMES_SHOWN = 5
 MAX_JSON_CHARACTERS = 16_384  # passthrough columns are for joins, and not a second input
 
 
 def validate_passthrough(values: dict[str, Any]) -> dict[str, Any]:
     """The columns as JSON values: times as ISO 8601, decimals and UUIDs as text. Raises JobError."""
+    for column in values:
+        if not isinstance(column, str) or not is_storable(column):
+            raise _error("has a column to keep whose name is not storable text; rename it")
     passthrough = {column: _json_value(column, value, MAX_DEPTH) for column, value in values.items()}
-    names = " and ".join(values)
+    names = " and ".join(values) if len(values) <= MAX_NAMES_SHOWN else f"{len(values):,} columns"
     try:
         size = len(to_json(passthrough))
     except (ValueError, TypeError, RecursionError):
@@ -25,6 +29,17 @@ def validate_passthrough(values: dict[str, Any]) -> dict[str, Any]:
     if size > MAX_JSON_CHARACTERS:
         raise _error(f"has {size:,} characters in {names} to keep; at most {MAX_JSON_CHARACTERS:,} are kept")
     return passthrough
+
+
+def keep_valid(values: dict[str, Any]) -> dict[str, Any]:
+    """The columns of an invalid row, with null in place of each that can't be kept."""
+    kept: dict[str, Any] = {}
+    for column, value in values.items():
+        try:
+            kept[column] = validate_passthrough({**kept, column: value})[column]
+        except JobError:
+            kept[column] = None
+    return kept
 
 
 def _json_value(column: str, value: object, levels_left: int) -> object:

@@ -16,7 +16,11 @@ from producer.readers.storable import UnreadableValue, is_storable
 MAX_CUSTOM_ID_CHARACTERS = 512
 DEFAULT_ID_COLUMNS = ("custom_id", "id")
 FILE_OFFSET = 10**12  # added to a row's location for each file before its own
+WHOLE_ROW = "row"  # key of the kept input of an invalid row whose fields are unknown
 MAX_COLUMNS_LISTED = 20  # in a message about a missing column
+
+
+NO_HINTS: Mapping[str, str] = {}
 
 
 class Row(NamedTuple):
@@ -34,12 +38,28 @@ class Row(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """The reason why the row at a location can't be a job; the message continues a sentence after "line 3: "."""
+    """The reason why the row at a location can't be a job; the message continues a sentence after "line 3: ".
+
+    raw_input: as much of the input as could be read; None = nothing.
+    """
 
     location: int
     message: str
     code: str = "invalid_row"
     custom_id: str | None = None
+    raw_input: object = None
+    passthrough: dict[str, Any] | None = None
+
+    @classmethod
+    def from_errors(cls, location: int, errors: Sequence[JobError], hints: Mapping[str, str] = NO_HINTS) -> Self:
+        """A problem that names all of a row's errors, under the code of the first.
+
+        hints: advice to append, by code
+        """
+        first, *others = errors
+        message = "; also ".join([str(first), *(f"{error.code}: {error}" for error in others)])
+        advice = dict.fromkeys(hints.get(error.code, "") for error in errors)  # each once
+        return cls(location, message + "".join(advice), first.code)
 
 
 def unexpected_problem(location: int, error: Exception, custom_id: str | None = None) -> Problem:
@@ -73,6 +93,9 @@ class Source:
         return f"{name}, {unit} {number}"
 
 
+ALL_OTHER_COLUMNS = "*"  # as a passthrough column: all that are neither a field nor the custom_id
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
     """The columns that hold the task's fields, the custom_id and the passthrough values."""
@@ -81,6 +104,7 @@ class ColumnMapping:
     id_columns: tuple[str, ...]  # the first one that a row has counts
     is_id_required: bool
     passthrough: tuple[str, ...] = ()  # kept with each job
+    keeps_all: bool = False  # all other columns are kept, too
 
     @classmethod
     def for_task(
@@ -97,7 +121,7 @@ class ColumnMapping:
         input_columns: columns by field; a field that is not named has a column of its name.
         id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
         use_ids: False = rows get no custom_id.
-        passthrough: columns to keep with each job.
+        passthrough: columns to keep with each job; "*" = all that the row has besides.
         """
         input_columns = input_columns or {}
         field_names = [field.name for field in spec.fields]
@@ -112,27 +136,59 @@ class ColumnMapping:
         passthrough = tuple(dict.fromkeys(passthrough))
         if "" in passthrough:
             raise UsageError("a column to keep has no name; name it as the source does: --passthrough COLUMN")
-        if not use_ids:
-            return cls(fields, (), is_id_required=False, passthrough=passthrough)
-        id_columns = (id_column,) if id_column else DEFAULT_ID_COLUMNS
-        return cls(fields, id_columns, is_id_required=bool(id_column), passthrough=passthrough)
+        keeps_all = ALL_OTHER_COLUMNS in passthrough
+        if keeps_all:
+            passthrough = ()
+        id_columns = ((id_column,) if id_column else DEFAULT_ID_COLUMNS) if use_ids else ()
+        return cls(fields, id_columns, bool(use_ids and id_column), passthrough, keeps_all)
 
     def map_row(self, location: int, record: object) -> Row:
         """The row of a record; a bare text is the value of the first field. Raises JobError."""
         if not isinstance(record, dict):
-            if self.is_id_required:
-                raise JobError("missing_id", f"has no column {self.id_columns[0]!r} to take the custom_id from")
-            if self.passthrough:
-                raise JobError("missing_passthrough", f"has no column {self.passthrough[0]!r} to keep")
+            if errors := self._bare_value_errors():
+                raise errors[0]
             return Row(location, None, record)
-        raw_input = {field: record[column] for field, column, _ in self.fields if column in record}
-        if len(raw_input) < len(self.fields):
-            self._check_required(record)
-        passthrough = self._passthrough_values(record) if self.passthrough else None
+        raw_input = self._raw_input(record)
+        if len(raw_input) < len(self.fields) and (errors := self._missing_field_errors(record)):
+            raise errors[0]
+        passthrough = self._passthrough_values(record) if self.passthrough or self.keeps_all else None
         return Row(location, self._custom_id(record) if self.id_columns else None, raw_input, passthrough)
 
-    def column_names(self) -> Iterator[str]:
-        """All columns that a row may be made of."""
+    def explain_rejection(
+        self, location: int, record: object, rejection: JobError, hints: Mapping[str, str] = NO_HINTS
+    ) -> Problem:
+        """All problems of a record that can't be mapped, with all that can be kept of it.
+
+        rejection: the first error
+        hints: advice to append, by error code
+        """
+        custom_id, raw_input = None, record
+        if isinstance(record, dict):
+            errors = self._missing_field_errors(record) + self._passthrough_errors(record)
+            try:
+                custom_id = self._custom_id(record)
+            except JobError as error:
+                errors.append(error)
+            raw_input = self._raw_input(record) or {WHOLE_ROW: record}
+        else:
+            errors = self._bare_value_errors()
+        kept = self.keep_passthrough(record)
+        problem = Problem.from_errors(location, errors or [rejection], hints)
+        return problem._replace(custom_id=custom_id, raw_input=raw_input, passthrough=kept)
+
+    def keep_passthrough(self, record: object) -> dict[str, Any] | None:
+        """The passthrough columns of an invalid row; null where a record has none, or none that can be kept."""
+        values = record if isinstance(record, dict) else {}
+        if self.keeps_all:
+            return kept_columns.keep_valid(self._other_columns(values)) if values else None
+        if not self.passthrough:
+            return None
+        return kept_columns.keep_valid({column: values.get(column) for column in self.passthrough})
+
+    def column_names(self, header: Iterable[str]) -> Iterator[str]:
+        """All columns that a row may be made of, in a table with this header."""
+        if self.keeps_all:
+            yield from header
         yield from (column for _, column, _ in self.fields)
         yield from self.id_columns
         yield from self.passthrough
@@ -149,27 +205,63 @@ class ColumnMapping:
             if column not in header:
                 raise UnreadableSource(_missing_column_message(source_name, column, header, "--passthrough COLUMN"))
 
-    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
-        values = {}
-        for column in self.passthrough:
-            if column not in record:
-                raise JobError("missing_passthrough", f"has no {column!r} to keep; it has: {_join_columns(record)}")
-            values[column] = record[column]
-        return kept_columns.validate_passthrough(values)
+    def _raw_input(self, record: dict[str, Any]) -> dict[str, Any]:
+        return {field: record[column] for field, column, _ in self.fields if column in record}
 
-    def _check_required(self, record: dict[str, Any]) -> None:
-        for _, column, required in self.fields:
-            if required and column not in record:
-                raise JobError("missing_field", f"has no {column!r}; it has: {_join_columns(record)}")
+    def _other_columns(self, record: dict[str, Any]) -> dict[str, Any]:
+        used = [column for _, column, _ in self.fields]
+        if (id_column := self._id_column(record)) is not None:
+            used.append(id_column)
+        return {column: value for column, value in record.items() if column not in used}
+
+    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        if self.keeps_all:
+            values = self._other_columns(record)
+            return kept_columns.validate_passthrough(values) if values else None
+        if errors := self._missing_passthrough_errors(record):
+            raise errors[0]
+        return kept_columns.validate_passthrough({column: record[column] for column in self.passthrough})
+
+    def _passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
+        errors = self._missing_passthrough_errors(record)
+        kept = self._other_columns(record) if self.keeps_all else record
+        names = kept if self.keeps_all else self.passthrough
+        try:
+            kept_columns.validate_passthrough({name: kept[name] for name in names if name in kept})
+        except JobError as error:
+            errors.append(error)
+        return errors
+
+    def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
+        return [
+            JobError("missing_passthrough", f"has no {column!r} to keep; it has: {_join_columns(record)}")
+            for column in self.passthrough
+            if column not in record
+        ]
+
+    def _missing_field_errors(self, record: dict[str, Any]) -> list[JobError]:
+        return [
+            JobError("missing_field", f"has no {column!r}; it has: {_join_columns(record)}")
+            for _, column, required in self.fields
+            if required and column not in record
+        ]
+
+    def _bare_value_errors(self) -> list[JobError]:
+        """The columns that a value without columns lacks."""
+        errors = [JobError("missing_passthrough", f"has no column {column!r} to keep") for column in self.passthrough]
+        if self.is_id_required:
+            errors.insert(0, JobError("missing_id", f"has no column {self.id_columns[0]!r} to take the custom_id from"))
+        return errors
 
     def _custom_id(self, record: dict[str, Any]) -> str | None:
-        for column in self.id_columns:
-            value = record.get(column)
-            if value is not None and value != "":
-                return parse_custom_id(value, column)
+        if (column := self._id_column(record)) is not None:
+            return parse_custom_id(record[column], column)
         if self.is_id_required:
             raise JobError("missing_id", f"has nothing in {self.id_columns[0]!r} to take the custom_id from")
         return None
+
+    def _id_column(self, record: dict[str, Any]) -> str | None:
+        return next((column for column in self.id_columns if record.get(column) not in (None, "")), None)
 
 
 def check_unique(source_name: str, header: Iterable[str], advice: str = "rename one") -> None:

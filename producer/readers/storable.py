@@ -27,6 +27,9 @@ def make_storable(message: str) -> str:
     """The message as every database can store it: a file name or a driver's message may contain what none can."""
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-    if is_storable(message):
-        return message
-    return message.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return make_text_storable(message)
+
+
+def make_text_storable(value: str) -> str:
+    """The text with escapes in place of what no database can store."""
+    return value if is_storable(value) else value.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from models.errors import UnreadableSource
 from producer.readers.limits import MAX_ROW_BYTES, Meter
+from producer.readers.rows import WHOLE_ROW
 
 # A character past U+00FF makes each character of the decoded line take two bytes, and one past U+FFFF four.
 DECODED_TOO_LONG_MESSAGE = f"is longer than {MAX_ROW_BYTES // 2**20} MiB once it is decoded; split it"
@@ -15,6 +16,7 @@ WIDE_CHARACTER, ASTRAL_CHARACTER = re.compile(rb"[\xc4-\xf4]"), re.compile(rb"[\
 CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # no character begins with one
 
 SNIFF_BYTES = 1024
+MAX_KEPT_BYTES = 2**16  # of a line that can't be read; less of it is stored
 NOT_TEXT_MESSAGES = {
     b"\x1f\x8b": "is compressed twice; unpack it: gunzip -c FILE | batchmill submit - …",
     b"PK\x03\x04": "is a ZIP or Excel file; unpack it, or save the sheet as CSV (UTF-8)",
@@ -73,6 +75,11 @@ def is_too_long_decoded(line: bytes) -> bool:
         return False
     width = 4 if ASTRAL_CHARACTER.search(line) else 2
     return width * len(line.translate(None, CONTINUATION_BYTES)) > MAX_ROW_BYTES
+
+
+def keep_line(line: bytes) -> dict[str, str]:
+    """The start of a line that can't be read, as the input of an invalid row."""
+    return {WHOLE_ROW: line[:MAX_KEPT_BYTES].rstrip(b"\r\n").decode("utf-8", "backslashreplace")}
 
 
 def not_utf8_message(error: UnicodeDecodeError) -> str:

@@ -8,9 +8,9 @@ from sqlalchemy import column, text
 
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import NotFound
 from producer.batches import views
-from producer.results.pages import format_timestamp
 
 # Successful attempts are left out, because the results show them. The newest ones are the most useful.
 SELECT_BATCH_ATTEMPTS = """
@@ -59,7 +59,6 @@ class AttemptView:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON object that `batchmill attempts --json` prints: positions from 0, times ISO 8601 in UTC."""
-        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "object": self.kind,
             "first_position": self.start_position,
@@ -69,7 +68,8 @@ class AttemptView:
             "worker": self.worker_id,
             "slice": self.slice_id,
             "fencing_token": self.fencing_token,
-            "error": error,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             "claimed_at": self.claimed_at and format_timestamp(self.claimed_at),
             "ended_at": format_timestamp(self.ended_at),
         }

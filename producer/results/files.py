@@ -2,46 +2,42 @@
 
 import csv
 import io
-import json
 import os
 import re
 import secrets
 import stat
+import string
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TextIO
 from unicodedata import category
 
+from models.documents import format_timestamp
 from models.errors import UsageError
 from models.privacy import private_files
 from producer.results import parquet
-from producer.results.pages import ResultRow, format_timestamp
-from producer.results.tabular import TabularLayout
+from producer.results.result_row import ResultRow
+from producer.results.tabular import ColumnType, TabularLayout
 
 # Spreadsheets treat cells that begin like this as formulas; plain numbers are safe.
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
 PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # without +, which a spreadsheet would drop
+SAFE_STARTS = frozenset(string.ascii_letters + string.digits)
 INVISIBLE_CATEGORIES = ("Z", "C")  # Unicode categories of spaces, controls and zero-width characters
 
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 
-def escape_formula(cell: object) -> object:
+def escape_formula(cell: str) -> str:
     """Return the cell, with a `'` before text that a spreadsheet would run, also after leading blanks."""
-    if not isinstance(cell, str) or not cell or (cell[0].isascii() and cell[0].isalnum()):
+    if not cell or cell[0] in SAFE_STARTS:
         return cell
     start = next(
         (i for i, character in enumerate(cell) if category(character)[0] not in INVISIBLE_CATEGORIES), len(cell)
     )
     is_formula = cell.startswith(FORMULA_STARTS, start) and not PLAIN_NUMBER.fullmatch(cell, start)
     return f"'{cell}" if is_formula or cell[0] in "\t\r\n" else cell
-
-
-def jsonl_line(row: ResultRow, *, ascii_only: bool = False) -> str:
-    """Return one row as a line of JSON, with its newline."""
-    return json.dumps(row.as_dict(), ensure_ascii=ascii_only) + "\n"
 
 
 def write_file(
@@ -60,7 +56,7 @@ def write_jsonl(path: Path, rows: Iterable[ResultRow]) -> int:
     count = 0
     with _atomic_writer(path) as file, _text_writer(file) as lines:
         for row in rows:
-            lines.write(jsonl_line(row))
+            lines.write(row.json_line())
             count += 1
     return count
 
@@ -71,8 +67,9 @@ def write_csv(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) -> i
     with _atomic_writer(path) as file, _text_writer(file) as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow([escape_formula(name) for name in layout.column_names])
+        to_cells = make_csv_formatter(layout)
         for row in rows:
-            writer.writerow(csv_cells(layout, row))
+            writer.writerow(to_cells(row))
             count += 1
     return count
 
@@ -84,12 +81,12 @@ def write_parquet(path: Path, rows: Iterable[ResultRow], layout: TabularLayout) 
         return parquet.write(file, rows, layout)
 
 
-def check_target(path: Path) -> str:
-    """Return the format that a path's suffix names: `jsonl`, `csv` or `parquet`.
+def check_target(path: Path, file_format: str | None = None) -> str:
+    """Return the format, by default the one that the path's suffix names: `jsonl`, `csv` or `parquet`.
 
     Raises UsageError when the suffix is another, or the path can't be written.
     """
-    file_format = FORMAT_BY_SUFFIX.get(path.suffix.lower())
+    file_format = file_format or FORMAT_BY_SUFFIX.get(path.suffix.lower())
     if file_format is None:
         raise UsageError(f"the name of {path} does not show its format; call it .jsonl, .csv or .parquet")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
@@ -101,12 +98,22 @@ def check_target(path: Path) -> str:
     return file_format
 
 
-def csv_cells(layout: TabularLayout, row: ResultRow) -> list[Any]:
-    """Return one row of a CSV in the header's order, safe to open in a spreadsheet."""
-    return [
-        format_timestamp(value) if isinstance(value, datetime) else escape_formula(value)
-        for value in layout.row_values(row)
-    ]
+def make_csv_formatter(layout: TabularLayout) -> Callable[[ResultRow], list[Any]]:
+    """Return a function that formats a row in the header's order, safe to open in a spreadsheet."""
+    types = [column_type for _, column_type in layout.columns]
+    text_indexes = [i for i, column_type in enumerate(types) if column_type in (ColumnType.TEXT, ColumnType.JSON)]
+    timestamp_indexes = [i for i, column_type in enumerate(types) if column_type is ColumnType.TIMESTAMP]
+
+    def to_cells(row: ResultRow) -> list[Any]:
+        cells = layout.row_values(row)
+        for index in text_indexes:
+            if (cell := cells[index]) and cell[0] not in SAFE_STARTS:
+                cells[index] = escape_formula(cell)
+        for index in timestamp_indexes:
+            cells[index] = format_timestamp(cells[index])
+        return cells
+
+    return to_cells
 
 
 @contextmanager

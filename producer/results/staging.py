@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import Table as SqlTable
+from sqlalchemy.dialects import postgresql
 
 from models.columns import Document
 from models.db import Database, insert_rows
@@ -39,6 +40,7 @@ CHUNK_ROWS, CHUNK_BYTES = 10_000, 8 * 2**20  # in memory at once
 SQL_TYPES: dict[ColumnType, Any] = {
     ColumnType.TEXT: Text(),
     ColumnType.INTEGER: BigInteger(),
+    ColumnType.UUID: Text().with_variant(postgresql.UUID(as_uuid=False), "postgresql"),
     ColumnType.NUMBER: Double(),
     ColumnType.BOOLEAN: Boolean(),
     ColumnType.TIMESTAMP: DateTime(timezone=True),
@@ -105,12 +107,14 @@ class StagingTable:
         if staging_transaction:
             staging_transaction.commit()
 
-    def create_or_diff(self, table_name: str) -> SchemaDiff:
-        """Create the table if it is missing, and compare it with the schema."""
-        table = self._schema.to_sql_table(table_name)
+    def create_or_diff(self, table_name: str, schema_name: str | None = None) -> SchemaDiff:
+        """Create the table if it is missing, and compare it with the schema; `schema_name` None = the default one."""
+        table = self._schema.to_sql_table(table_name, schema=schema_name)
         table.create(self._connection, checkfirst=True)
         dialect, inspector = self._connection.dialect, inspect(self._connection)
-        actual = {column["name"]: column["type"].compile(dialect) for column in inspector.get_columns(table_name)}
+        actual = {
+            column["name"]: column["type"].compile(dialect) for column in inspector.get_columns(table_name, schema_name)
+        }
         expected = {column.name: column.type.compile(dialect) for column in table.columns}
         return SchemaDiff(
             missing={name: sql_type for name, sql_type in expected.items() if name not in actual},
@@ -120,15 +124,15 @@ class StagingTable:
                 if actual.get(name, sql_type) != sql_type
             },
             extra=tuple(name for name in actual if name not in expected),
-            key=tuple(inspector.get_pk_constraint(table_name)["constrained_columns"]),
+            key=tuple(inspector.get_pk_constraint(table_name, schema_name)["constrained_columns"]),
         )
 
-    def merge(self, table_name: str, condition: str = "true") -> None:
+    def merge(self, table_name: str, condition: str = "true", schema_name: str | None = None) -> None:
         """Insert new rows, and update existing ones where the condition holds; in it, `excluded` is the staged row."""
         names = [quote_name(column) for column, _ in self._schema.columns]
         key = [quote_name(column) for column in self._schema.key]
         merge = UPSERT_FROM_STAGING.format(
-            table=quote_name(table_name),
+            table=".".join(map(quote_name, filter(None, (schema_name, table_name)))),
             staging=STAGING_TABLE_NAME,
             names=", ".join(names),
             key=", ".join(key),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -10,7 +10,7 @@ from models.db import Database
 from models.errors import UsageError
 from models.tasks.spec import TaskSpec
 from producer.results import pages
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 
 class ColumnType(Enum):
@@ -18,6 +18,7 @@ class ColumnType(Enum):
 
     TEXT = "text"
     INTEGER = "integer"
+    UUID = "uuid"
     NUMBER = "number"
     BOOLEAN = "boolean"
     TIMESTAMP = "moment"
@@ -38,6 +39,12 @@ TRAILING_COLUMNS = (
     ("finished_at", ColumnType.TIMESTAMP),
 )
 WHOLE_OUTPUT = (("output", ColumnType.JSON),)
+COLUMN_TYPE_BY_PYTHON_TYPE = {
+    bool: ColumnType.BOOLEAN,
+    int: ColumnType.INTEGER,
+    float: ColumnType.NUMBER,
+    str: ColumnType.TEXT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,13 @@ class TabularLayout:
     passthrough: tuple[str, ...]
     output_columns: tuple[tuple[str, ColumnType], ...] | None
     hint: str = "write .jsonl"
+    _passthrough_names: frozenset[str] = field(init=False, repr=False)
+    _output_types: dict[str, ColumnType] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Built once, because they are used for every row.
+        object.__setattr__(self, "_passthrough_names", frozenset(self.passthrough))
+        object.__setattr__(self, "_output_types", dict(self.output_columns or ()))
 
     @classmethod
     def from_example(
@@ -114,29 +128,32 @@ class TabularLayout:
 
     def input_values(self, row: ResultRow) -> list[Any]:
         """Return the row's inputs and its passthrough values; raises UsageError when they do not fit."""
+        values = _texts(row.input, self.input_fields)
         passthrough = row.passthrough or {}
-        if not passthrough.keys() <= set(self.passthrough):
+        if not passthrough.keys() <= self._passthrough_names:
             raise UsageError(f"the row at position {row.position} has other passthrough columns; {self.hint}")
-        return [
-            *(_to_text(row.input.get(name)) for name in self.input_fields),
-            *(_to_text(passthrough.get(name)) for name in self.passthrough),
-        ]
+        return values + _texts(passthrough, self.passthrough)
 
     def output_values(self, row: ResultRow) -> list[Any]:
         """Return the row's output, by key or as JSON; raises UsageError when it does not fit."""
         if self.output_columns is None:
-            return [None if row.output is None else json.dumps(row.output, ensure_ascii=False)]
-        if row.output is None:
+            return [row.output_json]
+        if row.output_json is None:
             return [None] * len(self.output_columns)
         output = _flatten(row.output)
-        if output is None or not output.keys() <= dict(self.output_columns).keys():
+        if output is None or not output.keys() <= self._output_types.keys():
             raise UsageError(f"the output at position {row.position} has other fields than the first; {self.hint}")
-        return [self._coerce(row.position, name, expected, output.get(name)) for name, expected in self.output_columns]
+        return [
+            value
+            if COLUMN_TYPE_BY_PYTHON_TYPE.get(type(value := output.get(name))) is expected
+            else self._coerce(row.position, name, expected, value)
+            for name, expected in self.output_columns
+        ]
 
     def _coerce(self, position: int, name: str, expected: ColumnType, value: Any) -> Any:
-        actual = infer_column_type(value)
-        if value is None or actual is expected:
+        if value is None:
             return value
+        actual = infer_column_type(value)
         if expected is ColumnType.NUMBER and actual is ColumnType.INTEGER:  # PostgreSQL returns 1e16 without a point
             return float(value)
         types = f"{name} at position {position} is {actual.value}, in the first row it is {expected.value}"
@@ -153,24 +170,28 @@ def layout_for_batch(database: Database, batch_id: str, task: TaskSpec) -> Tabul
 
 def infer_column_type(value: Any) -> ColumnType:
     """Return the column type for a value of an output."""
-    if isinstance(value, bool):
-        return ColumnType.BOOLEAN
-    if isinstance(value, int):
-        return ColumnType.INTEGER
-    return ColumnType.NUMBER if isinstance(value, float) else ColumnType.TEXT
+    return COLUMN_TYPE_BY_PYTHON_TYPE.get(type(value), ColumnType.TEXT)
 
 
 def _flatten(output: Any) -> dict[str, Any] | None:
     """Return an output as names and plain values; None if it is nested."""
     if isinstance(output, list) and len(output) == 1 and isinstance(output[0], dict) and len(output[0]) == 1:
         [output] = output  # generation tasks return a list of texts, which usually has one
-    if not isinstance(output, dict) or not output or any(isinstance(value, dict | list) for value in output.values()):
+    if not isinstance(output, dict) or not output:
         return None
+    for value in output.values():
+        if isinstance(value, dict | list):
+            return None
     return output
 
 
-def _to_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _texts(document: dict[str, Any], names: tuple[str, ...]) -> list[str | None]:
+    return [
+        value
+        if (value := document.get(name)) is None or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
+        for name in names
+    ]
 
 
 def _unused_name(name: str, prefix: str, used: set[str]) -> str:

@@ -2,24 +2,52 @@
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple, Self
+
+from sqlalchemy import inspect
 
 from models.db import Database
 from models.errors import UsageError
+from models.postgresql.grants import VERSION_TABLE, VIEWS, quote_identifier
 from models.schedule_tables import METADATA
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.staging import STAGING_TABLE_NAME, TableSchema, stage_rows
 from producer.results.tabular import ColumnType, TabularLayout
 
 TABLE_NAME_PATTERN = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-RESERVED_TABLES = {
-    *METADATA.tables,
-    "job_results",
-    "job_attempts",
-    "alembic_version",
-    "batchmill_merged_runs",
-    STAGING_TABLE_NAME,
-}
+RESERVED_TABLES = {*METADATA.tables, *VIEWS, VERSION_TABLE, "batchmill_merged_runs", STAGING_TABLE_NAME}
 RESERVED_PREFIXES = ("sqlite_", "pg_")  # reserved by the databases
+
+
+class UserTable(NamedTuple):
+    """The name of a user's own table, with its schema; None = the database's default one."""
+
+    name: str
+    schema_name: str | None = None
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Parse `table` or `schema.table`; raises UsageError unless a user's own table may have this name."""
+        schema_name, dot, table_name = name.rpartition(".")
+        check_table_name(table_name)
+        if dot and (not TABLE_NAME_PATTERN.fullmatch(schema_name) or schema_name.startswith(RESERVED_PREFIXES)):
+            raise UsageError(f"{name[:80]!r} names no schema for a table of yours; write TABLE or SCHEMA.TABLE")
+        return cls(table_name, schema_name or None)
+
+    def __str__(self) -> str:
+        return self.name if self.schema_name is None else f"{self.schema_name}.{self.name}"
+
+    def check_schema(self, database: Database) -> None:
+        """Raise UsageError unless the schema exists."""
+        if self.schema_name is None:
+            return
+        if database.engine.dialect.name == "sqlite":
+            raise UsageError(f"SQLite has no schemas; write {self.name} alone")
+        with database.read() as connection:
+            exists = inspect(connection).has_schema(self.schema_name)
+        if not exists:
+            schema = quote_identifier(self.schema_name)
+            raise UsageError(f"there is no schema {self.schema_name}; make it first: CREATE SCHEMA {schema}")
 
 
 def check_table_name(name: str) -> None:
@@ -35,14 +63,15 @@ def write_table(
 ) -> int:
     """Write these rows of a batch into the table, created if missing, and return their number.
 
-    Rows of other batches stay. Raises UsageError when a table of that name has other columns.
+    Rows of other batches stay. Raises UsageError when a table of that name has other columns, or its schema is missing.
     """
-    check_table_name(table_name)
+    table = UserTable.parse(table_name)
+    table.check_schema(database)
     schema = TableSchema((("batch_id", ColumnType.TEXT), *layout.columns), key=("batch_id", "position"))
     values = ([batch_id, *layout.row_values(row)] for row in rows)
     with stage_rows(database, schema, values) as staging_table, staging_table.transaction():
-        diff = staging_table.create_or_diff(table_name)
+        diff = staging_table.create_or_diff(table.name, table.schema_name)
         if diff.missing or diff.type_changed or diff.extra or {*diff.key} != {*schema.key}:
-            raise UsageError(f"the table {table_name} has other columns than these results; name another, or drop it")
-        staging_table.merge(table_name)
+            raise UsageError(f"the table {table} has other columns than these results; name another, or drop it")
+        staging_table.merge(table.name, schema_name=table.schema_name)
     return staging_table.row_count

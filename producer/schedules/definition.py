@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from models import validation
 from models.documents import to_json
 from models.errors import UsageError
 from models.pipelines import redaction
@@ -33,12 +33,7 @@ OverlapPolicy = Literal["skip", "queue", "allow"]
 
 def _validator_for(check: Callable[[str], object]) -> AfterValidator:
     """Return a validator that runs `check` and keeps the text as it was written."""
-
-    def checked(text: str) -> str:
-        _run_check(check, text)
-        return text
-
-    return AfterValidator(checked)
+    return AfterValidator(lambda text: (_run_check(check, text), text)[1])
 
 
 def _run_check(check: Callable[..., Any], *args: Any) -> Any:
@@ -83,7 +78,7 @@ class ScheduleDefinition(BaseModel):
     catchup_window: Duration = Field(default="24h", description="A run later than this is missed.")
     overlap: OverlapPolicy = Field(default="skip", description="What a run does while the one before it is open.")
     deadline: Annotated[str, _validator_for(deadlines.check_deadline)] | None = Field(
-        default=None, description="A span after the scheduled time, or a time of day in the zone."
+        default=None, description="A duration after the scheduled time, or a time of day or a time in the zone."
     )
     source_timeout: Duration = Field(default="1h", description="How long a run waits for its source.")
     lag: Duration = Field(default="0s", description="How long after they are made rows may take to be seen.")
@@ -111,10 +106,10 @@ class ScheduleDefinition(BaseModel):
             raise ValueError("bind, since and lag are of queries, and file names files")
         if self.into_source is not None and self.into is None:
             raise ValueError("into_source says whose database has the table; name that with into")
-        if own := [key for key in self.metadata if key in RESERVED_METADATA]:
-            raise ValueError(f"metadata {own[0]!r} is what the schedule writes itself; take another key")
-        if own := [name for name in self.bind if name in SCHEDULE_PARAMETERS]:
-            raise ValueError(f"bind {own[0]!r} is what the schedule binds itself; leave it out")
+        if reserved := [key for key in self.metadata if key in RESERVED_METADATA]:
+            raise ValueError(f"metadata {reserved[0]!r} is what the schedule writes itself; take another key")
+        if reserved := [name for name in self.bind if name in SCHEDULE_PARAMETERS]:
+            raise ValueError(f"bind {reserved[0]!r} is what the schedule binds itself; leave it out")
         if self.file is not None:
             _run_check(file_templates.check_template, self.file, self.timetable)
             _run_check(
@@ -181,22 +176,22 @@ class ScheduleDefinition(BaseModel):
 
     def dump_redacted(self) -> dict[str, Any]:
         """Return `dump` for display: texts in parameters and bound values are hashed, addresses lose their secrets."""
-        shown = self.dump()
-        if "params" in shown:
-            shown["params"] = redaction.redact_parameters(shown["params"])
-        if "bind" in shown:
-            shown["bind"] = {name: redaction.redact_value(value) for name, value in shown["bind"].items()}
-        for name, shows in (("webhook", urls.redact_webhook_url), ("file", urls.redact_path)):
-            if name in shown:
-                shown[name] = shows(shown[name])
-        return shown
+        fields = self.dump()
+        if "params" in fields:
+            fields["params"] = redaction.redact_parameters(fields["params"])
+        if "bind" in fields:
+            fields["bind"] = {name: redaction.redact_value(value) for name, value in fields["bind"].items()}
+        for name, redact in (("webhook", urls.redact_webhook_url), ("file", urls.redact_path)):
+            if name in fields:
+                fields[name] = redact(fields[name])
+        return fields
 
     def _check_storable(self) -> None:
-        stored = self.dump()
-        if not all(map(is_storable, _iter_texts(stored))):
+        fields = self.dump()
+        if not all(map(is_storable, _iter_texts(fields))):
             raise ValueError("a text in it has a NUL character or half a surrogate pair, which no database stores")
         try:
-            size = len(to_json(stored))
+            size = len(to_json(fields))
         except ValueError:
             raise ValueError("a number in it is none that JSON has") from None
         if size > MAX_DEFINITION_LENGTH:
@@ -207,25 +202,18 @@ def _iter_texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from (*_iter_texts(key), *_iter_texts(one))
+        for key, item in value.items():
+            yield from (*_iter_texts(key), *_iter_texts(item))
     elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _iter_texts(one)
+        for item in value:
+            yield from _iter_texts(item)
 
 
 def _describe_error(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden":
-        near = get_close_matches(field, ScheduleDefinition.model_fields, n=1)
-        meant = f"is {near[0]} meant?" if near else f"it takes: {', '.join(ScheduleDefinition.model_fields)}"
-        return f"there is no field {field[:40]!r}; {meant}"
-    if problem["type"] == "missing":
-        return f"it needs {field}"
-    if field == "name":
+    if field == "name" and problem["type"] != "missing":
         return "a name has small letters, digits, '.', '_' and '-', at most 63, and begins with a letter or digit"
     if problem["type"].startswith("datetime"):
         return f"{field}: that is no time such as 2026-11-24 or 2026-11-24T02:00+01:00"
-    message = problem["msg"].removeprefix("Value error, ")
-    return message if not field or message.startswith(f"{field} ") else f"{field}: {message[:1].lower()}{message[1:]}"
+    return validation.describe_problems(error, ScheduleDefinition)

@@ -61,22 +61,24 @@ def render(schedule_metrics: Sequence[ScheduleMetrics]) -> str:
 def collect(database: Database, now: datetime) -> list[ScheduleMetrics]:
     """Read the numbers of every schedule, by name."""
     with database.snapshot() as connection:
-        names = connection.scalars(select(Schedule.name).order_by(Schedule.name)).all()
+        names = connection.scalars(
+            select(Schedule.name).where(Schedule.deleted_at.is_(None)).order_by(Schedule.name)
+        ).all()
         return [_collect_one(connection, name, now) for name in names]
 
 
 def _collect_one(connection: Connection, name: str, now: datetime) -> ScheduleMetrics:
-    of_it = Run.schedule == name
-    counted = select(Run.state, func.count()).where(of_it).group_by(Run.state)
-    good = select(Run.scheduled_at, Run.summary).where(of_it, Run.state == RunState.COMPLETED.value)
-    last = connection.execute(good.order_by(Run.scheduled_at.desc()).limit(1)).one_or_none()
-    unmet = select(func.min(Run.deadline_at)).where(
-        of_it, Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)), Run.deadline_at < now
+    is_of_schedule = Run.schedule == name
+    state_counts = select(Run.state, func.count()).where(is_of_schedule).group_by(Run.state)
+    completed = select(Run.scheduled_at, Run.summary).where(is_of_schedule, Run.state == RunState.COMPLETED.value)
+    last = connection.execute(completed.order_by(Run.scheduled_at.desc()).limit(1)).one_or_none()
+    late = select(func.min(Run.deadline_at)).where(
+        is_of_schedule, Run.state.not_in((RunState.COMPLETED.value, RunState.SKIPPED.value)), Run.deadline_at < now
     )
-    since: datetime | None = connection.scalar(unmet.where(Run.scheduled_at > last.scheduled_at) if last else unmet)
+    since: datetime | None = connection.scalar(late.where(Run.scheduled_at > last.scheduled_at) if last else late)
     return ScheduleMetrics(
         name,
-        runs_by_state={row.state: row[1] for row in connection.execute(counted)},
+        runs_by_state={row.state: row[1] for row in connection.execute(state_counts)},
         last_scheduled_at=last.scheduled_at if last else None,
         overdue_seconds=(now - since).total_seconds() if since else 0.0,
         summary=last.summary if last else None,

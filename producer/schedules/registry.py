@@ -1,4 +1,7 @@
-"""The registry, which creates, changes, suspends and deletes schedules."""
+"""The registry, which creates, changes, suspends and deletes schedules.
+
+A deleted schedule keeps its watermark and its runs, so that one created again under its name continues where it ended.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +11,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from models.columns import Key, UtcDateTime
 from models.db import Database, SqlFragments
 from models.errors import NotFound, UsageError
 from models.lifecycle import termination
 from models.schedule_tables import Schedule as ScheduleRow
 from models.states import BatchStatus, Termination
 from producer.schedules.definition import ScheduleDefinition
+from producer.times import format_local
 
-LOCK_SCHEDULE = "SELECT name FROM schedules WHERE name = :name {for_update}"
+LOCK_SCHEDULE = "SELECT name, deleted_at FROM schedules WHERE name = :name {for_update}"
 
 SELECT_UNREAD_BATCHES = """
 SELECT r.batch_id FROM runs r JOIN batches b ON b.id = r.batch_id
@@ -34,6 +39,7 @@ class ScheduleView:
     next_run_at: datetime | None
     watermark: datetime | None
     created_at: datetime
+    deleted_at: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -48,8 +54,10 @@ def create(
     *,
     from_config: bool = False,
     replace: bool = False,
-) -> None:
+) -> ScheduleView:
     """Add a schedule that first runs at its next time after `now`; raises UsageError if the name is taken.
+
+    A deleted schedule of that name comes back with its history, and reads on from its watermark. Returns the schedule.
 
     database: our database
     definition: the schedule
@@ -57,40 +65,39 @@ def create(
     from_config: whether it comes from batchmill.toml, so that `sync` may delete it
     replace: change an existing schedule of that name instead; its history and watermark stay
     """
+    name = definition.name
     with database.write() as connection:
-        if replace and lock_if_exists(connection, database.sql, definition.name):
-            _replace_definition(connection, definition, now, from_config)
-            return
-        values = {
-            "name": definition.name,
-            "definition": definition.dump(),
-            "from_config": from_config,
-            "evaluated_until": now,
-            "next_run_at": next(definition.timetable.times_after(now), None),
-        }
-        try:
-            connection.execute(insert(ScheduleRow.__table__).values(values))  # type: ignore[arg-type]
-        except IntegrityError:
-            raise UsageError(
-                f"there is a schedule {definition.name} already; change it with --replace, or take another name"
-            ) from None
+        exists = lock_if_exists(connection, database.sql, name)
+        previous = _find(connection, name) if exists else None
+        values = _values_for(definition, now, previous) | {"from_config": from_config}
+        if previous is not None and (replace or previous.deleted_at is not None):
+            connection.execute(_update_statement(name).values(values))
+        else:
+            try:
+                connection.execute(insert(ScheduleRow.__table__).values(name=name, **values))  # type: ignore[arg-type]
+            except IntegrityError:  # also where another process was faster
+                raise UsageError(
+                    f"there is a schedule {name} already; change it with --replace, or take another name"
+                ) from None
+        created = _find(connection, name)
+    assert created is not None
+    return created
 
 
 def get(database: Database, name: str) -> ScheduleView:
     """Return one schedule; raises NotFound."""
     with database.read() as connection:
-        row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == name)).one_or_none()
-    if row is None:
-        raise _not_found(name)
-    return _view_from_row(row)
+        view = _find(connection, name)
+    if view is None or view.deleted_at is not None:
+        raise _not_found(name, None if view is None else view.deleted_at)
+    return view
 
 
 def list_schedules(database: Database) -> list[ScheduleView]:
-    """Return all schedules, by name."""
+    """Return all schedules except deleted ones, by name."""
+    query = select(ScheduleRow.__table__).where(ScheduleRow.deleted_at.is_(None)).order_by(ScheduleRow.name)
     with database.read() as connection:
-        return [
-            _view_from_row(row) for row in connection.execute(select(ScheduleRow.__table__).order_by(ScheduleRow.name))
-        ]
+        return [_view_from_row(row) for row in connection.execute(query)]
 
 
 def suspend(database: Database, name: str, now: datetime) -> None:
@@ -112,72 +119,124 @@ def resume(database: Database, name: str, now: datetime) -> datetime | None:
     return next_run_at
 
 
-def delete(database: Database, name: str) -> None:
-    """Delete a schedule with its history; batches that are in progress continue. Raises NotFound."""
+def delete(database: Database, name: str, now: datetime, *, purge: bool = False) -> None:
+    """Delete a schedule; runs whose rows are read go on, and end as usual. Raises NotFound.
+
+    database: our database
+    name: name of the schedule, which may be deleted already if `purge` is set
+    now: time of the call
+    purge: delete its watermark and its history too, so that a new schedule of this name starts over
+    """
     with database.write() as connection:
-        lock_schedule(connection, database.sql, name)
-        unread = connection.scalars(text(SELECT_UNREAD_BATCHES), {"name": name}).all()
-        connection.execute(text("DELETE FROM schedules WHERE name = :name"), {"name": name})
-    for batch_id in unread:
+        if not purge:
+            lock_schedule(connection, database.sql, name)
+        elif not lock_if_exists(connection, database.sql, name):
+            raise _not_found(name)
+        unread_batches = connection.scalars(text(SELECT_UNREAD_BATCHES), {"name": name}).all()
+        if purge:
+            connection.execute(text("DELETE FROM schedules WHERE name = :name"), {"name": name})
+        else:
+            connection.execute(_update_statement(name).values(deleted_at=now, next_run_at=None))
+    for batch_id in unread_batches:
         termination.terminate(
             database, batch_id, Termination.CANCELLED, None, None, from_statuses=(BatchStatus.VALIDATING,)
         )
 
 
-def sync(database: Database, definitions: Mapping[str, ScheduleDefinition], now: datetime) -> list[tuple[str, str]]:
-    """Make the schedules from batchmill.toml equal to `definitions`; return pairs such as (`created`, NAME).
+@dataclass(frozen=True, slots=True)
+class SyncPlan:
+    """The names of the schedules that a sync creates, restores and changes, and of those that batchmill.toml lacks."""
 
-    Schedules created by hand stay. One with the same name as an entry of batchmill.toml follows that entry from now on.
+    created: tuple[str, ...]
+    restored: tuple[str, ...]
+    changed: tuple[str, ...]
+    undeclared: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        """Whether the schedules differ from those in batchmill.toml."""
+        return bool(self.created or self.restored or self.changed or self.undeclared)
+
+
+def plan_sync(database: Database, definitions: Mapping[str, ScheduleDefinition]) -> SyncPlan:
+    """Compare the schedules from batchmill.toml with `definitions`; schedules created by hand stay.
+
+    One with the same name as an entry of batchmill.toml follows that entry from now on.
     """
-    there = {view.name: view for view in list_schedules(database)}
-    done = []
-    for name, definition in definitions.items():
-        before = there.get(name)
-        if before is None:
-            create(database, definition, now, from_config=True)
-            done.append(("created", name))
-        elif before.definition != definition or not before.from_config:
-            create(database, definition, now, from_config=True, replace=True)
-            done.append(("changed", name))
-    for name, view in there.items():
-        if view.from_config and name not in definitions:
-            delete(database, name)
-            done.append(("deleted", name))
-    return done
+    with database.read() as connection:
+        views = {row.name: _view_from_row(row) for row in connection.execute(select(ScheduleRow.__table__))}
+    active = {name: view for name, view in views.items() if view.deleted_at is None}
+    return SyncPlan(
+        created=tuple(name for name in definitions if name not in views),
+        restored=tuple(name for name in definitions if name in views and name not in active),
+        changed=tuple(
+            name
+            for name, definition in definitions.items()
+            if name in active and (active[name].definition != definition or not active[name].from_config)
+        ),
+        undeclared=tuple(name for name, view in active.items() if view.from_config and name not in definitions),
+    )
 
 
-def _replace_definition(
-    connection: Connection, definition: ScheduleDefinition, now: datetime, from_config: bool
-) -> None:
-    row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == definition.name)).one()
-    before = _view_from_row(row)
-    changed: dict[str, Any] = {"definition": definition.dump(), "from_config": from_config}
-    if (
-        before.definition.timetable != definition.timetable
-    ):  # undecided times of the old timetable do not apply to the new one
-        changed |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
-        if before.suspended_at is not None:
-            changed["next_run_at"] = None
-    connection.execute(_update_statement(definition.name).values(changed))
+def sync(
+    database: Database, definitions: Mapping[str, ScheduleDefinition], now: datetime, *, prune: bool = False
+) -> SyncPlan:
+    """Make the schedules from batchmill.toml equal to `definitions`; return what that took.
+
+    prune: delete those that batchmill.toml no longer has
+    """
+    plan = plan_sync(database, definitions)
+    for name in (*plan.created, *plan.restored, *plan.changed):
+        create(database, definitions[name], now, from_config=True, replace=True)
+    for name in plan.undeclared if prune else ():
+        delete(database, name, now)
+    return plan
+
+
+def _values_for(definition: ScheduleDefinition, now: datetime, previous: ScheduleView | None) -> dict[str, Any]:
+    """Return the columns of a schedule that is new, changed, or comes back."""
+    values: dict[str, Any] = {"definition": definition.dump()}
+    is_new = previous is None or previous.deleted_at is not None
+    if is_new or previous is None or previous.definition.timetable != definition.timetable:
+        # Undecided times of an earlier timetable do not apply to the new one.
+        values |= {"evaluated_until": now, "next_run_at": next(definition.timetable.times_after(now), None)}
+    if is_new:
+        values |= {"suspended_at": None, "deleted_at": None}
+    elif previous is not None and previous.suspended_at is not None:
+        values["next_run_at"] = None
+    return values
+
+
+def _find(connection: Connection, name: str) -> ScheduleView | None:
+    row = connection.execute(select(ScheduleRow.__table__).where(ScheduleRow.name == name)).one_or_none()
+    return None if row is None else _view_from_row(row)
 
 
 def lock_if_exists(connection: Connection, sql: SqlFragments, name: str) -> bool:
     """Lock a schedule's row, which precedes its runs in the lock order; return False if there is none."""
-    query = text(LOCK_SCHEDULE.format(for_update=sql.for_update))
-    return connection.scalar(query, {"name": name}) is not None
+    return _lock_row(connection, sql, name) is not None
 
 
 def lock_schedule(connection: Connection, sql: SqlFragments, name: str) -> None:
-    """Lock a schedule's row; raises NotFound."""
-    if not lock_if_exists(connection, sql, name):
-        raise _not_found(name)
+    """Lock a schedule's row; raises NotFound, also for a deleted schedule."""
+    row = _lock_row(connection, sql, name)
+    if row is None or row.deleted_at is not None:
+        raise _not_found(name, None if row is None else row.deleted_at)
+
+
+def _lock_row(connection: Connection, sql: SqlFragments, name: str) -> Row[Any] | None:
+    query = text(LOCK_SCHEDULE.format(for_update=sql.for_update)).columns(name=Key, deleted_at=UtcDateTime())
+    return connection.execute(query, {"name": name}).one_or_none()
 
 
 def _update_statement(name: str) -> Any:
     return update(ScheduleRow.__table__).where(ScheduleRow.__table__.c.name == name)  # type: ignore[arg-type]
 
 
-def _not_found(name: str) -> NotFound:
+def _not_found(name: str, deleted_at: datetime | None = None) -> NotFound:
+    if deleted_at is not None:
+        return NotFound(
+            f"schedule {name} was deleted at {format_local(deleted_at)}; created again, it takes up its history"
+        )
     return NotFound(f"there is no schedule {name[:80]!r}; see which there are: batchmill schedule ls")
 
 
@@ -190,4 +249,5 @@ def _view_from_row(row: Row[Any]) -> ScheduleView:
         row.next_run_at,
         row.watermark,
         row.created_at,
+        row.deleted_at,
     )

@@ -53,16 +53,16 @@ def status_for(view: ScheduleView, last_run: RunView | None, now: datetime) -> S
 
 def list_statuses(database: Database, now: datetime) -> list[ScheduleStatus]:
     """Return the status of every schedule, by name; raises Unreachable, and UsageError for an unreadable one."""
-    last = run_views.last_run_by_schedule(database)
-    return [status_for(view, last.get(view.name), now) for view in registry.list_schedules(database)]
+    last_runs = run_views.last_run_by_schedule(database)
+    return [status_for(view, last_runs.get(view.name), now) for view in registry.list_schedules(database)]
 
 
 def _state(view: ScheduleView, last_run: RunView | None, now: datetime) -> str:
     if view.next_run_at is not None and now - view.next_run_at > OVERDUE_AFTER:
         return "overdue"
     if last_run is not None and last_run.state.is_open:
-        late = last_run.deadline_at is not None and now > last_run.deadline_at
-        return "late" if late else last_run.state.value
+        is_late = last_run.deadline_at is not None and now > last_run.deadline_at
+        return "late" if is_late else last_run.state.value
     if last_run is not None and (last_run.state in UNSUCCESSFUL_STATES or last_run.state is RunState.SKIPPED):
         return last_run.state.value
     return "suspended" if view.suspended_at is not None else "active"

@@ -50,16 +50,16 @@ def validate(
 def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]:
     """Return a sentence for each thing that may be missing where the schedule runs, though the definition is valid."""
     names = {schedule.sql, schedule.into_source} - {None} - settings.sources.keys()
-    found = [
+    warnings = [
         f"there is no [sources.{name}] here; the machines that run schedules need it"
         for name in sorted(map(str, names))
     ]
     if schedule.webhook is not None and settings.webhook_secret is None:
-        found.append("webhook_secret is not set here; the machines that run schedules need it, or nothing is sent")
+        warnings.append("webhook_secret is not set here; the machines that run schedules need it, or nothing is sent")
     if schedule.webhook is not None and webhook_address.is_refused(
         schedule.webhook, AddressPolicy.from_setting(settings.webhook_allowed_hosts)
     ):
-        found.append(
+        warnings.append(
             "the webhook's address is not public; the machines that run schedules need it in webhook_allowed_hosts"
         )
     if schedule.file is not None:
@@ -68,8 +68,8 @@ def find_warnings(schedule: ScheduleDefinition, settings: Settings) -> list[str]
                 file_templates.render(schedule.file, SAMPLE_TIME, schedule.timetable)
             )
         except UnreadableSource as error:
-            found.append(f"here {error}; the machines that run schedules must allow it")
-    return found
+            warnings.append(f"here {error}; the machines that run schedules must allow it")
+    return warnings
 
 
 def _check_query(schedule: ScheduleDefinition, settings: Settings) -> None:

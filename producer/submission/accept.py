@@ -6,18 +6,17 @@ from sqlalchemy import Connection, text
 
 from models.db import SqlFragments
 from models.lifecycle import slices, termination
-from models.states import Termination
 from producer.batches import retry
 from producer.submission import reuse
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
 
 # Lock order: the batch's row, then its slices, as everywhere.
-ACCEPT_BATCH = """
-UPDATE batches SET status = CASE WHEN :ended THEN 'completed' ELSE 'in_progress' END, in_progress_at = {now},
-       completed_at = CASE WHEN :ended THEN {now} END, total = :total, failed = :failed, succeeded = :reused,
-       reused = :reused, last_seq = :answered, max_failures = :max_failures
+ACCEPT_BATCH = f"""
+UPDATE batches SET status = 'in_progress', in_progress_at = {{now}}, total = :total, failed = :failed,
+       succeeded = :reused, reused = :reused, last_seq = :answered, max_failures = :max_failures
 WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
-"""
+RETURNING {termination.PROGRESS_COLUMNS}
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +33,9 @@ class IngestedJobs:
         return self.failed + self.reused
 
 
+NO_JOBS = IngestedJobs(0, 0)
+
+
 def accept_batch(
     connection: Connection,
     sql: SqlFragments,
@@ -41,44 +43,32 @@ def accept_batch(
     jobs: IngestedJobs,
     slice_size: int,
     max_failures: int | None,
-) -> list[int]:
-    """Start a batch in the caller's transaction; returns the ids of its slices."""
+) -> int:
+    """Start a batch in the caller's transaction; returns the number of its queued slices."""
     params = {
         **submission.params,
         "total": jobs.total,
         "failed": jobs.failed,
         "reused": jobs.reused,
         "answered": jobs.answered,
-        "ended": jobs.answered == jobs.total,
         "max_failures": max_failures,
     }
-    if connection.execute(text(ACCEPT_BATCH.format(now=sql.now)), params).rowcount == 0:
+    progress = connection.execute(text(ACCEPT_BATCH.format(now=sql.now)), params).one_or_none()
+    if progress is None:
         raise lost_ownership_error(connection, submission)
+    slice_count = 0
     if jobs.answered < jobs.total:
-        _insert_slices(connection, submission.batch_id, jobs, slice_size)
-    end_if_over_limit(connection, sql, submission.batch_id, jobs.failed, max_failures)
-    return list(slices.queued_slice_ids(connection, submission.batch_id))
+        slice_count = _insert_slices(connection, submission.batch_id, jobs, slice_size)
+    final_status = termination.end_if_done(connection, sql, submission.batch_id, progress)
+    return slice_count if final_status is None else 0
 
 
-def end_if_over_limit(
-    connection: Connection, sql: SqlFragments, batch_id: str, failed: int, max_failures: int | None
-) -> bool:
-    """Begin to terminate a batch that has more failed jobs than it allows; returns whether it has."""
-    if max_failures is None or failed <= max_failures:
-        return False
-    message = f"{failed:,} jobs failed already, more than the {max_failures:,} that this batch allows"
-    termination.begin_termination(
-        connection, sql, batch_id, Termination.FAILURE_LIMIT, termination.TOO_MANY_FAILURES, message
-    )
-    termination.close_chunk(connection, sql, batch_id)
-    return True
-
-
-def _insert_slices(connection: Connection, batch_id: str, jobs: IngestedJobs, slice_size: int) -> None:
+def _insert_slices(connection: Connection, batch_id: str, jobs: IngestedJobs, slice_size: int) -> int:
     if jobs.reused:  # there may be few unanswered jobs between those that have a result
-        for positions in reuse.unanswered_positions(connection, batch_id):
+        return sum(
             slices.insert_slices(connection, batch_id, retry.plan_slices(positions, slice_size))
-        return
+            for positions in reuse.unanswered_positions(connection, batch_id)
+        )
     # Few jobs are invalid, and a slice passes over them.
     ranges = ((start, min(slice_size, jobs.total - start)) for start in range(0, jobs.total, slice_size))
-    slices.insert_slices(connection, batch_id, ranges)
+    return slices.insert_slices(connection, batch_id, ranges)

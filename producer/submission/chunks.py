@@ -13,13 +13,13 @@ from models.tasks.spec import TaskSpec
 from producer.readers.limits import ROW_TOO_LARGE, count_characters
 from producer.readers.rows import Problem, Row, Source, unexpected_problem
 from producer.readers.storable import UnreadableValue, make_storable
+from producer.submission.kept_input import keep_input
 
 CHUNK_JOBS = 10_000  # a transaction each: few enough commits, and a short write lock on SQLite
 CHUNK_BYTES = 4 * 2**20  # bounds memory where texts are long
 MAX_PROBLEMS = 10  # named in a rejection
 MAX_ROWS_AFTER_PROBLEM = 10_000  # read after the first problem to name others
-SOURCE_FAILED = "source_failed"
-PLACEHOLDER_INPUT = "{}"  # stored for a row that can't be a job: no database may be able to store its content
+SOURCE_FAILED, MISSING_FIELD = "source_failed", "missing_field"
 
 
 @dataclass(slots=True)
@@ -55,16 +55,19 @@ class Chunk:
         self.passthroughs.append(passthrough)
         self.memory_bytes += sum(map(_memory_bytes, (document, passthrough, row.custom_id)))
 
-    def add_failed(self, problem: Problem) -> None:
-        """Append a row that can't be a job: it is never run, and its result says why."""
-        self.failures[self.end_position] = problem
-        self.add(Row(problem.location, problem.custom_id, None), PLACEHOLDER_INPUT)
+    def add_failed(self, problem: Problem, text_field: str) -> None:
+        """Append a row that can't be a job: it is never run, and its result says why.
+
+        text_field: the field that a bare text stands for
+        """
+        kept_input, is_cut = keep_input(problem.raw_input, text_field)
+        message = f"{problem.message} (its input is kept in part)" if is_cut else problem.message
+        self.failures[self.end_position] = Problem(problem.location, message, problem.code)
+        self.add(Row(problem.location, problem.custom_id, None, problem.passthrough), to_json(kept_input))
 
     def mark_failed(self, problem: Problem) -> None:
-        """Turn a row that was appended as a job into a failed one, without its custom_id."""
-        index = self.locations.index(problem.location)
-        self.custom_ids[index], self.documents[index] = None, PLACEHOLDER_INPUT
-        self.failures[self.start_position + index] = problem
+        """Turn a row that was appended as a job into a failed one."""
+        self.failures[self.start_position + self.locations.index(problem.location)] = problem
 
     def canonical_bytes(self) -> Iterator[bytes]:
         """The chunk's rows as bytes, equal for equal rows only."""
@@ -152,11 +155,12 @@ class JobChunker:
         if not isinstance(job, Problem):
             chunk.add(*job)
         elif self.keep_invalid:
-            chunk.add_failed(job)
+            chunk.add_failed(job, self._spec.fields[0].name)
         else:
             # The rest of an endless row may be as large, so no other problems are looked for behind one.
+            problem = job._replace(raw_input=None)
             others = [] if job.code == ROW_TOO_LARGE else self._more_problems(chunk.location_by_id)
-            raise self.rejection_error([job, *others])
+            raise self.rejection_error([problem, *others])
 
     def _rows(self) -> Iterator[Row | Problem]:
         """The source's rows; after a tolerated error, one problem stands for all rows that were not read."""
@@ -183,18 +187,46 @@ class JobChunker:
     def _validate(self, row: Row | Problem, location_by_id: dict[str, int]) -> tuple[Row, str] | Problem:
         """The row with the JSON to store for it, or the reason why it can't be a job."""
         if isinstance(row, Problem):
-            return row
-        if row.custom_id is not None:
-            first_location = location_by_id.setdefault(row.custom_id, row.location)
-            if first_location != row.location:
-                return self.duplicate_problem(row.location, row.custom_id, first_location)
+            return self._add_input_errors(row, location_by_id)
+        first_location = location_by_id.get(row.custom_id) if row.custom_id is not None else None
         try:
             self._check_size(row.raw_input)
-            return row, to_json(self._spec.normalise(row.raw_input, self._parameters))
+            document = to_json(self._spec.normalise(row.raw_input, self._parameters))
         except JobError as error:
-            return Problem(row.location, _unreadable_reason(row.raw_input) or str(error), error.code, row.custom_id)
+            message = _unreadable_reason(row.raw_input) or str(error)
+            problem = Problem(row.location, message, error.code, row.custom_id, row.raw_input, row.passthrough)
+            return self._add_input_errors(problem, location_by_id)
         except Exception as error:
-            return unexpected_problem(row.location, error, row.custom_id)
+            unexpected = unexpected_problem(row.location, error, row.custom_id)
+            return unexpected._replace(raw_input=row.raw_input, passthrough=row.passthrough)
+        if first_location is not None:
+            duplicate = self.duplicate_problem(row.location, str(row.custom_id), first_location)
+            return duplicate._replace(custom_id=row.custom_id, raw_input=row.raw_input, passthrough=row.passthrough)
+        if row.custom_id is not None:
+            location_by_id[row.custom_id] = row.location
+        return row, document
+
+    def _add_input_errors(self, problem: Problem, location_by_id: Mapping[str, int]) -> Problem:
+        """The problem with those of its input and of its custom_id, so that all can be repaired at once."""
+        message = problem.message
+        for error in self._input_errors(problem.raw_input):
+            if str(error) != problem.message and not error.code == problem.code == MISSING_FIELD:
+                message += f"; also {error.code}: {error}"
+        if problem.custom_id is not None and problem.custom_id in location_by_id:
+            first_location = location_by_id[problem.custom_id]
+            duplicate = self.duplicate_problem(problem.location, problem.custom_id, first_location)
+            message += f"; also {duplicate.code}: {duplicate.message}"
+        return problem._replace(message=message)
+
+    def _input_errors(self, raw_input: object) -> list[JobError]:
+        if not isinstance(raw_input, Mapping) or not any(field.name in raw_input for field in self._spec.fields):
+            return []  # the row could not be read, or has no field of the task
+        if _unreadable_reason(raw_input) or count_characters(raw_input) > self._source.limits.max_input_characters:
+            return []
+        try:
+            return self._spec.find_errors(raw_input, self._parameters)
+        except Exception:  # one problem is known already, and further ones are only looked for
+            return []
 
     def _check_size(self, raw_input: object) -> None:
         limit = self._source.limits.max_input_characters
@@ -211,7 +243,7 @@ class JobChunker:
         for row, _ in zip(self._rows(), range(MAX_ROWS_AFTER_PROBLEM), strict=False):
             job = self._validate(row, location_by_id)
             if isinstance(job, Problem):
-                problems.append(job)
+                problems.append(job._replace(raw_input=None))
                 if len(problems) + 1 == MAX_PROBLEMS:
                     break
         return problems

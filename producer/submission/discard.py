@@ -1,11 +1,15 @@
-"""Discarding deletes a batch that was not accepted, with the jobs that it has."""
+"""An open submission that can't be accepted ends here: it is deleted, failed, or emptied to be read again."""
 
 from functools import partial
 
 from sqlalchemy import Connection, text
 
 from models.db import Database
-from producer.submission.open_submission import OpenSubmission, lock_if_held
+from models.lifecycle import termination
+from models.states import Termination
+from producer.readers.storable import make_storable
+from producer.submission.chunks import SOURCE_FAILED
+from producer.submission.open_submission import OpenSubmission, lock_if_held, lost_ownership_error
 
 DELETE_CHUNK_JOBS = 50_000  # deleted in one transaction, so that other writers of a SQLite file get their turn
 
@@ -17,6 +21,17 @@ UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id AND status = 'val
 SELECT_LAST_POSITION = "SELECT max(position) FROM jobs WHERE batch_id = :batch_id"
 DELETE_JOBS_BEFORE = "DELETE FROM jobs WHERE batch_id = :batch_id AND position < :end"
 DELETE_BATCH = "DELETE FROM batches WHERE id = :batch_id AND status = 'validating'"
+
+DELETE_RESULTS_AND_JOBS = (
+    "DELETE FROM results WHERE batch_id = :batch_id",
+    "DELETE FROM jobs WHERE batch_id = :batch_id",
+)
+
+# With the strongest lock from the start, because the idempotency key is cleared: a lock that grows is a deadlock.
+LOCK_INGESTING_BATCH = """
+SELECT 1 FROM batches
+WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting {for_key_update}
+"""
 
 
 def delete_batch(database: Database, submission: OpenSubmission) -> None:
@@ -40,3 +55,48 @@ def delete_jobs(database: Database, submission: OpenSubmission) -> None:
     for end in range(DELETE_CHUNK_JOBS, last_position + 1, DELETE_CHUNK_JOBS):
         if not database.transact(partial(delete, end=end)):
             return
+
+
+def fail_submission(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
+    """Fail a batch that is `validating`, with all its jobs; does nothing if another process holds it."""
+    message = make_storable(message)
+
+    def work(connection: Connection) -> None:
+        if lock_if_held(connection, database.sql, submission):
+            termination.begin_termination(
+                connection, database.sql, submission.batch_id, Termination.FAILED, code, message
+            )
+            termination.close_chunk(connection, database.sql, submission.batch_id)
+
+    database.transact(work)
+
+
+def delete_ingested_rows(database: Database, submission: OpenSubmission) -> None:
+    """Delete the rows that a previous holder of the batch inserted."""
+    delete_jobs(database, submission)
+
+    def work(connection: Connection) -> None:
+        if not lock_if_held(connection, database.sql, submission):
+            raise lost_ownership_error(connection, submission)
+        for statement in DELETE_RESULTS_AND_JOBS:
+            connection.execute(text(statement), submission.params)
+
+    database.transact(work)
+
+
+def abort_stream(database: Database, submission: OpenSubmission, reason: str) -> None:
+    """Fail a batch whose source can't be read to its end, and which nobody can resume; its results stay."""
+
+    def work(connection: Connection) -> bool:
+        query = text(LOCK_INGESTING_BATCH.format(for_key_update=database.sql.for_key_update))
+        if connection.execute(query, submission.params).one_or_none() is None:
+            return False
+        message = make_storable(f"it was not read to its end: {reason}")
+        connection.execute(text(termination.FREE_IDEMPOTENCY_KEY), submission.params)
+        termination.begin_termination(
+            connection, database.sql, submission.batch_id, Termination.FAILED, SOURCE_FAILED, message
+        )
+        return True
+
+    if database.transact(work):
+        termination.finish_termination(database, submission.batch_id)

@@ -3,33 +3,27 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import column, make_url, text
+from sqlalchemy import make_url
 
 from models import schema
-from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import BatchmillError
+from producer.batches import forecast as forecasts
+from producer.batches import model_checks
+from producer.batches.forecast import Forecast
 from producer.readers.rows import Source
 from producer.submission.chunks import Chunk, ChunkOptions, JobChunker
 from producer.submission.input_lengths import LengthHistogram
 from producer.submission.request import SubmitRequest
 
 MAX_PROBLEMS_LISTED = 20
-
-# The pipeline's last completed batches: the jobs that a model answered, and the time from first claim to last slice.
-SELECT_RECENT_BATCHES = """
-SELECT b.succeeded + b.failed - b.reused AS jobs,
-       (SELECT min(s.first_claimed_at) FROM slices s WHERE s.batch_id = b.id) AS started_at,
-       (SELECT max(s.done_at) FROM slices s WHERE s.batch_id = b.id) AS ended_at
-FROM batches b WHERE b.pipeline = :pipeline AND b.status = 'completed' AND b.succeeded > b.reused
-ORDER BY b.created_at DESC, b.id DESC LIMIT 5
-"""
 
 
 @dataclass(slots=True)
@@ -41,17 +35,13 @@ class DryRunReport:
     invalid: Counter[str] = field(default_factory=Counter)  # rows that can't be jobs, by code
     problems: list[str] = field(default_factory=list)  # the first of them, each with its location
     slices: int = 0
-    jobs_per_second: float | None = None  # the throughput of the pipeline's last batches
+    characters: int = 0  # of the inputs as they are stored
+    forecast: Forecast | None = None
 
     @property
     def jobs(self) -> int:
         """The number of rows that can be jobs."""
         return self.rows - self.invalid.total()
-
-    @property
-    def estimated_seconds(self) -> float | None:
-        """The time that the jobs would take at `jobs_per_second`."""
-        return self.jobs / self.jobs_per_second if self.jobs_per_second else None
 
     def add(self, chunk: Chunk, chunker: JobChunker) -> None:
         """Count a chunk's rows, and describe the first problems."""
@@ -61,7 +51,9 @@ class DryRunReport:
             if len(self.problems) < MAX_PROBLEMS_LISTED:
                 self.problems.append(chunker.describe_problem(problem))
         positions = enumerate(chunk.documents, start=chunk.start_position)
-        self.lengths.add([document for position, document in positions if position not in chunk.failures])
+        documents = [document for position, document in positions if position not in chunk.failures]
+        self.characters += sum(map(len, documents))
+        self.lengths.add(documents)
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `submit --dry-run --json` prints."""
@@ -77,10 +69,14 @@ class DryRunReport:
             "lengths": {
                 "unit": self.lengths.unit,
                 "max": self.lengths.max_length,
+                "limit": self.lengths.limit and self.lengths.limit.tokens,
+                "too_long": self.lengths.too_long if self.lengths.limit else None,
+                "too_long_outcome": self.lengths.limit and self.lengths.limit.outcome,
                 "histogram": [{"up_to": length, "inputs": count} for length, count in self.lengths.bins()],
             },
-            "jobs_per_second": self.jobs_per_second and round(self.jobs_per_second, 2),
-            "seconds": self.estimated_seconds and round(self.estimated_seconds, 1),
+            "jobs_per_second": self.forecast and round(self.forecast.jobs_per_second, 2),
+            "seconds": self.forecast and round(self.forecast.seconds, 1),
+            "seconds_is_upper_bound": self.forecast and self.forecast.is_upper_bound,
         }
 
 
@@ -88,7 +84,7 @@ def dry_run(
     request: SubmitRequest, source: Source, slice_size: int, on_progress: Callable[[int], object] = lambda _: None
 ) -> DryRunReport:
     """Read and validate a whole source; raises UnreadableSource where it is not in its format."""
-    report = DryRunReport(LengthHistogram.for_pipeline(request.pipeline))
+    report = DryRunReport(LengthHistogram.for_pipeline(request.pipeline, request.parameters))
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, ChunkOptions(keep_invalid=True))
     with SeenIds() as seen_ids:
         for chunk in chunker.chunks():
@@ -100,26 +96,38 @@ def dry_run(
     return report
 
 
-def recent_jobs_per_second(database_url: str, pipeline: str) -> float | None:
-    """The throughput of the pipeline's last batches; None where it is unknown, or the database can't be read."""
+def forecast_for(report: DryRunReport, request: SubmitRequest, database_url: str) -> Forecast | None:
+    """Forecast how long the jobs take; None where no batch compares, or the database can't be read."""
+    with _readable_database(database_url) as database, suppress(BatchmillError):
+        if database is not None:
+            past_batches = forecasts.recent_batches(database, request.pipeline, request.parameters)
+            return forecasts.forecast(past_batches, report.jobs, report.characters)
+    return None
+
+
+def check_pipeline(request: SubmitRequest, database_url: str) -> None:
+    """Check the pipeline's model as a submission would; raises SettingsError."""
+    with _readable_database(database_url) as database:
+        if database is None:
+            model_checks.check_model(request.pipeline)
+        else:
+            model_checks.check_before_submit(database, request.pipeline)
+
+
+@contextmanager
+def _readable_database(database_url: str) -> Iterator[Database | None]:
+    """Open the database if it exists, responds and has our tables; nothing is created."""
     if _is_missing_sqlite_file(database_url):
-        return None
+        yield None
+        return
     database = Database(database_url)
     try:
-        if schema.current_version(database) != schema.HEAD:
-            return None
-        query = text(SELECT_RECENT_BATCHES).columns(
-            column("jobs"), column("started_at", UtcDateTime), column("ended_at", UtcDateTime)
-        )
-        with database.read() as connection:
-            rows = connection.execute(query, {"pipeline": pipeline}).all()
-    except BatchmillError:
-        return None
+        is_usable = False
+        with suppress(BatchmillError):
+            is_usable = schema.current_version(database) == schema.HEAD
+        yield database if is_usable else None
     finally:
         database.close()
-    timed = [row for row in rows if row.started_at and row.ended_at]
-    seconds = sum((row.ended_at - row.started_at).total_seconds() for row in timed)
-    return sum(row.jobs for row in timed) / seconds if seconds > 0 else None
 
 
 def _is_missing_sqlite_file(database_url: str) -> bool:

@@ -3,41 +3,87 @@
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
+from models.pipelines import model_files
+from models.pipelines.model_files import ModelFiles
 from models.pipelines.pipeline import Pipeline
+from models.tasks.zero_shot_classification import ZeroShotParameters
 from producer.readers.limits import portions
 
 TOKENIZER_FILE = "tokenizer.json"
 PORTION_TEXTS, PORTION_BYTES = 1024, 2**18  # measured at once: a tokenizer takes some thirty bytes a character
 
+Input = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthLimit:
+    """The most tokens of an input that the model reads, and what becomes of longer ones.
+
+    outcome: `truncated` or `failed`
+    new_tokens: tokens that are generated beside them within the model's limit
+    """
+
+    tokens: int
+    outcome: str
+    new_tokens: int = 0
+
+    @classmethod
+    def for_pipeline(cls, pipeline: Pipeline, parameters: Mapping[str, Any]) -> Self | None:
+        """Return the limit; None if there is none, if it is not known here, or if inputs are read in windows."""
+        max_length, task = model_files.effective_max_length(pipeline), pipeline.spec.name
+        is_windowed = pipeline.truncation == "stride" or (task == "ner" and parameters.get("stride") is not None)
+        if max_length is None or is_windowed or task == "question-answering":
+            return None
+        outcome = "failed" if pipeline.truncation == "error" else "truncated"
+        if task != "text-generation":
+            return cls(max_length, outcome)
+        files = ModelFiles.find(pipeline)
+        new_tokens: int | None = parameters.get("max_new_tokens") or (files.default_new_tokens if files else None)
+        if new_tokens is None:
+            return None
+        if new_tokens >= max_length:
+            return cls(0, "failed", new_tokens)
+        can_cut = parameters.get("handle_long_generation") == "hole"
+        return cls(max_length - new_tokens, outcome if can_cut else "failed", new_tokens)
+
 
 @dataclass(slots=True)
 class LengthHistogram:
-    """A histogram in powers of two: how many inputs are at most 1, 2, 4, … long."""
+    """A histogram in powers of two: how many inputs are at most 1, 2, 4, … long.
+
+    limit: set if lengths are in tokens and the model's limit is known
+    too_long: number of inputs over the limit
+    """
 
     unit: str
-    measure: Callable[[Sequence[str]], list[int]]
+    measure: Callable[[Sequence[Input]], list[int]]
+    limit: LengthLimit | None = None
     counts: Counter[int] = field(default_factory=Counter)  # by the exponent
     max_length: int = 0
+    too_long: int = 0
 
     @classmethod
-    def for_pipeline(cls, pipeline: Pipeline) -> "LengthHistogram":
-        """A histogram in tokens if the model is a folder and the package `tokenizers` is installed."""
-        tokenizer = _load_tokenizer(pipeline)
+    def for_pipeline(cls, pipeline: Pipeline, parameters: Mapping[str, Any] | None = None) -> Self:
+        """Return a histogram in tokens if the model is on this machine and the package `tokenizers` is installed."""
+        tokenizer, parameters = _load_tokenizer(pipeline), parameters or {}
         if tokenizer is None:
-            return cls("characters", lambda texts: [len(text) for text in texts])
-        return cls("tokens", lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
+            return cls("characters", lambda inputs: [len(_join_texts(job_input)) for job_input in inputs])
+        measure = TokenCounter(tokenizer, pipeline, parameters)
+        return cls("tokens", measure, LengthLimit.for_pipeline(pipeline, parameters))
 
     def add(self, documents: Sequence[str]) -> None:
         """Count inputs, given as the JSON that is stored."""
-        texts = ([" ".join(_iter_texts(json.loads(document)))] for document in documents)
-        for portion in portions(texts, PORTION_TEXTS, PORTION_BYTES):
-            lengths = self.measure([text for [text] in portion])
+        for portion in portions(([document] for document in documents), PORTION_TEXTS, PORTION_BYTES):
+            lengths = self.measure([json.loads(document) for [document] in portion])
             self.counts.update((length - 1).bit_length() if length else 0 for length in lengths)
             self.max_length = max(self.max_length, max(lengths))
+            if self.limit is not None:
+                self.too_long += sum(length > self.limit.tokens for length in lengths)
 
     def bins(self) -> list[tuple[int, int]]:
         """Each bin's greatest length and its number of inputs, from the shortest on."""
@@ -47,8 +93,51 @@ class LengthHistogram:
         return [(2**exponent, self.counts[exponent]) for exponent in exponents]
 
 
+class TokenCounter:
+    """Counts the tokens of inputs as the worker of their task does, special tokens included."""
+
+    def __init__(self, tokenizer: Any, pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._task = pipeline.spec.name
+        self._parameters = parameters
+        files = ModelFiles.find(pipeline)
+        self._prefix = files.prefix(pipeline.task) if files else ""
+        self._max_hypothesis_tokens = lru_cache(maxsize=256)(self._count_hypotheses)
+
+    def __call__(self, inputs: Sequence[Input]) -> list[int]:
+        """Return the number of tokens of each input."""
+        sequences = [self._sequence_for(job_input) for job_input in inputs]
+        special = self._parameters.get("add_special_tokens") is not False
+        encodings = self._tokenizer.encode_batch(sequences, add_special_tokens=special)
+        extra = map(self._extra_tokens, inputs) if self._task == "zero-shot-classification" else [0] * len(inputs)
+        return [len(encoding.ids) + more for encoding, more in zip(encodings, extra, strict=True)]
+
+    def _sequence_for(self, job_input: Input) -> str | tuple[str, str]:
+        if self._task == "sentiment-analysis" and job_input.get("text_pair") is not None:
+            return job_input["text"], job_input["text_pair"]
+        if self._task == "question-answering":
+            return job_input["question"], job_input["context"]
+        if "text" in job_input:
+            return f"{self._prefix}{job_input['text']}"
+        return _join_texts(job_input)  # a conversation, without its template
+
+    def _extra_tokens(self, job_input: Input) -> int:
+        """Return the tokens beside those of the text: the longest hypothesis, and the special tokens of a pair."""
+        labels = job_input.get("candidate_labels") or self._parameters.get("candidate_labels") or ()
+        return int(self._max_hypothesis_tokens(tuple(labels)))
+
+    def _count_hypotheses(self, labels: tuple[str, ...]) -> int:
+        default = ZeroShotParameters.model_fields["hypothesis_template"].default
+        template = self._parameters.get("hypothesis_template", default)
+        hypotheses = [template.format(label) for label in labels]
+        encodings = self._tokenizer.encode_batch(hypotheses, add_special_tokens=False)
+        special = self._tokenizer.num_special_tokens_to_add
+        return max((len(encoding.ids) for encoding in encodings), default=0) + int(special(True) - special(False))
+
+
 def _load_tokenizer(pipeline: Pipeline) -> Any:
-    folder = pipeline.tokenizer_folder if pipeline.tokenizer else pipeline.folder
+    files = ModelFiles.find(pipeline)
+    folder = files.tokenizer_folder if files else pipeline.tokenizer_folder
     if folder is None or not (folder / TOKENIZER_FILE).is_file():
         return None
     try:
@@ -59,6 +148,10 @@ def _load_tokenizer(pipeline: Pipeline) -> Any:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def _join_texts(job_input: Input) -> str:
+    return " ".join(_iter_texts(job_input))
 
 
 def _iter_texts(value: Any) -> Iterator[str]:

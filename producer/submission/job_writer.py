@@ -28,7 +28,9 @@ UPDATE batches SET holder_heartbeat_at = {now}, rows_read = :rows_read, rows_dig
 WHERE id = :batch_id AND status = 'validating' AND holder_id = :holder_id
 """
 
-SELECT_POSITIONS_BY_ID = "SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids"
+SELECT_POSITIONS_BY_ID = """
+SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
+"""
 
 
 class JobWriter:
@@ -55,8 +57,8 @@ class JobWriter:
         self._max_failures = max_failures
         self._locations = LocationIndex()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inserts")
-        self._pending: tuple[Chunk, str | None, Future[None]] | None = None
-        self.chunks_written = 0  # by this submitter
+        self._pending: tuple[Chunk, str | None, Future[int]] | None = None
+        self.slices = 0  # inserted by this submitter, for a streamed batch
         self.failed = submission.failed  # invalid rows in the database
 
     def __enter__(self) -> Self:
@@ -84,14 +86,13 @@ class JobWriter:
         chunk, rows_digest, insert = self._pending
         self._pending = None
         try:
-            insert.result()
+            self.slices += insert.result()
         except IntegrityError as error:
-            self._handle_duplicates(chunk, rows_digest, error)
-        self.chunks_written += 1
+            self.slices += self._insert_without_duplicates(chunk, rows_digest, error)
         self.failed += len(chunk.failures)
         self._locations.add(chunk.start_position, chunk.locations)
 
-    def _handle_duplicates(self, chunk: Chunk, rows_digest: str | None, error: IntegrityError) -> None:
+    def _insert_without_duplicates(self, chunk: Chunk, rows_digest: str | None, error: IntegrityError) -> int:
         problems = self._find_duplicates(chunk, None if self._chunker.keep_invalid else MAX_PROBLEMS)
         if not problems:  # then the jobs' reference to their batch is broken
             raise gone_error(self._batch_id) from error
@@ -99,19 +100,25 @@ class JobWriter:
             raise self._chunker.rejection_error(problems) from None
         for problem in problems:
             chunk.mark_failed(problem)
-        self._insert(chunk, rows_digest)
+        return self._insert(chunk, rows_digest)
 
-    def _insert(self, chunk: Chunk, rows_digest: str | None) -> None:
-        def work(connection: Connection) -> None:
+    def _insert(self, chunk: Chunk, rows_digest: str | None) -> int:
+        """Insert a chunk; returns the number of its slices, if the batch is streamed."""
+
+        def work(connection: Connection) -> int:
             seq = self._record_chunk(connection, chunk, rows_digest)
-            insert_rows(connection, "jobs", JOB_COLUMNS, self._job_rows(chunk))
-            if chunk.failures:
+            if not chunk.failures:
+                insert_rows(connection, "jobs", JOB_COLUMNS, self._job_rows(chunk))
+            else:
+                rows = ((*row, row[1] in chunk.failures) for row in self._job_rows(chunk))
+                insert_rows(connection, "jobs", (*JOB_COLUMNS, "invalid"), rows)
                 insert_rows(connection, "results", FAILURE_COLUMNS, self._failure_rows(chunk, seq))
-            if self._slice_size is not None:
-                streaming.insert_slices(connection, self._submission, chunk, self._slice_size)
+            if self._slice_size is None:
+                return 0
+            return streaming.insert_slices(connection, self._submission, chunk, self._slice_size)
 
         # One transaction for each chunk: SQLite has one writer at a time, and others get their turn in between.
-        self._database.transact(work)
+        return self._database.transact(work)
 
     def _record_chunk(self, connection: Connection, chunk: Chunk, rows_digest: str | None) -> int:
         """Lock the batch's row; returns the `seq` of the chunk's first failure."""

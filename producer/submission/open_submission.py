@@ -5,6 +5,7 @@ only while the batch's row names that holder, so a slow submitter can't write to
 """
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,20 +14,25 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, text
 from sqlalchemy.exc import IntegrityError
 
-from models.background import HeartbeatThread
+from models import holders
 from models.columns import Document
 from models.db import Database, SqlFragments
 from models.documents import to_json
 from models.errors import BatchmillError, IdempotencyConflict, IdempotencyKeyInUse
+from models.holders import ProcessLease
 from models.states import BatchStatus
 from models.tables import Batch
-from producer.submission import holders
 from producer.submission.cache_key import output_cache_key
-from producer.submission.ids import new_batch_id
 from producer.submission.request import SubmitRequest
 
 HOLDER_TIMEOUT_SECONDS = 6.0  # without a heartbeat, until a submitter elsewhere is considered gone
 HEARTBEAT_SECONDS = HOLDER_TIMEOUT_SECONDS / 3  # two may be late
+
+# A batch's id is `batch_` and 20 characters of Crockford's base32, lower-case, so there is no i, l, o or u to misread.
+# They hold the time in 48 bits and random bits, so that ids sort by the time of submission.
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_CHARACTERS = 20
+ID_RANDOM_BITS = 52
 
 SET_DEADLINE = "UPDATE batches SET expires_at = {expires_at} WHERE id = :batch_id"
 
@@ -89,6 +95,18 @@ class OpenSubmission:
         return {"batch_id": self.batch_id, "holder_id": self.holder_id}
 
 
+def new_batch_id() -> str:
+    """An id for a batch that is submitted now."""
+    return format_batch_id(time.time_ns() // 1_000_000, secrets.randbits(ID_RANDOM_BITS))
+
+
+def format_batch_id(milliseconds: int, random_bits: int) -> str:
+    """The id of a time since 1970 and of `ID_RANDOM_BITS` random bits."""
+    number = milliseconds << ID_RANDOM_BITS | random_bits
+    digits = (ID_ALPHABET[number >> shift & 31] for shift in range(5 * (ID_CHARACTERS - 1), -1, -5))
+    return "batch_" + "".join(digits)
+
+
 def open_or_resume(
     database: Database, request: SubmitRequest, sleep: Callable[[float], None] = time.sleep
 ) -> OpenSubmission:
@@ -140,16 +158,10 @@ def take_over_from_start(connection: Connection, sql: SqlFragments, batch_id: st
     return submission if restarted else None
 
 
-def heartbeat(database: Database, submission: OpenSubmission) -> bool:
-    """Record that the submitter is working; returns whether it still holds the batch. Raises Unreachable."""
-    with database.write() as connection:
-        query = text(RECORD_HEARTBEAT.format(now=database.sql.now))
-        return connection.execute(query, submission.params).rowcount == 1
-
-
-def heartbeat_thread(database: Database, submission: OpenSubmission) -> HeartbeatThread:
-    """A context in which heartbeats are recorded."""
-    return HeartbeatThread(lambda: heartbeat(database, submission), HEARTBEAT_SECONDS)
+def lease_of(database: Database, submission: OpenSubmission) -> ProcessLease:
+    """The submitter's lease on its batch."""
+    renewal = text(RECORD_HEARTBEAT.format(now=database.sql.now))
+    return ProcessLease(database, renewal, submission.params, HEARTBEAT_SECONDS)
 
 
 def lock_if_held(connection: Connection, sql: SqlFragments, submission: OpenSubmission) -> bool:
@@ -177,7 +189,7 @@ def gone_error(batch_id: str) -> BatchmillError:
 
 def request_fingerprint(request: SubmitRequest) -> str:
     """A hash of the request, except its rows."""
-    deadline = request.deadline and [request.deadline.seconds, str(request.deadline.expires_at)]
+    deadline = request.deadline and request.deadline.comparable_values
     failures = request.max_failures and [request.max_failures.count, request.max_failures.share]
     values = [*_comparable_values(request).values(), request.keep_invalid, deadline, failures]
     if request.reuse:  # left out otherwise, so that requests from before this option keep their fingerprint

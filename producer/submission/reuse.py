@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction, Row, TextClause, bindparam, text
 
 from models.db import Database, SqlFragments
+from models.lifecycle import slices
 from producer.submission import cache_key
 from producer.submission.open_submission import OpenSubmission
 from producer.submission.request import SubmitRequest
@@ -49,7 +50,7 @@ PLANNER_SETTINGS = ("SET LOCAL enable_nestloop = off", "SET LOCAL work_mem = '64
 
 # The jobs that need a result: those that were invalid have one, and others may have a match already.
 WHERE_UNANSWERED = """
-WHERE n.batch_id = :batch_id AND n.input <> {no_input}
+WHERE n.batch_id = :batch_id AND NOT n.invalid
   AND NOT EXISTS (SELECT 1 FROM results x WHERE x.batch_id = :batch_id AND x.position = n.position)
   AND NOT EXISTS (SELECT 1 FROM reusable u WHERE u.position = n.position)
 """
@@ -101,12 +102,11 @@ WHERE r.batch_id = f.from_batch AND r.position = f.from_position AND r.status = 
 
 SET_REVISION = "UPDATE batches SET revision = :revision WHERE id = :batch_id"
 
-SELECT_UNANSWERED_POSITIONS = """
+SELECT_UNANSWERED_POSITIONS = f"""
 SELECT j.position FROM jobs j
-WHERE j.batch_id = :batch_id AND j.position > :after
-  AND NOT EXISTS (SELECT 1 FROM results r WHERE r.batch_id = j.batch_id AND r.position = j.position)
+WHERE j.batch_id = :batch_id AND j.position > :after AND {slices.IS_UNANSWERED}
 ORDER BY j.position LIMIT :limit
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +242,7 @@ def _match_group(connection: Connection, sql: SqlFragments, params: dict[str, An
         driver.create_function("digest", 1, hash, deterministic=True)
     for statement in INDEX_KNOWN_INPUTS[dialect]:
         connection.execute(_bind_group(statement), params)
-    return connection.execute(
-        _bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED.format(no_input=sql.empty_document)), params
-    ).rowcount
+    return connection.execute(_bind_group(INSERT_REUSABLE[dialect] + WHERE_UNANSWERED), params).rowcount
 
 
 def _bind_group(statement: str) -> TextClause:

@@ -4,20 +4,15 @@ From its first chunk on the batch is `in_progress`, and it is `ingesting` until 
 not complete, even if all its jobs are answered. Each chunk updates the batch's counters, as each result does.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
 from models.db import Database, SqlFragments
 from models.lifecycle import slices, termination
-from models.states import Termination
-from producer.readers.storable import make_storable
-from producer.submission.accept import end_if_over_limit
-from producer.submission.chunks import SOURCE_FAILED, Chunk
+from producer.submission.chunks import Chunk
 from producer.submission.open_submission import OpenSubmission, lost_ownership_error
 from producer.submission.request import FailureLimit
-
-WAKEUPS_PER_CHUNK = 16  # while ingesting
 
 # The batch's row first, as everywhere; its lock also draws `seq`.
 ADD_CHUNK = """
@@ -28,18 +23,11 @@ WHERE id = :batch_id AND holder_id = :holder_id AND (status = 'validating' OR (s
 RETURNING last_seq
 """
 
-END_INGESTION = """
+END_INGESTION = f"""
 UPDATE batches SET ingesting = false, max_failures = :max_failures
 WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting
-"""
-
-# With the strongest lock from the start, because the idempotency key is cleared: a lock that grows is a deadlock.
-LOCK_INGESTING_BATCH = """
-SELECT 1 FROM batches
-WHERE id = :batch_id AND holder_id = :holder_id AND status = 'in_progress' AND ingesting {for_key_update}
-"""
-
-COMPLETE_BATCH = "UPDATE batches SET status = 'completed', completed_at = {now} WHERE id = :batch_id"
+RETURNING {termination.PROGRESS_COLUMNS}
+"""  # noqa: S608
 
 
 def add_chunk(
@@ -64,56 +52,28 @@ def add_chunk(
     return int(last_seq) - len(chunk.failures) + 1
 
 
-def insert_slices(connection: Connection, submission: OpenSubmission, chunk: Chunk, slice_size: int) -> None:
-    """Insert slices for a chunk's jobs, except where all jobs of a slice have failed."""
-    slices.insert_slices(connection, submission.batch_id, _slice_ranges(chunk, slice_size))
+def insert_slices(connection: Connection, submission: OpenSubmission, chunk: Chunk, slice_size: int) -> int:
+    """Insert slices for a chunk's jobs, except where all jobs of a slice have failed; returns their number."""
+    return slices.insert_slices(connection, submission.batch_id, _slice_ranges(chunk, slice_size))
 
 
 def end_ingestion(
     database: Database, submission: OpenSubmission, jobs: int, failure_limit: FailureLimit | None
-) -> Sequence[int]:
-    """Record that the source has ended; returns the ids of the unclaimed slices.
+) -> None:
+    """Record that the source has ended.
 
     The batch ends here where all its jobs are answered, or where more have failed than it allows.
     """
     max_failures = None if failure_limit is None else failure_limit.count_for(jobs)
     params = {**submission.params, "max_failures": max_failures}
 
-    def work(connection: Connection) -> Sequence[int]:
-        if connection.execute(text(END_INGESTION), params).rowcount == 0:
+    def work(connection: Connection) -> None:
+        progress = connection.execute(text(END_INGESTION), params).one_or_none()
+        if progress is None:
             raise lost_ownership_error(connection, submission)
-        batch = termination.lock_batch(connection, database.sql, submission.batch_id)
-        if batch is not None:
-            over_limit = end_if_over_limit(connection, database.sql, submission.batch_id, batch.failed, max_failures)
-            if not over_limit and batch.ended == batch.total:
-                connection.execute(text(COMPLETE_BATCH.format(now=database.sql.now)), params)
-        return slices.queued_slice_ids(connection, submission.batch_id)
+        termination.end_if_done(connection, database.sql, submission.batch_id, progress)
 
-    return database.transact(work)
-
-
-def abort(database: Database, submission: OpenSubmission, reason: str) -> None:
-    """Fail a batch whose source can't be read to its end, and which nobody can resume; its results stay."""
-
-    def work(connection: Connection) -> bool:
-        query = text(LOCK_INGESTING_BATCH.format(for_key_update=database.sql.for_key_update))
-        if connection.execute(query, submission.params).one_or_none() is None:
-            return False
-        message = make_storable(f"it was not read to its end: {reason}")
-        connection.execute(text(termination.FREE_IDEMPOTENCY_KEY), submission.params)
-        termination.begin_termination(
-            connection, database.sql, submission.batch_id, Termination.FAILED, SOURCE_FAILED, message
-        )
-        return True
-
-    if database.transact(work):
-        termination.finish_termination(database, submission.batch_id)
-
-
-def first_queued_slices(database: Database, batch_id: str) -> Sequence[int]:
-    """The ids of a few unclaimed slices, to send wakeups for."""
-    with database.read() as connection:
-        return slices.queued_slice_ids(connection, batch_id, WAKEUPS_PER_CHUNK)
+    database.transact(work)
 
 
 def _slice_ranges(chunk: Chunk, slice_size: int) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ after any other failure the same submission resumes where it stopped. An accepte
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,19 +14,18 @@ from sqlalchemy import Connection, text
 
 from models.db import Database
 from models.errors import BatchmillError, DatabaseRefused, Unreachable, UnreadableSource, UsageError
-from models.lifecycle import termination
 from models.settings import Settings
-from models.states import BatchStatus, Termination
+from models.states import BatchStatus
+from producer.batches import model_checks
 from producer.readers.rows import Source
-from producer.readers.storable import make_storable
 from producer.submission import accept, reuse, streaming
-from producer.submission.accept import IngestedJobs
+from producer.submission.accept import NO_JOBS, IngestedJobs
 from producer.submission.chunks import ChunkOptions, JobChunker
-from producer.submission.discard import delete_batch, delete_jobs
+from producer.submission.discard import abort_stream, delete_batch, delete_ingested_rows
 from producer.submission.job_writer import JobWriter
 from producer.submission.open_submission import (
     OpenSubmission,
-    heartbeat_thread,
+    lease_of,
     lock_if_held,
     lost_ownership_error,
     open_or_resume,
@@ -39,11 +38,6 @@ STREAM_CHUNK_SECONDS = 1.0  # a slow source's rows are inserted after this time,
 # The same submission with a repaired source becomes another batch. Locks nothing else, so it can't cause a deadlock.
 CLEAR_KEY_OF_PARTIAL_BATCH = "UPDATE batches SET idempotency_key = NULL WHERE id = :batch_id"
 
-DELETE_RESULTS_AND_JOBS = (
-    "DELETE FROM results WHERE batch_id = :batch_id",
-    "DELETE FROM jobs WHERE batch_id = :batch_id",
-)
-
 OnProgress = Callable[[int], object]
 OnSlicesQueued = Callable[["SubmitResult"], object]
 
@@ -53,7 +47,7 @@ class SubmitResult:
     """An accepted batch.
 
     failed: jobs that failed already, as invalid.
-    slice_ids: the slices to send wakeups for.
+    slices: the number of slices to send wakeups for.
     already_ingested: jobs that an interrupted submission of the same source had inserted before.
     existing_status: set if the whole batch existed under its idempotency key, and nothing was done; None = it is new.
     reused: jobs that have an earlier batch's result; None = not requested.
@@ -65,7 +59,7 @@ class SubmitResult:
     pipeline: str
     jobs: int
     failed: int
-    slice_ids: Sequence[int]
+    slices: int
     already_ingested: int = 0
     existing_status: BatchStatus | None = None
     reused: int | None = None
@@ -101,27 +95,28 @@ class _Ingestion:
     on_slices_queued: OnSlicesQueued | None = None
 
     def run(self) -> SubmitResult:
-        """Insert all jobs, and accept the batch; returns it with the slices to send wakeups for."""
-        jobs = self._insert_jobs()
+        """Insert all jobs, and accept the batch."""
+        jobs, slice_count = self._insert_jobs()
         result = replace(
             self._result(jobs), already_ingested=self.submission.rows_read, source_failure=self.chunker.source_failure
         )
         limit = self.request.max_failures
         if self.on_slices_queued is not None:
-            return replace(result, slice_ids=streaming.end_ingestion(self.database, self.submission, jobs.total, limit))
+            streaming.end_ingestion(self.database, self.submission, jobs.total, limit)
+            return replace(result, slices=slice_count)
         if self.request.reuse:
             return self._accept_with_reuse(jobs, result)
-        return replace(result, slice_ids=self.database.transact(partial(self._accept, jobs=jobs)))
+        return replace(result, slices=self.database.transact(partial(self._accept, jobs=jobs)))
 
-    def _insert_jobs(self) -> IngestedJobs:
-        """Insert every job that the database does not have yet."""
+    def _insert_jobs(self) -> tuple[IngestedJobs, int]:
+        """Insert every job that the database does not have yet; returns the number of new slices of a stream too."""
         max_failures = self.request.max_failures.count if self.request.max_failures else None
         slice_size = None if self.on_slices_queued is None else self.slice_size
         writer = JobWriter(
             self.database, self.submission, self.chunker, slice_size=slice_size, max_failures=max_failures
         )
-        jobs = 0
-        with heartbeat_thread(self.database, self.submission), writer:
+        jobs, announced_slices = 0, 0
+        with lease_of(self.database, self.submission).heartbeat_thread(), writer:
             for chunk in self.resume_check.chunks():
                 if chunk.end_position <= self.submission.rows_read:
                     writer.skip(chunk)
@@ -129,26 +124,22 @@ class _Ingestion:
                     writer.write(chunk, self.resume_check.rows_digest)
                     if chunk.is_cut:  # a slow source: its jobs don't wait for the next chunk
                         writer.flush()
-                    if writer.chunks_written:
-                        self._announce_slices()
+                    if writer.slices > announced_slices and self.on_slices_queued is not None:
+                        self.on_slices_queued(replace(self._result(), slices=writer.slices - announced_slices))
+                        announced_slices = writer.slices
                 jobs = chunk.end_position
                 self.on_progress(jobs)
             writer.flush()
-        return IngestedJobs(jobs, writer.failed)
+        return IngestedJobs(jobs, writer.failed), writer.slices
 
-    def _announce_slices(self) -> None:
-        if self.on_slices_queued is not None:
-            slice_ids = streaming.first_queued_slices(self.database, self.submission.batch_id)
-            self.on_slices_queued(replace(self._result(IngestedJobs(0, 0)), slice_ids=slice_ids))
-
-    def _accept(self, connection: Connection, jobs: IngestedJobs) -> list[int]:
+    def _accept(self, connection: Connection, jobs: IngestedJobs) -> int:
         limit = self.request.max_failures
         max_failures = None if limit is None else limit.count_for(jobs.total)
         return accept.accept_batch(connection, self.database.sql, self.submission, jobs, self.slice_size, max_failures)
 
     def _accept_with_reuse(self, jobs: IngestedJobs, result: SubmitResult) -> SubmitResult:
         with (
-            heartbeat_thread(self.database, self.submission),
+            lease_of(self.database, self.submission).heartbeat_thread(),
             reuse.find_reusable(self.database, self.submission, self.request, jobs.total) as reusable,
             reusable.begin(),
         ):
@@ -159,11 +150,11 @@ class _Ingestion:
                 result,
                 reused=jobs.reused,
                 not_cacheable_because=reusable.not_cacheable_because,
-                slice_ids=self._accept(reusable.connection, jobs),
+                slices=self._accept(reusable.connection, jobs),
             )
 
-    def _result(self, jobs: IngestedJobs) -> SubmitResult:
-        return SubmitResult(self.submission.batch_id, self.request.pipeline.name, jobs.total, jobs.failed, ())
+    def _result(self, jobs: IngestedJobs = NO_JOBS) -> SubmitResult:
+        return SubmitResult(self.submission.batch_id, self.request.pipeline.name, jobs.total, jobs.failed, 0)
 
 
 def submit(
@@ -180,9 +171,10 @@ def submit(
     on_progress: called with the number of jobs after each chunk.
     on_slices_queued: called with slices to send wakeups for while ingesting, if no row can reject the batch.
 
-    Raises InvalidRows or UnreadableSource naming what is wrong with the source, and IdempotencyConflict or
-    IdempotencyKeyInUse where the key belongs to another submission.
+    Raises SettingsError where the model can't be there, InvalidRows or UnreadableSource naming what is wrong with the
+    source, and IdempotencyConflict or IdempotencyKeyInUse where the key belongs to another submission.
     """
+    model_checks.check_before_submit(database, request.pipeline)
     submission = open_or_resume(database, request)
     streams = _can_stream(request, submission)
     chunker = JobChunker(request.pipeline.spec, source, request.parameters, _chunk_options(request, submission))
@@ -190,7 +182,7 @@ def submit(
     if not submission.is_open:
         resume_check.verify()
         rows = submission.rows_read
-        return SubmitResult(submission.batch_id, request.pipeline.name, rows, 0, (), rows, submission.status)
+        return SubmitResult(submission.batch_id, request.pipeline.name, rows, 0, 0, rows, submission.status)
     announce = on_slices_queued if streams else None
     try:
         result = _Ingestion(
@@ -200,7 +192,7 @@ def submit(
         if resume_check.matches and (submission.idempotency_key is None or isinstance(error, UsageError)):
             with suppress(Unreachable, DatabaseRefused):
                 delete_batch(database, submission)
-                streaming.abort(database, submission, str(error) or "it was interrupted")
+                abort_stream(database, submission, str(error) or "it was interrupted")
         raise
     if result.source_failure is not None and submission.idempotency_key is not None:
         with suppress(Unreachable), database.write() as connection:
@@ -221,39 +213,12 @@ def submit_into(
     return _Ingestion(database, slice_size, request, submission, chunker, ResumeCheck(submission, chunker)).run()
 
 
-def fail_submission(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
-    """Fail a batch that is `validating`, with all its jobs; does nothing if another process holds it."""
-    message = make_storable(message)
-
-    def work(connection: Connection) -> None:
-        if lock_if_held(connection, database.sql, submission):
-            termination.begin_termination(
-                connection, database.sql, submission.batch_id, Termination.FAILED, code, message
-            )
-            termination.close_chunk(connection, database.sql, submission.batch_id)
-
-    database.transact(work)
-
-
-def delete_ingested_rows(database: Database, submission: OpenSubmission) -> None:
-    """Delete the rows that a previous holder of the batch inserted."""
-    delete_jobs(database, submission)
-
-    def work(connection: Connection) -> None:
-        if not lock_if_held(connection, database.sql, submission):
-            raise lost_ownership_error(connection, submission)
-        for statement in DELETE_RESULTS_AND_JOBS:
-            connection.execute(text(statement), submission.params)
-
-    database.transact(work)
-
-
 def notify_workers(settings: Settings, result: SubmitResult) -> str | None:
     """Send an accepted batch's wakeups; returns a sentence if they can't be sent, which costs time but no job."""
     from models.lifecycle import wakeups  # importing Celery takes a third of a second: not before the batch is safe
 
     try:
-        wakeups.send_wakeups(settings, result.pipeline, result.slice_ids)
+        wakeups.send_wakeups(settings, result.pipeline, result.slices)
     except Exception as error:  # the batch is accepted: no error may look as if it were not
         why = str(error) if isinstance(error, BatchmillError) else f"wakeups can't be sent ({type(error).__name__})"
         return f"{why}; the batch is safe in SQL and runs when a worker looks there"

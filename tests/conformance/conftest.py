@@ -7,13 +7,10 @@ import pytest
 
 from models import tasks
 from models.db import Database
-from tests.factories.batch_rows import assert_consistent, claimant_for, get_batch, get_results, insert_batch
+from tests.factories.batch_rows import assert_consistent, get_batch, get_results, insert_batch
+from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.servers import wait_until
-from worker.engine.claim_size import ClaimSizer
 from worker.engine.engine import Engine
-from worker.engine.wakeup import WakeupSignal
-from worker.leasing.leases import HeldLeases
-from worker.loading import versions
 from worker.loading.runtime import Runtime
 
 SLICE_JOBS = 25
@@ -48,20 +45,8 @@ def answers(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunBat
 
 def run_engine_until_completed(database: Database, runtime: Runtime, batch_ids: Sequence[str]) -> None:
     """Run an engine until these batches are completed."""
-    version = runtime.version
-    named = {"task": version.task, "model": version.model, "revision": version.revision}
-    engine = Engine(
-        database,
-        runtime,
-        claimant_for(**named),
-        WakeupSignal(),
-        HeldLeases(),
-        ClaimSizer(1000.0, 200),
-        version_id=versions.register_version(database, version),
-        slice_size=SLICE_JOBS,
-        poll_interval_seconds=0.01,
-        on_fatal_error=lambda: pytest.fail("a defect in the engine"),
-    )
+    context = make_context(database, slice_size=SLICE_JOBS, poll_interval_seconds=0.01)
+    engine = Engine(context, make_loaded_pipeline(database, runtime))
     engine.start()
     try:
         wait_until(

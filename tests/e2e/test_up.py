@@ -60,15 +60,22 @@ def test_a_killed_up_takes_everything_with_it_and_the_next_one_starts(tmp_path: 
         wait_for(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker again")
 
 
-def test_a_second_up_in_the_same_home_is_refused(tmp_path: Path) -> None:
+def test_a_second_up_names_the_first_one_and_down_ends_it(tmp_path: Path) -> None:
     with temporary_deployment(tmp_path) as ours:
-        ours.start("up")
-        wait_for(lambda: (tmp_path / "home" / "up.lock").exists() and "child.started" in ours.log, "the first one")
+        up = ours.start("up", "--log-file", "up.log")
+        wait_for(lambda: ours.run("workers", "--json").stdout.count(b'"alive": true') >= 1, "a worker")
+        family = psutil.Process(up.pid).children(recursive=True)
+        second, down, again = ours.run("up"), ours.run("down"), ours.run("down")
 
-        second = ours.run("up")
-
-        assert second.returncode == 2
-        assert b"runs already" in second.stderr
+        assert (second.returncode, down.returncode, again.returncode) == (2, 0, 0)
+        assert f"`batchmill up` (pid {up.pid}) runs already".encode() in second.stderr
+        assert f"stopping `batchmill up` (pid {up.pid})".encode() in down.stderr
+        assert b"nothing was stopped" in again.stderr
+        assert up.wait(10) == 0
+        assert [process for process in family if process.is_running()] == []
+        assert f"pid {up.pid}; Ctrl-C or `batchmill down` stops it\nlog: {tmp_path / 'up.log'}\n" in ours.log
+        events = [json.loads(line)["event"] for line in (tmp_path / "up.log").read_text().splitlines()]
+        assert {"supervisor.started", "child.started", "valkey.started", "worker.stopped"} <= set(events)
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path: Path, database_url, redis_url) -> None:
@@ -85,4 +92,4 @@ def test_a_model_that_cannot_be_loaded_fails_its_batch_with_the_reason(tmp_path:
         assert waited.returncode == 1
         assert b"no safetensors weights" in waited.stderr
         rows = [json.loads(line) for line in ours.run("results", batch_id).stdout.decode().splitlines()]
-        assert [row["error"]["code"] for row in rows] == ["model_unusable"] * 2
+        assert [row["error_code"] for row in rows] == ["model_unusable"] * 2

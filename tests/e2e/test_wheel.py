@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from models.version import full_version
+
 ROOT = Path(__file__).parents[2]
 
 SUBMIT = """
@@ -96,3 +98,11 @@ def test_the_main_job_beside_a_user_s_own_modules(python: Path, hostile: Path, u
 
     assert result.returncode == 0, result.stderr + (hostile / "up.log").read_text()
     assert result.stdout == "[(0, 'succeeded', 'POSITIVE'), (1, 'succeeded', 'NEGATIVE')]\n"
+
+
+def test_the_wheel_names_the_commit_that_it_was_built_of(python: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [python, "-I", "-m", "batchmill", "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == f"batchmill, version {full_version()}\n"

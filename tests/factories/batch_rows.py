@@ -133,6 +133,21 @@ def execute(database: Database, statement: str, **parameters: Any) -> None:
         connection.execute(text(statement), parameters)
 
 
+def set_claim_times(database: Database, batch_id: str, start: float, end: float, *, number: int | None = None) -> None:
+    """Finish all slices of a batch, or the one with this number, claimed and done at seconds after FIRST_CREATED_AT."""
+    with database.write() as connection:
+        ids = sorted(connection.scalars(select(Slice.id).where(Slice.batch_id == batch_id)))
+        connection.execute(
+            update(Slice)
+            .where(Slice.id.in_(ids if number is None else ids[number : number + 1]))
+            .values(
+                state=SliceState.DONE,
+                leased_at=FIRST_CREATED_AT + timedelta(seconds=start),
+                done_at=FIRST_CREATED_AT + timedelta(seconds=end),
+            )
+        )
+
+
 def assert_consistent(database: Database, batch_id: str) -> None:
     """Assert the invariants: counters equal rows, `seq` has no gaps, no job is lost or answered twice."""
     audited = auditor.audit_batch(database, batch_id, LEASE_SECONDS)

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from models.documents import to_json
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 FINISHED_AT = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 
@@ -36,4 +37,8 @@ def result_row(position: int = 0, **fields: Any) -> ResultRow:
         "seq": position + 1,
         "finished_at": FINISHED_AT,
     }
-    return ResultRow(**usual | fields)
+    values = usual | fields
+    for name in ("input", "output", "passthrough"):
+        document = values.pop(name, None)
+        values[f"{name}_json"] = None if document is None else to_json(document)
+    return ResultRow(**values)

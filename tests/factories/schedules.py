@@ -21,9 +21,10 @@ from models.states import JobOutcome
 from producer.health import audit
 from producer.schedules import registry, validation
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import run_views, tick
+from producer.schedules.runs import manual_runs, run_views, tick
 from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
+from producer.times import TimeRange
 from tests.factories.batch_rows import MODEL_VERSION, REVISION, get_unanswered_jobs
 from worker.leasing import claims, commit, leases
 from worker.leasing.commit import JobResult
@@ -85,19 +86,27 @@ class ScheduleHarness:
 
     def create_schedule(self, name: str = "nightly", now: datetime = CREATED_AT, **fields: Any) -> ScheduleDefinition:
         """Create a schedule for two o'clock every night, with these fields replaced."""
-        usual: Mapping[str, Any] = {
+        defaults: Mapping[str, Any] = {
             "pipeline": PIPELINE,
             "cron": "0 2 * * *",
             "sql": "tickets",
             "input": {"text": "body"},
             "id": "id",
         }
-        fields = {**usual, **fields}
+        fields = {**defaults, **fields}
         if "file" in fields:
             fields.pop("sql")
         definition = validation.validate(name, fields, self.settings, self.catalogue)
         registry.create(self.database, definition, now)
         return definition
+
+    def backfill(self, time: str, *, now: datetime, include_completed: bool = False) -> list[datetime]:
+        """Start the run of one scheduled time again; return the scheduled times that were started."""
+        span = TimeRange(utc(time), utc(time) + timedelta(minutes=1))
+        result = manual_runs.backfill(
+            self.database, self.catalogue, "nightly", span, now, include_completed=include_completed
+        )
+        return [run.scheduled_at for run in result.started]
 
     def tick(self, now: datetime) -> TickResult:
         """Run everything that is due."""
@@ -115,22 +124,22 @@ class ScheduleHarness:
             lease_seconds=60.0,
         )
         version_id = versions.register_version(self.database, replace(MODEL_VERSION, revision=self.revision))
-        usual = {"label": "NEGATIVE", "score": 0.9} if output is None else output
+        answer = {"label": "NEGATIVE", "score": 0.9} if output is None else output
         while claimed := claims.claim(self.database, claimant, 10_000, self.settings.slice_size):
             for batch_id in {lease.batch_id for lease in claimed}:
-                ours = [lease for lease in claimed if lease.batch_id == batch_id]
-                jobs = sorted(get_unanswered_jobs(self.database, ours), key=lambda job: job.position)
-                answers = [
+                batch_leases = [lease for lease in claimed if lease.batch_id == batch_id]
+                jobs = sorted(get_unanswered_jobs(self.database, batch_leases), key=lambda job: job.position)
+                results = [
                     JobResult(
                         job.lease, job.position, JobOutcome.FAILED, error_code="too_hard", error_message="too hard"
                     )
                     if number < failures_per_claim
-                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(usual))
+                    else JobResult(job.lease, job.position, JobOutcome.SUCCEEDED, to_json(answer))
                     for number, job in enumerate(jobs)
                 ]
-                finished = {lease.slice_id for lease in ours}
+                finished = {lease.slice_id for lease in batch_leases}
                 with self.database.write() as connection:
-                    commit.commit_results(connection, self.database.sql, answers, ours, finished, version_id)
+                    commit.commit_results(connection, commit.BatchCommit(batch_leases, results, finished, version_id))
 
     def run_schedule(self, now: datetime, output: Any = None) -> None:
         """Run a schedule from planning through answers to the end."""
@@ -175,7 +184,7 @@ class ScheduleHarness:
     def environment(self, **extra: str) -> dict[str, str]:
         """Return a process's environment for these schedules, with extra settings named without BATCHMILL_."""
         settings = self.settings
-        ours = {
+        environment = {
             "DATABASE_URL": settings.database_url or "",
             "REDIS_URL": settings.redis_url or "",
             "HOME": str(settings.home_path),
@@ -184,7 +193,7 @@ class ScheduleHarness:
             "SOURCES__TICKETS__URL": self.tickets.url,
             "SOURCES__TICKETS__QUERY": settings.sources["tickets"]["query"],
         }
-        return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (ours | extra).items()}}
+        return {**os.environ, **{f"BATCHMILL_{name}": value for name, value in (environment | extra).items()}}
 
     def start_tick_process(
         self, now: datetime, failpoint: str = "", *, options: Sequence[str] = (), stdin: int = subprocess.DEVNULL

@@ -1,5 +1,6 @@
 """How many connections a process of ours has to PostgreSQL, and that none of its threads waits in vain for one."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,19 @@ from worker.leasing.leases import HeldLeases, Lease
 from worker.process import main
 from worker.process.heartbeat import Heartbeat
 
-MOST = {"worker": 2, "supervisor": 1, "maintain": 1, "tick": 2, "submit": 2}
+ROOT = Path(__file__).parents[2]
+KINDS = ("worker", "supervisor", "tick", "submit")  # in the order of the table in docs/postgresql.md
+
+
+def documented() -> dict[str, int]:
+    """The most connections of each kind of process, as the page says."""
+    section = (ROOT / "docs" / "postgresql.md").read_text("utf-8").partition("\n## Connections\n")[2]
+    cells = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")][1:]
+    most = {kind: max(map(int, re.findall(r"\d+", cell))) for kind, cell in zip(KINDS, cells, strict=False)}
+    return most | {"maintain": most["supervisor"]}
+
+
+MOST = documented()
 
 
 class Watcher:
@@ -89,7 +102,26 @@ def test_a_deployment_at_work(tmp_path: Path, postgresql_url: str, redis_url: st
 
     assert watcher.most.keys() == MOST.keys()
     assert all(watcher.most[kind] <= MOST[kind] for kind in MOST), watcher.most
-    assert watcher.most["worker"] == 2
+    assert {kind: watcher.most[kind] for kind in ("worker", "supervisor", "maintain")} == {
+        kind: MOST[kind] for kind in ("worker", "supervisor", "maintain")
+    }
+
+
+def test_processes_that_have_worked_keep_as_many_as_documented(
+    tmp_path: Path, postgresql_url: str, redis_url: str
+) -> None:
+    """Two worker processes, their supervisor and `maintain`: 2 D + M."""
+    with fake_model_deployment(tmp_path, database_url=postgresql_url, redis_url=redis_url) as ours:
+        ours.start("worker", FAKE_PIPELINE, "--devices", "cpu,cpu", TOY_PASS_SECONDS="0.01")
+        ours.start("maintain")
+        ours.wait_for_workers(2)
+        done = ours.run("submit", "-", "--pipeline", FAKE_PIPELINE, "--wait", stdin=to_jsonl(numbered_texts(1500)))
+        assert done.returncode == 0, done.stderr
+
+        count = (
+            "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        wait_for(lambda: ours.query(count)[0].n == 2 * 2 + 2, "the connections that the page counts")
 
 
 @pytest.fixture
@@ -120,14 +152,14 @@ class TestLeases:
         writing, beating = pools
         batch_id = insert_batch(writing, 12, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 12, 4)
-        heart = Heartbeat(beating, held(beating, leases), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases), {}, lease_seconds=30, heartbeat_seconds=5)
         written, goes_on = threading.Event(), threading.Event()
         first, *others = leases
 
         def writes() -> None:
             answers = [JobResult(first, first.start_position, commit.JobOutcome.SUCCEEDED, output="{}")]
             with writing.write() as connection:
-                commit.commit_results(connection, writing.sql, answers, [first], set(), version_id=None)
+                commit.commit_results(connection, commit.BatchCommit([first], answers, set()))
                 written.set()
                 assert goes_on.wait(60)
 
@@ -151,7 +183,7 @@ class TestLeases:
         insert_batch(writing, 4, slice_size=4)
         [lease] = claims.claim(beating, claimant_for(), 4, 4)
         with writing.write() as connection:
-            commit.commit_results(connection, writing.sql, [], [lease], {lease.slice_id}, version_id=None)
+            commit.commit_results(connection, commit.BatchCommit([lease], [], {lease.slice_id}))
             with beating.write() as other:
                 assert claims.renew(other, beating.sql, [lease], 30) == []
 
@@ -165,7 +197,7 @@ class TestLeases:
         writing, beating = pools
         insert_batch(writing, 4000, slice_size=4)
         leases = claims.claim(beating, claimant_for(), 2000, 4)
-        heart = Heartbeat(beating, held(beating, leases[:4]), [], lease_seconds=30, heartbeat_seconds=5)
+        heart = Heartbeat(beating, held(beating, leases[:4]), {}, lease_seconds=30, heartbeat_seconds=5)
         monkeypatch.setattr(claims, "READ_CHUNK_JOBS", 4)
         ended, beats = threading.Event(), []
 

@@ -75,7 +75,7 @@ def forgeries(real: dict[str, Any]) -> Iterable[bytes]:
 
 
 def real_message(settings: Settings, client: Any) -> dict[str, Any]:
-    wakeups.send_wakeups(settings, "forge", [1])
+    wakeups.send_wakeups(settings, "forge", 1)
     message: dict[str, Any] = json.loads(client.rpop(wakeups.queue_name("forge")))
     return message
 

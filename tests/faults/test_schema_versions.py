@@ -1,5 +1,7 @@
 """Code and tables of different versions: nothing starts, nothing is written, and the command that mends it is named."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ def refused(ours: Deployment, words: str) -> None:
     """Whatever needs the tables ends at once, saying so in one sentence."""
     for start in STARTS:
         done = ours.run(*start, stdin=b"a text\n")
-        assert done.returncode == 5, done.stderr
+        assert done.returncode == 6, done.stderr
         [sentence] = done.stderr.decode().splitlines()
         assert words in sentence
 
@@ -75,6 +77,31 @@ def test_what_runs_while_the_tables_are_upgraded_beneath_it_ends_and_says_so(
         ours.execute("ALTER TABLE slices RENAME COLUMN available_at TO rests_until")
         ours.execute("ALTER TABLE batches RENAME COLUMN holder_heartbeat_at TO last_heard_at")
 
-        assert process.wait(60) == 5
+        assert process.wait(60) == 6
         assert f"the tables are of version 9999, newer than this code's {schema.HEAD}; install that" in ours.log
         assert "Traceback" not in ours.log
+
+
+def test_an_old_worker_finishes_its_work_beside_tables_that_only_gained_something(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    """Rows of columns that old code does not know are read and written as before; only new starts are refused."""
+    texts = numbered_texts(200)
+    with fake_model_deployment(tmp_path, database_url=database_url, redis_url=redis_url) as ours:
+        supervisor = ours.start("worker", FAKE_PIPELINE, TOY_PASS_SECONDS="0.01")
+        [worker] = ours.wait_for_workers()
+        batch = ours.client.submit(FAKE_PIPELINE, texts)
+        ours.wait_for_results(batch.id, 1)
+
+        ours.execute("CREATE TABLE things (id INTEGER)")
+        for table in ("batches", "slices", "jobs", "results", "workers", "maintenance_tasks"):
+            ours.execute(f"ALTER TABLE {table} ADD COLUMN thing TEXT")
+        ours.execute("UPDATE alembic_version SET version_num = '9999'")
+        batch.wait(90)
+
+        ours.assert_completed(batch.id, len(texts))
+        assert {row.attempts for row in ours.query("SELECT attempts FROM results")} == {1}
+        assert ours.ready_worker_pids() == [worker]
+        refused(ours, f"the tables are of version 9999, newer than this code's {schema.HEAD}")
+        os.kill(worker, signal.SIGKILL)
+        assert supervisor.wait(60) == 6, "what it would restart is refused too"

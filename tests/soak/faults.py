@@ -148,13 +148,9 @@ class FaultInjector:
         self.cluster.frozen_names.discard(VALKEY)
 
     def _send_forged_messages(self) -> bool:
-        pipeline, there_is = self.rng.choice([FAKE_PIPELINE, REAL]), self.rng.randrange(1, 500)
-        slices = self.rng.choice(
-            [[there_is] * FORGED_MESSAGES, range(10**9, 10**9 + FORGED_MESSAGES), range(-FORGED_MESSAGES, 0)]
-        )
         with suppress(Unreachable):
-            wakeups.send_wakeups(self.cluster.settings, pipeline, slices)
-            wakeups.send_wakeups(self.cluster.settings, "no-such-pipeline", [1])
+            wakeups.send_wakeups(self.cluster.settings, self.rng.choice([FAKE_PIPELINE, REAL]), FORGED_MESSAGES)
+            wakeups.send_wakeups(self.cluster.settings, "no-such-pipeline", 1)
             with redis.Redis.from_url(self.cluster.valkey.url) as client:
                 client.delete(wakeups.queue_name("no-such-pipeline"))
         return True

@@ -100,7 +100,7 @@ class Producer:
         outcomes = self._rng.choice([(JobOutcome.FAILED,), (JobOutcome.FAILED, JobOutcome.CANCELLED)])
         slice_size = self._client.settings.slice_size
         again = retry.retry_jobs(database, self._rng.choice(found), RetrySelection(outcomes), slice_size)
-        told = SubmitResult(again.batch_id, again.pipeline, again.jobs, 0, again.slice_ids)
+        told = SubmitResult(again.batch_id, again.pipeline, again.jobs, 0, again.slices)
         submit.notify_workers(self._client.settings, told)
 
     def _query(self, database: Database, query: str) -> list[Any]:

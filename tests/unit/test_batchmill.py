@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import batchmill
+from models import version
 from models.errors import BatchmillError, NotFound, Unreachable
 from producer.client import Client
 from producer.handle import BatchHandle
@@ -78,8 +79,9 @@ class TestHelp:
     def test_the_version_is_the_packages(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-        assert project["version"] == batchmill.VERSION
-        assert batchmill.VERSION in CliRunner().invoke(batchmill.cli, ["--version"]).stdout
+        assert project["version"] == version.VERSION
+        shown = CliRunner().invoke(batchmill.cli, ["--version"]).stdout
+        assert shown == f"batchmill, version {version.full_version()}\n"
 
 
 class TestApi:

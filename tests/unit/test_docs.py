@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batchmill import COMMANDS
+from batchmill import COMMANDS, BatchHandle, Client, ResultRow
 from models import errors, tasks
 from models.pipelines.pipeline import Pipeline
 from models.postgresql import grants
@@ -24,12 +24,12 @@ from producer.schedules.timing.file_templates import NUMERIC_DIRECTIVES
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
-NIGHTLY = (DOCS / "nightly.md").read_text("utf-8")
+SCHEDULES = (DOCS / "schedules.md").read_text("utf-8")
 JOB_ERROR = re.compile(r"JobError\(\s*\"([a-z_]+)\"")
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
-def blocks(language: str, page: str = NIGHTLY) -> list[str]:
+def blocks(language: str, page: str = SCHEDULES) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
@@ -75,6 +75,16 @@ def test_the_page_on_commands_has_every_command() -> None:
     assert COMMANDS.keys() - first_words == set()
 
 
+def test_the_page_on_python_has_every_public_name() -> None:
+    page = re.sub(r"```.*?```", "", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    words = set(re.findall(r"\b\w+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    names = {name for kind in (Client, BatchHandle, ResultRow) for name in vars(kind) if not name.startswith("_")}
+
+    assert names - words == {"settings", "catalogue", "database", "json_line", "documents_length"}
+    for block in blocks("python", (DOCS / "python.md").read_text("utf-8")):
+        compile(block, "docs/python.md", "exec")
+
+
 def test_the_page_on_pipelines_has_every_task_and_every_key() -> None:
     words = code_words("pipelines.md")
 
@@ -92,7 +102,7 @@ def test_the_page_on_output_has_every_error_code() -> None:
 
 
 def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
-    table = NIGHTLY.partition("## Fields")[2].partition("\n## ")[0]
+    table = SCHEDULES.partition("## Fields")[2].partition("\n## ")[0]
     named = [cell for line in table.splitlines() if line.startswith("| `") for cell in line.split("|")[1].split(",")]
     fields = {re.sub(r"[` °]", "", cell): "°" in cell for cell in named}
 
@@ -102,18 +112,18 @@ def test_each_field_of_a_schedule_has_its_line_and_its_option() -> None:
 
 
 def test_the_page_on_schedules_has_every_event_command_and_time_code() -> None:
-    events = NIGHTLY.partition("## Events")[2]
+    events = SCHEDULES.partition("## Events")[2]
 
     assert [kind for kind in EventKind if f"`{kind}`" not in events] == []
-    assert [name for name in schedule.commands if f"`schedule {name}" not in NIGHTLY] == []
-    assert sorted(re.findall(r"%(\w)", NIGHTLY.partition("Its pattern takes")[2].partition(",")[0])) == sorted(
+    assert [name for name in schedule.commands if f"`schedule {name}" not in SCHEDULES] == []
+    assert sorted(re.findall(r"%(\w)", SCHEDULES.partition("Its pattern takes")[2].partition(",")[0])) == sorted(
         NUMERIC_DIRECTIVES
     )
 
 
 def test_the_webhook_receiver_accepts_our_signature_and_no_other() -> None:
     scope: dict[str, Any] = {}
-    exec(compile(blocks("python")[0], "docs/nightly.md", "exec"), scope)
+    exec(compile(blocks("python")[0], "docs/schedules.md", "exec"), scope)
     secret, body, now = "whsec_" + base64.b64encode(b"k" * 32).decode(), b'{"type": "schedule.drift"}', int(time.time())
     headers = SigningSecret.parse(secret).signature_headers("msg_1", now, body)
 

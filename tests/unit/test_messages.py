@@ -14,7 +14,7 @@ HOLE = "\0"  # where a value stands
 # Besides errors; log events have their own test.
 SAYS = {"print_notice", "echo", "_print_message", "Finding", "Problem", "fail"}
 # What introduces the lines below it, which are printed next.
-INTRODUCES = {f"{HOLE} runs {HOLE}; next:", f"{HOLE} goes on; next:"}
+INTRODUCES = {f"{HOLE} runs {HOLE}; next:", f"{HOLE} continues; next:"}
 
 
 def sources() -> list[Path]:

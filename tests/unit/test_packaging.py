@@ -1,5 +1,6 @@
 """The files that no test runs for real: they name commands, settings and paths that exist."""
 
+import importlib.util
 import re
 import subprocess
 import tomllib
@@ -58,10 +59,17 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_make_has_the_targets_that_the_documents_name() -> None:
-    pages = {page: (ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/nightly.md")}
+    pages = {page: (ROOT / page).read_text() for page in ("README.md", "CONTRIBUTING.md", "docs/schedules.md")}
     targets = {page: set(re.findall(r"^\$ make ([\w-]+)", text, re.MULTILINE)) for page, text in pages.items()}
 
-    assert targets["README.md"] == {"demo", "nights"}
+    assert targets["README.md"] == {"demo", "demo-schedule"}
     assert targets["CONTRIBUTING.md"] == {"lint", "test", "soak", "bench"}
     for target in set().union(*targets.values()):
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_make_runs_modules_that_exist() -> None:
+    modules = set(re.findall(r"-m ((?:training|benchmarks|tests)[\w.]*)", (ROOT / "Makefile").read_text()))
+
+    assert len(modules) > 8
+    assert [module for module in modules if importlib.util.find_spec(module) is None] == []

@@ -5,13 +5,17 @@ import signal
 import socket
 import threading
 import uuid
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import click
 
 from models import failpoints, log
+from models.db import Database
 from models.postgresql import access
 from models.postgresql.grants import Purpose
+from models.privacy import terminal
 from models.settings import Settings
 from worker.leasing import database_refusal
 from worker.leasing.leases import HeldLeases
@@ -20,22 +24,32 @@ from worker.maintenance.loop import MaintenanceLoop
 
 
 @click.command(short_help="Run maintenance tasks without a worker.")
-def maintain() -> None:
+@log.file_option
+def maintain(log_file: Path | None) -> None:
     """Run maintenance tasks and schedules until Ctrl-C or SIGTERM.
 
     Maintenance reclaims expired leases, expires batches at their deadlines, ends abandoned submissions, resends lost
     wakeups and deletes old batches. Every worker does the same. Any number of these processes may run: a row in SQL
     lets one of them run each task.
     """
-    settings = Settings.load()
+    settings = Settings.load(log_file=log_file)
     log.configure(settings, pid=os.getpid())
     failpoints.arm()
-    database = access.open_with_privileges(settings, Purpose.WORKER)
-    holder_id = f"maintain-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
+        descriptor = log.open_file(settings.log_file_path)
+        place = f"; log: {settings.log_file_path}" if descriptor else ""
+        terminal.print_notice(f"running maintenance tasks, pid {os.getpid()}; Ctrl-C stops it{place}")
+        with log.redirect_output(descriptor):
+            log.configure(settings, pid=os.getpid())
+            _run(settings, database)
+
+
+def _run(settings: Settings, database: Database) -> None:
+    """Run maintenance until SIGTERM or SIGINT."""
     maintenance = MaintenanceLoop(
         database,
         tasks.default_tasks(database, settings),
-        holder_id,
+        f"maintain-{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
         reclaim_grace_seconds=settings.heartbeat_seconds,
         on_schema_mismatch=partial(
             database_refusal.end_process, database, HeldLeases(), exit_status_for=lambda error: error.exit_code
@@ -45,7 +59,5 @@ def maintain() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     maintenance.start()
-    click.echo("running maintenance tasks; Ctrl-C stops it", err=True)
     stopping.wait()
     maintenance.stop()
-    database.close()

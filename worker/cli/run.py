@@ -1,42 +1,51 @@
 """The commands that run work: `worker` and `up`."""
 
-import fcntl
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import click
+import structlog
 
-from models import background, failpoints, log
-from models.errors import SettingsError, UsageError
+from models import background, failpoints, log, version
+from models.errors import SchemaMismatch, SettingsError, UsageError
 from models.packages import import_name
+from models.pipelines import model_files
 from models.pipelines.catalogue import Catalogue
 from models.postgresql import access
 from models.postgresql.grants import Purpose
-from models.privacy import private_files, urls
+from models.privacy import private_files, terminal, urls
 from models.settings import Settings
+from worker.cli import home_lock, pipeline_names
 from worker.supervisor import devices, embedded_valkey
 from worker.supervisor.crash_recovery import CrashRecovery
 from worker.supervisor.supervisor import ChildSpec, supervise
 
+logger = structlog.get_logger(__name__)
+
 VALKEY = import_name("worker.supervisor.embedded_valkey")
 PROCESS = import_name("worker.process.main")
 
-
-@click.command(short_help="Run worker processes for pipelines.")
-@click.argument("pipelines", nargs=-1, required=True)
-@click.option(
+devices_option = click.option(
     "--devices",
-    "devices_option",
+    "devices_text",
     default="auto",
     show_default=True,
     help="One process for each: cuda:0,cuda:1 or cpu,cpu.",
 )
+
+
+@click.command(short_help="Run worker processes for pipelines.")
+@pipeline_names.several(default="")
+@devices_option
 @click.option("--micro-batch-tokens", type=click.IntRange(min=1), help="Padded tokens in one micro-batch.")
-def worker(pipelines: tuple[str, ...], devices_option: str, micro_batch_tokens: int | None) -> None:
+@log.file_option
+def worker(names: list[str], devices_text: str, micro_batch_tokens: int | None, log_file: Path | None) -> None:
     """Run one process for each device until Ctrl-C or SIGTERM.
 
     Given several PIPELINES, a process has one loaded at a time. It switches when that one has no work left, or when
@@ -45,80 +54,104 @@ def worker(pipelines: tuple[str, ...], devices_option: str, micro_batch_tokens: 
     if micro_batch_tokens:
         # In the environment, because each child process loads the settings itself.
         os.environ["BATCHMILL_MICRO_BATCH_TOKENS"] = str(micro_batch_tokens)
-    settings = _load_settings()
-    names = list(dict.fromkeys(pipelines))
+    settings = _load_settings(log_file)
     _check_requirements(settings, names)
-    specs = _worker_specs(names, devices.device_names(devices_option))
-    with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
-        crash_recovery = CrashRecovery(database, settings)
-        sys.exit(supervise([specs], grace_seconds=settings.grace_seconds, on_child_exit=crash_recovery))
+    specs = _worker_specs(names, devices.device_names(devices_text))
+    _supervise(settings, [specs])
 
 
 @click.command(short_help="Run the whole system on this machine until Ctrl-C.")
-@click.option(
-    "--pipelines", "pipelines_option", default="", help="Pipelines to serve, separated by commas; default: the samples."
-)
-@click.option(
-    "--devices",
-    "devices_option",
-    default="auto",
-    show_default=True,
-    help="One process for each: cuda:0,cuda:1 or cpu,cpu.",
-)
+@pipeline_names.several(default="those of batchmill.toml, and the samples")
+@devices_option
+@log.file_option
 @click.option(
     "--exit-with-parent",
     is_flag=True,
     hidden=True,
     help="Exit when standard input ends, which the parent process holds open.",
 )
-def up(pipelines_option: str, devices_option: str, exit_with_parent: bool) -> None:
-    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines, until Ctrl-C.
+def up(names: list[str], devices_text: str, log_file: Path | None, exit_with_parent: bool) -> None:
+    """Run the embedded Valkey (unless BATCHMILL_REDIS_URL is set) and workers for the pipelines.
 
-    The database is upgraded first when it is the embedded one.
+    It runs until Ctrl-C or `batchmill down`. The database is upgraded first when it is the embedded one.
     """
-    settings = _load_settings()
+    settings = _load_settings(log_file)
     if exit_with_parent:
         background.exit_with_parent()
-    pipelines = [name.strip() for name in pipelines_option.split(",") if name.strip()] or Catalogue.load(
-        settings
-    ).sample_names
-    _check_requirements(settings, pipelines)
-    with _lock_home(settings.home_path), closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
-        crash_recovery = CrashRecovery(database, settings)
-        click.echo(
-            f"Batchmill serves {', '.join(pipelines)} on "
-            f"{urls.redact_url(settings.resolved_database_url)}; Ctrl-C ends it",
-            err=True,
-        )
-        workers = _worker_specs(pipelines, devices.device_names(devices_option))
+    names = names or _default_pipelines(settings)
+    _check_requirements(settings, names)
+    device_names = devices.device_names(devices_text)
+    with home_lock.lock_home(settings.home_path):
+        workers = _worker_specs(names, device_names)
         if settings.redis_url is not None:
-            sys.exit(supervise([workers], grace_seconds=settings.grace_seconds, on_child_exit=crash_recovery))
-        path = settings.embedded_socket_path
-        private_files.make_folder(path.parent)
+            _supervise(settings, [workers], _describe_up(settings, names))
+        socket_path = settings.embedded_socket_path
+        private_files.make_folder(socket_path.parent)
         if settings.untrusted_socket_reason:
             raise SettingsError(settings.untrusted_socket_reason)
-        valkey = ChildSpec("valkey", VALKEY, (str(path), str(settings.home_path / "valkey")))
-        sys.exit(
-            supervise(
-                [[valkey], workers],
+        valkey = ChildSpec("valkey", VALKEY, (str(socket_path), str(settings.home_path / "valkey")))
+        is_ready = partial(embedded_valkey.is_responding, socket_path)
+        _supervise(settings, [[valkey], workers], _describe_up(settings, names), is_ready)
+
+
+def _describe_up(settings: Settings, pipeline_names: Sequence[str]) -> list[str]:
+    database = urls.redact_url(settings.resolved_database_url)
+    return [
+        f"Batchmill serves {', '.join(pipeline_names)} on {database}",
+        f"pid {os.getpid()}; Ctrl-C or `batchmill down` stops it",
+        *([] if settings.log_file_path else ["log: standard error; --log-file FILE writes it to a file instead"]),
+    ]
+
+
+def _supervise(
+    settings: Settings,
+    groups: Sequence[Sequence[ChildSpec]],
+    notices: Sequence[str] = (),
+    is_ready: Callable[[], bool] = lambda: True,
+) -> NoReturn:
+    """Print the notices, run the children until a signal, and exit with the status of `supervise`."""
+    with closing(access.open_with_privileges(settings, Purpose.WORKER)) as database:
+        log_file = log.open_file(settings.log_file_path)
+        for notice in [*notices, *([f"log: {settings.log_file_path}"] if log_file else [])]:
+            terminal.print_notice(notice)
+        with log.redirect_output(log_file):
+            _configure_log(settings)
+            logger.info("supervisor.started", version=version.full_version())
+            status = supervise(
+                groups,
                 grace_seconds=settings.grace_seconds,
-                is_ready=lambda: embedded_valkey.is_responding(path),
-                on_child_exit=crash_recovery,
+                is_ready=is_ready,
+                on_child_exit=CrashRecovery(database, settings),
             )
-        )
+    if log_file and status == SchemaMismatch.exit_code:
+        terminal.print_notice(f"the tables belong to another version; {settings.log_file_path} has the details")
+    sys.exit(status)
 
 
-def _load_settings() -> Settings:
-    settings = Settings.load()
-    log.configure(settings, process="supervisor")
+def _default_pipelines(settings: Settings) -> list[str]:
+    """The user's own pipelines, of which the first is loaded at the start, and the samples."""
+    return list(dict.fromkeys((*settings.pipelines, *Catalogue.load(settings).sample_names)))
+
+
+def _load_settings(log_file: Path | None) -> Settings:
+    settings = Settings.load(log_file=log_file)
+    _configure_log(settings)
     failpoints.arm()  # here, so that a wrong one is reported once instead of crashing the children
     return settings
+
+
+def _configure_log(settings: Settings) -> None:
+    log.configure(settings, process="supervisor", pid=os.getpid())
 
 
 def _check_requirements(settings: Settings, pipeline_names: list[str]) -> None:
     catalogue = Catalogue.load(settings)
     for name in pipeline_names:
-        catalogue[name]
+        try:
+            model_files.check_max_length(catalogue[name])
+            model_files.check_folder(catalogue[name])
+        except SettingsError as error:  # the other pipelines can be served
+            terminal.print_notice(f"warning: {error}")
     if find_spec("torch") is None or find_spec("transformers") is None:
         raise UsageError(
             "workers need torch and transformers; in the checkout, run: pip install -c constraints.txt '.[worker]'"
@@ -134,18 +167,3 @@ def _worker_specs(pipeline_names: list[str], device_names: list[str]) -> list[Ch
     return [
         ChildSpec(name, PROCESS, (",".join(pipeline_names), name, threads), reports_exit=True) for name in device_names
     ]
-
-
-@contextmanager
-def _lock_home(home: Path) -> Iterator[None]:
-    try:
-        private_files.make_folder(home)
-        descriptor = private_files.open_file(home / "up.lock")
-    except OSError as error:
-        raise SettingsError(f"{home} can't be written to: {error.strerror}; set BATCHMILL_HOME to another") from None
-    with os.fdopen(descriptor, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"`batchmill up` runs already in {home}; end it first, or set BATCHMILL_HOME") from None
-        yield

@@ -1,25 +1,27 @@
 """The result writer decodes outputs and commits them with their slices and counters, in the write thread."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-from models.db import Database, SqlFragments, comma_separated
+from models import backoff
+from models.db import SqlFragments, comma_separated
 from models.failpoints import failpoint
 from worker import process_memory
-from worker.adapters.interface import Adapter
 from worker.engine import outcomes
 from worker.engine.assembly import PartAssembler
+from worker.engine.context import LoadedPipeline, WorkerContext
 from worker.engine.device_loop import RawOutputs
 from worker.engine.watchdog import Watchdog
 from worker.leasing import commit
 from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import LOCK_BATCHES
-from worker.leasing.commit import DeferredSlice, JobResult, RetryableFailure
-from worker.leasing.leases import HeldLeases, Lease
+from worker.leasing.commit import BatchCommit, CommitResult, DeferredSlice, JobResult, RetryableFailure
+from worker.leasing.leases import Lease
 from worker.leasing.retry import retry_while_unreachable
 
 # Small batches share a commit, and no batch's row is locked for long.
@@ -29,13 +31,6 @@ MAX_CHARACTERS_PER_COMMIT = 8 * 2**20
 
 LOCK_SLICES = "SELECT id FROM slices WHERE id {in_numbers} ORDER BY id {for_update}"
 
-Backoff = Callable[[int], float]  # seconds to wait, by the number of failed attempts
-
-
-def no_backoff(_attempts: int) -> float:
-    """Retry at once."""
-    return 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class BatchResults:
@@ -44,58 +39,33 @@ class BatchResults:
     results: list[JobResult] = field(default_factory=list)
     leases: list[Lease] = field(default_factory=list)
 
-    @property
-    def results_per_slice(self) -> Counter[int]:
-        """The number of results of each slice, by id."""
-        return Counter(result.lease.slice_id for result in self.results)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedWrite:
-    """One batch's part of a commit."""
-
-    batch_results: BatchResults
-    finished_slice_ids: set[int]
-    deferred_slices: list[DeferredSlice]
-
 
 class ResultWriter:
     """Assembles jobs and commits their results under their fencing tokens, several batches in one transaction."""
 
-    def __init__(
-        self,
-        database: Database,
-        adapter: Adapter,
-        held_leases: HeldLeases,
-        *,
-        version_id: int,
-        max_attempts: int,
-        backoff: Backoff,
-        watchdog: Watchdog,
-        log: Any,
-    ) -> None:
-        self._database = database
-        self._adapter = adapter
-        self._held_leases = held_leases
-        self._version_id = version_id
-        self._max_attempts = max_attempts
-        self._backoff = backoff
+    def __init__(self, context: WorkerContext, pipeline: LoadedPipeline, watchdog: Watchdog, log: Any) -> None:
+        self._settings = context.settings
+        self._database = context.database
+        self._held_leases = context.held_leases
+        self._adapter = pipeline.runtime.adapter
+        self._version_id = pipeline.version_id
         self._watchdog = watchdog
         self._log = log
+        self._rng = Random()  # noqa: S311 - jitter keeps no secret
         self._assembler = PartAssembler()
         self._failures_by_lease: dict[Lease, list[RetryableFailure]] = {}
 
     def write(self, items: Sequence[RawOutputs | Sequence[Lease]]) -> None:
         """Commit these outputs, and finish the slices that turned out to have no unanswered job."""
-        held = set(self._held_leases.leases())  # at most one for each slice, though it may have been claimed twice
-        self._assembler.discard_others(held)
+        held_leases = set(self._held_leases.leases())  # at most one for each slice
+        self._assembler.discard_others(held_leases)
         self._failures_by_lease = {
-            lease: failures for lease, failures in self._failures_by_lease.items() if lease in held
+            lease: failures for lease, failures in self._failures_by_lease.items() if lease in held_leases
         }
-        leases = [lease for item in items if not isinstance(item, RawOutputs) for lease in item if lease in held]
+        leases = [lease for item in items if not isinstance(item, RawOutputs) for lease in item if lease in held_leases]
         if leases:
             self._write_all([], leases)
-        for job_outcomes in self._decode([item for item in items if isinstance(item, RawOutputs)], held):
+        for job_outcomes in self._decode([item for item in items if isinstance(item, RawOutputs)], held_leases):
             self._write_all(job_outcomes, [outcome.lease for outcome in job_outcomes])
 
     def _decode(
@@ -140,61 +110,52 @@ class ResultWriter:
         rows = [(row, output) for row, output in raw_outputs.rows if any(job.lease in held_leases for job in row.jobs)]
         seconds_per_row = raw_outputs.device_seconds / len(raw_outputs.rows)
         for partial_job in self._assembler.add(rows, raw_outputs.width, seconds_per_row):
-            yield from outcomes.results_for(self._adapter, partial_job, self._max_attempts)
+            yield from outcomes.results_for(self._adapter, partial_job, self._settings.max_attempts)
 
     def _write_batches(self, batches: Sequence[BatchResults]) -> None:
-        writes = [self._plan_write(batch_results) for batch_results in batches]
+        commits = [self._plan_commit(batch_results) for batch_results in batches]
 
-        def commit_all(is_retry: bool) -> list[commit.CommitResult]:
+        def commit_all(is_retry: bool) -> list[CommitResult]:
             with self._database.write() as connection:
-                if len(writes) > 1:
+                if len(commits) > 1:
                     _lock_rows(connection, self._database.sql, batches)
-                commit_results = [self._commit(connection, planned, is_retry) for planned in writes]
+                commit_results = [commit.commit_results(connection, planned, is_retry=is_retry) for planned in commits]
                 failpoint("before_commit")
                 return commit_results
 
         commit_results = retry_while_unreachable(commit_all)
         failpoint("after_commit")
-        for planned, commit_result in zip(writes, commit_results, strict=True):
+        for planned, commit_result in zip(commits, commit_results, strict=True):
             self._update_leases(planned, commit_result)
             self._log_commit(planned, commit_result)
 
-    def _commit(self, connection: Connection, planned: PlannedWrite, is_retry: bool) -> commit.CommitResult:
-        return commit.commit_results(
-            connection,
-            self._database.sql,
-            planned.batch_results.results,
-            planned.batch_results.leases,
-            planned.finished_slice_ids,
-            self._version_id,
-            deferred_slices=planned.deferred_slices,
-            is_retry=is_retry,
-        )
-
-    def _plan_write(self, batch_results: BatchResults) -> PlannedWrite:
+    def _plan_commit(self, batch_results: BatchResults) -> BatchCommit:
         """Find the slices that these results finish, and those to defer because only retryable failures are left."""
-        counts = batch_results.results_per_slice
-        unanswered = {
-            lease: self._held_leases.unanswered_jobs(lease) - counts[lease.slice_id] for lease in batch_results.leases
-        }
+        results, leases = batch_results.results, batch_results.leases
+        counts = _count_by_slice(results)
+        unanswered = {lease: self._held_leases.unanswered_jobs(lease) - counts[lease.slice_id] for lease in leases}
         deferred_slices = [
-            DeferredSlice(lease, self._backoff(lease.retries + 1), tuple(failures))
-            for lease in batch_results.leases
+            DeferredSlice(lease, self._draw_backoff(lease), tuple(failures))
+            for lease in leases
             if (failures := self._failures_by_lease.get(lease)) and unanswered[lease] == len(failures)
         ]
-        finished_slice_ids = {lease.slice_id for lease in batch_results.leases if unanswered[lease] <= 0}
-        return PlannedWrite(batch_results, finished_slice_ids, deferred_slices)
+        finished_slice_ids = {lease.slice_id for lease in leases if unanswered[lease] <= 0}
+        return BatchCommit(leases, results, finished_slice_ids, self._version_id, deferred_slices)
 
-    def _update_leases(self, planned: PlannedWrite, commit_result: commit.CommitResult) -> None:
-        leases, counts = planned.batch_results.leases, planned.batch_results.results_per_slice
-        self._held_leases.discard(lease for lease in leases if lease.slice_id in commit_result.lost_slice_ids)
+    def _draw_backoff(self, lease: Lease) -> float:
+        base_seconds, max_seconds = self._settings.retry_base_seconds, self._settings.max_retry_seconds
+        return backoff.backoff_seconds(lease.retries + 1, base_seconds, max_seconds, self._rng)
+
+    def _update_leases(self, planned: BatchCommit, commit_result: CommitResult) -> None:
+        counts = _count_by_slice(planned.results)
+        self._held_leases.discard(lease for lease in planned.leases if lease.slice_id in commit_result.lost_slice_ids)
         self._held_leases.discard(deferred.lease for deferred in planned.deferred_slices)
-        for lease in leases:
+        for lease in planned.leases:
             if lease.slice_id not in commit_result.lost_slice_ids:
                 self._held_leases.count_results(lease, counts[lease.slice_id])
 
-    def _log_commit(self, planned: PlannedWrite, commit_result: commit.CommitResult) -> None:
-        batch_id = planned.batch_results.leases[0].batch_id
+    def _log_commit(self, planned: BatchCommit, commit_result: CommitResult) -> None:
+        batch_id = planned.leases[0].batch_id
         for deferred in planned.deferred_slices:
             self._log.warning(
                 "jobs.retry_scheduled",
@@ -208,6 +169,10 @@ class ResultWriter:
             self._log.info("batch.ended", batch_id=batch_id, status=commit_result.final_status.value)
         elif commit_result.lost_slice_ids:
             self._log.warning("leases.lost", batch_id=batch_id, slice_ids=sorted(commit_result.lost_slice_ids))
+
+
+def _count_by_slice(results: Iterable[JobResult]) -> Counter[int]:
+    return Counter(result.lease.slice_id for result in results)
 
 
 def _group_for_commit(batches: Iterable[BatchResults]) -> Iterator[list[BatchResults]]:

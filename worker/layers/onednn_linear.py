@@ -4,7 +4,7 @@ Torch uses MKL for float32, which leaves AVX-512 unused on processors that are n
 which uses it for bfloat16, and makes use of AVX-512. Both give the same numbers up to float32's last digits.
 
 OneDNN compiles code for each shape of a product and keeps it, so a new number of tokens costs milliseconds and up to
-3 MB. Numbers of tokens are therefore rounded up to a few sizes (decision 29).
+3 MB. Numbers of tokens are therefore rounded up to a few sizes (decision 0029).
 """
 
 from contextlib import suppress

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 MAX_SLICES = 640  # of one claim: leasing takes about 0.08 ms each, and other writers should not wait much longer
 
 # A subquery for each row instead of a join, for which PostgreSQL might hash all batches or sort all slices.
-IS_CLAIMABLE = """
-{whose} AND {which} AND (available_at IS NULL OR available_at <= {now})
-  AND (SELECT b.status = 'in_progress' AND b.task = :task AND (b.expires_at IS NULL OR b.expires_at > {now})
+IS_CLAIMABLE = f"""
+{{whose}} AND {{which}} AND {claim_order.IS_AVAILABLE}
+  AND (SELECT b.status = 'in_progress' AND b.task = :task AND (b.expires_at IS NULL OR b.expires_at > {{now}})
               AND (b.revision = :revision OR (:unsettled AND b.revision IS NULL))
        FROM batches b WHERE b.id = slices.batch_id)
-"""
+"""  # noqa: S608
 IN_PIPELINE, IN_BATCH = "pipeline = :pipeline", "batch_id = :batch_id"
 
 # Highest priority, nearest deadline, batch served least, oldest batch.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, TextualSelect, bindparam, column, text
+from sqlalchemy import Connection, Row, TextualSelect, column, text
 
 from models.columns import Document
 from models.db import SQL_FRAGMENTS, Database, SqlFragments, comma_separated
@@ -18,19 +18,6 @@ from worker.leasing.chunking import split_into_chunks
 from worker.leasing.claim_statements import MAX_SLICES, ClaimTransaction, select_claimable_slices
 from worker.leasing.leases import Claimant, Job, JobSize, Lease, SliceRange
 from worker.leasing.quarantine_turns import QuarantinedSlice
-
-IS_CLAIMABLE_OF_KIND = """
-pipeline = kinds.pipeline AND (available_at IS NULL OR available_at <= {now})
-AND (SELECT b.status = 'in_progress' AND b.task = kinds.task
-            AND coalesce(b.revision, '') = coalesce(kinds.revision, '') FROM batches b WHERE b.id = slices.batch_id)
-"""
-
-SELECT_CLAIMABLE_PIPELINES = """
-WITH kinds AS MATERIALIZED (
-    SELECT DISTINCT pipeline, task, revision FROM batches WHERE status = 'in_progress' AND pipeline IN :pipelines
-)
-SELECT pipeline, task, revision FROM kinds WHERE {any_claimable}
-"""
 
 # Both jobs and results are bounded by the slice's positions, so that every plan reads only those.
 UNANSWERED_JOBS = """
@@ -120,16 +107,6 @@ def next_quarantined(database: Database, claimant: Claimant) -> QuarantinedSlice
         or (first.priority_rank, first.deadline_ms) < (ordinary[0].priority_rank, ordinary[0].deadline_ms),
         waiting_seconds=math.inf if first.leased_at is None else (first.now - first.leased_at).total_seconds(),
     )
-
-
-def claimable_pipelines(database: Database, pipelines: Sequence[str]) -> list[Row[Any]]:
-    """Return `(pipeline, task, revision)` of the batches of these pipelines that have slices to claim now."""
-    any_claimable = claim_order.any_queued_slice(IS_CLAIMABLE_OF_KIND.format(now=database.sql.now))
-    query = text(SELECT_CLAIMABLE_PIPELINES.format(any_claimable=any_claimable)).bindparams(
-        bindparam("pipelines", expanding=True)
-    )
-    with database.read() as connection:
-        return list(connection.execute(query, {"pipelines": pipelines}))
 
 
 def unanswered_job_sizes(database: Database, leases: Iterable[Lease]) -> list[JobSize]:

@@ -5,16 +5,16 @@ Lock order: the batch's row first, then its slices by id. `seq` is drawn under t
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from models.db import SqlFragments, comma_separated, insert_rows
+from models.db import SQL_FRAGMENTS, SqlFragments, comma_separated, insert_rows
 from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
-from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
+from models.states import AttemptOutcome, BatchStatus, JobOutcome
 from worker.leasing.leases import Lease
 
 
@@ -54,6 +54,25 @@ class DeferredSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchCommit:
+    """One batch's part of a commit.
+
+    leases: the slices concerned, all of one batch.
+    finished_slice_ids: slices that have no unanswered job after this commit.
+    version_id: the `model_versions` row of the results; None = no model answered.
+    deferred_slices: slices that are queued again for a later retry.
+    attempt_outcome: the outcome of the finished slices' attempts.
+    """
+
+    leases: Sequence[Lease]
+    results: Sequence[JobResult] = ()
+    finished_slice_ids: Collection[int] = ()
+    version_id: int | None = None
+    deferred_slices: Sequence[DeferredSlice] = ()
+    attempt_outcome: AttemptOutcome = AttemptOutcome.DONE
+
+
+@dataclass(frozen=True, slots=True)
 class CommitResult:
     """The effect of a commit: rows written, slices lost to other processes, and the batch's final status, if any."""
 
@@ -71,17 +90,13 @@ FROM slices WHERE {held}
 
 SELECT_ANSWERED_POSITIONS = "SELECT position FROM results WHERE batch_id = :batch_id AND position {in_numbers}"
 
-UPDATE_COUNTERS = """
+UPDATE_COUNTERS = f"""
 UPDATE batches SET last_seq = last_seq + :written, succeeded = succeeded + :succeeded, failed = failed + :failed,
        tokens = tokens + :tokens, padded_tokens = padded_tokens + :padded_tokens,
        device_seconds = device_seconds + :device_seconds
 WHERE id = :batch_id
-"""
-
-SET_FINAL_STATUS = """
-UPDATE batches SET status = :status, {status}_at = {now}, error_code = :code, error_message = :message
-WHERE id = :batch_id
-"""
+RETURNING {termination.PROGRESS_COLUMNS}
+"""  # noqa: S608
 
 RESULT_COLUMNS = (
     "batch_id",
@@ -99,76 +114,45 @@ RESULT_COLUMNS = (
 )
 
 
-def commit_results(
-    connection: Connection,
-    sql: SqlFragments,
-    results: Sequence[JobResult],
-    leases: Collection[Lease],
-    finished_slice_ids: Collection[int],
-    version_id: int | None,
-    *,
-    deferred_slices: Sequence[DeferredSlice] = (),
-    attempt_outcome: AttemptOutcome = AttemptOutcome.DONE,
-    is_retry: bool = False,
-) -> CommitResult:
+def commit_results(connection: Connection, planned: BatchCommit, *, is_retry: bool = False) -> CommitResult:
     """Write one batch's results under their fencing tokens; more failures than the batch allows end it.
 
-    leases: the slices concerned, all of one batch.
-    finished_slice_ids: slices that have no unanswered job after this commit.
-    version_id: the `model_versions` row of the results; None = no model answered.
-    deferred_slices: slices that are queued again for a later retry.
-    attempt_outcome: the outcome of the finished slices' attempts.
     is_retry: an earlier call may have committed although its connection broke.
     """
-    batch_id = next(iter(leases)).batch_id
+    sql, leases = SQL_FRAGMENTS[connection.dialect.name], planned.leases
+    batch_id = leases[0].batch_id
     batch = lock_batch(connection, sql, batch_id)
     if batch is None or batch.status != BatchStatus.IN_PROGRESS:
         return CommitResult(0, frozenset(lease.slice_id for lease in leases), final_status=None)
-    answered = {result.lease.slice_id for result in results}
-    deferred = {deferred_slice.lease.slice_id: deferred_slice for deferred_slice in deferred_slices}
-    lost = _fence_slices(connection, sql, leases, finished_slice_ids, answered, deferred)
-    if finished := sorted(set(finished_slice_ids) - lost):
-        slices.record_finished_attempts(connection, sql, batch_id, finished, attempt_outcome)
-    accepted = [result for result in results if result.lease.slice_id not in lost]
+    lost = _fence_slices(connection, sql, planned)
+    if finished := sorted(set(planned.finished_slice_ids) - lost):
+        slices.record_finished_attempts(connection, sql, batch_id, finished, planned.attempt_outcome)
+    accepted = [result for result in planned.results if result.lease.slice_id not in lost]
     if is_retry and accepted:
         accepted = _exclude_written(connection, sql, batch_id, accepted)
     if accepted:  # an empty COPY would take as long, with the batch's row locked
-        insert_rows(connection, "results", RESULT_COLUMNS, _result_rows(accepted, batch.last_seq, version_id))
-    new_failures = _update_counters(connection, batch_id, accepted)
-    failure_message = _failure_limit_message(batch, new_failures)
-    if batch.ended + len(accepted) == batch.total and not batch.ingesting:
-        return CommitResult(len(accepted), lost, _set_final_status(connection, sql, batch_id, failure_message))
-    if failure_message is None:
-        return CommitResult(len(accepted), lost, final_status=None)
-    code = termination.TOO_MANY_FAILURES
-    termination.begin_termination(connection, sql, batch_id, Termination.FAILURE_LIMIT, code, failure_message)
-    termination.close_chunk(connection, sql, batch_id)
-    return CommitResult(len(accepted), frozenset(lease.slice_id for lease in leases), BatchStatus.FAILED)
+        rows = _result_rows(accepted, batch.last_seq, planned.version_id)
+        insert_rows(connection, "results", RESULT_COLUMNS, rows)
+    progress = _update_counters(connection, batch_id, accepted)
+    final_status = termination.end_if_done(connection, sql, batch_id, progress)
+    is_terminated = final_status is not None and progress.ended < progress.total  # which revokes all slices
+    lost = frozenset(lease.slice_id for lease in leases) if is_terminated else lost
+    return CommitResult(len(accepted), lost, final_status)
 
 
-def _fence_slices(
-    connection: Connection,
-    sql: SqlFragments,
-    leases: Iterable[Lease],
-    finished_slice_ids: Collection[int],
-    answered_slice_ids: Collection[int],
-    deferred_slices: Mapping[int, DeferredSlice],
-) -> frozenset[int]:
+def _fence_slices(connection: Connection, sql: SqlFragments, planned: BatchCommit) -> frozenset[int]:
     """Defer, finish or check each slice under its fencing token; returns the ids of the lost ones."""
+    answered_ids = {result.lease.slice_id for result in planned.results}
+    deferred_slices = {deferred.lease.slice_id: deferred for deferred in planned.deferred_slices}
     lost = set()
-    for lease in sorted(leases, key=lambda lease: lease.slice_id):
+    for lease in sorted(planned.leases, key=lambda lease: lease.slice_id):
         slice_id = lease.slice_id
-        if slice_id in deferred_slices:
-            _record_retried_attempts(connection, deferred_slices[slice_id])
-            is_held = slices.defer(connection, sql, lease, deferred_slices[slice_id].delay_seconds)
+        if deferred := deferred_slices.get(slice_id):
+            _record_retried_attempts(connection, deferred)
+            is_held = slices.defer(connection, sql, lease, deferred.delay_seconds)
         else:
-            is_held = slices.check_and_finish(
-                connection,
-                sql,
-                lease,
-                is_finished=slice_id in finished_slice_ids,
-                has_results=slice_id in answered_slice_ids,
-            )
+            is_finished, has_results = slice_id in planned.finished_slice_ids, slice_id in answered_ids
+            is_held = slices.check_and_finish(connection, sql, lease, is_finished=is_finished, has_results=has_results)
         if not is_held:
             lost.add(slice_id)
     return frozenset(lost)
@@ -217,8 +201,8 @@ def _result_rows(results: Sequence[JobResult], last_seq: int, version_id: int | 
         )
 
 
-def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> int:
-    """Add the results to the batch's counters; returns how many of them are failures."""
+def _update_counters(connection: Connection, batch_id: str, results: Sequence[JobResult]) -> Row[Any]:
+    """Add the results to the batch's counters; returns the new ones, as `end_if_done` needs them."""
     outcomes = Counter(result.status for result in results)
     params = {
         "batch_id": batch_id,
@@ -229,27 +213,4 @@ def _update_counters(connection: Connection, batch_id: str, results: Sequence[Jo
         "padded_tokens": sum(result.padded_tokens for result in results),
         "device_seconds": sum(result.device_seconds for result in results),
     }
-    connection.execute(text(UPDATE_COUNTERS), params)
-    return outcomes[JobOutcome.FAILED]
-
-
-def _set_final_status(
-    connection: Connection, sql: SqlFragments, batch_id: str, failure_message: str | None
-) -> BatchStatus:
-    status = BatchStatus.COMPLETED if failure_message is None else BatchStatus.FAILED
-    params = {
-        "batch_id": batch_id,
-        "code": failure_message and termination.TOO_MANY_FAILURES,
-        "message": failure_message,
-        "status": status.value,
-    }
-    connection.execute(text(SET_FINAL_STATUS.format(status=status.value, now=sql.now)), params)
-    return status
-
-
-def _failure_limit_message(batch: Row[Any], new_failures: int) -> str | None:
-    """The error of a batch with more failures than it allows; None within the limit."""
-    failed = batch.failed + new_failures
-    if batch.max_failures is None or failed <= batch.max_failures:
-        return None
-    return f"{failed:,} jobs failed, more than the {batch.max_failures:,} that this batch allows"
+    return connection.execute(text(UPDATE_COUNTERS), params).one()

@@ -4,6 +4,7 @@ A supervisor that saw the exit reports how the worker ended. For a worker that d
 leases expire.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from models.lifecycle import slices, termination
 from models.lifecycle.termination import lock_batch
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from worker.leasing import commit
-from worker.leasing.commit import JobResult
+from worker.leasing.commit import BatchCommit, JobResult
 from worker.leasing.leases import Lease
 from worker.leasing.quarantine import Recovery, decide_recovery, is_crash_loop
 
@@ -50,12 +51,12 @@ FROM batches b WHERE b.id = :batch_id
 
 @dataclass(slots=True)
 class ReclaimResult:
-    """The reclaimed slices' ids by their treatment; `wakeups` has the slices to send wakeups for, by pipeline."""
+    """The reclaimed slices' ids by their treatment, and the number of claimable ones by pipeline."""
 
     requeued: list[int] = field(default_factory=list)
     split: list[int] = field(default_factory=list)
     dead_lettered: list[int] = field(default_factory=list)
-    wakeups: dict[str, list[int]] = field(default_factory=dict)
+    claimable: Counter[str] = field(default_factory=Counter)
 
     def __bool__(self) -> bool:
         return bool(self.requeued or self.split or self.dead_lettered)
@@ -65,8 +66,7 @@ class ReclaimResult:
         self.requeued += other.requeued
         self.split += other.split
         self.dead_lettered += other.dead_lettered
-        for pipeline, slice_ids in other.wakeups.items():
-            self.wakeups.setdefault(pipeline, []).extend(slice_ids)
+        self.claimable += other.claimable
 
 
 def reclaim_expired(database: Database, max_attempts: int) -> ReclaimResult:
@@ -121,8 +121,7 @@ def _reclaim_batch(
         if _recover_slice(connection, sql, row, attempt_outcome, batch.max_attempts or max_attempts, result):
             # The end of the batch has revoked all its other slices.
             return ReclaimResult(dead_lettered=result.dead_lettered)
-    if result.requeued or result.split:
-        result.wakeups[batch.pipeline] = sorted(result.requeued + result.split)
+    result.claimable[batch.pipeline] += len(result.requeued) + len(result.split)
     return result
 
 
@@ -160,9 +159,8 @@ def _dead_letter(
     lease = Lease(row.slice_id, row.batch_id, row.start_position, row.size, row.fencing_token, row.attempts)
     message = f"{cause} ({failure_count} times); inspect it, then: batchmill retry {row.batch_id}"
     result = JobResult(lease, row.start_position, JobOutcome.FAILED, error_code=code, error_message=message)
-    commit_result = commit.commit_results(
-        connection, sql, [result], [lease], {lease.slice_id}, version_id=None, attempt_outcome=attempt_outcome
-    )
+    planned = BatchCommit([lease], [result], {lease.slice_id}, attempt_outcome=attempt_outcome)
+    commit_result = commit.commit_results(connection, planned)
     return commit_result.final_status is not None or _end_crash_loop(connection, sql, row.batch_id)
 
 

@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import metadata
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.errors import LoadFailed, ModelError
 from models.pipelines.pipeline import Pipeline
+from models.version import full_version
 from worker import adapters
 from worker.adapters.interface import Adapter, Limits
 from worker.adapters.rows import MAX_MICRO_BATCH_TOKENS
@@ -41,7 +42,7 @@ WIDTH_CONFIG_KEYS = (
     "d_model",
 )
 
-RECORDED_LIBRARIES = ("batchmill", "torch", "transformers", "tokenizers")
+RECORDED_LIBRARIES = ("transformers", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,14 @@ def _runtime_version(
         quantization=pipeline.quantization,
         attention=model.config._attn_implementation or "eager",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        libraries={name: torch.__version__ if name == "torch" else version(name) for name in RECORDED_LIBRARIES},
+        libraries=_library_versions(),
     )
+
+
+def _library_versions() -> dict[str, str]:
+    """Return the versions that may change a result, Batchmill's with its commit."""
+    libraries = {name: metadata.version(name) for name in RECORDED_LIBRARIES}
+    return {"batchmill": full_version(), "torch": torch.__version__, **libraries}
 
 
 def _log_loaded(pipeline_name: str, runtime: Runtime, limits: Limits, started_at: float) -> None:

@@ -5,6 +5,7 @@ heartbeats would then last longer by the whole step. So each such timestamp is r
 set now: a live holder renews it, any other expires in time. Deadlines and scheduled times are absolute, and stay.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,6 +41,11 @@ class TimestampColumn:
     max_seconds_ahead: float
     reset_seconds_ahead: float
     key_columns: str = "id"
+
+    def exists_condition(self, sql: SqlFragments) -> str:
+        """Return the SQL condition that some timestamp lies too far ahead."""
+        bound = sql.seconds_from_now(self.max_seconds_ahead)
+        return f"EXISTS (SELECT 1 FROM {self.table} WHERE {self.filter_and_expression} > {bound})"  # noqa: S608
 
     def reset_statement(self, sql: SqlFragments) -> str:
         """Return the statement that resets the column."""
@@ -86,21 +92,37 @@ SOURCE_CHECK_COLUMN = TimestampColumn(
 )
 
 
+def has_future_timestamps(sql: SqlFragments, settings: Settings) -> str:
+    """Return the SQL condition that some timestamp lies too far ahead."""
+    rules = _slice_rules(settings).values()
+    slice_conditions = [
+        f"EXISTS (SELECT 1 FROM slices WHERE state = '{rule.state}' "  # noqa: S608
+        f"AND {rule.column} > {sql.seconds_from_now(rule.max_ahead_seconds)})"
+        for rule in rules
+    ]
+    return " OR ".join([*slice_conditions, *(column.exists_condition(sql) for column in _timestamp_columns(settings))])
+
+
 def reset_future_timestamps(database: Database, settings: Settings) -> str:
     """Reset every timestamp that lies too far ahead; returns a sentence on them, or ""."""
-    lease, backoff = max(settings.lease_seconds, MIN_LEASE_SECONDS), settings.max_retry_seconds
-    counts = {
-        "leases": _reset_slices(database, slices.FutureTimeRule("leased", "lease_expires_at", 2 * lease, lease)),
-        "backoffs": _reset_slices(
-            database, slices.FutureTimeRule("queued", "available_at", backoff, min(backoff, MIN_LEASE_SECONDS))
-        ),
-    }
-    columns = TIMESTAMP_COLUMNS if settings.simulated_clock is not None else (*TIMESTAMP_COLUMNS, SOURCE_CHECK_COLUMN)
-    for timestamp in columns:
+    counts = {name: _reset_slices(database, rule) for name, rule in _slice_rules(settings).items()}
+    for timestamp in _timestamp_columns(settings):
         reset_column = partial(_reset_column, sql=database.sql, timestamp=timestamp)
         counts[f"{timestamp.table}.{timestamp.column}"] = database.transact(reset_column)
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"the database's clock stepped back; reset: {summary}" if summary else ""
+
+
+def _slice_rules(settings: Settings) -> dict[str, slices.FutureTimeRule]:
+    lease, backoff = max(settings.lease_seconds, MIN_LEASE_SECONDS), settings.max_retry_seconds
+    return {
+        "leases": slices.FutureTimeRule("leased", "lease_expires_at", 2 * lease, lease),
+        "backoffs": slices.FutureTimeRule("queued", "available_at", backoff, min(backoff, MIN_LEASE_SECONDS)),
+    }
+
+
+def _timestamp_columns(settings: Settings) -> Sequence[TimestampColumn]:
+    return TIMESTAMP_COLUMNS if settings.simulated_clock is not None else (*TIMESTAMP_COLUMNS, SOURCE_CHECK_COLUMN)
 
 
 def _reset_column(connection: Connection, *, sql: SqlFragments, timestamp: TimestampColumn) -> int:

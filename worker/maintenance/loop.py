@@ -4,17 +4,18 @@ No dedicated process is needed: a task whose process crashes half-way is due aga
 """
 
 import time
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import column, text
+from sqlalchemy import TextClause, bindparam, text
 
 from models import schema
 from models.background import PeriodicThread, UnexpectedErrorLog
-from models.columns import UtcDateTime
+from models.backoff import max_backoff_seconds
 from models.db import Database
-from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, Unreachable
+from models.errors import BatchmillError, DatabaseRefused, LockTimeout, SchemaMismatch, TransactionConflict, Unreachable
 from models.failpoints import failpoint
 from worker.leasing import database_refusal
 from worker.leasing.database_refusal import OnRefusal
@@ -22,29 +23,45 @@ from worker.maintenance.tasks import RECLAIM_TASK, MaintenanceTask
 
 log = structlog.get_logger(__name__)
 
-SELECT_TASKS = "SELECT name, next_run_at, {now} AS now FROM maintenance_tasks"
-
 INSERT_TASK = "INSERT INTO maintenance_tasks (name, next_run_at) VALUES (:name, {now}) ON CONFLICT (name) DO NOTHING"
 
-# Among several processes, the one whose update moves `next_run_at` has the run. A time further ahead than the interval
-# was written before the database's clock stepped back.
-CLAIM_RUN = """
-UPDATE maintenance_tasks SET next_run_at = {later}, last_run_at = {now}, last_run_by = :holder_id
-WHERE name = :name AND (next_run_at <= {now} OR next_run_at > {later})
-"""
+# A time further ahead than the interval was written before the database's clock stepped back.
+DUE_TASKS = "name IN :names AND (next_run_at <= {now} OR next_run_at > {later})"
+
+ANY_DUE_TASK = f"SELECT 1 FROM maintenance_tasks WHERE {DUE_TASKS} LIMIT 1"  # noqa: S608
+
+# Among several processes, the one whose update moves `next_run_at` has the run. One statement claims all due tasks and
+# asks each whether it has work, so that an idle process sends one statement instead of several for each task. A locked
+# row is another process' claim.
+CLAIM_RUNS = f"""
+UPDATE maintenance_tasks SET next_run_at = {{later}}, last_run_at = {{now}}, last_run_by = :holder_id
+WHERE name IN (SELECT name FROM maintenance_tasks WHERE {DUE_TASKS} ORDER BY name {{skip_locked}})
+RETURNING name, failures_in_a_row, CASE name {{has_work}} END AS has_work
+"""  # noqa: S608
 
 RECORD_FAILURE = """
-UPDATE maintenance_tasks SET last_failed_at = {now}, last_failure = :last_failure, next_run_at = {later}
+UPDATE maintenance_tasks SET last_failed_at = {now}, last_failure = :last_failure,
+       failures_in_a_row = failures_in_a_row + 1
+WHERE name = :name RETURNING failures_in_a_row
+"""
+DEFER_RUN = "UPDATE maintenance_tasks SET next_run_at = {later} WHERE name = :name"
+MAX_BACKOFF_SECONDS = 300.0
+MAX_BLOCKED_RUNS = 5  # in a row; the next one counts as a failure
+
+RECORD_SUCCESS = "UPDATE maintenance_tasks SET failures_in_a_row = 0 WHERE name = :name"
+RECORD_EFFECT = """
+UPDATE maintenance_tasks SET last_effect_at = {now}, last_effect = :last_effect, failures_in_a_row = 0
 WHERE name = :name
 """
-MAX_BACKOFF_SECONDS = 300.0
-
-RECORD_EFFECT = "UPDATE maintenance_tasks SET last_effect_at = {now}, last_effect = :last_effect WHERE name = :name"
 
 
-def is_due(next_run_at: datetime, now: datetime, interval_seconds: float) -> bool:
-    """Whether a task is due, or its next run lies too far ahead, because the database's clock stepped back."""
-    return next_run_at <= now or next_run_at > now + timedelta(seconds=interval_seconds)
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A run of a task that this process has claimed."""
+
+    task: MaintenanceTask
+    has_work: bool
+    failures_in_a_row: int
 
 
 class MaintenanceLoop(PeriodicThread):
@@ -73,7 +90,8 @@ class MaintenanceLoop(PeriodicThread):
         self._unexpected_errors = UnexpectedErrorLog(log, "maintenance.crashed")
         self._next_checks = dict.fromkeys((task.name for task in self._tasks), 0.0)
         self._has_rows = False
-        self._failures: dict[str, tuple[str, int]] = {}  # by task: the last run's error, and how often in a row
+        self._logged_failures: dict[str, str] = {}  # by task: the last run's error
+        self._blocked_runs: Counter[str] = Counter()  # by task, in a row
         self._sleep_seconds = min(task.interval_seconds for task in self._tasks) / 2
 
     def run_once(self, now: float) -> None:
@@ -83,11 +101,11 @@ class MaintenanceLoop(PeriodicThread):
         """
         try:
             tasks = [task for task in self._tasks if now >= self._next_checks[task.name]]
-            due_names = self._due_task_names() if tasks else set()
             for task in tasks:
                 self._next_checks[task.name] = now + task.interval_seconds
-                if task.name in due_names and not self._stopping.is_set() and self._claim_run(task):
-                    self._run_task(task)
+            for run in self._claim_runs(tasks, now) if tasks else ():
+                if not self._stopping.is_set():
+                    self._run_task(run, now)
         except Unreachable:
             # Holders could not renew their leases either, so they get time to do so before slices are reclaimed.
             self._next_checks[RECLAIM_TASK] = now + self._reclaim_grace_seconds
@@ -109,66 +127,111 @@ class MaintenanceLoop(PeriodicThread):
         if isinstance(schema.explain_refusal(self._database, error), SchemaMismatch):
             self._on_schema_mismatch(error)
 
-    def _due_task_names(self) -> set[str]:
-        sql = self._database.sql
-        if not self._has_rows:
-            with self._database.write() as connection:
-                for task in self._tasks:
-                    connection.execute(text(INSERT_TASK.format(now=sql.now)), {"name": task.name})
-            self._has_rows = True
-        seconds = {task.name: task.interval_seconds for task in self._tasks}
-        query = text(SELECT_TASKS.format(now=sql.now)).columns(
-            column("name"), column("next_run_at", UtcDateTime), column("now", UtcDateTime)
-        )
-        with self._database.read() as connection:
-            return {
-                row.name
-                for row in connection.execute(query)
-                if row.name in seconds and is_due(row.next_run_at, row.now, seconds[row.name])
-            }
-
-    def _claim_run(self, task: MaintenanceTask) -> bool:
-        sql = self._database.sql
-        params = {"name": task.name, "holder_id": self._holder_id, "seconds": task.interval_seconds}
-        query = text(CLAIM_RUN.format(now=sql.now, later=sql.now_plus_seconds))
-        return self._database.transact(lambda connection: connection.execute(query, params).rowcount == 1)
-
-    def _run_task(self, task: MaintenanceTask) -> None:
-        failpoint("in_maintenance")
+    def _claim_runs(self, tasks: Sequence[MaintenanceTask], now: float) -> list[ClaimedRun]:
+        """Claim the due ones among these tasks; a task whose question fails does not keep the others from running."""
+        self._insert_rows()
         try:
-            effect = task.run()
-        except LockTimeout as error:  # it is due again soon, and other tasks need not wait
-            log.info("maintenance.task_blocked", maintenance_task=task.name, error=str(error))
-            return
+            return self._claim_together(tasks)
         except Unreachable:
             raise
         except Exception as error:
-            if isinstance(error, DatabaseRefused):
-                self._handle_refusal(error)
-            self._record_failure(task, error)
+            if len(tasks) > 1:
+                return [run for task in tasks for run in self._claim_runs([task], now)]
+            self._handle_failure(tasks[0], error, now)
+            return []
+
+    def _insert_rows(self) -> None:
+        if self._has_rows:
             return
-        self._failures.pop(task.name, None)
+        with self._database.write() as connection:
+            for task in self._tasks:
+                connection.execute(text(INSERT_TASK.format(now=self._database.sql.now)), {"name": task.name})
+        self._has_rows = True
+
+    def _claim_together(self, tasks: Sequence[MaintenanceTask]) -> list[ClaimedRun]:
+        sql = self._database.sql
+        by_name = {task.name: task for task in tasks}
+        intervals = " ".join(f"WHEN '{task.name}' THEN {task.interval_seconds:f}" for task in tasks)
+        fragments = {
+            "now": sql.now,
+            "later": sql.now_plus_seconds.replace(":seconds", f"(CASE name {intervals} END)"),
+            "skip_locked": sql.skip_locked,
+            "has_work": " ".join(f"WHEN '{task.name}' THEN {task.has_work}" for task in tasks),
+        }
+        params = {"names": list(by_name), "holder_id": self._holder_id}
+        if self._database.engine.dialect.name == "sqlite":  # which has one writer at a time
+            with self._database.statement() as connection:
+                if connection.scalar(_with_names(ANY_DUE_TASK, fragments), params) is None:
+                    return []
+        with self._database.statement(read_only=False) as connection:
+            rows = connection.execute(_with_names(CLAIM_RUNS, fragments), params).all()
+        claimed = {row.name: row for row in rows}
+        return [
+            ClaimedRun(task, bool(claimed[task.name].has_work), claimed[task.name].failures_in_a_row)
+            for task in tasks
+            if task.name in claimed
+        ]
+
+    def _run_task(self, run: ClaimedRun, now: float) -> None:
+        failpoint("in_maintenance")
+        try:
+            effect = run.task.run() if run.has_work or run.task.is_unfinished() else ""
+        except (LockTimeout, TransactionConflict) as error:
+            self._handle_blocked(run.task, error, now)
+        except Unreachable:
+            raise
+        except Exception as error:
+            self._handle_failure(run.task, error, now)
+        else:
+            self._handle_success(run, effect)
+
+    def _handle_success(self, run: ClaimedRun, effect: str) -> None:
+        task = run.task
+        self._logged_failures.pop(task.name, None)
+        self._blocked_runs.pop(task.name, None)
         if effect:
             log.warning(task.event, maintenance_task=task.name, effect=effect)
-            query = text(RECORD_EFFECT.format(now=self._database.sql.now))
+        if effect or run.failures_in_a_row:
+            query = RECORD_EFFECT.format(now=self._database.sql.now) if effect else RECORD_SUCCESS
             with self._database.write() as connection:
-                connection.execute(query, {"name": task.name, "last_effect": effect[:1000]})
+                connection.execute(text(query), {"name": task.name, "last_effect": effect[:1000]})
 
-    def _record_failure(self, task: MaintenanceTask, error: Exception) -> None:
+    def _handle_blocked(self, task: MaintenanceTask, error: Unreachable, now: float) -> None:
+        """Leave a task that met a locked row to its next run; if that happens again and again, it has failed."""
+        self._blocked_runs[task.name] += 1
+        if self._blocked_runs[task.name] > MAX_BLOCKED_RUNS:
+            self._handle_failure(task, error, now)
+        else:
+            log.info("maintenance.task_blocked", maintenance_task=task.name, error=str(error))
+
+    def _handle_failure(self, task: MaintenanceTask, error: Exception, now: float) -> None:
         """Defer a failed task with a growing backoff; the traceback of an unexpected error is logged once."""
+        if isinstance(error, DatabaseRefused):
+            self._handle_refusal(error)
         message = str(error)[:500] if isinstance(error, BatchmillError) else type(error).__name__
-        previous_message, count = self._failures.get(task.name, ("", 0))
-        count = count + 1 if previous_message == message else 1
-        self._failures[task.name] = (message, count)
-        seconds = min(task.interval_seconds * 2.0 ** min(count, 16), max(MAX_BACKOFF_SECONDS, task.interval_seconds))
+        is_new = self._logged_failures.get(task.name) != message
+        self._logged_failures[task.name] = message
+        seconds = self._record_failure(task, message)
+        self._next_checks[task.name] = now + seconds
         log.error(
             "maintenance.task_failed",
             maintenance_task=task.name,
             error=message,
             retry_seconds=seconds,
-            exc_info=None if count > 1 or isinstance(error, BatchmillError) else error,
+            exc_info=error if is_new and not isinstance(error, BatchmillError) else None,
         )
+
+    def _record_failure(self, task: MaintenanceTask, message: str) -> float:
+        """Record the failure, and return the seconds until the next try."""
         sql = self._database.sql
-        params = {"name": task.name, "last_failure": message, "seconds": seconds}
+        params = {"name": task.name, "last_failure": message}
         with self._database.write() as connection:
-            connection.execute(text(RECORD_FAILURE.format(now=sql.now, later=sql.now_plus_seconds)), params)
+            failures = connection.execute(text(RECORD_FAILURE.format(now=sql.now)), params).scalar_one()
+            max_seconds = max(MAX_BACKOFF_SECONDS, task.interval_seconds)
+            seconds = max_backoff_seconds(failures + 1, task.interval_seconds, max_seconds)
+            connection.execute(text(DEFER_RUN.format(later=sql.now_plus_seconds)), {**params, "seconds": seconds})
+        return seconds
+
+
+def _with_names(query: str, fragments: Mapping[str, str]) -> TextClause:
+    return text(query.format(**fragments)).bindparams(bindparam("names", expanding=True))

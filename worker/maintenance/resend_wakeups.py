@@ -7,7 +7,6 @@ from models.errors import Unreachable
 from models.lifecycle import claim_order, wakeups
 from models.settings import Settings
 
-MAX_WAKEUPS = 20_000  # of one pipeline in a run; the rest follows when Redis has none of these left
 MIN_BATCH_AGE_SECONDS = 2.0  # the submitter of a younger batch is still sending its wakeups
 
 # The recursion jumps from one pipeline to the next, so the number of batches does not matter.
@@ -21,20 +20,22 @@ WITH RECURSIVE names(pipeline) AS (
 SELECT pipeline FROM names WHERE pipeline IS NOT NULL AND ({any_old})
 """
 
-IS_OLD_ENOUGH = """
-pipeline = names.pipeline AND (available_at IS NULL OR available_at <= {now})
-AND (SELECT b.status = 'in_progress' AND b.in_progress_at <= {later} FROM batches b WHERE b.id = slices.batch_id)
-"""
+IS_OLD_ENOUGH = f"""
+pipeline = names.pipeline AND {claim_order.IS_AVAILABLE}
+AND (SELECT b.status = 'in_progress' AND b.in_progress_at <= {{later}} FROM batches b WHERE b.id = slices.batch_id)
+"""  # noqa: S608
 
-SELECT_CLAIMABLE_SLICES = """
-SELECT id FROM slices WHERE {which} AND pipeline = :pipeline AND (available_at IS NULL OR available_at <= {now})
-  AND (SELECT b.status = 'in_progress' FROM batches b WHERE b.id = slices.batch_id)
-ORDER BY {order} LIMIT :most
-"""
+# Ordered only so that every planner reads the index of the claim order, and no further than the limit.
+COUNT_CLAIMABLE_SLICES = f"""
+SELECT count(*) FROM (
+    SELECT 1 FROM slices WHERE {{which}} AND pipeline = :pipeline AND {claim_order.IS_AVAILABLE}
+      AND (SELECT b.status = 'in_progress' FROM batches b WHERE b.id = slices.batch_id)
+    ORDER BY {", ".join(claim_order.CLAIM_ORDER_COLUMNS)} LIMIT :max_slices) AS claimable
+"""  # noqa: S608
 
 
 def resend_lost_wakeups(database: Database, settings: Settings) -> str:
-    """Send a wakeup for every claimable slice of pipelines that have none on Redis; returns a sentence, or ""."""
+    """Send wakeups for the claimable slices of pipelines that have none on Redis; returns a sentence, or ""."""
     sql = database.sql
     with database.read() as connection:
         query = text(
@@ -49,22 +50,20 @@ def resend_lost_wakeups(database: Database, settings: Settings) -> str:
     try:
         for pipeline, depth in wakeups.queue_depths(settings, pipelines).items():
             if depth == 0:
-                slice_ids = _claimable_slice_ids(database, pipeline)
-                wakeups.send_wakeups(settings, pipeline, slice_ids)
-                resent.append(f"{pipeline} ({len(slice_ids):,} slices)")
+                count = _count_claimable_slices(database, pipeline)
+                wakeups.send_wakeups(settings, pipeline, count)
+                resent.append(f"{count:,} for {pipeline}")
     except Unreachable:
         pass  # workers poll SQL anyway, and `batchmill doctor` reports Redis
     return f"wakeups resent: {', '.join(resent)}" if resent else ""
 
 
-def _claimable_slice_ids(database: Database, pipeline: str) -> list[int]:
-    slice_ids: list[int] = []
+def _count_claimable_slices(database: Database, pipeline: str) -> int:
+    """The number of the pipeline's claimable slices, at most MAX_WAKEUPS."""
+    params = {"pipeline": pipeline, "max_slices": wakeups.MAX_WAKEUPS}
     with database.read() as connection:
+        total = 0
         for which in (claim_order.QUEUED_ORDINARY, claim_order.QUEUED_QUARANTINED):
-            query = text(
-                SELECT_CLAIMABLE_SLICES.format(
-                    which=which, now=database.sql.now, order=", ".join(claim_order.CLAIM_ORDER_COLUMNS)
-                )
-            )
-            slice_ids += connection.scalars(query, {"pipeline": pipeline, "most": MAX_WAKEUPS - len(slice_ids)})
-    return slice_ids
+            query = text(COUNT_CLAIMABLE_SLICES.format(which=which, now=database.sql.now))
+            total += connection.execute(query, params).scalar_one()
+    return min(total, wakeups.MAX_WAKEUPS)

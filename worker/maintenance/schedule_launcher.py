@@ -45,6 +45,18 @@ class ScheduleLauncher:
         self._next_start_at = 0.0
         self._failure_message = ""
 
+    @property
+    def has_work_due(self) -> str:
+        """An SQL condition for due work by the database's clock; always true for a simulated clock."""
+        if self._settings.simulated_clock is not None:
+            return "true"
+        now = self._database.sql.now
+        return f"({SELECT_DUE_KIND.replace(':time', '{now}').format(now=now)}) IS NOT NULL"
+
+    def is_running(self) -> bool:
+        """Whether a tick was started whose end is not known yet."""
+        return self._process is not None
+
     def run_once(self) -> str:
         """Start a tick if work is due and none is running; returns the last tick's failure, or "".
 

@@ -22,9 +22,8 @@ DAY_SECONDS = 86_400.0
 MAX_CHUNKS_PER_RUN = 20  # of a terminating batch, so that a process can stop soon
 MAX_INGEST_SILENCE_SECONDS = 600.0
 
-SELECT_PAST_DEADLINE = """
-SELECT id FROM batches WHERE status = 'in_progress' AND expires_at <= {now} ORDER BY id LIMIT 100
-"""
+IS_PAST_DEADLINE = "status = 'in_progress' AND expires_at <= {now}"
+SELECT_PAST_DEADLINE = f"SELECT id FROM batches WHERE {IS_PAST_DEADLINE} ORDER BY id LIMIT 100"  # noqa: S608
 
 SELECT_TERMINATING = "SELECT id FROM batches WHERE status = 'cancelling' ORDER BY id LIMIT 100"
 
@@ -49,69 +48,97 @@ SUBMIT_ABANDONED_ERROR = (
 )
 
 
+def is_finished() -> bool:
+    """The default of `MaintenanceTask.is_unfinished`."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class MaintenanceTask:
     """A task that is due every `interval_seconds`.
 
     run: returns what it did as a sentence, or an empty text.
     event: the log event for a run that did something.
+    has_work: an SQL condition; where it is false, `run` is not called.
+    is_unfinished: whether `run` must be called in this process even without work.
     """
 
     name: str
     interval_seconds: float
     run: Callable[[], str]
     event: str
+    has_work: str = "true"
+    is_unfinished: Callable[[], bool] = is_finished
 
 
 def default_tasks(database: Database, settings: Settings) -> list[MaintenanceTask]:
     """All maintenance tasks, at the intervals of the settings."""
+    sql = database.sql
+    launcher = ScheduleLauncher(database, settings)
+    submit_timeout_seconds = settings.submit_timeout_seconds
     return [
         MaintenanceTask(
             RECLAIM_TASK,
             settings.poll_interval_seconds,
             lambda: reclaim_expired_leases(database, settings.max_attempts),
             event="leases.reclaimed",
+            has_work=_any_row("slices", reclaim.LEASE_EXPIRED.format(now=sql.now)),
         ),
         MaintenanceTask(
             "clock_steps",
             clock_steps.CHECK_INTERVAL_SECONDS,
             lambda: clock_steps.reset_future_timestamps(database, settings),
             event="clock.step_repaired",
+            has_work=clock_steps.has_future_timestamps(sql, settings),
         ),
         MaintenanceTask(
-            "deadlines", settings.deadline_check_seconds, lambda: expire_batches(database), event="batches.expired"
+            "deadlines",
+            settings.deadline_check_seconds,
+            lambda: expire_batches(database),
+            event="batches.expired",
+            has_work=_any_row("batches", IS_PAST_DEADLINE.format(now=sql.now)),
         ),
         MaintenanceTask(
             "terminations",
             settings.poll_interval_seconds,
             lambda: finish_terminations(database),
             event="batches.terminated",
+            has_work=_any_row("batches", "status = 'cancelling'"),
         ),
         MaintenanceTask(
             "wakeups",
             settings.wakeup_resend_seconds,
             lambda: resend_wakeups.resend_lost_wakeups(database, settings),
             event="wakeups.resent",
+            has_work=_any_row("batches", "status = 'in_progress'"),
         ),
         MaintenanceTask(
             "abandoned_submissions",
-            min(60.0, settings.submit_timeout_seconds),
-            lambda: end_abandoned_batches(database, settings.submit_timeout_seconds),
+            min(60.0, submit_timeout_seconds),
+            lambda: end_abandoned_batches(database, submit_timeout_seconds),
             event="batches.abandoned",
+            has_work=_any_row("batches", "status = 'validating' OR status = 'in_progress' AND ingesting"),
         ),
         MaintenanceTask(
             "schedules",
             settings.schedule_check_seconds,
-            ScheduleLauncher(database, settings).run_once,
+            launcher.run_once,
             event="tick.failed",
+            has_work=launcher.has_work_due,
+            is_unfinished=launcher.is_running,
         ),
         MaintenanceTask(
             "retention",
             RETENTION_INTERVAL_SECONDS,
             lambda: delete_old_batches(database, settings.retention_days),
             event="batches.deleted",
+            has_work=_any_row("batches", "status = 'deleting'") if settings.retention_days is None else "true",
         ),
     ]
+
+
+def _any_row(table: str, condition: str) -> str:
+    return f"EXISTS (SELECT 1 FROM {table} WHERE {condition})"  # noqa: S608
 
 
 def reclaim_expired_leases(database: Database, max_attempts: int) -> str:

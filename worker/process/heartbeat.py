@@ -2,11 +2,12 @@
 
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models.background import PeriodicThread, UnexpectedErrorLog
 from models.db import Database
@@ -40,6 +41,7 @@ DELETE_STALE_WORKERS = """
 DELETE FROM workers WHERE id IN (SELECT id FROM workers WHERE heartbeat_at < {later} ORDER BY id {skip_locked})
 """
 STALE_WORKER_SECONDS = 3600.0
+PRUNE_INTERVAL_SECONDS = 60.0
 
 
 class Heartbeat(PeriodicThread):
@@ -49,7 +51,7 @@ class Heartbeat(PeriodicThread):
         self,
         database: Database,
         held_leases: HeldLeases,
-        pipeline_names: Sequence[str],
+        served_pipelines: Mapping[str, str],
         *,
         lease_seconds: float,
         heartbeat_seconds: float,
@@ -60,10 +62,11 @@ class Heartbeat(PeriodicThread):
         self._unexpected_errors = UnexpectedErrorLog(log, "heartbeat.crashed")
         self._database = database
         self._held_leases = held_leases
-        self._pipeline_names = list(pipeline_names)
+        self._served_pipelines = dict(served_pipelines)  # the hash of each one's settings
         self._lease_seconds = lease_seconds
         self._worker_row: dict[str, Any] = {}
         self._heartbeat_seconds = heartbeat_seconds
+        self._next_prune_at = 0.0  # by the monotonic clock
 
     def record_ready(self, claimant: Claimant, device: str) -> None:
         """Record that this worker runs a pipeline now, and insert its row if there is none."""
@@ -86,7 +89,7 @@ class Heartbeat(PeriodicThread):
             "pipeline": pipeline,
             "model": model,
             "revision": revision,
-            "served_pipelines": to_json(self._pipeline_names),
+            "served_pipelines": to_json(self._served_pipelines),
             "state": state.value,
         }
         now = self._database.sql.now
@@ -109,21 +112,37 @@ class Heartbeat(PeriodicThread):
         self._database.close()
 
     def run_once(self) -> None:
-        """Renew all held leases and the worker's row, and delete stale rows. Raises Unreachable."""
+        """Renew all held leases and the worker's row, and sometimes delete stale rows. Raises Unreachable."""
+        leases = self._held_leases.leases()
+        if leases:
+            with self._database.write() as connection:
+                lost = claims.renew(connection, self._database.sql, leases, self._lease_seconds)
+                self._update_worker_row(connection)
+            if lost:
+                self._held_leases.discard(lost)
+                log.warning("leases.lost", slice_ids=[lease.slice_id for lease in lost])
+        else:
+            with self._database.statement(read_only=False) as connection:
+                self._update_worker_row(connection)
+        if time.monotonic() >= self._next_prune_at:
+            self._prune()
+            self._next_prune_at = time.monotonic() + PRUNE_INTERVAL_SECONDS
+
+    def _update_worker_row(self, connection: Connection) -> None:
+        now = self._database.sql.now
+        if (
+            self._worker_row
+            and connection.execute(text(UPDATE_HEARTBEAT.format(now=now)), self._worker_row).rowcount == 0
+        ):
+            connection.execute(text(INSERT_WORKER.format(now=now)), self._worker_row)
+
+    def _prune(self) -> None:
+        """Delete the rows of workers that disappeared."""
         sql = self._database.sql
+        delete_stale = text(DELETE_STALE_WORKERS.format(later=sql.now_plus_seconds, skip_locked=sql.skip_locked))
         with self._database.write() as connection:
-            lost = claims.renew(connection, sql, self._held_leases.leases(), self._lease_seconds)
-            if (
-                self._worker_row
-                and connection.execute(text(UPDATE_HEARTBEAT.format(now=sql.now)), self._worker_row).rowcount == 0
-            ):
-                connection.execute(text(INSERT_WORKER.format(now=sql.now)), self._worker_row)
-            prune = text(DELETE_STALE_WORKERS.format(later=sql.now_plus_seconds, skip_locked=sql.skip_locked))
-            connection.execute(prune, {"seconds": -STALE_WORKER_SECONDS})
+            connection.execute(delete_stale, {"seconds": -STALE_WORKER_SECONDS})
             load_failures.prune(connection, sql, STALE_WORKER_SECONDS)
-        if lost:
-            self._held_leases.discard(lost)
-            log.warning("leases.lost", slice_ids=[lease.slice_id for lease in lost])
 
     def _loop(self) -> None:
         pause = 0.0

@@ -12,22 +12,26 @@ from typing import NoReturn
 import structlog
 
 from models import background, failpoints, log, schema
-from models.errors import BatchmillError
+from models.background import PeriodicThread
+from models.errors import BatchmillError, LoadFailed
 from models.pipelines.catalogue import Catalogue
 from models.pipelines.pipeline import Pipeline
 from models.privacy import tracebacks
 from models.settings import Settings
+from worker.engine.context import WorkerContext
 from worker.engine.wakeup import WakeupSignal
 from worker.exit_status import DEVICE_HUNG, FORCED_SHUTDOWN, INTERNAL_ERROR, exit_status_for
 from worker.leasing import database_refusal
+from worker.leasing.backlog import Backlog
 from worker.leasing.leases import HeldLeases
-from worker.loading import runtime
+from worker.loading import runtime, weights
 from worker.loading.runtime import Runtime
 from worker.maintenance import tasks
 from worker.maintenance.loop import MaintenanceLoop
 from worker.process import wakeup_listener
 from worker.process.heartbeat import Heartbeat
-from worker.process.pipeline_switcher import PipelineSwitcher, WorkerContext
+from worker.process.pipeline_loader import PipelineLoader
+from worker.process.pipeline_switcher import PipelineSwitcher
 
 logger = structlog.get_logger(__name__)
 
@@ -50,59 +54,76 @@ def main(pipeline_names: Sequence[str], device: str, threads: int | None, worker
     signal.signal(signal.SIGTERM, _exit_before_start)
     background.exit_with_parent()
     settings = Settings.load()
+    device = _resolve_device(device)
     log.configure(settings, pid=os.getpid(), device=device)
     failpoints.arm()
     catalogue = Catalogue.load(settings)
     pipelines = {name: catalogue[name] for name in pipeline_names}
-    database, beating = (schema.open_database(settings, max_connections=1) for _ in range(2))
-    holdings = HeldLeases()
-    on_refusal = partial(database_refusal.end_process, database, holdings)
-    process = WorkerContext(
+    database, heartbeat_database = (schema.open_database(settings, max_connections=1) for _ in range(2))
+    held_leases = HeldLeases()
+    on_refusal = partial(database_refusal.end_process, database, held_leases)
+    claim_database = heartbeat_database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
+    context = WorkerContext(
         worker_id=worker_id,
+        device=device,
         settings=settings,
         database=database,
+        claim_database=claim_database,
+        backlog=Backlog(claim_database, pipeline_names),
         wakeup_signal=WakeupSignal(),
-        held_leases=holdings,
+        held_leases=held_leases,
         on_fatal_error=_on_fatal_error,
         on_hang=_on_hang,
         on_refusal=on_refusal,
-        device=device,
-        claim_database=beating.with_lock_timeout(LOCK_TIMEOUT_SECONDS),
-        heartbeat=Heartbeat(
-            beating,
-            holdings,
-            pipeline_names,
-            lease_seconds=settings.lease_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            on_refusal=on_refusal,
-        ),
+    )
+    heartbeat = Heartbeat(
+        heartbeat_database,
+        held_leases,
+        {name: pipeline.settings_hash for name, pipeline in pipelines.items()},
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        on_refusal=on_refusal,
     )
 
     def load(pipeline: Pipeline) -> Runtime:
         return runtime.load(pipeline, device, threads=threads, micro_batch_tokens=settings.micro_batch_tokens)
 
-    hasty = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
-    chores = MaintenanceLoop(
-        hasty,
-        tasks.default_tasks(hasty, settings),
+    maintenance_database = database.with_lock_timeout(LOCK_TIMEOUT_SECONDS)
+    maintenance = MaintenanceLoop(
+        maintenance_database,
+        tasks.default_tasks(maintenance_database, settings),
         worker_id,
         reclaim_grace_seconds=settings.heartbeat_seconds,
         on_schema_mismatch=on_refusal,
     )
-    return _serve(process, pipeline_names, PipelineSwitcher(process, pipelines, load), chores)
+    switcher = PipelineSwitcher(context, pipelines, PipelineLoader(context, heartbeat, load))
+    _serve(context, list(pipelines), switcher, (heartbeat, maintenance))
+    heartbeat.close()
+    logger.info("worker.stopped")
+    return os.EX_OK
+
+
+def _resolve_device(requested: str) -> str:
+    """Return the name of the device; as requested, if this machine lacks it, which each load then reports."""
+    try:
+        return str(weights.resolve_device(requested))
+    except LoadFailed:
+        return requested
 
 
 def _serve(
-    context: WorkerContext, pipeline_names: Sequence[str], switcher: PipelineSwitcher, maintenance: MaintenanceLoop
-) -> int:
-    settings = context.settings
+    context: WorkerContext,
+    pipeline_names: Sequence[str],
+    switcher: PipelineSwitcher,
+    periodic_threads: Sequence[PeriodicThread],
+) -> None:
+    """Run all threads until SIGTERM; the periodic threads stop last, because a draining engine needs its leases."""
     stopping = _install_signal_handlers(context, switcher)
-    context.heartbeat.start()
-    maintenance.start()
+    for thread in periodic_threads:
+        thread.start()
     switcher.start()
-    listener = wakeup_listener.celery_consumer(
-        settings, pipeline_names, context.wakeup_signal
-    )  # created once: Celery keeps a task name for the first application that registers it
+    # Created once: Celery keeps a task name for the first application that registers it.
+    listener = wakeup_listener.celery_consumer(context.settings, pipeline_names, context.wakeup_signal)
     while not stopping.is_set():
         wakeup_listener.consume(listener, context.worker_id)
         # The engine polls SQL, so it keeps working while Redis is unreachable.
@@ -110,16 +131,13 @@ def _serve(
             logger.warning(
                 "redis.consumer_stopped",
                 retry_seconds=LISTENER_RESTART_SECONDS,
-                poll_interval_seconds=settings.poll_interval_seconds,
+                poll_interval_seconds=context.settings.poll_interval_seconds,
                 reason="no wakeups can be received: the worker polls SQL",
             )
     switcher.join()
-    maintenance.stop()
-    context.heartbeat.stop()
+    for thread in reversed(periodic_threads):
+        thread.stop()
     context.database.close()
-    context.heartbeat.close()
-    logger.info("worker.stopped")
-    return os.EX_OK
 
 
 def _install_signal_handlers(context: WorkerContext, switcher: PipelineSwitcher) -> threading.Event:

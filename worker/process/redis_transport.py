@@ -33,10 +33,10 @@ class BoundedBuffer(SocketBuffer):
         """Read a value of `length` bytes; a long one is replaced by zeros, one byte more than a wakeup may have."""
         if length <= wakeup_messages.MAX_MESSAGE_BYTES:
             return super().read(length, *args, **kwargs)
-        left = length + len(b"\r\n")
-        while left:
-            skipped = len(self._buffer.read(min(left, READ_CHUNK_BYTES)))
-            left -= skipped
+        remaining = length + len(b"\r\n")
+        while remaining:
+            skipped = len(self._buffer.read(min(remaining, READ_CHUNK_BYTES)))
+            remaining -= skipped
             if not skipped:
                 self._buffer.seek(0)
                 self._buffer.truncate()
@@ -109,11 +109,11 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _deliver_wakeup(self, queue: str, item: bytes) -> None:
         try:
-            wakeup = wakeup_messages.parse_wakeup(item, wakeups.pipeline_for_queue(queue))
+            wakeup_messages.check_wakeup(item, wakeups.pipeline_for_queue(queue))
         except InvalidWakeup as refusal:
             self._rejections.record(str(refusal), time.monotonic())
         else:
-            self.connection._deliver(wakeup_messages.build_message(wakeup), queue)
+            self.connection._deliver(wakeup_messages.build_message(wakeups.pipeline_for_queue(queue)), queue)
 
     def _pause_unreadable_queues(self) -> None:
         now = time.monotonic()

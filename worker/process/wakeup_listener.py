@@ -33,7 +33,7 @@ def celery_consumer(settings: Settings, pipeline_names: Sequence[str], wakeup_si
     )
 
     @app.task(name=wakeups.WAKEUP_TASK)
-    def wakeup(pipeline: str, _slice_id: int) -> None:
+    def wakeup(pipeline: str) -> None:
         if pipeline in pipeline_names:
             wakeup_signal.notify_and_wait()
 

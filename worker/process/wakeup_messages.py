@@ -1,6 +1,6 @@
 """The format of wakeups on Redis: validates items and builds the messages that Celery receives for them.
 
-Anyone with write access to Redis can push any item, so only a pipeline's name and an id are taken from it.
+Anyone with write access to Redis can push any item, so only a pipeline's name is taken from it.
 """
 
 import base64
@@ -8,7 +8,6 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,7 +17,6 @@ from models.lifecycle import wakeups
 log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 16 * 1024  # a wakeup takes about 1 KiB
-MAX_SLICE_ID = 2**63 - 1  # the largest id in the databases
 LOG_INTERVAL_SECONDS = 5.0  # at most one log line on dropped items in this time
 
 # Celery would compress, delay, drop or limit a message with these fields; wakeups use none of them.
@@ -30,16 +28,8 @@ class InvalidWakeup(Exception):
     """The item is not a wakeup; the message says why and quotes nothing from the item."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wakeup:
-    """A pipeline has work; the slice id serves only people who inspect Redis."""
-
-    pipeline: str
-    slice_id: int
-
-
-def parse_wakeup(item: bytes, pipeline: str) -> Wakeup:
-    """Parse an item of a pipeline's queue. Raises InvalidWakeup if it is not a wakeup."""
+def check_wakeup(item: bytes, pipeline: str) -> None:
+    """Check an item of a pipeline's queue. Raises InvalidWakeup if it is not a wakeup."""
     if len(item) > MAX_MESSAGE_BYTES:
         raise InvalidWakeup("too long")
     try:
@@ -54,13 +44,13 @@ def parse_wakeup(item: bytes, pipeline: str) -> Wakeup:
     coded = (message.get("content-type"), message.get("content-encoding"), properties.get("body_encoding"))
     if coded != ("application/json", "utf-8", "base64"):
         raise InvalidWakeup("encoded in another way")
-    return _parse_arguments(_decode_body(message.get("body")), pipeline)
+    _check_arguments(_decode_body(message.get("body")), pipeline)
 
 
-def build_message(wakeup: Wakeup) -> dict[str, Any]:
-    """Build a Celery message in kombu's format that holds this wakeup and nothing else."""
+def build_message(pipeline: str) -> dict[str, Any]:
+    """Build a Celery message in kombu's format that holds a wakeup for this pipeline and nothing else."""
     tag = str(uuid.uuid4())
-    body = json.dumps([[wakeup.pipeline, wakeup.slice_id], {}, {}]).encode()
+    body = json.dumps([[pipeline], {}, {}]).encode()
     return {
         "body": base64.b64encode(body).decode(),
         "content-type": "application/json",
@@ -76,7 +66,7 @@ def build_message(wakeup: Wakeup) -> dict[str, Any]:
         "properties": {
             "correlation_id": tag,
             "delivery_tag": tag,
-            "delivery_info": {"exchange": "", "routing_key": wakeups.queue_name(wakeup.pipeline)},
+            "delivery_info": {"exchange": "", "routing_key": wakeups.queue_name(pipeline)},
             "body_encoding": "base64",
             "priority": 0,
         },
@@ -116,14 +106,13 @@ def _decode_body(encoded: Any) -> Any:
         raise InvalidWakeup("another body") from None
 
 
-def _parse_arguments(body: Any, pipeline: str) -> Wakeup:
+def _check_arguments(body: Any, pipeline: str) -> None:
     match body:
-        case [[str(name), int(slice_id)], {**named}, {**linked}]:
+        case [[str(name), *_], {**named}, {**linked}]:  # earlier versions sent a slice's id as well
             pass
         case _:
             raise InvalidWakeup("other arguments")
-    if named or any(linked.values()) or isinstance(slice_id, bool) or not 0 < slice_id <= MAX_SLICE_ID:
+    if named or any(linked.values()):
         raise InvalidWakeup("other arguments")
     if name != pipeline:
         raise InvalidWakeup("another pipeline")
-    return Wakeup(name, slice_id)

@@ -85,24 +85,25 @@ class CrashRecovery:
                 return
 
     def _reclaim(self, child_exit: ChildExit) -> None:
-        ending = classify_exit(child_exit)
-        self._record_load_failure(child_exit, ending)
-        found = reclaim.reclaim_from_worker(self._database, child_exit.worker_id, ending, self._settings.max_attempts)
+        outcome = classify_exit(child_exit)
+        self._record_load_failure(child_exit, outcome)
+        max_attempts = self._settings.max_attempts
+        reclaimed = reclaim.reclaim_from_worker(self._database, child_exit.worker_id, outcome, max_attempts)
         with self._database.write() as connection:
             connection.execute(text(DELETE_WORKER), {"worker_id": child_exit.worker_id})
-        if not found:
+        if not reclaimed:
             return
         log.warning(
             "worker.crash_recovered",
             worker_id=child_exit.worker_id,
-            outcome=ending.value,
-            requeued=found.requeued,
-            split=found.split,
-            dead_lettered=found.dead_lettered,
+            outcome=outcome.value,
+            requeued=reclaimed.requeued,
+            split=reclaimed.split,
+            dead_lettered=reclaimed.dead_lettered,
         )
-        for pipeline, slice_ids in found.wakeups.items():
+        for pipeline, count in reclaimed.claimable.items():
             try:
-                wakeups.send_wakeups(self._settings, pipeline, slice_ids)
+                wakeups.send_wakeups(self._settings, pipeline, count)
             except Unreachable as error:
                 log.warning(
                     "wakeups.send_failed",
@@ -116,18 +117,16 @@ class CrashRecovery:
             row = connection.execute(text(SELECT_LOADING_PIPELINE), {"worker_id": child_exit.worker_id}).one_or_none()
         if row is None:
             return
-        tries, _ = load_failures.failures_for_seat(self._database, child_exit.worker_id).get(row.pipeline, (0, 0.0))
-        how_it_ended = (
+        attempts, _ = load_failures.failures_for_seat(self._database, child_exit.worker_id).get(row.pipeline, (0, 0.0))
+        cause = (
             "ran out of memory"
             if child_exit.oom_suspected
             else f"ended (exit status {child_exit.exit_status}, {outcome.value})"
         )
-        error = LoadFailed(f"the process {how_it_ended} while it loaded {row.model}")
-        place, pause = (
-            LoadLocation(child_exit.worker_id, row.host, row.device),
-            LoadBackoff.max_pause_seconds(tries + 1),
-        )
-        load_failures.record(self._database, place, row.pipeline, row.model, error, pause)
+        error = LoadFailed(f"the process {cause} while it loaded {row.model}")
+        location = LoadLocation(child_exit.worker_id, row.host, row.device)
+        pause = LoadBackoff.max_pause_seconds(attempts + 1)
+        load_failures.record(self._database, location, row.pipeline, row.model, error, pause)
         log.error(
             "model.load_crashed",
             worker_id=child_exit.worker_id,

@@ -33,7 +33,7 @@ POLL_SECONDS = 0.2
 # transformers would ask the Hub to convert pickled weights; only existing safetensors are accepted.
 #
 # oneDNN compiles code for each shape of a matrix product, and both it and torch keep the last 1,024, up to 3 MB each.
-# Our layers round numbers of tokens to few sizes (decision 29), so 64 hold the shapes of the passes that alternate.
+# Our layers round numbers of tokens to few sizes (decision 0029), so 64 hold the shapes of the passes that alternate.
 # With exact sizes, 16 cost 6 % more processor time, and with 1,024 the bundled classifier grew by 0.6 GB.
 CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -117,7 +117,10 @@ class Child:
                 1 if now - self.started_at >= HEALTHY_AFTER_SECONDS else self.consecutive_crashes + 1
             )
         pause = restart_delay(self.consecutive_crashes)
-        log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
+        if status == os.EX_OK:
+            log.info("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
+        else:
+            log.warning("child.exited", child=self.spec.name, exit_status=status, restart_seconds=pause)
         self._handle_exit(status)
         self.next_start_at = now + pause
 
@@ -178,7 +181,7 @@ def supervise(
     is_ready: Callable[[], bool] = lambda: True,
     on_child_exit: OnChildExit = ignore_exit,
 ) -> int:
-    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 5 if the schema differs.
+    """Keep every child running until SIGTERM or SIGINT; returns 0, 130 after Ctrl-C, or 6 if the schema differs.
 
     groups: children that start together. Groups start in order and stop in reverse order, because finishing workers
         still need the first group. A second signal is passed on to the last group.
@@ -190,8 +193,8 @@ def supervise(
     with _handle_stop_signals(children[-1]) as (stopping, received):
         try:
             while not stopping.is_set():
-                for place, group in enumerate(children):
-                    if place == 0 or is_ready():
+                for index, group in enumerate(children):
+                    if index == 0 or is_ready():
                         for child in group:
                             child.run_once(time.monotonic())
                 if any(child.schema_outdated for group in children for child in group):

@@ -4,10 +4,11 @@ import click
 
 from models.privacy import terminal
 from models.settings import Settings
-from producer.cli.display import progress
+from producer.cli.display import batch_tables, progress
 from producer.readers.rows import Source
 from producer.submission import dry_run
 from producer.submission.dry_run import MAX_PROBLEMS_LISTED, DryRunReport
+from producer.submission.input_lengths import LengthHistogram
 from producer.submission.request import SubmitRequest
 
 BAR_WIDTH = 40
@@ -15,9 +16,10 @@ BAR_WIDTH = 40
 
 def print_dry_run(settings: Settings, request: SubmitRequest, source: Source, *, as_json: bool) -> bool:
     """Dry-run a submission and print the report; returns whether it would be accepted."""
+    dry_run.check_pipeline(request, settings.resolved_database_url)
     with progress.show_progress("checking") as report:
         result = dry_run.dry_run(request, source, settings.slice_size, lambda rows: report(rows, None, ""))
-    result.jobs_per_second = dry_run.recent_jobs_per_second(settings.resolved_database_url, request.pipeline.name)
+    result.forecast = dry_run.forecast_for(result, request, settings.resolved_database_url)
     if as_json:
         terminal.echo_json(result.as_dict())
     else:
@@ -37,8 +39,9 @@ def _format_report(report: DryRunReport) -> str:
         ("takes", _format_estimate(report)),
         ("length", f"in {report.lengths.unit}, {report.lengths.max_length:,} at most"),
         *(("", line) for line in _length_bars(report.lengths.bins())),
+        ("too long", _format_too_long(report.lengths)),
     ]
-    return terminal.format_pairs(pairs)
+    return terminal.format_pairs([(name, value) for name, value in pairs if value is not None])
 
 
 def _format_invalid_rows(report: DryRunReport) -> str:
@@ -50,12 +53,26 @@ def _format_invalid_rows(report: DryRunReport) -> str:
 
 
 def _format_estimate(report: DryRunReport) -> str:
-    if report.estimated_seconds is None:
-        return "not known: no batch of this pipeline has been answered yet"
-    return (
-        f"about {report.estimated_seconds:,.0f} s at {report.jobs_per_second:,.1f} jobs/s, the "
-        "pace of this pipeline's last batches"
-    )
+    forecast = report.forecast
+    if forecast is None:
+        return "not known: no batch with this pipeline, model and parameters has been answered yet"
+    duration = batch_tables.format_short_duration(forecast.seconds)
+    if forecast.is_upper_bound:
+        return f"at most about {duration}, judged by batches that were far smaller"
+    return f"about {duration} at {batch_tables.format_rate(forecast.jobs_per_second)}, judged by the last batches"
+
+
+def _format_too_long(lengths: LengthHistogram) -> str | None:
+    limit = lengths.limit
+    if limit is None:
+        return None if lengths.unit == "tokens" else "not known: the model's tokenizer is not on this machine"
+    new_tokens = f", beside {limit.new_tokens:,} new ones" if limit.new_tokens else ""
+    most = f"{limit.tokens:,} tokens{new_tokens}"
+    if not lengths.too_long:
+        return f"none: all fit into {most}"
+    verb = "have" if lengths.too_long != 1 else "has"
+    fate = "they will be cut, and marked as truncated" if limit.outcome == "truncated" else "they will fail"
+    return f"{terminal.format_count(lengths.too_long, 'row')} {verb} more than {most}: {fate}"
 
 
 def _length_bars(rows: list[tuple[int, int]]) -> list[str]:

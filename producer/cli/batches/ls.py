@@ -1,11 +1,16 @@
 """`batchmill ls` lists batches."""
 
+from datetime import UTC, datetime, timedelta
+
 import click
 
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import BatchStatus
+from producer import times
 from producer.batches import views
+from producer.batches.listing import BatchFilter
+from producer.batches.views import BatchView
 from producer.cli import common
 from producer.cli.display import batch_tables
 
@@ -14,17 +19,54 @@ HEADER = ("BATCH", "STATUS", "PIPELINE", "DONE", "FAILED", "SUBMITTED", "NAME")
 
 @click.command(short_help="List batches, the newest first.")
 @click.option("--limit", "-n", type=click.IntRange(min=1, max=10_000), default=20, show_default=True)
+@click.option("--after", metavar="ID", help="Only batches after this one in the list, which are older.")
 @click.option(
     "--status", type=click.Choice([status.value for status in BatchStatus]), help="Only batches with this status."
 )
+@click.option("--pipeline", "-p", metavar="NAME", help="Only batches of this pipeline.")
+@click.option("--name", metavar="NAME", help="Only batches of this name; * stands for any text.")
+@click.option("--since", metavar="WHEN", help="Only batches submitted since then, such as 2026-11-25 or 6h ago as 6h.")
+@click.option("--until", metavar="WHEN", help="Only batches submitted until then; a date counts as a whole day.")
 @common.json_option
-def ls(limit: int, status: str | None, as_json: bool) -> None:
-    """List batches, the newest first."""
+def ls(
+    limit: int,
+    after: str | None,
+    status: str | None,
+    pipeline: str | None,
+    name: str | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+) -> None:
+    """List batches, the newest first. To list older ones, give the last ID to --after."""
+    since_time = None if since is None else _parse_time(since)
+    until_time = None if until is None else _parse_time(until, is_end=True)
+    batch_filter = BatchFilter(status, pipeline, name, since_time, until_time, after)
     with common.open_database(Settings.load()) as database:
-        batches = views.list_batches(database, limit, status=status)
+        batches = views.list_batches(database, limit + 1, batch_filter)
+    _print(batches[:limit], has_more=len(batches) > limit, is_filtered=batch_filter != BatchFilter(), as_json=as_json)
+
+
+def _print(batches: list[BatchView], *, has_more: bool, is_filtered: bool, as_json: bool) -> None:
     if as_json:
-        terminal.echo_list([batch.as_dict() for batch in batches])
-    elif batches:
+        last_id = batches[-1].id if batches else None
+        data = [batch.as_dict() for batch in batches]
+        terminal.echo_json({"object": "list", "data": data, "has_more": has_more, "last_id": last_id})
+        return
+    if batches:
         click.echo(terminal.format_table(HEADER, [batch_tables.batch_row(batch) for batch in batches]))
+    elif is_filtered:
+        terminal.print_notice("there are no such batches")
     else:
         terminal.print_notice("there are no batches yet; submit one: batchmill submit FILE --pipeline NAME")
+    if has_more:
+        terminal.print_notice(f"older ones: the same with --after {batches[-1].id}")
+
+
+def _parse_time(value: str, *, is_end: bool = False) -> datetime:
+    """Return the time that an age, a date or a time names; as an end, a date is the end of its day."""
+    if times.parse_duration(value) is not None:
+        return datetime.now(UTC) - timedelta(seconds=times.parse_age(value))
+    span = times.parse_time_range(value)
+    is_day = span.end - span.start > times.ONE_MINUTE
+    return span.end if is_end and is_day else span.start

@@ -11,7 +11,7 @@ from models.lifecycle.retention import OldBatch
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
-from producer.times import parse_age
+from producer.times import format_local, parse_age
 
 DAY_SECONDS = 86_400.0
 HEADER = ("ID", "STATUS", "PIPELINE", "JOBS", "ENDED", "NAME")
@@ -61,5 +61,4 @@ def _print_deleted(batches: Sequence[OldBatch], *, dry_run: bool, as_json: bool)
 
 
 def _table_row(batch: OldBatch) -> list[object]:
-    ended = batch.ended_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return [batch.id, batch.status, batch.pipeline, batch.jobs, ended, batch.name or ""]
+    return [batch.id, batch.status, batch.pipeline, batch.jobs, format_local(batch.ended_at), batch.name or ""]

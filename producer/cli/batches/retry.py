@@ -2,6 +2,8 @@
 
 import click
 
+from models.db import Database
+from models.errors import NothingToRetry, UsageError
 from models.privacy import terminal
 from models.settings import Settings
 from models.states import JobOutcome
@@ -30,7 +32,7 @@ RETRYABLE_OUTCOMES = [outcome.value for outcome in JobOutcome if outcome is not 
     help="Only jobs with this outcome. May be repeated.",
 )
 @click.option(
-    "--deadline", metavar="WHEN", help="A new deadline, such as 6h; without it, a deadline that has passed is removed."
+    "--deadline", metavar="WHEN", help="A new deadline, such as 6h or 06:00; without it, a passed one is removed."
 )
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --wait: how long at most.")
@@ -48,19 +50,39 @@ def retry(
 ) -> None:
     """Try the failed jobs of the batch ID again, in the same batch; new results replace the old ones.
 
-    The old results stay visible: batchmill attempts ID.
+    The old results stay visible: batchmill attempts ID. Rows that were invalid when they were submitted are not tried
+    again; put corrected ones in their places: batchmill submit --repair ID FILE. If nothing can be tried again, this
+    says why and exits with 0.
     """
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     selection = RetrySelection(tuple(map(JobOutcome, outcomes)), codes)
     new_deadline = None if deadline is None else Deadline.parse(deadline)
     with common.open_database(settings) as database:
-        result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
+        try:
+            result = retry_jobs(database, batch_id, selection, settings.slice_size, new_deadline)
+        except NothingToRetry as nothing:
+            _report_nothing(ctx, database, nothing, batch_id, waits=waits, as_json=as_json)
+            return
         terminal.print_notice(f"{terminal.format_count(result.jobs, 'job')} of {batch_id} will be tried again")
+        if result.advice is not None:
+            terminal.print_notice(result.advice)
         warning = submitting.notify_workers(
-            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slice_ids)
+            settings, SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
         )
-        common.warn_if_no_worker(database, settings, result.pipeline, warning)
+        common.print_worker_warnings(database, settings, result.pipeline, warning)
         if waits:
             ctx.exit(wait.follow_batch(database, batch_id, timeout, as_json=as_json))
         if as_json:
             terminal.echo_json(views.get_batch(database, batch_id).as_dict())
+
+
+def _report_nothing(
+    ctx: click.Context, database: Database, nothing: NothingToRetry, batch_id: str, *, waits: bool, as_json: bool
+) -> None:
+    terminal.print_notice(str(nothing))
+    if waits:
+        ctx.exit(wait.follow_batch(database, batch_id, None, as_json=as_json))
+    if as_json:
+        terminal.echo_json(views.get_batch(database, batch_id).as_dict())

@@ -16,7 +16,7 @@ from producer import readers
 from producer.batches import views
 from producer.cli import common
 from producer.cli.batches import input_source as sources
-from producer.cli.batches import wait
+from producer.cli.batches import repair, wait
 from producer.cli.batches.dry_run import print_dry_run
 from producer.cli.display import progress
 from producer.readers.rows import ColumnMapping, Source
@@ -27,7 +27,7 @@ from producer.submission.submit import SubmitResult
 
 @click.command(short_help="Submit a file of inputs as one batch.")
 @click.argument("paths", metavar="[FILE…|-]", nargs=-1)
-@click.option("--pipeline", "-p", required=True, metavar="NAME", help="The pipeline; see: batchmill pipelines.")
+@click.option("--pipeline", "-p", metavar="NAME", help="The pipeline; see: batchmill pipelines.")
 @click.option(
     "--format", "kind", type=click.Choice(list(readers.FILE_FORMATS)), help="Unset: by the file's name; - is jsonl."
 )
@@ -53,7 +53,7 @@ from producer.submission.submit import SubmitResult
     "--passthrough",
     multiple=True,
     metavar="COLUMN",
-    help="A column to keep with each job and return with its result. May be repeated.",
+    help="A column to keep with each job and return with its result; '*' keeps all. May be repeated.",
 )
 @click.option("--no-id", is_flag=True, help="Keep no ids of your own, even if the source has such a column.")
 @click.option(
@@ -80,7 +80,11 @@ from producer.submission.submit import SubmitResult
     show_default=True,
     help="A row that can't be a job: reject the whole batch, or make it a failed result with line and code.",
 )
-@click.option("--deadline", metavar="WHEN", help="A duration such as 6h, or a time; remaining jobs expire then.")
+@click.option(
+    "--deadline",
+    metavar="WHEN",
+    help="When remaining jobs expire: after 6h, at 06:00 or a time, by this machine's clock.",
+)
 @click.option("--max-failures", metavar="N|P%", help="End the batch early when more jobs than this have failed.")
 @click.option(
     "--idempotency-key",
@@ -89,6 +93,12 @@ from producer.submission.submit import SubmitResult
 )
 @click.option(
     "--reuse", is_flag=True, help="Reuse results of earlier batches for the same input, model and parameters."
+)
+@click.option(
+    "--repair",
+    "repaired_batch_id",
+    metavar="ID",
+    help="Put the rows in the places of failed jobs of this batch, by position or id, and run them there.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and check everything, print a report, and write nothing.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and exit as `batchmill wait` does.")
@@ -99,7 +109,7 @@ def submit(
     ctx: click.Context,
     /,
     paths: tuple[str, ...],
-    pipeline: str,
+    pipeline: str | None,
     kind: str | None,
     sql: str | None,
     bound: dict[str, Any],
@@ -107,6 +117,7 @@ def submit(
     custom_id: str | None,
     passthrough: tuple[str, ...],
     no_id: bool,
+    repaired_batch_id: str | None,
     dry_run: bool,
     waits: bool,
     timeout: float | None,
@@ -118,8 +129,14 @@ def submit(
     FILE may be a pattern such as 'parts/*.parquet', a URL such as s3://bucket/a.jsonl, or - for standard input. A line
     is a text, or an object with the task's fields. The first invalid rows are named, and then nothing is submitted.
     """
+    if repaired_batch_id is not None:
+        ctx.exit(repair.repair(ctx, repaired_batch_id))
+    if pipeline is None:
+        raise UsageError("say which pipeline: --pipeline NAME; see: batchmill pipelines")
     if no_id and custom_id is not None:
         raise UsageError("--id and --no-id exclude each other")
+    if timeout is not None and not waits:
+        raise UsageError("--timeout limits how long --wait waits; give --wait too")
     settings = Settings.load()
     catalogue_entry = Catalogue.load(settings)[pipeline]
     request = SubmitRequest.create(catalogue_entry, **fields)
@@ -216,14 +233,14 @@ def _print_summary(settings: Settings, database: Database, submission: SubmitRes
             terminal.print_notice(f"warning: {submission.warning}")
         return
     terminal.print_notice(_acceptance_summary(submission))
-    if submission.slice_ids:
+    if submission.slices:
         warning = submitting.notify_workers(settings, submission)
-        common.warn_if_no_worker(database, settings, submission.pipeline, warning)
+        common.print_worker_warnings(database, settings, submission.pipeline, warning)
 
 
 def _acceptance_summary(submission: SubmitResult) -> str:
     jobs = terminal.format_count(submission.jobs, "job")
-    slices = terminal.format_count(len(submission.slice_ids), "slice")
+    slices = terminal.format_count(submission.slices, "slice")
     ingested = f", {submission.already_ingested:,} of them already ingested" if submission.already_ingested else ""
     invalid = f", {submission.failed:,} of them failed already as invalid" if submission.failed else ""
     return f"accepted {jobs} in {slices}{ingested}{invalid}{_reuse_summary(submission)}"

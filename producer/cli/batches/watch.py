@@ -41,7 +41,7 @@ def _print_progress(tracker: ProgressTracker, database: Database, batch_id: str,
     def print_if_due(batch: BatchView) -> None:
         nonlocal next_line_at
         now = time.monotonic()
-        tracker.record(now, batch)
+        tracker.record(batch)
         if now >= next_line_at or batch.status.has_ended:
             next_line_at = now + LINE_INTERVAL_SECONDS
             terminal.echo_json(tracker.progress_for(batch).as_dict())

@@ -1,21 +1,29 @@
 """Batches and results as text for the terminal."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from models.pipelines import redaction
 from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.views import BatchView
 from producer.cli.display import output_text
-from producer.results.pages import ResultRow, format_timestamp
+from producer.results.result_row import ResultRow
+from producer.times import format_local
 
 
 def batch_row(batch: BatchView) -> list[object]:
     """Return a batch's row in the table of `batchmill ls`."""
     counts = batch.counts
     done = f"{counts.ended:,}/{counts.total:,}"
-    return [batch.id, batch.status.value, batch.pipeline, done, counts.failed, _created_at(batch), batch.name or ""]
+    return [
+        batch.id,
+        batch.status.value,
+        batch.pipeline,
+        done,
+        counts.failed,
+        format_local(batch.timestamps["created_at"]),
+        batch.name or "",
+    ]
 
 
 def batch_details(batch: BatchView) -> str:
@@ -37,10 +45,10 @@ def batch_details(batch: BatchView) -> str:
         ("parameters", batch.parameters and terminal.compact_json(redaction.redact_parameters(batch.parameters))),
         ("priority", batch.priority or None),
         ("metadata", batch.metadata and terminal.compact_json(batch.metadata)),
-        *((name.removesuffix("_at").replace("_", " "), format_timestamp(timestamp)) for name, timestamp in timestamps),
+        *((name.removesuffix("_at").replace("_", " "), format_local(timestamp)) for name, timestamp in timestamps),
         ("pace", format_rate(batch.jobs_per_second)),
         ("padding", format_padding_share(batch.padding_share)),
-        ("device", format_device_use(batch)),
+        ("device time", format_device_use(batch)),
     ]
     return terminal.format_pairs([(name, value) for name, value in pairs if value])
 
@@ -79,18 +87,18 @@ def format_rate(jobs_per_second: float | None) -> str | None:
     return f"{jobs_per_second:,.0f} jobs/s" if jobs_per_second >= 10 else f"{jobs_per_second:.2g} jobs/s"
 
 
-def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit of which it has at least two."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def format_short_duration(seconds: float) -> str:
+    """Return a duration, with tenths of a second below ten seconds."""
+    return f"{max(0.1, seconds):.1f} s" if seconds < 10 else terminal.format_duration(seconds)
 
 
 def format_device_use(batch: BatchView) -> str | None:
-    """Return the device time of a batch, and its share of the elapsed time."""
+    """Return the device time of a batch, and how many devices were busy on average."""
     share = batch.devices_busy
-    return None if share is None else f"{batch.device_seconds:,.1f} s, {share:.0%} of the time of one"
+    if share is None:
+        return None
+    busy = f"one device, {share:.0%} busy" if share <= 1 else f"{share:.1f} devices busy on average"
+    return f"{batch.device_seconds:,.1f} s ({busy})"
 
 
 def format_padding_share(padding_share: float | None) -> str | None:
@@ -102,16 +110,11 @@ def outcome_counts(batch: BatchView) -> list[tuple[str, int]]:
     """Return the numbers of a batch's jobs by outcome, without most zeros."""
     counts = batch.counts
     pairs = [
-        ("succeeded", counts.completed),
+        ("succeeded", counts.succeeded),
         ("failed", counts.failed),
         ("cancelled", counts.cancelled),
         ("expired", counts.expired),
-        ("open", counts.unanswered),
+        ("unanswered", counts.unanswered),
     ]
     always = ("succeeded", "failed") if batch.status is not BatchStatus.VALIDATING else ()
     return [(name, count) for name, count in pairs if count or name in always]
-
-
-def _created_at(batch: BatchView) -> str:
-    created: datetime | None = batch.timestamps["created_at"]
-    return "" if created is None else created.astimezone().strftime("%Y-%m-%d %H:%M:%S")

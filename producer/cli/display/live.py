@@ -1,7 +1,6 @@
 """Live view of a batch on stderr: a bar with details on a terminal, a line every few seconds elsewhere."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,7 +25,7 @@ def show_batch(tracker: ProgressTracker, title: str = "running") -> Iterator[Upd
         reporter = progress.LineReporter(title)
 
         def update_lines(batch: BatchView) -> None:
-            tracker.record(time.monotonic(), batch)
+            tracker.record(batch)
             if reporter.is_due:  # the details take queries
                 counts = batch.counts
                 reporter(counts.ended, counts.total or None, ", ".join(line_parts(tracker.progress_for(batch))))
@@ -71,11 +70,9 @@ def format_time_left(eta: Eta | None) -> str | None:
     """Return the remaining time with its bounds, such as `about 3 min left (2 min to 5 min)`."""
     if eta is None:
         return None
-    latest = "no telling" if eta.latest is None else batch_tables.format_duration(eta.latest)
-    return (
-        f"about {batch_tables.format_duration(eta.seconds)} left "
-        f"({batch_tables.format_duration(eta.earliest)} to {latest})"
-    )
+    earliest = terminal.format_duration(eta.earliest)
+    bounds = f"at least {earliest}" if eta.latest is None else f"{earliest} to {terminal.format_duration(eta.latest)}"
+    return f"about {terminal.format_duration(eta.seconds)} left ({bounds})"
 
 
 def format_padding(batch: BatchView) -> str | None:
@@ -116,7 +113,7 @@ def _live_view(tracker: ProgressTracker, title: str) -> Iterator[UpdateView]:
     with Live(bar, console=Console(stderr=True)) as live:
 
         def update(batch: BatchView) -> None:
-            tracker.record(time.monotonic(), batch)
+            tracker.record(batch)
             counts = batch.counts
             count = f"{counts.ended:,}/{counts.total:,}" if counts.total else "0"
             bar.update(task, completed=counts.ended, total=counts.total or None, count=count, note="")

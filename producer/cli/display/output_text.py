@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.privacy import terminal
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 MAX_ITEMS = 3  # items shown of a list of labels or words
 TEXT_KEYS = ("generated_text", "summary_text", "translation_text")

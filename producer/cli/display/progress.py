@@ -17,20 +17,21 @@ ReportProgress = Callable[[int, int | None, str], None]  # done, total (None = u
 
 
 @contextmanager
-def show_progress(title: str) -> Iterator[ReportProgress]:
-    """Show progress; the block may call the yielded function at any rate."""
+def show_progress(title: str, unit: str = "jobs") -> Iterator[ReportProgress]:
+    """Show progress in this unit; the block may call the yielded function at any rate."""
     if sys.stderr.isatty():
-        with _live_bar(title) as report:
+        with _live_bar(title, unit) as report:
             yield report
     else:
-        yield LineReporter(title)
+        yield LineReporter(title, unit=unit)
 
 
 class LineReporter:
     """Prints plain lines, at most one every LINE_INTERVAL_SECONDS, and the first after as long."""
 
-    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic, unit: str = "jobs") -> None:
         self._title = title
+        self._unit = unit
         self._clock = clock
         self._next_line_at = clock() + LINE_INTERVAL_SECONDS
 
@@ -45,18 +46,18 @@ class LineReporter:
             return
         self._next_line_at = self._clock() + LINE_INTERVAL_SECONDS
         count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-        click.echo(f"{self._title}: {count} jobs{', ' if note else ''}{note}", err=True)
+        click.echo(f"{self._title}: {count} {self._unit}{', ' if note else ''}{note}", err=True)
 
 
-def make_bar() -> "Progress":
-    """Return a bar for a terminal, whose tasks have the fields `count` and `note`."""
+def make_bar(unit: str = "jobs") -> "Progress":
+    """Return a bar for a terminal in this unit, whose tasks have the fields `count` and `note`."""
     from rich import progress  # the import takes 0.1 s, so only where a bar is shown
     from rich.console import Console
 
     columns = (
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
-        progress.TextColumn("{task.fields[count]} jobs"),
+        progress.TextColumn(f"{{task.fields[count]}} {unit}"),
         progress.TimeElapsedColumn(),
         progress.TextColumn("{task.fields[note]}"),
     )
@@ -64,8 +65,8 @@ def make_bar() -> "Progress":
 
 
 @contextmanager
-def _live_bar(title: str) -> Iterator[ReportProgress]:
-    with make_bar() as bar:
+def _live_bar(title: str, unit: str) -> Iterator[ReportProgress]:
+    with make_bar(unit) as bar:
         task = bar.add_task(title, total=None, count="0", note="")
 
         def report(done: int, total: int | None, note: str) -> None:

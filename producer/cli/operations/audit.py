@@ -1,12 +1,14 @@
 """`batchmill audit` verifies that every accepted job has exactly one result, or is open and will run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
+from models.db import Database
 from models.privacy import terminal
 from models.settings import Settings
 from producer.cli import common
+from producer.cli.display import progress
 from producer.health import audit as health
 from producer.health.audit import AuditProblem, BatchAudit
 
@@ -28,40 +30,54 @@ def audit(ctx: click.Context, batch_id: str | None, as_json: bool) -> None:
         audits = (
             [health.audit_batch(database, batch_id, settings.lease_seconds)]
             if batch_id
-            else health.audit_all(database, settings.lease_seconds)
+            else _audit_all(database, settings.lease_seconds)
         )
-        is_sound = _print_json(audits) if as_json else _print_text(audits)
-    if not is_sound:
+        summary = _Summary(audits)
+    (_print_json if as_json else _print_text)(summary)
+    if summary.unsound:
         ctx.exit(EXIT_PROBLEMS)
 
 
-def _print_text(audits: Iterable[BatchAudit]) -> bool:
-    batches = jobs = problems = 0
-    for batch_audit in audits:
-        batches, jobs = batches + 1, jobs + batch_audit.jobs
-        problems += sum(not problem.is_warning for problem in batch_audit.problems)
-        for problem in batch_audit.problems:
-            click.echo(_format_problem(problem))
-    verdict = "nothing lost, nothing twice" if not problems else terminal.format_count(problems, "problem")
-    click.echo(
-        f"audited {batches:,} batch{'' if batches == 1 else 'es'}, {terminal.format_count(jobs, 'job')}: {verdict}"
-    )
-    return not problems
+def _audit_all(database: Database, lease_seconds: float) -> Iterator[BatchAudit]:
+    """Audit all batches with a progress report on stderr."""
+    total = health.count_batches(database)
+    with progress.show_progress("audit", "batches") as report:
+        for number, batch_audit in enumerate(health.audit_all(database, lease_seconds), start=1):
+            yield batch_audit
+            report(number, max(total, number), "")
 
 
-def _print_json(audits: Iterable[BatchAudit]) -> bool:
-    batch_audits = list(audits)
-    is_sound = all(batch_audit.is_sound for batch_audit in batch_audits)
+class _Summary:
+    """The number of batches and jobs, and the problems of unsound batches."""
+
+    def __init__(self, audits: Iterable[BatchAudit]) -> None:
+        self.batches = self.jobs = 0
+        self.problems: list[AuditProblem] = []
+        for batch_audit in audits:
+            self.batches += 1
+            self.jobs += batch_audit.jobs
+            self.problems += batch_audit.problems
+        self.unsound = sum(not problem.is_warning for problem in self.problems)
+
+
+def _print_text(summary: _Summary) -> None:
+    for problem in summary.problems:
+        click.echo(_format_problem(problem))
+    verdict = terminal.format_count(summary.unsound, "problem") if summary.unsound else "nothing lost, nothing twice"
+    batches = f"{summary.batches:,} batch{'' if summary.batches == 1 else 'es'}"
+    click.echo(f"audited {batches}, {terminal.format_count(summary.jobs, 'job')}: {verdict}")
+
+
+def _print_json(summary: _Summary) -> None:
     terminal.echo_json(
         {
             "object": "audit",
-            "batches": len(batch_audits),
-            "jobs": sum(batch_audit.jobs for batch_audit in batch_audits),
-            "sound": is_sound,
-            "problems": [problem.as_dict() for batch_audit in batch_audits for problem in batch_audit.problems],
+            "batches": summary.batches,
+            "jobs": summary.jobs,
+            "sound": not summary.unsound,
+            "problems": [problem.as_dict() for problem in summary.problems],
         }
     )
-    return is_sound
 
 
 def _format_problem(problem: AuditProblem) -> str:

@@ -25,14 +25,22 @@ def db() -> None:
 def upgrade(as_json: bool) -> None:
     """Create the tables, or bring them to this Batchmill's version; harmless when they are up to date."""
     settings = Settings.load()
-    schema.upgrade(settings.resolved_database_url)
-    with common.open_database(settings) as database:
-        version = schema.current_version(database)
+    previous = schema.upgrade(settings.resolved_database_url)
     if as_json:
-        terminal.echo_json({"object": "schema", "version": version})
+        is_changed = previous != schema.HEAD
+        terminal.echo_json(
+            {"object": "schema", "version": schema.HEAD, "previous_version": previous, "changed": is_changed}
+        )
     else:
-        url = urls.redact_url(settings.resolved_database_url)
-        terminal.print_notice(f"the tables at {url} have version {version}")
+        terminal.print_notice(_describe_upgrade(urls.redact_url(settings.resolved_database_url), previous))
+
+
+def _describe_upgrade(url: str, previous: str | None) -> str:
+    if previous is None:
+        return f"the tables at {url} were created in version {schema.HEAD}"
+    if previous == schema.HEAD:
+        return f"the tables at {url} had version {schema.HEAD} already; nothing was changed"
+    return f"the tables at {url} were upgraded from version {previous} to {schema.HEAD}"
 
 
 @db.command(short_help="Print the GRANTs that PostgreSQL's roles need.")

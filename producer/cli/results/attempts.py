@@ -1,7 +1,5 @@
 """`batchmill attempts`: the history of a batch's claims, or of one job."""
 
-from datetime import datetime
-
 import click
 
 from models.errors import UsageError
@@ -10,6 +8,7 @@ from models.settings import Settings
 from producer.cli import common
 from producer.results import attempts as history
 from producer.results.attempts import AttemptView
+from producer.times import format_local
 
 HEADER = ("POSITIONS", "ATTEMPT", "OUTCOME", "CLAIMED", "ENDED", "WORKER", "ERROR")
 ERROR_WIDTH = 60
@@ -59,12 +58,8 @@ def _table_row(view: AttemptView) -> list[object]:
         positions,
         view.attempt,
         outcome,
-        _format_local_time(view.claimed_at),
-        _format_local_time(view.ended_at),
+        format_local(view.claimed_at),
+        format_local(view.ended_at),
         view.worker_id or "",
         error,
     ]
-
-
-def _format_local_time(timestamp: datetime | None) -> str:
-    return "" if timestamp is None else timestamp.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -11,7 +11,7 @@ from models.settings import Settings
 from producer.cli import common
 from producer.cli.display import output_text, result_writers
 from producer.results import pages
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 
 HEADER = ("POSITION", "ID", "CODE", "WHY", "INPUT")
 DEFAULT_LIMIT = 100

@@ -4,6 +4,7 @@ import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -11,17 +12,25 @@ from models.db import Database
 from models.errors import UsageError
 from models.privacy import terminal
 from models.settings import Settings
+from models.states import JobOutcome
 from producer.batches import views
 from producer.cli import common
 from producer.cli.display import result_writers
-from producer.results import pages
-from producer.results.pages import ResultRow
+from producer.results import export, pages
+from producer.results.result_row import ResultRow
 
 
 @click.command(short_help="Print a batch's results, or write them to a file.")
 @click.argument("batch_id", metavar="ID")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([outcome.value for outcome in JobOutcome]),
+    help="Only results with this status. May be repeated.",
+)
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only results after this seq.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of results.")
+@click.option("--limit", "-n", type=click.IntRange(min=1), metavar="N", help="Maximum number of results.")
 @click.option("--follow", "-f", is_flag=True, help="Print results as they land, until the batch has ended.")
 @click.option(
     "--output",
@@ -34,11 +43,18 @@ from producer.results.pages import ResultRow
     "--to-sql",
     "table",
     metavar="TABLE",
-    help="Write a typed table of yours in the same database, created or updated, whole or not at all.",
+    help="Write TABLE or SCHEMA.TABLE of yours in the same database, created or updated, whole or not at all.",
 )
 @common.json_option
 def results(
-    batch_id: str, after: int, limit: int | None, follow: bool, output: Path | None, table: str | None, as_json: bool
+    batch_id: str,
+    statuses: tuple[str, ...],
+    after: int,
+    limit: int | None,
+    follow: bool,
+    output: Path | None,
+    table: str | None,
+    as_json: bool,
 ) -> None:
     """Print the results of the batch ID as they landed: a table on a terminal, JSON lines into a pipe or with --json.
 
@@ -46,20 +62,22 @@ def results(
     """
     if (output is not None or table is not None) and (follow or limit is not None):
         raise UsageError("-o and --to-sql write all rows; leave out --follow and --limit")
+    outcomes = export.parse_statuses(statuses)
     with common.open_database(Settings.load()) as database:
         if table is not None:
-            result_writers.write_table(database, batch_id, after, table)
+            result_writers.write_table(database, batch_id, table, after, outcomes)
         if output is not None:
-            result_writers.write_file(database, batch_id, pages.iter_by_position(database, batch_id, after), output)
+            rows = pages.iter_by_position(database, batch_id, after, outcomes)
+            result_writers.write_file(database, batch_id, rows, output)
         if table is not None or output is not None:
             return
         if follow:
-            _follow(database, batch_id, after, limit, as_json=as_json)
+            _follow(database, batch_id, _Cursor(after, limit, outcomes), as_json=as_json)
         else:
-            _print_rows(pages.iter_results(database, batch_id, after, limit), as_json=as_json)
+            _print_rows(pages.iter_results(database, batch_id, after, limit, outcomes), outcomes, as_json=as_json)
 
 
-def _print_rows(rows: Iterable[ResultRow], *, as_json: bool) -> None:
+def _print_rows(rows: Iterable[ResultRow], statuses: Iterable[JobOutcome], *, as_json: bool) -> None:
     last, print_row = None, result_writers.make_row_printer(as_json=as_json)
     for last in rows:
         print_row(last)
@@ -68,19 +86,34 @@ def _print_rows(rows: Iterable[ResultRow], *, as_json: bool) -> None:
     if last is None:
         terminal.print_notice("no results have landed yet")
     else:
-        terminal.print_notice(f"later ones: batchmill results {last.batch_id} --after {last.seq}")
+        terminal.print_notice(
+            f"later ones: batchmill results {last.batch_id} --after {last.seq}{_status_options(statuses)}"
+        )
 
 
-def _follow(database: Database, batch_id: str, after: int, limit: int | None, *, as_json: bool) -> None:
+class _Cursor(NamedTuple):
+    after: int
+    limit: int | None
+    statuses: tuple[JobOutcome, ...]
+
+
+def _follow(database: Database, batch_id: str, cursor: _Cursor, *, as_json: bool) -> None:
     print_row = result_writers.make_row_printer(as_json=as_json)
     views.get_batch(database, batch_id)
+    after = cursor.after
     try:
-        for row in itertools.islice(_flush_pages(pages.follow(database, batch_id, after)), limit):
+        result_pages = pages.follow(database, batch_id, after, statuses=cursor.statuses)
+        for row in itertools.islice(_flush_pages(result_pages), cursor.limit):
             print_row(row)
             after = row.seq
     except KeyboardInterrupt:
-        terminal.print_notice(f"\ngo on from here: batchmill results {batch_id} --follow --after {after}")
+        options = f"--follow --after {after}{_status_options(cursor.statuses)}"
+        terminal.print_notice(f"\ngo on from here: batchmill results {batch_id} {options}")
         raise
+
+
+def _status_options(statuses: Iterable[JobOutcome]) -> str:
+    return "".join(f" --status {status}" for status in statuses)
 
 
 def _flush_pages(result_pages: Iterable[list[ResultRow]]) -> Iterable[ResultRow]:

@@ -52,8 +52,8 @@ def definition_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--overlap", help="skip, queue or allow a run while the one before is open; unset: skip."),
         click.option(
             "--deadline",
-            metavar="SPAN|HH:MM",
-            help="When a run must be done: 4h after its scheduled time, or at 06:00.",
+            metavar="WHEN",
+            help="When a run must be done: 4h after its scheduled time, at 06:00 or at a time in its zone.",
         ),
         click.option("--source-timeout", metavar="SPAN", help="How long a source may be late; unset: 1h."),
         click.option("--lag", metavar="SPAN", help="Leave rows that are newer than this to the next run; unset: 0s."),

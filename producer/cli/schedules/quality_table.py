@@ -21,16 +21,16 @@ def format_quality(current: QualityStats, previous: Sequence[QualityStats], drif
         *_label_rows(current, previous, "labels" in drifted_metrics),
         *_metric_rows(current, previous, drifted_metrics),
     ]
-    many = "1 RUN" if len(previous) == 1 else f"{len(previous)} RUNS"
-    header = ("", "THIS RUN", "", f"{many} BEFORE" if previous else "", "")
+    count = "1 RUN" if len(previous) == 1 else f"{len(previous)} RUNS"
+    header = ("", "THIS RUN", "", f"{count} BEFORE" if previous else "", "")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rows = [(row[0], row[1].rjust(widths[1]), row[2], row[3].rjust(widths[3]), row[4]) for row in rows]
     return run_tables.colour_lines(terminal.format_table(header, rows), ["yellow" if row[-1] else None for row in rows])
 
 
 def _label_rows(current: QualityStats, previous: Sequence[QualityStats], is_drifted: bool) -> list[TableRow]:
-    earlier = [quality.label_shares for quality in previous if quality.labelled]
-    means = {label: fmean(one.get(label, 0.0) for one in earlier) for label in set().union(*earlier)}
+    baseline = [quality.label_shares for quality in previous if quality.labelled]
+    means = {label: fmean(run.get(label, 0.0) for run in baseline) for label in set().union(*baseline)}
     shares = current.label_shares
     ranked = sorted({*shares, *means}, key=lambda label: (-max(shares.get(label, 0.0), means.get(label, 0.0)), label))
     return [
@@ -38,7 +38,7 @@ def _label_rows(current: QualityStats, previous: Sequence[QualityStats], is_drif
             terminal.shorten(label, LABEL_WIDTH),
             _format_percent(shares.get(label, 0.0)),
             _bar(shares.get(label, 0.0)),
-            _format_percent(means.get(label, 0.0)) if earlier else "",
+            _format_percent(means.get(label, 0.0)) if baseline else "",
             "moved" if is_drifted else "",
         )
         for label in ranked[:MAX_LABELS]
@@ -49,18 +49,19 @@ def _metric_rows(
     current: QualityStats, previous: Sequence[QualityStats], drifted_metrics: Collection[str]
 ) -> list[TableRow]:
     lines: tuple[tuple[str, str, Callable[[QualityStats], float | None], Callable[[float], str]], ...] = (
-        ("score", "mean score", lambda one: one.scores.mean if one.scores else None, lambda mean: f"{mean:.2f}"),
-        ("length", "mean length", lambda one: one.lengths.mean if one.lengths else None, lambda mean: f"{mean:,.0f}"),
-        ("failed", "failed", lambda one: one.rows and one.failed / one.rows, _format_percent),
-        ("empty", "empty", lambda one: one.succeeded and one.empty / one.succeeded, _format_percent),
-        ("truncated", "truncated", lambda one: one.succeeded and one.truncated / one.succeeded, _format_percent),
+        ("score", "mean score", lambda run: run.scores.mean if run.scores else None, lambda mean: f"{mean:.2f}"),
+        ("length", "mean length", lambda run: run.lengths.mean if run.lengths else None, lambda mean: f"{mean:,.0f}"),
+        ("failed", "failed", lambda run: run.rows and run.failed / run.rows, _format_percent),
+        ("empty", "empty", lambda run: run.succeeded and run.empty / run.succeeded, _format_percent),
+        ("truncated", "truncated", lambda run: run.succeeded and run.truncated / run.succeeded, _format_percent),
     )
     rows = []
-    for name, title, measured, spelled in lines:
-        value, earlier = measured(current), [found for one in previous if (found := measured(one)) is not None]
+    for name, title, measure, spell in lines:
+        value = measure(current)
+        baseline = [number for run in previous if (number := measure(run)) is not None]
         if value is not None:
-            mean = spelled(fmean(earlier)) if earlier else ""
-            rows.append((title, spelled(value), "", mean, "moved" if name in drifted_metrics else ""))
+            mean = spell(fmean(baseline)) if baseline else ""
+            rows.append((title, spell(value), "", mean, "moved" if name in drifted_metrics else ""))
     return rows
 
 

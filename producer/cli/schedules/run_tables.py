@@ -45,8 +45,8 @@ def format_events(events: Sequence[EventView], definition: ScheduleDefinition) -
 
 def has_drifted(run: RunView) -> bool:
     """Return whether results have drifted further than the schedule allows."""
-    limit, moved = run.definition.get("alert_drift"), (run.summary or {}).get("drift")
-    return limit is not None and moved is not None and moved["worst"] > limit
+    limit, drift = run.definition.get("alert_drift"), (run.summary or {}).get("drift")
+    return limit is not None and drift is not None and drift["worst"] > limit
 
 
 def describe_lateness(run: RunView) -> str | None:
@@ -58,9 +58,9 @@ def describe_lateness(run: RunView) -> str | None:
         and run.planned_at - run.scheduled_at > MIN_CATCHUP_DELAY
     ):
         parts.append(f"caught up {format_duration(run.planned_at - run.scheduled_at)} late")
-    left = time_left(run)
-    if left is not None and left < timedelta():
-        parts.append(f"done {format_duration(-left)} after its deadline")
+    margin = time_left(run)
+    if margin is not None and margin < timedelta():
+        parts.append(f"done {format_duration(-margin)} after its deadline")
     return ", ".join(parts) or None
 
 
@@ -81,8 +81,8 @@ def run_colour(run: RunView) -> str | None:
 def colour_lines(text: str, colours: Iterable[str | None]) -> str:
     """Return a table with its lines in these colours."""
     head, *lines = text.split("\n")
-    painted = (click.style(line, fg=colour) if colour else line for line, colour in zip(lines, colours, strict=True))
-    return "\n".join([head, *painted])
+    styled = (click.style(line, fg=colour) if colour else line for line, colour in zip(lines, colours, strict=True))
+    return "\n".join([head, *styled])
 
 
 def format_duration(span: timedelta) -> str:
@@ -93,12 +93,12 @@ def format_duration(span: timedelta) -> str:
 
 def _run_row(run: RunView, definition: ScheduleDefinition) -> list[object]:
     summary = run.summary or {}
-    worst = (summary.get("drift") or {}).get("worst")
+    max_shift = (summary.get("drift") or {}).get("worst")
     return [
         definition.format_time(run.scheduled_at),
         run.state.value,
         *(summary.get(name) for name in COUNT_COLUMNS),
-        None if worst is None else f"{worst:.2f}",
+        None if max_shift is None else f"{max_shift:.2f}",
         terminal.shorten(_note_text(run), NOTE_WIDTH),
     ]
 

@@ -1,29 +1,29 @@
 """The commands under `batchmill schedule`, which manage schedules."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from models import background, clock, failpoints, log
-from models.db import Database
 from models.lifecycle import due_runs
 from models.pipelines.catalogue import Catalogue
 from models.privacy import terminal
-from models.settings import Settings, config_file
-from producer.batches import workers
+from models.settings import Settings
 from producer.cli import common
+from producer.cli.schedules import common as schedule_common
 from producer.cli.schedules import run_tables, schedule_tables
+from producer.cli.schedules.common import MAX_NEXT_TIMES
+from producer.cli.schedules.manual_runs import backfill, trigger
 from producer.cli.schedules.options import definition_options
 from producer.cli.schedules.report import report
+from producer.cli.schedules.sync import sync
 from producer.schedules import metrics, registry, status, validation
 from producer.schedules.alerts import events
-from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import manual_runs, run_views
+from producer.schedules.runs import run_views
 from producer.schedules.runs import tick as ticking
 
-MAX_NEXT_TIMES, MAX_RUNS, MAX_EVENTS = 5, 7, 5
+MAX_RUNS, MAX_EVENTS = 7, 5
 
 
 class _DateTimeParam(click.ParamType[datetime]):
@@ -55,20 +55,20 @@ def schedule() -> None:
 @click.argument("name")
 @definition_options
 @click.option("--replace", is_flag=True, help="Change the schedule of this name; its history and watermark stay.")
-def create(name: str, replace: bool, **given: Any) -> None:
+def create(name: str, replace: bool, **options: Any) -> None:
     """Add a schedule called NAME. To define it in batchmill.toml instead, see batchmill schedule sync."""
-    fields = {field: _tuple_to_list(value) for field, value in given.items() if value not in (None, (), {})}
+    fields = {field: _tuple_to_list(value) for field, value in options.items() if value not in (None, (), {})}
     settings = Settings.load()
     definition = validation.validate(name, fields, settings, Catalogue.load(settings))
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
-        registry.create(database, definition, now, replace=replace)
+        view = registry.create(database, definition, now, replace=replace)
         click.echo(f"{name} runs {schedule_tables.format_times(definition)}; next:")
-        _echo_next_times(registry.get(database, name), now)
+        schedule_common.echo_next_times(view, now)
         if definition.into is not None and definition.id is None:
             terminal.print_notice(f"{definition.into} finds rows again by the column custom_id, or id; or --id COLUMN")
-        _print_warnings([definition], settings)
-        _warn_if_no_worker(database)
+        schedule_common.print_warnings([definition], settings)
+        schedule_common.warn_if_no_worker(database)
 
 
 @schedule.command(short_help="List schedules.")
@@ -96,22 +96,24 @@ def show(name: str, as_json: bool) -> None:
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         view = registry.get(database, name)
-        past = run_views.newest_runs(database, name, MAX_RUNS)
+        runs = run_views.newest_runs(database, name, MAX_RUNS)
         newest_events = events.list_newest(database, name, MAX_EVENTS)
-    stands = status.status_for(view, past[0] if past else None, now)
+    schedule_status = status.status_for(view, runs[0] if runs else None, now)
     if as_json:
-        document = stands.as_dict() | {"next": schedule_tables.iso_next_times(view, now, MAX_NEXT_TIMES)}
+        document = schedule_status.as_dict() | {"next": schedule_tables.iso_next_times(view, now, MAX_NEXT_TIMES)}
         newest = [event.as_dict() for event in newest_events]
-        runs_and_events = {"runs": [run.as_dict() for run in past], "events": newest}
+        runs_and_events = {"runs": [run.as_dict() for run in runs], "events": newest}
         terminal.echo_json(document | runs_and_events)
         return
-    click.echo(schedule_tables.format_schedule(stands, schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES)))
-    if past:
-        click.echo("\n" + run_tables.format_runs(past, view.definition))
+    click.echo(
+        schedule_tables.format_schedule(schedule_status, schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES))
+    )
+    if runs:
+        click.echo("\n" + run_tables.format_runs(runs, view.definition))
     if newest_events:
         click.echo("\n" + run_tables.format_events(newest_events, view.definition))
-    if past:
-        terminal.print_notice(f"\nmore on the last one: batchmill schedule report {name}")
+    if runs:
+        terminal.print_notice(f"\nmore on the last run: batchmill schedule report {name}")
 
 
 @schedule.command(short_help="Suspend a schedule.")
@@ -121,7 +123,7 @@ def suspend(name: str) -> None:
     settings = Settings.load()
     with common.open_database(settings) as database:
         registry.suspend(database, name, clock.clock_for(settings, database)())
-    click.echo(f"{name} rests; go on with: batchmill schedule resume {name}")
+    click.echo(f"{name} is suspended; to continue: batchmill schedule resume {name}")
 
 
 @schedule.command(short_help="Resume a schedule.")
@@ -132,53 +134,24 @@ def resume(name: str) -> None:
     with common.open_database(settings) as database:
         now = clock.clock_for(settings, database)()
         registry.resume(database, name, now)
-        click.echo(f"{name} goes on; next:")
-        _echo_next_times(registry.get(database, name), now)
-
-
-@schedule.command(short_help="Run a schedule now.")
-@click.argument("name")
-def trigger(name: str) -> None:
-    """Run NAME now, besides its scheduled times, over all rows since the last completed run."""
-    settings = Settings.load()
-    with common.open_database(settings) as database:
-        batch_id = manual_runs.trigger(database, Catalogue.load(settings), name, clock.clock_for(settings, database)())
-        click.echo(batch_id)
-        terminal.print_notice(f"see how it goes: batchmill schedule history {name}, or batchmill watch {batch_id}")
-        _warn_if_no_worker(database)
-
-
-@schedule.command(short_help="Run past scheduled times again.")
-@click.argument("name")
-@click.option("--from", "first", type=DATETIME, required=True, help="The start of the span.")
-@click.option("--to", "last", type=DATETIME, required=True, help="The end of the span, included.")
-@click.option("--rerun-completed", is_flag=True, help="Repeat completed runs too, for example after a change of model.")
-def backfill(name: str, first: datetime, last: datetime, rerun_completed: bool) -> None:
-    """Run NAME for the scheduled times in a span that have no completed run, each over the rows since the time before.
-
-    The watermark stays: the next run reads the same rows as without the backfill.
-    """
-    settings = Settings.load()
-    with common.open_database(settings) as database:
-        now = clock.clock_for(settings, database)()
-        begun, kept = manual_runs.backfill(
-            database, Catalogue.load(settings), name, first, last, now, include_completed=rerun_completed
-        )
-        click.echo(f"{terminal.format_count(len(begun), 'run')} of {name} will start")
-        if kept:
-            others = "are at it" if rerun_completed else "have completed, or are at it"
-            terminal.print_notice(f"{terminal.format_count(len(kept), 'run')} in that span {others}: left alone")
-        if begun:
-            _warn_if_no_worker(database)
+        click.echo(f"{name} continues; next:")
+        schedule_common.echo_next_times(registry.get(database, name), now)
 
 
 @schedule.command(short_help="Delete a schedule.")
 @click.argument("name")
-def delete(name: str) -> None:
-    """Delete NAME with its history. Its open batches continue; results and its output table stay."""
-    with common.open_database(Settings.load()) as database:
-        registry.delete(database, name)
-    click.echo(f"{name} is gone")
+@click.option("--purge", is_flag=True, help="Also delete its watermark and history, so that it can start over.")
+def delete(name: str, purge: bool) -> None:
+    """Delete NAME. Its open batches continue; results and its output table stay.
+
+    Its watermark and history are kept for a schedule that is created again under its name, until `batchmill prune`.
+    """
+    settings = Settings.load()
+    with common.open_database(settings) as database:
+        registry.delete(database, name, clock.clock_for(settings, database)(), purge=purge)
+    click.echo(
+        f"deleted {name}, with its history" if purge else f"deleted {name}; created again, it takes up its history"
+    )
 
 
 @schedule.command(short_help="List a schedule's runs.")
@@ -189,36 +162,13 @@ def history(name: str, limit: int, as_json: bool) -> None:
     """List the runs of NAME, latest first, with their outcomes and the drift of their results."""
     with common.open_database(Settings.load()) as database:
         view = registry.get(database, name)
-        found = run_views.newest_runs(database, name, limit)
+        runs = run_views.newest_runs(database, name, limit)
     if as_json:
-        terminal.echo_list([run.as_dict() for run in found])
-    elif found:
-        click.echo(run_tables.format_runs(found, view.definition))
+        terminal.echo_list([run.as_dict() for run in runs])
+    elif runs:
+        click.echo(run_tables.format_runs(runs, view.definition))
     else:
         terminal.print_notice(f"{name} has had no run yet")
-
-
-@schedule.command(short_help="Apply the schedules of batchmill.toml.")
-def sync() -> None:
-    """Create, change and delete schedules to match [schedules.NAME] in batchmill.toml; those made by hand stay."""
-    settings = Settings.load()
-    catalogue, found = Catalogue.load(settings), config_file()
-    folder = None if found is None else found.absolute().parent
-    wanted = {
-        name: validation.validate(name, fields, settings, catalogue, folder)
-        for name, fields in settings.schedules.items()
-    }
-    with common.open_database(settings) as database:
-        now = clock.clock_for(settings, database)()
-        done = registry.sync(database, wanted, now)
-        for what, name in done:
-            coming = schedule_tables.format_next_times(registry.get(database, name), now, 1) if name in wanted else []
-            click.echo("; next: ".join([f"{what} {name}", *coming]))
-        if not done:
-            terminal.print_notice(f"nothing to do: {terminal.format_count(len(wanted), 'schedule')} in batchmill.toml")
-        _print_warnings(wanted.values(), settings)
-        if wanted:
-            _warn_if_no_worker(database)
 
 
 @schedule.command(short_help="Do all due work once.")
@@ -243,12 +193,12 @@ def tick(ctx: click.Context, now: datetime | None, exit_with_parent: bool) -> No
     if exit_with_parent:
         background.exit_with_parent()
     with common.open_database(settings) as database:
-        done = ticking.run_once(
+        result = ticking.run_once(
             database, settings, Catalogue.load(settings), now or clock.clock_for(settings, database)()
         )
     if exit_with_parent:
-        ctx.exit(0 if done else due_runs.EXIT_NOTHING_DUE)
-    click.echo(schedule_tables.summarize_tick(done), err=True)
+        ctx.exit(0 if result else due_runs.EXIT_NOTHING_DUE)
+    click.echo(schedule_tables.summarize_tick(result), err=True)
 
 
 @schedule.command("metrics", short_help="Print metrics.")
@@ -259,27 +209,9 @@ def print_metrics() -> None:
         click.echo(metrics.render(metrics.collect(database, clock.clock_for(settings, database)())), nl=False)
 
 
-schedule.add_command(report)
+for command in (report, sync, trigger, backfill):
+    schedule.add_command(command)
 
 
 def _tuple_to_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _echo_next_times(view: registry.ScheduleView, now: datetime) -> None:
-    for line in schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES):
-        click.echo(f"  {line}")
-
-
-def _print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings) -> None:
-    """Print what the schedules need but this machine lacks; other machines may have it."""
-    for doubt in sorted({doubt for one in definitions for doubt in validation.find_warnings(one, settings)}):
-        terminal.print_notice(doubt)
-
-
-def _warn_if_no_worker(database: Database) -> None:
-    """Print a warning if no process runs schedules."""
-    if not workers.schedules_are_served(database):
-        terminal.print_notice(
-            "no worker and no batchmill maintain runs now, so nothing will start: batchmill up, or batchmill maintain"
-        )

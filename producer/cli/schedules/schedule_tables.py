@@ -13,7 +13,7 @@ from producer.schedules.runs.run_views import RunView
 from producer.schedules.runs.tick import TickResult
 from producer.schedules.status import ScheduleStatus
 
-HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST RUN", "CAME TO", "NEXT")
+HEADER = ("SCHEDULE", "STATE", "CRON", "ZONE", "PIPELINE", "LAST RUN", "OUTCOME", "NEXT")
 
 
 def format_schedules(statuses: Sequence[ScheduleStatus]) -> str:
@@ -52,7 +52,7 @@ def format_times(definition: ScheduleDefinition) -> str:
 def format_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
     """Return the next scheduled times in the schedule's zone."""
     scheduled_times = [view.definition.format_time(scheduled_at) for scheduled_at in _next_times(view, now, count)]
-    return scheduled_times or ["none, since it rests" if view.suspended_at else "none"]
+    return scheduled_times or ["none while it is suspended" if view.suspended_at else "none"]
 
 
 def iso_next_times(view: ScheduleView, now: datetime, count: int) -> list[str]:
@@ -67,7 +67,7 @@ def summarize_tick(result: TickResult) -> str:
         return "nothing was due"
     parts = [
         (result.evaluated, "scheduled time", "evaluated"),
-        (result.sources_read, "source", "looked at"),
+        (result.sources_read, "source", "read"),
         (result.runs_ended, "run", "ended"),
         (result.events_sent, "event", "sent"),
     ]

@@ -8,17 +8,16 @@ from typing import Any, BinaryIO
 from models.errors import UnreadableSource, first_line
 from producer.readers.limits import MAX_ROW_BYTES, Meter, size_bytes
 from producer.readers.parquet.decompression import BrokenBlock
+from producer.readers.parquet.footer import MAX_FOOTER_BYTES, PARQUET_MAGIC, footer_bytes, read_row_groups
 from producer.readers.parquet.large_pages import NOT_UTF8_VALUE, TOO_LONG_VALUE
-from producer.readers.parquet.pages import BrokenHeader
 from producer.readers.parquet.row_groups import LeafColumn, RowGroupPlan, leaf_columns, plan_row_group
+from producer.readers.parquet.thrift import BrokenHeader
 from producer.readers.rows import ColumnMapping, check_unique
 from producer.readers.spool import open_spool
 from producer.readers.storable import UnreadableValue
 
 BUFFER_BYTES = 2**18  # read ahead in each column, instead of its whole part of a row group
 COPY_BYTES = 2**20
-PARQUET_MAGIC = b"PAR1"
-MAX_FOOTER_BYTES = 16 * 2**20  # its parsed form takes some ten times as much memory
 
 
 def read_records(
@@ -32,10 +31,11 @@ def read_records(
         header = parquet_file.schema_arrow.names
         check_unique(name, header)
         columns.check_header(name, header)
-        selected = leaf_columns(parquet_file, set(columns.column_names()))
+        selected = leaf_columns(parquet_file, set(columns.column_names(header)))
         number, metadata = 0, parquet_file.metadata
-        for group_index in range(metadata.num_row_groups):
-            plan = plan_row_group(pyarrow, file, name, metadata, group_index, selected)
+        for group_index, row_group in enumerate(read_row_groups(file, {leaf.index for leaf in selected})):
+            source = f"{name}, row group {group_index + 1}"
+            plan = plan_row_group(pyarrow, file, source, row_group, selected)
             for row in _RowGroupReader(pyarrow, file, metadata, group_index, plan).read_rows(selected, meter):
                 number += 1
                 meter.add(sum(map(size_bytes, row.values())), f"{name}, row {number}")
@@ -108,6 +108,9 @@ def _plain_values(column: Any) -> Iterator[object]:
 def _dictionary_values(column: Any) -> Iterator[object]:
     dictionary = column.dictionary
     indices = column.indices.to_pylist()
+    present = [index for index in indices if index is not None]
+    if present and not 0 <= min(present) <= max(present) < len(dictionary):  # Arrow checks only columns without nulls
+        raise BrokenBlock("a value is not in its column's dictionary")
     get_value: Callable[[int], object] = lambda index: _to_python(dictionary[index])  # noqa: E731
     if len(dictionary) <= len(indices):
         get_value = list(_plain_values(dictionary)).__getitem__
@@ -169,9 +172,7 @@ def _check_file(file: BinaryIO, name: str) -> None:
         raise UnreadableSource(f"{name} is empty, which no Parquet file is; write it again")
     if magic != PARQUET_MAGIC:
         raise UnreadableSource(f"{name} is not a Parquet file; say what it is: --format jsonl or csv")
-    end = file.seek(0, 2)
-    file.seek(max(end - 8, 0))
-    if int.from_bytes(file.read(4), "little") > MAX_FOOTER_BYTES and file.read(4) == PARQUET_MAGIC:
+    if footer_bytes(file) > MAX_FOOTER_BYTES:
         limit = MAX_FOOTER_BYTES // 2**20
         raise UnreadableSource(
             f"{name} has a footer of more than {limit} MiB; write it with fewer columns or row groups"

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from models.errors import UnreadableSource
+from producer.readers.parquet.footer import ChunkSpan, RowGroup
 from producer.readers.parquet.large_pages import LargeColumn
 from producer.readers.parquet.pages import DELTA_BYTE_ARRAY, DICTIONARY_ENCODINGS, DICTIONARY_PAGE, Page, read_pages
+from producer.readers.parquet.thrift import BrokenHeader
 
 MAX_PAGE_BYTES = 4 * 2**20  # uncompressed; larger pages are not read by Arrow
 MAX_HELD_BYTES = 48 * 2**20  # in the pages and dictionaries of all columns, compressed and uncompressed
@@ -117,11 +119,13 @@ def _leaf_column(leaf: Any, index: int, column: Any) -> LeafColumn:
 
 
 def plan_row_group(
-    pyarrow: Any, file: BinaryIO, name: str, metadata: Any, group_index: int, selected: Sequence[LeafColumn]
+    pyarrow: Any, file: BinaryIO, source: str, row_group: RowGroup, selected: Sequence[LeafColumn]
 ) -> RowGroupPlan:
-    """Plan a row group; raises UnreadableSource if it can't be read in bounded memory, and BrokenHeader."""
-    row_group = metadata.row_group(group_index)
-    chunks = [_inspect_chunk(pyarrow, file, row_group.column(leaf.index), leaf) for leaf in selected]
+    """Plan a row group; raises UnreadableSource if it can't be read in bounded memory, and BrokenHeader.
+
+    source: names the file and the row group in messages.
+    """
+    chunks = [_inspect_chunk(pyarrow, file, row_group.chunks[leaf.index], leaf) for leaf in selected]
     large = [chunk for chunk in chunks if chunk.max_page_bytes > MAX_PAGE_BYTES]
     small = [chunk for chunk in chunks if chunk.max_page_bytes <= MAX_PAGE_BYTES]
     small.sort(key=lambda chunk: chunk.held_bytes)
@@ -129,8 +133,8 @@ def plan_row_group(
         large.append(small.pop())
     for chunk in large:
         if not chunk.leaf.can_be_large:
-            raise UnreadableSource(_too_large_message(name, group_index, chunk))
-    row_count = row_group.num_rows
+            raise UnreadableSource(_too_large_message(source, chunk))
+    row_count = row_group.row_count
     dictionaries = (chunk.leaf.path for chunk in small if chunk.leaf.is_byte_array and chunk.is_dictionary_encoded)
     large_columns = (_large_column(chunk, len(large)) for chunk in large)
     return RowGroupPlan(row_count, _record_batch_rows(small, row_count), tuple(dictionaries), tuple(large_columns))
@@ -143,11 +147,10 @@ def _record_batch_rows(chunks: Sequence[_ColumnChunk], row_count: int) -> int:
     return next((rows for rows in RECORD_BATCH_ROWS if batch_bytes(rows) <= MAX_RECORD_BATCH_BYTES), 1)
 
 
-def _inspect_chunk(pyarrow: Any, file: BinaryIO, chunk_metadata: Any, leaf: LeafColumn) -> _ColumnChunk:
-    start = chunk_metadata.data_page_offset
-    if chunk_metadata.has_dictionary_page and chunk_metadata.dictionary_page_offset is not None:
-        start = min(start, chunk_metadata.dictionary_page_offset)
-    chunk = _ColumnChunk(leaf, start, start + chunk_metadata.total_compressed_size, chunk_metadata.compression)
+def _inspect_chunk(pyarrow: Any, file: BinaryIO, span: ChunkSpan, leaf: LeafColumn) -> _ColumnChunk:
+    if span.codec is None:
+        raise BrokenHeader
+    chunk = _ColumnChunk(leaf, span.start, span.end, span.codec)
     max_page_bytes, dictionary, is_encoded = 0, None, array("b")  # is_encoded: for each data page
     for page in read_pages(file, chunk.start, chunk.end):
         chunk.max_page_bytes = max(chunk.max_page_bytes, page.uncompressed_bytes)
@@ -208,10 +211,10 @@ def _large_column(chunk: _ColumnChunk, column_count: int) -> LargeColumn:
     )
 
 
-def _too_large_message(name: str, group_index: int, chunk: _ColumnChunk) -> str:
+def _too_large_message(source: str, chunk: _ColumnChunk) -> str:
     column, size, limit = chunk.leaf.column[:40], chunk.max_page_bytes / 2**20, MAX_PAGE_BYTES // 2**20
     return (
-        f"{name}, row group {group_index + 1}: the column {column!r} has pages of {size:,.0f} MiB, and those of lists, "
+        f"{source}: the column {column!r} has pages of {size:,.0f} MiB, and those of lists, "
         f"objects and numbers may have {limit} MiB; write it again with smaller pages or row groups"
     )
 

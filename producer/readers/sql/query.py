@@ -7,7 +7,7 @@ compares with CURRENT_TIMESTAMP and with the values of `datetime()`.
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ FETCH_BYTES = 8 * 2**20
 MAX_VALUE_BYTES = 4 * MAX_ROW_BYTES  # SQLite's limit for a value or row
 STATEMENT_TIMEOUT_CODE = "57014"  # PostgreSQL's
 SQLITE_TOO_BIG = "string or blob too big"  # SQLite's message for a value or row over its limit
+OnRecord = Callable[[Mapping[str, Any]], None]
 STEPS_PER_CLOCK_CHECK = 10_000  # steps of SQLite's virtual machine
 
 
@@ -67,23 +68,25 @@ def open_query(
     columns: ColumnMapping,
     schedule_times: Mapping[str, datetime] | None = None,
     limits: Limits | None = None,
+    on_record: OnRecord = lambda _: None,
 ) -> Iterator[Source]:
     """The rows of an operator's query, from one snapshot; the connection is closed when the block ends.
 
     arguments: the query's parameters.
     schedule_times: the parameters that only a schedule sets; None = not for a schedule.
     limits: None = the default limits.
+    on_record: called with each row's values by column.
 
     Raises UnreadableSource if the query or its columns are wrong, and SourceTooLarge if its rows exceed the limits.
     Raises Unreachable if its database does not answer within the source's `timeout_seconds`.
     """
     values, limits = sql_source.bind(arguments, schedule_times), limits or DEFAULT_LIMITS
-    with closing(_read_rows(sql_source, values, columns, Meter(limits))) as rows:
+    with closing(_read_rows(sql_source, values, columns, Meter(limits), on_record)) as rows:
         yield Source(sql_source.label, "row", rows, limits=limits)
 
 
 def _read_rows(
-    sql_source: SqlSource, values: dict[str, Any], columns: ColumnMapping, meter: Meter
+    sql_source: SqlSource, values: dict[str, Any], columns: ColumnMapping, meter: Meter, on_record: OnRecord
 ) -> Generator[Row | Problem, None, None]:
     engine, timer = _source_engine(sql_source)
     with (
@@ -94,7 +97,17 @@ def _read_rows(
         header = list(result.keys())
         check_unique(sql_source.label, header, "rename one with AS")
         columns.check_header(sql_source.label, header)
-        yield from rows_from_records(_fetch_records(result, header, timer, meter, sql_source.label), columns)
+        records = _fetch_records(result, header, timer, meter, sql_source.label)
+        yield from rows_from_records(_observe(records, on_record), columns)
+
+
+def _observe(
+    records: Iterator[tuple[int, dict[str, Any]] | Problem], on_record: OnRecord
+) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+    for record in records:
+        if not isinstance(record, Problem):
+            on_record(record[1])
+        yield record
 
 
 def _execute(connection: Connection, sql_source: SqlSource, values: dict[str, Any]) -> CursorResult[Any]:

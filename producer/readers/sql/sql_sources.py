@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from sqlalchemy import text
 
+from models import validation
 from models.errors import SettingsError, UsageError
 from models.privacy import urls
-from models.settings import Settings, config_file
+from models.settings import Settings, config_file, settings_place
 
 SQLITE_PREFIX = "sqlite:///"
 
@@ -84,9 +85,8 @@ def find_sql_source(settings: Settings, name: str) -> SqlSource:
     try:
         source = SqlSource(**{**settings.sources[name], "name": name})
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise SettingsError(f"[sources.{name}] {field}: {problem['msg'].removeprefix('Value error, ')}") from None
+        problems = validation.describe_problems(error, SqlSource)
+        raise SettingsError(f"{settings_place()}[sources.{name}] {problems}") from None
     return source.model_copy(update={"url": _with_absolute_path(source.url)})
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from models.db import SQL_FRAGMENTS, Database
+from models.documents import format_timestamp
 from models.schedule_tables import Event
 from producer.readers.storable import make_storable
-from producer.results.pages import format_timestamp
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +75,7 @@ def record_event(
     *,
     occurred_at: datetime,
     url: str | None = None,
+    error_code: str | None = None,
 ) -> bool:
     """Record an event once for each run and kind; return whether it is new.
 
@@ -84,18 +85,19 @@ def record_event(
     schedule: name of the schedule
     scheduled_at: time of the run, None = the event has no run and is recorded again when its message changes
     kind: value of an `EventKind`
-    message: sentence for people
+    message: sentence for people, which the log has only for an error, because others may quote labels
     occurred_at: time of the event
     url: webhook, None = the event is not sent
+    error_code: code of the error that the event is about
     """
-    known, message = EventKind(kind), make_storable(message)
-    if scheduled_at is None and _repeats_newest(connection, schedule, known, message):
+    event_kind, message = EventKind(kind), make_storable(message)
+    if scheduled_at is None and _repeats_newest(connection, schedule, event_kind, message):
         return False  # the unique index treats NULLs as distinct
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     values = {
         "schedule": schedule,
         "scheduled_at": scheduled_at,
-        "kind": known.value,
+        "kind": event_kind.value,
         "message": message,
         "occurred_at": occurred_at,
         "webhook_url": url,
@@ -104,7 +106,7 @@ def record_event(
     statement = dialect.insert(Event.__table__).values(values).on_conflict_do_nothing().returning(Event.id)
     if connection.scalar(statement) is None:
         return False
-    _log_on_commit(connection, schedule, scheduled_at, known)
+    _log_on_commit(connection, schedule, scheduled_at, event_kind, error_code, message)
     return True
 
 
@@ -129,42 +131,46 @@ def list_newest(
 
 def count_undelivered(database: Database, since: datetime) -> dict[str, int]:
     """Count the events since a time whose delivery was abandoned, by schedule."""
-    unsent = (
+    conditions = (
         Event.webhook_url.is_not(None),
         Event.delivered_at.is_(None),
         Event.next_delivery_at.is_(None),
         Event.occurred_at >= since,
     )
-    query = select(Event.schedule, func.count()).where(*unsent).group_by(Event.schedule).order_by(Event.schedule)
+    query = select(Event.schedule, func.count()).where(*conditions).group_by(Event.schedule).order_by(Event.schedule)
     with database.read() as connection:
         return {row.schedule: row[1] for row in connection.execute(query)}
 
 
 def _repeats_newest(connection: Connection, schedule: str, kind: EventKind, message: str) -> bool:
-    here = (Event.schedule == schedule, Event.kind == kind.value, Event.scheduled_at.is_(None))
-    query = select(Event.message).where(*here).order_by(Event.id.desc()).limit(1)
+    conditions = (Event.schedule == schedule, Event.kind == kind.value, Event.scheduled_at.is_(None))
+    query = select(Event.message).where(*conditions).order_by(Event.id.desc()).limit(1)
     return connection.scalar(query) == message
 
 
-def _log_on_commit(connection: Connection, schedule: str, scheduled_at: datetime | None, kind: EventKind) -> None:
-    """Log names and times, but never the message, which may quote labels."""
-    undone = False
+def _log_on_commit(
+    connection: Connection,
+    schedule: str,
+    scheduled_at: datetime | None,
+    kind: EventKind,
+    error_code: str | None,
+    message: str,
+) -> None:
+    fields = {"schedule": schedule, "scheduled_at": scheduled_at.isoformat() if scheduled_at else None}
+    if error_code is not None:
+        fields |= {"error_code": error_code, "error": message}
+    is_rolled_back = False
 
-    def committed(_connection: Connection) -> None:
-        if not undone:
-            say = getattr(log, kind.log_level)
-            say(
-                f"schedule.{kind.value}",
-                schedule=schedule,
-                scheduled_at=scheduled_at.isoformat() if scheduled_at else None,
-            )
+    def log_event(_connection: Connection) -> None:
+        if not is_rolled_back:
+            getattr(log, kind.log_level)(f"schedule.{kind.value}", **fields)
 
-    def rolled_back(_connection: Connection) -> None:
-        nonlocal undone
-        undone = True  # the connection may commit something else later
+    def discard(_connection: Connection) -> None:
+        nonlocal is_rolled_back
+        is_rolled_back = True  # the connection may commit something else later
 
-    event.listen(connection, "rollback", rolled_back, once=True)
-    event.listen(connection, "commit", committed, once=True)
+    event.listen(connection, "rollback", discard, once=True)
+    event.listen(connection, "commit", log_event, once=True)
 
 
 _EVENT_COLUMNS = (

@@ -46,21 +46,21 @@ def post(
     parts = urlsplit(url)
     connection = _WebhookConnection(parts.scheme, parts.hostname or "", parts.port, timeout_seconds, address_policy)
     # A socket's timeout restarts with each byte that arrives, so a timer limits the whole request.
-    cut = Event()
-    clock = Timer(timeout_seconds, _abort_connection, [connection, cut])
-    clock.daemon = True
-    clock.start()
+    timed_out = Event()
+    timer = Timer(timeout_seconds, _abort_connection, [connection, timed_out])
+    timer.daemon = True
+    timer.start()
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, {"content-type": "application/json", **headers})
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        why = "in time" if cut.is_set() or isinstance(error, TimeoutError) else f"({type(error).__name__})"
-        raise DeliveryFailed(f"it did not answer {why}") from None
+        reason = "in time" if timed_out.is_set() or isinstance(error, TimeoutError) else f"({type(error).__name__})"
+        raise DeliveryFailed(f"it did not answer {reason}") from None
     finally:
-        clock.cancel()
+        timer.cancel()
         connection.close()
-    if cut.is_set():  # half an answer may look like a complete one
+    if timed_out.is_set():  # half an answer may look like a complete one
         raise DeliveryFailed("it did not answer in time")
     if not 200 <= status < 300:
         raise DeliveryFailed(f"it answered {status}")
@@ -86,42 +86,42 @@ class _WebhookConnection(http.client.HTTPConnection):
             self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
 
     def _connect_socket(self) -> socket.socket:
-        ways = [
-            way
-            for way in _resolve(self.host, self.port, self._seconds_left)
-            if self._address_policy.allows(self.host, str(way[3][0]))
+        addresses = [
+            address
+            for address in _resolve(self.host, self.port, self._seconds_left)
+            if self._address_policy.allows(self.host, str(address[3][0]))
         ]
-        if not ways:
+        if not addresses:
             raise DeliveryFailed(
                 "its host leads to no public address; where that is meant, name the host in webhook_allowed_hosts"
             )
-        refused: OSError = TimeoutError()
-        for family, kind, protocol, address in ways:
-            plain = socket.socket(family, kind, protocol)
+        last_error: OSError = TimeoutError()
+        for family, kind, protocol, address in addresses:
+            connection = socket.socket(family, kind, protocol)
             try:
-                plain.settimeout(self._seconds_left)
-                plain.connect(address)
+                connection.settimeout(self._seconds_left)
+                connection.connect(address)
             except OSError as error:
-                plain.close()
-                refused = error
+                connection.close()
+                last_error = error
             else:
-                return plain
-        raise refused
+                return connection
+        raise last_error
 
     @property
     def _seconds_left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
             raise TimeoutError
-        return left
+        return seconds
 
 
 def _resolve(host: str, port: int, timeout_seconds: float) -> list[SocketAddress]:
     """Return the addresses of a host."""
-    known = call_within(
+    candidates = call_within(
         timeout_seconds, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), "webhook's host"
     )
-    return [(family, kind, protocol, address) for family, kind, protocol, _, address in known]
+    return [(family, kind, protocol, address) for family, kind, protocol, _, address in candidates]
 
 
 def _abort_connection(connection: http.client.HTTPConnection, timed_out: Event) -> None:

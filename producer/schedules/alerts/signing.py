@@ -30,15 +30,15 @@ class SigningSecret:
         except ValueError:
             key = b""
         if not setting.startswith(SECRET_PREFIX) or not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
-            made = f'echo "{SECRET_PREFIX}$(openssl rand -base64 32)"'
+            command = f'echo "{SECRET_PREFIX}$(openssl rand -base64 32)"'
             raise SettingsError(
                 f"webhook_secret is not {SECRET_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} "
-                f"bytes in base64; make one: {made}"
+                f"bytes in base64; make one: {command}"
             )
         return cls(key)
 
     def signature_headers(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
         """Return the three headers of a message."""
-        signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
-        signature = base64.b64encode(hmac.new(self.key, signed, hashlib.sha256).digest()).decode()
+        content = b".".join((message_id.encode(), str(timestamp).encode(), body))
+        signature = base64.b64encode(hmac.new(self.key, content, hashlib.sha256).digest()).decode()
         return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}

@@ -20,9 +20,9 @@ from sqlalchemy import Row, text
 from models.backoff import max_backoff_seconds
 from models.columns import UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.errors import SettingsError
 from models.settings import Settings
-from producer.results.pages import format_timestamp
 from producer.schedules.alerts.http_post import DeliveryFailed, post
 from producer.schedules.alerts.signing import SigningSecret
 from producer.schedules.alerts.webhook_address import AddressPolicy
@@ -73,11 +73,11 @@ def send_due(
     send: function that posts a message
     clock: function that returns Unix seconds
     """
-    taken, began = 0, clock()
+    delivered, started = 0, clock()
     send = partial(send, address_policy=AddressPolicy.from_setting(settings.webhook_allowed_hosts))
-    while clock() - began < MAX_ROUND_SECONDS and (row := _claim_next(database)) is not None:
-        taken += _deliver(database, settings, row, send, int(clock()))
-    return taken
+    while clock() - started < MAX_ROUND_SECONDS and (row := _claim_next(database)) is not None:
+        delivered += _deliver(database, settings, row, send, int(clock()))
+    return delivered
 
 
 def retry_seconds(attempt: int) -> float:
@@ -101,25 +101,25 @@ def _claim_next(database: Database) -> Row[Any] | None:
 
 
 def _deliver(database: Database, settings: Settings, row: Row[Any], send: PostFunction, now: int) -> bool:
-    about = {"event_id": row.id, "attempt": row.attempt}
+    fields = {"event_id": row.id, "attempt": row.attempt}
     try:
         message = _build_message(row)
-        about["host"] = urlsplit(message.url).hostname
+        fields["host"] = urlsplit(message.url).hostname
         send(message.url, message.body, _signing_secret(settings).signature_headers(message.id, now, message.body))
     except Exception as error:
-        known = isinstance(error, DeliveryFailed)
-        problem = str(error) if known else f"it could not be sent ({type(error).__name__})"
-        traceback = None if known or row.attempt > 1 else error
+        is_refused = isinstance(error, DeliveryFailed)
+        problem = str(error) if is_refused else f"it could not be sent ({type(error).__name__})"
+        traceback = None if is_refused or row.attempt > 1 else error
         if row.attempt < MAX_ATTEMPTS:
             log.warning(
                 "webhook.delivery_failed",
-                **about,
+                **fields,
                 error=problem,
                 retry_seconds=retry_seconds(row.attempt),
                 exc_info=traceback,
             )
             return False
-        log.error("webhook.delivery_abandoned", **about, error=problem)
+        log.error("webhook.delivery_abandoned", **fields, error=problem)
         _execute(database, ABANDON_EVENT, id=row.id, attempt=row.attempt)
         return False
     _execute(database, MARK_DELIVERED, id=row.id)
@@ -154,5 +154,9 @@ def _build_message(row: Row[Any]) -> WebhookMessage:
         "data": {**data, "batch_id": row.batch_id},
     }
     # Another database with the same receiver may use the same event number, so the ID is a hash of more fields.
-    named = hashlib.sha256(f"{row.id} {row.schedule} {scheduled_at} {row.kind} {row.occurred_at}".encode()).hexdigest()
-    return WebhookMessage(row.id, f"msg_{named[:32]}", row.attempt, row.webhook_url, json.dumps(payload).encode())
+    message_hash = hashlib.sha256(
+        f"{row.id} {row.schedule} {scheduled_at} {row.kind} {row.occurred_at}".encode()
+    ).hexdigest()
+    return WebhookMessage(
+        row.id, f"msg_{message_hash[:32]}", row.attempt, row.webhook_url, json.dumps(payload).encode()
+    )

@@ -32,20 +32,20 @@ class AddressPolicy:
     def from_setting(cls, entries: Iterable[str]) -> Self:
         """Parse the setting: host names, addresses, and networks such as 10.0.0.0/8."""
         hosts, networks = set(), []
-        for one in entries:
+        for entry in entries:
             try:
-                networks.append(ipaddress.ip_network(one.strip("[]"), strict=False))
+                networks.append(ipaddress.ip_network(entry.strip("[]"), strict=False))
             except ValueError:
-                hosts.add(_normalize_host(one))
+                hosts.add(_normalize_host(entry))
         return cls(frozenset(hosts), tuple(networks))
 
     def allows(self, host: str, address: str) -> bool:
         """Return whether `address`, to which `host` resolved, may be connected to."""
-        found = _parse_address(address)
+        target = _parse_address(address)
         return (
             _normalize_host(host) in self.allowed_hosts
-            or any(found in network for network in self.allowed_networks)
-            or is_public(found)
+            or any(target in network for network in self.allowed_networks)
+            or is_public(target)
         )
 
 
@@ -97,8 +97,8 @@ def is_public(address: Address) -> bool:
 
 
 def _parse_address(text: str) -> Address:
-    found = ipaddress.ip_address(text.partition("%")[0])  # after "%" comes the zone ID of the link
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    address = ipaddress.ip_address(text.partition("%")[0])  # after "%" comes the zone ID of the link
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def _normalize_host(host: str) -> str:

@@ -1,7 +1,7 @@
 """Drift detection: the distance of a run's results from earlier runs, beyond the noise of their sample sizes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
@@ -25,12 +25,12 @@ MODEL_CHANGED_PREFIX = "the model changed: "
 
 @dataclass(frozen=True, slots=True)
 class MetricShift:
-    """The shift of one metric, from 0 to 1; `counts` is True if chance alone is an unlikely cause."""
+    """The shift of one metric, from 0 to 1; `is_significant` is True if chance alone is an unlikely cause."""
 
-    what: str
-    by: float
-    counts: bool
-    words: str  # such as "mean score 0.93 → 0.81"
+    metric: str
+    distance: float
+    is_significant: bool
+    description: str  # such as "mean score 0.93 → 0.81"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,22 @@ class Drift:
     @property
     def max_shift(self) -> float:
         """The largest significant shift, from 0 to 1."""
-        return max((move.by for move in self.shifts if move.counts), default=0.0)
+        return max((shift.distance for shift in self.shifts if shift.is_significant), default=0.0)
 
     @property
     def description(self) -> str:
         """The three largest significant shifts as text; empty if there are none."""
-        counted = sorted((move for move in self.shifts if move.counts), key=lambda move: -move.by)
-        return ", ".join(move.words for move in counted[:MAX_SHIFTS_SHOWN])
+        significant = sorted(
+            (shift for shift in self.shifts if shift.is_significant), key=lambda shift: -shift.distance
+        )
+        return ", ".join(shift.description for shift in significant[:MAX_SHIFTS_SHOWN])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the drift as it is stored in JSON."""
-        moves = [asdict(move) for move in self.shifts]
+        moves = [
+            {"what": shift.metric, "by": shift.distance, "counts": shift.is_significant, "words": shift.description}
+            for shift in self.shifts
+        ]
         return {"worst": self.max_shift, "sentence": self.description, "runs": self.baseline_count, "moves": moves}
 
 
@@ -78,7 +83,7 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
     and the mean's, 1 / (1/n1 + 1/n2). Entities of one text are not independent samples, so their rows are counted.
     """
     runs = baseline[:MAX_BASELINE_RUNS]
-    moves = (
+    shifts = (
         _label_shift(current, runs, redaction.redact_value if redact_labels else _shorten_label),
         _share_shift("failed", current, runs, lambda run: (run.failed, run.succeeded + run.failed)),
         _share_shift("empty", current, runs, lambda run: (run.empty, run.succeeded)),
@@ -86,7 +91,7 @@ def measure_drift(current: QualityStats, baseline: Sequence[QualityStats], *, re
         _score_shift(current, runs),
         _length_shift(current, runs),
     )
-    return Drift(len(runs), tuple(move for move in moves if move is not None))
+    return Drift(len(runs), tuple(shift for shift in shifts if shift is not None))
 
 
 def describe_model_change(current: QualityStats, previous: QualityStats) -> str | None:
@@ -104,19 +109,18 @@ def _label_shift(
         return None
     shares, *earlier = _comparable_shares([current, *runs])
     mean = {label: sum(run[label] for run in earlier) / len(earlier) for label in shares}
-    apart = {label: shares[label] - mean[label] for label in shares}
+    difference = {label: shares[label] - mean[label] for label in shares}
     size = _effective_sample_size(current.labelled, [run.labelled for run in runs])
     weight = size / current.labelled  # weight of the baseline mean in the pooled shares
     pooled = [shares[label] * (1 - weight) + mean[label] * weight for label in shares]
-    by = sum(map(abs, apart.values())) / 2
-    named = sorted((label for label in apart if label is not None), key=lambda label: -abs(apart[label]))
-    words = ", ".join(
+    distance = sum(map(abs, difference.values())) / 2
+    ranked = sorted((label for label in difference if label is not None), key=lambda label: -abs(difference[label]))
+    description = ", ".join(
         f"{format_label(label)} {_format_percent(mean[label])} → {_format_percent(shares[label])}"
-        for label in named[: 1 if len(apart) <= 2 else 2]
+        for label in ranked[: 1 if len(difference) <= 2 else 2]
     )
-    return MetricShift(
-        "labels", by, _is_significant(by, _chance_distance(pooled, size), current.labelled), words or "labels changed"
-    )
+    chance = _chance_distance(pooled, size)
+    return _metric_shift("labels", distance, chance, current.labelled, description or "labels changed")
 
 
 def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, float]]:
@@ -124,12 +128,12 @@ def _comparable_shares(stats: Sequence[QualityStats]) -> list[dict[str | None, f
 
     A label is compared if every run either names it or has no other labels.
     """
-    named = {label for run in stats for label in run.labels}
-    known = sorted(label for label in named if all(label in run.labels or not run.other_labels for run in stats))
+    labels = {label for run in stats for label in run.labels}
+    comparable = sorted(label for label in labels if all(label in run.labels or not run.other_labels for run in stats))
     shares: list[dict[str | None, float]] = []
     for run in stats:
-        found = run.label_shares
-        shares.append({label: found.get(label, 0.0) for label in known})
+        run_shares = run.label_shares
+        shares.append({label: run_shares.get(label, 0.0) for label in comparable})
         shares[-1][None] = max(0.0, 1.0 - sum(shares[-1].values()))
     if all(share[None] < 1e-9 for share in shares):
         for share in shares:
@@ -150,19 +154,23 @@ def _share_shift(
     share, mean = count / rows, sum(part / whole for part, whole in runs) / len(runs)
     size = _effective_sample_size(rows, [whole for _, whole in runs])
     pooled = share * (1 - size / rows) + mean * size / rows
-    by = abs(share - mean)
-    words = f"{metric} {_format_percent(mean)} → {_format_percent(share)}"
-    return MetricShift(metric, by, _is_significant(by, _chance_distance([pooled, 1 - pooled], size), rows), words)
+    distance = abs(share - mean)
+    description = f"{metric} {_format_percent(mean)} → {_format_percent(share)}"
+    return _metric_shift(metric, distance, _chance_distance([pooled, 1 - pooled], size), rows, description)
 
 
 def _score_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
     runs = [run.scores for run in baseline if run.scores]
-    if current.scores is None or not runs or any(one.min < 0 or one.max > 1 for one in (current.scores, *runs)):
+    if (
+        current.scores is None
+        or not runs
+        or any(scores.min < 0 or scores.max > 1 for scores in (current.scores, *runs))
+    ):
         return None  # without probabilities, a distance has no scale
     mean, chance = _mean_and_chance_distance(current.scores, runs)
-    by = abs(current.scores.mean - mean)
-    words = f"mean score {mean:.2f} → {current.scores.mean:.2f}"
-    return MetricShift("score", by, _is_significant(by, chance, current.scores.count), words)
+    distance = abs(current.scores.mean - mean)
+    description = f"mean score {mean:.2f} → {current.scores.mean:.2f}"
+    return _metric_shift("score", distance, chance, current.scores.count, description)
 
 
 def _length_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> MetricShift | None:
@@ -171,9 +179,9 @@ def _length_shift(current: QualityStats, baseline: Sequence[QualityStats]) -> Me
         return None
     mean, chance = _mean_and_chance_distance(current.lengths, runs)
     greater = max(mean, current.lengths.mean) or 1.0
-    by = abs(current.lengths.mean - mean) / greater
-    words = f"mean length {mean:.0f} → {current.lengths.mean:.0f} characters"
-    return MetricShift("length", by, _is_significant(by, chance / greater, current.lengths.count), words)
+    distance = abs(current.lengths.mean - mean) / greater
+    description = f"mean length {mean:.0f} → {current.lengths.mean:.0f} characters"
+    return _metric_shift("length", distance, chance / greater, current.lengths.count, description)
 
 
 def _mean_and_chance_distance(current: NumberStats, baseline: Sequence[NumberStats]) -> tuple[float, float]:
@@ -196,8 +204,9 @@ def _chance_distance(shares: Sequence[float], size: float) -> float:
     return (MEAN_DEVIATION_RATIO * sum(varied) / 2 + MIN_STANDARD_DEVIATIONS * widest) / sqrt(size)
 
 
-def _is_significant(distance: float, chance_distance: float, rows: int) -> bool:
-    return rows >= MIN_ROWS and distance > chance_distance and distance >= MIN_SHIFT
+def _metric_shift(metric: str, distance: float, chance_distance: float, rows: int, description: str) -> MetricShift:
+    is_significant = rows >= MIN_ROWS and distance > chance_distance and distance >= MIN_SHIFT
+    return MetricShift(metric, distance, is_significant, description)
 
 
 def _format_versions(quality: QualityStats) -> str:

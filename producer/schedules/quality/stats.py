@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from models.states import JobOutcome
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.schedules.quality.output_features import extract_features
 
 MAX_LABELS = 50  # by name; the rest is one count, so that a summary stays small
@@ -60,8 +60,8 @@ class QualityStats:
 
     @property
     def computed_rows(self) -> int:
-        """Rows that were computed in this run, neither reused nor terminated before their turn."""
-        return self.succeeded + self.failed - self.reused
+        """Rows that succeeded in this run, without the reused ones."""
+        return self.succeeded - self.reused
 
     @property
     def label_shares(self) -> dict[str, float]:
@@ -77,11 +77,11 @@ class QualityStats:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Read the result of `as_dict`; fields that another version added are ignored."""
-        known: dict[str, Any] = {one.name: stored[one.name] for one in fields(cls)}
-        scores, lengths = known["scores"], known["lengths"]
-        known["scores"] = None if scores is None else NumberStats(**scores)
-        known["lengths"] = None if lengths is None else LengthStats(**lengths)
-        return cls(**known)
+        values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
+        scores, lengths = values["scores"], values["lengths"]
+        values["scores"] = None if scores is None else NumberStats(**scores)
+        values["lengths"] = None if lengths is None else LengthStats(**lengths)
+        return cls(**values)
 
 
 @dataclass(slots=True)
@@ -96,9 +96,9 @@ class _RunningStats:
 
     def add(self, value: float) -> None:
         self.count += 1
-        off = value - self.mean
-        self.mean += off / self.count
-        self.squared_deviations += off * (value - self.mean)
+        difference = value - self.mean
+        self.mean += difference / self.count
+        self.squared_deviations += difference * (value - self.mean)
         if value < self.minimum:
             self.minimum = value
         if value > self.maximum:
@@ -150,7 +150,7 @@ class StatsAccumulator:
 
     def summarize(self) -> QualityStats:
         """Return the statistics of all results so far."""
-        named = self._labels.most_common(MAX_LABELS)
+        top_labels = self._labels.most_common(MAX_LABELS)
         return QualityStats(
             rows=self._outcomes.total(),
             succeeded=self._outcomes[JobOutcome.SUCCEEDED],
@@ -159,8 +159,8 @@ class StatsAccumulator:
             truncated=self._flags["truncated"],
             empty=self._flags["empty"],
             codes=dict(self._error_codes.most_common()),
-            labels=dict(named),
-            other_labels=self._labels.total() - sum(count for _, count in named) + self._flags["other"],
+            labels=dict(top_labels),
+            other_labels=self._labels.total() - sum(count for _, count in top_labels) + self._flags["other"],
             labelled=self._flags["labelled"],
             scores=NumberStats(**self._scores.as_dict()) if self._scores.count else None,
             lengths=self._length_stats() if self._text_lengths.count else None,
@@ -188,9 +188,9 @@ class StatsAccumulator:
         return LengthStats(**self._text_lengths.as_dict(), p50=self._percentile(0.5), p95=self._percentile(0.95))
 
     def _percentile(self, share: float) -> int:
-        left = max(1, -int(-share * self._text_lengths.count // 1))  # nearest rank, from 1, rounded up
+        rank = max(1, -int(-share * self._text_lengths.count // 1))  # nearest rank, from 1, rounded up
         for length in sorted(self._length_counts):
-            left -= self._length_counts[length]
-            if left <= 0:
+            rank -= self._length_counts[length]
+            if rank <= 0:
                 return length
         raise AssertionError("ranks end with the count")

@@ -5,7 +5,6 @@ crashes before the commit has changed nothing, and the next one starts over.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,13 +24,14 @@ from producer.readers.sql import sql_sources
 from producer.readers.sql.sql_sources import SqlSource
 from producer.readers.storable import make_storable
 from producer.results import pages, tabular
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
+from producer.results.tabular import ColumnType
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.stats import StatsAccumulator
 from producer.schedules.runs import output_table, run_alerts, run_errors
 from producer.schedules.runs.output_table import OutputTable, open_source_database
-from producer.schedules.runs.run_lease import bind_datetimes, lease_run
+from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,18 @@ ADVANCE_WATERMARK = """
 UPDATE schedules SET watermark = :until WHERE name = :schedule AND (watermark IS NULL OR watermark < :until)
 """
 
+# A backfilled run may leave a gap before it. The watermark passes those that follow it without one, in a few rounds.
+ADVANCE_WATERMARK_OVER_RUNS = """
+UPDATE schedules SET watermark = (
+    SELECT max(r.until) FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
+WHERE name = :schedule AND EXISTS (
+    SELECT 1 FROM runs r WHERE r.schedule = schedules.name AND r.state = 'completed'
+       AND r.since <= coalesce(schedules.watermark, :initial_since)
+       AND (schedules.watermark IS NULL OR r.until > schedules.watermark))
+"""
+
 POSTPONE_RUN = """
 UPDATE runs SET next_check_at = :next_check_at, attempts = attempts + 1, step_starts = 0,
        error_code = 'output_table_not_ready', error_message = :message
@@ -67,17 +79,6 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :hol
 
 class _LeaseLost(Exception):
     """Another process holds the run by now, so nothing may be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class _LeasedRun:
-    """A run that this process holds, with its database."""
-
-    database: Database
-    view: RunView
-    definition: ScheduleDefinition
-    holder_id: str
-    now: datetime
 
 
 def finish_run(database: Database, settings: Settings, run: RunView, now: datetime) -> bool:
@@ -90,7 +91,7 @@ def finish_run(database: Database, settings: Settings, run: RunView, now: dateti
         if holder_id is None:
             return False
         run_errors.begin_step(database, run, holder_id, STEP)
-        leased_run = _LeasedRun(database, run, definition, holder_id, now)
+        leased_run = LeasedRun(database, run, definition, holder_id, now)
         batch = _find_batch(database, run)
         try:
             if batch is None or batch.status is not BatchStatus.COMPLETED:
@@ -129,15 +130,16 @@ def _failure_reason(batch: BatchView | None) -> tuple[str, str]:
     return batch.error_code or "failed", batch.error_message or f"{batch.id} {batch.status.value}"
 
 
-def _complete_run(settings: Settings, run: _LeasedRun, batch: BatchView) -> None:
+def _complete_run(settings: Settings, run: LeasedRun, batch: BatchView) -> None:
     accumulator = StatsAccumulator()
     rows = accumulator.add_while_iterating(pages.iter_by_position(run.database, batch.id))
-    if run.definition.into is None or not batch.counts.completed:
+    if run.definition.into is None or not batch.counts.succeeded:
         _exhaust(rows)
         failpoint("before_finish_run")
     else:
         layout = tabular.layout_for_batch(run.database, batch.id, tasks.find_spec(batch.task))
-        table = OutputTable(run.definition.into, layout, run.view.scheduled_at)
+        id_type = ColumnType(run.view.id_type or ColumnType.TEXT)
+        table = OutputTable(run.definition.into, layout, run.view.scheduled_at, id_type)
         if run.definition.into_source is None:
             with table.stage(run.database, rows) as staged:
                 failpoint("before_finish_run")
@@ -154,7 +156,7 @@ def _complete_run(settings: Settings, run: _LeasedRun, batch: BatchView) -> None
 
 
 def _merge_into_source(
-    source: SqlSource, table: OutputTable, run: _LeasedRun, batch: BatchView, rows: Iterator[ResultRow]
+    source: SqlSource, table: OutputTable, run: LeasedRun, batch: BatchView, rows: Iterator[ResultRow]
 ) -> None:
     """Merge into a table of another database, unless an earlier process did and crashed before marking the run."""
     with open_source_database(source) as user_database:
@@ -174,38 +176,40 @@ def _exhaust(rows: Iterator[ResultRow]) -> None:
         pass
 
 
-def _mark_completed(connection: Connection, run: _LeasedRun, batch: BatchView, accumulator: StatsAccumulator) -> None:
+def _mark_completed(connection: Connection, run: LeasedRun, batch: BatchView, accumulator: StatsAccumulator) -> None:
     """Mark the run as completed in the caller's transaction; raises _LeaseLost, which must roll it back."""
     summary = run_alerts.summarize_completed(connection, run.view, batch, accumulator.summarize())
     _end_run(connection, run, COMPLETE_RUN, summary=summary)
+    _advance_watermark(connection, run)
+    run_alerts.record_alerts(connection, run.view, summary, run.now)
+
+
+def _advance_watermark(connection: Connection, run: LeasedRun) -> None:
+    schedule = {"schedule": run.view.schedule}
     if run.view.trigger is not RunTrigger.BACKFILL:
-        watermark = {"schedule": run.view.schedule, "until": run.view.until}
-        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), watermark)
-    run_alerts.record_alerts(connection, run.definition, run.view, summary, run.now)
+        connection.execute(bind_datetimes(ADVANCE_WATERMARK, "until"), {**schedule, "until": run.view.until})
+        return
+    statement = bind_datetimes(ADVANCE_WATERMARK_OVER_RUNS, "initial_since")
+    while connection.execute(statement, {**schedule, "initial_since": run.definition.initial_since}).rowcount:
+        pass
 
 
-def _fail_run(run: _LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
+def _fail_run(run: LeasedRun, batch: BatchView | None, code: str, message: str) -> None:
     summary = None if batch is None else run_alerts.summarize_failed(batch)
     with run.database.write() as connection:
         _end_run(connection, run, FAIL_RUN, summary=summary, code=code, message=make_storable(message))
-        run_alerts.record_failure(connection, run.definition, run.view, f"{code}: {message}", run.now)
+        run_alerts.record_run_event(connection, run.view, "failed", message, run.now, code)
 
 
-def _end_run(connection: Connection, run: _LeasedRun, statement: str, **parameters: Any) -> None:
+def _end_run(connection: Connection, run: LeasedRun, statement: str, **parameters: Any) -> None:
     registry.lock_if_exists(connection, run.database.sql, run.view.schedule)
     query = bind_datetimes(statement, "now").bindparams(bindparam("summary", type_=Document))
-    values = {**run.view.key, "holder_id": run.holder_id, "now": run.now, **parameters}
-    if connection.execute(query, values).rowcount == 0:
+    if not run.execute(connection, query, now=run.now, **parameters):
         raise _LeaseLost
 
 
-def _postpone(run: _LeasedRun, error: Unreachable) -> None:
+def _postpone(run: LeasedRun, error: Unreachable) -> None:
     log.warning("run.finish_deferred", schedule=run.view.schedule, error=str(error))
-    values = {
-        **run.view.key,
-        "holder_id": run.holder_id,
-        "next_check_at": run.now + RETRY_DELAY,
-        "message": make_storable(str(error)),
-    }
+    statement, next_check_at = bind_datetimes(POSTPONE_RUN, "next_check_at"), run.now + RETRY_DELAY
     with run.database.write() as connection:
-        connection.execute(bind_datetimes(POSTPONE_RUN, "next_check_at"), values)
+        run.execute(connection, statement, next_check_at=next_check_at, message=make_storable(str(error)))

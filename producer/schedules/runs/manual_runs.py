@@ -1,19 +1,26 @@
 """Manual runs: one run now, or a backfill of past scheduled times."""
 
+import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import NamedTuple
 
 from sqlalchemy.exc import IntegrityError
 
 from models.columns import UtcDateTime
 from models.db import Database
-from models.errors import UsageError
+from models.errors import NotFound, UsageError, WaitTimeout
 from models.pipelines.catalogue import Catalogue
-from models.states import RunState, RunTrigger
+from models.states import RunTrigger
+from producer.batches.polling import poll_intervals
 from producer.schedules import registry
 from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.runs import run_views
 from producer.schedules.runs.planning import open_run
 from producer.schedules.runs.run_lease import bind_datetimes
+from producer.schedules.runs.run_views import RunView
+from producer.times import TimeRange
 
 MAX_BACKFILL_RUNS = 1000
 
@@ -25,62 +32,73 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND next_check_at IS
   AND (state <> 'completed' OR :include_completed)
 RETURNING state, since
 """
+SELECT_RUN = "SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"
 
 
-def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> str:
-    """Run a schedule now, even if suspended; return the batch's id. Raises NotFound, UnknownPipeline and UsageError."""
+class StartedRun(NamedTuple):
+    """A run that was started by hand, and its batch."""
+
+    scheduled_at: datetime
+    batch_id: str
+
+
+class BackfillResult(NamedTuple):
+    """The runs that a backfill started, and the scheduled times whose runs it left alone."""
+
+    started: list[StartedRun]
+    skipped: list[datetime]
+
+
+def trigger(database: Database, catalogue: Catalogue, name: str, now: datetime) -> StartedRun:
+    """Run a schedule now, even if suspended. Raises NotFound, UnknownPipeline and UsageError."""
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
     scheduled_at = now.replace(microsecond=0)
     try:
         with database.write() as connection:
             registry.lock_schedule(connection, database.sql, name)
-            return open_run(
+            batch_id = open_run(
                 connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.MANUAL, now=now
             )
     except IntegrityError:
         raise UsageError(f"{name} has a run for this very second already: batchmill schedule history {name}") from None
+    return StartedRun(scheduled_at, batch_id)
 
 
 def backfill(
     database: Database,
     catalogue: Catalogue,
     name: str,
-    first: datetime,
-    last: datetime,
+    span: TimeRange,
     now: datetime,
     *,
     include_completed: bool = False,
-) -> tuple[list[datetime], list[datetime]]:
-    """Run the scheduled times from `first` to `last` that have no completed run; return those begun and those skipped.
+) -> BackfillResult:
+    """Run the scheduled times in a span that have no completed run; times after `now` are left out.
 
-    A completed run is repeated over the rows that it read then. Raises NotFound, UnknownPipeline and UsageError.
+    A run that read its source before is repeated over the same rows. Raises NotFound, UnknownPipeline and UsageError.
 
     database: our database
     catalogue: pipelines of this machine
     name: name of the schedule
-    first, last: ends of the span, both included
+    span: the scheduled times to run
     now: time of the call
     include_completed: repeat completed runs too
     """
     definition = registry.get(database, name).definition
     catalogue[definition.pipeline]
-    begun, kept = [], []
-    for scheduled_at in _times_to_backfill(definition, first, last, now):
+    result = BackfillResult([], [])
+    for scheduled_at in _times_to_backfill(definition, span, now):
+        key = {"schedule": name, "scheduled_at": scheduled_at}
         with database.write() as connection:
             registry.lock_schedule(connection, database.sql, name)
-            key = {"schedule": name, "scheduled_at": scheduled_at}
-            typed = bind_datetimes(DELETE_ENDED_RUN).columns(since=UtcDateTime())
-            gone = connection.execute(typed, {**key, "include_completed": include_completed}).one_or_none()
-            if gone is not None:
-                connection.execute(bind_datetimes(DELETE_EVENTS), key)
-            elif connection.scalar(
-                bind_datetimes("SELECT 1 FROM runs WHERE schedule = :schedule AND scheduled_at = :scheduled_at"), key
-            ):
-                kept.append(scheduled_at)
+            statement = bind_datetimes(DELETE_ENDED_RUN).columns(since=UtcDateTime())
+            deleted = connection.execute(statement, {**key, "include_completed": include_completed}).one_or_none()
+            if deleted is None and connection.scalar(bind_datetimes(SELECT_RUN), key):
+                result.skipped.append(scheduled_at)
                 continue
-            since = gone.since if gone is not None and gone.state == RunState.COMPLETED else None
-            open_run(
+            connection.execute(bind_datetimes(DELETE_EVENTS), key)
+            batch_id = open_run(
                 connection,
                 database,
                 catalogue,
@@ -88,24 +106,65 @@ def backfill(
                 scheduled_at,
                 trigger=RunTrigger.BACKFILL,
                 now=now,
-                since=since,
+                since=None if deleted is None else deleted.since,
             )
-        begun.append(scheduled_at)
-    return begun, kept
+        result.started.append(StartedRun(scheduled_at, batch_id))
+    return result
 
 
-def _times_to_backfill(
-    definition: ScheduleDefinition, first: datetime, last: datetime, now: datetime
-) -> list[datetime]:
-    if last < first:
+def scheduled_times_in(definition: ScheduleDefinition, span: TimeRange, now: datetime, *, limit: int) -> list[datetime]:
+    """Return the first scheduled times in a span that have come by `now`."""
+    tick = timedelta.resolution
+    last = min(span.end - tick, now)
+    return list(islice(definition.timetable.times_between(span.start - tick, last), limit))
+
+
+def find_runs(database: Database, name: str, scheduled_times: Sequence[datetime]) -> list[RunView]:
+    """Return the runs of these times; raises NotFound if one was deleted meanwhile."""
+    runs = [run_views.find_run(database, name, scheduled_at) for scheduled_at in scheduled_times]
+    if None in runs:
+        raise NotFound(f"a run of {name} was deleted meanwhile; see: batchmill schedule history {name}")
+    return [run for run in runs if run is not None]
+
+
+def wait_for_runs(
+    database: Database, name: str, scheduled_times: Sequence[datetime], timeout: float | None = None
+) -> list[RunView]:
+    """Poll the runs of these times until all have ended, and return them; raises NotFound, and WaitTimeout.
+
+    timeout: seconds, None = no limit
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for pause in poll_intervals():
+        runs = find_runs(database, name, scheduled_times)
+        open_runs = [run for run in runs if run.state.is_open]
+        if not open_runs:
+            return runs
+        seconds_left = pause if deadline is None else deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise WaitTimeout(
+                f"{len(open_runs)} of {len(runs)} runs of {name} have not ended, and go on; see: "
+                f"batchmill schedule history {name}"
+            )
+        time.sleep(min(pause, seconds_left))
+    raise AssertionError("poll_intervals() never ends")
+
+
+def _times_to_backfill(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> list[datetime]:
+    if span.end <= span.start:
         raise UsageError("the span ends before it begins; swap its two ends")
-    if last > now:
-        raise UsageError("a scheduled time that is still to come can't be run again; end the span before now")
-    span = definition.timetable.times_between(first - timedelta(microseconds=1), last)
-    scheduled_times = list(islice(span, MAX_BACKFILL_RUNS + 1))
+    scheduled_times = scheduled_times_in(definition, span, now, limit=MAX_BACKFILL_RUNS + 1)
     if len(scheduled_times) > MAX_BACKFILL_RUNS:
         raise UsageError(f"that is more than {MAX_BACKFILL_RUNS:,} runs; take a shorter span")
     if not scheduled_times:
-        name = definition.name
-        raise UsageError(f"{name} has no scheduled time in that span; see when it runs: batchmill schedule show {name}")
+        raise UsageError(_no_times_message(definition, span, now))
     return scheduled_times
+
+
+def _no_times_message(definition: ScheduleDefinition, span: TimeRange, now: datetime) -> str:
+    if span.start > now:
+        return "that time is still to come, and only past scheduled times can be run again; to run now: trigger"
+    previous = next(definition.timetable.times_before(span.end), None)
+    following = next(definition.timetable.times_after(span.end), None)
+    near = [definition.format_time(scheduled_at) for scheduled_at in (previous, following) if scheduled_at is not None]
+    return f"{definition.name} has no past scheduled time there; the nearest are {' and '.join(near)}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, select, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, Text, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -23,11 +23,11 @@ from models.privacy import urls
 from models.states import JobOutcome
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import staging
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.staging import StagingTable, TableSchema, quote_name
 from producer.results.tabular import ColumnType, TabularLayout
 
-ID_COLUMN = ("id", ColumnType.TEXT)
+ID_COLUMN = "id"
 PROVENANCE_COLUMNS = (
     ("truncated", ColumnType.BOOLEAN),
     ("model", ColumnType.TEXT),
@@ -52,12 +52,13 @@ class OutputTable:
     name: str
     layout: TabularLayout
     scheduled_at: datetime
+    id_type: ColumnType = ColumnType.TEXT  # of the source; a table from before that was kept has text
 
     @property
-    def shape(self) -> TableSchema:
+    def schema(self) -> TableSchema:
         """The columns: `id`, inputs, passthrough, outputs, and the model, run and batch of each row."""
-        given, answered = self.layout.columns_excluding(name for name, _ in (ID_COLUMN, *PROVENANCE_COLUMNS))
-        return TableSchema((ID_COLUMN, *given, *answered, *PROVENANCE_COLUMNS), key=("id",))
+        inputs, outputs = self.layout.columns_excluding(name for name in (ID_COLUMN, *dict(PROVENANCE_COLUMNS)))
+        return TableSchema(((ID_COLUMN, self.id_type), *inputs, *outputs, *PROVENANCE_COLUMNS), key=(ID_COLUMN,))
 
     def row_values(self, row: ResultRow) -> list[Any]:
         """Return the values of one row in column order; raises UsageError if it has no id or does not fit."""
@@ -67,7 +68,7 @@ class OutputTable:
                 "name the column that has it: id"
             )
         return [
-            row.custom_id,
+            int(row.custom_id) if self.id_type is ColumnType.INTEGER else row.custom_id,
             *self.layout.input_values(row),
             *self.layout.output_values(row),
             row.truncated,
@@ -84,12 +85,21 @@ class OutputTable:
 
         Raises UsageError if rows have no id or the database is not writable, and Unreachable.
         """
-        fitted = replace(self, layout=replace(self.layout, hint=MIXED_OUTPUTS_ADVICE))
-        values = (fitted.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
+        layout = replace(self.layout, hint=MIXED_OUTPUTS_ADVICE)
+        table = replace(self, layout=layout, id_type=self._id_type_in(database))
+        values = (table.row_values(row) for row in rows if row.status is JobOutcome.SUCCEEDED)
         with ExitStack() as stack:
             with _translate_read_only_errors(self.name):
-                found = stack.enter_context(staging.stage_rows(database, self.shape, values))
-            yield StagedMerge(self, found)
+                staged = stack.enter_context(staging.stage_rows(database, table.schema, values))
+            yield StagedMerge(table, staged)
+
+    def _id_type_in(self, database: Database) -> ColumnType:
+        """Return the type of the ids in an existing table if that is text, which takes any id, else the source's."""
+        with database.read() as connection:
+            inspector = inspect(connection)
+            columns = inspector.get_columns(self.name) if inspector.has_table(self.name) else []
+        is_text = any(column["name"] == ID_COLUMN and isinstance(column["type"], String) for column in columns)
+        return ColumnType.TEXT if is_text else self.id_type
 
 
 class StagedMerge:
@@ -141,16 +151,16 @@ class StagedMerge:
             connection.execute(text(LOCK_NAME), {"table": f"batchmill output table {self._table.name}"})
 
     def _fit_columns(self) -> None:
-        name, differs = self._table.name, self._staged.create_or_diff(self._table.name)
-        if differs.key != ("id",) or differs.missing.keys() & {column for column, _ in PROVENANCE_COLUMNS}:
+        name, difference = self._table.name, self._staged.create_or_diff(self._table.name)
+        if difference.key != ("id",) or difference.missing.keys() & {column for column, _ in PROVENANCE_COLUMNS}:
             raise UsageError(f"the table {name} is not one that schedules write; name another with into")
-        if differs.type_changed:
-            column, (there, here) = next(iter(differs.type_changed.items()))
+        if difference.type_changed:
+            column, (table_type, result_type) = next(iter(difference.type_changed.items()))
             raise UsageError(
-                f"{column} in the table {name} is {there}, and in these results {here}; name another table with into, "
-                "or drop this one"
+                f"{column} in the table {name} is {table_type}, and in these results {result_type}; "
+                "name another table with into, or drop this one"
             )
-        for column, kind in differs.missing.items():
+        for column, kind in difference.missing.items():
             self._staged.add_column(name, column, kind)
 
 
@@ -168,8 +178,8 @@ def open_source_database(query: SqlSource) -> Iterator[Database]:
 def _translate_read_only_errors(table: str) -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, DatabaseRefused) as raised:  # raised by the driver, or already translated
-        error = raised.__cause__ if isinstance(raised, DatabaseRefused) else raised
+    except (DBAPIError, DatabaseRefused) as failure:  # raised by the driver, or already translated
+        error = failure.__cause__ if isinstance(failure, DatabaseRefused) else failure
         if isinstance(error, DBAPIError) and driver_error_code(error) in {*READ_ONLY_CODES, SQLITE_READ_ONLY_CODE}:
             advice = "give its role the right to, or name another database with into_source"
             raise UsageError(
@@ -203,8 +213,8 @@ def record_merge(connection: Connection, schedule: str, scheduled_at: datetime, 
         "finished_at": text(SQL_FRAGMENTS[name].now),
     }
     insert = (postgresql if name == "postgresql" else sqlite).insert(MERGED_RUNS).values(values)
-    renewed = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
-    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "scheduled_at"], set_=renewed))
+    updates = {"batch_id": insert.excluded.batch_id, "finished_at": insert.excluded.finished_at}
+    connection.execute(insert.on_conflict_do_update(index_elements=["schedule", "scheduled_at"], set_=updates))
 
 
 def is_merged(connection: Connection, schedule: str, scheduled_at: datetime, batch_id: str) -> bool:

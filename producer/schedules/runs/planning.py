@@ -28,8 +28,7 @@ from producer.schedules.runs import run_errors
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.timing import due_times
 from producer.submission import open_submission
-from producer.submission.ids import new_batch_id
-from producer.submission.open_submission import OpenSubmission
+from producer.submission.open_submission import OpenSubmission, new_batch_id
 from producer.submission.request import SubmitRequest
 from producer.times import Deadline
 
@@ -66,15 +65,15 @@ def plan_due_schedules(database: Database, catalogue: Catalogue, now: datetime) 
     """Plan the runs of every schedule up to `now`, as far as possible; raises Unreachable."""
     with database.read() as connection:
         names = connection.scalars(bind_datetimes(SELECT_DUE_SCHEDULES, "now"), {"now": now}).all()
-    found = []
+    plans = []
     for name in names:
         try:
-            found.append(plan_schedule(database, catalogue, name, now))
+            plans.append(plan_schedule(database, catalogue, name, now))
         except BaseException as error:  # such as a definition that only an earlier version accepted
             if isinstance(error, (*run_errors.PROCESS_EXIT_ERRORS, Unreachable)):
                 raise
-            found.append(_plan_as_failed(database, catalogue, name, error, now))
-    return [planned for planned in found if planned is not None]
+            plans.append(_plan_as_failed(database, catalogue, name, error, now))
+    return [plan for plan in plans if plan is not None]
 
 
 def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: datetime) -> PlanResult | None:
@@ -95,10 +94,10 @@ def plan_schedule(database: Database, catalogue: Catalogue, name: str, now: date
                 message=f"the pipeline {definition.pipeline!r} is not in the catalogue of {socket.gethostname()}",
             )
             return None
-        planned = _plan_locked(connection, database, catalogue, definition, row, now)
+        plan = _plan_locked(connection, database, catalogue, definition, row, now)
         failpoint("during_planning")
     failpoint("after_planning")
-    return planned
+    return plan
 
 
 def _lock_due_schedule(connection: Connection, database: Database, name: str, now: datetime) -> Row[Any] | None:
@@ -121,14 +120,14 @@ def _plan_as_failed(
                 log.warning("schedule.evaluation_deferred", schedule=name, error=type(error).__name__)
                 return None
             definition = ScheduleDefinition.from_fields(name, row.definition)
-            planned = _plan_locked(connection, database, catalogue, definition, row, now, defect)
+            plan = _plan_locked(connection, database, catalogue, definition, row, now, defect)
     except Unreachable:
         raise
-    except Exception as worse:  # then the due times are unknown
-        _alert_unplannable(database, name, worse, now)
+    except Exception as second_error:  # then the due times are unknown
+        _alert_unplannable(database, name, second_error, now)
         return None
     log.error("schedule.evaluation_failed", schedule=name, exc_info=error)
-    return planned
+    return plan
 
 
 def _alert_unplannable(database: Database, name: str, error: Exception, now: datetime) -> None:
@@ -168,17 +167,17 @@ def open_run(
     """
     deadline_at = None if trigger is RunTrigger.BACKFILL else definition.deadline_for(scheduled_at)
     request = _request_with_deadline(definition, catalogue[definition.pipeline], scheduled_at, deadline_at, now)
-    entry = OpenSubmission(new_batch_id(), holder_id="")
-    open_submission.insert_batch(connection, database.sql, request, entry)
+    submission = OpenSubmission(new_batch_id(), holder_id="")
+    open_submission.insert_batch(connection, database.sql, request, submission)
     values = _run_row(definition, scheduled_at, trigger, now) | {
         "state": RunState.WAITING.value,
-        "batch_id": entry.batch_id,
+        "batch_id": submission.batch_id,
         "deadline_at": deadline_at,
         "next_check_at": now,
         "since": since,
     }
     connection.execute(insert(Run.__table__).values(values))  # type: ignore[arg-type]
-    return entry.batch_id
+    return submission.batch_id
 
 
 def _request_with_deadline(
@@ -190,10 +189,10 @@ def _request_with_deadline(
 ) -> SubmitRequest:
     """Build the request with the deadline as a duration, so that only the database's clock measures it."""
     request = definition.request_for(pipeline, scheduled_at)
-    left = None if deadline_at is None else (deadline_at - now).total_seconds()
-    if left is None or left <= 0:  # a passed deadline would expire a run that is to be caught up
+    seconds = None if deadline_at is None else (deadline_at - now).total_seconds()
+    if seconds is None or seconds <= 0:  # a passed deadline would expire a run that is to be caught up
         return request
-    return replace(request, deadline=Deadline(seconds=left))
+    return replace(request, deadline=Deadline(seconds=seconds))
 
 
 def _plan_locked(
@@ -214,28 +213,30 @@ def _plan_locked(
         max_age=definition.max_catchup_age,
     )
     # Times due together are caught up one after another; only runs opened earlier count as overlap.
-    busy = definition.overlap == "skip" and decision.due and connection.scalar(text(COUNT_OPEN_RUNS), {"name": name})
-    there = set(_existing_times(connection, name, (*decision.due, *decision.missed)))
-    due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in there]
-    if busy:
+    is_busy = definition.overlap == "skip" and decision.due and connection.scalar(text(COUNT_OPEN_RUNS), {"name": name})
+    existing = set(_existing_times(connection, name, (*decision.due, *decision.missed)))
+    due = [scheduled_at for scheduled_at in decision.due if scheduled_at not in existing]
+    if is_busy:
         _insert_ended_runs(connection, definition, due, RunState.SKIPPED, now)
         _record_events(connection, definition, due, "skipped", "the run before was still at it", now)
-    elif obstacle := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
-        failure = {"error_code": obstacle.code, "error_message": make_storable(str(obstacle))}
+    elif error := planning_error or _find_request_error(definition, catalogue[definition.pipeline], now):
+        failure = {"error_code": error.code, "error_message": make_storable(str(error))}
         _insert_ended_runs(connection, definition, due, RunState.FAILED, now, **failure)
-        _record_events(connection, definition, due, "failed", str(obstacle), now)
+        _record_events(connection, definition, due, "failed", str(error), now, error.code)
     else:
         for scheduled_at in due:
             open_run(connection, database, catalogue, definition, scheduled_at, trigger=RunTrigger.CRON, now=now)
     if decision.missed_count:
-        _insert_ended_runs(connection, definition, [s for s in decision.missed if s not in there], RunState.MISSED, now)
+        _insert_ended_runs(
+            connection, definition, [time for time in decision.missed if time not in existing], RunState.MISSED, now
+        )
         message = _missed_message(definition.format_time(decision.missed[-1]), decision.missed_count)
         _record_events(connection, definition, decision.missed[-1:], "missed", message, now)
     connection.execute(
         bind_datetimes(SET_EVALUATED_UNTIL, "evaluated_until", "next_run_at"),
         {"name": name, "evaluated_until": decision.evaluated_until, "next_run_at": decision.next_run_at},
     )
-    runs, skipped = ((), tuple(due)) if busy else (tuple(due), ())
+    runs, skipped = ((), tuple(due)) if is_busy else (tuple(due), ())
     return PlanResult(name, runs, skipped, decision.missed_count)
 
 
@@ -266,10 +267,18 @@ def _record_events(
     kind: str,
     message: str,
     now: datetime,
+    error_code: str | None = None,
 ) -> None:
     for scheduled_at in scheduled_times:
         events.record_event(
-            connection, definition.name, scheduled_at, kind, message, occurred_at=now, url=definition.webhook
+            connection,
+            definition.name,
+            scheduled_at,
+            kind,
+            message,
+            occurred_at=now,
+            url=definition.webhook,
+            error_code=error_code,
         )
 
 
@@ -281,8 +290,8 @@ def _insert_ended_runs(
     now: datetime,
     **extra: str,
 ) -> None:
-    ended = {"state": state.value, "finished_at": now, **extra}
-    rows = [_run_row(definition, scheduled_at, RunTrigger.CRON, now) | ended for scheduled_at in scheduled_times]
+    values = {"state": state.value, "finished_at": now, **extra}
+    rows = [_run_row(definition, scheduled_at, RunTrigger.CRON, now) | values for scheduled_at in scheduled_times]
     if rows:
         connection.execute(insert(Run.__table__), rows)  # type: ignore[arg-type]
 

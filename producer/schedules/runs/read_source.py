@@ -1,10 +1,11 @@
 """The step that reads a run's source into its batch; a process that takes over starts from the beginning."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
 from models.columns import UtcDateTime
 from models.db import Database
@@ -13,13 +14,14 @@ from models.failpoints import failpoint
 from models.pipelines.catalogue import Catalogue
 from models.settings import Settings
 from models.states import RunTrigger
+from producer.readers.rows import Problem, Row
 from producer.readers.storable import make_storable
-from producer.schedules.alerts import events
 from producer.schedules.definition import ScheduleDefinition
-from producer.schedules.runs import deadline_watch, run_errors, sources
-from producer.schedules.runs.run_lease import bind_datetimes, lease_run
+from producer.schedules.runs import deadline_watch, run_alerts, run_errors, sources
+from producer.schedules.runs.run_lease import LeasedRun, bind_datetimes, lease_run
 from producer.schedules.runs.run_views import RunView
-from producer.submission import open_submission, submit
+from producer.schedules.runs.sources import IdTypes, SourceTimes
+from producer.submission import discard, open_submission, submit
 from producer.submission.open_submission import OpenSubmission
 
 log = structlog.get_logger(__name__)
@@ -33,6 +35,11 @@ SELECT_WATERMARK = "SELECT watermark FROM schedules WHERE name = :schedule"
 
 SET_SOURCE_RANGE = """
 UPDATE runs SET since = :since, until = :until
+WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
+"""
+
+SET_ID_TYPE = """
+UPDATE runs SET id_type = :id_type
 WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :holder_id
 """
 
@@ -52,7 +59,7 @@ WHERE state = 'waiting' AND batch_id IN
 
 
 @dataclass(frozen=True, slots=True)
-class _ClaimedRun:
+class _ClaimedBatch:
     """A run's open submission, and the time range of its rows."""
 
     submission: OpenSubmission
@@ -66,21 +73,23 @@ def read_run_source(database: Database, settings: Settings, catalogue: Catalogue
     Raises Unreachable if our own database is unreachable.
     """
     definition = ScheduleDefinition.from_fields(run.schedule, run.definition)
-    with lease_run(database, run) as token:
-        if token is not None:
-            run_errors.begin_step(database, run, token, STEP)
-        begun = None if token is None else _take_over(database, definition, run, token)
-        if token is None or begun is None:
+    with lease_run(database, run) as holder_id:
+        if holder_id is None:
             return False
-        overdue = deadline_watch.alert_if_overdue(database, run, now)
+        run_errors.begin_step(database, run, holder_id, STEP)
+        leased_run = LeasedRun(database, run, definition, holder_id, now)
+        batch = _take_over_batch(leased_run)
+        if batch is None:
+            return False
+        is_overdue = deadline_watch.alert_if_overdue(database, run, now)
         failpoint("before_read_source")
         try:
             try:
-                _submit_rows(database, settings, catalogue, definition, run, begun)
+                _submit_rows(leased_run, batch, settings, catalogue)
             except (SourceNotReady, Unreachable) as error:
-                _postpone(database, definition, run, begun.submission, token, error, now, is_overdue=overdue)
+                _postpone_or_fail(leased_run, batch.submission, error, is_overdue=is_overdue)
             except UsageError as error:
-                _give_up(database, begun.submission, error.code, str(error))
+                _fail_batch(database, batch.submission, error.code, str(error))
         except Unreachable:
             raise
         except BatchmillError as error:  # the batch was cancelled meanwhile, or another process took over
@@ -97,117 +106,87 @@ def mark_started_runs(database: Database, now: datetime) -> None:
         connection.execute(bind_datetimes(MARK_STARTED_RUNS, "now"), {"now": now})
 
 
-def _submit_rows(
-    database: Database,
-    settings: Settings,
-    catalogue: Catalogue,
-    definition: ScheduleDefinition,
-    run: RunView,
-    claimed_run: _ClaimedRun,
-) -> None:
+def _submit_rows(run: LeasedRun, batch: _ClaimedBatch, settings: Settings, catalogue: Catalogue) -> None:
+    definition, schedule = run.definition, run.view.schedule
     pipeline = sources.pipeline_for(definition, catalogue)
-    request, entry = definition.request_for(pipeline, run.scheduled_at), claimed_run.submission
-    with sources.open_source(
-        settings,
-        definition,
-        pipeline.spec,
-        scheduled_at=run.scheduled_at,
-        since=claimed_run.since,
-        until=claimed_run.until,
-    ) as source:
-        submission = submit.submit_into(database, settings.slice_size, request, entry, source)
+    request = definition.request_for(pipeline, run.view.scheduled_at)
+    times = SourceTimes(run.view.scheduled_at, batch.since, batch.until)
+    id_types = IdTypes(definition)
+    with sources.open_source(settings, definition, pipeline.spec, times, id_types=id_types) as source:
+        if definition.into is not None and definition.sql is not None:
+            source = replace(source, rows=_record_id_type(run, id_types, source.rows))
+        submission = submit.submit_into(run.database, settings.slice_size, request, batch.submission, source)
     failpoint("after_read_source")
-    log.info("run.source_read", schedule=run.schedule, batch_id=submission.batch_id, jobs=submission.jobs)
-    warning = submit.notify_workers(settings, submission) if submission.slice_ids else None
+    log.info("run.source_read", schedule=schedule, batch_id=submission.batch_id, jobs=submission.jobs)
+    warning = submit.notify_workers(settings, submission) if submission.slices else None
     if warning:
-        log.warning(
-            "wakeups.send_failed",
-            schedule=run.schedule,
-            batch_id=submission.batch_id,
-            pipeline=submission.pipeline,
-            error=warning,
-        )
+        fields = {"schedule": schedule, "batch_id": submission.batch_id, "pipeline": submission.pipeline}
+        log.warning("wakeups.send_failed", **fields, error=warning)
 
 
-def _take_over(database: Database, definition: ScheduleDefinition, run: RunView, holder_id: str) -> _ClaimedRun | None:
+def _record_id_type(run: LeasedRun, id_types: IdTypes, rows: Iterator[Row | Problem]) -> Iterator[Row | Problem]:
+    """Yield the rows, and then record the type of their ids, before the batch is accepted."""
+    yield from rows
+    with run.database.write() as connection:
+        run.execute(connection, bind_datetimes(SET_ID_TYPE), id_type=id_types.common_type.value)
+
+
+def _take_over_batch(run: LeasedRun) -> _ClaimedBatch | None:
     """Take the batch over from an earlier reader; return None if another process holds the run or the rows are in.
 
     The lease check and the batch's takeover share one transaction, so a holder wrongly presumed crashed regains
     neither.
     """
+    database = run.database
     with database.write() as connection:
-        since, until = _source_range(connection, definition, run)
-        named = {**run.key, "holder_id": holder_id, "since": since, "until": until}
-        if connection.execute(bind_datetimes(SET_SOURCE_RANGE, "since", "until"), named).rowcount == 0:
+        since, until = _source_range(connection, run)
+        statement = bind_datetimes(SET_SOURCE_RANGE, "since", "until")
+        if not run.execute(connection, statement, since=since, until=until):
             return None
-        entry = open_submission.take_over_from_start(connection, database.sql, run.batch_id or "")
-        return None if entry is None else _ClaimedRun(entry, since, until)
+        submission = open_submission.take_over_from_start(connection, database.sql, run.view.batch_id or "")
+        return None if submission is None else _ClaimedBatch(submission, since, until)
 
 
-def _source_range(connection: Connection, definition: ScheduleDefinition, run: RunView) -> tuple[datetime, datetime]:
+def _source_range(connection: Connection, leased_run: LeasedRun) -> tuple[datetime, datetime]:
     """Return the time range of a run's rows, from the last completed run's end to its own time.
 
-    A repeated run keeps its earlier range; another backfill begins at the previous scheduled time.
+    A repeated run keeps its earlier range, without what a completed run has read since; another backfill begins at the
+    previous scheduled time.
     """
+    run, definition = leased_run.view, leased_run.definition
     until = run.scheduled_at - definition.lag_duration
-    if run.trigger is RunTrigger.BACKFILL:
-        if run.since is not None:
-            return run.since, until
-        before = next(definition.timetable.times_before(run.scheduled_at), None)
-        return (definition.initial_since if before is None else before - definition.lag_duration), until
     query = text(SELECT_WATERMARK).columns(watermark=UtcDateTime())
     watermark = connection.scalar(query, {"schedule": run.schedule})
-    return watermark or definition.initial_since, until
+    if run.trigger is not RunTrigger.BACKFILL:
+        return watermark or definition.initial_since, until
+    if run.since is not None:
+        return (max(run.since, watermark) if watermark is not None and watermark < until else run.since), until
+    previous = next(definition.timetable.times_before(run.scheduled_at), None)
+    return (definition.initial_since if previous is None else previous - definition.lag_duration), until
 
 
-def _postpone(
-    database: Database,
-    definition: ScheduleDefinition,
-    run: RunView,
-    submission: OpenSubmission,
-    holder_id: str,
-    error: BatchmillError,
-    now: datetime,
-    *,
-    is_overdue: bool,
+def _postpone_or_fail(
+    leased_run: LeasedRun, submission: OpenSubmission, error: BatchmillError, *, is_overdue: bool
 ) -> None:
+    run, database, now = leased_run.view, leased_run.database, leased_run.now
     if is_overdue and run.deadline_at is not None and run.planned_at < run.deadline_at:
-        _give_up(database, submission, "deadline_exceeded", f"{error}; and its deadline has passed")
+        _fail_batch(database, submission, "deadline_exceeded", f"{error}; and its deadline has passed")
         return
-    timeout = definition.max_source_wait
+    timeout = leased_run.definition.max_source_wait
     if run.attempts and now >= run.planned_at + timeout:
-        _give_up(
-            database, submission, "source_not_ready", f"{error}; it was waited for since {run.planned_at:%H:%M} UTC"
-        )
+        start = leased_run.definition.format_time(run.planned_at)
+        _fail_batch(database, submission, "source_not_ready", f"{error}; it was waited for since {start}")
         return
     pause = min(max(timeout / CHECKS_PER_TIMEOUT, MIN_CHECK_INTERVAL), MAX_CHECK_INTERVAL)
-    _execute(
-        database,
-        bind_datetimes(POSTPONE_RUN, "next_check_at"),
-        run,
-        holder_id,
-        next_check_at=now + pause,
-        message=make_storable(str(error)),
-    )
+    statement = bind_datetimes(POSTPONE_RUN, "next_check_at")
+    with database.write() as connection:
+        leased_run.execute(connection, statement, next_check_at=now + pause, message=make_storable(str(error)))
     if not run.attempts:
         with database.write() as connection:
-            events.record_event(
-                connection,
-                run.schedule,
-                run.scheduled_at,
-                "waiting",
-                str(error),
-                occurred_at=now,
-                url=definition.webhook,
-            )
+            run_alerts.record_run_event(connection, run, "waiting", str(error), now)
 
 
-def _give_up(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
+def _fail_batch(database: Database, submission: OpenSubmission, code: str, message: str) -> None:
     """Fail the batch without jobs; `finish` then fails the run."""
-    submit.delete_ingested_rows(database, submission)
-    submit.fail_submission(database, submission, code, message)
-
-
-def _execute(database: Database, statement: TextClause, run: RunView, holder_id: str, **parameters: object) -> None:
-    with database.write() as connection:
-        connection.execute(statement, {**run.key, "holder_id": holder_id, **parameters})
+    discard.delete_ingested_rows(database, submission)
+    discard.fail_submission(database, submission, code, message)

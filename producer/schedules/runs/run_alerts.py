@@ -10,7 +10,6 @@ from models.columns import Document
 from models.states import RunState
 from producer.batches.views import BatchView
 from producer.schedules.alerts import events
-from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.quality.drift import MAX_BASELINE_RUNS
 from producer.schedules.quality.stats import QualityStats
 from producer.schedules.runs.run_lease import bind_datetimes
@@ -35,9 +34,9 @@ def summarize_completed(
 ) -> dict[str, Any]:
     """Return the summary of a completed run."""
     query = bind_datetimes(SELECT_PREVIOUS_SUMMARIES).columns(summary=Document)
-    before = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
-    own_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
-    return build_summary(quality, _duration_seconds(batch), before, has_user_labels=own_labels) | {
+    previous = connection.scalars(query, {**run.key, "most": MAX_BASELINE_RUNS}).all()
+    has_user_labels = "candidate_labels" in tasks.find_spec(batch.task).parameters.model_fields
+    return build_summary(quality, _duration_seconds(batch), previous, has_user_labels=has_user_labels) | {
         "model": batch.model,
         "revision": batch.revision,
     }
@@ -48,7 +47,7 @@ def summarize_failed(batch: BatchView) -> dict[str, Any]:
     counts = batch.counts
     return {
         "total": counts.total,
-        "succeeded": counts.completed,
+        "succeeded": counts.succeeded,
         "failed": counts.failed,
         "expired": counts.expired,
         "cancelled": counts.cancelled,
@@ -58,33 +57,37 @@ def summarize_failed(batch: BatchView) -> dict[str, Any]:
     }
 
 
-def record_alerts(
-    connection: Connection, definition: ScheduleDefinition, run: RunView, run_summary: dict[str, Any], now: datetime
-) -> None:
+def record_alerts(connection: Connection, run: RunView, run_summary: dict[str, Any], now: datetime) -> None:
     """Record the events of a completed run."""
     alerts = []
-    moved = run_summary["drift"]
-    if definition.alert_drift is not None and moved is not None and moved["worst"] > definition.alert_drift:
-        alerts.append(("drift", moved["sentence"]))
+    drift = run_summary["drift"]
+    max_drift = run.definition.get("alert_drift")
+    if max_drift is not None and drift is not None and drift["worst"] > max_drift:
+        alerts.append(("drift", drift["sentence"]))
     if run_summary["changed"]:
         alerts.append(("model_changed", run_summary["changed"]))
     if connection.scalar(bind_datetimes(SELECT_PREVIOUS_STATE), run.key) in RECOVERABLE_STATES:
         alerts.append(("recovered", f"{run_summary['total']:,} rows, after a run that came to nothing"))
     for kind, message in alerts:
-        events.record_event(
-            connection, run.schedule, run.scheduled_at, kind, message, occurred_at=now, url=definition.webhook
-        )
+        record_run_event(connection, run, kind, message, now)
 
 
-def record_failure(
-    connection: Connection, definition: ScheduleDefinition, run: RunView, message: str, now: datetime
+def record_run_event(
+    connection: Connection, run: RunView, kind: str, message: str, now: datetime, error_code: str | None = None
 ) -> None:
-    """Record that a run failed."""
+    """Record an event of a run, once for each kind, and send it to the webhook that the run was planned with."""
     events.record_event(
-        connection, run.schedule, run.scheduled_at, "failed", message, occurred_at=now, url=definition.webhook
+        connection,
+        run.schedule,
+        run.scheduled_at,
+        kind,
+        message if error_code is None else f"{error_code}: {message}",
+        occurred_at=now,
+        url=run.definition.get("webhook"),
+        error_code=error_code,
     )
 
 
 def _duration_seconds(batch: BatchView) -> float:
-    began, ended = batch.timestamps["created_at"], batch.timestamps.get(f"{batch.status.value}_at")
-    return (ended - began).total_seconds() if began and ended else 0.0
+    created_at, ended_at = batch.timestamps["created_at"], batch.timestamps.get(f"{batch.status.value}_at")
+    return (ended_at - created_at).total_seconds() if created_at and ended_at else 0.0

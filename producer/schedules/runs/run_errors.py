@@ -16,7 +16,7 @@ from models.lifecycle import termination
 from models.states import BatchStatus, Termination
 from producer.readers.storable import make_storable
 from producer.schedules import registry
-from producer.schedules.alerts import events
+from producer.schedules.runs import run_alerts
 from producer.schedules.runs.run_lease import bind_datetimes
 from producer.schedules.runs.run_views import RunView
 
@@ -93,22 +93,22 @@ def handle_error(database: Database, run: RunView, step: str, error: BaseExcepti
     """Retry a run later or fail it; re-raises Unreachable and errors that must end this process."""
     if isinstance(error, (*PROCESS_EXIT_ERRORS, Unreachable)):
         raise error
-    about = {
+    fields = {
         "schedule": run.schedule,
         "scheduled_at": run.scheduled_at.isoformat(),
         "step": step,
         "error": type(error).__name__,
     }
     if isinstance(error, TRANSIENT_ERRORS) and _postpone(database, run, step, error, now):
-        log.warning("run.step_deferred", **about)
+        log.warning("run.step_deferred", **fields)
         return
-    log.error("run.step_failed", **about, exc_info=None if isinstance(error, BatchmillError) else error)
+    log.error("run.step_failed", **fields, exc_info=None if isinstance(error, BatchmillError) else error)
     try:
         _fail_run(database, run, code_for(error), describe_error(error, step), now, alerts=True)
     except Unreachable:
         raise
     except Exception:
-        log.exception("run.alert_failed", **about)
+        log.exception("run.alert_failed", **fields)
         _fail_run(database, run, code_for(error), "see the log", now, alerts=False)
     if run.batch_id is not None:  # an accepted batch continues and gets its results
         termination.terminate(
@@ -127,21 +127,20 @@ def _postpone(database: Database, run: RunView, step: str, error: BaseException,
         if errors is None or errors >= MAX_UNEXPECTED_ERRORS:
             return False
         retry_seconds = max_backoff_seconds(errors + 1, FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
-        named = {
+        values = {
             "next_check_at": now + timedelta(seconds=retry_seconds),
             "code": code_for(error),
             "message": make_storable(describe_error(error, step)),
         }
         statement = bind_datetimes(POSTPONE_RUN.format(now=database.sql.now), "next_check_at")
-        connection.execute(statement, {**run.key, **named})
+        connection.execute(statement, {**run.key, **values})
     return True
 
 
 def _fail_run(database: Database, run: RunView, error_code: str, message: str, now: datetime, *, alerts: bool) -> None:
     with database.write() as connection:
         registry.lock_if_exists(connection, database.sql, run.schedule)
-        named = {"now": now, "code": error_code, "message": make_storable(message)}
+        values = {"now": now, "code": error_code, "message": make_storable(message)}
         statement = bind_datetimes(FAIL_RUN.format(now=database.sql.now), "now")
-        if connection.execute(statement, {**run.key, **named}).rowcount and alerts:
-            summary, url = f"{error_code}: {message}", run.definition.get("webhook")
-            events.record_event(connection, run.schedule, run.scheduled_at, "failed", summary, occurred_at=now, url=url)
+        if connection.execute(statement, {**run.key, **values}).rowcount and alerts:
+            run_alerts.record_run_event(connection, run, "failed", message, now, error_code)

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Connection, TextClause, bindparam, text
 
-from models.background import HeartbeatThread
+from models import holders
 from models.columns import UtcDateTime
 from models.db import Database
 from models.errors import DatabaseRefused, Unreachable
+from models.holders import ProcessLease
+from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs.run_views import RunView
-from producer.submission import holders
 
 LEASE_SECONDS = 15.0  # by the database's clock; then a holder without heartbeats counts as crashed
 RENEW_SECONDS = LEASE_SECONDS / 4  # so that three may be late
@@ -37,6 +41,21 @@ WHERE schedule = :schedule AND scheduled_at = :scheduled_at AND holder_id = :hol
 """
 
 
+@dataclass(frozen=True, slots=True)
+class LeasedRun:
+    """A run that this process holds, for one step at the time `now`."""
+
+    database: Database
+    view: RunView
+    definition: ScheduleDefinition
+    holder_id: str
+    now: datetime
+
+    def execute(self, connection: Connection, statement: TextClause, **parameters: Any) -> int:
+        """Execute a statement with the run's key and holder as parameters; return the number of rows it matched."""
+        return connection.execute(statement, {**self.view.key, "holder_id": self.holder_id, **parameters}).rowcount
+
+
 @contextmanager
 def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
     """Hold the lease on a run while the block runs; yields None if another process holds it or the state has changed.
@@ -47,8 +66,10 @@ def lease_run(database: Database, run: RunView) -> Iterator[str | None]:
     if not _acquire_lease(database, run, holder_id):
         yield None
         return
+    renewal = bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds))
+    params = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
     try:
-        with HeartbeatThread(lambda: _renew_lease(database, run, holder_id), RENEW_SECONDS):
+        with ProcessLease(database, renewal, params, RENEW_SECONDS).heartbeat_thread():
             yield holder_id
     finally:
         with suppress(Unreachable, DatabaseRefused), database.write() as connection:
@@ -78,14 +99,5 @@ def _acquire_lease(database: Database, run: RunView, holder_id: str) -> bool:
             connection.execute(
                 bind_datetimes(ACQUIRE_LEASE.format(now=sql.now, later=sql.now_plus_seconds)), named
             ).rowcount
-            == 1
-        )
-
-
-def _renew_lease(database: Database, run: RunView, holder_id: str) -> bool:
-    named = {**run.key, "holder_id": holder_id, "seconds": LEASE_SECONDS}
-    with database.write() as connection:
-        return (
-            connection.execute(bind_datetimes(RENEW_LEASE.format(later=database.sql.now_plus_seconds)), named).rowcount
             == 1
         )

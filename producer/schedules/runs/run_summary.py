@@ -13,15 +13,15 @@ def build_summary(
 ) -> dict[str, Any]:
     """Build the summary of a run, as it is stored in JSON.
 
-    `rows_per_second` counts computed rows only. `changed` is a sentence, or None if the models are those of the run
-    before.
+    `computed` and `rows_per_second` count neither reused nor failed rows. `changed` is a sentence, or None if the
+    models are those of the run before.
 
     current: statistics of the run's results
     seconds: time from the batch's creation to its end
     previous: summaries of earlier completed runs, newest first
     has_user_labels: whether labels are people's own texts, which `redact_summary` must hash
     """
-    earlier = [QualityStats.from_dict(one["quality"]) for one in previous if one.get("quality")]
+    baseline = [QualityStats.from_dict(summary["quality"]) for summary in previous if summary.get("quality")]
     return {
         "total": current.rows,
         "reused": current.reused,
@@ -33,8 +33,8 @@ def build_summary(
         "rows_per_second": round(current.computed_rows / seconds, 1) if seconds > 0 else None,
         "quality": current.as_dict(),
         **({"own_labels": True} if has_user_labels else {}),
-        "drift": measure_drift(current, earlier, redact_labels=has_user_labels).as_dict() if earlier else None,
-        "changed": next((describe_model_change(current, one) for one in earlier if one.versions), None),
+        "drift": measure_drift(current, baseline, redact_labels=has_user_labels).as_dict() if baseline else None,
+        "changed": next((describe_model_change(current, stats) for stats in baseline if stats.versions), None),
     }
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Row, Select, bindparam, func, select, text
 
 from models.columns import Key, UtcDateTime
 from models.db import Database
+from models.documents import format_timestamp
 from models.lifecycle import due_runs
 from models.schedule_tables import Run, Schedule
 from models.states import BatchStatus, RunState, RunTrigger
 from models.tables import Batch
-from producer.results.pages import format_timestamp
 from producer.schedules.runs import run_summary as summaries
 
 PAGE_SIZE = 50
@@ -29,6 +29,7 @@ class RunView:
     trigger: RunTrigger
     state: RunState
     definition: dict[str, Any]
+    id_type: str | None
     batch_id: str | None
     since: datetime | None
     until: datetime | None
@@ -56,7 +57,6 @@ class RunView:
     def as_dict(self) -> dict[str, Any]:
         """Return the run as `--json` prints it; these names are stable. Times are ISO 8601 in UTC."""
         times = ("since", "until", "deadline_at", "planned_at", "started_at", "finished_at")
-        error = None if self.error_code is None else {"code": self.error_code, "message": self.error_message}
         return {
             "object": "schedule.run",
             "schedule": self.schedule,
@@ -65,7 +65,8 @@ class RunView:
             "state": self.state.value,
             "batch_id": self.batch_id,
             **{name: iso_or_none(getattr(self, name)) for name in times},
-            "error": error,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
             "summary": summaries.redact_summary(self.summary),
         }
 
@@ -79,9 +80,9 @@ def newest_runs(database: Database, schedule: str, limit: int) -> list[RunView]:
 
 def latest_run_between(database: Database, schedule: str, start: datetime, end: datetime) -> RunView | None:
     """Return the last run from `start` on and before `end`; None if there is none."""
-    within = select_views().where(Run.schedule == schedule, Run.scheduled_at >= start, Run.scheduled_at < end)
-    found = _fetch(database, within.order_by(Run.scheduled_at.desc()).limit(1))
-    return found[0] if found else None
+    query = select_views().where(Run.schedule == schedule, Run.scheduled_at >= start, Run.scheduled_at < end)
+    runs = _fetch(database, query.order_by(Run.scheduled_at.desc()).limit(1))
+    return runs[0] if runs else None
 
 
 def completed_runs_before(database: Database, schedule: str, scheduled_at: datetime, limit: int) -> list[RunView]:
@@ -102,8 +103,8 @@ def last_run_by_schedule(database: Database) -> dict[str, RunView]:
 
 def find_run(database: Database, schedule: str, scheduled_at: datetime) -> RunView | None:
     """Return one run; None if there is none."""
-    found = _fetch(database, select_views().where(Run.schedule == schedule, Run.scheduled_at == scheduled_at))
-    return found[0] if found else None
+    runs = _fetch(database, select_views().where(Run.schedule == schedule, Run.scheduled_at == scheduled_at))
+    return runs[0] if runs else None
 
 
 def iter_due_runs(database: Database, now: datetime) -> Iterator[RunView]:
@@ -111,17 +112,17 @@ def iter_due_runs(database: Database, now: datetime) -> Iterator[RunView]:
 
     Runs are read in pages. The caller's work on one run may make a later one due, and another process may finish one.
     """
-    after = {"schedule": "", "scheduled_at": MIN_SCHEDULED_AT}
+    last_key = {"schedule": "", "scheduled_at": MIN_SCHEDULED_AT}
     while True:
         with database.read() as connection:
-            keys = connection.execute(_SELECT_DUE_RUNS, {"time": now, "most": PAGE_SIZE, **after}).all()
+            keys = connection.execute(_SELECT_DUE_RUNS, {"time": now, "most": PAGE_SIZE, **last_key}).all()
         for key in keys:
             run = find_run(database, key.schedule, key.scheduled_at)
             if run is not None and run.next_check_at is not None:
                 yield run
         if len(keys) < PAGE_SIZE:
             return
-        after = {"schedule": keys[-1].schedule, "scheduled_at": keys[-1].scheduled_at}
+        last_key = {"schedule": keys[-1].schedule, "scheduled_at": keys[-1].scheduled_at}
 
 
 def select_views(table: Any = Run.__table__, *extra_columns: ColumnElement[Any]) -> Select[Any]:

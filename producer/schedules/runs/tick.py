@@ -41,37 +41,32 @@ def run_once(database: Database, settings: Settings, catalogue: Catalogue, now: 
 
     Raises Unreachable if our own database is unreachable.
     """
-    planned = planning.plan_due_schedules(database, catalogue, now)
-    for one in planned:
-        log.info(
-            "schedule.evaluated",
-            schedule=one.schedule,
-            runs=len(one.runs),
-            skipped=len(one.skipped),
-            missed=one.missed_count,
-        )
+    plans = planning.plan_due_schedules(database, catalogue, now)
+    for plan in plans:
+        counts = {"runs": len(plan.runs), "skipped": len(plan.skipped), "missed": plan.missed_count}
+        log.info("schedule.evaluated", schedule=plan.schedule, **counts)
     read_source.mark_started_runs(database, now)
-    read, ended = _process_due_runs(database, settings, catalogue, now)
-    decided = sum(len(one.runs) + len(one.skipped) + one.missed_count for one in planned)
-    return TickResult(decided, read, ended, webhook.send_due(database, settings))
+    read_count, ended_count = _process_due_runs(database, settings, catalogue, now)
+    evaluated = sum(len(plan.runs) + len(plan.skipped) + plan.missed_count for plan in plans)
+    return TickResult(evaluated, read_count, ended_count, webhook.send_due(database, settings))
 
 
 def _process_due_runs(database: Database, settings: Settings, catalogue: Catalogue, now: datetime) -> tuple[int, int]:
     """Do each due step once, until none is left; the end of one run may let the next one start."""
-    done = {"read": 0, "ended": 0}
-    tried: set[tuple[object, ...]] = set()
+    counts = {"read": 0, "ended": 0}
+    attempted: set[tuple[object, ...]] = set()
     while True:
-        before = len(tried)
+        previous = len(attempted)
         for run in run_views.iter_due_runs(database, now):
             step = (run.schedule, run.scheduled_at, run.state, run.batch_has_ended)
-            if step in tried:
+            if step in attempted:
                 continue
-            tried.add(step)
-            what = _run_next_step(database, settings, catalogue, run, now)
-            if what is not None:
-                done[what] += 1
-        if len(tried) == before:
-            return done["read"], done["ended"]
+            attempted.add(step)
+            outcome = _run_next_step(database, settings, catalogue, run, now)
+            if outcome is not None:
+                counts[outcome] += 1
+        if len(attempted) == previous:
+            return counts["read"], counts["ended"]
 
 
 def _run_next_step(

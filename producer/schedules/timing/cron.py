@@ -44,9 +44,9 @@ class Cron:
     def times_after(self, start: datetime) -> Iterator[datetime]:
         """Yield the instants after `start`."""
         last = start
-        for stretch in timezones.intervals_from(self.zone_info, start):
-            for wall in self._fields.wall_times_between(self._first_wall_time(stretch), stretch.wall_end):
-                instant = stretch.to_instant(wall)
+        for interval in timezones.intervals_from(self.zone_info, start):
+            for wall in self._fields.wall_times_between(self._first_wall_time(interval), interval.wall_end):
+                instant = interval.to_instant(wall)
                 if instant > last:
                     yield instant
                     last = instant
@@ -54,9 +54,9 @@ class Cron:
     def times_before(self, end: datetime) -> Iterator[datetime]:
         """Yield the instants before `end`, latest first, back to 1970."""
         last = end
-        for stretch in timezones.intervals_back_from(self.zone_info, end):
-            for wall in self._fields.wall_times_backwards(stretch.wall_end, self._first_wall_time(stretch)):
-                instant = stretch.to_instant(wall)
+        for interval in timezones.intervals_back_from(self.zone_info, end):
+            for wall in self._fields.wall_times_backwards(interval.wall_end, self._first_wall_time(interval)):
+                instant = interval.to_instant(wall)
                 if instant < last:
                     yield instant
                     last = instant
@@ -68,14 +68,14 @@ class Cron:
     def count_between(self, start: datetime, end: datetime) -> int:
         """Count the instants after `start`, up to and including `end`; years of minutes take a millisecond or two."""
         total, last = 0, end.astimezone(UTC)
-        for stretch in takewhile(
-            lambda stretch: stretch.start <= last, timezones.intervals_from(self.zone_info, start)
+        for interval in takewhile(
+            lambda interval: interval.start <= last, timezones.intervals_from(self.zone_info, start)
         ):
-            new = stretch.start > start
-            begin = stretch.wall_start if new else stretch.wall_start + RESOLUTION
-            past = min(stretch.wall_end, stretch.to_wall_time(last) + RESOLUTION)
-            total += self._fields.count_between(max(begin, self._first_wall_time(stretch)), past)
-            total += new and self._runs_after_gap(stretch)
+            is_later = interval.start > start
+            begin = interval.wall_start if is_later else interval.wall_start + RESOLUTION
+            end_wall = min(interval.wall_end, interval.to_wall_time(last) + RESOLUTION)
+            total += self._fields.count_between(max(begin, self._first_wall_time(interval)), end_wall)
+            total += is_later and self._runs_after_gap(interval)
         return total
 
     @property

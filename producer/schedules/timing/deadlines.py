@@ -1,13 +1,10 @@
 """Durations and deadlines of a schedule, such as `90m`, or `06:00` in its zone."""
 
-import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from models.errors import UsageError
 from producer.schedules.timing.cron import Cron
-from producer.times import parse_age, parse_duration
-
-TIME_OF_DAY = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+from producer.times import DEADLINE_EXAMPLES, parse_age, parse_deadline_time, parse_duration, parse_time_of_day
 
 
 def parse_timedelta(text: str) -> timedelta:
@@ -16,21 +13,23 @@ def parse_timedelta(text: str) -> timedelta:
 
 
 def check_deadline(text: str) -> None:
-    """Raise UsageError unless the text is a duration or a time of day."""
-    if TIME_OF_DAY.fullmatch(text.strip()):
-        return
-    seconds = parse_duration(text)
-    if seconds is None:
-        raise UsageError(
-            f"{text[:80]!r} is neither a span after the scheduled time, such as 4h, nor a time of day, such as 06:00"
-        )
-    if seconds == 0 or parse_age(text) == 0:
-        raise UsageError(f"{text[:80]!r} leaves no time; take a span such as 4h")
+    """Raise UsageError unless the text is a duration, a time of day or a time."""
+    if parse_duration(text) is None:
+        if parse_time_of_day(text) is None:
+            parse_deadline_time(text, UTC)
+    elif parse_age(text) == 0:
+        raise UsageError(f"deadline {text[:80]!r} leaves no time; take {DEADLINE_EXAMPLES}")
 
 
-def deadline_after(scheduled_at: datetime, deadline: str, cron: Cron) -> datetime:
-    """Return the scheduled time plus a duration, or the next instant at which the zone's clocks show a time of day."""
-    found = TIME_OF_DAY.fullmatch(deadline.strip())
-    if found is None:
+def deadline_after(scheduled_at: datetime, deadline: str, cron: Cron) -> datetime | None:
+    """Return the deadline of a run in the zone of its schedule; None if it is a time that came before the run.
+
+    A time of day is the next instant at which the zone's clocks show it.
+    """
+    if parse_duration(deadline) is not None:
         return scheduled_at + parse_timedelta(deadline)
-    return next(Cron(f"{int(found[2])} {int(found[1])} * * *", cron.zone).times_after(scheduled_at))
+    if (time_of_day := parse_time_of_day(deadline)) is not None:
+        hour, minute = time_of_day
+        return next(Cron(f"{minute} {hour} * * *", cron.zone).times_after(scheduled_at))
+    time = parse_deadline_time(deadline, cron.zone_info).astimezone(UTC)
+    return time if time > scheduled_at else None

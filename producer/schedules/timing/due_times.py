@@ -51,15 +51,15 @@ def decide_due_times(
     due = _times_to_run(
         cron, evaluated_until, now, catchup, ON_TIME_TOLERANCE if catchup == "none" else max(max_age, ON_TIME_TOLERANCE)
     )
-    past = due[0] if due else now + RESOLUTION  # due times are newer than missed ones
+    first_due = due[0] if due else now + RESOLUTION  # due times are newer than missed ones
     newest = islice(
-        takewhile(lambda scheduled_at: scheduled_at > evaluated_until, cron.times_before(past)), MAX_MISSED_LISTED
+        takewhile(lambda scheduled_at: scheduled_at > evaluated_until, cron.times_before(first_due)), MAX_MISSED_LISTED
     )
     end = due[-1] if len(due) == MAX_DUE else now
     return DueDecision(
         due,
         tuple(newest)[::-1],
-        cron.count_between(evaluated_until, past - RESOLUTION),
+        cron.count_between(evaluated_until, first_due - RESOLUTION),
         end,
         next(cron.times_after(end), None),
     )
@@ -68,8 +68,8 @@ def decide_due_times(
 def _times_to_run(
     cron: Cron, evaluated_until: datetime, now: datetime, catchup: CatchupPolicy, max_age: timedelta
 ) -> tuple[datetime, ...]:
-    after = evaluated_until if now - evaluated_until <= max_age else now - max_age - RESOLUTION
+    start = evaluated_until if now - evaluated_until <= max_age else now - max_age - RESOLUTION
     if catchup == "latest":
         newest = next(cron.times_before(now + RESOLUTION), None)
-        return (newest,) if newest is not None and newest > after else ()
-    return tuple(islice(cron.times_between(after, now), MAX_DUE))
+        return (newest,) if newest is not None and newest > start else ()
+    return tuple(islice(cron.times_between(start, now), MAX_DUE))

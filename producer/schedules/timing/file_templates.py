@@ -33,9 +33,9 @@ def check_template(template: str, cron: Cron) -> str:
             f"{_quote(template)} has no {{time:…}} in it, so every run would read the same; write it such as {EXAMPLE}"
         )
     scheduled_times = islice(cron.times_after(datetime.fromisoformat("2026-01-01T00:00Z")), TIMES_COMPARED)
-    for one, following in pairwise(scheduled_times):
-        if render(template, one, cron) == render(template, following, cron):
-            times = f"{_to_local(one, cron):%Y-%m-%d %H:%M} and {_to_local(following, cron):%Y-%m-%d %H:%M}"
+    for first, second in pairwise(scheduled_times):
+        if render(template, first, cron) == render(template, second, cron):
+            times = f"{_to_local(first, cron):%Y-%m-%d %H:%M} and {_to_local(second, cron):%Y-%m-%d %H:%M}"
             raise UsageError(f"{_quote(template)} is the same for the runs of {times}; put more of the time in it")
     return template
 
@@ -55,8 +55,8 @@ def make_absolute(template: str, folder: Path) -> str:
     path = Path(template).expanduser()
     if path.is_absolute():
         return str(path)
-    above = glob.escape(str(folder.absolute())).replace("{", "{{").replace("}", "}}")
-    return str(Path(above) / path)
+    prefix = glob.escape(str(folder.absolute())).replace("{", "{{").replace("}", "}}")
+    return str(Path(prefix) / path)
 
 
 def _quote(template: str) -> str:
@@ -73,8 +73,8 @@ def _split(template: str) -> Iterator[tuple[str, str | None]]:
         if field is not None and (field != "time" or conversion or not time_format):
             raise UsageError(f"{_quote(template)}: only {{time:%Y-%m-%d}} and its like can stand in braces")
         if time_format and not (NUMERIC_FORMAT.fullmatch(time_format) and "%" in time_format):
-            listed = ", ".join(f"%{letter}" for letter in NUMERIC_DIRECTIVES)
-            raise UsageError(f"{_quote(template)}: {time_format[:40]!r} is no format of numbers; take of {listed}")
+            directives = ", ".join(f"%{letter}" for letter in NUMERIC_DIRECTIVES)
+            raise UsageError(f"{_quote(template)}: {time_format[:40]!r} is no format of numbers; take of {directives}")
         yield literal, time_format or None
 
 

@@ -48,11 +48,11 @@ class OffsetInterval(NamedTuple):
 
 def check_timezone(name: str) -> str:
     """Return the name of a known zone; raises UsageError, which suggests a similar name."""
-    known = _known_zones()
-    if name in known:
+    zones = _known_zones()
+    if name in zones:
         return name
-    near = _closest_zone(name, known)
-    advice = f"is {near} meant?" if near else "take a name such as Europe/Berlin, or UTC"
+    similar = _closest_zone(name, zones)
+    advice = f"is {similar} meant?" if similar else "take a name such as Europe/Berlin, or UTC"
     raise UsageError(f"there is no time zone {name[:80]!r}; {advice}")
 
 
@@ -77,18 +77,18 @@ def intervals_back_from(zone: ZoneInfo, instant: datetime) -> Iterator[OffsetInt
 
 
 def _interval(zone: ZoneInfo, start: datetime, end: datetime) -> OffsetInterval:
-    lately = (edge for edge in _offset_edges(zone, start.year) if start - SCAN_STEP < edge <= start)
-    passed = max(_to_wall_time(edge, _offset(zone, edge - ONE_SECOND)) for edge in (start, *lately))
-    return OffsetInterval(start, end, _offset(zone, start), passed)
+    recent_edges = (edge for edge in _offset_edges(zone, start.year) if start - SCAN_STEP < edge <= start)
+    wall_reached = max(_to_wall_time(edge, _offset(zone, edge - ONE_SECOND)) for edge in (start, *recent_edges))
+    return OffsetInterval(start, end, _offset(zone, start), wall_reached)
 
 
 @lru_cache(maxsize=1024)
 def _offset_edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
     """Return the start of a year, in UTC, and the instants of its clock changes."""
     edges = [datetime(year, 1, 1, tzinfo=UTC)]
-    start, past = edges[0], datetime(year + 1, 1, 1, tzinfo=UTC)
-    while start < past:
-        end = min(start + SCAN_STEP, past)
+    start, year_end = edges[0], datetime(year + 1, 1, 1, tzinfo=UTC)
+    while start < year_end:
+        end = min(start + SCAN_STEP, year_end)
         if _offset(zone, start) != _offset(zone, end):
             edges.append(_find_offset_change(zone, start, end))
         start = end
@@ -97,12 +97,12 @@ def _offset_edges(zone: ZoneInfo, year: int) -> tuple[datetime, ...]:
 
 def _find_offset_change(zone: ZoneInfo, before_change: datetime, after_change: datetime) -> datetime:
     """Return the first second of the new offset, between two instants with different offsets."""
-    old = _offset(zone, before_change)
+    old_offset = _offset(zone, before_change)
     while after_change - before_change > ONE_SECOND:
         middle = before_change + (after_change - before_change) // 2
         middle = middle.replace(microsecond=0)
         before_change, after_change = (
-            (middle, after_change) if _offset(zone, middle) == old else (before_change, middle)
+            (middle, after_change) if _offset(zone, middle) == old_offset else (before_change, middle)
         )
     return after_change
 
@@ -126,5 +126,5 @@ def _closest_zone(name: str, zones: frozenset[str]) -> str | None:
     for zone in sorted(zones, reverse=True):
         by_word[zone.lower()] = by_word[zone.rpartition("/")[2].lower()] = zone
     word = name.strip().lower().replace(" ", "_")[:80]
-    found = difflib.get_close_matches(word, by_word, n=1)
-    return by_word[found[0]] if found else None
+    matches = difflib.get_close_matches(word, by_word, n=1)
+    return by_word[matches[0]] if matches else None

@@ -33,8 +33,8 @@ def sign_on(database: Database, worker_id: str) -> None:
         connection.execute(insert(Worker).values(**row, served_pipelines=["reviews"], state="ready"))
 
 
-class TestObserver:
-    def test_who_works_on_it(self, database: Database) -> None:
+class TestProgressTracker:
+    def test_active_workers(self, database: Database) -> None:
         batch_id = insert_batch(database, 10)
         sign_on(database, "worker-1")
         claims.claim(database, claimant_for("worker-1"), 8, 4)
@@ -42,50 +42,40 @@ class TestObserver:
         insert_batch(database, 4)
         claims.claim(database, claimant_for("worker-3"), 1, 4)
 
-        progress = ProgressTracker(database, batch_id).poll(0.0)
+        progress = ProgressTracker(database, batch_id).poll()
 
-        told = {
+        workers = {
             (holder.worker_id, holder.host, holder.device, holder.slices, holder.jobs)
             for holder in progress.active_workers
         }
-        assert told == {("worker-1", "here", "cpu", 2, 8), ("worker-2", None, None, 1, 2)}
+        assert workers == {("worker-1", "here", "cpu", 2, 8), ("worker-2", None, None, 1, 2)}
 
-    def test_failures_by_code_grow_with_what_lands(self, database: Database) -> None:
+    def test_failures_by_code_grow_with_the_results(self, database: Database) -> None:
         batch_id = insert_batch(database, 8)
-        observer = ProgressTracker(database, batch_id)
-        assert observer.poll(0.0).failures == ()
+        tracker = ProgressTracker(database, batch_id)
+        assert tracker.poll().failures == ()
 
         fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, GOOD)])
-        assert observer.poll(1.0).failures == (("empty_text", 1),)
+        assert tracker.poll().failures == (("empty_text", 1),)
         fake_worker.write_results(database, batch_id, [(2, "text_too_long"), (3, "text_too_long"), (4, GOOD)])
 
-        assert observer.poll(2.0).failures == (("text_too_long", 2), ("empty_text", 1))
-        assert observer.poll(3.0).failures == (("text_too_long", 2), ("empty_text", 1))
+        assert tracker.poll().failures == (("text_too_long", 2), ("empty_text", 1))
+        assert tracker.poll().failures == (("text_too_long", 2), ("empty_text", 1))
 
     def test_a_replay_takes_failures_back(self, database: Database) -> None:
         batch_id = insert_batch(database, 3)
         fake_worker.write_results(database, batch_id, [(0, "empty_text"), (1, "text_too_long"), (2, GOOD)])
         fake_worker.end_batch(database, batch_id)
-        observer = ProgressTracker(database, batch_id)
-        assert len(observer.poll(0.0).failures) == 2
+        tracker = ProgressTracker(database, batch_id)
+        assert len(tracker.poll().failures) == 2
 
         retry.retry_jobs(database, batch_id, RetrySelection(codes=("empty_text",)), 4)
 
-        assert observer.poll(1.0).failures == (("text_too_long", 1),)
-
-    def test_a_forecast_comes_with_the_looks(self, database: Database) -> None:
-        batch_id = insert_batch(database, 40)
-        observer = ProgressTracker(database, batch_id)
-        for place in range(20):
-            fake_worker.write_results(database, batch_id, [(place, GOOD)])
-            progress = observer.poll(float(place))
-
-        assert progress.eta is not None
-        assert (progress.eta.jobs_per_second, progress.eta.seconds) == (1.0, 20.0)
+        assert tracker.poll().failures == (("text_too_long", 1),)
 
     def test_there_must_be_one(self, database: Database) -> None:
         with pytest.raises(NotFound):
-            ProgressTracker(database, "batch_nope").poll(0.0)
+            ProgressTracker(database, "batch_nope").poll()
 
 
 class TestCommand:

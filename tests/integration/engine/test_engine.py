@@ -27,12 +27,13 @@ from tests.factories.batch_rows import (
     insert_batch,
     update_batch,
 )
+from tests.factories.engines import make_context, make_loaded_pipeline
 from tests.fakes import FakeAdapter, ForwardGate, UnreliableDatabase
 from tests.servers import WAIT_TIMEOUT_SECONDS, wait_until
 from worker.adapters.interface import Interrupted
 from worker.adapters.rows import MicroBatch
-from worker.engine.claim_size import ClaimSizer
-from worker.engine.engine import PREFETCH_BYTES, Engine
+from worker.engine import writer
+from worker.engine.engine import Engine
 from worker.engine.wakeup import WakeupSignal
 from worker.leasing import claims, commit, quarantine_turns, reclaim, retry
 from worker.leasing.commit import JobResult
@@ -42,27 +43,27 @@ from worker.loading import versions
 from worker.loading.runtime import Runtime
 
 SLICE = 4  # jobs in a slice, as insert_batch cuts them
-FOREVER = 1000.0  # seconds; only a bell ends such a sleep
+FOREVER = 1000.0  # seconds; only a wakeup ends such a sleep
 
 
 @dataclass
-class Works:
+class RunningEngine:
     """A running engine and everything around it."""
 
     engine: Engine
-    doorbell: WakeupSignal
-    holdings: HeldLeases
-    defects: list[BaseException | str]
+    wakeup_signal: WakeupSignal
+    held_leases: HeldLeases
+    crashes: list[BaseException | str]
     ended: bool = field(default=False)
 
-    def ring(self) -> None:
-        ringer = threading.Thread(target=self.doorbell.notify_and_wait)
-        ringer.start()
-        ringer.join(WAIT_TIMEOUT_SECONDS)
-        assert not ringer.is_alive(), "the bell was not answered"
+    def notify(self) -> None:
+        caller = threading.Thread(target=self.wakeup_signal.notify_and_wait)
+        caller.start()
+        caller.join(WAIT_TIMEOUT_SECONDS)
+        assert not caller.is_alive(), "the wakeup was not acknowledged"
 
     def until_idle(self) -> None:
-        wait_until(lambda: len(self.doorbell._condition._waiters) == 1, "the engine to sleep")
+        wait_until(lambda: len(self.wakeup_signal._condition._waiters) == 1, "the engine to sleep")
 
     def stop(self) -> list[Lease]:
         self.engine.stop()
@@ -96,10 +97,10 @@ def adapter() -> FakeAdapter:
 @pytest.fixture
 def start(
     database: UnreliableDatabase, adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Works]]:
-    """Starts engines; ends the ones that the test left running, and finds defects."""
+) -> Iterator[Callable[..., RunningEngine]]:
+    """Starts engines; ends the ones that the test left running, and finds crashes."""
     monkeypatch.setattr(retry, "RETRY_DELAYS_SECONDS", (0.001,))
-    started: list[Works] = []
+    started: list[RunningEngine] = []
 
     def start(
         *,
@@ -107,49 +108,47 @@ def start(
         tokens: int = 1000,
         max_claim_jobs: int = 1000,
         idle_seconds: float = 0.01,
-        backoff: Callable[[int], float] = lambda _tries: 0.0,
         linger_seconds: float = 0.0,
-        window_bytes: int = PREFETCH_BYTES,
+        retry_seconds: float = 1e-9,
+        prefetch_bytes: int = 8 * 2**20,
         **claiming: str,
-    ) -> Works:
-        doorbell, holdings, defects = WakeupSignal(), HeldLeases(), []
-        pace = ClaimSizer(1000.0, max_claim_jobs)
-        pace.record(max_claim_jobs, 1.0)  # so that the first claim fills the window, too
-        runtime = Runtime(adapter, MODEL_VERSION, tokens, None, None, 1, 0)
-        made = Engine(
+    ) -> RunningEngine:
+        crashes: list[BaseException | str] = []
+        context = make_context(
             database,
-            runtime,
-            claimant_for(worker_id, **claiming),
-            doorbell,
-            holdings,
-            pace,
-            version_id=versions.register_version(database, MODEL_VERSION),
+            worker_id=worker_id,
+            on_fatal_error=lambda: crashes.append("crash"),
             slice_size=SLICE,
             poll_interval_seconds=idle_seconds,
-            linger_seconds=linger_seconds,
-            prefetch_bytes=window_bytes,
-            backoff=backoff,
-            on_fatal_error=lambda: defects.append("defect"),
+            linger_ms=linger_seconds * 1000,
+            retry_base_seconds=retry_seconds,
+            max_retry_seconds=max(300.0, retry_seconds),
+            max_prepared_mb=prefetch_bytes / 2**20,
         )
-        made.start()
-        started.append(Works(made, doorbell, holdings, defects))
+        runtime = Runtime(adapter, MODEL_VERSION, tokens, None, None, 1, 0)
+        claimant = claimant_for(worker_id, **claiming)
+        engine = Engine(context, make_loaded_pipeline(database, runtime, claimant, max_claim_jobs=max_claim_jobs))
+        engine.start()
+        started.append(RunningEngine(engine, context.wakeup_signal, context.held_leases, crashes))
         return started[-1]
 
     yield start
-    for works in started:
-        if not works.ended:
-            works.stop()
-        assert works.defects == []
+    for running in started:
+        if not running.ended:
+            running.stop()
+        assert running.crashes == []
 
 
-def texts(*given: str) -> list[Mapping[str, str]]:
-    return [{"text": text} for text in given]
+def texts(*texts: str) -> list[Mapping[str, str]]:
+    return [{"text": text} for text in texts]
 
 
 def until_completed(database: Database, *batch_ids: str) -> None:
-    wait_until(lambda: all(get_batch(database, each).status == "completed" for each in batch_ids), "the batches to end")
-    for each in batch_ids:
-        assert_consistent(database, each)
+    wait_until(
+        lambda: all(get_batch(database, batch_id).status == "completed" for batch_id in batch_ids), "the batches to end"
+    )
+    for batch_id in batch_ids:
+        assert_consistent(database, batch_id)
 
 
 def leased(database: Database) -> int:
@@ -159,7 +158,7 @@ def leased(database: Database) -> int:
 
 class TestBacklog:
     def test_is_worked_through_with_every_input_answered_once(
-        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         inputs = [texts(*(f"{place} " * (1 + place % 7) for place in range(size))) for size in (1, 10, 53)]
         ids = [insert_batch(other, each, parameters={"top_k": size}) for size, each in enumerate(inputs)]
@@ -176,7 +175,7 @@ class TestBacklog:
         assert adapter.computed.total() == 64
 
     def test_counts_tokens_with_and_without_padding(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, texts("one two three four", "one", "one two", "two"))
 
@@ -188,23 +187,23 @@ class TestBacklog:
         assert get_batch(other, batch_id).padded_tokens == 4 * 2 + 1 * 2
         assert 0 < get_batch(other, batch_id).device_seconds < 1
 
-    def test_comes_to_the_engine_by_bell(self, other: Database, start: Callable[..., Works]) -> None:
-        works = start(idle_seconds=FOREVER)
-        works.until_idle()
+    def test_comes_to_the_engine_by_wakeup(self, other: Database, start: Callable[..., RunningEngine]) -> None:
+        running = start(idle_seconds=FOREVER)
+        running.until_idle()
 
         batch_id = insert_batch(other, 4)
-        works.ring()
+        running.notify()
 
         until_completed(other, batch_id)
 
-    def test_is_found_without_a_bell(self, other: Database, start: Callable[..., Works]) -> None:
+    def test_is_found_without_a_wakeup(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         start(idle_seconds=0.01)
 
         batch_id = insert_batch(other, 4)
 
         until_completed(other, batch_id)
 
-    def test_of_another_revision_is_left_alone(self, other: Database, start: Callable[..., Works]) -> None:
+    def test_of_another_revision_is_left_alone(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         strange = insert_batch(other, 4, revision="b" * 40, priority=9)
         ours = insert_batch(other, 4)
 
@@ -214,14 +213,14 @@ class TestBacklog:
         assert [row.state for row in get_slices(other, strange)] == ["queued"]
 
     def test_answered_already_is_only_closed(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 8)
         [lease, untouched] = claims.claim(other, claimant_for("stopped"), 1000, SLICE)
         written = [JobResult(lease, place, JobOutcome.SUCCEEDED, "1") for place in range(4)]
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
-            commit.commit_results(connection, other.sql, written, [lease], [], version_id)
+            commit.commit_results(connection, commit.BatchCommit([lease], written, [], version_id))
             claims.release(connection, [lease, untouched])
 
         start()
@@ -232,7 +231,11 @@ class TestBacklog:
 
 class TestLargeInputs:
     def test_are_read_and_computed_a_few_at_a_time(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+        self,
+        other: Database,
+        adapter: FakeAdapter,
+        start: Callable[..., RunningEngine],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         read: list[list[int]] = []
         inputs = claims.read_inputs
@@ -246,7 +249,7 @@ class TestLargeInputs:
         words = [f"{place} " * (900 if place % 7 else 9_000) for place in range(40)]
         batch_id = insert_batch(other, texts(*words), slice_size=40)
 
-        start(window_bytes=10_000)
+        start(prefetch_bytes=10_000)
         until_completed(other, batch_id)
 
         assert [row.output["words"] for row in get_results(other, batch_id)] == [len(word.split()) for word in words]
@@ -255,41 +258,41 @@ class TestLargeInputs:
         assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
     def test_are_given_back_where_the_engine_stops_among_them(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         gate = ForwardGate(adapter, at_pass=3)
         batch_id = insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
-        works = start(window_bytes=10_000)
+        running = start(prefetch_bytes=10_000)
         gate.wait()
 
-        works.engine.stop()
+        running.engine.stop()
         gate.open()
-        given_back = works.join()
+        given_back = running.join()
 
         assert [lease.batch_id for lease in given_back] == [batch_id]
         assert 0 < len(get_results(other, batch_id)) < 40
-        start(window_bytes=10_000)
+        start(prefetch_bytes=10_000)
         until_completed(other, batch_id)
         assert set(adapter.computed.values()) == {1}
 
     def test_of_slices_that_were_lost_meanwhile_are_not_read(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         gate = ForwardGate(adapter)
         insert_batch(other, texts(*(f"{place} " * 900 for place in range(40))), slice_size=40)
-        works = start(window_bytes=10_000)
+        running = start(prefetch_bytes=10_000)
         gate.wait()
 
-        works.holdings.discard(works.holdings.leases())
+        running.held_leases.discard(running.held_leases.leases())
         gate.open()
-        works.until_idle()
+        running.until_idle()
 
         assert len(adapter.encoded) < 20
 
 
 class TestTwins:
     def test_equal_inputs_are_computed_once_and_each_is_answered(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         words = ["one two", "three", "one two", "one two", "three", "four five six"] * 5
         batch_id = insert_batch(other, texts(*words))
@@ -302,7 +305,7 @@ class TestTwins:
         assert get_batch(other, batch_id).tokens == 2 + 1 + 3
 
     def test_other_parameters_make_other_jobs(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         ids = [insert_batch(other, texts("one", "one"), parameters={"top_k": k}) for k in (1, 2)]
 
@@ -312,7 +315,7 @@ class TestTwins:
         assert adapter.computed.total() == 2
 
     def test_what_is_drawn_by_chance_is_drawn_for_each(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         named = {"task": "text-generation"}
         drawn = insert_batch(other, texts("one", "one"), **named)
@@ -324,7 +327,7 @@ class TestTwins:
         assert Counter(batch_id for batch_id, _ in adapter.computed) == {drawn: 2, seeded: 1}
 
     def test_a_failure_is_told_to_each(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, texts("poison", "fine", "poison", "too long", "too long"))
 
@@ -335,16 +338,16 @@ class TestTwins:
         assert codes == ["model_error", None, "model_error", "input_too_long", "input_too_long"]
 
     def test_one_whose_lease_was_lost_does_not_take_the_others_along(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         lost_id = insert_batch(other, texts(*["one"] * SLICE), priority=1)
         kept_id = insert_batch(other, texts(*["one"] * SLICE))
         gate = ForwardGate(adapter)
-        works = start()
+        running = start()
         gate.wait()
         update_batch(other, lost_id, status="failed")
 
-        works.holdings.discard([lease for lease in works.holdings.leases() if lease.batch_id == lost_id])
+        running.held_leases.discard([lease for lease in running.held_leases.leases() if lease.batch_id == lost_id])
         gate.open()
 
         until_completed(other, kept_id)
@@ -354,21 +357,21 @@ class TestTwins:
 
 class TestMemory:
     def test_want_of_it_halves_the_budget_and_costs_no_attempt(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         adapter.before_forward = refuse_above(8)
         batch_id = insert_batch(other, texts(*(f"{place} two" for place in range(64))), slice_size=64)
 
-        works = start(tokens=64)
+        running = start(tokens=64)
         until_completed(other, batch_id)
 
         rows = get_results(other, batch_id)
         assert {(row.status, row.attempts) for row in rows} == {("succeeded", 1)}
         assert max(len(jobs) for jobs in adapter.passes) == 4
-        assert works.engine._device_loop._token_budget.tokens == 8
+        assert running.engine._device_loop._token_budget.tokens == 8
 
     def test_a_job_that_does_not_fit_alone_fails_and_its_neighbours_succeed(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         adapter.before_forward = refuse_above(8)
         batch_id = insert_batch(other, texts("one", "two two", "a b c d e f g h i", "three"))
@@ -394,7 +397,7 @@ class TestFailures:
         return [(row.status, row.error_code) for row in get_results(database, batch_id)]
 
     def test_one_poison_input_among_64_fails_alone(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         adapter.max_rows = 64
         inputs = texts(*["fine"] * 37, "poison", *["fine"] * 26)
@@ -424,7 +427,7 @@ class TestFailures:
         ],
     )
     def test_one_input_s_failure_is_its_own(
-        self, other: Database, start: Callable[..., Works], text: str, code: str
+        self, other: Database, start: Callable[..., RunningEngine], text: str, code: str
     ) -> None:
         batch_id = insert_batch(other, texts("fine", "fine", text, "fine", "fine"))
 
@@ -434,7 +437,7 @@ class TestFailures:
         fine = ("succeeded", None)
         assert self.outcomes(other, batch_id) == [fine, fine, ("failed", code), fine, fine]
 
-    def test_all_of_them_at_once(self, other: Database, start: Callable[..., Works]) -> None:
+    def test_all_of_them_at_once(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         fates = ["poison", "untokenizable", "too long", "NaN", "infinite", "half a pair", "NUL"]
         batch_id = insert_batch(other, texts(*(text for fate in fates for text in ("fine", fate))))
 
@@ -443,7 +446,7 @@ class TestFailures:
 
         assert [status for status, _ in self.outcomes(other, batch_id)] == ["succeeded", "failed"] * len(fates)
 
-    def test_of_a_whole_slice_still_close_it(self, other: Database, start: Callable[..., Works]) -> None:
+    def test_of_a_whole_slice_still_close_it(self, other: Database, start: Callable[..., RunningEngine]) -> None:
         batch_id = insert_batch(other, texts(*["too long"] * 4, "fine", *["poison"] * 4))
 
         start()
@@ -452,7 +455,7 @@ class TestFailures:
         assert get_batch(other, batch_id).failed == 8
 
     def test_never_take_spelled_out_escapes_for_what_they_name(
-        self, other: Database, start: Callable[..., Works]
+        self, other: Database, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, texts("spelled"))
 
@@ -464,7 +467,7 @@ class TestFailures:
 
 class TestWindows:
     def test_at_most_two_wait_for_the_device(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 10 * SLICE)
         waiting: list[int] = []
@@ -484,38 +487,38 @@ class TestWindows:
         assert max(waiting) == 2 * SLICE
 
     def test_keep_a_bell_waiting_while_there_is_no_room(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 10 * SLICE)
         gate = ForwardGate(adapter)
-        works = start(max_claim_jobs=SLICE)
+        running = start(max_claim_jobs=SLICE)
         gate.wait()
         wait_until(lambda: leased(other) == 2, "both windows to be held")
 
-        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
-        ringer.start()
-        wait_until(lambda: works.doorbell._is_notified, "the bell to be heard")
-        assert ringer.is_alive()
+        caller = threading.Thread(target=running.wakeup_signal.notify_and_wait)
+        caller.start()
+        wait_until(lambda: running.wakeup_signal._is_notified, "the bell to be heard")
+        assert caller.is_alive()
 
         gate.open()
-        ringer.join(WAIT_TIMEOUT_SECONDS)
-        assert not ringer.is_alive()
+        caller.join(WAIT_TIMEOUT_SECONDS)
+        assert not caller.is_alive()
         until_completed(other, batch_id)
 
 
 class TestStop:
     def test_in_the_middle_writes_what_was_computed_and_gives_the_rest_back(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
         adapter.max_rows = 3
         gate = ForwardGate(adapter, at_pass=2)
-        works = start()
+        running = start()
         gate.wait()
 
-        works.engine.stop()
+        running.engine.stop()
         gate.open()
-        released = works.join()
+        released = running.join()
 
         assert [len(jobs) for jobs in adapter.passes] == [3, 3], "the pass under way was finished, no other begun"
         assert sorted((batch_id, row.position) for row in get_results(other, batch_id)) == sorted(adapter.computed)
@@ -525,7 +528,7 @@ class TestStop:
             ("queued", 0),
             ("queued", 0),
         ]
-        assert works.holdings.leases() == []
+        assert running.held_leases.leases() == []
         assert_consistent(other, batch_id)
 
         start(worker_id="worker-2")
@@ -535,61 +538,63 @@ class TestStop:
         assert {row.attempts for row in get_results(other, batch_id)} == {1}
 
     def test_gives_back_a_window_that_was_only_ready(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 2 * SLICE)
         gate = ForwardGate(adapter)
-        works = start(max_claim_jobs=SLICE)
+        running = start(max_claim_jobs=SLICE)
         gate.wait()
         wait_until(lambda: leased(other) == 2, "the second window to be ready")
 
-        works.engine.stop()
+        running.engine.stop()
         gate.open()
-        released = works.join()
+        released = running.join()
 
         assert [lease.start_position for lease in released] == [4]
         assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
         assert_consistent(other, batch_id)
 
-    def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., Works]) -> None:
-        works = start(idle_seconds=FOREVER)
-        works.until_idle()
+    def test_without_work_ends_at_once_and_gives_nothing_back(self, start: Callable[..., RunningEngine]) -> None:
+        running = start(idle_seconds=FOREVER)
+        running.until_idle()
 
-        assert works.stop() == []
+        assert running.stop() == []
 
-    def test_lets_go_whoever_rings(self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]) -> None:
+    def test_lets_go_whoever_rings(
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
+    ) -> None:
         insert_batch(other, 2 * SLICE)
         gate = ForwardGate(adapter)
-        works = start(max_claim_jobs=SLICE)
+        running = start(max_claim_jobs=SLICE)
         gate.wait()
         wait_until(lambda: leased(other) == 2, "both windows to be held")
-        ringer = threading.Thread(target=works.doorbell.notify_and_wait)
-        ringer.start()
+        caller = threading.Thread(target=running.wakeup_signal.notify_and_wait)
+        caller.start()
 
-        works.engine.stop()
-        works.doorbell.close()
+        running.engine.stop()
+        running.wakeup_signal.close()
 
-        ringer.join(WAIT_TIMEOUT_SECONDS)
-        assert not ringer.is_alive()
+        caller.join(WAIT_TIMEOUT_SECONDS)
+        assert not caller.is_alive()
         gate.open()
 
     def test_gives_back_only_what_is_still_held(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 2 * SLICE)
         gate = ForwardGate(adapter)
-        works = start(max_claim_jobs=SLICE)
+        running = start(max_claim_jobs=SLICE)
         gate.wait()
-        wait_until(lambda: len(works.holdings.leases()) == 2, "the second window to be ready")
-        second = works.holdings.leases()[1]
+        wait_until(lambda: len(running.held_leases.leases()) == 2, "the second window to be ready")
+        second = running.held_leases.leases()[1]
         expire_leases(other, second)
         reclaim.reclaim_expired(other, 3)
         [stolen] = claims.claim(other, claimant_for("thief"), 1, SLICE)
 
-        works.engine.stop()
+        running.engine.stop()
         gate.open()
 
-        assert works.join() == []
+        assert running.join() == []
         row = get_slices(other, batch_id)[1]
         assert (row.state, row.worker_id, row.fencing_token, row.attempts) == (
             "leased",
@@ -601,7 +606,7 @@ class TestStop:
 
 class TestInterruption:
     def test_a_long_pass_is_given_up_and_its_jobs_are_given_back(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, SLICE)
         begun = threading.Event()
@@ -613,11 +618,11 @@ class TestInterruption:
             raise Interrupted
 
         adapter.before_forward = write_for_ever
-        works = start()
+        running = start()
         assert begun.wait(WAIT_TIMEOUT_SECONDS)
 
-        works.engine.stop(max_forward_seconds=0.05)
-        works.stop()
+        running.engine.stop(max_forward_seconds=0.05)
+        running.stop()
 
         assert get_results(other, batch_id) == []
         assert [(row.state, row.attempts) for row in get_slices(other, batch_id)] == [("queued", 0)]
@@ -625,7 +630,7 @@ class TestInterruption:
 
 class TestLostLease:
     def test_is_dropped_and_the_engine_goes_on(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         stolen_id = insert_batch(other, SLICE, priority=1)
         gate = ForwardGate(adapter)
@@ -646,23 +651,23 @@ class TestLostLease:
         version_id = versions.register_version(other, MODEL_VERSION)
         with other.write() as connection:
             written = [JobResult(taken, place, JobOutcome.SUCCEEDED, '"thief"') for place in range(SLICE)]
-            commit.commit_results(connection, other.sql, written, [taken], {taken.slice_id}, version_id)
+            commit.commit_results(connection, commit.BatchCommit([taken], written, {taken.slice_id}, version_id))
         assert {row.output for row in get_results(other, stolen_id)} == {"thief"}
         assert_consistent(other, stolen_id)
 
     def test_spares_the_device_the_rest(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         lost_id = insert_batch(other, SLICE)
         adapter.max_rows = 1
         gate = ForwardGate(adapter, at_pass=2)
-        works = start()
+        running = start()
         gate.wait()
         update_batch(other, lost_id, status="failed")
         kept_id = insert_batch(other, 1)
 
-        works.holdings.discard(
-            [lease for lease in works.holdings.leases() if lease.batch_id == lost_id]
+        running.held_leases.discard(
+            [lease for lease in running.held_leases.leases() if lease.batch_id == lost_id]
         )  # the heartbeat
         gate.open()
         until_completed(other, kept_id)
@@ -672,17 +677,17 @@ class TestLostLease:
         )
 
     def test_claimed_again_by_the_same_process_is_worked_through(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, SLICE)
         adapter.max_rows = 2
         gate = ForwardGate(adapter)
-        works = start()
+        running = start()
         gate.wait()
-        [old] = works.holdings.leases()
+        [old] = running.held_leases.leases()
         expire_leases(other, old)
         reclaim.reclaim_expired(other, 3)
-        wait_until(lambda: works.holdings.leases() not in ([], [old]), "the slice to be claimed again")
+        wait_until(lambda: running.held_leases.leases() not in ([], [old]), "the slice to be claimed again")
 
         gate.open()
         until_completed(other, batch_id)
@@ -691,37 +696,37 @@ class TestLostLease:
 
 
 class TestSuspects:
-    def test_are_held_alone(self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]) -> None:
-        works = start(idle_seconds=FOREVER, max_claim_jobs=SLICE)
-        works.until_idle()  # from now on it works only when told
+    def test_are_held_alone(self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]) -> None:
+        running = start(idle_seconds=FOREVER, max_claim_jobs=SLICE)
+        running.until_idle()  # from now on it works only when told
         suspect_id = insert_batch(other, 3, slice_size=1)
         with other.write() as connection:
             connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
         normal_id = insert_batch(other, 5 * SLICE)
         together: list[set[str]] = []
         adapter.before_forward = lambda batch: together.append(
-            {lease.batch_id for lease in works.holdings.leases()} | {str(len(batch.rows))}
+            {lease.batch_id for lease in running.held_leases.leases()} | {str(len(batch.rows))}
         )
 
-        works.ring()
+        running.notify()
         until_completed(other, suspect_id, normal_id)
 
         assert [each for each in together if suspect_id in each] == [{suspect_id, "1"}] * 3
         assert {row.attempts for row in get_results(other, suspect_id)} == {1}
 
     def test_have_nothing_claimed_beside_them(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         suspect_id = insert_batch(other, 1)
         with other.write() as connection:
             connection.execute(update(Slice).values(crashes=QUARANTINE_AFTER_CRASHES))
         gate = ForwardGate(adapter)
-        works = start(idle_seconds=FOREVER)
+        running = start(idle_seconds=FOREVER)
         gate.wait()
         normal_id = insert_batch(other, SLICE)
 
         for _ in range(2):  # the second bell is answered when the look that the first one caused is over
-            works.ring()
+            running.notify()
 
         assert [row.state for row in get_slices(other, normal_id)] == ["queued"]
         gate.open()
@@ -729,7 +734,7 @@ class TestSuspects:
 
     @pytest.mark.parametrize("priority", [1, -1])
     def test_get_their_turn_however_much_ordinary_work_comes_in(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], priority: int
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine], priority: int
     ) -> None:
         """By priority, or since they have waited for long: nobody knows when they were run last."""
         suspect_id = insert_batch(other, 1, priority=priority)
@@ -751,7 +756,11 @@ class TestSuspects:
         assert next(more, None) is not None, "ordinary work came in all the time"
 
     def test_leave_ordinary_work_its_share(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+        self,
+        other: Database,
+        adapter: FakeAdapter,
+        start: Callable[..., RunningEngine],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(quarantine_turns, "TURN_SECONDS", 0.0)  # one at a time
         monkeypatch.setattr(quarantine_turns, "COOLDOWN_SECONDS", FOREVER)
@@ -769,24 +778,24 @@ class TestSuspects:
 
 class TestDoubt:
     def test_over_a_second_claim_leaves_the_first_as_it_is(
-        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         first_id = insert_batch(other, SLICE)
         gate = ForwardGate(adapter)
-        works = start(linger_seconds=FOREVER, idle_seconds=FOREVER)  # until a bell
+        running = start(linger_seconds=10.0, idle_seconds=FOREVER)  # until a wakeup
         gate.wait()
-        works.until_idle()
+        running.until_idle()
         second_id = insert_batch(other, SLICE)
         database.failures = ["", "after"]  # the claim while the device is busy, and what it lingers for
 
-        works.ring()
+        running.notify()
         wait_until(lambda: [row.state for row in get_slices(other, second_id)] == ["leased"], "the second batch")
         third_id = insert_batch(other, SLICE)
-        works.ring()
+        running.notify()
         wait_until(lambda: not database.failures, "the claim to break off")
         gate.open()
         until_completed(other, first_id, second_id)
-        works.ring()
+        running.notify()
         until_completed(other, third_id)
 
         assert {(row.fencing_token, row.attempts) for row in get_results(other, second_id)} == {(1, 1)}
@@ -820,12 +829,12 @@ class TestOutages:
         database: UnreliableDatabase,
         other: Database,
         adapter: FakeAdapter,
-        start: Callable[..., Works],
+        start: Callable[..., RunningEngine],
         failures: list[str],
         max_rows: int,
     ) -> None:
-        works = start(idle_seconds=FOREVER)
-        works.until_idle()  # from now on it works only when told
+        running = start(idle_seconds=FOREVER)
+        running.until_idle()  # from now on it works only when told
         batch_id = insert_batch(other, 3 * SLICE + 1)
         adapter.max_rows = max_rows
 
@@ -835,40 +844,40 @@ class TestOutages:
                 database.failures = failures.copy()
             computed = adapter.computed.total()
             wait_until(
-                lambda: bool(works.defects) or len(get_results(other, batch_id)) == computed,
+                lambda: bool(running.crashes) or len(get_results(other, batch_id)) == computed,
                 "what was computed to be written",
             )
 
         adapter.before_forward = written_before_the_next
-        works.ring()
+        running.notify()
         until_completed(other, batch_id)
 
         assert {(row.status, row.attempts) for row in get_results(other, batch_id)} == {("succeeded", 1)}
         assert set(adapter.computed.values()) == {1}
 
     def test_are_waited_out_by_a_stop(
-        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 2 * SLICE)
         adapter.max_rows = SLICE
         gate = ForwardGate(adapter)
-        works = start()
+        running = start()
         gate.wait()
         database.failures = ["before", "after", "before", "before"]
 
-        works.engine.stop()
+        running.engine.stop()
         gate.open()
-        works.join()
+        running.join()
 
         assert [row.state for row in get_slices(other, batch_id)] == ["done", "queued"]
         assert [row.attempts for row in get_slices(other, batch_id)] == [1, 0]
         assert_consistent(other, batch_id)
 
     def test_while_claiming_are_waited_out(
-        self, database: UnreliableDatabase, other: Database, start: Callable[..., Works]
+        self, database: UnreliableDatabase, other: Database, start: Callable[..., RunningEngine]
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
-        works = start(idle_seconds=0.001)
+        running = start(idle_seconds=0.001)
         wait_until(lambda: get_batch(other, batch_id).status == "completed", "the first batch")
 
         database.reads_to_fail = 5
@@ -876,19 +885,19 @@ class TestOutages:
         until_completed(other, second)
 
         assert database.reads_to_fail == 0
-        assert works.defects == []
+        assert running.crashes == []
 
     @pytest.mark.parametrize("failures", [["after"], ["after", "before"], ["before", "after", "after"]])
     def test_that_hide_a_claim_cost_no_attempt(
-        self, database: UnreliableDatabase, other: Database, start: Callable[..., Works], failures: list[str]
+        self, database: UnreliableDatabase, other: Database, start: Callable[..., RunningEngine], failures: list[str]
     ) -> None:
-        works = start(idle_seconds=FOREVER)
-        works.until_idle()
+        running = start(idle_seconds=FOREVER)
+        running.until_idle()
         batch_id = insert_batch(other, 3 * SLICE)
 
         database.failures = failures.copy()
         for _ in (*failures, "the last one goes well"):
-            works.ring()
+            running.notify()
         until_completed(other, batch_id)
 
         assert {row.attempts for row in get_results(other, batch_id)} == {1}
@@ -897,7 +906,7 @@ class TestOutages:
         self,
         database: UnreliableDatabase,
         other: Database,
-        start: Callable[..., Works],
+        start: Callable[..., RunningEngine],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         batch_id = insert_batch(other, 3 * SLICE)
@@ -919,15 +928,15 @@ class TestOutages:
 
 class TestDefects:
     def test_are_told(
-        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, database: UnreliableDatabase, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         insert_batch(other, SLICE)
         TestOutages().begin(database, adapter, ["defect"])
 
-        works = start(idle_seconds=FOREVER)
-        wait_until(lambda: bool(works.defects), "the defect to be told")
+        running = start(idle_seconds=FOREVER)
+        wait_until(lambda: bool(running.crashes), "the defect to be told")
 
-        works.defects.clear()
+        running.crashes.clear()
 
 
 class TestWhatMayPass:
@@ -952,13 +961,18 @@ class TestWhatMayPass:
             return [tuple(row) for row in found]
 
     def test_is_tried_again_and_succeeds(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self,
+        other: Database,
+        adapter: FakeAdapter,
+        start: Callable[..., RunningEngine],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.fail(adapter, "odd", times=2)
         batch_id = insert_batch(other, texts("one", "odd", "two", "three"))
         waited: list[int] = []
 
-        start(backoff=lambda tries: waited.append(tries) or 0.0)
+        monkeypatch.setattr(writer.backoff, "backoff_seconds", lambda attempt, *_limits: waited.append(attempt) or 0.0)
+        start()
         until_completed(other, batch_id)
 
         rows = get_results(other, batch_id)
@@ -977,7 +991,7 @@ class TestWhatMayPass:
         ]
 
     def test_is_a_dead_letter_after_the_last_try(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         self.fail(adapter, "odd")
         batch_id = insert_batch(other, texts("one", "odd"))
@@ -993,12 +1007,12 @@ class TestWhatMayPass:
         assert get_results(other, patient_id)[0].attempts == 5, "the batch's own number"
 
     def test_waits_in_sql_until_it_is_due(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         self.fail(adapter, "odd", times=1)
         batch_id = insert_batch(other, texts("odd", "one"))
 
-        start(backoff=lambda _tries: 3600.0)
+        start(retry_seconds=1e9)
         wait_until(lambda: get_slices(other, batch_id)[0].available_at is not None, "the job to be put off")
 
         [row] = get_slices(other, batch_id)
@@ -1008,7 +1022,7 @@ class TestWhatMayPass:
         until_completed(other, batch_id)
 
     def test_twins_are_put_off_together(
-        self, other: Database, adapter: FakeAdapter, start: Callable[..., Works]
+        self, other: Database, adapter: FakeAdapter, start: Callable[..., RunningEngine]
     ) -> None:
         self.fail(adapter, "odd", times=1)
         batch_id = insert_batch(other, texts("odd", "odd", "one"))

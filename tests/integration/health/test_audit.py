@@ -8,6 +8,7 @@ from contextlib import closing
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import event
 
 import batchmill
 from models.db import Database
@@ -18,9 +19,16 @@ from producer.batches.cancel import cancel
 from producer.batches.retry import RetrySelection, retry_jobs
 from producer.health import audit
 from tests.factories import consistent_batch
-from tests.factories.batch_rows import MODEL_VERSION, claimant_for, expire_leases, get_unanswered_jobs, insert_batch
-from tests.factories.batch_rows import assert_consistent as audited
+from tests.factories.batch_rows import (
+    MODEL_VERSION,
+    assert_consistent,
+    claimant_for,
+    expire_leases,
+    get_unanswered_jobs,
+    insert_batch,
+)
 from tests.factories.consistent_batch import BATCH_ID, execute_all
+from tests.terminals import output_on_terminal
 from worker.leasing import claims, commit, reclaim
 from worker.leasing.commit import JobResult
 from worker.loading import versions
@@ -49,9 +57,9 @@ class TestSound:
     def test_midway(self, database: Database) -> None:
         consistent_batch.insert_batch_in_progress(database)
 
-        audited = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
+        batch_audit = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
 
-        assert (audited.jobs, audited.problems, audited.is_sound) == (12, (), True)
+        assert (batch_audit.jobs, batch_audit.problems, batch_audit.is_sound) == (12, (), True)
 
     @pytest.mark.parametrize("outcome", ["cancelled", "expired", "failed"])
     def test_ending_early_and_ended(self, database: Database, outcome: str) -> None:
@@ -120,7 +128,7 @@ class TestLived:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
                 claims.release(connection, others)
 
         return run_one
@@ -129,20 +137,20 @@ class TestLived:
         batch_id = insert_batch(database, 16)
         for _ in range(2):
             step()
-            audited(database, batch_id)
+            assert_consistent(database, batch_id)
         claims.claim(database, claimant_for(), 4, 4)
-        audited(database, batch_id)
+        assert_consistent(database, batch_id)
 
         cancel(database, batch_id)
-        audited(database, batch_id)
+        assert_consistent(database, batch_id)
 
         for choice in (RetrySelection((JobOutcome.FAILED, JobOutcome.CANCELLED)), RetrySelection()):
             retry_jobs(database, batch_id, choice, 4)
-            audited(database, batch_id)
+            assert_consistent(database, batch_id)
             while views.get_batch(database, batch_id).status is BatchStatus.IN_PROGRESS:
                 step()
-                audited(database, batch_id)
-        assert views.get_batch(database, batch_id).counts.as_dict()["completed"] == 8
+                assert_consistent(database, batch_id)
+        assert views.get_batch(database, batch_id).counts.as_dict()["succeeded"] == 8
 
     def test_split_since_its_workers_died(self, database: Database, step: Callable[[], None]) -> None:
         batch_id = insert_batch(database, 8)
@@ -151,9 +159,9 @@ class TestLived:
             [lease, *_] = claims.claim(database, claimant_for(), 4, 4)
             expire_leases(database, lease)
             split = reclaim.reclaim_expired(database, 9).split
-            audited(database, batch_id)
+            assert_consistent(database, batch_id)
         step()
-        audited(database, batch_id)
+        assert_consistent(database, batch_id)
 
 
 # What is done to a sound batch, what the audit calls it, with which numbers, and where.
@@ -219,9 +227,15 @@ def test_what_is_wrong_is_named(
 
     corrupt(database_url, statement)
 
-    found = [problem for problem in problems(database) if problem.code == code]
-    assert [(problem.places, problem.is_warning) for problem in found] == [(places, False)]
-    assert words in found[0].message
+    matches = [problem for problem in problems(database) if problem.code == code]
+    assert [(problem.places, problem.is_warning) for problem in matches] == [(places, False)]
+    assert words in matches[0].message
+
+    if database.engine.dialect.name == "postgresql":
+        execute_all(database, "ALTER TABLE slices ALTER COLUMN id RESTART WITH 100")
+    neighbours = [insert_batch(database, 3), insert_batch(database, 5, id="batch_zz")]
+    audits = {batch_audit.batch_id: batch_audit.problems for batch_audit in audit.audit_all(database, LEASE_SECONDS)}
+    assert audits == {BATCH_ID: tuple(problems(database)), **dict.fromkeys(neighbours, ())}
 
 
 def test_a_batch_that_is_over_but_does_not_say_so_is_named(database: Database) -> None:
@@ -238,25 +252,61 @@ def test_a_lease_that_nobody_reclaims_is_a_warning(database: Database) -> None:
 
     execute_all(database, "UPDATE slices SET lease_expires_at = '2026-01-01 00:00:00' WHERE state = 'leased'")
 
-    audited = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
-    assert [(problem.code, problem.places, problem.is_warning) for problem in audited.problems] == [
+    batch_audit = audit.audit_batch(database, BATCH_ID, LEASE_SECONDS)
+    assert [(problem.code, problem.places, problem.is_warning) for problem in batch_audit.problems] == [
         ("lease_expired", (3,), True)
     ]
-    assert audited.is_sound
+    assert batch_audit.is_sound
 
 
-def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "PAGE_BATCHES", 2)
+@pytest.mark.parametrize(("page", "group"), [(1, 1), (2, 500), (3, 2), (10_000, 500)])
+def test_every_batch_has_its_turn(database: Database, monkeypatch: pytest.MonkeyPatch, page: int, group: int) -> None:
+    monkeypatch.setattr(audit, "PAGE_BATCHES", page)
+    monkeypatch.setattr(audit, "GROUP_BATCHES", group)
     columns = "pipeline, task, model, parameters, metadata, status"
     for number in range(5):
         execute_all(
             database, f"INSERT INTO batches (id, {columns}) VALUES ('b{number}', 'p', 't', 'm', '{{}}', '{{}}', 'lost')"
         )
 
-    found = list(audit.audit_all(database, LEASE_SECONDS))
+    audits = list(audit.audit_all(database, LEASE_SECONDS))
 
-    assert [audited.batch_id for audited in found] == ["b0", "b1", "b2", "b3", "b4"]
-    assert [problem.batch_id for audited in found for problem in audited.problems] == ["b0", "b1", "b2", "b3", "b4"]
+    assert [batch_audit.batch_id for batch_audit in audits] == ["b0", "b1", "b2", "b3", "b4"]
+    assert [problem.batch_id for entry in audits for problem in entry.problems] == ["b0", "b1", "b2", "b3", "b4"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "groups"),
+    [([], []), ([9], [1]), ([1] * 5, [3, 2]), ([4, 4, 4], [2, 1]), ([11, 0, 10], [1, 2]), ([99, 99], [1, 1])],
+)
+def test_small_batches_are_audited_together(
+    monkeypatch: pytest.MonkeyPatch, jobs: list[int], groups: list[int]
+) -> None:
+    monkeypatch.setattr(audit, "GROUP_BATCHES", 3)
+    monkeypatch.setattr(audit, "GROUP_JOBS", 10)
+    batches = [(f"b{number}", total) for number, total in enumerate(jobs)]
+
+    grouped = list(audit.group_batches(batches))
+
+    assert [len(group) for group in grouped] == groups
+    assert [batch_id for group in grouped for batch_id in group] == [batch_id for batch_id, _ in batches]
+
+
+def test_few_statements_audit_many_batches(database: Database) -> None:
+    for _ in range(20):
+        insert_batch(database, 2)
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+
+    assert len(list(audit.audit_all(database, LEASE_SECONDS))) == 20
+
+    assert len([statement for statement in statements if "FROM" in statement]) <= 10
+
+
+def test_progress_is_shown_on_a_terminal(database: Database) -> None:
+    insert_batch(database, 2)
+
+    assert "1/1 batches" in output_on_terminal(["audit"], "stderr")
 
 
 def test_there_must_be_a_batch(database: Database) -> None:

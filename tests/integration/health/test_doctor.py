@@ -53,13 +53,13 @@ def test_so_is_a_source_that_can_not_be_read(database: Database, monkeypatch: py
     sources = {"shop": {"url": "postgresql://u:canary@h:port/x", "query": "SELECT 1"}, "none": {"url": 5}}
     monkeypatch.setenv("BATCHMILL_SOURCES", json.dumps(sources))
 
-    warnings = [message for level, message in of("settings", found()) if level == "warning"]
+    warnings = [message for level, message in about("settings", run_doctor()) if level == "warning"]
 
     assert [message.partition("]")[0] for message in warnings] == ["[sources.shop", "[sources.none"]
     assert "canary" not in str(warnings)
 
 
-def found(code: int = 0) -> list[dict[str, Any]]:
+def run_doctor(code: int = 0) -> list[dict[str, Any]]:
     result = invoke("--json")
     assert result.exit_code == code, result.output
     document = json.loads(result.stdout)
@@ -67,30 +67,31 @@ def found(code: int = 0) -> list[dict[str, Any]]:
     return list(document["findings"])
 
 
-def of(what: str, findings: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def about(what: str, findings: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(finding["level"], finding["message"]) for finding in findings if finding["what"] == what]
 
 
 class TestHealthy:
     def test_everything_there_and_nothing_to_do(self, database: Database, database_url: str) -> None:
-        findings = found()
+        findings = run_doctor()
 
         assert {finding["level"] for finding in findings} == {"ok"}
-        [(_, message)] = of("database", findings)
+        [(_, message)] = about("database", findings)
         kind = "SQLite 3." if database_url.startswith("sqlite") else "PostgreSQL 1"
         assert message.startswith(kind)
         assert "clock" not in message
-        [(_, message)] = of("redis", findings)
+        [(_, message)] = about("redis", findings)
         assert message.startswith(("Valkey ", "Redis "))
-        assert of("workers", findings) == [("ok", "0 alive")]
-        assert of("work", findings) == [("ok", "nothing waits")]
+        assert about("workers", findings) == [("ok", "0 alive")]
+        assert about("work", findings) == [("ok", "nothing waits")]
 
     def test_lines_say_what_was_looked_at(self, database: Database) -> None:
         lines = invoke().stdout.splitlines()
         role = ["role"] if database.engine.dialect.name == "postgresql" else []
 
         assert [line.split()[:2] for line in lines] == [
-            ["ok", what] for what in ("settings", "limits", "disk", "redis", "database", *role, "workers", "work")
+            ["ok", what]
+            for what in ("version", "settings", "limits", "disk", "redis", "database", *role, "workers", "work")
         ]
 
     def test_settings_are_told_with_their_source(
@@ -105,23 +106,23 @@ class TestHealthy:
         monkeypatch.setenv("BATCHMILL_SLICE_SIZE", "7")
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", database.url.replace("postgres@", "postgres:canary@"))
 
-        told, warned = of("settings", found())
+        settings, warning = about("settings", run_doctor())
 
-        assert told[1].startswith(f"{file}; ")
-        assert f"lease_seconds=60.0 ({file})" in told[1]
-        assert "slice_size=7 (environment)" in told[1]
-        assert "canary" not in told[1]
-        assert warned == ("warning", "one late heartbeat is enough to lose a lease of 60 s")
+        assert settings[1].startswith(f"{file}; ")
+        assert f"lease_seconds=60.0 ({file})" in settings[1]
+        assert "slice_size=7 (environment)" in settings[1]
+        assert "canary" not in settings[1]
+        assert warning == ("warning", "one late heartbeat is enough to lose a lease of 60 s")
 
 
 class TestWork:
     def test_wakeups_and_slices_without_a_worker(self, database: Database) -> None:
         consistent_batch.insert_batch_in_progress(database)
-        wakeups.send_wakeups(Settings.load(), "p", [4, 6, 6])
+        wakeups.send_wakeups(Settings.load(), "p", 3)
 
-        findings = found(1)
+        findings = run_doctor(1)
 
-        assert of("work", findings) == [("problem", "p: slices: 2 queued, 1 leased; wakeups: 3; workers: 0")]
+        assert about("work", findings) == [("problem", "p: slices: 2 queued, 1 leased; wakeups: 3; workers: 0")]
 
     def test_somebody_there(self, database: Database) -> None:
         consistent_batch.insert_batch_in_progress(database)
@@ -134,12 +135,12 @@ class TestWork:
         execute_all(database, "UPDATE workers SET revision = 'r'")
         fake_worker.register_worker(database, "p", heartbeat_age_seconds=1000.0)
 
-        findings = found()
+        findings = run_doctor()
 
-        assert of("work", findings) == [
+        assert about("work", findings) == [
             ("warning", "p: slices: 1 queued, 1 leased, 1 waiting for retry, 1 lease expired; wakeups: 0; workers: 1")
         ]
-        assert of("workers", findings) == [
+        assert about("workers", findings) == [
             ("ok", "1 alive, for p"),
             ("warning", "the last heartbeat of process 7 on here (cpu) was 17 min ago"),
         ]
@@ -147,17 +148,17 @@ class TestWork:
     def test_batches_that_are_stuck(self, database: Database) -> None:
         consistent_batch.insert_batch_in_progress(database)
         consistent_batch.begin_termination(database)
-        assert of("batches", found()) == []
+        assert about("batches", run_doctor()) == []
 
         execute_all(database, "UPDATE slices SET done_at = '2020-01-01 00:00:00'")
-        [(level, message)] = of("batches", found())
+        [(level, message)] = about("batches", run_doctor())
         assert level == "warning"
         assert message.startswith(f"{BATCH_ID} is cancelling without progress for ")
 
         execute_all(database, "UPDATE batches SET status = 'validating', terminating_as = NULL")
-        assert of("batches", found()) == []
+        assert about("batches", run_doctor()) == []
         execute_all(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01 00:00:00'")
-        assert [level for level, _ in of("batches", found())] == ["warning"]
+        assert [level for level, _ in about("batches", run_doctor())] == ["warning"]
 
     def test_maintenance(self, database: Database) -> None:
         moments = "'2999-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00'"
@@ -168,7 +169,7 @@ class TestWork:
             "INSERT INTO maintenance_tasks (name, next_run_at) VALUES ('reclaim', '2026-01-01 00:00:00')",
         )
 
-        reclaim, wakeups = of("maintenance", found())
+        reclaim, wakeups = about("maintenance", run_doctor())
 
         assert wakeups[0] == "ok"
         assert wakeups[1].endswith(" ago: wakeups resent")
@@ -183,19 +184,19 @@ class TestUnreachable:
         consistent_batch.insert_batch_in_progress(database)
         monkeypatch.setenv("BATCHMILL_REDIS_URL", "redis://me:canary@127.0.0.1:1/0")
 
-        findings = found(5)
+        findings = run_doctor(5)
 
-        [(level, message)] = of("redis", findings)
+        [(level, message)] = about("redis", findings)
         assert level == "problem"
         assert "canary" not in message
-        assert of("work", findings) == [("problem", "p: slices: 2 queued, 1 leased; workers: 0")]
+        assert about("work", findings) == [("problem", "p: slices: 2 queued, 1 leased; workers: 0")]
 
     def test_the_embedded_one_away_says_how_to_start_it(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("BATCHMILL_REDIS_URL")
 
-        [finding] = [finding for finding in found(5) if finding["what"] == "redis"]
+        [finding] = [finding for finding in run_doctor(5) if finding["what"] == "redis"]
 
         assert "batchmill up" in finding["advice"]
 
@@ -203,10 +204,10 @@ class TestUnreachable:
         monkeypatch.setenv("BATCHMILL_REDIS_URL", redis_url)
         monkeypatch.setenv("BATCHMILL_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x")
 
-        findings = found(5)
+        findings = run_doctor(5)
 
-        assert [level for level, _ in of("redis", findings)] == ["ok"]
-        [(level, message)] = of("database", findings)
+        assert [level for level, _ in about("redis", findings)] == ["ok"]
+        [(level, message)] = about("database", findings)
         assert level == "problem"
         assert "does not answer" in message
         assert "canary" not in json.dumps(findings)
@@ -215,7 +216,7 @@ class TestUnreachable:
 class TestBroker:
     def test_depth_and_facts(self, redis_url: str) -> None:
         settings = Settings.load(redis_url=redis_url)
-        wakeups.send_wakeups(settings, "a", [1, 2])
+        wakeups.send_wakeups(settings, "a", 2)
 
         assert wakeups.queue_depths(settings, ["a", "b"]) == {"a": 2, "b": 0}
         facts = wakeups.server_info(settings)
@@ -260,7 +261,7 @@ class TestSchedules:
         long_ago = datetime(2026, 3, 1, tzinfo=UTC)
         registry.create(database, ScheduleDefinition.from_fields("nightly", said), long_ago)
 
-        assert of("schedules", found(1)) == [("problem", "nightly is overdue since 2026-03-01 02:00 UTC")]
+        assert about("schedules", run_doctor(1)) == [("problem", "nightly is overdue since Sun 2026-03-01 02:00 UTC")]
 
     def test_that_an_older_version_made_otherwise(self, database: Database) -> None:
         registry.create(
@@ -271,5 +272,5 @@ class TestSchedules:
         with database.write() as connection:
             connection.execute(text("UPDATE schedules SET definition = '{}'"))
 
-        [(level, message)] = of("schedules", found(1))
-        assert (level, message) == ("problem", "schedule 'old': it needs pipeline")
+        [(level, message)] = about("schedules", run_doctor(1))
+        assert (level, message) == ("problem", "schedule 'old': pipeline is missing")

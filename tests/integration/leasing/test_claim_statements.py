@@ -25,7 +25,7 @@ from tests.factories.batch_rows import (
     update_batch,
 )
 from tests.servers import wait_until
-from worker.leasing import claims
+from worker.leasing import backlog, claims
 from worker.leasing.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
 from worker.leasing.quarantine import must_run_alone
@@ -256,7 +256,7 @@ class TestManySmallBatches:
         ours = insert_batch(database, 4)
 
         assert [lease.batch_id for lease in take(database)] == [ours]
-        assert {row.revision for row in claims.claimable_pipelines(database, [PIPELINE])} == {"b" * 40}
+        assert {row.revision for row in backlog.select_claimable_work(database, [PIPELINE])} == {"b" * 40}
 
     def test_do_not_make_a_claim_larger_than_its_room(self, database: Database) -> None:
         insert_small_batches(database, 20)
@@ -278,13 +278,13 @@ class TestManySmallBatches:
                 return list(connection.scalars(text(query), {"seconds": -2.0}))
 
         assert pipelines() == [PIPELINE]
-        assert len(resend_wakeups._claimable_slice_ids(database, PIPELINE)) == 50
+        assert resend_wakeups._count_claimable_slices(database, PIPELINE) == 50
 
         take(database)
 
         assert pipelines() == []
-        assert resend_wakeups._claimable_slice_ids(database, PIPELINE) == []
-        assert claims.claimable_pipelines(database, [PIPELINE]) == []
+        assert resend_wakeups._count_claimable_slices(database, PIPELINE) == 0
+        assert backlog.select_claimable_work(database, [PIPELINE]) == []
 
 
 LOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -368,7 +368,7 @@ class TestRenew:
         insert_batch(database, 8)
         closed, held = take(database)
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, [], [closed], {closed.slice_id}, None)
+            commit.commit_results(connection, commit.BatchCommit([closed], [], {closed.slice_id}))
 
         assert renew(database, [closed, held]) == []
 
@@ -553,7 +553,7 @@ class TestSilence:
         [lease] = take(database)
         with database.write() as connection:
             answer = commit.JobResult(lease, 0, JobOutcome.SUCCEEDED, output="{}")
-            commit.commit_results(connection, database.sql, [answer], [lease], set(), None)
+            commit.commit_results(connection, commit.BatchCommit([lease], [answer], set()))
         expire_leases(database, lease)
 
         assert reclaim.reclaim_expired(database, 3).requeued == [lease.slice_id]
@@ -589,7 +589,7 @@ class TestHistory:
         [lease] = take(database)
         with database.write() as connection:
             written = [commit.JobResult(lease, place, JobOutcome.SUCCEEDED, output="{}") for place in range(4)]
-            commit.commit_results(connection, database.sql, written, [lease], {lease.slice_id}, None)
+            commit.commit_results(connection, commit.BatchCommit([lease], written, {lease.slice_id}))
 
         assert self.endings(database, batch_id) == [
             ("released", 1, 1, "worker-1", 0, 4),

@@ -71,7 +71,7 @@ def close(
 ) -> CommitResult:
     with database.write() as connection:
         ids = {lease.slice_id for lease in finished}
-        return commit.commit_results(connection, database.sql, written, leases, ids, version_id, is_retry=again)
+        return commit.commit_results(connection, commit.BatchCommit(leases, written, ids, version_id), is_retry=again)
 
 
 def steal(database: Database, lease: Lease) -> Lease:
@@ -163,7 +163,9 @@ class TestClose:
 
         def close_and_fail() -> None:
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers(lease), [lease], {lease.slice_id}, version_id)
+                commit.commit_results(
+                    connection, commit.BatchCommit([lease], answers(lease), {lease.slice_id}, version_id)
+                )
                 raise InterruptedError
 
         with pytest.raises(InterruptedError):

@@ -69,12 +69,13 @@ def close(
     with database.write() as connection:
         return commit.commit_results(
             connection,
-            database.sql,
-            answers,
-            [lease],
-            set() if put_off else {lease.slice_id},
-            1,
-            deferred_slices=[put_off] if put_off else (),
+            commit.BatchCommit(
+                [lease],
+                answers,
+                set() if put_off else {lease.slice_id},
+                1,
+                deferred_slices=[put_off] if put_off else (),
+            ),
         )
 
 
@@ -120,7 +121,7 @@ def work_off(database: Database) -> None:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, 1)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, 1))
 
 
 def test_of_two_that_close_the_same_slice_one_writes(database: Database) -> None:

@@ -24,7 +24,7 @@ def close(database: Database, lease: Lease, places: range, *, again: bool = Fals
     answers = [JobResult(lease, place, JobOutcome.SUCCEEDED, "{}") for place in places]
     with database.write() as connection:
         return commit.commit_results(
-            connection, database.sql, answers, [lease], {lease.slice_id}, version, is_retry=again
+            connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version), is_retry=again
         )
 
 
@@ -37,7 +37,7 @@ class TestReclaim:
 
         done = reclaim.reclaim_from_worker(database, "worker-1", AttemptOutcome.CRASHED, MAX_ATTEMPTS)
 
-        assert (len(done.dead_lettered), done.requeued, done.wakeups) == (1, [], {})
+        assert (len(done.dead_lettered), done.requeued, done.claimable) == (1, [], {})
         assert batch_rows.get_batch(database, batch_id).status == "failed"
         assert {row.state for row in batch_rows.get_slices(database, batch_id)} == {"done"}
         batch_rows.assert_consistent(database, batch_id)
@@ -138,7 +138,7 @@ def test_a_close_that_was_committed_unheard_writes_nothing_twice(database: Datab
     version = versions.register_version(database, MODEL_VERSION)
     first = [JobResult(lease, place, JobOutcome.SUCCEEDED, "{}") for place in range(3)]
     with database.write() as connection:
-        commit.commit_results(connection, database.sql, first, [lease], set(), version)
+        commit.commit_results(connection, commit.BatchCommit([lease], first, set(), version))
 
     closed = close(database, lease, range(8), again=True)
 

@@ -28,7 +28,7 @@ from models.settings import Settings
 from models.states import AttemptOutcome, BatchStatus, JobOutcome, Termination
 from producer.batches import cancel, delete, retry
 from producer.batches.retry import RetrySelection
-from producer.submission import streaming
+from producer.submission import discard, streaming
 from producer.submission.open_submission import OpenSubmission
 from tests.factories import batch_rows
 from tests.factories.batch_rows import (
@@ -127,7 +127,7 @@ class Mill(RuleBasedStateMachine):
                     self.database, entry, batch_rows.get_batch(self.database, entry.batch_id).total, None
                 )
             elif how == "broken off":
-                streaming.abort(self.database, entry, "the source is gone")
+                discard.abort_stream(self.database, entry, "the source is gone")
             else:
                 tasks.end_abandoned_batches(self.database, DAY_SECONDS)
         key = batch_rows.get_batch(self.database, entry.batch_id).idempotency_key
@@ -403,12 +403,9 @@ class Mill(RuleBasedStateMachine):
         with self.database.write() as connection:
             closed = commit.commit_results(
                 connection,
-                self.database.sql,
-                answers,
-                [lease],
-                {lease.slice_id} if finished else set(),
-                self.version_id,
-                deferred_slices=put_off,
+                commit.BatchCommit(
+                    [lease], answers, {lease.slice_id} if finished else set(), self.version_id, deferred_slices=put_off
+                ),
             )
         assert closed.results_written == (len(answers) if held else 0), "a write counts exactly when the lease holds"
         assert held or closed.lost_slice_ids == {lease.slice_id}

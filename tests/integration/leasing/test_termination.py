@@ -44,7 +44,7 @@ def answer(
     finished = set() if places else {lease.slice_id}
     version_id = versions.register_version(database, MODEL_VERSION)
     with database.write() as connection:
-        return commit.commit_results(connection, database.sql, written, [lease], finished, version_id)
+        return commit.commit_results(connection, commit.BatchCommit([lease], written, finished, version_id))
 
 
 class TestCancel:
@@ -56,7 +56,7 @@ class TestCancel:
         seen = cancel(database, batch_id)
 
         assert seen.status is BatchStatus.CANCELLED
-        assert (seen.counts.completed, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
+        assert (seen.counts.succeeded, seen.counts.cancelled, seen.counts.unanswered) == (2, 8, 0)
         rows = get_results(database, batch_id)
         assert [row.status for row in rows] == ["succeeded", "cancelled", "succeeded"] + ["cancelled"] * 7
         assert {row.error_code for row in rows if row.status == "cancelled"} == {"cancelled"}

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from models.db import Database
-from models.errors import Unreachable
+from models.errors import LockTimeout, Unreachable
 from models.lifecycle import wakeups
 from models.settings import Settings
 from producer.health import database_stats, findings
@@ -15,10 +15,11 @@ from tests.factories.batch_rows import PIPELINE, claimant_for, execute, expire_l
 from tests.threads import run_concurrently
 from worker.leasing import claims
 from worker.maintenance import resend_wakeups, tasks
-from worker.maintenance.loop import MaintenanceLoop
+from worker.maintenance.loop import MAX_BLOCKED_RUNS, MaintenanceLoop
 from worker.maintenance.tasks import MaintenanceTask
 
 HOUR = 3600.0
+PAST = "UPDATE maintenance_tasks SET next_run_at = '2026-01-01 00:00:00'"
 
 
 def one(
@@ -117,14 +118,14 @@ class TestBells:
         insert_batch(database, 40)
         self.make_old(database)
 
-        assert resend_wakeups.resend_lost_wakeups(database, settings) == f"wakeups resent: {PIPELINE} (10 slices)"
+        assert resend_wakeups.resend_lost_wakeups(database, settings) == f"wakeups resent: 10 for {PIPELINE}"
 
         assert self.depth(settings) == 10
 
     def test_do_not_ring_where_some_are_left(self, database: Database, settings: Settings) -> None:
         insert_batch(database, 40)
         self.make_old(database)
-        wakeups.send_wakeups(settings, PIPELINE, [1])
+        wakeups.send_wakeups(settings, PIPELINE, 1)
 
         assert resend_wakeups.resend_lost_wakeups(database, settings) == ""
 
@@ -178,10 +179,11 @@ class TestADefect:
         assert [line["retry_seconds"] for line in failed] == [HOUR, HOUR, HOUR]
         assert row(database, "ails").last_failure == "KeyError"
         views = {view.name: view for view in database_stats.list_maintenance_tasks(database)}
-        assert (views["ails"].last_failure, views["sweep"].last_failure) == ("KeyError", None)
+        assert (views["ails"].last_failure, views["ails"].failures_in_a_row) == ("KeyError", 3)
+        assert (views["sweep"].last_failure, views["sweep"].failures_in_a_row) == (None, 0)
         assert [finding.level for finding in findings.check_maintenance(views.values(), 2 * HOUR)] == ["problem", "ok"]
 
-    def test_that_has_passed_is_named_no_more(self, database: Database) -> None:
+    def test_that_has_passed_is_no_problem_any_more(self, database: Database) -> None:
         outcomes: list[Exception | str] = [KeyError(), ""]
 
         def turn() -> str:
@@ -195,4 +197,84 @@ class TestADefect:
         mine.run_once(HOUR + 1)
 
         [view] = database_stats.list_maintenance_tasks(database)
-        assert view.last_failure is None
+        assert (view.last_failure, view.failures_in_a_row) == ("KeyError", 0)
+        [finding] = findings.check_maintenance([view], 2 * HOUR)
+        assert (finding.level, finding.message) == ("ok", "sweep ran 0 s ago; 0 s ago it failed by a defect (KeyError)")
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_in_one_question_for_work_stops_no_other_task(self, database: Database, together: bool) -> None:
+        done: list[int] = []
+        broken = MaintenanceTask("broken", 2.0, lambda: "", "broken.done", has_work="missing_column > 1")
+        sweep = MaintenanceTask("sweep", 2.0, lambda: done.append(1) or "", "sweep.done")
+        loop = MaintenanceLoop(
+            database, [broken, sweep] if together else [sweep, broken], "worker-1", reclaim_grace_seconds=5.0
+        )
+
+        for now in (0.0, 2.0, 4.0):
+            execute(database, PAST)
+            loop.run_once(now)
+
+        assert len(done) == 3
+        assert (row(database, "broken").failures_in_a_row, row(database, "sweep").failures_in_a_row) == (2, 0)
+
+    def test_that_goes_on_counts_over_processes(self, database: Database) -> None:
+        def fail() -> str:
+            raise KeyError
+
+        for number in range(3):
+            one(database, fail, f"worker-{number}").run_once(0.0)
+            execute(database, PAST)
+
+        assert row(database).failures_in_a_row == 3
+
+    def test_is_what_an_always_locked_row_becomes(self, database: Database) -> None:
+        def block() -> str:
+            raise LockTimeout("a row is locked")
+
+        loop = one(database, block, seconds=1.0)
+        for turn in range(MAX_BLOCKED_RUNS + 1):
+            loop.run_once(float(turn))
+            execute(database, PAST)
+
+        assert row(database).failures_in_a_row == 1
+        assert row(database).last_failure == "a row is locked"
+
+
+class TestWork:
+    def test_without_any_a_task_does_not_run(self, database: Database) -> None:
+        done: list[int] = []
+        idle = MaintenanceTask("sweep", HOUR, lambda: done.append(1) or "", "sweep.done", has_work="1 > 2")
+        unfinished = MaintenanceTask(
+            "tick", HOUR, lambda: done.append(2) or "", "tick.done", has_work="1 > 2", is_unfinished=lambda: True
+        )
+
+        MaintenanceLoop(database, [idle, unfinished], "worker-1", reclaim_grace_seconds=5.0).run_once(0.0)
+
+        assert done == [2]
+        assert row(database).last_run_by == "worker-1"
+
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            ("reclaim", "UPDATE slices SET state = 'leased', lease_expires_at = '2026-01-01 00:00:00'"),
+            ("clock_steps", "UPDATE slices SET state = 'leased', lease_expires_at = '2100-01-01 00:00:00'"),
+            ("clock_steps", "UPDATE slices SET available_at = '2100-01-01 00:00:00'"),
+            ("deadlines", "UPDATE batches SET expires_at = '2026-01-01 00:00:00'"),
+            ("terminations", "UPDATE batches SET status = 'cancelling'"),
+            ("wakeups", "UPDATE batches SET priority = 0"),
+            ("abandoned_submissions", "UPDATE batches SET status = 'validating'"),
+            ("abandoned_submissions", "UPDATE batches SET ingesting = true"),
+            ("retention", "UPDATE batches SET status = 'deleting'"),
+        ],
+    )
+    def test_is_found_by_the_question_of_its_task(self, database: Database, name: str, change: str) -> None:
+        [task] = [task for task in tasks.default_tasks(database, Settings()) if task.name == name]
+
+        def has_work() -> bool:
+            with database.read() as connection:
+                return bool(connection.scalar(text(f"SELECT {task.has_work}")))
+
+        assert not has_work()
+        insert_batch(database, 4)
+        execute(database, change)
+        assert has_work()

@@ -12,7 +12,7 @@ from producer.schedules import registry
 from tests.factories.schedules import CREATED_AT, ScheduleHarness, utc
 from worker.maintenance.schedule_launcher import MAX_PAUSE_SECONDS, ScheduleLauncher
 
-NIGHT = utc("03-02 02:00")
+SCHEDULED_AT = utc("03-02 02:00")
 NOON = "2026-03-02T12:00Z"  # by which the night's run is due
 
 
@@ -34,11 +34,11 @@ class Process:
 class Office:
     """The duty, by a clock of the test's."""
 
-    def __init__(self, nights: ScheduleHarness, clock: str | None = NOON) -> None:
+    def __init__(self, harness: ScheduleHarness, clock: str | None = NOON) -> None:
         self.started: list[Process] = []
         self.now = 0.0
-        self.settings = nights.settings.model_copy(update={"simulated_clock": clock})
-        self.duty = ScheduleLauncher(nights.database, self.settings, lambda: self.now)
+        self.settings = harness.settings.model_copy(update={"simulated_clock": clock})
+        self.duty = ScheduleLauncher(harness.database, self.settings, lambda: self.now)
 
     def started_after(self, seconds: float = 0.0) -> int:
         """How many there were in all, once the duty had another turn then."""
@@ -48,81 +48,81 @@ class Office:
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
-    made = ScheduleHarness(database_url, tmp_path)
-    made.tickets.insert_ticket(utc("03-01 21:00"))
-    yield made
-    made.close()
+def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    created = ScheduleHarness(database_url, tmp_path)
+    created.tickets.insert_ticket(utc("03-01 21:00"))
+    yield created
+    created.close()
 
 
 @pytest.fixture
-def office(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> Office:
-    made = Office(nights)
+def office(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> Office:
+    created = Office(harness)
 
     def start(command: list[str], **how: Any) -> Process:
-        made.started.append(Process(command, **how))
-        return made.started[-1]
+        created.started.append(Process(command, **how))
+        return created.started[-1]
 
     monkeypatch.setattr("worker.maintenance.schedule_launcher.subprocess.Popen", start)
-    return made
+    return created
 
 
-def test_nothing_is_started_while_nothing_is_due(nights: ScheduleHarness, office: Office) -> None:
+def test_nothing_is_started_while_nothing_is_due(harness: ScheduleHarness, office: Office) -> None:
     assert office.started_after() == 0
-    nights.create_schedule(now=utc("03-02 12:00"))
+    harness.create_schedule(now=utc("03-02 12:00"))
     assert office.started_after() == 0
-    nights.create_schedule("suspended")
-    registry.suspend(nights.database, "suspended", CREATED_AT)
+    harness.create_schedule("suspended")
+    registry.suspend(harness.database, "suspended", CREATED_AT)
     assert office.started_after() == 0
 
 
-def test_one_at_a_time_until_all_is_done(nights: ScheduleHarness, office: Office) -> None:
-    nights.create_schedule()
+def test_one_at_a_time_until_all_is_done(harness: ScheduleHarness, office: Office) -> None:
+    harness.create_schedule()
     assert [office.started_after(), office.started_after(5)] == [1, 1]
-    nights.tick(utc("03-02 12:00"))
+    harness.tick(utc("03-02 12:00"))
     office.started[0].status = 0
     assert office.started_after() == 1, "a worker is at it"
-    nights.answer_jobs()
+    harness.answer_jobs()
     assert office.started_after() == 2
-    nights.tick(utc("03-02 12:00"))
+    harness.tick(utc("03-02 12:00"))
     office.started[1].status = 0
     assert office.started_after() == 2
 
 
-def test_a_run_that_is_held_is_left_alone(nights: ScheduleHarness, office: Office) -> None:
-    nights.create_schedule()
-    nights.tick(NIGHT)
-    nights.answer_jobs()
-    nights.execute("UPDATE runs SET holder_id = 'somebody', held_until = '2999-01-01 00:00:00+00:00'")
+def test_a_run_that_is_held_is_left_alone(harness: ScheduleHarness, office: Office) -> None:
+    harness.create_schedule()
+    harness.tick(SCHEDULED_AT)
+    harness.answer_jobs()
+    harness.execute("UPDATE runs SET holder_id = 'somebody', held_until = '2999-01-01 00:00:00+00:00'")
     assert office.started_after() == 0
-    nights.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
+    harness.execute("UPDATE runs SET held_until = '2026-01-01 00:00:00+00:00'")
     assert office.started_after() == 1
 
 
-def test_it_is_told_the_rehearsal_s_time_and_where_things_are(nights: ScheduleHarness, office: Office) -> None:
-    nights.create_schedule()
+def test_it_is_told_the_rehearsal_s_time_and_where_things_are(harness: ScheduleHarness, office: Office) -> None:
+    harness.create_schedule()
     office.started_after()
     [tick] = office.started
 
     assert tick.command[3:] == ["batchmill", "schedule", "tick", "--exit-with-parent", "--now", tick.command[-1]]
     assert tick.command[-1].startswith("2026-03-02T12:00:")
-    assert tick.env["BATCHMILL_DATABASE_URL"] == nights.settings.database_url
-    assert tick.env["BATCHMILL_REDIS_URL"] == nights.settings.redis_url
-    assert tick.env["BATCHMILL_HOME"] == str(nights.settings.home_path)
+    assert tick.env["BATCHMILL_DATABASE_URL"] == harness.settings.database_url
+    assert tick.env["BATCHMILL_REDIS_URL"] == harness.settings.redis_url
+    assert tick.env["BATCHMILL_HOME"] == str(harness.settings.home_path)
 
 
-def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(nights: ScheduleHarness, office: Office) -> None:
-    nights.create_schedule()
-    ScheduleLauncher(nights.database, nights.settings).run_once()
+def test_without_a_rehearsal_it_looks_at_the_database_s_clock_itself(harness: ScheduleHarness, office: Office) -> None:
+    harness.create_schedule()
+    ScheduleLauncher(harness.database, harness.settings).run_once()
 
     assert "--now" not in office.started[0].command
 
 
 @pytest.mark.parametrize("status", [EXIT_NOTHING_DUE, 1, -9])
 def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(
-    nights: ScheduleHarness, office: Office, status: int
+    harness: ScheduleHarness, office: Office, status: int
 ) -> None:
-    nights.create_schedule(catchup="all")
+    harness.create_schedule(catchup="all")
     count = office.started_after()
     gaps = []
     for _ in range(5):
@@ -133,22 +133,24 @@ def test_one_that_comes_to_nothing_makes_it_wait_longer_each_time(
         count += 1
     assert gaps == [2, 4, 8, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS]
 
-    nights.tick(NIGHT)  # somebody else could
-    nights.answer_jobs()
-    nights.tick(NIGHT)
+    harness.tick(SCHEDULED_AT)  # somebody else could
+    harness.answer_jobs()
+    harness.tick(SCHEDULED_AT)
     office.started[-1].status = status
     assert office.started_after() == office.started_after(MAX_PAUSE_SECONDS) == count
-    nights.create_schedule("another")
+    harness.create_schedule("another")
     assert office.started_after() == count + 1
     office.started[-1].status = status
     assert [office.started_after(), office.started_after(2)] == [count + 1, count + 2], "the first wait is short again"
 
 
-def test_a_tick_started_for_it_says_whether_there_was_something(nights: ScheduleHarness) -> None:
-    nights.create_schedule()
+def test_a_tick_started_for_it_says_whether_there_was_something(harness: ScheduleHarness) -> None:
+    harness.create_schedule()
 
     def tick() -> int:
-        with nights.start_tick_process(NIGHT, options=("--exit-with-parent",), stdin=subprocess.PIPE) as process:
+        with harness.start_tick_process(
+            SCHEDULED_AT, options=("--exit-with-parent",), stdin=subprocess.PIPE
+        ) as process:
             return process.wait(60)
 
     assert [tick(), tick()] == [0, EXIT_NOTHING_DUE]

@@ -178,7 +178,7 @@ class TestRefusals:
             (("submit", "{file}", "-p", SAMPLE, "--idempotency-key", "k"), "INSERT on batches"),
             (
                 ("schedule", "create", "x", "--cron", "0 1 * * *", "-p", SAMPLE, "--file", "{{time:%Y-%m-%d}}.jsonl"),
-                "INSERT on schedules",
+                "UPDATE on schedules",
             ),
             (("maintain",), "INSERT on attempts"),
         ],

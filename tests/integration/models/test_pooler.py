@@ -96,7 +96,7 @@ def test_work_from_the_claim_to_the_last_row(database: Database) -> None:
     found = [JobResult(job.lease, job.position, commit.JobOutcome.SUCCEEDED, output='{"label": "A"}') for job in jobs]
     with database.write() as connection:
         done = commit.commit_results(
-            connection, database.sql, found, leases, {lease.slice_id for lease in leases}, version
+            connection, commit.BatchCommit(leases, found, {lease.slice_id for lease in leases}, version)
         )
 
     assert done.final_status is BatchStatus.COMPLETED

@@ -195,7 +195,7 @@ class TestManyParameters:
         found = [commit.JobResult(lease, place, commit.JobOutcome.SUCCEEDED, output="1") for place in range(self.COUNT)]
         with database.write() as connection:
             done = commit.commit_results(
-                connection, database.sql, found, [lease], {lease.slice_id}, version, is_retry=True
+                connection, commit.BatchCommit([lease], found, {lease.slice_id}, version), is_retry=True
             )
         assert (done.results_written, batch_id) == (self.COUNT, lease.batch_id)
 

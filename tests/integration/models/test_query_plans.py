@@ -18,7 +18,7 @@ from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import get_unanswered_jobs
 from tests.servers import PostgresDatabases
-from worker.leasing import claims
+from worker.leasing import backlog, claims
 from worker.leasing.claim_statements import MAX_SLICES
 from worker.leasing.leases import Claimant, Lease
 
@@ -186,7 +186,7 @@ def test_a_claim_reads_what_it_takes(planned: Database) -> None:
     with most_read(planned, MOST_OF_A_LOOK):
         assert len(claims.claim(planned, who, 1, SLICE_JOBS)) == 1
         assert claims.next_quarantined(planned, who) is None
-        assert [row.pipeline for row in claims.claimable_pipelines(planned, [PIPELINE])] == [PIPELINE]
+        assert [row.pipeline for row in backlog.select_claimable_work(planned, [PIPELINE])] == [PIPELINE]
 
 
 def fill_small(database: Database) -> None:

@@ -13,7 +13,7 @@ from models.errors import DatabaseRefused, TransactionConflict, Unreachable
 from models.lifecycle import slices
 from models.states import AttemptOutcome
 from producer.batches import views
-from producer.submission import streaming
+from producer.submission import discard
 from producer.submission.open_submission import OpenSubmission
 from tests.factories import batch_rows
 from tests.factories.batch_rows import claimant_for, insert_batch
@@ -86,7 +86,7 @@ class TestConflicts:
             try:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(db, "MAX_TRANSACTION_ATTEMPTS", 1)
-                    streaming.abort(database, OpenSubmission(batch_id, "s", "k"), "gone")
+                    discard.abort_stream(database, OpenSubmission(batch_id, "s", "k"), "gone")
             except TransactionConflict as error:
                 conflicts.append(error)
 

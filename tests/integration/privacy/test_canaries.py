@@ -43,7 +43,8 @@ ZERO_SHOT = ("--pipeline", "sample-zero-shot-classification", "--param", f"candi
 
 # What each command is called with; BATCH and IN stand for a batch's id and a file of inputs.
 CASES: dict[str, list[Sequence[str]]] = {
-    "up": [()],
+    "up": [(), ("--log-file", "up.log")],
+    "down": [()],
     "worker": [("sample-sentiment-analysis",)],
     "maintain": [()],
     "demo": [()],
@@ -62,6 +63,8 @@ CASES: dict[str, list[Sequence[str]]] = {
         ("IN", *ZERO_SHOT, "--idempotency-key", "again"),
         ("BAD", *SENTIMENT),
         ("BAD", *SENTIMENT, "--on-invalid", "fail-row"),
+        ("BAD", "--repair", "BATCH"),
+        ("IN", "--repair", "BATCH", "--id", "id"),
         (f"https://u:{SECRET}@127.0.0.1:1/a.jsonl?signature={SECRET}", *SENTIMENT),
         (f"nothing://u:{SECRET}@h/a.jsonl?signature={SECRET}", *SENTIMENT),
         (f"s3://b/a.zip?signature={SECRET}", *SENTIMENT),
@@ -162,7 +165,7 @@ SETTINGS: dict[str, Any] = {
         }
     },
 }
-WITHOUT = {"home", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
+WITHOUT = {"home", "log_file", "simulated_clock", "log_format", "log_level", "source_roots", "webhook_allowed_hosts"}
 
 # How the database and Redis are reached, or not; SQLITE, POSTGRESQL and REDIS stand for what is there.
 UNREACHABLE = f"redis://:{SECRET}@127.0.0.1:1/0"

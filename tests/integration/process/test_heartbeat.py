@@ -42,7 +42,7 @@ def make(database: Database, holdings: HeldLeases) -> Iterator[Callable[..., Hea
 
     def make(worker_id: str = "worker-1", **other: Any) -> Heartbeat:
         named = {"lease_seconds": LEASE_SECONDS, "heartbeat_seconds": BEAT, **other}
-        made.append(Heartbeat(database, holdings, ["reviews"], **named))
+        made.append(Heartbeat(database, holdings, {"reviews": "hash"}, **named))
         made[-1].record_ready(claimant_for(worker_id), "cpu")
         return made[-1]
 

@@ -12,7 +12,6 @@ from sqlalchemy import select
 from models.db import Database
 from models.errors import LoadFailed, ModelError, Unreachable
 from models.pipelines.pipeline import Pipeline
-from models.settings import Settings
 from models.tables import LoadFailure, ModelVersion, Result, Worker
 from tests.factories.batch_rows import (
     LEASE_SECONDS,
@@ -23,15 +22,15 @@ from tests.factories.batch_rows import (
     get_results,
     insert_batch,
 )
+from tests.factories.engines import make_context
 from tests.fakes import FakeAdapter, ForwardGate
 from tests.servers import wait_until
-from worker.engine.wakeup import WakeupSignal
 from worker.leasing import load_backoff
 from worker.leasing import load_failures as failing
-from worker.leasing.leases import HeldLeases
 from worker.loading.runtime import Runtime
 from worker.process.heartbeat import Heartbeat
-from worker.process.pipeline_switcher import PipelineSwitcher, WorkerContext
+from worker.process.pipeline_loader import PipelineLoader
+from worker.process.pipeline_switcher import PipelineSwitcher
 
 NAMES = ("first", "second", "third")
 
@@ -45,9 +44,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loads that failed are tried again soon."""
     monkeypatch.setattr(load_backoff, "INITIAL_SECONDS", 0.2)
     monkeypatch.setattr(load_backoff, "MAX_SECONDS", 0.4)
+    monkeypatch.setattr(load_backoff, "PAUSE_TO_LOAD_RATIO", 0)
 
 
-class Works:
+class SwitchingProcess:
     """A process with made models; `loads` tells in which order they were loaded."""
 
     def __init__(self, database: Database, *, folders: bool = False, **settings: Any) -> None:
@@ -56,24 +56,24 @@ class Works:
         self.broken: dict[str, BaseException] = {}
         self.slow: threading.Event | None = None  # loads take until it is set
         self.loads: list[str] = []
-        self.defects: list[str] = []
-        in_force = Settings.load(poll_interval_seconds=0.05, slice_size=4, lease_seconds=LEASE_SECONDS, **settings)
-        holdings = HeldLeases()
-        heartbeat = Heartbeat(database, holdings, NAMES, lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0)
-        self.doorbell = WakeupSignal()
-        process = WorkerContext(
-            "worker-1#2",
-            in_force,
+        self.crashes: list[str] = []
+        context = make_context(
             database,
-            self.doorbell,
-            holdings,
-            heartbeat,
-            lambda: self.defects.append("defect"),
-            lambda: self.defects.append("hung"),
+            worker_id="worker-1#2",
+            pipelines=NAMES,
+            on_fatal_error=lambda: self.crashes.append("crash"),
+            on_hang=lambda: self.crashes.append("hung"),
+            poll_interval_seconds=0.05,
+            slice_size=4,
+            **settings,
+        )
+        self.wakeup_signal, held_leases = context.wakeup_signal, context.held_leases
+        heartbeat = Heartbeat(
+            database, held_leases, dict.fromkeys(NAMES, "hash"), lease_seconds=LEASE_SECONDS, heartbeat_seconds=5.0
         )
         models = {name: f"/made/{name}" if folders else f"made/{name}" for name in NAMES}
         entries = {name: Pipeline(name=name, task="sentiment-analysis", model=models[name]) for name in NAMES}
-        self.pinning = PipelineSwitcher(process, entries, self.load)
+        self.switcher = PipelineSwitcher(context, entries, PipelineLoader(context, heartbeat, self.load))
 
     def load(self, pipeline: Pipeline) -> Runtime:
         self.loads.append(pipeline.name)
@@ -90,10 +90,10 @@ class Works:
             return list(connection.execute(query.where(Result.batch_id == batch_id)))
 
     def close(self) -> None:
-        self.pinning.stop()
-        self.doorbell.close()
-        self.pinning.join()
-        assert self.defects == []
+        self.switcher.stop()
+        self.wakeup_signal.close()
+        self.switcher.join()
+        assert self.crashes == []
 
 
 class Parkable(Runtime):
@@ -107,101 +107,108 @@ class Parkable(Runtime):
 
 
 @pytest.fixture
-def works(database_url: str) -> Iterator[Callable[..., Works]]:
+def start_process(database_url: str) -> Iterator[Callable[..., SwitchingProcess]]:
     """Makes processes, and ends them."""
     database = Database(database_url)
-    made: list[Works] = []
+    processes: list[SwitchingProcess] = []
 
-    def make(**settings: Any) -> Works:
-        made.append(Works(database, **settings))
-        return made[-1]
+    def make(**settings: Any) -> SwitchingProcess:
+        processes.append(SwitchingProcess(database, **settings))
+        return processes[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for process in processes:
+        process.close()
     database.close()
 
 
-def submit(ours: Works, name: str, jobs: int = 10, **columns: Any) -> str:
-    return insert_batch(ours.database, jobs, pipeline=name, model=f"made/{name}", revision=None, **columns)
+def submit(process: SwitchingProcess, name: str, jobs: int = 10, **columns: Any) -> str:
+    return insert_batch(process.database, jobs, pipeline=name, model=f"made/{name}", revision=None, **columns)
 
 
-def load_failures(ours: Works) -> list[Any]:
-    with ours.database.read() as connection:
+def load_failures(process: SwitchingProcess) -> list[Any]:
+    with process.database.read() as connection:
         return list(connection.execute(select(LoadFailure.__table__)))
 
 
-def workers(ours: Works) -> list[Any]:
-    with ours.database.read() as connection:
+def workers(process: SwitchingProcess) -> list[Any]:
+    with process.database.read() as connection:
         return list(connection.execute(select(Worker.__table__)))
 
 
-def until_ended(ours: Works, *batch_ids: str) -> None:
+def until_ended(process: SwitchingProcess, *batch_ids: str) -> None:
     wait_until(
-        lambda: all(get_batch(ours.database, each).status != "in_progress" for each in batch_ids), "the batches to end"
+        lambda: all(get_batch(process.database, each).status != "in_progress" for each in batch_ids),
+        "the batches to end",
     )
 
 
-def test_every_pipeline_s_backlog_is_worked_through_with_its_own_model(works: Callable[..., Works]) -> None:
-    ours = works()
-    ids = {name: submit(ours, name) for name in NAMES}
+def test_every_pipeline_s_backlog_is_worked_through_with_its_own_model(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process()
+    ids = {name: submit(process, name) for name in NAMES}
 
-    ours.pinning.start()
-    until_ended(ours, *ids.values())
+    process.switcher.start()
+    until_ended(process, *ids.values())
 
     for name, batch_id in ids.items():
-        assert_consistent(ours.database, batch_id)
-        assert get_batch(ours.database, batch_id).model == f"made/{name}"
-        assert set(ours.adapters[name].computed) == {(batch_id, place) for place in range(10)}
-    assert sorted(ours.loads) == sorted(NAMES)
+        assert_consistent(process.database, batch_id)
+        assert get_batch(process.database, batch_id).model == f"made/{name}"
+        assert set(process.adapters[name].computed) == {(batch_id, place) for place in range(10)}
+    assert sorted(process.loads) == sorted(NAMES)
 
 
-def test_the_first_with_work_is_pinned_first(works: Callable[..., Works]) -> None:
-    ours = works()
-    until = submit(ours, "third")
+def test_the_first_with_work_is_pinned_first(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    until = submit(process, "third")
 
-    ours.pinning.start()
-    until_ended(ours, until)
+    process.switcher.start()
+    until_ended(process, until)
 
-    assert ours.loads == ["third"]
+    assert process.loads == ["third"]
 
 
-def test_what_was_pinned_before_is_not_loaded_again(works: Callable[..., Works]) -> None:
-    ours = works()
-    ours.pinning.start()
+def test_what_was_pinned_before_is_not_loaded_again(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    process.switcher.start()
     for name in ("first", "second", "first", "second"):
-        until_ended(ours, submit(ours, name))
+        until_ended(process, submit(process, name))
 
-    assert ours.loads == ["first", "second"]
+    assert process.loads == ["first", "second"]
 
 
-def test_without_a_cache_it_is(works: Callable[..., Works]) -> None:
-    ours = works(model_cache_gb=0)
-    ours.pinning.start()
+def test_without_a_cache_it_is(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process(model_cache_gb=0)
+    process.switcher.start()
     for name in ("first", "second", "first"):
-        until_ended(ours, submit(ours, name))
+        until_ended(process, submit(process, name))
 
-    assert ours.loads == ["first", "second", "first"]
+    assert process.loads == ["first", "second", "first"]
 
 
-def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(works: Callable[..., Works]) -> None:
-    ours = works(switch_after_seconds=0.1)
-    gate = ForwardGate(ours.adapters["first"])
-    long = submit(ours, "first", jobs=400)
-    ours.pinning.start()
+def test_nobody_starves_behind_a_long_backlog_and_no_attempt_is_lost(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process(switch_after_seconds=0.1)
+    gate = ForwardGate(process.adapters["first"])
+    long = submit(process, "first", jobs=400)
+    process.switcher.start()
     gate.wait()
-    first = ours.pinning._active
+    first = process.switcher._active
     assert first is not None
-    small = submit(ours, "second")
+    small = submit(process, "second")
     wait_until(first.engine._stopping.is_set, "the first to be told to stop in the middle of its backlog")
     gate.open()
 
-    until_ended(ours, small, long)
+    until_ended(process, small, long)
 
-    finished = {name: get_batch(ours.database, batch_id).completed_at for name, batch_id in (("a", small), ("b", long))}
+    finished = {
+        name: get_batch(process.database, batch_id).completed_at for name, batch_id in (("a", small), ("b", long))
+    }
     assert finished["a"] < finished["b"]
-    assert_consistent(ours.database, long)
-    assert {row.attempts for row in get_results(ours.database, long)} == {1}
+    assert_consistent(process.database, long)
+    assert {row.attempts for row in get_results(process.database, long)} == {1}
 
 
 TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too many open files"), Panic("of a library")]
@@ -209,127 +216,138 @@ TROUBLES = [Unreachable("the Hub does not answer"), OSError(errno.EMFILE, "Too m
 
 @pytest.mark.parametrize("error", TROUBLES, ids=lambda error: type(error).__name__)
 def test_one_that_cannot_be_loaded_waits_and_the_others_are_served(
-    works: Callable[..., Works], error: BaseException
+    start_process: Callable[..., SwitchingProcess], error: BaseException
 ) -> None:
-    ours = works()
-    ours.broken["second"] = error
-    bad, good = submit(ours, "second"), submit(ours, "third")
+    process = start_process()
+    process.broken["second"] = error
+    bad, good = submit(process, "second"), submit(process, "third")
 
-    ours.pinning.start()
-    until_ended(ours, good)
-    until_ended(ours, submit(ours, "first"))
-    wait_until(lambda: ours.loads.count("second") > 1, "another try")
+    process.switcher.start()
+    until_ended(process, good)
+    until_ended(process, submit(process, "first"))
+    wait_until(lambda: process.loads.count("second") > 1, "another try")
 
-    assert get_batch(ours.database, bad).status == "in_progress"
-    [failure] = load_failures(ours)
+    assert get_batch(process.database, bad).status == "in_progress"
+    [failure] = load_failures(process)
     assert failure.pipeline == "second"
     assert failure.error_code in ("load_failed", "unreachable")
-    del ours.broken["second"]
-    until_ended(ours, bad)
-    assert_consistent(ours.database, bad)
-    assert load_failures(ours) == []
+    del process.broken["second"]
+    until_ended(process, bad)
+    assert_consistent(process.database, bad)
+    assert load_failures(process) == []
 
 
 def test_content_that_is_unusable_fails_its_batches_and_the_others_are_served(
-    works: Callable[..., Works], monkeypatch: pytest.MonkeyPatch
+    start_process: Callable[..., SwitchingProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failing, "FAILURE_GRACE_SECONDS", 0.0)
-    ours = works()
-    ours.broken["second"] = ModelError("made/second is broken")
-    bad, good = submit(ours, "second"), submit(ours, "third")
+    process = start_process()
+    process.broken["second"] = ModelError("made/second is broken")
+    bad, good = submit(process, "second"), submit(process, "third")
 
-    ours.pinning.start()
-    until_ended(ours, bad, good)
+    process.switcher.start()
+    until_ended(process, bad, good)
 
-    assert (get_batch(ours.database, bad).status, get_batch(ours.database, good).status) == ("failed", "completed")
-    assert "made/second is broken" in get_batch(ours.database, bad).error_message
-    until_ended(ours, submit(ours, "first"))
-
-
-def test_when_none_can_be_loaded_it_stays_and_tries_again(works: Callable[..., Works]) -> None:
-    ours = works()
-    ours.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
-    ours.pinning.start()
-    wait_until(lambda: set(ours.loads) == set(NAMES), "a try of each")
-
-    ours.broken.clear()
-    until_ended(ours, submit(ours, "third"))
+    assert (get_batch(process.database, bad).status, get_batch(process.database, good).status) == (
+        "failed",
+        "completed",
+    )
+    assert "made/second is broken" in get_batch(process.database, bad).error_message
+    until_ended(process, submit(process, "first"))
 
 
-def test_a_process_is_seen_in_each_of_its_states(works: Callable[..., Works]) -> None:
-    ours = works()
-    ours.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
-    ours.pinning.start()
-    wait_until(lambda: [row.state for row in workers(ours)] == ["idle"], "a worker with nothing loaded")
+def test_when_none_can_be_loaded_it_stays_and_tries_again(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    process.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
+    process.switcher.start()
+    wait_until(lambda: set(process.loads) == set(NAMES), "a try of each")
 
-    ours.broken.clear()
-    wait_until(lambda: [row.state for row in workers(ours)] == ["ready"], "a worker that is ready")
-
-
-def test_a_stop_does_not_wait_for_a_load(works: Callable[..., Works]) -> None:
-    ours = works()
-    ours.slow = threading.Event()
-    ours.pinning.start()
-    wait_until(lambda: ours.loads == ["first"], "the load to begin")
-    assert [row.state for row in workers(ours)] == ["loading"]
-
-    ours.pinning.stop()
-    ours.pinning.join()
-
-    assert ours.pinning._active is None
-    ours.slow.set()
+    process.broken.clear()
+    until_ended(process, submit(process, "third"))
 
 
-def test_a_pipeline_over_which_a_process_before_ended_comes_last(works: Callable[..., Works]) -> None:
-    ours = works()
+def test_a_process_is_seen_in_each_of_its_states(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    process.broken |= dict.fromkeys(NAMES, LoadFailed("no device"))
+    process.switcher.start()
+    wait_until(lambda: [row.state for row in workers(process)] == ["idle"], "a worker with nothing loaded")
+
+    process.broken.clear()
+    wait_until(lambda: [row.state for row in workers(process)] == ["ready"], "a worker that is ready")
+
+
+def test_a_stop_does_not_wait_for_a_load(start_process: Callable[..., SwitchingProcess]) -> None:
+    process = start_process()
+    process.slow = threading.Event()
+    process.switcher.start()
+    wait_until(lambda: process.loads == ["first"], "the load to begin")
+    assert [row.state for row in workers(process)] == ["loading"]
+
+    process.switcher.stop()
+    process.switcher.join()
+
+    assert process.switcher._active is None
+    process.slow.set()
+
+
+def test_a_pipeline_over_which_a_process_before_ended_comes_last(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process()
     place = failing.LoadLocation("worker-1#1", "host", "cpu")
-    failing.record(ours.database, place, "first", "made/first", LoadFailed("it ended"), 60.0)
-    waiting = submit(ours, "first")
+    failing.record(process.database, place, "first", "made/first", LoadFailed("it ended"), 60.0)
+    waiting = submit(process, "first")
 
-    ours.pinning.start()
-    until_ended(ours, submit(ours, "second"))
+    process.switcher.start()
+    until_ended(process, submit(process, "second"))
 
-    assert "first" not in ours.loads
-    assert get_batch(ours.database, waiting).status == "in_progress"
-
-
-def test_a_batch_that_began_with_another_commit_is_computed_with_it(works: Callable[..., Works]) -> None:
-    ours = works()
-    older = insert_batch(ours.database, 4, pipeline="second", model="made/second", revision="f" * 40)
-    ours.pinning.start()
-    until_ended(ours, submit(ours, "second"), older)
-
-    until_ended(ours, younger := submit(ours, "second"))
-
-    assert {row.revision for row in ours.versions(older)} == {"f" * 40}
-    assert {row.revision for row in ours.versions(younger)} == {REVISION}
+    assert "first" not in process.loads
+    assert get_batch(process.database, waiting).status == "in_progress"
 
 
-def test_a_batch_of_a_folder_s_other_content_does_not_pin_again_and_again(works: Callable[..., Works]) -> None:
-    ours = works(folders=True)
-    foreign = insert_batch(ours.database, 4, pipeline="second", model="/made/second", revision="sha256:ff")
-    ours.pinning.start()
-    until_ended(ours, submit(ours, "first"))
-    wait_until(lambda: "second" in ours.loads, "a look at the foreign revision")
+def test_a_batch_that_began_with_another_commit_is_computed_with_it(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process()
+    older = insert_batch(process.database, 4, pipeline="second", model="made/second", revision="f" * 40)
+    process.switcher.start()
+    until_ended(process, submit(process, "second"), older)
 
-    until_ended(ours, submit(ours, "first"))
+    until_ended(process, younger := submit(process, "second"))
 
-    assert ours.loads.count("second") == 1
-    assert get_batch(ours.database, foreign).status == "in_progress"
+    assert {row.revision for row in process.versions(older)} == {"f" * 40}
+    assert {row.revision for row in process.versions(younger)} == {REVISION}
 
 
-def test_the_budget_that_was_found_is_where_the_next_process_begins(works: Callable[..., Works]) -> None:
-    first = works()
-    first.pinning.start()
-    wait_until(lambda: first.pinning._active, "the first pipeline to be loaded")
-    assert first.pinning._active is not None
-    assert first.pinning._active.token_budget.tokens == 1000
-    first.pinning._active.token_budget.tokens = 4096
+def test_a_batch_of_a_folder_s_other_content_does_not_pin_again_and_again(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    process = start_process(folders=True)
+    foreign = insert_batch(process.database, 4, pipeline="second", model="/made/second", revision="sha256:ff")
+    process.switcher.start()
+    until_ended(process, submit(process, "first"))
+    wait_until(lambda: "second" in process.loads, "a look at the foreign revision")
+
+    until_ended(process, submit(process, "first"))
+
+    assert process.loads.count("second") == 1
+    assert get_batch(process.database, foreign).status == "in_progress"
+
+
+def test_the_budget_that_was_found_is_where_the_next_process_begins(
+    start_process: Callable[..., SwitchingProcess],
+) -> None:
+    first = start_process()
+    first.switcher.start()
+    wait_until(lambda: first.switcher._active, "the first pipeline to be loaded")
+    assert first.switcher._active is not None
+    assert first.switcher._active.loaded.token_budget.tokens == 1000
+    first.switcher._active.loaded.token_budget.tokens = 4096
     first.close()
 
-    second = works()
-    second.pinning.start()
-    wait_until(lambda: second.pinning._active, "the first pipeline to be loaded")
+    second = start_process()
+    second.switcher.start()
+    wait_until(lambda: second.switcher._active, "the first pipeline to be loaded")
 
-    assert second.pinning._active is not None
-    assert second.pinning._active.token_budget.tokens == 4096
+    assert second.switcher._active is not None
+    assert second.switcher._active.loaded.token_budget.tokens == 4096

@@ -218,7 +218,7 @@ class TestSettings:
             sql_sources.find_sql_source(settings, "other")
 
     def test_a_wrong_entry_is_named(self) -> None:
-        with pytest.raises(SettingsError, match=r"\[sources.mine\] url: Field required"):
+        with pytest.raises(SettingsError, match=r"\[sources.mine\] url is missing"):
             sql_sources.find_sql_source(Settings.load(sources={"mine": {"query": "SELECT 1"}}), "mine")
 
     def test_its_url_may_stand_in_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,20 +26,20 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(batchmill.cli, ["attempts", *arguments])
 
 
-def told(views: list[attempts.AttemptView]) -> list[tuple[str, int, int, str]]:
+def summarize(views: list[attempts.AttemptView]) -> list[tuple[str, int, int, str]]:
     return [(view.kind, view.start_position, view.end_position, view.outcome) for view in views]
 
 
 class TestOfBatch:
     def test_claims_that_just_succeeded_are_left_out(self, database: Database) -> None:
-        assert told(attempts.list_attempts(database, BATCH_ID, 100)) == [
+        assert summarize(attempts.list_attempts(database, BATCH_ID, 100)) == [
             ("attempt", 0, 4, "released"),
             ("attempt", 4, 8, "lease_expired"),
             ("attempt", 7, 8, "crashed"),
         ]
 
     def test_the_last_ones_count(self, database: Database) -> None:
-        assert told(attempts.list_attempts(database, BATCH_ID, 2)) == [
+        assert summarize(attempts.list_attempts(database, BATCH_ID, 2)) == [
             ("attempt", 4, 8, "lease_expired"),
             ("attempt", 7, 8, "crashed"),
         ]
@@ -51,26 +51,26 @@ class TestOfBatch:
 
 class TestOfJob:
     def test_its_claims_then_its_result(self, database: Database) -> None:
-        found = attempts.job_history(database, BATCH_ID, 7)
+        views = attempts.job_history(database, BATCH_ID, 7)
 
-        assert sorted(told(found)) == [
+        assert sorted(summarize(views)) == [
             ("attempt", 7, 8, "crashed"),
             ("attempt", 7, 8, "lease_expired"),
             ("result", 7, 8, "failed"),
         ]
-        assert {view.error_code for view in found if view.outcome == "crashed"} == {"worker_crashed"}
+        assert {view.error_code for view in views if view.outcome == "crashed"} == {"worker_crashed"}
 
     def test_results_that_were_taken_back_come_first(self, database: Database) -> None:
         execute_all(database, "UPDATE attempts SET ended_at = '2026-02-02 00:00:00'")
 
-        found = attempts.job_history(database, BATCH_ID, 0)
+        views = attempts.job_history(database, BATCH_ID, 0)
 
-        assert told(found)[0] == ("superseded_result", 0, 1, "failed")
-        assert told(found)[-1] == ("result", 0, 1, "succeeded")
-        assert [view.ended_at for view in found] == sorted(view.ended_at for view in found)
+        assert summarize(views)[0] == ("superseded_result", 0, 1, "failed")
+        assert summarize(views)[-1] == ("result", 0, 1, "succeeded")
+        assert [view.ended_at for view in views] == sorted(view.ended_at for view in views)
 
     def test_an_open_one_has_no_result(self, database: Database) -> None:
-        assert told(attempts.job_history(database, BATCH_ID, 5)) == [("attempt", 5, 6, "lease_expired")]
+        assert summarize(attempts.job_history(database, BATCH_ID, 5)) == [("attempt", 5, 6, "lease_expired")]
         assert attempts.job_history(database, BATCH_ID, 9) == []
 
     def test_there_must_be_a_job(self, database: Database) -> None:
@@ -113,7 +113,8 @@ class TestCommand:
             "worker": None,
             "slice": 5,
             "fencing_token": 1,
-            "error": {"code": "worker_crashed", "message": "it died"},
+            "error_code": "worker_crashed",
+            "error_message": "it died",
             "claimed_at": None,
         }
 

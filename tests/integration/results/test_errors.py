@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 import batchmill
 from models.db import Database
+from models.states import JobOutcome
 from producer.results import pages
 from tests import fake_worker
 from tests.factories.batch_rows import insert_batch
@@ -46,8 +47,8 @@ def test_into_a_pipe_they_are_lines_of_the_results(batch_id: str) -> None:
     rows = [json.loads(line) for line in run("errors", batch_id).stdout.splitlines()]
 
     assert [row["position"] for row in rows] == [1, 2, 4]
-    assert rows[0]["error"]["code"] == "text_too_long"
-    assert [row for row in _results(batch_id) if row["error"]] == sorted(rows, key=lambda row: row["seq"])
+    assert rows[0]["error_code"] == "text_too_long"
+    assert [row for row in _results(batch_id) if row["error_code"]] == sorted(rows, key=lambda row: row["seq"])
     assert run("errors", batch_id, "--json").stdout == run("errors", batch_id).stdout
 
 
@@ -90,10 +91,10 @@ def _results(batch_id: str) -> list[dict[str, object]]:
 def test_few_failures_among_many_are_found_by_their_index(database: Database, batch_id: str) -> None:
     dialect = database.engine.dialect.name
     explain = "EXPLAIN QUERY PLAN" if dialect == "sqlite" else "EXPLAIN"
-    query = f"{explain} {pages._FAILED_QUERIES[dialect].element.text}"
+    query = f"{explain} {pages._by_position_query(dialect, [JobOutcome.FAILED], has_code=False).element.text}"
     with database.read() as connection:
         if dialect == "postgresql":
             connection.execute(text("SET LOCAL enable_seqscan = off"))  # for a handful of rows it is the quickest
-        plan = connection.execute(text(query), {"batch_id": batch_id, "cursor": -1, "code": None, "limit": 9}).all()
+        plan = connection.execute(text(query), {"batch_id": batch_id, "cursor": -1, "after": 0, "limit": 9}).all()
 
     assert "results_failed" in str(plan)

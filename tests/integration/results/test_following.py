@@ -47,7 +47,7 @@ class Writer:
                     done = {lease.slice_id} if finished else set()
                     with database.write() as connection:
                         written += commit.commit_results(
-                            connection, database.sql, rows, leases, done, self._version_id
+                            connection, commit.BatchCommit(leases, rows, done, self._version_id)
                         ).results_written
         finally:
             database.close()

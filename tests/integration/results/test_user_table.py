@@ -17,7 +17,7 @@ from producer.results.tabular import TabularLayout
 from tests import fake_worker
 from tests.factories.batch_rows import execute, get_batch, insert_batch
 
-SHEET = TabularLayout.from_example(["text", "text_pair"], {"label": "x", "score": 1.0}, passthrough=["region"])
+LAYOUT = TabularLayout.from_example(["text", "text_pair"], {"label": "x", "score": 1.0}, passthrough=["region"])
 
 
 def good(place: int) -> dict[str, Any]:
@@ -41,13 +41,13 @@ def rows(database: Database, table: str = "labels") -> list[Any]:
         return list(connection.execute(text(f"SELECT * FROM {table} ORDER BY batch_id, position")))
 
 
-def test_a_typed_table_of_one_s_own(database: Database, batch_id: str) -> None:
+def test_results_become_a_typed_table(database: Database, batch_id: str) -> None:
     result = run("results", batch_id, "--to-sql", "labels")
 
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are still open\n"
-    found = rows(database)
-    assert [(row.position, row.label, row.score, row.region, row.error_code) for row in found] == [
+    assert result.stderr == "wrote 3 results to the table labels; 1 jobs of the batch are unanswered\n"
+    labels = rows(database)
+    assert [(row.position, row.label, row.score, row.region, row.error_code) for row in labels] == [
         (0, "POSITIVE", 0.0, "EU", None),
         (1, None, None, "EU", "text_too_long"),
         (2, "POSITIVE", 0.5, None, None),
@@ -91,18 +91,18 @@ def test_only_what_is_new_and_several_batches(database: Database, batch_id: str)
 def test_whole_or_not_at_all(database: Database, batch_id: str) -> None:
     run("results", batch_id, "--to-sql", "labels")
     before = rows(database)
-    found = list(pages.iter_by_position(database, batch_id))
+    stored = list(pages.iter_by_position(database, batch_id))
 
-    def breaks_off() -> Iterator[pages.ResultRow]:
-        yield found[2]
+    def interrupted_rows() -> Iterator[pages.ResultRow]:
+        yield stored[2]
         raise KeyboardInterrupt
 
     execute(database, "UPDATE labels SET score = 7")
     with pytest.raises(KeyboardInterrupt):
-        user_table.write_table(database, batch_id, "labels", breaks_off(), SHEET)
+        user_table.write_table(database, batch_id, "labels", interrupted_rows(), LAYOUT)
 
     assert [row.score for row in rows(database)] == [7.0] * len(before)
-    assert user_table.write_table(database, batch_id, "labels", found, SHEET) == 3, "nothing is left in the way"
+    assert user_table.write_table(database, batch_id, "labels", stored, LAYOUT) == 3, "nothing is left in the way"
     assert rows(database) == before
 
 
@@ -114,7 +114,7 @@ def test_while_it_gathers_others_write(database: Database, batch_id: str) -> Non
 
     other = insert_batch(database, 4)
 
-    assert user_table.write_table(database, batch_id, "labels", meanwhile(), SHEET) == 3
+    assert user_table.write_table(database, batch_id, "labels", meanwhile(), LAYOUT) == 3
     assert get_batch(database, other).succeeded == 3
 
 
@@ -136,6 +136,36 @@ def test_a_table_with_other_columns_is_left_alone(database: Database, batch_id: 
 def test_names_that_are_not_one_s_own(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
         user_table.check_table_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["analytics.jobs", "a.b.labels", ".labels", "pg_temp.labels", "A.labels", "a b.labels", "a."]
+)
+def test_schemas_that_cannot_be_named(name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        user_table.UserTable.parse(name)
+
+
+def test_a_table_may_be_in_a_schema(database: Database, batch_id: str) -> None:
+    missing = run("results", batch_id, "--to-sql", "analytics.labels")
+    assert missing.exit_code == 2
+    if database.engine.dialect.name == "sqlite":
+        assert "SQLite has no schemas; write labels alone" in missing.stderr
+        return
+    assert "make it first: CREATE SCHEMA analytics" in missing.stderr
+    execute(database, "CREATE SCHEMA analytics")
+    execute(database, "CREATE TABLE labels (mine text)")
+
+    for _ in range(2):
+        result = run("results", batch_id, "--to-sql", "analytics.labels")
+        assert result.stderr.startswith("wrote 3 results to the table analytics.labels"), result.stderr
+
+    assert [row.position for row in rows(database, "analytics.labels")] == [0, 1, 2]
+    execute(database, "ALTER TABLE analytics.labels ADD COLUMN mine text")
+    assert (
+        "the table analytics.labels has other columns"
+        in run("results", batch_id, "--to-sql", "analytics.labels").stderr
+    )
 
 
 def test_it_does_not_go_with_a_cursor_s_options(batch_id: str, tmp_path: Path) -> None:

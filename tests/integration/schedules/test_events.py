@@ -45,14 +45,14 @@ def test_the_same_is_told_once(database: Database) -> None:
     assert note(database, EventKind.MISSED, SCHEDULED_AT + timedelta(days=1))
     assert note(database, EventKind.MISSED, schedule="hourly")
 
-    found = events.list_newest(database, "nightly")
+    result = events.list_newest(database, "nightly")
 
-    assert [(one.kind, one.scheduled_at) for one in found] == [
+    assert [(item.kind, item.scheduled_at) for item in result] == [
         ("missed", SCHEDULED_AT + timedelta(days=1)),
         ("overdue", SCHEDULED_AT),
         ("missed", SCHEDULED_AT),
     ]
-    assert found[-1].as_dict() == {
+    assert result[-1].as_dict() == {
         "schedule": "nightly",
         "scheduled_at": "2026-03-01T01:00:00.000Z",
         "kind": "missed",
@@ -63,16 +63,16 @@ def test_the_same_is_told_once(database: Database) -> None:
 
 
 def test_without_a_scheduled_time_once_until_it_is_another(database: Database) -> None:
-    told = [note(database, EventKind.WAITING, None, message) for message in ("a", "a", "b", "a")]
+    output = [note(database, EventKind.WAITING, None, message) for message in ("a", "a", "b", "a")]
 
-    assert told == [True, False, True, True]
+    assert output == [True, False, True, True]
     assert note(database, EventKind.FAILED, None, "a")
 
 
 def test_many_at_once_tell_it_once(database: Database) -> None:
-    told = run_concurrently(*(lambda: note(database, EventKind.FAILED) for _ in range(4)))
+    output = run_concurrently(*(lambda: note(database, EventKind.FAILED) for _ in range(4)))
 
-    assert sorted(told) == [False, False, False, True]
+    assert sorted(output) == [False, False, False, True]
 
 
 def test_rolled_back_with_its_transaction(database: Database) -> None:
@@ -106,7 +106,7 @@ def test_the_newest_of_all_and_not_more_than_asked_for(database: Database) -> No
     for day in range(5):
         note(database, EventKind.MISSED, SCHEDULED_AT + timedelta(days=day), schedule=("nightly", "hourly")[day % 2])
 
-    assert [one.scheduled_at for one in events.list_newest(database, limit=2)] == [
+    assert [item.scheduled_at for item in events.list_newest(database, limit=2)] == [
         SCHEDULED_AT + timedelta(days=day) for day in (4, 3)
     ]
     assert len(events.list_newest(database, "hourly")) == 2

@@ -21,8 +21,8 @@ from models.db import Database
 from models.errors import Unreachable, UsageError
 from producer.readers.sql.sql_sources import SqlSource
 from producer.results import pages, tabular, user_table
-from producer.results.pages import ResultRow
-from producer.results.tabular import TabularLayout
+from producer.results.result_row import ResultRow
+from producer.results.tabular import ColumnType, TabularLayout
 from producer.schedules.runs import output_table
 from producer.schedules.runs.output_table import OutputTable
 from tests import fake_worker
@@ -61,7 +61,7 @@ def query(url: str) -> SqlSource:
     return SqlSource(name="shop", url=url, query="SELECT 1")
 
 
-def night(database: Database, *landed: tuple[int, Any], meta: str | None = None) -> str:
+def batch_with_results(database: Database, *landed: tuple[int, Any], meta: str | None = None) -> str:
     """A batch whose job at position N has the id `t-N`, and these results."""
     batch_id = insert_batch(database, 4)
     execute(database, "UPDATE jobs SET custom_id = 't-' || position WHERE batch_id = :id", id=batch_id)
@@ -84,9 +84,10 @@ def put(
     scheduled_at: datetime = FIRST,
     *,
     marked: bool = False,
+    id_type: ColumnType = ColumnType.TEXT,
     before_commit: Callable[[], object] = lambda: None,
 ) -> int:
-    with OutputTable("labels", columns, scheduled_at).stage(database, found) as staged:
+    with OutputTable("labels", columns, scheduled_at, id_type).stage(database, found) as staged:
         if marked:
             staged.merge_once("nightly", "batch_1")
             return staged.row_count
@@ -102,7 +103,7 @@ def rows(database: Database, name: str = "labels") -> list[Any]:
 
 
 def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
-    batch_id = night(database, (1, good("NEGATIVE", 0.75)), (0, good("POSITIVE")), (2, "text_too_long"))
+    batch_id = batch_with_results(database, (1, good("NEGATIVE", 0.75)), (0, good("POSITIVE")), (2, "text_too_long"))
 
     assert merge(database, batch_id) == 2
 
@@ -110,7 +111,7 @@ def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
     assert (first.id, first.text, first.label, first.score) == ("t-0", "text 0", "POSITIVE", 0.5)
     assert (second.id, second.truncated, second.model, second.batch_id) == ("t-1", False, "abc", batch_id)
     with database.read() as connection:
-        columns = {found["name"]: found["type"].python_type for found in inspect(connection).get_columns("labels")}
+        columns = {result["name"]: result["type"].python_type for result in inspect(connection).get_columns("labels")}
         assert (
             connection.scalar(text("SELECT count(*) FROM labels WHERE score > 0.6 AND scheduled_at IS NOT NULL")) == 1
         )
@@ -130,18 +131,52 @@ def test_a_row_for_each_id_with_typed_columns(database: Database) -> None:
     assert (columns["score"], columns["truncated"], columns["scheduled_at"]) == (float, bool, datetime)
 
 
-def test_the_next_night_renews_what_succeeded_and_keeps_the_rest(database: Database) -> None:
-    merge(database, night(database, (0, good("OLD")), (1, good("OLD")), (2, good("OLD"))))
+UUIDS = [f"7d444840-9dc0-11d1-b245-5ffdce74fad{number}" for number in range(2)]
 
-    merge(database, night(database, (0, good("NEW")), (1, "text_too_long"), (3, good("NEW"))), SECOND)
 
-    assert [(found.id, found.label) for found in rows(database)] == [
+@pytest.mark.parametrize(
+    ("id_type", "ids", "values"),
+    [
+        (ColumnType.INTEGER, ["7", "-12"], {7, -12}),
+        (ColumnType.UUID, UUIDS, {*UUIDS}),
+        (ColumnType.TEXT, ["7", "007"], {"7", "007"}),
+    ],
+)
+def test_ids_have_the_source_s_type(database: Database, id_type: ColumnType, ids: list[str], values: set[Any]) -> None:
+    for label in ("OLD", "NEW"):
+        results = [result_row(custom_id=custom_id, output=good(label)) for custom_id in ids]
+        put(database, results, id_type=id_type)
+
+    assert {row.id if isinstance(row.id, int) else str(row.id) for row in rows(database)} == values
+    assert {row.label for row in rows(database)} == {"NEW"}
+
+
+def test_a_table_with_ids_of_text_keeps_them(database: Database) -> None:
+    put(database, [result_row(custom_id="7", output=good("OLD"))])
+    put(database, [result_row(custom_id="7", output=good("NEW"))], id_type=ColumnType.INTEGER)
+
+    assert [(row.id, row.label) for row in rows(database)] == [("7", "NEW")]
+
+
+def test_ids_of_text_do_not_fit_a_table_of_integers(database: Database) -> None:
+    put(database, [result_row(custom_id="7", output=good("OLD"))], id_type=ColumnType.INTEGER)
+
+    with pytest.raises(UsageError, match=r"id in the table labels is BIGINT, and in these results TEXT; name another"):
+        put(database, [result_row(custom_id="seven", output=good("NEW"))])
+
+
+def test_the_next_run_renews_what_succeeded_and_keeps_the_rest(database: Database) -> None:
+    merge(database, batch_with_results(database, (0, good("OLD")), (1, good("OLD")), (2, good("OLD"))))
+
+    merge(database, batch_with_results(database, (0, good("NEW")), (1, "text_too_long"), (3, good("NEW"))), SECOND)
+
+    assert [(result.id, result.label) for result in rows(database)] == [
         ("t-0", "NEW"),
         ("t-1", "OLD"),
         ("t-2", "OLD"),
         ("t-3", "NEW"),
     ]
-    assert [found.scheduled_at == rows(database)[0].scheduled_at for found in rows(database)] == [
+    assert [result.scheduled_at == rows(database)[0].scheduled_at for result in rows(database)] == [
         True,
         False,
         False,
@@ -150,30 +185,30 @@ def test_the_next_night_renews_what_succeeded_and_keeps_the_rest(database: Datab
 
 
 def test_an_older_run_overwrites_nothing_and_the_same_run_again_does(database: Database) -> None:
-    merge(database, night(database, (0, good("SECOND"))), SECOND)
-    merge(database, night(database, (0, good("FIRST")), (1, good("FIRST"))), FIRST)
-    assert [found.label for found in rows(database)] == ["SECOND", "FIRST"]
+    merge(database, batch_with_results(database, (0, good("SECOND"))), SECOND)
+    merge(database, batch_with_results(database, (0, good("FIRST")), (1, good("FIRST"))), FIRST)
+    assert [result.label for result in rows(database)] == ["SECOND", "FIRST"]
 
-    again = night(database, (0, good("AGAIN")))
+    again = batch_with_results(database, (0, good("AGAIN")))
     merge(database, again, SECOND)
     once = rows(database)
     merge(database, again, SECOND)
 
-    assert [found.label for found in once] == ["AGAIN", "FIRST"]
+    assert [result.label for result in once] == ["AGAIN", "FIRST"]
     assert rows(database) == once
 
 
-def test_a_night_without_news_leaves_the_table_alone(database: Database) -> None:
-    merge(database, night(database, (0, good("OLD"))))
-    before = rows(database)
+def test_a_run_without_news_leaves_the_table_alone(database: Database) -> None:
+    merge(database, batch_with_results(database, (0, good("OLD"))))
+    previous = rows(database)
 
-    assert merge(database, night(database, (0, "text_too_long")), SECOND) == 0
+    assert merge(database, batch_with_results(database, (0, "text_too_long")), SECOND) == 0
 
-    assert rows(database) == before, "no other column either"
+    assert rows(database) == previous, "no other column either"
 
 
 def test_the_merge_and_what_the_caller_marks_are_one(database: Database) -> None:
-    batch_id = night(database, (0, good("POSITIVE")))
+    batch_id = batch_with_results(database, (0, good("POSITIVE")))
     with OutputTable("labels", LABELS, FIRST).stage(database, pages.iter_by_position(database, batch_id)) as staged:
         with suppress(KeyboardInterrupt), staged.transaction() as connection:
             staged.merge(connection)
@@ -190,12 +225,15 @@ def test_the_merge_and_what_the_caller_marks_are_one(database: Database) -> None
 
 
 def test_while_it_gathers_nobody_waits(database: Database) -> None:
-    batch_id, other = night(database, (0, good("POSITIVE")), (1, good("POSITIVE"))), insert_batch(database, 4)
+    batch_id, other = (
+        batch_with_results(database, (0, good("POSITIVE")), (1, good("POSITIVE"))),
+        insert_batch(database, 4),
+    )
 
     def meanwhile() -> Iterator[ResultRow]:
-        for found in pages.iter_by_position(database, batch_id):
-            fake_worker.write_results(database, other, [(found.position, good("POSITIVE"))])
-            yield found
+        for result in pages.iter_by_position(database, batch_id):
+            fake_worker.write_results(database, other, [(result.position, good("POSITIVE"))])
+            yield result
 
     with OutputTable("labels", LABELS, FIRST).stage(database, meanwhile()) as staged:
         fake_worker.write_results(database, other, [(3, good("POSITIVE"))])
@@ -236,17 +274,17 @@ class Reader:
                 self._looked.notify_all()
 
 
-def test_a_reader_never_sees_half_a_night(database: Database, database_url: str) -> None:
+def test_a_reader_never_sees_half_a_run(database: Database, database_url: str) -> None:
     def rows_of(label: str) -> Iterator[ResultRow]:
         return (result_row(place, custom_id=f"t-{place}", output=good(label)) for place in range(500))
 
-    put(database, rows_of("night 0"))
+    put(database, rows_of("run 0"))
     count = "SELECT count(*), count(DISTINCT label), count(DISTINCT scheduled_at) FROM labels"
     readers = Database(database_url)
     with Reader(readers, count) as reader:
         for number in range(1, 4):
             scheduled_at = FIRST + timedelta(days=number)
-            put(database, rows_of(f"night {number}"), scheduled_at=scheduled_at, before_commit=reader.has_looked)
+            put(database, rows_of(f"run {number}"), scheduled_at=scheduled_at, before_commit=reader.has_looked)
             reader.has_looked()
     readers.close()
 
@@ -254,52 +292,52 @@ def test_a_reader_never_sees_half_a_night(database: Database, database_url: str)
 
 
 def test_a_column_more_is_added_and_none_is_dropped(database: Database) -> None:
-    merge(database, night(database, (0, good("OLD")), (1, good("OLD")), meta='{"gone": "x"}'))
+    merge(database, batch_with_results(database, (0, good("OLD")), (1, good("OLD")), meta='{"gone": "x"}'))
     execute(database, "ALTER TABLE labels ADD COLUMN checked_by text")
     execute(database, "UPDATE labels SET checked_by = 'Ada' WHERE id = 't-0'")
 
-    merge(database, night(database, (0, good("NEW")), meta='{"region": "EU"}'), SECOND)
+    merge(database, batch_with_results(database, (0, good("NEW")), meta='{"region": "EU"}'), SECOND)
 
-    assert [(found.label, found.region, found.gone, found.checked_by) for found in rows(database)] == [
+    assert [(result.label, result.region, result.gone, result.checked_by) for result in rows(database)] == [
         ("NEW", "EU", "x", "Ada"),
         ("OLD", None, "x", None),
     ]
 
 
 def test_a_column_of_another_type_is_refused_and_nothing_changed(database: Database) -> None:
-    merge(database, night(database, (0, good("OLD"))))
-    batch_id = night(database, (0, {"label": 7, "score": 0.5, "new": "x"}))
+    merge(database, batch_with_results(database, (0, good("OLD"))))
+    batch_id = batch_with_results(database, (0, {"label": 7, "score": 0.5, "new": "x"}))
 
     with pytest.raises(UsageError, match=r"label in the table labels is TEXT, .* BIGINT; name another table with into"):
         merge(database, batch_id, SECOND)
 
-    assert [found.label for found in rows(database)] == ["OLD"]
+    assert [result.label for result in rows(database)] == ["OLD"]
     assert not hasattr(rows(database)[0], "new")
 
 
 @pytest.mark.parametrize(
-    "made",
+    "created",
     [
         "CREATE TABLE labels (id text PRIMARY KEY, text text)",
         "CREATE TABLE labels (id text, scheduled_at timestamp)",
         "CREATE TABLE labels (id integer PRIMARY KEY, mine text)",
     ],
 )
-def test_somebody_else_s_table_is_left_alone(database: Database, made: str) -> None:
-    execute(database, made)
+def test_somebody_else_s_table_is_left_alone(database: Database, created: str) -> None:
+    execute(database, created)
 
     with pytest.raises(UsageError, match="labels is not one that schedules write; name another with into"):
-        merge(database, night(database, (0, good("NEW"))))
+        merge(database, batch_with_results(database, (0, good("NEW"))))
 
     assert rows(database) == []
 
 
 def test_a_constraint_that_somebody_added_is_named(database: Database) -> None:
-    merge(database, night(database, (0, good("OLD"))))
+    merge(database, batch_with_results(database, (0, good("OLD"))))
     execute(database, "CREATE UNIQUE INDEX one_of_each ON labels (label)")
 
     with pytest.raises(UsageError, match=r"labels does not take these rows: .*(one_of_each|labels\.label)"):
-        merge(database, night(database, (1, good("OLD"))), SECOND)
+        merge(database, batch_with_results(database, (1, good("OLD"))), SECOND)
 
 
 def test_outputs_of_two_kinds_are_refused(database: Database) -> None:
@@ -325,15 +363,15 @@ def test_columns_may_be_called_anything(database: Database, name: str) -> None:
     for scheduled_at in (FIRST, SECOND):
         put(database, [result_row(custom_id="t-0", passthrough={name: f"{scheduled_at:%d}"})], columns, scheduled_at)
 
-    [found] = rows(database)
-    assert found._mapping[name] == "02"
-    assert found.id == "t-0"
+    [result] = rows(database)
+    assert result._mapping[name] == "02"
+    assert result.id == "t-0"
 
 
 def test_an_input_of_the_row_s_own_called_id_gets_another_name(database: Database) -> None:
     columns = TabularLayout.from_example(["text"], {"scheduled_at": "x", "label": "y"}, passthrough=["id"])
 
-    assert [name for name, _ in OutputTable("labels", columns, FIRST).shape.columns][:5] == [
+    assert [name for name, _ in OutputTable("labels", columns, FIRST).schema.columns][:5] == [
         "id",
         "text",
         "meta_id",
@@ -343,14 +381,14 @@ def test_an_input_of_the_row_s_own_called_id_gets_another_name(database: Databas
 
 
 def test_into_another_database_with_a_mark(database: Database, theirs: Database) -> None:
-    batch_id = night(database, (0, good("POSITIVE")), (1, "text_too_long"))
+    batch_id = batch_with_results(database, (0, good("POSITIVE")), (1, "text_too_long"))
     assert not _is_left(theirs, "nightly", FIRST, batch_id)
 
     for _ in range(2):
         with OutputTable("labels", LABELS, FIRST).stage(theirs, pages.iter_by_position(database, batch_id)) as staged:
             staged.merge_once("nightly", batch_id)
 
-    assert [(found.id, found.label, found.batch_id) for found in rows(theirs)] == [("t-0", "POSITIVE", batch_id)]
+    assert [(result.id, result.label, result.batch_id) for result in rows(theirs)] == [("t-0", "POSITIVE", batch_id)]
     assert _is_left(theirs, "nightly", FIRST, batch_id)
     assert not _is_left(theirs, "nightly", FIRST, "batch_again")
     assert not _is_left(theirs, "nightly", SECOND, batch_id)
@@ -405,7 +443,7 @@ import os, signal, sys
 from datetime import UTC, datetime
 from models.db import Database
 from producer.schedules.runs.output_table import OutputTable
-from producer.results.tabular import TabularLayout
+from producer.results.tabular import ColumnType, TabularLayout
 from tests.factories.result_rows import result_row
 
 url, step = sys.argv[1:]
@@ -424,14 +462,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.parametrize("step", ["staged", "merged", "committed"])
 def test_killed_at_any_step_nothing_is_half(database: Database, database_url: str, step: str) -> None:
-    merge(database, night(database, (0, good("OLD")), (3, good("OLD"))))
+    merge(database, batch_with_results(database, (0, good("OLD")), (3, good("OLD"))))
 
     killed = subprocess.run([sys.executable, "-c", KILLED, database_url, step], env={**os.environ}, timeout=60)
 
     assert killed.returncode == -signal.SIGKILL
-    labels = [found.label for found in rows(database)]
+    labels = [result.label for result in rows(database)]
     assert labels == (["NEW", "NEW", "NEW", "OLD"] if step == "committed" else ["OLD", "OLD"])
-    merge(database, night(database, (0, good("LAST"))), SECOND + timedelta(days=1))
+    merge(database, batch_with_results(database, (0, good("LAST"))), SECOND + timedelta(days=1))
     assert rows(database)[0].label == "LAST"
 
 
@@ -440,7 +478,7 @@ def test_two_make_the_table_at_once(database: Database) -> None:
         *(lambda place=place: put(database, [result_row(place, custom_id=f"t-{place}")]) for place in range(4))
     )
 
-    assert [found.id for found in rows(database)] == ["t-0", "t-1", "t-2", "t-3"]
+    assert [result.id for result in rows(database)] == ["t-0", "t-1", "t-2", "t-3"]
 
 
 def _is_left(theirs: Database, schedule: str, scheduled_at: datetime, batch_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whatever is raised while a run goes on ends that run by name: not the tick, no other's night, and not for ever."""
+"""Whatever is raised while a run goes on ends that run by name: not the tick, no other run, and not for ever."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ class Panic(BaseException):
     """As a package in another language raises it, past every `except Exception`."""
 
 
-# Where it is raised: what is replaced, and whether its night has been read in and answered by then.
+# Where it is raised: what is replaced, and whether its source has been read in and answered by then.
 STAGES: dict[str, tuple[Any, str, bool]] = {
     "planning": (planning, "open_run", False),
     "opening the source": (sources, "open_source", False),
@@ -67,85 +67,87 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def nights(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
-    made = ScheduleHarness(database_url, tmp_path)
+def harness(database_url: str, tmp_path: Path) -> Iterator[ScheduleHarness]:
+    created = ScheduleHarness(database_url, tmp_path)
     for day in (1, 2):
-        made.tickets.insert_ticket(utc(f"03-0{day} 21:00"))
-    yield made
-    made.close()
+        created.tickets.insert_ticket(utc(f"03-0{day} 21:00"))
+    yield created
+    created.close()
 
 
-def begin(nights: ScheduleHarness, read: bool) -> None:
-    """A night that is about to be decided, or to be finished, and another schedule beside it."""
-    nights.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
+def begin(harness: ScheduleHarness, read: bool) -> None:
+    """A run that is about to be decided, or to be finished, and another schedule beside it."""
+    harness.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
     if read:
-        nights.tick(LATER)
-        nights.answer_jobs()
+        harness.tick(LATER)
+        harness.answer_jobs()
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_lasts_fails_the_run_at_once(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+def test_what_lasts_fails_the_run_at_once(
+    harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
     owner, name, read = STAGES[stage]
-    nights.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
+    harness.create_schedule(into="labels", deadline="1s", webhook="https://example.com/hook")
 
     for day, error in enumerate(LASTING):
         now = LATER + day * DAY
         if read:
-            nights.tick(now)
-            nights.answer_jobs()
+            harness.tick(now)
+            harness.answer_jobs()
         with monkeypatch.context() as patched, capture_logs() as logs:
             patched.setattr(owner, name, raising(error))
             for minute in range(2):
-                nights.tick(now + timedelta(minutes=minute))
+                harness.tick(now + timedelta(minutes=minute))
 
-        run = nights.runs()[-1]
+        run = harness.runs()[-1]
         assert (run.state, run.error_code, run.next_check_at) == (RunState.FAILED, "internal_error", None)
         assert type(error).__name__ in str(run.error_message)
         assert "xxx" not in str(run.error_message)  # it may quote inputs
-        assert nights.event_kinds().count("failed") == day + 1
+        assert harness.event_kinds().count("failed") == day + 1
         assert len([line for line in logs if line.get("exc_info")]) == 1
-        assert nights.query("SELECT id FROM batches WHERE status = 'validating'") == []
+        assert harness.query("SELECT id FROM batches WHERE status = 'validating'") == []
 
-    nights.run_schedule(LATER + len(LASTING) * DAY)
-    assert nights.run_states() == ["failed"] * len(LASTING) + ["completed"]
+    harness.run_schedule(LATER + len(LASTING) * DAY)
+    assert harness.run_states() == ["failed"] * len(LASTING) + ["completed"]
 
 
 @pytest.mark.parametrize(
     ("stage", "error"), list(zip(["opening the source", "summing up", "watching"], [*PASSING, PASSING[0]], strict=True))
 )
 def test_what_may_pass_is_tried_again_and_not_for_ever(
-    nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
+    harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException
 ) -> None:
     owner, name, read = STAGES[stage]
-    begin(nights, read)
+    begin(harness, read)
 
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, raising(error))
-        nights.tick(LATER)
-        [put_off] = nights.runs()
+        harness.tick(LATER)
+        [put_off] = harness.runs()
         for minute in range(1, 10):
-            nights.tick(LATER + timedelta(minutes=minute))
+            harness.tick(LATER + timedelta(minutes=minute))
 
     assert put_off.state.is_open
-    [run] = nights.runs()
+    [run] = harness.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "internal_error")
 
 
-def test_what_passes_leaves_a_whole_night(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin(nights, read=False)
+def test_what_passes_leaves_a_whole_run(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(harness, read=False)
     with monkeypatch.context() as patched:
         patched.setattr(sources, "open_source", raising(MemoryError()))
-        nights.tick(LATER)
+        harness.tick(LATER)
 
-    nights.run_schedule(LATER + timedelta(minutes=2))
+    harness.run_schedule(LATER + timedelta(minutes=2))
 
-    assert nights.run_states() == ["completed"]
-    nights.assert_consistent()
+    assert harness.run_states() == ["completed"]
+    harness.assert_consistent()
 
 
-def test_one_schedule_s_trouble_is_its_own(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_schedule_s_trouble_is_its_own(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ailing", "nightly", "weary"):
-        nights.create_schedule(name)
+        harness.create_schedule(name)
     opened = sources.open_source
 
     def ails(settings: Any, schedule: Any, *rest: Any, **more: Any) -> Any:
@@ -154,72 +156,72 @@ def test_one_schedule_s_trouble_is_its_own(nights: ScheduleHarness, monkeypatch:
         return opened(settings, schedule, *rest, **more)
 
     monkeypatch.setattr(sources, "open_source", ails)
-    nights.run_schedule(LATER)
+    harness.run_schedule(LATER)
 
-    assert [nights.run_states(name) for name in ("ailing", "nightly", "weary")] == [
+    assert [harness.run_states(name) for name in ("ailing", "nightly", "weary")] == [
         ["failed"],
         ["completed"],
         ["failed"],
     ]
 
 
-def test_a_night_that_can_not_even_be_told_of_is_failed(
-    nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_can_not_even_be_recorded_is_failed(
+    harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin(nights, read=True)
+    begin(harness, read=True)
     with monkeypatch.context() as patched:
         patched.setattr(run_alerts, "summarize_completed", raising(ValueError()))
         patched.setattr(events, "record_event", raising(KeyError()))
-        nights.tick(LATER)
+        harness.tick(LATER)
 
-    assert nights.run_states() == ["failed"]
+    assert harness.run_states() == ["failed"]
 
 
-def test_runs_that_nobody_can_plan_are_told_once(nights: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin(nights, read=False)
+def test_runs_that_nobody_can_plan_are_told_once(harness: ScheduleHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(harness, read=False)
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(due_times, "decide_due_times", raising(OverflowError()))
         for minute in range(3):
-            nights.tick(LATER + timedelta(minutes=minute))
+            harness.tick(LATER + timedelta(minutes=minute))
 
-    assert nights.event_kinds() == ["failed"]
+    assert harness.event_kinds() == ["failed"]
     assert len([line for line in logs if line.get("exc_info")]) == 1
-    nights.run_schedule(LATER + DAY)
-    assert nights.run_states()[-1] == "completed"
+    harness.run_schedule(LATER + DAY)
+    assert harness.run_states()[-1] == "completed"
 
 
 @pytest.mark.parametrize(("point", "read"), [("before_read_source", False), ("before_finish_run", True)])
-def test_a_step_that_kills_its_process_is_not_begun_for_ever(nights: ScheduleHarness, point: str, read: bool) -> None:
-    begin(nights, read)
+def test_a_step_that_kills_its_process_is_not_begun_for_ever(harness: ScheduleHarness, point: str, read: bool) -> None:
+    begin(harness, read)
     for _ in range(2):
-        assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
-    [row] = nights.query("SELECT step_starts FROM runs")
+        assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == -signal.SIGKILL
+    [row] = harness.query("SELECT step_starts FROM runs")
     assert row.step_starts == 2
-    nights.execute("UPDATE runs SET step_starts = :most", most=run_errors.MAX_STEP_STARTS)
+    harness.execute("UPDATE runs SET step_starts = :most", most=run_errors.MAX_STEP_STARTS)
 
-    assert nights.start_tick_process(LATER, f"{point}:kill").wait(60) == 0
+    assert harness.start_tick_process(LATER, f"{point}:kill").wait(60) == 0
 
-    [run] = nights.runs()
+    [run] = harness.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "step_crashed")
     assert "was killed 5 times" in str(run.error_message)
-    nights.run_schedule(LATER + DAY)
-    assert nights.run_states() == ["failed", "completed"]
+    harness.run_schedule(LATER + DAY)
+    assert harness.run_states() == ["failed", "completed"]
 
 
-def test_a_table_that_stays_away_is_not_waited_for_for_ever(nights: ScheduleHarness, tmp_path: Path) -> None:
-    nights.create_schedule(into="labels", into_source="tickets", source_timeout="2m")
-    nights.tick(LATER)
-    nights.answer_jobs()
-    nights.tickets.path.rename(tmp_path / "away.db")
+def test_a_table_that_stays_away_is_not_waited_for_for_ever(harness: ScheduleHarness, tmp_path: Path) -> None:
+    harness.create_schedule(into="labels", into_source="tickets", source_timeout="2m")
+    harness.tick(LATER)
+    harness.answer_jobs()
+    harness.tickets.path.rename(tmp_path / "away.db")
 
     for minute in range(10):
-        nights.tick(LATER + timedelta(minutes=minute))
+        harness.tick(LATER + timedelta(minutes=minute))
 
-    [run] = nights.runs()
+    [run] = harness.runs()
     assert (run.state, run.error_code) == (RunState.FAILED, "output_table_not_ready")
 
 
-def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: ScheduleHarness, tmp_path: Path) -> None:
+def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(harness: ScheduleHarness, tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     at_ = pyarrow.array([0, 253_402_300_800_000_000], pyarrow.timestamp("us"))
@@ -228,19 +230,19 @@ def test_a_moment_past_9999_in_a_kept_column_is_its_row_s(nights: ScheduleHarnes
         parquet.write_table(table, path := tmp_path / f"far-2026-03-0{day}.parquet")
         os.utime(path, (0, 0))  # long settled
     pattern = str(tmp_path / "far-{time:%Y-%m-%d}.parquet")
-    nights.create_schedule("strict", file=pattern, passthrough=["at"], on_invalid="reject")
-    nights.create_schedule("lenient", file=pattern, passthrough=["at"], on_invalid="fail-row")
+    harness.create_schedule("strict", file=pattern, passthrough=["at"], on_invalid="reject")
+    harness.create_schedule("lenient", file=pattern, passthrough=["at"], on_invalid="fail-row")
 
     for day in (0, 1):
-        nights.run_schedule(LATER + DAY * day)
+        harness.run_schedule(LATER + DAY * day)
 
-    assert (nights.run_states("strict"), nights.run_states("lenient")) == (["failed"] * 2, ["completed"] * 2)
-    assert [run.error_code for run in nights.runs("strict")] == ["invalid_rows"] * 2
-    assert [run.summary["failed"] for run in nights.runs("lenient") if run.summary] == [1, 1]
+    assert (harness.run_states("strict"), harness.run_states("lenient")) == (["failed"] * 2, ["completed"] * 2)
+    assert [run.error_code for run in harness.runs("strict")] == ["invalid_rows"] * 2
+    assert [run.summary["failed"] for run in harness.runs("lenient") if run.summary] == [1, 1]
 
 
-def test_a_webhook_s_defect_keeps_no_other_event(nights: ScheduleHarness) -> None:
-    begin(nights, read=False)
+def test_a_webhook_s_defect_keeps_no_other_event(harness: ScheduleHarness) -> None:
+    begin(harness, read=False)
     sent: list[str] = []
 
     def send(url: str, *_: object) -> None:
@@ -248,15 +250,15 @@ def test_a_webhook_s_defect_keeps_no_other_event(nights: ScheduleHarness) -> Non
         raise UnicodeError("label too long")
 
     for name in ("a", "b"):
-        with nights.database.write() as connection:
+        with harness.database.write() as connection:
             events.record_event(
                 connection, "nightly", None, "failed", name, occurred_at=LATER, url="https://example.com/" + name
             )
-    settings = nights.settings.model_copy(update={"webhook_secret": None})
+    settings = harness.settings.model_copy(update={"webhook_secret": None})
 
-    assert webhook.send_due(nights.database, settings, send=send) == 0
-    assert registry.get(nights.database, "nightly")
-    [row] = nights.query(
+    assert webhook.send_due(harness.database, settings, send=send) == 0
+    assert registry.get(harness.database, "nightly")
+    [row] = harness.query(
         "SELECT count(*) AS waiting FROM events WHERE delivery_attempts = 1 AND next_delivery_at IS NOT NULL"
     )
     assert row.waiting == 2

@@ -1,4 +1,4 @@
-"""The sources of a schedule's runs: what is new each night, of one moment, once; and what is waited for."""
+"""The sources of runs: each row is read once, in one snapshot, and late sources are waited for."""
 
 import gzip
 import os
@@ -20,13 +20,16 @@ from models.settings import Settings
 from producer.readers.rows import ColumnMapping, Row
 from producer.readers.sql import query
 from producer.readers.sql.sql_sources import SqlSource
+from producer.results.tabular import ColumnType
 from producer.schedules.definition import ScheduleDefinition
 from producer.schedules.runs import sources
+from producer.schedules.runs.sources import IdTypes, SourceTimes
 from tests.factories.batch_rows import execute
 
 SPEC = tasks.find_spec("sentiment-analysis")
-NIGHT = datetime(2026, 11, 24, 1, tzinfo=UTC)
+SCHEDULED_AT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+TIMES = SourceTimes(SCHEDULED_AT, SCHEDULED_AT - DAY, SCHEDULED_AT)
 NEW = "SELECT id, body AS text FROM tickets WHERE made >= :since AND made < :until ORDER BY id"
 BASE: dict[str, Any] = {"pipeline": "sample-sentiment-analysis", "cron": "0 2 * * *", "tz": "Europe/Berlin"}
 
@@ -39,25 +42,25 @@ def database(database: Database, database_url: str) -> Database:
 
 
 def ticket(database: Database, number: int, made: datetime, body: str = "a text") -> None:
-    moment: object = made
+    time: object = made
     if database.url.startswith("sqlite"):
-        moment = made.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
-    execute(database, "INSERT INTO tickets VALUES (:id, :body, :made)", id=number, body=body, made=moment)
+        time = made.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+    execute(database, "INSERT INTO tickets VALUES (:id, :body, :made)", id=number, body=body, made=time)
 
 
-def settings_of(database: Database, sql: str = NEW, **more: Any) -> Settings:
-    return Settings.load(sources={"tickets": {"url": database.url, "query": sql, **more}})
+def settings_of(database: Database, sql: str = NEW, **fields: Any) -> Settings:
+    return Settings.load(sources={"tickets": {"url": database.url, "query": sql, **fields}})
 
 
-def night(
+def read_rows(
     settings: Settings,
     said: dict[str, Any],
-    scheduled_at: datetime = NIGHT,
-    since: datetime = NIGHT - DAY,
-    until: datetime = NIGHT,
+    scheduled_at: datetime = SCHEDULED_AT,
+    since: datetime = SCHEDULED_AT - DAY,
+    until: datetime = SCHEDULED_AT,
 ) -> list[Row]:
     schedule = ScheduleDefinition.from_fields("nightly", {**BASE, **said})
-    with sources.open_source(settings, schedule, SPEC, scheduled_at=scheduled_at, since=since, until=until) as source:
+    with sources.open_source(settings, schedule, SPEC, SourceTimes(scheduled_at, since, until)) as source:
         return list(source.rows)  # type: ignore[arg-type]
 
 
@@ -65,74 +68,103 @@ def ids(rows: list[Row]) -> list[str]:
     return [str(row.custom_id) for row in rows]
 
 
-class TestMoments:
-    def test_a_night_has_what_is_new_from_its_beginning_to_before_its_end(self, database: Database) -> None:
-        moments = [NIGHT - DAY - timedelta.resolution, NIGHT - DAY, NIGHT - timedelta.resolution, NIGHT]
-        for number, made in enumerate(moments):
-            ticket(database, number, made)
+ID_TYPES = {
+    "SELECT 1 AS id": ColumnType.INTEGER,
+    "SELECT '1' AS id": ColumnType.TEXT,
+    "SELECT 1 AS custom_id, 'a' AS id": ColumnType.INTEGER,
+    "SELECT 1.5 AS id": ColumnType.TEXT,
+    "SELECT NULL AS id": ColumnType.TEXT,
+}
+UUID_QUERY = "SELECT CAST('7d444840-9dc0-11d1-b245-5ffdce74fad2' AS uuid) AS id"
+MIXED_QUERY = "SELECT 1 AS id UNION ALL SELECT 'a' AS id"
 
-        assert ids(night(settings_of(database), {"sql": "tickets"})) == ["1", "2"]
 
-    def test_no_row_is_missed_or_taken_twice_between_nights(self, database: Database) -> None:
+def test_the_type_of_the_ids_is_that_of_all_rows(database: Database) -> None:
+    is_sqlite = database.url.startswith("sqlite")
+    own = {MIXED_QUERY: ColumnType.TEXT} if is_sqlite else {UUID_QUERY: ColumnType.UUID}
+    schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
+
+    for select, id_type in (ID_TYPES | own).items():
+        settings = settings_of(database, f"SELECT 'a text' AS text, ids.* FROM ({select}) AS ids")
+        id_types = IdTypes(schedule)
+        with sources.open_source(settings, schedule, SPEC, TIMES, id_types=id_types) as source:
+            list(source.rows)
+        assert id_types.common_type is id_type, select
+
+
+class TestTimes:
+    def test_a_run_has_what_is_new_from_its_beginning_to_before_its_end(self, database: Database) -> None:
+        times = [
+            SCHEDULED_AT - DAY - timedelta.resolution,
+            SCHEDULED_AT - DAY,
+            SCHEDULED_AT - timedelta.resolution,
+            SCHEDULED_AT,
+        ]
+        for number, created in enumerate(times):
+            ticket(database, number, created)
+
+        assert ids(read_rows(settings_of(database), {"sql": "tickets"})) == ["1", "2"]
+
+    def test_no_row_is_missed_or_taken_twice_between_runs(self, database: Database) -> None:
         """Whole seconds and parts of them, on the edges and beside them; a run's end is the next one's beginning."""
         chance = random.Random(7)
         edges = [
-            NIGHT + timedelta(seconds=chance.randrange(10**5), microseconds=chance.choice([0, 1, 500_000]))
+            SCHEDULED_AT + timedelta(seconds=chance.randrange(10**5), microseconds=chance.choice([0, 1, 500_000]))
             for _ in range(8)
         ]
-        edges = sorted({*edges, NIGHT, NIGHT + 2 * DAY})
-        made = [edge + timedelta(microseconds=by) for edge in edges[:-1] for by in (-1, 0, 1)]
-        made = [moment for moment in made if moment >= edges[0]]
-        for number, moment in enumerate(made):
-            ticket(database, number, moment)
+        edges = sorted({*edges, SCHEDULED_AT, SCHEDULED_AT + 2 * DAY})
+        created = [edge + timedelta(microseconds=by) for edge in edges[:-1] for by in (-1, 0, 1)]
+        created = [time for time in created if time >= edges[0]]
+        for number, created_at in enumerate(created):
+            ticket(database, number, created_at)
 
         settings = settings_of(database)
-        taken = [night(settings, {"sql": "tickets"}, until, since, until) for since, until in pairwise(edges)]
+        inputs = [read_rows(settings, {"sql": "tickets"}, until, since, until) for since, until in pairwise(edges)]
 
-        assert sorted(int(one) for rows in taken for one in ids(rows)) == list(range(len(made)))
+        assert sorted(int(item) for rows in inputs for item in ids(rows)) == list(range(len(created)))
 
     def test_they_may_be_of_any_zone(self, database: Database) -> None:
-        ticket(database, 1, NIGHT)
+        ticket(database, 1, SCHEDULED_AT)
         tokyo = ZoneInfo("Asia/Tokyo")
-        since, until = NIGHT.astimezone(tokyo), (NIGHT + timedelta(seconds=1)).astimezone(tokyo)
+        since, until = SCHEDULED_AT.astimezone(tokyo), (SCHEDULED_AT + timedelta(seconds=1)).astimezone(tokyo)
 
-        assert ids(night(settings_of(database), {"sql": "tickets"}, since=since, until=until)) == ["1"]
+        assert ids(read_rows(settings_of(database), {"sql": "tickets"}, since=since, until=until)) == ["1"]
 
     def test_they_compare_with_the_database_s_own_clock(self, database: Database) -> None:
         now = datetime.now(UTC)
         sql = "SELECT 1 AS id, 'a' AS text WHERE CURRENT_TIMESTAMP >= :since AND CURRENT_TIMESTAMP < :until"
         hour = timedelta(hours=1)
 
-        assert night(settings_of(database, sql), {"sql": "tickets"}, since=now - hour, until=now + hour)
-        assert not night(settings_of(database, sql), {"sql": "tickets"}, since=now + hour, until=now + 2 * hour)
+        assert read_rows(settings_of(database, sql), {"sql": "tickets"}, since=now - hour, until=now + hour)
+        assert not read_rows(settings_of(database, sql), {"sql": "tickets"}, since=now + hour, until=now + 2 * hour)
 
     def test_a_session_of_postgresql_s_is_utc_read_only_and_of_one_moment_wherever_it_runs(
         self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PGTZ", "Asia/Tokyo")
         names = ("timezone", "transaction_isolation", "transaction_read_only")
-        shown = " || ', ' || ".join(f"current_setting('{name}')" for name in names)
-        rows = night(settings_of(Database(postgresql_url), f"SELECT {shown} AS text"), {"sql": "tickets"})
+        output = " || ', ' || ".join(f"current_setting('{name}')" for name in names)
+        rows = read_rows(settings_of(Database(postgresql_url), f"SELECT {output} AS text"), {"sql": "tickets"})
         assert rows[0].raw_input == {"text": "UTC, repeatable read, on"}
 
     def test_the_scheduled_time_itself_can_be_asked_for(self, database: Database) -> None:
         sql = "SELECT 1 AS id, 'a' AS text WHERE :scheduled_at > :until"
-        assert night(settings_of(database, sql), {"sql": "tickets"}, until=NIGHT - DAY)
-        assert not night(settings_of(database, sql), {"sql": "tickets"}, scheduled_at=NIGHT - 2 * DAY)
+        assert read_rows(settings_of(database, sql), {"sql": "tickets"}, until=SCHEDULED_AT - DAY)
+        assert not read_rows(settings_of(database, sql), {"sql": "tickets"}, scheduled_at=SCHEDULED_AT - 2 * DAY)
 
     def test_nobody_else_can_bind_them(self, database: Database) -> None:
         source = SqlSource(name="tickets", url=database.url, query=NEW)
         with pytest.raises(UsageError, match="parameter 'since' of the source 'tickets' is set by the schedule"):
-            source.bind({"since": "1970-01-01"}, {"since": NIGHT, "until": NIGHT})
+            source.bind({"since": "1970-01-01"}, {"since": SCHEDULED_AT, "until": SCHEDULED_AT})
         own = settings_of(database, parameters={"since": "1970-01-01", "until": "2100-01-01"})
-        ticket(database, 1, NIGHT - 9 * DAY)
-        assert night(own, {"sql": "tickets"}) == []
+        ticket(database, 1, SCHEDULED_AT - 9 * DAY)
+        assert read_rows(own, {"sql": "tickets"}) == []
 
     def test_without_a_schedule_they_are_parameters_like_others(self, database: Database) -> None:
         source = SqlSource(name="tickets", url=database.url, query=NEW)
         with pytest.raises(UsageError, match="needs since, until: --bind since=VALUE"):
             source.bind({})
-        ticket(database, 1, NIGHT)
+        ticket(database, 1, SCHEDULED_AT)
         bound = {"since": "2026-11-24", "until": "2026-11-25"}
         with query.open_query(source, bound, ColumnMapping.for_task(SPEC)) as opened:
             assert [row.custom_id for row in opened.rows if isinstance(row, Row)] == ["1"]
@@ -155,11 +187,11 @@ class TestInjection:
         ],
     )
     def test_a_bound_value_is_never_part_of_the_query(self, database: Database, hostile: str) -> None:
-        ticket(database, 1, NIGHT - DAY, "a text")
-        ticket(database, 2, NIGHT - DAY, hostile)
+        ticket(database, 1, SCHEDULED_AT - DAY, "a text")
+        ticket(database, 2, SCHEDULED_AT - DAY, hostile)
         sql = "SELECT id, body AS text FROM tickets WHERE body = :body AND made >= :since AND made < :until"
 
-        assert ids(night(settings_of(database, sql), {"sql": "tickets", "bind": {"body": hostile}})) == ["2"]
+        assert ids(read_rows(settings_of(database, sql), {"sql": "tickets", "bind": {"body": hostile}})) == ["2"]
         with database.read() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM tickets").scalar() == 2
 
@@ -170,22 +202,21 @@ class TestOneMoment:
     ) -> None:
         monkeypatch.setattr(query, "FETCH_ROWS", 10)
         for number in range(100):
-            ticket(database, number, NIGHT - DAY, f"text {number}")
+            ticket(database, number, SCHEDULED_AT - DAY, f"text {number}")
         schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
-        moments = {"scheduled_at": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.open_source(settings_of(database), schedule, SPEC, **moments) as source:
-            found = [next(source.rows) for _ in range(10)]
+        with sources.open_source(settings_of(database), schedule, SPEC, TIMES) as source:
+            result = [next(source.rows) for _ in range(10)]
             execute(database, "DELETE FROM tickets WHERE id BETWEEN 50 AND 59")
             execute(database, "UPDATE tickets SET body = 'changed', made = NULL WHERE id >= 60")
             execute(database, "UPDATE tickets SET id = id + 1000 WHERE id < 5")
-            ticket(database, 49_999, NIGHT - DAY)
-            found += [next(source.rows) for _ in range(30)]
+            ticket(database, 49_999, SCHEDULED_AT - DAY)
+            result += [next(source.rows) for _ in range(30)]
             if database.url.startswith("sqlite"):  # PostgreSQL would wait for the reader
                 execute(database, "DROP TABLE tickets")
-            found += source.rows
+            result += source.rows
 
-        assert [(row.custom_id, row.raw_input) for row in found if isinstance(row, Row)] == [
+        assert [(row.custom_id, row.raw_input) for row in result if isinstance(row, Row)] == [
             (str(number), {"text": f"text {number}"}) for number in range(100)
         ]
 
@@ -193,7 +224,7 @@ class TestOneMoment:
 class TestWaiting:
     def test_for_a_source_that_this_machine_does_not_know(self) -> None:
         with pytest.raises(SourceNotReady, match=r"this machine has no \[sources.tickets\]"):
-            night(Settings.load(), {"sql": "tickets"})
+            read_rows(Settings.load(), {"sql": "tickets"})
 
     def test_for_a_pipeline_that_it_does_not_know(self) -> None:
         schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets", "pipeline": "elsewhere"})
@@ -203,26 +234,25 @@ class TestWaiting:
     def test_for_a_source_that_is_set_wrongly_here(self) -> None:
         for wrong in ({}, {"url": "mysql://x/y", "query": "SELECT 1 AS text"}):
             with pytest.raises(SourceNotReady, match=r"\[sources.tickets\]"):
-                night(Settings.load(sources={"tickets": wrong}), {"sql": "tickets"})
+                read_rows(Settings.load(sources={"tickets": wrong}), {"sql": "tickets"})
 
     def test_for_a_database_that_is_away(self) -> None:
         for url in ("postgresql://me:canary@127.0.0.1:1/x", "sqlite:////nowhere/at/all.db"):
             settings = Settings.load(sources={"tickets": {"url": url, "query": "SELECT 1 AS text"}})
             with pytest.raises(SourceNotReady, match="does not answer") as raised:
-                night(settings, {"sql": "tickets"})
+                read_rows(settings, {"sql": "tickets"})
             assert "canary" not in str(raised.value)
 
     def test_but_not_for_a_wrong_query(self, database: Database) -> None:
         with pytest.raises(UnreadableSource, match="the query of the source 'tickets' fails"):
-            night(settings_of(database, "SELECT nothing FROM nowhere"), {"sql": "tickets"})
+            read_rows(settings_of(database, "SELECT nothing FROM nowhere"), {"sql": "tickets"})
 
     def test_what_the_reader_of_the_rows_meets_is_its_own(self, database: Database) -> None:
-        ticket(database, 1, NIGHT - DAY)
+        ticket(database, 1, SCHEDULED_AT - DAY)
         schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "sql": "tickets"})
-        moments = {"scheduled_at": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
         def taken() -> None:
-            with sources.open_source(settings_of(database), schedule, SPEC, **moments) as source:
+            with sources.open_source(settings_of(database), schedule, SPEC, TIMES) as source:
                 next(source.rows)
                 raise Unreachable("ours")
 
@@ -239,10 +269,9 @@ class TestFiles:
         os.utime(path, (seconds, seconds))
         return path
 
-    def read(self, pattern: Path | str, clock: float = LONG_AGO + 60, **more: Any) -> list[Any]:
-        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "file": str(pattern), **more})
-        moments = {"scheduled_at": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
-        with sources.open_source(Settings.load(), schedule, SPEC, clock=lambda: clock, **moments) as source:
+    def read(self, pattern: Path | str, clock: float = LONG_AGO + 60, **fields: Any) -> list[Any]:
+        schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "file": str(pattern), **fields})
+        with sources.open_source(Settings.load(), schedule, SPEC, TIMES, lambda: clock) as source:
             return [row.raw_input for row in source.rows if isinstance(row, Row)]
 
     def test_the_scheduled_time_s_file_is_read(self, tmp_path: Path) -> None:
@@ -273,7 +302,7 @@ class TestFiles:
         monkeypatch.setenv("BATCHMILL_SOURCE_ROOTS", str(tmp_path / "data"))
 
         assert self.read(tmp_path / "data" / "{time:%Y-%m-%d}.jsonl") == ["ours"]
-        for said in (
+        for text in (
             f"{tmp_path}/{{time:%Y-%m-%d}}.jsonl",
             f"file://{tmp_path}/{{time:%Y-%m-%d}}*.jsonl",
             f"{tmp_path}/data/{{time:%Y-%m-%d}}-link.jsonl",
@@ -283,8 +312,8 @@ class TestFiles:
             "simplecache::file:///etc/{time:%Y-%m-%d}.jsonl",
         ):
             with pytest.raises(UnreadableSource) as refused:
-                self.read(said)
-            assert not isinstance(refused.value, MissingSource), said
+                self.read(text)
+            assert not isinstance(refused.value, MissingSource), text
 
     def test_a_file_that_is_still_written_to_is_waited_for(self, tmp_path: Path) -> None:
         pattern = tmp_path / "{time:%Y-%m-%d}.jsonl"
@@ -299,7 +328,7 @@ class TestFiles:
     def test_by_the_machine_s_own_clock(self, tmp_path: Path) -> None:
         self.put(tmp_path / "2026-11-24.jsonl", '"a"\n', time.time())
         with pytest.raises(SourceNotReady, match="still being written"):
-            night(Settings.load(), {"file": str(tmp_path / "{time:%Y-%m-%d}.jsonl")})
+            read_rows(Settings.load(), {"file": str(tmp_path / "{time:%Y-%m-%d}.jsonl")})
 
     def test_one_of_several_that_is_still_written_to_is_enough(self, tmp_path: Path) -> None:
         self.put(tmp_path / "2026-11-24-a.csv", "text\na\n")
@@ -313,9 +342,8 @@ class TestFiles:
         schedule = ScheduleDefinition.from_fields(
             "nightly", {**BASE, "file": str(tmp_path / "{time:%Y-%m-%d}-*.jsonl")}
         )
-        moments = {"scheduled_at": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.open_source(Settings.load(), schedule, SPEC, **moments) as source:
+        with sources.open_source(Settings.load(), schedule, SPEC, TIMES) as source:
             next(source.rows)
             if change == "more":
                 self.put(path, '"a"\n"b"\n"c"\n')
@@ -335,9 +363,8 @@ class TestFiles:
         with pytest.raises(UnreadableSource):
             self.read(pattern)
         schedule = ScheduleDefinition.from_fields("nightly", {**BASE, "file": str(pattern)})
-        moments = {"scheduled_at": NIGHT, "since": NIGHT - DAY, "until": NIGHT}
 
-        with sources.open_source(Settings.load(), schedule, SPEC, **moments) as source:
+        with sources.open_source(Settings.load(), schedule, SPEC, TIMES) as source:
             next(source.rows)
             os.utime(path, (self.LONG_AGO + 5, self.LONG_AGO + 5))
             with pytest.raises(SourceNotReady, match="was written to while it was read"):
@@ -349,6 +376,6 @@ class TestFiles:
         with pytest.raises(UnreadableSource, match="not a regular file"):
             self.read(tmp_path / "{time:%Y-%m-%d}.jsonl")
 
-    def test_a_night_without_rows_is_no_error(self, tmp_path: Path) -> None:
+    def test_a_run_without_rows_is_no_error(self, tmp_path: Path) -> None:
         self.put(tmp_path / "2026-11-24.jsonl", "")
         assert self.read(tmp_path / "{time:%Y-%m-%d}.jsonl") == []

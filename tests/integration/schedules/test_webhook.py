@@ -114,7 +114,7 @@ def test_an_event_without_time_or_run(database: Database, here: WebhookServer) -
     assert send(database) == 2
 
     data = [json.loads(body)["data"] for _, body in here.requests]
-    assert [(one["scheduled_at"], one["batch_id"]) for one in data] == [
+    assert [(item["scheduled_at"], item["batch_id"]) for item in data] == [
         (None, None),
         ("2026-03-02T01:00:00.000Z", None),
     ]
@@ -144,8 +144,8 @@ def test_not_taken_it_is_sent_again_as_the_same(database: Database, here: Webhoo
 
 
 def test_one_that_fails_does_not_hold_up_the_others(database: Database, here: WebhookServer) -> None:
-    with run_webhook_server() as gone:
-        note(database, gone.url, EventKind.FAILED)
+    with run_webhook_server() as missing:
+        note(database, missing.url, EventKind.FAILED)
     note(database, here.url, EventKind.OVERDUE)
 
     assert send(database) == 1
@@ -172,11 +172,11 @@ def test_given_up_in_the_end(database: Database) -> None:
 
 
 def test_backoff_doubles_to_its_end() -> None:
-    found = [webhook.retry_seconds(number) for number in range(1, webhook.MAX_ATTEMPTS + 1)]
+    result = [webhook.retry_seconds(number) for number in range(1, webhook.MAX_ATTEMPTS + 1)]
 
-    assert found[:3] == [60.0, 120.0, 240.0]
-    assert found[-1] == webhook.MAX_RETRY_SECONDS
-    assert 8 < sum(found[:-1]) / 3600 < 9
+    assert result[:3] == [60.0, 120.0, 240.0]
+    assert result[-1] == webhook.MAX_RETRY_SECONDS
+    assert 8 < sum(result[:-1]) / 3600 < 9
 
 
 def test_two_senders_send_each_once(database: Database, database_url: str, here: WebhookServer) -> None:
@@ -185,7 +185,7 @@ def test_two_senders_send_each_once(database: Database, database_url: str, here:
     here.before_response = lambda _handler: both_send.wait(WAIT_TIMEOUT_SECONDS) if len(here.requests) <= 2 else None
     other = Database(database_url)
     counts: list[int] = []
-    senders = [threading.Thread(target=lambda one=one: counts.append(send(one))) for one in (database, other)]
+    senders = [threading.Thread(target=lambda item=item: counts.append(send(item))) for item in (database, other)]
 
     for sender in senders:
         sender.start()

@@ -1,16 +1,17 @@
 """A dry run on both databases: it tells what would be, and writes nothing."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 import batchmill
 from models.db import Database
-from producer.submission import dry_run
-from tests.factories.batch_rows import FIRST_CREATED_AT, execute, insert_batch
+from models.pipelines.builtin import BUILTIN_PIPELINES
+from producer.batches import forecast
+from tests.factories.batch_rows import insert_batch, set_claim_times
 
 SAMPLE = "sample-sentiment-analysis"
 GOOD = '{"id": 1, "text": "good"}\n{"id": 2, "text": "bad"}\n'
@@ -31,7 +32,7 @@ def test_it_tells_what_would_be_and_writes_nothing(database: Database, tmp_path:
         "rows          2",
         "jobs          2 in 1 slice",
         "invalid rows  none",
-        "takes         not known: no batch of this pipeline has been answered yet",
+        "takes         not known: no batch with this pipeline, model and parameters has been answered yet",
     ]
     assert result.stderr == "a dry run: nothing was submitted\n"
     with database.read() as connection:
@@ -55,21 +56,28 @@ def test_json(database: Database, tmp_path: Path) -> None:
     assert sum(row["inputs"] for row in document["lengths"]["histogram"]) == 2
 
 
-def test_the_pace_is_that_of_the_last_batches(database: Database, tmp_path: Path) -> None:
-    insert_batch(database, 8, pipeline=SAMPLE, status="completed", succeeded=8)
-    insert_batch(database, 8, pipeline="other", status="completed", succeeded=8)
-    begun, done = FIRST_CREATED_AT, FIRST_CREATED_AT + timedelta(seconds=2)
-    form = "%Y-%m-%d %H:%M:%S.000" if database.url.startswith("sqlite") else "%Y-%m-%d %H:%M:%S+00"
-    execute(
-        database,
-        "UPDATE slices SET first_claimed_at = :begun, done_at = :done WHERE batch_id LIKE 'batch%'",
-        begun=begun.strftime(form),
-        done=done.strftime(form),
-    )
+def test_the_forecast_compares_with_the_last_batches(database: Database, tmp_path: Path) -> None:
+    model = {"pipeline": SAMPLE, "model": "bundled:sentiment-analysis", "status": "completed"}
+    batch_id = insert_batch(database, 8, **model, succeeded=8)
+    other_model = insert_batch(database, 8, **(model | {"model": "another"}), succeeded=8)
+    set_claim_times(database, batch_id, 0, 2)
+    set_claim_times(database, other_model, 0, 2000)
 
-    assert dry_run.recent_jobs_per_second(database.url, SAMPLE) == 4.0
-    assert "about 0 s at 4.0 jobs/s" in submit_dry(tmp_path, GOOD).stdout
-    assert dry_run.recent_jobs_per_second(database.url, "nobody's") is None
+    assert "takes         about 0.5 s at" in submit_dry(tmp_path, GOOD).stdout
+    document = json.loads(submit_dry(tmp_path, GOOD, "--json").stdout)
+    assert 3 < document["jobs_per_second"] < 5
+    assert document["seconds_is_upper_bound"] is False
+
+
+def test_generation_compares_only_with_equal_parameters(database: Database) -> None:
+    pipeline = {pipeline.name: pipeline for pipeline in BUILTIN_PIPELINES}["sample-text-generation"]
+    columns = {"pipeline": pipeline.name, "task": pipeline.task, "model": pipeline.model, "status": "completed"}
+    batch_id = insert_batch(database, 8, **columns, succeeded=8, parameters={"max_new_tokens": 5, "seed": 1})
+    set_claim_times(database, batch_id, 0, 2)
+
+    assert forecast.recent_batches(database, pipeline, {"max_new_tokens": 50}) == []
+    [past_batch] = forecast.recent_batches(database, pipeline, {"max_new_tokens": 5, "seed": 2})
+    assert (past_batch.jobs, past_batch.seconds) == (8, pytest.approx(2.0))
 
 
 def test_no_database_is_made_and_none_is_needed(tmp_path: Path, batchmill_home: Path) -> None:

@@ -16,8 +16,7 @@ from producer.batches import views
 from producer.health import audit
 from producer.readers.rows import Source
 from producer.submission import open_submission, submit
-from producer.submission.ids import new_batch_id
-from producer.submission.open_submission import OpenSubmission
+from producer.submission.open_submission import OpenSubmission, new_batch_id
 from producer.submission.request import SubmitRequest
 
 SAMPLE = next(pipeline for pipeline in BUILTIN_PIPELINES if pipeline.name == "sample-sentiment-analysis")
@@ -38,7 +37,7 @@ def batch_id(database: Database) -> str:
         entry = open_submission.take_over_from_start(connection, database.sql, batch_id)
     assert entry is not None
     submission = submit.submit_into(database, 4, request, entry, Source("a.jsonl", "line", iter(())))
-    assert (submission.jobs, submission.failed, list(submission.slice_ids)) == (0, 0, [])
+    assert (submission.jobs, submission.failed, submission.slices) == (0, 0, 0)
     return batch_id
 
 

@@ -376,9 +376,9 @@ class TestPulse:
         batch_id = half_way(database)
         before = column(database, "SELECT holder_heartbeat_at FROM batches")
 
-        assert not open_submission.heartbeat(database, open_submission.OpenSubmission(batch_id, "not ours"))
+        assert not open_submission.lease_of(database, open_submission.OpenSubmission(batch_id, "not ours")).renew()
         assert column(database, "SELECT holder_heartbeat_at FROM batches") == before
-        assert open_submission.heartbeat(database, open_submission.OpenSubmission(batch_id, ELSEWHERE))
+        assert open_submission.lease_of(database, open_submission.OpenSubmission(batch_id, ELSEWHERE)).renew()
         assert column(database, "SELECT holder_heartbeat_at FROM batches") != before
 
 

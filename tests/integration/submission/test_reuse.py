@@ -71,7 +71,7 @@ def compute(
                 for job in jobs
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
     return given
 
 
@@ -103,7 +103,7 @@ class TestTheSameInput:
         }
         assert compute(database) == ["d"]
         batch = views.get_batch(database, again.batch_id)
-        assert (batch.status, batch.reused, batch.counts.as_dict()["completed"]) == ("completed", 3, 4)
+        assert (batch.status, batch.reused, batch.counts.as_dict()["succeeded"]) == ("completed", 3, 4)
         assert outputs(database, again.batch_id) == [said(text) for text in "cdac"]
         assert_consistent(database, again.batch_id)
 
@@ -114,7 +114,7 @@ class TestTheSameInput:
         again = accept(database, ["b", "a"])
 
         batch = views.get_batch(database, again.batch_id)
-        assert (batch.status, again.slice_ids, batch.jobs_per_second) == ("completed", [], None)
+        assert (batch.status, again.slices, batch.jobs_per_second) == ("completed", 0, None)
         assert batch.timestamps["completed_at"] is not None
         assert outputs(database, again.batch_id) == [said("b"), said("a")]
         assert_consistent(database, again.batch_id)
@@ -170,7 +170,7 @@ class TestTheSameInput:
             JobResult(lease, place, JobOutcome.SUCCEEDED, to_json(said("abcd"[place]))) for place in range(SLICE)
         ]
         with database.write() as connection:
-            commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+            commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
 
         running = accept(database, ["d", "e"])
         cancel(database, first.batch_id)
@@ -211,7 +211,7 @@ class TestTheSameInput:
         again = submit.submit(database, SLICE, request, Source("a.jsonl", "line", iter(rows)))
 
         batch = views.get_batch(database, again.batch_id)
-        assert (batch.status, batch.counts.as_dict()["completed"], batch.counts.cancelled) == ("failed", 1, 1)
+        assert (batch.status, batch.counts.as_dict()["succeeded"], batch.counts.cancelled) == ("failed", 1, 1)
         assert_consistent(database, again.batch_id)
 
 

@@ -90,7 +90,7 @@ def work_off(database: Database, failing: str = "", most: int = 1000) -> int:
                 for job in get_unanswered_jobs(database, [lease])
             ]
             with database.write() as connection:
-                commit.commit_results(connection, database.sql, answers, [lease], {lease.slice_id}, version_id)
+                commit.commit_results(connection, commit.BatchCommit([lease], answers, {lease.slice_id}, version_id))
             done += len(answers)
     return done
 
@@ -103,19 +103,14 @@ class TestWhileItIsReadIn:
             assert work_off(database) == 2
             found = views.get_batch(database, the_batch(database))
             seen.append(
-                (found.status, found.ingesting, found.counts.total, found.counts.completed, found.counts.unanswered)
+                (found.status, found.ingesting, found.counts.total, found.counts.succeeded, found.counts.unanswered)
             )
 
         submission = accept(database, ["a", "b", look, "c", "d", look, "e"])
 
         assert seen == [("in_progress", True, 2, 2, 0), ("in_progress", True, 4, 4, 0)]
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.ingesting, found.counts.total, len(submission.slice_ids)) == (
-            "in_progress",
-            False,
-            5,
-            1,
-        )
+        assert (found.status, found.ingesting, found.counts.total, submission.slices) == ("in_progress", False, 5, 5)
         work_off(database)
         assert views.get_batch(database, submission.batch_id).status == "completed"
         assert [row.output for row in pages.iter_by_position(database, submission.batch_id)] == [
@@ -131,7 +126,7 @@ class TestWhileItIsReadIn:
         submission = accept(database, ["a", "b", lambda: work_off(database)])
 
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.completed, found.ingesting) == ("completed", 2, False)
+        assert (found.status, found.counts.succeeded, found.ingesting) == ("completed", 2, False)
         assert found.timestamps["completed_at"] is not None
         assert_consistent(database, submission.batch_id)
 
@@ -169,7 +164,7 @@ class TestWhileItIsReadIn:
 
         submission = submit.submit(database, SLICE, request, source, on_slices_queued=heard.append)
 
-        assert [len(some.slice_ids) for some in heard] == [1, 2, 3]
+        assert [some.slices for some in heard] == [1, 1, 1]
         assert {some.batch_id for some in heard} == {submission.batch_id}
 
     @pytest.mark.parametrize("fields", [{"on_invalid": "reject"}, {"reuse": True}])
@@ -215,7 +210,7 @@ class TestAnEndBeforeTheSourceS:
 
         found = views.get_batch(database, the_batch(database))
         assert found.status == {"cancel": "cancelled", "deadline": "expired", "broken": "failed"}[kind]
-        assert (found.counts.total, found.counts.completed, found.counts.unanswered, found.ingesting) == (
+        assert (found.counts.total, found.counts.succeeded, found.counts.unanswered, found.ingesting) == (
             3,
             1,
             0,
@@ -271,7 +266,7 @@ class TestASourceThatBreaksOff:
 
         work_off(database)
         found = views.get_batch(database, submission.batch_id)
-        assert (found.status, found.counts.total, found.counts.completed, found.counts.failed) == ("completed", 4, 3, 1)
+        assert (found.status, found.counts.total, found.counts.succeeded, found.counts.failed) == ("completed", 4, 3, 1)
         assert submission.source_failure == str(error)
         [failed] = pages.iter_failed(database, submission.batch_id)
         assert (failed.position, failed.error_code) == (3, "source_failed")
@@ -287,7 +282,7 @@ class TestASourceThatBreaksOff:
 
         found = views.get_batch(database, the_batch(database))
         assert (found.status, found.error_code) == ("failed", "source_failed")
-        assert (found.counts.total, found.counts.completed, found.counts.failed) == (2, 1, 1)
+        assert (found.counts.total, found.counts.succeeded, found.counts.failed) == (2, 1, 1)
 
     def test_before_its_first_chunk_leaves_nothing(self, database: Database) -> None:
         with pytest.raises(OSError, match="gone"):
@@ -302,7 +297,7 @@ class TestASourceThatBreaksOff:
         with pytest.raises(KeyboardInterrupt):
             accept(database, ["a", "b", lambda: work_off(database), dies], idempotency_key="k")
         found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.ingesting, found.counts.completed) == ("in_progress", True, 2)
+        assert (found.status, found.ingesting, found.counts.succeeded) == ("in_progress", True, 2)
         execute(database, "UPDATE batches SET holder_heartbeat_at = '2020-01-01'")
 
         again = accept(database, ["a", "b", "c"], idempotency_key="k")
@@ -338,7 +333,7 @@ class TestASourceThatBreaksOff:
 
         work_off(database)
         found = views.get_batch(database, the_batch(database))
-        assert (found.status, found.counts.completed) == ("completed", 2)
+        assert (found.status, found.counts.succeeded) == ("completed", 2)
 
 
 class TestASubmitterThatIsGone:

@@ -77,23 +77,22 @@ class TestInvalidRowsThatFailAlone:
             Row(4, None, None),
             Row(5, "a", "again"),
             Row(6, "c", "x"),
-            Row(7, "b", "an id that a failed row has"),
+            Row(7, "b", "an id that an invalid row has"),
             Row(8, "d", "good"),
         ]
 
         submission = accept(database, rows, on_invalid="fail-row")
 
         view = views.get_batch(database, submission.batch_id)
-        assert (submission.jobs, submission.failed) == (8, 5)
-        assert (view.counts.total, view.counts.failed, view.counts.unanswered) == (8, 5, 3)
+        assert (submission.jobs, submission.failed) == (8, 4)
+        assert (view.counts.total, view.counts.failed, view.counts.unanswered) == (8, 4, 4)
         landed = list(pages.iter_results(database, submission.batch_id))
-        assert [row.seq for row in landed] == list(range(1, 6))
-        assert {row.position: (row.error_code, row.custom_id) for row in landed} == {
-            1: ("empty_text", "b"),
-            2: ("invalid_row", None),
-            3: ("not_text", None),
-            4: ("duplicate_id", None),
-            6: ("duplicate_id", None),
+        assert [row.seq for row in landed] == list(range(1, 5))
+        assert {row.position: (row.error_code, row.custom_id, row.input) for row in landed} == {
+            1: ("empty_text", "b", {"text": ""}),
+            2: ("invalid_row", None, {}),
+            3: ("not_text", None, {}),
+            4: ("duplicate_id", "a", {"text": "again"}),
         }
         assert landed[0].error_message == "line 2: text is empty; leave the row out or give it text"
         assert column(database, "SELECT custom_id FROM jobs ORDER BY position") == [
@@ -101,17 +100,18 @@ class TestInvalidRowsThatFailAlone:
             "b",
             None,
             None,
-            None,
+            "a",
             "c",
-            None,
+            "b",
             "d",
         ]
+        assert column(database, "SELECT position FROM jobs WHERE invalid ORDER BY position") == [1, 2, 3, 4]
 
     def test_a_batch_of_nothing_else_has_ended(self, database: Database) -> None:
         submission = accept(database, [Row(where, None, None) for where in range(1, 8)], on_invalid="fail-row")
 
         view = views.get_batch(database, submission.batch_id)
-        assert (view.status, view.counts.failed, submission.slice_ids) == ("completed", 7, [])
+        assert (view.status, view.counts.failed, submission.slices) == ("completed", 7, 0)
 
     def test_a_word_that_is_not_known_is_refused(self, database: Database) -> None:
         with pytest.raises(BatchmillError, match="reject or fail-row"):
@@ -128,7 +128,7 @@ class TestAccept:
         assert column(database, "SELECT start_position FROM slices ORDER BY id") == [0, 4, 8]
         assert column(database, "SELECT size FROM slices ORDER BY id") == [4, 4, 2]
         assert column(database, "SELECT DISTINCT state FROM slices") == ["queued"]
-        assert submission.slice_ids == column(database, "SELECT id FROM slices ORDER BY start_position")
+        assert submission.slices == 3
         assert submission.jobs == 10
 
     def test_the_batch_says_what_was_asked(self, database: Database) -> None:
@@ -138,7 +138,7 @@ class TestAccept:
 
         batch = views.get_batch(database, submission.batch_id)
         assert batch.status == "in_progress"
-        assert batch.counts.as_dict()["open"] == batch.counts.total == 2
+        assert batch.counts.as_dict()["unanswered"] == batch.counts.total == 2
         assert (batch.pipeline, batch.task, batch.model) == (HUB.name, HUB.task, HUB.model)
         assert batch.revision == HUB.revision
         assert (batch.name, batch.parameters, batch.metadata, batch.priority) == (
@@ -276,7 +276,7 @@ class TestRing:
     def settings(self, redis_url: str) -> Settings:
         return Settings.load(redis_url=redis_url)
 
-    def test_once_for_each_slice_with_names_and_ids_only(self, sqlite_url: str, redis_url: str) -> None:
+    def test_once_for_each_slice_with_the_name_only(self, sqlite_url: str, redis_url: str) -> None:
         database = Database(sqlite_url)
         submission = accept(database, (Row(n, None, "canary") for n in range(10)))
 
@@ -285,7 +285,7 @@ class TestRing:
         with redis.Redis.from_url(redis_url) as client:
             messages = client.lrange(f"batchmill.{SAMPLE.name}", 0, -1)
         bodies = [json.loads(base64.b64decode(json.loads(message)["body"])) for message in messages]
-        assert sorted(body[0] for body in bodies) == [[SAMPLE.name, slice_id] for slice_id in submission.slice_ids]
+        assert [body[0] for body in bodies] == [[SAMPLE.name]] * 3
         assert not any(
             b"canary" in message or b"canary" in base64.b64decode(json.loads(message)["body"]) for message in messages
         )
@@ -411,7 +411,7 @@ class TestCommand:
         assert again.exit_code == 0, again.stderr
         assert again.stderr.splitlines()[0] == "accepted 2 jobs in 1 slice, 1 of them reused from earlier batches"
         document = json.loads(run("show", again.stdout.strip(), "--json").stdout)
-        assert (document["reused"], document["request_counts"]["completed"]) == (1, 1)
+        assert (document["reused"], document["request_counts"]["succeeded"]) == (1, 1)
         shown = run("show", again.stdout.strip()).stdout
         assert "1 of them from earlier batches" in shown
 
@@ -445,6 +445,7 @@ class TestCommand:
         ("arguments", "words"),
         [
             (["nowhere.jsonl", "-p", SAMPLE.name], "there is no file nowhere.jsonl"),
+            (["-", "-p", SAMPLE.name, "--timeout", "3"], "--timeout limits how long --wait waits"),
             (["-", "-p", "nope"], "there is no pipeline 'nope'; this catalogue has: fill-mask, "),
             (["-", "-p", SAMPLE.name, "--param", "top_k=0"], "parameter 'top_k'"),
             (["-", "-p", SAMPLE.name, "--param", "custom_generate=x"], "has no parameter 'custom_generate'"),
@@ -511,7 +512,7 @@ class TestAway:
     def test_a_server_without_tables_is_not_touched(self, reviews: str, tmp_path: Path) -> None:
         result = run("--database-url", f"sqlite:///{tmp_path / 'new.db'}", "submit", reviews, "-p", SAMPLE.name)
 
-        assert result.exit_code == 5
+        assert result.exit_code == 6
         assert "run: batchmill db upgrade" in result.stderr
 
     def test_ctrl_c_leaves_nothing_behind(self, sqlite_url: str) -> None:
@@ -618,7 +619,7 @@ class TestOnceItIsAccepted:
         "target",
         [
             "models.lifecycle.wakeups.send_wakeups",
-            "producer.batches.workers.count_serving_workers",
+            "producer.batches.workers.list_workers",
             "producer.batches.views.get_batch",
         ],
     )
@@ -648,4 +649,4 @@ class TestOnceItIsAccepted:
         assert result.exit_code == 3
         assert "is incomplete" in result.stderr
         errors = run("errors", result.stdout.strip(), "--json").stdout
-        assert json.loads(errors)["error"]["code"] == "source_failed"
+        assert json.loads(errors)["error_code"] == "source_failed"

@@ -258,7 +258,7 @@ class TestUrls:
             ("nonsense", "can be taken apart"),
             ("sqlite://", "in-memory"),
             ("sqlite:///:memory:", "in-memory"),
-            ("sqlite:////proc/nowhere/a.db", "can't be made"),
+            ("sqlite:////proc/nowhere/a.db", "/proc/nowhere can't be written to: No such file or directory"),
         ],
     )
     def test_one_that_cannot_be_used_is_refused(self, url: str, words: str) -> None:

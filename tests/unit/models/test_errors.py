@@ -16,7 +16,7 @@ def test_codes_are_unique_and_stable_words() -> None:
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
-    assert {kind.exit_code for kind in ALL} == {1, 2, 4, 5, 124}
+    assert {kind.exit_code for kind in ALL} == {1, 2, 4, 5, 6, 124}
     assert all(kind.exit_code == 2 for kind in ALL if issubclass(kind, UsageError))
 
 

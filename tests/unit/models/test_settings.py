@@ -56,7 +56,7 @@ class TestLists:
             ('webhook_allowed_hosts = ["http://host"]', "neither a host's name nor an address or a network"),
             ('webhook_allowed_hosts = ["host:80"]', "neither a host's name nor an address or a network"),
             ('source_roots = ["data"]', "'data' is no absolute path"),
-            ("source_timeout_seconds = 0", "greater than 0"),
+            ("source_timeout_seconds = 0", "must be over 0"),
         ],
     )
     def test_with_something_else_in_them_are_refused(self, tmp_path: Path, line: str, reason: str) -> None:
@@ -89,9 +89,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("slice_size = 0", "setting 'slice_size': input should be greater"),
+            ("slice_size = 0", "setting 'slice_size' must be at least 1"),
             ("no_such = 1", "setting 'no_such'"),
-            ("slice_size = ", "settings can't be read"),
+            ("slice_size = ", "batchmill.toml: it is no valid TOML"),
         ],
     )
     def test_each_wrong_setting_is_named(self, tmp_path: Path, content: str, words: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from models import tasks
 from models.errors import InvalidParameters, JobError, UsageError
-from models.tasks.spec import MAX_TEXT_CHARACTERS
+from models.tasks.fields import MAX_TEXT_CHARACTERS
 
 SPEC = tasks.find_spec("sentiment-analysis")
 
@@ -67,7 +67,7 @@ class TestParameters:
         }
 
     @pytest.mark.parametrize(
-        "given",
+        "parameters",
         [
             {"top_k": 0},
             {"top_k": -1},
@@ -81,13 +81,13 @@ class TestParameters:
             {"trust_remote_code": True},
         ],
     )
-    def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
-        with pytest.raises(InvalidParameters, match=f"{next(iter(given))!r}"):
-            SPEC.check_parameters(given)
+    def test_anything_else_is_refused_by_name(self, parameters: dict[str, Any]) -> None:
+        with pytest.raises(InvalidParameters, match=f"{next(iter(parameters))!r}"):
+            SPEC.check_parameters(parameters)
 
     def test_an_unknown_one_is_told_which_there_are(self) -> None:
         with pytest.raises(InvalidParameters, match="it takes: top_k, function_to_apply"):
-            SPEC.check_parameters({"topk": 1})
+            SPEC.check_parameters({"labels": 1})
 
 
 class TestTasks:

@@ -9,7 +9,7 @@ SPEC = tasks.find_spec("fill-mask")
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("parameters", "kept"),
     [
         ({}, {}),
         ({"top_k": 1_000}, {"top_k": 1_000}),
@@ -18,13 +18,13 @@ SPEC = tasks.find_spec("fill-mask")
         ({"targets": ["a", "b"], "top_k": 1}, {"targets": ["a", "b"], "top_k": 1}),
     ],
 )
-def test_what_is_given_is_kept(given: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert SPEC.check_parameters(given) == kept
+def test_what_is_given_is_kept(parameters: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert SPEC.check_parameters(parameters) == kept
     assert SPEC.check_parameters(kept) == kept, "checked twice it stays the same"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "parameters",
     [
         {"top_k": 0},
         {"top_k": -1},
@@ -44,6 +44,6 @@ def test_what_is_given_is_kept(given: dict[str, Any], kept: dict[str, Any]) -> N
         {"tokenizer_kwargs": {}},
     ],
 )
-def test_anything_else_is_refused_by_name(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameters, match=f"parameter '?{next(iter(given))}|no parameter"):
-        SPEC.check_parameters(given)
+def test_anything_else_is_refused_by_name(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameters, match=f"parameter '?{next(iter(parameters))}|no parameter"):
+        SPEC.check_parameters(parameters)

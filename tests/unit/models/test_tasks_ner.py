@@ -13,7 +13,7 @@ def test_it_has_transformers_other_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "parameters",
     [
         {},
         {"aggregation_strategy": "none"},
@@ -28,12 +28,12 @@ def test_it_has_transformers_other_name() -> None:
         {"stride": None, "aggregation_strategy": "none"},
     ],
 )
-def test_what_is_given_is_kept(given: dict[str, Any]) -> None:
-    assert SPEC.check_parameters(given) == given
+def test_what_is_given_is_kept(parameters: dict[str, Any]) -> None:
+    assert SPEC.check_parameters(parameters) == parameters
 
 
 @pytest.mark.parametrize(
-    "given",
+    "parameters",
     [
         {"aggregation_strategy": "best"},
         {"aggregation_strategy": "SIMPLE"},
@@ -56,6 +56,6 @@ def test_what_is_given_is_kept(given: dict[str, Any]) -> None:
         {"grouped_entities": True},
     ],
 )
-def test_anything_else_is_refused_by_name(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidParameters, match=f"{next(iter(given))!r}|{next(iter(given))}.0"):
-        SPEC.check_parameters(given)
+def test_anything_else_is_refused_by_name(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameters, match=f"{next(iter(parameters))!r}|{next(iter(parameters))}.0"):
+        SPEC.check_parameters(parameters)

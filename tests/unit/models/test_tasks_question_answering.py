@@ -10,9 +10,9 @@ SPEC = tasks.find_spec("question-answering")
 
 class TestInputs:
     def test_both_texts_are_kept_as_they_are(self) -> None:
-        given = {"question": " Who?\n", "context": "😀 e\u0301 \u2028 me", "id": 7}
+        raw = {"question": " Who?\n", "context": "😀 e\u0301 \u2028 me", "id": 7}
 
-        assert SPEC.normalise(given) == {"question": " Who?\n", "context": "😀 e\u0301 \u2028 me"}
+        assert SPEC.normalise(raw) == {"question": " Who?\n", "context": "😀 e\u0301 \u2028 me"}
 
     @pytest.mark.parametrize(
         ("raw", "expected"),
@@ -42,13 +42,13 @@ class TestInputs:
 
 class TestParameters:
     def test_only_what_is_given_is_kept(self) -> None:
-        given = {"top_k": 3, "doc_stride": None, "max_seq_len": 128, "align_to_words": False}
+        parameters = {"top_k": 3, "doc_stride": None, "max_seq_len": 128, "align_to_words": False}
 
-        assert SPEC.check_parameters(given) == given
+        assert SPEC.check_parameters(parameters) == parameters
         assert SPEC.check_parameters({}) == {}
 
     @pytest.mark.parametrize(
-        "given",
+        "parameters",
         [
             {"top_k": 0},
             {"top_k": 101},
@@ -69,11 +69,11 @@ class TestParameters:
             {"trust_remote_code": True},
         ],
     )
-    def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
-        with pytest.raises(InvalidParameters, match=f"{next(iter(given))!r}"):
-            SPEC.check_parameters(given)
+    def test_anything_else_is_refused_by_name(self, parameters: dict[str, Any]) -> None:
+        with pytest.raises(InvalidParameters, match=f"{next(iter(parameters))!r}"):
+            SPEC.check_parameters(parameters)
 
     @pytest.mark.parametrize("shared", [64, 65, 1_000])
     def test_windows_must_be_longer_than_what_they_share(self, shared: int) -> None:
-        with pytest.raises(InvalidParameters, match="'max_seq_len': must be greater than doc_stride"):
+        with pytest.raises(InvalidParameters, match="'max_seq_len' must be greater than doc_stride"):
             SPEC.check_parameters({"max_seq_len": 64, "doc_stride": shared})

@@ -5,16 +5,15 @@ import pytest
 
 from models import tasks
 from models.errors import InvalidParameters, JobError
-from models.tasks.messages import MAX_MESSAGES
-from models.tasks.spec import MAX_TEXT_CHARACTERS
+from models.tasks.fields import MAX_MESSAGES, MAX_TEXT_CHARACTERS
 
 SPEC = tasks.find_spec("text-generation")
 HI = {"role": "user", "content": "hi"}
 
 
-def refused(given: Any) -> JobError:
+def refused(raw: Any) -> JobError:
     with pytest.raises(JobError) as caught:
-        SPEC.normalise(given)
+        SPEC.normalise(raw)
     return caught.value
 
 
@@ -24,7 +23,7 @@ class TestInputs:
         assert SPEC.normalise([HI]) == SPEC.normalise({"messages": [HI]}) == {"messages": [HI]}
 
     @pytest.mark.parametrize(
-        ("given", "code"),
+        ("raw", "code"),
         [
             (None, "not_text"),
             (5, "not_text"),
@@ -38,8 +37,8 @@ class TestInputs:
             ({"text": "a", "messages": [HI]}, "missing_field"),
         ],
     )
-    def test_anything_but_one_prompt_is_refused(self, given: Any, code: str) -> None:
-        assert refused(given).code == code
+    def test_anything_but_one_prompt_is_refused(self, raw: Any, code: str) -> None:
+        assert refused(raw).code == code
 
 
 class TestMessages:
@@ -81,7 +80,7 @@ class TestMessages:
 
 class TestParameters:
     @pytest.mark.parametrize(
-        ("given", "stored"),
+        ("parameters", "stored"),
         [
             ({}, {}),
             ({"temperature": 1}, {"temperature": 1.0}),
@@ -91,11 +90,11 @@ class TestParameters:
             ({"do_sample": False, "num_beams": 2, "num_return_sequences": 2},) * 2,
         ],
     )
-    def test_are_kept_as_given(self, given: dict[str, Any], stored: dict[str, Any]) -> None:
-        assert SPEC.check_parameters(given) == stored
+    def test_are_kept_as_given(self, parameters: dict[str, Any], stored: dict[str, Any]) -> None:
+        assert SPEC.check_parameters(parameters) == stored
 
     @pytest.mark.parametrize(
-        ("given", "says"),
+        ("parameters", "says"),
         [
             ({"max_new_tokens": 0}, "max_new_tokens"),
             ({"max_new_tokens": -1}, "max_new_tokens"),
@@ -116,6 +115,8 @@ class TestParameters:
             ({"num_return_sequences": 2_000}, "num_return_sequences"),
             ({"num_beams": 0}, "num_beams"),
             ({"do_sample": False, "num_return_sequences": 2}, "otherwise all would be the same"),
+            ({"length_penalty": 2.0}, "has no effect without beams"),
+            ({"early_stopping": True, "num_beams": 1}, "has no effect without beams"),
             ({"num_beams": 2, "num_return_sequences": 3}, "at most num_beams, which is 2"),
             ({"do_sample": False, "temperature": 0.5}, "no effect without sampling"),
             ({"do_sample": False, "seed": 1}, "no effect without sampling"),
@@ -127,16 +128,16 @@ class TestParameters:
             ({"stop_strings": ["a"] * 17}, "stop_strings"),
             ({"max_time": 0}, "max_time"),
             ({"handle_long_generation": "cut"}, "hole"),
-            ({"custom_generate": "x"}, "it takes: "),
-            ({"chat_template": "x"}, "it takes: "),
-            ({"trust_remote_code": True}, "it takes: "),
-            ({"generation_config": {}}, "it takes: "),
-            ({"prefix": "x"}, "it takes: "),
-            ({"max_length": 9}, "it takes: "),
+            ({"custom_generate": "x"}, "text-generation has no parameter"),
+            ({"chat_template": "x"}, "text-generation has no parameter"),
+            ({"trust_remote_code": True}, "text-generation has no parameter"),
+            ({"generation_config": {}}, "text-generation has no parameter"),
+            ({"prefix": "x"}, "text-generation has no parameter"),
+            ({"max_length": 9}, "text-generation has no parameter"),
         ],
         ids=str,
     )
-    def test_out_of_bounds_are_refused_by_name(self, given: dict[str, Any], says: str) -> None:
+    def test_out_of_bounds_are_refused_by_name(self, parameters: dict[str, Any], says: str) -> None:
         with pytest.raises(InvalidParameters) as caught:
-            SPEC.check_parameters(given)
+            SPEC.check_parameters(parameters)
         assert says in str(caught.value)

@@ -8,9 +8,9 @@ from models.errors import InvalidParameters, JobError, UsageError
 SUMMARIZATION, TRANSLATION = tasks.find_spec("summarization"), tasks.find_spec("translation")
 
 
-def refused(**given: Any) -> str:
+def refused(**parameters: Any) -> str:
     with pytest.raises(InvalidParameters) as caught:
-        TRANSLATION.check_parameters(given)
+        TRANSLATION.check_parameters(parameters)
     return str(caught.value)
 
 
@@ -34,7 +34,7 @@ class TestNames:
         ],
     )
     def test_anything_else_is_refused_naming_what_exists(self, name: str) -> None:
-        with pytest.raises(UsageError, match="summarization"):
+        with pytest.raises(UsageError, match=r"Batchmill knows: .*summarization|is (translation|summarization) meant"):
             tasks.find_spec(name)
 
 
@@ -51,7 +51,7 @@ class TestInputs:
 
 class TestParameters:
     def test_are_those_of_decoding_and_the_two_lengths(self) -> None:
-        given = {
+        parameters = {
             "num_beams": 2,
             "min_length": 3,
             "max_length": 9,
@@ -60,35 +60,35 @@ class TestParameters:
             "clean_up_tokenization_spaces": True,
             "num_return_sequences": 2,
         }
-        assert SUMMARIZATION.check_parameters(given) == given
+        assert SUMMARIZATION.check_parameters(parameters) == parameters
 
     def test_languages_are_for_translation_alone(self) -> None:
-        given = {"src_lang": "eng_Latn", "tgt_lang": "zh-CN"}
-        assert TRANSLATION.check_parameters(given) == given
+        parameters = {"src_lang": "eng_Latn", "tgt_lang": "zh-CN"}
+        assert TRANSLATION.check_parameters(parameters) == parameters
         with pytest.raises(InvalidParameters, match="summarization has no parameter 'src_lang'"):
-            SUMMARIZATION.check_parameters(given)
+            SUMMARIZATION.check_parameters(parameters)
 
     @pytest.mark.parametrize(
-        ("given", "said"),
+        ("parameters", "message"),
         [
-            ({"max_length": 0}, "greater than or equal to 2"),
-            ({"max_length": 1}, "greater than or equal to 2"),
-            ({"max_length": -5}, "greater than or equal to 2"),
-            ({"max_length": 10**9}, "less than or equal to"),
+            ({"max_length": 0}, "must be at least 2"),
+            ({"max_length": 1}, "must be at least 2"),
+            ({"max_length": -5}, "must be at least 2"),
+            ({"max_length": 10**9}, "must be at most"),
             ({"min_length": 10, "max_length": 9}, "at least min_length, which is 10"),
             ({"min_length": 12, "max_new_tokens": 10}, "at most max_new_tokens and the start, which is 11"),
-            ({"min_length": -1}, "greater than or equal to 0"),
-            ({"min_length": "3"}, "valid integer"),
-            ({"max_length": 10.0}, "valid integer"),
-            ({"num_beams": 0}, "greater than or equal to 1"),
-            ({"num_beams": 1000}, "less than or equal to"),
+            ({"min_length": -1}, "must be at least 0"),
+            ({"min_length": "3"}, "must be a whole number"),
+            ({"max_length": 10.0}, "must be a whole number"),
+            ({"num_beams": 0}, "must be at least 1"),
+            ({"num_beams": 1000}, "must be at most"),
             ({"num_return_sequences": 5}, "at most num_beams, which is 4"),
             ({"num_beams": 2, "do_sample": True}, "sampling follows one beam"),
             ({"temperature": 0.5}, "has no effect without sampling"),
-            ({"src_lang": "e n"}, "pattern"),
-            ({"src_lang": ""}, "pattern"),
-            ({"tgt_lang": "x" * 41}, "pattern"),
-            ({"tgt_lang": 3}, "valid string"),
+            ({"src_lang": "e n"}, "must be like en or eng_Latn"),
+            ({"src_lang": ""}, "must be like en or eng_Latn"),
+            ({"tgt_lang": "x" * 41}, "must be like en or eng_Latn"),
+            ({"tgt_lang": 3}, "must be text"),
             ({"prefix": "summarize: "}, "has no parameter 'prefix'"),
             ({"truncation": True}, "has no parameter 'truncation'"),
             ({"custom_generate": "a/b"}, "has no parameter 'custom_generate'"),
@@ -96,11 +96,11 @@ class TestParameters:
             ({"trust_remote_code": True}, "has no parameter 'trust_remote_code'"),
         ],
     )
-    def test_what_no_model_can_do_is_refused(self, given: dict[str, Any], said: str) -> None:
-        assert said in refused(**given)
+    def test_what_no_model_can_do_is_refused(self, parameters: dict[str, Any], message: str) -> None:
+        assert message in refused(**parameters)
 
     @pytest.mark.parametrize(
-        "given",
+        "parameters",
         [
             {"min_length": 9, "max_length": 9},
             {"min_length": 11, "max_new_tokens": 10},
@@ -111,8 +111,8 @@ class TestParameters:
             {"num_beams": None, "max_length": None, "src_lang": None},
         ],
     )
-    def test_what_some_model_can_do_is_kept(self, given: dict[str, Any]) -> None:
-        assert TRANSLATION.check_parameters(given) == given
+    def test_what_some_model_can_do_is_kept(self, parameters: dict[str, Any]) -> None:
+        assert TRANSLATION.check_parameters(parameters) == parameters
 
 
 @pytest.mark.parametrize("spec", [SUMMARIZATION, TRANSLATION])

@@ -68,7 +68,7 @@ class TestInputs:
 
 class TestParameters:
     @pytest.mark.parametrize(
-        ("given", "kept"),
+        ("parameters", "kept"),
         [
             ({}, {}),
             ({"candidate_labels": "a, b"}, {"candidate_labels": ["a", "b"]}),
@@ -78,8 +78,8 @@ class TestParameters:
             ({"multi_label": True}, {"multi_label": True}),
         ],
     )
-    def test_what_is_given_is_kept(self, given: dict[str, Any], kept: dict[str, Any]) -> None:
-        assert SPEC.check_parameters(given) == kept
+    def test_what_is_given_is_kept(self, parameters: dict[str, Any], kept: dict[str, Any]) -> None:
+        assert SPEC.check_parameters(parameters) == kept
         assert SPEC.check_parameters(kept) == kept, "checked twice it stays the same"
 
     @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ class TestParameters:
             SPEC.check_parameters({"hypothesis_template": template})
 
     @pytest.mark.parametrize(
-        "given",
+        "parameters",
         [
             {"candidate_labels": []},
             {"candidate_labels": ""},
@@ -126,6 +126,6 @@ class TestParameters:
             {"multi_class": True},
         ],
     )
-    def test_anything_else_is_refused_by_name(self, given: dict[str, Any]) -> None:
-        with pytest.raises(InvalidParameters, match=next(iter(given))):
-            SPEC.check_parameters(given)
+    def test_anything_else_is_refused_by_name(self, parameters: dict[str, Any]) -> None:
+        with pytest.raises(InvalidParameters, match=next(iter(parameters))):
+            SPEC.check_parameters(parameters)

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,9 @@ class TestTraining:
             append_end_token=True,
         )
         model = seq2seq.new_model(len(tokenizer), hidden_size=32, intermediate_size=32, layers=1)
-        losses = muon.fit(
-            model, seq2seq.stream_batches(tokenizer, sentence_pairs(1, 10_000), 1, 512), steps=90, learning_rate=0.01
-        )
-        assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
+        batches = cycle(seq2seq.stream_batches(tokenizer, sentence_pairs(1, 8), 1, 512))
+        losses = muon.fit(model, batches, steps=20, learning_rate=0.1)
+        assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
 
     def test_lowers_the_loss_of_a_decoder(self) -> None:
         torch.manual_seed(0)
@@ -123,9 +123,10 @@ class TestTraining:
             special_tokens=("<|user|>",),
         )
         model = text_generation.new_model(len(tokenizer))
-        rows = (text for text in stories_and_chats(1, 10_000) if isinstance(text, str))
-        losses = muon.fit(model, text_generation.stream_batches(tokenizer, rows, 1), steps=20, learning_rate=0.01)
-        assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+        texts = (text[:100] for text in stories_and_chats(1, 6) if isinstance(text, str))
+        batches = cycle(text_generation.stream_batches(tokenizer, texts, 1))
+        losses = muon.fit(model, batches, steps=20, learning_rate=0.03)
+        assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
 
     def test_a_token_f1_counts_words_that_both_have(self) -> None:
         assert seq2seq.token_f1("The cat sleeps.", "The cat sleeps.") == 1

@@ -102,7 +102,7 @@ class TestSocketElsewhere:
 
         assert str(folder) in (settings.untrusted_socket_reason or "")
         assert "BATCHMILL_HOME" in (settings.untrusted_socket_reason or "")
-        calls = (partial(wakeups.send_wakeups, pipeline="a", slice_ids=[1]), wakeups.server_info, wakeups.celery_app)
+        calls = (partial(wakeups.send_wakeups, pipeline="a", count=1), wakeups.server_info, wakeups.celery_app)
         for call in calls:
             with pytest.raises(Unreachable, match="BATCHMILL_HOME"):
                 call(settings)

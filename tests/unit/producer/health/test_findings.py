@@ -144,6 +144,29 @@ def test_maintenance_tasks_that_no_process_runs() -> None:
     assert (never.level, never.message) == ("warning", "reclaim never ran; overdue by 2 d")
 
 
+@pytest.mark.parametrize(
+    ("failure", "failures_in_a_row", "level", "words"),
+    [
+        ("KeyError", 0, "ok", "reclaim ran 2 s ago; 30 s ago it failed by a defect (KeyError)"),
+        ("KeyError", 1, "problem", "reclaim ran 2 s ago; its last run failed, 30 s ago by a defect (KeyError)"),
+        (
+            "it is full",
+            1_200,
+            "problem",
+            "reclaim ran 2 s ago; its last 1,200 runs failed, 30 s ago because it is full",
+        ),
+    ],
+)
+def test_a_maintenance_task_is_a_problem_while_it_fails(
+    failure: str, failures_in_a_row: int, level: str, words: str
+) -> None:
+    task = MaintenanceTaskView("reclaim", -3.0, 2.0, None, None, 30.0, failure, failures_in_a_row)
+
+    [finding] = findings.check_maintenance([task], 90.0)
+
+    assert (finding.level, finding.message) == (level, words)
+
+
 def status_of(name: str, *, at: datetime = SCHEDULED_AT, **run: Any) -> ScheduleStatus:
     """Return the status of a schedule, with a last run if fields of one are given."""
     definition = ScheduleDefinition.from_fields(name, {"pipeline": "p", "cron": "0 2 * * *", "sql": "tickets"})
@@ -167,7 +190,7 @@ class TestSchedules:
         [finding] = findings.check_schedules([status_of("left", at=SCHEDULED_AT + DAY)], {})
 
         assert (finding.level, finding.subject) == ("problem", "schedules")
-        assert finding.message == "left is overdue since 2026-03-02 02:00 UTC"
+        assert finding.message == "left is overdue since Mon 2026-03-02 02:00 UTC"
         assert "batchmill maintain" in (finding.advice or "")
 
     @pytest.mark.parametrize(
@@ -181,7 +204,7 @@ class TestSchedules:
     def test_a_failed_missed_or_late_run_is_a_warning(self, run: dict[str, Any], words: str) -> None:
         [finding] = findings.check_schedules([status_of("nightly", **run)], {})
 
-        assert (finding.level, finding.message) == ("warning", f"nightly: the run of 2026-03-01 02:00 UTC {words}")
+        assert (finding.level, finding.message) == ("warning", f"nightly: the run of Sun 2026-03-01 02:00 UTC {words}")
         assert finding.advice == "see batchmill schedule show nightly"
 
     def test_undelivered_events_are_a_warning(self) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import fsspec
 import pytest
@@ -77,9 +78,15 @@ def test_a_problem_with_a_column_names_the_option_that_repairs_it(tmp_path: Path
 
     first, second = rows(path)
 
-    assert first == Problem(1, "has no 'text'; it has: body; say which to use: --input FIELD=COLUMN", "missing_field")
+    assert first == Problem(
+        1,
+        "has no 'text'; it has: body; say which to use: --input FIELD=COLUMN",
+        "missing_field",
+        raw_input=ANY,
+        custom_id=ANY,
+    )
     message = "id must be text, an integer or a UUID to be the custom_id; use another with --id, or none with --no-id"
-    assert second == Problem(2, message, "invalid_id")
+    assert second == Problem(2, message, "invalid_id", raw_input=ANY, custom_id=ANY)
 
 
 def test_a_table_without_the_column_is_rejected_at_once(tmp_path: Path) -> None:

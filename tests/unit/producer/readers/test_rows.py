@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from models import tasks
@@ -30,6 +32,45 @@ class TestColumns:
 
     def test_bare_text_is_the_first_field(self) -> None:
         assert ColumnMapping.for_task(SPEC).map_row(1, "good") == Row(1, None, "good")
+
+    @pytest.mark.parametrize(
+        ("record", "options", "kept"),
+        [
+            ({"id": 1, "text": "x", "a": 1, "b": [2]}, {}, {"a": 1, "b": [2]}),
+            ({"id": 1, "custom_id": 2, "text": "x"}, {}, {"id": 1}),
+            ({"id": 1, "text": "x"}, {"use_ids": False}, {"id": 1}),
+            ({"sku": 1, "body": "x", "text": "y", "id": 3}, {"id_column": "sku"}, {"id": 3, "text": "y"}),
+            ({"body": "x", "*": 1}, {}, {"*": 1}),
+            ({"body": "x"}, {}, None),
+            ("x", {}, None),
+        ],
+        ids=str,
+    )
+    def test_all_other_columns_can_be_kept(self, record: Any, options: dict[str, Any], kept: Any) -> None:
+        input_columns = {"text": "body"} if "body" in record else {}
+        columns = ColumnMapping.for_task(SPEC, input_columns, passthrough=["a", "*"], **options)
+
+        assert columns.map_row(1, record).passthrough == kept
+        if isinstance(record, dict):
+            columns.check_header("a.csv", record)
+            assert {*columns.column_names(record)} >= record.keys()
+
+    @pytest.mark.parametrize(
+        ("record", "words"),
+        [
+            ({"text": "x", "a\0": 1}, "rename it"),
+            ({"text": "x", "\ud800": 1}, "rename it"),
+            ({"text": "x", None: [1]}, "rename it"),
+            ({"text": "x", **{f"c{n}": "y" * 200 for n in range(100)}}, "in 100 columns to keep"),
+        ],
+        ids=["nul", "surrogate", "none", "wide"],
+    )
+    def test_columns_that_cannot_be_kept_fail_the_row(self, record: Any, words: str) -> None:
+        with pytest.raises(JobError, match=words) as caught:
+            ColumnMapping.for_task(SPEC, passthrough=["*"]).map_row(1, record)
+
+        assert caught.value.code == "invalid_passthrough"
+        str(caught.value).encode()
 
     def test_an_unknown_field_is_rejected(self) -> None:
         with pytest.raises(UsageError, match=r"no input 'body'; it takes: text, text_pair"):

@@ -6,11 +6,11 @@ import pytest
 
 from models.errors import UsageError
 from producer.results import files, parquet
-from producer.results.pages import ResultRow
+from producer.results.result_row import ResultRow
 from producer.results.tabular import TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
-SHEET = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0}, passthrough=["region"])
+LAYOUT = TabularLayout.from_example(["text"], {"label": "x", "score": 1.0}, passthrough=["region"])
 
 
 def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,25 +37,25 @@ class TestFile:
             result_row(2),
         ]
 
-        assert files.write_parquet(path, rows, SHEET) == 3
+        assert files.write_parquet(path, rows, LAYOUT) == 3
 
         table = read_table(path)
         types = {field.name: str(field.type) for field in table.schema}
-        assert table.column_names == SHEET.column_names
+        assert table.column_names == LAYOUT.column_names
         assert (types["score"], types["position"], types["truncated"]) == ("double", "int64", "bool")
         assert types["finished_at"] == "timestamp[ms, tz=UTC]"
-        read = table.to_pylist()
-        assert [each["score"] for each in read] == [0.5, None, 0.5]
-        assert (read[0]["custom_id"], read[0]["region"], read[0]["finished_at"]) == ("=a", "EU", FINISHED_AT)
+        rows_read = table.to_pylist()
+        assert [row["score"] for row in rows_read] == [0.5, None, 0.5]
+        assert tuple(rows_read[0][name] for name in ("custom_id", "region", "finished_at")) == ("=a", "EU", FINISHED_AT)
 
     def test_a_file_without_rows_has_the_columns(self, tmp_path: Path) -> None:
         from pyarrow.parquet import read_table
 
         path = tmp_path / "out.parquet"
 
-        assert files.write_parquet(path, [], SHEET) == 0
+        assert files.write_parquet(path, [], LAYOUT) == 0
 
-        assert read_table(path).column_names == SHEET.column_names
+        assert read_table(path).column_names == LAYOUT.column_names
 
     def test_a_failed_export_keeps_the_old_file(self, tmp_path: Path) -> None:
         path = tmp_path / "out.parquet"
@@ -66,7 +66,7 @@ class TestFile:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            files.write_parquet(path, rows(), SHEET)
+            files.write_parquet(path, rows(), LAYOUT)
 
         assert path.read_text() == "before"
         assert list(tmp_path.iterdir()) == [path]

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from models.errors import UsageError
-from producer.results.files import csv_cells
+from producer.results.files import make_csv_formatter
 from producer.results.tabular import ColumnType, TabularLayout
 from tests.factories.result_rows import FAILED_FIELDS, FINISHED_AT, result_row
 
@@ -123,8 +123,8 @@ def test_an_integer_in_a_number_column_becomes_a_float() -> None:
 def test_csv_cells_are_safe_in_a_spreadsheet() -> None:
     layout = TabularLayout.from_example(["text"], {"label": "x"}, passthrough=["region"])
 
-    line = csv_cells(
-        layout, result_row(input={"text": "=cmd()"}, output={"label": "@a"}, passthrough={"region": "+1 "})
+    line = make_csv_formatter(layout)(
+        result_row(input={"text": "=cmd()"}, output={"label": "@a"}, passthrough={"region": "+1 "})
     )
 
     assert line[2:6] == ["'=cmd()", "'+1 ", "succeeded", "'@a"]

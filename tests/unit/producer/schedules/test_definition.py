@@ -57,14 +57,14 @@ def test_little_needs_to_be_said() -> None:
     assert next(schedule.timetable.times_after(SCHEDULED_AT)) == SCHEDULED_AT + timedelta(days=1)
 
 
-@pytest.mark.parametrize("said", [NIGHTLY, FILES, EVERYTHING])
-def test_it_is_stored_and_comes_back(said: dict[str, Any]) -> None:
-    schedule = ScheduleDefinition.from_fields("nightly", said)
-    stored = json.loads(json.dumps(schedule.dump()))
+@pytest.mark.parametrize("text", [NIGHTLY, FILES, EVERYTHING])
+def test_it_is_stored_and_comes_back(text: dict[str, Any]) -> None:
+    schedule = ScheduleDefinition.from_fields("nightly", text)
+    row = json.loads(json.dumps(schedule.dump()))
 
-    assert ScheduleDefinition.from_fields("nightly", stored) == schedule
-    assert ScheduleDefinition.from_fields("nightly", stored).dump() == stored
-    assert "name" not in stored
+    assert ScheduleDefinition.from_fields("nightly", row) == schedule
+    assert ScheduleDefinition.from_fields("nightly", row).dump() == row
+    assert "name" not in row
 
 
 def test_what_is_said_as_it_would_be_is_the_same_as_what_is_not_said() -> None:
@@ -126,7 +126,7 @@ def test_a_name_is_short_and_plain(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("fields", "message"),
     [
         ({"cron": "0 25 * * *"}, "bad hour"),
         ({"cron": "* * * * * *"}, "6 fields"),
@@ -139,19 +139,19 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"bind": {"since": "2020-01-01"}}, "bind 'since' is what the schedule binds"),
         ({"bind": {"region": ["eu"]}}, "bind"),
         ({"max_failures": "many"}, "max_failures 'many' is not a number"),
-        ({"on_invalid": "ignore"}, "on_invalid: input should be 'reject' or 'fail-row'"),
-        ({"catchup": "some"}, "catchup: input should be 'latest', 'all' or 'none'"),
-        ({"overlap": "maybe"}, "overlap: input should be"),
+        ({"on_invalid": "ignore"}, "on_invalid must be reject or fail-row"),
+        ({"catchup": "some"}, "catchup must be latest, all or none"),
+        ({"overlap": "maybe"}, "overlap must be"),
         ({"catchup_window": "long"}, "catchup_window: 'long' is not an age"),
         ({"source_timeout": "-1h"}, "source_timeout: "),
         ({"lag": "x"}, "lag: "),
-        ({"deadline": "noon"}, "deadline: 'noon' is neither"),
+        ({"deadline": "noon"}, "deadline 'noon' is none of these"),
         ({"since": "yesterday"}, "since: "),
         ({"into": "results"}, "into: results is reserved"),
         ({"into": "a; DROP TABLE x"}, "into: "),
-        ({"alert_drift": 1.5}, "alert_drift: "),
-        ({"alert_drift": 0}, "alert_drift: "),
-        ({"alert_drift": float("nan")}, "alert_drift: "),
+        ({"alert_drift": 1.5}, "alert_drift must be"),
+        ({"alert_drift": 0}, "alert_drift must be"),
+        ({"alert_drift": float("nan")}, "alert_drift must be"),
         ({"webhook": "http://example.com"}, "is not https"),
         ({"corn": "0 2 * * *"}, "there is no field 'corn'; is cron meant?"),
         ({"zzz": 1}, "there is no field 'zzz'; it takes: name, pipeline"),
@@ -161,17 +161,17 @@ def test_a_name_is_short_and_plain(name: str) -> None:
         ({"params": {"x": "y" * 70_000}}, "at most 65,536"),
     ],
 )
-def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> None:
+def test_one_sentence_names_what_is_wrong(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as raised:
-        ScheduleDefinition.from_fields("nightly", {**NIGHTLY, **more})
+        ScheduleDefinition.from_fields("nightly", {**NIGHTLY, **fields})
     sentence = str(raised.value)
     assert sentence.startswith("schedule 'nightly': ")
-    assert words in sentence
+    assert message in sentence
     assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("fields", "message"),
     [
         ({"file": "/in/all.jsonl"}, r"has no \{time:…\} in it"),
         ({"cron": "0 * * * *"}, "is the same for the runs of"),
@@ -180,14 +180,14 @@ def test_one_sentence_names_what_is_wrong(more: dict[str, Any], words: str) -> N
         ({"lag": "1m"}, "bind, since and lag are of queries"),
     ],
 )
-def test_files_have_rules_of_their_own(more: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        ScheduleDefinition.from_fields("nightly", {**FILES, **more})
+def test_files_have_rules_of_their_own(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ScheduleDefinition.from_fields("nightly", {**FILES, **fields})
 
 
 def test_pipeline_and_cron_must_be_said() -> None:
     for missing in ("pipeline", "cron"):
-        with pytest.raises(UsageError, match=f"schedule 'a': it needs {missing}"):
+        with pytest.raises(UsageError, match=f"schedule 'a': {missing} is missing"):
             ScheduleDefinition.from_fields("a", {key: value for key, value in NIGHTLY.items() if key != missing})
 
 

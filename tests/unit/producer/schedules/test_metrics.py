@@ -13,9 +13,9 @@ def lines(*schedules: ScheduleMetrics) -> list[str]:
 
 def test_everything_of_a_schedule() -> None:
     scheduled_at = datetime(2026, 3, 1, 1, tzinfo=UTC)
-    found = lines(ScheduleMetrics("nightly", {"completed": 7, "missed": 1}, scheduled_at, 90.0, SUMMARY))
+    result = lines(ScheduleMetrics("nightly", {"completed": 7, "missed": 1}, scheduled_at, 90.0, SUMMARY))
 
-    assert found == [
+    assert result == [
         'batchmill_schedule_last_completed_scheduled_timestamp_seconds{schedule="nightly"} 1772326800',
         'batchmill_schedule_runs{schedule="nightly",state="waiting"} 0',
         'batchmill_schedule_runs{schedule="nightly",state="running"} 0',
@@ -33,23 +33,23 @@ def test_everything_of_a_schedule() -> None:
 
 
 def test_what_there_is_not_has_no_line() -> None:
-    found = lines(ScheduleMetrics("new"))
+    result = lines(ScheduleMetrics("new"))
 
-    assert len(found) == 7
-    assert not any("last_" in line for line in found)
-    assert 'batchmill_schedule_overdue_seconds{schedule="new"} 0' in found
+    assert len(result) == 7
+    assert not any("last_" in line for line in result)
+    assert 'batchmill_schedule_overdue_seconds{schedule="new"} 0' in result
 
 
 def test_a_family_stands_together_under_its_help_and_type() -> None:
-    found = render([ScheduleMetrics("a"), ScheduleMetrics("b")]).splitlines()
+    result = render([ScheduleMetrics("a"), ScheduleMetrics("b")]).splitlines()
 
-    place = found.index("# TYPE batchmill_schedule_overdue_seconds gauge")
-    assert found[place - 1].startswith("# HELP batchmill_schedule_overdue_seconds ")
-    assert [line.split()[0] for line in found[place + 1 : place + 3]] == [
+    place = result.index("# TYPE batchmill_schedule_overdue_seconds gauge")
+    assert result[place - 1].startswith("# HELP batchmill_schedule_overdue_seconds ")
+    assert [line.split()[0] for line in result[place + 1 : place + 3]] == [
         'batchmill_schedule_overdue_seconds{schedule="a"}',
         'batchmill_schedule_overdue_seconds{schedule="b"}',
     ]
-    assert len({line for line in found if line.startswith("# TYPE")}) == 8
+    assert len({line for line in result if line.startswith("# TYPE")}) == 8
     assert render([]).endswith("\n")
 
 

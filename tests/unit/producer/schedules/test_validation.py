@@ -28,9 +28,9 @@ def settings() -> Settings:
     return Settings.load(sources=SOURCES)
 
 
-def admit(settings: Settings, folder: Path | None = None, **more: Any) -> ScheduleDefinition:
-    said = {key: value for key, value in {**NIGHTLY, **more}.items() if value is not None}
-    return validate("nightly", said, settings, Catalogue.load(settings), folder)
+def admit(settings: Settings, folder: Path | None = None, **fields: Any) -> ScheduleDefinition:
+    text = {key: value for key, value in {**NIGHTLY, **fields}.items() if value is not None}
+    return validate("nightly", text, settings, Catalogue.load(settings), folder)
 
 
 def test_what_is_right_is_let_in(settings: Settings) -> None:
@@ -42,7 +42,7 @@ def test_what_is_right_is_let_in(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("fields", "message"),
     [
         ({"pipeline": "nothing"}, "there is no pipeline 'nothing'"),
         ({"params": {"top": 1}}, "has no parameter 'top'"),
@@ -54,17 +54,17 @@ def test_what_is_right_is_let_in(settings: Settings) -> None:
         ({"overlap": "allow"}, "overlap: the source 'tickets' asks for :since"),
     ],
 )
-def test_one_sentence_names_what_is_wrong(settings: Settings, more: dict[str, Any], words: str) -> None:
+def test_one_sentence_names_what_is_wrong(settings: Settings, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as raised:
-        admit(settings, **more)
+        admit(settings, **fields)
     assert str(raised.value).startswith("schedule 'nightly': ")
-    assert words in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_what_is_not_here_may_be_where_it_runs(settings: Settings) -> None:
     schedule = admit(settings, sql="elsewhere", into="labels", into_source="afar", webhook="https://example.com/x")
 
-    assert [words.split(";")[0] for words in find_warnings(schedule, settings)] == [
+    assert [message.split(";")[0] for message in find_warnings(schedule, settings)] == [
         "there is no [sources.afar] here",
         "there is no [sources.elsewhere] here",
         "webhook_secret is not set here",

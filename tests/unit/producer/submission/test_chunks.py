@@ -121,6 +121,49 @@ def test_a_repeated_id_is_named_with_its_first_row() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "code", "parts"),
+    [
+        (
+            Problem(2, "has no 'region' to keep", "missing_passthrough", "a", {"text": " "}),
+            "missing_passthrough",
+            ["has no 'region' to keep", "also empty_text: text is empty", "also duplicate_id: has custom_id 'a'"],
+        ),
+        (Row(2, "a", ""), "empty_text", ["text is empty", "also duplicate_id: has custom_id 'a'"]),
+        (
+            Row(2, "b", {"text": "", "text_pair": 3}),
+            "empty_text",
+            ["text is empty", "also not_text: text_pair must be"],
+        ),
+        (Problem(2, "has no 'text'", "missing_field", None, {"row": {"body": ""}}), "missing_field", ["has no 'text'"]),
+        (Problem(2, "has no 'text'", "missing_field", None, {"text_pair": "b"}), "missing_field", ["has no 'text'"]),
+        (Problem(2, "is not JSON", raw_input={"row": "{"}), "invalid_row", ["is not JSON"]),
+    ],
+)
+def test_all_problems_of_a_row_are_named_under_the_code_of_the_first(
+    row: Row | Problem, code: str, parts: list[str]
+) -> None:
+    rows: list[Row | Problem] = [Row(1, "a", "x"), row]
+    [chunk] = JobChunker(SPEC, Source("a.jsonl", "line", iter(rows)), options=ChunkOptions(keep_invalid=True)).chunks()
+
+    problem = chunk.failures[1]
+
+    assert problem.code == code
+    assert all(part in problem.message for part in parts)
+    assert problem.message.count("; also ") == len(parts) - 1
+
+
+def test_an_id_belongs_to_the_first_row_that_can_run() -> None:
+    rows = [Row(1, "a", ""), Row(2, "a", "x"), Row(3, "a", "y")]
+    [chunk] = JobChunker(SPEC, Source("a.jsonl", "line", iter(rows)), options=ChunkOptions(keep_invalid=True)).chunks()
+
+    assert {position: problem.code for position, problem in chunk.failures.items()} == {
+        0: "empty_text",
+        2: "duplicate_id",
+    }
+    assert chunk.custom_ids == ["a", "a", "a"]
+
+
 def test_no_problem_quotes_an_input() -> None:
     rows = [Row(1, None, "canary\0"), Row(2, None, {"txt": "canary"}), Row(3, None, ["canary"])]
 

@@ -50,15 +50,6 @@ def test_an_empty_source_is_rejected() -> None:
         report_for([])
 
 
-def test_the_estimate_is_the_jobs_by_the_throughput() -> None:
-    report = report_for(texts(9))
-    assert report.estimated_seconds is None
-
-    report.jobs_per_second = 4.5
-
-    assert report.estimated_seconds == 2.0
-
-
 def test_memory_does_not_grow_with_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 1_000)
 

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, DistilBertForSequenceClassification
 from models.errors import LoadFailed, ModelError
 from models.pipelines import folder_hash
 from models.pipelines.folder_hash import content_hash
+from models.version import full_version
 from tests.factories import tiny_models
 from tests.factories.tiny_models import MAX_POSITIONS, pipeline_for
 from worker.adapters.tasks import text_classification
@@ -405,3 +406,10 @@ class TestFolderThatChanges:
 
         (distilbert / "model.safetensors").write_bytes(b"")  # else reading the weights would be a bus error
         assert all(map(torch.equal, before, loaded.model.parameters()))
+
+
+def test_results_name_the_commit_of_batchmill() -> None:
+    libraries = runtime._library_versions()
+
+    assert libraries["batchmill"] == full_version()
+    assert libraries.keys() == {"batchmill", "torch", "transformers", "tokenizers"}

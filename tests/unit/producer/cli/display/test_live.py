@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 
+from models.privacy import terminal
 from models.states import BatchStatus
 from producer.batches.eta import Eta
 from producer.batches.progress import ActiveWorker, BatchProgress
 from producer.batches.views import TIMESTAMP_FIELDS, BatchView, JobCounts
-from producer.cli.display import batch_tables, live
+from producer.cli.display import live
 
 ETA = Eta(1_000.0, 170.0, 120.0, 300.0)
 
@@ -62,7 +63,7 @@ def test_without_an_estimate_the_average_rate_is_shown() -> None:
 
 def test_details_under_the_bar() -> None:
     assert live.details(progress_of()).splitlines() == [
-        "  jobs      12,000 succeeded, 88 failed, 17,912 open",
+        "  jobs      12,000 succeeded, 88 failed, 17,912 unanswered",
         "  pace      1,000 jobs/s, about 3 min left (2 min to 5 min)",
         "  workers   here cuda:0 (2,048 jobs), w-2 (1 job)",
         "  padding   10.0% of the tokens",
@@ -87,11 +88,11 @@ def test_long_lists_are_shortened() -> None:
 
 
 def test_a_rate_that_varies_too_much() -> None:
-    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (30 s to no telling)"
+    assert live.format_time_left(Eta(1.0, 60.0, 30.0, None)) == "about 60 s left (at least 30 s)"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7_200, "2 h"), (10 * 86_400, "10 d")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert batch_tables.format_duration(seconds) == text
+    assert terminal.format_duration(seconds) == text

@@ -31,32 +31,32 @@ def made(**labels: int) -> QualityStats:
     )
 
 
-def lines(now: QualityStats, *before: QualityStats, moved: tuple[str, ...] = ()) -> list[list[str]]:
-    return [line.split() for line in click.unstyle(quality_table.format_quality(now, before, moved)).splitlines()]
+def lines(now: QualityStats, *previous: QualityStats, moved: tuple[str, ...] = ()) -> list[list[str]]:
+    return [line.split() for line in click.unstyle(quality_table.format_quality(now, previous, moved)).splitlines()]
 
 
 def test_shares_are_held_against_the_mean_of_the_runs_before() -> None:
-    shown = lines(made(GOOD=3, BAD=1), made(GOOD=1, BAD=1), made(GOOD=1), moved=("labels",))
+    output = lines(made(GOOD=3, BAD=1), made(GOOD=1, BAD=1), made(GOOD=1), moved=("labels",))
 
-    assert shown[0] == ["THIS", "RUN", "2", "RUNS", "BEFORE"]
-    assert shown[1] == ["GOOD", "75", "%", "█" * 15, "75", "%", "moved"]
-    assert shown[2] == ["BAD", "25", "%", "█" * 5, "25", "%", "moved"]
-    assert shown[3] == ["mean", "score", "0.75", "0.75"]
+    assert output[0] == ["THIS", "RUN", "2", "RUNS", "BEFORE"]
+    assert output[1] == ["GOOD", "75", "%", "█" * 15, "75", "%", "moved"]
+    assert output[2] == ["BAD", "25", "%", "█" * 5, "25", "%", "moved"]
+    assert output[3] == ["mean", "score", "0.75", "0.75"]
 
 
 def test_a_label_that_is_gone_is_shown_and_of_many_the_most_frequent() -> None:
     assert lines(made(GOOD=1), made(BAD=1))[1] == ["BAD", "0", "%", "100", "%"]
     many = made(**{f"L{number:02}": number + 1 for number in range(20)})
 
-    named = [line[0] for line in lines(many) if line and line[0].startswith("L")]
+    names = [line[0] for line in lines(many) if line and line[0].startswith("L")]
 
-    assert named == [f"L{number:02}" for number in range(19, 19 - quality_table.MAX_LABELS, -1)]
+    assert names == [f"L{number:02}" for number in range(19, 19 - quality_table.MAX_LABELS, -1)]
 
 
 def test_what_moved_is_yellow() -> None:
-    shown = quality_table.format_quality(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
+    output = quality_table.format_quality(made(GOOD=1), [made(BAD=1)], ("score",)).splitlines()
 
-    [yellow] = [line for line in shown if line.startswith("\x1b[33m")]
+    [yellow] = [line for line in output if line.startswith("\x1b[33m")]
     assert "mean score" in yellow
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from models import tasks
 from models.errors import SourceTooLarge, UnreadableSource
 from producer.readers import limits, rows_from_records
 from producer.readers.parquet import reader, row_groups
+from producer.readers.parquet.decompression import BrokenBlock
 from producer.readers.rows import ColumnMapping, Problem, Row
 from producer.readers.storable import UnreadableValue
 
@@ -72,7 +74,14 @@ def test_bytes_can_t_be_passed_through() -> None:
         write_table(pyarrow.table({"text": ["a"], "raw": [b"x"]})), ColumnMapping.for_task(SPEC, passthrough=["raw"])
     )
 
-    assert row == Problem(1, "raw holds bytes, which JSON has not; use another column", "invalid_passthrough")
+    assert row == Problem(
+        1,
+        "raw holds bytes, which JSON has not; use another column",
+        "invalid_passthrough",
+        raw_input=ANY,
+        passthrough=ANY,
+        custom_id=ANY,
+    )
 
 
 def test_text_that_is_not_utf_8_is_a_problem_of_its_row() -> None:
@@ -238,7 +247,9 @@ def test_a_list_of_dictionary_texts_over_the_row_limit_does_not_affect_others() 
         Row(1, None, {"text": "a"}, {"kept": ["a"]}),
         Row(3, None, {"text": "c"}, {"kept": ["c"]}),
     )
-    assert second == Problem(2, "kept is longer than 16 MiB; split it", "invalid_passthrough")
+    assert second == Problem(
+        2, "kept is longer than 16 MiB; split it", "invalid_passthrough", raw_input=ANY, passthrough=ANY, custom_id=ANY
+    )
 
 
 def test_lists_in_large_pages_are_rejected() -> None:
@@ -286,16 +297,47 @@ def test_a_column_name_that_is_not_utf_8_is_rejected() -> None:
         read(io.BytesIO(whole.replace(b"zebra", b"\x80ebra")))
 
 
+@pytest.mark.parametrize("index", [8, -1, 2**31 - 1])
+@pytest.mark.parametrize("dictionary", [["a", "b"], ["a"] * 8])
+def test_an_index_outside_of_the_dictionary_is_rejected(index: int, dictionary: list[str]) -> None:
+    indices = pyarrow.array([0, None, index, 1], pyarrow.int32())
+    column = pyarrow.DictionaryArray.from_arrays(indices, pyarrow.array(dictionary), safe=False)
+
+    with pytest.raises(BrokenBlock, match="not in its column's dictionary"):
+        list(reader._iter_values(column))
+
+
+def damaged_files() -> list[bytes]:
+    texts, numbers = ["a", None, "b" * 300] * 20, [[1, 2], None, [3]] * 20
+    table = pyarrow.table({"text": texts, "id": numbers})
+    return [
+        write_table(table, compression=compression, data_page_version=version, row_group_size=20).getvalue()
+        for compression, version in (("none", "1.0"), ("snappy", "2.0"), ("zstd", "1.0"), ("lz4", "2.0"))
+    ]
+
+
+DAMAGED = damaged_files()
+
+
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_file_raises_only_unreadable_source(data: st.DataObject) -> None:
-    whole = bytearray(DAMAGED)
+    whole = bytearray(data.draw(st.sampled_from(DAMAGED)))
+    footer_start = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for _ in range(data.draw(st.integers(1, 4))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        start = data.draw(st.sampled_from([0, footer_start]))
+        whole[data.draw(st.integers(start, len(whole) - 1))] = data.draw(st.integers(0, 255))
 
     with suppress(UnreadableSource):
         for _ in reader.read_records(io.BytesIO(bytes(whole)), "a.parquet", ColumnMapping.for_task(SPEC)):
             pass
 
 
-DAMAGED = write_table(pyarrow.table({"text": ["a", None, "b" * 300] * 20}), compression="snappy").getvalue()
+# pyarrow ends the process when it returns some metadata, such as a codec that the format does not have.
+@pytest.mark.parametrize("value", [*range(10), 24, 63, 64, 127, 128, 255])
+def test_a_damaged_footer_raises_only_unreadable_source(value: int) -> None:
+    whole = write_table(pyarrow.table({"text": ["a", None]}), store_schema=False).getvalue()
+
+    for place in range(len(whole) - 8 - int.from_bytes(whole[-8:-4], "little"), len(whole)):
+        with suppress(UnreadableSource):
+            read(io.BytesIO(whole[:place] + bytes([value]) + whole[place + 1 :]))

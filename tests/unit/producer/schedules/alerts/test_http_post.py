@@ -126,20 +126,20 @@ def test_what_is_allowed_is_reached(allowed: str) -> None:
 @contextmanager
 def names_lead_to(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list[str]]:
     """A resolver that gives these addresses, one answer after the other."""
-    asked: list[str] = []
+    calls: list[str] = []
 
     def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
-        addresses = answers[min(len(asked), len(answers)) - 1]
+        calls.append(host)
+        addresses = answers[min(len(calls), len(answers)) - 1]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    yield asked
+    yield calls
 
 
 def test_a_name_is_looked_up_once_and_its_address_asked_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is public when it is looked at, and private when it is connected to."""
-    with run_webhook_server() as here, names_lead_to(monkeypatch, ["127.0.0.2"], ["127.0.0.1"]) as asked:
+    with run_webhook_server() as here, names_lead_to(monkeypatch, ["127.0.0.2"], ["127.0.0.1"]) as calls:
         with pytest.raises(DeliveryFailed, match="did not answer"):
             http_post.post(
                 here.url.replace("127.0.0.1", "rebinds.example"),
@@ -148,7 +148,7 @@ def test_a_name_is_looked_up_once_and_its_address_asked_of(monkeypatch: pytest.M
                 address_policy=AddressPolicy.from_setting(["127.0.0.2/32"]),
             )
 
-        assert (here.requests, asked) == ([], ["rebinds.example"])
+        assert (here.requests, calls) == ([], ["rebinds.example"])
 
 
 def test_of_several_addresses_only_those_in_reach_are_called(monkeypatch: pytest.MonkeyPatch) -> None:

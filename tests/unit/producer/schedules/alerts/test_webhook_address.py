@@ -25,7 +25,7 @@ def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("http://example.com/x", "is not https"),
         ("http://localhost.example.com/x", "is not https"),
@@ -46,14 +46,14 @@ def test_https_anywhere_and_http_to_this_machine(url: str) -> None:
         ("https://example.com/" + "a" * 2000, "longer than 2000"),
     ],
 )
-def test_nothing_else(url: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words) as raised:
+def test_nothing_else(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
         webhook_address.check_webhook_url(url)
     assert "canary" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "127.0.0.1",
         "127.255.255.254",
@@ -96,27 +96,27 @@ def test_nothing_else(url: str, words: str) -> None:
         "4000::1",
     ],
 )
-def test_addresses_that_are_not_public(said: str) -> None:
-    assert not webhook_address.is_public(ipaddress.ip_address(said))
-    assert not AddressPolicy().allows("example.com", said)
-    assert AddressPolicy.from_setting(["example.com"]).allows("EXAMPLE.com.", said)
+def test_addresses_that_are_not_public(text: str) -> None:
+    assert not webhook_address.is_public(ipaddress.ip_address(text))
+    assert not AddressPolicy().allows("example.com", text)
+    assert AddressPolicy.from_setting(["example.com"]).allows("EXAMPLE.com.", text)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     ["1.1.1.1", "93.184.216.34", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"],
 )
-def test_addresses_that_are(said: str) -> None:
-    assert AddressPolicy().allows("example.com", said)
+def test_addresses_that_are(text: str) -> None:
+    assert AddressPolicy().allows("example.com", text)
 
 
 def test_networks_that_are_allowed_are_so_in_every_spelling() -> None:
     reach = AddressPolicy.from_setting(["10.0.0.0/8", "fd00::/8", "[::1]", "192.168.1.7"])
 
-    for said in ("10.9.9.9", "::ffff:10.9.9.9", "fd00::7", "::1", "192.168.1.7"):
-        assert reach.allows("any.example", said)
-    for said in ("11.0.0.0", "192.168.1.8", "127.0.0.1", "fe80::1%eth0", "169.254.169.254"):
-        assert reach.allows("any.example", said) is (said == "11.0.0.0")
+    for text in ("10.9.9.9", "::ffff:10.9.9.9", "fd00::7", "::1", "192.168.1.7"):
+        assert reach.allows("any.example", text)
+    for text in ("11.0.0.0", "192.168.1.8", "127.0.0.1", "fe80::1%eth0", "169.254.169.254"):
+        assert reach.allows("any.example", text) is (text == "11.0.0.0")
 
 
 @pytest.mark.parametrize(

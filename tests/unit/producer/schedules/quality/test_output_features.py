@@ -46,7 +46,7 @@ def test_what_is_heard(output: Any, expected: OutputFeatures) -> None:
 
 @pytest.mark.parametrize("name", list(tasks.TASKS))
 def test_each_task_s_example_says_something(name: str) -> None:
-    heard = extract_features(tasks.find_spec(name).example_output)
+    requests = extract_features(tasks.find_spec(name).example_output)
 
-    assert heard not in (EMPTY_OUTPUT, NO_FEATURES)
-    assert heard.labels or heard.score is not None or heard.length
+    assert requests not in (EMPTY_OUTPUT, NO_FEATURES)
+    assert requests.labels or requests.score is not None or requests.length

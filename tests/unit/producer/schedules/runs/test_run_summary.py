@@ -9,18 +9,18 @@ from tests.factories.result_rows import FAILED_FIELDS, result_row
 
 def test_the_numbers_of_a_night() -> None:
     gauge = StatsAccumulator()
-    for one in (
+    for item in (
         result_row(),
         result_row(truncated=True),
         result_row(reused_from="batch_0"),
         result_row(**FAILED_FIELDS),
     ):
-        gauge.add(one)
+        gauge.add(item)
 
-    found = build_summary(gauge.summarize(), 1.5)
+    result = build_summary(gauge.summarize(), 1.5)
 
-    assert json.loads(json.dumps(found)) == found
-    assert {name: found[name] for name in found if name != "quality"} == {
+    assert json.loads(json.dumps(result)) == result
+    assert {name: result[name] for name in result if name != "quality"} == {
         "total": 4,
         "reused": 1,
         "computed": 3,
@@ -34,39 +34,39 @@ def test_the_numbers_of_a_night() -> None:
     }
 
 
-def test_a_night_without_rows() -> None:
+def test_a_run_without_rows() -> None:
     assert build_summary(StatsAccumulator().summarize(), 0.0)["rows_per_second"] is None
 
 
 def test_it_is_held_against_the_nights_before_of_which_some_were_empty() -> None:
-    def night(label: str, revision: str) -> StatsAccumulator:
+    def stats(label: str, revision: str) -> StatsAccumulator:
         gauge = StatsAccumulator()
         for _ in range(30):
             gauge.add(result_row(output={"label": label, "score": 0.5}, revision=revision))
         return gauge
 
-    empty, old = build_summary(StatsAccumulator().summarize(), 1.0), build_summary(night("a", "old").summarize(), 1.0)
+    empty, old = build_summary(StatsAccumulator().summarize(), 1.0), build_summary(stats("a", "old").summarize(), 1.0)
 
-    found = build_summary(night("b", "new").summarize(), 1.0, [empty, {"quality": None}, old])
+    result = build_summary(stats("b", "new").summarize(), 1.0, [empty, {"quality": None}, old])
 
-    assert found["drift"]["worst"] == 1.0
-    assert found["drift"]["sentence"].startswith("a 100 % → 0.0 %")
-    assert found["changed"] == "the model changed: m@old → m@new"
+    assert result["drift"]["worst"] == 1.0
+    assert result["drift"]["sentence"].startswith("a 100 % → 0.0 %")
+    assert result["changed"] == "the model changed: m@old → m@new"
 
 
 def test_labels_that_are_peoples_own_are_shown_as_hashes_and_drift_all_the_same() -> None:
-    def night(label: str) -> StatsAccumulator:
+    def stats(label: str) -> StatsAccumulator:
         gauge = StatsAccumulator()
         for _ in range(30):
             gauge.add(result_row(output={"labels": [label, "canary rest"], "scores": [0.9, 0.1], "sequence": "canary"}))
         return gauge
 
-    old = build_summary(night("canary a").summarize(), 1.0, has_user_labels=True)
-    found = build_summary(night("canary b").summarize(), 1.0, [old], has_user_labels=True)
+    old = build_summary(stats("canary a").summarize(), 1.0, has_user_labels=True)
+    result = build_summary(stats("canary b").summarize(), 1.0, [old], has_user_labels=True)
 
-    assert found["drift"]["worst"] == 1.0
-    assert "sha256:" in found["drift"]["sentence"]
-    assert "canary" not in json.dumps([redact_summary(found), found["drift"]])
-    assert list(found["quality"]["labels"]) == ["canary b"]  # to be held against, and for the report
+    assert result["drift"]["worst"] == 1.0
+    assert "sha256:" in result["drift"]["sentence"]
+    assert "canary" not in json.dumps([redact_summary(result), result["drift"]])
+    assert list(result["quality"]["labels"]) == ["canary b"]  # to be held against, and for the report
     assert redact_summary(None) is None
     assert redact_summary({"quality": None, "own_labels": True}) == {"quality": None, "own_labels": True}

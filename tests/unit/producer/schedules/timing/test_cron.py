@@ -42,7 +42,7 @@ def day(expression: str, zone: str, said: str) -> list[str]:
     """What comes on a day by the zone's clocks: hours and minutes, with the offset where it isn't the day's first."""
     start = datetime.fromisoformat(said).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     on_it = Cron.parse(expression, zone).times_between(start - MINUTE, start + timedelta(hours=27))
-    return [words[11:] for words in local(on_it, zone) if words.startswith(said)]
+    return [message[11:] for message in local(on_it, zone) if message.startswith(said)]
 
 
 # The oracle. It is handed sets of numbers, not the expression, so it shares no reading of it.
@@ -69,8 +69,8 @@ class Said:
 
 
 def comes(said: Said, zone: ZoneInfo, minute: datetime) -> bool:
-    now, before = minute.astimezone(zone), (minute - MINUTE).astimezone(zone)
-    reads, read_before = now.replace(tzinfo=None), before.replace(tzinfo=None)
+    now, previous = minute.astimezone(zone), (minute - MINUTE).astimezone(zone)
+    reads, read_before = now.replace(tzinfo=None), previous.replace(tzinfo=None)
     if not said.is_fixed:
         return said.matches(reads)
     if reads <= read_before or now.fold:  # the clocks were put back: these readings have been
@@ -83,12 +83,12 @@ def comes(said: Said, zone: ZoneInfo, minute: datetime) -> bool:
 
 
 def walked(said: Said, zone: str, after: datetime, until: datetime) -> list[datetime]:
-    found, minute = [], after.replace(second=0, microsecond=0)
+    result, minute = [], after.replace(second=0, microsecond=0)
     while minute <= until:
         if minute > after and comes(said, ZoneInfo(zone), minute):
-            found.append(minute)
+            result.append(minute)
         minute += MINUTE
-    return found
+    return result
 
 
 KINDS = ("*", "one", "one", "range", "step", "list")
@@ -99,8 +99,8 @@ def field(draw: st.DrawFn, low: int, high: int, kinds: tuple[str, ...] = KINDS) 
     number = st.integers(low, high)
     kind = draw(st.sampled_from(kinds))
     if kind == "one":
-        one = draw(number)
-        return str(one), frozenset({one})
+        item = draw(number)
+        return str(item), frozenset({item})
     if kind == "range":
         first, last = sorted((draw(number), draw(number)))
         step = draw(st.integers(1, 7))
@@ -109,8 +109,8 @@ def field(draw: st.DrawFn, low: int, high: int, kinds: tuple[str, ...] = KINDS) 
         step = draw(st.integers(1, high))
         return f"*/{step}", frozenset(range(low, high + 1, step))
     if kind == "list":
-        some = draw(st.lists(number, min_size=2, max_size=4))
-        return ",".join(map(str, some)), frozenset(some)
+        rows = draw(st.lists(number, min_size=2, max_size=4))
+        return ",".join(map(str, rows)), frozenset(rows)
     return "*", frozenset(range(low, high + 1))
 
 
@@ -141,8 +141,8 @@ def sayings(draw: st.DrawFn) -> Said:
     minutes, hours = draw(field(0, 59)), draw(field(0, 23) | field(0, 3, ("one", "range", "list")))
     days, months = draw(field(1, 31) | st.just(("*", frozenset(range(1, 32))))), draw(field(1, 12) | EVERY_MONTH)
     word, on = draw(weekday())
-    words = (minutes[0], hours[0], days[0], months[0], word)
-    return Said(words, (minutes[1], hours[1], days[1], months[1]), on)
+    message = (minutes[0], hours[0], days[0], months[0], word)
+    return Said(message, (minutes[1], hours[1], days[1], months[1]), on)
 
 
 EVERY_MONTH = st.just(("*", frozenset(range(1, 13))))
@@ -197,9 +197,9 @@ def test_in_utc_it_goes_on_as_cronsim_does_itself(said: Said, start: datetime) -
 def test_years_are_counted_as_they_are_gone_through(expression: str, zone: str) -> None:
     cron = Cron.parse(expression, zone)
     after, until = utc("2010-05-05T05:05"), utc("2013-11-11T11:11")
-    there = list(cron.times_between(after, until))
-    assert cron.count_between(after, until) == len(there)
-    assert list(takewhile(lambda instant: instant > after, cron.times_before(until + MINUTE))) == there[::-1]
+    existing = list(cron.times_between(after, until))
+    assert cron.count_between(after, until) == len(existing)
+    assert list(takewhile(lambda instant: instant > after, cron.times_before(until + MINUTE))) == existing[::-1]
 
 
 # Named cases, one for each rule.
@@ -247,11 +247,11 @@ def test_a_rhythm_is_not_made_up_for_and_comes_again_in_a_repeated_hour() -> Non
 
 def test_a_day_that_is_left_out_comes_when_the_next_begins() -> None:
     cron = Cron.parse("0 12 * * *", "Pacific/Apia")
-    found = local(islice(cron.times_after(utc("2011-12-29T00:00")), 3), "Pacific/Apia")
-    assert found == ["2011-12-29 12:00 -1000", "2011-12-31 00:00 +1400", "2011-12-31 12:00 +1400"]
+    result = local(islice(cron.times_after(utc("2011-12-29T00:00")), 3), "Pacific/Apia")
+    assert result == ["2011-12-29 12:00 -1000", "2011-12-31 00:00 +1400", "2011-12-31 12:00 +1400"]
     midnights = Cron.parse("0 0 * * *", "Pacific/Apia")
-    found = local(islice(midnights.times_after(utc("2011-12-29T12:00")), 2), "Pacific/Apia")
-    assert found == ["2011-12-31 00:00 +1400", "2012-01-01 00:00 +1400"]
+    result = local(islice(midnights.times_after(utc("2011-12-29T12:00")), 2), "Pacific/Apia")
+    assert result == ["2011-12-31 00:00 +1400", "2012-01-01 00:00 +1400"]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_a_day_that_is_left_out_comes_when_the_next_begins() -> None:
     ],
 )
 def test_days(expression: str, days: list[str]) -> None:
-    found = Cron.parse(expression).times_between(utc("2023-12-31T12:00"), utc("2025-01-01T00:00"))
-    assert [f"{instant:%m-%d}" for instant in islice(found, len(days))] == days
+    result = Cron.parse(expression).times_between(utc("2023-12-31T12:00"), utc("2025-01-01T00:00"))
+    assert [f"{instant:%m-%d}" for instant in islice(result, len(days))] == days
 
 
 def test_what_is_rare_is_found_all_the_same() -> None:
@@ -293,8 +293,8 @@ def test_years_of_minutes_cost_next_to_nothing() -> None:
 
 
 def test_an_instant_may_be_of_any_zone_and_times_are_in_utc() -> None:
-    there = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo("Asia/Tokyo"))
-    scheduled_at = next(Cron.parse("0 2 * * *", "Europe/Berlin").times_after(there))
+    existing = datetime(2026, 6, 1, 12, tzinfo=ZoneInfo("Asia/Tokyo"))
+    scheduled_at = next(Cron.parse("0 2 * * *", "Europe/Berlin").times_after(existing))
     assert scheduled_at == utc("2026-06-02T00:00")
     assert scheduled_at.tzinfo is UTC
     assert date(2026, 6, 2) == scheduled_at.date()

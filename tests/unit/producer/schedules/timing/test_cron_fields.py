@@ -7,7 +7,7 @@ from producer.schedules.timing import cron_fields
 
 
 @pytest.mark.parametrize(
-    ("said", "spelled"),
+    ("text", "spelled"),
     [
         (" 0  2 * *\tMON-FRI ", "0 2 * * MON-FRI"),
         ("@daily", "0 0 * * *"),
@@ -19,13 +19,13 @@ from producer.schedules.timing import cron_fields
         ("1-15/2 2-20/2 1 * *", "1-15/2 2-20/2 1 * *"),
     ],
 )
-def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
-    assert cron_fields.normalize(said) == spelled
+def test_it_is_spelled_as_five_fields(text: str, spelled: str) -> None:
+    assert cron_fields.normalize(text) == spelled
     assert cron_fields.normalize(spelled) == spelled
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("text", "sentence"),
     [
         ("", "does not have five fields"),
         ("0 2 * *", "does not have five fields"),
@@ -49,9 +49,9 @@ def test_it_is_spelled_as_five_fields(said: str, spelled: str) -> None:
         ("0 2 L-3 * *", "bad day-of-month"),
     ],
 )
-def test_one_sentence_says_what_is_wrong(said: str, sentence: str) -> None:
+def test_one_sentence_says_what_is_wrong(text: str, sentence: str) -> None:
     with pytest.raises(UsageError) as raised:
-        cron_fields.normalize(said)
+        cron_fields.normalize(text)
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 500

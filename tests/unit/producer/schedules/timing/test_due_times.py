@@ -26,16 +26,16 @@ MONDAY = datetime(2026, 11, 23, 12, tzinfo=UTC)  # the last night was at 01:00
 TONIGHT = datetime(2026, 11, 24, 1, tzinfo=UTC)
 
 
-def nights(*days: int) -> tuple[datetime, ...]:
+def harness(*days: int) -> tuple[datetime, ...]:
     return tuple(datetime(2026, 11, day, 1, tzinfo=UTC) for day in days)
 
 
-def night(now: datetime, catchup: CatchupPolicy, window: timedelta = DAY) -> DueDecision:
+def stats(now: datetime, catchup: CatchupPolicy, window: timedelta = DAY) -> DueDecision:
     return decide_due_times(NIGHTLY, evaluated_until=MONDAY, now=now, catchup=catchup, max_age=window)
 
 
 def test_before_the_scheduled_time_there_is_nothing_to_do() -> None:
-    assert night(TONIGHT - SECOND, "latest") == DueDecision((), (), 0, TONIGHT - SECOND, TONIGHT)
+    assert stats(TONIGHT - SECOND, "latest") == DueDecision((), (), 0, TONIGHT - SECOND, TONIGHT)
 
 
 @pytest.mark.parametrize("catchup", get_args(CatchupPolicy))
@@ -43,30 +43,30 @@ def test_before_the_scheduled_time_there_is_nothing_to_do() -> None:
 @pytest.mark.parametrize("window", [timedelta(), DAY])
 def test_a_run_on_time_runs_whatever_was_said(catchup: CatchupPolicy, late: timedelta, window: timedelta) -> None:
     now = TONIGHT + late
-    assert night(now, catchup, window) == DueDecision((TONIGHT,), (), 0, now, TONIGHT + DAY)
+    assert stats(now, catchup, window) == DueDecision((TONIGHT,), (), 0, now, TONIGHT + DAY)
 
 
 def test_a_late_run_starts_within_the_window_or_not_at_all() -> None:
     now = TONIGHT + HOUR
-    assert night(now, "latest").due == night(now, "all").due == (TONIGHT,)
-    assert night(now, "latest", HOUR).due == (TONIGHT,)
-    for decision in (night(now, "none"), night(now, "latest", HOUR - SECOND), night(now, "all", HOUR - SECOND)):
+    assert stats(now, "latest").due == stats(now, "all").due == (TONIGHT,)
+    assert stats(now, "latest", HOUR).due == (TONIGHT,)
+    for decision in (stats(now, "none"), stats(now, "latest", HOUR - SECOND), stats(now, "all", HOUR - SECOND)):
         assert decision == DueDecision((), (TONIGHT,), 1, now, TONIGHT + DAY)
 
 
 def test_after_nights_away() -> None:
     friday = datetime(2026, 11, 27, 8, tzinfo=UTC)
-    assert night(friday, "latest", FOREVER)[:3] == (nights(27), nights(24, 25, 26), 3)
-    assert night(friday, "latest")[:3] == (nights(27), nights(24, 25, 26), 3)
-    assert night(friday, "latest", HOUR)[:3] == ((), nights(24, 25, 26, 27), 4)
-    assert night(friday, "all", FOREVER)[:3] == (nights(24, 25, 26, 27), (), 0)
-    assert night(friday, "all", 2 * DAY)[:3] == (nights(26, 27), nights(24, 25), 2)
-    assert night(friday, "none", FOREVER)[:3] == ((), nights(24, 25, 26, 27), 4)
+    assert stats(friday, "latest", FOREVER)[:3] == (harness(27), harness(24, 25, 26), 3)
+    assert stats(friday, "latest")[:3] == (harness(27), harness(24, 25, 26), 3)
+    assert stats(friday, "latest", HOUR)[:3] == ((), harness(24, 25, 26, 27), 4)
+    assert stats(friday, "all", FOREVER)[:3] == (harness(24, 25, 26, 27), (), 0)
+    assert stats(friday, "all", 2 * DAY)[:3] == (harness(26, 27), harness(24, 25), 2)
+    assert stats(friday, "none", FOREVER)[:3] == ((), harness(24, 25, 26, 27), 4)
 
 
 def test_a_clock_that_goes_back_decides_nothing_and_forgets_nothing() -> None:
-    assert night(MONDAY - 30 * DAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
-    assert night(MONDAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
+    assert stats(MONDAY - 30 * DAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
+    assert stats(MONDAY, "all", FOREVER) == DueDecision((), (), 0, MONDAY, TONIGHT)
 
 
 def test_of_a_clock_s_hour_that_comes_twice_one_run_starts() -> None:
@@ -94,16 +94,16 @@ def test_years_away_are_decided_at_once() -> None:
 
 def test_more_than_can_be_taken_at_once_are_taken_in_turns() -> None:
     evaluated_until, now = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)
-    taken: list[datetime] = []
+    ids: list[datetime] = []
     while evaluated_until < now:
         decision = decide_due_times(
             EVERY_MINUTE, evaluated_until=evaluated_until, now=now, catchup="all", max_age=FOREVER
         )
         assert 0 < len(decision.due) <= MAX_DUE
         assert decision.next_run_at == decision.evaluated_until + MINUTE
-        taken += decision.due
+        ids += decision.due
         evaluated_until = decision.evaluated_until
-    assert taken == [datetime(2026, 1, 1, tzinfo=UTC) + n * MINUTE for n in range(1, 2 * 24 * 60 + 1)]
+    assert ids == [datetime(2026, 1, 1, tzinfo=UTC) + n * MINUTE for n in range(1, 2 * 24 * 60 + 1)]
 
 
 @st.composite

@@ -74,10 +74,10 @@ def test_two_runs_must_not_share_a_file(cron: str, pattern: str) -> None:
 
 def test_a_path_is_made_to_start_at_the_root(tmp_path: Path) -> None:
     folder = tmp_path / "odd [x] {y}"
-    found = file_templates.make_absolute("in/{time:%Y-%m-%d}.jsonl", folder)
+    result = file_templates.make_absolute("in/{time:%Y-%m-%d}.jsonl", folder)
 
-    assert file_templates.check_template(found, NIGHTLY) == found
-    assert file_templates.render(found, SCHEDULED_AT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
-    for kept in ("/in/{time:%Y-%m-%d}.jsonl", "s3://in/{time:%Y-%m-%d}.jsonl"):
-        assert file_templates.make_absolute(kept, folder) == kept
+    assert file_templates.check_template(result, NIGHTLY) == result
+    assert file_templates.render(result, SCHEDULED_AT, NIGHTLY) == f"{tmp_path}/odd [[]x] {{y}}/in/2026-11-24.jsonl"
+    for remaining in ("/in/{time:%Y-%m-%d}.jsonl", "s3://in/{time:%Y-%m-%d}.jsonl"):
+        assert file_templates.make_absolute(remaining, folder) == remaining
     assert file_templates.make_absolute("~/a.csv", folder) == str(Path.home() / "a.csv")

@@ -13,7 +13,7 @@ JUNE = datetime(2026, 6, 15, 12, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "meant"),
     [
         ("europe/berlin", "is Europe/Berlin meant?"),
         ("Berlin", "is Europe/Berlin meant?"),
@@ -25,9 +25,9 @@ JUNE = datetime(2026, 6, 15, 12, 30, tzinfo=UTC)
         ("\0", "take a name"),
     ],
 )
-def test_an_unknown_zone_is_refused_with_a_near_one(said: str, meant: str) -> None:
+def test_an_unknown_zone_is_refused_with_a_near_one(text: str, meant: str) -> None:
     with pytest.raises(UsageError) as raised:
-        timezones.check_timezone(said)
+        timezones.check_timezone(text)
     assert "there is no time zone" in str(raised.value)
     assert meant in str(raised.value)
 
@@ -36,7 +36,7 @@ def test_stretches_follow_each_other_without_a_hole() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     ahead = list(islice(timezones.intervals_from(berlin, JUNE), 8))
     assert ahead[0].start == JUNE
-    assert all(one.end == next_one.start for one, next_one in pairwise(ahead))
+    assert all(item.end == next_one.start for item, next_one in pairwise(ahead))
     back = list(islice(timezones.intervals_back_from(berlin, ahead[-1].end), 8))[::-1]
     assert back[0].end == ahead[0].end
     assert back[1:] == ahead[1:]

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from producer.submission import holders
-from producer.submission.holders import HolderId, PidNamespace
+from models import holders
+from models.holders import HolderId, PidNamespace
 
-PRINT_NEW_ID = "from producer.submission import holders; print(holders.new_holder_id(), flush=True)"
+PRINT_NEW_ID = "from models import holders; print(holders.new_holder_id(), flush=True)"
 LINUX = sys.platform == "linux"
 
 

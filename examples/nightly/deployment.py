@@ -21,9 +21,9 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._log = folder / "up.log"
-        own = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
-        own |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
-        self._environment = own
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHMILL_")}
+        environment |= {"BATCHMILL_HOME": str(folder / "home"), "BATCHMILL_CONFIG": str(folder / "batchmill.toml")}
+        self._environment = environment
 
     def set_clock(self, now: str, speed: int = 1) -> datetime:
         """Set the clock of processes started from now on; it begins at `now` and runs `speed` times as fast."""
@@ -33,8 +33,8 @@ class Deployment:
     def use_model(self, model: str) -> None:
         """Write the model's name into batchmill.toml; workers read it when they start."""
         settings = self.folder / "batchmill.toml"
-        said = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
-        settings.write_text(said, "utf-8")
+        content = re.sub(r"^model = .*$", f'model = "{model}"', settings.read_text("utf-8"), flags=re.MULTILINE)
+        settings.write_text(content, "utf-8")
 
     def run_until_done(self, schedule: str, scheduled_day: str) -> None:
         """Run `batchmill up` until the run of a day (in UTC) has ended; the schedule decides on the work."""
@@ -57,17 +57,17 @@ class Deployment:
         subprocess.run(self._batchmill_command(*command), **self._process_options, check=True)
 
     def _wait_until_done(self, process: "subprocess.Popen[bytes]", schedule: str, scheduled_day: str) -> None:
-        until = time.monotonic() + WAIT_TIMEOUT_SECONDS
+        deadline = time.monotonic() + WAIT_TIMEOUT_SECONDS
         while not self._is_done(schedule, scheduled_day):
-            if process.poll() is not None or time.monotonic() > until:
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"the run of {scheduled_day} did not end; see {self._log}")
             time.sleep(0.5)
 
     def _is_done(self, schedule: str, scheduled_day: str) -> bool:
         command = self._batchmill_command("schedule", "history", schedule, "--json")
-        said = subprocess.run(command, **self._process_options, stdout=subprocess.PIPE, check=True).stdout
+        output = subprocess.run(command, **self._process_options, stdout=subprocess.PIPE, check=True).stdout
         return any(
-            run["finished_at"] for run in json.loads(said)["data"] if run["scheduled_at"].startswith(scheduled_day)
+            run["finished_at"] for run in json.loads(output)["data"] if run["scheduled_at"].startswith(scheduled_day)
         )
 
     def _batchmill_command(self, *arguments: str) -> list[str]:

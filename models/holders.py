@@ -1,5 +1,7 @@
 """Holder ids name the process that holds a batch or a run, so that others on its machine see whether it still exists.
 
+A process lease is a row in SQL that names its holder, and that the holder renews by heartbeats.
+
 A process id means something only within its PID namespace, and only until it is used again. A holder id therefore names
 the host, the boot of its kernel, the namespace, the process id and the time at which the process started. Processes
 elsewhere can't be checked.
@@ -8,12 +10,42 @@ elsewhere can't be checked.
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from sqlalchemy import TextClause
+
+from models.background import HeartbeatThread
+from models.db import Database
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 19  # in /proc/PID/stat after the process' name: its start, in ticks since the kernel booted
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLease:
+    """A lease that this process holds.
+
+    renewal: statement that renews the lease, and changes no row once another process has it
+    params: its parameters
+    interval_seconds: time between two heartbeats
+    """
+
+    database: Database
+    renewal: TextClause
+    params: Mapping[str, Any]
+    interval_seconds: float
+
+    def renew(self) -> bool:
+        """Renew the lease; returns whether this process still holds it. Raises Unreachable."""
+        with self.database.write() as connection:
+            return connection.execute(self.renewal, self.params).rowcount == 1
+
+    def heartbeat_thread(self) -> HeartbeatThread:
+        """A context in which the lease is renewed, until it is lost."""
+        return HeartbeatThread(self.renew, self.interval_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 import re
 
-from producer.submission.ids import ALPHABET, RANDOM_BITS, format_batch_id, new_batch_id
+from producer.submission.open_submission import ID_ALPHABET, ID_RANDOM_BITS, format_batch_id, new_batch_id
 
 
 def test_an_id_has_a_prefix_and_twenty_characters() -> None:
-    assert re.fullmatch(f"batch_[{ALPHABET}]{{20}}", new_batch_id())
+    assert re.fullmatch(f"batch_[{ID_ALPHABET}]{{20}}", new_batch_id())
 
 
 def test_ids_sort_by_time_whatever_the_random_bits() -> None:
-    max_bits = 2**RANDOM_BITS - 1
+    max_bits = 2**ID_RANDOM_BITS - 1
 
     ids = [format_batch_id(1_000, max_bits), format_batch_id(1_001, 0), format_batch_id(2**48 - 1, max_bits)]
 

@@ -1,0 +1,167 @@
+"""A model's configuration files on this machine: what a submitter can know of a model without loading it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from models.errors import SettingsError
+from models.pipelines.pipeline import Pipeline
+from models.settings import settings_place
+
+MAX_FILE_BYTES = 4 << 20  # a larger file is no configuration
+NO_LIMIT = 1e9  # transformers writes a missing limit as an astronomical number
+DEFAULT_NEW_TOKENS = 256  # what pipelines of transformers generate if neither model nor batch says otherwise
+GLOBAL_MAX_LENGTH = 20  # a `max_length` in old files that means that the model sets none
+
+POSITION_KEYS = ("max_encoder_position_embeddings", "max_position_embeddings")
+# Their config.json calls the number of positions `n_positions`. T5 has the key as well, but no such limit.
+N_POSITIONS_MODELS = frozenset({"gpt2", "openai-gpt", "gptj", "codegen", "ctrl"})
+# They number positions from after the padding index.
+OFFSET_MODELS = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mluke", "mpnet", "roberta"}
+    | {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The folder of a pipeline's model on this machine, and the content of its configuration files."""
+
+    folder: Path
+    tokenizer_folder: Path | None
+    config: dict[str, Any]
+    tokenizer_config: dict[str, Any]
+    generation_config: dict[str, Any]
+
+    @classmethod
+    def find(cls, pipeline: Pipeline) -> Self | None:
+        """Find the files in the model's folder or in the Hub's cache, without a network; None if they are not here."""
+        folder = pipeline.folder or _cached_folder(pipeline.model, pipeline.revision)
+        if folder is None or not folder.is_dir():
+            return None
+        tokenizer_folder: Path | None = folder
+        if pipeline.tokenizer is not None:
+            tokenizer_folder = pipeline.tokenizer_folder or _cached_folder(
+                pipeline.tokenizer, pipeline.tokenizer_revision
+            )
+        return cls(
+            folder,
+            tokenizer_folder,
+            _read_object(folder / "config.json"),
+            {} if tokenizer_folder is None else _read_object(tokenizer_folder / "tokenizer_config.json"),
+            _read_object(folder / "generation_config.json"),
+        )
+
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens that the model takes, special ones included; None = no limit, or not known here."""
+        limits = [self._positions, self.tokenizer_config.get("model_max_length")]
+        known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < NO_LIMIT]
+        return min(known, default=None)
+
+    @property
+    def _positions(self) -> int | None:
+        model_type = self.config.get("model_type")
+        keys = (*POSITION_KEYS, "n_positions") if model_type in N_POSITIONS_MODELS else POSITION_KEYS
+        positions = next((size for key in keys if isinstance(size := self.config.get(key), int) and size), None)
+        if positions is not None and model_type in OFFSET_MODELS:
+            padding = self.config.get("pad_token_id")
+            positions -= (padding if isinstance(padding, int) else 1) + 1
+        return positions
+
+    def generation_defaults(self, pipeline: Pipeline) -> dict[str, Any]:
+        """Return the parameters with which a model generates if neither pipeline nor batch sets them."""
+        options = {**(self.generation_config or self.config), **self._task_params(pipeline.task)}
+        new_tokens, total = self._generation_limits(pipeline.task)
+        defaults = {"do_sample": True, "temperature": 0.7} if pipeline.spec.name == "text-generation" else {}
+        own = {name: options[name] for name in pipeline.spec.parameters.model_fields if options.get(name) is not None}
+        return {**defaults, **own, **({"max_new_tokens": new_tokens} if total is None else {})}
+
+    @property
+    def default_new_tokens(self) -> int | None:
+        """The most new tokens of a text that continues a prompt; None = the model limits the sum of both instead."""
+        new_tokens, total = self._generation_limits("text-generation")
+        return new_tokens if total is None else None
+
+    def output_length(self, task: str) -> str:
+        """Describe the length of a generated text if a batch sets no parameters."""
+        new_tokens, total = self._generation_limits(task)
+        if total is None:
+            return f"up to {new_tokens:,} new tokens"
+        return f"up to {total:,} tokens" + (" with the prompt" if task == "text-generation" else "")
+
+    def prefix(self, task: str) -> str:
+        """Return the text that an encoder-decoder model expects before every input."""
+        prefix = self._task_params(task).get("prefix") or self.config.get("prefix")
+        return prefix if isinstance(prefix, str) else ""
+
+    def _generation_limits(self, task: str) -> tuple[int, int | None]:
+        """Return the default of new tokens, and the total that replaces it, if any."""
+        options = {**self.config, **self.generation_config, **self._task_params(task)}
+        new_tokens, total = options.get("max_new_tokens"), options.get("max_length")
+        if isinstance(new_tokens, int):
+            return new_tokens, None
+        has_total = isinstance(total, int) and total != GLOBAL_MAX_LENGTH
+        return DEFAULT_NEW_TOKENS, total if has_total else None
+
+    def _task_params(self, task: str) -> dict[str, Any]:
+        params = self.config.get("task_specific_params")
+        named = params.get(task) if isinstance(params, dict) else None
+        return named if isinstance(named, dict) else {}
+
+
+def check_folder(pipeline: Pipeline) -> None:
+    """Raise SettingsError if the model or its tokenizer is a folder that does not exist on this machine."""
+    for field, folder in (("model", pipeline.folder), ("tokenizer", pipeline.tokenizer_folder)):
+        if folder is not None and not folder.is_dir():
+            raise SettingsError(
+                f"{settings_place()}[pipelines.{pipeline.name}] {field}: there is no folder {folder} on this machine; "
+                f"correct the path, or start a worker that has it first"
+            )
+
+
+def check_max_length(pipeline: Pipeline) -> None:
+    """Raise SettingsError if `max_length` is more than the model takes, as far as its files are here."""
+    if pipeline.max_length is None or (files := ModelFiles.find(pipeline)) is None:
+        return
+    if files.max_length is not None and pipeline.max_length > files.max_length:
+        raise SettingsError(
+            f"{settings_place()}[pipelines.{pipeline.name}] max_length is {pipeline.max_length:,}, but the model takes "
+            f"{files.max_length:,} tokens; set at most {files.max_length}, or leave it out"
+        )
+
+
+def effective_max_length(pipeline: Pipeline) -> int | None:
+    """Return the most tokens that a worker takes; None = no limit, or not known here."""
+    files = ModelFiles.find(pipeline)
+    limits = [limit for limit in (pipeline.max_length, files and files.max_length) if limit]
+    return min(limits, default=None)
+
+
+def _cached_folder(repo_id: str, revision: str | None) -> Path | None:
+    """Return the folder of a model in the Hub's cache, whose layout is documented by huggingface_hub."""
+    home = os.environ.get("HF_HOME") or str(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or str(Path(home) / "hub")).expanduser()
+    repo = cache / f"models--{repo_id.replace('/', '--')}"
+    try:
+        commit = revision or (repo / "refs" / "main").read_text("utf-8").strip()
+        reference = repo / "refs" / commit
+        if not (repo / "snapshots" / commit).is_dir() and reference.is_file():
+            commit = reference.read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    folder = repo / "snapshots" / commit
+    return folder if folder.is_dir() else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is none, because only workers need a sound file."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return {}
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,66 @@
+"""Filters and the cursor of a list of batches."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Text, bindparam, literal, text
+
+from models.tables import Batch
+
+# The order of the list is (created_at, id), the newest first.
+AFTER_BATCH = "(batches.created_at, batches.id) < (SELECT c.created_at, c.id FROM batches c WHERE c.id = :after)"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFilter:
+    """The batches to list; None = any.
+
+    status: the batch's status
+    pipeline: its pipeline
+    name: its name, in which `*` stands for any text
+    since: only batches that were created then or later
+    until: only batches that were created before
+    after: the id of a batch; only those after it in the list, which are older
+    """
+
+    status: str | None = None
+    pipeline: str | None = None
+    name: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: str | None = None
+
+    def apply(self, query: Select[Any], dialect: str) -> Select[Any]:
+        """Return the query with these conditions."""
+        if self.status is not None:
+            query = query.where(Batch.status == self.status)
+        if self.pipeline is not None:
+            query = query.where(Batch.pipeline == self.pipeline)
+        if self.name is not None:
+            query = query.where(_matches_name(self.name, dialect))
+        if self.since is not None:
+            query = query.where(Batch.created_at >= _bind_time(self.since, dialect))
+        if self.until is not None:
+            query = query.where(Batch.created_at < _bind_time(self.until, dialect))
+        if self.after is not None:
+            query = query.where(text(AFTER_BATCH).bindparams(bindparam("after", self.after)))
+        return query
+
+
+def _matches_name(pattern: str, dialect: str) -> ColumnElement[bool]:
+    if "*" not in pattern:
+        return Batch.name == pattern
+    if dialect == "sqlite":  # whose LIKE ignores case
+        return Batch.name.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]").replace("?", "[?]"))
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, f"\\{special}")
+    return Batch.name.like(pattern.replace("*", "%"), escape="\\")
+
+
+def _bind_time(timestamp: datetime, dialect: str) -> ColumnElement[Any]:
+    timestamp = timestamp.astimezone(UTC)
+    if dialect != "sqlite":
+        return literal(timestamp)
+    # SQLite compares text, and some times in it have three decimals, others six. Three are not after an equal time.
+    return literal(timestamp.replace(tzinfo=None).isoformat(" ", "milliseconds"), Text())

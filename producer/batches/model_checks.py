@@ -1,0 +1,49 @@
+"""Checks of a pipeline before a batch is submitted: its model's files, and what live workers have loaded."""
+
+from collections.abc import Iterable
+
+from models.db import Database
+from models.errors import SettingsError
+from models.pipelines import model_files
+from models.pipelines.pipeline import Pipeline
+from producer.batches import workers
+from producer.batches.workers import WorkerView
+
+DEFAULT_LEASE_SECONDS = 30.0
+
+
+def check_model(pipeline: Pipeline, worker_views: Iterable[WorkerView] = ()) -> None:
+    """Raise SettingsError if the model can't be there, or takes fewer tokens than `max_length`.
+
+    A folder that does not exist here is accepted if a live worker serves the pipeline with equal settings, because
+    submitters and workers may be different machines.
+    """
+    model_files.check_max_length(pipeline)
+    hash_here = pipeline.settings_hash
+    if any(worker.alive and worker.settings_hashes.get(pipeline.name) == hash_here for worker in worker_views):
+        return
+    model_files.check_folder(pipeline)
+
+
+def check_before_submit(database: Database, pipeline: Pipeline, lease_seconds: float = DEFAULT_LEASE_SECONDS) -> None:
+    """Check a pipeline with the workers that the database lists. Raises SettingsError."""
+    try:
+        check_model(pipeline)
+    except SettingsError:  # rarely, so the database is rarely asked
+        check_model(pipeline, workers.list_workers(database, lease_seconds))
+
+
+def other_settings_warning(pipeline: Pipeline, worker_views: Iterable[WorkerView]) -> str | None:
+    """Return a warning if live workers serve the pipeline with other settings than this process has; else None."""
+    others = [
+        worker
+        for worker in worker_views
+        if worker.alive and worker.settings_hashes.get(pipeline.name, pipeline.settings_hash) != pipeline.settings_hash
+    ]
+    if not others:
+        return None
+    places = ", ".join(sorted({f"{worker.host} (process {worker.pid})" for worker in others})[:3])
+    return (
+        f"workers run {pipeline.name} with other settings than batchmill.toml has here: {places}; they read it when "
+        "they start, so restart them, or make the files equal"
+    )

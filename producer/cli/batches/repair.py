@@ -1,0 +1,67 @@
+"""`batchmill submit --repair ID` puts corrected rows in the places of a batch's failed jobs."""
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from models.errors import UsageError
+from models.privacy import terminal
+from models.settings import Settings
+from producer.batches import views
+from producer.cli import common
+from producer.cli.batches import input_source as sources
+from producer.cli.batches import wait
+from producer.submission import submit as submitting
+from producer.submission.repair import RepairColumns, repair_jobs
+from producer.submission.submit import SubmitResult
+from producer.times import Deadline
+
+# The parameters of `batchmill submit` that a repair has too; the batch keeps all others.
+USABLE_PARAMETERS = frozenset(
+    {
+        "as_json",
+        "bound",
+        "custom_id",
+        "deadline",
+        "inputs",
+        "kind",
+        "paths",
+        "repaired_batch_id",
+        "sql",
+        "timeout",
+        "waits",
+    }
+)
+
+
+def repair(ctx: click.Context, batch_id: str) -> int:
+    """Repair a batch as the parameters of `batchmill submit` say; returns the exit code."""
+    for parameter in ctx.command.params:
+        is_given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_given and parameter.name not in USABLE_PARAMETERS:
+            raise UsageError(f"{parameter.opts[0]} can't be given with --repair: the batch keeps what it was given")
+    given: dict[str, Any] = ctx.params
+    settings = Settings.load()
+    deadline = None if given["deadline"] is None else Deadline.parse(given["deadline"])
+    with common.open_database(settings) as database:
+        columns = RepairColumns.for_batch(database, batch_id, given["inputs"], given["custom_id"])
+        source = sources.open_source(
+            settings,
+            columns,
+            paths=given["paths"],
+            file_format=given["kind"],
+            source_name=given["sql"],
+            query_params=given["bound"],
+        )
+        with source as rows:
+            result = repair_jobs(database, batch_id, rows, settings.slice_size, deadline)
+        terminal.print_notice(f"{terminal.format_count(result.jobs, 'repaired row')} of {batch_id} will run now")
+        submission = SubmitResult(batch_id, result.pipeline, result.jobs, 0, result.slices)
+        warning = submitting.notify_workers(settings, submission)
+        common.print_worker_warnings(database, settings, result.pipeline, warning)
+        if given["waits"]:
+            return wait.follow_batch(database, batch_id, given["timeout"], as_json=given["as_json"])
+        if given["as_json"]:
+            terminal.echo_json(views.get_batch(database, batch_id).as_dict())
+    return 0

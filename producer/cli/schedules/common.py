@@ -1,0 +1,38 @@
+"""Helpers that the commands under `batchmill schedule` share."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import click
+
+from models.db import Database
+from models.privacy import terminal
+from models.settings import Settings
+from producer.batches import workers
+from producer.cli.schedules import schedule_tables
+from producer.schedules import validation
+from producer.schedules.definition import ScheduleDefinition
+from producer.schedules.registry import ScheduleView
+
+MAX_NEXT_TIMES = 5
+
+
+def echo_next_times(view: ScheduleView, now: datetime) -> None:
+    """Print the next scheduled times, one per line."""
+    for line in schedule_tables.format_next_times(view, now, MAX_NEXT_TIMES):
+        click.echo(f"  {line}")
+
+
+def print_warnings(definitions: Iterable[ScheduleDefinition], settings: Settings) -> None:
+    """Print what the schedules need but this machine lacks; other machines may have it."""
+    warnings = {warning for item in definitions for warning in validation.find_warnings(item, settings)}
+    for warning in sorted(warnings):
+        terminal.print_notice(warning)
+
+
+def warn_if_no_worker(database: Database) -> None:
+    """Print a warning if no process runs schedules."""
+    if not workers.schedules_are_served(database):
+        terminal.print_notice(
+            "no worker and no batchmill maintain runs now, so nothing will start: batchmill up, or batchmill maintain"
+        )

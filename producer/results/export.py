@@ -1,0 +1,53 @@
+"""Exports of a batch's results to a file or to a table of the user's own, whole or not at all."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from models import tasks
+from models.db import Database
+from models.errors import UsageError
+from models.states import JobOutcome
+from producer.batches.views import BatchView
+from producer.results import files, pages, tabular, user_table
+from producer.results.result_row import ResultRow
+
+
+def parse_statuses(status: str | Iterable[str] | None) -> tuple[JobOutcome, ...]:
+    """Return the outcomes that a status or several name; none for None. Raises UsageError."""
+    names = [status] if isinstance(status, str) else status or ()
+    try:
+        return tuple(dict.fromkeys(map(JobOutcome, names)))
+    except ValueError:
+        raise UsageError(f"a result's status is one of {', '.join(JobOutcome)}") from None
+
+
+def export_file(
+    database: Database, batch: BatchView, rows: Iterable[ResultRow], path: Path, file_format: str | None = None
+) -> int:
+    """Write these results of a batch to a file, and return their number.
+
+    file_format: jsonl, csv or parquet; None = the one that the file's suffix names
+
+    Raises UsageError when the file can't be written.
+    """
+    file_format = files.check_target(path, file_format)
+    make_layout = partial(tabular.layout_for_batch, database, batch.id, tasks.find_spec(batch.task))
+    return files.write_file(file_format, path, rows, make_layout)
+
+
+def export_table(
+    database: Database, batch: BatchView, table_name: str, after_seq: int = 0, statuses: Sequence[JobOutcome] = ()
+) -> int:
+    """Write a batch's results into a typed table in the same database, and return their number.
+
+    table_name: `table` or `schema.table`; created if it is missing
+    after_seq: only results that landed after it; 0 = all
+    statuses: only results with one of these; empty = all
+
+    Raises UsageError when the table can't take them.
+    """
+    user_table.UserTable.parse(table_name)
+    layout = tabular.layout_for_batch(database, batch.id, tasks.find_spec(batch.task))
+    rows = pages.iter_by_position(database, batch.id, after_seq, statuses)
+    return user_table.write_table(database, batch.id, table_name, rows, layout)

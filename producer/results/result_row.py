@@ -1,0 +1,86 @@
+"""One result as a row and as a line of JSON."""
+
+import json
+import re
+from datetime import datetime
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
+
+from models.documents import format_timestamp, from_json
+from models.states import JobOutcome
+
+NON_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
+class ResultRow(NamedTuple):
+    """The result of one job and the model that produced it.
+
+    Documents stay JSON text until they are read, because most exports only copy them; `output` is None unless the job
+    succeeded.
+    """
+
+    batch_id: str
+    position: int  # in the source, from 0
+    custom_id: str | None
+    input_json: str
+    status: JobOutcome
+    output_json: str | None
+    error_code: str | None
+    error_message: str | None
+    truncated: bool  # the text was cut because it was longer than the model accepts
+    model: str | None
+    revision: str | None
+    dtype: str | None
+    device: str | None
+    attempts: int
+    seq: int  # the order in which results landed, from 1
+    finished_at: datetime
+    passthrough_json: str | None = None  # columns of the source that are returned with the result
+    reused_from: str | None = None  # the earlier batch that computed a reused result
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The job's input by field."""
+        document: dict[str, Any] = from_json(self.input_json)
+        return document
+
+    @property
+    def output(self) -> Any:
+        """The model's output, as `pipeline(...)` returns it."""
+        return None if self.output_json is None else from_json(self.output_json)
+
+    @property
+    def passthrough(self) -> dict[str, Any] | None:
+        """The columns of the source that were kept."""
+        return None if self.passthrough_json is None else from_json(self.passthrough_json)
+
+    @property
+    def documents_length(self) -> int:
+        """The number of characters of all documents."""
+        return len(self.input_json) + len(self.output_json or "") + len(self.passthrough_json or "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON object that is printed and exported, with times as ISO 8601 in UTC; its keys are stable."""
+        document: dict[str, Any] = json.loads(self.json_line())
+        return document
+
+    def json_line(self, *, ascii_only: bool = False) -> str:
+        """Return the object of `as_dict` as a line of JSON, with its newline.
+
+        The text is put together by hand, because a generic encoder takes longer than the query.
+        """
+        line = (
+            f'{{"batch_id": {_quote(self.batch_id)}, "position": {self.position}, '
+            f'"custom_id": {_quote(self.custom_id)}, "input": {self.input_json}, '
+            f'"passthrough": {self.passthrough_json or "null"}, "status": "{self.status.value}", '
+            f'"output": {self.output_json or "null"}, "error_code": {_quote(self.error_code)}, '
+            f'"error_message": {_quote(self.error_message)}, "truncated": {"true" if self.truncated else "false"}, '
+            f'"model": {_quote(self.model)}, "revision": {_quote(self.revision)}, "dtype": {_quote(self.dtype)}, '
+            f'"device": {_quote(self.device)}, "attempts": {self.attempts}, "seq": {self.seq}, '
+            f'"finished_at": "{format_timestamp(self.finished_at)}", "reused_from": {_quote(self.reused_from)}}}\n'
+        )
+        return NON_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], line) if ascii_only else line
+
+
+def _quote(text: str | None) -> str:
+    return "null" if text is None else encode_basestring(text)

@@ -1,0 +1,327 @@
+"""Repairing puts corrected rows in the places of jobs that failed, and runs them in the same batch.
+
+All rows are read and checked first, and staged in a temporary file in the order of their positions. Only then are the
+jobs replaced and requeued, as a retry does it. Jobs are otherwise insert-only; only a job that failed can be replaced.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import Connection, Row, bindparam, column, text
+from sqlalchemy.exc import IntegrityError
+
+from models import tasks
+from models.columns import Document
+from models.db import Database, comma_separated, insert_rows
+from models.documents import to_json
+from models.errors import JobError, UnreadableSource, UsageError
+from models.states import JobOutcome
+from producer.batches import views
+from producer.batches.retry import Requeue, RetryResult, check_ended
+from producer.readers import kept_columns
+from producer.readers.rows import ColumnMapping, Problem, Source
+from producer.readers.rows import Row as SourceRow
+from producer.results import pages
+from producer.submission.chunks import MAX_PROBLEMS, Chunk, JobChunker
+from producer.submission.job_writer import IDS_PER_LOOKUP, JOB_COLUMNS
+from producer.times import Deadline
+
+POSITION_COLUMN = "position"  # as in every export of results
+POSITION_TEXT = re.compile(r"\d{1,18}(?:\.0+)?", re.ASCII)  # spreadsheets and data frames append .0
+CHUNK_JOBS = 20_000
+NO_POSITION_MESSAGE = "names no job; keep the column position that `batchmill errors` writes, or the job's id"
+
+SELECT_FAILED_JOBS = """
+SELECT j.position, j.custom_id, j.passthrough FROM jobs j
+JOIN results r ON r.batch_id = j.batch_id AND r.position = j.position
+WHERE j.batch_id = :batch_id AND r.status = 'failed' AND {which}
+"""
+HAS_POSITION, HAS_ID = "j.position {in_numbers}", "j.custom_id IN :custom_ids"
+
+SELECT_ID_OWNERS = """
+SELECT custom_id, position FROM jobs WHERE batch_id = :batch_id AND custom_id IN :custom_ids AND NOT invalid
+"""
+
+COUNT_FAILED = "SELECT count(*) FROM results WHERE batch_id = :batch_id AND status = 'failed' AND position {in_numbers}"
+
+DELETE_JOBS = "DELETE FROM jobs WHERE batch_id = :batch_id AND position {in_numbers}"
+
+# Otherwise the remaining failures would end the batch at its first result.
+RAISE_FAILURE_LIMIT = """
+UPDATE batches SET max_failures = max_failures + failed - :repaired WHERE id = :batch_id AND failed > max_failures
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairColumns(ColumnMapping):
+    """The columns of repaired rows: a position or an id, the task's fields, and perhaps passthrough columns.
+
+    A record may have the form that `batchmill errors` prints as JSON, with the fields in `input`.
+    """
+
+    @classmethod
+    def for_batch(
+        cls, database: Database, batch_id: str, input_columns: Mapping[str, str], id_column: str | None
+    ) -> Self:
+        """The mapping for a batch; raises NotFound.
+
+        input_columns: columns by field; a field that is not named has a column of its name.
+        id_column: the column of the custom_id; None = `custom_id` or `id`, if there is one.
+        """
+        spec = tasks.find_spec(views.get_batch(database, batch_id).task)
+        passthrough = pages.passthrough_columns(database, batch_id)
+        return cls.for_task(spec, input_columns, id_column, passthrough=passthrough)
+
+    def map_row(self, location: int, record: object) -> SourceRow:
+        """The row of a record; its passthrough is a document of the position and the columns that it has."""
+        if not isinstance(record, dict):
+            raise JobError("invalid_row", NO_POSITION_MESSAGE)
+        if isinstance(record.get("input"), dict):
+            record = {**record, **record["input"], **(record.get("passthrough") or {})}
+        row = ColumnMapping.map_row(self, location, record)
+        position = _parse_position(record.get(POSITION_COLUMN))
+        if position is None and row.custom_id is None:
+            raise JobError("invalid_row", NO_POSITION_MESSAGE)
+        return row._replace(passthrough={"position": position, "columns": row.passthrough})
+
+    def column_names(self, header: Iterable[str]) -> Iterator[str]:
+        """All columns that a row may be made of, in a table with this header."""
+        yield POSITION_COLUMN
+        yield from ColumnMapping.column_names(self, header)
+
+    def check_header(self, source_name: str, header: Iterable[str]) -> None:
+        """Raise UnreadableSource if a table's header lacks a field, or any column that names the jobs."""
+        header = list(header)
+        ColumnMapping.check_header(self.without_passthrough(), source_name, header)
+        if POSITION_COLUMN not in header and not any(name in header for name in self.id_columns):
+            raise UnreadableSource(f"{source_name} {NO_POSITION_MESSAGE}")
+
+    def without_passthrough(self) -> ColumnMapping:
+        """The mapping of the other columns."""
+        return ColumnMapping(self.fields, self.id_columns, self.is_id_required)
+
+    def keep_passthrough(self, record: object) -> dict[str, Any] | None:
+        """Nothing, because an invalid row changes no job."""
+        return None
+
+    def _passthrough_values(self, record: dict[str, Any]) -> dict[str, Any]:
+        return kept_columns.validate_passthrough({name: record[name] for name in self.passthrough if name in record})
+
+    def _missing_passthrough_errors(self, record: dict[str, Any]) -> list[JobError]:
+        return []
+
+    def _bare_value_errors(self) -> list[JobError]:
+        return []
+
+
+class RepairedJob(NamedTuple):
+    """A job to put in the place of a failed one; the documents are JSON."""
+
+    position: int
+    custom_id: str | None
+    input: str
+    passthrough: str | None
+
+
+def repair_jobs(
+    database: Database, batch_id: str, source: Source, slice_size: int, deadline: Deadline | None = None
+) -> RetryResult:
+    """Replace failed jobs of an ended batch by the rows of a source, which `RepairColumns` maps, and requeue them.
+
+    slice_size: jobs per slice
+    deadline: the batch's new deadline; None keeps the old one, unless it has passed
+
+    Raises InvalidRows naming the rows that can't be jobs or name no failed job; then nothing has changed. Raises
+    NotFound, and UsageError when the batch has not ended or is changed by others meanwhile.
+    """
+    batch = views.get_batch(database, batch_id)
+    check_ended(batch)
+    chunker = JobChunker(tasks.find_spec(batch.task), source, batch.parameters)
+    with _StagedJobs() as staged:
+        matcher = _JobMatcher(database, batch_id, chunker, staged)
+        for chunk in chunker.chunks():
+            matcher.stage(chunk)
+        requeue = _Repair(Requeue(database, batch_id, slice_size, deadline), staged.count()).replace_chunk
+        jobs, slice_count = 0, 0
+        for repaired in staged.chunks():
+            slice_count += database.transact(partial(requeue, jobs=repaired, is_continuation=jobs > 0))
+            jobs += len(repaired)
+    return RetryResult(batch_id, batch.pipeline, jobs, slice_count)
+
+
+class _StagedJobs:
+    """Repaired jobs by position, in a temporary file that is deleted with the block."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("")  # SQLite keeps it in memory while it is small
+        self._file.execute("PRAGMA journal_mode = OFF")
+        self._file.execute(
+            "CREATE TABLE jobs (position INTEGER PRIMARY KEY, custom_id TEXT, input TEXT, passthrough TEXT)"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, job: RepairedJob) -> bool:
+        """Stage a job; returns False if another row names the same one."""
+        cursor = self._file.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job)
+        return cursor.rowcount == 1
+
+    def count(self) -> int:
+        """The number of staged jobs."""
+        return int(self._file.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+    def chunks(self) -> Iterator[list[RepairedJob]]:
+        """The jobs in the order of their positions."""
+        cursor = self._file.execute("SELECT position, custom_id, input, passthrough FROM jobs ORDER BY position")
+        while rows := cursor.fetchmany(CHUNK_JOBS):
+            yield [RepairedJob(*row) for row in rows]
+
+
+class _JobMatcher:
+    """Finds the failed job that each repaired row names."""
+
+    def __init__(self, database: Database, batch_id: str, chunker: JobChunker, staged: _StagedJobs) -> None:
+        self._database = database
+        self._batch_id = batch_id
+        self._chunker = chunker
+        self._staged = staged
+
+    def stage(self, chunk: Chunk) -> None:
+        """Stage a chunk's rows; raises InvalidRows naming those that can't replace a failed job."""
+        documents = [json.loads(document or "{}") for document in chunk.passthroughs]
+        with self._database.read() as connection:
+            by_position = self._find_by_position(connection, [document["position"] for document in documents])
+            by_id = self._find_by_id(connection, SELECT_FAILED_JOBS.format(which=HAS_ID), chunk.custom_ids)
+            kept_ids = {row.custom_id for row in by_position.values()}
+            owners = self._find_by_id(connection, SELECT_ID_OWNERS, {*chunk.custom_ids, *kept_ids})
+        problems: list[Problem] = []
+        rows = zip(chunk.locations, chunk.custom_ids, chunk.documents, documents, strict=True)
+        for location, custom_id, job_input, document in rows:
+            try:
+                position = document["position"]
+                failed = by_position.get(position) if position is not None else _only(by_id, custom_id)
+                job = _replacement(failed, position, custom_id, job_input, document["columns"])
+                _check_owner(owners, job)
+                if not self._staged.add(job):
+                    raise JobError("invalid_row", f"repairs the job at position {job.position} a second time")
+            except JobError as error:
+                problems.append(Problem(location, str(error), error.code))
+                if len(problems) == MAX_PROBLEMS:
+                    break
+        if problems:
+            raise self._chunker.rejection_error(problems)
+
+    def _find_by_position(self, connection: Connection, positions: list[int | None]) -> dict[int, Row[Any]]:
+        in_numbers = HAS_POSITION.format(in_numbers=self._database.sql.in_numbers)
+        query = text(SELECT_FAILED_JOBS.format(which=in_numbers)).columns(
+            column("position"), column("custom_id"), column("passthrough", Document)
+        )
+        numbers = comma_separated(position for position in positions if position is not None)
+        if not numbers:
+            return {}
+        rows = connection.execute(query, {"batch_id": self._batch_id, "numbers": numbers})
+        return {row.position: row for row in rows}
+
+    def _find_by_id(
+        self, connection: Connection, statement: str, custom_ids: Iterable[str | None]
+    ) -> dict[str, list[Row[Any]]]:
+        """The rows of a statement for some ids, by id."""
+        query: Any = text(statement).bindparams(bindparam("custom_ids", expanding=True))
+        if "passthrough" in statement:
+            query = query.columns(column("position"), column("custom_id"), column("passthrough", Document))
+        ids = [custom_id for custom_id in custom_ids if custom_id is not None]
+        rows_by_id: dict[str, list[Row[Any]]] = {}
+        for start in range(0, len(ids), IDS_PER_LOOKUP):
+            params = {"batch_id": self._batch_id, "custom_ids": ids[start : start + IDS_PER_LOOKUP]}
+            for row in connection.execute(query, params):
+                rows_by_id.setdefault(row.custom_id, []).append(row)
+        return rows_by_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """One call of `repair_jobs`, chunk by chunk."""
+
+    requeue: Requeue
+    repaired: int
+
+    def replace_chunk(self, connection: Connection, *, jobs: list[RepairedJob], is_continuation: bool) -> int:
+        """Replace and requeue some jobs; returns the number of their slices."""
+        requeue, sql = self.requeue, self.requeue.database.sql
+        requeue.lock_and_check(connection, is_continuation=is_continuation)
+        positions = [job.position for job in jobs]
+        params = {"batch_id": requeue.batch_id, "numbers": comma_separated(positions)}
+        failed = connection.scalar(text(COUNT_FAILED.format(in_numbers=sql.in_numbers)), params)
+        if failed != len(jobs):
+            raise self._changed_error()
+        if not is_continuation:
+            connection.execute(text(RAISE_FAILURE_LIMIT), {"batch_id": requeue.batch_id, "repaired": self.repaired})
+        slice_count = requeue.requeue(connection, positions, {JobOutcome.FAILED.value: len(jobs)})
+        connection.execute(text(DELETE_JOBS.format(in_numbers=sql.in_numbers)), params)
+        try:
+            insert_rows(connection, "jobs", JOB_COLUMNS, ((requeue.batch_id, *job) for job in jobs))
+        except IntegrityError as error:
+            raise self._changed_error() from error
+        return slice_count
+
+    def _changed_error(self) -> UsageError:
+        batch_id = self.requeue.batch_id
+        return UsageError(f"another process changes {batch_id}; wait until it has ended: batchmill wait {batch_id}")
+
+
+def _parse_position(value: object) -> int | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and POSITION_TEXT.fullmatch(value):
+        return int(value.partition(".")[0])
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 10**18 and value == int(value):
+        return int(value)
+    raise JobError("invalid_row", "has a position that is no number from 0; copy it from `batchmill errors`")
+
+
+def _only(failed_by_id: Mapping[str, list[Row[Any]]], custom_id: str | None) -> Row[Any] | None:
+    failed = failed_by_id.get(custom_id or "", [])
+    if len(failed) > 1:
+        raise JobError(
+            "duplicate_id", f"has the id of {len(failed)} failed jobs; say which one it repairs, by a column position"
+        )
+    return failed[0] if failed else None
+
+
+def _replacement(
+    failed: Row[Any] | None, position: int | None, custom_id: str | None, job_input: str, columns: dict[str, Any] | None
+) -> RepairedJob:
+    if failed is None:
+        name = f"at position {position}" if position is not None else f"with the id {str(custom_id)[:80]!r}"
+        raise JobError("invalid_row", f"repairs no failed job: there is none {name}; see: batchmill errors ID")
+    passthrough = failed.passthrough
+    if columns:
+        passthrough = dict(passthrough or {}) | {
+            name: value for name, value in columns.items() if not _is_same((passthrough or {}).get(name), value)
+        }
+    kept = None if passthrough is None else to_json(passthrough)
+    return RepairedJob(failed.position, custom_id or failed.custom_id, job_input, kept)
+
+
+def _is_same(old: object, new: object) -> bool:
+    """Whether a column has not changed, although CSV has only texts."""
+    return new == old or new == ("" if old is None else old if isinstance(old, str) else to_json(old))
+
+
+def _check_owner(owners: Mapping[str, list[Row[Any]]], job: RepairedJob) -> None:
+    for owner in owners.get(job.custom_id or "", []):
+        if owner.position != job.position:
+            raise JobError(
+                "duplicate_id",
+                f"has custom_id {str(job.custom_id)[:80]!r}, which the job at position {owner.position} has already",
+            )
