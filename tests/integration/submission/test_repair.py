@@ -22,7 +22,8 @@ from producer.readers import open_source
 from producer.readers.rows import ColumnMapping
 from producer.results import attempts, pages
 from producer.submission import repair, submit
-from producer.submission.repair import RepairColumns, _Repair
+from producer.submission.repair import _Repair
+from producer.submission.repair_columns import RepairColumns
 from producer.submission.request import SubmitRequest
 from tests.factories.batch_rows import MODEL_VERSION, claimant_for, get_unanswered_jobs
 from worker.leasing import claims, commit
