@@ -139,6 +139,7 @@ class BatchHandle:
         """Put corrected inputs in the places of failed jobs, and run them.
 
         inputs: objects with a `position` or the job's id, and the task's fields; also `as_dict()` of rows of `errors`.
+            Passthrough columns are kept unless they are given.
         deadline: a new deadline such as "6h"; None keeps the old one, unless it has passed.
 
         Raises InvalidRows naming the items that can't be jobs or name no failed job, and UsageError if the batch has

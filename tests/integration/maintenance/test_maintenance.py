@@ -227,6 +227,18 @@ class TestADefect:
 
         assert row(database).failures_in_a_row == 3
 
+    def test_is_put_off_for_every_process(self, database: Database) -> None:
+        runs: list[int] = []
+
+        def fail() -> str:
+            runs.append(1)
+            raise KeyError
+
+        for number in range(3):
+            one(database, fail, f"worker-{number}", seconds=1.0).run_once(0.0)
+
+        assert len(runs) == 1
+
     def test_is_what_an_always_locked_row_becomes(self, database: Database) -> None:
         def block() -> str:
             raise LockTimeout("a row is locked")
