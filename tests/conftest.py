@@ -1,5 +1,6 @@
 """Fixtures of every test: an environment without user settings, and real databases and brokers on request."""
 
+import gc
 import logging
 import os
 import shutil
@@ -34,6 +35,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """Exempt all imported modules and collected tests from garbage collection, which workers run after each model."""
+    gc.collect()
+    gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
+
+
 @pytest.fixture(autouse=True)
 def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hide the user's settings and data from the test; returns the replacement home."""
@@ -45,13 +53,24 @@ def batchmill_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def configure_test_logs() -> None:
+    """Log as structlog does by default, but not with the values of all variables: rendering them takes seconds."""
+    structlog.reset_defaults()
+    *processors, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([*processors, renderer])
+
+
+configure_test_logs()
+
+
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Restore logging after each test, because commands in the same process configure it."""
     root = logging.getLogger()
     level = root.level
     yield
-    structlog.reset_defaults()
+    configure_test_logs()
     root.setLevel(level)
     for name in BATCHMILL_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)

@@ -1,13 +1,18 @@
 """Termination on both databases: cancelled, expired, past the failure limit. Each unanswered job is closed once."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from models import holders
 from models.db import Database, insert_rows
 from models.errors import NotFound, UsageError
+from models.holders import HolderId
 from models.lifecycle import termination
 from models.states import BatchStatus, JobOutcome, Termination
+from producer.batches import views
 from producer.batches.cancel import cancel
 from producer.submission.job_writer import FAILURE_COLUMNS
 from tests.factories.batch_rows import (
@@ -252,6 +257,25 @@ class TestErrorBudget:
 
 
 class TestAbandoned:
+    def test_a_batch_that_no_process_can_accept_is_deleted_at_once(self, database: Database) -> None:
+        ours = HolderId.parse(holders.new_holder_id())
+        assert ours is not None
+        exited = str(replace(ours, start_time="1"))  # another process has our id by now
+        fields: dict[str, Any] = {"status": "validating", "total": 0, "holder_heartbeat_at": datetime.now(UTC)}
+        orphan = insert_batch(database, 6, holder_id=exited, **fields)
+        others = [
+            insert_batch(database, 2, holder_id=holders.new_holder_id(), **fields),
+            insert_batch(database, 2, holder_id="elsewhere:b:n:1:1:x", **fields),
+            insert_batch(database, 2, holder_id=exited, idempotency_key="k", **fields),
+            insert_batch(database, 2, **fields),
+            insert_batch(database, 2, holder_id=exited),
+        ]
+
+        assert tasks.end_abandoned_batches(database, 3600.0) == f"abandoned during submission: {orphan}"
+        assert orphan in tasks.delete_old_batches(database, None)
+
+        assert {view.id for view in views.list_batches(database, 100)} == set(others)
+
     def test_submits_end_when_nothing_was_heard_for_long(self, database: Database) -> None:
         silent = datetime.now(UTC) - timedelta(hours=2)
         old = insert_batch(database, 6, status="validating", total=0, holder_heartbeat_at=silent)
